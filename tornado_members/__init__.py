@@ -1,0 +1,1 @@
+"""A members service: one place to ask who a member is."""

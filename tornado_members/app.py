@@ -1,0 +1,102 @@
+"""The composition root: everything is put together here, and all routes are on this one screen."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from tornado.httputil import HTTPServerConnectionDelegate
+from tornado.web import Application
+
+from tornado_members.auth.keys import (
+    KeySet,
+    KeysUnusable,
+    own_signing_key,
+    parse_key_set,
+    read_key_set,
+)
+from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.cache.memcached import MemcachedNode
+from tornado_members.cache.naive import NaiveCache
+from tornado_members.directory import MemberDirectory
+from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
+from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
+from tornado_members.settings import Issuer, Settings
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import open_mongo
+from tornado_members.telemetry import RequestLog
+
+MAX_BODY = 1024 * 1024  # bytes
+# What is over MAX_BODY is read and thrown away up to here, so that a client hears why.
+MAX_DISCARDED = 16 * MAX_BODY
+
+ROUTES = [
+    (r"/members", MembersHandler),
+    (r"/members/by-name/(.+)", MemberByNameHandler),
+    (r"/members/([^/]+)", MemberHandler),
+]
+
+
+@asynccontextmanager
+async def open_directory(
+    settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
+) -> AsyncIterator[MemberDirectory]:
+    """The members, on clients made in the running event loop and closed at the end.
+
+    Raises DependencyAway when MongoDB does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        mongo = open_mongo(
+            mongodb_uri,
+            settings.mongodb.database,
+            settings.mongodb.driver,
+            settings.mongodb.timeout_ms / 1000,
+        )
+        stack.push_async_callback(mongo.close)
+        store = MemberStore(mongo.database)
+        await store.prepare()
+        timeout = settings.cache.timeout_ms / 1000
+        nodes = [MemcachedNode(address, timeout=timeout) for address in cache_servers]
+        cache = NaiveCache(nodes, ttl=settings.cache.ttl_seconds)
+        stack.push_async_callback(cache.close)
+        yield MemberDirectory(store, cache)
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
+) -> AsyncIterator[Services]:
+    """What the handlers stand on.
+
+    Raises DependencyAway when MongoDB does not answer, and KeysUnusable.
+    """
+    key_sets = {issuer.issuer: _open_key_set(issuer, settings) for issuer in settings.auth.issuers}
+    async with open_directory(settings, mongodb_uri, cache_servers) as directory:
+        yield Services(directory, TokenVerifier(settings.auth, key_sets), RequestLog())
+
+
+def _open_key_set(issuer: Issuer, settings: Settings) -> KeySet:
+    if issuer.jwks and issuer.jwks.keys is not None:
+        return parse_key_set(issuer.jwks.keys, f"the keys of {issuer.issuer}")
+    file = issuer.jwks.file if issuer.jwks else settings.own_jwks_file()
+    if file is None:
+        raise KeysUnusable(f"auth.issuers: {issuer.issuer} has no keys")
+    if file == settings.own_jwks_file() and not file.exists():
+        own_signing_key(file)
+    return read_key_set(file)
+
+
+def make_app(services: Services) -> HTTPServerConnectionDelegate:
+    """The application that a Tornado HTTPServer serves."""
+    injected = {"services": services}
+    application = Application(
+        [(path, handler, injected) for path, handler in ROUTES],
+        default_handler_class=NotFoundHandler,
+        default_handler_args=injected,
+        log_function=services.requests.write,
+    )
+    refusal = Application(
+        default_handler_class=BodyTooLargeHandler,
+        default_handler_args={**injected, "limit": MAX_BODY},
+        log_function=services.requests.write,
+    )
+    return LimitedBodies(application, refusal, limit=MAX_BODY, patience=MAX_DISCARDED)

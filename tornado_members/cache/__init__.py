@@ -1,0 +1,1 @@
+"""Memcached: the only room that knows it."""

@@ -1,0 +1,244 @@
+"""One Memcached server, spoken to through aiomcache with its traps closed.
+
+aiomcache encodes and parses the protocol. It does not bound time, does not notice a server that is
+gone, and hands a connection whose reply is still to come to the next command (its issues 489, 502).
+So here
+- a connection belongs to one command at a time and is closed, never used again, unless that
+  command's reply was read to its end and nothing came behind it;
+- a reply that breaks off, is too long or is not ended as it should be is an error at once;
+- every command has a deadline, the wait for a connection included;
+- a server that fails is left alone, at no cost to anybody, until a probe in the background finds
+  it well again.
+
+aiomcache is pinned: `_Wire` takes the place of its private connection pool.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from logging import getLogger
+from typing import SupportsIndex, TypeVar
+
+import aiomcache
+from aiomcache.pool import Connection
+
+T = TypeVar("T")
+log = getLogger(__name__)
+
+MAX_TTL = 30 * 86400  # seconds; the protocol takes anything above for a date
+MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
+_KEY = re.compile(rb"[!-~]{1,250}")
+_FAILURES_ALLOWED = 3  # in a row, before a server counts as away
+_LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
+
+
+class NodeAway(Exception):
+    """The server did not answer, or not in time, or not sensibly. Whatever was asked is unknown."""
+
+
+class MemcachedNode:
+    """One server. Every command raises NodeAway, within the time-out, if it cannot be carried out.
+
+    Keys are 1 to 250 printable ASCII bytes, lives are seconds from 1 to MAX_TTL; anything else is
+    a ValueError.
+    """
+
+    def __init__(
+        self, address: str, *, timeout: float, connections: int = 8, probe_interval: float = 0.2
+    ) -> None:
+        """`address` is host:port; `timeout` and `probe_interval` are seconds."""
+        host, _, port = address.rpartition(":")
+        self.address = address
+        self._host, self._port = host.strip("[]"), int(port)
+        self._timeout = timeout
+        self._probe_interval = probe_interval
+        self._slots = asyncio.Semaphore(connections)
+        self._idle: list[_Wire] = []
+        self._failures = 0
+        self._probing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def is_away(self) -> bool:
+        """Whether commands are refused at once, because the server failed and is being probed."""
+        return self._probing is not None
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The values of those keys that have one."""
+        unique = list(dict.fromkeys(map(_checked, keys)))
+        values = await self._command(lambda client: client.multi_get(*unique))
+        return {key: value for key, value in zip(unique, values, strict=True) if value is not None}
+
+    async def gets(self, key: bytes) -> tuple[bytes, int] | None:
+        """A value with its token for `cas`."""
+        _checked(key)
+        value, token = await self._command(lambda client: client.gets(key))
+        return (value, token) if value is not None and token is not None else None
+
+    async def set(self, key: bytes, value: bytes, ttl: int) -> None:
+        """Store a value, whatever was there. Raises NodeAway if the server refuses it."""
+        _checked(key, ttl)
+        if not await self._command(lambda client: client.set(key, value, ttl)):
+            raise NodeAway(f"{self.address} did not store")
+
+    async def add(self, key: bytes, value: bytes, ttl: int) -> bool:
+        """Store a value if there is none."""
+        _checked(key, ttl)
+        return await self._command(lambda client: client.add(key, value, ttl))
+
+    async def cas(self, key: bytes, value: bytes, token: int, ttl: int) -> bool:
+        """Store a value if nothing touched the key since `gets` gave the token."""
+        _checked(key, ttl)
+        if token < 1:  # aiomcache would leave such a token out of the line
+            raise ValueError(f"{token} is no cas token")
+        return await self._command(lambda client: client.cas(key, value, token, ttl))
+
+    async def delete(self, key: bytes) -> bool:
+        """Remove a value; False when there was none."""
+        _checked(key)
+        return await self._command(lambda client: client.delete(key))
+
+    async def close(self) -> None:
+        """Close every connection. Commands under way end with NodeAway."""
+        self._closed = True
+        if self._probing:
+            self._probing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._probing
+        while self._idle:
+            self._idle.pop().abort()
+
+    async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
+        if self._probing or self._closed:
+            raise NodeAway(f"{self.address} is away")
+        try:
+            result = await self._attempt(command)
+        except NodeAway as error:
+            self._note_failure(error)
+            raise
+        self._failures = 0
+        return result
+
+    async def _attempt(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout), self._slots:
+                wire = await self._take()
+                try:
+                    result = await command(wire.client)
+                except BaseException:  # a cancelled command leaves its reply unread as well
+                    wire.abort()
+                    raise
+                self._give_back(wire)
+                return result
+        except TimeoutError:
+            raise NodeAway(f"{self.address} did not answer in time") from None
+        except Exception as error:
+            # Refused, reset, or nonsense, for which aiomcache has a ClientException, a ValueError,
+            # an IndexError or a UnicodeDecodeError.
+            raise NodeAway(f"{self.address}: {type(error).__name__}: {error}") from error
+
+    async def _take(self) -> "_Wire":
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.is_clean():
+                return wire
+            wire.abort()
+        return await _Wire.open(self._host, self._port)
+
+    def _give_back(self, wire: "_Wire") -> None:
+        if wire.is_clean() and not self._closed:
+            self._idle.append(wire)
+        else:
+            wire.abort()
+
+    def _note_failure(self, error: NodeAway) -> None:
+        self._failures += 1
+        if self._failures >= _FAILURES_ALLOWED and not self._probing and not self._closed:
+            log.warning("Memcached %s; going on without it", error)
+            while self._idle:
+                self._idle.pop().abort()
+            self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.sleep(self._probe_interval)
+            with suppress(NodeAway):
+                await self._attempt(lambda client: client.version())
+                break
+        self._failures = 0
+        self._probing = None
+        log.warning("Memcached %s answers again", self.address)
+
+
+def _checked(key: bytes, ttl: int = 1) -> bytes:
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no key")
+    if not 1 <= ttl <= MAX_TTL:
+        raise ValueError(f"{ttl} seconds is no time to live")
+    return key
+
+
+class _Wire:
+    """One connection, in the place of aiomcache's pool of them."""
+
+    def __init__(self, reader: "_ReplyReader", writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._connection = Connection(reader, writer)
+        self.client = aiomcache.Client("")
+        self.client._pool = self  # type: ignore[assignment]
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> "_Wire":
+        loop = asyncio.get_running_loop()
+        reader = _ReplyReader(limit=MAX_ITEM, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.create_connection(lambda: protocol, host, port)
+        return cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+
+    async def acquire(self) -> Connection:
+        return self._connection
+
+    def release(self, connection: Connection) -> None:
+        """Whether it may be used again is decided by MemcachedNode."""
+
+    def is_clean(self) -> bool:
+        """Whether it is open and everything that was received has been read."""
+        reader = self._reader
+        gone = reader.at_eof() or reader.exception() is not None or self._writer.is_closing()
+        return not gone and reader.unread == 0
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+
+class _ReplyReader(asyncio.StreamReader):
+    """A reader that raises on a reply that breaks off or is not framed as it should be.
+
+    StreamReader.readline returns b"" at the end of a stream, at once and for ever, and aiomcache
+    asks again until a line is complete: the loop would never run anything else again.
+    """
+
+    unread = 0
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        received = bytes(data)
+        self.unread += len(received)
+        super().feed_data(received)
+
+    async def readline(self) -> bytes:
+        line = await super().readline()
+        self.unread -= len(line)
+        if not line.endswith(b"\r\n") or len(line) > _LONGEST_LINE:
+            raise ConnectionError("broke off" if len(line) <= _LONGEST_LINE else "is no Memcached")
+        return line
+
+    async def readexactly(self, n: int) -> bytes:
+        if not 2 <= n <= MAX_ITEM + 2:
+            raise ConnectionError(f"announced a value of {n - 2} bytes")
+        block = await super().readexactly(n)
+        self.unread -= n
+        if not block.endswith(b"\r\n"):
+            raise ConnectionError("sent a value of another length than it announced")
+        return block

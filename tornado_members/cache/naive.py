@@ -1,0 +1,90 @@
+"""Plain read-through caching: filled on a miss, removed on a write, gone after a time to live.
+
+It is safe against a server that is away, hangs or talks nonsense, and against entries of another
+key or format. It is not yet true under races: a reader that read the database just before a write
+can store what it read just after that write's removal, until the entry expires; and so can a
+removal that fails while the server is alive. docs/architecture.md says what that means.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from logging import getLogger
+
+from tornado_members.cache.memcached import MemcachedNode, NodeAway
+
+log = getLogger(__name__)
+
+_SCHEMA = b"1"  # raised whenever the form of an entry, or of what it holds, changes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the cache keeps: a version, and the bytes that are answered with it."""
+
+    version: int
+    body: bytes
+
+
+class NaiveCache:
+    """Entries on one or more servers; with no server at all, everything is loaded each time."""
+
+    def __init__(self, nodes: Sequence[MemcachedNode], *, ttl: int) -> None:
+        """`ttl` is seconds."""
+        self._nodes = tuple(nodes)
+        self._ttl = ttl
+
+    async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
+        """The entry of a key, from a server or else from `load`, whose exceptions pass through."""
+        node = self._node_of(key)
+        if node is None:
+            return await load()
+        try:
+            stored = (await node.get_many([key])).get(key)
+        except NodeAway:
+            return await load()
+        if stored is not None and (entry := _decode(key, stored)):
+            return entry
+        entry = await load()
+        try:
+            await node.set(key, _encode(key, entry), self._ttl)
+        except NodeAway as error:
+            log.debug("not stored: %s", error)
+        return entry
+
+    async def forget(self, key: bytes) -> None:
+        """Remove the entry of a key, which has changed."""
+        node = self._node_of(key)
+        if node is not None:
+            try:
+                await node.delete(key)
+            except NodeAway as error:
+                log.debug("not removed: %s", error)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for node in self._nodes:
+            await node.close()
+
+    def _node_of(self, key: bytes) -> MemcachedNode | None:
+        """Rendezvous hashing: a node that is added or removed moves only its own share of keys."""
+        if len(self._nodes) < 2:
+            return self._nodes[0] if self._nodes else None
+        return max(self._nodes, key=lambda node: _weight(node.address.encode(), key))
+
+
+def _weight(address: bytes, key: bytes) -> bytes:
+    return blake2b(key, digest_size=8, key=blake2b(address, digest_size=32).digest()).digest()
+
+
+def _encode(key: bytes, entry: Entry) -> bytes:
+    return b"%b %b %d\n%b" % (_SCHEMA, key, entry.version, entry.body)
+
+
+def _decode(key: bytes, stored: bytes) -> Entry | None:
+    """The entry, unless it is another key's, of another format, or no entry at all."""
+    head, newline, body = stored.partition(b"\n")
+    words = head.split(b" ")
+    if not newline or words[:2] != [_SCHEMA, key] or len(words) != 3 or not words[2].isdigit():
+        return None
+    return Entry(int(words[2]), body)

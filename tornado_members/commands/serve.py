@@ -1,0 +1,19 @@
+"""Serve members over HTTP."""
+
+from argparse import ArgumentParser, Namespace
+
+from tornado_members.serving import run as run_service
+from tornado_members.settings import load_settings
+from tornado_members.telemetry import configure_logging
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """There are none: what can be set is in the settings."""
+
+
+def run(arguments: Namespace) -> int:
+    """Serve until told to stop."""
+    settings = load_settings(arguments.config)
+    configure_logging()
+    run_service(settings, arguments.config)
+    return 0

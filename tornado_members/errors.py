@@ -1,0 +1,239 @@
+"""Every problem a client can be told of, as RFC 9457 problem details.
+
+    Problem
+    ├── BadRequest               400  bad-request
+    │   ├── MalformedBody        400  malformed-body
+    │   └── BadParameter         400  bad-parameter
+    ├── Unauthorized
+    │   ├── TokenMissing         401  token-missing
+    │   └── TokenInvalid         401  token-invalid
+    ├── PermissionMissing        403  permission-missing
+    ├── NotFound                 404  not-found
+    │   └── MemberNotFound       404  member-not-found
+    ├── MethodNotAllowed         405  method-not-allowed
+    ├── NameTaken                409  name-taken
+    ├── BodyTooLarge             413  body-too-large
+    ├── UnsupportedMediaType     415  unsupported-media-type
+    ├── NotAMember               422  not-a-member
+    ├── InternalError            500  internal-error
+    └── DependencyAway           503  dependency-away
+
+They are raised where they happen and rendered once, in handlers/base.py. What each one means to a
+caller, and what to do about it, is in docs/errors.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+TYPE_PREFIX = "urn:tornado-members:problem:"
+
+
+class Problem(Exception):
+    """An error with an HTTP status, a stable code, and a sentence for whoever made the request.
+
+    `headers` go on the response; `extensions` are further members of the problem object
+    (RFC 9457 §3.2).
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extensions = dict(extensions or {})
+
+    def to_dict(self, request_id: str) -> dict[str, Any]:
+        """The problem object (RFC 9457 §3.1)."""
+        return {
+            "type": TYPE_PREFIX + self.code,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "requestId": request_id,
+            **self.extensions,
+        }
+
+
+class BadRequest(Problem):
+    status = 400
+    code = "bad-request"
+    title = "Bad request"
+
+
+class MalformedBody(BadRequest):
+    code = "malformed-body"
+    title = "The body is not JSON"
+
+
+class BadParameter(BadRequest):
+    code = "bad-parameter"
+    title = "Bad query parameter"
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(f"{parameter}: {detail}", extensions={"parameter": parameter})
+
+
+class Unauthorized(Problem):
+    status = 401
+
+
+class TokenMissing(Unauthorized):
+    """No credentials at all: the challenge then carries no error code (RFC 6750 §3.1)."""
+
+    code = "token-missing"
+    title = "A token is needed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Send a bearer token: Authorization: Bearer <token>.",
+            headers={"WWW-Authenticate": 'Bearer realm="members"'},
+        )
+
+
+class TokenInvalid(Unauthorized):
+    code = "token-invalid"
+    title = "The token is not valid"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` goes into a quoted-string to the caller: plain words, nothing of the token."""
+        challenge = f'Bearer realm="members", error="invalid_token", error_description="{reason}"'
+        super().__init__(f"The token {reason}.", headers={"WWW-Authenticate": challenge})
+
+
+class PermissionMissing(Problem):
+    status = 403
+    code = "permission-missing"
+    title = "The token does not permit this"
+
+    def __init__(self, permission: str) -> None:
+        challenge = f'Bearer realm="members", error="insufficient_scope", scope="{permission}"'
+        super().__init__(
+            f"This needs the permission {permission}, which the token does not grant.",
+            headers={"WWW-Authenticate": challenge},
+            extensions={"permission": permission},
+        )
+
+
+class NotFound(Problem):
+    status = 404
+    code = "not-found"
+    title = "Not found"
+
+    def __init__(self, detail: str = "There is nothing at this path.") -> None:
+        super().__init__(detail)
+
+
+class MemberNotFound(NotFound):
+    code = "member-not-found"
+    title = "No such member"
+
+    def __init__(self, which: str) -> None:
+        super().__init__(f"There is no member {which}.")
+
+
+class MethodNotAllowed(Problem):
+    status = 405
+    code = "method-not-allowed"
+    title = "Method not allowed"
+
+    def __init__(self, method: str, allow: str) -> None:
+        super().__init__(
+            f"{method} is not for this path; it takes {allow}.", headers={"Allow": allow}
+        )
+
+
+class NameTaken(Problem):
+    """The unique index refused a write; `member_id` has the name, where that is known."""
+
+    status = 409
+    code = "name-taken"
+    title = "The name is taken"
+
+    def __init__(self, member_id: int | None) -> None:
+        owner = f"member {member_id}" if member_id is not None else "another member"
+        super().__init__(
+            f"The name is taken by {owner}.",
+            extensions={"member": f"/members/{member_id}"} if member_id is not None else None,
+        )
+        self.member_id = member_id
+
+
+class BodyTooLarge(Problem):
+    status = 413
+    code = "body-too-large"
+    title = "The body is too large"
+
+    def __init__(self, limit: int) -> None:
+        """`limit` in bytes."""
+        super().__init__(f"A body may have at most {limit} bytes here.")
+
+
+class UnsupportedMediaType(Problem):
+    status = 415
+    code = "unsupported-media-type"
+    title = "Unsupported media type"
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(f"The body must be {expected}; say so in Content-Type.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a body: a JSON pointer (RFC 6901) and what is wrong there."""
+
+    pointer: str
+    detail: str
+
+
+class NotAMember(Problem):
+    """Well-formed JSON that breaks the rules of a member; lists every fault at once."""
+
+    status = 422
+    code = "not-a-member"
+    title = "Not a member"
+
+    # A body can hold a hundred thousand unknown fields; the answer need not repeat them all.
+    most_faults = 100
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        shown = faults[: self.most_faults]
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        more = f", the first {len(shown)} of which are listed" if len(shown) < len(faults) else ""
+        super().__init__(
+            f"The body has {count}{more}.",
+            extensions={"errors": [{"pointer": f.pointer, "detail": f.detail} for f in shown]},
+        )
+        self.faults = tuple(faults)
+
+
+class InternalError(Problem):
+    """Whatever was not foreseen. The log has it under the request id; the answer says nothing."""
+
+    status = 500
+    code = "internal-error"
+    title = "Internal error"
+
+    def __init__(self) -> None:
+        super().__init__("Something went wrong here. The log has it under this request id.")
+
+
+class DependencyAway(Problem):
+    """Something this service stands on does not answer. `retry_after` in seconds."""
+
+    status = 503
+    code = "dependency-away"
+    title = "Try again later"
+
+    def __init__(self, detail: str = "The database does not answer.", retry_after: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})

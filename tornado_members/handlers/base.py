@@ -1,0 +1,172 @@
+"""The one base handler: who is calling, what they sent, how an answer and an error are given."""
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any, ClassVar, NoReturn
+
+from tornado.web import HTTPError, RequestHandler
+
+from tornado_members.auth.tokens import Caller, TokenVerifier
+from tornado_members.directory import MemberDirectory, Representation
+from tornado_members.errors import (
+    BadRequest,
+    BodyTooLarge,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    TokenMissing,
+    UnsupportedMediaType,
+)
+from tornado_members.handlers.json_body import parse_json_object
+from tornado_members.settings import Permission
+from tornado_members.telemetry import RequestLog
+
+log = getLogger(__name__)
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_MEMBER_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers stand on."""
+
+    directory: MemberDirectory
+    tokens: TokenVerifier
+    requests: RequestLog
+
+
+class BaseHandler(RequestHandler):
+    """A handler names the permission that each of its methods needs, and writes those methods."""
+
+    permissions: ClassVar[Mapping[str, Permission]] = {}
+
+    services: Services
+    caller: Caller | None = None
+    request_id: str | None = None
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+        services.requests.begun()
+
+    def set_default_headers(self) -> None:
+        if self.request_id is None:  # Tornado calls this again before it renders an error
+            given = self.request.headers.get("X-Request-Id", "")
+            self.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.clear_header("Server")
+        self.set_header("X-Request-Id", self.request_id)
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def prepare(self) -> None:
+        """Let the request through only if its method is for this path and its caller may use it."""
+        method = self.request.method or ""
+        if method == "OPTIONS":
+            return
+        if method not in self.permissions:
+            raise MethodNotAllowed(method, self.allowed_methods())
+        self.caller = self.services.tokens.verify(self._bearer_token())
+        self.caller.require(self.permissions[method])
+
+    def options(self, *_: str) -> None:
+        """Which methods the path has (RFC 9110 §9.3.7)."""
+        self.set_status(204)
+        self.set_header("Allow", self.allowed_methods())
+
+    def allowed_methods(self) -> str:
+        """For the Allow header (RFC 9110 §10.2.1)."""
+        return ", ".join([*self.permissions, "OPTIONS"])
+
+    def json_body(self) -> dict[str, Any]:
+        """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
+        content_type = self.request.headers.get("Content-Type", "application/json")
+        if content_type.partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMediaType("application/json")
+        return parse_json_object(self.request.body)
+
+    def answer_member(self, member: Representation, status: int = 200) -> None:
+        """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
+        self.set_header("ETag", f'"{member.version}"')
+        self.answer_bytes(member.body, status)
+
+    def answer_created(self, member: Representation) -> None:
+        """A member that is new, and where it is from now on (RFC 9110 §15.3.2)."""
+        self.set_header("Location", f"/members/{member.member_id}")
+        self.answer_member(member, 201)
+
+    def answer_bytes(self, body: bytes, status: int = 200) -> None:
+        """A JSON body about members, which a shared cache may not keep."""
+        self.set_status(status)
+        for name, value in _MEMBER_HEADERS.items():
+            self.set_header(name, value)
+        self.set_header("Content-Type", "application/json")
+        self.finish(body)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Render any error, ours or Tornado's, as a problem (RFC 9457)."""
+        problem = self._problem(status_code, kwargs.get("exc_info", (None, None, None))[1])
+        self.set_status(problem.status)
+        for name, value in problem.headers.items():
+            self.set_header(name, value)
+        self.set_header("Content-Type", "application/problem+json")
+        self.set_header("Cache-Control", "no-store")
+        text = json.dumps(problem.to_dict(self.request_id or ""), ensure_ascii=False)
+        # What a caller sent may stand in it: a lone surrogate there has no UTF-8.
+        self.finish(text.encode("utf-8", "replace"))
+
+    def _problem(self, status_code: int, error: BaseException | None) -> Problem:
+        if isinstance(error, Problem):
+            return error
+        if status_code == 405:
+            return MethodNotAllowed(self.request.method or "", self.allowed_methods())
+        if status_code == 404:
+            return NotFound()
+        if 400 <= status_code < 500:
+            return BadRequest("The request is malformed.")
+        return InternalError()
+
+    def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
+        """A traceback for what was not foreseen; what a problem has to say is in its answer."""
+        if isinstance(value, Problem):
+            if value.status >= 500:
+                log.warning("%s: %s (%s)", self.request_id, value, value.__cause__)
+        elif isinstance(value, HTTPError) and value.status_code < 500:
+            log.debug("%s: %s", self.request_id, value)
+        else:
+            log.error("%s failed", self.request_id, exc_info=value)
+
+    def compute_etag(self) -> None:
+        """No: an ETag here is a version, never a digest of the bytes."""
+
+    def on_finish(self) -> None:
+        self.services.requests.ended()
+
+    def _bearer_token(self) -> str:
+        credentials = self.request.headers.get("Authorization", "")
+        scheme, _, token = credentials.strip().partition(" ")
+        if scheme.lower() != "bearer":
+            raise TokenMissing
+        return token.strip()
+
+
+class NotFoundHandler(BaseHandler):
+    """Every path that no route has."""
+
+    def prepare(self) -> NoReturn:
+        raise NotFound
+
+
+class BodyTooLargeHandler(BaseHandler):
+    """A request whose body is over the limit."""
+
+    def initialize(self, services: Services, limit: int = 0) -> None:
+        """`limit` in bytes."""
+        super().initialize(services)
+        self.limit = limit
+
+    def prepare(self) -> NoReturn:
+        raise BodyTooLarge(self.limit)

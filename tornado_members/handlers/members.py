@@ -1,0 +1,98 @@
+"""The members' resource."""
+
+import json
+import re
+from typing import Final
+
+from tornado_members.auth.permissions import DELETE, READ, WRITE
+from tornado_members.directory import Representation
+from tornado_members.errors import MemberNotFound
+from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.paging import parse_page_query
+from tornado_members.member import parse_draft
+
+_MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
+
+
+class MembersHandler(BaseHandler):
+    """/members"""
+
+    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
+
+    async def get(self) -> None:
+        """A page of members."""
+        query = parse_page_query(self.request.query_arguments)
+        found = await self.services.directory.page(
+            query.field, descending=query.descending, after=query.after, limit=query.limit + 1
+        )
+        page = found[: query.limit]
+        following = query.next_path(page) if len(found) > query.limit else None
+        if following:
+            self.set_header("Link", f'<{following}>; rel="next"')
+        body = {"items": [member.to_dict() for member in page], "next": following}
+        self.answer_bytes(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+
+    head = get
+
+    async def put(self) -> None:
+        """Add a member."""
+        self.answer_created(await self.services.directory.create(parse_draft(self.json_body())))
+
+    post = put
+
+
+class MemberHandler(BaseHandler):
+    """/members/{memberId}"""
+
+    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "DELETE": DELETE}
+
+    async def get(self, text: str) -> None:
+        """The member with this id."""
+        self.answer_member(await self.services.directory.get(_member_id(text)))
+
+    head = get
+
+    async def put(self, text: str) -> None:
+        """Replace the contents of a member."""
+        member_id = _member_id(text)
+        draft = parse_draft(self.json_body(), member_id=member_id)
+        self.answer_member(await self.services.directory.replace(member_id, draft))
+
+    async def delete(self, text: str) -> None:
+        """Remove a member."""
+        await self.services.directory.delete(_member_id(text))
+        self.set_status(204)
+
+
+class MemberByNameHandler(BaseHandler):
+    """/members/by-name/{name}"""
+
+    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE}
+
+    async def get(self, name: str) -> None:
+        """The member with this name."""
+        self.answer_named(await self.services.directory.get_by_name(name))
+
+    head = get
+
+    async def put(self, name: str) -> None:
+        """Create the member with this name, or replace its contents."""
+        body = self.json_body()
+        draft = parse_draft(body, name=name)
+        member, is_new = await self.services.directory.put_by_name(draft, body.get("memberId"))
+        if is_new:
+            self.answer_created(member)
+        else:
+            self.answer_named(member)
+
+    def answer_named(self, member: Representation) -> None:
+        """A member, with the address that does not change with its name (RFC 9110 §8.7)."""
+        self.set_header("Content-Location", f"/members/{member.member_id}")
+        self.answer_member(member)
+
+
+def _member_id(text: str) -> int:
+    """The id in a path. One that no member can have is one that no member has."""
+    if not _MEMBER_ID.fullmatch(text):
+        raise MemberNotFound("with such an id: ids are whole numbers from 1")
+    return int(text)

@@ -1,0 +1,170 @@
+"""A member, and the rules of one."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from tornado_members.errors import Fault, NotAMember
+
+MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
+MAX_CHARACTERS = 255
+
+# What may stand in a telephone number as people write it: digits, punctuation and an extension.
+_PHONE = re.compile(r"(?:[0-9+()\-./,;#* ]|ext|x)*", re.IGNORECASE)
+_DIGIT = re.compile(r"[0-9]")
+# Control characters, line and paragraph separators: a name is one line.
+_UNPRINTABLE = frozenset({"Cc", "Zl", "Zp"})
+
+
+def normalize_name(name: str) -> str:
+    """The form in which names are compared and kept: Unicode NFC, no white space around it."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _fault(detail: str) -> PydanticCustomError:
+    return PydanticCustomError("member", "{detail}", {"detail": detail})
+
+
+def _check_length(text: str) -> str:
+    if len(text) > MAX_CHARACTERS:
+        raise _fault(f"has {len(text)} characters; at most {MAX_CHARACTERS} are allowed")
+    return text
+
+
+def _check_name(name: str) -> str:
+    name = _check_length(normalize_name(name))
+    if not name:
+        raise _fault("is empty")
+    for character in name:
+        if unicodedata.category(character) in _UNPRINTABLE:
+            raise _fault(f"contains the control character U+{ord(character):04X}")
+    return name
+
+
+def _check_email(email: str) -> str:
+    _check_length(email)
+    try:
+        # Not 'globally deliverable': addresses in .local or .test are somebody's, too.
+        found = validate_email(email, check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError as error:
+        raise _fault(f"is not an e-mail address: {error}") from None
+    if "." not in found.ascii_domain:
+        raise _fault("is not an e-mail address: the part after the @-sign has no dot")
+    return email
+
+
+def _check_phone(phone: str) -> str:
+    _check_length(phone)
+    if not _PHONE.fullmatch(phone):
+        raise _fault(
+            "is not a telephone number: only digits, + ( ) - . / , ; # * and spaces, "
+            "and ext or x before an extension"
+        )
+    if len(_DIGIT.findall(phone)) < 3:
+        raise _fault("is not a telephone number: it has fewer than three digits")
+    return phone
+
+
+class MemberDraft(BaseModel):
+    """What a client may say of a member: everything but its id, which the service gives."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    email: Annotated[str, AfterValidator(_check_email)] | None = None
+    phone: Annotated[str, AfterValidator(_check_phone)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as it is stored. Every change raises `version` by one; it is the ETag."""
+
+    member_id: int
+    name: str
+    email: str | None
+    phone: str | None
+    version: int
+
+    @classmethod
+    def from_draft(cls, member_id: int, draft: MemberDraft) -> Self:
+        """A member that is new: its version is 1."""
+        return cls(member_id, draft.name, draft.email, draft.phone, version=1)
+
+    def agrees_with(self, draft: MemberDraft) -> bool:
+        """Whether storing `draft` would change nothing."""
+        return (self.name, self.email, self.phone) == (draft.name, draft.email, draft.phone)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The member as it goes over the wire."""
+        return {
+            "memberId": self.member_id,
+            "name": self.name,
+            "email": self.email,
+            "phone": self.phone,
+        }
+
+    def to_json(self) -> bytes:
+        """The body of a response: UTF-8, as RFC 8259 §8.1 has it."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def parse_draft(
+    body: Mapping[str, Any], *, member_id: int | None = None, name: str | None = None
+) -> MemberDraft:
+    """Check what a client sent; `member_id` and `name` are what the request's address already says.
+
+    The body may repeat what the address says, so that what was read can be sent back, but not
+    contradict it. Beside a name, an id in the body is left for the caller to compare.
+
+    Raises NotAMember with every fault of the body.
+    """
+    fields = dict(body)
+    faults: list[Fault] = []
+    if "memberId" in fields:
+        given = fields.pop("memberId")
+        if member_id is None and name is None:
+            faults.append(Fault("/memberId", "is given by the service, not by its callers"))
+        elif type(given) is not int:
+            faults.append(Fault("/memberId", "must be an integer"))
+        elif member_id is not None and given != member_id:
+            faults.append(Fault("/memberId", f"is not {member_id}, as the address says"))
+    if name is not None:
+        given = fields.setdefault("name", name)
+        if isinstance(given, str) and normalize_name(given) != normalize_name(name):
+            faults.append(Fault("/name", "is not the name in the address"))
+    try:
+        draft = MemberDraft.model_validate(fields)
+    except ValidationError as error:
+        faults += [_describe(e) for e in error.errors(include_url=False, include_context=False)]
+    if faults:
+        raise NotAMember(faults)
+    return draft
+
+
+_DETAILS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a field of a member",
+    "string_unicode": "contains a lone surrogate, which is no character",
+}
+
+
+def _describe(error: ErrorDetails) -> Fault:
+    field = str(error["loc"][0])
+    detail = _DETAILS.get(error["type"], error["msg"])
+    if error["type"] == "string_type":
+        detail = "must be a string" if field == "name" else "must be a string or null"
+    return Fault(_pointer(field), detail)
+
+
+def _pointer(field: str) -> str:
+    """A JSON pointer to a field (RFC 6901 §3), short and printable whatever the field is called."""
+    name = field if len(field) <= MAX_CHARACTERS else field[:MAX_CHARACTERS] + "…"
+    name = name.encode("utf-8", "replace").decode()
+    return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,131 @@
+"""Sockets, signals and a stop that lets requests end: the service as a process."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from logging import getLogger
+from pathlib import Path
+from types import FrameType
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from tornado_members.app import make_app, open_services
+from tornado_members.embedded import EmbeddedError, PrivateServers, servers_for
+from tornado_members.settings import DEFAULT_FILE, Server, Settings
+from tornado_members.telemetry import RequestLog
+
+log = getLogger(__name__)
+
+_SUPERVISION_SECONDS = 0.5
+
+
+class ServingError(Exception):
+    """The service cannot listen where it should. The text says where, and why."""
+
+
+def run(settings: Settings, config: Path) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises ServingError, EmbeddedError, DependencyAway."""
+    sockets = _bind(settings.server)
+    # Until the loop takes the signals over, they must unwind the stack: it stops what was started.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    with servers_for(settings) as private:
+        try:
+            asyncio.run(_serve(settings, config, sockets, private))
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)  # stopping is under way
+
+
+async def _serve(
+    settings: Settings, config: Path, sockets: list[socket.socket], private: PrivateServers
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with open_services(settings, *private.addresses_for(settings)) as services:
+        # The application limits bodies itself, and answers for it.
+        server = HTTPServer(make_app(services), max_body_size=sys.maxsize)
+        server.add_sockets(sockets)
+        print(_welcome(settings, config, sockets, private), flush=True)
+        supervision = asyncio.create_task(_supervise(private, stop.is_set))
+        await stop.wait()
+        log.info("stopping")
+        supervision.cancel()
+        server.stop()
+        await _drain(services.requests, settings.server.drain_seconds)
+        await server.close_all_connections()
+
+
+async def _supervise(private: PrivateServers, stopping: Callable[[], bool]) -> None:
+    """A private server that dies is started again."""
+    pause = _SUPERVISION_SECONDS
+    while not stopping():
+        await asyncio.sleep(pause)
+        try:
+            if await asyncio.to_thread(private.revive):
+                log.warning("a private server had died and was started again")
+            pause = _SUPERVISION_SECONDS
+        except EmbeddedError as error:
+            pause = min(pause * 2, 30)
+            log.error("%s; trying again in %d seconds", error, pause)
+
+
+async def _drain(requests: RequestLog, seconds: float) -> None:
+    """Let requests in flight end, for at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await requests.idle.wait()
+    except TimeoutError:
+        log.warning("%d requests did not end in time", requests.in_flight)
+
+
+def _bind(server: Server) -> list[socket.socket]:
+    try:
+        return bind_sockets(server.port, server.host)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ServingError(
+            f"cannot listen on {server.host}:{server.port} (server.host, server.port): {reason}. "
+            "Another port: MEMBERS_SERVER__PORT=9000 scripts/serve"
+        ) from None
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _welcome(
+    settings: Settings, config: Path, sockets: list[socket.socket], private: PrivateServers
+) -> str:
+    host, port = sockets[0].getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    lines = [f"The members service listens on {url}"]
+    if private.addresses.mongodb_port:
+        lines.append(f"  private MongoDB    127.0.0.1:{private.addresses.mongodb_port}")
+    if private.addresses.memcached_port:
+        lines.append(f"  private Memcached  127.0.0.1:{private.addresses.memcached_port}")
+    own_keys = settings.own_jwks_file()
+    if own_keys and own_keys.with_name("signing.pem").exists():
+        lines += [
+            "",
+            "Try it in another shell:",
+            f"  TOKEN=$({_token_command(config)} --rights 3)",
+            f'  curl -i -H "Authorization: Bearer $TOKEN" -X PUT {url}/members \\',
+            "       -H 'Content-Type: application/json' -d '{\"name\": \"Ada Lovelace\"}'",
+            f'  curl -i -H "Authorization: Bearer $TOKEN" {url}/members/1',
+        ]
+    return "\n".join([*lines, "", "Ctrl-C stops it, and everything that it started."])
+
+
+def _token_command(config: Path) -> str:
+    """How scripts/token is called from here, with the same settings."""
+    script = Path(__file__).parent.parent / "scripts" / "token"
+    command = os.path.relpath(script)
+    if data_dir := os.environ.get("MEMBERS_DATA_DIR"):
+        command = f"MEMBERS_DATA_DIR={data_dir} {command}"
+    return command if config == DEFAULT_FILE else f"{command} --config {config}"

@@ -1,0 +1,179 @@
+"""Members in MongoDB: a document each, `_id` is the memberId, the name is unique by an index."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from bson import Int64
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from tornado_members.errors import DependencyAway, NameTaken
+from tornado_members.member import Member, MemberDraft
+from tornado_members.storage.counters import Counter
+from tornado_members.storage.mongo import Database, Document, reports_outages
+
+SortField = Literal["memberId", "name"]
+
+_DUPLICATE_KEY = 11000
+_FIELDS = {"memberId": "_id", "name": "name"}
+
+
+class MemberStore:
+    """Every call raises DependencyAway when MongoDB does not answer in time."""
+
+    def __init__(self, database: Database) -> None:
+        self._members = database["members"]
+        self._ids = Counter(database["counters"], "memberId")
+
+    @reports_outages
+    async def prepare(self) -> None:
+        """Make the index that keeps names unique, and a counter that is past every id in use.
+
+        Raises pymongo.errors.OperationFailure when the members at hand share a name.
+        """
+        await self._members.create_index([("name", ASCENDING)], unique=True)
+        last = await self._members.find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)])
+        await self._ids.raise_to(int(last["_id"]) if last else 0)
+
+    @reports_outages
+    async def find_member(self, member_id: int) -> Member | None:
+        """The member with this id."""
+        return _from_document(await self._members.find_one({"_id": member_id}))
+
+    @reports_outages
+    async def find_by_name(self, name: str) -> Member | None:
+        """The member with exactly this name."""
+        return _from_document(await self._members.find_one({"name": name}))
+
+    @reports_outages
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
+        """The members with these names."""
+        cursor = self._members.find({"name": {"$in": list(names)}})
+        members = [_to_member(document) for document in await cursor.to_list(None)]
+        return {member.name: member for member in members}
+
+    @reports_outages
+    async def page(
+        self, field: SortField, *, descending: bool, after: int | str | None, limit: int
+    ) -> list[Member]:
+        """At most `limit` members in order, beginning behind the one whose `field` is `after`."""
+        key = _FIELDS[field]
+        beyond = {} if after is None else {key: {"$lt" if descending else "$gt": after}}
+        cursor = self._members.find(beyond, sort=[(key, DESCENDING if descending else ASCENDING)])
+        return [_to_member(document) for document in await cursor.limit(limit).to_list(limit)]
+
+    @reports_outages
+    async def insert(self, draft: MemberDraft) -> Member:
+        """Store a new member under a new id.
+
+        Raises NameTaken.
+        """
+        member = Member.from_draft(await self._ids.take(), draft)
+        try:
+            await self._members.insert_one(_to_document(member))
+        except DuplicateKeyError as error:
+            raise await self._name_taken(error.details, draft.name) from error
+        return member
+
+    @reports_outages
+    async def insert_many(self, drafts: Sequence[MemberDraft]) -> list[Member | None]:
+        """Store new members under ids in a row; None stands where the name was taken."""
+        first = await self._ids.take(len(drafts))
+        members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
+        refused: set[int] = set()
+        try:
+            await self._members.insert_many([_to_document(m) for m in members], ordered=False)
+        except BulkWriteError as error:
+            if error.details["writeConcernErrors"]:
+                raise DependencyAway from error
+            for fault in error.details["writeErrors"]:
+                if not _is_name_taken(fault):
+                    raise
+                refused.add(fault["index"])
+        return [None if i in refused else member for i, member in enumerate(members)]
+
+    async def replace(self, member_id: int, draft: MemberDraft) -> Member | None:
+        """Give the member with this id new contents; None when there is no such member.
+
+        Raises NameTaken.
+        """
+        return await self._replace({"_id": member_id}, draft)
+
+    async def replace_named(self, member_id: int, draft: MemberDraft) -> Member | None:
+        """The same, but only if the member bears the draft's name already."""
+        return await self._replace({"_id": member_id, "name": draft.name}, draft)
+
+    @reports_outages
+    async def delete(self, member_id: int) -> bool:
+        """Remove the member with this id; False when there was none."""
+        result = await self._members.delete_one({"_id": member_id})
+        return result.deleted_count == 1
+
+    @reports_outages
+    async def _replace(self, which: Mapping[str, Any], draft: MemberDraft) -> Member | None:
+        try:
+            document = await self._members.find_one_and_update(
+                which, _replacement(draft), return_document=ReturnDocument.AFTER
+            )
+        except DuplicateKeyError as error:
+            raise await self._name_taken(error.details, draft.name) from error
+        return _from_document(document)
+
+    async def _name_taken(self, details: Mapping[str, Any] | None, name: str) -> Exception:
+        """What to raise for a duplicate key; the server's own text holds the value, and stays here."""
+        if not _is_name_taken(details or {}):
+            return RuntimeError("an id was given out twice: the counter is behind the members")
+        owner = await self.find_by_name(name)
+        return NameTaken(owner.member_id if owner else None)
+
+
+def _is_name_taken(details: Mapping[str, Any]) -> bool:
+    return details.get("code") == _DUPLICATE_KEY and "name" in details.get("keyPattern", {})
+
+
+def _replacement(draft: MemberDraft) -> list[Document]:
+    """An update that raises the version only if something changes, decided by the server itself.
+
+    Everything a caller wrote is a $literal: a name such as '$email' is text, not a field path.
+    """
+    fields = {field: {"$literal": value} for field, value in draft.model_dump().items()}
+    unchanged = {"$and": [{"$eq": [f"${field}", value]} for field, value in fields.items()]}
+    version = {"$ifNull": ["$version", Int64(1)]}
+    return [
+        {
+            "$set": {
+                **fields,
+                "version": {"$cond": [unchanged, version, {"$add": [version, Int64(1)]}]},
+                "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},
+            }
+        }
+    ]
+
+
+def _to_document(member: Member) -> Document:
+    now = datetime.now(UTC)
+    return {
+        "_id": Int64(member.member_id),
+        "name": member.name,
+        "email": member.email,
+        "phone": member.phone,
+        "version": Int64(member.version),
+        "createdAt": now,
+        "updatedAt": now,
+    }
+
+
+def _to_member(document: Mapping[str, Any]) -> Member:
+    """Another client's document may lack what is optional; its version then counts as the first."""
+    return Member(
+        member_id=int(document["_id"]),
+        name=document["name"],
+        email=document.get("email"),
+        phone=document.get("phone"),
+        version=int(document.get("version", 1)),
+    )
+
+
+def _from_document(document: Mapping[str, Any] | None) -> Member | None:
+    return None if document is None else _to_member(document)
