@@ -56,7 +56,9 @@ async def open_directory(
         await store.prepare()
         timeout = settings.cache.timeout_ms / 1000
         nodes = [MemcachedNode(address, timeout=timeout) for address in cache_servers]
-        cache = NaiveCache(nodes, ttl=settings.cache.ttl_seconds)
+        cache = NaiveCache(
+            nodes, ttl=settings.cache.ttl_seconds, namespace=settings.mongodb.database
+        )
         stack.push_async_callback(cache.close)
         yield MemberDirectory(store, cache)
 

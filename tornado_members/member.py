@@ -18,6 +18,7 @@ MAX_CHARACTERS = 255
 
 # What may stand in a telephone number as people write it: digits, punctuation and an extension.
 _PHONE = re.compile(r"(?:[0-9+()\-./,;#* ]|ext|x)*", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DIGIT = re.compile(r"[0-9]")
 # Control characters, line and paragraph separators: a name is one line.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp"})
@@ -32,14 +33,16 @@ def _fault(detail: str) -> PydanticCustomError:
     return PydanticCustomError("member", "{detail}", {"detail": detail})
 
 
-def _check_length(text: str) -> str:
+def _check_text(text: str) -> str:
+    if _SURROGATE.search(text):  # JSON can carry half a character; UTF-8 and BSON cannot
+        raise _fault("contains a lone surrogate, which is no character")
     if len(text) > MAX_CHARACTERS:
         raise _fault(f"has {len(text)} characters; at most {MAX_CHARACTERS} are allowed")
     return text
 
 
 def _check_name(name: str) -> str:
-    name = _check_length(normalize_name(name))
+    name = _check_text(normalize_name(name))
     if not name:
         raise _fault("is empty")
     for character in name:
@@ -49,7 +52,7 @@ def _check_name(name: str) -> str:
 
 
 def _check_email(email: str) -> str:
-    _check_length(email)
+    _check_text(email)
     try:
         # Not 'globally deliverable': addresses in .local or .test are somebody's, too.
         found = validate_email(email, check_deliverability=False, globally_deliverable=False)
@@ -61,7 +64,7 @@ def _check_email(email: str) -> str:
 
 
 def _check_phone(phone: str) -> str:
-    _check_length(phone)
+    _check_text(phone)
     if not _PHONE.fullmatch(phone):
         raise _fault(
             "is not a telephone number: only digits, + ( ) - . / , ; # * and spaces, "
@@ -139,6 +142,9 @@ def parse_draft(
         given = fields.setdefault("name", name)
         if isinstance(given, str) and normalize_name(given) != normalize_name(name):
             faults.append(Fault("/name", "is not the name in the address"))
+    for field in [field for field in fields if field not in MemberDraft.model_fields]:
+        del fields[field]
+        faults.append(Fault(_pointer(field), "is not a field of a member"))
     try:
         draft = MemberDraft.model_validate(fields)
     except ValidationError as error:
@@ -148,17 +154,12 @@ def parse_draft(
     return draft
 
 
-_DETAILS = {
-    "missing": "is missing",
-    "extra_forbidden": "is not a field of a member",
-    "string_unicode": "contains a lone surrogate, which is no character",
-}
-
-
 def _describe(error: ErrorDetails) -> Fault:
     field = str(error["loc"][0])
-    detail = _DETAILS.get(error["type"], error["msg"])
-    if error["type"] == "string_type":
+    detail = error["msg"]
+    if error["type"] == "missing":
+        detail = "is missing"
+    elif error["type"] == "string_type":
         detail = "must be a string" if field == "name" else "must be a string or null"
     return Fault(_pointer(field), detail)
 

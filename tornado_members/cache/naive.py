@@ -29,13 +29,15 @@ class Entry:
 class NaiveCache:
     """Entries on one or more servers; with no server at all, everything is loaded each time."""
 
-    def __init__(self, nodes: Sequence[MemcachedNode], *, ttl: int) -> None:
-        """`ttl` is seconds."""
+    def __init__(self, nodes: Sequence[MemcachedNode], *, ttl: int, namespace: str) -> None:
+        """`ttl` is seconds; caches of different namespaces may share their servers."""
         self._nodes = tuple(nodes)
         self._ttl = ttl
+        self._prefix = _digest(namespace.encode(), size=6).hex().encode()
 
     async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
         """The entry of a key, from a server or else from `load`, whose exceptions pass through."""
+        key = self._prefix + key
         node = self._node_of(key)
         if node is None:
             return await load()
@@ -54,6 +56,7 @@ class NaiveCache:
 
     async def forget(self, key: bytes) -> None:
         """Remove the entry of a key, which has changed."""
+        key = self._prefix + key
         node = self._node_of(key)
         if node is not None:
             try:
@@ -74,7 +77,11 @@ class NaiveCache:
 
 
 def _weight(address: bytes, key: bytes) -> bytes:
-    return blake2b(key, digest_size=8, key=blake2b(address, digest_size=32).digest()).digest()
+    return _digest(_digest(address, size=16) + key, size=8)
+
+
+def _digest(data: bytes, size: int) -> bytes:
+    return blake2b(data, digest_size=size).digest()
 
 
 def _encode(key: bytes, entry: Entry) -> bytes:

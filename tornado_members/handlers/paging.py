@@ -52,7 +52,7 @@ def parse_page_query(arguments: Mapping[str, Sequence[bytes]]) -> PageQuery:
     query = PageQuery()
     for name, values in arguments.items():
         if name not in ("limit", "sort", "after"):
-            shown = name[:50].encode("utf-8", "replace").decode()
+            shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
             raise BadParameter(shown, "is not a parameter; there are limit, sort and after")
         if len(values) > 1:
             raise BadParameter(name, "is given more than once")

@@ -121,7 +121,7 @@ class MemberStore:
         return _from_document(document)
 
     async def _name_taken(self, details: Mapping[str, Any] | None, name: str) -> Exception:
-        """What to raise for a duplicate key; the server's own text holds the value, and stays here."""
+        """What to raise for a duplicate key; the server's own text, with the value, stays here."""
         if not _is_name_taken(details or {}):
             return RuntimeError("an id was given out twice: the counter is behind the members")
         owner = await self.find_by_name(name)

@@ -1,0 +1,1 @@
+"""The tests mirror the package; support/ holds what several of them need."""

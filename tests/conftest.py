@@ -1,0 +1,113 @@
+"""The servers that tests run on: real ones, started once a run on free ports, in a private folder."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from tornado.httputil import HTTPServerConnectionDelegate
+from tornado.ioloop import IOLoop
+
+from tests.support.api import Api, Fetching
+from tests.support.memcached import flush_memcached
+from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
+from tornado_members.app import make_app, open_services
+from tornado_members.embedded import PrivateServers
+from tornado_members.handlers.base import Services
+from tornado_members.settings import Settings
+
+
+def pytest_configure() -> None:
+    """Let a run that is told to end clean up, and keep the caller's settings out of it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for variable in [name for name in os.environ if name.startswith("MEMBERS_")]:
+        del os.environ[variable]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[PrivateServers]:
+    folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-"))
+    try:
+        with PrivateServers(folder, die_with_parent=True) as started:
+            assert started.addresses.memcached_port, "the tests need Memcached"
+            yield started
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of the test's own, which pytest's tmp_path would keep for a while."""
+    with tempfile.TemporaryDirectory(prefix="tornado-members-test-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
+    """A client of the tests' own, for what the service would not do."""
+    with pymongo.MongoClient[dict[str, Any]](servers.mongodb_uri) as client:
+        yield client
+
+
+@pytest.fixture
+def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> str:
+    """An empty database, and an empty cache; dropping it would take ten times as long."""
+    for collection in ("members", "counters"):
+        admin["test"][collection].delete_many({})
+    flush_memcached(servers.cache_servers[0])
+    return "test"
+
+
+@pytest.fixture
+def driver() -> str:
+    """The MongoDB driver; tests that should run on both name both."""
+    return "motor"
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def settings(database_name: str, driver: str, folder: Path) -> Settings:
+    issuer = {
+        "issuer": ISSUER,
+        "audience": AUDIENCE,
+        "jwks": {"keys": [public_jwk(name) for name in ("RS256", "ES256", "EdDSA")]},
+    }
+    return Settings.model_validate(
+        {
+            "data_dir": folder,
+            "mongodb": {"database": database_name, "driver": driver},
+            "cache": {"timeout_ms": 1000},
+            "auth": {"issuers": [issuer]},
+        }
+    )
+
+
+@pytest.fixture
+def services(io_loop: IOLoop, settings: Settings, servers: PrivateServers) -> Iterator[Services]:
+    async def enter() -> tuple[AsyncExitStack, Services]:
+        stack = AsyncExitStack()
+        addresses = servers.addresses_for(settings)
+        return stack, await stack.enter_async_context(open_services(settings, *addresses))
+
+    stack, opened = io_loop.run_sync(enter)
+    yield opened
+    io_loop.run_sync(stack.aclose)
+
+
+@pytest.fixture
+def app(services: Services) -> HTTPServerConnectionDelegate:
+    """What pytest-tornasync serves."""
+    return make_app(services)
+
+
+@pytest.fixture
+def api(http_server_client: Fetching) -> Api:
+    return Api(http_server_client)

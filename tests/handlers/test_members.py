@@ -1,0 +1,286 @@
+"""The members' resource over real HTTP, on real MongoDB and Memcached."""
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.api import Api, parsed, problem
+
+ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+async def test_adding_gives_an_id_a_location_and_a_version(api: Api, method: str) -> None:
+    response = await api(method, "/members", ADA)
+    assert response.code == 201
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["ETag"] == '"1"'
+    member = parsed(response)
+    assert response.headers["Location"] == f"/members/{member['memberId']}"
+    assert member == {"memberId": 1, **ADA}
+
+
+async def test_a_member_is_read_back_as_it_was_added(api: Api) -> None:
+    added = await api.create(**ADA)
+    for _ in range(2):  # from the database, then from the cache
+        response = await api("GET", f"/members/{added['memberId']}", rights=1)
+        assert response.code == 200
+        assert parsed(response) == added
+        assert response.headers["ETag"] == '"1"'
+        assert response.headers["Cache-Control"] == "private, no-cache"
+        assert response.headers["Vary"] == "Authorization, Accept"
+
+
+async def test_head_is_get_without_the_body(api: Api) -> None:
+    await api.create(**ADA)
+    for path in ("/members/1", "/members", "/members/by-name/Ada%20Lovelace"):
+        get, head = await api("GET", path), await api("HEAD", path)
+        assert head.code == 200
+        assert head.body == b""
+        for name in ("Content-Length", "Content-Type", "Cache-Control"):
+            assert head.headers[name] == get.headers[name]
+        assert head.headers.get("ETag") == get.headers.get("ETag")
+
+
+async def test_a_read_after_a_write_sees_the_write(api: Api) -> None:
+    member = await api.create("Grace Hopper")
+    path = f"/members/{member['memberId']}"
+    for round_ in range(5):
+        await api("GET", path)
+        changed = await api("PUT", path, {"name": "Grace Hopper", "phone": f"555-000{round_}"})
+        assert changed.code == 200
+        seen = await api("GET", path)
+        assert parsed(seen)["phone"] == f"555-000{round_}"
+        assert seen.headers["ETag"] == changed.headers["ETag"] == f'"{round_ + 2}"'
+
+
+async def test_replacing_drops_what_is_left_out(api: Api) -> None:
+    await api.create(**ADA)
+    response = await api("PUT", "/members/1", {"name": "Ada King"})
+    assert parsed(response) == {"memberId": 1, "name": "Ada King", "email": None, "phone": None}
+
+
+async def test_a_write_that_changes_nothing_keeps_the_version(api: Api) -> None:
+    await api.create(**ADA)
+    response = await api("PUT", "/members/1", ADA)
+    assert response.headers["ETag"] == '"1"'
+
+
+async def test_what_was_read_can_be_sent_back(api: Api) -> None:
+    member = await api.create(**ADA)
+    by_id = await api("PUT", "/members/1", {**member, "phone": None})
+    assert by_id.code == 200
+    by_name = await api("PUT", "/members/by-name/Ada%20Lovelace", member)
+    assert by_name.code == 200
+    assert parsed(by_name) == member
+
+
+async def test_deleting(api: Api) -> None:
+    await api.create(**ADA)
+    await api("GET", "/members/1")
+    response = await api("DELETE", "/members/1")
+    assert (response.code, response.body) == (204, b"")
+    for method in ("GET", "DELETE"):
+        problem(await api(method, "/members/1"), 404, "member-not-found")
+    problem(await api("PUT", "/members/1", ADA), 404, "member-not-found")
+
+
+async def test_an_id_is_never_given_twice(api: Api) -> None:
+    await api.create("One")
+    two = await api.create("Two")
+    await api("DELETE", f"/members/{two['memberId']}")
+    three = await api.create("Three")
+    assert three["memberId"] > two["memberId"]
+
+
+@pytest.mark.parametrize(
+    "member_id", ["0", "-1", "01", "1.0", "abc", "9007199254740993", "1" + "0" * 30, "%00", "1%20"]
+)
+async def test_an_id_that_cannot_be_is_not_found(api: Api, member_id: str) -> None:
+    problem(await api("GET", f"/members/{member_id}"), 404, "member-not-found")
+    problem(await api("PUT", f"/members/{member_id}", ADA), 404, "member-not-found")
+    problem(await api("DELETE", f"/members/{member_id}"), 404, "member-not-found")
+
+
+async def test_a_taken_name_names_its_owner(api: Api) -> None:
+    ada = await api.create(**ADA)
+    other = await api.create("Grace Hopper")
+    answers = [
+        await api("PUT", "/members", ADA),
+        await api("PUT", f"/members/{other['memberId']}", ADA),
+    ]
+    for answer in answers:
+        found = problem(answer, 409, "name-taken")
+        assert found["member"] == f"/members/{ada['memberId']}"
+        assert b"E11000" not in answer.body
+        assert b"index" not in answer.body
+
+
+async def test_of_fifty_who_want_one_name_exactly_one_gets_it(api: Api) -> None:
+    answers = await asyncio.gather(*(api("PUT", "/members", ADA) for _ in range(50)))
+    assert sorted(answer.code for answer in answers) == [201] + [409] * 49
+
+
+async def test_concurrent_creates_get_distinct_ids(api: Api) -> None:
+    members = await asyncio.gather(*(api.create(f"Member {i}") for i in range(50)))
+    assert len({member["memberId"] for member in members}) == 50
+
+
+AWKWARD_NAMES = [
+    "Ada Lovelace",
+    "AC/DC",
+    "50% off?",
+    "a#b&c=d+e",
+    "$where",
+    "name.first",
+    "../etc/passwd",
+    "עדה לאבלייס",
+    "👩‍👩‍👧 family",
+    "𝒜" * 255,
+    "José",
+    "'; DROP TABLE members; --",
+]
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+async def test_any_name_round_trips_in_bodies_and_paths(api: Api, name: str) -> None:
+    member = await api.create(name)
+    assert member["name"] == name
+    response = await api("GET", f"/members/by-name/{quote(name, safe='')}")
+    assert parsed(response) == member
+    assert response.headers["Content-Location"] == f"/members/{member['memberId']}"
+    again = await api("PUT", f"/members/by-name/{quote(name, safe='')}", {"phone": "555-1234"})
+    assert (again.code, parsed(again)["memberId"]) == (200, member["memberId"])
+
+
+async def test_names_are_found_in_any_normal_form(api: Api) -> None:
+    await api.create("  Jose\u0301  ")
+    for form in ("José", "Jose\u0301", " José "):
+        response = await api("GET", f"/members/by-name/{quote(form)}")
+        assert parsed(response)["name"] == "José"
+
+
+async def test_putting_by_name_creates_once(api: Api) -> None:
+    path = "/members/by-name/Ada%20Lovelace"
+    first = await api("PUT", path, {"email": "ada@example.org"})
+    assert (first.code, first.headers["Location"]) == (201, "/members/1")
+    for _ in range(2):
+        again = await api("PUT", path, {"email": "ada@example.org"})
+        assert (again.code, again.headers["ETag"]) == (200, '"1"')
+        assert again.headers["Content-Location"] == "/members/1"
+    changed = await api("PUT", path, {"name": "Ada Lovelace"})
+    assert (changed.code, changed.headers["ETag"]) == (200, '"2"')
+
+
+async def test_concurrent_puts_by_name_make_one_member(api: Api) -> None:
+    path = "/members/by-name/Ada"
+    answers = await asyncio.gather(*(api("PUT", path, {}) for _ in range(20)))
+    assert sorted(answer.code for answer in answers) == [200] * 19 + [201]
+    assert len({parsed(answer)["memberId"] for answer in answers}) == 1
+
+
+async def test_putting_by_name_does_not_rename(api: Api) -> None:
+    answer = await api("PUT", "/members/by-name/Ada", {"name": "Grace"})
+    assert problem(answer, 422, "not-a-member")["errors"][0]["pointer"] == "/name"
+
+
+@pytest.mark.parametrize("member_id", [7, True, "1", None])
+async def test_an_id_beside_a_name_must_be_that_member(api: Api, member_id: Any) -> None:
+    await api.create("Ada")
+    answer = await api("PUT", "/members/by-name/Ada", {"memberId": member_id})
+    assert problem(answer, 422, "not-a-member")["errors"][0]["pointer"] == "/memberId"
+
+
+async def test_an_unknown_name_is_not_found(api: Api) -> None:
+    problem(await api("GET", "/members/by-name/Nobody"), 404, "member-not-found")
+    problem(await api("GET", "/members/by-name/%00"), 404, "member-not-found")
+
+
+async def test_a_path_that_is_not_utf8_is_a_bad_request(api: Api) -> None:
+    problem(await api("GET", "/members/by-name/%ff%fe"), 400, "bad-request")
+    problem(await api("GET", "/members/by-name/%ED%A0%80"), 400, "bad-request")
+
+
+HOSTILE_BODIES: list[tuple[bytes, int]] = [
+    (b"", 400),
+    (b"not json", 400),
+    (b"\xff\xfe", 400),
+    (b"[]", 400),
+    (b'"Ada"', 400),
+    (b"null", 400),
+    (b'{"name": "Ada",}', 400),
+    (b'{"name": "Ada"} {}', 400),
+    (b'{"name": "Ada", "name": "Grace"}', 400),
+    (b'{"name": "Ada", "phone": {"a": 1, "a": 2}}', 400),
+    (b'{"name": NaN}', 400),
+    (b'{"name": -Infinity}', 400),
+    (b'{"name": 1' + b"0" * 5000 + b"}", 400),
+    (b'{"name": ' + b"[" * 2000 + b"]" * 2000 + b"}", 400),
+    (b'{"name":' + b'{"a":' * 2000 + b"1" + b"}" * 2001, 400),
+    (b'{"name": ' + b"[" * 100_000, 400),
+    (b"{}", 422),
+    (b'{"name": null}', 422),
+    (b'{"name": 5}', 422),
+    (b'{"name": true}', 422),
+    (b'{"name": 9223372036854775808}', 422),
+    (b'{"name": 1e400}', 422),
+    (b'{"name": {"$gt": ""}}', 422),
+    (b'{"name": ["Ada"]}', 422),
+    (b'{"name": "Ada", "email": {"$ne": null}}', 422),
+    (b'{"name": "Ada", "$set": {"version": 9}}', 422),
+    (b'{"name": "Ada", "a.b": 1}', 422),
+    (b'{"name": "Ada", "version": 7}', 422),
+    (b'{"name": "Ada", "_id": 7}', 422),
+    (b'{"name": "Ada", "memberId": 7}', 422),
+    (b'{"name": "Ada", "memberId": 99999999999999999999999}', 422),
+    (b'{"name": "Ada", "": 1}', 422),
+    (b'{"name": "Ada", "\\ud800": 1}', 422),
+    (b'{"name": "Ada", "' + b"k" * 10_000 + b'": 1}', 422),
+    (b'{"name": "\\ud800"}', 422),
+    (b'{"name": "Ada", "email": "\\udfff@example.org"}', 422),
+    (b'{"name": "A\\u0000da"}', 422),
+    (b'{"name": "A\\nda"}', 422),
+    (b'{"name": "   "}', 422),
+    (b'{"name": "' + b"a" * 256 + b'"}', 422),
+    (b'{"name": "Ada", "phone": "12"}', 422),
+    (b'{"name": "Ada", "phone": "\\u0000123"}', 422),
+    (b'{"name": "Ada", "email": "nobody"}', 422),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), HOSTILE_BODIES)
+async def test_what_is_no_member_is_refused_and_nothing_is_stored(
+    api: Api, body: bytes, status: int
+) -> None:
+    code = "malformed-body" if status == 400 else "not-a-member"
+    for method, path in (("PUT", "/members"), ("POST", "/members"), ("PUT", "/members/1")):
+        if not (path == "/members/1" and b"memberId" in body):
+            problem(await api(method, path, raw=body), status, code)
+    if body not in (b"{}",):
+        problem(await api("PUT", "/members/by-name/Ada", raw=body), status, code)
+    assert parsed(await api("GET", "/members"))["items"] == []
+
+
+async def test_every_fault_is_told_at_once(api: Api) -> None:
+    body = {"name": "", "email": "x", "phone": "y", "a/b~c": 1, "memberId": 3}
+    found = problem(await api("POST", "/members", body), 422, "not-a-member")
+    pointers = [fault["pointer"] for fault in found["errors"]]
+    assert sorted(pointers) == ["/a~1b~0c", "/email", "/memberId", "/name", "/phone"]
+    assert all(fault["detail"] for fault in found["errors"])
+
+
+async def test_faults_beyond_a_hundred_are_counted_only(api: Api) -> None:
+    body = {f"field{i}": i for i in range(500)}
+    found = problem(await api("POST", "/members", body), 422, "not-a-member")
+    assert len(found["errors"]) == 100
+    assert "501 faults" in found["detail"]
+
+
+async def test_text_that_looks_like_an_operator_is_text(api: Api) -> None:
+    member = await api.create("$name")
+    path = f"/members/{member['memberId']}"
+    answer = await api("PUT", path, {"name": "$$ROOT", "phone": "#123 (45)"})
+    assert parsed(answer)["name"] == "$$ROOT"
+    assert parsed(await api("GET", path)) == parsed(answer)

@@ -1,0 +1,79 @@
+"""A client of the service under test."""
+
+import json
+from typing import Any, Protocol
+
+from tornado.httpclient import HTTPResponse
+
+from tests.support.tokens import make_token
+
+PROBLEM = "application/problem+json"
+
+
+class Fetching(Protocol):
+    """pytest-tornasync's client: it fetches a path of the application under test."""
+
+    async def fetch(self, path: str, **kwargs: Any) -> HTTPResponse:
+        """Send one request."""
+
+
+class Api:
+    """Sends requests with a token of the given rights, and raises for no status."""
+
+    def __init__(self, client: Fetching) -> None:
+        self._client = client
+        self._tokens = {rights: make_token(access_rights=rights) for rights in range(4)}
+
+    async def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        raw: bytes | None = None,
+        rights: int | None = 3,
+        headers: dict[str, str] | None = None,
+        **options: Any,
+    ) -> HTTPResponse:
+        """`body` goes out as JSON, `raw` as it is; `rights` None sends no token."""
+        sent = dict(headers or {})
+        if rights is not None:
+            sent.setdefault("Authorization", f"Bearer {self._tokens[rights]}")
+        if body is not None:
+            raw = json.dumps(body).encode()
+        if raw is not None:
+            sent.setdefault("Content-Type", "application/json")
+        return await self._client.fetch(
+            path,
+            method=method,
+            body=raw,
+            headers=sent,
+            raise_error=False,
+            allow_nonstandard_methods=True,
+            **options,
+        )
+
+    async def create(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Add a member; returns it."""
+        response = await self("PUT", "/members", {"name": name, **fields})
+        assert response.code == 201, response.body
+        return parsed(response)
+
+
+def parsed(response: HTTPResponse) -> Any:
+    """The JSON of a body."""
+    return json.loads(response.body)
+
+
+def problem(response: HTTPResponse, status: int, code: str) -> dict[str, Any]:
+    """The problem in a body, once it is seen to be a whole one (RFC 9457)."""
+    assert response.code == status, response.body
+    assert response.headers["Content-Type"] == PROBLEM
+    found = parsed(response)
+    assert found["status"] == status
+    assert found["code"] == code
+    assert found["type"] == f"urn:tornado-members:problem:{code}"
+    assert found["title"]
+    assert found["detail"]
+    assert found["requestId"] == response.headers["X-Request-Id"]
+    return dict(found)

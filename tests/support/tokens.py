@@ -1,0 +1,57 @@
+"""An issuer of tokens for tests, honest or not."""
+
+import time
+import uuid
+from functools import cache
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+ISSUER = "https://issuer.example"
+AUDIENCE = "members-test"
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+@cache
+def private_key(algorithm: str, name: str = "first") -> PrivateKey:  # noqa: ARG001
+    """A key; the same one for the same name, since making one takes a while."""
+    if algorithm == "ES256":
+        return ec.generate_private_key(ec.SECP256R1())
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def public_jwk(algorithm: str, name: str = "first") -> dict[str, Any]:
+    """The public half of a key, as it stands in a key set."""
+    to_jwk = jwt.get_algorithm_by_name(algorithm).to_jwk
+    jwk = to_jwk(private_key(algorithm, name).public_key(), as_dict=True)
+    jwk.pop("key_ops", None)
+    return {**jwk, "kid": f"{algorithm}-{name}", "alg": algorithm, "use": "sig"}
+
+
+def make_token(
+    algorithm: str = "RS256",
+    key_name: str = "first",
+    headers: dict[str, Any] | None = None,
+    **claims: Any,
+) -> str:
+    """A token that is accepted unless a claim says otherwise; a claim of None is left out."""
+    now = int(time.time())
+    defaults = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "somebody",
+        "iat": now,
+        "exp": now + 600,
+        "jti": uuid.uuid4().hex,
+    }
+    payload = {name: value for name, value in {**defaults, **claims}.items() if value is not None}
+    return jwt.encode(
+        payload,
+        private_key(algorithm, key_name),
+        algorithm=algorithm,
+        headers={"kid": f"{algorithm}-{key_name}", **(headers or {})},
+    )
