@@ -1,4 +1,4 @@
-"""The servers that tests run on: real ones, started once a run on free ports, in a private folder."""
+"""The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
 
 import os
 import shutil

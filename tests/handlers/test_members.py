@@ -138,7 +138,7 @@ AWKWARD_NAMES = [
     "../etc/passwd",
     "עדה לאבלייס",
     "👩‍👩‍👧 family",
-    "𝒜" * 255,
+    "\U0001d49c" * 255,
     "José",
     "'; DROP TABLE members; --",
 ]
@@ -258,7 +258,7 @@ async def test_what_is_no_member_is_refused_and_nothing_is_stored(
     for method, path in (("PUT", "/members"), ("POST", "/members"), ("PUT", "/members/1")):
         if not (path == "/members/1" and b"memberId" in body):
             problem(await api(method, path, raw=body), status, code)
-    if body not in (b"{}",):
+    if body != b"{}":
         problem(await api("PUT", "/members/by-name/Ada", raw=body), status, code)
     assert parsed(await api("GET", "/members"))["items"] == []
 

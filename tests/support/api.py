@@ -57,7 +57,7 @@ class Api:
         """Add a member; returns it."""
         response = await self("PUT", "/members", {"name": name, **fields})
         assert response.code == 201, response.body
-        return parsed(response)
+        return dict(parsed(response))
 
 
 def parsed(response: HTTPResponse) -> Any:

@@ -48,10 +48,11 @@ def make_token(
         "exp": now + 600,
         "jti": uuid.uuid4().hex,
     }
+    header = {"kid": f"{algorithm}-{key_name}", **(headers or {})}
     payload = {name: value for name, value in {**defaults, **claims}.items() if value is not None}
     return jwt.encode(
         payload,
         private_key(algorithm, key_name),
         algorithm=algorithm,
-        headers={"kid": f"{algorithm}-{key_name}", **(headers or {})},
+        headers={k: v for k, v in header.items() if v is not None},
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import jwt
@@ -123,17 +124,13 @@ def _make_key_pair(pem_file: Path, jwks_file: Path) -> None:
 
 def _write(file: Path, content: bytes, mode: int) -> None:
     """Write a file that is there whole or not at all; one that is there already is kept."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with open(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+    with NamedTemporaryFile(dir=file.parent) as draft:
+        os.fchmod(draft.fileno(), mode)
+        draft.write(content)
+        draft.flush()
+        os.fsync(draft.fileno())
         with suppress(FileExistsError):
-            os.link(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+            os.link(draft.name, file)
 
 
 def _public_jwk(pem: bytes) -> dict[str, Any]:

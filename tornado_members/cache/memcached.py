@@ -107,7 +107,7 @@ class MemcachedNode:
             with suppress(asyncio.CancelledError):
                 await self._probing
         while self._idle:
-            self._idle.pop().abort()
+            await self._idle.pop().close()
 
     async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
         if self._probing or self._closed:
@@ -211,6 +211,11 @@ class _Wire:
 
     def abort(self) -> None:
         self._writer.transport.abort()
+
+    async def close(self) -> None:
+        self.abort()
+        with suppress(OSError):
+            await self._writer.wait_closed()
 
 
 class _ReplyReader(asyncio.StreamReader):

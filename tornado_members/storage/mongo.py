@@ -5,6 +5,7 @@ client speaks nearly the same calls. Whatever differs between the two stays in t
 the stores above are written once and tested on both.
 """
 
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -72,10 +73,11 @@ def open_mongo(
     }
     client: AsyncMongoClient[Document] | MotorClient[Document]
     try:
-        client = (
-            AsyncMongoClient(uri, **options) if driver == "pymongo" else MotorClient(uri, **options)
-        )
-    except (ConfigurationError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # an option that does not exist
+            make = AsyncMongoClient if driver == "pymongo" else MotorClient
+            client = make(uri, **options)
+    except (ConfigurationError, ValueError, UserWarning) as error:
         raise SettingsError(f"mongodb.uri: {error}") from None
     opened = client.get_database(
         database,

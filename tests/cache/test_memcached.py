@@ -1,0 +1,345 @@
+"""The adapter, against a real Memcached and against servers that misbehave on purpose."""
+
+import asyncio
+import random
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway
+from tornado_members.embedded import PrivateServers, find_memcached
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def opened(address: str, **options: Any) -> AsyncIterator[MemcachedNode]:
+    node = MemcachedNode(address, **{"timeout": 1.0, **options})
+    try:
+        yield node
+    finally:
+        await node.close()
+
+
+@pytest.fixture
+def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
+    """A real server, emptied."""
+    return servers.cache_servers[0]
+
+
+@asynccontextmanager
+async def server_that(talk: Talk) -> AsyncIterator[str]:
+    """A server that talks as told, to everyone who connects."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await talk(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+class LoopLag:
+    """The longest time for which the loop ran nothing of ours, in seconds."""
+
+    worst = 0.0
+
+    async def __aenter__(self) -> "LoopLag":
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            self.worst = max(self.worst, time.monotonic() - before - 0.005)
+
+
+async def test_every_command(address: str) -> None:
+    async with opened(address) as node:
+        assert await node.get_many([b"a", b"b"]) == {}
+        assert await node.gets(b"a") is None
+        await node.set(b"a", b"1", 60)
+        assert await node.add(b"a", b"2", 60) is False
+        assert await node.add(b"b", b"\r\nEND\r\n", 60) is True
+        assert await node.get_many([b"a", b"b", b"c", b"a"]) == {b"a": b"1", b"b": b"\r\nEND\r\n"}
+        found = await node.gets(b"a")
+        assert found is not None
+        value, token = found
+        assert value == b"1"
+        assert await node.cas(b"a", b"3", token, 60) is True
+        assert await node.cas(b"a", b"4", token, 60) is False
+        assert await node.delete(b"a") is True
+        assert await node.delete(b"a") is False
+        assert await node.cas(b"a", b"5", token, 60) is False
+        assert await node.get_many([]) == {}
+
+
+async def test_entries_live_as_long_as_they_are_given(address: str) -> None:
+    async with opened(address) as node:
+        await node.set(b"short", b"1", 1)
+        await node.set(b"long", b"1", MAX_TTL)
+        await asyncio.sleep(2.1)
+        assert await node.get_many([b"short", b"long"]) == {b"long": b"1"}
+
+
+@pytest.mark.parametrize(
+    "key", [b"", b"a b", b"a\r\nflush_all", b"a\n", b"a\x00", "ä".encode(), b"k" * 251]
+)
+async def test_what_is_no_key_never_reaches_the_server(address: str, key: bytes) -> None:
+    async with opened(address) as node:
+        for call in (
+            node.get_many([key]),
+            node.gets(key),
+            node.set(key, b"", 1),
+            node.add(key, b"", 1),
+            node.cas(key, b"", 1, 1),
+            node.delete(key),
+        ):
+            with pytest.raises(ValueError, match="is no key"):
+                await call
+
+
+@pytest.mark.parametrize("ttl", [0, -1, MAX_TTL + 1, 1_800_000_000])
+async def test_what_is_no_time_to_live_is_refused(address: str, ttl: int) -> None:
+    async with opened(address) as node:
+        with pytest.raises(ValueError, match="no time to live"):
+            await node.set(b"a", b"", ttl)
+
+
+async def test_a_cas_token_that_would_be_left_out_is_refused(address: str) -> None:
+    async with opened(address) as node:
+        with pytest.raises(ValueError, match="no cas token"):
+            await node.cas(b"a", b"flush_all", 0, 1)
+
+
+async def test_a_value_that_the_server_refuses_is_an_error(address: str) -> None:
+    async with opened(address) as node:
+        with pytest.raises(NodeAway):
+            await node.set(b"a", b"x" * 2_000_000, 60)
+        await node.set(b"a", b"y", 60)
+        assert await node.get_many([b"a"]) == {b"a": b"y"}
+
+
+async def test_cancelled_commands_never_leave_their_reply_to_others(address: str) -> None:
+    """Issue 489 of aiomcache: a connection whose reply is still to come went back to the pool."""
+    chance = random.Random(7)  # noqa: S311
+    async with opened(address, connections=4) as node:
+        keys = [b"key%d" % i for i in range(50)]
+        for key in keys:
+            await node.set(key, b"value of " + key, 60)
+
+        async def one(key: bytes) -> None:
+            assert await node.get_many([key]) == {key: b"value of " + key}
+
+        cancelled = done = 0
+        for _ in range(100):
+            tasks = [asyncio.create_task(one(chance.choice(keys))) for _ in range(20)]
+            for task in chance.sample(tasks, 10):
+                asyncio.get_running_loop().call_later(chance.random() * 0.004, task.cancel)
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert result is None or isinstance(result, asyncio.CancelledError), result
+                cancelled += result is not None
+                done += result is None
+        assert cancelled > 100
+        assert done > 100
+        assert not node.is_away
+
+
+async def test_a_server_killed_under_load_does_not_freeze_the_loop() -> None:
+    """Issue 502 of aiomcache: reading a reply spun on the end of the stream without yielding."""
+    for kill in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        async with AsyncExitStack() as stack:
+            process, address = await start_memcached()
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            node = await stack.enter_async_context(opened(address, timeout=0.5))
+            value = b"x" * 100_000
+
+            async def write(i: int, node: MemcachedNode = node, value: bytes = value) -> None:
+                with suppress(NodeAway):
+                    while True:
+                        await node.set(b"key%d" % i, value, 60)
+
+            lag = await stack.enter_async_context(LoopLag())
+            writers = asyncio.gather(*(write(i) for i in range(16)))
+            await asyncio.sleep(0.1)
+            process.send_signal(kill)
+            async with asyncio.timeout(5):
+                await writers
+            assert lag.worst < 0.5  # a frozen loop never came back at all
+
+
+async def start_memcached(port: int = 0) -> tuple[subprocess.Popen[bytes], str]:
+    """A Memcached of the test's own."""
+    program = find_memcached()
+    assert program
+    if not port:
+        async with server_that(lambda _r, _w: asyncio.sleep(0)) as free:
+            port = int(free.rpartition(":")[2])
+    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root"]
+    process = subprocess.Popen(command)  # noqa: ASYNC220, S603
+    for _ in range(500):
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            break
+        await asyncio.sleep(0.01)
+    return process, f"127.0.0.1:{port}"
+
+
+async def reply(*pieces: bytes, pause: float = 0.0, then: float = 0.0) -> Talk:
+    """Talk that answers whatever is asked with these bytes, and hangs up."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
+        await asyncio.sleep(then)
+
+    return talk
+
+
+NONSENSE: list[bytes] = [
+    b"",
+    b"\r\n",
+    b"VALUE",
+    b"VALUE\r\n",
+    b"VALUE a\r\n",
+    b"VALUE a 0\r\n",
+    b"VALUE a 0 x\r\n",
+    b"VALUE a 0 -5\r\nEND\r\n",
+    b"VALUE a 0 1 1\r\nlonger than that\r\nEND\r\n",
+    b"VALUE a 0 10 1\r\nshort\r\nEND\r\n",
+    b"VALUE a 0 99999999999 1\r\nx\r\nEND\r\n",
+    b"VALUE a 7 1 1\r\nx\r\nEND\r\n",
+    b"VALUE a 0 1 1\r\nx\r\nVALUE a 0 1 1\r\ny\r\nEND\r\n",
+    b"VALUE a 0 1 1\r\nx\r\n",
+    b"END",
+    b"ERROR\r\n",
+    b"SERVER_ERROR out of memory\r\n",
+    b"\xff\xfe\x00\x01\r\n",
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"x" * 100_000 + b"\r\n",
+    b"x" * 3_000_000,
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+async def test_nonsense_is_an_error_within_the_deadline(nonsense: bytes) -> None:
+    talk = await reply(nonsense, then=3)
+    async with server_that(talk) as address, opened(address, timeout=0.2) as node:
+        for call in (node.get_many([b"a"]), node.gets(b"a"), node.delete(b"a")):
+            started = time.monotonic()
+            with pytest.raises(NodeAway):
+                await call
+            assert time.monotonic() - started < 1.5
+
+
+async def test_a_reply_to_something_else_is_not_taken_for_an_answer() -> None:
+    talk = await reply(b"VALUE other 0 1 1\r\nx\r\nEND\r\n", then=1)
+    async with server_that(talk) as address, opened(address, timeout=0.2) as node:
+        assert await node.get_many([b"a"]) == {}
+
+
+async def test_bytes_behind_a_reply_close_the_connection() -> None:
+    """What a server says unasked would be read as the reply to the next command."""
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readline():
+            writer.write(b"END\r\nVALUE a 0 1 1\r\nx\r\nEND\r\n")
+
+    async with server_that(talk) as address, opened(address) as node:
+        for _ in range(3):
+            assert await node.get_many([b"a"]) == {}
+            await asyncio.sleep(0.01)
+    assert connections == 3
+
+
+@pytest.mark.parametrize("pause", [0.15, 10.0])
+async def test_a_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) -> None:
+    talk = await reply(b"E", b"N", b"D", b"\r", b"\n", pause=pause)
+    async with server_that(talk) as address, opened(address, timeout=0.2, connections=1) as node:
+        started = time.monotonic()
+        calls = [node.get_many([b"a"]) for _ in range(5)]  # they wait for one connection
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(result, NodeAway) for result in results)
+        assert time.monotonic() - started < 1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, for at most five seconds, until something is so."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_server_that_failed_costs_nothing_until_it_is_well() -> None:
+    async with server_that(lambda _r, _w: asyncio.sleep(0)) as free:
+        gone = free
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        async with opened(gone, probe_interval=0.05) as node:
+            for _ in range(3):
+                with pytest.raises(NodeAway):
+                    await node.get_many([b"a"])
+            await until(lambda: node.is_away)
+            started = time.monotonic()
+            for _ in range(1000):
+                with pytest.raises(NodeAway):
+                    await node.get_many([b"a"])
+            assert time.monotonic() - started < 0.5
+            process, _ = await start_memcached(int(gone.rpartition(":")[2]))
+            await until(lambda: not node.is_away)
+            await node.set(b"a", b"1", 60)
+            assert await node.get_many([b"a"]) == {b"a": b"1"}
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+async def test_a_cold_burst_opens_no_more_connections_than_allowed() -> None:
+    open_now = most = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        while await reader.readline():
+            await asyncio.sleep(0.001)
+            writer.write(b"END\r\n")
+        open_now -= 1
+
+    async with server_that(talk) as address, opened(address, connections=3) as node:
+        await asyncio.gather(*(node.get_many([b"a"]) for _ in range(200)))
+        assert most == 3
+
+
+async def test_closing_ends_what_is_under_way() -> None:
+    async with server_that(await reply(pause=5, then=5)) as address:
+        node = MemcachedNode(address, timeout=0.3)
+        waiting = asyncio.create_task(node.get_many([b"a"]))
+        await asyncio.sleep(0.05)
+        await node.close()
+        with pytest.raises(NodeAway):
+            await waiting
+        with pytest.raises(NodeAway):
+            await node.get_many([b"a"])

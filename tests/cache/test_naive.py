@@ -1,0 +1,115 @@
+"""Read-through caching on real servers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.memcached import stored_keys
+from tornado_members.cache.memcached import MemcachedNode
+from tornado_members.cache.naive import Entry, NaiveCache
+from tornado_members.embedded import PrivateServers
+from tornado_members.errors import MemberNotFound
+
+
+class Source:
+    """What is behind the cache, and how often it was asked."""
+
+    def __init__(self, version: int = 1) -> None:
+        self.asked = 0
+        self.version = version
+
+    async def load(self) -> Entry:
+        self.asked += 1
+        return Entry(self.version, b'{"a": 1}\n{"b": 2}')
+
+
+@asynccontextmanager
+async def cache_on(*addresses: str, namespace: str = "test") -> AsyncIterator[NaiveCache]:
+    nodes = [MemcachedNode(address, timeout=1) for address in addresses]
+    cache = NaiveCache(nodes, ttl=60, namespace=namespace)
+    try:
+        yield cache
+    finally:
+        await cache.close()
+
+
+@pytest.fixture
+def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
+    return servers.cache_servers[0]
+
+
+async def test_the_second_read_asks_nobody(address: str) -> None:
+    source = Source()
+    async with cache_on(address) as cache:
+        for _ in range(3):
+            assert await cache.read(b"a", source.load) == Entry(1, b'{"a": 1}\n{"b": 2}')
+    assert source.asked == 1
+
+
+async def test_what_is_forgotten_is_loaded_again(address: str) -> None:
+    source = Source()
+    async with cache_on(address) as cache:
+        await cache.read(b"a", source.load)
+        source.version = 2
+        await cache.forget(b"a")
+        assert (await cache.read(b"a", source.load)).version == 2
+
+
+async def test_namespaces_do_not_see_each_other(address: str) -> None:
+    async with cache_on(address) as one, cache_on(address, namespace="other") as other:
+        await one.read(b"a", Source(1).load)
+        assert (await other.read(b"a", Source(2).load)).version == 2
+
+
+async def test_what_is_not_there_is_not_kept(address: str) -> None:
+    async def load() -> Entry:
+        raise MemberNotFound("1")
+
+    async with cache_on(address) as cache:
+        with pytest.raises(MemberNotFound):
+            await cache.read(b"a", load)
+    assert stored_keys(address) == []
+
+
+@pytest.mark.parametrize(
+    "stored", [b"", b"\n", b"1 a 1\n", b"9 KEY 1\nx", b"1 other 1\nx", b"1 KEY x\nx", b"1 KEY 1"]
+)
+async def test_an_entry_that_is_none_is_a_miss(address: str, stored: bytes) -> None:
+    source = Source(7)
+    async with cache_on(address) as cache:
+        await cache.read(b"a", source.load)
+        (key,) = stored_keys(address)
+        node = MemcachedNode(address, timeout=1)
+        await node.set(key, stored.replace(b"KEY", key), 60)
+        await node.close()
+        assert await cache.read(b"a", source.load) == Entry(7, b'{"a": 1}\n{"b": 2}')
+    assert source.asked == 2
+
+
+async def test_without_servers_everything_is_loaded() -> None:
+    source = Source()
+    async with cache_on() as cache:
+        await cache.read(b"a", source.load)
+        await cache.read(b"a", source.load)
+        await cache.forget(b"a")
+    assert source.asked == 2
+
+
+async def test_a_server_that_is_away_costs_no_answer() -> None:
+    source = Source()
+    async with cache_on("127.0.0.1:1") as cache:
+        for _ in range(5):
+            assert (await cache.read(b"a", source.load)).version == 1
+            await cache.forget(b"a")
+    assert source.asked == 5
+
+
+async def test_a_key_lives_on_one_node_whatever_the_order_of_the_list(address: str) -> None:
+    async with cache_on(address, "127.0.0.1:1") as one, cache_on("127.0.0.1:1", address) as other:
+        sources = [Source() for _ in range(40)]
+        for i, source in enumerate(sources):
+            await one.read(b"key%d" % i, source.load)
+            await other.read(b"key%d" % i, source.load)
+    cached = sum(source.asked == 1 for source in sources)
+    assert 8 < cached < 32  # about half of them live on the node that is there

@@ -1,0 +1,207 @@
+"""Members in a real MongoDB, through both drivers."""
+
+import asyncio
+from typing import Any, cast
+
+import pymongo
+import pytest
+from bson import Int64
+from tornado.ioloop import IOLoop
+
+from tornado_members.embedded import PrivateServers
+from tornado_members.errors import DependencyAway, NameTaken
+from tornado_members.member import Member, MemberDraft
+from tornado_members.settings import SettingsError
+from tornado_members.storage.counters import Counter
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo, open_mongo
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+ADA = MemberDraft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
+GRACE = MemberDraft(name="Grace Hopper")
+
+
+@pytest.fixture(params=["motor", "pymongo"])
+def driver(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture
+def mongo(io_loop: IOLoop, servers: PrivateServers, database_name: str, driver: Any) -> Any:
+    async def opened() -> Mongo:
+        return open_mongo(servers.mongodb_uri, database_name, driver, timeout=5)
+
+    mongo = io_loop.run_sync(opened)
+    yield mongo
+    io_loop.run_sync(mongo.close)
+
+
+@pytest.fixture
+def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
+    store = MemberStore(mongo.database)
+    io_loop.run_sync(store.prepare)
+    return store
+
+
+@pytest.fixture
+def members(admin: Admin, database_name: str) -> Any:
+    """The collection itself, as another program sees it."""
+    return admin[database_name]["members"]
+
+
+async def test_a_member_is_kept_as_documented(store: MemberStore, members: Any) -> None:
+    member = await store.insert(ADA)
+    document = members.find_one({"_id": member.member_id})
+    assert isinstance(document["_id"], Int64)
+    assert isinstance(document["version"], Int64)
+    assert document["createdAt"] == document["updatedAt"]
+    assert set(document) == {"_id", "name", "email", "phone", "version", "createdAt", "updatedAt"}
+
+
+async def test_finding(store: MemberStore) -> None:
+    ada = await store.insert(ADA)
+    assert await store.find_member(ada.member_id) == ada
+    assert await store.find_by_name("Ada Lovelace") == ada
+    assert await store.find_by_names(["Ada Lovelace", "Nobody"]) == {"Ada Lovelace": ada}
+    assert await store.find_member(999) is None
+    assert await store.find_by_name("ada lovelace") is None
+
+
+async def test_replacing_raises_the_version_once_a_change(store: MemberStore, members: Any) -> None:
+    ada = await store.insert(ADA)
+    before = members.find_one({"_id": ada.member_id})
+    assert await store.replace(ada.member_id, ADA) == ada
+    assert members.find_one({"_id": ada.member_id}) == before
+    changed = await store.replace(ada.member_id, GRACE)
+    assert changed == Member(ada.member_id, "Grace Hopper", None, None, version=2)
+    after = members.find_one({"_id": ada.member_id})
+    assert isinstance(after["version"], Int64)
+    assert after["createdAt"] == before["createdAt"]
+    assert after["updatedAt"] > before["updatedAt"]
+    assert await store.replace(999, ADA) is None
+
+
+async def test_replacing_one_that_bears_a_name(store: MemberStore) -> None:
+    ada = await store.insert(ADA)
+    draft = MemberDraft(name=ADA.name)
+    assert await store.replace_named(ada.member_id, draft) == Member(1, ADA.name, None, None, 2)
+    assert await store.replace_named(ada.member_id, GRACE) is None
+
+
+async def test_concurrent_changes_each_raise_the_version(store: MemberStore) -> None:
+    ada = await store.insert(ADA)
+    drafts = [MemberDraft(name=ADA.name, phone=f"555-{i:04}") for i in range(20)]
+    changed = await asyncio.gather(*(store.replace(ada.member_id, draft) for draft in drafts))
+    assert sorted(member.version for member in changed if member) == list(range(2, 22))
+
+
+async def test_a_taken_name_comes_from_the_index(store: MemberStore) -> None:
+    ada = await store.insert(ADA)
+    grace = await store.insert(GRACE)
+    with pytest.raises(NameTaken) as taken:
+        await store.insert(ADA)
+    assert taken.value.member_id == ada.member_id
+    with pytest.raises(NameTaken) as taken:
+        await store.replace(grace.member_id, ADA)
+    assert taken.value.member_id == ada.member_id
+    assert await store.find_member(grace.member_id) == grace
+
+
+async def test_fifty_concurrent_inserts_of_one_name(store: MemberStore, members: Any) -> None:
+    results = await asyncio.gather(*(store.insert(ADA) for _ in range(50)), return_exceptions=True)
+    assert sum(isinstance(result, Member) for result in results) == 1
+    assert sum(isinstance(result, NameTaken) for result in results) == 49
+    assert members.count_documents({}) == 1
+
+
+async def test_inserting_many_leaves_out_taken_names(store: MemberStore) -> None:
+    await store.insert(GRACE)
+    drafts = [ADA, GRACE, MemberDraft(name="Edsger")]
+    stored = await store.insert_many(drafts)
+    assert [member.name if member else None for member in stored] == [
+        "Ada Lovelace",
+        None,
+        "Edsger",
+    ]
+    assert [member.member_id for member in stored if member] == [2, 4]
+
+
+async def test_deleting(store: MemberStore) -> None:
+    ada = await store.insert(ADA)
+    assert await store.delete(ada.member_id) is True
+    assert await store.delete(ada.member_id) is False
+
+
+async def test_pages_in_every_order(store: MemberStore) -> None:
+    for name in ("b", "a", "d", "c"):
+        await store.insert(MemberDraft(name=name))
+
+    async def names(**page: Any) -> str:
+        return "".join(member.name for member in await store.page(**page))
+
+    assert await names(field="memberId", descending=False, after=None, limit=3) == "bad"
+    assert await names(field="memberId", descending=True, after=3, limit=9) == "ab"
+    assert await names(field="name", descending=False, after="b", limit=1) == "c"
+    assert await names(field="name", descending=True, after=None, limit=9) == "dcba"
+
+
+async def test_another_programs_document_may_lack_what_is_optional(
+    store: MemberStore, members: Any
+) -> None:
+    members.insert_one({"_id": 5, "name": "By hand"})
+    assert await store.find_member(5) == Member(5, "By hand", None, None, version=1)
+    changed = await store.replace(5, ADA)
+    assert changed is not None
+    assert changed.version == 2
+
+
+async def test_ids_go_on_behind_the_members_at_hand(
+    store: MemberStore, members: Any, admin: Admin, database_name: str
+) -> None:
+    members.insert_one({"_id": Int64(500), "name": "Restored"})
+    admin[database_name]["counters"].delete_many({})
+    await store.prepare()
+    assert (await store.insert(ADA)).member_id == 501
+
+
+async def test_a_counter_never_goes_back(mongo: Mongo) -> None:
+    counter = Counter(mongo.database["counters"], "test")
+    assert await counter.take() == 1
+    assert await counter.take(10) == 2
+    await counter.raise_to(5)
+    assert await counter.take() == 12
+    await counter.raise_to(100)
+    taken = await asyncio.gather(*(counter.take() for _ in range(50)))
+    assert sorted(taken) == list(range(101, 151))
+
+
+async def test_a_counter_that_is_used_up_says_so(mongo: Mongo) -> None:
+    counter = Counter(mongo.database["counters"], "test")
+    await counter.raise_to(2**53 - 1)
+    with pytest.raises(OverflowError):
+        await counter.take()
+
+
+async def test_writes_are_for_good_and_everything_has_a_time_limit(mongo: Mongo) -> None:
+    concern = mongo.database["members"].write_concern.document
+    assert concern == {"w": "majority", "j": True}
+    assert mongo.database["members"].read_concern.level == "majority"
+    assert cast(Any, mongo.client).options.timeout == 5
+
+
+async def test_a_database_that_is_away_is_reported_in_time(driver: Any) -> None:
+    mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
+    store = MemberStore(mongo.database)
+    started = asyncio.get_running_loop().time()
+    for call in (store.find_member(1), store.insert(ADA), store.delete(1), store.prepare()):
+        with pytest.raises(DependencyAway):
+            await call
+    assert asyncio.get_running_loop().time() - started < 10
+    await mongo.close()
+
+
+@pytest.mark.parametrize("uri", ["mongodb://host:port", "mongodb://h/?x=y", "mongodb://u:p:w@h"])
+async def test_a_uri_that_is_none_is_a_setting_that_is_wrong(uri: str, driver: Any) -> None:
+    with pytest.raises(SettingsError, match=r"mongodb\.uri"):
+        open_mongo(uri, "test", driver, timeout=1)
