@@ -3,14 +3,16 @@
 import os
 import shutil
 import signal
+import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
+from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
@@ -20,6 +22,7 @@ from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tornado_members.app import make_app, open_services
 from tornado_members.embedded import PrivateServers
 from tornado_members.handlers.base import Services
+from tornado_members.serving import make_server
 from tornado_members.settings import Settings
 
 
@@ -70,9 +73,6 @@ def driver() -> str:
     return "motor"
 
 
-MakeSettings = Callable[..., Settings]
-
-
 @pytest.fixture
 def settings(database_name: str, driver: str, folder: Path) -> Settings:
     issuer = {
@@ -91,11 +91,18 @@ def settings(database_name: str, driver: str, folder: Path) -> Settings:
 
 
 @pytest.fixture
-def services(io_loop: IOLoop, settings: Settings, servers: PrivateServers) -> Iterator[Services]:
+def cache_servers(servers: PrivateServers) -> tuple[str, ...]:
+    return servers.cache_servers
+
+
+@pytest.fixture
+def services(
+    io_loop: IOLoop, settings: Settings, servers: PrivateServers, cache_servers: tuple[str, ...]
+) -> Iterator[Services]:
     async def enter() -> tuple[AsyncExitStack, Services]:
         stack = AsyncExitStack()
-        addresses = servers.addresses_for(settings)
-        return stack, await stack.enter_async_context(open_services(settings, *addresses))
+        opening = open_services(settings, servers.mongodb_uri, cache_servers)
+        return stack, await stack.enter_async_context(opening)
 
     stack, opened = io_loop.run_sync(enter)
     yield opened
@@ -109,5 +116,17 @@ def app(services: Services) -> HTTPServerConnectionDelegate:
 
 
 @pytest.fixture
-def api(http_server_client: Fetching) -> Api:
+def http_server(
+    io_loop: IOLoop, app: HTTPServerConnectionDelegate, http_server_port: tuple[socket.socket, int]
+) -> Iterator[HTTPServer]:
+    """In the place of pytest-tornasync's: the server as it is made for production."""
+    server = make_server(app)
+    server.add_socket(http_server_port[0])
+    yield server
+    server.stop()
+    io_loop.run_sync(server.close_all_connections)
+
+
+@pytest.fixture
+def api(http_server: HTTPServer, http_server_client: Fetching) -> Api:  # noqa: ARG001
     return Api(http_server_client)

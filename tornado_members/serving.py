@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
 from tornado_members.app import make_app, open_services
@@ -48,8 +49,7 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_services(settings, *private.addresses_for(settings)) as services:
-        # The application limits bodies itself, and answers for it.
-        server = HTTPServer(make_app(services), max_body_size=sys.maxsize)
+        server = make_server(make_app(services))
         server.add_sockets(sockets)
         print(_welcome(settings, config, sockets, private), flush=True)
         supervision = asyncio.create_task(_supervise(private, stop.is_set))
@@ -82,6 +82,11 @@ async def _drain(requests: RequestLog, seconds: float) -> None:
             await requests.idle.wait()
     except TimeoutError:
         log.warning("%d requests did not end in time", requests.in_flight)
+
+
+def make_server(application: HTTPServerConnectionDelegate) -> HTTPServer:
+    """The HTTP server; it leaves the limit on bodies to the application, which answers for it."""
+    return HTTPServer(application, max_body_size=sys.maxsize)
 
 
 def _bind(server: Server) -> list[socket.socket]:

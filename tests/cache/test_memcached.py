@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.memcached import free_port, start_memcached
 from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway
-from tornado_members.embedded import PrivateServers, find_memcached
+from tornado_members.embedded import PrivateServers
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -182,24 +183,6 @@ async def test_a_server_killed_under_load_does_not_freeze_the_loop() -> None:
             assert lag.worst < 0.5  # a frozen loop never came back at all
 
 
-async def start_memcached(port: int = 0) -> tuple[subprocess.Popen[bytes], str]:
-    """A Memcached of the test's own."""
-    program = find_memcached()
-    assert program
-    if not port:
-        async with server_that(lambda _r, _w: asyncio.sleep(0)) as free:
-            port = int(free.rpartition(":")[2])
-    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root"]
-    process = subprocess.Popen(command)  # noqa: ASYNC220, S603
-    for _ in range(500):
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            break
-        await asyncio.sleep(0.01)
-    return process, f"127.0.0.1:{port}"
-
-
 async def reply(*pieces: bytes, pause: float = 0.0, then: float = 0.0) -> Talk:
     """Talk that answers whatever is asked with these bytes, and hangs up."""
 
@@ -292,8 +275,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_server_that_failed_costs_nothing_until_it_is_well() -> None:
-    async with server_that(lambda _r, _w: asyncio.sleep(0)) as free:
-        gone = free
+    gone = f"127.0.0.1:{free_port()}"
     process: subprocess.Popen[bytes] | None = None
     try:
         async with opened(gone, probe_interval=0.05) as node:

@@ -1,6 +1,11 @@
 """Memcached without the client under test."""
 
+import asyncio
 import socket
+import subprocess
+from contextlib import suppress
+
+from tornado_members.embedded import find_memcached
 
 
 def ask_memcached(address: str, request: bytes) -> bytes:
@@ -26,3 +31,26 @@ def stored_keys(address: str) -> list[bytes]:
     """The keys of all entries."""
     dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
     return [line.split(b" ")[0][4:] for line in dump.splitlines() if line.startswith(b"key=")]
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def start_memcached(port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:
+    """A Memcached of the test's own, which the test ends; and its address."""
+    program, port = find_memcached(), port or free_port()
+    assert program, "the tests need Memcached"
+    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root"]
+    process = subprocess.Popen(command)  # noqa: ASYNC220, S603
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await writer.wait_closed()
+                return process, f"127.0.0.1:{port}"
+            await asyncio.sleep(0.01)

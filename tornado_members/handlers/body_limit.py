@@ -1,5 +1,6 @@
 """A limit on bodies that tells the client, where Tornado's own breaks the connection off."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from tornado.httputil import (
@@ -79,6 +80,9 @@ class _LimitedBody(HTTPMessageDelegate):
         self._refuse(start_line, headers)
         if length > self._patience or "Expect" in headers:
             self.finish()
+            # The handler runs in the next turn of the loop; only then is it known to the connection
+            # that the body is not wanted, and no '100 Continue' goes out.
+            return asyncio.sleep(0)
         return None
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:

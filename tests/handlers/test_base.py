@@ -1,0 +1,191 @@
+"""What every request meets: method, caller, problem details, request id."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.api import Api, problem
+from tests.support.tokens import make_token
+from tests.support.wire import bare_connection
+from tornado_members.handlers.base import Services
+
+PATHS = ["/members", "/members/1", "/members/by-name/Ada"]
+METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"]
+ALLOWED = {
+    "/members": "GET, HEAD, PUT, POST, OPTIONS",
+    "/members/1": "GET, HEAD, PUT, DELETE, OPTIONS",
+    "/members/by-name/Ada": "GET, HEAD, PUT, OPTIONS",
+}
+NEEDED = {"GET": 1, "HEAD": 1, "PUT": 2, "POST": 2, "DELETE": 3}
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every method of every path."""
+    return [(m, path) for path in PATHS for m in METHODS if m in ALLOWED[path].split(", ")]
+
+
+@pytest.mark.parametrize(("method", "path"), pairs())
+async def test_each_method_needs_its_permission(api: Api, method: str, path: str) -> None:
+    none = await api(method, path, rights=None)
+    assert none.code == 401
+    assert none.headers["WWW-Authenticate"] == 'Bearer realm="members"'
+    for rights in range(4):
+        answer = await api(method, path, {"name": "Ada"} if "P" in method else None, rights=rights)
+        if rights < NEEDED[method]:
+            assert answer.code == 403
+            challenge = answer.headers["WWW-Authenticate"]
+            assert 'error="insufficient_scope", scope="members:' in challenge
+        else:
+            assert answer.code not in (401, 403)
+
+
+async def test_a_refused_write_changes_nothing(api: Api) -> None:
+    await api.create("Ada")
+    for rights in (None, 0, 1):
+        await api("PUT", "/members/1", {"name": "Eve"}, rights=rights)
+    await api("DELETE", "/members/1", rights=2)
+    assert b'"Ada"' in (await api("GET", "/members/1")).body
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    ["", "Bearer", "Basic YTpi", "Bearer  ", "bearer x.y.z", "Bearer a b", "Bearer \xff\xfe"],
+)
+async def test_credentials_that_do_not_verify(api: Api, credentials: str) -> None:
+    answer = await api("GET", "/members/1", rights=None, headers={"Authorization": credentials})
+    assert answer.code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    if credentials.lower().startswith("bearer "):
+        found = problem(answer, 401, "token-invalid")
+        assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+        assert found["detail"].startswith("The token ")
+
+
+async def test_the_scheme_is_read_in_any_case(api: Api) -> None:
+    headers = {"Authorization": f"bEaReR   {make_token(scope='members:read')}"}
+    assert (await api("GET", "/members", rights=None, headers=headers)).code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_options_tells_the_methods_to_anybody(api: Api, path: str) -> None:
+    answer = await api("OPTIONS", path, rights=None)
+    assert (answer.code, answer.body) == (204, b"")
+    assert answer.headers["Allow"] == ALLOWED[path]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["PATCH", "TRACE", "FOO", "POST", "DELETE"])
+async def test_another_method_is_405_with_allow(api: Api, path: str, method: str) -> None:
+    if method in ALLOWED[path].split(", "):
+        return
+    answer = await api(method, path)
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["Allow"] == ALLOWED[path]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/members/", "/members/1/", "/members/1/x", "/Members", "/members//"]
+)
+async def test_a_path_that_does_not_exist_is_404(api: Api, path: str) -> None:
+    for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+        problem(await api(method, path, rights=None), 404, "not-found")
+
+
+async def test_whatever_goes_wrong_inside_is_a_500_that_says_nothing(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("the secret is 42")
+
+    monkeypatch.setattr(type(services.directory), "get", fail)
+    answer = await api("GET", "/members/1", headers={"X-Request-Id": "trace-me"})
+    problem(answer, 500, "internal-error")
+    assert b"secret" not in answer.body
+    assert "the secret is 42" in caplog.text
+    assert "trace-me failed" in caplog.text
+
+
+async def test_a_request_id_is_taken_over_if_it_is_sane(api: Api) -> None:
+    answer = await api("GET", "/members", headers={"X-Request-Id": "abc-123:x/y"})
+    assert answer.headers["X-Request-Id"] == "abc-123:x/y"
+    for insane in ("a b", "x" * 129, '"<script>', "ä"):
+        given = (await api("GET", "/members", headers={"X-Request-Id": insane})).headers
+        assert len(given["X-Request-Id"]) == 32
+    first, second = [(await api("GET", "/members")).headers["X-Request-Id"] for _ in range(2)]
+    assert first != second
+
+
+async def test_answers_say_nothing_of_the_server_and_are_not_sniffed(api: Api) -> None:
+    for path in ("/members", "/nothing"):
+        answer = await api("GET", path)
+        assert "Server" not in answer.headers
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "x"])
+async def test_another_media_type_is_415(api: Api, content_type: str) -> None:
+    headers = {"Content-Type": content_type}
+    answer = await api("PUT", "/members", {"name": "Ada"}, headers=headers)
+    problem(answer, 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON"]
+)
+async def test_json_is_json_however_it_is_written(api: Api, content_type: str) -> None:
+    answer = await api("PUT", "/members", {"name": "Ada"}, headers={"Content-Type": content_type})
+    assert answer.code == 201
+
+
+async def test_a_form_that_is_broken_is_no_form(api: Api) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary="}
+    answer = await api("PUT", "/members", raw=b"--\r\n\r\n", headers=headers)
+    assert answer.code in (400, 415)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+LIMIT = 1024 * 1024
+
+
+def producer(size: int, piece: int = 65536) -> Callable[..., Any]:
+    async def produce(write: Callable[[bytes], Any]) -> None:
+        for start in range(0, size, piece):
+            await write(b"x" * min(piece, size - start))
+
+    return produce
+
+
+@pytest.mark.parametrize("path", ["/members", "/members/1", "/nothing"])
+async def test_a_body_that_is_too_large_is_told_so(api: Api, path: str) -> None:
+    answer = await api("PUT", path, raw=b"x" * (LIMIT + 1))
+    problem(answer, 413, "body-too-large")
+    chunked = await api("PUT", path, body_producer=producer(LIMIT * 3))
+    problem(chunked, 413, "body-too-large")
+
+
+async def test_a_body_at_the_limit_is_read(api: Api) -> None:
+    body = b'{"name": "Ada", "email": "' + b"x" * (LIMIT - 28) + b'"}'
+    assert len(body) == LIMIT
+    problem(await api("PUT", "/members", raw=body), 422, "not-a-member")
+    chunked = await api("PUT", "/members", body_producer=producer(LIMIT))
+    problem(chunked, 400, "malformed-body")
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Content-Length: 99999999999", b"x" * 1000),
+        (b"Content-Length: 5000000\r\nExpect: 100-continue", b""),
+        (b"Transfer-Encoding: chunked", (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 300),
+    ],
+    ids=["huge", "asks first", "endless"],
+)
+async def test_a_body_that_would_take_too_long_is_not_waited_for(
+    api: Api, http_server: Any, head: bytes, body: bytes
+) -> None:
+    async with bare_connection(http_server) as (reader, writer):
+        writer.write(b"PUT /members HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + body)
+        answer = await reader.read(4096)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+    assert (await api("GET", "/members")).code == 200
