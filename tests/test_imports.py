@@ -1,0 +1,87 @@
+"""Imports point down the list of docs/architecture.md, and never up."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tornado_members
+
+PACKAGE = Path(tornado_members.__file__).parent
+
+# From the top of the house to its foundations. A room may import itself and what is below it.
+HOUSE = [
+    ["__main__"],
+    ["commands"],
+    ["serving"],
+    ["app"],
+    ["handlers", "loading"],
+    ["directory"],
+    ["auth", "cache", "storage"],
+    ["member", "telemetry", "embedded"],
+    ["errors", "settings"],
+]
+LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
+
+# Who may import a library that belongs to one room.
+KEEPERS = {
+    "pymongo": {"storage", "app", "embedded"},  # embedded only sets up the replica set
+    "motor": {"storage", "app"},
+    "bson": {"storage"},
+    "aiomcache": {"cache", "app"},
+    "tornado.web": {"handlers", "app", "serving", "telemetry"},
+    "jwt": {"auth"},
+    "mimesis": {"loading"},
+    "tqdm": {"commands"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute here"
+            yield f"{node.module}"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_point_down(file: Path) -> None:
+    room = room_of(file)
+    if room == "__init__":
+        return
+    for name in imported(file):
+        parts = name.split(".")
+        if parts[0] == "tornado_members" and len(parts) > 1 and parts[1] in LEVELS:
+            other = parts[1]
+            assert other == room or LEVELS[other] > LEVELS[room], f"{file} imports {name}"
+        for library, keepers in KEEPERS.items():
+            if name == library or name.startswith(library + "."):
+                assert room in keepers, f"{file} imports {name}"
+
+
+def test_every_room_has_its_place_in_the_house() -> None:
+    assert {room_of(file) for file in modules()} - {"__init__"} == set(LEVELS)
+
+
+def test_importing_reads_no_settings_and_opens_nothing() -> None:
+    """No I/O at import: it works with settings that are wrong, and starts no thread."""
+    program = (
+        "import os, threading; os.environ['MEMBERS_SERVER__PORT'] = 'wrong'\n"
+        "import tornado_members.__main__\n"
+        "assert threading.active_count() == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)  # noqa: S603

@@ -1,0 +1,176 @@
+"""Settings: a file, the environment over it, and clear words for what is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tornado_members.settings import DEFAULT_FILE, Settings, SettingsError, load_settings
+
+
+@pytest.fixture
+def load(folder: Path) -> Any:
+    """Load settings from a text."""
+
+    def from_text(text: str) -> Settings:
+        (folder / "settings.yaml").write_text(text)
+        return load_settings(folder / "settings.yaml")
+
+    return from_text
+
+
+def test_the_file_that_comes_with_it_has_every_setting_at_its_default() -> None:
+    written = yaml.safe_load(DEFAULT_FILE.read_text())
+    defaults = Settings(data_dir=DEFAULT_FILE.parent / ".data")
+    assert load_settings() == defaults
+
+    def check(section: dict[str, Any], model: BaseModel, path: str) -> None:
+        fields = set(type(model).model_fields)
+        assert set(section) == fields, f"settings.yaml: {path}"
+        for name in fields:
+            if isinstance(value := getattr(model, name), BaseModel):
+                check(section[name], value, f"{path}.{name}")
+
+    check(written, defaults, "")
+
+
+def test_an_empty_file_is_all_defaults(load: Any) -> None:
+    assert load("").server.port == 8888
+    assert load("# nothing\n").mongodb.embedded
+
+
+def test_the_environment_overrides_the_file_key_by_key(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMBERS_SERVER__PORT", "9000")
+    monkeypatch.setenv("MEMBERS_CACHE__SERVERS", '["10.0.0.5:11211", "[::1]:11212"]')
+    monkeypatch.setenv("MEMBERS_AUTH__PERMISSIONS__ACCESS_RIGHTS", '{"7": ["members:read"]}')
+    settings = load("server: {host: 0.0.0.0, port: 1}\ncache: {ttl_seconds: 9}")
+    assert (settings.server.host, settings.server.port) == ("0.0.0.0", 9000)  # noqa: S104
+    assert settings.cache.servers == ("10.0.0.5:11211", "[::1]:11212")
+    assert settings.cache.ttl_seconds == 9
+    assert settings.auth.permissions.access_rights == {7: ("members:read",)}
+
+
+def test_relative_paths_are_relative_to_the_file(load: Any, folder: Path) -> None:
+    settings = load(
+        "data_dir: here\nauth: {issuers: [{issuer: x, audience: y, jwks: {file: keys.json}}]}"
+    )
+    assert settings.data_dir == folder / "here"
+    assert settings.auth.issuers[0].jwks.file == folder / "keys.json"
+    assert load("").own_jwks_file() == folder / ".data/keys/jwks.json"
+
+
+def test_settings_are_frozen() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError):
+        settings.server.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("servr: {}", ["servr", "not a setting", "did you mean server"]),
+        ("server: {prt: 1}", ["server.prt", "did you mean port"]),
+        ("server: {port: abc}", ["server.port", "'abc'", "0 to 65535"]),
+        ("server: {port: 70000}", ["server.port", "70000", "0 to 65535"]),
+        ("server: 5", ["server", "5"]),
+        ("mongodb: {driver: mongoengine}", ["mongodb.driver", "'motor' or 'pymongo'"]),
+        ("mongodb: {database: 'a b'}", ["mongodb.database", "'a b'"]),
+        ("cache: {servers: [localhost]}", ["cache.servers.0", "'localhost'", "host:port"]),
+        ("cache: {servers: nowhere}", ["cache.servers", "'nowhere'", "embedded"]),
+        ("cache: {ttl_seconds: 2592001}", ["cache.ttl_seconds", "2592001", "30 days"]),
+        ("cache: {ttl_seconds: 0}", ["cache.ttl_seconds", "was 0"]),
+        ("auth: {issuers: []}", ["auth.issuers", "at least 1"]),
+        ("auth: {issuers: [{issuer: x}]}", ["auth.issuers.0.audience", "missing"]),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, jwks: {file: a, keys: []}}]}",
+            ["auth.issuers.0.jwks", "exactly one"],
+        ),
+        (
+            "auth: {issuers: [{issuer: tornado-members, audience: y, algorithms: [HS256]}]}",
+            ["auth.issuers.0.algorithms.0", "'HS256'", "'RS256'"],
+        ),
+        (
+            "auth: {permissions: {access_rights: {1: [fly]}}}",
+            ["auth.permissions.access_rights.1.0", "'fly'", "'members:read'"],
+        ),
+        (
+            "auth: {issuers: [{issuer: a, audience: b}, {issuer: a, audience: c}]}",
+            ["'a' more than once"],
+        ),
+        ("server: {port: 1, port: 2}", ["'port' stands twice", "line 1"]),
+        ("server: [", ["not YAML"]),
+        ("- a\n- b", ["a map of settings"]),
+        ("_env_file: x", ["a map of settings"]),
+        ("audit: {enabled: true}", ["audit.enabled", "as yet"]),
+        ("server: {processes: 4}", ["server.processes", "as yet"]),
+        ("auth: {issuers: [{issuer: 'https://x', audience: y}]}", ["auth.issuers.0.jwks"]),
+    ],
+)
+def test_what_is_wrong_is_told_by_name(load: Any, text: str, words: list[str]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(text)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_everything_that_is_wrong_is_told_at_once(load: Any) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load("server: {port: x}\ncache: {timeout_ms: 0}\nnonsense: 1")
+    for key in ("server.port", "cache.timeout_ms", "nonsense"):
+        assert key in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("MEMBERS_SERVER__PORT", "abc", ["server.port", "MEMBERS_SERVER__PORT", "'abc'"]),
+        ("MEMBERS_SERVER__PRT", "1", ["server.prt", "did you mean port"]),
+        ("MEMBERS_SERVR__PORT", "1", ["MEMBERS_SERVR__PORT", "did you mean"]),
+        ("MEMBERS_AUTH__ISSUERS", "[nonsense", ["auth", "JSON"]),
+    ],
+)
+def test_a_variable_that_is_wrong_is_told_by_name(
+    load: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: list[str]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refused:
+        load("")
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_what_kubernetes_sets_beside_a_service_called_members_is_ignored(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMBERS_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("MEMBERS_PORT_8888_TCP", "tcp://10.0.0.1:8888")
+    assert load("").server.port == 8888
+
+
+def test_the_uri_is_a_secret(load: Any, folder: Path) -> None:
+    settings = load("mongodb: {uri: 'mongodb://ada:hunter2@db/'}")
+    assert "hunter2" not in repr(settings)
+    assert settings.mongodb.connection_uri() == "mongodb://ada:hunter2@db/"
+    with pytest.raises(SettingsError) as refused:
+        load("mongodb: {uri: 'redis://ada:hunter2@db/', driver: x}")
+    assert "hunter2" not in str(refused.value)
+    (folder / "uri").write_text("mongodb://from-a-file/\n")
+    settings = load("mongodb: {uri_file: uri}")
+    assert not settings.mongodb.embedded
+    assert settings.mongodb.connection_uri() == "mongodb://from-a-file/"
+    with pytest.raises(SettingsError, match=r"mongodb\.uri_file"):
+        load("mongodb: {uri_file: missing}").mongodb.connection_uri()
+
+
+def test_a_file_that_cannot_be_read(folder: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        load_settings(folder / "missing.yaml")
+    with pytest.raises(SettingsError, match="directory"):
+        load_settings(folder)
+    (folder / "binary.yaml").write_bytes(b"\xff\x00")
+    with pytest.raises(SettingsError, match="not YAML"):
+        load_settings(folder / "binary.yaml")
