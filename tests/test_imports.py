@@ -22,7 +22,8 @@ HOUSE = [
     ["directory"],
     ["auth", "cache", "storage"],
     ["member", "telemetry", "embedded"],
-    ["errors", "settings"],
+    ["settings"],
+    ["errors"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 
@@ -81,7 +82,8 @@ def test_importing_reads_no_settings_and_opens_nothing() -> None:
     """No I/O at import: it works with settings that are wrong, and starts no thread."""
     program = (
         "import os, threading; os.environ['MEMBERS_SERVER__PORT'] = 'wrong'\n"
-        "import tornado_members.__main__\n"
+        "import tornado_members.__main__, tornado_members.commands.serve\n"
+        "import tornado_members.commands.seed, tornado_members.commands.token\n"
         "assert threading.active_count() == 1\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)  # noqa: S603

@@ -1,54 +1,56 @@
 """The command: `python -m tornado_members serve`, and what is needed around it."""
 
-import argparse
 import sys
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
-from tornado_members.auth.keys import KeysUnusable
-from tornado_members.commands import seed, serve, token
-from tornado_members.embedded import EmbeddedError
-from tornado_members.errors import Problem
-from tornado_members.serving import ServingError
-from tornado_members.settings import DEFAULT_FILE, SettingsError
+from tornado_members.errors import OperatorError, Problem
+from tornado_members.settings import DEFAULT_FILE
+
+_COMMANDS = {
+    "serve": "Serve members over HTTP.",
+    "seed": "Load members from a CSV file, or make some up.",
+    "token": "Print a token that this service accepts, and nothing else.",
+}
 
 
 class _Command(Protocol):
     """A module of commands/."""
 
-    __doc__: str | None
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+    def add_arguments(self, parser: ArgumentParser) -> None:
         """Say what it takes."""
 
-    def run(self, arguments: argparse.Namespace) -> int:
+    def run(self, arguments: Namespace) -> int:
         """Do it; returns the exit code."""
 
 
-_COMMANDS: Mapping[str, _Command] = {"serve": serve, "seed": seed, "token": token}
-
-
-def main() -> int:
-    """Run one command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="tornado_members", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in _COMMANDS.items():
-        summary = (module.__doc__ or "").partition("\n")[0]
-        command = commands.add_parser(name, help=summary, description=summary, prog=name)
-        command.add_argument(
-            "--config",
-            metavar="FILE",
-            type=Path,
-            default=DEFAULT_FILE,
-            help="the settings (settings.yaml)",
-        )
-        module.add_arguments(command)
-    arguments = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Only that command's part of the house is imported."""
+    argv = sys.argv[1:] if argv is None else argv
+    overview = ArgumentParser(
+        prog="tornado_members",
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog="\n".join(f"  {name:7} {summary}" for name, summary in _COMMANDS.items()),
+    )
+    overview.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of these:")
+    name = overview.parse_args(argv[:1]).command
+    command = cast(_Command, import_module(f"tornado_members.commands.{name}"))
+    parser = ArgumentParser(prog=name, description=_COMMANDS[name])
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=DEFAULT_FILE,
+        help="the settings (settings.yaml)",
+    )
+    command.add_arguments(parser)
     try:
-        return _COMMANDS[arguments.command].run(arguments)
-    except (SettingsError, ServingError, EmbeddedError, KeysUnusable, Problem) as error:
-        print(f"{arguments.command}: {error}", file=sys.stderr)
+        return command.run(parser.parse_args(argv[1:]))
+    except (OperatorError, Problem) as error:
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

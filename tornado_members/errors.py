@@ -19,7 +19,7 @@
     └── DependencyAway           503  dependency-away
 
 They are raised where they happen and rendered once, in handlers/base.py. What each one means to a
-caller, and what to do about it, is in docs/errors.md.
+caller, and what to do about it, is in docs/errors.md. OperatorError is apart: no client sees it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 TYPE_PREFIX = "urn:tornado-members:problem:"
+
+
+class OperatorError(Exception):
+    """What keeps a command from its work, for whoever called it: the text says what, and why."""
 
 
 class Problem(Exception):

@@ -16,6 +16,7 @@ from tornado.netutil import bind_sockets
 
 from tornado_members.app import make_app, open_services
 from tornado_members.embedded import EmbeddedError, PrivateServers, servers_for
+from tornado_members.errors import OperatorError
 from tornado_members.settings import DEFAULT_FILE, Server, Settings
 from tornado_members.telemetry import RequestLog
 
@@ -24,7 +25,7 @@ log = getLogger(__name__)
 _SUPERVISION_SECONDS = 0.5
 
 
-class ServingError(Exception):
+class ServingError(OperatorError):
     """The service cannot listen where it should. The text says where, and why."""
 
 

@@ -24,6 +24,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as VariableError
 
+from tornado_members.errors import OperatorError
+
 ENV_PREFIX = "MEMBERS_"
 DEFAULT_FILE = Path(__file__).parent.parent / "settings.yaml"
 
@@ -34,7 +36,7 @@ _KUBERNETES_ENV = re.compile(r"MEMBERS_(SERVICE_|PORT)")
 _folder: ContextVar[Path] = ContextVar("_folder")
 
 
-class SettingsError(Exception):
+class SettingsError(OperatorError):
     """The settings cannot be used. Its text names each wrong key, its value and what it may be."""
 
 

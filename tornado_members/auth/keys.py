@@ -14,12 +14,14 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tornado_members.errors import OperatorError
+
 _OWN_ALGORITHM = "RS256"
 _OWN_KEY_BITS = 2048
 _ALGORITHM_FAMILIES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 
 
-class KeysUnusable(Exception):
+class KeysUnusable(OperatorError):
     """A key set or a signing key cannot be used. The text says which, and why."""
 
 

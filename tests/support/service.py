@@ -1,0 +1,128 @@
+"""The service, and its commands, as processes: what an operator runs."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tornado_members.__main__ import main
+from tornado_members.embedded import PrivateServers
+
+ROOT = Path(__file__).parent.parent.parent
+STARTUP_SECONDS = 60
+
+
+class Command:
+    """The package's command with a settings file of the test's own."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.config = folder / "settings.yaml"
+        defaults = {"data_dir": "data", "server": {"port": 0}}
+        self.config.write_text(json.dumps({**defaults, **(settings or {})}))  # JSON is YAML
+        self.data = folder / "data"
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start it."""
+        command, *rest = arguments
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "tornado_members", command, "--config", self.config, *rest],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, in this process, which saves its start."""
+        argv = [command, "--config", str(self.config), *arguments]
+        output, errors = StringIO(), StringIO()
+        with chdir(self.folder), redirect_stdout(output), redirect_stderr(errors):
+            try:
+                code: Any = main(argv)
+            except SystemExit as ended:  # argparse's
+                code = ended.code
+        return subprocess.CompletedProcess(argv, code, output.getvalue(), errors.getvalue())
+
+    def run_alone(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, in a process of its own."""
+        with self.start(*arguments) as process:
+            output, errors = process.communicate(timeout=STARTUP_SECONDS)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+    def token(self, *arguments: str) -> str:
+        """A token of its own issuer."""
+        finished = self.run("token", *arguments)
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout.strip()
+
+    def servers(self) -> list[psutil.Process]:
+        """The private servers of its data folder that run now."""
+        return PrivateServers(self.data).processes()
+
+    @contextmanager
+    def serving(self) -> Iterator["Service"]:
+        """The service, until the end of the block at the latest."""
+        process = self.start("serve")
+        try:
+            yield Service(self, process)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=STARTUP_SECONDS)
+
+
+class Service:
+    """A service that has said where it listens."""
+
+    def __init__(self, command: Command, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdout
+        self.welcome = ""
+        for line in process.stdout:
+            self.welcome += line
+            if "Ctrl-C" in line:
+                break
+        else:
+            raise AssertionError(f"it did not start: {process.communicate()[1]}")
+        found = re.search(r"listens on (http://\S+)", self.welcome)
+        assert found
+        self.url = found[1]
+        self._token = command.token("--rights", "3")
+
+    def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Send a request with full rights; the status and the parsed body."""
+        request = urllib.request.Request(  # noqa: S310
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Content-Type": "application/json",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+                content, status = response.read(), response.status
+        except urllib.error.HTTPError as error:
+            with error:
+                content, status = error.read(), error.code
+        return status, json.loads(content) if content else None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it; returns its exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(timeout=STARTUP_SECONDS)

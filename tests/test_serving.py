@@ -1,0 +1,178 @@
+"""The service as a process: its start, its stop, and what is left of it."""
+
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.service import ROOT, Command
+from tornado_members.embedded import PrivateServers
+
+
+@pytest.fixture
+def own(folder: Path) -> Iterator[Command]:
+    """With private servers of the test's own."""
+    command = Command(folder)
+    yield command
+    left = command.servers()
+    for process in left:
+        process.kill()
+    assert left == [], "servers were left behind"
+
+
+@pytest.fixture
+def joined(folder: Path, servers: PrivateServers, database_name: str) -> Command:
+    """With the servers that the tests have anyway, given by their addresses."""
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name}
+    return Command(folder, {"mongodb": mongodb, "cache": {"servers": servers.cache_servers}})
+
+
+def kill(command: Command, name: str) -> None:
+    for process in command.servers():
+        if process.name() == name:
+            process.kill()
+
+
+def test_what_was_answered_is_there_whatever_is_killed(own: Command) -> None:
+    """The life of an installation: first start, crashes of each part, restarts."""
+    with own.serving() as service:
+        assert service("PUT", "/members", {"name": "Ada"})[0] == 201
+        kill(own, "memcached")
+        assert service("PUT", "/members", {"name": "Bob"})[0] == 201
+        assert service("GET", "/members/1") == (200, member(1, "Ada"))
+        kill(own, "mongod")
+        wait_for(lambda: service("PUT", "/members", {"name": "Carl"})[0] in (201, 409))
+        assert service("GET", "/members/2") == (200, member(2, "Bob"))
+        wait_for(lambda: len(own.servers()) == 2)
+        assert service.stop(signal.SIGKILL) == -signal.SIGKILL
+    left_behind = own.servers()
+    assert len(left_behind) == 2
+    with own.serving() as service:
+        assert not any(process.is_running() for process in left_behind)
+        assert len(own.servers()) == 2
+        for member_id, name in ((1, "Ada"), (2, "Bob")):
+            assert service("GET", f"/members/{member_id}") == (200, member(member_id, name))
+        status, dora = service("PUT", "/members", {"name": "Dora"})
+        assert status == 201
+        assert dora["memberId"] > 2
+        assert service.stop(signal.SIGINT) == 0
+    assert own.servers() == []
+
+
+def member(member_id: int, name: str) -> dict[str, Any]:
+    return {"memberId": member_id, "name": name, "email": None, "phone": None}
+
+
+def wait_for(condition: Any, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+def test_commands_share_the_private_servers_and_the_last_one_ends_them(own: Command) -> None:
+    with own.serving() as first, own.serving() as second:
+        assert len(own.servers()) == 2
+        assert first("PUT", "/members", {"name": "Ada"})[0] == 201
+        seeded = own.run_alone("seed", "--fake", "5")
+        assert seeded.returncode == 0, seeded.stderr
+        assert first.stop() == 0
+        assert len(own.servers()) == 2
+        assert second("GET", "/members/1")[0] == 200
+        assert len(second("GET", "/members")[1]["items"]) == 6
+        assert second.stop() == 0
+    assert own.servers() == []
+
+
+def test_a_stop_during_the_start_leaves_nothing(own: Command) -> None:
+    process = own.start("serve")
+    wait_for(own.servers)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert own.servers() == []
+
+
+def test_with_servers_of_its_own_it_starts_none(joined: Command) -> None:
+    with joined.serving() as service:
+        assert service("PUT", "/members", {"name": "Ada"})[0] == 201
+        assert psutil.Process(service.process.pid).children(recursive=True) == []
+        assert not (joined.data / "mongodb").exists()
+        assert "private" not in service.welcome
+        assert service.stop() == 0
+
+
+def test_the_lines_it_prints_can_be_pasted(joined: Command) -> None:
+    with joined.serving() as service:
+        pasted = service.welcome.split("another shell:\n")[1].split("Ctrl-C")[0]
+        pasted = pasted.replace("scripts/token", str(ROOT / "scripts" / "token"))
+        pasted = re.sub(r"\$\([^ ]*/scripts/token", f"$({ROOT}/scripts/token", pasted)
+        done = subprocess.run(  # noqa: S603
+            ["/bin/bash", "-euc", pasted], capture_output=True, text=True, check=True
+        )
+        assert "HTTP/1.1 201 Created" in done.stdout
+        assert "Location: /members/1" in done.stdout
+        assert done.stdout.count('"name":"Ada Lovelace"') == 2
+
+
+def test_requests_in_flight_end_before_it_stops(joined: Command, servers: PrivateServers) -> None:
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    answers: list[tuple[int, Any]] = []
+    with joined.serving() as service:
+        service("GET", "/members")
+        mongod.suspend()
+        try:
+            asking = threading.Thread(
+                target=lambda: answers.append(service("PUT", "/members", {"name": "Ada"}))
+            )
+            asking.start()
+            time.sleep(0.3)
+            service.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            assert service.process.poll() is None
+        finally:
+            mongod.resume()
+        asking.join(timeout=10)
+        assert service.process.wait(timeout=10) == 0
+    assert [status for status, _ in answers] == [201]
+
+
+def test_a_port_that_is_taken_is_told(joined: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        joined = Command(joined.folder, {"server": {"port": port}})
+        finished = joined.run_alone("serve")
+    assert finished.returncode == 2
+    assert f"127.0.0.1:{port} (server.host, server.port)" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"servr": {}}, "servr: is not a setting"),
+        ({"mongodb": {"uri": "mongodb://127.0.0.1:1/", "timeout_ms": 200}}, "database does not"),
+        ({"mongodb": {"uri": "mongodb://x:y:z/"}}, "mongodb.uri"),
+        ({"auth": {"own_issuer": "x", "issuers": [{"issuer": "y", "audience": "z"}]}}, "jwks"),
+        (
+            {"auth": {"issuers": [{"issuer": "y", "audience": "z", "jwks": {"file": "no"}}]}},
+            "No such file",
+        ),
+    ],
+)
+def test_what_stops_the_start_is_told_without_a_traceback(
+    folder: Path, servers: PrivateServers, settings: dict[str, Any], words: str
+) -> None:
+    defaults = {"mongodb": {"uri": servers.mongodb_uri}, "cache": {"servers": []}}
+    finished = Command(folder, {**defaults, **settings}).run_alone("serve")
+    assert finished.returncode == 2
+    assert words in finished.stderr
+    assert "Traceback" not in finished.stderr
