@@ -1,0 +1,123 @@
+"""The documentation tells the truth: all of it that can be checked."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from tests.support.service import ROOT, Command
+from tornado_members.__main__ import main
+from tornado_members.app import ROUTES
+from tornado_members.embedded import PrivateServers
+from tornado_members.errors import Problem
+from tornado_members.handlers.base import BaseHandler
+from tornado_members.settings import Settings, _model_within
+
+README = (ROOT / "README.md").read_text()
+
+
+def problems(base: type[Problem] = Problem) -> list[type[Problem]]:
+    """Every kind of problem."""
+    return [kind for sub in base.__subclasses__() for kind in [sub, *problems(sub)]]
+
+
+def test_every_problem_is_documented() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text()
+    documented = set(re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", text, re.MULTILINE))
+    assert documented == {(str(p.status), p.code) for p in problems() if hasattr(p, "code")}
+
+
+def keys(model: type[BaseModel] = Settings, path: str = "") -> list[str]:
+    """Every setting that has a value of its own."""
+    found = []
+    for name, field in model.model_fields.items():
+        inner = _model_within(field.annotation)
+        own = f"{path}{name}"
+        found += keys(inner, f"{own}.") if inner and name != "jwks" else [own]
+    return found
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    documented = re.findall(
+        r"`([a-z_.]+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    )
+    assert sorted(documented) == sorted([*keys(), "auth.issuers"])
+
+
+def test_every_route_and_method_is_documented() -> None:
+    table = README.split("## The API")[1].split("## Settings")[0]
+    requests = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+    documented = set(re.findall(r"`([A-Z]+) (/[^`]*)`", requests))
+    for pattern, handler in ROUTES:
+        assert issubclass(handler, BaseHandler)
+        paths = {path for _, path in documented if re.fullmatch(pattern, path)}
+        assert paths, f"{pattern} is not in the README"
+        path = min(paths, key=len)
+        methods = {method for method, documented_path in documented if documented_path == path}
+        assert methods == set(handler.permissions) - {"HEAD"}, path
+
+
+def test_every_script_is_documented() -> None:
+    for script in (ROOT / "scripts").iterdir():
+        assert f"`scripts/{script.name}" in README
+        assert script.read_text().splitlines()[1].startswith("# ")
+
+
+def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("seed", "token", "serve"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+    shown = capsys.readouterr().out
+    for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--dev"}:
+        assert option in shown
+
+
+def test_links_lead_somewhere() -> None:
+    for file in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
+            assert (file.parent / target).exists(), f"{file.name} links to {target}"
+
+
+VARIABLE = [
+    (r"X-Request-Id: \w+", "X-Request-Id: ID"),
+    (r'"requestId": "\w+"', '"requestId": "ID"'),
+    (r"Date: .*", "Date: DATE"),
+]
+
+
+def comparable(text: str) -> str:
+    """Without what differs from answer to answer."""
+    for pattern, replacement in VARIABLE:
+        text = re.sub(pattern, replacement, text)
+    return text.replace("\r", "").strip()
+
+
+def test_the_readmes_requests_get_the_answers_that_it_shows(
+    folder: Path, servers: PrivateServers, database_name: str
+) -> None:
+    settings: dict[str, Any] = {
+        "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
+        "cache": {"servers": servers.cache_servers},
+    }
+    block = README.split("```console\n")[1].split("```")[0]
+    steps = [step.partition("\n") for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    assert len(steps) == 9
+    command = Command(folder, settings)
+    token_script = f"{ROOT}/scripts/token --config {shlex.quote(str(command.config))}"
+    with command.serving() as service:
+        token = ""
+        for line, _, expected in steps:
+            adapted = line.replace("scripts/token", token_script)
+            adapted = adapted.replace("http://127.0.0.1:8888", service.url)
+            script = f"{token}{adapted.replace('curl ', 'curl -s ')}"
+            if line.startswith("TOKEN="):
+                token = f"{adapted}\n"
+            done = subprocess.run(  # noqa: S603
+                ["/bin/bash", "-euc", script], capture_output=True, text=True, check=True
+            )
+            assert comparable(done.stdout) == comparable(expected), line
