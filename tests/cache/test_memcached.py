@@ -3,10 +3,8 @@
 import asyncio
 import random
 import signal
-import subprocess
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -49,23 +47,20 @@ async def server_that(talk: Talk) -> AsyncIterator[str]:
         server.close()
 
 
-class LoopLag:
-    """The longest time for which the loop ran nothing of ours, in seconds."""
+@contextmanager
+def no_freeze() -> Iterator[None]:
+    """Break off a loop that no longer runs anything, which no time-out of its own could do."""
 
-    worst = 0.0
+    def fail(_number: int, _frame: object) -> None:
+        raise AssertionError("the event loop is frozen")
 
-    async def __aenter__(self) -> "LoopLag":
-        self._task = asyncio.create_task(self._watch())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-
-    async def _watch(self) -> None:
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.005)
-            self.worst = max(self.worst, time.monotonic() - before - 0.005)
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(20)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 async def test_every_command(address: str) -> None:
@@ -174,13 +169,11 @@ async def test_a_server_killed_under_load_does_not_freeze_the_loop() -> None:
                     while True:
                         await node.set(b"key%d" % i, value, 60)
 
-            lag = await stack.enter_async_context(LoopLag())
+            stack.enter_context(no_freeze())
             writers = asyncio.gather(*(write(i) for i in range(16)))
             await asyncio.sleep(0.1)
             process.send_signal(kill)
-            async with asyncio.timeout(5):
-                await writers
-            assert lag.worst < 0.5  # a frozen loop never came back at all
+            await writers
 
 
 async def reply(*pieces: bytes, pause: float = 0.0, then: float = 0.0) -> Talk:
@@ -227,10 +220,9 @@ async def test_nonsense_is_an_error_within_the_deadline(nonsense: bytes) -> None
     talk = await reply(nonsense, then=3)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         for call in (node.get_many([b"a"]), node.gets(b"a"), node.delete(b"a")):
-            started = time.monotonic()
-            with pytest.raises(NodeAway):
-                await call
-            assert time.monotonic() - started < 1.5
+            async with asyncio.timeout(2.5):  # before the server hangs up
+                with pytest.raises(NodeAway):
+                    await call
 
 
 async def test_a_reply_to_something_else_is_not_taken_for_an_answer() -> None:
@@ -260,11 +252,10 @@ async def test_bytes_behind_a_reply_close_the_connection() -> None:
 async def test_a_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) -> None:
     talk = await reply(b"E", b"N", b"D", b"\r", b"\n", pause=pause)
     async with server_that(talk) as address, opened(address, timeout=0.2, connections=1) as node:
-        started = time.monotonic()
-        calls = [node.get_many([b"a"]) for _ in range(5)]  # they wait for one connection
-        results = await asyncio.gather(*calls, return_exceptions=True)
+        calls = [node.get_many([b"a"]) for _ in range(20)]  # they wait for one connection
+        async with asyncio.timeout(3):  # one after the other, they would take four seconds
+            results = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(result, NodeAway) for result in results)
-        assert time.monotonic() - started < 1
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -274,28 +265,36 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_server_that_failed_costs_nothing_until_it_is_well() -> None:
-    gone = f"127.0.0.1:{free_port()}"
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        async with opened(gone, probe_interval=0.05) as node:
-            for _ in range(3):
-                with pytest.raises(NodeAway):
-                    await node.get_many([b"a"])
-            await until(lambda: node.is_away)
-            started = time.monotonic()
-            for _ in range(1000):
-                with pytest.raises(NodeAway):
-                    await node.get_many([b"a"])
-            assert time.monotonic() - started < 0.5
-            process, _ = await start_memcached(int(gone.rpartition(":")[2]))
-            await until(lambda: not node.is_away)
-            await node.set(b"a", b"1", 60)
-            assert await node.get_many([b"a"]) == {b"a": b"1"}
-    finally:
-        if process is not None:
-            process.kill()
-            process.wait()
+async def test_a_server_that_failed_is_not_asked_until_it_is_well() -> None:
+    asked = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readline()
+        writer.write(b"nonsense\r\n")
+
+    async with server_that(talk) as address, opened(address, probe_interval=60) as node:
+        for _ in range(100):
+            with pytest.raises(NodeAway):
+                await node.get_many([b"a"])
+    assert asked == 3
+
+
+async def test_a_server_that_is_well_again_is_used_again() -> None:
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(opened(f"127.0.0.1:{port}", probe_interval=0.05))
+        for _ in range(3):
+            with pytest.raises(NodeAway):
+                await node.get_many([b"a"])
+        await until(lambda: node.is_away)
+        process, _ = await start_memcached(port)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        await until(lambda: not node.is_away)
+        await node.set(b"a", b"1", 60)
+        assert await node.get_many([b"a"]) == {b"a": b"1"}
 
 
 async def test_a_cold_burst_opens_no_more_connections_than_allowed() -> None:

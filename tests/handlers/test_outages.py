@@ -76,16 +76,15 @@ async def test_a_database_that_hangs_is_a_503_in_time_and_the_cache_goes_on(
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     mongod.suspend()
     try:
-        started = asyncio.get_running_loop().time()
-        answers = await asyncio.gather(
-            api("GET", f"/members/{other['memberId']}"),
-            api("GET", "/members"),
-            api("GET", "/members/by-name/Ada"),
-            api("PUT", "/members", {"name": "Edsger"}),
-            api("PUT", f"/members/{other['memberId']}", {"name": "Grace"}),
-            api("DELETE", f"/members/{other['memberId']}"),
-        )
-        assert asyncio.get_running_loop().time() - started < 5
+        async with asyncio.timeout(15):  # thirty times what one operation may take
+            answers = await asyncio.gather(
+                api("GET", f"/members/{other['memberId']}"),
+                api("GET", "/members"),
+                api("GET", "/members/by-name/Ada"),
+                api("PUT", "/members", {"name": "Edsger"}),
+                api("PUT", f"/members/{other['memberId']}", {"name": "Grace"}),
+                api("DELETE", f"/members/{other['memberId']}"),
+            )
         for answer in answers:
             found = problem(answer, 503, "dependency-away")
             assert answer.headers["Retry-After"] == "1"

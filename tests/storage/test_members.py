@@ -193,11 +193,10 @@ async def test_writes_are_for_good_and_everything_has_a_time_limit(mongo: Mongo)
 async def test_a_database_that_is_away_is_reported_in_time(driver: Any) -> None:
     mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
     store = MemberStore(mongo.database)
-    started = asyncio.get_running_loop().time()
     for call in (store.find_member(1), store.insert(ADA), store.delete(1), store.prepare()):
-        with pytest.raises(DependencyAway):
-            await call
-    assert asyncio.get_running_loop().time() - started < 10
+        async with asyncio.timeout(10):  # the driver's own patience is 30 seconds
+            with pytest.raises(DependencyAway):
+                await call
     await mongo.close()
 
 

@@ -107,7 +107,8 @@ class MemcachedNode:
             with suppress(asyncio.CancelledError):
                 await self._probing
         while self._idle:
-            await self._idle.pop().close()
+            self._idle.pop().abort()
+        await asyncio.sleep(0)  # an aborted connection is closed in the next turn of the loop
 
     async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
         if self._probing or self._closed:
@@ -211,11 +212,6 @@ class _Wire:
 
     def abort(self) -> None:
         self._writer.transport.abort()
-
-    async def close(self) -> None:
-        self.abort()
-        with suppress(OSError):
-            await self._writer.wait_closed()
 
 
 class _ReplyReader(asyncio.StreamReader):
