@@ -73,7 +73,7 @@ def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[st
         with pytest.raises(SystemExit):
             main([command, "--help"])
     shown = capsys.readouterr().out
-    for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--dev"}:
+    for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--dev", "--servers"}:
         assert option in shown
 
 

@@ -14,6 +14,7 @@ _COMMANDS = {
     "serve": "Serve members over HTTP.",
     "seed": "Load members from a CSV file, or make some up.",
     "token": "Print a token that this service accepts, and nothing else.",
+    "servers": "Print which private servers the settings want, a line each.",
 }
 
 

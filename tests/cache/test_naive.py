@@ -1,11 +1,12 @@
 """Read-through caching on real servers."""
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.support.memcached import stored_keys
+from tests.support.memcached import start_memcached, stored_keys
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import Entry, NaiveCache
 from tornado_members.embedded import PrivateServers
@@ -25,8 +26,10 @@ class Source:
 
 
 @asynccontextmanager
-async def cache_on(*addresses: str, namespace: str = "test") -> AsyncIterator[NaiveCache]:
-    nodes = [MemcachedNode(address, timeout=1) for address in addresses]
+async def cache_on(
+    *addresses: str, namespace: str = "test", patience: float = 1.0
+) -> AsyncIterator[NaiveCache]:
+    nodes = [MemcachedNode(address, timeout=patience) for address in addresses]
     cache = NaiveCache(nodes, ttl=60, namespace=namespace)
     try:
         yield cache
@@ -103,6 +106,27 @@ async def test_a_server_that_is_away_costs_no_answer() -> None:
             assert (await cache.read(b"a", source.load)).version == 1
             await cache.forget(b"a")
     assert source.asked == 5
+
+
+async def test_a_removal_that_failed_is_made_up_for() -> None:
+    """A server that hung through a write still has the old entry when it goes on."""
+    process, address = await start_memcached()
+    try:
+        async with cache_on(address, patience=0.1) as cache:
+            source = Source(1)
+            await cache.read(b"a", source.load)
+            process.send_signal(signal.SIGSTOP)
+            source.version = 2
+            await cache.forget(b"a")
+            assert (await cache.read(b"a", source.load)).version == 2
+            process.send_signal(signal.SIGCONT)
+            assert (await cache.read(b"a", source.load)).version == 2
+            source.version = 3
+            await cache.forget(b"a")
+            assert (await cache.read(b"a", source.load)).version == 3
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def test_a_key_lives_on_one_node_whatever_the_order_of_the_list(address: str) -> None:

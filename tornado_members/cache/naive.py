@@ -1,11 +1,12 @@
 """Plain read-through caching: filled on a miss, removed on a write, gone after a time to live.
 
 It is safe against a server that is away, hangs or talks nonsense, and against entries of another
-key or format. It is not yet true under races: a reader that read the database just before a write
-can store what it read just after that write's removal, until the entry expires; and so can a
-removal that fails while the server is alive. docs/architecture.md says what that means.
+key or format. A removal that failed is owed: this process reads past the entry until it is gone.
+It is not yet true under races, and other processes do not know what one owes them;
+docs/architecture.md says what that means.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,6 +16,7 @@ from tornado_members.cache.memcached import MemcachedNode, NodeAway
 
 log = getLogger(__name__)
 
+_CLOCK_SLACK = 5.0  # seconds; Memcached counts in whole ones, and a late command starts later
 _SCHEMA = b"1"  # raised whenever the form of an entry, or of what it holds, changes
 
 
@@ -34,12 +36,15 @@ class NaiveCache:
         self._nodes = tuple(nodes)
         self._ttl = ttl
         self._prefix = _digest(namespace.encode(), size=6).hex().encode()
+        self._owed: dict[
+            bytes, float
+        ] = {}  # keys to remove, and when their entries are gone anyway
 
     async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
         """The entry of a key, from a server or else from `load`, whose exceptions pass through."""
         key = self._prefix + key
         node = self._node_of(key)
-        if node is None:
+        if node is None or (key in self._owed and not await self._remove(node, key)):
             return await load()
         try:
             stored = (await node.get_many([key])).get(key)
@@ -59,10 +64,22 @@ class NaiveCache:
         key = self._prefix + key
         node = self._node_of(key)
         if node is not None:
-            try:
-                await node.delete(key)
-            except NodeAway as error:
-                log.debug("not removed: %s", error)
+            await self._remove(node, key)
+
+    async def _remove(self, node: MemcachedNode, key: bytes) -> bool:
+        """Remove an entry, or owe it; whether it is gone."""
+        try:
+            await node.delete(key)
+        except NodeAway as error:
+            log.debug("not removed: %s", error)
+            now = time.monotonic()
+            while self._owed and next(iter(self._owed.values())) < now:
+                del self._owed[next(iter(self._owed))]
+            self._owed.pop(key, None)
+            self._owed[key] = now + self._ttl + _CLOCK_SLACK
+            return False
+        self._owed.pop(key, None)
+        return True
 
     async def close(self) -> None:
         """Close every connection."""

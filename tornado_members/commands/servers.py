@@ -1,0 +1,19 @@
+"""Print which private servers the settings want, a line each: what scripts/setup must provide."""
+
+from argparse import ArgumentParser, Namespace
+
+from tornado_members.settings import load_settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(arguments: Namespace) -> int:
+    """Print them."""
+    settings = load_settings(arguments.config)
+    if settings.mongodb.embedded:
+        print("mongod")
+    if settings.cache.servers == "embedded":
+        print("memcached")
+    return 0
