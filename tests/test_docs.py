@@ -15,7 +15,8 @@ from tornado_members.app import ROUTES
 from tornado_members.embedded import PrivateServers
 from tornado_members.errors import Problem
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.settings import Settings, _model_within
+from tornado_members.settings import Settings
+from tornado_members.settings_file import model_within
 
 README = (ROOT / "README.md").read_text()
 
@@ -35,7 +36,7 @@ def keys(model: type[BaseModel] = Settings, path: str = "") -> list[str]:
     """Every setting that has a value of its own."""
     found = []
     for name, field in model.model_fields.items():
-        inner = _model_within(field.annotation)
+        inner = model_within(field.annotation)
         own = f"{path}{name}"
         found += keys(inner, f"{own}.") if inner and name != "jwks" else [own]
     return found

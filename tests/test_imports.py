@@ -22,6 +22,7 @@ HOUSE = [
     ["directory"],
     ["auth", "cache", "storage"],
     ["member", "telemetry", "embedded"],
+    ["settings_file"],
     ["settings"],
     ["errors"],
 ]

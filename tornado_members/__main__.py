@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from tornado_members.errors import OperatorError, Problem
-from tornado_members.settings import DEFAULT_FILE
+from tornado_members.settings_file import DEFAULT_FILE
 
 _COMMANDS = {
     "serve": "Serve members over HTTP.",

@@ -17,7 +17,8 @@ from tornado.netutil import bind_sockets
 from tornado_members.app import make_app, open_services
 from tornado_members.embedded import EmbeddedError, PrivateServers, servers_for
 from tornado_members.errors import OperatorError
-from tornado_members.settings import DEFAULT_FILE, Server, Settings
+from tornado_members.settings import Server, Settings
+from tornado_members.settings_file import DEFAULT_FILE
 from tornado_members.telemetry import RequestLog
 
 log = getLogger(__name__)

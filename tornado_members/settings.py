@@ -1,39 +1,30 @@
-"""The settings: settings.yaml, then the environment over it; typed, frozen, and loud when wrong."""
+"""The shape of the settings: every key with its type, its range, its default and its meaning.
 
-import os
+How they are read, and what is said of wrong ones, is in settings_file.py.
+"""
+
 import re
-from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import SettingsError as VariableError
 
 from tornado_members.errors import OperatorError
 
 ENV_PREFIX = "MEMBERS_"
-DEFAULT_FILE = Path(__file__).parent.parent / "settings.yaml"
-
-# What Kubernetes puts into every pod beside a Service that is called "members".
-_KUBERNETES_ENV = re.compile(r"MEMBERS_(SERVICE_|PORT)")
 
 # Relative paths in the settings are relative to the folder of the settings file being read.
-_folder: ContextVar[Path] = ContextVar("_folder")
+folder: ContextVar[Path] = ContextVar("folder")
 
 
 class SettingsError(OperatorError):
@@ -41,7 +32,7 @@ class SettingsError(OperatorError):
 
 
 def _absolute(path: Path) -> Path:
-    return _folder.get(Path.cwd()) / path.expanduser()
+    return folder.get(Path.cwd()) / path.expanduser()
 
 
 _HOST_PORT = re.compile(r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
@@ -61,11 +52,13 @@ Permission = Literal["members:read", "members:write", "members:delete"]
 Algorithm = Literal["RS256", "ES256", "EdDSA"]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of the settings: unknown keys are errors, and nothing changes once it is read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Server(_Section):
+class Server(Section):
     """Where the service listens."""
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
@@ -80,14 +73,14 @@ class Server(_Section):
     )
 
 
-class Admin(_Section):
+class Admin(Section):
     """The listener for probes and metrics."""
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: Port = Field(8889, description="TCP port, 0 to 65535; 0 takes a free one")
 
 
-class MongoDB(_Section):
+class MongoDB(Section):
     """Where members are kept."""
 
     uri: SecretStr = Field(
@@ -126,7 +119,7 @@ class MongoDB(_Section):
             raise SettingsError(f"mongodb.uri_file: {self.uri_file}: {error}") from None
 
 
-class Cache(_Section):
+class Cache(Section):
     """Memcached, in front of reads."""
 
     servers: Literal["embedded"] | tuple[HostPort, ...] = Field(
@@ -150,7 +143,7 @@ class Cache(_Section):
     )
 
 
-class Jwks(_Section):
+class Jwks(Section):
     """Where an issuer's public keys are: exactly one of the three."""
 
     file: FilePath | None = Field(None, description="a JSON file that holds the key set (RFC 7517)")
@@ -164,7 +157,7 @@ class Jwks(_Section):
         return self
 
 
-class Issuer(_Section):
+class Issuer(Section):
     """Somebody whose tokens are accepted."""
 
     issuer: str = Field(min_length=1, description="the iss claim of its tokens")
@@ -179,7 +172,7 @@ class Issuer(_Section):
     )
 
 
-class Permissions(_Section):
+class Permissions(Section):
     """What a claim of a token allows."""
 
     access_rights: dict[int, tuple[Permission, ...]] = Field(
@@ -197,7 +190,7 @@ class Permissions(_Section):
     )
 
 
-class Auth(_Section):
+class Auth(Section):
     """Whose tokens are accepted, and what they allow."""
 
     issuers: tuple[Issuer, ...] = Field(
@@ -226,20 +219,20 @@ class Auth(_Section):
         return self
 
 
-class Login(_Section):
+class Login(Section):
     """Tokens for those who have no issuer of their own."""
 
     enabled: bool = Field(True, description="whether POST /login is there")
     token_seconds: int = Field(900, ge=1, le=86400, description="seconds that a token lives")
 
 
-class Members(_Section):
+class Members(Section):
     """Rules of the members' resource."""
 
     require_if_match: bool = Field(False, description="refuse writes without If-Match")
 
 
-class Audit(_Section):
+class Audit(Section):
     """Who changed what."""
 
     enabled: bool = Field(False, description="whether changes are recorded")
@@ -288,136 +281,3 @@ class Settings(BaseSettings):
             if issuer.issuer == self.auth.own_issuer:
                 return issuer.jwks.file if issuer.jwks else self.data_dir / "keys" / "jwks.json"
         return None
-
-
-def load_settings(file: Path = DEFAULT_FILE) -> Settings:
-    """Read a settings file and the environment.
-
-    Raises SettingsError with everything that is wrong.
-    """
-    values = _read(file)
-    folder = _folder.set(file.absolute().parent)
-    try:
-        settings = Settings(**values)
-    except ValidationError as error:
-        faults = [_describe(e) for e in error.errors(include_url=False) if not _echoes(e)]
-    except VariableError as error:
-        faults = [f"environment: {error} (maps and lists should be JSON)"]
-    else:
-        faults = list(_not_built_yet(settings))
-    finally:
-        _folder.reset(folder)
-    faults += _unknown_variables()
-    if faults:
-        raise SettingsError("\n  ".join([f"The settings ({file}) cannot be used:", *faults]))
-    return settings
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key may not stand twice: the second would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.MarkedYAMLError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        with file.open(encoding="utf-8") as stream:
-            values = yaml.load(stream, _StrictLoader)  # noqa: S506
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise SettingsError(f"{file} is not YAML: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(re.match("[a-z]", str(key)) for key in values):
-        raise SettingsError(f"{file} should be a map of settings, such as 'server: {{port: 9000}}'")
-    return values
-
-
-def _unknown_variables() -> Iterator[str]:
-    known = [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
-    for variable in sorted(os.environ):
-        if not variable.upper().startswith(ENV_PREFIX) or _KUBERNETES_ENV.match(variable.upper()):
-            continue
-        if variable.upper().partition("__")[0] not in known:
-            yield f"{variable} (environment): is not a setting{_did_you_mean(variable, known)}"
-
-
-def _describe(error: ErrorDetails) -> str:
-    """One line: the key, where it was set, what it was, and what it may be."""
-    path: list[str] = []
-    model: type[BaseModel] = Settings
-    field: FieldInfo | None = None
-    known = list(Settings.model_fields)
-    for part in error["loc"]:
-        if isinstance(part, str) and part in model.model_fields:
-            field = model.model_fields[part]
-            inner = _model_within(field.annotation)
-            model = inner or _Section
-            known = list(model.model_fields)
-        elif error["type"] != "extra_forbidden" and not isinstance(part, int) and model is _Section:
-            continue  # a branch of a union, which is ours and not the reader's
-        path.append(str(part))
-    key = ".".join(path)
-    variable = ENV_PREFIX + "__".join(path).upper()
-    source = f" (environment: {variable})" if variable in map(str.upper, os.environ) else ""
-    if error["type"] == "extra_forbidden":
-        return f"{key}{source}: is not a setting{_did_you_mean(path[-1], known)}"
-    if error["type"] == "missing":
-        return f"{key}: is missing ({field.description if field else ''})"
-    may_be = f" ({field.description})" if field and field.description else ""
-    message = error["msg"].removeprefix("Value error, ")
-    if isinstance(error["input"], BaseModel | dict):
-        return f"{key}{source}: {message}{may_be}"
-    was = "a secret" if path[-1] == "uri" else repr(error["input"])
-    return f"{key}{source}: was {was}; {message[:1].lower()}{message[1:]}{may_be}"
-
-
-def _echoes(error: ErrorDetails) -> bool:
-    """Whether an error only repeats another: a union's other branch, a list of faults alone."""
-    given = error["input"]
-    return (
-        (error["type"] == "literal_error" and isinstance(given, list))
-        or (error["type"] == "tuple_type" and isinstance(given, str))
-        or (error["type"] == "too_short" and bool(given))
-    )
-
-
-def _model_within(annotation: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as `Jwks | None` or `tuple[Issuer, ...]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for a in get_args(annotation) if (m := _model_within(a))), None)
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; it may be one of {', '.join(known)}"
-
-
-def _not_built_yet(settings: Settings) -> Iterator[str]:
-    """What has its name and is still to be made must not be silently idle."""
-    wanted: Mapping[str, bool] = {
-        "server.processes: may only be 1": settings.server.processes != 1,
-        "server.transport: may only be tornado": settings.server.transport != "tornado",
-        "server.trusted_proxies: may only be []": bool(settings.server.trusted_proxies),
-        "cache.require_for_writes: may only be false": settings.cache.require_for_writes,
-        "members.require_if_match: may only be false": settings.members.require_if_match,
-        "audit.enabled: may only be false": settings.audit.enabled,
-    }
-    for sentence, is_wanted in wanted.items():
-        if is_wanted:
-            yield f"{sentence} as yet"
-    for i, issuer in enumerate(settings.auth.issuers):
-        own = issuer.issuer == settings.auth.own_issuer
-        if (issuer.jwks is None and not own) or (issuer.jwks and issuer.jwks.url):
-            yield f"auth.issuers.{i}.jwks: may only have file or keys as yet"

@@ -9,7 +9,7 @@ import pytest
 from tests.support.service import Command
 from tornado_members.auth.keys import read_key_set
 from tornado_members.auth.tokens import TokenVerifier
-from tornado_members.settings import load_settings
+from tornado_members.settings_file import load_settings
 
 
 @pytest.fixture

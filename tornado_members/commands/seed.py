@@ -22,7 +22,8 @@ from tornado_members.loading.csv_rows import CsvFile, CsvUnusable, Refusal, Row
 from tornado_members.loading.loader import BATCH, Loader, OnConflict, Outcome, Result
 from tornado_members.loading.made_up import made_up_members
 from tornado_members.member import MemberDraft
-from tornado_members.settings import Settings, load_settings
+from tornado_members.settings import Settings
+from tornado_members.settings_file import load_settings
 from tornado_members.telemetry import configure_logging
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from tornado_members.serving import run as run_service
-from tornado_members.settings import load_settings
+from tornado_members.settings_file import load_settings
 from tornado_members.telemetry import configure_logging
 
 

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from tornado_members.settings import load_settings
+from tornado_members.settings_file import load_settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from tornado_members.auth.keys import KeysUnusable, own_signing_key
-from tornado_members.settings import load_settings
+from tornado_members.settings_file import load_settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 3600

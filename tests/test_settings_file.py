@@ -7,7 +7,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tornado_members.settings import DEFAULT_FILE, Settings, SettingsError, load_settings
+from tornado_members.settings import Settings, SettingsError
+from tornado_members.settings_file import DEFAULT_FILE, load_settings
 
 
 @pytest.fixture
