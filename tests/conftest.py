@@ -20,7 +20,7 @@ from tests.support.api import Api, Fetching
 from tests.support.memcached import flush_memcached
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tornado_members.app import make_app, open_services
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
 from tornado_members.serving import make_server
 from tornado_members.settings import Settings
@@ -38,7 +38,7 @@ def servers() -> Iterator[PrivateServers]:
     folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-"))
     try:
         with PrivateServers(folder, die_with_parent=True) as started:
-            assert started.addresses.memcached_port, "the tests need Memcached"
+            assert started.ports.memcached, "the tests need Memcached"
             yield started
     finally:
         shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from tests.support.service import ROOT, Command
 from tornado_members.__main__ import main
 from tornado_members.app import ROUTES
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.settings import Settings

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.service import ROOT, Command
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 
 
 @pytest.fixture

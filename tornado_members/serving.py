@@ -15,7 +15,8 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
 from tornado_members.app import make_app, open_services
-from tornado_members.embedded import EmbeddedError, PrivateServers, servers_for
+from tornado_members.embedded.private_servers import PrivateServers, servers_for
+from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
 from tornado_members.settings import Server, Settings
 from tornado_members.settings_file import DEFAULT_FILE
@@ -112,10 +113,10 @@ def _welcome(
     host, port = sockets[0].getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     lines = [f"The members service listens on {url}"]
-    if private.addresses.mongodb_port:
-        lines.append(f"  private MongoDB    127.0.0.1:{private.addresses.mongodb_port}")
-    if private.addresses.memcached_port:
-        lines.append(f"  private Memcached  127.0.0.1:{private.addresses.memcached_port}")
+    if private.ports.mongodb:
+        lines.append(f"  private MongoDB    127.0.0.1:{private.ports.mongodb}")
+    if private.ports.memcached:
+        lines.append(f"  private Memcached  127.0.0.1:{private.ports.memcached}")
     own_keys = settings.own_jwks_file()
     if own_keys and own_keys.with_name("signing.pem").exists():
         lines += [

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.memcached import free_port, start_memcached
+from tests.support.memcached import start_memcached
 from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.embedded.programs import free_port
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

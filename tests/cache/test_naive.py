@@ -9,7 +9,7 @@ import pytest
 from tests.support.memcached import start_memcached, stored_keys
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import Entry, NaiveCache
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import MemberNotFound
 
 

@@ -8,7 +8,7 @@ import pymongo
 import pytest
 
 from tests.support.service import Command
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 

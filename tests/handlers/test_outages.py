@@ -11,7 +11,7 @@ from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, parsed, problem
 from tests.support.memcached import start_memcached
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Settings
 
 

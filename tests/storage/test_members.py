@@ -8,7 +8,7 @@ import pytest
 from bson import Int64
 from tornado.ioloop import IOLoop
 
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyAway, NameTaken
 from tornado_members.member import Member, MemberDraft
 from tornado_members.settings import SettingsError

@@ -5,7 +5,7 @@ import socket
 import subprocess
 from contextlib import suppress
 
-from tornado_members.embedded import find_memcached
+from tornado_members.embedded.programs import find_memcached, free_port
 
 
 def ask_memcached(address: str, request: bytes) -> bytes:
@@ -31,13 +31,6 @@ def stored_keys(address: str) -> list[bytes]:
     """The keys of all entries."""
     dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
     return [line.split(b" ")[0][4:] for line in dump.splitlines() if line.startswith(b"key=")]
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def start_memcached(port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:

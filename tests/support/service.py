@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from tornado_members.__main__ import main
-from tornado_members.embedded import PrivateServers
+from tornado_members.embedded.private_servers import PrivateServers
 
 ROOT = Path(__file__).parent.parent.parent
 STARTUP_SECONDS = 60

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tornado_members.app import open_directory
 from tornado_members.directory import MemberDirectory
-from tornado_members.embedded import servers_for
+from tornado_members.embedded.private_servers import servers_for
 from tornado_members.loading.csv_rows import CsvFile, CsvUnusable, Refusal, Row
 from tornado_members.loading.loader import BATCH, Loader, OnConflict, Outcome, Result
 from tornado_members.loading.made_up import made_up_members

