@@ -24,7 +24,7 @@ HOUSE = [
     ["member", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
-    ["errors"],
+    ["errors", "strict_json"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 

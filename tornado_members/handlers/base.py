@@ -16,14 +16,15 @@ from tornado_members.errors import (
     BadRequest,
     BodyTooLarge,
     InternalError,
+    MalformedBody,
     MethodNotAllowed,
     NotFound,
     Problem,
     TokenMissing,
     UnsupportedMediaType,
 )
-from tornado_members.handlers.json_body import parse_json_object
 from tornado_members.settings import Permission
+from tornado_members.strict_json import parse_object
 from tornado_members.telemetry import RequestLog
 
 log = getLogger(__name__)
@@ -86,7 +87,10 @@ class BaseHandler(RequestHandler):
         content_type = self.request.headers.get("Content-Type", "application/json")
         if content_type.partition(";")[0].strip().lower() != "application/json":
             raise UnsupportedMediaType("application/json")
-        return parse_json_object(self.request.body)
+        try:
+            return parse_object(self.request.body)
+        except ValueError as error:
+            raise MalformedBody(f"The body {error}.") from None
 
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
