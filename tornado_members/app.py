@@ -7,12 +7,13 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application
 
 from tornado_members.auth.keys import (
-    KeySet,
+    FileKeys,
+    FixedKeys,
+    KeySource,
     KeysUnusable,
-    own_signing_key,
     parse_key_set,
-    read_key_set,
 )
+from tornado_members.auth.signing import own_signing_key
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import NaiveCache
@@ -71,20 +72,20 @@ async def open_services(
 
     Raises DependencyAway when MongoDB does not answer, and KeysUnusable.
     """
-    key_sets = {issuer.issuer: _open_key_set(issuer, settings) for issuer in settings.auth.issuers}
+    keys = {issuer.issuer: _open_keys(issuer, settings) for issuer in settings.auth.issuers}
     async with open_directory(settings, mongodb_uri, cache_servers) as directory:
-        yield Services(directory, TokenVerifier(settings.auth, key_sets), RequestLog())
+        yield Services(directory, TokenVerifier(settings.auth, keys), RequestLog())
 
 
-def _open_key_set(issuer: Issuer, settings: Settings) -> KeySet:
+def _open_keys(issuer: Issuer, settings: Settings) -> KeySource:
     if issuer.jwks and issuer.jwks.keys is not None:
-        return parse_key_set(issuer.jwks.keys, f"the keys of {issuer.issuer}")
+        return FixedKeys(parse_key_set(issuer.jwks.keys, f"the keys of {issuer.issuer}"))
     file = issuer.jwks.file if issuer.jwks else settings.own_jwks_file()
     if file is None:
         raise KeysUnusable(f"auth.issuers: {issuer.issuer} has no keys")
     if file == settings.own_jwks_file() and not file.exists():
         own_signing_key(file)
-    return read_key_set(file)
+    return FileKeys(file)
 
 
 def make_app(services: Services) -> HTTPServerConnectionDelegate:

@@ -1,72 +1,16 @@
-"""Key sets, and the key of the service's own."""
+"""Key sets, and where they come from."""
 
 import json
-import stat
-import threading
+import os
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.tokens import private_key, public_jwk
-from tornado_members.auth.keys import (
-    KeysUnusable,
-    own_signing_key,
-    parse_key_set,
-    read_key_set,
-)
-
-
-def test_the_first_run_makes_a_key_that_only_its_owner_can_read(folder: Path) -> None:
-    file = folder / "keys" / "jwks.json"
-    key = own_signing_key(file)
-    assert stat.S_IMODE(file.with_name("signing.pem").stat().st_mode) == 0o600
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert b"PRIVATE" not in file.read_bytes()
-    assert set(json.loads(file.read_bytes())["keys"][0]) == {"kty", "n", "e", "kid", "use", "alg"}
-    assert own_signing_key(file) == key
-    assert sorted(entry.name for entry in file.parent.iterdir()) == ["jwks.json", "signing.pem"]
-
-
-def test_what_the_own_key_signs_its_key_set_verifies(folder: Path) -> None:
-    file = folder / "jwks.json"
-    token = own_signing_key(file).sign({"sub": "ada"})
-    kid = jwt.get_unverified_header(token)["kid"]
-    key = read_key_set(file).find(kid, "RS256")
-    assert key is not None
-    assert jwt.decode(token, key, algorithms=["RS256"]) == {"sub": "ada"}
-
-
-def test_a_making_that_was_cut_off_is_finished(folder: Path) -> None:
-    file = folder / "jwks.json"
-    key = own_signing_key(file)
-    whole = file.read_bytes()
-    file.unlink()
-    assert own_signing_key(file) == key
-    assert file.read_bytes() == whole
-
-
-def test_many_at_once_agree_on_one_key(folder: Path) -> None:
-    file = folder / "jwks.json"
-    keys: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda: keys.append(own_signing_key(file))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(keys) == 4
-    assert len(set(keys)) == 1
-    assert read_key_set(file).find(keys[0].kid, "RS256")
-
-
-def test_a_key_set_of_somebody_elses_gets_no_key_of_ours(folder: Path) -> None:
-    file = folder / "jwks.json"
-    file.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
-    with pytest.raises(KeysUnusable, match=r"signing\.pem"):
-        own_signing_key(file)
+from tests.support.tokens import make_token, private_key, public_jwk
+from tornado_members.auth.keys import FileKeys, KeysUnusable, parse_key_set, read_key_set
 
 
 def test_a_key_is_found_by_its_name_and_type() -> None:
@@ -79,10 +23,38 @@ def test_a_key_is_found_by_its_name_and_type() -> None:
 
 
 def test_keys_for_something_else_are_left_out() -> None:
-    encryption = {**public_jwk("RS256"), "use": "enc", "kid": "other"}
-    symmetric = {"kty": "oct", "k": "c2VjcmV0", "kid": "secret", "alg": "HS256"}
-    keys = parse_key_set([encryption, symmetric, public_jwk("EdDSA")], "test")
-    assert list(keys.keys) == ["EdDSA-first"]
+    others = [
+        {**public_jwk("RS256"), "use": "enc"},
+        {**public_jwk("RS256"), "key_ops": ["sign"]},
+        {**public_jwk("RS256"), "alg": "RS512"},
+        {**public_jwk("RS256"), "alg": "ES256"},
+        {**public_jwk("RS256"), "alg": "none"},
+        {**public_jwk("RS256"), "kid": 5},
+        {**public_jwk("ES256"), "crv": "P-384"},
+        {**public_jwk("ES256"), "y": public_jwk("ES256")["x"]},
+        {"kty": "RSA"},
+        {"kty": "unheard-of", "kid": "x"},
+        {},
+        weak_jwk(),
+    ]
+    keys = parse_key_set([*others, public_jwk("EdDSA")], "test")
+    assert list(keys.keys) == [("EdDSA-first", "EdDSA")]
+
+
+def test_one_kid_may_stand_for_keys_of_several_algorithms_but_not_for_two_of_one() -> None:
+    same = [{**public_jwk(name), "kid": "k"} for name in ("RS256", "ES256")]
+    again = {**public_jwk("RS256", "second"), "kid": "k"}
+    keys = parse_key_set([*same, again], "test")
+    first = keys.find("k", "RS256")
+    assert first is not None
+    assert keys.find("k", "ES256") is not None
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.decode(make_token("RS256", "second"), first, algorithms=["RS256"])
+
+
+def weak_jwk() -> dict[str, Any]:
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
+    return dict(jwt.get_algorithm_by_name("RS256").to_jwk(weak.public_key(), as_dict=True))
 
 
 def private_jwk() -> dict[str, Any]:
@@ -92,11 +64,13 @@ def private_jwk() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ([], "no key"),
-        ([{}], "no key"),
+        ([], "it is empty"),
+        ([{}], "key 0"),
         ([{"kty": "RSA"}], "key 0"),
         ([{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}], "key 0"),
-        ([public_jwk("RS256"), private_jwk()], "key 1 is private"),
+        ([weak_jwk()], "only 1024 bits"),
+        ([public_jwk("RS256"), private_jwk()], "key 1 is secret"),
+        ([{"kty": "oct", "k": "c2VjcmV0", "kid": "x", "alg": "HS256"}], "key 0 is secret"),
     ],
 )
 def test_a_key_set_that_cannot_be_used(keys: list[dict[str, Any]], reason: str) -> None:
@@ -114,3 +88,61 @@ def test_a_file_that_holds_no_key_set(folder: Path, content: bytes) -> None:
         read_key_set(file)
     with pytest.raises(KeysUnusable, match="No such file"):
         read_key_set(folder / "missing.json")
+
+
+class Clock:
+    """A clock that a test can move."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def write(file: Path, *names: str) -> None:
+    """Write a key set as a careful program does: whole, in the place of the old one."""
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps({"keys": [public_jwk("RS256", name) for name in names]}))
+    draft.replace(file)
+
+
+def test_a_file_is_read_again_when_it_changes(folder: Path) -> None:
+    file, clock = folder / "jwks.json", Clock()
+    write(file, "first")
+    source = FileKeys(file, clock)
+    before = source.keys()
+    write(file, "second")
+    assert source.keys() is before  # not yet looked
+    clock.now += 1.1
+    assert source.keys().find("RS256-second", "RS256")
+    assert source.keys().find("RS256-first", "RS256") is None
+
+
+def test_a_file_that_was_only_touched_gives_the_same_keys(folder: Path) -> None:
+    file, clock = folder / "jwks.json", Clock()
+    write(file, "first")
+    source = FileKeys(file, clock)
+    before = source.keys()
+    os.utime(file, (1, 1))
+    clock.now += 1.1
+    assert source.keys() is before
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"keys": []}'])
+def test_while_a_file_is_broken_the_last_good_keys_serve(
+    folder: Path, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, clock = folder / "jwks.json", Clock()
+    write(file, "first")
+    source = FileKeys(file, clock)
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    for _ in range(5):
+        clock.now += 1.1
+        assert source.keys().find("RS256-first", "RS256")
+    assert len(caplog.records) == 1  # told once a change, not once a second
+    write(file, "second")
+    clock.now += 1.1
+    assert source.keys().find("RS256-second", "RS256")

@@ -7,7 +7,7 @@ import jwt
 import pytest
 
 from tests.support.service import Command
-from tornado_members.auth.keys import read_key_set
+from tornado_members.auth.keys import FileKeys
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.settings_file import load_settings
 
@@ -22,7 +22,7 @@ def test_it_prints_a_token_that_is_accepted_and_nothing_else(command: Command) -
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.count("\n") == 1
     settings = load_settings(command.config)
-    keys = read_key_set(command.data / "keys" / "jwks.json")
+    keys = FileKeys(command.data / "keys" / "jwks.json")
     verifier = TokenVerifier(settings.auth, {"tornado-members": keys})
     caller = verifier.verify(finished.stdout.strip())
     assert caller.subject == "developer"

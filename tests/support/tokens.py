@@ -14,9 +14,13 @@ AUDIENCE = "members-test"
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
-@cache
-def private_key(algorithm: str, name: str = "first") -> PrivateKey:  # noqa: ARG001
+def private_key(algorithm: str, name: str = "first") -> PrivateKey:
     """A key; the same one for the same name, since making one takes a while."""
+    return _make_key(algorithm, name)
+
+
+@cache
+def _make_key(algorithm: str, _name: str) -> PrivateKey:
     if algorithm == "ES256":
         return ec.generate_private_key(ec.SECP256R1())
     if algorithm == "EdDSA":

@@ -1,24 +1,24 @@
-"""Public keys that tokens are checked with, and the key of this service's own."""
+"""Public keys that tokens are checked with, and where they come from."""
 
-import json
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
+from logging import getLogger
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from tornado_members.errors import OperatorError
+from tornado_members.strict_json import parse_object
 
-_OWN_ALGORITHM = "RS256"
-_OWN_KEY_BITS = 2048
-_ALGORITHM_FAMILIES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
+log = getLogger(__name__)
+
+_KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
+_LEAST_RSA_BITS = 2048  # RFC 8725 §3.5, RFC 7518 §3.3
+_LOOK_SECONDS = 1.0
 
 
 class KeysUnusable(OperatorError):
@@ -27,130 +27,138 @@ class KeysUnusable(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Public keys by their `kid` (RFC 7517 §4.5)."""
+    """Public keys by their `kid` (RFC 7517 §4.5) and algorithm, and what they were made from."""
 
-    keys: Mapping[str | None, jwt.PyJWK]
+    keys: Mapping[tuple[str | None, str], jwt.PyJWK]
+    documents: tuple[Mapping[str, Any], ...]
 
     def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """The key for a token's header, if its type and its `alg` fit the algorithm.
+        """The key for a token's header, if it is one for this algorithm.
 
         A token without `kid` finds its key only where there is no choice.
         """
-        only = next(iter(self.keys)) if len(self.keys) == 1 else None
-        key = self.keys.get(kid if kid is not None else only)
-        if key is None or key.key_type != _ALGORITHM_FAMILIES.get(algorithm):
+        if kid is None and len(self.keys) == 1:
+            ((kid, only),) = self.keys
+            return self.keys[kid, only] if only == algorithm else None
+        return self.keys.get((kid, algorithm))
+
+
+class KeySource(Protocol):
+    """Where an issuer's keys come from. The same object means that nothing has changed."""
+
+    def keys(self) -> KeySet:
+        """The keys as they are now."""
+
+
+class FixedKeys:
+    """Keys that stand in the settings."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self._keys = keys
+
+    def keys(self) -> KeySet:
+        """The keys."""
+        return self._keys
+
+
+class FileKeys:
+    """Keys of a JWKS file, read again when it changes; while it is broken, the last good ones."""
+
+    def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises KeysUnusable. `clock` tells seconds."""
+        self._file = file
+        self._clock = clock
+        self._looked = clock()
+        self._stamp = self._read_stamp()
+        self._keys = read_key_set(file)
+
+    def keys(self) -> KeySet:
+        """The keys as the file has them, looked at once a second at most."""
+        now = self._clock()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            self._look()
+        return self._keys
+
+    def _look(self) -> None:
+        stamp = self._read_stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            found = read_key_set(self._file)
+        except KeysUnusable as error:
+            log.error("%s; going on with the keys that were there before", error)
+            return
+        if found.documents != self._keys.documents:
+            log.info("%s has changed; it holds %d keys now", self._file, len(found.keys))
+            self._keys = found
+
+    def _read_stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(self._file)
+        except OSError:
             return None
-        return key if key.algorithm_name == algorithm else None
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def parse_key_set(keys: Iterable[Mapping[str, Any]], source: str) -> KeySet:
+def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet:
     """Keys of a JWKS (RFC 7517 §5) that can verify signatures; others are left out, as §5 says.
 
-    Raises KeysUnusable where none is left, or one is broken.
+    Raises KeysUnusable where none is left, or where one is private.
     """
-    found: dict[str | None, jwt.PyJWK] = {}
-    for position, key in enumerate(keys):
-        if key.get("use", "sig") != "sig" or key.get("kty") not in _ALGORITHM_FAMILIES.values():
-            continue
-        if "d" in key:
-            raise KeysUnusable(f"{source}: key {position} is private; a key set holds public keys")
+    documents = tuple(documents)
+    found: dict[tuple[str | None, str], jwt.PyJWK] = {}
+    left_out = []
+    for position, document in enumerate(documents):
+        if "d" in document or "k" in document:
+            raise KeysUnusable(f"{source}: key {position} is secret; a key set holds public keys")
         try:
-            found[key.get("kid")] = jwt.PyJWK(dict(key))
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise KeysUnusable(f"{source}: key {position}: {error}") from error
+            key = _parse_key(document)
+            if (document.get("kid"), key.algorithm_name) in found:
+                raise ValueError("another one has its kid and algorithm")
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
+            left_out.append(f"key {position}: {error}")
+        else:
+            found[document.get("kid"), key.algorithm_name] = key
     if not found:
-        raise KeysUnusable(f"{source}: has no key that signatures could be checked with")
-    return KeySet(found)
+        reasons = "; ".join(left_out) or "it is empty"
+        raise KeysUnusable(
+            f"{source}: has no key that signatures could be checked with ({reasons})"
+        )
+    for reason in left_out:
+        log.warning("%s: left out %s", source, reason)
+    return KeySet(found, documents)
+
+
+def _parse_key(document: Mapping[str, Any]) -> jwt.PyJWK:
+    """One key. Raises ValueError, and what PyJWT does, for one that cannot verify signatures."""
+    if document.get("use", "sig") != "sig":
+        raise ValueError("it is not for signatures (use)")
+    if "verify" not in document.get("key_ops", ["verify"]):
+        raise ValueError("it is not for verifying (key_ops)")
+    if not isinstance(document.get("kid"), str | None):
+        raise ValueError("its kid is not a string")
+    if document.get("alg", "RS256") not in _KEY_TYPES:
+        raise ValueError("its algorithm is not one of ours")
+    key = jwt.PyJWK(dict(document))
+    if _KEY_TYPES.get(key.algorithm_name) != key.key_type:
+        raise ValueError(f"{key.algorithm_name} is not an algorithm for it here")
+    if isinstance(key.key, RSAPublicKey) and key.key.key_size < _LEAST_RSA_BITS:
+        raise ValueError(f"it has only {key.key.key_size} bits")
+    return key
 
 
 def read_key_set(file: Path) -> KeySet:
     """The keys of a JWKS file. Raises KeysUnusable."""
     try:
-        document = json.loads(file.read_bytes())
-        keys = document["keys"]
-        if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
-            raise TypeError("'keys' is not a list of objects")
+        documents = parse_object(file.read_bytes())["keys"]
+        if not isinstance(documents, list) or not all(isinstance(d, dict) for d in documents):
+            raise ValueError("has no list of objects called 'keys'")
     except OSError as error:
         raise KeysUnusable(f"{file}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise KeysUnusable(f"{file}: is not a key set: {error}") from error
-    return parse_key_set(keys, str(file))
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """A private key of this service's own, with which it signs tokens."""
-
-    kid: str
-    pem: bytes
-
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        """A token (RFC 7515 compact) with these claims."""
-        return jwt.encode(
-            dict(claims), self.pem, algorithm=_OWN_ALGORITHM, headers={"kid": self.kid}
-        )
-
-
-def own_signing_key(jwks_file: Path) -> SigningKey:
-    """The key beside this key set, `signing.pem`; both are made where there is neither.
-
-    The private key is readable by its owner alone. Raises KeysUnusable.
-    """
-    pem_file = jwks_file.with_name("signing.pem")
-    try:
-        if not pem_file.exists() and not jwks_file.exists():
-            _make_key_pair(pem_file, jwks_file)
-        pem = pem_file.read_bytes()
-        kid = _key_id(pem)
-    except OSError as error:
-        raise KeysUnusable(f"{error.filename}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise KeysUnusable(f"{pem_file}: is not a private key: {error}") from error
-    if not jwks_file.exists():  # the making was cut off between the two
-        _write(jwks_file, _public_key_set(pem), mode=0o644)
-    return SigningKey(kid, pem)
-
-
-def _make_key_pair(pem_file: Path, jwks_file: Path) -> None:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=_OWN_KEY_BITS)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    pem_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(pem_file, pem, mode=0o600)
-    # Another process may have been faster: whatever lies there now is the key.
-    _write(jwks_file, _public_key_set(pem_file.read_bytes()), mode=0o644)
-
-
-def _write(file: Path, content: bytes, mode: int) -> None:
-    """Write a file that is there whole or not at all; one that is there already is kept."""
-    with NamedTemporaryFile(dir=file.parent) as draft:
-        os.fchmod(draft.fileno(), mode)
-        draft.write(content)
-        draft.flush()
-        os.fsync(draft.fileno())
-        with suppress(FileExistsError):
-            os.link(draft.name, file)
-
-
-def _public_jwk(pem: bytes) -> dict[str, Any]:
-    private = serialization.load_pem_private_key(pem, password=None)
-    if not isinstance(private, rsa.RSAPrivateKey):
-        raise ValueError("it should be an RSA key")
-    return dict(jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True))
-
-
-def _key_id(pem: bytes) -> str:
-    """The key's thumbprint (RFC 7638): the same key has the same name everywhere."""
-    jwk = _public_jwk(pem)
-    members = {name: jwk[name] for name in ("e", "kty", "n")}
-    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
-    return jwt.utils.base64url_encode(sha256(canonical).digest()).decode()
-
-
-def _public_key_set(pem: bytes) -> bytes:
-    public = {name: value for name, value in _public_jwk(pem).items() if name != "key_ops"}
-    key = {**public, "kid": _key_id(pem), "use": "sig", "alg": _OWN_ALGORITHM}
-    return json.dumps({"keys": [key]}, indent=2).encode() + b"\n"
+    except KeyError:
+        raise KeysUnusable(f"{file}: has nothing called 'keys'") from None
+    except ValueError as error:
+        raise KeysUnusable(f"{file}: {error}") from None
+    return parse_key_set(documents, str(file))

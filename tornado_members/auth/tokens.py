@@ -1,18 +1,34 @@
-"""From the text of a bearer token to the Caller it speaks for."""
+"""From the text of a bearer token to the Caller it speaks for (RFC 7519, RFC 8725)."""
 
-from collections.abc import Mapping
+import base64
+import binascii
+import re
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 import jwt
 
-from tornado_members.auth.keys import KeySet
+from tornado_members.auth.keys import KeySet, KeySource
 from tornado_members.auth.permissions import granted
 from tornado_members.errors import PermissionMissing, TokenInvalid
 from tornado_members.settings import Auth, Issuer, Permission
+from tornado_members.strict_json import parse_object
 
 MAX_TOKEN = 8192  # characters
-_REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "sub"]
+MAX_SUBJECT = 255  # characters
+MAX_REMEMBERED = 10_000  # tokens; some 5 MB
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# RFC 7519 §5.1 and RFC 9068 §2.1; anything else says that the token was meant for another use.
+_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+# They change how a token is to be read. Nothing here reads it in another way, so none may ask for
+# it. Headers that offer a key or an address (jwk, jku, x5u ...) are never looked at.
+_CHANGES_READING = frozenset({"crit", "b64", "zip", "enc"})
+_LATEST_DATE = 253402300799  # the end of the year 9999
+_JWS = jwt.PyJWS()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,64 +45,141 @@ class Caller:
             raise PermissionMissing(permission)
 
 
-class TokenVerifier:
-    """Checks tokens (RFC 7519, RFC 8725) against the issuers of the settings and their keys."""
+class _Verified(NamedTuple):
+    """A token that was verified, and how long and by which keys that stands."""
 
-    def __init__(self, settings: Auth, key_sets: Mapping[str, KeySet]) -> None:
-        """`key_sets` by the name of their issuer."""
+    caller: Caller
+    keys: KeySet
+    source: KeySource
+    expires: float  # seconds since the epoch, with the leeway
+
+    def stands(self, now: float) -> bool:
+        """Whether it has not expired, and its issuer's keys are still the same."""
+        return now < self.expires and self.source.keys() is self.keys
+
+
+class TokenVerifier:
+    """Checks tokens against the issuers of the settings and their keys.
+
+    A token that was verified is remembered by its digest, until it expires or its issuer's keys
+    change. Others are not: whatever is thrown at it, what it remembers has a bound.
+    """
+
+    def __init__(
+        self,
+        settings: Auth,
+        key_sources: Mapping[str, KeySource],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`key_sources` by the name of their issuer; `clock` tells seconds since the epoch."""
         self._settings = settings
         self._issuers = {issuer.issuer: issuer for issuer in settings.issuers}
-        self._key_sets = key_sets
+        self._key_sources = key_sources
+        self._clock = clock
+        self._remembered: dict[bytes, _Verified] = {}  # the longest unused first
 
     def verify(self, token: str) -> Caller:
         """Who a token speaks for. Raises TokenInvalid with a reason that gives nothing away."""
         if len(token) > MAX_TOKEN:
             raise TokenInvalid(f"is longer than {MAX_TOKEN} characters")
-        try:
-            claims = self._decode(token)
-        except TokenInvalid:
-            raise
-        except jwt.ExpiredSignatureError:
-            raise TokenInvalid("has expired") from None
-        except jwt.ImmatureSignatureError:
-            raise TokenInvalid("is not valid yet") from None
-        except jwt.InvalidAudienceError:
-            raise TokenInvalid("is meant for another audience") from None
-        except jwt.MissingRequiredClaimError as error:
-            raise TokenInvalid(f"lacks the claim {error.claim}") from None
-        except Exception:  # noqa: BLE001
-            # PyJWT lets TypeErrors and UnicodeErrors out as well; whatever it was, it is no token.
-            raise TokenInvalid("is not a valid JSON Web Token") from None
-        if claims["exp"] - claims["iat"] > self._settings.max_lifetime_seconds:
-            raise TokenInvalid("is valid for longer than is accepted here")
-        permissions = granted(claims, self._settings.permissions)
-        return Caller(claims["iss"], claims["sub"], permissions)
+        digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        verified = self._remembered.pop(digest, None)
+        if verified is None or not verified.stands(self._clock()):
+            verified = self._verify(token)
+        self._remembered[digest] = verified
+        if len(self._remembered) > MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        return verified.caller
 
-    def _decode(self, token: str) -> dict[str, Any]:
-        unverified = jwt.decode_complete(token, options={"verify_signature": False})
-        header, name = unverified["header"], unverified["payload"].get("iss")
+    def _verify(self, token: str) -> _Verified:
+        header, claims = _read(token)
+        _check_header(header)
+        name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise TokenInvalid("is from an unknown issuer")
-        algorithm = header["alg"]
-        if algorithm not in issuer.algorithms:
+        if header["alg"] not in issuer.algorithms:
             raise TokenInvalid("is signed with an algorithm that is not accepted")
-        key = self._key_sets[issuer.issuer].find(header.get("kid"), algorithm)
+        source = self._key_sources[issuer.issuer]
+        keys = source.keys()
+        key = keys.find(header.get("kid"), header["alg"])
         if key is None:
             raise TokenInvalid("is signed with an unknown key")
-        return self._verified(token, issuer, key)
+        _check_signature(token, key, issuer)
+        self._check_claims(claims, issuer)
+        caller = Caller(issuer.issuer, claims["sub"], granted(claims, self._settings.permissions))
+        return _Verified(caller, keys, source, claims["exp"] + self._settings.leeway_seconds)
 
-    def _verified(self, token: str, issuer: Issuer, key: jwt.PyJWK) -> dict[str, Any]:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=list(issuer.algorithms),
-            audience=issuer.audience,
-            issuer=issuer.issuer,
-            leeway=self._settings.leeway_seconds,
-            options={"require": _REQUIRED_CLAIMS},
-        )
-        # PyJWT takes "1" for 1 (RFC 7519 §2: a NumericDate is a JSON number).
-        if not all(type(claims[name]) in (int, float) for name in ("exp", "iat")):
-            raise TokenInvalid("has a date that is not a number")
-        return claims
+    def _check_claims(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
+        """Dates, audience and subject: present, of the right type, and right (RFC 7519 §4.1)."""
+        for name in ("exp", "iat", "aud", "sub"):
+            if name not in claims:
+                raise TokenInvalid(f"lacks the claim {name}")
+        for name in ("exp", "iat", "nbf"):
+            # A NumericDate is a JSON number (§2): no string of digits, and no truth value.
+            date = claims.get(name, 0)
+            if type(date) not in (int, float) or not 0 <= date <= _LATEST_DATE:
+                raise TokenInvalid(f"has a claim {name} that is no date")
+        audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        if issuer.audience not in audience or not all(isinstance(one, str) for one in audience):
+            raise TokenInvalid("is meant for another audience")
+        subject = claims["sub"]
+        if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT:
+            raise TokenInvalid(f"has a subject that is not 1 to {MAX_SUBJECT} characters")
+        if not subject.isprintable():
+            raise TokenInvalid("has a subject that cannot be printed")
+        self._check_dates(claims)
+
+    def _check_dates(self, claims: Mapping[str, Any]) -> None:
+        now, leeway = self._clock(), self._settings.leeway_seconds
+        if now >= claims["exp"] + leeway:
+            raise TokenInvalid("has expired")
+        if max(claims["iat"], claims.get("nbf", 0)) > now + leeway:
+            raise TokenInvalid("is not valid yet")
+        if claims["exp"] - claims["iat"] > self._settings.max_lifetime_seconds:
+            raise TokenInvalid("is valid for longer than is accepted here")
+
+
+def _read(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims, not yet verified. Each can be read in one way only, or not at all."""
+    if not _COMPACT.fullmatch(token):
+        raise TokenInvalid("is not a JSON Web Token")
+    header, claims, signature = token.split(".")
+    try:
+        _decode(signature)
+        return parse_object(_decode(header)), parse_object(_decode(claims))
+    except ValueError:
+        raise TokenInvalid("is not a JSON Web Token") from None
+
+
+def _decode(part: str) -> bytes:
+    """Base64url without padding (RFC 7515 §2), and without bits that say nothing."""
+    try:
+        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != part:
+        raise ValueError("another text means the same")
+    return data
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    if not isinstance(header.get("alg"), str):
+        raise TokenInvalid("names no algorithm")
+    if _CHANGES_READING & header.keys():
+        raise TokenInvalid("asks for an extension that is not known here")
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        raise TokenInvalid("is of a type that is not accepted")
+    kid = header.get("kid")
+    if kid is not None and not isinstance(kid, str):
+        raise TokenInvalid("is signed with an unknown key")
+
+
+def _check_signature(token: str, key: jwt.PyJWK, issuer: Issuer) -> None:
+    """The signature alone: PyJWT would take '1' for a date, and much else."""
+    try:
+        _JWS.decode(token, key, algorithms=list(issuer.algorithms))
+    except Exception:  # noqa: BLE001
+        # PyJWT lets TypeErrors and UnicodeErrors out as well; whatever it was, it does not verify.
+        raise TokenInvalid("has a signature that does not verify") from None

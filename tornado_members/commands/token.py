@@ -6,7 +6,8 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from tornado_members.auth.keys import KeysUnusable, own_signing_key
+from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.signing import own_signing_key
 from tornado_members.settings_file import load_settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
