@@ -37,7 +37,7 @@ KEEPERS = {
     "tornado.web": {"handlers", "app", "serving", "telemetry"},
     "jwt": {"auth"},
     "mimesis": {"loading"},
-    "tqdm": {"commands"},
+    "tqdm": {"commands", "loading"},
 }
 
 

@@ -1,7 +1,8 @@
 """The rules of a member."""
 
 import json
-from typing import Any
+import unicodedata
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -107,6 +108,25 @@ def test_a_phone_is_kept_as_written(phone: str) -> None:
 )
 def test_what_is_no_phone(phone: str) -> None:
     assert list(faults({"name": "Ada", "phone": phone})) == ["/phone"]
+
+
+def test_no_text_is_normalized_that_is_too_long_for_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reordering combining marks takes time that grows with the square of their number."""
+    lengths = []
+    normalize = unicodedata.normalize
+
+    def measuring(form: Literal["NFC"], text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", measuring)
+    marks = "a" + "\u0301\u0323" * 50_000
+    assert "/name" in faults({"name": marks})
+    assert "/name" in faults({"name": marks}, name="Ada")
+    assert "/name" in faults({}, name=marks)
+    assert normalize_name("\u1fb7" * 255) == "\u1fb7" * 255
+    assert parse_draft({"name": "\u03b1\u0342\u0345" * 255}).name == "\u1fb7" * 255
+    assert max(lengths) <= 4 * 255
 
 
 def test_what_is_optional_may_be_null_or_left_out() -> None:

@@ -1,6 +1,6 @@
 """The service as a process: its start, its stop, and what is left of it."""
 
-import re
+import json
 import signal
 import socket
 import subprocess
@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.service import ROOT, Command
+from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -86,18 +86,32 @@ def test_commands_share_the_private_servers_and_the_last_one_ends_them(own: Comm
         assert seeded.returncode == 0, seeded.stderr
         assert first.stop() == 0
         assert len(own.servers()) == 2
+        kill(own, "mongod")
+        wait_for(lambda: "the private mongod had died, and was started again" in own.log())
         assert second("GET", "/members/1")[0] == 200
         assert len(second("GET", "/members")[1]["items"]) == 6
         assert second.stop() == 0
     assert own.servers() == []
 
 
-def test_a_stop_during_the_start_leaves_nothing(own: Command) -> None:
-    process = own.start("serve")
+@pytest.mark.parametrize(
+    ("arguments", "how"),
+    [
+        (["serve"], signal.SIGTERM),
+        (["serve"], signal.SIGHUP),
+        (["seed", "--fake", "1000000"], signal.SIGTERM),
+        (["seed", "--fake", "1000000"], signal.SIGHUP),
+    ],
+)
+def test_a_stop_during_the_start_leaves_nothing(
+    own: Command, arguments: list[str], how: signal.Signals
+) -> None:
+    process = own.start(*arguments)
     wait_for(own.servers)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == (0 if arguments == ["serve"] else 128 + how)
+    assert "Traceback" not in errors
     assert own.servers() == []
 
 
@@ -111,12 +125,16 @@ def test_with_servers_of_its_own_it_starts_none(joined: Command) -> None:
 
 
 def test_the_lines_it_prints_can_be_pasted(joined: Command) -> None:
+    (spaced := joined.folder / "a folder").mkdir()
+    joined = Command(spaced, json.loads(joined.config.read_text()))
     with joined.serving() as service:
         pasted = service.welcome.split("another shell:\n")[1].split("Ctrl-C")[0]
-        pasted = pasted.replace("scripts/token", str(ROOT / "scripts" / "token"))
-        pasted = re.sub(r"\$\([^ ]*/scripts/token", f"$({ROOT}/scripts/token", pasted)
         done = subprocess.run(  # noqa: S603
-            ["/bin/bash", "-euc", pasted], capture_output=True, text=True, check=True
+            ["/bin/bash", "-euc", pasted],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=joined.folder,
         )
         assert "HTTP/1.1 201 Created" in done.stdout
         assert "Location: /members/1" in done.stdout
@@ -134,15 +152,23 @@ def test_requests_in_flight_end_before_it_stops(joined: Command, servers: Privat
                 target=lambda: answers.append(service("PUT", "/members", {"name": "Ada"}))
             )
             asking.start()
-            time.sleep(0.3)
+            time.sleep(0.5)  # for it to arrive; should it not have, the test cannot fail
             service.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
+            wait_for(lambda: "stopping" in joined.log())
             assert service.process.poll() is None
         finally:
             mongod.resume()
         asking.join(timeout=10)
         assert service.process.wait(timeout=10) == 0
     assert [status for status, _ in answers] == [201]
+
+
+@pytest.mark.parametrize("data_dir", ["/proc/none", "/etc/passwd", "settings.yaml/x"])
+def test_a_data_folder_that_cannot_be_used_is_told(folder: Path, data_dir: str) -> None:
+    finished = Command(folder, {"data_dir": data_dir}).run_alone("serve")
+    assert finished.returncode == 2
+    assert "data_dir: " in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 def test_a_port_that_is_taken_is_told(joined: Command) -> None:
@@ -159,7 +185,10 @@ def test_a_port_that_is_taken_is_told(joined: Command) -> None:
     ("settings", "words"),
     [
         ({"servr": {}}, "servr: is not a setting"),
-        ({"mongodb": {"uri": "mongodb://127.0.0.1:1/", "timeout_ms": 200}}, "database does not"),
+        (
+            {"mongodb": {"uri": "mongodb://u:secret@127.0.0.1:1/", "timeout_ms": 200}},
+            "MongoDB at mongodb://127.0.0.1:1/ (mongodb.uri) does not answer",
+        ),
         ({"mongodb": {"uri": "mongodb://x:y:z/"}}, "mongodb.uri"),
         ({"auth": {"own_issuer": "x", "issuers": [{"issuer": "y", "audience": "z"}]}}, "jwks"),
         (
@@ -176,3 +205,4 @@ def test_what_stops_the_start_is_told_without_a_traceback(
     assert finished.returncode == 2
     assert words in finished.stderr
     assert "Traceback" not in finished.stderr
+    assert "secret" not in finished.stderr

@@ -104,6 +104,12 @@ def test_settings_are_frozen() -> None:
         ),
         ("server: {port: 1, port: 2}", ["'port' stands twice", "line 1"]),
         ("server: [", ["not YAML"]),
+        ("[" * 5000, ["not YAML"]),
+        ("server: {port: 2024-13-45}", ["not YAML"]),
+        ("server: {port: 1" + "0" * 5000 + "}", ["not YAML"]),
+        ("data_dir: ''", ["data_dir"]),
+        ("data_dir: ~nobody-at-all/x", ["data_dir", "nobody-at-all"]),
+        ('data_dir: "a\\0b"', ["data_dir"]),
         ("- a\n- b", ["a map of settings"]),
         ("_env_file: x", ["a map of settings"]),
         ("audit: {enabled: true}", ["audit.enabled", "as yet"]),
@@ -131,7 +137,7 @@ def test_everything_that_is_wrong_is_told_at_once(load: Any) -> None:
         ("MEMBERS_SERVER__PORT", "abc", ["server.port", "MEMBERS_SERVER__PORT", "'abc'"]),
         ("MEMBERS_SERVER__PRT", "1", ["server.prt", "did you mean port"]),
         ("MEMBERS_SERVR__PORT", "1", ["MEMBERS_SERVR__PORT", "did you mean"]),
-        ("MEMBERS_AUTH__ISSUERS", "[nonsense", ["auth", "JSON"]),
+        ("MEMBERS_AUTH__ISSUERS", "[nonsense", ["MEMBERS_AUTH__ISSUERS", "JSON"]),
     ],
 )
 def test_a_variable_that_is_wrong_is_told_by_name(
@@ -149,16 +155,26 @@ def test_what_kubernetes_sets_beside_a_service_called_members_is_ignored(
 ) -> None:
     monkeypatch.setenv("MEMBERS_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("MEMBERS_PORT_8888_TCP", "tcp://10.0.0.1:8888")
+    monkeypatch.setenv("MEMBERS_PORT", "tcp://10.0.0.1:8888")
     assert load("").server.port == 8888
+    monkeypatch.setenv("MEMBERS_PORT", "9000")
+    with pytest.raises(SettingsError, match="MEMBERS_PORT"):
+        load("")
 
 
 def test_the_uri_is_a_secret(load: Any, folder: Path) -> None:
     settings = load("mongodb: {uri: 'mongodb://ada:hunter2@db/'}")
     assert "hunter2" not in repr(settings)
     assert settings.mongodb.connection_uri() == "mongodb://ada:hunter2@db/"
-    with pytest.raises(SettingsError) as refused:
-        load("mongodb: {uri: 'redis://ada:hunter2@db/', driver: x}")
-    assert "hunter2" not in str(refused.value)
+    for text in (
+        "mongodb: {uri: 'redis://ada:hunter2@db/', driver: x}",
+        "mongodb: 'mongodb://ada:hunter2@db/'",
+        "mongodb: {database: 'mongodb://ada:hunter2@db/'}",
+        "mongodb: {uri: ['mongodb://ada:hunter2@db/']}",
+    ):
+        with pytest.raises(SettingsError) as refused:
+            load(text)
+        assert "hunter2" not in str(refused.value)
     (folder / "uri").write_text("mongodb://from-a-file/\n")
     settings = load("mongodb: {uri_file: uri}")
     assert not settings.mongodb.embedded

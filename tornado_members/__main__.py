@@ -1,10 +1,12 @@
 """The command: `python -m tornado_members serve`, and what is needed around it."""
 
+import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Protocol, cast
 
 from tornado_members.errors import OperatorError, Problem
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     overview.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of these:")
     name = overview.parse_args(argv[:1]).command
     command = cast(_Command, import_module(f"tornado_members.commands.{name}"))
-    parser = ArgumentParser(prog=name, description=_COMMANDS[name])
+    parser = ArgumentParser(prog=f"scripts/{name}", description=_COMMANDS[name])
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -48,13 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the settings (settings.yaml)",
     )
     command.add_arguments(parser)
+    arguments = parser.parse_args(argv[1:])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup, one is ignored
+            signal.signal(number, _end)
     try:
-        return command.run(parser.parse_args(argv[1:]))
+        return command.run(arguments)
     except (OperatorError, Problem) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Unwind the stack: what was started is stopped on the way."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from pymongo.errors import PyMongoError
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application
 
@@ -18,17 +19,23 @@ from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import NaiveCache
 from tornado_members.directory import MemberDirectory
+from tornado_members.errors import DependencyAway, OperatorError
 from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
 from tornado_members.handlers.body_limit import LimitedBodies
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.settings import Issuer, Settings
 from tornado_members.storage.members import MemberStore
-from tornado_members.storage.mongo import open_mongo
+from tornado_members.storage.mongo import open_mongo, without_credentials
 from tornado_members.telemetry import RequestLog
 
 MAX_BODY = 1024 * 1024  # bytes
 # What is over MAX_BODY is read and thrown away up to here, so that a client hears why.
 MAX_DISCARDED = 16 * MAX_BODY
+
+
+class MongoDBUnusable(OperatorError):
+    """Nothing can be opened without it. The text says where it was looked for, and what it said."""
+
 
 ROUTES = [
     (r"/members", MembersHandler),
@@ -43,7 +50,7 @@ async def open_directory(
 ) -> AsyncIterator[MemberDirectory]:
     """The members, on clients made in the running event loop and closed at the end.
 
-    Raises DependencyAway when MongoDB does not answer.
+    Raises MongoDBUnusable, and SettingsError for a URI that is none.
     """
     async with AsyncExitStack() as stack:
         mongo = open_mongo(
@@ -53,8 +60,16 @@ async def open_directory(
             settings.mongodb.timeout_ms / 1000,
         )
         stack.push_async_callback(mongo.close)
-        store = MemberStore(mongo.database)
-        await store.prepare()
+        store = MemberStore(mongo)
+        where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
+        try:
+            await store.prepare()
+        except DependencyAway as error:
+            raise MongoDBUnusable(f"{where} does not answer") from error
+        except PyMongoError as error:  # a wrong password, no permission, members of one name ...
+            details = getattr(error, "details", None) or {}
+            reason = details.get("codeName") or type(error).__name__
+            raise MongoDBUnusable(f"{where} refuses: {reason}") from error
         timeout = settings.cache.timeout_ms / 1000
         nodes = [MemcachedNode(address, timeout=timeout) for address in cache_servers]
         cache = NaiveCache(
@@ -68,10 +83,7 @@ async def open_directory(
 async def open_services(
     settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[Services]:
-    """What the handlers stand on.
-
-    Raises DependencyAway when MongoDB does not answer, and KeysUnusable.
-    """
+    """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
     keys = {issuer.issuer: _open_keys(issuer, settings) for issuer in settings.auth.issuers}
     async with open_directory(settings, mongodb_uri, cache_servers) as directory:
         yield Services(directory, TokenVerifier(settings.auth, keys), RequestLog())

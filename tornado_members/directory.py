@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tornado_members.cache.naive import Entry, NaiveCache
 from tornado_members.errors import Fault, MemberNotFound, NameTaken, NotAMember
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
-from tornado_members.storage.members import MemberStore, SortField
+from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField, normalize_name
+from tornado_members.storage.members import MemberStore
 
 
 @dataclass(frozen=True, slots=True)

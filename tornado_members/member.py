@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import email_validator
 from email_validator import EmailNotValidError, validate_email
@@ -16,6 +16,10 @@ from tornado_members.errors import Fault, NotAMember
 
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
 MAX_CHARACTERS = 255
+
+SortField = Literal["memberId", "name"]
+
+_LONGEST_FORM = 4 * MAX_CHARACTERS  # NFC makes one character of four at the most (UAX #15)
 
 # What may stand in a telephone number as people write it: digits, punctuation and an extension.
 _PHONE = re.compile(r"(?:[0-9+()\-./,;#* ]|ext|x)*", re.IGNORECASE)
@@ -31,8 +35,13 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 def normalize_name(name: str) -> str:
-    """The form in which names are compared and kept: Unicode NFC, no white space around it."""
-    return unicodedata.normalize("NFC", name).strip()
+    """The form in which names are compared and kept: Unicode NFC, no white space around it.
+
+    Text that is too long for a name in any form stays as it is: normalizing takes time that grows
+    with the square of a run of combining marks.
+    """
+    name = name.strip()
+    return name if len(name) > _LONGEST_FORM else unicodedata.normalize("NFC", name).strip()
 
 
 def _fault(detail: str) -> PydanticCustomError:

@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from errno import EADDRINUSE
 from logging import getLogger
 from pathlib import Path
 from types import FrameType
 
+import psutil
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
@@ -35,13 +38,14 @@ def run(settings: Settings, config: Path) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ServingError, EmbeddedError, DependencyAway."""
     sockets = _bind(settings.server)
     # Until the loop takes the signals over, they must unwind the stack: it stops what was started.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    ending = _ending_signals()
+    for number in ending:
         signal.signal(number, _exit)
     with servers_for(settings) as private:
         try:
             asyncio.run(_serve(settings, config, sockets, private))
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in ending:
                 signal.signal(number, signal.SIG_IGN)  # stopping is under way
 
 
@@ -49,7 +53,7 @@ async def _serve(
     settings: Settings, config: Path, sockets: list[socket.socket], private: PrivateServers
 ) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_services(settings, *private.addresses_for(settings)) as services:
         server = make_server(make_app(services))
@@ -70,10 +74,10 @@ async def _supervise(private: PrivateServers, stopping: Callable[[], bool]) -> N
     while not stopping():
         await asyncio.sleep(pause)
         try:
-            if await asyncio.to_thread(private.revive):
-                log.warning("a private server had died and was started again")
+            for name in await asyncio.to_thread(private.revive):
+                log.warning("the private %s had died, and was started again", name)
             pause = _SUPERVISION_SECONDS
-        except EmbeddedError as error:
+        except (EmbeddedError, OSError, psutil.Error) as error:
             pause = min(pause * 2, 30)
             log.error("%s; trying again in %d seconds", error, pause)
 
@@ -97,10 +101,18 @@ def _bind(server: Server) -> list[socket.socket]:
         return bind_sockets(server.port, server.host)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        taken = getattr(error, "errno", None) == EADDRINUSE
+        hint = ". Another port: MEMBERS_SERVER__PORT=9000 scripts/serve" if taken else ""
         raise ServingError(
-            f"cannot listen on {server.host}:{server.port} (server.host, server.port): {reason}. "
-            "Another port: MEMBERS_SERVER__PORT=9000 scripts/serve"
+            f"cannot listen on {server.host}:{server.port} (server.host, server.port): "
+            f"{reason}{hint}"
         ) from None
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Those that tell it to stop: a closed terminal does too, unless nohup says otherwise."""
+    hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if hangup_ignored else [signal.SIGHUP])]
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
@@ -132,8 +144,9 @@ def _welcome(
 
 def _token_command(config: Path) -> str:
     """How scripts/token is called from here, with the same settings."""
-    script = Path(__file__).parent.parent / "scripts" / "token"
-    command = os.path.relpath(script)
+    script = str(Path(__file__).parent.parent / "scripts" / "token")
+    near = os.path.relpath(script)
+    command = shlex.quote(near if "/" in near and not near.startswith("../..") else script)
     if data_dir := os.environ.get("MEMBERS_DATA_DIR"):
-        command = f"MEMBERS_DATA_DIR={data_dir} {command}"
-    return command if config == DEFAULT_FILE else f"{command} --config {config}"
+        command = f"MEMBERS_DATA_DIR={shlex.quote(data_dir)} {command}"
+    return command if config == DEFAULT_FILE else f"{command} --config {shlex.quote(str(config))}"

@@ -32,7 +32,12 @@ class SettingsError(OperatorError):
 
 
 def _absolute(path: Path) -> Path:
-    return folder.get(Path.cwd()) / path.expanduser()
+    if path == Path() or "\0" in str(path):
+        raise ValueError("should be the path of a file or folder")
+    try:
+        return folder.get(Path.cwd()) / path.expanduser()
+    except RuntimeError as error:  # ~somebody who is not there
+        raise ValueError(str(error)) from None
 
 
 _HOST_PORT = re.compile(r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")

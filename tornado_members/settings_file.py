@@ -18,7 +18,7 @@ from tornado_members.settings import ENV_PREFIX, Section, Settings, SettingsErro
 DEFAULT_FILE = Path(__file__).parent.parent / "settings.yaml"
 
 # What Kubernetes puts into every pod beside a Service that is called "members".
-_KUBERNETES_ENV = re.compile(r"MEMBERS_(SERVICE_|PORT)")
+_KUBERNETES_ENV = re.compile(r"MEMBERS_(SERVICE_(HOST|PORT)|PORT_[0-9]+_|PORT=[a-z]+://)")
 
 
 def load_settings(file: Path = DEFAULT_FILE) -> Settings:
@@ -32,8 +32,11 @@ def load_settings(file: Path = DEFAULT_FILE) -> Settings:
         settings = Settings(**values)
     except ValidationError as error:
         faults = [_describe(e) for e in error.errors(include_url=False) if not _echoes(e)]
-    except VariableError as error:
-        faults = [f"environment: {error} (maps and lists should be JSON)"]
+    except VariableError:
+        given = ", ".join(
+            name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)
+        )
+        faults = [f"environment: maps and lists should be JSON, and one of these is not: {given}"]
     else:
         faults = list(_not_built_yet(settings))
     finally:
@@ -65,7 +68,7 @@ def _read(file: Path) -> dict[str, Any]:
             values = yaml.load(stream, _StrictLoader)  # noqa: S506
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SettingsError(f"{file} is not YAML: {error}") from None
     if values is None:
         return {}
@@ -77,7 +80,9 @@ def _read(file: Path) -> dict[str, Any]:
 def _unknown_variables() -> Iterator[str]:
     known = [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
     for variable in sorted(os.environ):
-        if not variable.upper().startswith(ENV_PREFIX) or _KUBERNETES_ENV.match(variable.upper()):
+        if not variable.upper().startswith(ENV_PREFIX):
+            continue
+        if _KUBERNETES_ENV.match(f"{variable}={os.environ[variable]}"):
             continue
         if variable.upper().partition("__")[0] not in known:
             yield f"{variable} (environment): is not a setting{_did_you_mean(variable, known)}"
@@ -109,7 +114,8 @@ def _describe(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if isinstance(error["input"], BaseModel | dict):
         return f"{key}{source}: {message}{may_be}"
-    was = "a secret" if path[-1] == "uri" else repr(error["input"])
+    is_secret = (path[0] == "mongodb" and "://" in str(error["input"])) or path[-1] == "uri"
+    was = "a secret" if is_secret else repr(error["input"])
     return f"{key}{source}: was {was}; {message[:1].lower()}{message[1:]}{may_be}"
 
 

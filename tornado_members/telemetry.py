@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import re
 import sys
 from logging import getLogger
+from typing import Protocol
 
-from tornado.web import RequestHandler
+from tornado.httputil import HTTPServerRequest
 
+_BY_NAME = re.compile("/by-name/.*")
 _access_log = getLogger("tornado_members.requests")
 
 
@@ -18,6 +21,15 @@ def configure_logging(level: int = logging.INFO) -> None:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
+
+
+class _Answered(Protocol):
+    """What the log wants to know of a request handler."""
+
+    request: HTTPServerRequest
+
+    def get_status(self) -> int:
+        """The status of the answer."""
 
 
 class RequestLog:
@@ -34,13 +46,13 @@ class RequestLog:
         self.idle.clear()
 
     def ended(self) -> None:
-        """Its answer is complete."""
+        """Its answer has left, or can never leave."""
         self.in_flight -= 1
         if not self.in_flight:
             self.idle.set()
 
-    def write(self, handler: RequestHandler) -> None:
-        """The line of a request: never its query, its body or its credentials."""
+    def write(self, handler: _Answered) -> None:
+        """The line of a request: never a member's name, its query, its body or its credentials."""
         status = handler.get_status()
         level = logging.WARNING if status >= 500 else logging.INFO
         if not _access_log.isEnabledFor(level):
@@ -51,7 +63,7 @@ class RequestLog:
             "%s %s %s %.1f ms %r %s",
             status,
             handler.request.method,
-            handler.request.path[:200],
+            _BY_NAME.sub("/by-name/...", handler.request.path)[:200],
             handler.request.request_time() * 1000,
             caller.subject[:64] if caller else None,
             getattr(handler, "request_id", "-"),

@@ -321,7 +321,7 @@ async def test_a_cold_burst_opens_no_more_connections_than_allowed() -> None:
 
 async def test_closing_ends_what_is_under_way() -> None:
     async with server_that(await reply(pause=5, then=5)) as address:
-        node = MemcachedNode(address, timeout=0.3)
+        node = MemcachedNode(address, timeout=60)
         waiting = asyncio.create_task(node.get_many([b"a"]))
         await asyncio.sleep(0.05)
         await node.close()

@@ -1,6 +1,9 @@
 """scripts/seed, as a process on real servers."""
 
 import csv
+import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ def test_what_can_be_loaded_is_and_the_rest_is_told(command: Command, members: A
     assert finished.stdout.startswith("3 loaded, 3 refused in ")
     for line in ("1  name is taken", "1  bad email", "1  no name"):
         assert line in finished.stdout
-    told = finished.stderr.splitlines()
+    told = finished.stderr.splitlines()[1:]
     assert told[0].startswith("line 4: email is not an e-mail address")
     assert told[1].startswith("line 5: name is taken by member 1")
     assert told[2].startswith("line 6: name is missing")
@@ -62,17 +65,83 @@ def test_rejects_can_be_mended_and_loaded(command: Command, members: Any) -> Non
     rejects = command.data / "rejects" / "people.csv"
     with rejects.open(newline="") as stream:
         rows = list(csv.reader(stream))
-    assert rows[0] == ["state", "name", "email", "phone", "line", "reason"]
-    assert [row[4] for row in rows[1:]] == ["4", "5", "6"]
+    assert rows[0] == ["line", "reason", "state", "name", "email", "phone"]
+    assert [row[0] for row in rows[1:]] == ["4", "5", "6"]
     mended = rejects.read_text().replace("not an address", "nobody@example.org")
     rejects.write_text(mended.replace("az,Ada Lovelace", "az,Ada Lovelace II"))
     finished = command.run("seed", str(rejects))
     assert finished.stdout.startswith("2 loaded, 1 refused")
     assert members.count_documents({}) == 5
-    with rejects.open(newline="") as stream:
+    assert len(rejects.read_text().splitlines()) == 4  # what was loaded is never written over
+    with rejects.with_name("people.2.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
-    assert rows[0] == ["state", "name", "email", "phone", "line", "reason"]
+    assert rows[0] == ["line", "reason", "state", "name", "email", "phone"]
     assert len(rows) == 2
+
+
+def test_rejects_lose_nothing_and_load_only_once_they_are_mended(
+    command: Command, members: Any
+) -> None:
+    broken = [
+        "too;many;cells;555-0100",
+        "too few",
+        '"Unclosed;a@example.org;555-0100',
+        '"Odd"ly;quoted@example.org;555-0100',
+        "Jürgen;no;555-0100",
+    ]
+    content = "\n".join(["name;email;phone", "Ada;;", *broken, "Bob;;", ""])
+    file = write(command, content.encode("cp1252"))
+    for _ in range(3):  # what was refused is refused again, and again is all there
+        finished = command.run("seed", file, "--encoding", "cp1252")
+        assert finished.returncode == 1
+        assert "5 refused" in finished.stdout
+        assert members.count_documents({}) == 2
+        file = str(max((command.data / "rejects").iterdir(), key=lambda f: f.stat().st_mtime_ns))
+        kept = Path(file).read_bytes().decode("cp1252")
+        assert all(line in kept for line in broken)
+
+
+def test_what_breaks_off_is_told_and_keeps_what_it_read(command: Command, members: Any) -> None:
+    lines = [f"Person {i},{'' if i % 3 else 'no address'}" for i in range(200_000)]
+    file = write(command, "name,email\n" + "\n".join(lines))
+    process = command.start("seed", file)
+    while members.count_documents({}) < 1000:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "Broken off behind line" in output
+    assert len(Path(file).read_text().splitlines()) == 200_001
+    refused = (command.data / "rejects" / "people.csv").read_text().splitlines()[1:]
+    assert all(line.endswith(",no address") for line in refused)
+
+
+def test_it_says_which_columns_it_takes(command: Command) -> None:
+    finished = command.run("seed", write(command, "State;Name;Telefon\nak;Ada;555-0100\n"))
+    assert finished.stderr == (
+        "columns: name from 'Name'; no email and no phone (--column names one); "
+        "ignored: 'State', 'Telefon'\n"
+    )
+
+
+def test_nobody_needs_to_listen(command: Command, members: Any) -> None:
+    file = write(command, "name,email\n" + "Ada,no\n" * 500 + "Bob,\n")
+    process = command.start("seed", file, stderr=subprocess.STDOUT)
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait(timeout=30) == 1
+    assert members.count_documents({}) == 1
+
+
+def test_a_pipe_is_a_file(command: Command, members: Any) -> None:
+    pipe = command.folder / "pipe.csv"
+    os.mkfifo(pipe)
+    process = command.start("seed", str(pipe))
+    pipe.write_text("name\nAda\nBob\n")
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output[:9]) == (0, "2 loaded,"), errors
+    assert members.count_documents({}) == 2
 
 
 @pytest.mark.parametrize("on_conflict", ["reject", "skip", "replace"])
@@ -93,7 +162,7 @@ def test_all_loaded_is_exit_code_0(command: Command) -> None:
         finished = command.run("seed", file)
         assert finished.returncode == 0
         assert finished.stdout.startswith(expected)
-    assert not (command.data / "rejects").exists()
+    assert list((command.data / "rejects").iterdir()) == []
 
 
 def test_replacing_and_skipping(command: Command, members: Any) -> None:
@@ -118,9 +187,10 @@ def test_bytes_that_are_no_text_come_back_as_they_were(command: Command) -> None
 
 def test_many_refusals_are_not_all_printed(command: Command) -> None:
     finished = command.run("seed", write(command, "name,email\n" + "Ada,no\n" * 500))
-    assert len(finished.stderr.splitlines()) == 101
+    assert len(finished.stderr.splitlines()) == 102
     assert "... more are in" in finished.stderr
     assert "500  bad email" in finished.stdout
+    assert "... more are in data/rejects/people.csv" in finished.stderr
 
 
 def test_a_file_in_other_columns(command: Command, members: Any) -> None:
@@ -140,6 +210,8 @@ def test_a_file_in_other_columns(command: Command, members: Any) -> None:
         (["--fake", "0"], "whole number"),
         (["x.csv", "--column", "age=Age"], "fields: name, email, phone"),
         (["x.csv", "--encoding", "klingon"], "klingon is not an encoding"),
+        (["settings.yaml", "--rejects", "settings.yaml"], "is there already"),
+        (["settings.yaml", "--encoding", "utf-16"], "is not in utf-16"),
     ],
 )
 def test_what_cannot_be_done_is_told(command: Command, arguments: list[str], words: str) -> None:

@@ -1,5 +1,7 @@
 """What every request meets: method, caller, problem details, request id."""
 
+import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from tests.support.api import Api, problem
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection
 from tornado_members.handlers.base import Services
+from tornado_members.member import MemberDraft
 
 PATHS = ["/members", "/members/1", "/members/by-name/Ada"]
 METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"]
@@ -88,7 +91,7 @@ async def test_another_method_is_405_with_allow(api: Api, path: str, method: str
     "path", ["/", "/nothing", "/members/", "/members/1/", "/members/1/x", "/Members", "/members//"]
 )
 async def test_a_path_that_does_not_exist_is_404(api: Api, path: str) -> None:
-    for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+    for method in ("GET", "PUT", "DELETE", "OPTIONS", "TRACE", "FOO"):
         problem(await api(method, path, rights=None), 404, "not-found")
 
 
@@ -138,11 +141,68 @@ async def test_json_is_json_however_it_is_written(api: Api, content_type: str) -
     assert answer.code == 201
 
 
-async def test_a_form_that_is_broken_is_no_form(api: Api) -> None:
-    headers = {"Content-Type": "multipart/form-data; boundary="}
-    answer = await api("PUT", "/members", raw=b"--\r\n\r\n", headers=headers)
-    assert answer.code in (400, 415)
-    assert answer.headers["Content-Type"] == "application/problem+json"
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/x"]
+)
+async def test_forms_are_not_read(api: Api, content_type: str) -> None:
+    """Reading one takes time, and nobody was asked yet who is calling."""
+    headers = {"Content-Type": content_type}
+    for rights, path, status in (
+        (None, "/nope", 404),
+        (None, "/members", 401),
+        (3, "/members", 415),
+    ):
+        answer = await api("PUT", path, raw=b"--\r\n\r\n", headers=headers, rights=rights)
+        assert answer.code == status
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_a_body_in_a_content_encoding_is_415(api: Api) -> None:
+    body, headers = {"name": "Ada"}, {"Content-Encoding": "gzip"}
+    problem(await api("PUT", "/members", body, headers=headers), 415, "unsupported-media-type")
+    assert (
+        await api("PUT", "/members", body, headers={"Content-Encoding": "identity"})
+    ).code == 201
+
+
+async def test_a_path_that_is_not_percent_encoded_is_a_bad_request(http_server: Any) -> None:
+    """Tornado would take its bytes for Latin-1, and keep another name than was sent."""
+    async with bare_connection(http_server) as (reader, writer):
+        token = make_token(access_rights=3).encode()
+        path = "/members/by-name/Zoë".encode()
+        writer.write(
+            b"PUT %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
+            b"Content-Length: 2\r\nConnection: close\r\n\r\n{}" % (path, token)
+        )
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"bad-request"' in answer
+
+
+async def test_a_request_is_over_when_its_last_byte_has_left(
+    services: Services, http_server: Any
+) -> None:
+    """Else a stop of the service would break off answers that are on their way."""
+    await services.directory.create_many([MemberDraft(name=f"{i:0255}") for i in range(1000)])
+    with socket.socket() as small:
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        small.setblocking(False)
+        (listening,) = http_server._sockets.values()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await asyncio.get_running_loop().sock_connect(small, listening.getsockname())
+        reader, writer = await asyncio.open_connection(sock=small, limit=1024)
+        writer.write(
+            b"GET /members?limit=1000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"Authorization: Bearer %b\r\n\r\n" % make_token(access_rights=1).encode()
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        assert services.requests.in_flight == 1
+        async with asyncio.timeout(10):
+            await reader.read()
+            await services.requests.idle.wait()
+        assert services.requests.in_flight == 0
+        writer.close()
+        await writer.wait_closed()
 
 
 LIMIT = 1024 * 1024
@@ -176,10 +236,11 @@ async def test_a_body_at_the_limit_is_read(api: Api) -> None:
     ("head", "body"),
     [
         (b"Content-Length: 99999999999", b"x" * 1000),
+        (b"Content-Length: " + b"9" * 5000, b""),
         (b"Content-Length: 5000000\r\nExpect: 100-continue", b""),
         (b"Transfer-Encoding: chunked", (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 300),
     ],
-    ids=["huge", "asks first", "endless"],
+    ids=["huge", "beyond all numbers", "asks first", "endless"],
 )
 async def test_a_body_that_would_take_too_long_is_not_waited_for(
     api: Api, http_server: Any, head: bytes, body: bytes

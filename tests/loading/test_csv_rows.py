@@ -16,7 +16,7 @@ def rows(content: bytes | str, **options: Any) -> list[tuple[int, Any]]:
     data = content.encode() if isinstance(content, str) else content
     return [
         (row.line, row.content.kind if isinstance(row.content, Refusal) else row.content)
-        for row in CsvFile(io.BytesIO(data), **options)
+        for row in CsvFile(io.BufferedReader(io.BytesIO(data)), **options)
     ]
 
 
@@ -32,6 +32,8 @@ ADA = MemberDraft(name="Ada", email="ada@example.org", phone="555-0100")
         "name,email,phone\rAda,ada@example.org,555-0100\r",
         "\ufeffname,email,phone\nAda,ada@example.org,555-0100\n",
         "name;email;phone\nAda;ada@example.org;555-0100\n",
+        "sep=;\r\nname;email;phone\r\nAda;ada@example.org;555-0100\r\n",
+        '"sep=,"\nname,email,phone\nAda,ada@example.org,555-0100\n',
         "name\temail\tphone\nAda\tada@example.org\t555-0100\n",
         "name|email|phone\nAda|ada@example.org|555-0100\n",
         'name,email,phone\n"Ada","ada@example.org","555-0100"\n',
@@ -98,6 +100,17 @@ def test_lines_are_counted_as_an_editor_counts_them() -> None:
     assert [line for line, _ in rows(content)] == [2, 4, 6, 9]
 
 
+def test_utf_16_that_breaks_off_costs_one_row() -> None:
+    content = "\ufeffname\nAda\nBob\n".encode("utf-16-le")
+    assert [line for line, _ in rows(content + b"\x41")] == [2, 3, 4]
+    assert rows(content[:-4] + b"\x00\xd8\x0a\x00")[-1] == (3, "wrong encoding")
+
+
+def test_a_header_may_have_a_line_break_in_it() -> None:
+    content = 'name,"Phone\n(home)",email\nAda,,ada@example.org\n'
+    assert rows(content) == [(3, MemberDraft(name="Ada", email="ada@example.org"))]
+
+
 def test_another_encoding_can_be_named() -> None:
     content = "name\nJosé\n".encode("cp1252")
     assert rows(content) == [(2, "wrong encoding")]
@@ -120,6 +133,8 @@ def test_columns_can_be_named() -> None:
         (b"name,email\n", {"columns": {"phone": "Tel."}}, "no column 'Tel.'"),
         (b"\x00\x01\x02\x03", {}, "no column"),
         (b"\xff\xfe", {}, "empty"),
+        (b"sep=;\n", {}, "empty"),
+        (b"name," + b"x" * 200_000 + b"\n", {}, "the header cannot be read"),
     ],
 )
 def test_a_file_without_a_header_is_told(
@@ -140,7 +155,7 @@ def test_any_bytes_are_rows_or_refusals(data: bytes) -> None:
 def test_no_line_is_lost(lines: list[str]) -> None:
     """Every line that is not blank belongs to a row that comes out."""
     text = "name,x\n" + "\n".join(lines) + "\nLast,\n"
-    file = CsvFile(io.BytesIO(text.encode()))
+    file = CsvFile(io.BufferedReader(io.BytesIO(text.encode())))
     seen = "".join("".join(row.cells) for row in file)
     for letter in "ab":
         assert seen.count(letter) == text.count(letter) - "name,x\nLast,".count(letter) + (

@@ -12,7 +12,7 @@ from tornado_members.member import MemberDraft
 
 
 def drafts(*names: str, phone: str | None = None) -> list[MemberDraft]:
-    return [MemberDraft(name=name, phone=phone) for name in names]
+    return [MemberDraft(name=name, email=None, phone=phone) for name in names]
 
 
 async def load(services: Services, on_conflict: OnConflict, *batches: list[MemberDraft]) -> str:
@@ -37,12 +37,12 @@ async def test_a_second_run_changes_nothing_and_a_changed_one_does_as_told(
     api: Api, services: Services, on_conflict: OnConflict, expected: str
 ) -> None:
     first, again, changed = expected.split()
-    source = [*drafts("Ada", "Bob"), MemberDraft(name="Ada", phone="555-0199")]
+    source = [*drafts("Ada", "Bob"), *drafts("Ada", phone="555-0199")]
     assert await load(services, on_conflict, source) == first
     before = (await api("GET", "/members")).body
     assert await load(services, on_conflict, source[:1], source[1:]) == again
     assert (await api("GET", "/members")).body == before
-    after = [*drafts("Ada", "Bob", phone="555-0000"), MemberDraft(name="Ada")]
+    after = [*drafts("Ada", "Bob", phone="555-0000"), *drafts("Ada")]
     assert await load(services, on_conflict, after) == changed
 
 
@@ -51,6 +51,15 @@ async def test_what_is_replaced_is_seen_at_once(api: Api, services: Services) ->
     await api("GET", "/members/1")
     assert await load(services, "replace", drafts("Ada", phone="555-0123")) == "r"
     assert parsed(await api("GET", "/members/1"))["phone"] == "555-0123"
+
+
+async def test_what_a_source_does_not_speak_of_stays(api: Api, services: Services) -> None:
+    await api.create("Ada", email="ada@example.org", phone="555-0100")
+    silent = MemberDraft(name="Ada")
+    assert await load(services, "replace", [silent]) == "u"
+    assert await load(services, "replace", [MemberDraft(name="Ada", phone=None)]) == "r"
+    ada = parsed(await api("GET", "/members/1"))
+    assert (ada["email"], ada["phone"]) == ("ada@example.org", None)
 
 
 async def test_two_loaders_at_once_load_each_member_once(api: Api, services: Services) -> None:

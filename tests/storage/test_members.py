@@ -1,6 +1,8 @@
 """Members in a real MongoDB, through both drivers."""
 
 import asyncio
+import gc
+import warnings
 from typing import Any, cast
 
 import pymongo
@@ -35,11 +37,19 @@ def mongo(io_loop: IOLoop, servers: PrivateServers, database_name: str, driver: 
     mongo = io_loop.run_sync(opened)
     yield mongo
     io_loop.run_sync(mongo.close)
+    collect_leaks()
+
+
+def collect_leaks() -> None:
+    """PyMongo's async client forgets a socket if it is closed while it connects."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
 def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
-    store = MemberStore(mongo.database)
+    store = MemberStore(mongo)
     io_loop.run_sync(store.prepare)
     return store
 
@@ -156,6 +166,27 @@ async def test_another_programs_document_may_lack_what_is_optional(
     assert changed.version == 2
 
 
+async def test_a_document_that_is_no_member_is_not_there(
+    store: MemberStore, members: Any, admin: Admin, database_name: str
+) -> None:
+    members.insert_many(
+        [
+            {"_id": "x", "name": "an id that is text"},
+            {"_id": 5},
+            {"_id": 6, "name": 7},
+            {"_id": 7, "name": "no version", "version": None},
+            {"_id": 2**60, "name": "an id that no client could read"},
+        ]
+    )
+    await store.prepare()
+    assert (await store.insert(ADA)).member_id == 8
+    assert await store.find_member(5) is None
+    assert await store.find_member(6) is None
+    page = await store.page("memberId", descending=False, after=None, limit=9)
+    assert [member.member_id for member in page] == [7, 8]
+    assert admin[database_name]["counters"].find_one({"value": 8})
+
+
 async def test_ids_go_on_behind_the_members_at_hand(
     store: MemberStore, members: Any, admin: Admin, database_name: str
 ) -> None:
@@ -166,7 +197,7 @@ async def test_ids_go_on_behind_the_members_at_hand(
 
 
 async def test_a_counter_never_goes_back(mongo: Mongo) -> None:
-    counter = Counter(mongo.database["counters"], "test")
+    counter = Counter(mongo, "test")
     assert await counter.take() == 1
     assert await counter.take(10) == 2
     await counter.raise_to(5)
@@ -177,7 +208,7 @@ async def test_a_counter_never_goes_back(mongo: Mongo) -> None:
 
 
 async def test_a_counter_that_is_used_up_says_so(mongo: Mongo) -> None:
-    counter = Counter(mongo.database["counters"], "test")
+    counter = Counter(mongo, "test")
     await counter.raise_to(2**53 - 1)
     with pytest.raises(OverflowError):
         await counter.take()
@@ -192,15 +223,36 @@ async def test_writes_are_for_good_and_everything_has_a_time_limit(mongo: Mongo)
 
 async def test_a_database_that_is_away_is_reported_in_time(driver: Any) -> None:
     mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
-    store = MemberStore(mongo.database)
+    store = MemberStore(mongo)
     for call in (store.find_member(1), store.insert(ADA), store.delete(1), store.prepare()):
         async with asyncio.timeout(10):  # the driver's own patience is 30 seconds
             with pytest.raises(DependencyAway):
                 await call
     await mongo.close()
+    collect_leaks()
 
 
-@pytest.mark.parametrize("uri", ["mongodb://host:port", "mongodb://h/?x=y", "mongodb://u:p:w@h"])
+async def test_a_database_that_hangs_keeps_nobody_waiting_for_a_thread(
+    store: MemberStore, servers: PrivateServers, mongo: Mongo
+) -> None:
+    """Motor has five threads a core: while each waits, all other operations wait for a thread."""
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    store.deadline = 0.5
+    mongod.suspend()
+    try:
+        async with asyncio.timeout(20):  # one after another, they would take 100 seconds
+            waiting = (store.find_member(i + 1) for i in range(200))
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+    finally:
+        mongod.resume()
+    assert all(isinstance(result, DependencyAway) for result in results)
+    assert mongo.deadline > 5  # the driver's own time-out comes first
+
+
+@pytest.mark.parametrize(
+    "uri", ["mongodb://host:port", "mongodb://h/?x=y", "mongodb://u:hunter/hunter2@h/"]
+)
 async def test_a_uri_that_is_none_is_a_setting_that_is_wrong(uri: str, driver: Any) -> None:
-    with pytest.raises(SettingsError, match=r"mongodb\.uri"):
+    with pytest.raises(SettingsError, match=r"mongodb\.uri") as refused:
         open_mongo(uri, "test", driver, timeout=1)
+    assert "hunter2" not in str(refused.value)

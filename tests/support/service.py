@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -41,9 +42,7 @@ class Command:
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
+            **{"stderr": subprocess.PIPE, "text": True, **options},
         )
 
     def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,13 +75,24 @@ class Command:
     @contextmanager
     def serving(self) -> Iterator["Service"]:
         """The service, until the end of the block at the latest."""
-        process = self.start("serve")
+        # A pipe that nobody empties would stop it after some thousand lines of log.
+        with (self.folder / "serve.log").open("a") as log:
+            process = self.start("serve", stderr=log)
+        starting = threading.Timer(STARTUP_SECONDS, process.kill)
+        starting.start()
         try:
-            yield Service(self, process)
+            service = Service(self, process)
+            starting.cancel()
+            yield service
         finally:
+            starting.cancel()
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
             process.communicate(timeout=STARTUP_SECONDS)
+
+    def log(self) -> str:
+        """What services have written to their log."""
+        return (self.folder / "serve.log").read_text()
 
 
 class Service:
@@ -97,7 +107,7 @@ class Service:
             if "Ctrl-C" in line:
                 break
         else:
-            raise AssertionError(f"it did not start: {process.communicate()[1]}")
+            raise AssertionError(f"it did not start: {command.log()}")
         found = re.search(r"listens on (http://\S+)", self.welcome)
         assert found
         self.url = found[1]

@@ -55,6 +55,7 @@ class MemcachedNode:
         self._probe_interval = probe_interval
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[_Wire] = []
+        self._busy: set[_Wire] = set()
         self._failures = 0
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
@@ -106,8 +107,8 @@ class MemcachedNode:
             self._probing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._probing
-        while self._idle:
-            self._idle.pop().abort()
+        for wire in [*self._idle, *self._busy]:
+            wire.abort()
         await asyncio.sleep(0)  # an aborted connection is closed in the next turn of the loop
 
     async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
@@ -125,11 +126,14 @@ class MemcachedNode:
         try:
             async with asyncio.timeout(self._timeout), self._slots:
                 wire = await self._take()
+                self._busy.add(wire)
                 try:
                     result = await command(wire.client)
                 except BaseException:  # a cancelled command leaves its reply unread as well
                     wire.abort()
                     raise
+                finally:
+                    self._busy.discard(wire)
                 self._give_back(wire)
                 return result
         except TimeoutError:

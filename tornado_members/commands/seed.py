@@ -1,17 +1,17 @@
 """Load members from a CSV file, or make some up."""
 
 import asyncio
-import csv
 import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from errno import EEXIST
 from functools import partial
-from itertools import islice
+from io import BufferedReader
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import BinaryIO, TextIO, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -19,8 +19,9 @@ from tornado_members.app import open_directory
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.loading.csv_rows import CsvFile, CsvUnusable, Refusal, Row
-from tornado_members.loading.loader import BATCH, Loader, OnConflict, Outcome, Result
+from tornado_members.loading.loader import BATCH, Loader, OnConflict, Result
 from tornado_members.loading.made_up import made_up_members
+from tornado_members.loading.report import Report, conclude, tell
 from tornado_members.member import MemberDraft
 from tornado_members.settings import Settings
 from tornado_members.settings_file import load_settings
@@ -28,7 +29,6 @@ from tornado_members.telemetry import configure_logging
 
 T = TypeVar("T")
 
-_MOST_SHOWN = 100
 _FIELDS = ("name", "email", "phone")
 
 
@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--rejects",
         type=Path,
         metavar="FILE",
-        help="where refused rows go (<data_dir>/rejects/<name of the file>)",
+        help="a new file for refused rows (<data_dir>/rejects/<name of the file>)",
     )
     parser.add_argument(
         "--column",
@@ -67,18 +67,57 @@ def run(arguments: Namespace) -> int:
     if arguments.fake:
         return _with_directory(settings, partial(_load_made_up, wanted=arguments.fake))
     try:
-        with arguments.file.open("rb") as stream:
-            rows = CsvFile(stream, encoding=arguments.encoding, columns=dict(arguments.column))
-            place = arguments.rejects or settings.data_dir / "rejects" / arguments.file.name
-            with _Report(rows.header, place) as report:
-                loading = partial(_load_rows, on_conflict=arguments.on_conflict, rows=rows)
-                _with_directory(settings, partial(loading, stream=stream, report=report))
+        return _run_file(arguments, settings)
+    except UnicodeError as error:  # of an encoding that cannot go on behind a fault
+        print(f"seed: {arguments.file}: is not in {arguments.encoding}: {error}", file=sys.stderr)
+        return 2
     except (CsvUnusable, OSError) as error:
         reason = getattr(error, "strerror", None) or error
-        print(f"seed: {getattr(error, 'filename', arguments.file)}: {reason}", file=sys.stderr)
+        where = getattr(error, "filename", None) or arguments.file
+        print(f"seed: {where}: {reason}", file=sys.stderr)
         return 2
-    print(report.summary())
+
+
+def _run_file(arguments: Namespace, settings: Settings) -> int:
+    """Raises CsvUnusable, OSError."""
+    rejects: Path = arguments.rejects or _new_file(
+        settings.data_dir / "rejects", arguments.file.name
+    )
+    if rejects.exists():
+        raise FileExistsError(EEXIST, "is there already; name another for --rejects", str(rejects))
+    with arguments.file.open("rb") as stream:
+        rows = CsvFile(stream, encoding=arguments.encoding, columns=dict(arguments.column))
+        tell(_explain_columns(rows))
+        with Report(rows, rejects) as report:
+            loading = partial(_load_rows, on_conflict=arguments.on_conflict, rows=rows)
+            try:
+                _with_directory(settings, partial(loading, stream=stream, report=report))
+            except BaseException:
+                conclude(report.summary(complete=False))
+                raise
+    conclude(report.summary(complete=True))
     return 1 if report.refused else 0
+
+
+def _new_file(folder: Path, name: str) -> Path:
+    """A place for a file of this name that is not taken: what was refused before stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = Path(name)
+    numbered = (folder / f"{path.stem}.{i}{path.suffix}" for i in count(2))
+    return next(p for p in chain([folder / name], numbered) if not p.exists())
+
+
+def _explain_columns(rows: CsvFile) -> str:
+    """Which column holds what, and which are not used: a heading that is not known is no error."""
+    used = [f"{field} from {rows.header[i]!r}" for field, i in rows.positions.items()]
+    ignored = [repr(h) for i, h in enumerate(rows.header) if i not in rows.positions.values()]
+    missing = [field for field in _FIELDS if field not in rows.positions]
+    parts = [", ".join(used)]
+    if missing:
+        parts.append(f"no {' and no '.join(missing)} (--column names one)")
+    if ignored:
+        parts.append(f"ignored: {', '.join(ignored)}")
+    return f"columns: {'; '.join(parts)}"
 
 
 def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitable[T]]) -> T:
@@ -111,100 +150,23 @@ async def _load_rows(
     directory: MemberDirectory,
     on_conflict: OnConflict,
     rows: CsvFile,
-    stream: BinaryIO,
-    report: "_Report",
+    stream: BufferedReader,
+    report: Report,
 ) -> None:
     loader = Loader(directory, on_conflict)
-    size = os.fstat(stream.fileno()).st_size
+    size = os.fstat(stream.fileno()).st_size or None  # a pipe has none
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
         for batch in _batches(rows, BATCH):
             await _load_batch(loader, batch, report)
-            bar.update(stream.tell() - bar.n)
+            if size:
+                bar.update(stream.tell() - bar.n)
 
 
-async def _load_batch(loader: Loader, batch: Sequence[Row], report: "_Report") -> None:
+async def _load_batch(loader: Loader, batch: Sequence[Row], report: Report) -> None:
     drafts = [row.content for row in batch if isinstance(row.content, MemberDraft)]
     outcomes = iter(await loader.load(drafts))
     for row in batch:
-        if isinstance(row.content, Refusal):
-            report.refuse(row, row.content)
-        else:
-            report.note(row, next(outcomes))
-
-
-class _Report:
-    """What became of the rows: refused ones are shown, counted, and written to a file."""
-
-    def __init__(self, header: Sequence[str], rejects: Path) -> None:
-        # What was refused before and is loaded again has these two columns already.
-        self._width = len(header) - 2 if list(header[-2:]) == ["line", "reason"] else len(header)
-        self._header = header[: self._width]
-        self._rejects = rejects
-        self._draft = rejects.with_name(f".{rejects.name}.new")
-        self._stream: TextIO | None = None
-        self._results: Counter[Result] = Counter()
-        self._kinds: Counter[str] = Counter()
-        self._started = time.monotonic()
-
-    def __enter__(self) -> "_Report":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._stream:
-            self._stream.close()
-            self._draft.replace(self._rejects)
-
-    @property
-    def refused(self) -> int:
-        """How many rows were refused."""
-        return self._kinds.total()
-
-    def note(self, row: Row, outcome: Outcome) -> None:
-        """What the loader made of a row."""
-        if outcome.result is Result.TAKEN:
-            reason = f"name is taken by member {outcome.member_id}"
-            self.refuse(row, Refusal("name is taken", reason))
-        else:
-            self._results[outcome.result] += 1
-
-    def refuse(self, row: Row, refusal: Refusal) -> None:
-        """A row that cannot be loaded."""
-        self._kinds[refusal.kind] += 1
-        if self.refused <= _MOST_SHOWN:
-            shown = ",".join(row.cells)[:80].encode("utf-8", "replace").decode()
-            tqdm.write(f"line {row.line}: {refusal.reason}  ({shown})", file=sys.stderr)
-        elif self.refused == _MOST_SHOWN + 1:
-            tqdm.write(f"... more are in {self._rejects}", file=sys.stderr)
-        self._write(row, refusal)
-
-    def summary(self) -> str:
-        """What became of all of them."""
-        counts = {
-            "loaded": self._results[Result.CREATED],
-            "replaced": self._results[Result.REPLACED],
-            "there already": self._results[Result.UNCHANGED],
-            "skipped": self._results[Result.SKIPPED],
-            "refused": self.refused,
-        }
-        always = ("loaded", "refused")
-        parts = [f"{n:,} {what}" for what, n in counts.items() if n or what in always]
-        lines = [f"{', '.join(parts)} in {time.monotonic() - self._started:.1f} s"]
-        lines += [f"{n:8,}  {kind}" for kind, n in self._kinds.most_common()]
-        if self._stream:
-            where = os.path.relpath(self._rejects)
-            lines.append(f"The refused rows are in {where}: mend them and load that file.")
-        return "\n".join(lines)
-
-    def _write(self, row: Row, refusal: Refusal) -> None:
-        if self._stream is None:
-            self._rejects.parent.mkdir(parents=True, exist_ok=True)
-            # Bytes that fitted no character go out as they came in.
-            self._stream = self._draft.open(
-                "w", encoding="utf-8", errors="surrogateescape", newline=""
-            )
-            csv.writer(self._stream).writerow([*self._header, "line", "reason"])
-        cells = [*row.cells, *[""] * (self._width - len(row.cells))]
-        csv.writer(self._stream).writerow([*cells[: self._width], row.line, refusal.reason])
+        report.note(row, row.content if isinstance(row.content, Refusal) else next(outcomes))
 
 
 def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:

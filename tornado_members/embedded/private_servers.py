@@ -60,10 +60,12 @@ class PrivateServers:
         self._die_with_parent = die_with_parent
         self._users: TextIO | None = None
         self._children: list[subprocess.Popen[bytes]] = []
-        self._watched: list[psutil.Process] = []
+        self._watched: dict[str, psutil.Process] = {}
         self.ports = Ports()
 
     def __enter__(self) -> Self:
+        if not (self._wants_mongodb or self._wants_memcached):
+            return self
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._alone():
@@ -73,8 +75,9 @@ class PrivateServers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._alone():
-            self._leave()
+        if self._users is not None:
+            with self._alone():
+                self._leave()
 
     @property
     def mongodb_uri(self) -> str:
@@ -94,17 +97,18 @@ class PrivateServers:
             self.cache_servers if servers == "embedded" else servers,
         )
 
-    def revive(self) -> bool:
-        """Start what has died again, on the port it had; True if there was such a server.
+    def revive(self) -> list[str]:
+        """Start what has died again, on the port it had; returns the names of such servers.
 
         Raises EmbeddedError.
         """
         self._reap()
-        if all(_runs(process) for process in self._watched):
-            return False
+        if all(_runs(process) for process in self._watched.values()):
+            return []
+        dead = [name for name, process in self._watched.items() if not _runs(process)]
         with self._alone():
             self._start_missing()
-        return True
+        return dead
 
     def processes(self) -> list[psutil.Process]:
         """The servers of this folder, whoever started them."""
@@ -137,7 +141,7 @@ class PrivateServers:
         if (self._wants_memcached or memcached) and not self._running("memcached"):
             memcached = self._start_memcached(memcached)
         self.ports = Ports(mongodb, memcached)
-        self._watched = self.processes()
+        self._watched = {process.name(): process for process in self.processes()}
         draft = self._ports_file.with_suffix(".new")
         draft.write_text(json.dumps(asdict(self.ports)))
         draft.replace(self._ports_file)

@@ -86,6 +86,16 @@ def _become_primary(port: int, process: subprocess.Popen[bytes]) -> None:
     with pymongo.MongoClient[dict[str, Any]](host, directConnection=True, timeoutMS=1000) as client:
         while not _answers(client):
             _check(process, "MongoDB", deadline)
+        _make_primary(client, host, process, deadline)
+
+
+def _make_primary(
+    client: pymongo.MongoClient[dict[str, Any]],
+    host: str,
+    process: subprocess.Popen[bytes],
+    deadline: float,
+) -> None:
+    with pymongo.timeout(_START_SECONDS):  # on a slow disk, each step may take its time
         config = client.local["system.replset"].find_one()
         if config is None:
             members = [{"_id": 0, "host": host}]

@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from asyncio import Future
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import getLogger
@@ -54,6 +55,8 @@ class BaseHandler(RequestHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         services.requests.begun()
+        # Tornado would read forms before anybody is asked who is calling. Nobody here takes any.
+        self.request._parse_body = _leave_unread  # type: ignore[method-assign]
 
     def set_default_headers(self) -> None:
         if self.request_id is None:  # Tornado calls this again before it renders an error
@@ -65,6 +68,8 @@ class BaseHandler(RequestHandler):
 
     def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""
+        if not self.request.path.isascii():  # RFC 3986 §2.1; Tornado would read it as Latin-1
+            raise BadRequest("The path has characters that are not percent-encoded.")
         method = self.request.method or ""
         if method == "OPTIONS":
             return
@@ -84,6 +89,8 @@ class BaseHandler(RequestHandler):
 
     def json_body(self) -> dict[str, Any]:
         """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise UnsupportedMediaType("sent as it is, without a Content-Encoding")
         content_type = self.request.headers.get("Content-Type", "application/json")
         if content_type.partition(";")[0].strip().lower() != "application/json":
             raise UnsupportedMediaType("application/json")
@@ -95,7 +102,10 @@ class BaseHandler(RequestHandler):
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
         self.set_header("ETag", f'"{member.version}"')
-        self.answer_bytes(member.body, status)
+        if self.request.method in ("GET", "HEAD") and self.check_etag_header():
+            self.answer_bytes(b"", 304)
+        else:
+            self.answer_bytes(member.body, status)
 
     def answer_created(self, member: Representation) -> None:
         """A member that is new, and where it is from now on (RFC 9110 §15.3.2)."""
@@ -107,8 +117,11 @@ class BaseHandler(RequestHandler):
         self.set_status(status)
         for name, value in _MEMBER_HEADERS.items():
             self.set_header(name, value)
-        self.set_header("Content-Type", "application/json")
-        self.finish(body)
+        if status == 304:
+            self.finish()
+        else:
+            self.set_header("Content-Type", "application/json")
+            self.finish(body)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Render any error, ours or Tornado's, as a problem (RFC 9457)."""
@@ -146,7 +159,15 @@ class BaseHandler(RequestHandler):
     def compute_etag(self) -> None:
         """No: an ETag here is a version, never a digest of the bytes."""
 
-    def on_finish(self) -> None:
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
+        """End the answer. The request is over once its last byte has left, or can never leave."""
+        sent = super().finish(chunk)
+        sent.add_done_callback(self._sent)
+        return sent
+
+    def _sent(self, sent: "Future[None]") -> None:
+        if not sent.cancelled():
+            sent.exception()  # the client has gone: nobody is left to be told
         self.services.requests.ended()
 
     def _bearer_token(self) -> str:
@@ -157,11 +178,19 @@ class BaseHandler(RequestHandler):
         return token.strip()
 
 
+def _leave_unread() -> None:
+    """In the place of HTTPServerRequest._parse_body."""
+
+
 class NotFoundHandler(BaseHandler):
     """Every path that no route has."""
 
     def prepare(self) -> NoReturn:
         raise NotFound
+
+    def _problem(self, status_code: int, error: BaseException | None) -> Problem:
+        """Not found, also for a method that Tornado does not know and refuses before prepare()."""
+        return NotFound() if status_code == 405 else super()._problem(status_code, error)
 
 
 class BodyTooLargeHandler(BaseHandler):

@@ -73,8 +73,7 @@ class _LimitedBody(HTTPMessageDelegate):
         self, start_line: StartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         self._start = (start_line, headers)
-        announced = headers.get("Content-Length", "")
-        length = int(announced) if announced.isdecimal() else 0
+        length = _announced_length(headers)
         if length <= self._left:
             return self._handler.headers_received(start_line, headers)
         self._refuse(start_line, headers)
@@ -109,3 +108,11 @@ class _LimitedBody(HTTPMessageDelegate):
         self._start = None
         self._handler = self._make_refusal()
         self._handler.headers_received(start_line, headers)
+
+
+def _announced_length(headers: HTTPHeaders) -> int:
+    """The Content-Length in bytes; 0 for one that is none, which Tornado will refuse."""
+    text = headers.get("Content-Length", "")
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text[:20])  # of a longer one, the first digits are enough

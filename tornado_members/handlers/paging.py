@@ -8,8 +8,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from tornado_members.errors import BadParameter
-from tornado_members.member import MAX_MEMBER_ID, Member
-from tornado_members.storage.members import SortField
+from tornado_members.member import MAX_MEMBER_ID, Member, SortField
 
 _DEFAULT_LIMIT: Final = 50
 _MAX_LIMIT: Final = 1000

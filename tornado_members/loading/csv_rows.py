@@ -7,7 +7,8 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from io import BufferedReader
+from typing import Final
 
 from tornado_members.errors import NotAMember
 from tornado_members.member import MemberDraft, parse_draft
@@ -25,8 +26,9 @@ _BYTE_ORDER_MARKS: Final = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')
 # Bytes that do not fit the encoding come out of the decoder as these (PEP 383).
-_UNDECODED = re.compile("[\udc80-\udcff]")
+_UNDECODED = re.compile("[\udc80-\udcff\ufffd]")
 
 
 class CsvUnusable(Exception):
@@ -48,28 +50,36 @@ class Row:
     line: int
     cells: Sequence[str]
     content: MemberDraft | Refusal
+    broken: bool = False  # could not be cut into cells: the only one is the text of the line
 
 
 class CsvFile:
     """A CSV file whose header names the columns; columns that are not a member's are ignored."""
 
     def __init__(
-        self, stream: BinaryIO, *, encoding: str = "utf-8", columns: Mapping[str, str] | None = None
+        self,
+        stream: BufferedReader,
+        *,
+        encoding: str = "utf-8",
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         """`columns` names the heading of a field where it is not the usual one.
 
         Raises CsvUnusable where there is no header with a column for the name.
         """
-        start = stream.read(4)
-        stream.seek(0)
+        start = stream.peek(4)  # a pipe could not be read twice
         marked = (name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark))
         self.encoding = next(marked, encoding)
-        text = io.TextIOWrapper(
-            stream, encoding=self.encoding, errors="surrogateescape", newline=""
-        )
+        # What cannot be decoded is marked, and refused with its row; in UTF-16, half a character
+        # cannot be kept as it came.
+        errors = "replace" if self.encoding == "utf-16" else "surrogateescape"
+        text = io.TextIOWrapper(stream, encoding=self.encoding, errors=errors, newline="")
         self._lines = _Lines(text)
-        self.header, self._delimiter = self._read_header()
-        self._positions = _find_columns(self.header, columns or {})
+        try:
+            self.header, self.delimiter = self._read_header()
+        except csv.Error as error:
+            raise CsvUnusable(f"the header cannot be read as CSV: {error}") from None
+        self.positions = _find_columns(self.header, columns or {})
 
     def __iter__(self) -> Iterator[Row]:
         while (cells := self._next_record()) is not None:
@@ -77,13 +87,14 @@ class CsvFile:
             if isinstance(cells, Refusal):
                 # A quote that is never closed would swallow all that follows: only the line on
                 # which the record begins is given up.
-                yield Row(line, (self._lines.give_back_all_but_first(),), cells)
+                text = self._lines.give_back_all_but_first()
+                yield Row(line, (text,), cells, broken=True)
             elif any(cell.strip() for cell in cells):
                 yield Row(line, cells, self._check(cells))
 
     def _next_record(self) -> Sequence[str] | Refusal | None:
         self._lines.begin_record()
-        reader = csv.reader(self._lines, delimiter=self._delimiter, strict=True)
+        reader = csv.reader(self._lines, delimiter=self.delimiter, strict=True)
         try:
             return next(reader, None)
         except csv.Error as error:
@@ -94,26 +105,32 @@ class CsvFile:
         if len(cells) < width or any(cell.strip() for cell in cells[width:]):
             reason = f"has {len(cells)} cells where the header has {width}"
             return Refusal("wrong number of cells", reason)
-        fields = {field: cells[i].strip() for field, i in self._positions.items()}
-        if any(_UNDECODED.search(text) for text in fields.values()):
-            return Refusal("wrong encoding", f"has bytes that are not {self.encoding}")
+        fields = {field: cells[i].strip() or None for field, i in self.positions.items()}
+        if any(text and _UNDECODED.search(text) for text in fields.values()):
+            hint = "--encoding names another"
+            return Refusal("wrong encoding", f"has bytes that are not {self.encoding}; {hint}")
+        if fields["name"] is None:
+            return Refusal("no name", "name is missing")
         try:
-            return parse_draft({field: text for field, text in fields.items() if text})
+            return parse_draft(fields)
         except NotAMember as error:
             reason = "; ".join(f"{fault.pointer[1:]} {fault.detail}" for fault in error.faults)
-            kind = "no name" if "name" not in fields or not fields["name"] else ""
-            return Refusal(kind or f"bad {error.faults[0].pointer[1:]}", reason)
+            return Refusal(f"bad {error.faults[0].pointer[1:]}", reason)
 
     def _read_header(self) -> tuple[list[str], str]:
         self._lines.begin_record()
         while (first := next(self._lines, "")).isspace():
             self._lines.begin_record()
+        delimiters = _DELIMITERS
+        if told := _SEPARATOR.fullmatch(first):  # Excel's way to name it
+            delimiters, first = told[1], next(self._lines, "")
         if not first:
             raise CsvUnusable("the file is empty; its first line should name the columns")
-        candidates = [next(csv.reader([first], delimiter=d)) for d in _DELIMITERS]
+        candidates = [next(csv.reader([first], delimiter=d)) for d in delimiters]
         # The delimiter is the one that cuts the header into the most columns.
-        header = max(candidates, key=len)
-        return header, _DELIMITERS[candidates.index(header)]
+        delimiter = delimiters[candidates.index(max(candidates, key=len))]
+        self._lines.give_back(first)
+        return next(csv.reader(self._lines, delimiter=delimiter)), delimiter
 
 
 def _find_columns(header: Sequence[str], columns: Mapping[str, str]) -> dict[str, int]:
@@ -171,6 +188,10 @@ class _Lines:
     def begin_record(self) -> None:
         self._record.clear()
         self.record_start = self._taken + 1
+
+    def give_back(self, line: str) -> None:
+        self._returned.appendleft(line)
+        self._taken -= 1
 
     def give_back_all_but_first(self) -> str:
         first, *rest = self._record

@@ -31,6 +31,7 @@ class Outcome:
 
     result: Result
     member_id: int
+    twice: bool = False  # the name stands twice in the source, and that member is the other one
 
 
 class Loader:
@@ -38,6 +39,9 @@ class Loader:
 
     A name that stands twice in the source is two people with one name: the first is loaded, and
     the second never replaces it. So the same source, loaded again, changes nothing.
+
+    What a draft does not set is not its matter: a source without telephone numbers replaces a
+    member and leaves its number as it is.
     """
 
     def __init__(self, directory: MemberDirectory, on_conflict: OnConflict) -> None:
@@ -63,6 +67,7 @@ class Loader:
                 owners[draft.name] = member
                 outcome = Outcome(Result.CREATED, member.member_id)
             elif draft.name in owners:
+                draft = _completed(draft, owners[draft.name])  # noqa: PLW2901
                 outcome = self._settle(draft, owners[draft.name])
             else:  # somebody took the name just now
                 outcome = (await self.load([draft]))[0]
@@ -79,13 +84,14 @@ class Loader:
 
     def _settle(self, draft: MemberDraft, owner: Member) -> Outcome:
         """What becomes of a draft whose name has an owner."""
-        if owner.member_id not in self._loaded:
+        twice = owner.member_id in self._loaded
+        if not twice:
             if owner.agrees_with(draft):
                 return Outcome(Result.UNCHANGED, owner.member_id)
             if self._on_conflict == "replace":
                 return Outcome(Result.REPLACED, owner.member_id)
         skips = self._on_conflict == "skip"
-        return Outcome(Result.SKIPPED if skips else Result.TAKEN, owner.member_id)
+        return Outcome(Result.SKIPPED if skips else Result.TAKEN, owner.member_id, twice)
 
     async def _replace(self, drafts: Sequence[MemberDraft]) -> None:
         slots = asyncio.Semaphore(_CONCURRENT_REPLACEMENTS)
@@ -95,3 +101,9 @@ class Loader:
                 await self._directory.put_by_name(draft)
 
         await asyncio.gather(*map(replace, drafts))
+
+
+def _completed(draft: MemberDraft, owner: Member) -> MemberDraft:
+    """A draft with what it does not set taken over from the member of its name."""
+    missing = MemberDraft.model_fields.keys() - draft.model_fields_set
+    return draft.model_copy(update={field: getattr(owner, field) for field in missing})

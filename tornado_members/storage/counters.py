@@ -4,7 +4,7 @@ from bson import Int64
 from pymongo import ReturnDocument
 
 from tornado_members.member import MAX_MEMBER_ID
-from tornado_members.storage.mongo import Collection, reports_outages
+from tornado_members.storage.mongo import Mongo, reports_outages
 
 
 class Counter:
@@ -14,8 +14,9 @@ class Counter:
     leaves a gap, never a second owner.
     """
 
-    def __init__(self, counters: Collection, name: str) -> None:
-        self._counters = counters
+    def __init__(self, mongo: Mongo, name: str) -> None:
+        self.deadline = mongo.deadline
+        self._counters = mongo.database["counters"]
         self._name = name
 
     @reports_outages

@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from bson import Int64
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from tornado_members.errors import DependencyAway, NameTaken
-from tornado_members.member import Member, MemberDraft
+from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField
 from tornado_members.storage.counters import Counter
-from tornado_members.storage.mongo import Database, Document, reports_outages
-
-SortField = Literal["memberId", "name"]
+from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
 _DUPLICATE_KEY = 11000
 _FIELDS = {"memberId": "_id", "name": "name"}
@@ -22,9 +20,10 @@ _FIELDS = {"memberId": "_id", "name": "name"}
 class MemberStore:
     """Every call raises DependencyAway when MongoDB does not answer in time."""
 
-    def __init__(self, database: Database) -> None:
-        self._members = database["members"]
-        self._ids = Counter(database["counters"], "memberId")
+    def __init__(self, mongo: Mongo) -> None:
+        self.deadline = mongo.deadline
+        self._members = mongo.database["members"]
+        self._ids = Counter(mongo, "memberId")
 
     @reports_outages
     async def prepare(self) -> None:
@@ -33,7 +32,11 @@ class MemberStore:
         Raises pymongo.errors.OperationFailure when the members at hand share a name.
         """
         await self._members.create_index([("name", ASCENDING)], unique=True)
-        last = await self._members.find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)])
+        last = await self._members.find_one(
+            {"_id": {"$lte": MAX_MEMBER_ID}},
+            {"_id": 1},
+            sort=[("_id", DESCENDING)],
+        )
         await self._ids.raise_to(int(last["_id"]) if last else 0)
 
     @reports_outages
@@ -59,8 +62,11 @@ class MemberStore:
     ) -> list[Member]:
         """At most `limit` members in order, beginning behind the one whose `field` is `after`."""
         key = _FIELDS[field]
-        beyond = {} if after is None else {key: {"$lt" if descending else "$gt": after}}
-        cursor = self._members.find(beyond, sort=[(key, DESCENDING if descending else ASCENDING)])
+        # What another program put there and no client could ask for is left out.
+        query: Document = {"_id": {"$gte": 1, "$lte": MAX_MEMBER_ID}, "name": {"$type": "string"}}
+        if after is not None:
+            query[key]["$lt" if descending else "$gt"] = after
+        cursor = self._members.find(query, sort=[(key, DESCENDING if descending else ASCENDING)])
         return [_to_member(document) for document in await cursor.limit(limit).to_list(limit)]
 
     @reports_outages
@@ -171,9 +177,12 @@ def _to_member(document: Mapping[str, Any]) -> Member:
         name=document["name"],
         email=document.get("email"),
         phone=document.get("phone"),
-        version=int(document.get("version", 1)),
+        version=int(document.get("version") or 1),
     )
 
 
 def _from_document(document: Mapping[str, Any] | None) -> Member | None:
-    return None if document is None else _to_member(document)
+    """The member in a document; a document without a name holds none."""
+    if document is None or not isinstance(document.get("name"), str):
+        return None
+    return _to_member(document)

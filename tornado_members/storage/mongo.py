@@ -5,14 +5,16 @@ client speaks nearly the same calls. Whatever differs between the two stays in t
 the stores above are written once and tested on both.
 """
 
+import asyncio
+import re
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
 from bson.codec_options import CodecOptions
-from motor.motor_tornado import MotorClient
+from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -36,6 +38,8 @@ Collection = AsyncCollection[Document]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# The driver's own time-out should come first, since it says more.
+_DEADLINE_FACTOR = 1.25
 # Failures that pass: no primary, shutting down, out of disk, stepped down, time is up.
 _PASSING_CODES = frozenset({50, 89, 91, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031})
 
@@ -44,8 +48,9 @@ _PASSING_CODES = frozenset({50, 89, 91, 189, 262, 10107, 11600, 11602, 13435, 13
 class Mongo:
     """An open client and the database on it."""
 
-    client: AsyncMongoClient[Document] | MotorClient[Document]
+    client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     database: Database
+    deadline: float  # seconds that an operation may take, the wait for its turn included
 
     async def close(self) -> None:
         """Close every connection."""
@@ -71,14 +76,16 @@ def open_mongo(
         "appname": "tornado_members",
         "tz_aware": True,
     }
-    client: AsyncMongoClient[Document] | MotorClient[Document]
+    client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # an option that does not exist
-            make = AsyncMongoClient if driver == "pymongo" else MotorClient
+            make = AsyncMongoClient if driver == "pymongo" else AsyncIOMotorClient
             client = make(uri, **options)
-    except (ConfigurationError, ValueError, UserWarning) as error:
-        raise SettingsError(f"mongodb.uri: {error}") from None
+    except (ConfigurationError, ValueError, OSError, UserWarning) as error:
+        # The driver's words may hold a part of the password that it took for something else.
+        reason = "is it percent-encoded?" if "@" in uri else str(error)
+        raise SettingsError(f"mongodb.uri: is no URI that MongoDB takes: {reason}") from None
     opened = client.get_database(
         database,
         codec_options=CodecOptions(tz_aware=True),
@@ -86,7 +93,12 @@ def open_mongo(
         write_concern=WriteConcern(w="majority", j=True),
         read_concern=ReadConcern("majority"),
     )
-    return Mongo(client, cast(Database, opened))
+    return Mongo(client, cast(Database, opened), timeout * _DEADLINE_FACTOR)
+
+
+def without_credentials(uri: str) -> str:
+    """A URI that may be shown."""
+    return re.sub("//[^/]*@", "//", uri)
 
 
 def is_outage(error: PyMongoError) -> bool:
@@ -96,13 +108,30 @@ def is_outage(error: PyMongoError) -> bool:
     return isinstance(error, OperationFailure) and error.code in _PASSING_CODES
 
 
-def reports_outages(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyAway."""
+class _HasDeadline(Protocol):
+    deadline: float
+
+
+S = TypeVar("S", bound=_HasDeadline)
+
+
+def reports_outages(
+    method: Callable[Concatenate[S, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Awaitable[T]]:
+    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyAway.
+
+    The driver's own time-out (timeoutMS) does not count the wait for one of Motor's threads, of
+    which there are five a core: while MongoDB hangs, each of them waits for one operation and all
+    other operations for a thread. So there is a deadline round the whole of it, too.
+    """
 
     @wraps(method)
-    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await method(*args, **kwargs)
+            async with asyncio.timeout(self.deadline):
+                return await method(self, *args, **kwargs)
+        except TimeoutError as error:
+            raise DependencyAway from error
         except PyMongoError as error:
             if is_outage(error):
                 raise DependencyAway from error
