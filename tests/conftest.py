@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pymongo
 import pytest
 from tornado.httpserver import HTTPServer
@@ -24,6 +25,10 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
 from tornado_members.serving import make_server
 from tornado_members.settings import Settings
+
+# Nothing here is timed, and every run tries the same examples.
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure() -> None:

@@ -1,5 +1,6 @@
 """The documentation tells the truth: all of it that can be checked."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -111,14 +112,20 @@ def test_the_readmes_requests_get_the_answers_that_it_shows(
     command = Command(folder, settings)
     token_script = f"{ROOT}/scripts/token --config {shlex.quote(str(command.config))}"
     with command.serving() as service:
-        token = ""
+        variables = dict(os.environ)
         for line, _, expected in steps:
-            adapted = line.replace("scripts/token", token_script)
-            adapted = adapted.replace("http://127.0.0.1:8888", service.url)
-            script = f"{token}{adapted.replace('curl ', 'curl -s ')}"
+            script = line.replace("scripts/token", token_script).replace("curl ", "curl -s ")
+            script = script.replace("http://127.0.0.1:8888", service.url)
             if line.startswith("TOKEN="):
-                token = f"{adapted}\n"
+                script += '\nprintf %s "$TOKEN"'
             done = subprocess.run(  # noqa: S603
-                ["/bin/bash", "-euc", script], capture_output=True, text=True, check=True
+                ["/bin/bash", "-euc", script],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=variables,
             )
-            assert comparable(done.stdout) == comparable(expected), line
+            if line.startswith("TOKEN="):
+                variables["TOKEN"] = done.stdout
+            else:
+                assert comparable(done.stdout) == comparable(expected), line

@@ -38,7 +38,8 @@ Collection = AsyncCollection[Document]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# The driver's own time-out should come first, since it says more.
+# The driver's own time-out should come first: it says more, and PyMongo leaves a socket to the
+# garbage collector when it is cancelled while it connects.
 _DEADLINE_FACTOR = 1.25
 # Failures that pass: no primary, shutting down, out of disk, stepped down, time is up.
 _PASSING_CODES = frozenset({50, 89, 91, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031})
