@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import warnings
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pymongo
@@ -29,6 +30,19 @@ def driver(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def collected(driver: Any) -> Iterator[None]:
+    """PyMongo's async client forgets a socket if it is closed or cancelled while it connects.
+
+    It would be found, and held against, whichever test runs when garbage is next collected.
+    """
+    yield
+    if driver == "pymongo":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
 @pytest.fixture
 def mongo(io_loop: IOLoop, servers: PrivateServers, database_name: str, driver: Any) -> Any:
     async def opened() -> Mongo:
@@ -37,15 +51,6 @@ def mongo(io_loop: IOLoop, servers: PrivateServers, database_name: str, driver: 
     mongo = io_loop.run_sync(opened)
     yield mongo
     io_loop.run_sync(mongo.close)
-    if driver == "pymongo":
-        collect_leaks()
-
-
-def collect_leaks() -> None:
-    """PyMongo's async client forgets a socket if it is closed or cancelled while it connects."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture
@@ -230,7 +235,6 @@ async def test_a_database_that_is_away_is_reported_in_time(driver: Any) -> None:
             with pytest.raises(DependencyAway):
                 await call
     await mongo.close()
-    collect_leaks()
 
 
 async def test_a_database_that_hangs_keeps_nobody_waiting_for_a_thread(
