@@ -35,7 +35,7 @@ class ServingError(OperatorError):
 
 
 def run(settings: Settings, config: Path) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises ServingError, EmbeddedError, DependencyAway."""
+    """Serve until SIGTERM or Ctrl-C. Raises OperatorError of some kind."""
     sockets = _bind(settings.server)
     # Until the loop takes the signals over, they must unwind the stack: it stops what was started.
     ending = _ending_signals()

@@ -71,6 +71,31 @@ async def test_a_read_after_a_write_sees_the_write(api: Api) -> None:
         assert seen.headers["ETag"] == changed.headers["ETag"] == f'"{round_ + 2}"'
 
 
+async def test_no_reader_sees_less_than_what_was_answered(api: Api) -> None:
+    """One writer, many readers: no read is older than the last write that was answered before."""
+    await api.create("Ada")
+    answered = 1
+
+    async def write() -> None:
+        nonlocal answered
+        for i in range(60):
+            changed = await api("PUT", "/members/1", {"name": "Ada", "phone": f"555-{i:04}"})
+            answered = int(changed.headers["ETag"].strip('"'))
+
+    async def read(writing: asyncio.Task[None]) -> int:
+        reads = 0
+        while not writing.done():
+            least = answered
+            seen = await api("GET", "/members/1")
+            assert int(seen.headers["ETag"].strip('"')) >= least
+            reads += 1
+        return reads
+
+    writing = asyncio.create_task(write())
+    assert sum(await asyncio.gather(*(read(writing) for _ in range(8)))) > 60
+    await writing
+
+
 async def test_replacing_drops_what_is_left_out(api: Api) -> None:
     await api.create(**ADA)
     response = await api("PUT", "/members/1", {"name": "Ada King"})

@@ -1,11 +1,12 @@
 """Plain read-through caching: filled on a miss, removed on a write, gone after a time to live.
 
 It is safe against a server that is away, hangs or talks nonsense, and against entries of another
-key or format. A removal that failed is owed: this process reads past the entry until it is gone.
-It is not yet true under races, and other processes do not know what one owes them;
-docs/architecture.md says what that means.
+key or format. Within one process it does not lie: what was loaded before a change is not stored
+behind it, and a removal that failed is owed, so that reads go past the entry until it is gone. Of
+what other processes do it knows nothing; docs/architecture.md says what that means.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,15 @@ class Entry:
     body: bytes
 
 
+class _Fill:
+    """A read on its way to store what it loads."""
+
+    def __init__(self) -> None:
+        self.overtaken = False  # by a change: what it loads may be what was there before
+        self.storing = False
+        self.ended = asyncio.Event()
+
+
 class NaiveCache:
     """Entries on one or more servers; with no server at all, everything is loaded each time."""
 
@@ -36,9 +46,9 @@ class NaiveCache:
         self._nodes = tuple(nodes)
         self._ttl = ttl
         self._prefix = _digest(namespace.encode(), size=6).hex().encode()
-        self._owed: dict[
-            bytes, float
-        ] = {}  # keys to remove, and when their entries are gone anyway
+        # Keys still to be removed, and when their entries will be gone anyway.
+        self._owed: dict[bytes, float] = {}
+        self._fills: dict[bytes, set[_Fill]] = {}
 
     async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
         """The entry of a key, from a server or else from `load`, whose exceptions pass through."""
@@ -50,20 +60,39 @@ class NaiveCache:
             stored = (await node.get_many([key])).get(key)
         except NodeAway:
             return await load()
-        if stored is not None and (entry := _decode(key, stored)):
-            return entry
-        entry = await load()
+        if stored is not None and (found := _decode(key, stored)):
+            return found
+        fill = _Fill()
+        self._fills.setdefault(key, set()).add(fill)
         try:
-            await node.set(key, _encode(key, entry), self._ttl)
+            entry = await load()
+            if not fill.overtaken:
+                fill.storing = True
+                await node.set(key, _encode(key, entry), self._ttl)
         except NodeAway as error:
             log.debug("not stored: %s", error)
+        finally:
+            fill.ended.set()
+            self._fills[key].discard(fill)
+            if not self._fills[key]:
+                del self._fills[key]
         return entry
 
     async def forget(self, key: bytes) -> None:
         """Remove the entry of a key, which has changed."""
         key = self._prefix + key
         node = self._node_of(key)
-        if node is not None:
+        if node is None:
+            return
+        under_way = list(self._fills.get(key, ()))
+        for fill in under_way:
+            fill.overtaken = True
+        await self._remove(node, key)
+        # A fill that was storing already may have done so behind the removal.
+        storing = [fill for fill in under_way if fill.storing]
+        for fill in storing:
+            await fill.ended.wait()
+        if storing:
             await self._remove(node, key)
 
     async def _remove(self, node: MemcachedNode, key: bytes) -> bool:
