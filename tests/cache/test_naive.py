@@ -112,7 +112,7 @@ async def test_what_is_not_there_is_not_kept(address: str) -> None:
     async with cache_on(address) as cache:
         with pytest.raises(MemberNotFound):
             await cache.read(b"a", load)
-    assert stored_keys(address) == []
+    assert stored_keys(address, 0) == []
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_an_entry_that_is_none_is_a_miss(address: str, stored: bytes) -> N
     source = Source(7)
     async with cache_on(address) as cache:
         await cache.read(b"a", source.load)
-        (key,) = stored_keys(address)
+        (key,) = stored_keys(address, 1)
         node = MemcachedNode(address, timeout=1)
         await node.set(key, stored.replace(b"KEY", key), 60)
         await node.close()
@@ -167,7 +167,7 @@ async def test_a_removal_that_failed_is_made_up_for(address: str) -> None:
     source.version = 2
     await cache.forget(b"a")
     assert (await cache.read(b"a", source.load)).version == 2
-    assert stored_keys(address) != []
+    assert len(stored_keys(address, 1)) == 1
     node.deaf = False
     assert (await cache.read(b"a", source.load)).version == 2
     await cache.close()

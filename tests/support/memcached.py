@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import subprocess
+import time
 from contextlib import suppress
 
 from tornado_members.embedded.programs import find_memcached, free_port
@@ -14,7 +15,9 @@ def ask_memcached(address: str, request: bytes) -> bytes:
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(request)
         reply = b""
-        while not reply.endswith((b"OK\r\n", b"END\r\n", b"STORED\r\n", b"ERROR\r\n")):
+        while not reply.endswith(
+            (b"OK\r\n", b"END\r\n", b"STORED\r\n", b"ERROR\r\n", b"request\r\n")
+        ):
             received = connection.recv(65536)
             if not received:
                 break
@@ -27,10 +30,18 @@ def flush_memcached(address: str) -> None:
     assert ask_memcached(address, b"flush_all\r\n") == b"OK\r\n"
 
 
-def stored_keys(address: str) -> list[bytes]:
-    """The keys of all entries."""
-    dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
-    return [line.split(b" ")[0][4:] for line in dump.splitlines() if line.startswith(b"key=")]
+def stored_keys(address: str, expected: int) -> list[bytes]:
+    """The keys of all entries; asks again while they are fewer than expected.
+
+    A dump leaves out entries that are in use at the moment.
+    """
+    for _ in range(200):
+        dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
+        keys = [line.split(b" ")[0][4:] for line in dump.splitlines() if line.startswith(b"key=")]
+        if len(keys) >= expected:
+            return keys
+        time.sleep(0.01)
+    return keys
 
 
 async def start_memcached(port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:
