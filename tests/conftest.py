@@ -27,7 +27,7 @@ from tornado_members.serving import make_server
 from tornado_members.settings import Settings
 
 # Nothing here is timed, and every run tries the same examples.
-hypothesis.settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
 

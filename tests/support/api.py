@@ -1,6 +1,8 @@
 """A client of the service under test."""
 
 import json
+import time
+from functools import cache
 from typing import Any, Protocol
 
 from tornado.httpclient import HTTPResponse
@@ -22,7 +24,6 @@ class Api:
 
     def __init__(self, client: Fetching) -> None:
         self._client = client
-        self._tokens = {rights: make_token(access_rights=rights) for rights in range(4)}
 
     async def __call__(
         self,
@@ -38,7 +39,7 @@ class Api:
         """`body` goes out as JSON, `raw` as it is; `rights` None sends no token."""
         sent = dict(headers or {})
         if rights is not None:
-            sent.setdefault("Authorization", f"Bearer {self._tokens[rights]}")
+            sent.setdefault("Authorization", f"Bearer {_token(rights)}")
         if body is not None:
             raw = json.dumps(body).encode()
         if raw is not None:
@@ -58,6 +59,12 @@ class Api:
         response = await self("PUT", "/members", {"name": name, **fields})
         assert response.code == 201, response.body
         return dict(parsed(response))
+
+
+@cache
+def _token(rights: int) -> str:
+    """One a run: signing takes longer than most tests."""
+    return make_token(access_rights=rights, exp=int(time.time()) + 6 * 3600)
 
 
 def parsed(response: HTTPResponse) -> Any:
