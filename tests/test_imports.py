@@ -34,10 +34,13 @@ KEEPERS = {
     "motor": {"storage", "app"},
     "bson": {"storage"},
     "aiomcache": {"cache", "app"},
-    "tornado.web": {"handlers", "app", "serving", "telemetry"},
+    "tornado.web": {"handlers", "app", "serving"},
     "jwt": {"auth"},
     "mimesis": {"loading"},
     "tqdm": {"commands", "loading"},
+    # HTTP knows the directory, and nothing of what is under it.
+    "tornado_members.storage": {"storage", "app", "directory"},
+    "tornado_members.cache": {"cache", "app", "directory"},
 }
 
 
