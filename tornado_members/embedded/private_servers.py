@@ -4,6 +4,7 @@ import fcntl
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
@@ -29,6 +30,7 @@ from tornado_members.settings import Settings
 log = getLogger(__name__)
 
 _STOP_SECONDS = 15.0
+_BURIAL_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,11 @@ class PrivateServers:
     def _leave(self) -> None:
         if self._users is None:
             return
-        if _try_lock(self._users):
+        # A user that is killed at this moment holds its lock until the kernel has buried it.
+        deadline = time.monotonic() + _BURIAL_SECONDS
+        while not (alone := _try_lock(self._users)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if alone:
             self._end_servers()
         self._users.close()
         self._users = None

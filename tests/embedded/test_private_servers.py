@@ -1,0 +1,53 @@
+"""Private servers and their users; tests/test_serving.py has them as processes."""
+
+import fcntl
+import threading
+from pathlib import Path
+
+from tornado_members.embedded.private_servers import PrivateServers
+
+
+def memcached_in(folder: Path) -> PrivateServers:
+    return PrivateServers(folder, mongodb=False, die_with_parent=True)
+
+
+def test_the_last_user_ends_them(folder: Path) -> None:
+    with memcached_in(folder) as first:
+        with memcached_in(folder) as second:
+            assert second.ports == first.ports
+        assert len(first.processes()) == 1
+    assert first.processes() == []
+
+
+def test_a_user_that_is_just_dying_is_waited_for(folder: Path) -> None:
+    """The kernel lets go of the lock of a killed process a moment after it was killed."""
+    with memcached_in(folder) as servers:
+        dying = (folder / "users.lock").open()
+        fcntl.flock(dying, fcntl.LOCK_SH)
+        threading.Timer(0.1, dying.close).start()
+    assert servers.processes() == []
+
+
+def test_a_folder_may_have_spaces_and_be_reached_by_a_link(folder: Path) -> None:
+    (folder / "a folder").mkdir()
+    (folder / "link").symlink_to(folder / "a folder")
+    with memcached_in(folder / "link") as one, memcached_in(folder / "a folder") as other:
+        assert one.ports == other.ports
+    assert one.processes() == []
+
+
+def test_what_died_is_started_again_on_its_port(folder: Path) -> None:
+    with memcached_in(folder) as servers:
+        assert servers.revive() == []
+        (memcached,) = servers.processes()
+        memcached.kill()
+        memcached.wait()
+        ports = servers.ports
+        assert servers.revive() == ["memcached"]
+        assert servers.ports == ports
+        assert len(servers.processes()) == 1
+
+
+def test_where_none_is_wanted_the_folder_is_not_touched(folder: Path) -> None:
+    with PrivateServers(folder / "data", mongodb=False, memcached=False):
+        assert not (folder / "data").exists()
