@@ -20,7 +20,9 @@ HOUSE = [
     ["app"],
     ["handlers", "loading"],
     ["directory"],
-    ["auth", "cache", "storage"],
+    ["auth"],
+    ["cache"],
+    ["storage"],
     ["member", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
@@ -36,10 +38,11 @@ KEEPERS = {
     "aiomcache": {"cache", "app"},
     "tornado.web": {"handlers", "app", "serving"},
     "jwt": {"auth"},
+    "argon2": {"auth"},
     "mimesis": {"loading"},
     "tqdm": {"commands", "loading"},
     # HTTP knows the directory, and nothing of what is under it.
-    "tornado_members.storage": {"storage", "app", "directory"},
+    "tornado_members.storage": {"storage", "app", "directory", "auth", "commands"},
     "tornado_members.cache": {"cache", "app", "directory"},
 }
 

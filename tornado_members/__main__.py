@@ -16,6 +16,8 @@ _COMMANDS = {
     "serve": "Serve members over HTTP.",
     "seed": "Load members from a CSV file, or make some up.",
     "token": "Print a token that this service accepts, and nothing else.",
+    "users": "Add, list, change and remove those who may log in.",
+    "keys": "Replace the key with which this service signs tokens.",
     "servers": "Print which private servers the settings want, a line each.",
 }
 

@@ -2,31 +2,37 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Any
 
 from pymongo.errors import PyMongoError
 from tornado.httputil import HTTPServerConnectionDelegate
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
-from tornado_members.auth.keys import (
-    FileKeys,
-    FixedKeys,
-    KeySource,
-    KeysUnusable,
-    parse_key_set,
-)
-from tornado_members.auth.signing import own_signing_key
+from tornado_members.auth.login import Login
+from tornado_members.auth.passwords import Passwords
+from tornado_members.auth.signing import OwnKey, has_signing_key
+from tornado_members.auth.sources import open_key_sources
+from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.auth.withdrawals import Withdrawals
+from tornado_members.cache.counts import Counts
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import NaiveCache
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
 from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
 from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
-from tornado_members.settings import Issuer, Settings
+from tornado_members.settings import Settings
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import open_mongo, without_credentials
+from tornado_members.storage.users import UserStore
 from tornado_members.telemetry import RequestLog
+
+log = getLogger(__name__)
 
 MAX_BODY = 1024 * 1024  # bytes
 # What is over MAX_BODY is read and thrown away up to here, so that a client hears why.
@@ -44,39 +50,55 @@ ROUTES = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is kept in MongoDB."""
+
+    members: MemberStore
+    users: UserStore
+
+
 @asynccontextmanager
-async def open_directory(
-    settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
-) -> AsyncIterator[MemberDirectory]:
-    """The members, on clients made in the running event loop and closed at the end.
+async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Stores]:
+    """The stores, on a client made in the running event loop and closed at the end.
 
     Raises MongoDBUnusable, and SettingsError for a URI that is none.
     """
-    async with AsyncExitStack() as stack:
-        mongo = open_mongo(
-            mongodb_uri,
-            settings.mongodb.database,
-            settings.mongodb.driver,
-            settings.mongodb.timeout_ms / 1000,
-        )
-        stack.push_async_callback(mongo.close)
-        store = MemberStore(mongo)
+    mongo = open_mongo(
+        mongodb_uri,
+        settings.mongodb.database,
+        settings.mongodb.driver,
+        settings.mongodb.timeout_ms / 1000,
+    )
+    try:
+        stores = Stores(MemberStore(mongo), UserStore(mongo))
         where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
         try:
-            await store.prepare()
+            await stores.members.prepare()
+            await stores.users.prepare()
         except DependencyAway as error:
             raise MongoDBUnusable(f"{where} does not answer") from error
         except PyMongoError as error:  # a wrong password, no permission, members of one name ...
             details = getattr(error, "details", None) or {}
             reason = details.get("codeName") or type(error).__name__
             raise MongoDBUnusable(f"{where} refuses: {reason}") from error
-        timeout = settings.cache.timeout_ms / 1000
-        nodes = [MemcachedNode(address, timeout=timeout) for address in cache_servers]
-        cache = NaiveCache(
-            nodes, ttl=settings.cache.ttl_seconds, namespace=settings.mongodb.database
-        )
-        stack.push_async_callback(cache.close)
-        yield MemberDirectory(store, cache)
+        yield stores
+    finally:
+        await mongo.close()
+
+
+@asynccontextmanager
+async def open_directory(
+    settings: Settings, members: MemberStore, cache_servers: tuple[str, ...]
+) -> AsyncIterator[MemberDirectory]:
+    """The members, with the cache in front of them."""
+    timeout = settings.cache.timeout_ms / 1000
+    nodes = [MemcachedNode(address, timeout=timeout) for address in cache_servers]
+    cache = NaiveCache(nodes, ttl=settings.cache.ttl_seconds, namespace=settings.mongodb.database)
+    try:
+        yield MemberDirectory(members, cache)
+    finally:
+        await cache.close()
 
 
 @asynccontextmanager
@@ -84,27 +106,83 @@ async def open_services(
     settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[Services]:
     """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
-    keys = {issuer.issuer: _open_keys(issuer, settings) for issuer in settings.auth.issuers}
-    async with open_directory(settings, mongodb_uri, cache_servers) as directory:
-        yield Services(directory, TokenVerifier(settings.auth, keys), RequestLog())
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        keys = await enter(open_key_sources(settings))
+        stores = await enter(open_stores(settings, mongodb_uri))
+        directory = await enter(open_directory(settings, stores.members, cache_servers))
+        withdrawals = await enter(open_withdrawals(settings, stores.users))
+        login = await enter(open_login(settings, stores.users, cache_servers))
+        yield Services(
+            directory,
+            TokenVerifier(settings.auth, keys, standing=withdrawals.apply),
+            RequestLog(),
+            login,
+            keys[settings.auth.own_issuer] if settings.own_jwks_file() else None,
+        )
 
 
-def _open_keys(issuer: Issuer, settings: Settings) -> KeySource:
-    if issuer.jwks and issuer.jwks.keys is not None:
-        return FixedKeys(parse_key_set(issuer.jwks.keys, f"the keys of {issuer.issuer}"))
-    file = issuer.jwks.file if issuer.jwks else settings.own_jwks_file()
-    if file is None:
-        raise KeysUnusable(f"auth.issuers: {issuer.issuer} has no keys")
-    if file == settings.own_jwks_file() and not file.exists():
-        own_signing_key(file)
-    return FileKeys(file)
+@asynccontextmanager
+async def open_withdrawals(settings: Settings, users: UserStore) -> AsyncIterator[Withdrawals]:
+    """What became of users whose tokens are out."""
+    auth = settings.auth
+    withdrawals = Withdrawals(
+        users, auth.own_issuer, auth.max_lifetime_seconds + auth.leeway_seconds
+    )
+    if settings.own_jwks_file():
+        await withdrawals.open()
+    try:
+        yield withdrawals
+    finally:
+        await withdrawals.close()
+
+
+@asynccontextmanager
+async def open_login(
+    settings: Settings, users: UserStore, cache_servers: tuple[str, ...]
+) -> AsyncIterator[Login | None]:
+    """The login, where it is wanted and there is a key to sign with. Raises KeysUnusable."""
+    issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
+    if not settings.login.enabled:
+        yield None
+        return
+    if issuer is None or jwks_file is None or not has_signing_key(jwks_file):
+        log.warning("there is no login: no key of auth.own_issuer is here to sign its tokens with")
+        yield None
+        return
+    timeout = settings.cache.timeout_ms / 1000
+    nodes = [MemcachedNode(server, timeout=timeout, connections=2) for server in cache_servers]
+    counts = Counts(nodes, namespace=settings.mongodb.database)
+    passwords = Passwords()
+    token_seconds = min(settings.login.token_seconds, settings.auth.max_lifetime_seconds)
+    throttle = LoginThrottle(counts, settings.login)
+    try:
+        yield Login(
+            users=users,
+            passwords=passwords,
+            throttle=throttle,
+            key=OwnKey(jwks_file),
+            issuer=issuer,
+            token_seconds=token_seconds,
+        )
+    finally:
+        passwords.close()
+        await counts.close()
 
 
 def make_app(services: Services) -> HTTPServerConnectionDelegate:
     """The application that a Tornado HTTPServer serves."""
-    injected = {"services": services}
+    injected: dict[str, Any] = {"services": services}
+    routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
+        (path, handler, injected) for path, handler in ROUTES
+    ]
+    if services.login:
+        routes.append((r"/login", LoginHandler, {**injected, "login": services.login}))
+    if services.own_keys:
+        path = r"/\.well-known/jwks\.json"
+        routes.append((path, JwksHandler, {**injected, "keys": services.own_keys}))
     application = Application(
-        [(path, handler, injected) for path, handler in ROUTES],
+        routes,
         default_handler_class=NotFoundHandler,
         default_handler_args=injected,
         log_function=services.requests.write,

@@ -6,15 +6,20 @@
     │   └── BadParameter         400  bad-parameter
     ├── Unauthorized
     │   ├── TokenMissing         401  token-missing
-    │   └── TokenInvalid         401  token-invalid
+    │   ├── TokenInvalid         401  token-invalid
+    │   └── LoginFailed          401  login-failed
     ├── PermissionMissing        403  permission-missing
+    ├── UserBlocked              403  user-blocked
     ├── NotFound                 404  not-found
     │   └── MemberNotFound       404  member-not-found
     ├── MethodNotAllowed         405  method-not-allowed
     ├── NameTaken                409  name-taken
     ├── BodyTooLarge             413  body-too-large
     ├── UnsupportedMediaType     415  unsupported-media-type
-    ├── NotAMember               422  not-a-member
+    ├── FaultyBody
+    │   ├── NotAMember           422  not-a-member
+    │   └── NotALogin            422  not-a-login
+    ├── TooManyAttempts          429  too-many-attempts
     ├── InternalError            500  internal-error
     └── DependencyAway           503  dependency-away
 
@@ -115,6 +120,19 @@ class TokenInvalid(Unauthorized):
         super().__init__(f"The token {reason}.", headers={"WWW-Authenticate": challenge})
 
 
+class LoginFailed(Unauthorized):
+    """Nobody is told whether it was the name or the password."""
+
+    code = "login-failed"
+    title = "The login failed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no user of this name with this password.",
+            headers={"WWW-Authenticate": 'Bearer realm="members"'},
+        )
+
+
 class PermissionMissing(Problem):
     status = 403
     code = "permission-missing"
@@ -127,6 +145,15 @@ class PermissionMissing(Problem):
             headers={"WWW-Authenticate": challenge},
             extensions={"permission": permission},
         )
+
+
+class UserBlocked(Problem):
+    status = 403
+    code = "user-blocked"
+    title = "The user is blocked"
+
+    def __init__(self) -> None:
+        super().__init__("The password is right, and the user is blocked.")
 
 
 class NotFound(Problem):
@@ -200,12 +227,10 @@ class Fault:
     detail: str
 
 
-class NotAMember(Problem):
-    """Well-formed JSON that breaks the rules of a member; lists every fault at once."""
+class FaultyBody(Problem):
+    """Well-formed JSON that is not what is wanted; lists every fault at once."""
 
     status = 422
-    code = "not-a-member"
-    title = "Not a member"
 
     # A body can hold a hundred thousand unknown fields; the answer need not repeat them all.
     most_faults = 100
@@ -219,6 +244,30 @@ class NotAMember(Problem):
             extensions={"errors": [{"pointer": f.pointer, "detail": f.detail} for f in shown]},
         )
         self.faults = tuple(faults)
+
+
+class NotAMember(FaultyBody):
+    code = "not-a-member"
+    title = "Not a member"
+
+
+class NotALogin(FaultyBody):
+    code = "not-a-login"
+    title = "Not a login"
+
+
+class TooManyAttempts(Problem):
+    """`retry_after` in seconds."""
+
+    status = 429
+    code = "too-many-attempts"
+    title = "Too many attempts"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            f"Too many logins have failed. Try again in {retry_after} seconds.",
+            headers={"Retry-After": str(retry_after)},
+        )
 
 
 class InternalError(Problem):

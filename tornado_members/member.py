@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from tornado_members.errors import Fault, NotAMember
+from tornado_members.strict_json import json_pointer
 
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
 MAX_CHARACTERS = 255
@@ -156,7 +157,7 @@ def parse_draft(
             faults.append(Fault("/name", "is not the name in the address"))
     for field in [field for field in fields if field not in MemberDraft.model_fields]:
         del fields[field]
-        faults.append(Fault(_pointer(field), "is not a field of a member"))
+        faults.append(Fault(json_pointer(field), "is not a field of a member"))
     try:
         draft = MemberDraft.model_validate(fields)
     except ValidationError as error:
@@ -173,11 +174,4 @@ def _describe(error: ErrorDetails) -> Fault:
         detail = "is missing"
     elif error["type"] == "string_type":
         detail = "must be a string" if field == "name" else "must be a string or null"
-    return Fault(_pointer(field), detail)
-
-
-def _pointer(field: str) -> str:
-    """A JSON pointer to a field (RFC 6901 §3), short and printable whatever the field is called."""
-    name = field if len(field) <= MAX_CHARACTERS else field[:MAX_CHARACTERS] + "…"
-    name = name.encode("utf-8", "replace").decode()
-    return "/" + name.replace("~", "~0").replace("/", "~1")
+    return Fault(json_pointer(field), detail)

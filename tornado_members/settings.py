@@ -5,8 +5,10 @@ How they are read, and what is said of wrong ones, is in settings_file.py.
 
 import re
 from contextvars import ContextVar
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -50,11 +52,38 @@ def _host_port(text: str) -> str:
     return text
 
 
+def is_safe_url(text: str) -> bool:
+    """Whether keys may be fetched from there: by TLS, or from this machine itself."""
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname or "", url.port
+    except ValueError:
+        return False
+    if not host or "@" in url.netloc or url.fragment or not text.isprintable() or " " in text:
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _safe_url(text: str) -> str:
+    if not is_safe_url(text):
+        raise ValueError("should be https://..., or http://... on this machine itself")
+    return text
+
+
 FilePath = Annotated[Path, AfterValidator(_absolute)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Permission = Literal["members:read", "members:write", "members:delete"]
-Algorithm = Literal["RS256", "ES256", "EdDSA"]
+Algorithm = Literal["RS256", "ES256", "EdDSA", "HS256"]
+PublicAlgorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
+LEAST_SECRET = 32  # bytes (RFC 7518 §3.2)
 
 
 class Section(BaseModel):
@@ -152,7 +181,9 @@ class Jwks(Section):
     """Where an issuer's public keys are: exactly one of the three."""
 
     file: FilePath | None = Field(None, description="a JSON file that holds the key set (RFC 7517)")
-    url: str | None = Field(None, pattern="^https?://", description="an address to fetch it from")
+    url: Annotated[str, AfterValidator(_safe_url)] | None = Field(
+        None, description="an address to fetch it from"
+    )
     keys: tuple[dict[str, Any], ...] | None = Field(None, description="the keys themselves")
 
     @model_validator(mode="after")
@@ -168,13 +199,54 @@ class Issuer(Section):
     issuer: str = Field(min_length=1, description="the iss claim of its tokens")
     audience: str = Field(min_length=1, description="the aud claim of tokens meant for us")
     algorithms: tuple[Algorithm, ...] = Field(
-        ("RS256", "ES256", "EdDSA"),
-        min_length=1,
-        description="signature algorithms that are accepted",
+        PublicAlgorithms, min_length=1, description="signature algorithms that are accepted"
     )
     jwks: Jwks | None = Field(
-        None, description="its keys; for auth.own_issuer by default <data_dir>/keys/jwks.json"
+        None,
+        description="its keys; null: for auth.own_issuer <data_dir>/keys/jwks.json, for others "
+        "what <issuer>/.well-known/openid-configuration leads to",
     )
+    secret: SecretStr | None = Field(
+        None, description=f"for HS256 alone: a secret of at least {LEAST_SECRET} bytes"
+    )
+    secret_file: FilePath | None = Field(
+        None, description="a file that holds the secret, instead of secret"
+    )
+
+    @model_validator(mode="after")
+    def _secret_or_public(self) -> "Issuer":
+        has_secret = self.secret is not None or self.secret_file is not None
+        if self.secret is not None and self.secret_file is not None:
+            raise ValueError("should have either secret or secret_file")
+        if "HS256" in self.algorithms and not has_secret:
+            raise ValueError("should have a secret, or a secret_file, for HS256")
+        if has_secret and (self.jwks is not None or set(self.algorithms) != {"HS256"}):
+            raise ValueError("should have, with a secret, the algorithms [HS256] and no jwks")
+        if self.secret is not None:
+            _check_secret(self.secret.get_secret_value())
+        return self
+
+    def shared_secret(self) -> str | None:
+        """The secret, where there is one. Raises SettingsError for a file that holds none."""
+        if self.secret_file is None:
+            return self.secret.get_secret_value() if self.secret else None
+        try:
+            secret = self.secret_file.read_text(encoding="utf-8").strip()
+            _check_secret(secret)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(f"auth.issuers: {self.secret_file}: {reason}") from None
+        return secret
+
+    @property
+    def discovery_url(self) -> str:
+        """Where its configuration is (OpenID Connect Discovery 1.0 §4)."""
+        return f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
+
+
+def _check_secret(secret: str) -> None:
+    if len(secret.encode()) < LEAST_SECRET:
+        raise ValueError(f"a secret should have at least {LEAST_SECRET} bytes")
 
 
 class Permissions(Section):
@@ -195,6 +267,30 @@ class Permissions(Section):
     )
 
 
+class KeyFetching(Section):
+    """How key sets are fetched from addresses."""
+
+    timeout_ms: int = Field(3000, ge=1, le=60_000, description="milliseconds that one may take")
+    cooldown_seconds: float = Field(
+        10, ge=0.1, le=3600, description="seconds between two that unknown keys cause"
+    )
+    min_refresh_seconds: float = Field(
+        60, ge=0.1, le=86400, description="seconds until the next one, at least"
+    )
+    max_refresh_seconds: float = Field(
+        3600, ge=0.1, le=86400, description="seconds until the next one, at most"
+    )
+    keep_seconds: float = Field(
+        86400, ge=1, description="seconds that the last good keys serve on while fetching fails"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "KeyFetching":
+        if self.min_refresh_seconds > self.max_refresh_seconds:
+            raise ValueError("min_refresh_seconds should be at most max_refresh_seconds")
+        return self
+
+
 class Auth(Section):
     """Whose tokens are accepted, and what they allow."""
 
@@ -213,6 +309,7 @@ class Auth(Section):
     max_lifetime_seconds: int = Field(
         86400, ge=1, description="seconds that may lie between a token's iat and exp"
     )
+    key_fetching: KeyFetching = Field(KeyFetching(), description="how keys are fetched")
     permissions: Permissions = Field(Permissions(), description="claims, to what they allow")
 
     @model_validator(mode="after")
@@ -223,12 +320,48 @@ class Auth(Section):
                 raise ValueError(f"auth.issuers has {name!r} more than once")
         return self
 
+    @model_validator(mode="after")
+    def _each_has_keys(self) -> "Auth":
+        for i, issuer in enumerate(self.issuers):
+            known = issuer.jwks or issuer.issuer == self.own_issuer or "HS256" in issuer.algorithms
+            if not known and not is_safe_url(issuer.issuer):
+                raise ValueError(
+                    f"auth.issuers.{i} should have jwks: {issuer.issuer!r} is no https address "
+                    "under which its keys could be discovered"
+                )
+        return self
+
+    def find_own_issuer(self) -> Issuer | None:
+        """The issuer for which this service signs, if its tokens are accepted at all."""
+        return next((one for one in self.issuers if one.issuer == self.own_issuer), None)
+
 
 class Login(Section):
     """Tokens for those who have no issuer of their own."""
 
     enabled: bool = Field(True, description="whether POST /login is there")
-    token_seconds: int = Field(900, ge=1, le=86400, description="seconds that a token lives")
+    token_seconds: int = Field(
+        900,
+        ge=1,
+        le=86400,
+        description="seconds of a token's life; auth.max_lifetime_seconds caps it",
+    )
+    window_seconds: int = Field(
+        300, ge=1, le=86400, description="seconds after which failed attempts count no more"
+    )
+    attempts_per_user_and_address: int = Field(
+        10, ge=1, description="failed attempts on one user from one address in that time"
+    )
+    attempts_per_user: int = Field(50, ge=1, description="failed attempts on one user")
+    attempts_per_address: int = Field(100, ge=1, description="failed attempts from one address")
+
+
+class Log(Section):
+    """What is logged; it goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least important lines that are written"
+    )
 
 
 class Members(Section):
@@ -267,6 +400,7 @@ class Settings(BaseSettings):
     login: Login = Login()
     members: Members = Members()
     audit: Audit = Audit()
+    log: Log = Log()
 
     @classmethod
     def settings_customise_sources(
@@ -282,7 +416,7 @@ class Settings(BaseSettings):
 
     def own_jwks_file(self) -> Path | None:
         """Where the own issuer's public keys are, unless they are not in a file."""
-        for issuer in self.auth.issuers:
-            if issuer.issuer == self.auth.own_issuer:
-                return issuer.jwks.file if issuer.jwks else self.data_dir / "keys" / "jwks.json"
-        return None
+        issuer = self.auth.find_own_issuer()
+        if issuer is None or "HS256" in issuer.algorithms:
+            return None
+        return issuer.jwks.file if issuer.jwks else self.data_dir / "keys" / "jwks.json"

@@ -114,7 +114,8 @@ def _describe(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if isinstance(error["input"], BaseModel | dict):
         return f"{key}{source}: {message}{may_be}"
-    is_secret = (path[0] == "mongodb" and "://" in str(error["input"])) or path[-1] == "uri"
+    is_uri = path[0] == "mongodb" and "://" in str(error["input"])
+    is_secret = is_uri or path[-1] in ("uri", "secret")
     was = "a secret" if is_secret else repr(error["input"])
     return f"{key}{source}: was {was}; {message[:1].lower()}{message[1:]}{may_be}"
 
@@ -154,7 +155,3 @@ def _not_built_yet(settings: Settings) -> Iterator[str]:
     for sentence, is_wanted in wanted.items():
         if is_wanted:
             yield f"{sentence} as yet"
-    for i, issuer in enumerate(settings.auth.issuers):
-        own = issuer.issuer == settings.auth.own_issuer
-        if (issuer.jwks is None and not own) or (issuer.jwks and issuer.jwks.url):
-            yield f"auth.issuers.{i}.jwks: may only have file or keys as yet"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 _MOST_DIGITS = 1000
+_LONGEST_NAME = 255  # characters
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -48,3 +49,10 @@ def _integer(text: str) -> int:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"is not JSON: {text} is no number there")
+
+
+def json_pointer(name: str) -> str:
+    """A pointer to a member of an object (RFC 6901 §3), short and printable whatever its name."""
+    shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+    shown = shown.encode("utf-8", "replace").decode()
+    return "/" + shown.replace("~", "~0").replace("/", "~1")

@@ -13,14 +13,16 @@ _BY_NAME = re.compile("/by-name/.*")
 _access_log = getLogger("tornado_members.requests")
 
 
-def configure_logging(level: int = logging.INFO) -> None:
+def configure_logging(level: str = "info") -> None:
     """Log lines go to standard error, for people."""
     logging.basicConfig(
         stream=sys.stderr,
-        level=level,
+        level=level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
+    # Below that, the driver writes whole commands: members, and the hashes of passwords.
+    getLogger("pymongo").setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
 
 
 class _Answered(Protocol):

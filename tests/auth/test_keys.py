@@ -49,7 +49,7 @@ def test_one_kid_may_stand_for_keys_of_several_algorithms_but_not_for_two_of_one
     assert first is not None
     assert keys.find("k", "ES256") is not None
     with pytest.raises(jwt.InvalidSignatureError):
-        jwt.decode(make_token("RS256", "second"), first, algorithms=["RS256"])
+        jwt.decode(make_token("RS256", "second"), first.jwk, algorithms=["RS256"])
 
 
 def weak_jwk() -> dict[str, Any]:

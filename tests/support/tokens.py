@@ -1,5 +1,6 @@
 """An issuer of tokens for tests, honest or not."""
 
+import asyncio
 import time
 import uuid
 from functools import cache
@@ -7,6 +8,8 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from tornado_members.auth.tokens import Caller, TokenVerifier
 
 ISSUER = "https://issuer.example"
 AUDIENCE = "members-test"
@@ -60,3 +63,8 @@ def make_token(
         algorithm=algorithm,
         headers={k: v for k, v in header.items() if v is not None},
     )
+
+
+def verify(verifier: TokenVerifier, token: str) -> Caller:
+    """Who a token speaks for, asked from outside a loop."""
+    return asyncio.run(verifier.verify(token))

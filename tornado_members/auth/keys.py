@@ -1,5 +1,6 @@
-"""Public keys that tokens are checked with, and where they come from."""
+"""Keys that tokens are checked with, from the settings or from a file."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,28 +27,47 @@ class KeysUnusable(OperatorError):
 
 
 @dataclass(frozen=True, slots=True)
-class KeySet:
-    """Public keys by their `kid` (RFC 7517 §4.5) and algorithm, and what they were made from."""
+class Key:
+    """A key that verifies signatures, what it was made from, and when its time is over."""
 
-    keys: Mapping[tuple[str | None, str], jwt.PyJWK]
+    jwk: jwt.PyJWK
+    document: Mapping[str, Any]
+    expires: float = math.inf  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """Keys by their `kid` (RFC 7517 §4.5) and algorithm, and what they were made from."""
+
+    keys: Mapping[tuple[str | None, str], Key]
     documents: tuple[Mapping[str, Any], ...]
 
-    def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+    def find(self, kid: str | None, algorithm: str) -> Key | None:
         """The key for a token's header, if it is one for this algorithm.
 
-        A token without `kid` finds its key only where there is no choice.
+        A token without `kid` finds its key only where there is no choice. A shared secret has no
+        name, and whatever a token calls it, there is only the one.
         """
+        if algorithm == "HS256":
+            return self.keys.get((None, algorithm))
         if kid is None and len(self.keys) == 1:
             ((kid, only),) = self.keys
             return self.keys[kid, only] if only == algorithm else None
         return self.keys.get((kid, algorithm))
+
+    def public(self, now: float) -> list[Mapping[str, Any]]:
+        """Those that verify now (seconds since the epoch), as they stand in a JWKS."""
+        return [key.document for key in self.keys.values() if now < key.expires]
 
 
 class KeySource(Protocol):
     """Where an issuer's keys come from. The same object means that nothing has changed."""
 
     def keys(self) -> KeySet:
-        """The keys as they are now."""
+        """The keys as they are now. Raises DependencyAway where there are none for the moment."""
+
+    async def look_again(self) -> None:
+        """A token names a key that is not there: perhaps it is new."""
 
 
 class FixedKeys:
@@ -59,6 +79,9 @@ class FixedKeys:
     def keys(self) -> KeySet:
         """The keys."""
         return self._keys
+
+    async def look_again(self) -> None:
+        """There is nowhere to look."""
 
 
 class FileKeys:
@@ -79,6 +102,9 @@ class FileKeys:
             self._looked = now
             self._look()
         return self._keys
+
+    async def look_again(self) -> None:
+        """It is looked at often enough."""
 
     def _look(self) -> None:
         stamp = self._read_stamp()
@@ -108,19 +134,20 @@ def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet
     Raises KeysUnusable where none is left, or where one is private.
     """
     documents = tuple(documents)
-    found: dict[tuple[str | None, str], jwt.PyJWK] = {}
+    found: dict[tuple[str | None, str], Key] = {}
     left_out = []
     for position, document in enumerate(documents):
         if "d" in document or "k" in document:
             raise KeysUnusable(f"{source}: key {position} is secret; a key set holds public keys")
         try:
             key = _parse_key(document)
-            if (document.get("kid"), key.algorithm_name) in found:
+            name = (document.get("kid"), key.jwk.algorithm_name)
+            if name in found:
                 raise ValueError("another one has its kid and algorithm")
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
             left_out.append(f"key {position}: {error}")
         else:
-            found[document.get("kid"), key.algorithm_name] = key
+            found[name] = key
     if not found:
         reasons = "; ".join(left_out) or "it is empty"
         raise KeysUnusable(
@@ -131,7 +158,7 @@ def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet
     return KeySet(found, documents)
 
 
-def _parse_key(document: Mapping[str, Any]) -> jwt.PyJWK:
+def _parse_key(document: Mapping[str, Any]) -> Key:
     """One key. Raises ValueError, and what PyJWT does, for one that cannot verify signatures."""
     if document.get("use", "sig") != "sig":
         raise ValueError("it is not for signatures (use)")
@@ -141,24 +168,48 @@ def _parse_key(document: Mapping[str, Any]) -> jwt.PyJWK:
         raise ValueError("its kid is not a string")
     if document.get("alg", "RS256") not in _KEY_TYPES:
         raise ValueError("its algorithm is not one of ours")
-    key = jwt.PyJWK(dict(document))
-    if _KEY_TYPES.get(key.algorithm_name) != key.key_type:
-        raise ValueError(f"{key.algorithm_name} is not an algorithm for it here")
-    if isinstance(key.key, RSAPublicKey) and key.key.key_size < _LEAST_RSA_BITS:
-        raise ValueError(f"it has only {key.key.key_size} bits")
-    return key
+    jwk = jwt.PyJWK(dict(document))
+    if _KEY_TYPES.get(jwk.algorithm_name) != jwk.key_type:
+        raise ValueError(f"{jwk.algorithm_name} is not an algorithm for it here")
+    if isinstance(jwk.key, RSAPublicKey) and jwk.key.key_size < _LEAST_RSA_BITS:
+        raise ValueError(f"it has only {jwk.key.key_size} bits")
+    return Key(jwk, document, key_expiry(document))
+
+
+def key_expiry(document: Mapping[str, Any]) -> float:
+    """When a key's time is over, in seconds since the epoch (`exp`, OpenID Federation 1.0 §8.7.2).
+
+    Raises ValueError.
+    """
+    expiry = document.get("exp", math.inf)
+    if type(expiry) not in (int, float):
+        raise ValueError("its exp is no date")
+    return float(expiry)
+
+
+def secret_key_set(secret: str) -> KeySet:
+    """The one key of an issuer with whom a secret is shared (HS256)."""
+    jwk = jwt.PyJWK({"kty": "oct", "k": jwt.utils.base64url_encode(secret.encode()).decode()})
+    return KeySet({(None, "HS256"): Key(jwk, {})}, ())
 
 
 def read_key_set(file: Path) -> KeySet:
     """The keys of a JWKS file. Raises KeysUnusable."""
     try:
-        documents = parse_object(file.read_bytes())["keys"]
-        if not isinstance(documents, list) or not all(isinstance(d, dict) for d in documents):
-            raise ValueError("has no list of objects called 'keys'")
+        text = file.read_bytes()
     except OSError as error:
         raise KeysUnusable(f"{file}: {error.strerror}") from error
+    return parse_key_set(parse_jwks(text, str(file)), str(file))
+
+
+def parse_jwks(text: bytes, source: str) -> list[dict[str, Any]]:
+    """What a JWKS document (RFC 7517 §5) has for keys. Raises KeysUnusable."""
+    try:
+        documents = parse_object(text)["keys"]
+        if not isinstance(documents, list) or not all(isinstance(d, dict) for d in documents):
+            raise ValueError("has no list of objects called 'keys'")
     except KeyError:
-        raise KeysUnusable(f"{file}: has nothing called 'keys'") from None
+        raise KeysUnusable(f"{source}: has nothing called 'keys'") from None
     except ValueError as error:
-        raise KeysUnusable(f"{file}: {error}") from None
-    return parse_key_set(documents, str(file))
+        raise KeysUnusable(f"{source}: {error}") from None
+    return documents

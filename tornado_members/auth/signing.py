@@ -1,11 +1,15 @@
 """The key of this service's own, with which it signs tokens."""
 
+import fcntl
 import json
+import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from logging import getLogger
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -14,7 +18,9 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.keys import KeysUnusable, key_expiry, parse_jwks
+
+log = getLogger(__name__)
 
 _OWN_ALGORITHM = "RS256"
 _OWN_KEY_BITS = 2048
@@ -34,6 +40,20 @@ class SigningKey:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One key in the place of another."""
+
+    new: str  # its kid
+    old: str
+    expires: float  # seconds since the epoch: then the old one verifies no more
+
+
+def has_signing_key(jwks_file: Path) -> bool:
+    """Whether there is a private key beside this key set."""
+    return jwks_file.with_name("signing.pem").exists()
+
+
 def own_signing_key(jwks_file: Path) -> SigningKey:
     """The key beside this key set, `signing.pem`; both are made where there is neither.
 
@@ -50,35 +70,103 @@ def own_signing_key(jwks_file: Path) -> SigningKey:
     except (ValueError, TypeError) as error:
         raise KeysUnusable(f"{pem_file}: is not a private key: {error}") from error
     if not jwks_file.exists():  # the making was cut off between the two
-        _write(jwks_file, _public_key_set(pem), mode=0o644)
+        _write(jwks_file, _to_jwks([_public_jwk(pem)]), mode=0o644)
     return SigningKey(kid, pem)
 
 
-def _make_key_pair(pem_file: Path, jwks_file: Path) -> None:
+class OwnKey:
+    """The key beside a key set, as it is now: another process may have replaced it."""
+
+    def __init__(self, jwks_file: Path) -> None:
+        """Raises KeysUnusable."""
+        self._file = jwks_file
+        self._last = own_signing_key(jwks_file)
+
+    def current(self) -> SigningKey:
+        """The key; while it cannot be read, the last one. Takes a millisecond or two."""
+        try:
+            self._last = own_signing_key(self._file)
+        except KeysUnusable as error:
+            log.error("%s; signing with the key that was there before", error)
+        return self._last
+
+
+def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5) -> Rotation:
+    """Replace the key beside this key set by a new one.
+
+    The old one verifies for another `keep_seconds`, in which the last token that it signed expires;
+    with 0, it stops at once. Services that look at the file learn of the new key within
+    `spread_seconds`: only then is anything signed with it. Raises KeysUnusable.
+    """
+    pem_file = jwks_file.with_name("signing.pem")
+    with _alone(jwks_file):
+        old = own_signing_key(jwks_file)
+        pem = _make_pem()
+        documents = parse_jwks(jwks_file.read_bytes(), str(jwks_file))
+        kept = [jwk for jwk in documents if key_expiry(jwk) > time.time()]
+        # In this order, a crash at any step leaves a key set that verifies what is signed.
+        _write(jwks_file, _to_jwks([_public_jwk(pem), *kept]), mode=0o644, replace=True)
+        time.sleep(spread_seconds)
+        _write(pem_file, pem, mode=0o600, replace=True)
+        now = int(time.time())
+        for jwk in kept:
+            if jwk.get("kid") == old.kid:
+                jwk["exp"] = now + math.ceil(keep_seconds)
+        kept = [jwk for jwk in kept if key_expiry(jwk) > now]
+        _write(jwks_file, _to_jwks([_public_jwk(pem), *kept]), mode=0o644, replace=True)
+    return Rotation(new=_key_id(pem), old=old.kid, expires=now + keep_seconds)
+
+
+@contextmanager
+def _alone(jwks_file: Path) -> Iterator[None]:
+    """Wait until nobody else rotates this key."""
+    try:
+        folder = os.open(jwks_file.parent, os.O_RDONLY)
+    except OSError as error:
+        raise KeysUnusable(f"{error.filename}: {error.strerror}") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    except OSError as error:
+        raise KeysUnusable(f"{error.filename}: {error.strerror}") from error
+    finally:
+        os.close(folder)
+
+
+def _make_pem() -> bytes:
     key = rsa.generate_private_key(public_exponent=65537, key_size=_OWN_KEY_BITS)
-    pem = key.private_bytes(
+    return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def _make_key_pair(pem_file: Path, jwks_file: Path) -> None:
+    pem = _make_pem()
     pem_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(pem_file, pem, mode=0o600)
     # Another process may have been faster: whatever lies there now is the key.
-    _write(jwks_file, _public_key_set(pem_file.read_bytes()), mode=0o644)
+    _write(jwks_file, _to_jwks([_public_jwk(pem_file.read_bytes())]), mode=0o644)
 
 
-def _write(file: Path, content: bytes, mode: int) -> None:
+def _write(file: Path, content: bytes, mode: int, *, replace: bool = False) -> None:
     """Write a file that is there whole or not at all; one that is there already is kept."""
     with NamedTemporaryFile(dir=file.parent) as draft:
         os.fchmod(draft.fileno(), mode)
         draft.write(content)
         draft.flush()
         os.fsync(draft.fileno())
+        if replace:
+            beside = f"{draft.name}.link"
+            os.link(draft.name, beside)
+            os.replace(beside, file)
+            return
         with suppress(FileExistsError):
             os.link(draft.name, file)
 
 
-def _public_jwk(pem: bytes) -> dict[str, Any]:
+def _public_numbers(pem: bytes) -> dict[str, Any]:
     private = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(private, rsa.RSAPrivateKey):
         raise ValueError("it should be an RSA key")
@@ -87,13 +175,16 @@ def _public_jwk(pem: bytes) -> dict[str, Any]:
 
 def _key_id(pem: bytes) -> str:
     """The key's thumbprint (RFC 7638): the same key has the same name everywhere."""
-    jwk = _public_jwk(pem)
+    jwk = _public_numbers(pem)
     members = {name: jwk[name] for name in ("e", "kty", "n")}
     canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
     return jwt.utils.base64url_encode(sha256(canonical).digest()).decode()
 
 
-def _public_key_set(pem: bytes) -> bytes:
-    public = {name: value for name, value in _public_jwk(pem).items() if name != "key_ops"}
-    key = {**public, "kid": _key_id(pem), "use": "sig", "alg": _OWN_ALGORITHM}
-    return json.dumps({"keys": [key]}, indent=2).encode() + b"\n"
+def _public_jwk(pem: bytes) -> dict[str, Any]:
+    public = {name: value for name, value in _public_numbers(pem).items() if name != "key_ops"}
+    return {**public, "kid": _key_id(pem), "use": "sig", "alg": _OWN_ALGORITHM}
+
+
+def _to_jwks(keys: Sequence[Mapping[str, Any]]) -> bytes:
+    return json.dumps({"keys": keys}, indent=2).encode() + b"\n"

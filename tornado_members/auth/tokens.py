@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from tornado_members.auth.keys import KeySet, KeySource
+from tornado_members.auth.keys import Key, KeySet, KeySource
 from tornado_members.auth.permissions import granted
 from tornado_members.errors import PermissionMissing, TokenInvalid
 from tornado_members.settings import Auth, Issuer, Permission
@@ -20,6 +20,8 @@ from tornado_members.strict_json import parse_object
 MAX_TOKEN = 8192  # characters
 MAX_SUBJECT = 255  # characters
 MAX_REMEMBERED = 10_000  # tokens; some 5 MB
+
+GENERATION = "generation"  # the claim of our own tokens that tells which of a user's they are
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # RFC 7519 §5.1 and RFC 9068 §2.1; anything else says that the token was meant for another use.
@@ -38,6 +40,7 @@ class Caller:
     issuer: str
     subject: str
     permissions: frozenset[Permission]
+    generation: int | None = None  # of a token that a user got by logging in
 
     def require(self, permission: Permission) -> None:
         """Raises PermissionMissing."""
@@ -70,28 +73,38 @@ class TokenVerifier:
         settings: Auth,
         key_sources: Mapping[str, KeySource],
         clock: Callable[[], float] = time.time,
+        standing: Callable[[Caller], Caller] = lambda caller: caller,
     ) -> None:
-        """`key_sources` by the name of their issuer; `clock` tells seconds since the epoch."""
+        """`key_sources` by the name of their issuer; `clock` tells seconds since the epoch.
+
+        `standing` is asked at every request what became of a caller since; it raises TokenInvalid
+        for one whose token was withdrawn.
+        """
         self._settings = settings
         self._issuers = {issuer.issuer: issuer for issuer in settings.issuers}
         self._key_sources = key_sources
         self._clock = clock
+        self._standing = standing
         self._remembered: dict[bytes, _Verified] = {}  # the longest unused first
 
-    def verify(self, token: str) -> Caller:
-        """Who a token speaks for. Raises TokenInvalid with a reason that gives nothing away."""
+    async def verify(self, token: str) -> Caller:
+        """Who a token speaks for.
+
+        Raises TokenInvalid with a reason that gives nothing away, and DependencyAway where its
+        issuer's keys cannot be had. Waits only where a token names a key that may be a new one.
+        """
         if len(token) > MAX_TOKEN:
             raise TokenInvalid(f"is longer than {MAX_TOKEN} characters")
         digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
         verified = self._remembered.pop(digest, None)
         if verified is None or not verified.stands(self._clock()):
-            verified = self._verify(token)
+            verified = await self._verify(token)
         self._remembered[digest] = verified
         if len(self._remembered) > MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        return verified.caller
+        return self._standing(verified.caller)
 
-    def _verify(self, token: str) -> _Verified:
+    async def _verify(self, token: str) -> _Verified:
         header, claims = _read(token)
         _check_header(header)
         name = claims.get("iss")
@@ -101,14 +114,20 @@ class TokenVerifier:
         if header["alg"] not in issuer.algorithms:
             raise TokenInvalid("is signed with an algorithm that is not accepted")
         source = self._key_sources[issuer.issuer]
-        keys = source.keys()
-        key = keys.find(header.get("kid"), header["alg"])
-        if key is None:
+        keys, key = await _find_key(source, header.get("kid"), header["alg"])
+        if key is None or self._clock() >= key.expires:
             raise TokenInvalid("is signed with an unknown key")
-        _check_signature(token, key, issuer)
+        _check_signature(token, key.jwk, issuer)
         self._check_claims(claims, issuer)
-        caller = Caller(issuer.issuer, claims["sub"], granted(claims, self._settings.permissions))
-        return _Verified(caller, keys, source, claims["exp"] + self._settings.leeway_seconds)
+        generation = claims.get(GENERATION)
+        caller = Caller(
+            issuer.issuer,
+            claims["sub"],
+            granted(claims, self._settings.permissions),
+            generation if type(generation) is int else None,
+        )
+        expires = min(claims["exp"] + self._settings.leeway_seconds, key.expires)
+        return _Verified(caller, keys, source, expires)
 
     def _check_claims(self, claims: Mapping[str, Any], issuer: Issuer) -> None:
         """Dates, audience and subject: present, of the right type, and right (RFC 7519 §4.1)."""
@@ -138,6 +157,19 @@ class TokenVerifier:
             raise TokenInvalid("is not valid yet")
         if claims["exp"] - claims["iat"] > self._settings.max_lifetime_seconds:
             raise TokenInvalid("is valid for longer than is accepted here")
+
+
+async def _find_key(
+    source: KeySource, kid: str | None, algorithm: str
+) -> tuple[KeySet, Key | None]:
+    """The key for a token's header, and the set that it is from."""
+    keys = source.keys()
+    key = keys.find(kid, algorithm)
+    if key is None and kid is not None:
+        await source.look_again()
+        keys = source.keys()
+        key = keys.find(kid, algorithm)
+    return keys, key
 
 
 def _read(token: str) -> tuple[dict[str, Any], dict[str, Any]]:

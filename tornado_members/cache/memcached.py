@@ -95,6 +95,18 @@ class MemcachedNode:
             raise ValueError(f"{token} is no cas token")
         return await self._command(lambda client: client.cas(key, value, token, ttl))
 
+    async def increment(self, key: bytes, amount: int, ttl: int) -> int:
+        """Add to a number, which never falls below 0; one that is missing is 0 at first."""
+        _checked(key, ttl)
+
+        async def command(client: aiomcache.Client) -> int:
+            await client.add(key, b"0", ttl)
+            if amount < 0:
+                return await client.decr(key, -amount) or 0
+            return await client.incr(key, amount) or 0
+
+        return await self._command(command)
+
     async def delete(self, key: bytes) -> bool:
         """Remove a value; False when there was none."""
         _checked(key)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from tornado_members.app import open_directory
+from tornado_members.app import open_directory, open_stores
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.loading.csv_rows import CsvFile, CsvUnusable, Refusal, Row
@@ -63,7 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Load; the exit code is 0 when everything is there now, 1 when rows were refused."""
     settings = load_settings(arguments.config)
-    configure_logging()
+    configure_logging(settings.log.level)
     if arguments.fake:
         return _with_directory(settings, partial(_load_made_up, wanted=arguments.fake))
     try:
@@ -124,7 +124,11 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
     """Do a job on the members, starting private servers where they are wanted."""
 
     async def work() -> T:
-        async with open_directory(settings, *private.addresses_for(settings)) as directory:
+        uri, cache_servers = private.addresses_for(settings)
+        async with (
+            open_stores(settings, uri) as stores,
+            open_directory(settings, stores.members, cache_servers) as directory,
+        ):
             return await job(directory)
 
     with servers_for(settings) as private:

@@ -14,6 +14,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Serve until told to stop."""
     settings = load_settings(arguments.config)
-    configure_logging()
+    configure_logging(settings.log.level)
     run_service(settings, arguments.config)
     return 0

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, NoReturn
 
 from tornado.web import HTTPError, RequestHandler
 
+from tornado_members.auth.keys import KeySource
+from tornado_members.auth.login import Login
 from tornado_members.auth.tokens import Caller, TokenVerifier
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.errors import (
@@ -41,12 +43,17 @@ class Services:
     directory: MemberDirectory
     tokens: TokenVerifier
     requests: RequestLog
+    login: Login | None  # None where there is none
+    own_keys: KeySource | None  # those that verify what this service signs
 
 
 class BaseHandler(RequestHandler):
-    """A handler names the permission that each of its methods needs, and writes those methods."""
+    """A handler names the permission that each of its methods needs, and writes those methods.
 
-    permissions: ClassVar[Mapping[str, Permission]] = {}
+    None lets everybody in, with a token or without.
+    """
+
+    permissions: ClassVar[Mapping[str, Permission | None]] = {}
 
     services: Services
     caller: Caller | None = None
@@ -66,7 +73,7 @@ class BaseHandler(RequestHandler):
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("X-Content-Type-Options", "nosniff")
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""
         if not self.request.path.isascii():  # RFC 3986 §2.1; Tornado would read it as Latin-1
             raise BadRequest("The path has characters that are not percent-encoded.")
@@ -75,8 +82,10 @@ class BaseHandler(RequestHandler):
             return
         if method not in self.permissions:
             raise MethodNotAllowed(method, self.allowed_methods())
-        self.caller = self.services.tokens.verify(self._bearer_token())
-        self.caller.require(self.permissions[method])
+        permission = self.permissions[method]
+        if permission is not None:
+            self.caller = await self.services.tokens.verify(self._bearer_token())
+            self.caller.require(permission)
 
     def options(self, *_: str) -> None:
         """Which methods the path has (RFC 9110 §9.3.7)."""
@@ -185,7 +194,7 @@ def _leave_unread() -> None:
 class NotFoundHandler(BaseHandler):
     """Every path that no route has."""
 
-    def prepare(self) -> NoReturn:
+    async def prepare(self) -> NoReturn:
         raise NotFound
 
     def _problem(self, status_code: int, error: BaseException | None) -> Problem:
@@ -201,5 +210,5 @@ class BodyTooLargeHandler(BaseHandler):
         super().initialize(services)
         self.limit = limit
 
-    def prepare(self) -> NoReturn:
+    async def prepare(self) -> NoReturn:
         raise BodyTooLarge(self.limit)

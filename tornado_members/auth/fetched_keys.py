@@ -1,0 +1,132 @@
+"""Keys that are fetched from an address: ahead of need, and never more often than is polite."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from logging import getLogger
+
+from tornado_members.auth.jwks_client import Fetched
+from tornado_members.auth.keys import KeySet, KeysUnusable, parse_key_set
+from tornado_members.errors import DependencyAway
+from tornado_members.settings import KeyFetching
+
+log = getLogger(__name__)
+
+_UNSAID_SECONDS = 300.0  # until the next fetch, where the answer does not say
+_FIRST_PAUSE = 1.0  # seconds until the second attempt, while there are no keys at all
+_PATIENCE = 2.0  # seconds that a request waits for the fetch that it caused
+
+
+class FetchedKeys:
+    """An issuer's keys. They are fetched at the start and again before they grow old.
+
+    A token with an unknown key may cause a fetch as well, but only one a cool-down, whatever their
+    number. There is one fetch at a time. While it fails, the last good keys serve on, for
+    `keep_seconds`.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        fetch: Callable[[], Awaitable[Fetched]],
+        settings: KeyFetching,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`fetch` raises KeysUnusable; `clock` tells seconds."""
+        self._issuer = issuer
+        self._fetch = fetch
+        self._settings = settings
+        self._clock = clock
+        self._keys: KeySet | None = None
+        self._fetched = 0.0  # when the keys were
+        self._begun = float("-inf")  # when the last attempt was
+        self._due = 0.0  # when the next one is
+        self._failures = 0
+        self._attempt: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Fetch them, and go on doing so. It is no error if it fails: it may go well later."""
+        await self._attempt_once()
+        self._refreshing = asyncio.create_task(self._refresh())
+
+    async def close(self) -> None:
+        """Stop fetching."""
+        tasks = [task for task in (self._refreshing, self._attempt) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def keys(self) -> KeySet:
+        """The last good keys. Raises DependencyAway where there are none, or only old ones."""
+        if self._keys is None or self._clock() - self._fetched > self._settings.keep_seconds:
+            wait = max(1, round(self._due - self._clock()))
+            raise DependencyAway("The keys of the token's issuer cannot be had.", retry_after=wait)
+        return self._keys
+
+    async def look_again(self) -> None:
+        """Fetch, unless that was done a moment ago; wait for it a moment at most."""
+        if self._attempt is None:
+            if self._clock() - self._begun < self._settings.cooldown_seconds:
+                return
+            self._begin()
+        if self._attempt:
+            await asyncio.wait([self._attempt], timeout=_PATIENCE)
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.0, self._due - self._clock()))
+            if self._clock() >= self._due:  # else somebody fetched meanwhile
+                await self._attempt_once()
+
+    async def _attempt_once(self) -> None:
+        if self._attempt is None:
+            self._begin()
+        if self._attempt:
+            await asyncio.wait([self._attempt])
+
+    def _begin(self) -> None:
+        self._begun = self._clock()
+        # A task of its own: whoever waits for it may go away.
+        self._attempt = asyncio.create_task(self._run_attempt())
+
+    async def _run_attempt(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.timeout_ms / 1000):
+                fetched = await self._fetch()
+            # Hundreds of keys take a while to read; the loop goes on meanwhile.
+            keys = await asyncio.to_thread(parse_key_set, fetched.documents, fetched.url)
+        except TimeoutError:
+            self._note_failure("does not answer in time")
+        except KeysUnusable as error:
+            self._note_failure(str(error))
+        except Exception as error:
+            log.exception("the keys of %s could not be fetched", self._issuer)
+            self._note_failure(type(error).__name__)
+        else:
+            self._note_success(keys, fetched.max_age)
+        finally:
+            self._attempt = None
+
+    def _note_success(self, keys: KeySet, max_age: float | None) -> None:
+        if self._keys is None or keys.documents != self._keys.documents:
+            log.info("%s has %d keys now", self._issuer, len(keys.keys))
+            self._keys = keys  # else it stays the same object, and tokens stay remembered
+        self._failures = 0
+        self._fetched = self._clock()
+        life = _UNSAID_SECONDS if max_age is None else max_age
+        life *= random.uniform(0.8, 0.95)  # noqa: S311  # ahead of need, and not all at once
+        settings = self._settings
+        life = min(max(life, settings.min_refresh_seconds), settings.max_refresh_seconds)
+        self._due = self._fetched + life
+
+    def _note_failure(self, reason: str) -> None:
+        pause = self._settings.cooldown_seconds
+        if self._keys is None:
+            pause = min(pause, _FIRST_PAUSE * 2 ** min(self._failures, 10))
+        if self._failures == 0:
+            meanwhile = "the old ones serve on" if self._keys else "its tokens cannot be checked"
+            log.error("the keys of %s cannot be had: %s; %s", self._issuer, reason, meanwhile)
+        self._failures += 1
+        self._due = self._clock() + pause

@@ -1,0 +1,97 @@
+"""Login: a username and a password for a token of our own."""
+
+import asyncio
+import time
+import unicodedata
+from dataclasses import dataclass
+
+from tornado_members.auth.passwords import Passwords
+from tornado_members.auth.signing import OwnKey
+from tornado_members.auth.throttle import LoginThrottle
+from tornado_members.auth.tokens import GENERATION, MAX_SUBJECT
+from tornado_members.errors import DependencyAway, LoginFailed, UserBlocked
+from tornado_members.settings import Issuer
+from tornado_members.storage.users import User, UserStore
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token, and the seconds that it lives."""
+
+    text: str
+    seconds: int
+
+
+class Login:
+    """Checks passwords and issues tokens."""
+
+    def __init__(
+        self,
+        *,
+        users: UserStore,
+        passwords: Passwords,
+        throttle: LoginThrottle,
+        key: OwnKey,
+        issuer: Issuer,
+        token_seconds: int,
+    ) -> None:
+        self._users = users
+        self._passwords = passwords
+        self._throttle = throttle
+        self._key = key
+        self._issuer = issuer
+        self._token_seconds = token_seconds
+
+    async def log_in(self, username: str, password: str, address: str) -> IssuedToken:
+        """A token for a user who knows the password.
+
+        Raises LoginFailed, which does not tell an unknown user from a wrong password, neither by
+        its words nor by its time; UserBlocked, TooManyAttempts, DependencyAway.
+        """
+        username = normalize_username(username)
+        attempt = await self._throttle.admit(username, address)
+        try:
+            user = await self._find_by_password(username, password)
+        except DependencyAway:
+            await attempt.take_back()
+            raise
+        if user is None:
+            raise LoginFailed
+        await attempt.take_back()
+        if user.access_rights == 0:
+            raise UserBlocked
+        await self._renew_hash(user, password)
+        return await asyncio.to_thread(self._issue, user)
+
+    async def _find_by_password(self, username: str, password: str) -> User | None:
+        user = await self._users.find_user(username)
+        hashed = user.password_hash if user else None
+        return user if await self._passwords.verify(password, hashed) else None
+
+    async def _renew_hash(self, user: User, password: str) -> None:
+        renewed = await self._passwords.rehash(password, user.password_hash)
+        if renewed:
+            await self._users.renew_hash(user, renewed)
+
+    def _issue(self, user: User) -> IssuedToken:
+        now = int(time.time())
+        claims = {
+            "iss": self._issuer.issuer,
+            "aud": self._issuer.audience,
+            "sub": user.username,
+            "iat": now,
+            "exp": now + self._token_seconds,
+            "access_rights": user.access_rights,
+            GENERATION: user.generation,
+        }
+        return IssuedToken(self._key.current().sign(claims), self._token_seconds)
+
+
+def normalize_username(username: str) -> str:
+    """A name however the keyboard composed it, without white space around it (RFC 8265 §3.4)."""
+    return unicodedata.normalize("NFC", username[: 4 * MAX_SUBJECT]).strip()
+
+
+def is_username(username: str) -> bool:
+    """Whether somebody may be called that: it is going to be the subject of tokens."""
+    return 0 < len(username) <= MAX_SUBJECT and username.isprintable()

@@ -1,0 +1,70 @@
+"""Passwords: their rules, and their hashing (argon2id, RFC 9106), off the event loop."""
+
+import asyncio
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from tornado_members.errors import DependencyAway
+
+LEAST_PASSWORD = 8  # characters (NIST SP 800-63B §5.1.1.2)
+MOST_PASSWORD = 1024  # characters
+_THREADS = 1  # each hash takes 64 MiB and four cores for a moment (RFC 9106 §4, second choice)
+_MOST_WAITING = 32
+
+
+class Passwords:
+    """Verifies passwords; at most so many wait, and whoever comes then is told to come later."""
+
+    def __init__(self) -> None:
+        self._hasher = PasswordHasher()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
+        self._waiting = 0
+        # To compare with where there is no user, so that it takes as long as where there is one.
+        self._nobodys = self._threads.submit(self._hasher.hash, "nobody's")
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        """Whether a password is the hashed one. With no hash it is not, which takes as long.
+
+        Raises DependencyAway where too many wait already.
+        """
+        if self._waiting >= _MOST_WAITING:
+            raise DependencyAway("Too many log in at once.")
+        self._waiting += 1
+        try:
+            work = partial(self._verify, normalize_password(password), hashed)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+    async def rehash(self, password: str, hashed: str) -> str | None:
+        """A new hash, where the old one was made with other care than is taken now."""
+        if not self._hasher.check_needs_rehash(hashed):
+            return None
+        work = partial(hash_password, password)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _verify(self, password: str, hashed: str | None) -> bool:
+        try:
+            self._hasher.verify(hashed or self._nobodys.result(), password)
+        except (VerificationError, InvalidHashError):
+            return False
+        return bool(hashed)
+
+
+def hash_password(password: str) -> str:
+    """A hash; takes a tenth of a second."""
+    return PasswordHasher().hash(normalize_password(password))
+
+
+def normalize_password(password: str) -> str:
+    """A password however the keyboard composed it (RFC 8265 §4.2.2: NFC)."""
+    # Composing takes time that grows with the square of the length.
+    return unicodedata.normalize("NFC", password[: MOST_PASSWORD + 1])

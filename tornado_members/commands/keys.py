@@ -1,0 +1,35 @@
+"""Replace the key with which this service signs tokens."""
+
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+
+from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.signing import rotate
+from tornado_members.settings_file import load_settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to do with it."""
+    parser.add_argument("action", choices=["rotate"], help="make a new key and sign with it")
+    parser.add_argument(
+        "--at-once",
+        action="store_true",
+        help="the old key stops verifying now, and its tokens with it: it is in wrong hands",
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Rotate."""
+    settings = load_settings(arguments.config)
+    jwks_file = settings.own_jwks_file()
+    if jwks_file is None:
+        raise KeysUnusable("auth.own_issuer is no issuer whose keys are in a file of ours")
+    longest = settings.auth.max_lifetime_seconds + settings.auth.leeway_seconds
+    rotation = rotate(jwks_file, 0 if arguments.at_once else longest)
+    print(f"signs from now on: {rotation.new}")
+    if arguments.at_once:
+        print(f"verifies no more:  {rotation.old}")
+    else:
+        until = datetime.fromtimestamp(rotation.expires, UTC)
+        print(f"verifies its last tokens until {until:%Y-%m-%d %H:%M} UTC: {rotation.old}")
+    return 0

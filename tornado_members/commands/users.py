@@ -1,0 +1,128 @@
+"""Add, list, change and remove those who may log in."""
+
+import asyncio
+import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable
+from getpass import getpass
+from pathlib import Path
+
+from tornado_members.app import open_stores
+from tornado_members.auth.login import is_username, normalize_username
+from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, hash_password
+from tornado_members.embedded.private_servers import servers_for
+from tornado_members.errors import OperatorError
+from tornado_members.settings import Settings
+from tornado_members.settings_file import load_settings
+from tornado_members.storage.users import UserStore
+from tornado_members.telemetry import configure_logging
+
+_RIGHTS = ("blocked", "read", "read and write", "read, write and delete")
+_RIGHTS_HELP = "0 blocked, 1 read, 2 read and write, 3 read, write and delete"
+
+
+class UserError(OperatorError):
+    """A user who cannot be added or changed. The text says why."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to do, and with whom."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="a new user; asks for the password, or reads a line")
+    add.add_argument("username")
+    add.add_argument("--rights", type=int, choices=range(4), required=True, help=_RIGHTS_HELP)
+    actions.add_parser("list", help="all users, a line each")
+    rights = actions.add_parser("set-rights", help="what a user may do; 0 blocks, within a second")
+    rights.add_argument("username")
+    rights.add_argument("rights", type=int, choices=range(4), help=_RIGHTS_HELP)
+    password = actions.add_parser("set-password", help="another password; ends issued tokens")
+    password.add_argument("username")
+    remove = actions.add_parser("remove", help="a user may log in no more; ends issued tokens")
+    remove.add_argument("username")
+    for action in actions.choices.values():  # it may stand behind the action as well
+        action.add_argument("--config", type=Path, default=SUPPRESS, help="the settings")
+
+
+def run(arguments: Namespace) -> int:
+    """Do it."""
+    settings = load_settings(arguments.config)
+    configure_logging(settings.log.level)
+    action = _ACTIONS[arguments.action]
+    if "username" in arguments:
+        arguments.username = normalize_username(arguments.username)
+        if not is_username(arguments.username):
+            raise UserError("a username has 1 to 255 characters, all of which can be printed")
+    if arguments.action in ("add", "set-password"):
+        arguments.password_hash = _hash(_ask_password())
+
+    async def work(mongodb_uri: str) -> None:
+        async with open_stores(settings, mongodb_uri) as stores:
+            await action(stores.users, arguments, settings)
+
+    with servers_for(settings) as private:
+        mongodb_uri, _ = private.addresses_for(settings)
+        asyncio.run(work(mongodb_uri))
+    return 0
+
+
+async def _add(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
+    if not await users.add(arguments.username, arguments.password_hash, arguments.rights):
+        raise UserError(f"there is a user called {arguments.username} already")
+    print(f"added {arguments.username}: {_RIGHTS[arguments.rights]}")
+
+
+async def _list(users: UserStore, _arguments: Namespace, _settings: Settings) -> None:
+    found = await users.list_users()
+    width = max((len(user.username) for user in found), default=0)
+    for user in found:
+        rights = user.access_rights
+        print(f"{user.username:{width}}  {rights}  {_RIGHTS[rights] if rights in range(4) else ''}")
+
+
+async def _set_rights(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
+    _expect(await users.set_rights(arguments.username, arguments.rights), arguments)
+    print(f"{arguments.username}: {_RIGHTS[arguments.rights]}")
+
+
+async def _set_password(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
+    _expect(await users.set_password(arguments.username, arguments.password_hash), arguments)
+    print(f"{arguments.username} has another password")
+
+
+async def _remove(users: UserStore, arguments: Namespace, settings: Settings) -> None:
+    longest = settings.auth.max_lifetime_seconds + settings.auth.leeway_seconds
+    _expect(await users.remove(arguments.username, keep=longest), arguments)
+    print(f"removed {arguments.username}")
+
+
+_ACTIONS: dict[str, Callable[[UserStore, Namespace, Settings], Awaitable[None]]] = {
+    "add": _add,
+    "list": _list,
+    "set-rights": _set_rights,
+    "set-password": _set_password,
+    "remove": _remove,
+}
+
+
+def _expect(found: bool, arguments: Namespace) -> None:
+    if not found:
+        raise UserError(f"there is no user called {arguments.username}")
+
+
+def _hash(password: str) -> str:
+    if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
+        raise UserError(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
+    try:
+        return hash_password(password)
+    except UnicodeEncodeError:
+        raise UserError("the password is not UTF-8") from None
+
+
+def _ask_password() -> str:
+    """From the terminal, twice; or the first line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass("Password: ")
+    if getpass("Again: ") != password:
+        raise UserError("the two differ; nothing was changed")
+    return password

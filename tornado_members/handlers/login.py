@@ -1,0 +1,70 @@
+"""Login, and the keys that verify what it issues."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tornado_members.auth.keys import KeySource
+from tornado_members.auth.login import Login
+from tornado_members.errors import Fault, NotALogin
+from tornado_members.handlers.base import BaseHandler, Services
+from tornado_members.strict_json import json_pointer
+
+_FIELDS = ("username", "password")
+
+
+class LoginHandler(BaseHandler):
+    """/login"""
+
+    permissions = {"POST": None}
+
+    def initialize(self, services: Services, *, login: Login) -> None:  # type: ignore[override]
+        super().initialize(services)
+        self.login = login
+
+    async def post(self) -> None:
+        """A token for a username and a password."""
+        username, password = _credentials(self.json_body())
+        token = await self.login.log_in(username, password, self.request.remote_ip or "")
+        body = {"access_token": token.text, "token_type": "Bearer", "expires_in": token.seconds}
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")  # RFC 6749 §5.1
+        self.finish(json.dumps(body))
+
+
+class JwksHandler(BaseHandler):
+    """/.well-known/jwks.json"""
+
+    permissions = {"GET": None, "HEAD": None}
+
+    def initialize(self, services: Services, *, keys: KeySource) -> None:  # type: ignore[override]
+        super().initialize(services)
+        self.keys = keys
+
+    async def get(self) -> None:
+        """The public keys with which this service signs (RFC 7517 §5)."""
+        self.set_header("Content-Type", "application/jwk-set+json")
+        self.set_header("Cache-Control", "public, max-age=60")
+        self.finish(json.dumps({"keys": self.keys.keys().public(time.time())}))
+
+    head = get
+
+
+def _credentials(body: Mapping[str, Any]) -> tuple[str, str]:
+    """Raises NotALogin with every fault of the body."""
+    unknown = [field for field in body if field not in _FIELDS]
+    faults = [Fault(json_pointer(field), "is not a field of a login") for field in unknown]
+    for field in _FIELDS:
+        if field not in body:
+            faults.append(Fault(f"/{field}", "is missing"))
+        elif not isinstance(body[field], str) or not _is_text(body[field]):
+            faults.append(Fault(f"/{field}", "must be a string"))
+    if faults:
+        raise NotALogin(faults)
+    return body["username"], body["password"]
+
+
+def _is_text(text: str) -> bool:
+    """Whether there is no half of a character in it, which JSON can write as an escape."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

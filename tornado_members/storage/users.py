@@ -1,0 +1,163 @@
+"""Users in MongoDB: who may log in, by which password, and what their tokens then allow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import Int64
+from pymongo import ASCENDING
+from pymongo.errors import DuplicateKeyError
+
+from tornado_members.storage.mongo import Document, Mongo, reports_outages
+
+_CLOCK_SLACK = timedelta(hours=1)  # that this machine's clock may differ from MongoDB's
+_GENERATION = {"$ifNull": ["$generation", Int64(1)]}
+_RAISED = {"$add": [_GENERATION, Int64(1)]}
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may log in.
+
+    `generation` is raised by whatever should end tokens already issued: fewer rights, another
+    password, removal. A token carries the one under which it was issued.
+    """
+
+    username: str
+    password_hash: str
+    access_rights: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What became of a user: tokens of an earlier generation do not count; without rights, none."""
+
+    access_rights: int
+    generation: int
+
+
+class UserStore:
+    """Every call raises DependencyAway when MongoDB does not answer in time.
+
+    A user who was removed stays as a mere name without rights, until no token can be left.
+    """
+
+    def __init__(self, mongo: Mongo) -> None:
+        self.deadline = mongo.deadline
+        self._users = mongo.database["users"]
+
+    @reports_outages
+    async def prepare(self) -> None:
+        """Make the indexes: a name is there once; and those that find what was withdrawn."""
+        await self._users.create_index([("username", ASCENDING)], unique=True)
+        await self._users.create_index([("access_rights", ASCENDING)])
+        await self._users.create_index([("withdrawn_at", ASCENDING)], sparse=True)
+        await self._users.create_index(
+            [("forget_at", ASCENDING)], sparse=True, expireAfterSeconds=0
+        )
+
+    @reports_outages
+    async def find_user(self, username: str) -> User | None:
+        """The user of this name."""
+        return _from_document(await self._users.find_one(_present(username)))
+
+    @reports_outages
+    async def list_users(self) -> list[User]:
+        """All of them, by name."""
+        cursor = self._users.find({"forget_at": None}, sort=[("username", ASCENDING)])
+        return [_to_user(document) for document in await cursor.to_list(None)]
+
+    @reports_outages
+    async def add(self, username: str, password_hash: str, access_rights: int) -> bool:
+        """Store a new user; False when there is one of this name already."""
+        removed = {"username": username, "forget_at": {"$ne": None}}
+        fields = {"password_hash": password_hash, "access_rights": access_rights}
+        back = {"$set": fields, "$unset": {"forget_at": 1}}
+        revived = await self._users.update_one(removed, back)
+        if revived.matched_count:
+            return True
+        try:
+            await self._users.insert_one(
+                {"username": username, **fields, "generation": Int64(1), "forget_at": None}
+            )
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def set_rights(self, username: str, access_rights: int) -> bool:
+        """Change what a user may do; fewer rights end the tokens already issued."""
+        lowered = {"$lt": [access_rights, "$access_rights"]}
+        return await self._change(
+            username,
+            {
+                "access_rights": access_rights,
+                "generation": {"$cond": [lowered, _RAISED, _GENERATION]},
+                "withdrawn_at": {"$cond": [lowered, "$$NOW", "$withdrawn_at"]},
+            },
+        )
+
+    async def set_password(self, username: str, password_hash: str) -> bool:
+        """Change a user's password, which ends the tokens already issued."""
+        fields = {"generation": _RAISED, "withdrawn_at": "$$NOW"}
+        # $literal: a hash begins with a dollar sign, and is no field path.
+        return await self._change(
+            username, {"password_hash": {"$literal": password_hash}, **fields}
+        )
+
+    @reports_outages
+    async def renew_hash(self, user: User, password_hash: str) -> None:
+        """The same password hashed anew, unless it was changed meanwhile."""
+        which = {"username": user.username, "password_hash": user.password_hash}
+        await self._users.update_one(which, {"$set": {"password_hash": password_hash}})
+
+    async def remove(self, username: str, keep: float) -> bool:
+        """Remove a user. The name is kept for `keep` seconds, the longest that a token may live."""
+        return await self._change(
+            username,
+            {
+                "password_hash": "",
+                "access_rights": 0,
+                "generation": _RAISED,
+                "withdrawn_at": "$$NOW",
+                "forget_at": {"$add": ["$$NOW", Int64(keep * 1000)]},
+            },
+        )
+
+    @reports_outages
+    async def find_withdrawn(self, seconds: float) -> dict[str, Standing]:
+        """Whoever has no rights, or had tokens withdrawn in the last `seconds`."""
+        since = datetime.now(UTC) - timedelta(seconds=seconds) - _CLOCK_SLACK
+        cursor = self._users.find(
+            {"$or": [{"access_rights": 0}, {"withdrawn_at": {"$gt": since}}]},
+            {"username": 1, "access_rights": 1, "generation": 1},
+        )
+        return {
+            user.username: Standing(user.access_rights, user.generation)
+            for user in map(_to_user, await cursor.to_list(None))
+        }
+
+    @reports_outages
+    async def _change(self, username: str, fields: Mapping[str, Any]) -> bool:
+        """Change a user who is there; False when there is none of this name."""
+        result = await self._users.update_one(_present(username), [{"$set": dict(fields)}])
+        return result.matched_count == 1
+
+
+def _present(username: str) -> Document:
+    return {"username": username, "forget_at": None}
+
+
+def _from_document(document: Mapping[str, Any] | None) -> User | None:
+    return _to_user(document) if document else None
+
+
+def _to_user(document: Mapping[str, Any]) -> User:
+    """Another client's document may lack what only this service needs."""
+    return User(
+        username=document["username"],
+        password_hash=document.get("password_hash") or "",
+        access_rights=int(document.get("access_rights") or 0),
+        generation=int(document.get("generation") or 1),
+    )
