@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tests.support.service import ROOT, Command
 from tornado_members.__main__ import main
-from tornado_members.app import ROUTES
+from tornado_members.app import JWKS_ROUTE, LOGIN_ROUTE, ROUTES
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
 from tornado_members.handlers.base import BaseHandler
@@ -55,7 +55,7 @@ def test_every_route_and_method_is_documented() -> None:
     table = README.split("## The API")[1].split("## Settings")[0]
     requests = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
     documented = set(re.findall(r"`([A-Z]+) (/[^`]*)`", requests))
-    for pattern, handler in ROUTES:
+    for pattern, handler in [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE]:
         assert issubclass(handler, BaseHandler)
         paths = {path for _, path in documented if re.fullmatch(pattern, path)}
         assert paths, f"{pattern} is not in the README"
@@ -71,7 +71,7 @@ def test_every_script_is_documented() -> None:
 
 
 def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("seed", "token", "serve"):
+    for command in ("seed", "token", "serve", "keys"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     shown = capsys.readouterr().out

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tornado_members.settings import Settings, SettingsError
+from tornado_members.settings import Issuer, Settings, SettingsError, is_safe_url
 from tornado_members.settings_file import DEFAULT_FILE, load_settings
 
 
@@ -92,7 +92,7 @@ def test_settings_are_frozen() -> None:
         ),
         (
             "auth: {issuers: [{issuer: tornado-members, audience: y, algorithms: [HS256]}]}",
-            ["auth.issuers.0.algorithms.0", "'HS256'", "'RS256'"],
+            ["auth.issuers.0", "secret", "HS256"],
         ),
         (
             "auth: {permissions: {access_rights: {1: [fly]}}}",
@@ -114,7 +114,42 @@ def test_settings_are_frozen() -> None:
         ("_env_file: x", ["a map of settings"]),
         ("audit: {enabled: true}", ["audit.enabled", "as yet"]),
         ("server: {processes: 4}", ["server.processes", "as yet"]),
-        ("auth: {issuers: [{issuer: 'https://x', audience: y}]}", ["auth.issuers.0.jwks"]),
+        ("auth: {issuers: [{issuer: x, audience: y}]}", ["auth.issuers.0", "jwks", "no https"]),
+        (
+            "auth: {issuers: [{issuer: 'http://x', audience: y}]}",
+            ["auth.issuers.0", "jwks", "no https"],
+        ),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'http://x.example/'}}]}",
+            ["auth.issuers.0.jwks.url", "http://x.example", "https://"],
+        ),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'https://a:b@x.example/'}}]}",
+            ["auth.issuers.0.jwks.url", "https://"],
+        ),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, algorithms: [HS256], secret: PLANTED}]}",
+            ["auth.issuers.0", "at least 32 bytes"],
+        ),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, algorithms: [HS256], secret: [PLANTED]}]}",
+            ["auth.issuers.0.secret", "a secret"],
+        ),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, algorithms: [HS256, RS256], "
+            "secret: PLANTED-PLANTED-PLANTED-PLANTED-PLANTED}]}",
+            ["auth.issuers.0", "[HS256] and no jwks"],
+        ),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, algorithms: [HS256], jwks: {keys: []}, "
+            "secret: PLANTED-PLANTED-PLANTED-PLANTED-PLANTED}]}",
+            ["auth.issuers.0", "[HS256] and no jwks"],
+        ),
+        (
+            "auth: {key_fetching: {min_refresh_seconds: 9, max_refresh_seconds: 8}}",
+            ["auth.key_fetching", "min_refresh_seconds should be at most"],
+        ),
+        ("log: {level: loud}", ["log.level", "'loud'", "'debug'"]),
     ],
 )
 def test_what_is_wrong_is_told_by_name(load: Any, text: str, words: list[str]) -> None:
@@ -122,6 +157,7 @@ def test_what_is_wrong_is_told_by_name(load: Any, text: str, words: list[str]) -
         load(text)
     for word in words:
         assert word in str(refused.value)
+    assert "PLANTED" not in str(refused.value)
 
 
 def test_everything_that_is_wrong_is_told_at_once(load: Any) -> None:
@@ -191,3 +227,43 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
     (folder / "binary.yaml").write_bytes(b"\xff\x00")
     with pytest.raises(SettingsError, match="not YAML"):
         load_settings(folder / "binary.yaml")
+
+
+def test_a_secret_may_stand_in_a_file(folder: Path) -> None:
+    (folder / "secret").write_text("x" * 40 + "\n")
+    (folder / "short").write_text("x" * 31)
+    issuer = {"issuer": "x", "audience": "y", "algorithms": ["HS256"]}
+
+    def secret_of(name: str) -> str | None:
+        return Issuer.model_validate({**issuer, "secret_file": folder / name}).shared_secret()
+
+    assert secret_of("secret") == "x" * 40
+    for name, word in {"short": "at least 32 bytes", "missing": "No such file"}.items():
+        with pytest.raises(SettingsError, match=word):
+            secret_of(name)
+    with pytest.raises(ValidationError, match="either secret or secret_file"):
+        Issuer.model_validate({**issuer, "secret": "x" * 40, "secret_file": folder / "secret"})
+
+
+def test_from_where_keys_may_be_fetched() -> None:
+    for good in (
+        "https://a.example/jwks",
+        "http://localhost:8/x",
+        "http://127.0.0.9",
+        "http://[::1]/",
+    ):
+        assert is_safe_url(good)
+    for bad in (
+        "http://a.example",
+        "http://127.0.0.1@a.example/",
+        "http://localhost.a.example/",
+        "https://user:password@a.example/",
+        "ftp://127.0.0.1/",
+        "https://",
+        "https://a.example:99999/",
+        "https://a.example/ x",
+        "https://[::1",
+        "//a.example",
+        "",
+    ):
+        assert not is_safe_url(bad)

@@ -48,6 +48,9 @@ ROUTES = [
     (r"/members/by-name/(.+)", MemberByNameHandler),
     (r"/members/([^/]+)", MemberHandler),
 ]
+# Only where there is a login, or a key of our own.
+LOGIN_ROUTE = (r"/login", LoginHandler)
+JWKS_ROUTE = (r"/\.well-known/jwks\.json", JwksHandler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +180,9 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         (path, handler, injected) for path, handler in ROUTES
     ]
     if services.login:
-        routes.append((r"/login", LoginHandler, {**injected, "login": services.login}))
+        routes.append((*LOGIN_ROUTE, {**injected, "login": services.login}))
     if services.own_keys:
-        path = r"/\.well-known/jwks\.json"
-        routes.append((path, JwksHandler, {**injected, "keys": services.own_keys}))
+        routes.append((*JWKS_ROUTE, {**injected, "keys": services.own_keys}))
     application = Application(
         routes,
         default_handler_class=NotFoundHandler,

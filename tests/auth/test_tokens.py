@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, private_key, public_jwk, verify
 from tornado_members.auth import tokens
-from tornado_members.auth.keys import FixedKeys, KeySet, parse_key_set
+from tornado_members.auth.keys import FixedKeys, KeySet, parse_key_set, secret_key_set
 from tornado_members.auth.tokens import MAX_REMEMBERED, TokenVerifier
 from tornado_members.errors import PermissionMissing, TokenInvalid
 from tornado_members.settings import Auth
@@ -244,7 +244,8 @@ def test_the_reason_helps_an_honest_caller(verifier: TokenVerifier) -> None:
 
 
 def test_clocks_may_differ_a_little(verifier: TokenVerifier) -> None:
-    assert verify(verifier, make_token(iat=NOW - 600, exp=NOW - 10)).subject == "somebody"
+    now = int(time.time())
+    assert verify(verifier, make_token(iat=now - 600, exp=now - 10)).subject == "somebody"
 
 
 def test_an_only_key_needs_no_name() -> None:
@@ -271,6 +272,44 @@ def test_an_only_key_needs_no_name() -> None:
 )
 def test_what_is_unusual_and_right_is_accepted(verifier: TokenVerifier, token: str) -> None:
     assert verify(verifier, token).issuer == ISSUER
+
+
+SECRET = "a secret of thirty-two bytes, or more"
+
+
+@pytest.fixture(scope="module")
+def sharing() -> TokenVerifier:
+    """A verifier that shares a secret with one issuer, and knows the public keys of another."""
+    shared = {"issuer": "shared", "audience": AUDIENCE, "algorithms": ["HS256"], "secret": SECRET}
+    auth = Auth.model_validate({"issuers": [shared, {"issuer": ISSUER, "audience": AUDIENCE}]})
+    public = FixedKeys(parse_key_set([public_jwk("RS256")], "test"))
+    return TokenVerifier(auth, {"shared": FixedKeys(secret_key_set(SECRET)), ISSUER: public})
+
+
+def shared_token(secret: str = SECRET, algorithm: str = "HS256", **header: Any) -> str:
+    claims = {**CLAIMS, "iss": "shared"}
+    return jwt.encode(claims, secret, algorithm=algorithm, headers=header)
+
+
+def test_a_secret_that_is_shared_verifies_whatever_it_is_called(sharing: TokenVerifier) -> None:
+    assert verify(sharing, shared_token()).issuer == "shared"
+    assert verify(sharing, shared_token(kid="2026-11")).subject == "eve"
+    assert verify(sharing, make_token()).issuer == ISSUER
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        shared_token("another secret of thirty-two bytes!!"),
+        shared_token(SECRET * 2, "HS384"),
+        jwt.encode({**CLAIMS, "iss": ISSUER}, SECRET, headers={"kid": "RS256-first"}),
+        make_token(iss="shared"),
+        make_token(iss="shared", headers={"kid": None}),
+    ],
+)
+def test_neither_issuer_signs_for_the_other(sharing: TokenVerifier, token: str) -> None:
+    with pytest.raises(TokenInvalid):
+        verify(sharing, token)
 
 
 class Remembering:

@@ -80,15 +80,10 @@ class JwksClient:
                 raise_error=False,
             )
         except (OSError, HTTPClientError, HTTPInputError, StreamClosedError, ValueError) as error:
-            raise KeysUnusable(f"{url}: {type(error).__name__}: {error}") from None
+            raise KeysUnusable(f"{url}: gives no answer: {error}") from None
         if response.code != 200:
-            raise KeysUnusable(f"{url}: {_explain(response.code, response.error)}")
+            raise KeysUnusable(f"{url}: answers {response.code}")
         return response.body, response.headers
-
-
-def _explain(status: int, error: BaseException | None) -> str:
-    """What came in the place of an answer; 599 is Tornado's word for none."""
-    return f"does not answer ({error})" if status == 599 else f"answers {status}"
 
 
 def _max_age(headers: Mapping[str, str]) -> float | None:

@@ -1,0 +1,1 @@
+"""What things cost, measured beside the usual way of doing them."""

@@ -1,0 +1,191 @@
+"""Keys that are fetched: ahead of need, through outages, and politely."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.key_server import KeyServer, document, hang, key_server, keys, status
+from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
+from tornado_members.auth.fetched_keys import FetchedKeys
+from tornado_members.auth.jwks_client import JwksClient
+from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.errors import DependencyAway, TokenInvalid
+from tornado_members.settings import Auth, KeyFetching
+
+
+class Issuer:
+    """A key server, what fetches from it, and a verifier that asks that."""
+
+    def __init__(self, server: KeyServer, **settings: Any) -> None:
+        self.server = server
+        self.now = 0.0
+        self.client = JwksClient(timeout=0.2)
+        fetching = KeyFetching.model_validate({"timeout_ms": 200, **settings})
+        self.source = FetchedKeys(
+            ISSUER, lambda: self.client.fetch(server.url), fetching, clock=lambda: self.now
+        )
+        auth = Auth.model_validate({"issuers": [{"issuer": ISSUER, "audience": AUDIENCE}]})
+        self.verifier = TokenVerifier(auth, {ISSUER: self.source})
+
+    async def accepts(self, key_name: str = "first") -> bool:
+        """Whether a new token that is signed with this key is accepted."""
+        try:
+            await self.verifier.verify(make_token("RS256", key_name))
+        except TokenInvalid:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def an_issuer(**settings: Any) -> AsyncIterator[Issuer]:
+    async with key_server() as server:
+        issuer = Issuer(server, **settings)
+        try:
+            yield issuer
+        finally:
+            await issuer.source.close()
+            issuer.client.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_they_are_fetched_at_the_start_and_not_at_every_token() -> None:
+    async with an_issuer() as issuer:
+        await issuer.source.open()
+        for _ in range(5):
+            assert await issuer.accepts()
+        assert issuer.server.requests == 1
+
+
+async def test_a_rotated_key_is_accepted_at_its_first_token_and_the_old_one_no_more() -> None:
+    async with an_issuer(cooldown_seconds=10) as issuer:
+        await issuer.source.open()
+        old = make_token("RS256")
+        await issuer.verifier.verify(old)
+        issuer.server.paths["/jwks"] = keys("RS256", "second")
+        issuer.now = 10
+        assert await issuer.accepts("second")
+        with pytest.raises(TokenInvalid):
+            await issuer.verifier.verify(old)
+        assert issuer.server.requests == 2
+
+
+async def test_unknown_keys_cause_one_fetch_a_cool_down_whatever_their_number() -> None:
+    async with an_issuer(cooldown_seconds=10) as issuer:
+        await issuer.source.open()
+        for round_ in range(1, 4):
+            issuer.now += 10
+            tokens = [make_token(headers={"kid": f"unknown-{n}"}) for n in range(40)]
+            refused = await asyncio.gather(
+                *map(issuer.verifier.verify, tokens), return_exceptions=True
+            )
+            assert {type(error) for error in refused} == {TokenInvalid}
+            assert not await issuer.accepts("stranger")
+            assert issuer.server.requests == 1 + round_
+
+
+@pytest.mark.parametrize("failure", [hang, status(500), document({"keys": []})])
+async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(failure: Any) -> None:
+    async with an_issuer(cooldown_seconds=10, keep_seconds=100) as issuer:
+        await issuer.source.open()
+        issuer.server.paths["/jwks"] = failure
+        issuer.now = 100
+        assert not await issuer.accepts("second")
+        assert issuer.server.requests == 2
+        assert await issuer.accepts()
+        issuer.now = 101
+        with pytest.raises(DependencyAway) as away:
+            await issuer.accepts()
+        assert int(away.value.headers["Retry-After"]) >= 1
+        assert "example" not in away.value.detail
+
+
+async def test_a_request_does_not_wait_long_for_an_issuer_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tornado_members.auth.fetched_keys._PATIENCE", 0.01)
+    async with an_issuer(cooldown_seconds=10, timeout_ms=20_000) as issuer:
+        await issuer.source.open()
+        issuer.client._timeout = 20
+        issuer.server.paths["/jwks"] = hang
+        issuer.now = 10
+        async with asyncio.timeout(5):
+            assert not await issuer.accepts("second")
+            assert await issuer.accepts()
+
+
+async def test_without_any_keys_it_is_the_service_that_fails_and_it_recovers() -> None:
+    async with an_issuer() as issuer:
+        issuer.server.paths["/jwks"] = status(500)
+        await issuer.source.open()
+        with pytest.raises(DependencyAway):
+            await issuer.accepts()
+        issuer.server.paths["/jwks"] = keys("RS256")
+        issuer.now = issuer.source._due
+        issuer.source._refreshing.cancel()  # type: ignore[union-attr]  # it sleeps by another clock
+        issuer.source._refreshing = asyncio.create_task(issuer.source._refresh())
+        await until(lambda: issuer.source._keys is not None)
+        assert await issuer.accepts()
+
+
+async def test_they_are_fetched_again_before_they_grow_old() -> None:
+    """By the real clock: a second of max-age, and bounds that allow it."""
+    async with an_issuer(min_refresh_seconds=0.1) as issuer:
+        issuer.source._clock = asyncio.get_running_loop().time
+        issuer.server.paths["/jwks"] = keys("RS256", "first", Cache_Control="max-age=0")
+        await issuer.source.open()
+        before = issuer.source.keys()
+        await until(lambda: issuer.server.requests >= 4)
+        assert issuer.source.keys() is before  # nothing has changed: tokens stay remembered
+        issuer.server.paths["/jwks"] = keys("RS256", "second", Cache_Control="max-age=0")
+        await until(lambda: issuer.source.keys() is not before)
+        assert not await issuer.accepts("first")
+
+
+@pytest.mark.parametrize(
+    ("max_age", "least", "most"),
+    [
+        ("max-age=600", 480, 570),
+        ("max-age=1", 60, 60),
+        ("max-age=99999", 3600, 3600),
+        ("", 240, 285),
+    ],
+)
+async def test_when_the_next_fetch_is_due(max_age: str, least: float, most: float) -> None:
+    async with an_issuer() as issuer:
+        issuer.server.paths["/jwks"] = keys("RS256", "first", Cache_Control=max_age)
+        await issuer.source.open()
+        assert least <= issuer.source._due <= most
+
+
+async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with an_issuer(cooldown_seconds=10) as issuer:
+        await issuer.source.open()
+        issuer.server.paths["/jwks"] = status(503)
+        for _ in range(5):
+            issuer.now += 10
+            await issuer.source.look_again()
+        told = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert [record.message for record in told] == [
+            f"the keys of {ISSUER} cannot be had: {issuer.server.url}: answers 503; "
+            "the old ones serve on"
+        ]
+
+
+async def test_the_key_of_a_good_token_of_many_is_not_looked_for_again() -> None:
+    """A token without kid cannot name a new key: it causes no fetch."""
+    async with an_issuer(cooldown_seconds=10) as issuer:
+        two = [public_jwk("RS256", "first"), public_jwk("RS256", "second")]
+        issuer.server.paths["/jwks"] = document({"keys": two})
+        await issuer.source.open()
+        issuer.now = 10
+        with pytest.raises(TokenInvalid):
+            await issuer.verifier.verify(make_token(headers={"kid": None}))
+        assert issuer.server.requests == 1

@@ -1,0 +1,126 @@
+"""Fetching key sets: what is no good answer is a failure, soon and with a reason."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.key_server import (
+    Answer,
+    KeyServer,
+    body,
+    document,
+    drip,
+    hang,
+    huge,
+    key_server,
+    keys,
+    status,
+)
+from tornado_members.auth.jwks_client import MAX_ANSWER, JwksClient
+from tornado_members.auth.keys import KeysUnusable
+
+CONFIGURATION = "/.well-known/openid-configuration"
+
+
+@asynccontextmanager
+async def fetching() -> AsyncIterator[tuple[JwksClient, KeyServer]]:
+    client = JwksClient(0.3)
+    try:
+        async with key_server() as server:
+            yield client, server
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "seconds"),
+    [
+        (None, None),
+        ("public, max-age=600", 600),
+        ('Max-Age="7", must-revalidate', 7),
+        ("no-store", 0),
+        ("no-cache, max-age=600", 0),
+        ("s-maxage=5", None),
+        ("max-age=soon", None),
+        ("max-age=-1", None),
+    ],
+)
+async def test_keys_and_how_long_they_are_good_for(
+    cache_control: str | None, seconds: float | None
+) -> None:
+    async with fetching() as (client, server):
+        headers = {"Cache_Control": cache_control} if cache_control else {}
+        server.paths["/jwks"] = keys("RS256", "first", "second", **headers)
+        found = await client.fetch(server.url)
+        assert [key["kid"] for key in found.documents] == ["RS256-first", "RS256-second"]
+        assert found.max_age == seconds
+
+
+ELSEWHERE = "http://127.0.0.1:1/jwks"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (hang, "no answer"),
+        (drip, "no answer"),
+        (status(500), "answers 500"),
+        (status(404), "answers 404"),
+        (status(302, Location=ELSEWHERE), "answers 302"),
+        (status(301, Location="/other"), "answers 301"),
+        (body(b"<html>Please log in</html>"), "is not JSON"),
+        (body(b""), "is not JSON"),
+        (body(b"[]"), "is not a JSON object"),
+        (body(b'{"keys": 5}'), "no list"),
+        (document({"error": "no"}), "nothing called 'keys'"),
+        (document({"keys": [], "padding": "x" * MAX_ANSWER}), "jwks: "),
+        (huge(b"Content-Length: 300000000\r\n"), "jwks: "),
+        (huge(b"Transfer-Encoding: chunked\r\n"), "jwks: "),
+        (huge(b""), "jwks: "),
+        (body(b"{}", Content_Encoding="gzip"), "nothing called 'keys'"),
+    ],
+)
+async def test_what_is_no_key_set_is_a_failure(answer: Answer, reason: str) -> None:
+    async with fetching() as (client, server):
+        server.paths["/jwks"] = answer
+        server.paths["/other"] = keys("RS256")
+        with pytest.raises(KeysUnusable, match=reason):
+            await client.fetch(server.url)
+
+
+async def test_nobody_there_is_a_failure() -> None:
+    client = JwksClient(0.3)
+    with pytest.raises(KeysUnusable, match="no answer"):
+        await client.fetch(ELSEWHERE)
+    client.close()
+
+
+async def test_an_issuers_configuration_leads_to_its_keys() -> None:
+    async with fetching() as (client, server):
+        issuer = server.address
+        server.paths[CONFIGURATION] = document({"issuer": issuer, "jwks_uri": server.url})
+        found = await client.discover(issuer + CONFIGURATION, issuer)
+        assert found.documents[0]["kid"] == "RS256-first"
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"issuer": "https://somebody.example", "jwks_uri": "{url}"},
+        {"issuer": "{issuer}/", "jwks_uri": "{url}"},
+        {"issuer": "{issuer}"},
+        {"issuer": "{issuer}", "jwks_uri": "http://keys.example/jwks"},
+        {"issuer": "{issuer}", "jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "{url}"},
+    ],
+)
+async def test_a_configuration_that_leads_nowhere(configuration: dict[str, str]) -> None:
+    async with fetching() as (client, server):
+        filled = {
+            name: str(value).format(issuer=server.address, url=server.url)
+            for name, value in configuration.items()
+        }
+        server.paths[CONFIGURATION] = document(filled)
+        with pytest.raises(KeysUnusable, match="openid-configuration"):
+            await client.discover(server.address + CONFIGURATION, server.address)

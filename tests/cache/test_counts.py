@@ -1,0 +1,74 @@
+"""Numbers that several processes count together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.memcached import flush_memcached, start_memcached
+from tornado_members.cache import counts
+from tornado_members.cache.counts import Counts
+from tornado_members.cache.memcached import MemcachedNode
+
+
+@asynccontextmanager
+async def processes(*addresses: str, namespace: str = "test") -> AsyncIterator[list[Counts]]:
+    """Two that count on the same servers."""
+    each = []
+    for _ in range(2):
+        nodes = [MemcachedNode(a, timeout=1, probe_interval=0.01) for a in addresses]
+        each.append(Counts(nodes, namespace=namespace))
+    try:
+        yield each
+    finally:
+        for one in each:
+            await one.close()
+
+
+async def test_what_one_counts_the_other_sees(cache_servers: tuple[str, ...]) -> None:
+    flush_memcached(cache_servers[0])
+    async with processes(*cache_servers) as (one, other):
+        assert [await one.add(b"k", 1, 60) for _ in range(3)] == [1, 2, 3]
+        assert await other.add(b"k", 1, 60) == 4
+        assert await other.add(b"another", 1, 60) == 1
+        assert await one.add(b"k", -1, 60) == 3
+        assert await other.add(b"k", -9, 60) == 0  # never below
+    async with processes(*cache_servers, namespace="other") as (stranger, _):
+        assert await stranger.add(b"k", 1, 60) == 1
+
+
+async def test_without_memcached_each_counts_for_itself() -> None:
+    process, address = await start_memcached()
+    async with processes(address) as (one, other):
+        assert await one.add(b"k", 1, 60) == 1
+        assert await other.add(b"k", 1, 60) == 2
+        process.kill()
+        process.wait()
+        assert [await one.add(b"k", 1, 60) for _ in range(5)] == [2, 3, 4, 5, 6]
+        assert await other.add(b"k", 1, 60) == 2
+    async with processes() as (alone, _):
+        assert [await alone.add(b"k", 1, 60) for _ in range(2)] == [1, 2]
+
+
+async def test_a_memcached_that_forgets_makes_nobody_forget(cache_servers: tuple[str, ...]) -> None:
+    async with processes(*cache_servers) as (one, _):
+        for _ in range(5):
+            await one.add(b"k", 1, 60)
+        flush_memcached(cache_servers[0])
+        assert await one.add(b"k", 1, 60) == 6
+
+
+async def test_numbers_are_forgotten_in_time() -> None:
+    now = 0.0
+    own = Counts([], namespace="test", clock=lambda: now)
+    assert [await own.add(b"k", 1, 60) for _ in range(2)] == [1, 2]
+    now = 60.0
+    assert await own.add(b"k", 1, 60) == 1
+
+
+async def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "MAX_OWN", 10)
+    own = Counts([], namespace="test")
+    for n in range(50):
+        await own.add(b"k%d" % n, 1, 60)
+    assert len(own._own) == 10

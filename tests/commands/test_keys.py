@@ -1,0 +1,142 @@
+"""scripts/keys: another key to sign with."""
+
+import json
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+
+from tests.support.service import Command
+from tests.support.tokens import verify
+from tornado_members.auth import signing
+from tornado_members.auth.keys import FileKeys, KeysUnusable
+from tornado_members.auth.signing import own_signing_key, rotate
+from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.errors import TokenInvalid
+from tornado_members.settings_file import load_settings
+
+
+class Clock:
+    """Seconds since the epoch, as a test moves them."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Installation:
+    """A command, and a verifier such as the service has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.command = Command(folder, {"auth": {"max_lifetime_seconds": 3600}})
+        self.jwks = self.command.data / "keys" / "jwks.json"
+        own_signing_key(self.jwks)
+        self.clock = Clock()
+        keys = FileKeys(self.jwks, lambda: 0.0)
+        auth = load_settings(self.command.config).auth
+        self.verifier = TokenVerifier(auth, {"tornado-members": keys}, clock=self.clock)
+
+    def look_at_the_file(self) -> None:
+        for source in self.verifier._key_sources.values():
+            assert isinstance(source, FileKeys)
+            source._look()
+
+    def accepts(self, token: str) -> bool:
+        try:
+            verify(self.verifier, token)
+        except TokenInvalid:
+            return False
+        return True
+
+
+@pytest.fixture
+def installation(folder: Path) -> Installation:
+    return Installation(folder)
+
+
+def test_old_tokens_stay_good_until_the_last_has_expired(installation: Installation) -> None:
+    old = installation.command.token("--rights", "1", "--expires", "1h")
+    assert installation.accepts(old)
+    finished = installation.command.run("keys", "rotate")
+    assert finished.returncode == 0
+    installation.look_at_the_file()
+    new = installation.command.token("--rights", "1", "--expires", "1h")
+    kids = [jwt.get_unverified_header(token)["kid"] for token in (old, new)]
+    assert all(kid in finished.stdout for kid in kids)
+    assert installation.accepts(old)
+    assert installation.accepts(new)
+    # Whoever has the old key can sign whatever they like; not for ever.
+    old_key = [key for key in json.loads(installation.jwks.read_text())["keys"] if "exp" in key]
+    assert [key["kid"] for key in old_key] == [kids[0]]
+    installation.clock.now = old_key[0]["exp"]
+    assert not installation.accepts(old)
+
+
+def test_a_remembered_token_ends_with_its_key(installation: Installation) -> None:
+    """Remembered or not: the key's end is not forgotten."""
+    forged = own_signing_key(installation.jwks)
+    rotate(installation.jwks, 60, spread_seconds=0)
+    installation.look_at_the_file()
+    now = int(installation.clock.now)
+    claims = {"iss": "tornado-members", "aud": "members", "sub": "x", "iat": now, "exp": now + 3600}
+    token = forged.sign(claims)
+    assert installation.accepts(token)
+    installation.clock.now += 62
+    assert not installation.accepts(token)
+
+
+def test_a_key_in_wrong_hands_stops_at_once(installation: Installation) -> None:
+    old = installation.command.token("--rights", "1")
+    assert installation.accepts(old)
+    finished = installation.command.run("keys", "rotate", "--at-once")
+    assert finished.returncode == 0
+    assert "verifies no more" in finished.stdout
+    installation.look_at_the_file()
+    assert not installation.accepts(old)
+    assert installation.accepts(installation.command.token("--rights", "1"))
+    assert len(json.loads(installation.jwks.read_text())["keys"]) == 1
+
+
+def test_keys_whose_time_is_over_are_swept_away(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = time.time()
+    for n in range(3):
+        monkeypatch.setattr("tornado_members.auth.signing.time.time", lambda n=n: started + 100 * n)
+        rotate(installation.jwks, 60, spread_seconds=0)
+    assert len(json.loads(installation.jwks.read_text())["keys"]) == 2
+
+
+def test_a_rotation_that_is_cut_off_leaves_keys_that_verify_what_is_signed(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, writes = signing._write, 0
+
+    def cut_off(*arguments: object, **options: object) -> None:
+        nonlocal writes
+        if writes == 0:
+            raise KeyboardInterrupt
+        writes -= 1
+        write(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(signing, "_write", cut_off)
+    for writes_left in range(3):
+        writes = writes_left
+        before = installation.command.token("--rights", "1")
+        with pytest.raises(KeyboardInterrupt):
+            rotate(installation.jwks, 60, spread_seconds=0)
+        installation.look_at_the_file()
+        assert installation.accepts(before)
+        assert installation.accepts(installation.command.token("--rights", "1"))
+
+
+def test_without_a_key_set_it_says_so(folder: Path) -> None:
+    with pytest.raises(KeysUnusable):
+        rotate(folder / "nowhere" / "jwks.json", 60, spread_seconds=0)
+    issuers = [{"issuer": "somebody", "audience": "members", "jwks": {"keys": []}}]
+    finished = Command(folder, {"auth": {"issuers": issuers}}).run("keys", "rotate")
+    assert finished.returncode == 2
+    assert "auth.own_issuer" in finished.stderr

@@ -1,0 +1,119 @@
+"""scripts/users: who may log in."""
+
+import sys
+from io import StringIO
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import argon2
+import pymongo
+import pytest
+
+from tests.support.service import Command
+from tornado_members.embedded.private_servers import PrivateServers
+
+PASSWORD = "correct horse"
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+
+class Users:
+    """The command, with what is typed."""
+
+    def __init__(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.command = command
+        self.monkeypatch = monkeypatch
+
+    def __call__(self, *arguments: str, typed: str = "") -> CompletedProcess[str]:
+        self.monkeypatch.setattr(sys, "stdin", StringIO(typed))
+        return self.command.run("users", *arguments)
+
+
+@pytest.fixture
+def users(
+    folder: Path, servers: PrivateServers, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> Users:
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name}
+    return Users(Command(folder, {"mongodb": mongodb, "cache": {"servers": []}}), monkeypatch)
+
+
+def test_the_life_of_a_user(users: Users, admin: Admin) -> None:
+    added = users("add", "ada", "--rights", "2", typed=f"{PASSWORD}\nignored\n")
+    assert (added.returncode, added.stdout, added.stderr) == (0, "added ada: read and write\n", "")
+    document = admin["test"]["users"].find_one({"username": "ada"})
+    assert document
+    assert document["password_hash"].startswith("$argon2id$")
+    assert argon2.PasswordHasher().verify(document["password_hash"], PASSWORD)
+    assert users("set-rights", "ada", "0").stdout == "ada: blocked\n"
+    assert users("list").stdout == "ada  0  blocked\n"
+    assert users("set-password", "ada", typed="another one").returncode == 0
+    document = admin["test"]["users"].find_one({"username": "ada"})
+    assert document
+    assert argon2.PasswordHasher().verify(document["password_hash"], "another one")
+    assert users("remove", "ada").stdout == "removed ada\n"
+    assert users("list").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "words"),
+    [
+        (["add", "ada"], PASSWORD, "--rights"),
+        (["add", "ada", "--rights", "4"], PASSWORD, "invalid choice"),
+        (["add", "ada", "--rights", "1"], "", "8 to 1024"),
+        (["add", "ada", "--rights", "1"], "short\n", "8 to 1024"),
+        (["add", "ada", "--rights", "1"], "x" * 1025, "8 to 1024"),
+        (["add", "ada", "--rights", "1"], "half \ud800 a character", "not UTF-8"),
+        (["add", "a\nb", "--rights", "1"], PASSWORD, "a username has"),
+        (["add", " ", "--rights", "1"], PASSWORD, "a username has"),
+        (["add", "x" * 256, "--rights", "1"], PASSWORD, "a username has"),
+        (["set-rights", "nobody", "1"], "", "no user called nobody"),
+        (["set-password", "nobody"], PASSWORD, "no user called nobody"),
+        (["remove", "nobody"], "", "no user called nobody"),
+        (["promote", "ada"], "", "invalid choice"),
+        ([], "", "ACTION"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    users: Users, arguments: list[str], typed: str, words: str
+) -> None:
+    finished = users(*arguments, typed=typed)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert words in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert users("list").stdout == ""
+
+
+def test_nobody_is_added_twice(users: Users) -> None:
+    assert users("add", "ada", "--rights", "1", typed=PASSWORD).returncode == 0
+    again = users("add", " ada ", "--rights", "3", typed=PASSWORD)
+    assert (again.returncode, again.stderr) == (2, "users: there is a user called ada already\n")
+    assert users("list").stdout == "ada  1  read\n"
+
+
+def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(
+    users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    asked: list[str] = []
+    answers = iter([PASSWORD, "something else", PASSWORD, PASSWORD])
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return next(answers)
+
+    monkeypatch.setattr("tornado_members.commands.users.getpass", ask)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    refused = users.command.run("users", "add", "ada", "--rights", "1")
+    assert (refused.returncode, "the two differ" in refused.stderr) == (2, True)
+    assert users.command.run("users", "add", "ada", "--rights", "1").returncode == 0
+    assert asked == ["Password: ", "Again: "] * 2
+
+
+def test_the_settings_may_be_named_behind_the_action(users: Users) -> None:
+    other = users.command.folder / "other.yaml"
+    other.write_text("server: {port: wrong}")
+    finished = users("list", "--config", str(other))
+    assert (finished.returncode, "server.port" in finished.stderr) == (2, True)

@@ -1,0 +1,257 @@
+"""POST /login, what its tokens do, and what becomes of them."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pymongo
+import pytest
+from argon2 import PasswordHasher
+from tornado.httputil import HTTPServerConnectionDelegate
+
+from tests.support.api import Api, parsed, problem
+from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
+from tornado_members.app import make_app
+from tornado_members.auth.passwords import hash_password
+from tornado_members.auth.signing import own_signing_key, rotate
+from tornado_members.handlers.base import Services
+from tornado_members.settings import Settings
+from tornado_members.storage.users import UserStore
+
+PASSWORD = "correct horse"
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def hashed() -> str:
+    """Hashing takes a while."""
+    return hash_password(PASSWORD)
+
+
+@pytest.fixture
+def settings(settings: Settings, folder: Path) -> Settings:
+    """With an issuer of its own beside the one of all tests."""
+    own = {"issuer": "us", "audience": "members", "jwks": {"file": folder / "keys" / "jwks.json"}}
+    other = {
+        "issuer": ISSUER,
+        "audience": AUDIENCE,
+        "jwks": {"keys": [public_jwk("RS256")]},
+    }
+    return Settings.model_validate(
+        {
+            **settings.model_dump(),
+            "auth": {"own_issuer": "us", "issuers": [own, other]},
+            "login": {"attempts_per_user_and_address": 3},
+        }
+    )
+
+
+@pytest.fixture
+def app(services: Services, admin: Admin, hashed: str) -> HTTPServerConnectionDelegate:
+    """With two users."""
+    for username, rights in (("ada", 2), ("blocked", 0)):
+        admin["test"]["users"].insert_one(
+            {"username": username, "password_hash": hashed, "access_rights": rights}
+        )
+    return make_app(services)
+
+
+@pytest.fixture
+def users(services: Services) -> UserStore:
+    assert services.login
+    return services.login._users
+
+
+async def log_in(api: Api, username: str = "ada", password: str = PASSWORD) -> Any:
+    return await api("POST", "/login", {"username": username, "password": password}, rights=None)
+
+
+def bearer(response: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {parsed(response)['access_token']}"}
+
+
+async def test_the_right_password_gives_a_token(api: Api) -> None:
+    response = await log_in(api)
+    assert response.code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    body = parsed(response)
+    assert set(body) == {"access_token", "token_type", "expires_in"}
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
+    published = await api("GET", "/.well-known/jwks.json", rights=None)
+    assert published.headers["Content-Type"] == "application/jwk-set+json"
+    keys = jwt.PyJWKSet.from_dict(parsed(published))
+    claims = jwt.decode(
+        body["access_token"], keys.keys[0], algorithms=["RS256"], audience="members", issuer="us"
+    )
+    assert claims["exp"] - claims["iat"] == 900
+    assert (claims["sub"], claims["access_rights"]) == ("ada", 2)
+    headers = bearer(response)
+    assert (await api("PUT", "/members", {"name": "X"}, headers=headers)).code == 201
+    problem(await api("DELETE", "/members/1", headers=headers), 403, "permission-missing")
+
+
+async def test_no_answer_tells_a_wrong_password_from_an_unknown_user(api: Api) -> None:
+    answers = [
+        problem(await log_in(api, username, "wrong"), 401, "login-failed")["detail"]
+        for username in ("ada", "nobody", "blocked", "x" * 5000, "\n", "")
+    ]
+    assert len(set(answers)) == 1
+
+
+async def test_an_unknown_user_costs_as_many_hashes_as_a_wrong_password(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time cannot be tested, but that what takes it is done."""
+    await log_in(api)  # by then, what unknown users are compared with is there
+    hashes = []
+    verify = PasswordHasher.verify
+
+    def counting(self: PasswordHasher, hashed: str, password: str) -> bool:
+        hashes.append(hashed.split("$")[:4])
+        return verify(self, hashed, password)
+
+    monkeypatch.setattr(PasswordHasher, "verify", counting)
+    for username in ("ada", "nobody"):
+        problem(await log_in(api, username, "wrong"), 401, "login-failed")
+    assert len(hashes) == 2
+    assert hashes[0] == hashes[1]  # by the same parameters
+
+
+async def test_a_blocked_user_is_told_so_for_the_right_password(api: Api) -> None:
+    problem(await log_in(api, "blocked"), 403, "user-blocked")
+    problem(await log_in(api, "blocked", "wrong"), 401, "login-failed")
+
+
+async def test_guessing_is_slowed(api: Api) -> None:
+    guesses = await asyncio.gather(*(log_in(api, password=f"guess-{n}") for n in range(10)))
+    codes = sorted(response.code for response in guesses)
+    assert codes == [401] * 3 + [429] * 7
+    stopped = await log_in(api)
+    problem(stopped, 429, "too-many-attempts")
+    assert 1 <= int(stopped.headers["Retry-After"]) <= 300
+    problem(await log_in(api, "somebody else", "wrong"), 401, "login-failed")
+
+
+async def test_logging_in_often_is_no_guessing(api: Api) -> None:
+    assert [(await log_in(api)).code for _ in range(5)] == [200] * 5
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({}, ["/username", "/password"]),
+        ({"username": "ada", "password": 5}, ["/password"]),
+        ({"username": None, "password": ""}, ["/username"]),
+        ({"username": "ada", "password": "x", "remember~me/": 1}, ["/remember~0me~1"]),
+        ({"username": "\ud800", "password": "\udfff"}, ["/username", "/password"]),
+    ],
+)
+async def test_what_is_no_login_is_told(api: Api, body: Any, pointers: list[str]) -> None:
+    response = await api("POST", "/login", body, rights=None)
+    faults = problem(response, 422, "not-a-login")["errors"]
+    assert [fault["pointer"] for fault in faults] == pointers
+
+
+async def test_a_form_is_not_taken(api: Api) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = await api("POST", "/login", raw=b"username=ada", rights=None, headers=headers)
+    problem(response, 415, "unsupported-media-type")
+
+
+async def test_login_has_one_method(api: Api) -> None:
+    response = await api("GET", "/login", rights=None)
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["Allow"] == "POST, OPTIONS"
+
+
+async def test_blocking_takes_effect_on_tokens_already_issued(api: Api, users: UserStore) -> None:
+    headers = bearer(await log_in(api))
+    await api.create("X")
+    assert (await api("GET", "/members/1", headers=headers)).code == 200
+    await users.set_rights("ada", 0)
+    await within_a_second_and_some(api, headers, 403)
+    await users.set_rights("ada", 3)
+    await within_a_second_and_some(api, headers, 401)  # it was withdrawn for good
+    headers = bearer(await log_in(api))
+    assert (await api("GET", "/members/1", headers=headers)).code == 200
+
+
+@pytest.mark.parametrize("change", ["fewer rights", "password", "removal"])
+async def test_what_else_ends_issued_tokens(
+    api: Api, users: UserStore, hashed: str, change: str
+) -> None:
+    await api.create("X")
+    headers = bearer(await log_in(api))
+    if change == "fewer rights":
+        await users.set_rights("ada", 1)
+    elif change == "password":
+        await users.set_password("ada", hashed)
+    else:
+        await users.remove("ada", keep=60)
+    await within_a_second_and_some(api, headers, 403 if change == "removal" else 401)
+
+
+async def within_a_second_and_some(api: Api, headers: dict[str, str], status: int) -> None:
+    """Without the look at who was blocked, it would never be."""
+    async with asyncio.timeout(10):
+        while (await api("GET", "/members/1", headers=headers)).code != status:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_tokens_of_other_issuers_do_not_care_who_is_blocked_here(
+    api: Api, users: UserStore
+) -> None:
+    await users.add("somebody", "", 0)  # the subject of the tests' tokens
+    await asyncio.sleep(0.6)
+    assert (await api("PUT", "/members", {"name": "X"})).code == 201
+
+
+async def test_a_rotated_key_signs_and_the_old_tokens_stay_good(api: Api, folder: Path) -> None:
+    await api.create("X")
+    file = folder / "keys" / "jwks.json"
+    before = bearer(await log_in(api))
+    await asyncio.to_thread(rotate, file, 60, spread_seconds=1.2)
+    after = bearer(await log_in(api))
+    for headers in (before, after):
+        assert (await api("GET", "/members/1", headers=headers)).code == 200
+    kids = [jwt.get_unverified_header(h["Authorization"][7:])["kid"] for h in (before, after)]
+    assert kids[0] != kids[1] == own_signing_key(file).kid
+    published = parsed(await api("GET", "/.well-known/jwks.json", rights=None))
+    assert {key["kid"] for key in published["keys"]} == set(kids)
+
+
+async def test_while_the_signing_key_cannot_be_read_the_last_one_signs(
+    api: Api, folder: Path
+) -> None:
+    (folder / "keys" / "signing.pem").write_text("nonsense")
+    assert (await log_in(api)).code == 200
+
+
+class TestWithoutLogin:
+    """login.enabled: false"""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return Settings.model_validate({**settings.model_dump(), "login": {"enabled": False}})
+
+    async def test_there_is_no_route(self, api: Api) -> None:
+        for method in ("POST", "GET", "OPTIONS"):
+            problem(await api(method, "/login", rights=None), 404, "not-found")
+        assert (await api("GET", "/.well-known/jwks.json", rights=None)).code == 200
+
+
+class TestWithoutAKey:
+    """auth.own_issuer is nobody whose key is here."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        other = json.loads(settings.auth.model_dump_json())
+        other["issuers"] = [settings.auth.issuers[1].model_dump()]
+        return Settings.model_validate({**settings.model_dump(), "auth": other})
+
+    async def test_there_is_neither_login_nor_key_set(self, api: Api) -> None:
+        problem(await api("POST", "/login", rights=None), 404, "not-found")
+        problem(await api("GET", "/.well-known/jwks.json", rights=None), 404, "not-found")
+        assert (await api("GET", "/members")).code == 200

@@ -1,0 +1,105 @@
+"""Users in a real MongoDB, through both drivers."""
+
+from typing import Any
+
+import pymongo
+import pytest
+from tornado.ioloop import IOLoop
+
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.users import Standing, User, UserStore
+
+HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA"
+
+
+@pytest.fixture
+def users(io_loop: IOLoop, mongo: Mongo) -> UserStore:
+    users = UserStore(mongo)
+    io_loop.run_sync(users.prepare)
+    return users
+
+
+async def test_a_name_is_there_once(users: UserStore) -> None:
+    assert await users.add("ada", HASH, 2)
+    assert not await users.add("ada", "other", 3)
+    assert await users.find_user("ada") == User("ada", HASH, 2, 1)
+    assert await users.find_user("Ada") is None
+    assert await users.add("Ada", HASH, 1)
+    assert [user.username for user in await users.list_users()] == ["Ada", "ada"]
+
+
+async def test_fewer_rights_end_issued_tokens_and_more_do_not(users: UserStore) -> None:
+    await users.add("ada", HASH, 2)
+    assert await users.set_rights("ada", 3)
+    assert await users.find_user("ada") == User("ada", HASH, 3, 1)
+    assert await users.find_withdrawn(60) == {}
+    assert await users.set_rights("ada", 1)
+    assert await users.find_user("ada") == User("ada", HASH, 1, 2)
+    assert await users.find_withdrawn(60) == {"ada": Standing(1, 2)}
+    assert not await users.set_rights("bob", 1)
+
+
+async def test_another_password_ends_issued_tokens_and_the_same_hashed_anew_does_not(
+    users: UserStore,
+) -> None:
+    await users.add("ada", HASH, 2)
+    user = await users.find_user("ada")
+    assert user
+    await users.renew_hash(user, "$newer")
+    assert await users.find_user("ada") == User("ada", "$newer", 2, 1)
+    assert await users.set_password("ada", "$other")
+    await users.renew_hash(user, "$late")  # the password was changed meanwhile
+    assert await users.find_user("ada") == User("ada", "$other", 2, 2)
+    assert await users.find_withdrawn(60) == {"ada": Standing(2, 2)}
+
+
+async def test_whoever_was_removed_has_no_rights_and_tokens_of_then_stay_void(
+    users: UserStore,
+) -> None:
+    await users.add("ada", HASH, 2)
+    assert await users.remove("ada", keep=60)
+    assert not await users.remove("ada", keep=60)
+    assert await users.find_user("ada") is None
+    assert await users.list_users() == []
+    assert not await users.set_rights("ada", 3)
+    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
+    assert await users.add("ada", HASH, 1)
+    assert await users.find_user("ada") == User("ada", HASH, 1, 2)
+    assert await users.find_withdrawn(60) == {"ada": Standing(1, 2)}
+    assert not await users.add("ada", HASH, 1)
+
+
+async def test_who_is_blocked_is_found_for_ever_and_others_for_a_while(
+    users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
+    for name in ("ada", "bob", "carl"):
+        await users.add(name, HASH, 3)
+    await users.set_rights("ada", 0)
+    await users.set_rights("bob", 1)
+    longer_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 2}}
+    admin["test"]["users"].update_many({}, [{"$set": {"withdrawn_at": longer_ago}}])
+    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
+    assert set(await users.find_withdrawn(3 * 86400)) == {"ada", "bob", "carl"}
+
+
+async def test_what_another_program_stored_is_enough(
+    users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
+    admin["test"]["users"].insert_one({"username": "ada", "access_rights": 2})
+    assert await users.find_user("ada") == User("ada", "", 2, 1)
+    assert await users.set_rights("ada", 0)
+    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
+
+
+async def test_names_that_are_forgotten_are_forgotten_by_the_database(
+    users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
+    indexes = admin["test"]["users"].index_information()
+    assert indexes["username_1"]["unique"]
+    assert indexes["forget_at_1"]["expireAfterSeconds"] == 0
+    await users.add("ada", HASH, 2)
+    await users.remove("ada", keep=60)
+    document = admin["test"]["users"].find_one({"username": "ada"})
+    assert document
+    assert (document["forget_at"] - document["withdrawn_at"]).total_seconds() == 60
+    assert document["password_hash"] == ""

@@ -1,0 +1,75 @@
+"""Nothing that is secret is logged or told, not even at the level of debugging."""
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from tests.support.service import Command
+from tornado_members.embedded.private_servers import PrivateServers
+
+SHARED = "planted-shared-secret-that-has-more-than-32-bytes"
+PASSWORD = "planted-password"
+WRONG = "planted-wrong-password"
+
+
+def post(url: str, body: Any) -> dict[str, Any]:
+    request = urllib.request.Request(  # noqa: S310
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            return dict(json.load(response))
+    except urllib.error.HTTPError as error:
+        with error:
+            return dict(json.load(error))
+
+
+@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+def test_no_planted_secret_is_found_in_any_output(
+    folder: Path,
+    servers: PrivateServers,
+    database_name: str,
+    admin: pymongo.MongoClient[dict[str, Any]],
+    driver: str,
+) -> None:
+    issuers = [
+        {"issuer": "tornado-members", "audience": "members"},
+        {"issuer": "x", "audience": "members", "algorithms": ["HS256"], "secret": SHARED},
+    ]
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name, "driver": driver}
+    settings = {
+        "log": {"level": "debug"},
+        "mongodb": mongodb,
+        "cache": {"servers": servers.cache_servers},
+        "auth": {"issuers": issuers},
+    }
+    command = Command(folder, settings)
+    with command.start("users", "add", "ada", "--rights", "3", stdin=-1) as adding:
+        output, errors = adding.communicate(PASSWORD + "\n", timeout=60)
+    assert adding.returncode == 0, errors
+    with command.serving() as service:
+        token = post(f"{service.url}/login", {"username": "ada", "password": PASSWORD})
+        post(f"{service.url}/login", {"username": "ada", "password": WRONG})
+        post(f"{service.url}/login", {"username": WRONG, "password": PASSWORD, "x": PASSWORD})
+        own = service._token
+        assert service("PUT", "/members", {"name": "X"})[0] == 201
+        for bad in (own[:-4], own.replace(".", ""), token["access_token"] + "x", SHARED):
+            service._token = bad
+            assert service("GET", "/members/1")[0] == 401
+    log = command.log()
+    assert "POST /login" in log
+    assert "DEBUG" in log
+    user = admin["test"]["users"].find_one({"username": "ada"})
+    assert user
+    secrets = [SHARED, PASSWORD, WRONG, user["password_hash"], own, token["access_token"]]
+    # A part of a token is one, too: what comes behind the header, which says nothing.
+    secrets += [part for t in (own, token["access_token"]) for part in t.split(".")[1:]]
+    secrets += [(command.data / "keys" / "signing.pem").read_text().splitlines()[1]]
+    for secret in secrets:
+        for text in (log, output, errors, service.welcome):
+            assert secret not in text
