@@ -92,7 +92,9 @@ async def test_unknown_keys_cause_one_fetch_a_cool_down_whatever_their_number() 
 
 
 @pytest.mark.parametrize("failure", [hang, status(500), document({"keys": []})])
-async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(failure: Any) -> None:
+async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(
+    failure: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async with an_issuer(cooldown_seconds=10, keep_seconds=100) as issuer:
         await issuer.source.open()
         issuer.server.paths["/jwks"] = failure
@@ -105,6 +107,7 @@ async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(fail
             await issuer.accepts()
         assert int(away.value.headers["Retry-After"]) >= 1
         assert "example" not in away.value.detail
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_a_request_does_not_wait_long_for_an_issuer_that_hangs(

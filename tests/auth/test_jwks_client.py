@@ -74,6 +74,7 @@ ELSEWHERE = "http://127.0.0.1:1/jwks"
         (body(b"[]"), "is not a JSON object"),
         (body(b'{"keys": 5}'), "no list"),
         (document({"error": "no"}), "nothing called 'keys'"),
+        (document({"keys": [{}] * 101}), "101 keys"),
         (document({"keys": [], "padding": "x" * MAX_ANSWER}), "jwks: "),
         (huge(b"Content-Length: 300000000\r\n"), "jwks: "),
         (huge(b"Transfer-Encoding: chunked\r\n"), "jwks: "),

@@ -15,6 +15,7 @@ from tornado_members.settings import is_safe_url
 from tornado_members.strict_json import parse_object
 
 MAX_ANSWER = 256 * 1024  # bytes
+MAX_KEYS = 100  # each takes a while to read, and everybody waits
 _MAX_HEADERS = 16 * 1024  # bytes
 _MAX_AGE = re.compile(r'(?:^|[,\s])max-age="?([0-9]{1,9})"?(?:$|[,\s])', re.IGNORECASE)
 _NOT_KEPT = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:$|[,\s=])", re.IGNORECASE)
@@ -51,7 +52,10 @@ class JwksClient:
     async def fetch(self, url: str) -> Fetched:
         """The keys at an address (RFC 7517 §5)."""
         body, headers = await self._get(url)
-        return Fetched(parse_jwks(body, url), url, _max_age(headers))
+        documents = parse_jwks(body, url)
+        if len(documents) > MAX_KEYS:
+            raise KeysUnusable(f"{url}: has {len(documents)} keys; {MAX_KEYS} are the most")
+        return Fetched(documents, url, _max_age(headers))
 
     async def discover(self, configuration_url: str, issuer: str) -> Fetched:
         """The keys to which an issuer's configuration leads (OpenID Connect Discovery 1.0 §4)."""
