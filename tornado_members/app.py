@@ -17,9 +17,9 @@ from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.auth.withdrawals import Withdrawals
-from tornado_members.cache.counts import Counts
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import NaiveCache
+from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
 from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
@@ -155,7 +155,7 @@ async def open_login(
         return
     timeout = settings.cache.timeout_ms / 1000
     nodes = [MemcachedNode(server, timeout=timeout, connections=2) for server in cache_servers]
-    counts = Counts(nodes, namespace=settings.mongodb.database)
+    counts = SharedCounts(nodes, namespace=settings.mongodb.database)
     passwords = Passwords()
     token_seconds = min(settings.login.token_seconds, settings.auth.max_lifetime_seconds)
     throttle = LoginThrottle(counts, settings.login)

@@ -3,7 +3,7 @@
 import pytest
 
 from tornado_members.auth.throttle import LoginThrottle
-from tornado_members.cache.counts import Counts
+from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.errors import TooManyAttempts
 from tornado_members.settings import Login
 
@@ -20,7 +20,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
-        counts = Counts([], namespace="test", clock=lambda: self.now)
+        counts = SharedCounts([], namespace="test", clock=lambda: self.now)
         self.throttle = LoginThrottle(counts, Login.model_validate(LIMITS), lambda: self.now)
 
     async def admitted(self, username: str, address: str, times: int = 1) -> int:

@@ -12,7 +12,7 @@ log = getLogger(__name__)
 MAX_OWN = 100_000  # numbers kept in the process; some 20 MB
 
 
-class Counts:
+class SharedCounts:
     """Each number lives in both places, and the higher one is told.
 
     A Memcached that is away, restarts or evicts makes processes forget about each other, but none

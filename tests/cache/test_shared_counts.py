@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.memcached import flush_memcached, start_memcached
-from tornado_members.cache import counts
-from tornado_members.cache.counts import Counts
+from tornado_members.cache import shared_counts
 from tornado_members.cache.memcached import MemcachedNode
+from tornado_members.cache.shared_counts import SharedCounts
 
 
 @asynccontextmanager
-async def processes(*addresses: str, namespace: str = "test") -> AsyncIterator[list[Counts]]:
+async def processes(*addresses: str, namespace: str = "test") -> AsyncIterator[list[SharedCounts]]:
     """Two that count on the same servers."""
     each = []
     for _ in range(2):
         nodes = [MemcachedNode(a, timeout=1, probe_interval=0.01) for a in addresses]
-        each.append(Counts(nodes, namespace=namespace))
+        each.append(SharedCounts(nodes, namespace=namespace))
     try:
         yield each
     finally:
@@ -60,15 +60,15 @@ async def test_a_memcached_that_forgets_makes_nobody_forget(cache_servers: tuple
 
 async def test_numbers_are_forgotten_in_time() -> None:
     now = 0.0
-    own = Counts([], namespace="test", clock=lambda: now)
+    own = SharedCounts([], namespace="test", clock=lambda: now)
     assert [await own.add(b"k", 1, 60) for _ in range(2)] == [1, 2]
     now = 60.0
     assert await own.add(b"k", 1, 60) == 1
 
 
 async def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counts, "MAX_OWN", 10)
-    own = Counts([], namespace="test")
+    monkeypatch.setattr(shared_counts, "MAX_OWN", 10)
+    own = SharedCounts([], namespace="test")
     for n in range(50):
         await own.add(b"k%d" % n, 1, 60)
     assert len(own._own) == 10
