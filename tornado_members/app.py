@@ -16,8 +16,10 @@ from tornado_members.auth.keys import (
 )
 from tornado_members.auth.signing import own_signing_key
 from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.cache.lease_cache import LeaseCache
 from tornado_members.cache.memcached import MemcachedNode
-from tornado_members.cache.naive import NaiveCache
+from tornado_members.cache.naive import NaiveCache, NaiveStandIn
+from tornado_members.cache.nodes import Timing
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
 from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
@@ -70,13 +72,35 @@ async def open_directory(
             details = getattr(error, "details", None) or {}
             reason = details.get("codeName") or type(error).__name__
             raise MongoDBUnusable(f"{where} refuses: {reason}") from error
-        timeout = settings.cache.timeout_ms / 1000
-        nodes = [MemcachedNode(address, timeout=timeout) for address in cache_servers]
-        cache = NaiveCache(
-            nodes, ttl=settings.cache.ttl_seconds, namespace=settings.mongodb.database
-        )
+        cache = _make_cache(settings, cache_servers, write_deadline=mongo.deadline)
         stack.push_async_callback(cache.close)
+        await cache.open()
         yield MemberDirectory(store, cache)
+
+
+def _make_cache(
+    settings: Settings, servers: tuple[str, ...], write_deadline: float
+) -> LeaseCache | NaiveStandIn:
+    ttl, namespace = settings.cache.ttl_seconds, settings.mongodb.database
+    timing = Timing(
+        heartbeat=settings.cache.heartbeat_ms / 1000,
+        timeout=settings.cache.timeout_ms / 1000,
+        return_after=settings.cache.return_ms / 1000,
+    )
+    nodes = [
+        MemcachedNode(address, timeout=timing.timeout, probe_interval=timing.pause)
+        for address in servers
+    ]
+    if settings.cache.protocol == "naive":
+        return NaiveStandIn(NaiveCache(nodes, ttl=ttl, namespace=namespace))
+    return LeaseCache(
+        nodes,
+        namespace=namespace,
+        ttl=ttl,
+        timing=timing,
+        write_deadline=write_deadline,
+        require_for_writes=settings.cache.require_for_writes,
+    )
 
 
 @asynccontextmanager
