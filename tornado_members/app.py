@@ -17,8 +17,10 @@ from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.auth.withdrawals import Withdrawals
+from tornado_members.cache.lease_cache import LeaseCache
 from tornado_members.cache.memcached import MemcachedNode
-from tornado_members.cache.naive import NaiveCache
+from tornado_members.cache.naive import NaiveCache, NaiveStandIn
+from tornado_members.cache.nodes import Timing
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
@@ -28,7 +30,7 @@ from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.settings import Settings
 from tornado_members.storage.members import MemberStore
-from tornado_members.storage.mongo import open_mongo, without_credentials
+from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry import RequestLog
 
@@ -57,6 +59,7 @@ JWKS_ROUTE = (r"/\.well-known/jwks\.json", JwksHandler)
 class Stores:
     """What is kept in MongoDB."""
 
+    mongo: Mongo
     members: MemberStore
     users: UserStore
 
@@ -74,7 +77,7 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
         settings.mongodb.timeout_ms / 1000,
     )
     try:
-        stores = Stores(MemberStore(mongo), UserStore(mongo))
+        stores = Stores(mongo, MemberStore(mongo), UserStore(mongo))
         where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
         try:
             await stores.members.prepare()
@@ -92,16 +95,40 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
 
 @asynccontextmanager
 async def open_directory(
-    settings: Settings, members: MemberStore, cache_servers: tuple[str, ...]
+    settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[MemberDirectory]:
     """The members, with the cache in front of them."""
-    timeout = settings.cache.timeout_ms / 1000
-    nodes = [MemcachedNode(address, timeout=timeout) for address in cache_servers]
-    cache = NaiveCache(nodes, ttl=settings.cache.ttl_seconds, namespace=settings.mongodb.database)
+    cache = _make_cache(settings, cache_servers, write_deadline=stores.mongo.deadline)
     try:
-        yield MemberDirectory(members, cache)
+        await cache.open()
+        yield MemberDirectory(stores.members, cache)
     finally:
         await cache.close()
+
+
+def _make_cache(
+    settings: Settings, servers: tuple[str, ...], write_deadline: float
+) -> LeaseCache | NaiveStandIn:
+    ttl, namespace = settings.cache.ttl_seconds, settings.mongodb.database
+    timing = Timing(
+        heartbeat=settings.cache.heartbeat_ms / 1000,
+        timeout=settings.cache.timeout_ms / 1000,
+        return_after=settings.cache.return_ms / 1000,
+    )
+    nodes = [
+        MemcachedNode(address, timeout=timing.timeout, probe_interval=timing.pause)
+        for address in servers
+    ]
+    if settings.cache.protocol == "naive":
+        return NaiveStandIn(NaiveCache(nodes, ttl=ttl, namespace=namespace))
+    return LeaseCache(
+        nodes,
+        namespace=namespace,
+        ttl=ttl,
+        timing=timing,
+        write_deadline=write_deadline,
+        require_for_writes=settings.cache.require_for_writes,
+    )
 
 
 @asynccontextmanager
@@ -113,7 +140,7 @@ async def open_services(
         enter = stack.enter_async_context
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
-        directory = await enter(open_directory(settings, stores.members, cache_servers))
+        directory = await enter(open_directory(settings, stores, cache_servers))
         withdrawals = await enter(open_withdrawals(settings, stores.users))
         login = await enter(open_login(settings, stores.users, cache_servers))
         yield Services(

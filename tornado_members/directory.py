@@ -1,13 +1,22 @@
 """What the product does: keep members, and say who they are."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
 
-from tornado_members.cache.naive import Entry, NaiveCache
+from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.entries import Entry
+from tornado_members.cache.leases import Found
 from tornado_members.errors import Fault, MemberNotFound, NameTaken, NotAMember
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField, normalize_name
 from tornado_members.storage.members import MemberStore
+
+# Cache-Status (RFC 9211 §2) of a read that was not to be answered from the cache.
+_ON_REQUEST = "fwd=request"
+# Names move rarely. One that moves each time it is looked at is left to the database.
+_MOST_REFUTATIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,37 +26,90 @@ class Representation:
     member_id: int
     version: int
     body: bytes
+    cache_status: str | None = None  # how it was read, in the words of RFC 9211
+
+
+class Cache(Protocol):
+    """LeaseCache, or what stands in for it."""
+
+    counts: CacheCounts
+
+    async def read(  # noqa: D102
+        self,
+        key: bytes,
+        load: Callable[[], Awaitable[Entry | None]],
+        *,
+        refuted: Entry | None = None,
+    ) -> Found: ...
+    def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
+    async def invalidate(self, keys: Iterable[bytes]) -> None: ...  # noqa: D102
+    async def renew_epochs(self) -> None: ...  # noqa: D102
 
 
 class MemberDirectory:
-    """Reads by id go through the cache; a write removes from the cache before it is answered.
+    """Reads of one member go through the cache; each write tells the cache what it touches.
 
     Everything raises DependencyAway when the database is needed and does not answer.
+
+    A name leads to an id under a key of its own, and the member of that id is checked to bear the
+    name. So whoever takes a name from a member need not tell anybody: only a member's id is told,
+    and a name that a member is given.
     """
 
-    def __init__(self, store: MemberStore, cache: NaiveCache) -> None:
+    def __init__(self, store: MemberStore, cache: Cache) -> None:
         self._store = store
         self._cache = cache
 
-    async def get(self, member_id: int) -> Representation:
-        """The member with this id. Raises MemberNotFound."""
+    @property
+    def cache_counts(self) -> CacheCounts:
+        """What the cache did, for operators."""
+        return self._cache.counts
+
+    async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
+        """The member with this id; with `no_cache`, from the database. Raises MemberNotFound."""
         _check_id(member_id)
+        if no_cache:
+            found = Found(_to_entry(await self._store.find_member(member_id)), _ON_REQUEST)
+        else:
+            found = await self._read(member_id)
+        if found.entry is None:
+            raise MemberNotFound(str(member_id), cache_status=found.status)
+        return Representation(member_id, found.entry.version, found.entry.body, found.status)
 
-        async def load() -> Entry:
-            member = await self._store.find_member(member_id)
-            if member is None:
-                raise MemberNotFound(str(member_id))
-            return Entry(member.version, member.to_json())
-
-        entry = await self._cache.read(_key(member_id), load)
-        return Representation(member_id, entry.version, entry.body)
-
-    async def get_by_name(self, name: str) -> Representation:
-        """The member with this name. Raises MemberNotFound."""
-        member = await self._store.find_by_name(normalize_name(name))
+    async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
+        """The member with this name; with `no_cache`, from the database. Raises MemberNotFound."""
+        name = normalize_name(name)
+        refuted = None
+        for _ in range(0 if no_cache else _MOST_REFUTATIONS):
+            lead = await self._cache.read(
+                _name_key(name), lambda: self._load_lead(name), refuted=refuted
+            )
+            if lead.entry is None:
+                raise MemberNotFound("of this name", cache_status=lead.status)
+            if isinstance(lead.entry.source, Member):  # it comes straight from the database
+                return _represent(lead.entry.source, lead.status)
+            member_id = int(lead.entry.body)
+            found = await self._read(member_id)
+            if found.entry is not None and found.entry.mark == _name_hash(name):
+                version, body = found.entry.version, found.entry.body
+                return Representation(member_id, version, body, found.status)
+            refuted = lead.entry  # that member bears another name now, or is gone
+        member = await self._store.find_by_name(name)
         if member is None:
-            raise MemberNotFound("of this name")
-        return _represent(member)
+            raise MemberNotFound("of this name", cache_status=_ON_REQUEST)
+        return _represent(member, _ON_REQUEST)
+
+    async def _read(self, member_id: int) -> Found:
+        async def load() -> Entry | None:
+            return _to_entry(await self._store.find_member(member_id))
+
+        return await self._cache.read(_id_key(member_id), load)
+
+    async def _load_lead(self, name: str) -> Entry | None:
+        member = await self._store.find_by_name(name)
+        if member is None:
+            return None
+        return Entry(0, b"-", b"%d" % member.member_id, source=member)
 
     async def page(
         self, field: SortField, *, descending: bool, after: int | str | None, limit: int
@@ -57,15 +119,15 @@ class MemberDirectory:
 
     async def create(self, draft: MemberDraft) -> Representation:
         """Add a member. Raises NameTaken."""
-        return _represent(await self._store.insert(draft))
+        member_id = await self._store.take_ids()
+        async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
+            return _represent(await self._store.insert(draft, member_id))
 
     async def replace(self, member_id: int, draft: MemberDraft) -> Representation:
         """Give a member new contents. Raises MemberNotFound, NameTaken."""
         _check_id(member_id)
-        try:
+        async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
             member = await self._store.replace(member_id, draft)
-        finally:  # also where the outcome is unknown: it may have been written
-            await self._cache.forget(_key(member_id))
         if member is None:
             raise MemberNotFound(str(member_id))
         return _represent(member)
@@ -84,27 +146,20 @@ class MemberDirectory:
                 raise NotAMember([Fault("/memberId", "is not the id of the member of this name")])
             with suppress(NameTaken):  # somebody else was faster: replace theirs
                 if existing is None:
-                    return _represent(await self._store.insert(draft)), True
+                    return await self.create(draft), True
             if existing is not None:
-                member = await self._replace_named(existing.member_id, draft)
+                async with self._cache.changing(_id_key(existing.member_id)):
+                    member = await self._store.replace_named(existing.member_id, draft)
                 if member is not None:  # else it was renamed or removed meanwhile: create it
                     return _represent(member), False
 
     async def delete(self, member_id: int) -> None:
         """Remove a member for good. Raises MemberNotFound."""
         _check_id(member_id)
-        try:
+        async with self._cache.changing(_id_key(member_id)):
             existed = await self._store.delete(member_id)
-        finally:
-            await self._cache.forget(_key(member_id))
         if not existed:
             raise MemberNotFound(str(member_id))
-
-    async def _replace_named(self, member_id: int, draft: MemberDraft) -> Member | None:
-        try:
-            return await self._store.replace_named(member_id, draft)
-        finally:
-            await self._cache.forget(_key(member_id))
 
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
         """The members that have these names, for a loader of many."""
@@ -112,11 +167,39 @@ class MemberDirectory:
 
     async def create_many(self, drafts: Sequence[MemberDraft]) -> list[Member | None]:
         """Add members under ids in a row; None stands where the name was taken."""
-        return await self._store.insert_many(drafts)
+        first = await self._store.take_ids(len(drafts))
+        keys = [_id_key(member_id) for member_id in range(first, first + len(drafts))]
+        async with self._cache.changing(*keys, *{_name_key(draft.name) for draft in drafts}):
+            return await self._store.insert_many(drafts, first)
+
+    async def forget_changed(self, changes: Iterable[tuple[int, str | None]]) -> None:
+        """Let the cache forget members that somebody else changed.
+
+        Each by its id and the name that it has been given, if it has one now.
+        """
+        keys = [
+            key
+            for member_id, name in changes
+            for key in (_id_key(member_id), *([] if name is None else [_name_key(name)]))
+        ]
+        await self._cache.invalidate(keys)
+
+    async def forget_everything(self) -> None:
+        """Let the cache forget everything, since it is not known what was changed."""
+        await self._cache.renew_epochs()
 
 
-def _key(member_id: int) -> bytes:
+def _id_key(member_id: int) -> bytes:
     return b"member:%d" % member_id
+
+
+def _name_key(name: str) -> bytes:
+    return b"name:" + _name_hash(name)
+
+
+def _name_hash(name: str) -> bytes:
+    """Names have characters that keys may not have. A lone surrogate comes from no member."""
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
 
 
 def _check_id(member_id: int) -> None:
@@ -124,5 +207,11 @@ def _check_id(member_id: int) -> None:
         raise MemberNotFound(str(member_id))
 
 
-def _represent(member: Member) -> Representation:
-    return Representation(member.member_id, member.version, member.to_json())
+def _to_entry(member: Member | None) -> Entry | None:
+    if member is None:
+        return None
+    return Entry(member.version, _name_hash(member.name), member.to_json())
+
+
+def _represent(member: Member, cache_status: str | None = None) -> Representation:
+    return Representation(member.member_id, member.version, member.to_json(), cache_status)

@@ -169,8 +169,10 @@ class MemberNotFound(NotFound):
     code = "member-not-found"
     title = "No such member"
 
-    def __init__(self, which: str) -> None:
+    def __init__(self, which: str, *, cache_status: str | None = None) -> None:
+        """`cache_status` says how it was found out, in the words of RFC 9211."""
         super().__init__(f"There is no member {which}.")
+        self.cache_status = cache_status
 
 
 class MethodNotAllowed(Problem):

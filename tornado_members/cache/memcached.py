@@ -18,7 +18,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from logging import getLogger
-from typing import SupportsIndex, TypeVar
+from typing import NamedTuple, SupportsIndex, TypeVar
 
 import aiomcache
 from aiomcache.pool import Connection
@@ -31,17 +31,32 @@ MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
 _KEY = re.compile(rb"[!-~]{1,250}")
 _FAILURES_ALLOWED = 3  # in a row, before a server counts as away
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
+_REPLIES = {b"STORED\r\n": True} | dict.fromkeys(
+    (b"NOT_STORED\r\n", b"EXISTS\r\n", b"NOT_FOUND\r\n"), False
+)
 
 
 class NodeAway(Exception):
     """The server did not answer, or not in time, or not sensibly. Whatever was asked is unknown."""
 
 
+class Put(NamedTuple):
+    """A value to store if nothing is there; with a token of `gets`, if nothing touched it since.
+
+    `ttl` is seconds; None is for ever, and 0, which needs a token, removes what is there.
+    """
+
+    key: bytes
+    value: bytes
+    ttl: int | None
+    token: int | None = None
+
+
 class MemcachedNode:
     """One server. Every command raises NodeAway, within the time-out, if it cannot be carried out.
 
-    Keys are 1 to 250 printable ASCII bytes, lives are seconds from 1 to MAX_TTL; anything else is
-    a ValueError.
+    Keys are 1 to 250 printable ASCII bytes, lives are seconds from 1 to MAX_TTL, or None for ever;
+    anything else is a ValueError.
     """
 
     def __init__(
@@ -77,10 +92,34 @@ class MemcachedNode:
         value, token = await self._command(lambda client: client.gets(key))
         return (value, token) if value is not None and token is not None else None
 
-    async def set(self, key: bytes, value: bytes, ttl: int) -> None:
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
+        """The values of those keys that have one, each with its token."""
+        unique = list(dict.fromkeys(map(_checked, keys)))
+
+        async def command(client: aiomcache.Client) -> dict[bytes, tuple[bytes, int]]:
+            values, tokens = await client._multi_get(await client._pool.acquire(), *unique)
+            return {key: (values[key], tokens[key]) for key in unique if key in values}
+
+        return await self._command(command)
+
+    async def put_many(self, puts: Sequence[Put]) -> list[bool]:
+        """Store values in one round trip; whether each was stored.
+
+        aiomcache waits for each reply before it sends the next command.
+        """
+        request = b"".join(map(_encode_put, puts))
+
+        async def command(client: aiomcache.Client) -> list[bool]:
+            reader, writer = await client._pool.acquire()
+            writer.write(request)
+            return [_REPLIES[await reader.readline()] for _ in puts]
+
+        return await self._command(command) if puts else []
+
+    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None:
         """Store a value, whatever was there. Raises NodeAway if the server refuses it."""
         _checked(key, ttl)
-        if not await self._command(lambda client: client.set(key, value, ttl)):
+        if not await self._command(lambda client: client.set(key, value, ttl or 0)):
             raise NodeAway(f"{self.address} did not store")
 
     async def add(self, key: bytes, value: bytes, ttl: int) -> bool:
@@ -188,12 +227,23 @@ class MemcachedNode:
         log.warning("Memcached %s answers again", self.address)
 
 
-def _checked(key: bytes, ttl: int = 1) -> bytes:
+def _checked(key: bytes, ttl: int | None = None) -> bytes:
     if not _KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no key")
-    if not 1 <= ttl <= MAX_TTL:
+    if ttl is not None and not 1 <= ttl <= MAX_TTL:
         raise ValueError(f"{ttl} seconds is no time to live")
     return key
+
+
+def _encode_put(put: Put) -> bytes:
+    """A line and a block of the protocol (memcached's doc/protocol.txt, "Storage commands")."""
+    if put.token is None:
+        _checked(put.key, put.ttl)
+        return b"add %b 0 %d %d\r\n%b\r\n" % (put.key, put.ttl or 0, len(put.value), put.value)
+    _checked(put.key, put.ttl or None)
+    ttl = 0 if put.ttl is None else put.ttl or -1
+    words = (put.key, ttl, len(put.value), put.token, put.value)
+    return b"cas %b 0 %d %d %d\r\n%b\r\n" % words
 
 
 class _Wire:

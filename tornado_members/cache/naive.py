@@ -8,12 +8,16 @@ what other processes do it knows nothing; docs/architecture.md says what that me
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from logging import getLogger
 
+from tornado_members.cache import entries
+from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.leases import HIT, STORED, Found, Load, bypass
 from tornado_members.cache.memcached import MemcachedNode, NodeAway
+from tornado_members.cache.placement import namespace_prefix, place
 
 log = getLogger(__name__)
 
@@ -45,7 +49,7 @@ class NaiveCache:
         """`ttl` is seconds; caches of different namespaces may share their servers."""
         self._nodes = tuple(nodes)
         self._ttl = ttl
-        self._prefix = _digest(namespace.encode(), size=6).hex().encode()
+        self._prefix = namespace_prefix(namespace)
         # Keys still to be removed, and when their entries will be gone anyway.
         self._owed: dict[bytes, float] = {}
         self._fills: dict[bytes, set[_Fill]] = {}
@@ -53,7 +57,7 @@ class NaiveCache:
     async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
         """The entry of a key, from a server or else from `load`, whose exceptions pass through."""
         key = self._prefix + key
-        node = self._node_of(key)
+        node = place(self._nodes, key)
         if node is None or (key in self._owed and not await self._remove(node, key)):
             return await load()
         try:
@@ -81,7 +85,7 @@ class NaiveCache:
     async def forget(self, key: bytes) -> None:
         """Remove the entry of a key, which has changed."""
         key = self._prefix + key
-        node = self._node_of(key)
+        node = place(self._nodes, key)
         if node is None:
             return
         under_way = list(self._fills.get(key, ()))
@@ -115,19 +119,65 @@ class NaiveCache:
         for node in self._nodes:
             await node.close()
 
-    def _node_of(self, key: bytes) -> MemcachedNode | None:
-        """Rendezvous hashing: a node that is added or removed moves only its own share of keys."""
-        if len(self._nodes) < 2:
-            return self._nodes[0] if self._nodes else None
-        return max(self._nodes, key=lambda node: _weight(node.address.encode(), key))
+
+class NaiveStandIn:
+    """In the place of LeaseCache (cache.protocol: naive), for comparison.
+
+    What has a mark to be checked by, and what is not there, it does not keep.
+    """
+
+    def __init__(self, cache: NaiveCache) -> None:
+        self._cache = cache
+        self.counts = CacheCounts()
+
+    async def open(self) -> None:
+        """Nothing is to be done."""
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._cache.close()
+
+    async def read(self, key: bytes, load: Load, *, refuted: object = None) -> Found:  # noqa: ARG002
+        """As LeaseCache's."""
+        loaded: list[entries.Entry | None] = []
+
+        async def load_it() -> Entry:
+            loaded.append(await load())
+            if loaded[0] is None or loaded[0].source is not None:
+                raise _NotKept
+            return Entry(loaded[0].version, loaded[0].body)
+
+        try:
+            entry = await self._cache.read(key, load_it)
+        except _NotKept:
+            self.counts.bypasses["naive"] += 1
+            return Found(loaded[0], bypass("naive"))
+        if loaded:
+            self.counts.misses += 1
+            return Found(loaded[0], STORED)
+        self.counts.hits += 1
+        return Found(entries.Entry(entry.version, b"-", entry.body), HIT)
+
+    @asynccontextmanager
+    async def changing(self, *keys: bytes) -> AsyncIterator[None]:
+        """Remove the entries of a write, also where its outcome is unknown."""
+        try:
+            yield
+        finally:
+            for key in keys:
+                await self._cache.forget(key)
+
+    async def invalidate(self, keys: Iterable[bytes]) -> None:
+        """As LeaseCache's."""
+        for key in keys:
+            await self._cache.forget(key)
+
+    async def renew_epochs(self) -> None:
+        """It has none: entries expire."""
 
 
-def _weight(address: bytes, key: bytes) -> bytes:
-    return _digest(_digest(address, size=16) + key, size=8)
-
-
-def _digest(data: bytes, size: int) -> bytes:
-    return blake2b(data, digest_size=size).digest()
+class _NotKept(Exception):
+    """What was loaded is not for this cache."""
 
 
 def _encode(key: bytes, entry: Entry) -> bytes:

@@ -127,7 +127,7 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
         uri, cache_servers = private.addresses_for(settings)
         async with (
             open_stores(settings, uri) as stores,
-            open_directory(settings, stores.members, cache_servers) as directory,
+            open_directory(settings, stores, cache_servers) as directory,
         ):
             return await job(directory)
 

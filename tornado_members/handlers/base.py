@@ -20,6 +20,7 @@ from tornado_members.errors import (
     BodyTooLarge,
     InternalError,
     MalformedBody,
+    MemberNotFound,
     MethodNotAllowed,
     NotFound,
     Problem,
@@ -33,6 +34,7 @@ from tornado_members.telemetry import RequestLog
 log = getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 _MEMBER_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
 
 
@@ -96,6 +98,11 @@ class BaseHandler(RequestHandler):
         """For the Allow header (RFC 9110 §10.2.1)."""
         return ", ".join([*self.permissions, "OPTIONS"])
 
+    def wants_no_cache(self) -> bool:
+        """Whether the caller wants the database to be asked (RFC 9111 §5.2.1.4)."""
+        directives = ",".join(self.request.headers.get_list("Cache-Control"))
+        return "no-cache" in [word.strip().lower() for word in directives.split(",")]
+
     def json_body(self) -> dict[str, Any]:
         """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
         if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -111,10 +118,16 @@ class BaseHandler(RequestHandler):
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
         self.set_header("ETag", f'"{member.version}"')
+        self.tell_cache_status(member.cache_status)
         if self.request.method in ("GET", "HEAD") and self.check_etag_header():
             self.answer_bytes(b"", 304)
         else:
             self.answer_bytes(member.body, status)
+
+    def tell_cache_status(self, status: str | None) -> None:
+        """How the cache served a read (RFC 9211)."""
+        if status is not None:
+            self.set_header("Cache-Status", f"{_CACHE}; {status}")
 
     def answer_created(self, member: Representation) -> None:
         """A member that is new, and where it is from now on (RFC 9110 §15.3.2)."""
@@ -138,6 +151,8 @@ class BaseHandler(RequestHandler):
         self.set_status(problem.status)
         for name, value in problem.headers.items():
             self.set_header(name, value)
+        if isinstance(problem, MemberNotFound):
+            self.tell_cache_status(problem.cache_status)
         self.set_header("Content-Type", "application/problem+json")
         self.set_header("Cache-Control", "no-store")
         text = json.dumps(problem.to_dict(self.request_id or ""), ensure_ascii=False)

@@ -48,7 +48,8 @@ class MemberHandler(BaseHandler):
 
     async def get(self, text: str) -> None:
         """The member with this id."""
-        self.answer_member(await self.services.directory.get(_member_id(text)))
+        directory, no_cache = self.services.directory, self.wants_no_cache()
+        self.answer_member(await directory.get(_member_id(text), no_cache=no_cache))
 
     head = get
 
@@ -71,7 +72,8 @@ class MemberByNameHandler(BaseHandler):
 
     async def get(self, name: str) -> None:
         """The member with this name."""
-        self.answer_named(await self.services.directory.get_by_name(name))
+        directory, no_cache = self.services.directory, self.wants_no_cache()
+        self.answer_named(await directory.get_by_name(name, no_cache=no_cache))
 
     head = get
 

@@ -69,13 +69,17 @@ class MemberStore:
         cursor = self._members.find(query, sort=[(key, DESCENDING if descending else ASCENDING)])
         return [_to_member(document) for document in await cursor.limit(limit).to_list(limit)]
 
+    async def take_ids(self, count: int = 1) -> int:
+        """Take so many new ids in a row; returns the first."""
+        return await self._ids.take(count)
+
     @reports_outages
-    async def insert(self, draft: MemberDraft) -> Member:
-        """Store a new member under a new id.
+    async def insert(self, draft: MemberDraft, member_id: int | None = None) -> Member:
+        """Store a new member, under an id that was taken or under a new one.
 
         Raises NameTaken.
         """
-        member = Member.from_draft(await self._ids.take(), draft)
+        member = Member.from_draft(member_id or await self._ids.take(), draft)
         try:
             await self._members.insert_one(_to_document(member))
         except DuplicateKeyError as error:
@@ -83,9 +87,14 @@ class MemberStore:
         return member
 
     @reports_outages
-    async def insert_many(self, drafts: Sequence[MemberDraft]) -> list[Member | None]:
-        """Store new members under ids in a row; None stands where the name was taken."""
-        first = await self._ids.take(len(drafts))
+    async def insert_many(
+        self, drafts: Sequence[MemberDraft], first: int | None = None
+    ) -> list[Member | None]:
+        """Store new members under ids in a row, from `first` if they were taken.
+
+        None stands where the name was taken.
+        """
+        first = first or await self._ids.take(len(drafts))
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
         refused: set[int] = set()
         try:

@@ -1,0 +1,18 @@
+"""Numbers for operators: what the cache did in this process since its start."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """Reads are hits, misses or bypasses; a miss ends in a fill, or says why it did not."""
+
+    hits: int = 0
+    misses: int = 0
+    fills: int = 0  # misses that were stored
+    refused_fills: int = 0  # misses that were not: leased to somebody else, or overtaken by a write
+    bypasses: Counter[str] = field(default_factory=Counter)  # reads past the cache, by reason
+    unannounced_writes: int = 0  # writes that went on without a tombstone
+    taints: int = 0  # times that a node was found to need a new epoch
+    epochs_set: int = 0

@@ -1,0 +1,84 @@
+"""What stands under a key in Memcached: a line, and behind it the bytes that are answered.
+
+    1 V <key> <epoch> <version> <mark>    and the body: what is there
+    1 N <key> <epoch>                     nothing is there
+    1 L <key> <epoch> <nonce>             somebody reads the database, to store what is there
+    1 T <key> <writer> <writer> ...       these writes are changing it: a tombstone
+
+The first word is the schema: raised whenever the form of an entry, or of what it holds, changes.
+Each carries its own full key, and everything but a tombstone the epoch under which it was begun.
+None of it is JSON, so a hit parses none.
+"""
+
+from dataclasses import dataclass, field
+
+_SCHEMA = b"1"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is there: a version, a mark to check it by, and the bytes that are answered."""
+
+    version: int
+    mark: bytes  # one word of ASCII
+    body: bytes
+    # What was loaded along with it, for whoever had it loaded. It is not stored.
+    source: object = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A stored answer: the entry, or None for "nothing is there"."""
+
+    epoch: bytes
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Somebody's right to store, for as long as it stands untouched."""
+
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Writes under way. It counts in every epoch."""
+
+    writers: tuple[bytes, ...]
+
+
+def encode_value(key: bytes, epoch: bytes, entry: Entry | None) -> bytes:
+    """A Value."""
+    if entry is None:
+        return b"%b N %b %b\n" % (_SCHEMA, key, epoch)
+    head = b"%b V %b %b %d %b\n" % (_SCHEMA, key, epoch, entry.version, entry.mark)
+    return head + entry.body
+
+
+def encode_lease(key: bytes, epoch: bytes, nonce: bytes) -> bytes:
+    """A Lease; the nonce lets its owner tell it from another one."""
+    return b"%b L %b %b %b\n" % (_SCHEMA, key, epoch, nonce)
+
+
+def encode_tombstone(key: bytes, writers: tuple[bytes, ...]) -> bytes:
+    """A Tombstone."""
+    return b"%b T %b %b\n" % (_SCHEMA, key, b" ".join(writers))
+
+
+def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
+    """What was stored; None for another key's, another schema's, or nonsense."""
+    head, newline, body = stored.partition(b"\n")
+    words = head.split(b" ")
+    if not newline or len(words) < 4 or words[0] != _SCHEMA or words[2] != key:
+        return None
+    match words[1], words[3:]:
+        case b"V", [epoch, version, mark] if version.isdigit():
+            return Value(epoch, Entry(int(version), mark, body))
+        case b"N", [epoch] if not body:
+            return Value(epoch, None)
+        case b"L", [epoch, _] if not body:
+            return Lease(epoch)
+        case b"T", writers if not body:
+            return Tombstone(tuple(writers))
+    return None

@@ -1,0 +1,151 @@
+"""The cache that does not lie, over all of its nodes."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from tornado_members.cache.batching import Turnstile
+from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.entries import Entry
+from tornado_members.cache.leases import Found, Lifetimes, Load, bypass, random_word
+from tornado_members.cache.memcached import MemcachedNode
+from tornado_members.cache.nodes import Timing, WatchedNode
+from tornado_members.cache.placement import namespace_prefix, place
+from tornado_members.errors import DependencyAway, Problem
+
+T = TypeVar("T")
+
+_LEASE_SECONDS = 3
+_CLOCK_SLACK = 2  # Memcached counts whole seconds, and may take the first for over at once
+
+
+class LeaseCache:
+    """Entries on one or more nodes; with no node at all, everything is loaded each time.
+
+    A key lives on one node. While that is away its keys are loaded, and never handed to another
+    node: one that flaps must leave no old copies behind.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[MemcachedNode],
+        *,
+        namespace: str,
+        ttl: int,
+        timing: Timing,
+        write_deadline: float,
+        require_for_writes: bool = False,
+    ) -> None:
+        """`ttl`, and `write_deadline`, within which a commit is known to be or not, are seconds.
+
+        Caches of different namespaces may share their servers.
+        """
+        self._prefix = namespace_prefix(namespace)
+        self._require = require_for_writes
+        self._turnstile: Turnstile[Found] = Turnstile()
+        self.counts = CacheCounts()
+        longest_write = math.ceil(write_deadline + timing.noticed + timing.timeout) + _CLOCK_SLACK
+        lifetimes = Lifetimes(
+            entry=ttl, lease=_LEASE_SECONDS, tombstone=longest_write, quarantine=longest_write
+        )
+        self.nodes = tuple(
+            WatchedNode(
+                node,
+                namespace=self._prefix,
+                timing=timing,
+                lifetimes=lifetimes,
+                counts=self.counts,
+            )
+            for node in nodes
+        )
+
+    async def open(self) -> None:
+        """Hear from every node, and watch it from now on."""
+        await asyncio.gather(*(node.open() for node in self.nodes))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.gather(*(node.close() for node in self.nodes))
+
+    async def read(self, key: bytes, load: Load, *, refuted: Entry | None = None) -> Found:
+        """What is there, from a node or else from `load`, whose exceptions pass through.
+
+        Readers of one key may be given the answer to another one's question that was asked after
+        theirs. An entry that is equal to `refuted` is taken for none.
+        """
+        key = self._prefix + key
+        return await self._turnstile.ask(key, lambda: self._read(key, load, refuted))
+
+    async def _read(self, key: bytes, load: Load, refuted: Entry | None) -> Found:
+        node = place(self.nodes, key)
+        reason = node.reason_not_to_read() if node else "no-node"
+        if node is None or reason is not None:
+            self.counts.bypasses[reason or ""] += 1
+            return Found(await load(), bypass(reason or ""))
+        return await node.leases.read(key, load, refuted=refuted)
+
+    @asynccontextmanager
+    async def changing(self, *keys: bytes) -> AsyncIterator[None]:
+        """Round a write to the database that touches these keys.
+
+        A Problem that comes out of the block means that nothing was written; but DependencyAway,
+        and everything else, that this is not known: then readers are kept from the keys for as
+        long as it may still be.
+
+        Raises DependencyAway, before anything is written, if the nodes cannot be told and have to.
+        """
+        writer = random_word()
+        places = self._places(keys)
+        try:
+            await self._announce(places, writer)
+            try:
+                yield
+            except Problem as problem:
+                if not isinstance(problem, DependencyAway):
+                    await self._release(places, writer)
+                raise
+            await self._release(places, writer)
+        finally:
+            for node in places:
+                node.abandon(writer)
+
+    def _places(self, keys: Iterable[bytes]) -> dict[WatchedNode, list[bytes]]:
+        places: dict[WatchedNode, list[bytes]] = {}
+        for key in keys:
+            if node := place(self.nodes, self._prefix + key):
+                places.setdefault(node, []).append(self._prefix + key)
+        return places
+
+    async def _announce(self, places: dict[WatchedNode, list[bytes]], writer: bytes) -> None:
+        announcing = [node.announce(keys, writer) for node, keys in places.items()]
+        certain = await _all(announcing)
+        if all(certain):
+            return
+        if self._require:
+            await self._release(places, writer)
+            raise DependencyAway("The cache cannot be told of the change. Nothing was written.")
+        self.counts.unannounced_writes += 1
+        for node, is_certain in zip(places, certain, strict=True):
+            if not is_certain:
+                node.taint()
+
+    async def _release(self, places: dict[WatchedNode, list[bytes]], writer: bytes) -> None:
+        await _all([node.release(keys, writer) for node, keys in places.items()])
+
+    async def invalidate(self, keys: Iterable[bytes]) -> None:
+        """Remove what is stored under these keys, since somebody else changed it."""
+        places = self._places(keys)
+        await _all([node.invalidate(its_keys) for node, its_keys in places.items()])
+
+    async def renew_epochs(self) -> None:
+        """Empty every node, for everybody and at once: what changed is not known."""
+        await _all([node.renew_epoch() for node in self.nodes])
+
+
+async def _all(telling: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await several at once, which mostly are one."""
+    if len(telling) == 1:
+        return [await telling[0]]
+    return await asyncio.gather(*telling)

@@ -1,0 +1,278 @@
+"""The protocol of one node: epochs, leases and tombstones, after Nishtala et al., NSDI'13 §3.2.1.
+
+Plain read-through caching lies: a reader loads version 1, a writer stores version 2 and removes the
+entry, and the reader stores version 1 behind it. So
+- a reader stores under a *lease* that it took before it read the database, by compare-and-set:
+  whatever touched the key in between makes the storing fail;
+- a writer puts a *tombstone* on the key before it commits and takes it away afterwards. While it
+  is there everybody reads the database, so that nobody sees the new version and then the old one.
+  Writers of one key stand on the tombstone side by side, and each takes away only itself;
+- everything but a tombstone belongs to the node's *epoch*, a random number under a key of its own.
+  A new one empties the node at once, and a node that restarted has none;
+- whoever finds no epoch starts a *quarantine* before a new one: the tombstones of writes that are
+  still under way may have been lost with the old one.
+
+Nothing here knows time or tasks. tests/cache/test_interleavings.py runs this code through all
+interleavings, and shows for each of these rules what goes wrong without it.
+"""
+
+import random
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.entries import (
+    Entry,
+    Lease,
+    Tombstone,
+    Value,
+    decode,
+    encode_lease,
+    encode_tombstone,
+    encode_value,
+)
+from tornado_members.cache.memcached import NodeAway, Put
+
+Load = Callable[[], Awaitable[Entry | None]]
+
+# How a read went, in the words of a Cache-Status field (RFC 9211 §2).
+HIT = "hit"
+STORED = "fwd=miss; stored"
+LEASED = "fwd=miss; detail=leased"
+OVERTAKEN = "fwd=miss; detail=overtaken"
+
+_JITTER = 0.1  # entries live up to a tenth less than they may, so as not to expire all at once
+_MOST_WRITERS = 100
+_MANY_WRITERS = b"*"  # nobody's: such a tombstone expires
+_EPOCH = re.compile(rb"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a read found, None for nothing, and how."""
+
+    entry: Entry | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """Seconds, whole ones as Memcached counts them."""
+
+    entry: int
+    lease: int
+    # Both longer than a write may take from its announcement to its commit.
+    tombstone: int
+    quarantine: int
+
+
+class Node(Protocol):
+    """What of a Memcached the protocol needs; memcached.py says what each command does."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]: ...  # noqa: D102
+    async def gets_many(  # noqa: D102
+        self, keys: Sequence[bytes]
+    ) -> Mapping[bytes, tuple[bytes, int]]: ...
+    async def put_many(self, puts: Sequence[Put]) -> list[bool]: ...  # noqa: D102
+    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None: ...  # noqa: D102
+
+
+def random_word() -> bytes:
+    """A number that nobody else has."""
+    return secrets.token_hex(8).encode()
+
+
+def bypass(reason: str) -> str:
+    """The status of a read past the cache."""
+    return f"fwd=bypass; detail={reason}"
+
+
+class Leases:
+    """The protocol on one node. Keys are whole: of the namespace, and fit for Memcached.
+
+    Everything but `read` raises NodeAway when the node did not do for certain what it should.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        namespace: bytes,
+        lifetimes: Lifetimes,
+        counts: CacheCounts,
+        word: Callable[[], bytes] = random_word,
+    ) -> None:
+        self._node = node
+        self._epoch_key = namespace + b"epoch"
+        self._quarantine_key = namespace + b"quarantine"
+        self._lifetimes = lifetimes
+        self._counts = counts
+        self._word = word
+
+    async def read(self, key: bytes, load: Load, *, refuted: Entry | None = None) -> Found:
+        """What is there, from the node or else from `load`, whose exceptions pass through.
+
+        An entry that is equal to `refuted` is taken for none.
+        """
+        try:
+            epoch, stored = await self._look(key)
+        except NodeAway:
+            return await self._bypass("node-away", load)
+        if epoch is None:
+            return await self._bypass("quarantine", load)
+        match stored and decode(key, stored):
+            case Value(known, entry) if known == epoch and (refuted is None or entry != refuted):
+                self._counts.hits += 1
+                return Found(entry, HIT)
+            case Tombstone() as tombstone if self.counts_in(tombstone, epoch):
+                return await self._bypass("tombstone", load)
+            case Lease(known) if known == epoch:
+                token = None
+            case _:
+                token = await self._take_lease(key, epoch, stored)
+        return await self._fill(key, epoch, token, load)
+
+    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+        """Put a tombstone on every key of a write, before it commits."""
+        waiting = list(keys)
+        while waiting:
+            found = await self._node.gets_many(waiting)
+            puts = [self._put_tombstone(key, found.get(key), writer) for key in waiting]
+            waiting = await self._put(puts)
+
+    async def release(self, keys: Collection[bytes], writer: bytes) -> None:
+        """Take a write's tombstones away, after it committed or came to nothing.
+
+        Where they are gone, whatever stands in their place is from before the commit, and goes.
+        """
+        waiting = list(keys)
+        while waiting:
+            found = await self._node.gets_many(waiting)
+            puts = [self._put_without(key, found.get(key), writer) for key in waiting]
+            waiting = await self._put([put for put in puts if put])
+
+    async def invalidate(self, keys: Collection[bytes]) -> None:
+        """Remove entries and leases, since somebody else changed what they stand for.
+
+        A tombstone stays: it is its writer's, and there is no entry beneath it.
+        """
+        await self.release(keys, b"")
+
+    async def renew_epoch(self) -> None:
+        """Empty the node, for everybody and at once."""
+        await self._node.set(self._epoch_key, self._word(), None)
+        self._counts.epochs_set += 1
+
+    async def greet(self) -> None:
+        """Hear from the node, and see that it has an epoch."""
+        await self._look()
+
+    async def _look(self, *keys: bytes) -> tuple[bytes | None, bytes | None]:
+        """The epoch, None where nothing counts; and what stands under the key, if one is given.
+
+        The epoch comes first. An entry that is seen after it, and carries it, was there when the
+        epoch was seen or has come since; the other way round it may have died in between.
+        """
+        found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
+        epoch = found.get(self._epoch_key)
+        if epoch is None or not _EPOCH.fullmatch(epoch):
+            await self._begin_epoch(epoch)
+            return None, None
+        if self._quarantine_key in found:
+            return None, None
+        return epoch, found.get(keys[0]) if keys else None
+
+    async def _begin_epoch(self, nonsense: bytes | None) -> None:
+        await self._node.set(self._quarantine_key, b"1", self._lifetimes.quarantine)
+        if nonsense is not None:
+            await self.renew_epoch()
+        elif (await self._node.put_many([Put(self._epoch_key, self._word(), None)]))[0]:
+            self._counts.epochs_set += 1
+
+    def counts_in(self, _tombstone: Tombstone, _epoch: bytes) -> bool:
+        """Whether a tombstone counts: always. It may be older than the epoch, and its write not."""
+        return True
+
+    async def _take_lease(self, key: bytes, epoch: bytes, dead: bytes | None) -> int | None:
+        """The token to store with, or None if somebody else was faster.
+
+        `dead` is what stands under the key and does not count.
+        """
+        lease = encode_lease(key, epoch, self._word())
+        with suppress(NodeAway):
+            token = None if dead is None else await self._token_of(key, dead)
+            if dead is None or token is not None:
+                put = Put(key, lease, self._lifetimes.lease, token)
+                if (await self._node.put_many([put]))[0]:
+                    return await self._token_of(key, lease)
+        return None
+
+    async def _token_of(self, key: bytes, value: bytes) -> int | None:
+        found = (await self._node.gets_many([key])).get(key)
+        return found[1] if found and found[0] == value else None
+
+    async def _fill(self, key: bytes, epoch: bytes, token: int | None, load: Load) -> Found:
+        """Read the database, and store what it says if there is a token to do so."""
+        self._counts.misses += 1
+        if token is None:
+            self._counts.refused_fills += 1
+            return Found(await load(), LEASED)
+        try:
+            entry = await load()
+        except BaseException:
+            await self._give_up(key, token)
+            raise
+        ttl = max(1, round(self._lifetimes.entry * (1 - _JITTER * random.random())))  # noqa: S311
+        put = Put(key, encode_value(key, epoch, entry), ttl, token)
+        stored = False
+        with suppress(NodeAway):
+            (stored,) = await self._node.put_many([put])
+        if stored:
+            self._counts.fills += 1
+        else:
+            self._counts.refused_fills += 1
+        return Found(entry, STORED if stored else OVERTAKEN)
+
+    async def _give_up(self, key: bytes, token: int) -> None:
+        with suppress(NodeAway):  # the lease expires
+            await self._node.put_many([Put(key, b"", 0, token)])
+
+    async def _bypass(self, reason: str, load: Load) -> Found:
+        self._counts.bypasses[reason] += 1
+        return Found(await load(), bypass(reason))
+
+    def _put_tombstone(self, key: bytes, found: tuple[bytes, int] | None, writer: bytes) -> Put:
+        stored, token = found or (b"", None)
+        others = _writers(key, stored)
+        writers = (*others, writer) if len(others) < _MOST_WRITERS else (_MANY_WRITERS,)
+        return Put(key, encode_tombstone(key, writers), self._lifetimes.tombstone, token)
+
+    def _put_without(
+        self, key: bytes, found: tuple[bytes, int] | None, writer: bytes
+    ) -> Put | None:
+        if found is None:
+            return None
+        stored, token = found
+        writers = _writers(key, stored)
+        others = tuple(other for other in writers if other != writer)
+        if not others:
+            return Put(key, b"", 0, token)
+        if others == writers:
+            return None
+        return Put(key, encode_tombstone(key, others), self._lifetimes.tombstone, token)
+
+    async def _put(self, puts: Sequence[Put]) -> list[bytes]:
+        """Store; returns the keys where somebody else was faster."""
+        done = await self._node.put_many(puts) if puts else []
+        return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
+
+
+def _writers(key: bytes, stored: bytes) -> tuple[bytes, ...]:
+    match decode(key, stored):
+        case Tombstone(writers):
+            return writers
+    return ()

@@ -1,0 +1,225 @@
+"""One cache node as this process knows it: heard from or away, to be trusted or not.
+
+The promise is kept through outages by three rules.
+- A node is read only while it has been heard from within the heartbeat, and after it has answered
+  for `return_after` without a failure. A process that was stopped itself has heard from nobody.
+- A node that missed something that it had to be told for certain (that a write goes on without its
+  tombstone, that one ended, that somebody else changed a member) is *tainted*: it gets a new epoch
+  before this process reads it again.
+- A write whose tombstones cannot be set waits, *before* it commits, until whoever shares the outage
+  has noticed it, too, and reads the database. If the node answers meanwhile, the tombstones are
+  made up for, and the write goes on at once.
+
+`return_after` has to be longer than any process takes to notice that a node is back, which is half
+a heartbeat and two time-outs: each makes up for what it owes before the others read again.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from logging import getLogger
+from typing import TypeVar
+
+from tornado_members.cache.batching import LoopTurn
+from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.leases import Leases, Lifetimes
+from tornado_members.cache.memcached import MemcachedNode, NodeAway, Put
+
+T = TypeVar("T")
+log = getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds."""
+
+    heartbeat: float
+    timeout: float
+    return_after: float
+
+    @property
+    def pause(self) -> float:
+        """Between two looks at a node."""
+        return self.heartbeat / 4
+
+    @property
+    def noticed(self) -> float:
+        """How long after it began everybody who shares an outage has noticed it.
+
+        Who hears from the node in between has not. But then the outage ended within a pause and a
+        time-out, and the one who waits notices that within two pauses and another time-out.
+        """
+        return self.heartbeat + 2 * self.timeout
+
+
+def clock() -> float:
+    """Seconds that pass while this process is stopped, and while the machine sleeps."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+class WatchedNode:
+    """A node, the protocol on it, and what this process knows of its health."""
+
+    def __init__(
+        self,
+        node: MemcachedNode,
+        *,
+        namespace: bytes,
+        timing: Timing,
+        lifetimes: Lifetimes,
+        counts: CacheCounts,
+        now: Callable[[], float] = clock,
+    ) -> None:
+        self.address = node.address
+        self.leases = Leases(self, namespace=namespace, lifetimes=lifetimes, counts=counts)
+        self._node = node
+        self._together = LoopTurn(node.get_many)
+        self._timing = timing
+        self._counts = counts
+        self._now = now
+        self._heard_at = float("-inf")
+        self._away_since: float | None = now()  # until it has answered once
+        self._readable_at = float("inf")
+        self._failed_at = float("-inf")
+        self._taints = 0
+        self._owed: dict[bytes, set[bytes]] = {}  # by writer: keys still without their tombstone
+        self._paid = asyncio.Event()
+        self._wanted = asyncio.Event()  # something is owed to the node
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def is_tainted(self) -> bool:
+        """Whether it must get a new epoch before it is read."""
+        return self._taints > 0
+
+    def reason_not_to_read(self) -> str | None:
+        """Why reads go past the node now, in a word; None if they may go to it."""
+        if self._away_since is not None or self._now() - self._heard_at > self._timing.heartbeat:
+            return "node-away"
+        if self.is_tainted:
+            return "node-tainted"
+        return "node-back" if self._now() < self._readable_at else None
+
+    async def open(self) -> None:
+        """Hear from it for the first time, and watch it from now on."""
+        with suppress(NodeAway):
+            await self.leases.greet()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._watching:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        await self._node.close()
+
+    async def announce(self, keys: Collection[bytes], writer: bytes) -> bool:
+        """Put tombstones on the keys of a write, or wait until nobody reads them here.
+
+        Whether they were set for certain. If not, and the write goes on, `taint` has to be called.
+        """
+        try:
+            await self.leases.announce(keys, writer)
+        except NodeAway:
+            self._owed[writer] = set(keys)
+            self._wanted.set()
+        else:
+            return True
+        away_since = self._now() if self._away_since is None else self._away_since
+        end = away_since + self._timing.noticed
+        while self._owed[writer] and (rest := end - self._now()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._paid.wait(), rest)
+        return not self._owed[writer]
+
+    async def release(self, keys: Collection[bytes], writer: bytes) -> None:
+        """Take the tombstones of a write away. If that fails, the node is tainted."""
+        self.abandon(writer)
+        await self._told(self.leases.release(keys, writer))
+
+    def abandon(self, writer: bytes) -> None:
+        """Leave the tombstones of a write, whose outcome is unknown, to expire."""
+        self._owed.pop(writer, None)
+
+    async def invalidate(self, keys: Collection[bytes]) -> None:
+        """Remove entries that somebody else changed. If that fails, the node is tainted."""
+        await self._told(self.leases.invalidate(keys))
+
+    async def renew_epoch(self) -> None:
+        """Empty the node. If that fails, the node is tainted."""
+        await self._told(self.leases.renew_epoch())
+
+    def taint(self) -> None:
+        """Remember that the node missed something."""
+        self._taints += 1
+        self._counts.taints += 1
+        self._wanted.set()
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """As MemcachedNode's; reads of one turn of the loop share a request."""
+        return await self._hearing(self._together.get_many(keys))
+
+    async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, tuple[bytes, int]]:
+        """As MemcachedNode's."""
+        return await self._hearing(self._node.gets_many(keys))
+
+    async def put_many(self, puts: Sequence[Put]) -> list[bool]:
+        """As MemcachedNode's."""
+        return await self._hearing(self._node.put_many(puts))
+
+    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None:
+        """As MemcachedNode's."""
+        await self._hearing(self._node.set(key, value, ttl))
+
+    async def _told(self, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except NodeAway as error:
+            log.debug("tainted: %s", error)
+            self.taint()
+
+    async def _hearing(self, command: Awaitable[T]) -> T:
+        began = self._now()
+        try:
+            result = await command
+        except NodeAway:
+            # Between failures that lie far apart it may have been well without our noticing.
+            if self._away_since is None or began - self._failed_at > self._timing.heartbeat:
+                self._away_since = self._now()
+            self._failed_at = self._now()
+            raise
+        if self._away_since is not None or began - self._heard_at > self._timing.heartbeat:
+            self._away_since = None
+            self._readable_at = self._now() + self._timing.return_after
+        self._heard_at = max(self._heard_at, began)
+        return result
+
+    async def _watch(self) -> None:
+        """Hear from the node, and pay it what it is owed as soon as it answers."""
+        while True:
+            with suppress(NodeAway):
+                if self._owed or self._taints:
+                    await self._pay()
+                elif self._now() - self._heard_at >= self._timing.pause:
+                    await self.leases.greet()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), self._timing.pause)
+            self._wanted.clear()
+
+    async def _pay(self) -> None:
+        """Set the tombstones of writes that are still under way; then a new epoch, if tainted."""
+        for writer, keys in list(self._owed.items()):
+            if keys:
+                await self.leases.announce(keys, writer)
+                keys.clear()
+        self._paid.set()
+        self._paid.clear()
+        taints = self._taints
+        if taints:
+            await self.leases.renew_epoch()
+            self._taints -= taints
+            log.warning("Memcached %s got a new epoch: it had missed something", self.address)
