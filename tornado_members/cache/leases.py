@@ -16,6 +16,7 @@ Nothing here knows time or tasks. tests/cache/test_interleavings.py runs this co
 interleavings, and shows for each of these rules what goes wrong without it.
 """
 
+import asyncio
 import random
 import re
 import secrets
@@ -174,8 +175,7 @@ class Leases:
     async def _look(self, *keys: bytes) -> tuple[bytes | None, bytes | None]:
         """The epoch, None where nothing counts; and what stands under the key, if one is given.
 
-        The epoch comes first. An entry that is seen after it, and carries it, was there when the
-        epoch was seen or has come since; the other way round it may have died in between.
+        The epoch comes first: whoever set it had begun its quarantine before.
         """
         found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
         epoch = found.get(self._epoch_key)
@@ -223,7 +223,7 @@ class Leases:
             return Found(await load(), LEASED)
         try:
             entry = await load()
-        except BaseException:
+        except (Exception, asyncio.CancelledError):
             await self._give_up(key, token)
             raise
         ttl = max(1, round(self._lifetimes.entry * (1 - _JITTER * random.random())))  # noqa: S311

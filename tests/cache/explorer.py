@@ -1,0 +1,535 @@
+"""All interleavings of a few processes on a model of Memcached and of the database.
+
+The processes are the real coroutines, driven by hand: each await on the model is a point at which
+another process may go on. What a coroutine does next depends on nothing but the answers that it
+has had, so it is run once for each row of answers, and what is searched is a graph of states:
+where each process is, what the model holds, and what a reader that begins now has a right to see.
+
+A fault is a step, too: a state has one successor for each process that can go on, and one for each
+thing that can go wrong there, as long as the exploration has faults left.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import length_hint
+from types import coroutine
+from typing import Any, NamedTuple
+
+from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.entries import Entry, Tombstone, decode
+from tornado_members.cache.leases import Leases, Lifetimes
+from tornado_members.cache.memcached import NodeAway, Put
+
+KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"
+LIFETIMES = Lifetimes(entry=1, lease=1, tombstone=1, quarantine=1)  # nothing here counts seconds
+
+Op = tuple[Any, ...]
+Row = tuple[tuple[int, Any], ...]  # answers, each with the number of the coroutine that had it
+Label = tuple[Any, ...]  # what a step was, for people
+Routine = Coroutine[Any, Any, None]
+_ROWS_CHECKED = 4
+FAILED = "failed"  # the answer to a command that raises NodeAway
+DEAD = "dead"  # an answer to nothing: the process is gone
+UNKNOWN = "unknown"  # the answer to a commit that gave up
+BLOCKED: Op = ("blocked",)
+DONE: Op = ("done",)
+
+
+@coroutine
+def do(*op: Any) -> Any:
+    """Have the explorer carry something out, now or later."""
+    return (yield op)
+
+
+class ModelNode:
+    """What the protocol takes for a Memcached. A request of several keys is not one step."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        found = {}
+        for key in keys:
+            value = await do("get", key)
+            if value is not None:
+                found[key] = value
+        return found
+
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
+        (key,) = keys
+        found = await do("gets", key)
+        return {} if found is None else {key: found}
+
+    async def put_many(self, puts: Sequence[Put]) -> list[bool]:
+        (put,) = puts
+        return [await do("put", *put)]
+
+    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None:
+        await do("put", key, value, ttl, "whatever was there")
+
+    async def delete(self, key: bytes) -> bool:
+        return bool(await do("put", key, b"", 0, "whatever was there"))
+
+
+class Nonces:
+    """A process's own, and the same in every run."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name.encode().hex().encode()
+        self.used = 0
+
+    def word(self) -> bytes:
+        self.used += 1
+        return b"%b%012x" % (self._name, self.used)
+
+
+def leases_of(name: str, kind: type[Leases] = Leases) -> Leases:
+    """The protocol as one process runs it."""
+    return kind(
+        ModelNode(),
+        namespace=b"",
+        lifetimes=LIFETIMES,
+        counts=CacheCounts(),
+        word=Nonces(name).word,
+    )
+
+
+async def load() -> Entry:
+    """What a majority of the database holds."""
+    return Entry(await do("find"), b"-", b"")
+
+
+@dataclass
+class Process:
+    """Coroutines that share what one process shares."""
+
+    name: str
+    start: Callable[[], list[Routine]]
+    is_writer: bool = False
+
+
+class World(NamedTuple):
+    """The model, and what the promise forbids to a reader that begins now."""
+
+    epoch: bytes | None = b"0" * 16
+    # Those whose writes were under way when it was begun, and may have lost their tombstones.
+    quarantine: frozenset[str] | None = None
+    item: tuple[bytes, int] | None = None  # the value, and its token for cas
+    recurring: frozenset[int] = frozenset()  # tokens from before a restart: they may come again
+    committed: int = 1  # the version in the database
+    answered: int = 1  # the newest version whose write was answered
+    seen: int = 1  # the newest version that a read returned, or that was answered
+    away: str = ""  # "away" | "back": it answers, and nobody reads it yet
+    owed: frozenset[str] = frozenset()  # writers whose tombstones are still to be set
+    tainted: bool = False
+    undecided: frozenset[str] = frozenset()  # commits of dead writers that may still happen
+    faults: int = 1
+
+
+class State(NamedTuple):
+    """Where everybody is."""
+
+    world: World
+    places: tuple[int, ...]  # of each process, in its Behaviour
+    floors: tuple[tuple[int, int] | None, ...]  # of each coroutine: what its read must not miss
+
+
+class Behaviour:
+    """What a process does next, after each row of answers that it may have had.
+
+    Rows after which it is at the same instructions with the same variables are one place. That is
+    checked: of some rows of each place, each answer must lead to one place again.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._start = process.start
+        self._rows: list[list[Row]] = []
+        self._known: dict[Any, int] = {}
+        self._steps: dict[tuple[int, int, Any], int] = {}
+        self.pending: list[tuple[Op, ...]] = []
+        self.tokens: list[frozenset[int]] = []  # those that it may still use
+        self._place(())
+
+    def after(self, place: int, index: int, answer: Any) -> int:
+        """Where it is once its coroutine number `index` has had an answer."""
+        step = (place, index, answer)
+        if step not in self._steps:
+            places = {self._place((*row, (index, answer))) for row in self._rows[place]}
+            assert len(places) == 1, f"{self._rows[place]} are not one place"
+            self._steps[step] = places.pop()
+        return self._steps[step]
+
+    def _place(self, row: Row) -> int:
+        pending, variables = self._run(row)
+        over = all(op == DONE for op in pending)
+        identity = (pending, None if over else variables or row)
+        place = self._known.setdefault(identity, len(self.pending))
+        if place == len(self.pending):
+            self.pending.append(pending)
+            self.tokens.append(frozenset() if over else _tokens(row))
+            self._rows.append([row])
+        elif len(self._rows[place]) < _ROWS_CHECKED and row not in self._rows[place]:
+            self._rows[place].append(row)
+        return place
+
+    def _run(self, row: Row) -> tuple[tuple[Op, ...], Any]:
+        routines = self._start()
+        pending = [_go_on(routine, None) for routine in routines]
+        for index, answer in row:
+            pending[index] = _go_on(routines[index], answer)
+            self._unblock(routines, pending)
+        variables = _variables(routines[0]) if len(routines) == 1 else None
+        for routine in routines:
+            routine.close()
+        return tuple(BLOCKED if isinstance(op, asyncio.Future) else op for op in pending), variables
+
+    @staticmethod
+    def _unblock(routines: list[Routine], pending: list[Any]) -> None:
+        """Let those go on for whom another one of the same process has settled something."""
+        settled = True
+        while settled:
+            settled = False
+            for index, op in enumerate(pending):
+                if isinstance(op, asyncio.Future) and op.done():
+                    pending[index] = _go_on(routines[index], None)
+                    settled = True
+
+
+def _tokens(row: Row) -> frozenset[int]:
+    """Those that may still be used: for none is anything put twice."""
+    tokens: set[int] = set()
+    for _, answer in row:
+        if isinstance(answer, bool):
+            tokens.clear()
+        elif isinstance(answer, tuple):
+            tokens.add(answer[1])
+    return frozenset(tokens)
+
+
+def _variables(routine: Any) -> tuple[Any, ...]:
+    """The instruction and the variables of each function that a coroutine is in.
+
+    What stands half done in an expression is not among them: the model awaits in none that has.
+    """
+    frames = []
+    while routine is not None:
+        frame = getattr(routine, "cr_frame", None) or getattr(routine, "gi_frame", None)
+        if frame is not None:
+            values = tuple((name, _plain(value)) for name, value in frame.f_locals.items())
+            frames.append((frame.f_code, frame.f_lasti, values))
+        routine = getattr(routine, "cr_await", None) or getattr(routine, "gi_yieldfrom", None)
+    return tuple(frames)
+
+
+def _plain(value: Any) -> Any:
+    """Something hashable that is equal for equal values."""
+    match value:
+        case Leases():
+            nonces = value._word.__self__  # type: ignore[attr-defined]
+            return (nonces.used, *(word for word in vars(value).values() if type(word) is bytes))
+        case ModelNode():
+            return "node"
+        case list() | tuple():
+            return tuple(map(_plain, value))
+        case dict():
+            return tuple((key, _plain(item)) for key, item in value.items())
+    return length_hint(value) if isinstance(value, Iterator) else value
+
+
+def _go_on(routine: Routine, answer: Any) -> Any:
+    if answer in (DEAD, UNKNOWN):
+        return DONE
+    try:
+        yielded = routine.throw(NodeAway()) if answer == FAILED else routine.send(answer)
+    except StopIteration:
+        return DONE
+    if isinstance(yielded, asyncio.Future):
+        yielded._asyncio_future_blocking = False  # type: ignore[attr-defined]
+    return yielded
+
+
+@dataclass
+class Guilty(Exception):
+    """A read that returned what it must not, and how it came to that."""
+
+    what: str
+    steps: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *self.steps])
+
+
+class Explorer:
+    """Visits every state that the processes can come to, with at most one of the faults.
+
+    `faults`: crash, restart, eviction, epoch, failure.
+    """
+
+    def __init__(self, processes: Sequence[Process], faults: Sequence[str] = ()) -> None:
+        self._processes = processes
+        self._faults = faults
+        self._behaviours = [Behaviour(process) for process in processes]
+        widths = [len(behaviour.pending[0]) for behaviour in self._behaviours]
+        self._first = [sum(widths[:i]) for i in range(len(widths))]
+        self._renews = any(process.name.startswith("p") for process in processes)
+        self._start = State(
+            World(faults=1 if faults else 0), (0,) * len(processes), (None,) * sum(widths)
+        )
+
+    def explore(self, limit: int = 10_000_000) -> int:
+        """Raises Guilty for a state that must not be; returns the number of states."""
+        came_from: dict[State, tuple[State, Label] | None] = {self._start: None}
+        waiting = [self._start]
+        while waiting:
+            state = waiting.pop()
+            try:
+                for label, successor in self._successors(state):
+                    if successor.world.recurring:
+                        successor = self._without_forgotten(successor)
+                    if successor not in came_from:
+                        came_from[successor] = (state, label)
+                        waiting.append(successor)
+            except Guilty as guilty:
+                cause: tuple[State, Label] | None = came_from[state]
+                while cause:
+                    guilty.steps.insert(0, " ".join(map(str, cause[1])))
+                    cause = came_from[cause[0]]
+                raise
+            assert len(came_from) < limit, "too many states"
+        return len(came_from)
+
+    def _without_forgotten(self, state: State) -> State:
+        """A token that may come again does no harm once nobody holds the old one."""
+        recurring = state.world.recurring & self._held(state)
+        return state._replace(world=state.world._replace(recurring=recurring))
+
+    def _successors(self, state: State) -> Iterator[tuple[Label, State]]:
+        for number, behaviour in enumerate(self._behaviours):
+            for index, op in enumerate(behaviour.pending[state.places[number]]):
+                if op not in (DONE, BLOCKED) and self._may_begin(state, number):
+                    yield from self._steps(state, number, index, op)
+        yield from self._weather(state)
+
+    def _is_settled(self, state: State, op: Op) -> bool:
+        """Whether a step's answer is known, whenever it is made: then nothing need come between."""
+        world = state.world
+        if op[0] == "abandon":
+            return not world.owed
+        if op[0] != "get" or op[1] == KEY or world.faults or world.tainted or self._renews:
+            return False
+        return world.epoch is not None and world.quarantine is None
+
+    def _may_begin(self, state: State, number: int) -> bool:
+        """Of processes that do the same, the second does not begin before the first."""
+        name = self._processes[number].name
+        if (
+            state.places[number]
+            or number == 0
+            or name[:-1] != self._processes[number - 1].name[:-1]
+        ):
+            return True
+        return state.places[number - 1] != 0
+
+    def _steps(
+        self, state: State, number: int, index: int, op: Op
+    ) -> Iterator[tuple[Label, State]]:
+        label: Label = (self._processes[number].name, op)
+        behaviour = self._behaviours[number]
+        if op[0] == "begin":
+            state = self._begun(state, number, index)
+            op = behaviour.pending[state.places[number]][index]
+            label += (op,)
+        while self._is_settled(state, op):
+            ((answer, _),) = self._carried_out(state, number, op)
+            state = self._answered(state, number, index, answer)
+            op = behaviour.pending[state.places[number]][index]
+            label += (op,)
+        if op in (BLOCKED, DONE):
+            yield label, state
+            return
+        for answer, world in self._carried_out(state, number, op):
+            after = state if world is state.world else state._replace(world=world)
+            yield (*label, answer), self._answered(after, number, index, answer)
+
+    def _begun(self, state: State, number: int, index: int) -> State:
+        floors = list(state.floors)
+        floors[self._first[number] + index] = (state.world.answered, state.world.seen)
+        place = self._behaviours[number].after(state.places[number], index, None)
+        return self._at(state, number, place)._replace(floors=tuple(floors))
+
+    def _at(self, state: State, number: int, place: int) -> State:
+        places = (*state.places[:number], place, *state.places[number + 1 :])
+        return state._replace(places=places)
+
+    def _answered(self, state: State, number: int, index: int, answer: Any) -> State:
+        """Hand an answer over, and take note at once of what ended by it."""
+        behaviour = self._behaviours[number]
+        state = self._at(state, number, behaviour.after(state.places[number], index, answer))
+        ended = True
+        while ended:
+            ended = False
+            for i, op in enumerate(behaviour.pending[state.places[number]]):
+                if op[0] in ("returns", "answers"):
+                    state = self._ended(state, number, i, op)
+                    place = behaviour.after(state.places[number], i, None)
+                    state, ended = self._at(state, number, place), True
+                    break
+        return state
+
+    def _ended(self, state: State, number: int, index: int, op: Op) -> State:
+        world, version = state.world, op[1]
+        if op[0] == "answers":
+            answered = max(world.answered, version)
+            seen = max(world.seen, answered)
+            return state._replace(world=world._replace(answered=answered, seen=seen))
+        floors = list(state.floors)
+        floor = floors[self._first[number] + index]
+        assert floor is not None
+        name = self._processes[number].name
+        if version < floor[0]:
+            raise Guilty(f"stale: {name} returns {version} after {floor[0]} was answered")
+        if version < floor[1]:
+            raise Guilty(f"backward: {name} returns {version} after {floor[1]} was seen")
+        floors[self._first[number] + index] = None
+        world = world._replace(seen=max(world.seen, version))
+        return state._replace(world=world, floors=tuple(floors))
+
+    def _carried_out(self, state: State, number: int, op: Op) -> Iterator[tuple[Any, World]]:
+        """What may come of a step: answers, each with the world in which it leaves us."""
+        world, name = state.world, self._processes[number].name
+        verb, *rest = op
+        if verb in ("get", "gets", "put"):
+            if world.away == "away" or (world.away == "back" and verb == "get"):
+                yield FAILED, world
+                return
+            results = list(getattr(self, f"_{verb}")(state, *rest))
+            yield from results
+            if "failure" in self._faults and world.faults:
+                for _, after in results:
+                    yield FAILED, after._replace(faults=0)
+                yield FAILED, world._replace(faults=0)
+        elif verb == "find":
+            yield world.committed, world
+        elif verb == "commit":
+            version = world.committed + 1
+            yield version, world._replace(committed=version)
+            if "crash" in self._faults and world.faults:
+                undecided = world.undecided | {name}
+                yield UNKNOWN, world._replace(undecided=undecided, faults=0)
+        elif verb == "noticed":  # by everybody who shares the outage
+            yield None, world._replace(away="away", owed=world.owed | {name})
+        elif verb == "abandon":
+            yield None, world._replace(owed=world.owed - {name})
+        elif verb == "taint":
+            yield None, world if world.away else world._replace(tainted=True)
+        elif verb == "answers again":
+            if world.away == "away":
+                yield " ".join(sorted(world.owed)), world._replace(away="back")
+        elif verb == "is read again":
+            yield None, world._replace(away="")
+
+    def _get(self, state: State, key: bytes) -> Iterator[tuple[Any, World]]:
+        world = state.world
+        if key == EPOCH:
+            yield world.epoch, world
+        elif key == QUARANTINE:
+            yield (None if world.quarantine is None else b"1"), world
+        else:
+            yield (world.item and world.item[0]), world
+
+    def _gets(self, state: State, _key: bytes) -> Iterator[tuple[Any, World]]:
+        yield state.world.item, state.world
+
+    def _put(
+        self, state: State, key: bytes, value: bytes, ttl: int | None, token: Any = None
+    ) -> Iterator[tuple[Any, World]]:
+        world = state.world
+        if key == QUARANTINE:
+            yield True, world._replace(quarantine=frozenset(self._writing(state)))
+        elif key == EPOCH:
+            if token is None and world.epoch is not None:
+                yield False, world
+            else:
+                yield True, world._replace(epoch=value)
+        elif not self._is_let(world.item, token):
+            yield False, world
+        elif ttl == 0:
+            yield True, world._replace(item=None)
+        else:
+            for new in self._new_tokens(state):
+                recurring = world.recurring - {new}
+                yield True, world._replace(item=(value, new), recurring=recurring)
+
+    @staticmethod
+    def _is_let(item: tuple[bytes, int] | None, token: Any) -> bool:
+        if isinstance(token, str):
+            return True
+        return item is None if token is None else item is not None and item[1] == token
+
+    def _new_tokens(self, state: State) -> Iterator[int]:
+        """A number that nobody holds, or one that somebody held when Memcached restarted."""
+        held = self._held(state) | state.world.recurring
+        number = 1
+        while number in held:
+            number += 1
+        yield number
+        yield from state.world.recurring
+
+    def _held(self, state: State) -> frozenset[int]:
+        item = state.world.item
+        tokens = [b.tokens[p] for b, p in zip(self._behaviours, state.places, strict=True)]
+        return frozenset({item[1]} if item else ()).union(*tokens)
+
+    def _writing(self, state: State) -> Iterator[str]:
+        """The writers under way; of a dead one, for as long as its commit may still happen."""
+        yield from state.world.undecided
+        for process, behaviour, place in zip(
+            self._processes, self._behaviours, state.places, strict=True
+        ):
+            if process.is_writer and place > 0 and behaviour.pending[place] != (DONE,):
+                yield process.name
+
+    def _weather(self, state: State) -> Iterator[tuple[Label, State]]:
+        """What happens without anybody doing it: time passes, and things go wrong."""
+        for label, world in self._passing_time(state):
+            yield (label,), state._replace(world=world)
+        if state.world.faults:
+            spent = state.world._replace(faults=0)
+            for label, world in self._mishaps(spent, self._held(state)):
+                yield (label,), state._replace(world=world)
+            if "crash" in self._faults:
+                yield from self._deaths(state._replace(world=spent))
+
+    def _passing_time(self, state: State) -> Iterator[tuple[str, World]]:
+        world, writing = state.world, frozenset(self._writing(state))
+        for name in world.undecided:
+            after = world._replace(
+                committed=world.committed + 1, undecided=world.undecided - {name}
+            )
+            yield f"{name}, which is dead, commits", after
+        living = writing - world.undecided
+        if world.quarantine is not None and not world.quarantine & living:
+            yield "the quarantine ends", world._replace(quarantine=None, undecided=frozenset())
+        stored = world.item and decode(KEY, world.item[0])
+        if isinstance(stored, Tombstone):
+            if not living & {writer.decode().partition(":")[0] for writer in stored.writers}:
+                yield "a tombstone expires", world._replace(item=None, undecided=frozenset())
+        if world.tainted:
+            yield "a new epoch, for a taint", world._replace(epoch=b"e" * 16, tainted=False)
+
+    def _mishaps(self, world: World, held: frozenset[int]) -> Iterator[tuple[str, World]]:
+        if "restart" in self._faults:
+            after = world._replace(epoch=None, quarantine=None, item=None, recurring=held)
+            yield "Memcached restarts", after
+        if "epoch" in self._faults:
+            yield "a new epoch", world._replace(epoch=b"f" * 16)
+        if "eviction" in self._faults:
+            yield "the epoch is evicted", world._replace(epoch=None)
+            # A tombstone that is evicted is the one thing that is not promised.
+            if world.item and not isinstance(decode(KEY, world.item[0]), Tombstone):
+                yield "an entry or a lease is gone", world._replace(item=None)
+
+    def _deaths(self, state: State) -> Iterator[tuple[Label, State]]:
+        for number, process in enumerate(self._processes):
+            place, behaviour = state.places[number], self._behaviours[number]
+            if process.is_writer and place and behaviour.pending[place] != (DONE,):
+                dead = behaviour.after(place, 0, DEAD)
+                yield (process.name, "dies"), self._at(state, number, dead)

@@ -1,0 +1,267 @@
+"""Proof: no interleaving of readers and writers of one key breaks the promise of the cache.
+
+Two readers and two writers, in all interleavings, and with at most one fault anywhere: no read
+returns anything older than a write that was answered before it began (stale), or than a read that
+had ended before it began (backward). And without any one of the protocol's rules, some do.
+
+A backward read takes three reads: one that stores what it read before the commit, one that sees
+the new version, and one after it. So one of the readers reads twice ("again").
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+import pytest
+
+from tests.cache.explorer import (
+    KEY,
+    Explorer,
+    Guilty,
+    ModelNode,
+    Process,
+    Routine,
+    do,
+    leases_of,
+    load,
+)
+from tornado_members.cache import naive
+from tornado_members.cache.batching import T, Turnstile
+from tornado_members.cache.entries import Tombstone, encode_tombstone
+from tornado_members.cache.leases import Leases
+from tornado_members.cache.memcached import NodeAway
+
+Kind = type[Leases]
+
+
+async def read(leases: Leases, times: int) -> None:
+    for _ in range(times):
+        await do("begin")
+        found = await leases.read(KEY, load)
+        assert found.entry is not None
+        await do("returns", found.entry.version)
+        del found
+
+
+async def write(leases: Leases, name: bytes) -> None:
+    """As LeaseCache.changing and WatchedNode do it, with time taken out."""
+    try:
+        await leases.announce([KEY], name)
+    except NodeAway:
+        await do("noticed")
+    version = await do("commit")
+    await do("abandon")
+    try:
+        await leases.release([KEY], name)
+    except NodeAway:
+        await do("taint")
+    await do("answers", version)
+
+
+async def pay(leases: Leases) -> None:
+    """What a process does that owes something to a node which answers again."""
+    for name in (await do("answers again")).split():
+        await leases.announce([KEY], name.encode())
+    await leases.renew_epoch()
+    await do("is read again")
+
+
+def reader(number: int, kind: Kind = Leases) -> Process:
+    return Process(f"r{number}", lambda: [read(leases_of(f"r{number}", kind), 1)])
+
+
+def again(kind: Kind = Leases) -> Process:
+    return Process("a1", lambda: [read(leases_of("a1", kind), 2)])
+
+
+def writer(number: int, kind: Kind = Leases) -> Process:
+    name = f"w{number}"
+    return Process(name, lambda: [write(leases_of(name, kind), name.encode())], is_writer=True)
+
+
+def payer() -> Process:
+    return Process("p1", lambda: [pay(leases_of("p1"))])
+
+
+def invalidator(kind: Kind = Leases) -> Process:
+    """Tells of a change that is over, or was none: it may come at any time."""
+    return Process("i1", lambda: [leases_of("i1", kind).invalidate([KEY])])
+
+
+# With two writers each fault multiplies the states by ten: there the second reader reads only once,
+# or one reader is enough, and the larger ones are left to `pytest -m exhaustive`.
+EXPLORATIONS = {
+    "two writers": ([reader(1), reader(2), writer(1), writer(2)], []),
+    "a writer dies": ([reader(1), again(), writer(1)], ["crash"]),
+    "one of two writers dies": ([reader(1), writer(1), writer(2)], ["crash"]),
+    "something expires or is evicted": ([reader(1), reader(2), writer(1)], ["eviction"]),
+    "Memcached restarts": ([reader(1), reader(2), writer(1)], ["restart"]),
+    "a new epoch": ([reader(1), again(), writer(1)], ["epoch"]),
+    "a command fails": ([reader(1), reader(2), writer(1), payer()], ["failure"]),
+    "an invalidation": ([reader(1), again(), writer(1), invalidator()], []),
+}
+# Of more than a minute in all.
+EXHAUSTIVE = {
+    "two writers": ([reader(1), again(), writer(1), writer(2)], []),
+    "one of two writers dies": ([reader(1), again(), writer(1), writer(2)], ["crash"]),
+    "something expires or is evicted": ([reader(1), again(), writer(1)], ["eviction"]),
+    "Memcached restarts": ([reader(1), again(), writer(1)], ["restart"]),
+    "Memcached restarts under two writers": ([reader(1), writer(1), writer(2)], ["restart"]),
+    "a command fails": ([reader(1), again(), writer(1), payer()], ["failure"]),
+    "an invalidation": ([reader(1), again(), writer(1), writer(2), invalidator()], []),
+}
+
+
+@pytest.mark.parametrize("name", EXPLORATIONS)
+def test_no_interleaving_is_stale_or_backward(name: str) -> None:
+    assert Explorer(*EXPLORATIONS[name]).explore() > 1000
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", EXHAUSTIVE)
+def test_no_interleaving_of_more_is_stale_or_backward(name: str) -> None:
+    assert Explorer(*EXHAUSTIVE[name]).explore() > 10_000
+
+
+def sharing(kind: type[Turnstile[Any]]) -> Process:
+    """Three readers of one process."""
+
+    def start() -> list[Routine]:
+        turnstile = kind()
+
+        async def request() -> int:
+            version = int(await do("find"))
+            await do("get", KEY)  # the reply is under way
+            return version
+
+        async def read_together() -> None:
+            await do("begin")
+            await do("returns", await turnstile.ask(KEY, request))
+
+        return [read_together() for _ in range(3)]
+
+    return Process("r1", start)
+
+
+async def test_readers_who_share_what_was_not_sent_yet_are_not_stale() -> None:
+    assert Explorer([sharing(Turnstile), writer(1)]).explore() > 500
+
+
+class Joining(Turnstile[T]):
+    """Shares a request that is under way."""
+
+    async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
+        if key not in self._under_way:
+            self._under_way[key] = []
+            result = await request()
+            for place in self._under_way.pop(key):
+                place.set_result(result)
+            return result
+        joined: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._under_way[key].append(joined)
+        return await joined  # type: ignore[no-any-return]
+
+
+async def test_readers_who_join_a_request_under_way_are_found_guilty() -> None:
+    with pytest.raises(Guilty, match="stale"):
+        Explorer([sharing(Joining), writer(1)]).explore()
+
+
+def aside_reader(number: int) -> Process:
+    async def load_aside() -> naive.Entry:
+        return naive.Entry(await do("find"), b"")
+
+    async def read_aside() -> None:
+        cache = naive.NaiveCache([ModelNode()], ttl=1, namespace="")  # type: ignore[list-item]
+        await do("begin")
+        await do("returns", (await cache.read(KEY, load_aside)).version)
+
+    return Process(f"r{number}", lambda: [read_aside()])
+
+
+def aside_writer() -> Process:
+    async def write_aside() -> None:
+        cache = naive.NaiveCache([ModelNode()], ttl=1, namespace="")  # type: ignore[list-item]
+        version = await do("commit")
+        await cache.forget(KEY)
+        await do("answers", version)
+
+    return Process("w1", lambda: [write_aside()], is_writer=True)
+
+
+def test_plain_cache_aside_is_found_guilty() -> None:
+    with pytest.raises(Guilty, match="stale"):
+        Explorer([aside_reader(1), aside_reader(2), aside_writer()]).explore()
+
+
+class LeasesAlone(Leases):
+    """As in the paper: a write only removes."""
+
+    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+        pass
+
+    async def release(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
+        for key in keys:
+            await self._node.delete(key)  # type: ignore[attr-defined]
+
+
+class BlindTombstones(Leases):
+    """A writer puts its tombstone over that of another."""
+
+    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+        for key in keys:
+            await self._node.set(key, encode_tombstone(key, (writer,)), 1)
+
+
+class InTheirEpoch(Leases):
+    """Tombstones count only in the epoch in which they were set."""
+
+    _own = b""
+
+    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+        epoch, _ = await self._look()
+        self._own = writer + b":" + (epoch or b"")
+        await super().announce(keys, self._own)
+
+    async def release(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
+        await super().release(keys, self._own)
+
+    def counts_in(self, tombstone: Tombstone, epoch: bytes) -> bool:
+        return any(writer.endswith(epoch) for writer in tombstone.writers)
+
+
+class WithoutQuarantine(Leases):
+    """A new epoch begins at once."""
+
+    async def _begin_epoch(self, nonsense: bytes | None) -> None:  # noqa: ARG002
+        await self.renew_epoch()
+
+
+class BlindInvalidation(Leases):
+    """Takes a tombstone away that is another's."""
+
+    async def invalidate(self, keys: Collection[bytes]) -> None:
+        for key in keys:
+            await self._node.delete(key)  # type: ignore[attr-defined]
+
+
+def all_of(kind: Kind) -> list[Process]:
+    return [reader(1, kind), again(kind), writer(1, kind)]
+
+
+BROKEN: list[tuple[Kind, list[Process], list[str]]] = [
+    (LeasesAlone, all_of(LeasesAlone), []),
+    (BlindTombstones, [*all_of(BlindTombstones), writer(2, BlindTombstones)], []),
+    (InTheirEpoch, all_of(InTheirEpoch), ["epoch"]),
+    (WithoutQuarantine, all_of(WithoutQuarantine), ["restart"]),
+    (BlindInvalidation, [*all_of(Leases), invalidator(BlindInvalidation)], []),
+]
+
+
+@pytest.mark.parametrize(("kind", "processes", "faults"), BROKEN)
+def test_without_one_of_its_rules_it_is_found_guilty(
+    kind: Kind, processes: list[Process], faults: list[str]
+) -> None:
+    with pytest.raises(Guilty, match="backward"):
+        Explorer(processes, faults).explore()
+    assert kind.__doc__
