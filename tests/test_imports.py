@@ -23,7 +23,7 @@ HOUSE = [
     ["auth"],
     ["cache"],
     ["storage"],
-    ["member", "telemetry", "embedded"],
+    ["member", "precondition", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
     ["errors", "strict_json"],

@@ -148,6 +148,7 @@ async def open_services(
             TokenVerifier(settings.auth, keys, standing=withdrawals.apply),
             RequestLog(),
             login,
+            settings.members,
             keys[settings.auth.own_issuer] if settings.own_jwks_file() else None,
         )
 

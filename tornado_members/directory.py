@@ -3,14 +3,22 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Protocol
 
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import Found
-from tornado_members.errors import Fault, MemberNotFound, NameTaken, NotAMember
+from tornado_members.errors import (
+    Fault,
+    MemberNotFound,
+    NameTaken,
+    NotAMember,
+    PreconditionFailed,
+)
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField, normalize_name
+from tornado_members.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.members import MemberStore
 
 # Cache-Status (RFC 9211 §2) of a read that was not to be answered from the cache.
@@ -26,6 +34,7 @@ class Representation:
     member_id: int
     version: int
     body: bytes
+    updated_at: datetime | None
     cache_status: str | None = None  # how it was read, in the words of RFC 9211
 
 
@@ -74,7 +83,7 @@ class MemberDirectory:
             found = await self._read(member_id)
         if found.entry is None:
             raise MemberNotFound(str(member_id), cache_status=found.status)
-        return Representation(member_id, found.entry.version, found.entry.body, found.status)
+        return _represent_entry(member_id, found.entry, found.status)
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """The member with this name; with `no_cache`, from the database. Raises MemberNotFound."""
@@ -90,9 +99,8 @@ class MemberDirectory:
                 return _represent(lead.entry.source, lead.status)
             member_id = int(lead.entry.body)
             found = await self._read(member_id)
-            if found.entry is not None and found.entry.mark == _name_hash(name):
-                version, body = found.entry.version, found.entry.body
-                return Representation(member_id, version, body, found.status)
+            if found.entry is not None and _bears(found.entry, name):
+                return _represent_entry(member_id, found.entry, found.status)
             refuted = lead.entry  # that member bears another name now, or is gone
         member = await self._store.find_by_name(name)
         if member is None:
@@ -123,43 +131,89 @@ class MemberDirectory:
         async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
             return _represent(await self._store.insert(draft, member_id))
 
-    async def replace(self, member_id: int, draft: MemberDraft) -> Representation:
-        """Give a member new contents. Raises MemberNotFound, NameTaken."""
+    async def replace(
+        self, member_id: int, draft: MemberDraft, condition: Precondition = NO_CONDITION
+    ) -> Representation:
+        """Give a member new contents. Raises MemberNotFound, NameTaken, PreconditionFailed."""
         _check_id(member_id)
-        async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
-            member = await self._store.replace(member_id, draft)
-        if member is None:
-            raise MemberNotFound(str(member_id))
-        return _represent(member)
+        while True:
+            member = await self._replace(member_id, draft, condition)
+            if member is not None:
+                return _represent(member)
+            await self._get_current(member_id, condition)
+
+    async def patch(
+        self,
+        member_id: int,
+        change: Callable[[Member], MemberDraft],
+        condition: Precondition = NO_CONDITION,
+    ) -> Representation:
+        """Change a member as it is now, whoever else changes it meanwhile.
+
+        Raises MemberNotFound, NameTaken, PreconditionFailed, and what `change` raises.
+        """
+        _check_id(member_id)
+        while True:
+            current = await self._get_current(member_id, condition)
+            seen = Precondition(one_of=frozenset({current.version}))
+            member = await self._replace(member_id, change(current), seen)
+            if member is not None:
+                return _represent(member)
 
     async def put_by_name(
-        self, draft: MemberDraft, member_id: int | None = None
+        self,
+        draft: MemberDraft,
+        member_id: int | None = None,
+        condition: Precondition = NO_CONDITION,
     ) -> tuple[Representation, bool]:
         """Create the member with the draft's name, or give it new contents; True if it is new.
 
         Where `member_id` is given, only the member that has that id is meant: NotAMember if it
-        does not bear the name.
+        does not bear the name. Raises PreconditionFailed.
         """
         while True:
             existing = await self._store.find_by_name(draft.name)
             if member_id is not None and (existing is None or existing.member_id != member_id):
                 raise NotAMember([Fault("/memberId", "is not the id of the member of this name")])
-            with suppress(NameTaken):  # somebody else was faster: replace theirs
+            if existing is None and condition.must_exist:
+                raise PreconditionFailed
+            with suppress(NameTaken):  # somebody else was faster: theirs is the one that is meant
                 if existing is None:
                     return await self.create(draft), True
             if existing is not None:
+                _check(existing, condition)
                 async with self._cache.changing(_id_key(existing.member_id)):
-                    member = await self._store.replace_named(existing.member_id, draft)
-                if member is not None:  # else it was renamed or removed meanwhile: create it
+                    member = await self._store.replace_named(existing.member_id, draft, condition)
+                if member is not None:  # else it was changed, renamed or removed meanwhile
                     return _represent(member), False
 
-    async def delete(self, member_id: int) -> None:
-        """Remove a member for good. Raises MemberNotFound."""
+    async def delete(self, member_id: int, condition: Precondition = NO_CONDITION) -> None:
+        """Remove a member for good. Raises MemberNotFound, PreconditionFailed."""
         _check_id(member_id)
-        async with self._cache.changing(_id_key(member_id)):
-            existed = await self._store.delete(member_id)
-        if not existed:
-            raise MemberNotFound(str(member_id))
+        while True:
+            async with self._cache.changing(_id_key(member_id)):
+                if await self._store.delete(member_id, condition):
+                    return
+            await self._get_current(member_id, condition)
+
+    async def _replace(
+        self, member_id: int, draft: MemberDraft, condition: Precondition
+    ) -> Member | None:
+        async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
+            return await self._store.replace(member_id, draft, condition)
+
+    async def _get_current(self, member_id: int, condition: Precondition) -> Member:
+        """The member as it is in the database, which is as the condition demands.
+
+        Raises MemberNotFound, PreconditionFailed.
+        """
+        member = await self._store.find_member(member_id)
+        if member is not None:
+            _check(member, condition)
+            return member
+        if condition.must_exist:  # of nothing, no version is the right one (RFC 9110 §13.1.1)
+            raise PreconditionFailed
+        raise MemberNotFound(str(member_id))
 
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
         """The members that have these names, for a loader of many."""
@@ -207,11 +261,30 @@ def _check_id(member_id: int) -> None:
         raise MemberNotFound(str(member_id))
 
 
+def _check(member: Member, condition: Precondition) -> None:
+    if not condition.allows(member.version, member.updated_at):
+        raise PreconditionFailed
+
+
 def _to_entry(member: Member | None) -> Entry | None:
+    """What the cache keeps of a member; the mark has its name's hash, and when it was changed."""
     if member is None:
         return None
-    return Entry(member.version, _name_hash(member.name), member.to_json())
+    changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
+    return Entry(member.version, _name_hash(member.name) + b"@" + changed, member.to_json())
+
+
+def _bears(entry: Entry, name: str) -> bool:
+    return entry.mark.startswith(_name_hash(name) + b"@")
+
+
+def _represent_entry(member_id: int, entry: Entry, cache_status: str) -> Representation:
+    seconds = entry.mark.rpartition(b"@")[2]
+    updated_at = datetime.fromtimestamp(int(seconds), UTC) if seconds else None
+    return Representation(member_id, entry.version, entry.body, updated_at, cache_status)
 
 
 def _represent(member: Member, cache_status: str | None = None) -> Representation:
-    return Representation(member.member_id, member.version, member.to_json(), cache_status)
+    return Representation(
+        member.member_id, member.version, member.to_json(), member.updated_at, cache_status
+    )

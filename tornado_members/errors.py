@@ -14,11 +14,13 @@
     │   └── MemberNotFound       404  member-not-found
     ├── MethodNotAllowed         405  method-not-allowed
     ├── NameTaken                409  name-taken
+    ├── PreconditionFailed       412  precondition-failed
     ├── BodyTooLarge             413  body-too-large
     ├── UnsupportedMediaType     415  unsupported-media-type
     ├── FaultyBody
     │   ├── NotAMember           422  not-a-member
     │   └── NotALogin            422  not-a-login
+    ├── PreconditionRequired     428  precondition-required
     ├── TooManyAttempts          429  too-many-attempts
     ├── InternalError            500  internal-error
     └── DependencyAway           503  dependency-away
@@ -202,6 +204,15 @@ class NameTaken(Problem):
         self.member_id = member_id
 
 
+class PreconditionFailed(Problem):
+    status = 412
+    code = "precondition-failed"
+    title = "Precondition failed"
+
+    def __init__(self) -> None:
+        super().__init__("The member is not as the request demands. Read it again, and decide.")
+
+
 class BodyTooLarge(Problem):
     status = 413
     code = "body-too-large"
@@ -217,8 +228,23 @@ class UnsupportedMediaType(Problem):
     code = "unsupported-media-type"
     title = "Unsupported media type"
 
-    def __init__(self, expected: str) -> None:
-        super().__init__(f"The body must be {expected}; say so in Content-Type.")
+    def __init__(self, expected: str, *, accept_header: str | None = None) -> None:
+        """`accept_header` is the one that tells what is taken (RFC 5789 §3.1, LDP §7.1)."""
+        super().__init__(
+            f"The body must be {expected}, in UTF-8; say so in Content-Type.",
+            headers={accept_header: expected} if accept_header else None,
+        )
+
+
+class EncodedBody(UnsupportedMediaType):
+    """A Content-Encoding that is not undone here (RFC 9110 §8.4, §15.5.16)."""
+
+    def __init__(self) -> None:
+        Problem.__init__(
+            self,
+            "The body must be sent as it is, without a Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +282,17 @@ class NotAMember(FaultyBody):
 class NotALogin(FaultyBody):
     code = "not-a-login"
     title = "Not a login"
+
+
+class PreconditionRequired(Problem):
+    """By settings: nobody overwrites what they have not seen (RFC 6585 §3)."""
+
+    status = 428
+    code = "precondition-required"
+    title = "Precondition required"
+
+    def __init__(self) -> None:
+        super().__init__("Say which version is meant: If-Match with the ETag that you have read.")
 
 
 class TooManyAttempts(Problem):

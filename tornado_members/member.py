@@ -1,10 +1,12 @@
 """A member, and the rules of one."""
 
+import dataclasses
 import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import email_validator
@@ -107,11 +109,16 @@ class Member:
     email: str | None
     phone: str | None
     version: int
+    # Of another program's document, nobody may have noted it.
+    updated_at: datetime | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
     def from_draft(cls, member_id: int, draft: MemberDraft) -> Self:
         """A member that is new: its version is 1."""
-        return cls(member_id, draft.name, draft.email, draft.phone, version=1)
+        # MongoDB keeps milliseconds.
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        return cls(member_id, draft.name, draft.email, draft.phone, version=1, updated_at=now)
 
     def agrees_with(self, draft: MemberDraft) -> bool:
         """Whether storing `draft` would change nothing."""
@@ -165,6 +172,16 @@ def parse_draft(
     if faults:
         raise NotAMember(faults)
     return draft
+
+
+def apply_merge_patch(member: Member, merge_patch: Mapping[str, Any]) -> MemberDraft:
+    """What a member becomes by a patch (RFC 7396 §2); null takes an optional field away.
+
+    Raises NotAMember with every fault of the outcome.
+    """
+    # None of the fields holds an object, so nothing is merged at a deeper level. The id cannot be
+    # taken away: its null stays, and is a fault.
+    return parse_draft({**member.to_dict(), **merge_patch}, member_id=member.member_id)
 
 
 def _describe(error: ErrorDetails) -> Fault:

@@ -17,10 +17,10 @@ PATHS = ["/members", "/members/1", "/members/by-name/Ada"]
 METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"]
 ALLOWED = {
     "/members": "GET, HEAD, PUT, POST, OPTIONS",
-    "/members/1": "GET, HEAD, PUT, DELETE, OPTIONS",
+    "/members/1": "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
     "/members/by-name/Ada": "GET, HEAD, PUT, OPTIONS",
 }
-NEEDED = {"GET": 1, "HEAD": 1, "PUT": 2, "POST": 2, "DELETE": 3}
+NEEDED = {"GET": 1, "HEAD": 1, "PUT": 2, "POST": 2, "PATCH": 2, "DELETE": 3}
 
 
 def pairs() -> list[tuple[str, str]]:

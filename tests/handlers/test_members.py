@@ -44,21 +44,6 @@ async def test_head_is_get_without_the_body(api: Api) -> None:
         assert head.headers.get("ETag") == get.headers.get("ETag")
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("path", ["/members/1", "/members/by-name/Ada%20Lovelace"])
-async def test_a_version_that_the_caller_has_is_not_sent_again(
-    api: Api, method: str, path: str
-) -> None:
-    await api.create(**ADA)
-    for tags in ('"1"', '"7", W/"1"', "*"):
-        answer = await api(method, path, headers={"If-None-Match": tags})
-        assert (answer.code, answer.body) == (304, b"")
-        assert answer.headers["ETag"] == '"1"'
-        assert answer.headers["Vary"] == "Authorization, Accept"
-    answer = await api(method, path, headers={"If-None-Match": '"2"'})
-    assert answer.code == 200
-
-
 async def test_a_read_after_a_write_sees_the_write(api: Api) -> None:
     member = await api.create("Grace Hopper")
     path = f"/members/{member['memberId']}"

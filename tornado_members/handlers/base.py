@@ -6,9 +6,11 @@ import uuid
 from asyncio import Future
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from logging import getLogger
 from typing import Any, ClassVar, NoReturn
 
+from tornado.httputil import HTTPHeaders, format_timestamp
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_members.auth.keys import KeySource
@@ -18,16 +20,21 @@ from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.errors import (
     BadRequest,
     BodyTooLarge,
+    EncodedBody,
     InternalError,
     MalformedBody,
     MemberNotFound,
     MethodNotAllowed,
     NotFound,
+    PreconditionFailed,
+    PreconditionRequired,
     Problem,
     TokenMissing,
     UnsupportedMediaType,
 )
-from tornado_members.settings import Permission
+from tornado_members.handlers.conditions import is_not_modified, parse_precondition
+from tornado_members.precondition import NO_CONDITION, Precondition
+from tornado_members.settings import Members, Permission
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry import RequestLog
 
@@ -46,6 +53,7 @@ class Services:
     tokens: TokenVerifier
     requests: RequestLog
     login: Login | None  # None where there is none
+    rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
 
 
@@ -103,13 +111,16 @@ class BaseHandler(RequestHandler):
         directives = ",".join(self.request.headers.get_list("Cache-Control"))
         return "no-cache" in [word.strip().lower() for word in directives.split(",")]
 
-    def json_body(self) -> dict[str, Any]:
+    def json_body(self, media_type: str = "application/json") -> dict[str, Any]:
         """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
         if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("sent as it is, without a Content-Encoding")
-        content_type = self.request.headers.get("Content-Type", "application/json")
-        if content_type.partition(";")[0].strip().lower() != "application/json":
-            raise UnsupportedMediaType("application/json")
+            raise EncodedBody
+        content_type = Message()
+        content_type["Content-Type"] = self.request.headers.get("Content-Type", media_type)
+        charset = content_type.get_content_charset("utf-8")
+        if content_type.get_content_type() != media_type or charset not in ("utf-8", "us-ascii"):
+            accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
+            raise UnsupportedMediaType(media_type, accept_header=accept)
         try:
             return parse_object(self.request.body)
         except ValueError as error:
@@ -117,12 +128,25 @@ class BaseHandler(RequestHandler):
 
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
+        headers = self.request.headers
+        is_read = self.request.method in ("GET", "HEAD")
+        if is_read and not _allows_read(headers, member):
+            raise PreconditionFailed
         self.set_header("ETag", f'"{member.version}"')
+        if member.updated_at:
+            self.set_header("Last-Modified", format_timestamp(member.updated_at))
         self.tell_cache_status(member.cache_status)
-        if self.request.method in ("GET", "HEAD") and self.check_etag_header():
+        if is_read and is_not_modified(headers, member.version, member.updated_at):
             self.answer_bytes(b"", 304)
         else:
             self.answer_bytes(member.body, status)
+
+    def precondition(self) -> Precondition:
+        """What a write demands (RFC 9110 §13.1). Raises BadRequest, PreconditionRequired."""
+        condition = parse_precondition(self.request.headers)
+        if condition == NO_CONDITION and self.services.rules.require_if_match:
+            raise PreconditionRequired
+        return condition
 
     def tell_cache_status(self, status: str | None) -> None:
         """How the cache served a read (RFC 9211)."""
@@ -180,6 +204,10 @@ class BaseHandler(RequestHandler):
         else:
             log.error("%s failed", self.request_id, exc_info=value)
 
+    def check_etag_header(self) -> bool:
+        """No: conditions were looked at already, where the answer has a version."""
+        return False
+
     def compute_etag(self) -> None:
         """No: an ETag here is a version, never a digest of the bytes."""
 
@@ -200,6 +228,12 @@ class BaseHandler(RequestHandler):
         if scheme.lower() != "bearer":
             raise TokenMissing
         return token.strip()
+
+
+def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
+    if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
+        return True
+    return parse_precondition(headers).allows_read(member.version, member.updated_at)
 
 
 def _leave_unread() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from typing import Final
 
 from tornado_members.auth.permissions import DELETE, READ, WRITE
@@ -9,7 +10,7 @@ from tornado_members.directory import Representation
 from tornado_members.errors import MemberNotFound
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.paging import parse_page_query
-from tornado_members.member import parse_draft
+from tornado_members.member import apply_merge_patch, parse_draft
 
 _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 
@@ -44,7 +45,7 @@ class MembersHandler(BaseHandler):
 class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "DELETE": DELETE}
+    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "PATCH": WRITE, "DELETE": DELETE}
 
     async def get(self, text: str) -> None:
         """The member with this id."""
@@ -57,11 +58,20 @@ class MemberHandler(BaseHandler):
         """Replace the contents of a member."""
         member_id = _member_id(text)
         draft = parse_draft(self.json_body(), member_id=member_id)
-        self.answer_member(await self.services.directory.replace(member_id, draft))
+        directory = self.services.directory
+        self.answer_member(await directory.replace(member_id, draft, self.precondition()))
+
+    async def patch(self, text: str) -> None:
+        """Change what a merge patch names (RFC 7396)."""
+        member_id = _member_id(text)
+        merge_patch = self.json_body("application/merge-patch+json")
+        change = partial(apply_merge_patch, merge_patch=merge_patch)
+        directory = self.services.directory
+        self.answer_member(await directory.patch(member_id, change, self.precondition()))
 
     async def delete(self, text: str) -> None:
         """Remove a member."""
-        await self.services.directory.delete(_member_id(text))
+        await self.services.directory.delete(_member_id(text), self.precondition())
         self.set_status(204)
 
 
@@ -81,7 +91,9 @@ class MemberByNameHandler(BaseHandler):
         """Create the member with this name, or replace its contents."""
         body = self.json_body()
         draft = parse_draft(body, name=name)
-        member, is_new = await self.services.directory.put_by_name(draft, body.get("memberId"))
+        member, is_new = await self.services.directory.put_by_name(
+            draft, body.get("memberId"), self.precondition()
+        )
         if is_new:
             self.answer_created(member)
         else:

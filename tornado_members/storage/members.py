@@ -1,7 +1,7 @@
 """Members in MongoDB: a document each, `_id` is the memberId, the name is unique by an index."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from bson import Int64
@@ -10,10 +10,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from tornado_members.errors import DependencyAway, NameTaken
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField
+from tornado_members.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
 _DUPLICATE_KEY = 11000
+_LAST_VERSION = 2**63 - 1
 _FIELDS = {"memberId": "_id", "name": "name"}
 
 
@@ -108,21 +110,25 @@ class MemberStore:
                 refused.add(fault["index"])
         return [None if i in refused else member for i, member in enumerate(members)]
 
-    async def replace(self, member_id: int, draft: MemberDraft) -> Member | None:
-        """Give the member with this id new contents; None when there is no such member.
+    async def replace(
+        self, member_id: int, draft: MemberDraft, condition: Precondition = NO_CONDITION
+    ) -> Member | None:
+        """Give the member with this id new contents, if it is as the condition demands.
 
-        Raises NameTaken.
+        None when there is no such member. Raises NameTaken.
         """
-        return await self._replace({"_id": member_id}, draft)
+        return await self._replace(_which(member_id, condition), draft)
 
-    async def replace_named(self, member_id: int, draft: MemberDraft) -> Member | None:
+    async def replace_named(
+        self, member_id: int, draft: MemberDraft, condition: Precondition = NO_CONDITION
+    ) -> Member | None:
         """The same, but only if the member bears the draft's name already."""
-        return await self._replace({"_id": member_id, "name": draft.name}, draft)
+        return await self._replace({**_which(member_id, condition), "name": draft.name}, draft)
 
     @reports_outages
-    async def delete(self, member_id: int) -> bool:
-        """Remove the member with this id; False when there was none."""
-        result = await self._members.delete_one({"_id": member_id})
+    async def delete(self, member_id: int, condition: Precondition = NO_CONDITION) -> bool:
+        """Remove the member with this id, if it is as demanded; False when there was none such."""
+        result = await self._members.delete_one(_which(member_id, condition))
         return result.deleted_count == 1
 
     @reports_outages
@@ -141,6 +147,27 @@ class MemberStore:
             return RuntimeError("an id was given out twice: the counter is behind the members")
         owner = await self.find_by_name(name)
         return NameTaken(owner.member_id if owner else None)
+
+
+def _which(member_id: int, condition: Precondition) -> Document:
+    """The filter for a member that is as demanded. The server compares, in the write itself."""
+    demands: list[Document] = [{"_id": member_id}]
+    if condition.must_not_exist:
+        demands.append({"_id": None})
+    if condition.one_of is not None:
+        demands.append(_version_in(condition.one_of))
+    if condition.none_of:
+        demands.append({"$nor": [_version_in(condition.none_of)]})
+    if condition.unmodified_since is not None:
+        before = condition.unmodified_since + SECOND
+        demands.append({"$or": [{"updatedAt": None}, {"updatedAt": {"$lt": before}}]})
+    return {"$and": demands} if len(demands) > 1 else demands[0]
+
+
+def _version_in(versions: Collection[int]) -> Document:
+    """Another client's document may have no version: that counts as the first."""
+    named: list[int | None] = [Int64(version) for version in versions if version <= _LAST_VERSION]
+    return {"version": {"$in": [*named, None] if 1 in versions else named}}
 
 
 def _is_name_taken(details: Mapping[str, Any]) -> bool:
@@ -167,26 +194,27 @@ def _replacement(draft: MemberDraft) -> list[Document]:
 
 
 def _to_document(member: Member) -> Document:
-    now = datetime.now(UTC)
     return {
         "_id": Int64(member.member_id),
         "name": member.name,
         "email": member.email,
         "phone": member.phone,
         "version": Int64(member.version),
-        "createdAt": now,
-        "updatedAt": now,
+        "createdAt": member.updated_at,
+        "updatedAt": member.updated_at,
     }
 
 
 def _to_member(document: Mapping[str, Any]) -> Member:
     """Another client's document may lack what is optional; its version then counts as the first."""
+    updated_at = document.get("updatedAt")
     return Member(
         member_id=int(document["_id"]),
         name=document["name"],
         email=document.get("email"),
         phone=document.get("phone"),
         version=int(document.get("version") or 1),
+        updated_at=updated_at if isinstance(updated_at, datetime) else None,
     )
 
 

@@ -1,0 +1,252 @@
+"""Conditional requests: what a read is spared, and what a write demands (RFC 9110 §13)."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo
+import pytest
+from tornado.httputil import HTTPHeaders, format_timestamp
+
+from tests.support.api import Api, parsed, problem
+from tornado_members.errors import BadRequest
+from tornado_members.handlers.conditions import is_not_modified, parse_precondition
+from tornado_members.precondition import Precondition
+from tornado_members.settings import Settings
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+PAST, FUTURE = "Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+BY_ID, BY_NAME = "/members/1", "/members/by-name/Ada"
+ADA = {"name": "Ada", "phone": "555-0100"}
+
+
+@pytest.fixture
+def version_3(admin: Admin, database_name: str) -> datetime:
+    """Ada is member 1 in her third version, of a moment ago."""
+    now = datetime.now(UTC)
+    fields = {"email": None, "phone": None, "createdAt": now, "updatedAt": now}
+    admin[database_name]["members"].insert_one({"_id": 1, "name": "Ada", "version": 3, **fields})
+    return now
+
+
+READS: list[tuple[dict[str, str], int]] = [
+    ({}, 200),
+    ({"If-None-Match": '"3"'}, 304),
+    ({"If-None-Match": 'W/"3"'}, 304),
+    ({"If-None-Match": "*"}, 304),
+    ({"If-None-Match": '"1", W/"x,y" ,, "3"'}, 304),
+    ({"If-None-Match": '"2"'}, 200),
+    ({"If-None-Match": '"03"'}, 200),
+    ({"If-None-Match": "3"}, 200),
+    ({"If-None-Match": '"x'}, 200),
+    ({"If-Modified-Since": FUTURE}, 304),
+    ({"If-Modified-Since": PAST}, 200),
+    ({"If-Modified-Since": "yesterday"}, 200),
+    ({"If-None-Match": '"2"', "If-Modified-Since": FUTURE}, 200),  # the tag alone counts
+    ({"If-None-Match": '"3"', "If-Modified-Since": PAST}, 304),
+    ({"If-Match": '"3"'}, 200),
+    ({"If-Match": "*"}, 200),
+    ({"If-Match": '"2"'}, 412),
+    ({"If-Match": 'W/"3"'}, 412),
+    ({"If-Match": '"2"', "If-None-Match": '"3"'}, 412),  # §13.2.2: it comes first
+    ({"If-Match": '"3"', "If-None-Match": '"3"'}, 304),
+    ({"If-Match": "3"}, 400),
+    ({"If-Unmodified-Since": PAST}, 412),
+    ({"If-Unmodified-Since": FUTURE}, 200),
+]
+
+
+async def test_reads(api: Api, version_3: datetime) -> None:
+    for path in (BY_ID, BY_NAME):
+        for method in ("GET", "HEAD"):
+            for headers, status in READS:
+                answer = await api(method, path, headers=headers)
+                assert answer.code == status, (method, path, headers)
+                if status in (200, 304):
+                    assert answer.headers["ETag"] == '"3"'
+                    assert answer.headers["Vary"] == "Authorization, Accept"
+                    assert answer.headers["Last-Modified"] == format_timestamp(version_3)
+                if status == 304:
+                    assert answer.body == b""
+
+
+WRITES: list[tuple[dict[str, str], int]] = [
+    ({}, 200),
+    ({"If-Match": '"3"'}, 200),
+    ({"If-Match": "*"}, 200),
+    ({"If-Match": '"1", "3"'}, 200),
+    ({"If-Match": '"2"'}, 412),
+    ({"If-Match": 'W/"3"'}, 412),
+    ({"If-Match": '"99999999999999999999"'}, 412),
+    ({"If-Match": '"9223372036854775808"'}, 412),
+    ({"If-Match": '"' + "9" * 5000 + '"'}, 412),
+    ({"If-Match": "3"}, 400),
+    ({"If-Match": ""}, 400),
+    ({"If-Match": '"3" "4"'}, 400),
+    ({"If-None-Match": "*"}, 412),
+    ({"If-None-Match": '"3"'}, 412),
+    ({"If-None-Match": 'W/"3"'}, 412),
+    ({"If-None-Match": '"2"'}, 200),
+    ({"If-Match": '"3"', "If-None-Match": '"2"'}, 200),
+    ({"If-Match": '"3"', "If-None-Match": '"3"'}, 412),
+    ({"If-Unmodified-Since": FUTURE}, 200),
+    ({"If-Unmodified-Since": PAST}, 412),
+    ({"If-Unmodified-Since": "tomorrow"}, 200),
+    ({"If-Match": '"3"', "If-Unmodified-Since": PAST}, 200),  # §13.1.4: the tag alone counts
+]
+
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest.mark.usefixtures("version_3")
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", BY_ID), ("PUT", BY_NAME), ("PATCH", BY_ID), ("DELETE", BY_ID)]
+)
+async def test_writes(api: Api, admin: Admin, method: str, path: str) -> None:
+    members = admin["test"]["members"]
+    before = members.find_one({"_id": 1})
+    assert before
+    for headers, status in WRITES:
+        sent = {**(MERGE_PATCH if method == "PATCH" else {}), **headers}
+        answer = await api(method, path, None if method == "DELETE" else ADA, headers=sent)
+        assert answer.code == (204 if method == "DELETE" and status == 200 else status), headers
+        after = members.find_one({"_id": 1})
+        if status == 200:
+            assert (after is None) == (method == "DELETE")
+            assert answer.headers.get("ETag") == (None if method == "DELETE" else '"4"')
+        else:
+            assert after == before
+        members.replace_one({"_id": 1}, before, upsert=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("PUT", {"If-Match": '"1"'}, 412),
+        ("PUT", {"If-Match": "*"}, 412),
+        ("PUT", {"If-None-Match": "*"}, 404),
+        ("PATCH", {"If-Match": '"1"'}, 412),
+        ("PATCH", {}, 404),
+        ("DELETE", {"If-Match": "*"}, 412),
+        ("DELETE", {"If-None-Match": '"1"'}, 404),
+        ("DELETE", {"If-Unmodified-Since": PAST}, 404),
+    ],
+)
+async def test_a_member_that_is_gone_matches_nothing(
+    api: Api, method: str, headers: dict[str, str], status: int
+) -> None:
+    sent = {**(MERGE_PATCH if method == "PATCH" else {}), **headers}
+    body = None if method == "DELETE" else ADA
+    answer = await api(method, BY_ID, body, headers=sent)
+    problem(answer, status, "precondition-failed" if status == 412 else "member-not-found")
+
+
+async def test_create_only_and_replace_only_by_name(api: Api) -> None:
+    refused = await api("PUT", BY_NAME, ADA, headers={"If-Match": "*"})
+    problem(refused, 412, "precondition-failed")
+    assert (await api("PUT", BY_NAME, ADA, headers={"If-None-Match": "*"})).code == 201
+    again = await api("PUT", BY_NAME, ADA, headers={"If-None-Match": "*"})
+    problem(again, 412, "precondition-failed")
+
+
+async def test_of_many_who_create_only_one_does(api: Api) -> None:
+    headers = {"If-None-Match": "*"}
+    answers = await asyncio.gather(*(api("PUT", BY_NAME, ADA, headers=headers) for _ in range(20)))
+    assert sorted(answer.code for answer in answers) == [201] + [412] * 19
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_of_fifty_writers_of_one_version_one_succeeds(api: Api, method: str) -> None:
+    await api.create("Ada")
+    headers = {"If-Match": '"1"', **(MERGE_PATCH if method == "PATCH" else {})}
+    writers = [
+        api(
+            method,
+            BY_ID,
+            None if method == "DELETE" else {"name": "Ada", "phone": f"555-{n:04}"},
+            headers=headers,
+        )
+        for n in range(50)
+    ]
+    codes = sorted(answer.code for answer in await asyncio.gather(*writers))
+    assert codes == [204 if method == "DELETE" else 200] + [412] * 49
+
+
+async def test_a_version_that_nobody_noted_is_the_first(api: Api, admin: Admin) -> None:
+    """Another program's document: no version, no date."""
+    admin["test"]["members"].insert_one({"_id": 1, "name": "Ada"})
+    read = await api("GET", BY_ID)
+    assert (read.headers["ETag"], "Last-Modified" in read.headers) == ('"1"', False)
+    for headers, status in (
+        ({"If-Match": '"2"'}, 412),
+        ({"If-None-Match": '"1"'}, 412),
+        ({"If-Unmodified-Since": PAST, "If-Match": '"1"'}, 200),
+    ):
+        assert (await api("PUT", BY_ID, ADA, headers=headers)).code == status
+    assert (await api("GET", BY_ID)).headers["ETag"] == '"2"'
+
+
+async def test_when_it_was_last_modified_is_known_to_the_cache_too(api: Api) -> None:
+    added = await api("PUT", "/members", ADA)
+    reads = [await api("GET", BY_ID) for _ in range(3)]
+    for answer in reads:
+        assert answer.headers["Last-Modified"] == added.headers["Last-Modified"]
+    assert "hit" in reads[-1].headers["Cache-Status"]
+
+
+class TestWhereItIsRequired:
+    """members.require_if_match: true"""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(
+            update={"members": settings.members.model_copy(update={"require_if_match": True})}
+        )
+
+    @pytest.mark.parametrize(
+        ("method", "path"), [("PUT", BY_ID), ("PUT", BY_NAME), ("PATCH", BY_ID), ("DELETE", BY_ID)]
+    )
+    async def test_a_write_without_a_condition_is_refused(
+        self, api: Api, method: str, path: str
+    ) -> None:
+        await api.create("Ada")  # what is new needs none
+        body = None if method == "DELETE" else ADA
+        headers = MERGE_PATCH if method == "PATCH" else {}
+        problem(await api(method, path, body, headers=headers), 428, "precondition-required")
+        answer = await api(method, path, body, headers={**headers, "If-Match": '"1"'})
+        assert answer.code in (200, 204)
+
+
+def test_what_headers_demand() -> None:
+    def demanded(**headers: str) -> Precondition:
+        return parse_precondition(
+            HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})
+        )
+
+    assert demanded() == Precondition()
+    assert demanded(If_Match='"1",W/"2"') == Precondition(must_exist=True, one_of=frozenset({1}))
+    assert demanded(If_None_Match='"1", W/"2", "x"') == Precondition(none_of=frozenset({1, 2}))
+    assert demanded(If_None_Match=" * ") == Precondition(must_not_exist=True)
+    since = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
+    assert demanded(If_Unmodified_Since=PAST) == Precondition(unmodified_since=since)
+    for bad in ("1", "", "W/", '"1', '*, "1"', "'1'", '"1" "2"', '"a b"'):
+        with pytest.raises(BadRequest):
+            demanded(If_Match=bad)
+
+
+def test_a_date_is_of_whole_seconds() -> None:
+    headers = HTTPHeaders({"If-Modified-Since": PAST})
+    modified = datetime(1994, 11, 6, 8, 49, 37, 999_000, tzinfo=UTC)
+    assert is_not_modified(headers, 1, modified)
+    assert not is_not_modified(headers, 1, modified.replace(second=38, microsecond=0))
+    assert not is_not_modified(headers, 1, None)
+    assert Precondition(unmodified_since=modified.replace(microsecond=0)).allows(1, modified)
+
+
+async def test_tags_that_take_long_to_read_are_read_fast(api: Api) -> None:
+    for text in ('"' * 30_000, ", " * 30_000 + "x", '"a",' * 15_000 + "x", "W/" * 30_000):
+        async with asyncio.timeout(10):  # a pattern that backtracks would take years
+            headers = {"If-Match": text}
+            assert (await api("PUT", BY_ID, ADA, headers=headers)).code == 400
+    answer = await api("GET", BY_ID, headers={"If-None-Match": '"1",' * 10_000})
+    assert parsed(answer)["status"] == 404

@@ -1,0 +1,73 @@
+"""Conditional requests: from headers to what they demand (RFC 9110 §13)."""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from tornado.httputil import HTTPHeaders
+
+from tornado_members.errors import BadRequest
+from tornado_members.precondition import SECOND, Precondition
+
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAGS = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*")  # §5.6.1: empty elements are none
+_VERSION = re.compile(r'"([1-9][0-9]{0,18})"')
+
+
+def parse_precondition(headers: HTTPHeaders) -> Precondition:
+    """What a write demands. Raises BadRequest for tags that are none: it is not to be guessed."""
+    match, none_match = _tags(headers, "If-Match"), _tags(headers, "If-None-Match")
+    since = None if match is not None else _date(headers, "If-Unmodified-Since")
+    return Precondition(
+        must_exist=match is not None,
+        one_of=None if match is None or match == ["*"] else _strong(match),
+        must_not_exist=none_match == ["*"],
+        none_of=_weak(none_match or []),
+        unmodified_since=since,
+    )
+
+
+def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | None) -> bool:
+    """Whether a read may be answered with what the caller has already (§13.1.2, §13.1.3).
+
+    A header that makes no sense is as none: the answer is then whole, which is never wrong.
+    """
+    try:
+        tags = _tags(headers, "If-None-Match")
+    except BadRequest:
+        return False
+    if tags is not None:
+        return tags == ["*"] or version in _weak(tags)
+    since = _date(headers, "If-Modified-Since")
+    return since is not None and modified is not None and modified < since + SECOND
+
+
+def _tags(headers: HTTPHeaders, name: str) -> list[str] | None:
+    """The tags of a header, ["*"] for any; None where there is no such header."""
+    text = headers.get(name)
+    if text is None:
+        return None
+    if text.strip() == "*":
+        return ["*"]
+    if not _TAGS.fullmatch(text):
+        raise BadRequest(f'{name} should be * or entity tags in double quotes, such as "7".')
+    return re.findall(_TAG, text)
+
+
+def _strong(tags: list[str]) -> frozenset[int]:
+    """The versions that tags name by strong comparison (§8.8.3.2); a weak tag names none."""
+    return frozenset(int(found[1]) for tag in tags if (found := _VERSION.fullmatch(tag)))
+
+
+def _weak(tags: list[str]) -> frozenset[int]:
+    """The versions that tags name by weak comparison."""
+    return _strong([tag.removeprefix("W/") for tag in tags])
+
+
+def _date(headers: HTTPHeaders, name: str) -> datetime | None:
+    """The date of a header. One that is none is to be ignored (§13.1.3, §13.1.4)."""
+    try:
+        date = parsedate_to_datetime(headers.get(name, ""))
+    except ValueError:
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date
