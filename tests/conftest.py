@@ -6,7 +6,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, Fetching
-from tests.support.memcached import flush_memcached
+from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tornado_members.app import make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers
@@ -89,7 +89,8 @@ def settings(database_name: str, driver: str, folder: Path) -> Settings:
         {
             "data_dir": folder,
             "mongodb": {"database": database_name, "driver": driver},
-            "cache": {"timeout_ms": 1000},
+            # The loop of a test may stand still for a while; and its node was never away.
+            "cache": {"timeout_ms": 1000, "heartbeat_ms": 5000, "return_ms": 1},
             "auth": {"issuers": [issuer]},
         }
     )
@@ -104,6 +105,10 @@ def cache_servers(servers: PrivateServers) -> tuple[str, ...]:
 def services(
     io_loop: IOLoop, settings: Settings, servers: PrivateServers, cache_servers: tuple[str, ...]
 ) -> Iterator[Services]:
+    for address in cache_servers:
+        with suppress(OSError):  # one that is away is what the test is about
+            flush_cache(address, settings.mongodb.database)
+
     async def enter() -> tuple[AsyncExitStack, Services]:
         stack = AsyncExitStack()
         opening = open_services(settings, servers.mongodb_uri, cache_servers)

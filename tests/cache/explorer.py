@@ -242,7 +242,7 @@ def _go_on(routine: Routine, answer: Any) -> Any:
     except StopIteration:
         return DONE
     if isinstance(yielded, asyncio.Future):
-        yielded._asyncio_future_blocking = False  # type: ignore[attr-defined]
+        yielded._asyncio_future_blocking = False
     return yielded
 
 
@@ -281,9 +281,8 @@ class Explorer:
         while waiting:
             state = waiting.pop()
             try:
-                for label, successor in self._successors(state):
-                    if successor.world.recurring:
-                        successor = self._without_forgotten(successor)
+                for label, following in self._successors(state):
+                    successor = self._without_forgotten(following)
                     if successor not in came_from:
                         came_from[successor] = (state, label)
                         waiting.append(successor)
@@ -298,6 +297,8 @@ class Explorer:
 
     def _without_forgotten(self, state: State) -> State:
         """A token that may come again does no harm once nobody holds the old one."""
+        if not state.world.recurring:
+            return state
         recurring = state.world.recurring & self._held(state)
         return state._replace(world=state.world._replace(recurring=recurring))
 
@@ -394,39 +395,49 @@ class Explorer:
 
     def _carried_out(self, state: State, number: int, op: Op) -> Iterator[tuple[Any, World]]:
         """What may come of a step: answers, each with the world in which it leaves us."""
-        world, name = state.world, self._processes[number].name
         verb, *rest = op
-        if verb in ("get", "gets", "put"):
-            if world.away == "away" or (world.away == "back" and verb == "get"):
-                yield FAILED, world
-                return
-            results = list(getattr(self, f"_{verb}")(state, *rest))
+        results = list(getattr(self, f"_{verb.replace(' ', '_')}")(state, number, *rest))
+        if verb not in ("get", "gets", "put"):
             yield from results
-            if "failure" in self._faults and world.faults:
-                for _, after in results:
-                    yield FAILED, after._replace(faults=0)
-                yield FAILED, world._replace(faults=0)
-        elif verb == "find":
-            yield world.committed, world
-        elif verb == "commit":
-            version = world.committed + 1
-            yield version, world._replace(committed=version)
-            if "crash" in self._faults and world.faults:
-                undecided = world.undecided | {name}
-                yield UNKNOWN, world._replace(undecided=undecided, faults=0)
-        elif verb == "noticed":  # by everybody who shares the outage
-            yield None, world._replace(away="away", owed=world.owed | {name})
-        elif verb == "abandon":
-            yield None, world._replace(owed=world.owed - {name})
-        elif verb == "taint":
-            yield None, world if world.away else world._replace(tainted=True)
-        elif verb == "answers again":
-            if world.away == "away":
-                yield " ".join(sorted(world.owed)), world._replace(away="back")
-        elif verb == "is read again":
-            yield None, world._replace(away="")
+        elif state.world.away == "away" or (state.world.away == "back" and verb == "get"):
+            yield FAILED, state.world
+        else:
+            yield from results
+            if "failure" in self._faults and state.world.faults:
+                for world in [state.world, *(world for _, world in results)]:
+                    yield FAILED, world._replace(faults=0)
 
-    def _get(self, state: State, key: bytes) -> Iterator[tuple[Any, World]]:
+    def _find(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        yield state.world.committed, state.world
+
+    def _commit(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
+        world, version = state.world, state.world.committed + 1
+        yield version, world._replace(committed=version)
+        if "crash" in self._faults and world.faults:
+            undecided = world.undecided | {self._processes[number].name}
+            yield UNKNOWN, world._replace(undecided=undecided, faults=0)
+
+    def _noticed(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
+        """An outage, by everybody who shares it."""
+        owed = state.world.owed | {self._processes[number].name}
+        yield None, state.world._replace(away="away", owed=owed)
+
+    def _abandon(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
+        owed = state.world.owed - {self._processes[number].name}
+        yield None, state.world._replace(owed=owed) if state.world.owed else state.world
+
+    def _taint(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        """While the node is away, a new epoch is on its way to it already."""
+        yield None, state.world if state.world.away else state.world._replace(tainted=True)
+
+    def _answers_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        if state.world.away == "away":
+            yield " ".join(sorted(state.world.owed)), state.world._replace(away="back")
+
+    def _is_read_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        yield None, state.world._replace(away="")
+
+    def _get(self, state: State, _number: int, key: bytes) -> Iterator[tuple[Any, World]]:
         world = state.world
         if key == EPOCH:
             yield world.epoch, world
@@ -435,11 +446,17 @@ class Explorer:
         else:
             yield (world.item and world.item[0]), world
 
-    def _gets(self, state: State, _key: bytes) -> Iterator[tuple[Any, World]]:
+    def _gets(self, state: State, _number: int, _key: bytes) -> Iterator[tuple[Any, World]]:
         yield state.world.item, state.world
 
     def _put(
-        self, state: State, key: bytes, value: bytes, ttl: int | None, token: Any = None
+        self,
+        state: State,
+        _number: int,
+        key: bytes,
+        value: bytes,
+        ttl: int | None,
+        token: Any = None,
     ) -> Iterator[tuple[Any, World]]:
         world = state.world
         if key == QUARANTINE:
@@ -509,9 +526,9 @@ class Explorer:
         if world.quarantine is not None and not world.quarantine & living:
             yield "the quarantine ends", world._replace(quarantine=None, undecided=frozenset())
         stored = world.item and decode(KEY, world.item[0])
-        if isinstance(stored, Tombstone):
-            if not living & {writer.decode().partition(":")[0] for writer in stored.writers}:
-                yield "a tombstone expires", world._replace(item=None, undecided=frozenset())
+        writers = stored.writers if isinstance(stored, Tombstone) else ()
+        if writers and not living & {name.decode().partition(":")[0] for name in writers}:
+            yield "a tombstone expires", world._replace(item=None, undecided=frozenset())
         if world.tainted:
             yield "a new epoch, for a taint", world._replace(epoch=b"e" * 16, tainted=False)
 

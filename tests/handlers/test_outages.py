@@ -19,7 +19,7 @@ from tornado_members.settings import Settings
 def settings(settings: Settings) -> Settings:
     """With time-outs that a test can wait for."""
     mongodb = settings.mongodb.model_copy(update={"timeout_ms": 500})
-    cache = settings.cache.model_copy(update={"timeout_ms": 100})
+    cache = settings.cache.model_copy(update={"timeout_ms": 100, "heartbeat_ms": 400})
     return settings.model_copy(update={"mongodb": mongodb, "cache": cache})
 
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from contextlib import suppress
 
+from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.programs import find_memcached, free_port
 
 
@@ -28,6 +29,14 @@ def ask_memcached(address: str, request: bytes) -> bytes:
 def flush_memcached(address: str) -> None:
     """Empty the server."""
     assert ask_memcached(address, b"flush_all\r\n") == b"OK\r\n"
+
+
+def flush_cache(address: str, namespace: str) -> None:
+    """Leave nothing on the server but an epoch, as if it had been in use for a while."""
+    flush_memcached(address)
+    key = namespace_prefix(namespace) + b"epoch"
+    command = b"add %b 0 0 16\r\n0123456789abcdef\r\nget %b\r\n" % (key, key)
+    assert b"0123456789abcdef" in ask_memcached(address, command)
 
 
 def stored_keys(address: str, expected: int) -> list[bytes]:
