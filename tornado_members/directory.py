@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tornado_members.cache.naive import Entry, NaiveCache
 from tornado_members.errors import Fault, MemberNotFound, NameTaken, NotAMember
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField, normalize_name
+from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore
 
 
@@ -99,6 +100,15 @@ class MemberDirectory:
             await self._cache.forget(_key(member_id))
         if not existed:
             raise MemberNotFound(str(member_id))
+
+    async def forget_changed(self, changes: Sequence[Change]) -> None:
+        """Have nothing cached that was read before these changes."""
+        for change in changes:
+            await self._cache.forget(_key(change.member_id))
+
+    async def forget_everything(self) -> None:
+        """Have nothing cached that was read before now."""
+        await self._cache.forget_everything()
 
     async def _replace_named(self, member_id: int, draft: MemberDraft) -> Member | None:
         try:

@@ -100,6 +100,10 @@ class MemcachedNode:
         _checked(key)
         return await self._command(lambda client: client.delete(key))
 
+    async def flush(self) -> None:
+        """Remove every value."""
+        await self._command(lambda client: client.flush_all())
+
     async def close(self) -> None:
         """Close every connection. Commands under way end with NodeAway."""
         self._closed = True

@@ -95,6 +95,14 @@ class NaiveCache:
         if storing:
             await self._remove(node, key)
 
+    async def forget_everything(self) -> None:
+        """Remove every entry, also those of other namespaces on the same servers."""
+        for fills in self._fills.values():
+            for fill in fills:
+                fill.overtaken = True
+        for node in self._nodes:
+            await node.flush()
+
     async def _remove(self, node: MemcachedNode, key: bytes) -> bool:
         """Remove an entry, or owe it; whether it is gone."""
         try:
