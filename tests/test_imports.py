@@ -20,7 +20,9 @@ HOUSE = [
     ["app"],
     ["handlers", "loading"],
     ["directory"],
-    ["auth", "cache", "storage"],
+    ["auth"],
+    ["cache"],
+    ["storage"],
     ["member", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
@@ -39,7 +41,7 @@ KEEPERS = {
     "mimesis": {"loading"},
     "tqdm": {"commands", "loading"},
     # HTTP knows the directory, and nothing of what is under it.
-    "tornado_members.storage": {"storage", "app", "directory"},
+    "tornado_members.storage": {"storage", "cache", "app", "directory"},
     "tornado_members.cache": {"cache", "app", "directory"},
 }
 

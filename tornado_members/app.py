@@ -16,6 +16,7 @@ from tornado_members.auth.keys import (
 )
 from tornado_members.auth.signing import own_signing_key
 from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import NaiveCache
 from tornado_members.directory import MemberDirectory
@@ -24,6 +25,8 @@ from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, 
 from tornado_members.handlers.body_limit import LimitedBodies
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.settings import Issuer, Settings
+from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import open_mongo, without_credentials
 from tornado_members.telemetry import RequestLog
@@ -46,9 +49,14 @@ ROUTES = [
 
 @asynccontextmanager
 async def open_directory(
-    settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
+    settings: Settings,
+    mongodb_uri: str,
+    cache_servers: tuple[str, ...],
+    invalidator: InvalidatorNumbers | None = None,
 ) -> AsyncIterator[MemberDirectory]:
     """The members, on clients made in the running event loop and closed at the end.
+
+    Given its numbers, the invalidator runs as well, if there is a cache.
 
     Raises MongoDBUnusable, and SettingsError for a URI that is none.
     """
@@ -76,16 +84,26 @@ async def open_directory(
             nodes, ttl=settings.cache.ttl_seconds, namespace=settings.mongodb.database
         )
         stack.push_async_callback(cache.close)
-        yield MemberDirectory(store, cache)
+        directory = MemberDirectory(store, cache)
+        if invalidator is not None and cache_servers:
+            changes, lease = MemberChanges(mongo), LeaderLease(mongo, "invalidator")
+            running = invalidating(changes, lease, directory, invalidator)
+            await stack.enter_async_context(running)
+        yield directory
 
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
+    settings: Settings,
+    mongodb_uri: str,
+    cache_servers: tuple[str, ...],
+    *,
+    tail_changes: bool = True,
 ) -> AsyncIterator[Services]:
     """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
     keys = {issuer.issuer: _open_keys(issuer, settings) for issuer in settings.auth.issuers}
-    async with open_directory(settings, mongodb_uri, cache_servers) as directory:
+    invalidator = InvalidatorNumbers() if tail_changes else None
+    async with open_directory(settings, mongodb_uri, cache_servers, invalidator) as directory:
         yield Services(directory, TokenVerifier(settings.auth, keys), RequestLog())
 
 

@@ -1,9 +1,6 @@
 """Members in a real MongoDB, through both drivers."""
 
 import asyncio
-import gc
-import warnings
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pymongo
@@ -24,33 +21,12 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 ADA = MemberDraft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
 GRACE = MemberDraft(name="Grace Hopper")
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 
 @pytest.fixture(params=["motor", "pymongo"])
 def driver(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def collected(driver: Any) -> Iterator[None]:
-    """PyMongo's async client forgets a socket if it is closed or cancelled while it connects.
-
-    It would be found, and held against, whichever test runs when garbage is next collected.
-    """
-    yield
-    if driver == "pymongo":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
-
-
-@pytest.fixture
-def mongo(io_loop: IOLoop, servers: PrivateServers, database_name: str, driver: Any) -> Any:
-    async def opened() -> Mongo:
-        return open_mongo(servers.mongodb_uri, database_name, driver, timeout=5)
-
-    mongo = io_loop.run_sync(opened)
-    yield mongo
-    io_loop.run_sync(mongo.close)
 
 
 @pytest.fixture
