@@ -27,7 +27,8 @@ from tornado_members.storage.leader import LeaderLease
 
 log = getLogger(__name__)
 
-_CLAIM_SECONDS = 1.0  # between two attempts to take the lease, and between two renewals
+_CLAIM_SECONDS = 0.5  # between two attempts to take the lease
+_RENEW_SECONDS = 1.0  # between two renewals, each of which notes how far we got
 _RETRY_SECONDS = 0.2  # after a renewal that failed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is opened again
 _NOT_REPLICATED_PAUSE = 60.0
@@ -113,11 +114,10 @@ class Invalidator:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._lease.valid_until):
                         renewed = await self._attempt(lambda: self._lease.renew(self._token))
-                        await asyncio.sleep(_CLAIM_SECONDS if renewed else _RETRY_SECONDS)
+                        await asyncio.sleep(_RENEW_SECONDS if renewed else _RETRY_SECONDS)
         finally:
             self._numbers.is_holder = False
-            tail.cancel()
-            await asyncio.wait([tail])
+            await _end(tail)
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -179,3 +179,16 @@ class Invalidator:
         if batch.happened:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
             self._numbers.lag_seconds = max(lag, 0.0)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and see it end; being cancelled meanwhile waits for that."""
+    task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
