@@ -5,14 +5,16 @@ import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pymongo
 import pytest
 from bson import Decimal128, Int64
+from pymongo.errors import OperationFailure
 
+from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.embedded.programs import find_mongod, free_port
+from tornado_members.embedded.programs import find_mongod, free_port, mongod_command
 from tornado_members.storage import changes
 from tornado_members.storage.changes import (
     Batch,
@@ -171,6 +173,40 @@ async def test_a_token_that_leads_nowhere_is_a_lost_history(mongo: Mongo, token:
     with pytest.raises(HistoryLost):
         async with tail(mongo, token) as batches:
             await anext(batches)
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_a_token_that_the_oplog_no_longer_holds_is_a_lost_history(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(data: Path, port: int) -> list[str]:
+        command = mongod_command(data, port)
+        command[command.index("--oplogSize") + 1] = "1"  # megabyte
+        return [*command, "--syncdelay", "1"]  # what is too much goes every second
+
+    monkeypatch.setattr(private_servers, "mongod_command", small)
+    with PrivateServers(folder, memcached=False, die_with_parent=True) as own:
+        drivers: list[Literal["motor", "pymongo"]] = ["motor", "pymongo"]
+        mongos = [open_mongo(own.mongodb_uri, "test", driver, timeout=5) for driver in drivers]
+        async with tail(mongos[0]) as batches:
+            token = (await anext(batches)).token
+        with Admin(own.mongodb_uri) as admin:
+            async with asyncio.timeout(20):
+                while _can_go_on(admin, token):
+                    admin["test"]["others"].insert_many([{"x": "x" * 100_000} for _ in range(100)])
+                    await asyncio.sleep(0.1)
+        for mongo in mongos:
+            with pytest.raises(HistoryLost):
+                await anext(MemberChanges(mongo).since(token))
+            await mongo.close()
+
+
+def _can_go_on(admin: Admin, token: Token | None) -> bool:
+    try:
+        admin["test"]["members"].watch(start_after=token).close()
+    except OperationFailure as error:
+        return error.code != 286
+    return True
 
 
 async def test_a_cursor_that_is_killed_loses_nothing(
