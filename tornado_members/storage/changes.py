@@ -156,13 +156,12 @@ class _Reader:
         return event
 
     async def close(self) -> None:
-        """Close it. One that is being read is left to the driver, which closes it in time."""
+        """Close it, once the read that is under way has ended: Motor's could not be stopped."""
         if self._next is not None:
-            self._next.cancel()
             await asyncio.wait([self._next])
-            if not self._next.cancelled():
-                self._next.exception()  # nobody else will look at it
-        elif self._stream is not None:
+            if self._next.exception():
+                return
+        if self._stream is not None:
             with suppress(PyMongoError), pymongo.timeout(self._timeout):
                 await self._stream.close()
 
