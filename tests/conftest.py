@@ -1,10 +1,12 @@
 """The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
 
+import gc
 import os
 import shutil
 import signal
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
 from tornado_members.serving import make_server
 from tornado_members.settings import Settings
+from tornado_members.storage.mongo import Mongo, open_mongo
 
 # Nothing here is timed, and every run tries the same examples.
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
@@ -66,7 +69,7 @@ def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any
 @pytest.fixture
 def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> str:
     """An empty database, and an empty cache; dropping it would take ten times as long."""
-    for collection in ("members", "counters", "users"):
+    for collection in ("members", "counters", "users", "leases"):
         admin["test"][collection].delete_many({})
     flush_memcached(servers.cache_servers[0])
     return "test"
@@ -102,8 +105,45 @@ def cache_servers(servers: PrivateServers) -> tuple[str, ...]:
 
 
 @pytest.fixture
+def mongo(
+    io_loop: IOLoop, servers: PrivateServers, database_name: str, driver: Any
+) -> Iterator[Mongo]:
+    """A client as the service has it."""
+
+    async def opened() -> Mongo:
+        return open_mongo(servers.mongodb_uri, database_name, driver, timeout=5)
+
+    mongo = io_loop.run_sync(opened)
+    yield mongo
+    io_loop.run_sync(mongo.close)
+
+
+@pytest.fixture
+def collected(driver: Any) -> Iterator[None]:
+    """PyMongo's async client forgets a socket if it is closed or cancelled while it connects.
+
+    It would be found, and held against, whichever test runs when garbage is next collected.
+    """
+    yield
+    if driver == "pymongo":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
+@pytest.fixture
+def tail_changes() -> bool:
+    """Whether the change stream removes from the cache, too: for most tests it is in the way."""
+    return False
+
+
+@pytest.fixture
 def services(
-    io_loop: IOLoop, settings: Settings, servers: PrivateServers, cache_servers: tuple[str, ...]
+    io_loop: IOLoop,
+    settings: Settings,
+    servers: PrivateServers,
+    cache_servers: tuple[str, ...],
+    tail_changes: bool,
 ) -> Iterator[Services]:
     for address in cache_servers:
         with suppress(OSError):  # one that is away is what the test is about
@@ -111,7 +151,9 @@ def services(
 
     async def enter() -> tuple[AsyncExitStack, Services]:
         stack = AsyncExitStack()
-        opening = open_services(settings, servers.mongodb_uri, cache_servers)
+        opening = open_services(
+            settings, servers.mongodb_uri, cache_servers, tail_changes=tail_changes
+        )
         return stack, await stack.enter_async_context(opening)
 
     stack, opened = io_loop.run_sync(enter)

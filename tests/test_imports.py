@@ -42,7 +42,7 @@ KEEPERS = {
     "mimesis": {"loading"},
     "tqdm": {"commands", "loading"},
     # HTTP knows the directory, and nothing of what is under it.
-    "tornado_members.storage": {"storage", "app", "directory", "auth", "commands"},
+    "tornado_members.storage": {"storage", "auth", "cache", "directory", "app", "commands"},
     "tornado_members.cache": {"cache", "app", "directory"},
 }
 

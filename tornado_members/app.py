@@ -17,6 +17,7 @@ from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.auth.withdrawals import Withdrawals
+from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
 from tornado_members.cache.lease_cache import LeaseCache
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.naive import NaiveCache, NaiveStandIn
@@ -29,6 +30,8 @@ from tornado_members.handlers.body_limit import LimitedBodies
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.settings import Settings
+from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.users import UserStore
@@ -133,7 +136,11 @@ def _make_cache(
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, mongodb_uri: str, cache_servers: tuple[str, ...]
+    settings: Settings,
+    mongodb_uri: str,
+    cache_servers: tuple[str, ...],
+    *,
+    tail_changes: bool = True,
 ) -> AsyncIterator[Services]:
     """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
     async with AsyncExitStack() as stack:
@@ -141,6 +148,10 @@ async def open_services(
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
         directory = await enter(open_directory(settings, stores, cache_servers))
+        if tail_changes and cache_servers:
+            changes = MemberChanges(stores.mongo)
+            lease = LeaderLease(stores.mongo, "invalidator")
+            await enter(invalidating(changes, lease, directory, InvalidatorNumbers()))
         withdrawals = await enter(open_withdrawals(settings, stores.users))
         login = await enter(open_login(settings, stores.users, cache_servers))
         yield Services(

@@ -19,6 +19,7 @@ from tornado_members.errors import (
 )
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField, normalize_name
 from tornado_members.precondition import NO_CONDITION, Precondition
+from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore
 
 # Cache-Status (RFC 9211 §2) of a read that was not to be answered from the cache.
@@ -226,17 +227,14 @@ class MemberDirectory:
         async with self._cache.changing(*keys, *{_name_key(draft.name) for draft in drafts}):
             return await self._store.insert_many(drafts, first)
 
-    async def forget_changed(self, changes: Iterable[tuple[int, str | None]]) -> None:
-        """Let the cache forget members that somebody else changed.
-
-        Each by its id and the name that it has been given, if it has one now.
-        """
-        keys = [
-            key
-            for member_id, name in changes
-            for key in (_id_key(member_id), *([] if name is None else [_name_key(name)]))
-        ]
-        await self._cache.invalidate(keys)
+    async def forget_changed(self, changes: Iterable[Change]) -> None:
+        """Let the cache forget members that somebody changed, and names that they were given."""
+        keys = []
+        for change in changes:
+            keys.append(_id_key(change.member_id))
+            if change.name is not None:
+                keys.append(_name_key(change.name))
+        await self._cache.invalidate(dict.fromkeys(keys))
 
     async def forget_everything(self) -> None:
         """Let the cache forget everything, since it is not known what was changed."""
@@ -279,7 +277,7 @@ def _bears(entry: Entry, name: str) -> bool:
 
 
 def _represent_entry(member_id: int, entry: Entry, cache_status: str) -> Representation:
-    seconds = entry.mark.rpartition(b"@")[2]
+    seconds = entry.mark.partition(b"@")[2]
     updated_at = datetime.fromtimestamp(int(seconds), UTC) if seconds else None
     return Representation(member_id, entry.version, entry.body, updated_at, cache_status)
 

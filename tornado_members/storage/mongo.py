@@ -6,9 +6,10 @@ the stores above are written once and tested on both.
 """
 
 import asyncio
+import inspect
 import re
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
@@ -16,6 +17,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -34,6 +36,7 @@ Document = dict[str, Any]
 # Motor's databases and collections answer the calls that the stores make in the same way.
 Database = AsyncDatabase[Document]
 Collection = AsyncCollection[Document]
+ChangeStream = AsyncChangeStream[Document]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +54,8 @@ class Mongo:
 
     client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     database: Database
-    deadline: float  # seconds that an operation may take, the wait for its turn included
+    timeout: float  # seconds that an operation may take
+    deadline: float  # the same, the wait for its turn included
 
     async def close(self) -> None:
         """Close every connection."""
@@ -94,7 +98,15 @@ def open_mongo(
         write_concern=WriteConcern(w="majority", j=True),
         read_concern=ReadConcern("majority"),
     )
-    return Mongo(client, cast(Database, opened), timeout * _DEADLINE_FACTOR)
+    return Mongo(client, cast(Database, opened), timeout, timeout * _DEADLINE_FACTOR)
+
+
+async def watch(
+    collection: Collection, pipeline: Sequence[Mapping[str, Any]], **options: Any
+) -> ChangeStream:
+    """A change stream. PyMongo's is open now, Motor's opens when it is first read."""
+    stream: Any = collection.watch(pipeline, **options)
+    return cast(ChangeStream, await stream if inspect.isawaitable(stream) else stream)
 
 
 def without_credentials(uri: str) -> str:

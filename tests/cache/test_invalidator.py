@@ -1,0 +1,247 @@
+"""Changes made behind the service's back, from a real MongoDB to the cache."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pymongo
+import pytest
+
+from tests.support.api import Api, parsed
+from tests.support.service import Command
+from tornado_members.cache import invalidator
+from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.storage import changes
+from tornado_members.storage.changes import Change, MemberChanges
+from tornado_members.storage.leader import LeaderLease
+from tornado_members.storage.mongo import Mongo, open_mongo
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+pytestmark = pytest.mark.usefixtures("collected")
+
+
+@pytest.fixture(params=["motor", "pymongo"])
+def driver(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle stream is looked at more often, and what fails is tried again sooner."""
+    monkeypatch.setattr(changes, "_AWAIT_MS", 30)
+    monkeypatch.setattr(invalidator, "_FIRST_PAUSE", 0.02)
+
+
+@pytest.fixture
+def members(admin: Admin, database_name: str) -> Any:
+    """The collection itself, as another program changes it."""
+    return admin[database_name]["members"]
+
+
+class Forgetting:
+    """In the place of the directory: it keeps what it was told to forget."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[Change] = []
+        self.everything = 0
+        self.failures = 0  # still to come, for single changes
+
+    async def forget_changed(self, changes: Sequence[Change]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("on purpose")
+        self.forgotten += changes
+
+    async def forget_everything(self) -> None:
+        self.everything += 1
+
+
+@asynccontextmanager
+async def running(
+    mongo: Mongo, cache: Forgetting, name: str = "test"
+) -> AsyncIterator[InvalidatorNumbers]:
+    numbers = InvalidatorNumbers()
+    async with invalidating(MemberChanges(mongo), LeaderLease(mongo, name), cache, numbers):
+        yield numbers
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(15):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_others_change_is_forgotten(mongo: Mongo, members: Any) -> None:
+    cache = Forgetting()
+    async with running(mongo, cache) as numbers:
+        await until(lambda: cache.everything)  # nobody knows what happened before
+        for i in range(1, 4):
+            members.insert_one({"_id": i, "name": f"{i}"})
+        await until(lambda: len(cache.forgotten) == 3)
+        assert cache.forgotten == [Change(i, f"{i}") for i in range(1, 4)]
+        await until(lambda: numbers.events == 3)
+        assert numbers.lag_seconds is not None
+        assert 0 <= numbers.lag_seconds < 10
+    assert not numbers.is_holder
+    assert cache.everything == 1
+
+
+async def test_the_next_goes_on_where_the_last_one_stopped(mongo: Mongo, members: Any) -> None:
+    one, other = Forgetting(), Forgetting()
+    async with running(mongo, one) as first:
+        await until(lambda: one.everything)
+        async with running(mongo, other) as second:
+            members.insert_one({"_id": 1, "name": "A"})
+            await until(lambda: one.forgotten)
+            assert first.is_holder
+            assert not second.is_holder
+    members.insert_one({"_id": 2, "name": "B"})
+    async with running(mongo, other):
+        await until(lambda: other.forgotten)
+    assert one.forgotten == [Change(1, "A")]
+    assert other.forgotten == [Change(2, "B")]
+    assert other.everything == 0
+
+
+async def test_it_waits_for_what_cannot_be_removed_yet(mongo: Mongo, members: Any) -> None:
+    cache = Forgetting()
+    cache.failures = 2
+    async with running(mongo, cache) as numbers:
+        await until(lambda: cache.everything)
+        members.insert_one({"_id": 1, "name": "A"})
+        await until(lambda: cache.forgotten)
+        assert numbers.failed_removals == 2
+    assert cache.everything == 1
+
+
+async def test_an_event_counts_as_done_only_when_it_is(mongo: Mongo, members: Any) -> None:
+    one, other = Forgetting(), Forgetting()
+    async with running(mongo, one) as numbers:
+        await until(lambda: one.everything)
+        one.failures = 1000
+        members.insert_one({"_id": 1, "name": "A"})
+        await until(lambda: numbers.failed_removals)
+    async with running(mongo, other):
+        await until(lambda: other.forgotten)
+    assert other.forgotten == [Change(1, "A")]
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_what_cannot_be_removed_by_its_key_is_removed_with_all(
+    mongo: Mongo, members: Any
+) -> None:
+    cache = Forgetting()
+    async with running(mongo, cache):
+        await until(lambda: cache.everything)
+        cache.failures = 1000
+        members.insert_one({"_id": 1, "name": "A"})
+        await until(lambda: cache.everything == 2)
+        cache.failures = 0
+        members.insert_one({"_id": 2, "name": "B"})
+        await until(lambda: cache.forgotten)
+    assert cache.forgotten == [Change(2, "B")]
+
+
+@pytest.mark.parametrize("token", [{"_data": "no hex"}, {}, "no token"])
+async def test_without_a_history_everything_is_forgotten(
+    mongo: Mongo, members: Any, token: Any
+) -> None:
+    cache = Forgetting()
+    members.database["leases"].insert_one({"_id": "test", "progress": token})
+    async with running(mongo, cache):
+        await until(lambda: cache.everything)
+        members.insert_one({"_id": 1, "name": "A"})
+        await until(lambda: cache.forgotten)
+
+
+async def test_when_the_collection_is_dropped_everything_is_forgotten(
+    mongo: Mongo, members: Any
+) -> None:
+    cache = Forgetting()
+    async with running(mongo, cache) as numbers:
+        await until(lambda: cache.everything)
+        members.insert_one({"_id": 1, "name": "A"})
+        members.drop()
+        members.insert_one({"_id": 2, "name": "B"})
+        await until(lambda: Change(2, "B") in cache.forgotten)
+        assert cache.everything > 1
+        assert numbers.lost_histories == 0
+
+
+async def test_a_database_that_hung_is_asked_again(
+    servers: PrivateServers, driver: Any, members: Any
+) -> None:
+    """Not for so long that the lease is lost."""
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    cache = Forgetting()
+    async with running(mongo, cache) as numbers:
+        await until(lambda: cache.everything)
+        await suspended(mongod, until(lambda: numbers.reopened))
+        members.insert_one({"_id": 1, "name": "A"})
+        await until(lambda: cache.forgotten)
+    await mongo.close()
+
+
+async def suspended(process: psutil.Process, meanwhile: Any) -> None:
+    process.suspend()
+    try:
+        await meanwhile
+    finally:
+        process.resume()
+
+
+@pytest.mark.parametrize("driver", ["pymongo"], indirect=True)
+async def test_a_holder_that_slept_too_long_stops(mongo: Mongo, members: Any) -> None:
+    cache = Forgetting()
+    async with running(mongo, cache) as numbers:
+        await until(lambda: numbers.is_holder)
+        members.database["leases"].update_one({}, {"$set": {"holder": "another"}})
+        await until(lambda: not numbers.is_holder)
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_when_the_holder_is_killed_another_takes_over_and_misses_nothing(
+    mongo: Mongo, members: Any, servers: PrivateServers, folder: Path
+) -> None:
+    mongodb = {"uri": servers.mongodb_uri, "database": "test"}
+    command = Command(folder, {"mongodb": mongodb, "cache": {"servers": servers.cache_servers}})
+    cache = Forgetting()
+    with command.serving() as service:
+        await until(lambda: members.database["leases"].find_one({"progress._data": {"$gt": ""}}))
+        async with running(mongo, cache, "invalidator") as numbers:
+            await asyncio.to_thread(service.stop, signal.SIGKILL)
+            members.insert_one({"_id": 1, "name": "A"})
+            assert not numbers.is_holder
+            await until(lambda: cache.forgotten)
+    assert cache.forgotten == [Change(1, "A")]
+    assert cache.everything == 0
+
+
+@pytest.fixture
+def tail_changes() -> bool:
+    return True
+
+
+async def test_a_change_by_another_program_is_seen_through_the_service(
+    api: Api, members: Any
+) -> None:
+    ada = await api.create("Ada", phone="555-0001")
+    path = f"/members/{ada['memberId']}"
+    for i in range(3):
+        await asyncio.sleep(0.05)  # for it to be cached behind the last change
+        await api("GET", path)
+        members.update_one({"_id": ada["memberId"]}, {"$set": {"phone": f"555-{i}"}})
+        async with asyncio.timeout(10):  # it would live for five minutes
+            while parsed(await api("GET", path))["phone"] != f"555-{i}":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    members.delete_one({"_id": ada["memberId"]})
+    async with asyncio.timeout(10):
+        while (await api("GET", path)).code != 404:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

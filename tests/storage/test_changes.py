@@ -1,0 +1,261 @@
+"""The change stream of a real MongoDB, through both drivers."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pymongo
+import pytest
+from bson import Decimal128, Int64
+from pymongo.errors import OperationFailure
+
+from tornado_members.embedded import private_servers
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.embedded.programs import find_mongod, free_port, mongod_command
+from tornado_members.storage import changes
+from tornado_members.storage.changes import (
+    Batch,
+    Change,
+    ChangesUnavailable,
+    HistoryLost,
+    MemberChanges,
+    NotReplicated,
+    Token,
+)
+from tornado_members.storage.mongo import Mongo, open_mongo
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+Batches = AsyncGenerator[Batch, None]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle stream is looked at more often."""
+    monkeypatch.setattr(changes, "_AWAIT_MS", 30)
+
+
+@pytest.fixture
+def members(admin: Admin, database_name: str) -> Any:
+    """The collection itself, as another program changes it."""
+    return admin[database_name]["members"]
+
+
+@asynccontextmanager
+async def tail(mongo: Mongo, token: Token | None = None) -> AsyncIterator[Batches]:
+    """A stream that is open; one that starts from now has told so."""
+    async with aclosing(MemberChanges(mongo).since(token)) as batches:
+        if token is None:
+            first = await anext(batches)
+            assert first.everything
+            assert first.token
+        yield batches
+
+
+async def collect(batches: Batches, count: int) -> list[Change]:
+    """The next changes, so many at least, in at most ten seconds."""
+    found: list[Change] = []
+    async with asyncio.timeout(10):
+        while len(found) < count:
+            batch = await anext(batches)
+            assert not batch.everything
+            found += batch.changes
+    return found
+
+
+async def until_everything(batches: Batches) -> Batch:
+    """The next batch that says that anything may have changed, in at most ten seconds."""
+    async with asyncio.timeout(10):
+        while not (batch := await anext(batches)).everything:
+            pass
+    return batch
+
+
+async def test_what_an_event_tells(mongo: Mongo, members: Any) -> None:
+    """Events that come close together may be one batch, in which no change stands twice."""
+    async with tail(mongo) as batches:
+        steps: list[tuple[Callable[[], Any], Change]] = [
+            (lambda: members.insert_one({"_id": Int64(1), "name": "Ada"}), Change(1, "Ada")),
+            (lambda: members.update_one({"_id": 1}, {"$set": {"phone": "1"}}), Change(1, None)),
+            (lambda: members.update_one({"_id": 1}, {"$set": {"name": "A"}}), Change(1, "A")),
+            (lambda: members.update_one({"_id": 1}, [{"$set": {"name": "B"}}]), Change(1, "B")),
+            (lambda: members.replace_one({"_id": 1}, {"name": "C"}), Change(1, "C")),
+            (lambda: members.update_one({"_id": 1}, {"$set": {"name": 7}}), Change(1, None)),
+            (lambda: members.delete_one({"_id": 1}), Change(1, None)),
+            (lambda: members.insert_one({"_id": 2.0, "name": "Dora"}), Change(2, "Dora")),
+        ]
+        for change, expected in steps:
+            await asyncio.to_thread(change)
+            assert await collect(batches, 1) == [expected]
+
+
+async def test_what_is_no_member_is_passed_over(mongo: Mongo, members: Any) -> None:
+    async with tail(mongo) as batches:
+        ids = ["x", True, 2.5, float("nan"), 2**60, 0, -1, {"a": 1}, None, Decimal128("7")]
+        members.insert_many([{"_id": key, "name": f"{key}"} for key in ids])
+        members.insert_one({"_id": 5, "name": "Eve"})
+        assert await collect(batches, 1) == [Change(5, "Eve")]
+
+
+async def test_a_batch_knows_when_it_happened(mongo: Mongo, members: Any) -> None:
+    async with tail(mongo) as batches:
+        members.insert_many([{"_id": i, "name": f"{i}"} for i in range(1, 6)])
+        created = members.find_one({"_id": 5})
+        assert created
+        seen = 0
+        while seen < 5:
+            batch = await anext(batches)
+            seen += batch.events
+        assert batch.happened
+        assert batch.happened.tzinfo
+        status = members.database.command("hello")
+        assert abs((status["localTime"] - batch.happened.replace(tzinfo=None)).seconds) < 10
+
+
+async def test_it_goes_on_from_a_token(mongo: Mongo, members: Any) -> None:
+    async with tail(mongo) as batches:
+        members.insert_one({"_id": 1, "name": "before"})
+        await collect(batches, 1)
+        idle = await anext(batches)
+    members.insert_many([{"_id": i, "name": f"{i}"} for i in range(2, 1300)])
+    members.database["others"].insert_one({})
+    async with tail(mongo, idle.token) as batches:
+        found = await collect(batches, 1298)
+    assert found == [Change(i, f"{i}") for i in range(2, 1300)]
+
+
+async def test_the_token_moves_while_no_member_changes(mongo: Mongo, admin: Admin) -> None:
+    """Else the oplog would have forgotten it after some quiet days."""
+    async with tail(mongo) as batches:
+        before = (await anext(batches)).token
+        async with asyncio.timeout(10):
+            while (batch := await anext(batches)).token == before:
+                admin["test"]["others"].insert_one({})
+        assert batch.events == 0
+
+
+@pytest.mark.parametrize("how", ["drop", "rename", "replace", "drop the database"])
+async def test_after_the_end_of_a_collection_it_goes_on_with_the_next(
+    mongo: Mongo, members: Any, admin: Admin, how: str
+) -> None:
+    members.insert_one({"_id": 1, "name": "Ada"})
+    async with tail(mongo) as batches:
+        if how == "drop":
+            members.drop()
+        elif how == "rename":
+            members.rename("gone", dropTarget=True)
+        elif how == "replace":
+            members.aggregate([{"$out": "members"}])
+        else:
+            admin.drop_database("test")
+        ended = await until_everything(batches)
+        async for batch in batches:
+            assert batch.everything
+            ended = batch
+    members.insert_one({"_id": 2, "name": "Bob"})
+    async with tail(mongo, ended.token) as batches:
+        assert await collect(batches, 1) == [Change(2, "Bob")]
+
+
+@pytest.mark.parametrize(
+    "token", [{"_data": "no hex"}, {"_data": "8263"}, {"other": 1}, {"_data": "00" * 30}]
+)
+async def test_a_token_that_leads_nowhere_is_a_lost_history(mongo: Mongo, token: Token) -> None:
+    with pytest.raises(HistoryLost):
+        async with tail(mongo, token) as batches:
+            await anext(batches)
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_a_token_that_the_oplog_no_longer_holds_is_a_lost_history(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(data: Path, port: int) -> list[str]:
+        command = mongod_command(data, port)
+        command[command.index("--oplogSize") + 1] = "1"  # megabyte
+        return [*command, "--syncdelay", "1"]  # what is too much goes every second
+
+    monkeypatch.setattr(private_servers, "mongod_command", small)
+    with PrivateServers(folder, memcached=False, die_with_parent=True) as own:
+        drivers: list[Literal["motor", "pymongo"]] = ["motor", "pymongo"]
+        mongos = [open_mongo(own.mongodb_uri, "test", driver, timeout=5) for driver in drivers]
+        async with tail(mongos[0]) as batches:
+            token = (await anext(batches)).token
+        with Admin(own.mongodb_uri) as admin:
+            async with asyncio.timeout(20):
+                while _can_go_on(admin, token):
+                    admin["test"]["others"].insert_many([{"x": "x" * 100_000} for _ in range(100)])
+                    await asyncio.sleep(0.1)
+        for mongo in mongos:
+            with pytest.raises(HistoryLost):
+                await anext(MemberChanges(mongo).since(token))
+            await mongo.close()
+
+
+def _can_go_on(admin: Admin, token: Token | None) -> bool:
+    try:
+        admin["test"]["members"].watch(start_after=token).close()
+    except OperationFailure as error:
+        return error.code != 286
+    return True
+
+
+async def test_a_cursor_that_is_killed_loses_nothing(
+    mongo: Mongo, members: Any, admin: Admin
+) -> None:
+    async with tail(mongo) as batches:
+        await anext(batches)
+        operations = admin.admin.aggregate(
+            [{"$currentOp": {"idleCursors": True, "allUsers": True}}, {"$match": _OF_MEMBERS}]
+        )
+        cursors = [operation["cursor"]["cursorId"] for operation in operations]
+        assert cursors
+        killed = members.database.command("killCursors", "members", cursors=cursors)
+        assert killed["cursorsKilled"]
+        members.insert_one({"_id": 1, "name": "Ada"})
+        assert await collect(batches, 1) == [Change(1, "Ada")]
+
+
+_OF_MEMBERS = {"ns": "test.members", "cursor.tailable": True}
+
+
+async def test_a_server_that_hangs_ends_the_stream_in_time_and_it_goes_on_later(
+    servers: PrivateServers, driver: Any, members: Any
+) -> None:
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.5)
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    async with tail(mongo) as batches:
+        token = (await anext(batches)).token
+        mongod.suspend()
+        try:
+            async with asyncio.timeout(10):
+                with pytest.raises(ChangesUnavailable) as ended:
+                    await until_everything(batches)
+        finally:
+            mongod.resume()
+    assert type(ended.value) is ChangesUnavailable
+    members.insert_one({"_id": 1, "name": "Ada"})
+    async with tail(mongo, token) as batches:
+        assert await collect(batches, 1) == [Change(1, "Ada")]
+    await mongo.close()
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_a_server_that_is_no_replica_set_says_so(folder: Path) -> None:
+    port = free_port()
+    place = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(  # noqa: ASYNC220, S603
+        [find_mongod(), *place, "--nounixsocket"], stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            for driver in ("motor", "pymongo"):
+                uri = f"mongodb://127.0.0.1:{port}/"
+                mongo = open_mongo(uri, "test", driver, timeout=20)
+                for token in (None, {"_data": "82"}):
+                    with pytest.raises(NotReplicated):
+                        await anext(MemberChanges(mongo).since(token))
+                await mongo.close()
+        finally:
+            process.kill()

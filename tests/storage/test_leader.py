@@ -1,0 +1,77 @@
+"""One holder at a time, decided by a real MongoDB."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo
+import pytest
+
+from tornado_members.storage import leader
+from tornado_members.storage.leader import LeaderLease
+from tornado_members.storage.mongo import Mongo
+
+
+@pytest.fixture
+def leases(admin: pymongo.MongoClient[dict[str, Any]], database_name: str) -> Any:
+    """The collection itself."""
+    return admin[database_name]["leases"]
+
+
+async def test_of_many_one_gets_it(mongo: Mongo) -> None:
+    contenders = [LeaderLease(mongo, "test") for _ in range(20)]
+    taken = await asyncio.gather(*(contender.take() for contender in contenders))
+    assert sorted(taken) == [False] * 19 + [True]
+    assert [contender.is_valid for contender in contenders] == taken
+
+
+async def test_it_goes_over_with_what_was_noted(mongo: Mongo) -> None:
+    one, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
+    assert await one.take()
+    assert one.progress is None
+    assert await one.renew({"$at": 1})  # text, not an operator
+    assert await one.renew(None)
+    assert not await other.take()
+    await one.give_back({"_data": "2"})
+    assert not one.is_valid
+    assert await other.take()
+    assert other.progress == {"_data": "2"}
+
+
+async def test_who_let_it_run_out_has_no_more_say(mongo: Mongo, leases: Any) -> None:
+    """As one who was stopped, or cut off."""
+    late, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
+    await late.take()
+    leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)}})
+    assert await other.take()
+    await other.renew({"_data": "new"})
+    assert not await late.renew({"_data": "old"})
+    assert not late.is_valid
+    await late.give_back({"_data": "old"})
+    document = leases.find_one({"_id": "test"})
+    assert document["holder"] == other.holder
+    assert document["progress"] == {"_data": "new"}
+
+
+async def test_a_holder_stops_before_another_begins(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "LEASE_SECONDS", 0.8)
+    silent, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
+    assert await silent.take()
+    async with asyncio.timeout(10):
+        while not await other.take():
+            await asyncio.sleep(0.01)
+            in_time = silent.is_valid  # as it was before the last attempt
+    assert not in_time
+    assert not silent.is_valid
+
+
+async def test_one_that_runs_out_can_be_renewed_while_nobody_has_it(
+    mongo: Mongo, leases: Any
+) -> None:
+    lease = LeaderLease(mongo, "test")
+    await lease.take()
+    leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)}})
+    assert await lease.renew({"_data": "1"})
+    assert lease.progress == {"_data": "1"}

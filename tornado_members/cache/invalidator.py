@@ -1,0 +1,194 @@
+"""What changed in MongoDB, by whatever hand, is removed from the cache.
+
+One process of all does it: who holds the lease reads the members' change stream, has each change
+forgotten, and only then counts it as done. So after a crash something may be removed twice, and
+nothing is left out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from logging import getLogger
+from typing import Protocol
+
+from tornado_members.errors import DependencyAway
+from tornado_members.storage.changes import (
+    Batch,
+    Change,
+    ChangesUnavailable,
+    HistoryLost,
+    MemberChanges,
+    NotReplicated,
+    Token,
+)
+from tornado_members.storage.leader import LeaderLease
+
+log = getLogger(__name__)
+
+_CLAIM_SECONDS = 0.5  # between two attempts to take the lease
+_RENEW_SECONDS = 1.0  # between two renewals, each of which notes how far we got
+_RETRY_SECONDS = 0.2  # after a renewal that failed
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is opened again
+_NOT_REPLICATED_PAUSE = 60.0
+_ATTEMPTS_AT_KEYS = 5  # before everything is forgotten in place of some keys that cannot be
+
+
+class Forgets(Protocol):
+    """What has the cache: MemberDirectory."""
+
+    async def forget_changed(self, changes: Sequence[Change]) -> None:
+        """Have nothing that was read before these changes."""
+
+    async def forget_everything(self) -> None:
+        """Have nothing that was read before now."""
+
+
+@dataclass(slots=True)
+class InvalidatorNumbers:
+    """How it goes, for operators; counts are of this process."""
+
+    is_holder: bool = False
+    events: int = 0
+    lag_seconds: float | None = None  # from the last event to its removal, by two clocks
+    reopened: int = 0
+    lost_histories: int = 0
+    failed_removals: int = 0
+
+
+@asynccontextmanager
+async def invalidating(
+    changes: MemberChanges, lease: LeaderLease, cache: Forgets, numbers: InvalidatorNumbers
+) -> AsyncIterator[None]:
+    """Take part for as long as the block lasts; at its end the lease is another's to take."""
+    invalidator = Invalidator(changes, lease, cache, numbers)
+    running = asyncio.create_task(invalidator.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        with suppress(DependencyAway):  # it then runs out by itself
+            await invalidator.give_back()
+
+
+class Invalidator:
+    """Waits for the lease, and while it is ours, sees to it that changes are forgotten."""
+
+    def __init__(
+        self,
+        changes: MemberChanges,
+        lease: LeaderLease,
+        cache: Forgets,
+        numbers: InvalidatorNumbers,
+    ) -> None:
+        self._changes = changes
+        self._lease = lease
+        self._cache = cache
+        self._numbers = numbers
+        self._token: Token | None = None
+        self._warned = False
+
+    async def run(self) -> None:
+        """Go on until cancelled, whatever happens."""
+        while True:
+            if await self._attempt(self._lease.take):
+                self._token = self._lease.progress
+                log.info("this process now removes from the cache what changes in MongoDB")
+                await self._hold()
+                log.warning("this process lost the lease to remove changes from the cache")
+            await asyncio.sleep(_CLAIM_SECONDS)
+
+    async def give_back(self) -> None:
+        """Let another process go on at once. Raises DependencyAway."""
+        if self._lease.is_valid:
+            await self._lease.give_back(self._token)
+
+    async def _hold(self) -> None:
+        """Tail the stream until the lease is lost."""
+        self._numbers.is_holder = True
+        tail = asyncio.create_task(self._tail())
+        try:
+            while self._lease.is_valid:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._lease.valid_until):
+                        renewed = await self._attempt(lambda: self._lease.renew(self._token))
+                        await asyncio.sleep(_RENEW_SECONDS if renewed else _RETRY_SECONDS)
+        finally:
+            self._numbers.is_holder = False
+            await _end(tail)
+
+    async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            return await claim()
+        except DependencyAway:  # whoever is asking for a member is told
+            return False
+        except Exception:  # a refusal, such as for want of a permission
+            log.exception("the lease to remove changes from the cache cannot be had")
+            return False
+
+    async def _tail(self) -> None:
+        """Read the stream again and again, from where it broke."""
+        pause = _FIRST_PAUSE
+        while True:
+            before = self._token
+            try:
+                async with aclosing(self._changes.since(self._token)) as batches:
+                    async for batch in batches:
+                        await self._forget(batch)
+                        self._token = batch.token
+                log.info("the members' collection was dropped, renamed or replaced")
+            except HistoryLost as error:
+                self._numbers.lost_histories += 1
+                self._token = before = None
+                log.warning("changes were lost, so all of the cache is forgotten: %s", error)
+            except NotReplicated as error:
+                if not self._warned:
+                    log.warning("what others change in MongoDB stays cached for a while: %s", error)
+                self._warned = True
+                pause = _NOT_REPLICATED_PAUSE
+            except ChangesUnavailable as error:
+                log.warning("the change stream broke and is opened again: %s", error)
+            except Exception:
+                log.exception("the change stream is opened again")
+            if self._token != before:  # it had been well
+                pause = _FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            self._numbers.reopened += 1
+
+    async def _forget(self, batch: Batch) -> None:
+        """Try until it is done. What cannot be removed by its keys is, with everything else."""
+        pause = _FIRST_PAUSE
+        attempts = 0
+        while True:
+            try:
+                if batch.everything or attempts >= _ATTEMPTS_AT_KEYS:
+                    await self._cache.forget_everything()
+                elif batch.changes:
+                    await self._cache.forget_changed(batch.changes)
+                break
+            except Exception:
+                attempts += 1
+                self._numbers.failed_removals += 1
+                log.exception("changes could not be removed from the cache")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        self._numbers.events += batch.events
+        if batch.happened:
+            lag = (datetime.now(UTC) - batch.happened).total_seconds()
+            self._numbers.lag_seconds = max(lag, 0.0)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and see it end; being cancelled meanwhile waits for that."""
+    task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
