@@ -1,0 +1,139 @@
+"""Faults, one after another, into a cluster under load."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from tests.support.cluster import Cluster, Program
+from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
+from tests.support.histories import Window
+
+# In these, a process alone cannot reach a node that others reach: answers may be stale for as long
+# as the change stream lags. All other faults excuse nothing.
+PARTITIONS = ("cut", "freeze")
+# These leave nobody without an answer, and no answer a 5xx.
+HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "cut", "freeze", "delay")
+NEED_PROXY = ("garbage", "cut", "freeze", "delay")
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A fault that was there for a while, in seconds of time.monotonic()."""
+
+    kind: str
+    where: str
+    start: float
+    end: float
+
+
+class Faults:
+    """What can go wrong, and what did."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        seed: int = 0,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        """`tell` hears of each fault as it begins."""
+        self.injected: list[Injected] = []
+        self._cluster = cluster
+        self._chance = random.Random(seed)  # noqa: S311
+        self._tell = tell
+        self._began = time.monotonic()
+        self._kinds: dict[str, Callable[[], tuple[str, Awaitable[None]]]] = {
+            "node-kill": lambda: self._restart(self._node(), signal.SIGKILL),
+            "node-restart": lambda: self._restart(self._node(), signal.SIGTERM),
+            "node-stop": lambda: self._pause(self._node(), 0.3, 2.0),
+            "garbage": lambda: self._spoil(GARBAGE, None),
+            "cut": lambda: self._spoil(CUT, self._service()),
+            "freeze": lambda: self._spoil(FROZEN, self._service()),
+            "delay": lambda: self._spoil(Weather(delay=0.02), self._service()),
+            "service-kill": lambda: self._restart(self._service(), signal.SIGKILL),
+            "process-stop": lambda: self._pause(self._service(), 0.4, 1.5),
+            "stepdown": lambda: ("mongodb", self._step_down()),
+        }
+
+    async def run(self, kinds: Sequence[str], seconds: float, pause: float = 1.0) -> None:
+        """Faults of these kinds, in an order that the seed decides, each of them in its turn.
+
+        Between two, `pause` seconds on the average. The last one is ended before this returns.
+        """
+        until = time.monotonic() + seconds
+        turn: list[str] = []
+        while kinds:
+            await asyncio.sleep(pause * self._chance.uniform(0.5, 1.5))
+            if time.monotonic() >= until:
+                return
+            turn = turn or self._chance.sample(kinds, len(kinds))
+            await self.inject(turn.pop())
+
+    async def inject(self, kind: str) -> None:
+        """One fault, to its end."""
+        where, happening = self._kinds[kind]()
+        start = time.monotonic()
+        self._tell(f"{start - self._began:6.1f} s  {kind} {where}")
+        try:
+            await happening
+        finally:
+            self.injected.append(Injected(kind, where, start, time.monotonic()))
+
+    def partitions(self) -> list[Window]:
+        """When a process alone could not reach a node."""
+        return [Window(f.start, f.end) for f in self.injected if f.kind in PARTITIONS]
+
+    def _node(self) -> Program:
+        return self._chance.choice(self._cluster.nodes)
+
+    def _service(self) -> Program:
+        return self._chance.choice(self._cluster.services)
+
+    def _restart(self, program: Program, how: signal.Signals) -> tuple[str, Awaitable[None]]:
+        return program.name, program.restart(how)
+
+    def _pause(self, program: Program, least: float, most: float) -> tuple[str, Awaitable[None]]:
+        seconds = self._chance.uniform(least, most)
+        return f"{program.name}, {seconds:.1f} s", program.pause(seconds)
+
+    def _spoil(self, weather: Weather, whose: Program | None) -> tuple[str, Awaitable[None]]:
+        number = self._chance.randrange(len(self._cluster.proxies))
+        seconds = self._chance.uniform(0.3, 2.0)
+        name = whose.name if whose else "everybody"
+        where = f"{name} and node-{number + 1}, {seconds:.1f} s"
+        proxy = self._cluster.proxies[number]
+        return where, self._spoil_for(seconds, proxy, weather, whose.name if whose else None)
+
+    async def _spoil_for(
+        self, seconds: float, proxy: FaultProxy, weather: Weather, who: str | None
+    ) -> None:
+        await proxy.set(weather, who)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await proxy.set(FINE, who)
+
+    async def _step_down(self) -> None:
+        await asyncio.to_thread(_step_down, self._cluster.mongodb_uri)
+
+
+def _step_down(uri: str) -> None:
+    """The primary of a replica set of one steps down, and is elected again a second later."""
+    with pymongo.MongoClient[dict[str, Any]](uri, directConnection=True, timeoutMS=5000) as client:
+        client.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=0, force=True)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if client.admin.command("hello").get("isWritablePrimary"):
+                    return
+            except PyMongoError:
+                pass
+            time.sleep(0.05)
+    raise AssertionError("MongoDB found no primary again")
