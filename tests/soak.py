@@ -5,22 +5,20 @@ import logging
 import random
 import sys
 import tempfile
-import time
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.cluster import Cluster
-from tests.support.faults import HARMLESS, NEED_PROXY, PARTITIONS, Faults, Injected
-from tests.support.histories import Lie, find_contradictions, find_lies, find_lost
+from tests.support.faults import HARMLESS, NEED_PROXY, PARTITIONS, Faults
 from tests.support.hot_members import Record
 from tests.support.storm import Storm
+from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
 KINDS = (*HARMLESS, "service-kill", "process-stop", "stepdown")
-EXAMPLES = 5
-_AFTERMATH = 5.0  # seconds in which a fault may still cost an answer
+EXAMPLES = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_uri: str) -> int:
-    print(f"seed {arguments.seed}; protocol {arguments.protocol}; faults: {', '.join(kinds)}")
+    wanted = ", ".join(kinds) or "none"
+    print(f"seed {arguments.seed}; protocol {arguments.protocol}; faults: {wanted}")
     cluster = Cluster(
         folder,
         mongodb_uri,
@@ -52,76 +51,33 @@ async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_ur
     async with cluster:
         storm = Storm(cluster, readers=arguments.readers, seed=arguments.seed)
         faults = Faults(cluster, seed=arguments.seed, tell=lambda line: print(line, flush=True))
-        began = time.monotonic()
         await asyncio.gather(
             storm.blow(arguments.seconds), faults.run(kinds, arguments.seconds, pause=0.7)
         )
-    return report(storm.record, faults, arguments.grace, began)
+    return report(storm.record, faults, arguments.grace)
 
 
-def report(record: Record, faults: Faults, grace: float, began: float) -> int:
+def report(record: Record, faults: Faults, grace: float) -> int:
     """Print what was done and what was wrong with it; 1 if anything was."""
     reads, writes, seconds = record.count("read"), record.count("write"), record.seconds
     by_kind = Counter(fault.kind for fault in faults.injected)
     print(f"operations: {reads + writes} in {seconds:.1f} s")
     print(f"  {reads / seconds:.0f} reads/s, {writes / seconds:.0f} writes/s")
     print(f"  hit ratio: {_hit_ratio(record)}")
-    print(f"  this process used {record.cpu_seconds / seconds:.0%} of a core to ask and to note")
     print(f"  writes of unknown outcome: {record.unknown}")
     print(f"  statuses: {dict(sorted(record.statuses.items()))} (0: no answer)")
+    print(f"  asking and noting took {record.cpu_seconds / seconds:.0%} of a core")
     print(f"faults: {', '.join(f'{n} {kind}' for kind, n in sorted(by_kind.items())) or 'none'}")
-    lies = find_lies(record.answers, faults.partitions(), grace)
-    stale = sum(lie.kind == "stale" for lie in lies)
-    print(f"stale reads: {stale}, backward reads: {len(lies) - stale}")
-    if faults.partitions():
-        print(
-            f"  (up to {grace} s are allowed to what was answered in a {' or '.join(PARTITIONS)})"
-        )
-    for lie in lies[:EXAMPLES]:
-        print(f"  {describe(lie, faults.injected, began)}")
-    if lies:
-        print(f"  the oldest was {max(lie.age for lie in lies):.3f} s too old")
-    other = other_faults(record, faults.injected)
-    for line in other[:EXAMPLES]:
+    verdict = judge(record, faults.injected, grace)
+    print(f"stale reads: {verdict.stale}, backward reads: {verdict.backward}")
+    if {*by_kind} & {*PARTITIONS}:
+        print(f"  (what was answered in a {' or '.join(PARTITIONS)} may be unknown for {grace} s)")
+    if verdict.lies:
+        print(f"  the oldest was {max(lie.age for lie in verdict.lies):.3f} s too old")
+    print(f"other wrong answers: {len(verdict.others)}")
+    for line in verdict.lines[:EXAMPLES]:
         print(f"  {line}")
-    print(f"other wrong answers: {len(other)}")
-    return 1 if lies or other else 0
-
-
-def other_faults(record: Record, injected: Sequence[Injected]) -> list[str]:
-    """What is wrong besides old answers."""
-    torn = [
-        f"{a.process} and {b.process} gave two bodies for member {a.register}, version {a.version}"
-        for a, b in find_contradictions(record.answers)
-    ]
-    lost = [
-        f"{answer.process}: member {answer.register} was gone, and nobody had deleted it"
-        for answer in find_lost(record.answers)
-    ]
-    excuses = [fault for fault in injected if fault.kind not in HARMLESS]
-    failed = [
-        f"{process} answered {status}, with nothing wrong but the cache"
-        for when, process, status in record.failures
-        if not any(f.start - _AFTERMATH < when < f.end + _AFTERMATH for f in excuses)
-    ]
-    return [*record.misled, *torn, *lost, *failed]
-
-
-def describe(lie: Lie, injected: Sequence[Injected], began: float) -> str:
-    """Who was told what, and what should have been known."""
-    read, against = lie.read, lie.against
-    what = "write" if against.kind == "write" else "read"
-    during = [
-        fault.kind for fault in injected if fault.start <= read.end and against.start <= fault.end
-    ]
-    subject = f"member {read.register}" if isinstance(read.register, int) else repr(read.register)
-    return (
-        f"{lie.kind}: at {read.start - began:.3f}..{read.end - began:.3f} s {read.process} "
-        f"gave version {lie.version} of {subject}; version {lie.known} was known for "
-        f"{lie.age * 1000:.1f} ms, from a {what} through {against.process} at "
-        f"{against.start - began:.3f}..{against.end - began:.3f} s"
-        + (f" (faults: {', '.join(during)})" if during else "")
-    )
+    return 1 if verdict.lines else 0
 
 
 def _hit_ratio(record: Record) -> str:

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ from pymongo.errors import PyMongoError
 
 from tests.support.cluster import Cluster, Program
 from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
-from tests.support.histories import Window
 
 # In these, a process alone cannot reach a node that others reach: answers may be stale for as long
 # as the change stream lags. All other faults excuse nothing.
@@ -41,25 +41,27 @@ class Faults:
         cluster: Cluster,
         *,
         seed: int = 0,
+        longest: float = 2.0,
         tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`tell` hears of each fault as it begins."""
+        """What lasts a while lasts `longest` seconds at most; `tell` hears of what begins."""
         self.injected: list[Injected] = []
         self._cluster = cluster
         self._chance = random.Random(seed)  # noqa: S311
+        self._longest = longest
         self._tell = tell
         self._began = time.monotonic()
         self._kinds: dict[str, Callable[[], tuple[str, Awaitable[None]]]] = {
             "node-kill": lambda: self._restart(self._node(), signal.SIGKILL),
             "node-restart": lambda: self._restart(self._node(), signal.SIGTERM),
-            "node-stop": lambda: self._pause(self._node(), 0.3, 2.0),
+            "node-stop": lambda: self._pause(self._node()),
             "garbage": lambda: self._spoil(GARBAGE, None),
             "cut": lambda: self._spoil(CUT, self._service()),
             "freeze": lambda: self._spoil(FROZEN, self._service()),
             "delay": lambda: self._spoil(Weather(delay=0.02), self._service()),
             "service-kill": lambda: self._restart(self._service(), signal.SIGKILL),
-            "process-stop": lambda: self._pause(self._service(), 0.4, 1.5),
-            "stepdown": lambda: ("mongodb", self._step_down()),
+            "process-stop": lambda: self._pause(self._service()),
+            "stepdown": self._step_down,
         }
 
     async def run(self, kinds: Sequence[str], seconds: float, pause: float = 1.0) -> None:
@@ -86,10 +88,6 @@ class Faults:
         finally:
             self.injected.append(Injected(kind, where, start, time.monotonic()))
 
-    def partitions(self) -> list[Window]:
-        """When a process alone could not reach a node."""
-        return [Window(f.start, f.end) for f in self.injected if f.kind in PARTITIONS]
-
     def _node(self) -> Program:
         return self._chance.choice(self._cluster.nodes)
 
@@ -99,13 +97,17 @@ class Faults:
     def _restart(self, program: Program, how: signal.Signals) -> tuple[str, Awaitable[None]]:
         return program.name, program.restart(how)
 
-    def _pause(self, program: Program, least: float, most: float) -> tuple[str, Awaitable[None]]:
-        seconds = self._chance.uniform(least, most)
+    def _seconds(self) -> float:
+        """Longer than a heartbeat (cache.heartbeat_ms)."""
+        return self._chance.uniform(min(0.3, self._longest), self._longest)
+
+    def _pause(self, program: Program) -> tuple[str, Awaitable[None]]:
+        seconds = self._seconds()
         return f"{program.name}, {seconds:.1f} s", program.pause(seconds)
 
     def _spoil(self, weather: Weather, whose: Program | None) -> tuple[str, Awaitable[None]]:
         number = self._chance.randrange(len(self._cluster.proxies))
-        seconds = self._chance.uniform(0.3, 2.0)
+        seconds = self._seconds()
         name = whose.name if whose else "everybody"
         where = f"{name} and node-{number + 1}, {seconds:.1f} s"
         proxy = self._cluster.proxies[number]
@@ -120,20 +122,21 @@ class Faults:
         finally:
             await proxy.set(FINE, who)
 
-    async def _step_down(self) -> None:
-        await asyncio.to_thread(_step_down, self._cluster.mongodb_uri)
+    def _step_down(self) -> tuple[str, Awaitable[None]]:
+        # The longer one outlasts the time that an operation may take (mongodb.timeout_ms).
+        seconds = self._chance.choice([1, 4])
+        stepping_down = asyncio.to_thread(_step_down, self._cluster.mongodb_uri, seconds)
+        return f"mongodb, {seconds} s", stepping_down
 
 
-def _step_down(uri: str) -> None:
-    """The primary of a replica set of one steps down, and is elected again a second later."""
+def _step_down(uri: str, seconds: int) -> None:
+    """The only node of a replica set steps down, and may be elected again after a while."""
     with pymongo.MongoClient[dict[str, Any]](uri, directConnection=True, timeoutMS=5000) as client:
-        client.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=0, force=True)
+        client.admin.command("replSetStepDown", seconds, secondaryCatchUpPeriodSecs=0, force=True)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            try:
+            with suppress(PyMongoError):
                 if client.admin.command("hello").get("isWritablePrimary"):
                     return
-            except PyMongoError:
-                pass
             time.sleep(0.05)
-    raise AssertionError("MongoDB found no primary again")
+    raise AssertionError("MongoDB has no primary again")

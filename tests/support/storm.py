@@ -191,27 +191,32 @@ class Storm:
         self._cluster = cluster
         self._readers, self._writers = readers, writers
         self._pause = pause
+        self._until = 0.0
         self._chance = random.Random(seed)  # noqa: S311
 
     async def blow(self, seconds: float) -> Record:
-        """Read and write for so long; returns everything that was answered so far."""
+        """Read and write for so long, or until calm(); returns everything answered so far."""
         if not self.hot.steady:
             await self._make_members()
         began, used = time.monotonic(), time.process_time()
-        until = began + seconds
+        self._until = began + seconds
         services = self._cluster.services
         async with asyncio.TaskGroup() as tasks:
             for service in services:
                 for _ in range(self._readers):
-                    tasks.create_task(self._work(service, until, self._read))
+                    tasks.create_task(self._work(service, self._read))
                 for _ in range(self._writers):
-                    tasks.create_task(self._work(service, until, self._write))
+                    tasks.create_task(self._work(service, self._write))
             for number, name in enumerate([*self.hot.mayflies]):
                 service = services[number % len(services)]
-                tasks.create_task(self._breed(service, until, self.hot.mayflies[name]))
+                tasks.create_task(self._breed(service, self.hot.mayflies[name]))
         self.record.seconds += time.monotonic() - began
         self.record.cpu_seconds += time.process_time() - used
         return self.record
+
+    def calm(self) -> None:
+        """Let everybody end with what is under way."""
+        self._until = 0.0
 
     def asker(self, service: ServiceProgram) -> Asker:
         """A client of one process."""
@@ -233,11 +238,11 @@ class Storm:
         asker.close()
 
     async def _work(
-        self, service: ServiceProgram, until: float, work: Callable[[Asker], Awaitable[None]]
+        self, service: ServiceProgram, work: Callable[[Asker], Awaitable[None]]
     ) -> None:
         asker = self.asker(service)
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < self._until:
                 await work(asker)
         finally:
             asker.close()
@@ -249,11 +254,11 @@ class Storm:
         await asker.write_something()
         await asyncio.sleep(2 * self._pause * self._chance.random())
 
-    async def _breed(self, service: ServiceProgram, until: float, fly: Mayfly) -> None:
+    async def _breed(self, service: ServiceProgram, fly: Mayfly) -> None:
         """A name's members one after another; a name in doubt is left for a new one."""
         asker = self.asker(service)
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < self._until:
                 if not await asker.live_and_die(fly):
                     del self.hot.mayflies[fly.name]
                     fly = Mayfly(self.hot.new_name())
