@@ -99,7 +99,7 @@ def _parser() -> ArgumentParser:
     add("--seconds", type=float, default=60, help="how long (60)")
     add("--processes", type=int, default=3, help="services (3)")
     add("--nodes", type=int, default=2, help="Memcached nodes (2)")
-    add("--readers", type=int, default=3, help="readers of each service (3)")
+    add("--readers", type=int, default=4, help="readers of each service (4)")
     add("--faults", default="all", help=f"all, none, or some of {','.join(KINDS)}")
     add("--protocol", choices=["leases", "naive"], default="leases", help="cache.protocol")
     add("--grace", type=float, default=2.5, help="seconds that a partition may make stale (2.5)")

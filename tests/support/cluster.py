@@ -218,7 +218,13 @@ class Cluster:
     def _service(self, number: int) -> ServiceProgram:
         name, port = f"service-{number}", _lasting_port()
         (folder := self._folder / name).mkdir()
-        settings = {**self._settings, "server": {"port": port}, "admin": {"port": _lasting_port()}}
+        settings = {
+            **self._settings,
+            # Both drivers, by turns: the promise does not depend on one.
+            "mongodb": {**self._settings["mongodb"], "driver": ["pymongo", "motor"][number % 2]},
+            "server": {"port": port},
+            "admin": {"port": _lasting_port()},
+        }
         command = Command(folder, settings)
         start = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]
         return ServiceProgram(name, start, port, folder / "serve.log")

@@ -13,7 +13,7 @@ from tests.support.histories import GONE, UNNAMED
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer, Reply
 
-STEADY, RENAMED, MAYFLIES = 4, 2, 2
+STEADY, RENAMED, MAYFLIES = 3, 1, 1  # the fewer, the more often two meet on one
 _PAUSE = 0.05  # seconds before another try where nobody answered
 _LIFE = 0.2  # seconds that a mayfly lives, at most
 
@@ -180,7 +180,7 @@ class Storm:
         self,
         cluster: Cluster,
         *,
-        readers: int = 3,
+        readers: int = 4,
         writers: int = 1,
         pause: float = 0.01,
         seed: int = 0,
@@ -196,8 +196,7 @@ class Storm:
 
     async def blow(self, seconds: float) -> Record:
         """Read and write for so long, or until calm(); returns everything answered so far."""
-        if not self.hot.steady:
-            await self._make_members()
+        await self.make_members()
         began, used = time.monotonic(), time.process_time()
         self._until = began + seconds
         services = self._cluster.services
@@ -223,7 +222,34 @@ class Storm:
         chance = random.Random(self._chance.random())  # noqa: S311
         return Asker(service, self._cluster.token, self.hot, self.record, chance)
 
-    async def _make_members(self) -> None:
+    async def race(self, slow: ServiceProgram, fast: ServiceProgram, spread: float) -> None:
+        """Once for each member: one service reads it while another one changes it.
+
+        To be called when `slow` is slow to reach the cache: what it stores is on its way for some
+        of the `spread` seconds, at one moment of which the change is made. Then both read it.
+        """
+        await self.make_members()
+        async with asyncio.TaskGroup() as tasks:
+            for member_id, name in self.hot.steady.items():
+                tasks.create_task(self._race(slow, fast, spread, member_id, name))
+
+    async def _race(
+        self, slow: ServiceProgram, fast: ServiceProgram, spread: float, member_id: int, name: str
+    ) -> None:
+        reader, writer = self.asker(slow), self.asker(fast)
+        await writer.replace(member_id, name)  # and so it is in no cache
+        reading = asyncio.create_task(reader.read(member_id))
+        await asyncio.sleep(spread * self._chance.random())
+        await writer.replace(member_id, name)
+        await reading
+        await writer.read(member_id)
+        reader.close()
+        writer.close()
+
+    async def make_members(self) -> None:
+        """Make the members, unless they are there."""
+        if self.hot.steady:
+            return
         hot, asker = self.hot, self.asker(self._cluster.services[0])
         for number in range(STEADY + RENAMED):
             member_id = await asker.create(name := hot.new_name())
