@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import random
+import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.cluster import Cluster
@@ -24,16 +26,19 @@ EXAMPLES = 8
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; 1 if anything untrue was answered."""
     arguments = _parser().parse_args(argv)
-    kinds = _kinds(arguments.faults)
+    kinds = _kinds(arguments.faults, arguments.nodes)
     if kinds is None:
         print(f"--faults takes all, none, or some of {','.join(KINDS)}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up then, too
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # connections break here on purpose
     with (
+        suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="tornado-members-soak-") as name,
         PrivateServers(Path(name), memcached=False, die_with_parent=True) as servers,
     ):
         return asyncio.run(_soak(arguments, kinds, Path(name), servers.mongodb_uri))
+    return 130
 
 
 async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_uri: str) -> int:
@@ -86,11 +91,12 @@ def _hit_ratio(record: Record) -> str:
     return f"{record.hits / record.reads_with_status:.1%}"
 
 
-def _kinds(text: str) -> list[str] | None:
+def _kinds(text: str, nodes: int) -> list[str] | None:
+    possible = [kind for kind in KINDS if nodes or kind not in HARMLESS]
     if text in ("all", "none"):
-        return [*KINDS] if text == "all" else []
+        return possible if text == "all" else []
     kinds = text.split(",")
-    return kinds if {*kinds} <= {*KINDS} else None
+    return kinds if {*kinds} <= {*possible} else None
 
 
 def _parser() -> ArgumentParser:
@@ -98,7 +104,7 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add("--seconds", type=float, default=60, help="how long (60)")
     add("--processes", type=int, default=3, help="services (3)")
-    add("--nodes", type=int, default=2, help="Memcached nodes (2)")
+    add("--nodes", type=int, default=2, help="Memcached nodes (2); 0 is a control without a cache")
     add("--readers", type=int, default=4, help="readers of each service (4)")
     add("--faults", default="all", help=f"all, none, or some of {','.join(KINDS)}")
     add("--protocol", choices=["leases", "naive"], default="leases", help="cache.protocol")
