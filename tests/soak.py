@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.support.cluster import Cluster
-from tests.support.faults import HARMLESS, NEED_PROXY, PARTITIONS, Faults
+from tests.support.faults import HARMLESS, NEED_PROXY, PARTITIONS, Faults, Injected
 from tests.support.hot_members import Record
 from tests.support.storm import Storm
 from tests.support.verdict import judge
@@ -59,13 +59,13 @@ async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_ur
         await asyncio.gather(
             storm.blow(arguments.seconds), faults.run(kinds, arguments.seconds, pause=0.7)
         )
-    return report(storm.record, faults, arguments.grace)
+    return report(storm.record, faults.injected, arguments.grace)
 
 
-def report(record: Record, faults: Faults, grace: float) -> int:
+def report(record: Record, injected: Sequence[Injected], grace: float) -> int:
     """Print what was done and what was wrong with it; 1 if anything was."""
     reads, writes, seconds = record.count("read"), record.count("write"), record.seconds
-    by_kind = Counter(fault.kind for fault in faults.injected)
+    by_kind = Counter(fault.kind for fault in injected)
     print(f"operations: {reads + writes} in {seconds:.1f} s")
     print(f"  {reads / seconds:.0f} reads/s, {writes / seconds:.0f} writes/s")
     print(f"  hit ratio: {_hit_ratio(record)}")
@@ -73,7 +73,7 @@ def report(record: Record, faults: Faults, grace: float) -> int:
     print(f"  statuses: {dict(sorted(record.statuses.items()))} (0: no answer)")
     print(f"  asking and noting took {record.cpu_seconds / seconds:.0%} of a core")
     print(f"faults: {', '.join(f'{n} {kind}' for kind, n in sorted(by_kind.items())) or 'none'}")
-    verdict = judge(record, faults.injected, grace)
+    verdict = judge(record, injected, grace)
     print(f"stale reads: {verdict.stale}, backward reads: {verdict.backward}")
     if {*by_kind} & {*PARTITIONS}:
         print(f"  (what was answered in a {' or '.join(PARTITIONS)} may be unknown for {grace} s)")

@@ -8,7 +8,7 @@ import time
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.histories import (
@@ -64,6 +64,12 @@ INNOCENT = {
         write(2, 9, 2, "n"),
         read(3, 4, UNNAMED, "n"),
     ],
+    "a name that was given and taken away before anybody was told": [
+        write(0, 9, 1, "n"),
+        write(0, 9, 2, "n"),
+        read(1, 2, 1, "n"),
+        read(3, 4, UNNAMED, "n"),
+    ],
     "a name that may have been taken away": [
         write(0, 1, 1, "n"),
         write(2, 3, 2, "n", status=0),
@@ -86,6 +92,10 @@ GUILTY: dict[str, tuple[list[Answer], Literal["stale", "backward"]]] = {
     "back from the dead": ([write(0, 1, GONE), read(2, 3, 7)], "stale"),
     "seen gone, then back": ([read(0, 1, GONE), read(2, 3, 7)], "backward"),
     "not there after it was given": ([write(0, 1, 1, "n"), read(2, 3, UNNAMED, "n")], "stale"),
+    "not there before it was taken away": (
+        [write(0, 1, 1, "n"), write(4, 5, 2, "n"), read(2, 3, UNNAMED, "n")],
+        "stale",
+    ),
     "not there after it was found": (
         [write(0, 9, 1, "n"), read(1, 2, 1, "n"), read(3, 4, UNNAMED, "n")],
         "backward",
@@ -158,6 +168,7 @@ def answers(draw: st.DrawFn) -> Answer:
     return Answer(start, start + length, "a", kind, register, version, status)
 
 
+@settings(max_examples=150)
 @given(st.lists(answers(), max_size=25), st.lists(st.tuples(TIMES, TIMES), max_size=2))
 def test_it_agrees_with_one_that_is_slow_and_obvious(
     history: list[Answer], times: list[tuple[int, int]]
