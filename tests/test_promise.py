@@ -22,13 +22,14 @@ from tornado_members.embedded.private_servers import PrivateServers
 
 # Switched on when cache.protocol "leases" is more than a name for the naive one.
 LEASES_ARE_BUILT = False
-GRACE = 2.5  # seconds that answers may be stale where one process alone was cut off
+GRACE = 0  # seconds that answers may be stale: none of the faults below cuts one process off alone
 SECONDS_AT_MOST = 15  # for what takes far less
 
 # Faults of Memcached, in which no answer may be a 5xx; and those in which some may be missing.
 OF_MEMCACHED = ("delay", "node-kill", "node-stop", "garbage")
-OF_SERVICES = ("freeze", "process-stop", "service-kill")
+OF_SERVICES = ("process-stop", "service-kill")
 
+CALM = 0.15  # seconds of load before, between and after the faults
 DELAY = 0.03  # seconds, each way; a command waits for two of them (cache.timeout_ms)
 
 
@@ -56,12 +57,12 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
         database="promise",
         processes=2,
         nodes=2,
-        proxied=1,
+        proxied=2,
         protocol="leases",
         cache={"timeout_ms": 200, "return_ms": 500},
     )
     async with cluster:
-        storm, faults = Storm(cluster), Faults(cluster, longest=0.5)
+        storm, faults = Storm(cluster), Faults(cluster, longest=0.4)
         await _with_load(storm, faults, OF_MEMCACHED)
         failures = [*storm.record.failures]
         statuses = [
@@ -69,7 +70,7 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
             for service in cluster.services
             for member_id in storm.hot.steady
         ]
-        await _with_races(storm, cluster, round_trips=4, rounds=5)
+        await _with_races(storm, cluster, round_trips=4, rounds=3)
         await _with_load(storm, faults, OF_SERVICES)
     return Run(storm.record, faults.injected, failures, statuses)
 
@@ -79,9 +80,9 @@ async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> None
     load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
     try:
         for kind in kinds:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(CALM)
             await faults.inject(kind)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(CALM)
     finally:
         storm.calm()
         await load
@@ -93,12 +94,14 @@ async def _with_races(storm: Storm, cluster: Cluster, round_trips: int, rounds: 
     `round_trips` are those of a fill: to look and to store; with leases, two more for the lease.
     """
     slow, fast = cluster.services
-    await cluster.proxies[0].set(Weather(delay=DELAY), slow.name)
+    for proxy in cluster.proxies:
+        await proxy.set(Weather(delay=DELAY), slow.name)
     for _ in range(rounds):
         await storm.race(slow, fast, spread=round_trips * 2 * DELAY)
         if judge(storm.record, [], grace=0).stale:
             break
-    await cluster.proxies[0].set(FINE, slow.name)
+    for proxy in cluster.proxies:
+        await proxy.set(FINE, slow.name)
 
 
 async def _read_until_hit(client: HttpClient, member_id: int) -> bytes:
@@ -122,8 +125,8 @@ async def _read_until_hit(client: HttpClient, member_id: int) -> bytes:
 def test_there_was_a_storm(run: Run) -> None:
     """Everything below would be true of a history in which nothing happened, too."""
     assert {fault.kind for fault in run.injected} == {*OF_MEMCACHED, *OF_SERVICES}
-    assert run.record.count("write") > 100
-    assert run.record.count("read") > 500
+    assert run.record.count("write") > 30
+    assert run.record.count("read") > 200
     assert {answer.process for answer in run.record.answers} == {"service-1", "service-2"}
 
 

@@ -87,6 +87,8 @@ class Asker:
         if reply.status == 404:
             if fly:
                 self._record.note(reply, self._process, "read", name, UNNAMED)
+            elif name in self._hot.steady.values():
+                self._record.misled.append(f"{self._process}: {name!r} led nowhere")
             return
         found = json.loads(reply.body)
         if found["name"] != name:
