@@ -50,12 +50,17 @@ async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_ur
         processes=arguments.processes,
         nodes=arguments.nodes,
         protocol=arguments.protocol,
-        proxied=(arguments.nodes + 1) // 2 if {*kinds} & {*NEED_PROXY} else 0,
+        proxied=arguments.nodes if {*kinds} & {*NEED_PROXY} else 0,
         seed=arguments.seed,
     )
     async with cluster:
         storm = Storm(cluster, readers=arguments.readers, seed=arguments.seed)
-        faults = Faults(cluster, seed=arguments.seed, tell=lambda line: print(line, flush=True))
+        faults = Faults(
+            cluster,
+            seed=arguments.seed,
+            tell=lambda line: print(line, flush=True),
+            meanwhile=storm.change_resting,
+        )
         await asyncio.gather(
             storm.blow(arguments.seconds), faults.run(kinds, arguments.seconds, pause=0.7)
         )
@@ -108,7 +113,7 @@ def _parser() -> ArgumentParser:
     add("--readers", type=int, default=4, help="readers of each service (4)")
     add("--faults", default="all", help=f"all, none, or some of {','.join(KINDS)}")
     add("--protocol", choices=["leases", "naive"], default="leases", help="cache.protocol")
-    add("--grace", type=float, default=2.5, help="seconds that a partition may make stale (2.5)")
+    add("--grace", type=float, default=1, help="seconds that a partition may make stale (1)")
     add("--seed", type=int, default=random.randrange(10**6), help="of what is random")  # noqa: S311
     return parser
 

@@ -1,17 +1,23 @@
 """The proxy does what it is told, so that a fault in a test is the fault that it says."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
 from tests.support.memcached import ask_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 
 PORTS: dict[int, str] = {}
+
+
+def name_at(port: int, _proxy_port: int) -> str | None:
+    return PORTS.get(port)
 
 
 class Client:
@@ -58,7 +64,7 @@ async def test_it_passes_bytes_on(target: str) -> None:
 
 
 async def test_one_client_is_cut_off_and_the_other_is_not(target: str) -> None:
-    async with FaultProxy(target, PORTS.get) as proxy, connected(proxy, "b") as other:
+    async with FaultProxy(target, name_at) as proxy, connected(proxy, "b") as other:
         async with connected(proxy, "a") as client:
             assert await client.ask()
             await proxy.set(CUT, "a")
@@ -72,7 +78,7 @@ async def test_one_client_is_cut_off_and_the_other_is_not(target: str) -> None:
 
 
 async def test_what_was_held_arrives_even_if_its_sender_has_gone(target: str) -> None:
-    async with FaultProxy(target, PORTS.get) as proxy:
+    async with FaultProxy(target, name_at) as proxy:
         async with connected(proxy, "a") as client:
             assert await client.ask()
             await proxy.set(FROZEN, "a")
@@ -122,3 +128,15 @@ async def test_it_closes_whatever_is_under_way(target: str) -> None:
 async def test_a_server_that_is_not_there_closes_the_connection() -> None:
     async with FaultProxy(f"127.0.0.1:{free_port()}") as proxy, connected(proxy) as client:
         assert await client.ask() == b""
+
+
+async def test_whose_a_connection_is(target: str) -> None:
+    ports: list[tuple[int, int]] = []
+    proxy = FaultProxy(target, lambda *pair: ports.append(pair))
+    async with proxy, connected(proxy) as client:
+        assert await client.ask()
+        inode = socket_inode(*ports[0])
+        assert inode
+        assert has_socket(os.getpid(), inode)
+        assert not has_socket(os.getppid(), inode)
+    assert socket_inode(free_port(), ports[0][1]) is None

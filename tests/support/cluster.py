@@ -12,8 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import psutil
-
+from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
 from tests.support.http_client import HttpClient, NoAnswer
 from tests.support.service import ROOT, Command
@@ -229,13 +228,10 @@ class Cluster:
         start = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]
         return ServiceProgram(name, start, port, folder / "serve.log")
 
-    def _who(self, port: int) -> str | None:
-        """The service that has a connection from this port."""
+    def _who(self, port: int, proxy_port: int) -> str | None:
+        """The service that has a connection from one port to another."""
+        inode = socket_inode(port, proxy_port)
         for service in self.services:
-            with suppress(psutil.Error):
-                if service.pid and any(
-                    connection.laddr.port == port
-                    for connection in psutil.Process(service.pid).net_connections("tcp4")
-                ):
-                    return service.name
+            if inode and service.pid and has_socket(service.pid, inode):
+                return service.name
         return None

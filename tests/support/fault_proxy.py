@@ -27,6 +27,10 @@ _GARBAGE = [
 ]
 
 
+# From the client's port and the proxy's to the name of the client.
+Who = Callable[[int, int], str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Weather:
     """What becomes of a connection's bytes."""
@@ -44,10 +48,8 @@ GARBAGE = Weather("garbage")  # whatever is asked, the answer is nonsense
 class FaultProxy:
     """In front of one server. `async with` opens it, and closes all that it holds."""
 
-    def __init__(
-        self, target: str, who: Callable[[int], str | None] = lambda _port: None, *, seed: int = 0
-    ) -> None:
-        """`target` is host:port; `who` names the client that has a port, if anybody knows."""
+    def __init__(self, target: str, who: Who = lambda _port, _own: None, *, seed: int = 0) -> None:
+        """`target` is host:port; `who` names the client at a port, if anybody knows."""
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._who = who
@@ -99,7 +101,8 @@ class FaultProxy:
         return len(self._links)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(self._who(writer.get_extra_info("peername")[1]), writer)
+        ports = [writer.get_extra_info(end)[1] for end in ("peername", "sockname")]
+        link = _Link(self._who(*ports), writer)
         if self.weather_of(link.who).kind == "cut" or len(self._links) >= _CONNECTIONS:
             link.abort()
             return

@@ -43,13 +43,18 @@ class Faults:
         seed: int = 0,
         longest: float = 2.0,
         tell: Callable[[str], None] = lambda _line: None,
+        meanwhile: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """What lasts a while lasts `longest` seconds at most; `tell` hears of what begins."""
+        """What lasts a while lasts `longest` seconds at most; `tell` hears of what begins.
+
+        `meanwhile` is called with the name of a service that has just been cut off.
+        """
         self.injected: list[Injected] = []
         self._cluster = cluster
         self._chance = random.Random(seed)  # noqa: S311
         self._longest = longest
         self._tell = tell
+        self._meanwhile = meanwhile
         self._began = time.monotonic()
         self._kinds: dict[str, Callable[[], tuple[str, Awaitable[None]]]] = {
             "node-kill": lambda: self._restart(self._node(), signal.SIGKILL),
@@ -117,8 +122,11 @@ class Faults:
         self, seconds: float, proxy: FaultProxy, weather: Weather, who: str | None
     ) -> None:
         await proxy.set(weather, who)
+        lasting = asyncio.create_task(asyncio.sleep(seconds))
         try:
-            await asyncio.sleep(seconds)
+            if self._meanwhile and who and weather.kind in PARTITIONS:
+                await self._meanwhile(who)
+            await lasting
         finally:
             await proxy.set(FINE, who)
 

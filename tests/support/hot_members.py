@@ -1,7 +1,9 @@
 """The few members that everybody reads and changes at once, and what came of it.
 
-There are three kinds of them, so that each way to an old answer is tried:
+There are four kinds of them, so that each way to an old answer is tried:
 - *steady* ones keep their name, and are replaced by id and by name;
+- *resting* ones are read like those, and changed only through a service that is cut off: no later
+  change hides that they are old;
 - *renamed* ones go to and fro between two names of their own, and are replaced by id;
 - *mayflies* are made under a name, changed, and deleted, again and again, by one writer each.
 """
@@ -42,6 +44,7 @@ class HotMembers:
     def __init__(self, run: str) -> None:
         """`run` makes the names its own."""
         self.steady: dict[int, str] = {}
+        self.resting: dict[int, str] = {}
         self.renamed: dict[int, tuple[str, str]] = {}
         self.mayflies: dict[str, Mayfly] = {}
         self._run = run

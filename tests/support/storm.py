@@ -13,9 +13,7 @@ from tests.support.histories import GONE, UNNAMED
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer, Reply
 
-STEADY, RENAMED, MAYFLIES = 3, 1, 1  # the fewer, the more often two meet on one
-# The last steady member rests for seconds between two changes: what is wrong with it, stays so.
-_WEIGHTS = [64, 16, 1]
+STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # the fewer, the more often two meet on one
 _PAUSE = 0.05  # seconds before another try where nobody answered
 _LIFE = 0.2  # seconds that a mayfly lives, at most
 
@@ -45,11 +43,12 @@ class Asker:
         hot, chance = self._hot, self._chance
         which = chance.random()
         if which < 0.45:
-            await self.read(chance.choice([*hot.steady, *hot.renamed]))
+            await self.read(chance.choice([*hot.steady, *hot.renamed, *hot.resting]))
         elif which < 0.6:
             await self.read(chance.choice([*hot.mayfly_names()] or [*hot.steady]))
         elif which < 0.8:
-            await self.read_by_name(chance.choice([*hot.steady.values()]))
+            names = [*hot.steady.values(), *hot.resting.values()]
+            await self.read_by_name(chance.choice(names))
         elif which < 0.9:
             await self.read_by_name(chance.choice(chance.choice([*hot.renamed.values()])))
         else:
@@ -60,9 +59,9 @@ class Asker:
         hot, chance = self._hot, self._chance
         which = chance.random()
         if which < 0.4:
-            await self.replace(*chance.choices([*hot.steady.items()], _WEIGHTS)[0])
+            await self.replace(*chance.choice([*hot.steady.items()]))
         elif which < 0.7:
-            await self.replace_by_name(chance.choices([*hot.steady.values()], _WEIGHTS)[0])
+            await self.replace_by_name(chance.choice([*hot.steady.values()]))
         elif which < 0.9:
             member_id, names = chance.choice([*hot.renamed.items()])
             await self.replace(member_id, chance.choice(names))
@@ -87,7 +86,7 @@ class Asker:
         if reply.status == 404:
             if fly:
                 self._record.note(reply, self._process, "read", name, UNNAMED)
-            elif name in self._hot.steady.values():
+            elif name in [*self._hot.steady.values(), *self._hot.resting.values()]:
                 self._record.misled.append(f"{self._process}: {name!r} led nowhere")
             return
         found = json.loads(reply.body)
@@ -226,6 +225,14 @@ class Storm:
         chance = random.Random(self._chance.random())  # noqa: S311
         return Asker(service, self._cluster.token, self.hot, self.record, chance)
 
+    async def change_resting(self, service_name: str) -> None:
+        """Change the members that nobody changes otherwise, through one service."""
+        (service,) = [s for s in self._cluster.services if s.name == service_name]
+        asker = self.asker(service)
+        for member_id, name in self.hot.resting.items():
+            await asker.replace(member_id, name)
+        asker.close()
+
     async def race(self, slow: ServiceProgram, fast: ServiceProgram, spread: float) -> None:
         """Once for each member: one service reads it while another one changes it.
 
@@ -234,7 +241,7 @@ class Storm:
         """
         await self.make_members()
         async with asyncio.TaskGroup() as tasks:
-            for member_id, name in self.hot.steady.items():
+            for member_id, name in [*self.hot.steady.items(), *self.hot.resting.items()]:
                 tasks.create_task(self._race(slow, fast, spread, member_id, name))
 
     async def _race(
@@ -255,13 +262,16 @@ class Storm:
         if self.hot.steady:
             return
         hot, asker = self.hot, self.asker(self._cluster.services[0])
-        for number in range(STEADY + RENAMED):
-            member_id = await asker.create(name := hot.new_name())
+        names = [hot.new_name() for _ in range(STEADY + RENAMED + RESTING)]
+        ids = [await asker.create(name) for name in names]
+        for number, (member_id, name) in enumerate(zip(ids, names, strict=True)):
             assert member_id, self.record.statuses
             if number < STEADY:
                 hot.steady[member_id] = name
-            else:
+            elif number < STEADY + RENAMED:
                 hot.renamed[member_id] = (name, hot.new_name())
+            else:
+                hot.resting[member_id] = name
         for _ in range(MAYFLIES):
             fly = Mayfly(hot.new_name())
             hot.mayflies[fly.name] = fly
