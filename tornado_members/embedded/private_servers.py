@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from tornado_members.embedded.programs import (
     EmbeddedError,
     await_memcached,
     await_mongod,
+    dying_with_parent,
     find_memcached,
     free_port,
     memcached_command,
@@ -176,8 +176,8 @@ class PrivateServers:
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         """Start a server in a session of its own: Ctrl-C is for us, who then end it in order."""
-        if self._die_with_parent and (setpriv := shutil.which("setpriv")):
-            command = [setpriv, "--pdeathsig", "KILL", *command]
+        if self._die_with_parent:
+            command = dying_with_parent(command)
         with (self._folder / f"{name}.out").open("ab") as output:
             child = subprocess.Popen(  # noqa: S603
                 command,

@@ -69,6 +69,12 @@ def memcached_command(program: str, pid_file: Path, port: int) -> list[str]:
     return [*command, "-P", str(pid_file)]
 
 
+def dying_with_parent(command: list[str]) -> list[str]:
+    """The same command, killed by the kernel should the process that starts it be killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
+
+
 def await_mongod(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until it answers, and make it the primary of a replica set of its own.
 

@@ -1,0 +1,122 @@
+"""Load, faults, and every answer checked: does the cache lie?        scripts/soak"""
+
+import asyncio
+import logging
+import random
+import signal
+import sys
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.cluster import Cluster
+from tests.support.faults import HARMLESS, NEED_PROXY, PARTITIONS, Faults, Injected
+from tests.support.hot_members import Record
+from tests.support.storm import Storm
+from tests.support.verdict import judge
+from tornado_members.embedded.private_servers import PrivateServers
+
+KINDS = (*HARMLESS, "service-kill", "process-stop", "stepdown")
+EXAMPLES = 8
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; 1 if anything untrue was answered."""
+    arguments = _parser().parse_args(argv)
+    kinds = _kinds(arguments.faults, arguments.nodes)
+    if kinds is None:
+        print(f"--faults takes all, none, or some of {','.join(KINDS)}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up then, too
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # connections break here on purpose
+    with (
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="tornado-members-soak-") as name,
+        PrivateServers(Path(name), memcached=False, die_with_parent=True) as servers,
+    ):
+        return asyncio.run(_soak(arguments, kinds, Path(name), servers.mongodb_uri))
+    return 130
+
+
+async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_uri: str) -> int:
+    wanted = ", ".join(kinds) or "none"
+    print(f"seed {arguments.seed}; protocol {arguments.protocol}; faults: {wanted}")
+    cluster = Cluster(
+        folder,
+        mongodb_uri,
+        processes=arguments.processes,
+        nodes=arguments.nodes,
+        protocol=arguments.protocol,
+        proxied=arguments.nodes if {*kinds} & {*NEED_PROXY} else 0,
+        seed=arguments.seed,
+    )
+    async with cluster:
+        storm = Storm(cluster, readers=arguments.readers, seed=arguments.seed)
+        faults = Faults(
+            cluster,
+            seed=arguments.seed,
+            tell=lambda line: print(line, flush=True),
+            meanwhile=storm.change_resting,
+        )
+        await asyncio.gather(
+            storm.blow(arguments.seconds), faults.run(kinds, arguments.seconds, pause=0.7)
+        )
+    return report(storm.record, faults.injected, arguments.grace)
+
+
+def report(record: Record, injected: Sequence[Injected], grace: float) -> int:
+    """Print what was done and what was wrong with it; 1 if anything was."""
+    reads, writes, seconds = record.count("read"), record.count("write"), record.seconds
+    by_kind = Counter(fault.kind for fault in injected)
+    print(f"operations: {reads + writes} in {seconds:.1f} s")
+    print(f"  {reads / seconds:.0f} reads/s, {writes / seconds:.0f} writes/s")
+    print(f"  hit ratio: {_hit_ratio(record)}")
+    print(f"  writes of unknown outcome: {record.unknown}")
+    print(f"  statuses: {dict(sorted(record.statuses.items()))} (0: no answer)")
+    print(f"  asking and noting took {record.cpu_seconds / seconds:.0%} of a core")
+    print(f"faults: {', '.join(f'{n} {kind}' for kind, n in sorted(by_kind.items())) or 'none'}")
+    verdict = judge(record, injected, grace)
+    print(f"stale reads: {verdict.stale}, backward reads: {verdict.backward}")
+    if {*by_kind} & {*PARTITIONS}:
+        print(f"  (what was answered in a {' or '.join(PARTITIONS)} may be unknown for {grace} s)")
+    if verdict.lies:
+        print(f"  the oldest was {max(lie.age for lie in verdict.lies):.3f} s too old")
+    print(f"other wrong answers: {len(verdict.others)}")
+    for line in verdict.lines[:EXAMPLES]:
+        print(f"  {line}")
+    return 1 if verdict.lines else 0
+
+
+def _hit_ratio(record: Record) -> str:
+    if not record.reads_with_status:
+        return "unknown (no Cache-Status in the answers)"
+    return f"{record.hits / record.reads_with_status:.1%}"
+
+
+def _kinds(text: str, nodes: int) -> list[str] | None:
+    possible = [kind for kind in KINDS if nodes or kind not in HARMLESS]
+    if text in ("all", "none"):
+        return possible if text == "all" else []
+    kinds = text.split(",")
+    return kinds if {*kinds} <= {*possible} else None
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="scripts/soak", description=__doc__)
+    add = parser.add_argument
+    add("--seconds", type=float, default=60, help="how long (60)")
+    add("--processes", type=int, default=3, help="services (3)")
+    add("--nodes", type=int, default=2, help="Memcached nodes (2); 0 is a control without a cache")
+    add("--readers", type=int, default=4, help="readers of each service (4)")
+    add("--faults", default="all", help=f"all, none, or some of {','.join(KINDS)}")
+    add("--protocol", choices=["leases", "naive"], default="leases", help="cache.protocol")
+    add("--grace", type=float, default=1, help="seconds that a partition may make stale (1)")
+    add("--seed", type=int, default=random.randrange(10**6), help="of what is random")  # noqa: S311
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

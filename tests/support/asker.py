@@ -1,0 +1,183 @@
+"""One client of one service: it asks, and every answer is noted for what it proves."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+from tests.support.cluster import ServiceProgram
+from tests.support.histories import GONE, UNNAMED
+from tests.support.hot_members import HotMembers, Mayfly, Record
+from tests.support.http_client import NoAnswer, Reply
+
+_PAUSE = 0.05  # seconds before another try where nobody answered
+_LIFE = 0.2  # seconds that a mayfly lives, at most
+
+
+class Asker:
+    """One client of one process: it asks one thing after another, and the answers are noted."""
+
+    def __init__(
+        self,
+        service: ServiceProgram,
+        token: str,
+        hot: HotMembers,
+        record: Record,
+        chance: random.Random,
+    ) -> None:
+        self._process = service.name
+        self._client = service.client(token)
+        self._hot = hot
+        self._record = record
+        self._chance = chance
+
+    def close(self) -> None:
+        self._client.close()
+
+    async def read_something(self) -> None:
+        """By id or by name, of any kind."""
+        hot, chance = self._hot, self._chance
+        which = chance.random()
+        if which < 0.45:
+            await self.read(chance.choice([*hot.steady, *hot.renamed, *hot.resting]))
+        elif which < 0.6:
+            await self.read(chance.choice([*hot.mayfly_names()] or [*hot.steady]))
+        elif which < 0.8:
+            names = [*hot.steady.values(), *hot.resting.values()]
+            await self.read_by_name(chance.choice(names))
+        elif which < 0.9:
+            await self.read_by_name(chance.choice(chance.choice([*hot.renamed.values()])))
+        else:
+            await self.read_by_name(chance.choice([*hot.mayflies]))
+
+    async def write_something(self) -> None:
+        """By id or by name, of any kind, with or without another name."""
+        hot, chance = self._hot, self._chance
+        which = chance.random()
+        if which < 0.4:
+            await self.replace(*chance.choice([*hot.steady.items()]))
+        elif which < 0.7:
+            await self.replace_by_name(chance.choice([*hot.steady.values()]))
+        elif which < 0.9:
+            member_id, names = chance.choice([*hot.renamed.items()])
+            await self.replace(member_id, chance.choice(names))
+        else:
+            await self.replace(*chance.choice([*(hot.mayfly_names() or hot.steady).items()]))
+
+    async def read(self, member_id: int) -> None:
+        """GET by id."""
+        reply = await self._ask(b"GET", b"/members/%d" % member_id)
+        if reply and reply.status in (200, 404):
+            self._record.note_cache_status(reply)
+            version = _version(reply) if reply.status == 200 else GONE
+            self._record.note(reply, self._process, "read", member_id, version)
+
+    async def read_by_name(self, name: str) -> None:
+        """GET by name: a read of a member, and, for a mayfly's, one of the name."""
+        reply = await self._ask(b"GET", _by_name(name))
+        if reply is None or reply.status not in (200, 404):
+            return
+        self._record.note_cache_status(reply)
+        fly = self._hot.mayflies.get(name)
+        if reply.status == 404:
+            if fly:
+                self._record.note(reply, self._process, "read", name, UNNAMED)
+            elif name in [*self._hot.steady.values(), *self._hot.resting.values()]:
+                self._record.misled.append(f"{self._process}: {name!r} led nowhere")
+            return
+        found = json.loads(reply.body)
+        if found["name"] != name:
+            self._record.misled.append(f"{self._process}: {name!r} led to {found}")
+        self._record.note(reply, self._process, "read", found["memberId"], _version(reply))
+        if fly and (generation := fly.generation_of(found["memberId"])):
+            self._record.note(reply, self._process, "read", name, generation)
+
+    async def replace(self, member_id: int, name: str) -> None:
+        """PUT by id."""
+        body = self._hot.content(name)
+        reply = await self._write(b"PUT", b"/members/%d" % member_id, body)
+        if reply and reply.status == 200:
+            self._record.note(reply, self._process, "write", member_id, _version(reply))
+        elif reply and reply.status == 404:
+            self._record.note(reply, self._process, "read", member_id, GONE)
+
+    async def replace_by_name(self, name: str) -> None:
+        """PUT by the name of a member that is there."""
+        reply = await self._write(b"PUT", _by_name(name), self._hot.content())
+        if reply and reply.status == 200:
+            member_id = json.loads(reply.body)["memberId"]
+            self._record.note(reply, self._process, "write", member_id, _version(reply))
+        elif reply and reply.status == 201:
+            self._record.misled.append(f"{self._process}: {name!r} was made a second time")
+
+    async def create(self, name: str) -> int | None:
+        """PUT by a name that nobody bears; the new id, unless that is unknown."""
+        reply = await self._write(b"PUT", _by_name(name), self._hot.content())
+        if reply is None or reply.status != 201:
+            return None
+        member_id: int = json.loads(reply.body)["memberId"]
+        self._record.note(reply, self._process, "write", member_id, _version(reply))
+        return member_id
+
+    async def live_and_die(self, fly: Mayfly) -> bool:
+        """A member under the fly's name, made and deleted; False if the name's state is unknown."""
+        with self._changing(fly) as outcome:
+            member_id = await self.create(fly.name)
+            outcome.append(member_id is not None)
+        if member_id is None:
+            return False
+        fly.born(member_id)
+        await asyncio.sleep(_LIFE * self._chance.random())
+        with self._changing(fly, member_id) as outcome:
+            reply = await self._write(b"DELETE", b"/members/%d" % member_id)
+            outcome.append(reply is not None and reply.status == 204)
+        await asyncio.sleep(_LIFE * self._chance.random())
+        return outcome == [True]
+
+    @contextmanager
+    def _changing(self, fly: Mayfly, deleted: int | None = None) -> Iterator[list[bool]]:
+        """Note the name's next generation, and the end of the member that bore it.
+
+        What the block puts into the list says whether it was answered to be so. What nobody
+        answered is noted as well: it may have happened.
+        """
+        fly.generation += 1
+        attempt = Reply(time.monotonic())
+        outcome: list[bool] = []
+        try:
+            yield outcome
+        finally:
+            attempt.end = time.monotonic()
+            attempt.status = 204 if outcome == [True] else 0
+            self._record.note(attempt, self._process, "write", fly.name, fly.generation)
+            if deleted is not None:
+                self._record.note(attempt, self._process, "write", deleted, GONE)
+
+    async def _write(self, method: bytes, path: bytes, body: bytes = b"") -> Reply | None:
+        reply = await self._ask(method, path, body)
+        self._record.unknown += reply is None or reply.status >= 500
+        return reply
+
+    async def _ask(self, method: bytes, path: bytes, body: bytes = b"") -> Reply | None:
+        try:
+            reply = await self._client(method, path, body)
+        except NoAnswer:
+            self._record.statuses[0] += 1
+            await asyncio.sleep(_PAUSE)
+            return None
+        self._record.statuses[reply.status] += 1
+        if reply.status >= 500:
+            self._record.failures.append((reply.start, self._process, reply.status))
+            await asyncio.sleep(_PAUSE)
+        return reply
+
+
+def _by_name(name: str) -> bytes:
+    return b"/members/by-name/" + quote(name).encode()
+
+
+def _version(reply: Reply) -> int:
+    return int(reply.headers[b"etag"].strip(b'"'))

@@ -1,0 +1,237 @@
+"""Several services on one database and the same Memcached nodes, each a process of its own."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tests.support.connections import has_socket, socket_inode
+from tests.support.fault_proxy import FaultProxy
+from tests.support.http_client import HttpClient, NoAnswer
+from tests.support.service import ROOT, Command
+from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
+from tornado_members.embedded.programs import (
+    dying_with_parent,
+    find_memcached,
+    free_port,
+    memcached_command,
+)
+
+Protocol = Literal["leases", "naive"]
+START_SECONDS = 60
+
+
+def _lasting_port() -> int:
+    """A port for a server that comes back to it: none that a connection may take meanwhile."""
+    return free_port(preferred=random.randrange(20_000, 32_000))  # noqa: S311
+
+
+class Program:
+    """A process that can be killed, stopped and started again, always on the same port.
+
+    It dies with the process that started it.
+    """
+
+    def __init__(self, name: str, command: list[str], port: int, log: Path) -> None:
+        self.name = name
+        self.port = port
+        self.log = log
+        self._command = dying_with_parent(command)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, if it has one that runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it; whether it is ready is another question."""
+        settings = {name: v for name, v in os.environ.items() if not name.startswith("MEMBERS_")}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command,
+                cwd=self.log.parent,
+                env={**settings, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for whoever started us
+            )
+
+    async def ready(self) -> None:
+        """Wait until it listens."""
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                with suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    writer.transport.abort()
+                    return
+                await self.breathe()
+
+    async def breathe(self) -> None:
+        """Wait a moment for it, if there is anything to wait for."""
+        assert self.pid, f"{self.name} has ended: {self.log.read_text()[-2000:]}"
+        await asyncio.sleep(0.02)
+
+    async def end(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal, and wait for the end."""
+        if self._process:
+            self._process.send_signal(how)
+            async with asyncio.timeout(START_SECONDS):
+                while self._process.poll() is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+
+    async def restart(self, how: signal.Signals) -> None:
+        """End it and start it again."""
+        await self.end(how)
+        self.start()
+        await self.ready()
+
+    async def pause(self, seconds: float) -> None:
+        """Stop it (it keeps its connections, and answers nothing), then let it go on."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
+class ServiceProgram(Program):
+    """A members service."""
+
+    def client(self, token: str) -> HttpClient:
+        """A connection to it."""
+        return HttpClient("127.0.0.1", self.port, token)
+
+    async def ready(self) -> None:
+        """Wait until it answers: it listens before it does."""
+        await super().ready()
+        client = self.client("none")
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while True:
+                    with suppress(NoAnswer):
+                        await client(b"GET", b"/members/1")
+                        return
+                    await self.breathe()
+        finally:
+            client.close()
+
+
+class Cluster:
+    """`async with` starts it; at the end, every process of it is killed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        mongodb_uri: str,
+        *,
+        processes: int,
+        nodes: int,
+        protocol: Protocol,
+        proxied: int = 0,
+        database: str = "test",
+        cache: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """The first `proxied` of the nodes are behind a proxy; `cache` holds further settings."""
+        self._folder = folder
+        self._stack = AsyncExitStack()
+        self.mongodb_uri = mongodb_uri
+        self.token = make_token(access_rights=3, exp=int(time.time()) + 20 * 3600)
+        self.nodes = [self._node(number) for number in range(1, nodes + 1)]
+        self.proxies = [
+            FaultProxy(f"127.0.0.1:{node.port}", self._who, seed=seed)
+            for node in self.nodes[:proxied]
+        ]
+        self.services: list[ServiceProgram] = []
+        self._processes = processes
+        self._settings: dict[str, Any] = {
+            "mongodb": {"uri": mongodb_uri, "database": database},
+            "cache": {"protocol": protocol, **(cache or {})},
+            "auth": {
+                "issuers": [
+                    {
+                        "issuer": ISSUER,
+                        "audience": AUDIENCE,
+                        "jwks": {"keys": [public_jwk("RS256")]},
+                    }
+                ]
+            },
+        }
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        for node in self.nodes:
+            self._stack.callback(node.kill)
+            node.start()
+        for proxy in self.proxies:
+            await self._stack.enter_async_context(proxy)
+        behind = [proxy.address for proxy in self.proxies]
+        direct = [f"127.0.0.1:{node.port}" for node in self.nodes[len(behind) :]]
+        # Everybody has the same list: where a key lives depends on the nodes' addresses.
+        self._settings["cache"]["servers"] = [*behind, *direct]
+        for number in range(1, self._processes + 1):
+            service = self._service(number)
+            self._stack.callback(service.kill)
+            service.start()
+            self.services.append(service)
+        await asyncio.gather(*(program.ready() for program in [*self.nodes, *self.services]))
+
+    def _node(self, number: int) -> Program:
+        name, port = f"node-{number}", _lasting_port()
+        program = find_memcached()
+        assert program, "this needs Memcached"
+        command = memcached_command(program, self._folder / f"{name}.pid", port)
+        return Program(name, command, port, self._folder / f"{name}.log")
+
+    def _service(self, number: int) -> ServiceProgram:
+        name, port = f"service-{number}", _lasting_port()
+        (folder := self._folder / name).mkdir()
+        settings = {
+            **self._settings,
+            # Both drivers, by turns: the promise does not depend on one.
+            "mongodb": {**self._settings["mongodb"], "driver": ["pymongo", "motor"][number % 2]},
+            "server": {"port": port},
+            "admin": {"port": _lasting_port()},
+        }
+        command = Command(folder, settings)
+        start = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]
+        return ServiceProgram(name, start, port, folder / "serve.log")
+
+    def _who(self, port: int, proxy_port: int) -> str | None:
+        """The service that has a connection from one port to another."""
+        inode = socket_inode(port, proxy_port)
+        for service in self.services:
+            if inode and service.pid and has_socket(service.pid, inode):
+                return service.name
+        return None

@@ -1,0 +1,168 @@
+"""A TCP proxy that can be told to misbehave, to some of its clients or to all.
+
+It knows the process at the other end of a connection by its port, so that all processes may be
+given one and the same address (their cache's nodes are told apart by their addresses) and yet one
+alone can be cut off.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+_CHUNK = 65536  # bytes that are held each way, at most
+_CONNECTIONS = 512
+
+# What no Memcached says: a reply that could be one would be a lie, and not garbage.
+_GARBAGE = [
+    b"\r\n",
+    b"\r\n\r\n",
+    b"VALUE\r\n",
+    b"VALUE x 0 1 -\r\nEN",
+    b"\x00\xff\xfe\r\n",
+    b"220 hello\r\n",
+]
+
+
+# From the client's port and the proxy's to the name of the client.
+Who = Callable[[int, int], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What becomes of a connection's bytes."""
+
+    kind: Literal["pass", "cut", "freeze", "garbage"] = "pass"
+    delay: float = 0.0  # seconds, each way
+
+
+FINE = Weather()
+CUT = Weather("cut")  # connections are closed, and new ones at once
+FROZEN = Weather("freeze")  # bytes are held, both ways, and go on later
+GARBAGE = Weather("garbage")  # whatever is asked, the answer is nonsense
+
+
+class FaultProxy:
+    """In front of one server. `async with` opens it, and closes all that it holds."""
+
+    def __init__(self, target: str, who: Who = lambda _port, _own: None, *, seed: int = 0) -> None:
+        """`target` is host:port; `who` names the client at a port, if anybody knows."""
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._who = who
+        self._chance = random.Random(seed)  # noqa: S311
+        self._weather: dict[str | None, Weather] = {}
+        self._changed = asyncio.Condition()
+        self._links: dict[asyncio.Task[None], _Link] = {}
+        self._server: asyncio.Server | None = None
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if self._server:
+            self._server.close()
+        tasks = list(self._links)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def set(self, weather: Weather, who: str | None = None) -> None:
+        """Change the weather for one client, or, for None, for all who have none of their own."""
+        if weather == FINE:
+            self._weather.pop(who, None)
+        else:
+            self._weather[who] = weather
+        for link in self._links.values():
+            now = self.weather_of(link.who).kind
+            if now == "cut" or (now == "garbage") != link.is_garbled:
+                link.abort()
+        async with self._changed:
+            self._changed.notify_all()
+
+    def weather_of(self, who: str | None) -> Weather:
+        """What a client meets now."""
+        return self._weather.get(who) or self._weather.get(None) or FINE
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._links)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ports = [writer.get_extra_info(end)[1] for end in ("peername", "sockname")]
+        link = _Link(self._who(*ports), writer)
+        if self.weather_of(link.who).kind == "cut" or len(self._links) >= _CONNECTIONS:
+            link.abort()
+            return
+        task = asyncio.current_task()
+        assert task
+        self._links[task] = link
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                await self._carry(link, reader)
+        finally:
+            del self._links[task]
+            link.abort()
+
+    async def _carry(self, link: "_Link", reader: asyncio.StreamReader) -> None:
+        if self.weather_of(link.who).kind == "garbage":
+            link.is_garbled = True
+            await self._talk_garbage(reader, link.client)
+            return
+        there, link.server = await asyncio.open_connection(*self._target, limit=_CHUNK)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._pump(link, reader, link.server))
+            both.create_task(self._pump(link, there, link.client))
+
+    async def _pump(
+        self, link: "_Link", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Carry bytes one way; what was held when its sender went still arrives."""
+        with suppress(OSError):
+            while chunk := await reader.read(_CHUNK):
+                if delay := self.weather_of(link.who).delay:
+                    await asyncio.sleep(delay)
+                if self.weather_of(link.who).kind == "freeze":
+                    await self._thaw(link)
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+    async def _thaw(self, link: "_Link") -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.weather_of(link.who).kind != "freeze")
+
+    async def _talk_garbage(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while await reader.read(_CHUNK):
+            writer.write(self._chance.choice(_GARBAGE))
+            await writer.drain()
+
+
+class _Link:
+    """One connection through the proxy."""
+
+    def __init__(self, who: str | None, client: asyncio.StreamWriter) -> None:
+        self.who = who
+        self.client = client
+        self.server: asyncio.StreamWriter | None = None
+        self.is_garbled = False
+
+    def abort(self) -> None:
+        """Close both ends, whatever is under way."""
+        for writer in (self.client, self.server):
+            if writer:
+                writer.transport.abort()

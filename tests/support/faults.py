@@ -1,0 +1,150 @@
+"""Faults, one after another, into a cluster under load."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from tests.support.cluster import Cluster, Program
+from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
+
+# In these, a process alone cannot reach a node that others reach: answers may be stale for as long
+# as the change stream lags. All other faults excuse nothing.
+PARTITIONS = ("cut", "freeze")
+# These leave nobody without an answer, and no answer a 5xx.
+HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "cut", "freeze", "delay")
+NEED_PROXY = ("garbage", "cut", "freeze", "delay")
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A fault that was there for a while, in seconds of time.monotonic()."""
+
+    kind: str
+    where: str
+    start: float
+    end: float
+
+
+class Faults:
+    """What can go wrong, and what did."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        seed: int = 0,
+        longest: float = 2.0,
+        tell: Callable[[str], None] = lambda _line: None,
+        meanwhile: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """What lasts a while lasts `longest` seconds at most; `tell` hears of what begins.
+
+        `meanwhile` is called with the name of a service that has just been cut off.
+        """
+        self.injected: list[Injected] = []
+        self._cluster = cluster
+        self._chance = random.Random(seed)  # noqa: S311
+        self._longest = longest
+        self._tell = tell
+        self._meanwhile = meanwhile
+        self._began = time.monotonic()
+        self._kinds: dict[str, Callable[[], tuple[str, Awaitable[None]]]] = {
+            "node-kill": lambda: self._restart(self._node(), signal.SIGKILL),
+            "node-restart": lambda: self._restart(self._node(), signal.SIGTERM),
+            "node-stop": lambda: self._pause(self._node()),
+            "garbage": lambda: self._spoil(GARBAGE, None),
+            "cut": lambda: self._spoil(CUT, self._service()),
+            "freeze": lambda: self._spoil(FROZEN, self._service()),
+            "delay": lambda: self._spoil(Weather(delay=0.02), self._service()),
+            "service-kill": lambda: self._restart(self._service(), signal.SIGKILL),
+            "process-stop": lambda: self._pause(self._service()),
+            "stepdown": self._step_down,
+        }
+
+    async def run(self, kinds: Sequence[str], seconds: float, pause: float = 1.0) -> None:
+        """Faults of these kinds, in an order that the seed decides, each of them in its turn.
+
+        Between two, `pause` seconds on the average. The last one is ended before this returns.
+        """
+        until = time.monotonic() + seconds
+        turn: list[str] = []
+        while kinds:
+            await asyncio.sleep(pause * self._chance.uniform(0.5, 1.5))
+            if time.monotonic() >= until:
+                return
+            turn = turn or self._chance.sample(kinds, len(kinds))
+            await self.inject(turn.pop())
+
+    async def inject(self, kind: str) -> None:
+        """One fault, to its end."""
+        where, happening = self._kinds[kind]()
+        start = time.monotonic()
+        self._tell(f"{start - self._began:6.1f} s  {kind} {where}")
+        try:
+            await happening
+        finally:
+            self.injected.append(Injected(kind, where, start, time.monotonic()))
+
+    def _node(self) -> Program:
+        return self._chance.choice(self._cluster.nodes)
+
+    def _service(self) -> Program:
+        return self._chance.choice(self._cluster.services)
+
+    def _restart(self, program: Program, how: signal.Signals) -> tuple[str, Awaitable[None]]:
+        return program.name, program.restart(how)
+
+    def _seconds(self) -> float:
+        """Longer than a heartbeat (cache.heartbeat_ms)."""
+        return self._chance.uniform(min(0.3, self._longest), self._longest)
+
+    def _pause(self, program: Program) -> tuple[str, Awaitable[None]]:
+        seconds = self._seconds()
+        return f"{program.name}, {seconds:.1f} s", program.pause(seconds)
+
+    def _spoil(self, weather: Weather, whose: Program | None) -> tuple[str, Awaitable[None]]:
+        number = self._chance.randrange(len(self._cluster.proxies))
+        seconds = self._seconds()
+        name = whose.name if whose else "everybody"
+        where = f"{name} and node-{number + 1}, {seconds:.1f} s"
+        proxy = self._cluster.proxies[number]
+        return where, self._spoil_for(seconds, proxy, weather, whose.name if whose else None)
+
+    async def _spoil_for(
+        self, seconds: float, proxy: FaultProxy, weather: Weather, who: str | None
+    ) -> None:
+        await proxy.set(weather, who)
+        lasting = asyncio.create_task(asyncio.sleep(seconds))
+        try:
+            if self._meanwhile and who and weather.kind in PARTITIONS:
+                await self._meanwhile(who)
+            await lasting
+        finally:
+            await proxy.set(FINE, who)
+
+    def _step_down(self) -> tuple[str, Awaitable[None]]:
+        # The longer one outlasts the time that an operation may take (mongodb.timeout_ms).
+        seconds = self._chance.choice([1, 4])
+        stepping_down = asyncio.to_thread(_step_down, self._cluster.mongodb_uri, seconds)
+        return f"mongodb, {seconds} s", stepping_down
+
+
+def _step_down(uri: str, seconds: int) -> None:
+    """The only node of a replica set steps down, and may be elected again after a while."""
+    with pymongo.MongoClient[dict[str, Any]](uri, directConnection=True, timeoutMS=5000) as client:
+        client.admin.command("replSetStepDown", seconds, secondaryCatchUpPeriodSecs=0, force=True)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with suppress(PyMongoError):
+                if client.admin.command("hello").get("isWritablePrimary"):
+                    return
+            time.sleep(0.05)
+    raise AssertionError("MongoDB has no primary again")

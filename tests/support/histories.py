@@ -1,0 +1,181 @@
+"""What clients were answered, and whether a cache that does not lie could have answered so.
+
+A *register* is what changes in steps that everybody must see in one order: a member, known by its
+id, or a name. A member's versions are its ETags, and GONE, which is the last, since an id is never
+given twice. A name that one writer alone gives and takes away has generations: 0 before it was
+first given, 1 given, 2 taken away, 3 given again. Whoever finds a name knows the generation by the
+id to which it led; whoever does not (UNNAMED) saw some even one, and is believed whatever can be.
+
+A read is *stale* if it is older than a write that had been answered before the read began, and
+*backward* if it is no staler than that, but older than what another read had returned by then.
+What overlaps may be seen in either order. A write whose outcome nobody was told (5xx, a broken
+connection) may have happened or not, and may yet: it makes nothing certain.
+
+A read by name is a read of the member to which it led, whatever became of the name. What cannot be
+checked is a name that several writers give to members and take from them: nobody could tell which
+of its changes came first. Such a name that leads nowhere is not recorded.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+GONE = 2**62  # the version of a member that was deleted
+UNNAMED = -1  # a name that leads nowhere; which of its generations that was, the answer cannot tell
+
+
+class Answer(NamedTuple):
+    """One answer, or the lack of one."""
+
+    start: float  # seconds; all on one monotonic clock
+    end: float
+    process: str  # the service process that was asked
+    kind: Literal["read", "write"]
+    register: int | str  # a memberId, or a name
+    version: int | None  # None: nobody can tell, as of a PUT that failed
+    status: int = 200  # of the HTTP answer; 0: the connection broke
+    body: int = 0  # a hash of the body; 0: nothing was kept of it
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether its version was there once it had ended."""
+        return self.version is not None and (self.kind == "read" or 200 <= self.status < 300)
+
+
+class Lie(NamedTuple):
+    """A read, and the answer that it cannot stand beside."""
+
+    kind: Literal["stale", "backward"]
+    read: Answer
+    version: int  # what the read saw, where that had to be worked out
+    against: Answer
+    known: int  # the version that was certain when the read began
+
+    @property
+    def age(self) -> float:
+        """Seconds for which the read's version had been known to be old when the read began."""
+        return self.read.start - self.against.end
+
+
+class Window(NamedTuple):
+    """A time in which one process could not reach a node that others could."""
+
+    start: float
+    end: float
+
+
+class _Floor:
+    """The newest version that is certain, and the answer that made it so."""
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.answer: Answer | None = None
+
+    def rise(self, version: int, answer: Answer) -> None:
+        if version > self.version:
+            self.version, self.answer = version, answer
+
+
+def find_lies(
+    answers: Iterable[Answer], partitions: Sequence[Window] = (), grace: float = 0.0
+) -> list[Lie]:
+    """Every read that is stale or backward, in the order in which they began.
+
+    What was answered in a partition, or in the `grace` seconds after it, is held against others
+    only `grace` seconds later: reads may be that stale, and no staler.
+    """
+    registers: dict[int | str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        registers[answer.register].append(answer)
+    found = [
+        lie for history in registers.values() for lie in _lies_of_one(history, partitions, grace)
+    ]
+    return sorted(found, key=lambda lie: lie.read.start)
+
+
+def _lies_of_one(
+    history: list[Answer], partitions: Sequence[Window], grace: float
+) -> Iterator[Lie]:
+    """One pass in the order of the starts, in step with one in the order of the ends."""
+    by_start = sorted(history, key=lambda answer: answer.start)
+    known_from = [known_since(answer, partitions, grace) for answer in by_start]
+    by_end = sorted(range(len(by_start)), key=known_from.__getitem__)
+    begun = _Begun(by_start)
+    versions: list[int | None] = [answer.version for answer in by_start]
+    written, seen = _Floor(), _Floor()
+    ended = 0
+    for i, answer in enumerate(by_start):
+        while ended < len(by_end) and known_from[by_end[ended]] < answer.start:
+            j = by_end[ended]
+            version, earlier = versions[j], by_start[j]
+            if version is not None and earlier.is_certain:
+                (written if earlier.kind == "write" else seen).rise(version, earlier)
+            ended += 1
+        if answer.version == UNNAMED and answer.kind == "read":
+            versions[i] = _unnamed(max(written.version, seen.version, 0), begun.by(answer.end))
+        if answer.kind == "read" and (lie := _judge(answer, versions[i], written, seen)):
+            yield lie
+
+
+def _judge(answer: Answer, version: int | None, written: _Floor, seen: _Floor) -> Lie | None:
+    if version is None:
+        return None
+    if written.answer and version < written.version:
+        return Lie("stale", answer, version, written.answer, written.version)
+    if seen.answer and version < seen.version:
+        return Lie("backward", answer, version, seen.answer, seen.version)
+    return None
+
+
+def known_since(answer: Answer, partitions: Sequence[Window], grace: float) -> float:
+    """From when on a read must not be older than this answer."""
+    for start, end in partitions:
+        if start <= answer.end <= end + grace:
+            return answer.end + grace
+    return answer.end
+
+
+def _unnamed(certain: int, begun: int) -> int:
+    """The generation at which a name led nowhere: the first that is not too old, if it can be."""
+    generation = certain + certain % 2
+    return generation if generation <= begun else begun - begun % 2
+
+
+class _Begun:
+    """The newest version that any write of a register had begun to make by some time."""
+
+    def __init__(self, by_start: list[Answer]) -> None:
+        writes = [a for a in by_start if a.kind == "write" and a.version is not None]
+        self._starts = [write.start for write in writes]
+        self._newest = list(accumulate((write.version or 0 for write in writes), max))
+
+    def by(self, time: float) -> int:
+        count = bisect_right(self._starts, time)
+        return self._newest[count - 1] if count else 0
+
+
+def find_contradictions(answers: Iterable[Answer]) -> list[tuple[Answer, Answer]]:
+    """Answers that gave one member's one version two bodies."""
+    first: dict[tuple[int | str, int], Answer] = {}
+    found = []
+    for answer in answers:
+        if answer.body and answer.version is not None:
+            other = first.setdefault((answer.register, answer.version), answer)
+            if other.body != answer.body:
+                found.append((other, answer))
+    return found
+
+
+def find_lost(answers: Iterable[Answer]) -> list[Answer]:
+    """Reads that found a member gone before anybody had begun to delete it."""
+    gone = [answer for answer in answers if answer.version == GONE]
+    deleted: dict[int | str, float] = {}
+    for answer in gone:
+        if answer.kind == "write":
+            known = deleted.get(answer.register, answer.start)
+            deleted[answer.register] = min(known, answer.start)
+    never = float("inf")
+    reads = [answer for answer in gone if answer.kind == "read"]
+    return [answer for answer in reads if answer.end < deleted.get(answer.register, never)]

@@ -1,0 +1,107 @@
+"""The few members that everybody reads and changes at once, and what came of it.
+
+There are four kinds of them, so that each way to an old answer is tried:
+- *steady* ones keep their name, and are replaced by id and by name;
+- *resting* ones are read like those, and changed only through a service that is cut off: no later
+  change hides that they are old;
+- *renamed* ones go to and fro between two names of their own, and are replaced by id;
+- *mayflies* are made under a name, changed, and deleted, again and again, by one writer each.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.support.histories import Answer
+from tests.support.http_client import Reply
+
+_REMEMBERED = 3  # mayflies of a name that are still asked for after their end
+
+
+class Mayfly:
+    """A name, and those who bore it. Its generations are odd while it is given."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.generation = 0
+        self.ids: list[int] = []
+        self._generations: dict[int, int] = {}
+
+    def born(self, member_id: int) -> None:
+        """It is the name of this member now."""
+        self._generations[member_id] = self.generation
+        self.ids = [*self.ids, member_id][-_REMEMBERED:]
+
+    def generation_of(self, member_id: int) -> int | None:
+        """When the name was this member's; None if its writer has not heard of it yet."""
+        return self._generations.get(member_id)
+
+
+class HotMembers:
+    """Their ids and names, and contents for them."""
+
+    def __init__(self, run: str) -> None:
+        """`run` makes the names its own."""
+        self.steady: dict[int, str] = {}
+        self.resting: dict[int, str] = {}
+        self.renamed: dict[int, tuple[str, str]] = {}
+        self.mayflies: dict[str, Mayfly] = {}
+        self._run = run
+        self._names = 0
+        self._changes = 0
+
+    def new_name(self) -> str:
+        """A name that nobody bears."""
+        self._names += 1
+        return f"{self._run} {self._names}"
+
+    def content(self, name: str | None = None) -> bytes:
+        """A body that nobody has sent before, so that every write is a change."""
+        self._changes += 1
+        named = {} if name is None else {"name": name}
+        return json.dumps({**named, "phone": f"555 {self._changes:07}"}).encode()
+
+    def mayfly_names(self) -> dict[int, str]:
+        """The mayflies by their ids: some live, some are gone."""
+        return {i: fly.name for fly in self.mayflies.values() for i in fly.ids}
+
+
+@dataclass
+class Record:
+    """Everything that was answered."""
+
+    answers: list[Answer] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)  # 0: there was no answer
+    failures: list[tuple[float, str, int]] = field(default_factory=list)  # 5xx: when, who, status
+    misled: list[str] = field(default_factory=list)  # answers that are wrong at first sight
+    unknown: int = 0  # writes whose outcome nobody was told
+    hits: int = 0
+    reads_with_status: int = 0  # those that had a Cache-Status
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0  # that asking and noting took, proxies included
+
+    def note(
+        self,
+        reply: Reply,
+        process: str,
+        kind: Literal["read", "write"],
+        register: int | str,
+        version: int | None,
+    ) -> None:
+        """An answer about a member, or about a name."""
+        has_body = isinstance(register, int) and reply.status in (200, 201)
+        body = hash(reply.body) if has_body else 0
+        self.answers.append(
+            Answer(reply.start, reply.end, process, kind, register, version, reply.status, body)
+        )
+
+    def note_cache_status(self, reply: Reply) -> None:
+        """Whether a read was a hit, where the service tells (RFC 9211)."""
+        if status := reply.headers.get(b"cache-status"):
+            self.reads_with_status += 1
+            self.hits += b"; hit" in status
+
+    def count(self, kind: Literal["read", "write"]) -> int:
+        """How many answers about members there were of a kind."""
+        return sum(a.kind == kind and isinstance(a.register, int) for a in self.answers)

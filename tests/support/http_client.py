@@ -1,0 +1,119 @@
+"""A client of HTTP/1.1 on one connection at a time: no more than load needs, and little work."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+
+class NoAnswer(Exception):
+    """The connection broke, or time ran out: whether the request was carried out is unknown."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer, and when it was asked for and had come, in seconds of time.monotonic()."""
+
+    start: float
+    end: float = 0.0
+    status: int = 0
+    headers: dict[bytes, bytes] = field(default_factory=dict)  # by lower-case names
+    body: bytes = b""
+
+
+class HttpClient:
+    """One connection, opened when it is needed. Whoever uses it waits for each answer."""
+
+    def __init__(self, host: str, port: int, token: str, *, timeout: float = 10) -> None:
+        """`timeout` is seconds, for one request."""
+        self._where = (host, port)
+        self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {token}\r\n".encode()
+        self._timeout = timeout
+        self._connection: _Connection | None = None
+
+    async def __call__(self, method: bytes, path: bytes, body: bytes = b"") -> Reply:
+        """Send one request. Raises NoAnswer."""
+        request = b"%b %b HTTP/1.1\r\n%b" % (method, path, self._headers)
+        if body:
+            request += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = self._connection or await self._connect()
+                return await connection.ask(request + b"\r\n" + body)
+        except (OSError, ValueError, KeyError) as error:  # TimeoutError is an OSError
+            self.close()
+            raise NoAnswer(f"{type(error).__name__}: {error}") from error
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection:
+            self._connection.transport.abort()
+            self._connection = None
+
+    async def _connect(self) -> "_Connection":
+        loop = asyncio.get_running_loop()
+        _, self._connection = await loop.create_connection(_Connection, *self._where)
+        return self._connection
+
+
+class _Connection(asyncio.Protocol):
+    """Bytes in, one reply out. The clock is read as soon as the last byte is here."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._waiting: asyncio.Future[Reply] | None = None
+        self._reply = Reply(0)
+        self._lost: Exception | None = None
+
+    async def ask(self, request: bytes) -> Reply:
+        if self._lost:
+            raise self._lost
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._reply = Reply(time.monotonic())
+        self.transport.write(request)
+        try:
+            return await self._waiting
+        finally:
+            self._waiting = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic()
+        self._received += data
+        try:
+            done = self._parse()
+        except (ValueError, KeyError) as error:
+            self.connection_lost(error)
+            self.transport.abort()
+            return
+        if done and self._waiting and not self._waiting.done():
+            self._reply.end = now
+            self._received = b""
+            self._waiting.set_result(self._reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = exc or ConnectionResetError("closed")
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_exception(self._lost)
+
+    def _parse(self) -> bool:
+        """Whether the reply is complete. Every answer of the service says how long it is."""
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        reply = self._reply
+        if not reply.status:
+            first, *lines = head.split(b"\r\n")
+            reply.status = int(first.split(b" ", 2)[1])
+            pairs = (line.partition(b":") for line in lines)
+            reply.headers = {name.lower(): value.strip() for name, _, value in pairs}
+        bodiless = reply.status in (204, 304)
+        reply.body = body
+        return len(body) == (0 if bodiless else int(reply.headers[b"content-length"]))

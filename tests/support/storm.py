@@ -1,0 +1,143 @@
+"""Readers and writers of a few hot members, over HTTP, through every process of a cluster."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from tests.support.asker import Asker
+from tests.support.cluster import Cluster, ServiceProgram
+from tests.support.hot_members import HotMembers, Mayfly, Record
+
+STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # the fewer, the more often two meet on one
+
+
+class Storm:
+    """So many readers and writers a process, from one seed."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        readers: int = 4,
+        writers: int = 1,
+        pause: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        """A writer waits `pause` seconds on the average between two writes."""
+        self.record = Record()
+        self.hot = HotMembers(f"Hot {time.time_ns():x}")
+        self._cluster = cluster
+        self._readers, self._writers = readers, writers
+        self._pause = pause
+        self._until = 0.0
+        self._chance = random.Random(seed)  # noqa: S311
+
+    async def blow(self, seconds: float) -> Record:
+        """Read and write for so long, or until calm(); returns everything answered so far."""
+        await self.make_members()
+        began, used = time.monotonic(), time.process_time()
+        self._until = began + seconds
+        services = self._cluster.services
+        async with asyncio.TaskGroup() as tasks:
+            for service in services:
+                for _ in range(self._readers):
+                    tasks.create_task(self._work(service, self._read))
+                for _ in range(self._writers):
+                    tasks.create_task(self._work(service, self._write))
+            for number, name in enumerate([*self.hot.mayflies]):
+                service = services[number % len(services)]
+                tasks.create_task(self._breed(service, self.hot.mayflies[name]))
+        self.record.seconds += time.monotonic() - began
+        self.record.cpu_seconds += time.process_time() - used
+        return self.record
+
+    def calm(self) -> None:
+        """Let everybody end with what is under way."""
+        self._until = 0.0
+
+    def asker(self, service: ServiceProgram) -> Asker:
+        """A client of one process."""
+        chance = random.Random(self._chance.random())  # noqa: S311
+        return Asker(service, self._cluster.token, self.hot, self.record, chance)
+
+    async def change_resting(self, service_name: str) -> None:
+        """Change the members that nobody changes otherwise, through one service."""
+        (service,) = [s for s in self._cluster.services if s.name == service_name]
+        asker = self.asker(service)
+        for member_id, name in self.hot.resting.items():
+            await asker.replace(member_id, name)
+        asker.close()
+
+    async def race(self, slow: ServiceProgram, fast: ServiceProgram, spread: float) -> None:
+        """Once for each member: one service reads it while another one changes it.
+
+        To be called when `slow` is slow to reach the cache: what it stores is on its way for some
+        of the `spread` seconds, at one moment of which the change is made. Then both read it.
+        """
+        await self.make_members()
+        async with asyncio.TaskGroup() as tasks:
+            for member_id, name in [*self.hot.steady.items(), *self.hot.resting.items()]:
+                tasks.create_task(self._race(slow, fast, spread, member_id, name))
+
+    async def _race(
+        self, slow: ServiceProgram, fast: ServiceProgram, spread: float, member_id: int, name: str
+    ) -> None:
+        reader, writer = self.asker(slow), self.asker(fast)
+        await writer.replace(member_id, name)  # and so it is in no cache
+        reading = asyncio.create_task(reader.read(member_id))
+        await asyncio.sleep(spread * self._chance.random())
+        await writer.replace(member_id, name)
+        await reading
+        await writer.read(member_id)
+        reader.close()
+        writer.close()
+
+    async def make_members(self) -> None:
+        """Make the members, unless they are there."""
+        if self.hot.steady:
+            return
+        hot, asker = self.hot, self.asker(self._cluster.services[0])
+        names = [hot.new_name() for _ in range(STEADY + RENAMED + RESTING)]
+        ids = [await asker.create(name) for name in names]
+        for number, (member_id, name) in enumerate(zip(ids, names, strict=True)):
+            assert member_id, self.record.statuses
+            if number < STEADY:
+                hot.steady[member_id] = name
+            elif number < STEADY + RENAMED:
+                hot.renamed[member_id] = (name, hot.new_name())
+            else:
+                hot.resting[member_id] = name
+        for _ in range(MAYFLIES):
+            fly = Mayfly(hot.new_name())
+            hot.mayflies[fly.name] = fly
+        asker.close()
+
+    async def _work(
+        self, service: ServiceProgram, work: Callable[[Asker], Awaitable[None]]
+    ) -> None:
+        asker = self.asker(service)
+        try:
+            while time.monotonic() < self._until:
+                await work(asker)
+        finally:
+            asker.close()
+
+    async def _read(self, asker: Asker) -> None:
+        await asker.read_something()
+
+    async def _write(self, asker: Asker) -> None:
+        await asker.write_something()
+        await asyncio.sleep(2 * self._pause * self._chance.random())
+
+    async def _breed(self, service: ServiceProgram, fly: Mayfly) -> None:
+        """A name's members one after another; a name in doubt is left for a new one."""
+        asker = self.asker(service)
+        try:
+            while time.monotonic() < self._until:
+                if not await asker.live_and_die(fly):
+                    del self.hot.mayflies[fly.name]
+                    fly = Mayfly(self.hot.new_name())
+                    self.hot.mayflies[fly.name] = fly
+        finally:
+            asker.close()

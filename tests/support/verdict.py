@@ -1,0 +1,97 @@
+"""What a record of answers proves, in words for whoever has to find out why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.support.faults import HARMLESS, PARTITIONS, Injected
+from tests.support.histories import (
+    GONE,
+    UNNAMED,
+    Answer,
+    Lie,
+    Window,
+    find_contradictions,
+    find_lies,
+    find_lost,
+)
+from tests.support.hot_members import Record
+
+_AFTERMATH = 5.0  # seconds in which a fault may still cost an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Nothing in it: innocent."""
+
+    lies: list[Lie]
+    others: list[str]  # wrong in another way than by being old
+    lines: list[str]  # the lies in words, and the others
+
+    @property
+    def stale(self) -> int:
+        """How many reads were older than a write that had been answered."""
+        return sum(lie.kind == "stale" for lie in self.lies)
+
+    @property
+    def backward(self) -> int:
+        """How many reads, besides, were older than what had been read."""
+        return len(self.lies) - self.stale
+
+
+def judge(record: Record, injected: Sequence[Injected], grace: float) -> Verdict:
+    """`grace` is the seconds for which a partition may make answers stale."""
+    partitions = [Window(f.start, f.end) for f in injected if f.kind in PARTITIONS]
+    lies = find_lies(record.answers, partitions, grace)
+    others = [*record.misled, *_torn(record), *_lost(record), *_needless(record, injected)]
+    began = min((answer.start for answer in record.answers), default=0)
+    return Verdict(lies, others, [*(_describe(lie, injected, began) for lie in lies), *others])
+
+
+def _torn(record: Record) -> list[str]:
+    return [
+        f"{a.process} and {b.process} gave two bodies for {_named(a)}, version {a.version}"
+        for a, b in find_contradictions(record.answers)
+    ]
+
+
+def _lost(record: Record) -> list[str]:
+    return [
+        f"{answer.process}: {_named(answer)} was gone, and nobody had begun to delete it"
+        for answer in find_lost(record.answers)
+    ]
+
+
+def _needless(record: Record, injected: Sequence[Injected]) -> list[str]:
+    """Each 5xx for which nothing but the cache can have been the reason."""
+    reasons = [fault for fault in injected if fault.kind not in HARMLESS]
+    return [
+        f"{process} answered {status}, with nothing wrong but the cache"
+        for when, process, status in record.failures
+        if not any(f.start - _AFTERMATH < when < f.end + _AFTERMATH for f in reasons)
+    ]
+
+
+def _describe(lie: Lie, injected: Sequence[Injected], began: float) -> str:
+    """Who was told what, and what should have been known. Times are from the first question on."""
+    read, known = lie.read, lie.against
+    during = [f.kind for f in injected if f.start <= read.end and known.start <= f.end]
+    return (
+        f"{lie.kind}: {read.process} at {_when(read, began)} gave {_version(lie.version)} of "
+        f"{_named(read)}, but {_version(lie.known)} was known for {lie.age * 1000:.1f} ms, from a "
+        f"{known.kind} through {known.process} at {_when(known, began)}; "
+        f"faults: {', '.join(during) or 'none'}"
+    )
+
+
+def _when(answer: Answer, began: float) -> str:
+    return f"{answer.start - began:.4f}..{answer.end - began:.4f} s"
+
+
+def _named(answer: Answer) -> str:
+    is_member = isinstance(answer.register, int)
+    return f"member {answer.register}" if is_member else f"the name {answer.register!r}"
+
+
+def _version(version: int) -> str:
+    words = {GONE: "the end", UNNAMED: "nothing"}
+    return words.get(version, f"version {version}")

@@ -1,0 +1,142 @@
+"""The proxy does what it is told, so that a fault in a test is the fault that it says."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from tests.support.connections import has_socket, socket_inode
+from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
+from tests.support.memcached import ask_memcached
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.embedded.programs import free_port
+
+PORTS: dict[int, str] = {}
+
+
+def name_at(port: int, _proxy_port: int) -> str | None:
+    return PORTS.get(port)
+
+
+class Client:
+    """A connection that asks Memcached for its version."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, request: bytes = b"version\r\n") -> bytes:
+        self.writer.write(request)
+        return await self.answer()
+
+    async def answer(self) -> bytes:
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                return await self.reader.readline()
+            return b""
+
+
+@asynccontextmanager
+async def connected(proxy: FaultProxy, name: str = "somebody") -> AsyncIterator[Client]:
+    host, _, port = proxy.address.rpartition(":")
+    own = free_port()
+    PORTS[own] = name
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.1", own))
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def target(servers: PrivateServers) -> str:
+    return servers.cache_servers[0]
+
+
+async def test_it_passes_bytes_on(target: str) -> None:
+    async with FaultProxy(target) as proxy, connected(proxy) as client:
+        big = b"x" * 500_000
+        assert await client.ask(b"set big 0 10 %d\r\n%b\r\n" % (len(big), big)) == b"STORED\r\n"
+        await client.ask(b"get big\r\n")
+        assert await client.reader.readexactly(len(big)) == big
+
+
+async def test_one_client_is_cut_off_and_the_other_is_not(target: str) -> None:
+    async with FaultProxy(target, name_at) as proxy, connected(proxy, "b") as other:
+        async with connected(proxy, "a") as client:
+            assert await client.ask()
+            await proxy.set(CUT, "a")
+            assert await client.answer() == b""
+        async with connected(proxy, "a") as client:
+            assert await client.ask() == b""
+        assert await other.ask()
+        await proxy.set(FINE, "a")
+        async with connected(proxy, "a") as client:
+            assert await client.ask()
+
+
+async def test_what_was_held_arrives_even_if_its_sender_has_gone(target: str) -> None:
+    async with FaultProxy(target, name_at) as proxy:
+        async with connected(proxy, "a") as client:
+            assert await client.ask()
+            await proxy.set(FROZEN, "a")
+            client.writer.write(b"set held 0 10 1\r\n1\r\n")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.reader.readline(), 0.1)
+        assert ask_memcached(target, b"get held\r\n") == b"END\r\n"
+        await proxy.set(FINE, "a")
+        async with asyncio.timeout(5):
+            while ask_memcached(target, b"get held\r\n") == b"END\r\n":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_bytes_can_be_late(target: str) -> None:
+    async with FaultProxy(target) as proxy, connected(proxy) as client:
+        await proxy.set(Weather(delay=0.05))
+        began = asyncio.get_running_loop().time()
+        assert await client.ask()
+        assert asyncio.get_running_loop().time() - began >= 0.1
+
+
+async def test_garbage_is_no_answer(target: str) -> None:
+    async with FaultProxy(target) as proxy, connected(proxy) as client:
+        assert await client.ask()
+        await proxy.set(GARBAGE)
+        assert await client.answer() == b""
+        async with connected(proxy) as other:
+            assert not (await other.ask()).startswith(b"VERSION")
+            await proxy.set(FINE)
+            while await other.answer():
+                pass
+        async with connected(proxy) as other:
+            assert await other.ask()
+
+
+async def test_it_closes_whatever_is_under_way(target: str) -> None:
+    async with FaultProxy(target) as proxy, connected(proxy) as client, connected(proxy) as other:
+        assert await client.ask()
+        assert await other.ask()
+        await proxy.set(FROZEN)
+        client.writer.write(b"version\r\n")
+        await asyncio.sleep(0.05)
+        assert proxy.connections == 2
+    assert proxy.connections == 0
+
+
+async def test_a_server_that_is_not_there_closes_the_connection() -> None:
+    async with FaultProxy(f"127.0.0.1:{free_port()}") as proxy, connected(proxy) as client:
+        assert await client.ask() == b""
+
+
+async def test_whose_a_connection_is(target: str) -> None:
+    ports: list[tuple[int, int]] = []
+    proxy = FaultProxy(target, lambda *pair: ports.append(pair))
+    async with proxy, connected(proxy) as client:
+        assert await client.ask()
+        inode = socket_inode(*ports[0])
+        assert inode
+        assert has_socket(os.getpid(), inode)
+        assert not has_socket(os.getppid(), inode)
+    assert socket_inode(free_port(), ports[0][1]) is None

@@ -1,0 +1,257 @@
+"""The checker of histories finds what is guilty, and nothing else.
+
+The tests of the cache's promise stand on it, so it is tested as if it were part of the product.
+"""
+
+import random
+import time
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.histories import (
+    GONE,
+    UNNAMED,
+    Answer,
+    Lie,
+    Window,
+    find_contradictions,
+    find_lies,
+    find_lost,
+    known_since,
+)
+
+
+def read(start: float, end: float, version: int, register: int | str = 1) -> Answer:
+    return Answer(start, end, "a", "read", register, version)
+
+
+def write(
+    start: float, end: float, version: int | None, register: int | str = 1, status: int = 200
+) -> Answer:
+    return Answer(start, end, "b", "write", register, version, status)
+
+
+INNOCENT = {
+    "nothing": [],
+    "read your write": [write(0, 1, 2), read(2, 3, 2)],
+    "a read that began before the write ended": [write(0, 2, 2), read(1, 3, 1)],
+    "a read that began in the moment in which the write ended": [write(0, 2, 2), read(2, 3, 1)],
+    "reads that overlap": [read(0, 5, 2), read(1, 6, 1), read(2, 3, 2), read(2, 4, 1)],
+    "a read of what is being written": [write(0, 9, 2), read(1, 2, 2), read(3, 4, 2)],
+    "a write that failed": [write(0, 1, None, status=503), read(2, 3, 1)],
+    "a write that failed and did happen": [write(0, 1, None, status=0), read(2, 3, 2)],
+    "other members": [write(0, 1, 9, register=2), read(2, 3, 1, register=1)],
+    "writes that overlap": [write(0, 9, 3), write(1, 2, 2), read(3, 4, 2), read(5, 6, 3)],
+    "gone": [write(0, 1, GONE), read(2, 3, GONE)],
+    "a delete that failed": [write(0, 1, GONE, status=0), read(2, 3, 1)],
+    "a delete that failed and did happen": [write(0, 1, GONE, status=0), read(2, 3, GONE)],
+    "a name that was never given": [read(0, 1, UNNAMED, "n"), read(2, 3, UNNAMED, "n")],
+    "a name as it comes and goes": [
+        read(0, 1, UNNAMED, "n"),
+        write(2, 3, 1, "n"),
+        read(4, 5, 1, "n"),
+        write(6, 7, 2, "n"),
+        read(8, 9, UNNAMED, "n"),
+        write(10, 11, 3, "n"),
+        read(12, 13, 3, "n"),
+    ],
+    "a name that is being given": [write(0, 9, 1, "n"), read(1, 2, UNNAMED, "n")],
+    "a name that is being taken away": [
+        write(0, 1, 1, "n"),
+        write(2, 9, 2, "n"),
+        read(3, 4, UNNAMED, "n"),
+    ],
+    "a name that was given and taken away before anybody was told": [
+        write(0, 9, 1, "n"),
+        write(0, 9, 2, "n"),
+        read(1, 2, 1, "n"),
+        read(3, 4, UNNAMED, "n"),
+    ],
+    "a name that may have been taken away": [
+        write(0, 1, 1, "n"),
+        write(2, 3, 2, "n", status=0),
+        read(4, 5, UNNAMED, "n"),
+    ],
+}
+
+GUILTY: dict[str, tuple[list[Answer], Literal["stale", "backward"]]] = {
+    "a read after a write": ([write(0, 1, 2), read(2, 3, 1)], "stale"),
+    "a read after a write, whoever has read since": (
+        [write(0, 1, 2), read(1.1, 1.9, 2), read(2, 3, 1)],
+        "stale",
+    ),
+    "a read after a newer read": ([read(0, 1, 2), read(2, 3, 1)], "backward"),
+    "while the write is under way": ([write(0, 9, 2), read(1, 2, 2), read(3, 4, 1)], "backward"),
+    "after a write that failed, and was seen": (
+        [write(0, 1, None, status=503), read(2, 3, 2), read(4, 5, 1)],
+        "backward",
+    ),
+    "back from the dead": ([write(0, 1, GONE), read(2, 3, 7)], "stale"),
+    "seen gone, then back": ([read(0, 1, GONE), read(2, 3, 7)], "backward"),
+    "not there after it was given": ([write(0, 1, 1, "n"), read(2, 3, UNNAMED, "n")], "stale"),
+    "not there before it was taken away": (
+        [write(0, 1, 1, "n"), write(4, 5, 2, "n"), read(2, 3, UNNAMED, "n")],
+        "stale",
+    ),
+    "not there after it was found": (
+        [write(0, 9, 1, "n"), read(1, 2, 1, "n"), read(3, 4, UNNAMED, "n")],
+        "backward",
+    ),
+    "there after it was not found": (
+        [write(0, 1, 1, "n"), write(2, 9, 2, "n"), read(3, 4, UNNAMED, "n"), read(5, 6, 1, "n")],
+        "backward",
+    ),
+    "there after it was taken away": (
+        [write(0, 1, 1, "n"), write(2, 3, 2, "n"), read(4, 5, 1, "n")],
+        "stale",
+    ),
+}
+
+
+@pytest.mark.parametrize("history", INNOCENT.values(), ids=INNOCENT)
+def test_what_is_innocent(history: list[Answer]) -> None:
+    assert find_lies(history) == []
+    assert find_lies(reversed(history)) == []
+
+
+@pytest.mark.parametrize(("history", "kind"), GUILTY.values(), ids=GUILTY)
+def test_what_is_guilty(history: list[Answer], kind: str) -> None:
+    (lie,) = find_lies(history)
+    assert lie.kind == kind
+    assert lie.read == history[-1]
+    assert lie.against.end < lie.read.start
+    assert lie.version < lie.known
+    assert [lie.read for lie in find_lies(reversed(history))] == [history[-1]]
+
+
+def test_in_a_partition_reads_may_be_stale_for_so_long_and_no_longer() -> None:
+    cut = [Window(0, 2)]
+    history = [write(0.5, 1, 2), read(1.5, 1.6, 1), read(2.9, 3, 1), read(3.1, 3.2, 1)]
+    (lie,) = find_lies(history, cut, grace=2)
+    assert lie.read == history[-1]
+    assert lie.age == pytest.approx(2.1)
+    assert len(find_lies([write(2.5, 3, 2), read(4, 5, 1)], cut, grace=2)) == 0  # not yet noticed
+    assert len(find_lies([write(4, 4.1, 2), read(5, 5.1, 1)], cut, grace=2)) == 1
+    assert len(find_lies(history)) == 3
+
+
+def test_one_version_has_one_body() -> None:
+    answers = [read(i, i + 0.5, 1)._replace(body=body) for i, body in enumerate([5, 5, 0, 6])]
+    assert find_contradictions(answers) == [(answers[0], answers[3])]
+    assert find_contradictions([answers[0], answers[3]._replace(version=2)]) == []
+
+
+def test_a_member_that_nobody_deleted_is_not_gone() -> None:
+    gone = read(2, 3, GONE)
+    assert find_lost([write(0, 1, 5), gone]) == [gone]
+    assert find_lost([gone, write(4, 5, GONE)]) == [gone]
+    assert find_lost([gone, write(2.5, 9, GONE, status=0)]) == []
+
+
+TIMES = st.integers(0, 12)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Answer:
+    start, length = draw(TIMES), draw(st.integers(0, 4))
+    kind: Literal["read", "write"] = draw(st.sampled_from(["read", "write"]))
+    register = draw(st.one_of(st.sampled_from([1, 2]), st.just("n")))
+    version: int | None = draw(st.integers(0, 5))
+    if kind == "read" and register == "n" and draw(st.booleans()):
+        version = UNNAMED
+    status = draw(st.sampled_from([200, 200, 503])) if kind == "write" else 200
+    if status == 503 and register != "n":
+        version = draw(st.sampled_from([None, GONE]))
+    return Answer(start, start + length, "a", kind, register, version, status)
+
+
+@settings(max_examples=150)
+@given(st.lists(answers(), max_size=25), st.lists(st.tuples(TIMES, TIMES), max_size=2))
+def test_it_agrees_with_one_that_is_slow_and_obvious(
+    history: list[Answer], times: list[tuple[int, int]]
+) -> None:
+    windows = [Window(min(pair), max(pair)) for pair in times]
+    found = [(lie.read, lie.kind) for lie in find_lies(history, windows, grace=2)]
+    assert sorted(found) == sorted(slowly(history, windows, grace=2))
+
+
+def slowly(
+    history: list[Answer], windows: list[Window], grace: float
+) -> list[tuple[Answer, Literal["stale", "backward"]]]:
+    """Every answer against every other."""
+    resolved = [  # certain answers, with their versions
+        (answer, answer.version or 0)
+        for answer in history
+        if answer.version not in (None, UNNAMED) and answer.is_certain
+    ]
+
+    def newest(read: Answer, kinds: tuple[str, ...]) -> int:
+        return max(
+            [
+                version
+                for answer, version in resolved
+                if answer.register == read.register
+                and answer.kind in kinds
+                and known_since(answer, windows, grace) < read.start
+            ],
+            default=-1,
+        )
+
+    # What an answer that names no version saw depends on those that ended before it began.
+    for answer in sorted(history, key=lambda answer: answer.start):
+        if answer.version == UNNAMED:
+            certain = max(newest(answer, ("read", "write")), 0)
+            begun = [
+                other.version
+                for other in history
+                if other.register == answer.register
+                and other.kind == "write"
+                and other.version is not None
+                and other.start <= answer.end
+            ]
+            possible = [v for v in range(max([0, *begun]) + 1) if v % 2 == 0]
+            first = certain + certain % 2
+            resolved.append((answer, first if first in possible else possible[-1]))
+    found: list[tuple[Answer, Literal["stale", "backward"]]] = []
+    for answer, version in resolved:
+        if answer.kind == "read":
+            if version < newest(answer, ("write",)):
+                found.append((answer, "stale"))
+            elif version < newest(answer, ("read",)):
+                found.append((answer, "backward"))
+    return found
+
+
+def linearizable(count: int, seed: int) -> list[Answer]:
+    """A history of registers that each operation meets in one moment between start and end."""
+    chance = random.Random(seed)  # noqa: S311
+    versions = dict.fromkeys(range(8), 1)
+    history = []
+    for moment in range(count):
+        register = chance.randrange(8)
+        start = moment - chance.expovariate(0.1)
+        end = moment + chance.expovariate(0.1)
+        is_write = chance.random() < 0.2
+        if is_write:
+            versions[register] += 1
+        make = write if is_write else read
+        history.append(make(start, end, versions[register], register))
+    return history
+
+
+@given(st.integers())
+def test_whatever_a_register_without_a_cache_answers_is_innocent(seed: int) -> None:
+    assert find_lies(linearizable(300, seed)) == []
+
+
+def test_one_lie_among_very_many_answers_is_found_soon() -> None:
+    history = linearizable(200_000, seed=1)
+    old = history[-1].end + 1000
+    history.append(read(old, old + 1, 1, register=0))
+    began = time.process_time()
+    lies: list[Lie] = find_lies(history)
+    assert [lie.read for lie in lies] == history[-1:]
+    assert time.process_time() - began < 20  # a thousand times less than pair by pair

@@ -1,0 +1,175 @@
+"""The promise of the cache, held against what several services answer under load and faults.
+
+`scripts/soak` does the same for as long as one likes.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster
+from tests.support.fault_proxy import FINE, Weather
+from tests.support.faults import Faults, Injected
+from tests.support.hot_members import Record
+from tests.support.http_client import HttpClient
+from tests.support.storm import Storm
+from tests.support.verdict import judge
+from tornado_members.embedded.private_servers import PrivateServers
+
+# Switched on when cache.protocol "leases" is more than a name for the naive one.
+LEASES_ARE_BUILT = False
+GRACE = 0  # seconds that answers may be stale: none of the faults below cuts one process off alone
+SECONDS_AT_MOST = 15  # for what takes far less
+
+# Faults of Memcached, in which no answer may be a 5xx; and those in which some may be missing.
+OF_MEMCACHED = ("delay", "node-kill", "node-stop", "garbage")
+OF_SERVICES = ("process-stop", "service-kill")
+
+CALM = 0.15  # seconds of load before, between and after the faults
+DELAY = 0.03  # seconds, each way; a command waits for two of them (cache.timeout_ms)
+
+
+@dataclass
+class Run:
+    """What a short storm left."""
+
+    record: Record
+    injected: list[Injected]
+    failures_of_memcached: list[tuple[float, str, int]]
+    statuses: list[bytes]  # the last Cache-Status of each member's reads after the faults
+
+
+@pytest.fixture(scope="module")
+def run(servers: PrivateServers) -> Run:
+    """One storm for most tests of this file, with the cache as it is by default."""
+    with tempfile.TemporaryDirectory(prefix="tornado-members-promise-") as folder:
+        return asyncio.run(_storm(Path(folder), servers.mongodb_uri))
+
+
+async def _storm(folder: Path, mongodb_uri: str) -> Run:
+    cluster = Cluster(
+        folder,
+        mongodb_uri,
+        database="promise",
+        processes=2,
+        nodes=2,
+        proxied=2,
+        protocol="leases",
+        cache={"timeout_ms": 200, "return_ms": 500},
+    )
+    async with cluster:
+        storm, faults = Storm(cluster), Faults(cluster, longest=0.4)
+        await _with_load(storm, faults, OF_MEMCACHED)
+        failures = [*storm.record.failures]
+        statuses = [
+            await _read_until_hit(service.client(cluster.token), member_id)
+            for service in cluster.services
+            for member_id in storm.hot.steady
+        ]
+        await _with_races(storm, cluster, round_trips=4, rounds=3)
+        await _with_load(storm, faults, OF_SERVICES)
+    return Run(storm.record, faults.injected, failures, statuses)
+
+
+async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> None:
+    """Each fault once, and some calm after each."""
+    load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
+    try:
+        for kind in kinds:
+            await asyncio.sleep(CALM)
+            await faults.inject(kind)
+        await asyncio.sleep(CALM)
+    finally:
+        storm.calm()
+        await load
+
+
+async def _with_races(storm: Storm, cluster: Cluster, round_trips: int, rounds: int) -> None:
+    """One service is slow to reach a node, and the other is not; until somebody lies.
+
+    `round_trips` are those of a fill: to look and to store; with leases, two more for the lease.
+    """
+    slow, fast = cluster.services
+    for proxy in cluster.proxies:
+        await proxy.set(Weather(delay=DELAY), slow.name)
+    for _ in range(rounds):
+        await storm.race(slow, fast, spread=round_trips * 2 * DELAY)
+        if judge(storm.record, [], grace=0).stale:
+            break
+    for proxy in cluster.proxies:
+        await proxy.set(FINE, slow.name)
+
+
+async def _read_until_hit(client: HttpClient, member_id: int) -> bytes:
+    """The Cache-Status of the last of several reads: of a hit, unless none comes for very long."""
+    status = b""
+    try:
+        async with asyncio.timeout(SECONDS_AT_MOST):
+            while b"; hit" not in status:
+                reply = await client(b"GET", b"/members/%d" % member_id)
+                status = reply.headers.get(b"cache-status", b"")
+                if not status:
+                    break
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pass
+    finally:
+        client.close()
+    return status
+
+
+def test_there_was_a_storm(run: Run) -> None:
+    """Everything below would be true of a history in which nothing happened, too."""
+    assert {fault.kind for fault in run.injected} == {*OF_MEMCACHED, *OF_SERVICES}
+    assert run.record.count("write") > 30
+    assert run.record.count("read") > 200
+    assert {answer.process for answer in run.record.answers} == {"service-1", "service-2"}
+
+
+def test_a_memcached_that_fails_is_nobodys_error(run: Run) -> None:
+    """Killed, stopped and talking garbage, under load."""
+    assert run.failures_of_memcached == []
+
+
+def test_a_memcached_that_is_well_again_is_used_again(run: Run) -> None:
+    """Without a restart of anything."""
+    if not all(run.statuses):
+        pytest.skip("the service does not tell its hits yet")
+    assert all(b"; hit" in status for status in run.statuses), run.statuses
+
+
+def test_nothing_else_is_wrong(run: Run) -> None:
+    """No member under another's name, none with two bodies for a version, none lost."""
+    assert judge(run.record, run.injected, GRACE).others == []
+
+
+@pytest.mark.skipif(not LEASES_ARE_BUILT, reason="cache.protocol: leases is still the naive one")
+def test_the_cache_does_not_lie(run: Run) -> None:
+    assert judge(run.record, run.injected, GRACE).lines == []
+
+
+async def test_the_naive_cache_does(folder: Path, servers: PrivateServers) -> None:
+    """The proof can fail: plain read-through is found guilty, under a fault that excuses nothing.
+
+    What one service stores is late, and the other changes the member meanwhile.
+    """
+    cluster = Cluster(
+        folder,
+        servers.mongodb_uri,
+        database="promise",
+        processes=2,
+        nodes=1,
+        proxied=1,
+        protocol="naive",
+        cache={"timeout_ms": 1000},
+    )
+    async with cluster:
+        storm = Storm(cluster)
+        await _with_races(storm, cluster, round_trips=2, rounds=40)
+    verdict = judge(storm.record, [], grace=0)
+    assert verdict.stale
+    assert verdict.others == []
