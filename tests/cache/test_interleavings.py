@@ -79,8 +79,8 @@ def writer(number: int, kind: Kind = Leases) -> Process:
     return Process(name, lambda: [write(leases_of(name, kind), name.encode())], is_writer=True)
 
 
-def payer() -> Process:
-    return Process("p1", lambda: [pay(leases_of("p1"))])
+def payer(kind: Kind = Leases) -> Process:
+    return Process("p1", lambda: [pay(leases_of("p1", kind))])
 
 
 def invalidator(kind: Kind = Leases) -> Process:
@@ -233,8 +233,15 @@ class InTheirEpoch(Leases):
 class WithoutQuarantine(Leases):
     """A new epoch begins at once."""
 
-    async def _begin_epoch(self, nonsense: bytes | None) -> None:  # noqa: ARG002
-        await self.renew_epoch()
+    async def _begin_quarantine(self) -> None:
+        pass
+
+
+class BlindRenewal(Leases):
+    """Sets a new epoch on a node that has restarted, as on any other."""
+
+    async def renew_epoch(self) -> None:
+        await self._node.set(self._epoch_key, self._word(), 1)
 
 
 class BlindInvalidation(Leases):
@@ -254,6 +261,7 @@ BROKEN: list[tuple[Kind, list[Process], list[str]]] = [
     (BlindTombstones, [*all_of(BlindTombstones), writer(2, BlindTombstones)], []),
     (InTheirEpoch, all_of(InTheirEpoch), ["epoch"]),
     (WithoutQuarantine, all_of(WithoutQuarantine), ["restart"]),
+    (BlindRenewal, [*all_of(Leases), writer(2), payer(BlindRenewal)], ["failure", "restart"]),
     (BlindInvalidation, [*all_of(Leases), invalidator(BlindInvalidation)], []),
 ]
 
