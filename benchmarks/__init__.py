@@ -1,1 +1,1 @@
-"""What things cost, measured beside the usual way of doing them."""
+"""What things cost, beside what they could or would usually cost: scripts/bench NAME."""

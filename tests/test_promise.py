@@ -20,8 +20,6 @@ from tests.support.storm import Storm
 from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
-# Switched on when cache.protocol "leases" is more than a name for the naive one.
-LEASES_ARE_BUILT = False
 GRACE = 0  # seconds that answers may be stale: none of the faults below cuts one process off alone
 SECONDS_AT_MOST = 15  # for what takes far less
 
@@ -137,8 +135,6 @@ def test_a_memcached_that_fails_is_nobodys_error(run: Run) -> None:
 
 def test_a_memcached_that_is_well_again_is_used_again(run: Run) -> None:
     """Without a restart of anything."""
-    if not all(run.statuses):
-        pytest.skip("the service does not tell its hits yet")
     assert all(b"; hit" in status for status in run.statuses), run.statuses
 
 
@@ -147,7 +143,6 @@ def test_nothing_else_is_wrong(run: Run) -> None:
     assert judge(run.record, run.injected, GRACE).others == []
 
 
-@pytest.mark.skipif(not LEASES_ARE_BUILT, reason="cache.protocol: leases is still the naive one")
 def test_the_cache_does_not_lie(run: Run) -> None:
     assert judge(run.record, run.injected, GRACE).lines == []
 

@@ -62,7 +62,7 @@ class ModelNode:
         (put,) = puts
         return [await do("put", *put)]
 
-    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None:
+    async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         await do("put", key, value, ttl, "whatever was there")
 
     async def delete(self, key: bytes) -> bool:
@@ -431,8 +431,12 @@ class Explorer:
         yield None, state.world if state.world.away else state.world._replace(tainted=True)
 
     def _answers_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        """As it went away; or it had died, and was started again."""
+        owed, world = " ".join(sorted(state.world.owed)), state.world._replace(away="back")
         if state.world.away == "away":
-            yield " ".join(sorted(state.world.owed)), state.world._replace(away="back")
+            yield owed, world
+            if "restart" in self._faults:
+                yield owed, self._restarted(state)._replace(away="back")
 
     def _is_read_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         yield None, state.world._replace(away="")
@@ -446,8 +450,12 @@ class Explorer:
         else:
             yield (world.item and world.item[0]), world
 
-    def _gets(self, state: State, _number: int, _key: bytes) -> Iterator[tuple[Any, World]]:
-        yield state.world.item, state.world
+    def _gets(self, state: State, _number: int, key: bytes) -> Iterator[tuple[Any, World]]:
+        world = state.world
+        if key == EPOCH:  # no two are alike: its number does for a token
+            yield (world.epoch and (world.epoch, int(world.epoch, 16))), world
+        else:
+            yield world.item, world
 
     def _put(
         self,
@@ -462,10 +470,9 @@ class Explorer:
         if key == QUARANTINE:
             yield True, world._replace(quarantine=frozenset(self._writing(state)))
         elif key == EPOCH:
-            if token is None and world.epoch is not None:
-                yield False, world
-            else:
-                yield True, world._replace(epoch=value)
+            known = None if world.epoch is None else int(world.epoch, 16)
+            is_let = token == known or isinstance(token, str)
+            yield is_let, world._replace(epoch=value) if is_let else world
         elif not self._is_let(world.item, token):
             yield False, world
         elif ttl == 0:
@@ -510,7 +517,7 @@ class Explorer:
             yield (label,), state._replace(world=world)
         if state.world.faults:
             spent = state.world._replace(faults=0)
-            for label, world in self._mishaps(spent, self._held(state)):
+            for label, world in self._mishaps(state._replace(world=spent)):
                 yield (label,), state._replace(world=world)
             if "crash" in self._faults:
                 yield from self._deaths(state._replace(world=spent))
@@ -532,10 +539,14 @@ class Explorer:
         if world.tainted:
             yield "a new epoch, for a taint", world._replace(epoch=b"e" * 16, tainted=False)
 
-    def _mishaps(self, world: World, held: frozenset[int]) -> Iterator[tuple[str, World]]:
+    def _restarted(self, state: State) -> World:
+        recurring = self._held(state)
+        return state.world._replace(epoch=None, quarantine=None, item=None, recurring=recurring)
+
+    def _mishaps(self, state: State) -> Iterator[tuple[str, World]]:
+        world = state.world
         if "restart" in self._faults:
-            after = world._replace(epoch=None, quarantine=None, item=None, recurring=held)
-            yield "Memcached restarts", after
+            yield "Memcached restarts", self._restarted(state)
         if "epoch" in self._faults:
             yield "a new epoch", world._replace(epoch=b"f" * 16)
         if "eviction" in self._faults:

@@ -83,6 +83,11 @@ def payer() -> Process:
     return Process("p1", lambda: [pay(leases_of("p1"))])
 
 
+def renewer(kind: Kind = Leases) -> Process:
+    """Sets a new epoch, whatever for."""
+    return Process("p1", lambda: [leases_of("p1", kind).renew_epoch()])
+
+
 def invalidator(kind: Kind = Leases) -> Process:
     """Tells of a change that is over, or was none: it may come at any time."""
     return Process("i1", lambda: [leases_of("i1", kind).invalidate([KEY])])
@@ -96,6 +101,7 @@ EXPLORATIONS = {
     "one of two writers dies": ([reader(1), writer(1), writer(2)], ["crash"]),
     "something expires or is evicted": ([reader(1), reader(2), writer(1)], ["eviction"]),
     "Memcached restarts": ([reader(1), reader(2), writer(1)], ["restart"]),
+    "Memcached restarts before a new epoch": ([reader(1), writer(1), renewer()], ["restart"]),
     "a new epoch": ([reader(1), again(), writer(1)], ["epoch"]),
     "a command fails": ([reader(1), reader(2), writer(1), payer()], ["failure"]),
     "an invalidation": ([reader(1), again(), writer(1), invalidator()], []),
@@ -108,6 +114,14 @@ EXHAUSTIVE = {
     "Memcached restarts": ([reader(1), again(), writer(1)], ["restart"]),
     "Memcached restarts under two writers": ([reader(1), writer(1), writer(2)], ["restart"]),
     "a command fails": ([reader(1), again(), writer(1), payer()], ["failure"]),
+    "a restart makes a command fail": (
+        [reader(1), reader(2), writer(1), payer()],
+        ["failure", "restart"],
+    ),
+    "Memcached restarts before a new epoch": (
+        [reader(1), again(), writer(1), renewer()],
+        ["restart"],
+    ),
     "an invalidation": ([reader(1), again(), writer(1), writer(2), invalidator()], []),
 }
 
@@ -233,8 +247,15 @@ class InTheirEpoch(Leases):
 class WithoutQuarantine(Leases):
     """A new epoch begins at once."""
 
-    async def _begin_epoch(self, nonsense: bytes | None) -> None:  # noqa: ARG002
-        await self.renew_epoch()
+    async def _begin_quarantine(self) -> None:
+        pass
+
+
+class BlindRenewal(Leases):
+    """Sets a new epoch on a node that has restarted, as on any other."""
+
+    async def renew_epoch(self) -> None:
+        await self._node.set(self._epoch_key, self._word(), 1)
 
 
 class BlindInvalidation(Leases):
@@ -249,11 +270,17 @@ def all_of(kind: Kind) -> list[Process]:
     return [reader(1, kind), again(kind), writer(1, kind)]
 
 
-BROKEN: list[tuple[Kind, list[Process], list[str]]] = [
+BROKEN: list[Any] = [
     (LeasesAlone, all_of(LeasesAlone), []),
     (BlindTombstones, [*all_of(BlindTombstones), writer(2, BlindTombstones)], []),
     (InTheirEpoch, all_of(InTheirEpoch), ["epoch"]),
     (WithoutQuarantine, all_of(WithoutQuarantine), ["restart"]),
+    pytest.param(
+        BlindRenewal,
+        [renewer(BlindRenewal), *all_of(Leases)],
+        ["restart"],
+        marks=pytest.mark.exhaustive,  # found after some seconds
+    ),
     (BlindInvalidation, [*all_of(Leases), invalidator(BlindInvalidation)], []),
 ]
 

@@ -81,7 +81,7 @@ async def test_a_change_waits_for_what_is_being_stored(address: str) -> None:
     class SlowNode(MemcachedNode):
         """Its set arrives when it is let go."""
 
-        async def set(self, key: bytes, value: bytes, ttl: int | None) -> None:
+        async def set(self, key: bytes, value: bytes, ttl: int) -> None:
             storing.set()
             await let_go.wait()
             await super().set(key, value, ttl)

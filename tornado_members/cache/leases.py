@@ -79,7 +79,7 @@ class Node(Protocol):
         self, keys: Sequence[bytes]
     ) -> Mapping[bytes, tuple[bytes, int]]: ...
     async def put_many(self, puts: Sequence[Put]) -> list[bool]: ...  # noqa: D102
-    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None: ...  # noqa: D102
+    async def set(self, key: bytes, value: bytes, ttl: int) -> None: ...  # noqa: D102
 
 
 def random_word() -> bytes:
@@ -164,9 +164,12 @@ class Leases:
         await self.release(keys, b"")
 
     async def renew_epoch(self) -> None:
-        """Empty the node, for everybody and at once."""
-        await self._node.set(self._epoch_key, self._word(), None)
-        self._counts.epochs_set += 1
+        """Empty the node, for everybody and at once.
+
+        One that has no epoch has restarted since: then this is the beginning of a new one.
+        """
+        while not await self._set_epoch():
+            pass
 
     async def greet(self) -> None:
         """Hear from the node, and see that it has an epoch."""
@@ -180,18 +183,24 @@ class Leases:
         found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
         epoch = found.get(self._epoch_key)
         if epoch is None or not _EPOCH.fullmatch(epoch):
-            await self._begin_epoch(epoch)
+            await self._set_epoch()
             return None, None
         if self._quarantine_key in found:
             return None, None
         return epoch, found.get(keys[0]) if keys else None
 
-    async def _begin_epoch(self, nonsense: bytes | None) -> None:
+    async def _set_epoch(self) -> bool:
+        """Set a new epoch, in quarantine if there was none; False if somebody else was faster."""
+        found = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
+        if found is None or not _EPOCH.fullmatch(found[0]):
+            await self._begin_quarantine()
+        put = Put(self._epoch_key, self._word(), None, found and found[1])
+        (is_set,) = await self._node.put_many([put])
+        self._counts.epochs_set += is_set
+        return is_set
+
+    async def _begin_quarantine(self) -> None:
         await self._node.set(self._quarantine_key, b"1", self._lifetimes.quarantine)
-        if nonsense is not None:
-            await self.renew_epoch()
-        elif (await self._node.put_many([Put(self._epoch_key, self._word(), None)]))[0]:
-            self._counts.epochs_set += 1
 
     def counts_in(self, _tombstone: Tombstone, _epoch: bytes) -> bool:
         """Whether a tombstone counts: always. It may be older than the epoch, and its write not."""

@@ -55,8 +55,8 @@ class Put(NamedTuple):
 class MemcachedNode:
     """One server. Every command raises NodeAway, within the time-out, if it cannot be carried out.
 
-    Keys are 1 to 250 printable ASCII bytes, lives are seconds from 1 to MAX_TTL, or None for ever;
-    anything else is a ValueError.
+    Keys are 1 to 250 printable ASCII bytes, lives are seconds from 1 to MAX_TTL; anything else is
+    a ValueError.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class MemcachedNode:
 
         return await self._command(command) if puts else []
 
-    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None:
+    async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """Store a value, whatever was there. Raises NodeAway if the server refuses it."""
         _checked(key, ttl)
-        if not await self._command(lambda client: client.set(key, value, ttl or 0)):
+        if not await self._command(lambda client: client.set(key, value, ttl)):
             raise NodeAway(f"{self.address} did not store")
 
     async def add(self, key: bytes, value: bytes, ttl: int) -> bool:

@@ -133,7 +133,8 @@ class WatchedNode:
         end = away_since + self._timing.noticed
         while self._owed[writer] and (rest := end - self._now()) > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._paid.wait(), rest)
+                async with asyncio.timeout(rest):
+                    await self._paid.wait()
         return not self._owed[writer]
 
     async def release(self, keys: Collection[bytes], writer: bytes) -> None:
@@ -171,7 +172,7 @@ class WatchedNode:
         """As MemcachedNode's."""
         return await self._hearing(self._node.put_many(puts))
 
-    async def set(self, key: bytes, value: bytes, ttl: int | None) -> None:
+    async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """As MemcachedNode's."""
         await self._hearing(self._node.set(key, value, ttl))
 
@@ -207,7 +208,8 @@ class WatchedNode:
                 elif self._now() - self._heard_at >= self._timing.pause:
                     await self.leases.greet()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), self._timing.pause)
+                async with asyncio.timeout(self._timing.pause):
+                    await self._wanted.wait()
             self._wanted.clear()
 
     async def _pay(self) -> None:

@@ -1,0 +1,533 @@
+"""The protocol on real servers: caches that share them are the processes of a cluster."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.memcached import (
+    ask_memcached,
+    flush_cache,
+    flush_memcached,
+    start_memcached,
+    stored_keys,
+)
+from tornado_members.cache.entries import Entry, encode_lease
+from tornado_members.cache.lease_cache import LeaseCache
+from tornado_members.cache.leases import HIT, LEASED, STORED, bypass
+from tornado_members.cache.memcached import MemcachedNode, Put
+from tornado_members.cache.nodes import Timing
+from tornado_members.cache.placement import namespace_prefix
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.errors import DependencyAway, MemberNotFound, NameTaken
+
+PREFIX = namespace_prefix("test")
+EPOCH = b"0123456789abcdef"  # flush_cache's
+# Nobody is ever away, however long the loop of a test stands still ...
+CALM = Timing(heartbeat=60, timeout=5, return_after=0)
+# ... or everybody notices everything soon.
+KEEN = Timing(heartbeat=0.2, timeout=0.1, return_after=0.6)
+
+
+class Source:
+    """What is behind the cache, and how often it was asked."""
+
+    def __init__(self, version: int | None = 1) -> None:
+        self.asked = 0
+        self.version = version
+        self.let_go = asyncio.Event()
+        self.let_go.set()
+
+    async def load(self) -> Entry | None:
+        self.asked += 1
+        version = self.version
+        await self.let_go.wait()
+        return None if version is None else Entry(version, b"mark", b'{"a": 1}\n{"b": 2}')
+
+
+class Counting(MemcachedNode):
+    """A node that counts its reads."""
+
+    reads = 0
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        self.reads += 1
+        return await super().get_many(keys)
+
+
+@asynccontextmanager
+async def process(
+    *addresses: str,
+    timing: Timing = CALM,
+    kind: type[MemcachedNode] = MemcachedNode,
+    **options: Any,
+) -> AsyncIterator[LeaseCache]:
+    """One of those that share the servers, ready to read."""
+    nodes = [
+        kind(address, timeout=timing.timeout, probe_interval=timing.pause) for address in addresses
+    ]
+    settings: dict[str, Any] = {"namespace": "test", "ttl": 60, "write_deadline": 0.5, **options}
+    cache = LeaseCache(nodes, timing=timing, **settings)
+    await cache.open()
+    try:
+        yield cache
+    finally:
+        await cache.close()
+
+
+@pytest.fixture
+def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
+    """A node that has been in use."""
+    flush_cache(servers.cache_servers[0], "test")
+    return servers.cache_servers[0]
+
+
+@asynccontextmanager
+async def own_memcached() -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server that the test may stop and kill."""
+    server, address = await start_memcached()
+    flush_cache(address, "test")
+    try:
+        yield server, address
+    finally:
+        server.kill()
+        server.wait()
+
+
+async def stop(server: subprocess.Popen[bytes]) -> None:
+    """Stop each of its threads."""
+    server.send_signal(signal.SIGSTOP)
+    await until(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)
+    await asyncio.sleep(0.05)
+
+
+async def status(cache: LeaseCache, source: Source, key: bytes = b"a") -> str:
+    found = await cache.read(key, source.load)
+    assert (found.entry.version if found.entry else None) == source.version
+    return found.status
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def until_read(cache: LeaseCache) -> None:
+    """Wait until the only node is read again."""
+    await until(lambda: cache.nodes[0].reason_not_to_read() is None)
+
+
+@pytest.mark.parametrize("version", [1, None])
+async def test_the_second_read_asks_nobody(address: str, version: int | None) -> None:
+    source = Source(version)
+    async with process(address) as one, process(address) as other:
+        assert await status(one, source) == STORED
+        assert await status(one, source) == HIT
+        assert await status(other, source) == HIT
+    assert source.asked == 1
+
+
+async def test_a_change_is_seen_by_every_process(address: str) -> None:
+    source = Source(None)
+    async with process(address) as one, process(address) as other:
+        for version in range(1, 6):
+            await status(other, source)
+            async with one.changing(b"a", b"b"):
+                source.version = version
+            assert await status(other, source) == STORED
+            assert await status(one, source) == HIT
+
+
+async def test_while_a_write_is_under_way_everybody_reads_the_database(address: str) -> None:
+    source = Source()
+    async with process(address) as one, process(address) as other:
+        await status(one, source)
+        async with one.changing(b"a"):
+            assert await status(one, source) == bypass("tombstone")
+            assert await status(other, source) == bypass("tombstone")
+            source.version = 2
+            assert await status(other, source) == bypass("tombstone")
+        assert await status(other, source) == STORED
+
+
+async def test_a_write_that_ends_leaves_the_tombstone_to_the_other_one(address: str) -> None:
+    source = Source()
+    async with process(address) as one, process(address) as other:
+        async with one.changing(b"a"):
+            async with other.changing(b"a"):
+                pass
+            assert await status(other, source) == bypass("tombstone")
+        assert await status(other, source) == STORED
+
+
+async def test_what_was_loaded_before_a_write_is_not_stored_behind_it(address: str) -> None:
+    source = Source(1)
+    async with process(address) as one, process(address) as other:
+        source.let_go.clear()
+        reading = asyncio.create_task(one.read(b"a", source.load))
+        await until(lambda: source.asked == 1)
+        async with other.changing(b"a"):
+            source.version = 2
+        source.let_go.set()
+        found = await reading
+        assert found.entry
+        assert (found.entry.version, found.status) == (1, "fwd=miss; detail=overtaken")
+        assert await status(one, source) == STORED
+
+
+async def test_who_comes_while_another_one_fills_stores_nothing(address: str) -> None:
+    source = Source(1)
+    async with process(address) as one, process(address) as other:
+        source.let_go.clear()
+        reading = asyncio.create_task(one.read(b"a", source.load))
+        await until(lambda: source.asked == 1)
+        assert await status(other, Source(1)) == LEASED
+        source.let_go.set()
+        assert (await reading).status == STORED
+        assert await status(other, source) == HIT
+
+
+async def test_a_load_that_fails_gives_its_lease_back(address: str) -> None:
+    async def fail() -> Entry:
+        raise DependencyAway
+
+    async with process(address) as one, process(address) as other:
+        with pytest.raises(DependencyAway):
+            await one.read(b"a", fail)
+        assert await status(other, Source()) == STORED
+
+
+async def test_a_write_of_which_nothing_was_written_is_over(address: str) -> None:
+    source = Source()
+    async with process(address) as cache:
+        for problem in (NameTaken(1), MemberNotFound("1")):
+            with pytest.raises(type(problem)):
+                async with cache.changing(b"a"):
+                    raise problem
+        assert await status(cache, source) == STORED
+
+
+@pytest.mark.parametrize("error", [DependencyAway(), asyncio.CancelledError(), RuntimeError()])
+async def test_a_write_of_which_nothing_is_known_keeps_its_tombstone(
+    address: str, error: BaseException
+) -> None:
+    async with process(address) as one, process(address) as other:
+        with pytest.raises(type(error)):
+            async with one.changing(b"a"):
+                raise error
+        assert await status(other, Source()) == bypass("tombstone")
+    seconds = re.search(
+        rb"key=\w+a exp=(\d+)", ask_memcached(address, b"lru_crawler metadump all\r\n")
+    )
+    assert seconds
+    assert int(seconds[1]) - time.time() > 0.5  # longer than the write may take
+
+
+async def test_a_refuted_entry_is_loaded_again(address: str) -> None:
+    source = Source(1)
+    async with process(address) as cache:
+        await status(cache, source)
+        refuted = (await cache.read(b"a", source.load)).entry
+        source.version = 2
+        assert (await cache.read(b"a", source.load, refuted=refuted)).status == STORED
+        assert (await cache.read(b"a", source.load, refuted=refuted)).status == HIT
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"\n",
+        b"1 V KEY EPOCH 1 mark",
+        b"2 V KEY EPOCH 1 mark\nx",
+        b"1 V other EPOCH 1 mark\nx",
+        b"1 V KEY EPOCH x mark\nx",
+        b"1 V KEY EPOCH 1\nx",
+        b"1 N KEY EPOCH\nx",
+        b"1 V KEY fedcba9876543210 1 mark\nx",
+        b"1 N KEY fedcba9876543210\n",
+        b"1 L KEY fedcba9876543210 nonce\n",
+        b"1 T other writer\n",
+        b"1 X KEY EPOCH\n",
+    ],
+)
+async def test_what_does_not_count_is_replaced(address: str, stored: bytes) -> None:
+    node = MemcachedNode(address, timeout=5)
+    await node.set(
+        PREFIX + b"a", stored.replace(b"KEY", PREFIX + b"a").replace(b"EPOCH", EPOCH), 60
+    )
+    await node.close()
+    async with process(address) as cache:
+        assert await status(cache, Source(7)) == STORED
+        assert await status(cache, Source(7)) == HIT
+
+
+async def test_a_tombstone_counts_in_every_epoch(address: str) -> None:
+    async with process(address) as one, process(address) as other, one.changing(b"a"):
+        await other.renew_epochs()
+        assert await status(other, Source()) == bypass("tombstone")
+
+
+async def test_a_new_epoch_empties_the_nodes_for_everybody(address: str) -> None:
+    async with process(address) as one, process(address) as other:
+        await status(one, Source(1))
+        await other.renew_epochs()
+        assert await status(one, Source(2)) == STORED
+        assert other.counts.epochs_set == 1
+
+
+async def test_a_node_without_an_epoch_gets_one_and_a_quarantine(address: str) -> None:
+    flush_memcached(address)
+    async with process(address) as one, process(address) as other:
+        assert await status(one, Source()) == bypass("quarantine")
+        assert sorted(stored_keys(address, 2)) == [PREFIX + b"epoch", PREFIX + b"quarantine"]
+        ask_memcached(address, b"set %bquarantine 0 -1 0\r\n\r\nget x\r\n" % PREFIX)
+        assert await status(one, Source()) == STORED
+        assert await status(other, Source()) == HIT
+        assert one.counts.epochs_set + other.counts.epochs_set == 1
+
+
+async def test_an_epoch_that_is_none_is_replaced(address: str) -> None:
+    ask_memcached(address, b"set %bepoch 0 0 3\r\nx y\r\nget x\r\n" % PREFIX)
+    async with process(address) as cache:
+        assert await status(cache, Source()) == bypass("quarantine")
+        ask_memcached(address, b"set %bquarantine 0 -1 0\r\n\r\nget x\r\n" % PREFIX)
+        assert await status(cache, Source()) == STORED
+
+
+async def test_an_invalidation_removes_entries_and_leases_and_no_tombstone(address: str) -> None:
+    async with process(address) as one, process(address) as other:
+        await status(one, Source(1))
+        node = MemcachedNode(address, timeout=5)
+        lease = encode_lease(PREFIX + b"leased", EPOCH, b"nonce")
+        await node.put_many([Put(PREFIX + b"leased", lease, 60)])
+        await node.close()
+        async with one.changing(b"changing"):
+            await other.invalidate([b"a", b"leased", b"changing", b"unknown"])
+            assert await status(other, Source(), b"changing") == bypass("tombstone")
+        assert await status(one, Source(2)) == STORED
+        assert await status(one, Source(2), b"leased") == STORED
+
+
+async def test_namespaces_do_not_see_each_other(address: str) -> None:
+    flush_cache(address, "other")
+    key = PREFIX + b"epoch"
+    ask_memcached(address, b"add %b 0 0 16\r\n%b\r\nget %b\r\n" % (key, EPOCH, key))
+    async with process(address) as one, process(address, namespace="other") as other:
+        await status(one, Source(1))
+        assert await status(other, Source(2)) == STORED
+        await one.renew_epochs()
+        assert await status(other, Source(2)) == HIT
+
+
+async def test_without_nodes_everything_is_loaded() -> None:
+    source = Source()
+    async with process() as cache:
+        assert await status(cache, source) == bypass("no-node")
+        async with cache.changing(b"a"):
+            source.version = 2
+        await cache.invalidate([b"a"])
+        await cache.renew_epochs()
+        assert await status(cache, source) == bypass("no-node")
+
+
+async def test_a_key_lives_on_one_node_whatever_the_order_of_the_list(address: str) -> None:
+    async with (
+        own_memcached() as (_, second),
+        process(address, second) as one,
+        process(second, address) as other,
+    ):
+        for i in range(40):
+            assert await status(one, Source(), b"key%d" % i) == STORED
+            assert await status(other, Source(), b"key%d" % i) == HIT
+        for server in (address, second):
+            entries = [key for key in stored_keys(server, 9) if b"key" in key]
+            assert 8 < len(entries) < 32
+        async with one.changing(*(b"key%d" % i for i in range(40))):
+            for i in range(40):
+                assert await status(other, Source(), b"key%d" % i) == bypass("tombstone")
+
+
+async def test_reads_of_one_turn_of_the_loop_are_one_request(address: str) -> None:
+    async with process(address, kind=Counting) as cache:
+        node = cache.nodes[0]._node
+        assert isinstance(node, Counting)
+        node.reads = 0
+        reads = [status(cache, Source(), b"key%d" % i) for i in range(50)]
+        assert set(await asyncio.gather(*reads)) == {STORED}
+        assert node.reads == 1
+
+
+async def test_a_stampede_costs_two_reads_and_nobody_gets_what_is_older_than_his_question(
+    address: str,
+) -> None:
+    source = Source(1)
+    source.let_go.clear()
+    async with process(address, kind=Counting) as cache:
+        node = cache.nodes[0]._node
+        assert isinstance(node, Counting)
+        node.reads = 0
+        first = asyncio.create_task(cache.read(b"a", source.load))
+        await until(lambda: source.asked == 1)
+        source.version = 2  # by somebody who tells nobody, to see who is answered what
+        await cache.renew_epochs()
+        others = [asyncio.create_task(cache.read(b"a", source.load)) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        others[0].cancel()
+        source.let_go.set()
+        answers = await asyncio.gather(first, *others[1:])
+        assert [found.entry.version for found in answers if found.entry] == [1] + 99 * [2]
+        assert source.asked == 2
+        assert node.reads == 2
+
+
+async def test_who_is_cancelled_lets_another_one_ask() -> None:
+    source = Source()
+    source.let_go.clear()
+    async with process() as cache:
+        readers = [asyncio.create_task(cache.read(b"a", source.load)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        readers[0].cancel()
+        await asyncio.sleep(0.01)
+        assert source.asked == 2
+        readers[1].cancel()  # it asks for the others by now
+        await asyncio.sleep(0.01)
+        assert source.asked == 3
+        source.let_go.set()
+        for reader in readers[2:]:
+            assert (await reader).entry == Entry(1, b"mark", b'{"a": 1}\n{"b": 2}')
+
+
+async def test_entries_do_not_expire_all_at_once(address: str) -> None:
+    async with process(address, ttl=10_000) as cache:
+        await asyncio.gather(*(status(cache, Source(), b"key%d" % i) for i in range(30)))
+    dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
+    lives = [int(exp) - time.time() for exp in re.findall(rb"key\d+ exp=(\d+)", dump)]
+    assert all(8_990 < life < 10_002 for life in lives)
+    assert max(lives) - min(lives) > 100
+
+
+async def test_a_node_that_restarts_comes_back_empty_and_in_quarantine() -> None:
+    source = Source(1)
+    async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
+        await until_read(cache)
+        assert await status(cache, source) == STORED
+        server.kill()
+        server.wait()
+        assert (await status(cache, source)).startswith("fwd=bypass")
+        async with cache.changing(b"a"):
+            source.version = 2
+        again, _ = await start_memcached(int(address.rpartition(":")[2]))
+        try:
+            await until_read(cache)
+            assert not cache.nodes[0].is_tainted
+            assert await status(cache, source) == bypass("quarantine")
+            ask_memcached(address, b"set %bquarantine 0 -1 0\r\n\r\nget x\r\n" % PREFIX)
+            assert await status(cache, source) == STORED
+        finally:
+            again.kill()
+            again.wait()
+
+
+async def test_what_a_hanging_node_missed_is_served_to_nobody() -> None:
+    """One process writes while the node hangs; the other one looks all the time."""
+    source = Source(1)
+    async with (
+        own_memcached() as (server, address),
+        process(address, timing=KEEN) as one,
+        process(address, timing=KEEN) as other,
+    ):
+        await until_read(one)
+        await until_read(other)
+        assert await status(one, source) == STORED
+        assert await status(other, source) == HIT
+        await stop(server)
+        async with one.changing(b"a"):
+            source.version = 2
+        assert one.nodes[0].is_tainted
+        assert one.counts.unannounced_writes == 1
+        server.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(10):
+            while (seen := await status(other, source)) != HIT:
+                assert seen in (STORED, LEASED) or seen.startswith("fwd=bypass")
+                await asyncio.sleep(0.001)
+        assert not one.nodes[0].is_tainted
+
+
+async def test_a_node_that_hangs_for_a_moment_gets_its_tombstone_late() -> None:
+    source = Source(1)
+    async with (
+        own_memcached() as (server, address),
+        process(address, timing=Timing(heartbeat=2, timeout=0.1, return_after=4)) as one,
+        process(address) as other,
+    ):
+        await stop(server)
+        asyncio.get_running_loop().call_later(0.5, server.send_signal, signal.SIGCONT)
+        async with one.changing(b"a"):
+            assert await status(other, source) == bypass("tombstone")
+        assert one.counts.unannounced_writes == 0
+        assert one.counts.epochs_set == 0
+
+
+async def test_a_node_that_stays_away_costs_its_writers_one_wait() -> None:
+    source = Source(1)
+    timing = Timing(heartbeat=1, timeout=0.1, return_after=1)
+    async with process("127.0.0.1:1", timing=timing) as cache:
+        async with cache.changing(b"a"):
+            pass
+        async with asyncio.timeout(10):  # each would wait for more than a second
+            for _ in range(50):
+                async with cache.changing(b"a"):
+                    pass
+                assert await status(cache, source) == bypass("node-away")
+
+
+async def test_writes_may_require_the_cache() -> None:
+    async with (
+        own_memcached() as (_, address),
+        process(address, "127.0.0.1:1", timing=KEEN, require_for_writes=True) as cache,
+    ):
+        keys = [b"key%d" % i for i in range(20)]
+        with pytest.raises(DependencyAway, match="cache"):
+            async with cache.changing(*keys):
+                raise AssertionError("this is written")
+        assert [key for key in stored_keys(address, 1) if b"key" in key] == []
+
+
+async def test_a_process_that_was_asleep_has_heard_from_nobody(address: str) -> None:
+    async with process(address, timing=KEEN) as cache:
+        await until_read(cache)
+        assert await status(cache, Source()) == STORED
+        time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251
+        assert await status(cache, Source()) == bypass("node-away")
+        await until(lambda: cache.nodes[0].reason_not_to_read() == "node-back")
+        await until_read(cache)
+        assert await status(cache, Source()) == HIT
+
+
+async def test_a_process_that_starts_waits_before_it_reads(address: str) -> None:
+    """Another one may still be on its way to tell the node what it missed."""
+    async with process(address, timing=KEEN) as cache:
+        assert await status(cache, Source()) == bypass("node-back")
+        await until_read(cache)
+        assert await status(cache, Source()) == STORED
+
+
+async def test_an_invalidation_that_does_not_arrive_taints_the_node() -> None:
+    async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
+        await until_read(cache)
+        await status(cache, Source(1))
+        await stop(server)
+        await cache.invalidate([b"a"])
+        assert cache.nodes[0].is_tainted
+        server.send_signal(signal.SIGCONT)
+        await until_read(cache)
+        assert await status(cache, Source(2)) == STORED

@@ -1,0 +1,162 @@
+"""What the cache does to requests, and what Cache-Status says of it (RFC 9211)."""
+
+import asyncio
+
+import pytest
+from tornado.httpclient import HTTPResponse
+
+from tests.support.api import Api, parsed, problem
+from tornado_members.handlers.base import Services
+from tornado_members.settings import Settings
+from tornado_members.storage.changes import Change
+
+HIT = "memcached; hit"
+STORED = "memcached; fwd=miss; stored"
+ON_REQUEST = "memcached; fwd=request"
+
+
+def status(response: HTTPResponse) -> str:
+    return str(response.headers["Cache-Status"])
+
+
+async def test_reads_by_id_are_cached(api: Api) -> None:
+    ada = await api.create("Ada")
+    for expected in (STORED, HIT, HIT):
+        answer = await api("GET", "/members/1")
+        assert (parsed(answer), answer.headers["ETag"], status(answer)) == (ada, '"1"', expected)
+    assert status(await api("HEAD", "/members/1")) == HIT
+    unchanged = await api("GET", "/members/1", headers={"If-None-Match": '"1"'})
+    assert (unchanged.code, status(unchanged)) == (304, HIT)
+
+
+async def test_reads_by_name_are_cached(api: Api) -> None:
+    ada = await api.create("Ada")
+    statuses = []
+    for _ in range(4):
+        answer = await api("GET", "/members/by-name/Ada")
+        assert (parsed(answer), answer.headers["Content-Location"]) == (ada, "/members/1")
+        statuses.append(status(answer))
+    assert statuses == [STORED, STORED, HIT, HIT]  # the name, then the member, then both
+
+
+@pytest.mark.parametrize("path", ["/members/1", "/members/by-name/Ada"])
+async def test_that_there_is_none_is_cached_until_there_is(api: Api, path: str) -> None:
+    for expected in (STORED, HIT):
+        answer = await api("GET", path)
+        problem(answer, 404, "member-not-found")
+        assert status(answer) == expected
+    ada = await api.create("Ada")
+    assert parsed(await api("GET", path)) == ada
+
+
+async def test_a_change_is_read_at_once(api: Api) -> None:
+    await api.create("Ada")
+    for i in range(5):
+        for path in ("/members/1", "/members/by-name/Ada"):
+            await api("GET", path)
+        changed = await api("PUT", "/members/1", {"name": "Ada", "phone": f"555-{i:04}"})
+        for path in ("/members/1", "/members/by-name/Ada"):
+            assert parsed(await api("GET", path)) == parsed(changed)
+    changed = await api("PUT", "/members/by-name/Ada", {"email": "ada@example.org"})
+    assert parsed(await api("GET", "/members/1")) == parsed(changed)
+
+
+async def test_a_name_that_moves_takes_its_readers_along(api: Api) -> None:
+    await api.create("Ada")
+    for _ in range(3):
+        await api("GET", "/members/by-name/Ada")
+        problem(await api("GET", "/members/by-name/Countess"), 404, "member-not-found")
+    await api("PUT", "/members/1", {"name": "Countess"})
+    assert parsed(await api("GET", "/members/by-name/Countess"))["memberId"] == 1
+    for expected in (STORED, HIT):
+        answer = await api("GET", "/members/by-name/Ada")
+        problem(answer, 404, "member-not-found")
+        assert status(answer) == expected
+    other = await api.create("Ada")
+    for _ in range(3):
+        assert parsed(await api("GET", "/members/by-name/Ada")) == other
+    await api("DELETE", f"/members/{other['memberId']}")
+    for path in ("/members/by-name/Ada", f"/members/{other['memberId']}"):
+        problem(await api("GET", path), 404, "member-not-found")
+
+
+async def test_who_wants_no_cache_gets_the_database(api: Api, services: Services) -> None:
+    await api.create("Ada")
+    for path in ("/members/1", "/members/by-name/Ada"):
+        await api("GET", path)
+        for value in ("no-cache", "max-age=0, No-Cache"):
+            answer = await api("GET", path, headers={"Cache-Control": value})
+            assert (answer.code, status(answer)) == (200, ON_REQUEST)
+    for path in ("/members/7", "/members/by-name/Bob"):
+        answer = await api("GET", path, headers={"Cache-Control": "no-cache"})
+        problem(answer, 404, "member-not-found")
+        assert status(answer) == ON_REQUEST
+    assert services.directory.cache_counts.hits == 0
+
+
+async def test_writes_say_nothing_of_the_cache(api: Api) -> None:
+    for answer in (
+        await api("PUT", "/members", {"name": "Ada"}),
+        await api("PUT", "/members/1", {"name": "Ada"}),
+        await api("PUT", "/members/2", {"name": "Bob"}),
+        await api("GET", "/members"),
+        await api("DELETE", "/members/1"),
+    ):
+        assert "Cache-Status" not in answer.headers
+
+
+async def test_what_somebody_else_changed_is_forgotten(api: Api, services: Services) -> None:
+    await api.create("Ada")
+    await api.create("Bob")
+    paths = ("/members/1", "/members/2", "/members/by-name/Eve")
+    for path in paths:
+        await api("GET", path)
+    await services.directory.forget_changed([Change(1, "Eve"), Change(3, None)])
+    assert [status(await api("GET", path)) for path in paths] == [STORED, HIT, STORED]
+    await services.directory.forget_everything()
+    assert [status(await api("GET", path)) for path in paths] == [STORED, STORED, STORED]
+
+
+async def test_readers_together_cost_the_database_one_read(api: Api, services: Services) -> None:
+    await api.create("Ada")
+    answers = await asyncio.gather(*(api("GET", "/members/1") for _ in range(8)))
+    assert {answer.code for answer in answers} == {200}
+    assert services.directory.cache_counts.misses == 1
+
+
+class TestNaive:
+    """The other protocol, for comparison."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        cache = settings.cache.model_copy(update={"protocol": "naive"})
+        return settings.model_copy(update={"cache": cache})
+
+    async def test_reads_by_id_are_cached(self, api: Api) -> None:
+        await api.create("Ada")
+        assert [status(await api("GET", "/members/1")) for _ in range(2)] == [STORED, HIT]
+        await api("PUT", "/members/1", {"name": "Eve"})
+        assert parsed(await api("GET", "/members/1"))["name"] == "Eve"
+        by_name = await api("GET", "/members/by-name/Eve")
+        assert (by_name.code, status(by_name)) == (200, "memcached; fwd=bypass; detail=naive")
+        problem(await api("GET", "/members/7"), 404, "member-not-found")
+
+
+class TestRequired:
+    """A service whose writes must be announced, and that has nobody to announce them to."""
+
+    @pytest.fixture
+    def cache_servers(self) -> tuple[str, ...]:
+        return ("127.0.0.1:1",)
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        wanted = {"require_for_writes": True, "heartbeat_ms": 100, "timeout_ms": 100}
+        cache = settings.cache.model_copy(update=wanted)
+        return settings.model_copy(update={"cache": cache})
+
+    async def test_writes_are_refused_and_reads_are_not(self, api: Api) -> None:
+        problem(await api("PUT", "/members", {"name": "Ada"}), 503, "dependency-away")
+        answer = await api("GET", "/members/by-name/Ada")
+        problem(answer, 404, "member-not-found")
+        assert status(answer) == "memcached; fwd=bypass; detail=node-away"
