@@ -1,6 +1,7 @@
 """Nothing that is secret is logged or told, not even at the level of debugging."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -27,6 +28,15 @@ def post(url: str, body: Any) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return dict(json.load(error))
+
+
+def send_malformed(url: str, token: str) -> bytes:
+    """A request whose header cannot be read, with a good token in it."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        header = f"Authorization: Bearer {token}\x01"
+        connection.sendall(f"GET /members/1 HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+        return connection.recv(65536)
 
 
 @pytest.mark.parametrize("driver", ["motor", "pymongo"])
@@ -61,9 +71,11 @@ def test_no_planted_secret_is_found_in_any_output(
         for bad in (own[:-4], own.replace(".", ""), token["access_token"] + "x", SHARED):
             service._token = bad
             assert service("GET", "/members/1")[0] == 401
+        assert send_malformed(service.url, own).startswith(b"HTTP/1.1 400")
     log = command.log()
     assert "POST /login" in log
     assert "DEBUG" in log
+    assert "Malformed HTTP message" in log
     user = admin["test"]["users"].find_one({"username": "ada"})
     assert user
     secrets = [SHARED, PASSWORD, WRONG, user["password_hash"], own, token["access_token"]]

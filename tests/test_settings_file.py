@@ -149,6 +149,11 @@ def test_settings_are_frozen() -> None:
             "auth: {key_fetching: {min_refresh_seconds: 9, max_refresh_seconds: 8}}",
             ["auth.key_fetching", "min_refresh_seconds should be at most"],
         ),
+        ("auth: {issuers: [{issuer: x, secret: *PLANTED}]}", ["not YAML", "line 1", "quotes"]),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'https://a:PLANTED@x.example'}}]}",
+            ["auth.issuers.0.jwks.url", "a secret"],
+        ),
         ("log: {level: loud}", ["log.level", "'loud'", "'debug'"]),
     ],
 )

@@ -12,7 +12,7 @@ from tornado.web import Application, RequestHandler
 
 from tornado_members.auth.login import Login
 from tornado_members.auth.passwords import Passwords
-from tornado_members.auth.signing import OwnKey, has_signing_key
+from tornado_members.auth.signing import OWN_ALGORITHM, OwnKey, has_signing_key
 from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
@@ -160,7 +160,7 @@ async def open_services(
             RequestLog(),
             login,
             settings.members,
-            keys[settings.auth.own_issuer] if settings.own_jwks_file() else None,
+            keys[settings.auth.own_issuer] if _signs(settings) else None,
         )
 
 
@@ -171,7 +171,7 @@ async def open_withdrawals(settings: Settings, users: UserStore) -> AsyncIterato
     withdrawals = Withdrawals(
         users, auth.own_issuer, auth.max_lifetime_seconds + auth.leeway_seconds
     )
-    if settings.own_jwks_file():
+    if auth.find_own_issuer():
         await withdrawals.open()
     try:
         yield withdrawals
@@ -188,8 +188,8 @@ async def open_login(
     if not settings.login.enabled:
         yield None
         return
-    if issuer is None or jwks_file is None or not has_signing_key(jwks_file):
-        log.warning("there is no login: no key of auth.own_issuer is here to sign its tokens with")
+    if issuer is None or jwks_file is None or not _signs(settings):
+        log.warning("there is no login: auth.own_issuer takes no RS256, or has no signing key here")
         yield None
         return
     timeout = settings.cache.timeout_ms / 1000
@@ -210,6 +210,14 @@ async def open_login(
     finally:
         passwords.close()
         await counts.close()
+
+
+def _signs(settings: Settings) -> bool:
+    """Whether there is a key to sign with, and what it signs is accepted."""
+    issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
+    if issuer is None or jwks_file is None or OWN_ALGORITHM not in issuer.algorithms:
+        return False
+    return has_signing_key(jwks_file)
 
 
 def make_app(services: Services) -> HTTPServerConnectionDelegate:

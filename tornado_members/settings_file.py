@@ -68,6 +68,12 @@ def _read(file: Path) -> dict[str, Any]:
             values = yaml.load(stream, _StrictLoader)  # noqa: S506
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
+    except yaml.composer.ComposerError as error:
+        # It says the name, which may be a secret that begins with a star.
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise SettingsError(
+            f"{file} is not YAML: line {line}: a text with * goes in quotes"
+        ) from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SettingsError(f"{file} is not YAML: {error}") from None
     if values is None:
@@ -114,7 +120,7 @@ def _describe(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if isinstance(error["input"], BaseModel | dict):
         return f"{key}{source}: {message}{may_be}"
-    is_uri = path[0] == "mongodb" and "://" in str(error["input"])
+    is_uri = "://" in str(error["input"]) and "@" in str(error["input"])
     is_secret = is_uri or path[-1] in ("uri", "secret")
     was = "a secret" if is_secret else repr(error["input"])
     return f"{key}{source}: was {was}; {message[:1].lower()}{message[1:]}{may_be}"

@@ -23,6 +23,16 @@ def configure_logging(level: str = "info") -> None:
     )
     # Below that, the driver writes whole commands: members, and the hashes of passwords.
     getLogger("pymongo").setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
+    getLogger("tornado.general").addFilter(_WithoutContent())
+
+
+class _WithoutContent(logging.Filter):
+    """Tornado quotes the header that it could not read: it may be the one with the token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith("Malformed HTTP") and isinstance(record.args, tuple):
+            record.msg, record.args = "Malformed HTTP message from %s", record.args[:1]
+        return True
 
 
 class _Answered(Protocol):

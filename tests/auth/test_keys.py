@@ -7,7 +7,7 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.support.tokens import make_token, private_key, public_jwk
 from tornado_members.auth.keys import FileKeys, KeysUnusable, parse_key_set, read_key_set
@@ -26,6 +26,11 @@ def test_keys_for_something_else_are_left_out() -> None:
     others = [
         {**public_jwk("RS256"), "use": "enc"},
         {**public_jwk("RS256"), "key_ops": ["sign"]},
+        {**public_jwk("RS256"), "key_ops": "noverify"},
+        {**public_jwk("RS256"), "exp": "soon"},
+        {**public_jwk("RS256"), "exp": 10**400},
+        {**public_jwk("RS256"), "exp": float("inf")},
+        other_curve_jwk(),
         {**public_jwk("RS256"), "alg": "RS512"},
         {**public_jwk("RS256"), "alg": "ES256"},
         {**public_jwk("RS256"), "alg": "none"},
@@ -57,6 +62,12 @@ def weak_jwk() -> dict[str, Any]:
     return dict(jwt.get_algorithm_by_name("RS256").to_jwk(weak.public_key(), as_dict=True))
 
 
+def other_curve_jwk() -> dict[str, Any]:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    to_jwk = jwt.get_algorithm_by_name("ES256").to_jwk
+    return {**to_jwk(key, as_dict=True), "alg": "ES256"}
+
+
 def private_jwk() -> dict[str, Any]:
     return dict(jwt.get_algorithm_by_name("RS256").to_jwk(private_key("RS256"), as_dict=True))
 
@@ -70,6 +81,7 @@ def private_jwk() -> dict[str, Any]:
         ([{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}], "key 0"),
         ([weak_jwk()], "only 1024 bits"),
         ([public_jwk("RS256"), private_jwk()], "key 1 is secret"),
+        ([{**public_jwk("RS256"), "p": "AQAB"}], "key 0 is secret"),
         ([{"kty": "oct", "k": "c2VjcmV0", "kid": "x", "alg": "HS256"}], "key 0 is secret"),
     ],
 )

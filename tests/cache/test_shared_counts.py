@@ -1,5 +1,6 @@
 """Numbers that several processes count together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,14 +26,18 @@ async def processes(*addresses: str, namespace: str = "test") -> AsyncIterator[l
             await one.close()
 
 
-async def test_what_one_counts_the_other_sees(cache_servers: tuple[str, ...]) -> None:
+@pytest.fixture
+def cache_servers(cache_servers: tuple[str, ...]) -> tuple[str, ...]:
+    """An empty one."""
     flush_memcached(cache_servers[0])
+    return cache_servers
+
+
+async def test_what_one_counts_the_other_sees(cache_servers: tuple[str, ...]) -> None:
     async with processes(*cache_servers) as (one, other):
         assert [await one.add(b"k", 1, 60) for _ in range(3)] == [1, 2, 3]
         assert await other.add(b"k", 1, 60) == 4
         assert await other.add(b"another", 1, 60) == 1
-        assert await one.add(b"k", -1, 60) == 3
-        assert await other.add(b"k", -9, 60) == 0  # never below
     async with processes(*cache_servers, namespace="other") as (stranger, _):
         assert await stranger.add(b"k", 1, 60) == 1
 
@@ -58,11 +63,44 @@ async def test_a_memcached_that_forgets_makes_nobody_forget(cache_servers: tuple
         assert await one.add(b"k", 1, 60) == 6
 
 
+async def test_what_was_counted_alone_is_told_to_the_others(cache_servers: tuple[str, ...]) -> None:
+    async with processes(*cache_servers) as (one, other):
+        for _ in range(5):
+            await one.add(b"k", 1, 60)
+        flush_memcached(cache_servers[0])
+        await one.add(b"k", 1, 60)
+        assert await other.get(b"k", enough=9) == 6
+
+
+async def test_whoever_has_counted_enough_asks_nobody(cache_servers: tuple[str, ...]) -> None:
+    async with processes(*cache_servers) as (one, other):
+        for _ in range(3):
+            await one.add(b"k", 1, 60)
+            await other.add(b"k", 1, 60)
+        assert await one.get(b"k", enough=3) == 3
+        assert await one.get(b"k", enough=4) == 6
+
+
+async def test_many_at_once_do_not_make_the_server_look_away(
+    cache_servers: tuple[str, ...],
+) -> None:
+    """They wait for their turn where no time-out counts."""
+    nodes = [MemcachedNode(address, timeout=0.5, connections=1) for address in cache_servers]
+    counts = SharedCounts(nodes, namespace="test")
+    found = await asyncio.gather(*(counts.add(b"k", 1, 60) for _ in range(500)))
+    assert sorted(found) == list(range(1, 501))
+    assert not nodes[0].is_away
+    async with processes(*cache_servers) as (other, _):
+        assert await other.get(b"k", enough=999) == 500
+    await counts.close()
+
+
 async def test_numbers_are_forgotten_in_time() -> None:
     now = 0.0
     own = SharedCounts([], namespace="test", clock=lambda: now)
     assert [await own.add(b"k", 1, 60) for _ in range(2)] == [1, 2]
     now = 60.0
+    assert await own.get(b"k", enough=9) == 0
     assert await own.add(b"k", 1, 60) == 1
 
 

@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from tests.support.service import Command
-from tests.support.tokens import verify
+from tests.support.tokens import public_jwk, verify
 from tornado_members.auth import signing
 from tornado_members.auth.keys import FileKeys, KeysUnusable
 from tornado_members.auth.signing import own_signing_key, rotate
@@ -93,11 +93,52 @@ def test_a_key_in_wrong_hands_stops_at_once(installation: Installation) -> None:
     assert installation.accepts(old)
     finished = installation.command.run("keys", "rotate", "--at-once")
     assert finished.returncode == 0
-    assert "verifies no more" in finished.stdout
+    assert "no more" in finished.stdout
     installation.look_at_the_file()
     assert not installation.accepts(old)
     assert installation.accepts(installation.command.token("--rights", "1"))
     assert len(json.loads(installation.jwks.read_text())["keys"]) == 1
+
+
+def test_before_the_first_start_there_is_a_key_to_rotate_all_the_same(folder: Path) -> None:
+    file = folder / "keys" / "jwks.json"
+    rotate(file, 60, spread_seconds=0)
+    assert len(json.loads(file.read_text())["keys"]) == 2
+
+
+def test_at_once_ends_every_older_key_of_ours_and_no_other(installation: Installation) -> None:
+    first = installation.command.token("--rights", "1")
+    rotate(installation.jwks, 3600, spread_seconds=0)
+    document = json.loads(installation.jwks.read_text())
+    document["keys"].append(public_jwk("RS256", "somebody's"))
+    installation.jwks.write_text(json.dumps(document))
+    rotate(installation.jwks, 0, spread_seconds=0)
+    installation.look_at_the_file()
+    assert not installation.accepts(first)
+    kids = [key["kid"] for key in json.loads(installation.jwks.read_text())["keys"]]
+    assert kids == [own_signing_key(installation.jwks).kid, "RS256-somebody's"]
+
+
+def test_a_key_whose_rotation_was_cut_off_gets_its_end_by_the_next(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = own_signing_key(installation.jwks).kid
+    write, writes = signing._write, 0
+
+    def cut_off(*arguments: object, **options: object) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 3:
+            raise KeyboardInterrupt
+        write(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(signing, "_write", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        rotate(installation.jwks, 60, spread_seconds=0)
+    rotate(installation.jwks, 60, spread_seconds=0)
+    ends = {key["kid"]: key.get("exp") for key in json.loads(installation.jwks.read_text())["keys"]}
+    assert ends[old]
+    assert [kid for kid, end in ends.items() if not end] == [own_signing_key(installation.jwks).kid]
 
 
 def test_keys_whose_time_is_over_are_swept_away(
@@ -134,8 +175,9 @@ def test_a_rotation_that_is_cut_off_leaves_keys_that_verify_what_is_signed(
 
 
 def test_without_a_key_set_it_says_so(folder: Path) -> None:
-    with pytest.raises(KeysUnusable):
-        rotate(folder / "nowhere" / "jwks.json", 60, spread_seconds=0)
+    (folder / "file").write_text("")
+    with pytest.raises(KeysUnusable, match="file"):
+        rotate(folder / "file" / "jwks.json", 60, spread_seconds=0)
     issuers = [{"issuer": "somebody", "audience": "members", "jwks": {"keys": []}}]
     finished = Command(folder, {"auth": {"issuers": issuers}}).run("keys", "rotate")
     assert finished.returncode == 2

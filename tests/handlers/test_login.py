@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, parsed, problem
-from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
+from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.app import make_app
 from tornado_members.auth.passwords import hash_password
 from tornado_members.auth.signing import own_signing_key, rotate
@@ -135,8 +135,39 @@ async def test_guessing_is_slowed(api: Api) -> None:
     problem(await log_in(api, "somebody else", "wrong"), 401, "login-failed")
 
 
-async def test_logging_in_often_is_no_guessing(api: Api) -> None:
-    assert [(await log_in(api)).code for _ in range(5)] == [200] * 5
+async def test_logging_in_often_and_at_once_is_no_guessing(api: Api) -> None:
+    answers = await asyncio.gather(*(log_in(api) for _ in range(8)))
+    assert [answer.code for answer in answers] == [200] * 8
+
+
+async def test_more_than_can_wait_are_told_to_come_later(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_members.auth.passwords._MOST_WAITING", 2)
+    answers = await asyncio.gather(*(log_in(api) for _ in range(5)))
+    assert sorted(answer.code for answer in answers) == [200, 200, 503, 503, 503]
+    assert {answer.headers.get("Retry-After") for answer in answers} == {None, "1"}
+
+
+async def test_what_is_composed_in_another_way_is_the_same(api: Api, users: UserStore) -> None:
+    await users.add("Zo\u00eb", hash_password("caf\u00e9 au lait"), 1)
+    assert (await log_in(api, " Zoe\u0308 ", "cafe\u0301 au lait")).code == 200
+
+
+async def test_a_name_that_is_too_long_is_nobodys(api: Api) -> None:
+    problem(await log_in(api, "ada" + " " * 1017 + "zzz"), 401, "login-failed")
+
+
+async def test_a_hash_that_was_made_with_less_care_is_made_anew(
+    api: Api, admin: Admin, users: UserStore
+) -> None:
+    await users.add("bob", PasswordHasher(time_cost=1, memory_cost=64).hash(PASSWORD), 1)
+    assert (await log_in(api, "bob")).code == 200
+    document = admin["test"]["users"].find_one({"username": "bob"})
+    assert document
+    assert "m=65536,t=3" in document["password_hash"]
+    assert (await log_in(api, "bob")).code == 200
+    assert document["generation"] == 1
 
 
 @pytest.mark.parametrize(
@@ -241,6 +272,35 @@ class TestWithoutLogin:
         for method in ("POST", "GET", "OPTIONS"):
             problem(await api(method, "/login", rights=None), 404, "not-found")
         assert (await api("GET", "/.well-known/jwks.json", rights=None)).code == 200
+
+
+class TestWhoseKeysAreElsewhere:
+    """The own issuer's keys are not in a file of ours: another service signs for it."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        issuer = {**settings.auth.issuers[1].model_dump(), "issuer": "us"}
+        auth = {"own_issuer": "us", "issuers": [issuer]}
+        return Settings.model_validate({**settings.model_dump(), "auth": auth})
+
+    async def test_whom_it_blocks_is_blocked_here_too(self, api: Api, admin: Admin) -> None:
+        headers = {"Authorization": f"Bearer {make_token(iss='us', sub='ada', access_rights=1)}"}
+        assert (await api("GET", "/members/1", headers=headers)).code == 404
+        admin["test"]["users"].update_one({"username": "ada"}, {"$set": {"access_rights": 0}})
+        await within_a_second_and_some(api, headers, 403)
+
+
+class TestWithoutOurAlgorithm:
+    """What we sign, this issuer's settings do not accept."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        issuer = {**settings.auth.issuers[0].model_dump(), "algorithms": ["ES256"]}
+        auth = {"own_issuer": "us", "issuers": [issuer, settings.auth.issuers[1].model_dump()]}
+        return Settings.model_validate({**settings.model_dump(), "auth": auth})
+
+    async def test_there_is_no_login(self, api: Api) -> None:
+        problem(await api("POST", "/login", rights=None), 404, "not-found")
 
 
 class TestWithoutAKey:

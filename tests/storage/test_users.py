@@ -32,7 +32,7 @@ async def test_fewer_rights_end_issued_tokens_and_more_do_not(users: UserStore) 
     await users.add("ada", HASH, 2)
     assert await users.set_rights("ada", 3)
     assert await users.find_user("ada") == User("ada", HASH, 3, 1)
-    assert await users.find_withdrawn(60) == {}
+    assert await users.find_withdrawn(60) == {"ada": Standing(3, 1)}  # all of whose tokens count
     assert await users.set_rights("ada", 1)
     assert await users.find_user("ada") == User("ada", HASH, 1, 2)
     assert await users.find_withdrawn(60) == {"ada": Standing(1, 2)}
@@ -69,7 +69,7 @@ async def test_whoever_was_removed_has_no_rights_and_tokens_of_then_stay_void(
     assert not await users.add("ada", HASH, 1)
 
 
-async def test_who_is_blocked_is_found_for_ever_and_others_for_a_while(
+async def test_what_was_withdrawn_is_found_until_the_tokens_have_expired(
     users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
     for name in ("ada", "bob", "carl"):
@@ -78,8 +78,9 @@ async def test_who_is_blocked_is_found_for_ever_and_others_for_a_while(
     await users.set_rights("bob", 1)
     longer_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 2}}
     admin["test"]["users"].update_many({}, [{"$set": {"withdrawn_at": longer_ago}}])
-    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
-    assert set(await users.find_withdrawn(3 * 86400)) == {"ada", "bob", "carl"}
+    admin["test"]["users"].insert_one({"username": "dora", "access_rights": 0})
+    assert await users.find_withdrawn(60) == {"dora": Standing(0, 1)}  # nobody knows since when
+    assert set(await users.find_withdrawn(3 * 86400)) == {"ada", "bob", "carl", "dora"}
 
 
 async def test_what_another_program_stored_is_enough(
@@ -89,6 +90,31 @@ async def test_what_another_program_stored_is_enough(
     assert await users.find_user("ada") == User("ada", "", 2, 1)
     assert await users.set_rights("ada", 0)
     assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
+
+
+async def test_documents_that_are_no_users_hide_nobody(
+    users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
+    admin["test"]["users"].insert_many(
+        [
+            {"access_rights": 0},
+            {"username": 5, "access_rights": 0},
+            {"username": "odd", "access_rights": "many", "generation": "x", "password_hash": 5},
+            {"username": "unset", "access_rights": None},
+            {"username": "mongosh", "access_rights": 2.0, "generation": 3.0},
+        ]
+    )
+    await users.add("ada", HASH, 2)
+    await users.set_rights("ada", 0)
+    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2), "unset": Standing(0, 1)}
+    assert await users.find_user("odd") == User("odd", "", 0, 1)
+    assert await users.find_user("mongosh") == User("mongosh", "", 2, 3)
+    assert {user.username for user in await users.list_users()} == {
+        "ada",
+        "mongosh",
+        "odd",
+        "unset",
+    }
 
 
 async def test_names_that_are_forgotten_are_forgotten_by_the_database(

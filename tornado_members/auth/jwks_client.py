@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tornado.httpclient import HTTPClientError
-from tornado.httputil import HTTPInputError
-from tornado.iostream import StreamClosedError
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from tornado_members.auth.keys import KeysUnusable, parse_jwks
@@ -67,7 +64,7 @@ class JwksClient:
         if configuration.get("issuer") != issuer:  # §4.3: exactly, or it is somebody else's
             raise KeysUnusable(f"{configuration_url}: is the configuration of another issuer")
         url = configuration.get("jwks_uri")
-        if not isinstance(url, str) or not is_safe_url(url):
+        if not isinstance(url, str) or not is_safe_url(url) or _is_plain(url, configuration_url):
             raise KeysUnusable(f"{configuration_url}: has no https address as its jwks_uri")
         return await self.fetch(url)
 
@@ -83,11 +80,17 @@ class JwksClient:
                 headers={"Accept": "application/json, application/jwk-set+json"},
                 raise_error=False,
             )
-        except (OSError, HTTPClientError, HTTPInputError, StreamClosedError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001
+            # Refused, cut off, too long, nonsense: Tornado has an exception of its own for each.
             raise KeysUnusable(f"{url}: gives no answer: {error}") from None
         if response.code != 200:
             raise KeysUnusable(f"{url}: answers {response.code}")
         return response.body, response.headers
+
+
+def _is_plain(url: str, configuration_url: str) -> bool:
+    """Whether it is no https address, though the one that leads to it is."""
+    return configuration_url.startswith("https:") and not url.startswith("https:")
 
 
 def _max_age(headers: Mapping[str, str]) -> float | None:

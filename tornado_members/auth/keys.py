@@ -18,6 +18,9 @@ from tornado_members.strict_json import parse_object
 log = getLogger(__name__)
 
 _KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
+_CURVES = {"ES256": ("P-256",), "EdDSA": ("Ed25519", "Ed448")}  # RFC 7518 §3.4, RFC 8037 §3.1
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 §6
+_LATEST_DATE = 253402300799  # seconds since the epoch: the end of the year 9999
 _LEAST_RSA_BITS = 2048  # RFC 8725 §3.5, RFC 7518 §3.3
 _LOOK_SECONDS = 1.0
 
@@ -137,7 +140,7 @@ def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet
     found: dict[tuple[str | None, str], Key] = {}
     left_out = []
     for position, document in enumerate(documents):
-        if "d" in document or "k" in document:
+        if _PRIVATE & document.keys():
             raise KeysUnusable(f"{source}: key {position} is secret; a key set holds public keys")
         try:
             key = _parse_key(document)
@@ -162,7 +165,8 @@ def _parse_key(document: Mapping[str, Any]) -> Key:
     """One key. Raises ValueError, and what PyJWT does, for one that cannot verify signatures."""
     if document.get("use", "sig") != "sig":
         raise ValueError("it is not for signatures (use)")
-    if "verify" not in document.get("key_ops", ["verify"]):
+    operations = document.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
         raise ValueError("it is not for verifying (key_ops)")
     if not isinstance(document.get("kid"), str | None):
         raise ValueError("its kid is not a string")
@@ -171,6 +175,8 @@ def _parse_key(document: Mapping[str, Any]) -> Key:
     jwk = jwt.PyJWK(dict(document))
     if _KEY_TYPES.get(jwk.algorithm_name) != jwk.key_type:
         raise ValueError(f"{jwk.algorithm_name} is not an algorithm for it here")
+    if document.get("crv") not in _CURVES.get(jwk.algorithm_name, (document.get("crv"),)):
+        raise ValueError(f"{jwk.algorithm_name} is not for its curve")
     if isinstance(jwk.key, RSAPublicKey) and jwk.key.key_size < _LEAST_RSA_BITS:
         raise ValueError(f"it has only {jwk.key.key_size} bits")
     return Key(jwk, document, key_expiry(document))
@@ -181,8 +187,10 @@ def key_expiry(document: Mapping[str, Any]) -> float:
 
     Raises ValueError.
     """
-    expiry = document.get("exp", math.inf)
-    if type(expiry) not in (int, float):
+    if "exp" not in document:
+        return math.inf
+    expiry = document["exp"]
+    if type(expiry) not in (int, float) or not 0 <= expiry <= _LATEST_DATE:
         raise ValueError("its exp is no date")
     return float(expiry)
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tornado_members.auth.passwords import Passwords
@@ -12,6 +13,8 @@ from tornado_members.auth.tokens import GENERATION, MAX_SUBJECT
 from tornado_members.errors import DependencyAway, LoginFailed, UserBlocked
 from tornado_members.settings import Issuer
 from tornado_members.storage.users import User, UserStore
+
+_LONGEST = 4 * MAX_SUBJECT  # characters, before they are composed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +52,29 @@ class Login:
         its words nor by its time; UserBlocked, TooManyAttempts, DependencyAway.
         """
         username = normalize_username(username)
-        attempt = await self._throttle.admit(username, address)
-        try:
-            user = await self._find_by_password(username, password)
-        except DependencyAway:
-            await attempt.take_back()
-            raise
-        if user is None:
+        await self._throttle.check(username, address)  # whoever is stopped does not wait
+        user = await self._users.find_user(username)
+        async with self._passwords.turn():
+            # Again: many guesses at once gain nothing.
+            await self._throttle.check(username, address)
+            hashed = user.password_hash if user else None
+            is_right = await self._passwords.verify(password, hashed)
+            if not is_right:
+                await self._throttle.note_failure(username, address)
+        if user is None or not is_right:
             raise LoginFailed
-        await attempt.take_back()
         if user.access_rights == 0:
             raise UserBlocked
         await self._renew_hash(user, password)
         return await asyncio.to_thread(self._issue, user)
 
-    async def _find_by_password(self, username: str, password: str) -> User | None:
-        user = await self._users.find_user(username)
-        hashed = user.password_hash if user else None
-        return user if await self._passwords.verify(password, hashed) else None
-
     async def _renew_hash(self, user: User, password: str) -> None:
-        renewed = await self._passwords.rehash(password, user.password_hash)
-        if renewed:
-            await self._users.renew_hash(user, renewed)
+        """Hash it with today's care, if that can be done: the login goes well without."""
+        with suppress(DependencyAway):
+            async with self._passwords.turn():
+                renewed = await self._passwords.rehash(password, user.password_hash)
+            if renewed:
+                await self._users.renew_hash(user, renewed)
 
     def _issue(self, user: User) -> IssuedToken:
         now = int(time.time())
@@ -88,8 +91,12 @@ class Login:
 
 
 def normalize_username(username: str) -> str:
-    """A name however the keyboard composed it, without white space around it (RFC 8265 §3.4)."""
-    return unicodedata.normalize("NFC", username[: 4 * MAX_SUBJECT]).strip()
+    """A name however the keyboard composed it, without white space around it (RFC 8265 §3.4).
+
+    One that is too long to be anybody's is nobody's.
+    """
+    # Composing takes time that grows with the square of the length.
+    return unicodedata.normalize("NFC", username).strip() if len(username) <= _LONGEST else ""
 
 
 def is_username(username: str) -> bool:

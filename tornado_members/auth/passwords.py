@@ -2,65 +2,78 @@
 
 import asyncio
 import unicodedata
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from tornado_members.errors import DependencyAway
 
 LEAST_PASSWORD = 8  # characters (NIST SP 800-63B §5.1.1.2)
 MOST_PASSWORD = 1024  # characters
-_THREADS = 1  # each hash takes 64 MiB and four cores for a moment (RFC 9106 §4, second choice)
 _MOST_WAITING = 32
 
 
 class Passwords:
-    """Verifies passwords; at most so many wait, and whoever comes then is told to come later."""
+    """Verifies passwords, one at a time.
+
+    Each takes 64 MiB and four cores for a moment (RFC 9106 §4, second choice).
+    """
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher()
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="passwords")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._turns = asyncio.Semaphore(1)
         self._waiting = 0
         # To compare with where there is no user, so that it takes as long as where there is one.
-        self._nobodys = self._threads.submit(self._hasher.hash, "nobody's")
+        self._nobodys = self._thread.submit(self._hasher.hash, "nobody's")
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Let go of the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
-        """Whether a password is the hashed one. With no hash it is not, which takes as long.
-
-        Raises DependencyAway where too many wait already.
-        """
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until it is one's turn. Raises DependencyAway where too many wait already."""
         if self._waiting >= _MOST_WAITING:
             raise DependencyAway("Too many log in at once.")
         self._waiting += 1
         try:
-            work = partial(self._verify, normalize_password(password), hashed)
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            async with self._turns:
+                yield
         finally:
             self._waiting -= 1
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        """Whether a password is the hashed one. With no hash it is not, which takes as long.
+
+        Raises DependencyAway where there is no memory to find out.
+        """
+        work = partial(self._verify, normalize_password(password), hashed)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def rehash(self, password: str, hashed: str) -> str | None:
         """A new hash, where the old one was made with other care than is taken now."""
         if not self._hasher.check_needs_rehash(hashed):
             return None
         work = partial(hash_password, password)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _verify(self, password: str, hashed: str | None) -> bool:
         try:
             self._hasher.verify(hashed or self._nobodys.result(), password)
-        except (VerificationError, InvalidHashError):
+        except (VerifyMismatchError, InvalidHashError):
             return False
+        except VerificationError as error:
+            raise DependencyAway("Passwords cannot be verified now.") from error
         return bool(hashed)
 
 
 def hash_password(password: str) -> str:
-    """A hash; takes a tenth of a second."""
+    """A hash; takes a tenth of a second, and more on a busy machine."""
     return PasswordHasher().hash(normalize_password(password))
 
 

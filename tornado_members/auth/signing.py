@@ -22,7 +22,7 @@ from tornado_members.auth.keys import KeysUnusable, key_expiry, parse_jwks
 
 log = getLogger(__name__)
 
-_OWN_ALGORITHM = "RS256"
+OWN_ALGORITHM = "RS256"
 _OWN_KEY_BITS = 2048
 
 
@@ -36,7 +36,7 @@ class SigningKey:
     def sign(self, claims: Mapping[str, Any]) -> str:
         """A token (RFC 7515 compact) with these claims."""
         return jwt.encode(
-            dict(claims), self.pem, algorithm=_OWN_ALGORITHM, headers={"kid": self.kid}
+            dict(claims), self.pem, algorithm=OWN_ALGORITHM, headers={"kid": self.kid}
         )
 
 
@@ -94,8 +94,8 @@ class OwnKey:
 def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5) -> Rotation:
     """Replace the key beside this key set by a new one.
 
-    The old one verifies for another `keep_seconds`, in which the last token that it signed expires;
-    with 0, it stops at once. Services that look at the file learn of the new key within
+    Old ones verify for another `keep_seconds` at most, in which the last token that they signed
+    expires; with 0, they stop at once. Services that look at the file learn of the new key within
     `spread_seconds`: only then is anything signed with it. Raises KeysUnusable.
     """
     pem_file = jwks_file.with_name("signing.pem")
@@ -109,9 +109,8 @@ def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5)
         time.sleep(spread_seconds)
         _write(pem_file, pem, mode=0o600, replace=True)
         now = int(time.time())
-        for jwk in kept:
-            if jwk.get("kid") == old.kid:
-                jwk["exp"] = now + math.ceil(keep_seconds)
+        for jwk in filter(_is_ours, kept):
+            jwk["exp"] = min(key_expiry(jwk), now + math.ceil(keep_seconds))
         kept = [jwk for jwk in kept if key_expiry(jwk) > now]
         _write(jwks_file, _to_jwks([_public_jwk(pem), *kept]), mode=0o644, replace=True)
     return Rotation(new=_key_id(pem), old=old.kid, expires=now + keep_seconds)
@@ -121,6 +120,7 @@ def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5)
 def _alone(jwks_file: Path) -> Iterator[None]:
     """Wait until nobody else rotates this key."""
     try:
+        jwks_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = os.open(jwks_file.parent, os.O_RDONLY)
     except OSError as error:
         raise KeysUnusable(f"{error.filename}: {error.strerror}") from error
@@ -131,6 +131,11 @@ def _alone(jwks_file: Path) -> Iterator[None]:
         raise KeysUnusable(f"{error.filename}: {error.strerror}") from error
     finally:
         os.close(folder)
+
+
+def _is_ours(jwk: Mapping[str, Any]) -> bool:
+    """Whether it was made here: its name is its thumbprint. Others are left as they are."""
+    return jwk.get("kty") == "RSA" and jwk.get("kid") == _thumbprint(jwk)
 
 
 def _make_pem() -> bytes:
@@ -175,15 +180,18 @@ def _public_numbers(pem: bytes) -> dict[str, Any]:
 
 def _key_id(pem: bytes) -> str:
     """The key's thumbprint (RFC 7638): the same key has the same name everywhere."""
-    jwk = _public_numbers(pem)
-    members = {name: jwk[name] for name in ("e", "kty", "n")}
+    return _thumbprint(_public_numbers(pem))
+
+
+def _thumbprint(jwk: Mapping[str, Any]) -> str:
+    members = {name: jwk.get(name) for name in ("e", "kty", "n")}
     canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
     return jwt.utils.base64url_encode(sha256(canonical).digest()).decode()
 
 
 def _public_jwk(pem: bytes) -> dict[str, Any]:
     public = {name: value for name, value in _public_numbers(pem).items() if name != "key_ops"}
-    return {**public, "kid": _key_id(pem), "use": "sig", "alg": _OWN_ALGORITHM}
+    return {**public, "kid": _key_id(pem), "use": "sig", "alg": OWN_ALGORITHM}
 
 
 def _to_jwks(keys: Sequence[Mapping[str, Any]]) -> bytes:

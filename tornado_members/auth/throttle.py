@@ -1,4 +1,4 @@
-"""Guessing is slowed: so many failed attempts in a while, and no more."""
+"""Guessing is slowed: so many failed logins in a while, and no more."""
 
 import time
 from collections.abc import Callable
@@ -15,8 +15,11 @@ _IPV6_NETWORK = 64  # bits: a single household has all addresses below
 class Counts(Protocol):
     """Numbers that every process sees."""
 
+    async def get(self, key: bytes, *, enough: int) -> int:
+        """A number, or one that is at least `enough` where that is known already."""
+
     async def add(self, key: bytes, amount: int, ttl: int) -> int:
-        """Change a number that is forgotten `ttl` seconds after it was new; returns it."""
+        """Add to a number that is forgotten `ttl` seconds after it was new; returns it."""
 
 
 class _Limit(NamedTuple):
@@ -25,10 +28,9 @@ class _Limit(NamedTuple):
 
 
 class LoginThrottle:
-    """Counts attempts on a user from an address, on the user, and from the address.
+    """Counts failures on a user from an address, on the user, and from the address.
 
-    They are counted before the password is looked at, so that many guesses at once gain nothing,
-    and taken back where it was right. Time goes in windows that every process knows by the clock.
+    Time goes in windows that every process knows by the clock.
     """
 
     def __init__(
@@ -39,40 +41,27 @@ class LoginThrottle:
         self._settings = settings
         self._clock = clock
 
-    async def admit(self, username: str, address: str) -> "Attempt":
-        """Count an attempt. Raises TooManyAttempts."""
-        now, seconds = self._clock(), self._settings.window_seconds
-        window = int(now // seconds)
-        left = max(1, round((window + 1) * seconds - now))
-        counted: list[_Limit] = []
-        for limit in self._limits(username, _network(address), window):
-            counted.append(limit)
-            if await self._counts.add(limit.key, 1, seconds + 1) > limit.most:
-                raise TooManyAttempts(left)
-        return Attempt(self._counts, [limit.key for limit in counted], seconds + 1)
+    async def check(self, username: str, address: str) -> None:
+        """Raises TooManyAttempts."""
+        for limit in self._limits(username, address):
+            if await self._counts.get(limit.key, enough=limit.most) >= limit.most:
+                seconds = self._settings.window_seconds
+                raise TooManyAttempts(max(1, round(seconds - self._clock() % seconds)))
 
-    def _limits(self, username: str, network: str, window: int) -> list[_Limit]:
-        """The narrowest first: whoever is stopped there is not counted against everybody else."""
+    async def note_failure(self, username: str, address: str) -> None:
+        """Count one that failed."""
+        for limit in self._limits(username, address):
+            await self._counts.add(limit.key, 1, self._settings.window_seconds + 1)
+
+    def _limits(self, username: str, address: str) -> list[_Limit]:
         settings = self._settings
+        window = int(self._clock() // settings.window_seconds)
+        network = _network(address)
         return [
             _Limit(_key("both", username, network, window), settings.attempts_per_user_and_address),
             _Limit(_key("address", network, window), settings.attempts_per_address),
             _Limit(_key("user", username, window), settings.attempts_per_user),
         ]
-
-
-class Attempt:
-    """One that was counted."""
-
-    def __init__(self, counts: Counts, keys: list[bytes], ttl: int) -> None:
-        self._counts = counts
-        self._keys = keys
-        self._ttl = ttl
-
-    async def take_back(self) -> None:
-        """It was no guess."""
-        for key in self._keys:
-            await self._counts.add(key, -1, self._ttl)
 
 
 def _key(*parts: str | int) -> bytes:

@@ -1,9 +1,9 @@
 """Tokens that were good when they were issued, and are no more: their user lost rights since."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Coroutine, Mapping
 from logging import getLogger
-from typing import Protocol
+from typing import Any, Protocol
 
 from tornado_members.auth.tokens import Caller
 from tornado_members.errors import DependencyAway, TokenInvalid
@@ -15,7 +15,7 @@ _LOOK_SECONDS = 0.4
 
 
 class _Users(Protocol):
-    def find_withdrawn(self, seconds: float) -> Awaitable[dict[str, Standing]]:
+    def find_withdrawn(self, seconds: float) -> Coroutine[Any, Any, dict[str, Standing]]:
         """Whoever has no rights, or had tokens withdrawn in the last `seconds`."""
 
 

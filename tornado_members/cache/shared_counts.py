@@ -1,5 +1,6 @@
 """Numbers that every process sees, counted in Memcached, and in the process for when it is away."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -10,13 +11,14 @@ from tornado_members.cache.memcached import MemcachedNode, NodeAway
 log = getLogger(__name__)
 
 MAX_OWN = 100_000  # numbers kept in the process; some 20 MB
+_AT_ONCE = 4  # commands; the others wait here, where no time-out of the node's counts
 
 
 class SharedCounts:
     """Each number lives in both places, and the higher one is told.
 
     A Memcached that is away, restarts or evicts makes processes forget about each other, but none
-    of them forgets what it counted itself.
+    of them forgets what it counted itself, and it tells the others when it can.
     """
 
     def __init__(
@@ -30,7 +32,21 @@ class SharedCounts:
         self._nodes = tuple(nodes)
         self._prefix = blake2b(namespace.encode(), digest_size=6).hexdigest().encode() + b":count:"
         self._clock = clock
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._own: dict[bytes, tuple[int, float]] = {}  # and when it is forgotten, oldest first
+
+    async def get(self, key: bytes, *, enough: int) -> int:
+        """A number. If our own is `enough` already, nobody else is asked."""
+        own = self._get_own(key)
+        if own >= enough or not self._nodes:
+            return own
+        try:
+            async with self._turns:
+                found = await self._node_of(key).get_many([self._prefix + key])
+            return max(own, int(found.get(self._prefix + key, b"0")))
+        except (NodeAway, ValueError) as error:
+            log.debug("known here only: %s", error)
+            return own
 
     async def add(self, key: bytes, amount: int, ttl: int) -> int:
         """Add to a number, which is forgotten `ttl` seconds after it was new; returns it.
@@ -40,8 +56,12 @@ class SharedCounts:
         own = self._add_own(key, amount, ttl)
         if not self._nodes:
             return own
+        node, shared_key = self._node_of(key), self._prefix + key
         try:
-            shared = await self._node_of(key).increment(self._prefix + key, amount, ttl)
+            async with self._turns:
+                shared = await node.increment(shared_key, amount, ttl)
+                if shared < own:  # it had been away, or forgot
+                    shared = await node.increment(shared_key, own - shared, ttl)
         except NodeAway as error:
             log.debug("counted here only: %s", error)
             return own
@@ -52,17 +72,20 @@ class SharedCounts:
         for node in self._nodes:
             await node.close()
 
+    def _get_own(self, key: bytes) -> int:
+        count, forgotten = self._own.get(key, (0, 0.0))
+        return count if self._clock() < forgotten else 0
+
     def _add_own(self, key: bytes, amount: int, ttl: int) -> int:
         now = self._clock()
         count, forgotten = self._own.get(key, (0, now + ttl))
         if forgotten <= now:
-            self._own.pop(key, None)
+            del self._own[key]
             count, forgotten = 0, now + ttl
-        count = max(0, count + amount)
-        self._own[key] = (count, forgotten)
+        self._own[key] = (count + amount, forgotten)
         while len(self._own) > MAX_OWN:
             del self._own[next(iter(self._own))]
-        return count
+        return count + amount
 
     def _node_of(self, key: bytes) -> MemcachedNode:
         digest = blake2b(key, digest_size=8).digest()

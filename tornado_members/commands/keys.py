@@ -14,7 +14,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--at-once",
         action="store_true",
-        help="the old key stops verifying now, and its tokens with it: it is in wrong hands",
+        help="old keys stop verifying now, and their tokens with them: one is in wrong hands",
     )
 
 
@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
     rotation = rotate(jwks_file, 0 if arguments.at_once else longest)
     print(f"signs from now on: {rotation.new}")
     if arguments.at_once:
-        print(f"verifies no more:  {rotation.old}")
+        print(f"no more, once each service has looked: {rotation.old}, and older ones")
     else:
         until = datetime.fromtimestamp(rotation.expires, UTC)
         print(f"verifies its last tokens until {until:%Y-%m-%d %H:%M} UTC: {rotation.old}")

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from tornado_members.auth.keys import KeysUnusable
-from tornado_members.auth.signing import own_signing_key
+from tornado_members.auth.signing import OWN_ALGORITHM, own_signing_key
 from tornado_members.settings_file import load_settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -46,6 +46,8 @@ def run(arguments: Namespace) -> int:
     own = [issuer for issuer in auth.issuers if issuer.issuer == auth.own_issuer]
     if jwks_file is None or not own:
         raise KeysUnusable("auth.own_issuer is no issuer whose keys are in a file of ours")
+    if OWN_ALGORITHM not in own[0].algorithms:
+        raise KeysUnusable(f"auth.issuers: {own[0].issuer} takes no {OWN_ALGORITHM}, our signature")
     now = int(time.time())
     claims: dict[str, Any] = {
         "iss": own[0].issuer,

@@ -15,7 +15,7 @@ class Counter:
     """
 
     def __init__(self, mongo: Mongo, name: str) -> None:
-        self.deadline = mongo.deadline
+        self.mongo = mongo
         self._counters = mongo.database["counters"]
         self._name = name
 

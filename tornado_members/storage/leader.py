@@ -26,7 +26,7 @@ class LeaderLease:
     """
 
     def __init__(self, mongo: Mongo, name: str) -> None:
-        self.deadline = mongo.deadline
+        self.mongo = mongo
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.progress: Mapping[str, Any] | None = None  # as the last holder left it
         self.valid_until = 0.0  # by the event loop's clock

@@ -23,7 +23,7 @@ class MemberStore:
     """Every call raises DependencyAway when MongoDB does not answer in time."""
 
     def __init__(self, mongo: Mongo) -> None:
-        self.deadline = mongo.deadline
+        self.mongo = mongo
         self._members = mongo.database["members"]
         self._ids = Counter(mongo, "memberId")
 

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import re
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
@@ -41,11 +41,19 @@ ChangeStream = AsyncChangeStream[Document]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# The driver's own time-out should come first: it says more, and PyMongo leaves a socket to the
-# garbage collector when it is cancelled while it connects.
+# The driver's own time-out should come first: it says more.
 _DEADLINE_FACTOR = 1.25
 # Failures that pass: no primary, shutting down, out of disk, stepped down, time is up.
 _PASSING_CODES = frozenset({50, 89, 91, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031})
+
+
+_left_alone: set[asyncio.Task[Any]] = set()  # operations that nobody waits for any more
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _left_alone.discard(task)
+    if not task.cancelled():
+        task.exception()  # nobody is left to be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,28 @@ class Mongo:
     database: Database
     timeout: float  # seconds that an operation may take
     deadline: float  # the same, the wait for its turn included
+
+    async def in_time(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Do it before the deadline. Raises TimeoutError.
+
+        The drivers' own time-out (timeoutMS) does not count the wait for one of Motor's threads,
+        of which there are five a core: while MongoDB hangs, each of them waits for one operation
+        and all others for a thread. Those that still wait must be cancelled, so as not to happen
+        after all. PyMongo's own client counts everything, and must not be cancelled: while many
+        wait for a connection, that leaves its pool locked for ever. It ends by itself.
+        """
+        if not isinstance(self.client, AsyncMongoClient):
+            async with asyncio.timeout(self.deadline):
+                return await operation
+        task = asyncio.create_task(operation)
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await asyncio.shield(task)
+        except (TimeoutError, asyncio.CancelledError):
+            if not task.done():
+                _left_alone.add(task)
+                task.add_done_callback(_forget)
+            raise
 
     async def close(self) -> None:
         """Close every connection."""
@@ -121,28 +151,22 @@ def is_outage(error: PyMongoError) -> bool:
     return isinstance(error, OperationFailure) and error.code in _PASSING_CODES
 
 
-class _HasDeadline(Protocol):
-    deadline: float
+class _OnMongo(Protocol):
+    mongo: Mongo
 
 
-S = TypeVar("S", bound=_HasDeadline)
+S = TypeVar("S", bound=_OnMongo)
 
 
 def reports_outages(
-    method: Callable[Concatenate[S, P], Awaitable[T]],
-) -> Callable[Concatenate[S, P], Awaitable[T]]:
-    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyAway.
-
-    The driver's own time-out (timeoutMS) does not count the wait for one of Motor's threads, of
-    which there are five a core: while MongoDB hangs, each of them waits for one operation and all
-    other operations for a thread. So there is a deadline round the whole of it, too.
-    """
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyAway."""
 
     @wraps(method)
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            async with asyncio.timeout(self.deadline):
-                return await method(self, *args, **kwargs)
+            return await self.mongo.in_time(method(self, *args, **kwargs))
         except TimeoutError as error:
             raise DependencyAway from error
         except PyMongoError as error:

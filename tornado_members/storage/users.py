@@ -45,14 +45,14 @@ class UserStore:
     """
 
     def __init__(self, mongo: Mongo) -> None:
-        self.deadline = mongo.deadline
+        self.mongo = mongo
         self._users = mongo.database["users"]
 
     @reports_outages
     async def prepare(self) -> None:
         """Make the indexes: a name is there once; and those that find what was withdrawn."""
         await self._users.create_index([("username", ASCENDING)], unique=True)
-        await self._users.create_index([("access_rights", ASCENDING)])
+        await self._users.create_index([("access_rights", ASCENDING), ("withdrawn_at", ASCENDING)])
         await self._users.create_index([("withdrawn_at", ASCENDING)], sparse=True)
         await self._users.create_index(
             [("forget_at", ASCENDING)], sparse=True, expireAfterSeconds=0
@@ -66,12 +66,14 @@ class UserStore:
     @reports_outages
     async def list_users(self) -> list[User]:
         """All of them, by name."""
-        cursor = self._users.find({"forget_at": None}, sort=[("username", ASCENDING)])
+        present = {"forget_at": None, "username": {"$type": "string"}}
+        cursor = self._users.find(present, sort=[("username", ASCENDING)])
         return [_to_user(document) for document in await cursor.to_list(None)]
 
     @reports_outages
     async def add(self, username: str, password_hash: str, access_rights: int) -> bool:
         """Store a new user; False when there is one of this name already."""
+        now = datetime.now(UTC)
         removed = {"username": username, "forget_at": {"$ne": None}}
         fields = {"password_hash": password_hash, "access_rights": access_rights}
         back = {"$set": fields, "$unset": {"forget_at": 1}}
@@ -80,7 +82,7 @@ class UserStore:
             return True
         try:
             await self._users.insert_one(
-                {"username": username, **fields, "generation": Int64(1), "forget_at": None}
+                {"username": username, **fields, "generation": Int64(1), "withdrawn_at": now}
             )
         except DuplicateKeyError:
             return False
@@ -127,10 +129,14 @@ class UserStore:
 
     @reports_outages
     async def find_withdrawn(self, seconds: float) -> dict[str, Standing]:
-        """Whoever has no rights, or had tokens withdrawn in the last `seconds`."""
+        """Whoever had tokens withdrawn in the last `seconds`, or was blocked, nobody knows when.
+
+        What was withdrawn before has expired by now.
+        """
         since = datetime.now(UTC) - timedelta(seconds=seconds) - _CLOCK_SLACK
+        blocked = {"access_rights": {"$in": [0, None]}, "withdrawn_at": None}
         cursor = self._users.find(
-            {"$or": [{"access_rights": 0}, {"withdrawn_at": {"$gt": since}}]},
+            {"username": {"$type": "string"}, "$or": [blocked, {"withdrawn_at": {"$gt": since}}]},
             {"username": 1, "access_rights": 1, "generation": 1},
         )
         return {
@@ -154,10 +160,18 @@ def _from_document(document: Mapping[str, Any] | None) -> User | None:
 
 
 def _to_user(document: Mapping[str, Any]) -> User:
-    """Another client's document may lack what only this service needs."""
+    """Another client's document may lack what only this service needs, or have nonsense there."""
+    password_hash = document.get("password_hash")
     return User(
         username=document["username"],
-        password_hash=document.get("password_hash") or "",
-        access_rights=int(document.get("access_rights") or 0),
-        generation=int(document.get("generation") or 1),
+        password_hash=password_hash if isinstance(password_hash, str) else "",
+        access_rights=_whole(document.get("access_rights"), otherwise=0),
+        generation=_whole(document.get("generation"), otherwise=1),
     )
+
+
+def _whole(value: object, otherwise: int) -> int:
+    """What mongosh writes for a whole number may be a float."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        return int(value)
+    return otherwise
