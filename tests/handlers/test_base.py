@@ -98,7 +98,7 @@ async def test_a_path_that_does_not_exist_is_404(api: Api, path: str) -> None:
 async def test_whatever_goes_wrong_inside_is_a_500_that_says_nothing(
     api: Api, services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(*_: Any) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the secret is 42")
 
     monkeypatch.setattr(type(services.directory), "get", fail)
