@@ -366,6 +366,15 @@ async def test_reads_of_one_turn_of_the_loop_are_one_request(address: str) -> No
         assert node.reads == 1
 
 
+async def test_who_asks_for_others_and_is_cancelled_costs_them_nothing(address: str) -> None:
+    async with process(address) as cache:
+        readers = [asyncio.create_task(cache.read(b"key%d" % i, Source().load)) for i in range(5)]
+        await asyncio.sleep(0)
+        readers[0].cancel()
+        for reader in readers[1:]:
+            assert (await reader).status == STORED
+
+
 async def test_a_stampede_costs_two_reads_and_nobody_gets_what_is_older_than_his_question(
     address: str,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.memcached import start_memcached
-from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway
+from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway, Put
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 
@@ -86,6 +86,56 @@ async def test_every_command(address: str) -> None:
         assert await node.delete(b"a") is False
         assert await node.cas(b"a", b"5", token, 60) is False
         assert await node.get_many([]) == {}
+
+
+async def test_many_at_once(address: str) -> None:
+    async with opened(address) as node:
+        keys = [b"key%d" % i for i in range(1000)]
+        assert await node.put_many([Put(key, b"1", 60) for key in keys]) == 1000 * [True]
+        assert await node.put_many([Put(keys[0], b"2", 60), Put(b"new", b"2", None)]) == [
+            False,
+            True,
+        ]
+        found = await node.gets_many([*keys, b"unknown", keys[0]])
+        assert list(found) == keys
+        tokens = {key: token for key, (_, token) in found.items()}
+        await node.set(keys[1], b"other", 60)
+        puts = [
+            Put(keys[0], b"\r\nEND\r\n", 60, tokens[keys[0]]),
+            Put(keys[1], b"late", 60, tokens[keys[1]]),
+            Put(keys[2], b"", 0, tokens[keys[2]]),
+            Put(b"unknown", b"", 60, 7),
+        ]
+        assert await node.put_many(puts) == [True, False, True, False]
+        expected = {keys[0]: b"\r\nEND\r\n", keys[1]: b"other", keys[3]: b"1"}
+        assert await node.get_many(keys[:4]) == expected
+        assert await node.put_many([Put(keys[2], b"again", 60)]) == [True]
+        assert await node.put_many([]) == []
+        assert await node.gets_many([]) == {}
+
+
+async def test_a_put_that_the_server_refuses_is_an_error(address: str) -> None:
+    async with opened(address) as node:
+        with pytest.raises(NodeAway):
+            await node.put_many([Put(b"a", b"x" * 2_000_000, 60), Put(b"b", b"1", 60)])
+        await node.set(b"b", b"2", 60)
+        assert await node.get_many([b"a", b"b"]) == {b"b": b"2"}
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        Put(b"a b", b"", 60),
+        Put(b"a", b"", 0),
+        Put(b"a", b"", -1, 7),
+        Put(b"a\r\n", b"", 0, 7),
+        Put(b"a", b"", MAX_TTL + 1, 7),
+    ],
+)
+async def test_what_cannot_be_put_never_reaches_the_server(address: str, put: Put) -> None:
+    async with opened(address) as node:
+        with pytest.raises(ValueError, match="is no"):
+            await node.put_many([put])
 
 
 async def test_entries_live_as_long_as_they_are_given(address: str) -> None:
@@ -224,7 +274,13 @@ NONSENSE: list[bytes] = [
 async def test_nonsense_is_an_error_within_the_deadline(nonsense: bytes) -> None:
     talk = await reply(nonsense, then=3)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
-        for call in (node.get_many([b"a"]), node.gets(b"a"), node.delete(b"a")):
+        for call in (
+            node.get_many([b"a"]),
+            node.gets(b"a"),
+            node.delete(b"a"),
+            node.gets_many([b"a"]),
+            node.put_many([Put(b"a", b"", 60)]),
+        ):
             async with asyncio.timeout(2.5):  # before the server hangs up
                 with pytest.raises(NodeAway):
                     await call

@@ -84,40 +84,51 @@ class Turnstile(Generic[T]):
 
 
 class LoopTurn:
-    """Reads of one turn of the event loop go out in one request, in the order of their keys."""
+    """Reads of one turn of the event loop go out in one request, in the order of their keys.
+
+    The first of them makes it, in the next turn. A task of its own would cost each read two more.
+    """
 
     def __init__(self, get_many: GetMany) -> None:
         self._get_many = get_many
+        self._is_waited_for = False
         self._keys: dict[bytes, None] = {}
-        self._waiting: list[asyncio.Future[Mapping[bytes, bytes]]] = []
-        self._requests: set[asyncio.Task[None]] = set()
+        self._others: list[asyncio.Future[Mapping[bytes, bytes] | None]] = []
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """The values of these keys, and perhaps of others. Raises what the request raises."""
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._send)
         self._keys.update(dict.fromkeys(keys))
-        place: asyncio.Future[Mapping[bytes, bytes]] = loop.create_future()
-        self._waiting.append(place)
-        return await place
+        if not self._is_waited_for:
+            return await self._ask()
+        place: asyncio.Future[Mapping[bytes, bytes] | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._others.append(place)
+        found = await place
+        return await self.get_many(keys) if found is None else found
 
-    def _send(self) -> None:
-        request = asyncio.create_task(self._ask(list(self._keys), self._waiting))
-        self._requests.add(request)
-        request.add_done_callback(self._requests.discard)
-        self._keys, self._waiting = {}, []
-
-    async def _ask(
-        self, keys: list[bytes], waiting: list[asyncio.Future[Mapping[bytes, bytes]]]
-    ) -> None:
+    async def _ask(self) -> Mapping[bytes, bytes]:
+        self._is_waited_for = True
+        others = self._others
         try:
-            found = await self._get_many(keys)
-        except Exception as error:  # noqa: BLE001
-            for place in waiting:
-                if not place.done():
-                    place.set_exception(error)
-        else:
-            for place in waiting:
-                if not place.done():
-                    place.set_result(found)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                asked = list(self._keys)
+                self._is_waited_for, self._keys, self._others = False, {}, []
+            found = await self._get_many(asked)
+        except asyncio.CancelledError:
+            for place in _undone(others):
+                place.set_result(None)  # they ask again
+            raise
+        except BaseException as error:
+            for place in _undone(others):
+                place.set_exception(error)
+            raise
+        for place in _undone(others):
+            place.set_result(found)
+        return found
+
+
+def _undone(places: Sequence[asyncio.Future[T]]) -> list[asyncio.Future[T]]:
+    return [place for place in places if not place.done()]

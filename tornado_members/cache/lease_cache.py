@@ -124,7 +124,8 @@ class LeaseCache:
         if all(certain):
             return
         if self._require:
-            await self._release(places, writer)
+            told = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
+            await self._release({node: places[node] for node in told}, writer)
             raise DependencyAway("The cache cannot be told of the change. Nothing was written.")
         self.counts.unannounced_writes += 1
         for node, is_certain in zip(places, certain, strict=True):
