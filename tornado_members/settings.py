@@ -272,7 +272,7 @@ class KeyFetching(Section):
 
     timeout_ms: int = Field(3000, ge=1, le=60_000, description="milliseconds that one may take")
     cooldown_seconds: float = Field(
-        10, ge=0.1, le=3600, description="seconds between two that unknown keys cause"
+        10, ge=0.1, le=3600, description="seconds after one in which no unknown key causes another"
     )
     min_refresh_seconds: float = Field(
         60, ge=0.1, le=86400, description="seconds until the next one, at least"
@@ -347,7 +347,7 @@ class Login(Section):
         description="seconds of a token's life; auth.max_lifetime_seconds caps it",
     )
     window_seconds: int = Field(
-        300, ge=1, le=86400, description="seconds after which failed attempts count no more"
+        300, ge=1, le=86400, description="seconds of a window in which failures are counted"
     )
     attempts_per_user_and_address: int = Field(
         10, ge=1, description="failed attempts on one user from one address in that time"

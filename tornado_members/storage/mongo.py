@@ -10,7 +10,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
@@ -47,15 +47,6 @@ _DEADLINE_FACTOR = 1.25
 _PASSING_CODES = frozenset({50, 89, 91, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031})
 
 
-_left_alone: set[asyncio.Task[Any]] = set()  # operations that nobody waits for any more
-
-
-def _forget(task: asyncio.Task[Any]) -> None:
-    _left_alone.discard(task)
-    if not task.cancelled():
-        task.exception()  # nobody is left to be told
-
-
 @dataclass(frozen=True, slots=True)
 class Mongo:
     """An open client and the database on it."""
@@ -64,6 +55,8 @@ class Mongo:
     database: Database
     timeout: float  # seconds that an operation may take
     deadline: float  # the same, the wait for its turn included
+    # Operations that nobody waits for any more.
+    left_alone: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def in_time(self, operation: Coroutine[Any, Any, T]) -> T:
         """Do it before the deadline. Raises TimeoutError.
@@ -82,13 +75,19 @@ class Mongo:
             async with asyncio.timeout(self.deadline):
                 return await asyncio.shield(task)
         except (TimeoutError, asyncio.CancelledError):
-            if not task.done():
-                _left_alone.add(task)
-                task.add_done_callback(_forget)
+            self.left_alone.add(task)
+            task.add_done_callback(self._forget)
             raise
 
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self.left_alone.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody is left to be told
+
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once all operations have ended."""
+        if self.left_alone:  # the loop would cancel them at its own end
+            await asyncio.wait(self.left_alone)
         if isinstance(self.client, AsyncMongoClient):
             await self.client.close()
         else:
