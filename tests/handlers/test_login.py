@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tests.support.api import Api, parsed, problem
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.app import make_app
+from tornado_members.auth import passwords
 from tornado_members.auth.passwords import hash_password
 from tornado_members.auth.signing import own_signing_key, rotate
 from tornado_members.handlers.base import Services
@@ -24,9 +26,17 @@ PASSWORD = "correct horse"
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def hashed() -> str:
-    """Hashing takes a while."""
+LITTLE_CARE: dict[str, Any] = {"time_cost": 1, "memory_cost": 1024, "parallelism": 1}
+
+
+@pytest.fixture(autouse=True)
+def fast_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real ones take two minutes of a core for these tests; test_passwords.py has them."""
+    monkeypatch.setattr(passwords, "PasswordHasher", partial(PasswordHasher, **LITTLE_CARE))
+
+
+@pytest.fixture
+def hashed(fast_hashes: None) -> str:  # noqa: ARG001
     return hash_password(PASSWORD)
 
 
@@ -165,7 +175,7 @@ async def test_a_hash_that_was_made_with_less_care_is_made_anew(
     assert (await log_in(api, "bob")).code == 200
     document = admin["test"]["users"].find_one({"username": "bob"})
     assert document
-    assert "m=65536,t=3" in document["password_hash"]
+    assert "m=1024,t=1" in document["password_hash"]
     assert (await log_in(api, "bob")).code == 200
     assert document["generation"] == 1
 

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from tornado_members.errors import DependencyAway
 
 LEAST_PASSWORD = 8  # characters (NIST SP 800-63B §5.1.1.2)
 MOST_PASSWORD = 1024  # characters
 _MOST_WAITING = 32
+_NO_MEMORY = "Memory allocation error"  # libargon2's words
 
 
 class Passwords:
@@ -65,10 +66,12 @@ class Passwords:
     def _verify(self, password: str, hashed: str | None) -> bool:
         try:
             self._hasher.verify(hashed or self._nobodys.result(), password)
-        except (VerifyMismatchError, InvalidHashError):
+        except InvalidHashError:
             return False
-        except VerificationError as error:
-            raise DependencyAway("Passwords cannot be verified now.") from error
+        except VerificationError as error:  # it does not match, or is no hash, or ...
+            if str(error) != _NO_MEMORY:
+                return False
+            raise DependencyAway("There is no memory to verify a password.") from error
         return bool(hashed)
 
 

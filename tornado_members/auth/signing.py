@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from logging import getLogger
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, Self
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -31,12 +31,27 @@ class SigningKey:
     """A private key of this service's own, with which it signs tokens."""
 
     kid: str
-    pem: bytes
+    public_jwk: Mapping[str, Any] = field(compare=False)  # as it stands in a key set
+    private: rsa.RSAPrivateKey = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, pem: bytes) -> Self:
+        """Raises ValueError, TypeError."""
+        # We made it ourselves, or the operator did: to prove its primes takes a tenth of a second.
+        private = serialization.load_pem_private_key(
+            pem, password=None, unsafe_skip_rsa_key_validation=True
+        )
+        if not isinstance(private, rsa.RSAPrivateKey):
+            raise ValueError("it should be an RSA key")
+        jwk = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+        kid = _thumbprint(jwk)
+        numbers = {name: jwk[name] for name in ("kty", "n", "e")}
+        return cls(kid, {**numbers, "kid": kid, "use": "sig", "alg": OWN_ALGORITHM}, private)
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """A token (RFC 7515 compact) with these claims."""
         return jwt.encode(
-            dict(claims), self.pem, algorithm=OWN_ALGORITHM, headers={"kid": self.kid}
+            dict(claims), self.private, algorithm=OWN_ALGORITHM, headers={"kid": self.kid}
         )
 
 
@@ -63,15 +78,14 @@ def own_signing_key(jwks_file: Path) -> SigningKey:
     try:
         if not pem_file.exists() and not jwks_file.exists():
             _make_key_pair(pem_file, jwks_file)
-        pem = pem_file.read_bytes()
-        kid = _key_id(pem)
+        key = SigningKey.parse(pem_file.read_bytes())
     except OSError as error:
         raise KeysUnusable(f"{error.filename}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise KeysUnusable(f"{pem_file}: is not a private key: {error}") from error
     if not jwks_file.exists():  # the making was cut off between the two
-        _write(jwks_file, _to_jwks([_public_jwk(pem)]), mode=0o644)
-    return SigningKey(kid, pem)
+        _write(jwks_file, _to_jwks([key.public_jwk]), mode=0o644)
+    return key
 
 
 class OwnKey:
@@ -102,18 +116,19 @@ def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5)
     with _alone(jwks_file):
         old = own_signing_key(jwks_file)
         pem = _make_pem()
+        new = SigningKey.parse(pem)
         documents = parse_jwks(jwks_file.read_bytes(), str(jwks_file))
         kept = [jwk for jwk in documents if key_expiry(jwk) > time.time()]
         # In this order, a crash at any step leaves a key set that verifies what is signed.
-        _write(jwks_file, _to_jwks([_public_jwk(pem), *kept]), mode=0o644, replace=True)
+        _write(jwks_file, _to_jwks([new.public_jwk, *kept]), mode=0o644, replace=True)
         time.sleep(spread_seconds)
         _write(pem_file, pem, mode=0o600, replace=True)
         now = int(time.time())
         for jwk in filter(_is_ours, kept):
             jwk["exp"] = min(key_expiry(jwk), now + math.ceil(keep_seconds))
         kept = [jwk for jwk in kept if key_expiry(jwk) > now]
-        _write(jwks_file, _to_jwks([_public_jwk(pem), *kept]), mode=0o644, replace=True)
-    return Rotation(new=_key_id(pem), old=old.kid, expires=now + keep_seconds)
+        _write(jwks_file, _to_jwks([new.public_jwk, *kept]), mode=0o644, replace=True)
+    return Rotation(new=new.kid, old=old.kid, expires=now + keep_seconds)
 
 
 @contextmanager
@@ -152,7 +167,8 @@ def _make_key_pair(pem_file: Path, jwks_file: Path) -> None:
     pem_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(pem_file, pem, mode=0o600)
     # Another process may have been faster: whatever lies there now is the key.
-    _write(jwks_file, _to_jwks([_public_jwk(pem_file.read_bytes())]), mode=0o644)
+    key = SigningKey.parse(pem_file.read_bytes())
+    _write(jwks_file, _to_jwks([key.public_jwk]), mode=0o644)
 
 
 def _write(file: Path, content: bytes, mode: int, *, replace: bool = False) -> None:
@@ -171,27 +187,10 @@ def _write(file: Path, content: bytes, mode: int, *, replace: bool = False) -> N
             os.link(draft.name, file)
 
 
-def _public_numbers(pem: bytes) -> dict[str, Any]:
-    private = serialization.load_pem_private_key(pem, password=None)
-    if not isinstance(private, rsa.RSAPrivateKey):
-        raise ValueError("it should be an RSA key")
-    return dict(jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True))
-
-
-def _key_id(pem: bytes) -> str:
-    """The key's thumbprint (RFC 7638): the same key has the same name everywhere."""
-    return _thumbprint(_public_numbers(pem))
-
-
 def _thumbprint(jwk: Mapping[str, Any]) -> str:
     members = {name: jwk.get(name) for name in ("e", "kty", "n")}
     canonical = json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
     return jwt.utils.base64url_encode(sha256(canonical).digest()).decode()
-
-
-def _public_jwk(pem: bytes) -> dict[str, Any]:
-    public = {name: value for name, value in _public_numbers(pem).items() if name != "key_ops"}
-    return {**public, "kid": _key_id(pem), "use": "sig", "alg": OWN_ALGORITHM}
 
 
 def _to_jwks(keys: Sequence[Mapping[str, Any]]) -> bytes:
