@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
-import pytest
 
 from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
@@ -39,19 +38,17 @@ def send_malformed(url: str, token: str) -> bytes:
         return connection.recv(65536)
 
 
-@pytest.mark.parametrize("driver", ["motor", "pymongo"])
 def test_no_planted_secret_is_found_in_any_output(
     folder: Path,
     servers: PrivateServers,
     database_name: str,
     admin: pymongo.MongoClient[dict[str, Any]],
-    driver: str,
 ) -> None:
     issuers = [
         {"issuer": "tornado-members", "audience": "members"},
         {"issuer": "x", "audience": "members", "algorithms": ["HS256"], "secret": SHARED},
     ]
-    mongodb = {"uri": servers.mongodb_uri, "database": database_name, "driver": driver}
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name}
     settings = {
         "log": {"level": "debug"},
         "mongodb": mongodb,

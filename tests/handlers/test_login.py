@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,9 +43,18 @@ def hashed(fast_hashes: None) -> str:  # noqa: ARG001
     return hash_password(PASSWORD)
 
 
+@pytest.fixture(scope="module")
+def keys() -> Iterator[Path]:
+    """A key pair: to make one takes a while."""
+    with tempfile.TemporaryDirectory(prefix="tornado-members-test-") as name:
+        own_signing_key(Path(name, "jwks.json"))
+        yield Path(name)
+
+
 @pytest.fixture
-def settings(settings: Settings, folder: Path) -> Settings:
+def settings(settings: Settings, folder: Path, keys: Path) -> Settings:
     """With an issuer of its own beside the one of all tests."""
+    shutil.copytree(keys, folder / "keys")
     own = {"issuer": "us", "audience": "members", "jwks": {"file": folder / "keys" / "jwks.json"}}
     other = {
         "issuer": ISSUER,
