@@ -193,7 +193,7 @@ async def open_login(
         yield None
         return
     timeout = settings.cache.timeout_ms / 1000
-    nodes = [MemcachedNode(server, timeout=timeout, connections=2) for server in cache_servers]
+    nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
     counts = SharedCounts(nodes, namespace=settings.mongodb.database)
     passwords = Passwords()
     token_seconds = min(settings.login.token_seconds, settings.auth.max_lifetime_seconds)

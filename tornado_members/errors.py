@@ -13,6 +13,7 @@
     ├── NotFound                 404  not-found
     │   └── MemberNotFound       404  member-not-found
     ├── MethodNotAllowed         405  method-not-allowed
+    ├── NotAcceptable            406  not-acceptable
     ├── NameTaken                409  name-taken
     ├── PreconditionFailed       412  precondition-failed
     ├── BodyTooLarge             413  body-too-large
@@ -186,6 +187,15 @@ class MethodNotAllowed(Problem):
         super().__init__(
             f"{method} is not for this path; it takes {allow}.", headers={"Allow": allow}
         )
+
+
+class NotAcceptable(Problem):
+    status = 406
+    code = "not-acceptable"
+    title = "Not acceptable"
+
+    def __init__(self, media_type: str) -> None:
+        super().__init__(f"This is to be had as {media_type}, which the Accept header rules out.")
 
 
 class NameTaken(Problem):

@@ -103,7 +103,7 @@ async def test_the_right_password_gives_a_token(api: Api) -> None:
     assert set(body) == {"access_token", "token_type", "expires_in"}
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 900)
     published = await api("GET", "/.well-known/jwks.json", rights=None)
-    assert published.headers["Content-Type"] == "application/jwk-set+json"
+    assert published.headers["Content-Type"] == "application/json"
     keys = jwt.PyJWKSet.from_dict(parsed(published))
     claims = jwt.decode(
         body["access_token"], keys.keys[0], algorithms=["RS256"], audience="members", issuer="us"

@@ -25,6 +25,7 @@ from tornado_members.errors import (
     MalformedBody,
     MemberNotFound,
     MethodNotAllowed,
+    NotAcceptable,
     NotFound,
     PreconditionFailed,
     PreconditionRequired,
@@ -32,6 +33,7 @@ from tornado_members.errors import (
     TokenMissing,
     UnsupportedMediaType,
 )
+from tornado_members.handlers.accepting import accepts
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
 from tornado_members.precondition import NO_CONDITION, Precondition
 from tornado_members.settings import Members, Permission
@@ -64,6 +66,7 @@ class BaseHandler(RequestHandler):
     """
 
     permissions: ClassVar[Mapping[str, Permission | None]] = {}
+    media_type: ClassVar[str] = "application/json"  # of its answers
 
     services: Services
     caller: Caller | None = None
@@ -96,6 +99,8 @@ class BaseHandler(RequestHandler):
         if permission is not None:
             self.caller = await self.services.tokens.verify(self._bearer_token())
             self.caller.require(permission)
+        if not accepts(self.request.headers.get("Accept", ""), self.media_type):
+            raise NotAcceptable(self.media_type)
 
     def options(self, *_: str) -> None:
         """Which methods the path has (RFC 9110 §9.3.7)."""
@@ -166,7 +171,7 @@ class BaseHandler(RequestHandler):
         if status == 304:
             self.finish()
         else:
-            self.set_header("Content-Type", "application/json")
+            self.set_header("Content-Type", self.media_type)
             self.finish(body)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

@@ -28,7 +28,7 @@ class LoginHandler(BaseHandler):
         username, password = _credentials(self.json_body())
         token = await self.login.log_in(username, password, self.request.remote_ip or "")
         body = {"access_token": token.text, "token_type": "Bearer", "expires_in": token.seconds}
-        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Type", self.media_type)
         self.set_header("Cache-Control", "no-store")  # RFC 6749 §5.1
         self.finish(json.dumps(body))
 
@@ -44,7 +44,7 @@ class JwksHandler(BaseHandler):
 
     async def get(self) -> None:
         """The public keys with which this service signs (RFC 7517 §5)."""
-        self.set_header("Content-Type", "application/jwk-set+json")
+        self.set_header("Content-Type", self.media_type)
         self.set_header("Cache-Control", "public, max-age=60")
         self.finish(json.dumps({"keys": self.keys.keys().public(time.time())}))
 

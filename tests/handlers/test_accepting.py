@@ -1,0 +1,58 @@
+"""What a caller is ready to take, and what they are told otherwise."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.api import Api, problem
+from tornado_members.handlers.accepting import accepts
+
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("header", "is_accepted"),
+    [
+        ("", True),
+        ("*/*", True),
+        ("application/json", True),
+        ("APPLICATION/JSON; charset=utf-8", True),
+        ("application/*;q=0.1", True),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),  # a browser
+        ("text/html", False),
+        ("text/html, application/xml", False),
+        ("application/json;q=0", False),
+        ("application/json;q=0, */*", False),  # the closest range counts
+        ("*/*;q=0, application/json", True),
+        ("application/*;q=0, */*;q=1", False),
+        ("application/json;q=0.000", False),
+        ("application/json;q=0.001", True),
+        ("application/problem+json", False),
+        (" , text/html , ", False),
+        ("json", True),  # makes no sense
+        ("text", True),
+        ('application/json;profile="a,b"', True),
+        ("*", True),  # of old clients
+    ],
+)
+def test_which_headers_admit_json(header: str, is_accepted: bool) -> None:
+    assert accepts(header, JSON) is is_accepted
+
+
+@given(st.text())
+def test_whatever_is_sent_there_is_an_answer(header: str) -> None:
+    assert accepts(header, JSON) in (True, False)
+
+
+async def test_what_cannot_be_had_is_told_and_nothing_is_done(api: Api) -> None:
+    headers = {"Accept": "text/html"}
+    for method, path in (("GET", "/members"), ("HEAD", "/members"), ("GET", "/members/1")):
+        answer = await api(method, path, headers=headers)
+        assert answer.code == 406
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    found = problem(
+        await api("PUT", "/members", {"name": "Ada"}, headers=headers), 406, "not-acceptable"
+    )
+    assert "application/json" in found["detail"]
+    assert (await api("GET", "/members/1")).code == 404
+    problem(await api("GET", "/members", rights=None, headers=headers), 401, "token-missing")
