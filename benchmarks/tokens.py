@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from statistics import median
 
@@ -61,6 +62,7 @@ def measure(algorithm: str) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print a line an algorithm."""
+    ArgumentParser(prog="scripts/bench tokens", description=__doc__).parse_args()
     print("microseconds a token  PyJWT  first  remembered  PyJWT/remembered")
     for algorithm in ALGORITHMS:
         usual, first, remembered = measure(algorithm)

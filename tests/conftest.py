@@ -37,6 +37,8 @@ hypothesis.settings.load_profile("suite")
 def pytest_configure() -> None:
     """Let a run that is told to end clean up, and keep the caller's settings out of it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell that runs the tests in the background has it ignored, and every process after it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for variable in [name for name in os.environ if name.startswith("MEMBERS_")]:
         del os.environ[variable]
 

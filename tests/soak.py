@@ -1,4 +1,4 @@
-"""Load, faults, and every answer checked: does the cache lie?        scripts/soak"""
+"""Load, faults, and every answer checked: does the cache lie?"""
 
 import asyncio
 import logging
@@ -107,7 +107,12 @@ def _kinds(text: str, nodes: int) -> list[str] | None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="scripts/soak", description=__doc__)
     add = parser.add_argument
-    add("--seconds", type=float, default=60, help="how long (60)")
+    add(
+        "--seconds",
+        type=float,
+        default=60,
+        help="of load; the start and the verdict come on top (60)",
+    )
     add("--processes", type=int, default=3, help="services (3)")
     add("--nodes", type=int, default=2, help="Memcached nodes (2); 0 is a control without a cache")
     add("--readers", type=int, default=4, help="readers of each service (4)")

@@ -71,7 +71,7 @@ def member(member_id: int, name: str) -> dict[str, Any]:
     return {"memberId": member_id, "name": name, "email": None, "phone": None}
 
 
-def wait_for(condition: Any, seconds: float = 20) -> None:
+def wait_for(condition: Any, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it took too long"

@@ -114,10 +114,10 @@ def test_settings_are_frozen() -> None:
         ("_env_file: x", ["a map of settings"]),
         ("audit: {enabled: true}", ["audit.enabled", "as yet"]),
         ("server: {processes: 4}", ["server.processes", "as yet"]),
-        ("auth: {issuers: [{issuer: x, audience: y}]}", ["auth.issuers.0", "jwks", "no https"]),
+        ("auth: {issuers: [{issuer: x, audience: y}]}", ["auth: issuers.0", "jwks", "no https"]),
         (
             "auth: {issuers: [{issuer: 'http://x', audience: y}]}",
-            ["auth.issuers.0", "jwks", "no https"],
+            ["auth: issuers.0", "jwks", "no https"],
         ),
         (
             "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'http://x.example/'}}]}",
@@ -154,6 +154,8 @@ def test_settings_are_frozen() -> None:
             "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'https://a:PLANTED@x.example'}}]}",
             ["auth.issuers.0.jwks.url", "a secret"],
         ),
+        ("cache: {return_ms: 299}", ["cache.return_ms", "was 299", "at least 300"]),
+        ("cache: {timeout_ms: 500}", ["cache.return_ms", "was 1000", "at least 1100"]),
         ("log: {level: loud}", ["log.level", "'loud'", "'debug'"]),
     ],
 )

@@ -42,6 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     overview.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of these:")
     name = overview.parse_args(argv[:1]).command
+    try:
+        return _run(name, argv[1:])
+    except (OperatorError, Problem) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(name: str, argv: Sequence[str]) -> int:
     command = cast(_Command, import_module(f"tornado_members.commands.{name}"))
     parser = ArgumentParser(prog=f"scripts/{name}", description=_COMMANDS[name])
     parser.add_argument(
@@ -52,17 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the settings (settings.yaml)",
     )
     command.add_arguments(parser)
-    arguments = parser.parse_args(argv[1:])
+    arguments = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # under nohup, one is ignored
             signal.signal(number, _end)
-    try:
-        return command.run(arguments)
-    except (OperatorError, Problem) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return command.run(arguments)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

@@ -85,7 +85,7 @@ class BadRequest(Problem):
 
 class MalformedBody(BadRequest):
     code = "malformed-body"
-    title = "The body is not JSON"
+    title = "The body is not one JSON object"
 
 
 class BadParameter(BadRequest):
@@ -141,10 +141,12 @@ class PermissionMissing(Problem):
     code = "permission-missing"
     title = "The token does not permit this"
 
-    def __init__(self, permission: str) -> None:
+    def __init__(self, permission: str, *, of_none: bool = False) -> None:
+        """`of_none`: the token grants nothing at all, as that of a blocked user does."""
         challenge = f'Bearer realm="members", error="insufficient_scope", scope="{permission}"'
         super().__init__(
-            f"This needs the permission {permission}, which the token does not grant.",
+            f"This needs the permission {permission}, which the token does not grant"
+            f"{'; it grants nothing (any more)' if of_none else ''}.",
             headers={"WWW-Authenticate": challenge},
             extensions={"permission": permission},
         )

@@ -150,14 +150,16 @@ class MongoDB(Section):
         try:
             return self.uri_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"mongodb.uri_file: {self.uri_file}: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(f"mongodb.uri_file: {self.uri_file}: {reason}") from None
 
 
 class Cache(Section):
     """Memcached, in front of reads."""
 
     servers: Literal["embedded"] | tuple[HostPort, ...] = Field(
-        "embedded", description="embedded (a private server), or a list of host:port; [] for none"
+        "embedded",
+        description='embedded (a private server), or a list: ["127.0.0.1:11211"]; [] for none',
     )
     ttl_seconds: int = Field(
         300, ge=1, le=30 * 86400, description="seconds that an entry lives, at most 30 days"
@@ -317,7 +319,7 @@ class Auth(Section):
         names = [issuer.issuer for issuer in self.issuers]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"auth.issuers has {name!r} more than once")
+                raise ValueError(f"issuers has {name!r} more than once")
         return self
 
     @model_validator(mode="after")
@@ -326,7 +328,7 @@ class Auth(Section):
             known = issuer.jwks or issuer.issuer == self.own_issuer or "HS256" in issuer.algorithms
             if not known and not is_safe_url(issuer.issuer):
                 raise ValueError(
-                    f"auth.issuers.{i} should have jwks: {issuer.issuer!r} is no https address "
+                    f"issuers.{i} should have jwks: {issuer.issuer!r} is no https address "
                     "under which its keys could be discovered"
                 )
         return self

@@ -38,7 +38,7 @@ def load_settings(file: Path = DEFAULT_FILE) -> Settings:
         )
         faults = [f"environment: maps and lists should be JSON, and one of these is not: {given}"]
     else:
-        faults = list(_not_built_yet(settings))
+        faults = [*_contradictions(settings), *_not_built_yet(settings)]
     finally:
         folder.reset(token)
     faults += _unknown_variables()
@@ -116,7 +116,8 @@ def _describe(error: ErrorDetails) -> str:
         return f"{key}{source}: is not a setting{_did_you_mean(path[-1], known)}"
     if error["type"] == "missing":
         return f"{key}: is missing ({field.description if field else ''})"
-    may_be = f" ({field.description})" if field and field.description else ""
+    is_item = path[-1].isdigit()  # the description is that of the whole list
+    may_be = f" ({field.description})" if field and field.description and not is_item else ""
     message = error["msg"].removeprefix("Value error, ")
     if isinstance(error["input"], BaseModel | dict):
         return f"{key}{source}: {message}{may_be}"
@@ -146,6 +147,18 @@ def model_within(annotation: Any) -> type[BaseModel] | None:
 def _did_you_mean(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; it may be one of {', '.join(known)}"
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Values that are right each for itself, and wrong together."""
+    cache = settings.cache
+    least = cache.heartbeat_ms / 2 + 2 * cache.timeout_ms
+    if cache.protocol == "leases" and cache.servers and cache.return_ms < least:
+        yield (
+            f"cache.return_ms: was {cache.return_ms}; should be at least {least:g}, half of "
+            "cache.heartbeat_ms and twice cache.timeout_ms: that is how long it may take until "
+            "every service has noticed that a node is back"
+        )
 
 
 def _not_built_yet(settings: Settings) -> Iterator[str]:

@@ -112,7 +112,7 @@ class FetchedKeys:
 
     def _note_success(self, keys: KeySet, max_age: float | None) -> None:
         if self._keys is None or keys.documents != self._keys.documents:
-            log.info("%s has %d keys now", self._issuer, len(keys.keys))
+            log.info("the key set of %s has changed; keys: %d", self._issuer, len(keys.keys))
             self._keys = keys  # else it stays the same object, and tokens stay remembered
         self._failures = 0
         self._fetched = self._clock()

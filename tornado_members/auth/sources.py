@@ -11,6 +11,7 @@ from tornado_members.auth.keys import (
     FileKeys,
     FixedKeys,
     KeySource,
+    KeysUnusable,
     parse_key_set,
     secret_key_set,
 )
@@ -27,10 +28,12 @@ async def open_key_sources(settings: Settings) -> AsyncIterator[dict[str, KeySou
     async with AsyncExitStack() as stack:
         client = JwksClient(timeout=settings.auth.key_fetching.timeout_ms / 1000)
         stack.callback(client.close)
-        sources = {
-            issuer.issuer: _make_source(issuer, settings, client)
-            for issuer in settings.auth.issuers
-        }
+        sources: dict[str, KeySource] = {}
+        for issuer in settings.auth.issuers:
+            try:
+                sources[issuer.issuer] = _make_source(issuer, settings, client)
+            except KeysUnusable as error:
+                raise KeysUnusable(f"auth.issuers, {issuer.issuer}: {error}") from error
         fetched = [source for source in sources.values() if isinstance(source, FetchedKeys)]
         for source in fetched:
             stack.push_async_callback(source.close)

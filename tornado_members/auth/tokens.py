@@ -45,7 +45,7 @@ class Caller:
     def require(self, permission: Permission) -> None:
         """Raises PermissionMissing."""
         if permission not in self.permissions:
-            raise PermissionMissing(permission)
+            raise PermissionMissing(permission, of_none=not self.permissions)
 
 
 class _Verified(NamedTuple):

@@ -28,7 +28,7 @@ class UserError(OperatorError):
 def add_arguments(parser: ArgumentParser) -> None:
     """What to do, and with whom."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = actions.add_parser("add", help="a new user; asks for the password, or reads a line")
+    add = actions.add_parser("add", help="a new user; asks for a password, or reads a line")
     add.add_argument("username")
     add.add_argument("--rights", type=int, choices=range(4), required=True, help=_RIGHTS_HELP)
     actions.add_parser("list", help="all users, a line each")
@@ -40,7 +40,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     remove = actions.add_parser("remove", help="a user may log in no more; ends issued tokens")
     remove.add_argument("username")
     for action in actions.choices.values():  # it may stand behind the action as well
-        action.add_argument("--config", type=Path, default=SUPPRESS, help="the settings")
+        action.add_argument(
+            "--config",
+            metavar="FILE",
+            type=Path,
+            default=SUPPRESS,
+            help="the settings (settings.yaml)",
+        )
 
 
 def run(arguments: Namespace) -> int:
@@ -86,7 +92,7 @@ async def _set_rights(users: UserStore, arguments: Namespace, _settings: Setting
 
 async def _set_password(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
     _expect(await users.set_password(arguments.username, arguments.password_hash), arguments)
-    print(f"{arguments.username} has another password")
+    print(f"the password of {arguments.username} was changed")
 
 
 async def _remove(users: UserStore, arguments: Namespace, settings: Settings) -> None:
@@ -122,7 +128,10 @@ def _ask_password() -> str:
     """From the terminal, twice; or the first line of standard input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    password = getpass("Password: ")
-    if getpass("Again: ") != password:
+    try:
+        password, again = getpass("Password: "), getpass("Again: ")
+    except EOFError:  # Ctrl-D
+        raise UserError("no password was given; nothing was changed") from None
+    if password != again:
         raise UserError("the two differ; nothing was changed")
     return password

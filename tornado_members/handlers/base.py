@@ -203,7 +203,8 @@ class BaseHandler(RequestHandler):
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
         if isinstance(value, Problem):
             if value.status >= 500:
-                log.warning("%s: %s (%s)", self.request_id, value, value.__cause__)
+                cause = f" ({str(value.__cause__)[:200]})" if value.__cause__ else ""
+                log.warning("%s: %s%s", self.request_id, value, cause)
         elif isinstance(value, HTTPError) and value.status_code < 500:
             log.debug("%s: %s", self.request_id, value)
         else:
