@@ -11,6 +11,7 @@ from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import Found
 from tornado_members.errors import (
+    Contended,
     Fault,
     MemberNotFound,
     NameTaken,
@@ -24,8 +25,11 @@ from tornado_members.storage.members import MemberStore
 
 # Cache-Status (RFC 9211 §2) of a read that was not to be answered from the cache.
 _ON_REQUEST = "fwd=request"
+_REFUTED = "fwd=bypass; detail=refuted"
 # Names move rarely. One that moves each time it is looked at is left to the database.
 _MOST_REFUTATIONS = 3
+_MOST_ATTEMPTS = 100  # at a write whose member is changed again and again by others
+_TOO_MANY_DIGITS = 12  # for seconds since the epoch, up to the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +102,19 @@ class MemberDirectory:
                 raise MemberNotFound("of this name", cache_status=lead.status)
             if isinstance(lead.entry.source, Member):  # it comes straight from the database
                 return _represent(lead.entry.source, lead.status)
+            refuted = lead.entry
+            if not lead.entry.body.isdigit():
+                continue
             member_id = int(lead.entry.body)
             found = await self._read(member_id)
             if found.entry is not None and _bears(found.entry, name):
                 return _represent_entry(member_id, found.entry, found.status)
-            refuted = lead.entry  # that member bears another name now, or is gone
+            # else that member bears another name now, or is gone
+        status = _ON_REQUEST if no_cache else _REFUTED
         member = await self._store.find_by_name(name)
         if member is None:
-            raise MemberNotFound("of this name", cache_status=_ON_REQUEST)
-        return _represent(member, _ON_REQUEST)
+            raise MemberNotFound("of this name", cache_status=status)
+        return _represent(member, status)
 
     async def _read(self, member_id: int) -> Found:
         async def load() -> Entry | None:
@@ -137,11 +145,12 @@ class MemberDirectory:
     ) -> Representation:
         """Give a member new contents. Raises MemberNotFound, NameTaken, PreconditionFailed."""
         _check_id(member_id)
-        while True:
+        for _ in range(_MOST_ATTEMPTS):
             member = await self._replace(member_id, draft, condition)
             if member is not None:
                 return _represent(member)
             await self._get_current(member_id, condition)
+        raise Contended
 
     async def patch(
         self,
@@ -154,12 +163,13 @@ class MemberDirectory:
         Raises MemberNotFound, NameTaken, PreconditionFailed, and what `change` raises.
         """
         _check_id(member_id)
-        while True:
+        for _ in range(_MOST_ATTEMPTS):
             current = await self._get_current(member_id, condition)
             seen = Precondition(one_of=frozenset({current.version}))
             member = await self._replace(member_id, change(current), seen)
             if member is not None:
                 return _represent(member)
+        raise Contended
 
     async def put_by_name(
         self,
@@ -172,7 +182,7 @@ class MemberDirectory:
         Where `member_id` is given, only the member that has that id is meant: NotAMember if it
         does not bear the name. Raises PreconditionFailed.
         """
-        while True:
+        for _ in range(_MOST_ATTEMPTS):
             existing = await self._store.find_by_name(draft.name)
             if member_id is not None and (existing is None or existing.member_id != member_id):
                 raise NotAMember([Fault("/memberId", "is not the id of the member of this name")])
@@ -187,15 +197,17 @@ class MemberDirectory:
                     member = await self._store.replace_named(existing.member_id, draft, condition)
                 if member is not None:  # else it was changed, renamed or removed meanwhile
                     return _represent(member), False
+        raise Contended
 
     async def delete(self, member_id: int, condition: Precondition = NO_CONDITION) -> None:
         """Remove a member for good. Raises MemberNotFound, PreconditionFailed."""
         _check_id(member_id)
-        while True:
+        for _ in range(_MOST_ATTEMPTS):
             async with self._cache.changing(_id_key(member_id)):
                 if await self._store.delete(member_id, condition):
                     return
             await self._get_current(member_id, condition)
+        raise Contended
 
     async def _replace(
         self, member_id: int, draft: MemberDraft, condition: Precondition
@@ -278,7 +290,8 @@ def _bears(entry: Entry, name: str) -> bool:
 
 def _represent_entry(member_id: int, entry: Entry, cache_status: str) -> Representation:
     seconds = entry.mark.partition(b"@")[2]
-    updated_at = datetime.fromtimestamp(int(seconds), UTC) if seconds else None
+    is_date = seconds.isdigit() and len(seconds) < _TOO_MANY_DIGITS
+    updated_at = datetime.fromtimestamp(int(seconds), UTC) if is_date else None
     return Representation(member_id, entry.version, entry.body, updated_at, cache_status)
 
 

@@ -24,6 +24,7 @@
     ├── PreconditionRequired     428  precondition-required
     ├── TooManyAttempts          429  too-many-attempts
     ├── InternalError            500  internal-error
+    ├── Contended                503  contended
     └── DependencyAway           503  dependency-away
 
 They are raised where they happen and rendered once, in handlers/base.py. What each one means to a
@@ -275,10 +276,12 @@ class FaultyBody(Problem):
     # A body can hold a hundred thousand unknown fields; the answer need not repeat them all.
     most_faults = 100
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[Fault], *, unlisted: int = 0) -> None:
+        """`unlisted` faults are counted on top of those that are given."""
         shown = faults[: self.most_faults]
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        more = f", the first {len(shown)} of which are listed" if len(shown) < len(faults) else ""
+        total = len(faults) + unlisted
+        count = "1 fault" if total == 1 else f"{total} faults"
+        more = f", the first {len(shown)} of which are listed" if len(shown) < total else ""
         super().__init__(
             f"The body has {count}{more}.",
             extensions={"errors": [{"pointer": f.pointer, "detail": f.detail} for f in shown]},
@@ -330,6 +333,19 @@ class InternalError(Problem):
 
     def __init__(self) -> None:
         super().__init__("Something went wrong here. The log has it under this request id.")
+
+
+class Contended(Problem):
+    """Others changed the member each time that it was to be changed."""
+
+    status = 503
+    code = "contended"
+    title = "Try again later"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The member is being changed by many others.", headers={"Retry-After": "1"}
+        )
 
 
 class DependencyAway(Problem):

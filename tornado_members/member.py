@@ -162,15 +162,16 @@ def parse_draft(
         given = fields.setdefault("name", name)
         if isinstance(given, str) and normalize_name(given) != normalize_name(name):
             faults.append(Fault("/name", "is not the name in the address"))
-    for field in [field for field in fields if field not in MemberDraft.model_fields]:
-        del fields[field]
-        faults.append(Fault(json_pointer(field), "is not a field of a member"))
+    unknown = [field for field in fields if field not in MemberDraft.model_fields]
+    fields = {name: fields[name] for name in MemberDraft.model_fields if name in fields}
+    shown = unknown[: NotAMember.most_faults]
+    faults += [Fault(json_pointer(field), "is not a field of a member") for field in shown]
     try:
         draft = MemberDraft.model_validate(fields)
     except ValidationError as error:
         faults += [_describe(e) for e in error.errors(include_url=False, include_context=False)]
     if faults:
-        raise NotAMember(faults)
+        raise NotAMember(faults, unlisted=len(unknown) - len(shown))
     return draft
 
 

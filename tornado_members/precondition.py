@@ -28,7 +28,7 @@ class Precondition:
             return False
         if self.unmodified_since is None or updated_at is None:
             return True
-        return updated_at < self.unmodified_since + SECOND
+        return updated_at.replace(microsecond=0) <= self.unmodified_since
 
 
 NO_CONDITION = Precondition()

@@ -152,12 +152,12 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 def _contradictions(settings: Settings) -> Iterator[str]:
     """Values that are right each for itself, and wrong together."""
     cache = settings.cache
-    least = cache.heartbeat_ms / 2 + 2 * cache.timeout_ms
+    least = cache.heartbeat_ms / 2 + 3 * cache.timeout_ms
     if cache.protocol == "leases" and cache.servers and cache.return_ms < least:
         yield (
             f"cache.return_ms: was {cache.return_ms}; should be at least {least:g}, half of "
-            "cache.heartbeat_ms and twice cache.timeout_ms: that is how long it may take until "
-            "every service has noticed that a node is back"
+            "cache.heartbeat_ms and three times cache.timeout_ms: so long it may take until every "
+            "service has noticed that a node is back"
         )
 
 

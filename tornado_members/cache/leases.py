@@ -45,6 +45,7 @@ HIT = "hit"
 STORED = "fwd=miss; stored"
 LEASED = "fwd=miss; detail=leased"
 OVERTAKEN = "fwd=miss; detail=overtaken"
+NOT_STORED = "fwd=miss; detail=node-away"
 
 _JITTER = 0.1  # entries live up to a tenth less than they may, so as not to expire all at once
 _MOST_WRITERS = 100
@@ -134,7 +135,10 @@ class Leases:
             case Lease(known) if known == epoch:
                 token = None
             case _:
-                token = await self._take_lease(key, epoch, stored)
+                try:
+                    token = await self._take_lease(key, epoch, stored)
+                except NodeAway:
+                    return await self._bypass("node-away", load)
         return await self._fill(key, epoch, token, load)
 
     async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
@@ -212,12 +216,11 @@ class Leases:
         `dead` is what stands under the key and does not count.
         """
         lease = encode_lease(key, epoch, self._word())
-        with suppress(NodeAway):
-            token = None if dead is None else await self._token_of(key, dead)
-            if dead is None or token is not None:
-                put = Put(key, lease, self._lifetimes.lease, token)
-                if (await self._node.put_many([put]))[0]:
-                    return await self._token_of(key, lease)
+        token = None if dead is None else await self._token_of(key, dead)
+        if dead is None or token is not None:
+            put = Put(key, lease, self._lifetimes.lease, token)
+            if (await self._node.put_many([put]))[0]:
+                return await self._token_of(key, lease)
         return None
 
     async def _token_of(self, key: bytes, value: bytes) -> int | None:
@@ -237,14 +240,16 @@ class Leases:
             raise
         ttl = max(1, round(self._lifetimes.entry * (1 - _JITTER * random.random())))  # noqa: S311
         put = Put(key, encode_value(key, epoch, entry), ttl, token)
-        stored = False
-        with suppress(NodeAway):
+        try:
             (stored,) = await self._node.put_many([put])
-        if stored:
+            status = STORED if stored else OVERTAKEN
+        except NodeAway:
+            status = NOT_STORED
+        if status == STORED:
             self._counts.fills += 1
         else:
             self._counts.refused_fills += 1
-        return Found(entry, STORED if stored else OVERTAKEN)
+        return Found(entry, status)
 
     async def _give_up(self, key: bytes, token: int) -> None:
         with suppress(NodeAway):  # the lease expires

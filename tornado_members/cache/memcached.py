@@ -6,7 +6,7 @@ So here
 - a connection belongs to one command at a time and is closed, never used again, unless that
   command's reply was read to its end and nothing came behind it;
 - a reply that breaks off, is too long or is not ended as it should be is an error at once;
-- every command has a deadline, the wait for a connection included;
+- every command has a deadline, and who waits for a connection is refused with those who have one;
 - a server that fails is left alone, at no cost to anybody, until a probe in the background finds
   it well again.
 
@@ -15,10 +15,11 @@ aiomcache is pinned: `_Wire` takes the place of its private connection pool.
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from logging import getLogger
-from typing import NamedTuple, SupportsIndex, TypeVar
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import aiomcache
 from aiomcache.pool import Connection
@@ -53,7 +54,10 @@ class Put(NamedTuple):
 
 
 class MemcachedNode:
-    """One server. Every command raises NodeAway, within the time-out, if it cannot be carried out.
+    """One server. Every command raises NodeAway, in time, if it cannot be carried out.
+
+    The time-out begins when it is a command's turn. While the server hangs, those who wait for
+    theirs are refused as soon as it counts as away, which takes one time-out.
 
     Keys are 1 to 250 printable ASCII bytes, lives are seconds from 1 to MAX_TTL; anything else is
     a ValueError.
@@ -72,6 +76,7 @@ class MemcachedNode:
         self._idle: list[_Wire] = []
         self._busy: set[_Wire] = set()
         self._failures = 0
+        self.heard_at = float("-inf")  # when what it answered last was sent, by clock()
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -163,21 +168,24 @@ class MemcachedNode:
         await asyncio.sleep(0)  # an aborted connection is closed in the next turn of the loop
 
     async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
-        if self._probing or self._closed:
-            raise NodeAway(f"{self.address} is away")
-        try:
-            result = await self._attempt(command)
-        except NodeAway as error:
-            self._note_failure(error)
-            raise
-        self._failures = 0
-        return result
+        # The wait for one's own turn says nothing of the server, and ends when it counts as away.
+        async with self._slots:
+            if self._probing or self._closed:
+                raise NodeAway(f"{self.address} is away")
+            try:
+                result = await self._attempt(command)
+            except NodeAway as error:
+                self._note_failure(error)
+                raise
+            self._failures = 0
+            return result
 
     async def _attempt(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(self._timeout), self._slots:
+            async with _FairTimeout(self._timeout):
                 wire = await self._take()
                 self._busy.add(wire)
+                sent = clock()
                 try:
                     result = await command(wire.client)
                 except BaseException:  # a cancelled command leaves its reply unread as well
@@ -185,6 +193,7 @@ class MemcachedNode:
                     raise
                 finally:
                     self._busy.discard(wire)
+                self.heard_at = max(self.heard_at, sent)
                 self._give_back(wire)
                 return result
         except TimeoutError:
@@ -246,6 +255,54 @@ def _encode_put(put: Put) -> bytes:
     return b"cas %b 0 %d %d %d\r\n%b\r\n" % words
 
 
+def clock() -> float:
+    """Seconds that pass while this process is stopped, and while the machine sleeps."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+class _FairTimeout:
+    """A time-out that does not take our own lag for the server's.
+
+    When the time is up the answer may be there, unread: so there is a quarter more for it. And when
+    this comes late, the event loop was busy, and nobody looked: then it begins again, for a while.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        self._graces = 4
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._arm(self._seconds)
+
+    async def __aexit__(self, *raised: Any) -> None:
+        self._handle.cancel()
+        await self._timeout.__aexit__(*raised)  # raises TimeoutError in the place of its cancelling
+
+    def _arm(self, seconds: float) -> None:
+        self._due = self._loop.time() + seconds
+        self._handle = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        was_late = self._loop.time() - self._due > self._seconds / 5
+        if was_late and self._graces:
+            self._graces -= 1
+            self._arm(self._seconds)
+        elif self._graces:
+            self._graces = 0
+            self._arm(self._seconds / 4)
+        else:
+            self._timeout.reschedule(self._loop.time())
+
+
+async def _nothing_of_ours(_value: bytes, _flags: int) -> bytes:
+    """What somebody else stored with flags, which nobody here uses, is no entry."""
+    return b""
+
+
 class _Wire:
     """One connection, in the place of aiomcache's pool of them."""
 
@@ -254,6 +311,7 @@ class _Wire:
         self._writer = writer
         self._connection = Connection(reader, writer)
         self.client = aiomcache.Client("")
+        self.client._get_flag_handler = _nothing_of_ours
         self.client._pool = self  # type: ignore[assignment]
 
     @classmethod

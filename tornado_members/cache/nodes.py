@@ -11,11 +11,10 @@ The promise is kept through outages by three rules.
   made up for, and the write goes on at once.
 
 `return_after` has to be longer than any process takes to notice that a node is back, which is half
-a heartbeat and two time-outs: each makes up for what it owes before the others read again.
+a heartbeat and three time-outs: each makes up for what it owes before the others read again.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import TypeVar
 from tornado_members.cache.batching import LoopTurn
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.leases import Leases, Lifetimes
-from tornado_members.cache.memcached import MemcachedNode, NodeAway, Put
+from tornado_members.cache.memcached import MemcachedNode, NodeAway, Put, clock
 
 T = TypeVar("T")
 log = getLogger(__name__)
@@ -49,15 +48,10 @@ class Timing:
         """How long after it began everybody who shares an outage has noticed it.
 
         Who hears from the node in between has not. But then the outage ended within a pause and a
-        time-out, and the one who waits notices that within two pauses and another time-out.
+        time-out, and the one who waits notices that within two pauses and another time-out. A
+        time-out may be a quarter longer than its name.
         """
-        return self.heartbeat + 2 * self.timeout
-
-
-def clock() -> float:
-    """Seconds that pass while this process is stopped, and while the machine sleeps."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+        return self.heartbeat + 3 * self.timeout
 
 
 class WatchedNode:
@@ -135,6 +129,11 @@ class WatchedNode:
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest):
                     await self._paid.wait()
+        if self._owed[writer]:
+            # Should this process have been busy all the while, it may have missed that it answers.
+            with suppress(NodeAway):
+                await self.leases.announce(keys, writer)
+                self._owed[writer].clear()
         return not self._owed[writer]
 
     async def release(self, keys: Collection[bytes], writer: bytes) -> None:
@@ -193,6 +192,8 @@ class WatchedNode:
                 self._away_since = self._now()
             self._failed_at = self._now()
             raise
+        # Not when the command began: it may have waited for its turn since.
+        began = max(began, self._node.heard_at)
         if self._away_since is not None or began - self._heard_at > self._timing.heartbeat:
             self._away_since = None
             self._readable_at = self._now() + self._timing.return_after

@@ -6,6 +6,7 @@ import uuid
 from asyncio import Future
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.message import Message
 from logging import getLogger
 from typing import Any, ClassVar, NoReturn
@@ -35,7 +36,7 @@ from tornado_members.errors import (
 )
 from tornado_members.handlers.accepting import accepts
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
-from tornado_members.precondition import NO_CONDITION, Precondition
+from tornado_members.precondition import Precondition
 from tornado_members.settings import Members, Permission
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry import RequestLog
@@ -43,6 +44,8 @@ from tornado_members.telemetry import RequestLog
 log = getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+# Within one second a member may change twice, and a date tell nothing (RFC 9110 §8.8.2.2).
+_SETTLED = timedelta(seconds=2)
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 _MEMBER_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
 
@@ -138,7 +141,7 @@ class BaseHandler(RequestHandler):
         if is_read and not _allows_read(headers, member):
             raise PreconditionFailed
         self.set_header("ETag", f'"{member.version}"')
-        if member.updated_at:
+        if member.updated_at and datetime.now(UTC) - member.updated_at > _SETTLED:
             self.set_header("Last-Modified", format_timestamp(member.updated_at))
         self.tell_cache_status(member.cache_status)
         if is_read and is_not_modified(headers, member.version, member.updated_at):
@@ -149,7 +152,8 @@ class BaseHandler(RequestHandler):
     def precondition(self) -> Precondition:
         """What a write demands (RFC 9110 §13.1). Raises BadRequest, PreconditionRequired."""
         condition = parse_precondition(self.request.headers)
-        if condition == NO_CONDITION and self.services.rules.require_if_match:
+        is_said = condition.must_exist or condition.must_not_exist
+        if self.services.rules.require_if_match and not is_said:
             raise PreconditionRequired
         return condition
 

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from tornado.httputil import HTTPHeaders
 
 from tornado_members.errors import BadRequest
-from tornado_members.precondition import SECOND, Precondition
+from tornado_members.precondition import Precondition
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*")  # §5.6.1: empty elements are none
@@ -39,7 +39,7 @@ def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | Non
     if tags is not None:
         return tags == ["*"] or version in _weak(tags)
     since = _date(headers, "If-Modified-Since")
-    return since is not None and modified is not None and modified < since + SECOND
+    return since is not None and modified is not None and modified.replace(microsecond=0) <= since
 
 
 def _tags(headers: HTTPHeaders, name: str) -> list[str] | None:
@@ -68,6 +68,6 @@ def _date(headers: HTTPHeaders, name: str) -> datetime | None:
     """The date of a header. One that is none is to be ignored (§13.1.3, §13.1.4)."""
     try:
         date = parsedate_to_datetime(headers.get(name, ""))
-    except ValueError:
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return date.replace(tzinfo=UTC) if date.tzinfo is None else date

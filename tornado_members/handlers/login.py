@@ -54,14 +54,15 @@ class JwksHandler(BaseHandler):
 def _credentials(body: Mapping[str, Any]) -> tuple[str, str]:
     """Raises NotALogin with every fault of the body."""
     unknown = [field for field in body if field not in _FIELDS]
-    faults = [Fault(json_pointer(field), "is not a field of a login") for field in unknown]
+    shown = unknown[: NotALogin.most_faults]
+    faults = [Fault(json_pointer(field), "is not a field of a login") for field in shown]
     for field in _FIELDS:
         if field not in body:
             faults.append(Fault(f"/{field}", "is missing"))
         elif not isinstance(body[field], str) or not _is_text(body[field]):
             faults.append(Fault(f"/{field}", "must be a string"))
     if faults:
-        raise NotALogin(faults)
+        raise NotALogin(faults, unlisted=len(unknown) - len(shown))
     return body["username"], body["password"]
 
 

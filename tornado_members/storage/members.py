@@ -1,7 +1,7 @@
 """Members in MongoDB: a document each, `_id` is the memberId, the name is unique by an index."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from bson import Int64
@@ -16,6 +16,7 @@ from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
 _DUPLICATE_KEY = 11000
 _LAST_VERSION = 2**63 - 1
+_NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 _FIELDS = {"memberId": "_id", "name": "name"}
 
 
@@ -158,16 +159,20 @@ def _which(member_id: int, condition: Precondition) -> Document:
         demands.append(_version_in(condition.one_of))
     if condition.none_of:
         demands.append({"$nor": [_version_in(condition.none_of)]})
-    if condition.unmodified_since is not None:
+    if condition.unmodified_since is not None and condition.unmodified_since < _NO_LATER:
         before = condition.unmodified_since + SECOND
-        demands.append({"$or": [{"updatedAt": None}, {"updatedAt": {"$lt": before}}]})
+        undated = {"updatedAt": {"$not": {"$type": "date"}}}
+        demands.append({"$or": [undated, {"updatedAt": {"$lt": before}}]})
     return {"$and": demands} if len(demands) > 1 else demands[0]
 
 
 def _version_in(versions: Collection[int]) -> Document:
-    """Another client's document may have no version: that counts as the first."""
-    named: list[int | None] = [Int64(version) for version in versions if version <= _LAST_VERSION]
-    return {"version": {"$in": [*named, None] if 1 in versions else named}}
+    """Another client's document may have none, or nonsense: that counts as the first."""
+    named = [Int64(version) for version in versions if version <= _LAST_VERSION]
+    if 1 not in versions:
+        return {"version": {"$in": named}}
+    nonsense: list[Document] = [{"$not": {"$gte": 1}}, {"$gt": _LAST_VERSION}, {"$type": "array"}]
+    return {"$or": [{"version": {"$in": named}}, *({"version": one} for one in nonsense)]}
 
 
 def _is_name_taken(details: Mapping[str, Any]) -> bool:
@@ -181,7 +186,9 @@ def _replacement(draft: MemberDraft) -> list[Document]:
     """
     fields = {field: {"$literal": value} for field, value in draft.model_dump().items()}
     unchanged = {"$and": [{"$eq": [f"${field}", value]} for field, value in fields.items()]}
-    version = {"$ifNull": ["$version", Int64(1)]}
+    is_version = {"$and": [{"$isNumber": "$version"}, {"$gte": ["$version", 1]}]}
+    whole = {"$convert": {"input": "$version", "to": "long", "onError": Int64(1)}}
+    version = {"$cond": [is_version, whole, Int64(1)]}
     return [
         {
             "$set": {
@@ -211,11 +218,22 @@ def _to_member(document: Mapping[str, Any]) -> Member:
     return Member(
         member_id=int(document["_id"]),
         name=document["name"],
-        email=document.get("email"),
-        phone=document.get("phone"),
-        version=int(document.get("version") or 1),
+        email=_text(document.get("email")),
+        phone=_text(document.get("phone")),
+        version=_to_version(document.get("version")),
         updated_at=updated_at if isinstance(updated_at, datetime) else None,
     )
+
+
+def _to_version(value: object) -> int:
+    """As _version_in has it: what is no number from 1 counts as the first."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 1
+    return int(value) if 1 <= value <= _LAST_VERSION else 1
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _from_document(document: Mapping[str, Any] | None) -> Member | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.change_stream import AsyncChangeStream
@@ -122,7 +122,10 @@ def open_mongo(
         raise SettingsError(f"mongodb.uri: is no URI that MongoDB takes: {reason}") from None
     opened = client.get_database(
         database,
-        codec_options=CodecOptions(tz_aware=True),
+        # A date that Python does not know is no reason not to read a document.
+        codec_options=CodecOptions(
+            tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+        ),
         read_preference=ReadPreference.PRIMARY,
         write_concern=WriteConcern(w="majority", j=True),
         read_concern=ReadConcern("majority"),
