@@ -515,11 +515,21 @@ async def test_a_process_that_was_asleep_has_heard_from_nobody(address: str) -> 
     async with process(address, timing=KEEN) as cache:
         await until_read(cache)
         assert await status(cache, Source()) == STORED
+        cache.nodes[0]._pulse.stop()  # all of a process sleeps, not its event loop alone
         time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251
         assert await status(cache, Source()) == bypass("node-away")
         await until(lambda: cache.nodes[0].reason_not_to_read() == "node-back")
         await until_read(cache)
         assert await status(cache, Source()) == HIT
+
+
+async def test_a_process_whose_event_loop_is_busy_has_heard_all_the_while(address: str) -> None:
+    async with process(address, timing=KEEN) as cache:
+        await until_read(cache)
+        assert await status(cache, Source()) == STORED
+        for _ in range(3):
+            time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251
+            assert await status(cache, Source()) == HIT
 
 
 async def test_a_process_that_starts_waits_before_it_reads(address: str) -> None:

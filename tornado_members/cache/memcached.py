@@ -69,7 +69,7 @@ class MemcachedNode:
         """`address` is host:port; `timeout` and `probe_interval` are seconds."""
         host, _, port = address.rpartition(":")
         self.address = address
-        self._host, self._port = host.strip("[]"), int(port)
+        self.host_port = host.strip("[]"), int(port)
         self._timeout = timeout
         self._probe_interval = probe_interval
         self._slots = asyncio.Semaphore(connections)
@@ -209,7 +209,7 @@ class MemcachedNode:
             if wire.is_clean():
                 return wire
             wire.abort()
-        return await _Wire.open(self._host, self._port)
+        return await _Wire.open(*self.host_port)
 
     def _give_back(self, wire: "_Wire") -> None:
         if wire.is_clean() and not self._closed:

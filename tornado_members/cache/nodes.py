@@ -25,6 +25,7 @@ from tornado_members.cache.batching import LoopTurn
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.leases import Leases, Lifetimes
 from tornado_members.cache.memcached import MemcachedNode, NodeAway, Put, clock
+from tornado_members.cache.pulse import Pulse
 
 T = TypeVar("T")
 log = getLogger(__name__)
@@ -83,6 +84,13 @@ class WatchedNode:
         self._paid = asyncio.Event()
         self._wanted = asyncio.Event()  # something is owed to the node
         self._watching: asyncio.Task[None] | None = None
+        self._pulse = Pulse(
+            *node.host_port,
+            pause=timing.pause,
+            timeout=timing.timeout,
+            heartbeat=timing.heartbeat,
+            now=now,
+        )
 
     @property
     def is_tainted(self) -> bool:
@@ -91,16 +99,19 @@ class WatchedNode:
 
     def reason_not_to_read(self) -> str | None:
         """Why reads go past the node now, in a word; None if they may go to it."""
-        if self._away_since is not None or self._now() - self._heard_at > self._timing.heartbeat:
+        now, heard_at = self._now(), max(self._heard_at, self._pulse.heard_at)
+        if self._away_since is not None or now - heard_at > self._timing.heartbeat:
             return "node-away"
         if self.is_tainted:
             return "node-tainted"
-        return "node-back" if self._now() < self._readable_at else None
+        readable_at = max(self._readable_at, self._pulse.back_at + self._timing.return_after)
+        return "node-back" if now < readable_at else None
 
     async def open(self) -> None:
         """Hear from it for the first time, and watch it from now on."""
         with suppress(NodeAway):
             await self.leases.greet()
+        self._pulse.start()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -109,6 +120,7 @@ class WatchedNode:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
+        await asyncio.to_thread(self._pulse.stop)
         await self._node.close()
 
     async def announce(self, keys: Collection[bytes], writer: bytes) -> bool:
@@ -194,7 +206,8 @@ class WatchedNode:
             raise
         # Not when the command began: it may have waited for its turn since.
         began = max(began, self._node.heard_at)
-        if self._away_since is not None or began - self._heard_at > self._timing.heartbeat:
+        heard_at = max(self._heard_at, self._pulse.heard_at)
+        if self._away_since is not None or began - heard_at > self._timing.heartbeat:
             self._away_since = None
             self._readable_at = self._now() + self._timing.return_after
         self._heard_at = max(self._heard_at, began)

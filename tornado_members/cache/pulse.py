@@ -1,0 +1,86 @@
+"""Hearing from a node in a thread of its own, whatever the event loop is busy with.
+
+A node may be read only while it has been heard from within the heartbeat. Under load a turn of the
+event loop takes longer than that, and a process that only listened there would take its own lag for
+an outage, read the database instead, and so be busier still.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from tornado_members.cache.memcached import clock
+
+_REPLY = b"VERSION "
+_LONGEST_REPLY = 512  # bytes
+
+
+class Pulse:
+    """Asks a node for its version, again and again, and notes when that was answered.
+
+    What it notes are plain numbers that one thread writes and another one reads.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        pause: float,
+        timeout: float,
+        heartbeat: float,
+        now: Callable[[], float] = clock,
+    ) -> None:
+        """`pause` between two questions, `timeout` and `heartbeat` are seconds."""
+        self._address = (host, port)
+        self._pause = pause
+        self._timeout = timeout
+        self._heartbeat = heartbeat
+        self._now = now
+        self.heard_at = float("-inf")  # when the last question that was answered was sent
+        self.back_at = float("-inf")  # when it answered again, after a gap
+        self._connection: socket.socket | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"pulse {host}:{port}", daemon=True)
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._stopped.set()
+        connection = self._connection
+        if connection:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # it may be waiting for an answer
+        if self._thread.is_alive():
+            self._thread.join(2 * self._timeout)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._pause):
+            try:
+                self._ask()
+            except OSError:
+                self._hang_up()
+        self._hang_up()
+
+    def _ask(self) -> None:
+        """Raises OSError for anything but an answer in time."""
+        if self._connection is None:
+            self._connection = socket.create_connection(self._address, self._timeout)
+            self._connection.settimeout(self._timeout)
+        sent = self._now()
+        self._connection.sendall(b"version\r\n")
+        reply = self._connection.recv(_LONGEST_REPLY)
+        if not reply.startswith(_REPLY) or not reply.endswith(b"\r\n"):
+            raise ConnectionError("that is no Memcached")
+        if sent - self.heard_at > self._heartbeat:
+            self.back_at = self._now()  # first: who sees the other one sees this one, too
+        self.heard_at = sent
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
