@@ -56,7 +56,7 @@ class Cache(Protocol):
         refuted: Entry | None = None,
     ) -> Found: ...
     def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
-    async def invalidate(self, keys: Iterable[bytes]) -> None: ...  # noqa: D102
+    async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def renew_epochs(self) -> None: ...  # noqa: D102
 
 
@@ -239,14 +239,17 @@ class MemberDirectory:
         async with self._cache.changing(*keys, *{_name_key(draft.name) for draft in drafts}):
             return await self._store.insert_many(drafts, first)
 
-    async def forget_changed(self, changes: Iterable[Change]) -> None:
-        """Let the cache forget members that somebody changed, and names that they were given."""
+    async def forget_changed(self, changes: Iterable[Change]) -> bool:
+        """Let the cache forget members that somebody changed, and names that they were given.
+
+        False if not all of it could be told.
+        """
         keys = []
         for change in changes:
             keys.append(_id_key(change.member_id))
             if change.name is not None:
                 keys.append(_name_key(change.name))
-        await self._cache.invalidate(dict.fromkeys(keys))
+        return await self._cache.invalidate(dict.fromkeys(keys))
 
     async def forget_everything(self) -> None:
         """Let the cache forget everything, since it is not known what was changed."""

@@ -51,12 +51,17 @@ class Forgetting:
         self.forgotten: list[Change] = []
         self.everything = 0
         self.failures = 0  # still to come, for single changes
+        self.is_cut_off = False
+        self.asked = 0
 
-    async def forget_changed(self, changes: Sequence[Change]) -> None:
+    async def forget_changed(self, changes: Sequence[Change]) -> bool:
+        self.asked += 1
         if self.failures:
             self.failures -= 1
             raise RuntimeError("on purpose")
-        self.forgotten += changes
+        if not self.is_cut_off:
+            self.forgotten += changes
+        return not self.is_cut_off
 
     async def forget_everything(self) -> None:
         self.everything += 1
@@ -187,6 +192,35 @@ async def test_a_database_that_hung_is_asked_again(
         members.insert_one({"_id": 1, "name": "A"})
         await until(lambda: cache.forgotten)
     await mongo.close()
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_who_cannot_tell_a_node_hands_over_to_one_who_can(mongo: Mongo, members: Any) -> None:
+    cut_off, well = Forgetting(), Forgetting()
+    cut_off.is_cut_off = True
+    async with running(mongo, cut_off) as first:
+        await until(lambda: first.is_holder and cut_off.everything)
+        async with running(mongo, well) as second:
+            members.insert_one({"_id": 1, "name": "A"})
+            await until(lambda: well.forgotten == [Change(1, "A")])
+            assert (first.is_holder, second.is_holder) == (False, True)
+            assert cut_off.asked == 1
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_when_nobody_can_tell_the_stream_goes_on_all_the_same(
+    mongo: Mongo, members: Any
+) -> None:
+    alone = Forgetting()
+    alone.is_cut_off = True
+    async with running(mongo, alone) as numbers:
+        await until(lambda: numbers.is_holder and alone.everything)
+        for number in range(3):
+            members.insert_one({"_id": number + 1, "name": str(number)})
+            await until(lambda: alone.asked >= number + 2)  # noqa: B023  # the first one twice
+        alone.is_cut_off = False
+        members.insert_one({"_id": 9, "name": "Z"})
+        await until(lambda: alone.forgotten == [Change(9, "Z")])
 
 
 async def suspended(process: psutil.Process, meanwhile: Any) -> None:

@@ -32,14 +32,20 @@ _RENEW_SECONDS = 1.0  # between two renewals, each of which notes how far we got
 _RETRY_SECONDS = 0.2  # after a renewal that failed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is opened again
 _NOT_REPLICATED_PAUSE = 60.0
+_REST_SECONDS = 0.75  # after handing over: longer than another one takes to ask
+_HANDS_OVER_EVERY = 10.0  # seconds, at most: should nobody do better, the stream has to go on
 _ATTEMPTS_AT_KEYS = 5  # before everything is forgotten in place of some keys that cannot be
+
+
+class _HandOver(Exception):
+    """A node cannot be told of a change from here. Perhaps it can from elsewhere."""
 
 
 class Forgets(Protocol):
     """What has the cache: MemberDirectory."""
 
-    async def forget_changed(self, changes: Sequence[Change]) -> None:
-        """Have nothing that was read before these changes."""
+    async def forget_changed(self, changes: Sequence[Change]) -> bool:
+        """Have nothing that was read before these changes. False if somebody could not be told."""
 
     async def forget_everything(self) -> None:
         """Have nothing that was read before now."""
@@ -88,6 +94,7 @@ class Invalidator:
         self._cache = cache
         self._numbers = numbers
         self._token: Token | None = None
+        self._handed_over_at = float("-inf")
         self._warned = False
 
     async def run(self) -> None:
@@ -97,8 +104,9 @@ class Invalidator:
                 self._token = self._lease.progress
                 log.info("this process now removes from the cache what changes in MongoDB")
                 await self._hold()
-                log.warning("this process lost the lease to remove changes from the cache")
-            await asyncio.sleep(_CLAIM_SECONDS)
+                log.warning("this process has the lease to remove changes from the cache no more")
+            resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
+            await asyncio.sleep(max(_CLAIM_SECONDS, resting))
 
     async def give_back(self) -> None:
         """Let another process go on at once. Raises DependencyAway."""
@@ -110,14 +118,21 @@ class Invalidator:
         self._numbers.is_holder = True
         tail = asyncio.create_task(self._tail())
         try:
-            while self._lease.is_valid:
+            while self._lease.is_valid and not tail.done():
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._lease.valid_until):
                         renewed = await self._attempt(lambda: self._lease.renew(self._token))
-                        await asyncio.sleep(_RENEW_SECONDS if renewed else _RETRY_SECONDS)
+                        await asyncio.wait(
+                            [tail], timeout=_RENEW_SECONDS if renewed else _RETRY_SECONDS
+                        )
         finally:
             self._numbers.is_holder = False
+            handed_over = tail.done()
             await _end(tail)
+        if handed_over:
+            self._handed_over_at = asyncio.get_running_loop().time()
+            with suppress(DependencyAway):
+                await self._lease.give_back(self._token)
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -129,7 +144,7 @@ class Invalidator:
             return False
 
     async def _tail(self) -> None:
-        """Read the stream again and again, from where it broke."""
+        """Read the stream again and again, from where it broke; until another should do it."""
         pause = _FIRST_PAUSE
         while True:
             before = self._token
@@ -139,6 +154,9 @@ class Invalidator:
                         await self._forget(batch)
                         self._token = batch.token
                 log.info("the members' collection was dropped, renamed or replaced")
+            except _HandOver:
+                log.warning("a node cannot be told of changes from here; perhaps from elsewhere")
+                return
             except HistoryLost as error:
                 self._numbers.lost_histories += 1
                 self._token = before = None
@@ -166,9 +184,11 @@ class Invalidator:
             try:
                 if batch.everything or attempts >= _ATTEMPTS_AT_KEYS:
                     await self._cache.forget_everything()
-                elif batch.changes:
-                    await self._cache.forget_changed(batch.changes)
+                elif batch.changes and not await self._cache.forget_changed(batch.changes):
+                    self._consider_handing_over()
                 break
+            except _HandOver:
+                raise
             except Exception:
                 attempts += 1
                 self._numbers.failed_removals += 1
@@ -179,6 +199,12 @@ class Invalidator:
         if batch.happened:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
             self._numbers.lag_seconds = max(lag, 0.0)
+
+    def _consider_handing_over(self) -> None:
+        """Raises _HandOver, unless that was tried a moment ago: the node is away for everybody."""
+        self._numbers.failed_removals += 1
+        if asyncio.get_running_loop().time() - self._handed_over_at > _HANDS_OVER_EVERY:
+            raise _HandOver
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -135,10 +135,14 @@ class LeaseCache:
     async def _release(self, places: dict[WatchedNode, list[bytes]], writer: bytes) -> None:
         await _all([node.release(keys, writer) for node, keys in places.items()])
 
-    async def invalidate(self, keys: Iterable[bytes]) -> None:
-        """Remove what is stored under these keys, since somebody else changed it."""
+    async def invalidate(self, keys: Iterable[bytes]) -> bool:
+        """Remove what is stored under these keys, since somebody else changed it.
+
+        False if a node could not be told: then it is tainted.
+        """
         places = self._places(keys)
-        await _all([node.invalidate(its_keys) for node, its_keys in places.items()])
+        told = await _all([node.invalidate(its_keys) for node, its_keys in places.items()])
+        return all(told)
 
     async def renew_epochs(self) -> None:
         """Empty every node, for everybody and at once: what changed is not known."""

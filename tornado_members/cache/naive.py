@@ -167,10 +167,11 @@ class NaiveStandIn:
             for key in keys:
                 await self._cache.forget(key)
 
-    async def invalidate(self, keys: Iterable[bytes]) -> None:
+    async def invalidate(self, keys: Iterable[bytes]) -> bool:
         """As LeaseCache's."""
         for key in keys:
             await self._cache.forget(key)
+        return True
 
     async def renew_epochs(self) -> None:
         """It has none: entries expire."""

@@ -157,9 +157,9 @@ class WatchedNode:
         """Leave the tombstones of a write, whose outcome is unknown, to expire."""
         self._owed.pop(writer, None)
 
-    async def invalidate(self, keys: Collection[bytes]) -> None:
-        """Remove entries that somebody else changed. If that fails, the node is tainted."""
-        await self._told(self.leases.invalidate(keys))
+    async def invalidate(self, keys: Collection[bytes]) -> bool:
+        """Remove entries that somebody else changed. If that fails, False, the node is tainted."""
+        return await self._told(self.leases.invalidate(keys))
 
     async def renew_epoch(self) -> None:
         """Empty the node. If that fails, the node is tainted."""
@@ -187,12 +187,14 @@ class WatchedNode:
         """As MemcachedNode's."""
         await self._hearing(self._node.set(key, value, ttl))
 
-    async def _told(self, telling: Awaitable[None]) -> None:
+    async def _told(self, telling: Awaitable[object]) -> bool:
         try:
             await telling
         except NodeAway as error:
             log.debug("tainted: %s", error)
             self.taint()
+            return False
+        return True
 
     async def _hearing(self, command: Awaitable[T]) -> T:
         began = self._now()
