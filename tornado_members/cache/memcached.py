@@ -42,7 +42,7 @@ class NodeAway(Exception):
 
 
 class Put(NamedTuple):
-    """A value to store if nothing is there; with a token of `gets`, if nothing touched it since.
+    """A value to store if nothing is there; with a token of `gets_many`, if nothing touched it.
 
     `ttl` is seconds; None is for ever, and 0, which needs a token, removes what is there.
     """
@@ -91,14 +91,8 @@ class MemcachedNode:
         values = await self._command(lambda client: client.multi_get(*unique))
         return {key: value for key, value in zip(unique, values, strict=True) if value is not None}
 
-    async def gets(self, key: bytes) -> tuple[bytes, int] | None:
-        """A value with its token for `cas`."""
-        _checked(key)
-        value, token = await self._command(lambda client: client.gets(key))
-        return (value, token) if value is not None and token is not None else None
-
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
-        """The values of those keys that have one, each with its token."""
+        """The values of those keys that have one, each with its token for `put_many`."""
         unique = list(dict.fromkeys(map(_checked, keys)))
 
         async def command(client: aiomcache.Client) -> dict[bytes, tuple[bytes, int]]:
@@ -127,26 +121,12 @@ class MemcachedNode:
         if not await self._command(lambda client: client.set(key, value, ttl)):
             raise NodeAway(f"{self.address} did not store")
 
-    async def add(self, key: bytes, value: bytes, ttl: int) -> bool:
-        """Store a value if there is none."""
-        _checked(key, ttl)
-        return await self._command(lambda client: client.add(key, value, ttl))
-
-    async def cas(self, key: bytes, value: bytes, token: int, ttl: int) -> bool:
-        """Store a value if nothing touched the key since `gets` gave the token."""
-        _checked(key, ttl)
-        if token < 1:  # aiomcache would leave such a token out of the line
-            raise ValueError(f"{token} is no cas token")
-        return await self._command(lambda client: client.cas(key, value, token, ttl))
-
     async def increment(self, key: bytes, amount: int, ttl: int) -> int:
-        """Add to a number, which never falls below 0; one that is missing is 0 at first."""
+        """Add to a number; one that is missing is 0 at first."""
         _checked(key, ttl)
 
         async def command(client: aiomcache.Client) -> int:
             await client.add(key, b"0", ttl)
-            if amount < 0:
-                return await client.decr(key, -amount) or 0
             return await client.incr(key, amount) or 0
 
         return await self._command(command)
