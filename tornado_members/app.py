@@ -31,6 +31,7 @@ from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
@@ -148,6 +149,7 @@ async def open_services(
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
         directory = await enter(open_directory(settings, stores, cache_servers))
+        await enter(folding(stores.mongo))
         if tail_changes and cache_servers:
             changes = MemberChanges(stores.mongo)
             lease = LeaderLease(stores.mongo, "invalidator")

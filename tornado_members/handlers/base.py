@@ -47,7 +47,6 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 # Within one second a member may change twice, and a date tell nothing (RFC 9110 §8.8.2.2).
 _SETTLED = timedelta(seconds=2)
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
-_MEMBER_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,7 @@ class BaseHandler(RequestHandler):
 
     permissions: ClassVar[Mapping[str, Permission | None]] = {}
     media_type: ClassVar[str] = "application/json"  # of its answers
+    vary: ClassVar[str] = "Authorization, Accept"  # what its answers about members depend on
 
     services: Services
     caller: Caller | None = None
@@ -170,8 +170,8 @@ class BaseHandler(RequestHandler):
     def answer_bytes(self, body: bytes, status: int = 200) -> None:
         """A JSON body about members, which a shared cache may not keep."""
         self.set_status(status)
-        for name, value in _MEMBER_HEADERS.items():
-            self.set_header(name, value)
+        self.set_header("Cache-Control", "private, no-cache")
+        self.set_header("Vary", self.vary)
         if status == 304:
             self.finish()
         else:
