@@ -4,9 +4,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from tornado.httpserver import HTTPServer
 
 from tests.handlers.test_paging import walk
 from tests.support.api import Api, parsed, problem
+from tests.support.tokens import make_token
+from tests.support.wire import bare_connection
 
 WIDEST = "😀" * 255
 RIGHT_TO_LEFT = "عادل بن علي"
@@ -111,6 +114,33 @@ async def test_a_filter_that_makes_no_sense_is_told(api: Api, query: str, parame
     found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
     assert found["parameter"] == parameter
     assert found["detail"].startswith(f"{parameter}: ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "found"),
+    [
+        ("name=José".encode(), b"200", b"Jos"),  # no URI, and clear all the same
+        ("name=José".encode("latin-1"), b"400", b"is not UTF-8"),
+        (b"name=Jos%C3%A9&&", b"200", b"Jos"),
+        (b"name_prefix=jos%c3%89", b"200", b"Jos"),
+        (b"name=100%", b"200", b"100%"),  # as it stands
+        (b"name=a+b%2bc;d", b"200", b"a b+c;d"),
+        (b"n%61me=100%25", b"200", b"100%"),
+        (b"name", b"400", b"is empty"),
+    ],
+)
+async def test_a_query_is_read_as_the_bytes_that_came(
+    api: Api, http_server: HTTPServer, raw: bytes, status: bytes, found: bytes
+) -> None:
+    for name in ("José", "100%", "a b+c;d"):
+        await api.create(name)
+    token = make_token(access_rights=1).encode()
+    async with bare_connection(http_server) as (reader, writer):
+        head = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer "
+        writer.write(b"GET /members?" + raw + head + token + b"\r\n\r\n")
+        answer = await reader.read()
+    assert answer.split()[1] == status
+    assert found in answer.partition(b"\r\n\r\n")[2]
 
 
 async def test_head_is_get_without_the_body(api: Api) -> None:

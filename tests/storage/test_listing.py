@@ -285,3 +285,23 @@ async def test_a_page_is_full_though_members_went_away_since_their_keys_were_rea
         ordered = kept[::-1] if descending else kept
         assert await store.page(query) == ordered[:4]
         assert await store.page(replace(query, limit=6)) == ordered
+
+
+async def test_a_member_that_was_renamed_since_its_key_was_read_is_not_taken_for_what_it_was(
+    store: MemberStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = listing.MemberLists._keys_of_prefix
+
+    async def look_and_rename(lists: Any, *arguments: Any) -> Any:
+        keys = await look(lists, *arguments)
+        await store.replace(2, MemberDraft(name="Bob"))
+        await store.replace(3, MemberDraft(name="Ada X"))
+        return keys
+
+    monkeypatch.setattr(listing.MemberLists, "_keys_of_prefix", look_and_rename)
+    for (field, descending), expected in zip(ORDERS, ([1, 3], [3, 1], [1], [1]), strict=True):
+        for member_id in (1, 2, 3):
+            await store.delete(member_id)
+            await store.insert(MemberDraft(name=f"Ada {member_id}"), member_id)
+        page = await store.page(ListQuery(Filters(name_prefix="ada"), field, descending))
+        assert [member.member_id for member in page] == expected
