@@ -4,7 +4,9 @@ The planner is not asked which index it likes best: it would decide by a trial w
 on the data, and remember it for queries of the same shape and other values.
 """
 
+import asyncio
 from bisect import bisect_left, bisect_right
+from dataclasses import replace
 from typing import Any, Final
 
 from bson import MinKey
@@ -13,6 +15,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import MAX_MEMBER_ID, fold
 from tornado_members.storage.mongo import Collection, Document
+from tornado_members.storage.name_ranges import name_ranges, successor
 
 Index = list[tuple[str, int]]
 
@@ -43,7 +46,6 @@ _FIELDS: Final = {"memberId": "_id", "name": "name"}
 # of the whole collection can be expected to match.
 _MOST_KEYS = 5000
 _AN_ID: Final[Document] = {"$gte": 1, "$lte": MAX_MEMBER_ID}
-_LAST_CHARACTER = "\U0010ffff"
 
 
 class MemberLists:
@@ -59,6 +61,8 @@ class MemberLists:
             keys = await self._keys_of_prefix(filters.name_prefix, _FIELDS[query.field])
             if keys is not None:
                 return await self._pick(query, keys)
+            if query.field == "name":
+                return await self._walk_names(query, filters.name_prefix)
         return await self._read(query, _matching(query))
 
     async def count(self, filters: Filters) -> int:
@@ -109,6 +113,23 @@ class MemberLists:
             keys = keys[missing:]
         return found
 
+    async def _walk_names(self, query: ListQuery, prefix: str) -> list[Document]:
+        """A page in the order of names, of more members than can be put in order here."""
+        ranges = await asyncio.to_thread(name_ranges, prefix)
+        found: list[Document] = []
+        for first, end in reversed(ranges) if query.descending else ranges:
+            if _is_before(query, first, end):
+                continue
+            which = _matching(query)
+            bounds = [which, {"name": {"$gte": first}}]
+            if end is not None:
+                bounds.append({"name": {"$lt": end}})
+            missing = replace(query, limit=query.limit - len(found))
+            found += await self._read(missing, {"$and": bounds})
+            if len(found) == query.limit:
+                break
+        return found
+
     async def _read(self, query: ListQuery, which: Document) -> list[Document]:
         key = _FIELDS[query.field]
         field = _equality(query.filters)
@@ -120,6 +141,13 @@ class MemberLists:
             direction = DESCENDING if query.descending else ASCENDING
             cursor = cursor.hint(index).sort(key, direction)
         return await cursor.to_list(query.limit)
+
+
+def _is_before(query: ListQuery, first: str, end: str | None) -> bool:
+    """Whether all of a range of names was on the pages before."""
+    if not isinstance(query.after, str):
+        return False
+    return first >= query.after if query.descending else end is not None and end <= query.after
 
 
 def _equality(filters: Filters) -> str | None:
@@ -155,14 +183,7 @@ def _matching(query: ListQuery) -> Document:
 
 
 def _range(prefix: str) -> Document:
-    """Of all strings those that begin as this one does when it is folded.
-
-    MongoDB compares strings by their bytes in UTF-8, which is the order of code points.
-    """
+    """Of all strings those that begin as this one does when it is folded."""
     first = fold(prefix)
-    stem = first.rstrip(_LAST_CHARACTER)
-    if not stem:
-        return {"$gte": first}
-    following = ord(stem[-1]) + 1
-    following = 0xE000 if following == 0xD800 else following  # surrogates are no characters
-    return {"$gte": first, "$lt": stem[:-1] + chr(following)}
+    end = successor(first)
+    return {"$gte": first} if end is None else {"$gte": first, "$lt": end}
