@@ -550,3 +550,23 @@ async def test_an_invalidation_that_does_not_arrive_taints_the_node() -> None:
         server.send_signal(signal.SIGCONT)
         await until_read(cache)
         assert await status(cache, Source(2)) == STORED
+
+
+async def test_a_node_is_looked_after_whatever_goes_wrong(
+    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with process(address, timing=KEEN) as cache:
+        node = cache.nodes[0]
+        failed = asyncio.Event()
+
+        async def fails() -> None:
+            failed.set()
+            raise RuntimeError("unforeseen")
+
+        monkeypatch.setattr(node.leases, "renew_epoch", fails)
+        node.taint()
+        await failed.wait()
+        monkeypatch.undo()
+        await until_read(cache)
+        assert not node.is_tainted
+    assert "unforeseen" in caplog.text
