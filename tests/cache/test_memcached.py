@@ -101,7 +101,7 @@ async def test_what_somebody_stored_with_flags_is_nothing_and_no_failure(address
 
 async def test_our_own_lag_is_not_taken_for_the_servers(address: str) -> None:
     async with opened(address, timeout=0.1) as node:
-        for _ in range(7):
+        for _ in range(4):
             command = asyncio.create_task(node.get_many([b"a"]))
             await asyncio.sleep(0)
             time.sleep(0.3)  # noqa: ASYNC251  # the reply comes, and nobody looks
