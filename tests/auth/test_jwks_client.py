@@ -139,5 +139,5 @@ async def test_what_is_found_over_tls_does_not_lead_out_of_it(
 
         monkeypatch.setattr(client, "_get", configuration)
         with pytest.raises(KeysUnusable, match="no https address"):
-            await client.discover(issuer)
+            await client.discover(f"{issuer}{CONFIGURATION}", issuer)
         assert server.requests == 0
