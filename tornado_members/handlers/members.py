@@ -22,7 +22,6 @@ class MembersHandler(BaseHandler):
     """/members"""
 
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
-    vary = "Authorization, Accept, Prefer"
 
     async def get(self) -> None:
         """A page of members."""
@@ -35,12 +34,14 @@ class MembersHandler(BaseHandler):
             self.set_header("Link", f'<{following}>; rel="next"')
         await self.tell_count(query.filters)
         body = {"items": [member.to_dict() for member in page], "next": following}
-        self.answer_bytes(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        self.answer_compressible(text.encode())
 
     head = get
 
     async def tell_count(self, filters: Filters) -> None:
         """How many members the whole list has, for those who would like to know (RFC 7240)."""
+        self.add_header("Vary", "Prefer")
         preferences = parse_preferences(self.request.headers.get_list("Prefer"))
         if preferences.get("count") == "exact":
             self.set_header("X-Total-Count", str(await self.services.directory.count(filters)))
