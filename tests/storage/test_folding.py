@@ -8,6 +8,7 @@ import pymongo
 import pytest
 from bson import Int64
 
+from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyAway
 from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import MemberDraft
@@ -123,6 +124,34 @@ async def test_a_service_that_runs_fills_in_what_others_write(
             while len(await store.page(ListQuery(Filters(name_prefix="grace")))) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert name_folds(members) == {1: ("grace", None), 2: ("grace hopper", None)}
+
+
+async def test_filling_in_has_more_patience_than_a_request(
+    servers: PrivateServers,
+    database_name: str,
+    members: Any,
+    driver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A start that gave up on a database that is busy would never get through."""
+    mongo = open_mongo(servers.mongodb_uri, database_name, driver, timeout=0.5)
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    members.insert_one({"_id": 1, "name": "Ada"})
+    read = Folding._read_batch
+
+    async def read_and_suspend(self: Folding) -> Any:
+        batch = await read(self)
+        if batch:
+            mongod.suspend()
+            asyncio.get_running_loop().call_later(1.5, mongod.resume)
+        return batch
+
+    monkeypatch.setattr(Folding, "_read_batch", read_and_suspend)
+    try:
+        assert await Folding(mongo).fill_in() == 1
+    finally:
+        mongod.resume()
+        await mongo.close()
 
 
 async def test_looking_costs_one_key(mongo: Mongo, admin: Admin) -> None:

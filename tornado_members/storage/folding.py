@@ -8,9 +8,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from logging import getLogger
 from typing import Any, Final
 
+import pymongo
 from pymongo import UpdateOne
 
 from tornado_members.errors import DependencyAway
@@ -20,7 +22,9 @@ from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
 log = getLogger(__name__)
 
-_BATCH: Final = 1000
+_BATCH: Final = 250
+# Nobody waits for an answer here, and a start that gave up would have to begin again.
+_PATIENCE_SECONDS: Final = 60
 _TELL_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 10.0
 
@@ -42,7 +46,7 @@ class Folding:
     """Fills in what is missing."""
 
     def __init__(self, mongo: Mongo) -> None:
-        self.mongo = mongo
+        self.mongo = replace(mongo, deadline=_PATIENCE_SECONDS)
         self._members = mongo.database["members"]
 
     async def fill_in(self) -> int:
@@ -82,12 +86,14 @@ class Folding:
 
     @reports_outages
     async def _count(self) -> int:
-        return await self._members.count_documents(_TO_BE_FOLDED, hint=BY_FOLDED_NAME)
+        with pymongo.timeout(_PATIENCE_SECONDS):
+            return await self._members.count_documents(_TO_BE_FOLDED, hint=BY_FOLDED_NAME)
 
     @reports_outages
     async def _fill_in(self, batch: list[Document]) -> int:
         """Returns how many were changed: others may have been quicker, or have renamed some."""
-        result = await self._members.bulk_write([_filling(one) for one in batch], ordered=False)
+        with pymongo.timeout(_PATIENCE_SECONDS):
+            result = await self._members.bulk_write([_filling(one) for one in batch], ordered=False)
         return result.modified_count
 
 
