@@ -15,6 +15,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 SHARED = "planted-shared-secret-that-has-more-than-32-bytes"
 PASSWORD = "planted-password"
 WRONG = "planted-wrong-password"
+NAME = "Planted-Name"
 
 
 def post(url: str, body: Any) -> dict[str, Any]:
@@ -64,14 +65,19 @@ def test_no_planted_secret_is_found_in_any_output(
         post(f"{service.url}/login", {"username": "ada", "password": WRONG})
         post(f"{service.url}/login", {"username": WRONG, "password": PASSWORD, "x": PASSWORD})
         own = service._token
-        assert service("PUT", "/members", {"name": "X"})[0] == 201
+        assert service("PUT", "/members", {"name": NAME})[0] == 201
         for bad in (own[:-4], own.replace(".", ""), token["access_token"] + "x", SHARED):
             service._token = bad
             assert service("GET", "/members/1")[0] == 401
+        service._token = own
+        for path in (f"/members/by-name/{NAME}", f"/members/{NAME}", f"/members/by%2Dname/{NAME}"):
+            service("GET", f"{path}?after={NAME}")
+        metrics = service.admin("/metrics")[1] + service.admin("/readyz")[1]
         assert send_malformed(service.url, own).startswith(b"HTTP/1.1 400")
     log = command.log()
     assert "POST /login" in log
-    assert "DEBUG" in log
+    assert '"level": "debug"' in log
+    assert all(isinstance(json.loads(line), dict) for line in log.splitlines())
     assert "Malformed HTTP message" in log
     user = admin["test"]["users"].find_one({"username": "ada"})
     assert user
@@ -79,6 +85,6 @@ def test_no_planted_secret_is_found_in_any_output(
     # A part of a token is one, too: what comes behind the header, which says nothing.
     secrets += [part for t in (own, token["access_token"]) for part in t.split(".")[1:]]
     secrets += [(command.data / "keys" / "signing.pem").read_text().splitlines()[1]]
-    for secret in secrets:
-        for text in (log, output, errors, service.welcome):
+    for secret in [*secrets, NAME]:
+        for text in (log, output, errors, metrics):
             assert secret not in text
