@@ -39,6 +39,16 @@ def send_malformed(url: str, token: str) -> bytes:
         return connection.recv(65536)
 
 
+def send_forged(url: str) -> bytes:
+    """A request that would like to be two lines of log, and to paint a terminal."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        head = "GET /x%0d%0a{}\x0b\x1b[31m\x85\u2028{forged} HTTP/1.1\r\nHost: x\r\n"
+        trace = "traceparent: 00-\x1b\r\nX-Request-Id: \x1b[31m\r\n\r\n"
+        connection.sendall((head + trace).encode())
+        return connection.recv(65536)
+
+
 def test_no_planted_secret_is_found_in_any_output(
     folder: Path,
     servers: PrivateServers,
@@ -72,12 +82,14 @@ def test_no_planted_secret_is_found_in_any_output(
         service._token = own
         for path in (f"/members/by-name/{NAME}", f"/members/{NAME}", f"/members/by%2Dname/{NAME}"):
             service("GET", f"{path}?after={NAME}")
+        assert send_forged(service.url).startswith(b"HTTP/1.1 4")
         metrics = service.admin("/metrics")[1] + service.admin("/readyz")[1]
         assert send_malformed(service.url, own).startswith(b"HTTP/1.1 400")
     log = command.log()
     assert "POST /login" in log
     assert '"level": "debug"' in log
-    assert all(isinstance(json.loads(line), dict) for line in log.splitlines())
+    assert all(json.loads(line)["message"] for line in log.splitlines())
+    assert log.isascii()
     assert "Malformed HTTP message" in log
     user = admin["test"]["users"].find_one({"username": "ada"})
     assert user

@@ -24,6 +24,7 @@ _MOST_ALIKE = 5  # in a window; of a traceback, only the first is written
 _MOST_KINDS = 1000  # of messages in a window; as many as there are places that log, in truth
 _LONGEST_MESSAGE = 4000  # characters
 _LONGEST_TRACEBACK = 20_000
+_encode = json.JSONEncoder(default=str, check_circular=False).encode
 # What the words of a request's line say already.
 _SAID = frozenset({"method", "path", "route", "status"})
 
@@ -39,7 +40,9 @@ def configure_logging(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextLines() if is_text else JsonLines())
     handler.addFilter(Repeats(handler.emit))
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], level=level.upper())
+    # No line says them, and looking them up takes time.
+    logging.logThreads = logging.logMultiprocessing = False
     # Below that, the driver writes whole commands: members, and the hashes of passwords.
     getLogger("pymongo").setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
     getLogger("tornado.general").addFilter(_WithoutContent())
@@ -89,7 +92,7 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             line["exception"] = self.formatException(record.exc_info)[-_LONGEST_TRACEBACK:]
         # In ASCII, so that no character of anybody's ends the line for some reader.
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 class TextLines(logging.Formatter):

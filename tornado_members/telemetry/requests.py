@@ -87,7 +87,8 @@ def _write_line(handler: Answered, level: int, status: int, seconds: float) -> N
         if trace:
             said["trace_id"], said["parent_id"] = trace
     words = f"{said['method']} {said['path']} {status}"
-    log.log(level, "%s", words, extra=fields(**said))
+    # As log.log() would, but for looking up from where it is called.
+    log.handle(log.makeRecord(REQUESTS, level, "", 0, "%s", (words,), None, None, fields(**said)))
 
 
 def shown_path(route: str, path: str) -> str:
