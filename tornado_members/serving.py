@@ -117,7 +117,7 @@ def _bind(section: str, where: Server | Admin) -> list[socket.socket]:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         taken = getattr(error, "errno", None) == EADDRINUSE
-        another = f"MEMBERS_{section.upper()}__PORT={where.port + 1000}"
+        another = f"MEMBERS_{section.upper()}__PORT={where.port % 64_000 + 1000}"
         hint = f". Another port: {another} scripts/serve" if taken else ""
         raise ServingError(
             f"cannot listen on {where.host}:{where.port} ({section}.host, {section}.port): "

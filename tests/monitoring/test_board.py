@@ -148,6 +148,15 @@ def test_one_worker_alone_is_degraded_and_all_together_unready(board: Board) -> 
     assert not board.report().is_ready
 
 
+def test_a_service_that_drains_is_not_ready_however_its_workers_are(board: Board) -> None:
+    page = board.add("1")
+    page.write(content(1, Finding("mongodb", State.OK)))
+    assert board.report().is_ready
+    board.draining = True
+    assert board.report().status == "draining"
+    assert not board.report().is_ready
+
+
 def test_without_a_worker_nothing_is_ready(board: Board) -> None:
     assert not board.report().is_ready
     board.add("1")  # which has said nothing yet

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import getLogger
 from struct import Struct
 from typing import Any, Protocol
@@ -116,6 +116,7 @@ class Board:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells seconds, the same in all processes of a machine."""
+        self.draining = False
         self._clock = clock
         self._pages: dict[str, Page] = {}
         self._departed: list[Family] = []
@@ -167,7 +168,8 @@ class Board:
         ]
         if not self._pages:
             findings = [Finding("workers", State.UNREADY, "there are none")]
-        return merge_reports(reports, findings)
+        merged = merge_reports(reports, findings)
+        return replace(merged, draining=merged.draining or self.draining)
 
     def is_alive(self) -> bool:
         """Not if every worker has been stuck for a minute."""
