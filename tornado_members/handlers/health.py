@@ -1,5 +1,6 @@
 """The admin listener: probes and metrics, for machines and people on the inside."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -71,9 +72,11 @@ class ReadyzHandler(AdminHandler):
 class MetricsHandler(AdminHandler):
     """/metrics"""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """What Prometheus scrapes."""
-        text, media_type = render(self.overview.collect(), self.request.headers.get("Accept", ""))
+        accept = self.request.headers.get("Accept", "")
+        # In a thread: where there is one process only, others wait for its loop.
+        text, media_type = await asyncio.to_thread(render, self.overview.collect(), accept)
         self.set_header("Content-Type", media_type)
         self.finish(text)
 
