@@ -19,6 +19,7 @@ HOUSE = [
     ["serving"],
     ["app"],
     ["handlers", "loading"],
+    ["openapi"],
     ["directory"],
     ["auth"],
     ["cache"],

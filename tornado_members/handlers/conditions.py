@@ -42,6 +42,15 @@ def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | Non
     return since is not None and modified is not None and modified.replace(microsecond=0) <= since
 
 
+def names_tag(headers: HTTPHeaders, etag: str) -> bool:
+    """Whether If-None-Match names what is not a member's version, by weak comparison."""
+    try:
+        tags = _tags(headers, "If-None-Match") or []
+    except BadRequest:
+        return False
+    return tags == ["*"] or etag in [tag.removeprefix("W/") for tag in tags]
+
+
 def _tags(headers: HTTPHeaders, name: str) -> list[str] | None:
     """The tags of a header, ["*"] for any; None where there is no such header."""
     text = headers.get(name)

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from tornado_members.errors import BadParameter
 from tornado_members.member import MAX_MEMBER_ID, Member, SortField
+from tornado_members.openapi.operation import Parameter
 
 _DEFAULT_LIMIT: Final = 50
 _MAX_LIMIT: Final = 1000
@@ -17,6 +18,24 @@ _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
     "-memberId": ("memberId", True),
     "name": ("name", False),
     "-name": ("name", True),
+}
+
+PAGE_PARAMETERS: Final = {
+    "limit": Parameter(
+        "Members on a page, at most.",
+        {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT, "default": _DEFAULT_LIMIT},
+        _DEFAULT_LIMIT,
+    ),
+    "sort": Parameter(
+        "What they are sorted by; a minus turns it round.",
+        {"type": "string", "enum": [*_SORTS], "default": "memberId"},
+        "name",
+    ),
+    "after": Parameter(
+        "Where the page before this one ended: take it from its `next`, with the same `sort`.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+        "WyJuYW1lIiwiQWRhIl0",
+    ),
 }
 
 
@@ -47,14 +66,8 @@ class PageQuery:
 
 
 def parse_page_query(arguments: Mapping[str, Sequence[bytes]]) -> PageQuery:
-    """The query of a list. Raises BadParameter for one that is unknown, given twice or wrong."""
+    """The query of a list. Raises BadParameter for one that is wrong."""
     query = PageQuery()
-    for name, values in arguments.items():
-        if name not in ("limit", "sort", "after"):
-            shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
-            raise BadParameter(shown, "is not a parameter; there are limit, sort and after")
-        if len(values) > 1:
-            raise BadParameter(name, "is given more than once")
     if "limit" in arguments:
         query = replace(query, limit=_parse_limit(arguments["limit"][0]))
     if "sort" in arguments:
