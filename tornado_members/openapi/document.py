@@ -222,7 +222,92 @@ class _Builder:
             found[name] = {"$ref": f"#/components/headers/{name}"}
         return found
 
-    def _link(link: Link) -> dict[str, Any]:
+    def _request_header(self, name: str) -> dict[str, Any]:
+        """A name may say behind a dot which of two meanings a header has."""
+        header = {"name": name.partition(".")[0], "in": "header", **REQUEST_HEADERS[name]}
+        self.parameters[name] = header
+        return {"$ref": f"#/components/parameters/{name}"}
+
+    def _problems(
+        self,
+        method: str,
+        operation: Operation,
+        anywhere: Sequence[type[Problem]] = _ANYWHERE,
+    ) -> dict[str, Any]:
+        """The answers that are problems, a status each."""
+        kinds: list[type[Problem]] = [*anywhere, *operation.problems]
+        if operation.permission:
+            kinds += _WITH_TOKEN
+        if operation.body:
+            kinds += _WITH_BODY
+        if not self._require_if_match:
+            kinds = [kind for kind in kinds if kind is not PreconditionRequired]
+        by_status: dict[int, list[type[Problem]]] = {}
+        for kind in problem_kinds():
+            if kind in kinds:
+                by_status.setdefault(kind.status, []).append(kind)
+        return {
+            str(status): self._problem(method, by_status[status]) for status in sorted(by_status)
+        }
+
+    def _problem(self, method: str, kinds: list[type[Problem]]) -> dict[str, Any]:
+        """One answer, which may be of several kinds."""
+        self._kinds.update(kinds)
+        has_body = method != "HEAD"
+        name = "Or".join(kind.__name__ for kind in kinds) + ("" if has_body else ".head")
+        common = [name for name in kinds[0].always_headers if _all_have(kinds, name)]
+        some = {name for kind in kinds for name in kind.may_have_headers + kind.always_headers}
+        always = ("X-Request-Id", "Content-Security-Policy", "Cache-Control", *common)
+        found: dict[str, Any] = {
+            "description": "; ".join(kind.title for kind in kinds),
+            "headers": self._headers(always, sorted(some - {*common})),
+        }
+        if has_body:
+            references = [reference(kind.__name__) for kind in kinds]
+            schema = references[0] if len(kinds) == 1 else {"oneOf": references}
+            found["content"] = {"application/problem+json": {"schema": schema}}
+        self.responses[name] = found
+        return {"$ref": f"#/components/responses/{name}"}
+
+    def _mention(self, schema: Any) -> None:
+        """Note the components that a schema refers to, and those to which they do."""
+        for name in re.findall(r"'#/components/schemas/(\w+)'", str(schema)):
+            if name not in self.mentioned:
+                self.mentioned.add(name)
+                self._mention(SCHEMAS[name])
+
+
+def _all_have(kinds: Iterable[type[Problem]], header: str) -> bool:
+    return all(header in kind.always_headers for kind in kinds)
+
+
+def _description(operation: Operation) -> str:
+    needs = operation.permission
+    text = f"Needs the permission `{needs}`." if needs else "For everybody, without a token."
+    return f"{text} {operation.description}".strip()
+
+
+def _first_line(method: Any) -> str:
+    return (method.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+def _parameter(name: str, place: str, parameter: Parameter) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": name,
+        "in": place,
+        "description": parameter.description,
+        "schema": parameter.schema,
+    }
+    if parameter.example is not None:
+        found["example"] = parameter.example
+    return found
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {**_parameter(name, "path", PATH_PARAMETERS[name]), "required": True}
+
+
+def _link(link: Link) -> dict[str, Any]:
     return {
         "operationId": link.operation,
         "parameters": dict(link.parameters),
