@@ -37,7 +37,7 @@ from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiH
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.handlers.published import Published
-from tornado_members.openapi.document import describe, path_pattern
+from tornado_members.openapi.document import Route, describe, path_pattern
 from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import MemberChanges
@@ -69,7 +69,7 @@ ROUTES = [
 LOGIN_ROUTE = ("/login", LoginHandler)
 JWKS_ROUTE = ("/.well-known/jwks.json", JwksHandler)
 # It describes all of them, itself included.
-OPENAPI_ROUTE = ("/openapi.json", OpenApiHandler)
+OPENAPI_ROUTE: tuple[str, type[BaseHandler]] = ("/openapi.json", OpenApiHandler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +235,8 @@ def _signs(settings: Settings) -> bool:
     return has_signing_key(jwks_file)
 
 
-def make_app(services: Services) -> HTTPServerConnectionDelegate:
-    """The application that a Tornado HTTPServer serves."""
-    injected: dict[str, Any] = {"services": services}
+def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
+    """Those that this service has, with what each handler needs beyond the services."""
     routes: list[tuple[str, type[BaseHandler], dict[str, Any]]] = [
         (path, handler, {}) for path, handler in ROUTES
     ]
@@ -245,11 +244,28 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         routes.append((*LOGIN_ROUTE, {"login": services.login}))
     if services.own_keys:
         routes.append((*JWKS_ROUTE, {"keys": services.own_keys}))
-    described = [(path, handler) for path, handler, _ in routes] + [OPENAPI_ROUTE]
-    document = describe(described, require_if_match=services.rules.require_if_match)
-    routes.append((*OPENAPI_ROUTE, {"document": Published.of(json.dumps(document).encode(), JSON)}))
+    return routes
+
+
+def describe_service(services: Services) -> dict[str, Any]:
+    """What /openapi.json says."""
+    routes: list[Route] = [(path, handler) for path, handler, _ in _routes(services)]
+    routes.append(OPENAPI_ROUTE)
+    return describe(routes, require_if_match=services.rules.require_if_match)
+
+
+def make_app(services: Services) -> HTTPServerConnectionDelegate:
+    """The application that a Tornado HTTPServer serves."""
+    injected: dict[str, Any] = {"services": services}
+    document = Published.of(json.dumps(describe_service(services)).encode(), JSON)
     application = Application(
-        [(path_pattern(path), handler, {**injected, **more}) for path, handler, more in routes],
+        [
+            (path_pattern(path), handler, {**injected, **more})
+            for path, handler, more in [
+                *_routes(services),
+                (*OPENAPI_ROUTE, {"document": document}),
+            ]
+        ],
         default_handler_class=NotFoundHandler,
         default_handler_args=injected,
         log_function=services.requests.write,

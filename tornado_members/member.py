@@ -20,6 +20,10 @@ from tornado_members.strict_json import json_pointer
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
 MAX_CHARACTERS = 255
 
+LONGEST_EMAIL = (
+    254  # of any address: a path in SMTP has 256, with its brackets (RFC 5321 §4.5.3.1.3)
+)
+
 SortField = Literal["memberId", "name"]
 
 _LONGEST_FORM = 4 * MAX_CHARACTERS  # NFC makes one character of four at the most (UAX #15)
@@ -41,7 +45,7 @@ NAME_PATTERN = (
     rf"^[{_SPACE}]*[^{_SPACE}{_CONTROL}]"
     rf"(?:[^{_CONTROL}]{{0,{MAX_CHARACTERS - 2}}}[^{_SPACE}{_CONTROL}])?[{_SPACE}]*$"
 )
-PHONE_PATTERN = rf"^{_NO_DIGIT}(?:[0-9]{_NO_DIGIT}){{3,}}$"
+PHONE_PATTERN = rf"^(?=.{{3,{MAX_CHARACTERS}}}$){_NO_DIGIT}(?:[0-9]{_NO_DIGIT}){{3,}}$"
 
 
 # Addresses in .local or .test have the syntax of one, and are somebody's. Emptying this list is how
@@ -117,7 +121,7 @@ class MemberDraft(BaseModel):
         Annotated[
             str,
             AfterValidator(_check_email),
-            Field(json_schema_extra={"format": "idn-email", "maxLength": MAX_CHARACTERS}),
+            Field(json_schema_extra={"format": "idn-email", "maxLength": LONGEST_EMAIL}),
         ]
         | None
     ) = Field(
@@ -129,13 +133,13 @@ class MemberDraft(BaseModel):
         Annotated[
             str,
             AfterValidator(_check_phone),
-            Field(json_schema_extra={"pattern": PHONE_PATTERN, "maxLength": MAX_CHARACTERS}),
+            Field(json_schema_extra={"pattern": PHONE_PATTERN}),
         ]
         | None
     ) = Field(
         None,
-        description="at least three digits, else only + ( ) - . / , ; # * and spaces, and ext or x "
-        "before an extension; kept as it is written",
+        description="at most 255 characters: at least three digits, else only + ( ) - . / , ; # * "
+        "and spaces, and ext or x before an extension; kept as it is written",
         examples=["+44 20 7946 0018"],
     )
 

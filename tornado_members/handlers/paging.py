@@ -34,7 +34,6 @@ PAGE_PARAMETERS: Final = {
     "after": Parameter(
         "Where the page before this one ended: take it from its `next`, with the same `sort`.",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
-        "WyJuYW1lIiwiQWRhIl0",
     ),
 }
 

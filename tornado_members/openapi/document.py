@@ -138,14 +138,12 @@ class _Builder:
             first = named.setdefault(id(operation), method) == method
             name = operation.name if first else f"{operation.name}By{method.title()}"
             summary = _first_line(getattr(handler, method.lower()))
-            item[method.lower()] = self._operation(method, operation, name, summary)
+            item[method.lower()] = self._operation(path, method, operation, name, summary)
         item["options"] = self._options(path, handler)
-        if places := _PLACE.findall(path):
-            item["parameters"] = [_path_parameter(place) for place in places]
         return item
 
     def _operation(
-        self, method: str, operation: Operation, name: str, summary: str
+        self, path: str, method: str, operation: Operation, name: str, summary: str
     ) -> dict[str, Any]:
         found: dict[str, Any] = {
             "operationId": name,
@@ -153,10 +151,11 @@ class _Builder:
             "summary": summary,
             "description": _description(operation),
             "parameters": [
+                *(_path_parameter(place) for place in _PLACE.findall(path)),
                 *(_parameter(name, "query", one) for name, one in operation.query.items()),
                 *(self._request_header(name) for name in ("X-Request-Id", *operation.headers)),
             ],
-            "security": [{"token": []}] if operation.permission else [],
+            "security": [{"token": [operation.permission]}] if operation.permission else [],
             "responses": {
                 **{
                     str(status): self._answer(method, answer)
@@ -179,7 +178,10 @@ class _Builder:
             "operationId": operation.name,
             "tags": [operation.tag],
             "summary": "Which methods the path has",
-            "parameters": [self._request_header("X-Request-Id")],
+            "parameters": [
+                *(_any_path_parameter(place) for place in _PLACE.findall(path)),
+                self._request_header("X-Request-Id"),
+            ],
             "security": [],
             "responses": {"204": self._answer("OPTIONS", answer), **problems},
         }
@@ -305,6 +307,17 @@ def _parameter(name: str, place: str, parameter: Parameter) -> dict[str, Any]:
 
 def _path_parameter(name: str) -> dict[str, Any]:
     return {**_parameter(name, "path", PATH_PARAMETERS[name]), "required": True}
+
+
+def _any_path_parameter(name: str) -> dict[str, Any]:
+    """Whatever stands there, the methods are the same."""
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": "Whatever it is.",
+        "schema": {"type": "string", "minLength": 1},
+    }
 
 
 def _link(link: Link) -> dict[str, Any]:
