@@ -304,3 +304,11 @@ async def test_a_date_that_python_does_not_know_hides_nobody(
     for path in (BY_ID, BY_NAME, "/members"):
         for _ in range(2):
             assert (await api("GET", path)).code == 200
+
+
+async def test_of_a_read_only_what_makes_no_sense_is_ignored(api: Api) -> None:
+    """If-None-Match means nothing then, whatever else is asked for."""
+    await api.create("Ada")
+    headers = {"If-None-Match": "nonsense", "If-Match": '"1"'}
+    assert (await api("GET", "/members/1", headers=headers)).code == 200
+    problem(await api("GET", "/members/1", headers={"If-Match": "nonsense"}), 400, "bad-request")

@@ -283,7 +283,7 @@ class BaseHandler(RequestHandler):
 def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
     if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
         return True
-    return parse_precondition(headers).allows_read(member.version, member.updated_at)
+    return parse_precondition(headers, of_read=True).allows_read(member.version, member.updated_at)
 
 
 def _check_query(arguments: Mapping[str, Sequence[bytes]], operation: Operation) -> None:

@@ -14,9 +14,13 @@ _TAGS = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*")  # §5.6.1: empt
 _VERSION = re.compile(r'"([1-9][0-9]{0,18})"')
 
 
-def parse_precondition(headers: HTTPHeaders) -> Precondition:
-    """What a write demands. Raises BadRequest for tags that are none: it is not to be guessed."""
-    match, none_match = _tags(headers, "If-Match"), _tags(headers, "If-None-Match")
+def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precondition:
+    """What a request demands. Raises BadRequest for tags that are none: it is not to be guessed.
+
+    To a read, If-None-Match is no demand; is_not_modified looks at it.
+    """
+    match = _tags(headers, "If-Match")
+    none_match = None if of_read else _tags(headers, "If-None-Match")
     since = None if match is not None else _date(headers, "If-Unmodified-Since")
     return Precondition(
         must_exist=match is not None,
