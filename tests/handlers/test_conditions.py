@@ -306,6 +306,20 @@ async def test_a_date_that_python_does_not_know_hides_nobody(
             assert (await api("GET", path)).code == 200
 
 
+async def test_a_list_of_no_tags_is_a_list(api: Api) -> None:
+    """RFC 9110 §13.1.1: `"*" / #entity-tag`, and of those there may be none."""
+    await api.create("Ada")
+    for empty in ("", " , "):
+        problem(
+            await api("DELETE", "/members/1", headers={"If-Match": empty}),
+            412,
+            "precondition-failed",
+        )
+        assert (await api("GET", "/members/1", headers={"If-None-Match": empty})).code == 200
+    changed = await api("PUT", "/members/1", {"name": "Eva"}, headers={"If-None-Match": ""})
+    assert changed.code == 200
+
+
 async def test_of_a_read_only_what_makes_no_sense_is_ignored(api: Api) -> None:
     """If-None-Match means nothing then, whatever else is asked for."""
     await api.create("Ada")

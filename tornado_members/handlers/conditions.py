@@ -10,7 +10,8 @@ from tornado_members.errors import BadRequest
 from tornado_members.precondition import Precondition
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_TAGS = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*")  # §5.6.1: empty elements are none
+# §5.6.1: empty elements are none, and a list may have none at all.
+_TAGS = re.compile(rf"[\s,]*(?:{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*)?")
 _VERSION = re.compile(r'"([1-9][0-9]{0,18})"')
 
 

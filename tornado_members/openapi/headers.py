@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _STRING: Final = {"type": "string"}
-_TAGS: Final = {"type": "string", "examples": ['"7"', '"7", "8"', "*"]}
 _DATE: Final = {
     "type": "string",
     "pattern": r"^[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT$",
@@ -35,12 +34,12 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": 'Only if the member is in one of these versions (`"7"`, or `"7", "8"`), or '
         "is there at all (`*`): else 412. Compared strongly: a weak tag never matches. What is no "
         "list of tags is a 400.",
-        "schema": _TAGS,
+        "schema": _STRING,
     },
     "If-None-Match.write": {
         "description": "Only if the member is in none of these versions; `*`: only if there is "
         "none, so that nothing is replaced. Else 412. What is no list of tags is a 400.",
-        "schema": _TAGS,
+        "schema": _STRING,
     },
     "If-Unmodified-Since": {
         "description": "Only if the member was not changed since, in whole seconds, unless there "
