@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests import soak
+from tests import fuzz, soak
 from tests.support.service import ROOT, Command
 from tornado_members.__main__ import main
 from tornado_members.app import JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
@@ -76,8 +76,10 @@ def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[st
             main([command, "--help"])
     with pytest.raises(SystemExit):
         soak.main(["--help"])
+    with pytest.raises(SystemExit):
+        fuzz.main(["--help"])
     shown = capsys.readouterr().out
-    for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--dev", "--servers"}:
+    for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--dev", "--servers", "--browser"}:
         assert option in shown
 
 

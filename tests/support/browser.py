@@ -77,7 +77,7 @@ class Page:
     async def wait_for(self, expression: str) -> Any:
         """Its value, once that is true."""
         async with asyncio.timeout(_SECONDS):
-            while not (value := await self.value(expression)):  # noqa: ASYNC110: nobody would tell
+            while not (value := await self.value(expression)):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return value
 
