@@ -13,10 +13,12 @@ from pydantic import BaseModel
 from tests import fuzz, soak
 from tests.support.service import ROOT, Command
 from tornado_members.__main__ import main
+from tornado_members.admin import ADMIN_ROUTES
 from tornado_members.app import JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
-from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.base import BaseHandler, Services
+from tornado_members.monitoring.board import OneProcess
 from tornado_members.settings import Settings
 from tornado_members.settings_file import model_within
 
@@ -64,6 +66,34 @@ def test_every_route_and_method_is_documented() -> None:
         assert methods == set(handler.operations) - {"HEAD"}, path
 
 
+def test_every_metric_is_documented_with_its_labels(services: Services) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    table, alerts = re.split("## Metrics|## Logs", text)[1].split("**Alerts")
+    documented = {}
+    for names, labels in re.findall(r"^\| (`[a-z_`, ]+`) \| (.*?) \|", table, re.MULTILINE):
+        for name in re.findall("`([a-z_]+)`", names):
+            documented[name] = set(re.findall("`([a-z_]+)`", labels))
+    shown = {
+        family.name + ("_total" if family.kind == "counter" else ""): set(family.labels)
+        for family in OneProcess(services.health, services.metrics).collect()
+    }
+    assert documented == shown
+    for name in re.findall(r"(?:members|process|python)_[a-z_]+", alerts):
+        assert re.sub("_(bucket|count|sum)$", "", name) in shown, name
+
+
+def test_every_page_of_the_admin_listener_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    documented = re.findall(r"^\| `(/[a-z]+)` \|", text, re.MULTILINE)
+    assert documented == [path for path, _ in ADMIN_ROUTES]
+
+
+def test_every_route_has_its_name_for_logs_and_metrics() -> None:
+    for path, handler in [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
+        assert issubclass(handler, BaseHandler)
+        assert handler.route == path
+
+
 def test_every_script_is_documented() -> None:
     for script in (ROOT / "scripts").iterdir():
         assert f"`scripts/{script.name}" in README
@@ -93,6 +123,7 @@ VARIABLE = [
     (r"X-Request-Id: \w+", "X-Request-Id: ID"),
     (r'"requestId": "\w+"', '"requestId": "ID"'),
     (r"(Date|Last-Modified): .*", r"\1: DATE"),
+    (r"after=[\w-]+", "after=CURSOR"),
     (r"Cache-Status: .*", "Cache-Status: STATUS"),  # a service that has just begun reads past it
 ]
 
@@ -104,25 +135,32 @@ def comparable(text: str) -> str:
     return text.replace("\r", "").strip()
 
 
-def test_the_readmes_requests_get_the_answers_that_it_shows(
-    folder: Path, servers: PrivateServers, database_name: str
+def console_steps(text: str) -> list[tuple[str, str]]:
+    """The commands of a page, each with what it shows."""
+    blocks = "\n".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL))
+    steps = [step.partition("\n") for step in re.split(r"^\$ ", blocks, flags=re.MULTILINE)[1:]]
+    return [(line, shown) for line, _, shown in steps]
+
+
+@pytest.mark.parametrize(("page", "commands"), [("README.md", 9), ("docs/api.md", 20)])
+def test_the_requests_of_the_pages_get_the_answers_that_they_show(
+    folder: Path, servers: PrivateServers, database_name: str, page: str, commands: int
 ) -> None:
     settings: dict[str, Any] = {
         "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
         "cache": {"servers": servers.cache_servers},
     }
-    block = README.split("```console\n")[1].split("```")[0]
-    steps = [step.partition("\n") for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
-    assert len(steps) == 9
+    steps = console_steps((ROOT / page).read_text())
+    assert len(steps) == commands
     command = Command(folder, settings)
     token_script = f"{ROOT}/scripts/token --config {shlex.quote(str(command.config))}"
     with command.serving() as service:
         variables = dict(os.environ)
-        for line, _, expected in steps:
+        for line, expected in steps:
             script = line.replace("scripts/token", token_script).replace("curl ", "curl -s ")
             script = script.replace("http://127.0.0.1:8888", service.url)
-            if line.startswith("TOKEN="):
-                script += '\nprintf %s "$TOKEN"'
+            if variable := re.match("([A-Z]+)=", line):
+                script += f'\nprintf %s "${variable[1]}"'
             done = subprocess.run(  # noqa: S603
                 ["/bin/bash", "-euc", script],
                 capture_output=True,
@@ -130,7 +168,7 @@ def test_the_readmes_requests_get_the_answers_that_it_shows(
                 check=True,
                 env=variables,
             )
-            if line.startswith("TOKEN="):
-                variables["TOKEN"] = done.stdout
+            if variable:
+                variables[variable[1]] = done.stdout
             else:
                 assert comparable(done.stdout) == comparable(expected), line

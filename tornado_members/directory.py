@@ -1,6 +1,6 @@
 """What the product does: keep members, and say who they are."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,6 +56,7 @@ class Cache(Protocol):
         refuted: Entry | None = None,
     ) -> Found: ...
     def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
+    def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def renew_epochs(self) -> None: ...  # noqa: D102
 
@@ -78,6 +79,10 @@ class MemberDirectory:
     def cache_counts(self) -> CacheCounts:
         """What the cache did, for operators."""
         return self._cache.counts
+
+    def cache_states(self) -> Mapping[str, str | None]:
+        """By the address of each node of the cache, why it is not read now; None if it is."""
+        return self._cache.states()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """The member with this id; with `no_cache`, from the database. Raises MemberNotFound."""
@@ -103,9 +108,9 @@ class MemberDirectory:
             if isinstance(lead.entry.source, Member):  # it comes straight from the database
                 return _represent(lead.entry.source, lead.status)
             refuted = lead.entry
-            if not lead.entry.body.isdigit():
+            member_id = _led_to(lead.entry)
+            if member_id is None:
                 continue
-            member_id = int(lead.entry.body)
             found = await self._read(member_id)
             if found.entry is not None and _bears(found.entry, name):
                 return _represent_entry(member_id, found.entry, found.status)
@@ -285,6 +290,12 @@ def _to_entry(member: Member | None) -> Entry | None:
         return None
     changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
     return Entry(member.version, _name_hash(member.name) + b"@" + changed, member.to_json())
+
+
+def _led_to(lead: Entry) -> int | None:
+    """The id to which a name leads; None for nonsense, of whatever length."""
+    is_id = lead.body.isdigit() and len(lead.body) <= len(str(MAX_MEMBER_ID))
+    return int(lead.body) if is_id and 1 <= int(lead.body) <= MAX_MEMBER_ID else None
 
 
 def _bears(entry: Entry, name: str) -> bool:

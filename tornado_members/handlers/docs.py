@@ -39,6 +39,7 @@ class PublishingHandler(BaseHandler):
 class OpenApiHandler(PublishingHandler):
     """/openapi.json"""
 
+    route = "/openapi.json"
     operations = {"GET": FIND_DESCRIPTION, "HEAD": FIND_DESCRIPTION}
 
     def initialize(self, services: Services, *, document: Published) -> None:  # type: ignore[override]
@@ -55,6 +56,7 @@ class OpenApiHandler(PublishingHandler):
 class DocsHandler(PublishingHandler):
     """/docs"""
 
+    route = "/docs"
     operations = {"GET": SHOW_PAGE, "HEAD": SHOW_PAGE}
 
     async def get(self) -> None:
@@ -68,6 +70,7 @@ class DocsHandler(PublishingHandler):
 class DocsFileHandler(PublishingHandler):
     """/docs/{file}"""
 
+    route = "/docs/{file}"
     operations = {"GET": FIND_ASSET, "HEAD": FIND_ASSET}
 
     async def get(self, name: str) -> None:

@@ -19,6 +19,7 @@ _FIELDS = ("username", "password")
 class LoginHandler(BaseHandler):
     """/login"""
 
+    route = "/login"
     operations = {"POST": LOG_IN}
 
     def initialize(self, services: Services, *, login: Login) -> None:  # type: ignore[override]
@@ -38,6 +39,7 @@ class LoginHandler(BaseHandler):
 class JwksHandler(BaseHandler):
     """/.well-known/jwks.json"""
 
+    route = "/.well-known/jwks.json"
     operations = {"GET": PUBLIC_KEYS, "HEAD": PUBLIC_KEYS}
 
     def initialize(self, services: Services, *, keys: KeySource) -> None:  # type: ignore[override]

@@ -27,6 +27,7 @@ _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 class MembersHandler(BaseHandler):
     """/members"""
 
+    route = "/members"
     operations = {
         "GET": LIST_MEMBERS,
         "HEAD": LIST_MEMBERS,
@@ -60,6 +61,7 @@ class MembersHandler(BaseHandler):
 class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
+    route = "/members/{memberId}"
     operations = {
         "GET": FIND_MEMBER,
         "HEAD": FIND_MEMBER,
@@ -99,6 +101,7 @@ class MemberHandler(BaseHandler):
 class MemberByNameHandler(BaseHandler):
     """/members/by-name/{name}"""
 
+    route = "/members/by-name/{name}"
     operations = {"GET": FIND_BY_NAME, "HEAD": FIND_BY_NAME, "PUT": PUT_BY_NAME}
 
     async def get(self, name: str) -> None:
