@@ -4,7 +4,7 @@ import json
 import re
 import uuid
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -34,7 +34,7 @@ from tornado_members.errors import (
     TokenMissing,
     UnsupportedMediaType,
 )
-from tornado_members.handlers.accepting import accepts
+from tornado_members.handlers.accepting import choose
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
 from tornado_members.precondition import Precondition
 from tornado_members.settings import Members, Permission
@@ -60,6 +60,7 @@ class Services:
     login: Login | None  # None where there is none
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
+    write_seconds: float  # that a reader of a stream may take nothing
 
 
 class BaseHandler(RequestHandler):
@@ -74,6 +75,8 @@ class BaseHandler(RequestHandler):
     services: Services
     caller: Caller | None = None
     request_id: str | None = None
+    chosen_type: str = "application/json"  # of those that are offered, the one that is wanted
+    is_gone: bool = False  # whoever asked
 
     def initialize(self, services: Services) -> None:
         self.services = services
@@ -102,8 +105,15 @@ class BaseHandler(RequestHandler):
         if permission is not None:
             self.caller = await self.services.tokens.verify(self._bearer_token())
             self.caller.require(permission)
-        if not accepts(self.request.headers.get("Accept", ""), self.media_type):
-            raise NotAcceptable(self.media_type)
+        offered = self.offered_types()
+        chosen = choose(self.request.headers.get("Accept", ""), offered)
+        if chosen is None:
+            raise NotAcceptable(" or ".join(offered))
+        self.chosen_type = chosen
+
+    def offered_types(self) -> Sequence[str]:
+        """The media types in which the answer is to be had, the usual one first."""
+        return (self.media_type,)
 
     def options(self, *_: str) -> None:
         """Which methods the path has (RFC 9110 §9.3.7)."""
@@ -121,18 +131,27 @@ class BaseHandler(RequestHandler):
 
     def json_body(self, media_type: str = "application/json") -> dict[str, Any]:
         """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
-        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise EncodedBody
-        content_type = Message()
-        content_type["Content-Type"] = self.request.headers.get("Content-Type", media_type)
-        charset = content_type.get_content_charset("utf-8")
-        if content_type.get_content_type() != media_type or charset not in ("utf-8", "us-ascii"):
-            accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
-            raise UnsupportedMediaType(media_type, accept_header=accept)
+        self.check_body_type([media_type], media_type)
         try:
             return parse_object(self.request.body)
         except ValueError as error:
             raise MalformedBody(f"The body {error}.") from None
+
+    def check_body_type(self, taken: Sequence[str], default: str = "") -> str:
+        """Which of these media types the body has, `default` where it does not say.
+
+        Raises UnsupportedMediaType.
+        """
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise EncodedBody
+        content_type = Message()
+        content_type["Content-Type"] = self.request.headers.get("Content-Type", default)
+        charset = content_type.get_content_charset("utf-8")
+        media_type = content_type.get_content_type()
+        if media_type not in taken or charset not in ("utf-8", "us-ascii"):
+            accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
+            raise UnsupportedMediaType(taken, accept_header=accept)
+        return media_type
 
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
@@ -179,8 +198,12 @@ class BaseHandler(RequestHandler):
             self.finish(body)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Render any error, ours or Tornado's, as a problem (RFC 9457)."""
+        """Answer any error, ours or Tornado's, with a problem (RFC 9457)."""
         problem = self._problem(status_code, kwargs.get("exc_info", (None, None, None))[1])
+        self.finish(self.render_problem(problem))
+
+    def render_problem(self, problem: Problem) -> bytes:
+        """The body of an answer that is a problem; its status and headers are set."""
         self.set_status(problem.status)
         for name, value in problem.headers.items():
             self.set_header(name, value)
@@ -190,7 +213,7 @@ class BaseHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         text = json.dumps(problem.to_dict(self.request_id or ""), ensure_ascii=False)
         # What a caller sent may stand in it: a lone surrogate there has no UTF-8.
-        self.finish(text.encode("utf-8", "replace"))
+        return text.encode("utf-8", "replace")
 
     def _problem(self, status_code: int, error: BaseException | None) -> Problem:
         if isinstance(error, Problem):
@@ -226,6 +249,10 @@ class BaseHandler(RequestHandler):
         sent = super().finish(chunk)
         sent.add_done_callback(self._sent)
         return sent
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self.is_gone = True
 
     def _sent(self, sent: "Future[None]") -> None:
         if not sent.cancelled():
