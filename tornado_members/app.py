@@ -26,7 +26,8 @@ from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
 from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
-from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.body_limit import MAX_DISCARDED, LimitedBodies
+from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.settings import Settings
@@ -40,8 +41,7 @@ from tornado_members.telemetry import RequestLog
 log = getLogger(__name__)
 
 MAX_BODY = 1024 * 1024  # bytes
-# What is over MAX_BODY is read and thrown away up to here, so that a client hears why.
-MAX_DISCARDED = 16 * MAX_BODY
+IMPORT_PATH = "/members/import"
 
 
 class MongoDBUnusable(OperatorError):
@@ -50,6 +50,7 @@ class MongoDBUnusable(OperatorError):
 
 ROUTES = [
     (r"/members", MembersHandler),
+    (IMPORT_PATH, ImportHandler),
     (r"/members/by-name/(.+)", MemberByNameHandler),
     (r"/members/([^/]+)", MemberHandler),
 ]
@@ -161,6 +162,8 @@ async def open_services(
             login,
             settings.members,
             keys[settings.auth.own_issuer] if _signs(settings) else None,
+            settings.cors,
+            settings.server.write_seconds,
         )
 
 
@@ -241,4 +244,10 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         default_handler_args={**injected, "limit": MAX_BODY},
         log_function=services.requests.write,
     )
-    return LimitedBodies(application, refusal, limit=MAX_BODY, patience=MAX_DISCARDED)
+    return LimitedBodies(
+        application,
+        refusal,
+        limit=MAX_BODY,
+        patience=MAX_DISCARDED,
+        exempt=("POST", IMPORT_PATH),
+    )

@@ -1,10 +1,9 @@
-"""What a caller is ready to take (RFC 9110 §12.5.1, §12.5.3)."""
+"""What a caller is ready to take (RFC 9110 §12.5.1)."""
 
 import re
 from collections.abc import Sequence
 
 _RANGE = re.compile(r"\s*([!#$%&'*+.^_`|~\w-]+)/([!#$%&'*+.^_`|~\w-]+)\s*((?:;[^;]*)*)")
-_CODING = re.compile(r"\s*([!#$%&'*+.^_`|~\w-]+)\s*((?:;[^;]*)*)")
 _WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*$", re.IGNORECASE)
 
 
@@ -43,16 +42,6 @@ def _weigh(header: str, media_type: str) -> float:
         if given > best:
             best, weight = given, _quality(found[3])
     return weight
-
-
-def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding header likes gzip at least as much as none (§12.5.3)."""
-    weights: dict[str, float] = {}
-    for part in header.split(","):
-        if found := _CODING.fullmatch(part):
-            weights[found[1].lower()] = _quality(found[2])
-    gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
-    return gzip > 0 and gzip >= weights.get("identity", 0.0)
 
 
 def _quality(parameters: str) -> float:

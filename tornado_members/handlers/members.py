@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -9,9 +10,11 @@ from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.directory import Representation
 from tornado_members.errors import MemberNotFound
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.paging import parse_page_query
+from tornado_members.handlers.export import CSV, NDJSON, export_members
+from tornado_members.handlers.paging import parse_export_query, parse_page_query
 from tornado_members.member import apply_merge_patch, parse_draft
 
+JSON: Final = "application/json"
 _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -20,8 +23,14 @@ class MembersHandler(BaseHandler):
 
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
 
+    def offered_types(self) -> Sequence[str]:
+        return (JSON, CSV, NDJSON) if self.request.method in ("GET", "HEAD") else (JSON,)
+
     async def get(self) -> None:
-        """A page of members."""
+        """A page of members, or all of them as a stream."""
+        if self.chosen_type != JSON:
+            await export_members(self, *parse_export_query(self.request.query_arguments))
+            return
         query = parse_page_query(self.request.query_arguments)
         found = await self.services.directory.page(
             query.field, descending=query.descending, after=query.after, limit=query.limit + 1
@@ -31,7 +40,8 @@ class MembersHandler(BaseHandler):
         if following:
             self.set_header("Link", f'<{following}>; rel="next"')
         body = {"items": [member.to_dict() for member in page], "next": following}
-        self.answer_bytes(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        self.answer_compressible(text.encode())
 
     head = get
 

@@ -67,6 +67,19 @@ def parse_page_query(arguments: Mapping[str, Sequence[bytes]]) -> PageQuery:
     return query
 
 
+def parse_export_query(
+    arguments: Mapping[str, Sequence[bytes]],
+) -> tuple[PageQuery, int | None]:
+    """The same for an export, and how many members it may have: any number, or None for all."""
+    limits = arguments.get("limit", [])
+    if len(limits) != 1:
+        return parse_page_query(arguments), None
+    if not limits[0].isdigit() or len(limits[0]) > 15 or not int(limits[0]):
+        raise BadParameter("limit", "should be a number from 1")
+    rest = {name: values for name, values in arguments.items() if name != "limit"}
+    return parse_page_query(rest), int(limits[0])
+
+
 def _parse_limit(text: bytes) -> int:
     if not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:
         raise BadParameter("limit", f"should be a number from 1 to {_MAX_LIMIT}")

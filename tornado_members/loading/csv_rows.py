@@ -67,6 +67,12 @@ class CsvRows:
         self._is_export = False
         self._ended = False
 
+    @property
+    def ignored(self) -> list[str]:
+        """The headings of columns that hold nothing of a member."""
+        known = self.positions.values()
+        return [heading for i, heading in enumerate(self.header) if i not in known]
+
     def push(self, data: bytes) -> None:
         """More of the file. Raises CsvUnusable where it has no column for the name."""
         if self._decoder is None:

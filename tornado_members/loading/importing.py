@@ -9,10 +9,12 @@ from logging import getLogger
 from tornado_members.errors import Contended, DependencyAway, Problem
 from tornado_members.loading.loader import BATCH, Loader, Outcome
 from tornado_members.loading.results import tell_end, tell_outcome
-from tornado_members.loading.rows import Refusal, Row, Rows
+from tornado_members.loading.rows import Refusal, Rows
 from tornado_members.member import MemberDraft
 
 log = getLogger(__name__)
+
+Checked = tuple[int, MemberDraft | Refusal]  # the line of a row, and what is in it
 
 _STRIDE = 25  # rows that are checked before others have their turn: some two milliseconds
 _SLICE = 8192  # bytes that are cut into rows before others have their turn
@@ -41,7 +43,7 @@ class Importing:
         self._loader = loader
         self._tell = tell
         self._patience = patience
-        self._batch: list[Row] = []
+        self._batch: list[Checked] = []
         self._changed = asyncio.Event()  # the batch, or whether there will be another
         self._taken = asyncio.Event()  # there is room in the batch
         self._is_over = False  # no more rows come
@@ -99,7 +101,7 @@ class Importing:
         for count, row in enumerate(self._rows.ready(), 1):
             if self._is_over or not self.is_running:
                 return
-            self._batch.append(row)
+            self._batch.append((row.line, row.content))
             self._changed.set()
             if count % _STRIDE == 0:
                 await asyncio.sleep(0)
@@ -108,21 +110,19 @@ class Importing:
                 await self._taken.wait()
 
     async def _load(self) -> None:
-        batch: list[Row] = []
+        batch: list[Checked] = []
         try:
             while await self._has_rows():
                 batch, self._batch = self._batch, []
                 self._taken.set()
                 outcomes = iter(await self._load_patiently(batch))
                 results = [
-                    tell_outcome(
-                        row.line, row.content if isinstance(row.content, Refusal) else next(outcomes)
-                    )
-                    for row in batch
+                    tell_outcome(line, row if isinstance(row, Refusal) else next(outcomes))
+                    for line, row in batch
                 ]
-                self._line = batch[-1].line
+                self._line = batch[-1][0]
                 await self._tell(b"".join(results))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self.failure = error
             is_known = isinstance(error, Problem)
             log.log(
@@ -132,7 +132,7 @@ class Importing:
                 exc_info=None if is_known else error,
             )
             problem = error if isinstance(error, Problem) else None
-            await self._tell(tell_end(batch[0].line if batch else self._line + 1, problem))
+            await self._tell(tell_end(batch[0][0] if batch else self._line + 1, problem))
         finally:
             self._taken.set()
 
@@ -142,9 +142,9 @@ class Importing:
             await self._changed.wait()
         return bool(self._batch)
 
-    async def _load_patiently(self, batch: list[Row]) -> list[Outcome]:
+    async def _load_patiently(self, batch: list[Checked]) -> list[Outcome]:
         """Raises DependencyAway, Contended, once patience has run out."""
-        drafts = [row.content for row in batch if isinstance(row.content, MemberDraft)]
+        drafts = [row for _, row in batch if isinstance(row, MemberDraft)]
         if not drafts:
             return []
         deadline = time.monotonic() + self._patience

@@ -9,6 +9,7 @@ from tornado_members.loading.rows import Refusal, Row
 from tornado_members.member import MAX_MEMBER_ID, MemberDraft, parse_draft
 from tornado_members.strict_json import parse_object
 
+_MOST_FAULTS: Final = 20  # that are told of one line
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -73,6 +74,5 @@ def _parse_row(fields: Mapping[str, Any]) -> MemberDraft | Refusal:
     except NotAMember as error:
         faults += error.faults
     if faults:
-        shown = faults[: NotAMember.most_faults]
-        return Refusal(f"bad {faults[0].pointer[1:]}", shown)
+        return Refusal(f"bad {faults[0].pointer[1:]}", faults[:_MOST_FAULTS])
     return draft

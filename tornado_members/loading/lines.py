@@ -116,21 +116,23 @@ class Records:
             self._is_open = True
             if not self._known:
                 self._known, self._characters = 1, len(first)
-        while self._characters <= self._longest:
-            if self._known == len(self._lines):
-                return self._give_up("has a quote that is never closed") if ended else None
+        return self._find_end(ended)
+
+    def _find_end(self, ended: bool) -> Record | None:
+        """Of a record that the first line leaves open."""
+        while self._known < len(self._lines):
             line = self._lines[self._known]
+            if self._characters + len(line) > self._longest:
+                return self._give_up(f"has a quote that is open for {self._longest} characters")
             self._next = self._next or self._scan(line, within=True)
-            if self._next is _State.CLOSED and self._characters + len(line) <= self._longest:
+            if self._next is _State.CLOSED:
                 return self._take(self._known + 1)
             if self._next is _State.BROKEN:
                 return self._give_up("has something behind a closing quote")
-            if self._next is _State.CLOSED:
-                break
             self._known += 1
             self._characters += len(line)
             self._next = None
-        return self._give_up(f"has a quote that is not closed within {self._longest} characters")
+        return self._give_up("has a quote that is never closed") if ended else None
 
     def _scan(self, line: str, *, within: bool) -> _State:
         """How a line leaves a record, if it begins within quotes or not."""

@@ -42,12 +42,12 @@ class Outcome:
 class Directory(Protocol):
     """MemberDirectory, or Rehearsal."""
 
-    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]: ...  # noqa: D102
-    async def take_ids(self, count: int) -> int: ...  # noqa: D102
-    async def create_many(  # noqa: D102
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]: ...
+    async def take_ids(self, count: int) -> int: ...
+    async def create_many(
         self, drafts: Sequence[MemberDraft], first: int
     ) -> Sequence[Member | None]: ...
-    async def put_by_name(self, draft: MemberDraft) -> object: ...  # noqa: D102
+    async def put_by_name(self, draft: MemberDraft) -> object: ...
 
 
 class Loader:
