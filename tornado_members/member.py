@@ -28,7 +28,9 @@ _LONGEST_FORM = 4 * MAX_CHARACTERS  # NFC makes one character of four at the mos
 # What may stand in a telephone number as people write it: digits, punctuation and an extension.
 _PHONE = re.compile(r"(?:[0-9+()\-./,;#* ]|ext|x)*", re.IGNORECASE)
 # A local part has at most 64 bytes (RFC 5321 §4.5.3.1.1).
-_PLAIN_EMAIL = re.compile(r"(?=.{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@([\w.-]+)", re.ASCII)
+_PLAIN_EMAIL = re.compile(
+    r"(?=.{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@([\w.-]+)", re.ASCII
+)
 _LONGEST_PLAIN_EMAIL = 254  # §4.5.3.1.3, without the angle brackets
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DIGIT = re.compile(r"[0-9]")

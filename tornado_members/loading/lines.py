@@ -39,6 +39,7 @@ class LineCutter:
         """What is left when no more comes."""
         if self._held:
             self._keep(self._held)
+            self._held = ""
         return [line] if (line := self._take()) else []
 
     def _keep(self, piece: str) -> None:
@@ -50,7 +51,6 @@ class LineCutter:
     def _take(self) -> str:
         line = "".join(self._begun)
         self._begun.clear()
-        self._held = ""
         self._room = self._longest + 1 if self._longest is not None else None
         return line
 
