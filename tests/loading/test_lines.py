@@ -46,11 +46,13 @@ def records(text: str, size: int, longest: int = 1000) -> list[tuple[int, str, b
 
 @given(TEXT, st.integers(1, 7))
 def test_no_line_is_lost_and_each_has_its_number(text: str, size: int) -> None:
-    line = 1
-    for number, lines, _ in records(text, size):
-        assert number == line
-        line += len(list(io.StringIO(lines, newline="")))
-    assert "".join(lines for _, lines, _ in records(text, size)) == text
+    lines = list(io.StringIO(text, newline=""))
+    for number, found, _ in records(text, size):
+        for line in io.StringIO(found, newline=""):
+            assert lines[number - 1] == line
+            lines[number - 1] = ""
+            number += 1  # noqa: PLW2901
+    assert not "".join(lines).strip()
 
 
 @given(TEXT, st.integers(2, 30))
@@ -60,6 +62,9 @@ def test_whole_records_begin_as_early_as_they_can(text: str, longest: int) -> No
     expected: list[tuple[int, str, bool]] = []
     at = 0
     while at < len(lines):
+        if lines[at].isspace():
+            at += 1
+            continue
         count = _whole(lines[at:], longest)
         expected.append((at + 1, "".join(lines[at : at + (count or 1)]), count > 0))
         at += count or 1
@@ -85,10 +90,10 @@ def _whole(lines: list[str], longest: int) -> int:
 def test_no_text_takes_time_that_grows_with_its_square() -> None:
     """Each line leaves a quote open, whether it begins within one or not."""
     for line in ('a","\n', 'a"",",\n', '"\n', '"a\n', '""","\n'):
-        found = Counting(",", 65536)
-        found.push([line] * 20_000)
+        found = Counting(",", 4096)
+        found.push([line] * 5000)
         assert len(list(found.ready(ended=True))) > 1000
-        assert found.scans <= 2 * 20_000 + 2
+        assert found.scans <= 2 * 5000 + 2
 
 
 class Counting(Records):

@@ -17,7 +17,7 @@ log = getLogger(__name__)
 Checked = tuple[int, MemberDraft | Refusal]  # the line of a row, and what is in it
 
 _STRIDE = 25  # rows that are checked before others have their turn: some two milliseconds
-_SLICE = 8192  # bytes that are cut into rows before others have their turn
+_SLICE = 4096  # bytes that are cut into rows before others have their turn
 _LONGEST_PAUSE = 1.0  # seconds between two attempts at a batch
 
 

@@ -99,9 +99,17 @@ class Records:
         self._lines.extend(lines)
 
     def ready(self, *, ended: bool = False) -> Iterator[Record]:
-        """The records that are complete; all that are left, if no more lines come."""
-        while self._lines and (record := self._find(ended)):
-            yield record
+        """The records that are complete; all that are left, if no more lines come.
+
+        Blank lines between them are none.
+        """
+        while self._lines:
+            if not self._is_open and self._lines[0].isspace():
+                self._take(1)
+            elif record := self._find(ended):
+                yield record
+            else:
+                return
 
     def _find(self, ended: bool) -> Record | None:
         first = self._lines[0]
