@@ -59,6 +59,7 @@ def test_every_route_and_method_is_documented() -> None:
     for pattern, handler in [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE]:
         assert issubclass(handler, BaseHandler)
         paths = {path for _, path in documented if re.fullmatch(pattern, path)}
+        paths -= {literal for literal, _ in ROUTES if literal != pattern}
         assert paths, f"{pattern} is not in the README"
         path = min(paths, key=len)
         methods = {method for method, documented_path in documented if documented_path == path}
