@@ -18,6 +18,7 @@ from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
 from tornado_members.loading.cells import defuse
 from tornado_members.loading.csv_rows import EXPORT_HEADER
 from tornado_members.member import Member
+from tornado_members.telemetry.logs import fields
 
 log = getLogger(__name__)
 
@@ -56,7 +57,8 @@ async def export_members(handler: BaseHandler, query: PageQuery, limit: int | No
             raise
         # Tornado would end the answer as if it were whole.
         if not isinstance(error, ReaderGone | DependencyAway):
-            log.exception("%s failed", handler.request_id)
+            said = fields(request_id=handler.request_id, route=handler.route)
+            log.exception("an export failed", extra=said)
         answer.break_off(error)
     else:
         answer.end()

@@ -32,6 +32,7 @@ _LINGER_SECONDS: Final = 5
 class ImportHandler(BaseHandler):
     """/members/import"""
 
+    route = "/members/import"
     permissions = {"POST": WRITE}
     media_type = NDJSON
 

@@ -21,6 +21,7 @@ _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 class MembersHandler(BaseHandler):
     """/members"""
 
+    route = "/members"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
 
     def offered_types(self) -> Sequence[str]:
@@ -55,6 +56,7 @@ class MembersHandler(BaseHandler):
 class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
+    route = "/members/{memberId}"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "PATCH": WRITE, "DELETE": DELETE}
 
     async def get(self, text: str) -> None:
@@ -88,6 +90,7 @@ class MemberHandler(BaseHandler):
 class MemberByNameHandler(BaseHandler):
     """/members/by-name/{name}"""
 
+    route = "/members/by-name/{name}"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE}
 
     async def get(self, name: str) -> None:

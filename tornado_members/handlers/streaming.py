@@ -6,7 +6,9 @@ import struct
 from logging import getLogger
 from typing import Any, cast
 
+from tornado_members.errors import Problem
 from tornado_members.handlers.base import BaseHandler
+from tornado_members.telemetry.logs import fields
 
 log = getLogger(__name__)
 
@@ -67,7 +69,10 @@ class StreamedAnswer:
 
     def break_off(self, reason: object) -> None:
         """Close the connection so that the reader knows that the answer is not complete."""
-        log.warning("%s is broken off: %s", self._handler.request_id, reason)
+        if isinstance(reason, Problem):
+            self._handler.problem_code = reason.code
+        said = fields(request_id=self._handler.request_id, route=self._handler.route)
+        log.warning("an answer is broken off: %s", reason, extra=said)
         if self._handler.request.version == "HTTP/1.0":
             stream = getattr(self._handler.request.connection, "stream", None)
             if stream is not None and stream.socket is not None:
