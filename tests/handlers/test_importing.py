@@ -442,3 +442,13 @@ async def test_quoted_line_breaks_may_lie_between_two_chunks(http_server: Any) -
         assert b'"line": 2, "status": 201' in received
         assert b'"line": 4, "status": 201' in received
         assert received.count(b'"line"') == 2
+
+
+async def test_who_goes_away_before_the_first_row_leaves_nothing_running(
+    http_server: Any, services: Services
+) -> None:
+    async with bare_connection(http_server) as (_reader, writer):
+        writer.write(head(100) + b"na")
+        await until(lambda: services.requests.in_flight == 1)
+        writer.transport.abort()
+        await services.requests.idle.wait()
