@@ -25,6 +25,7 @@ HOUSE = [
     ["auth"],
     ["cache"],
     ["storage"],
+    ["list_query"],
     ["member", "precondition", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],

@@ -77,6 +77,8 @@ async def test_an_export_takes_the_lists_parameters(api: Api, admin: Admin) -> N
     following = parsed(await api("GET", "/members?limit=1000"))["next"]
     after = following.partition("after=")[2]
     assert await ids(f"after={after}") == list(range(1001, 1202))
+    assert await ids("phone=%2B1%20555&limit=2") == [1, 2]
+    assert await ids("name=0000000700&sort=-name") == [700]
     for query in ("limit=0", "limit=x", "limit=", "limit=1&limit=2", "skip=1", "after=x"):
         problem(await api("GET", f"/members?{query}", headers=CSV), 400, "bad-parameter")
 

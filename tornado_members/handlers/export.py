@@ -13,8 +13,8 @@ from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.encoding import GzipStream, accepts_gzip
-from tornado_members.handlers.paging import PageQuery
 from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
+from tornado_members.list_query import ListQuery
 from tornado_members.loading.cells import defuse
 from tornado_members.loading.csv_rows import EXPORT_HEADER
 from tornado_members.member import Member
@@ -30,7 +30,7 @@ _BATCH: Final = 500  # members that are read at once: some milliseconds, and 50 
 _LONGEST_PAUSE: Final = 1.0  # seconds between two attempts at a batch
 
 
-async def export_members(handler: BaseHandler, query: PageQuery, limit: int | None) -> None:
+async def export_members(handler: BaseHandler, query: ListQuery, limit: int | None) -> None:
     """Answer with all members that match, or the first `limit`, in the type that was chosen.
 
     A MongoDB that is away when the first are read is a DependencyAway. Later it is waited for, and
@@ -75,33 +75,29 @@ def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) 
 
 
 async def _pages(
-    directory: MemberDirectory, query: PageQuery, limit: int | None, patience: float
+    directory: MemberDirectory, query: ListQuery, limit: int | None, patience: float
 ) -> AsyncIterator[Sequence[Member]]:
     """The members, in batches, each behind the last one of the one before: no cursor is held."""
     left = limit
-    page = await _read(directory, query, _BATCH if left is None else min(_BATCH, left), 0)
+    query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
+    page = await _read(directory, query, patience=0)
     while True:
         yield page
         left = None if left is None else left - len(page)
         if len(page) < _BATCH or left == 0:
             return
-        last = page[-1]
-        query = replace(query, after=last.member_id if query.field == "memberId" else last.name)
-        size = _BATCH if left is None else min(_BATCH, left)
-        page = await _read(directory, query, size, patience)
+        query = query.behind(page[-1])
+        query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
+        page = await _read(directory, query, patience)
 
 
-async def _read(
-    directory: MemberDirectory, query: PageQuery, size: int, patience: float
-) -> Sequence[Member]:
+async def _read(directory: MemberDirectory, query: ListQuery, patience: float) -> Sequence[Member]:
     """Raises DependencyAway once patience, in seconds, has run out."""
     deadline = time.monotonic() + patience
     pause = 0.05
     while True:
         try:
-            return await directory.page(
-                query.field, descending=query.descending, after=query.after, limit=size
-            )
+            return await directory.page(query)
         except DependencyAway:
             if time.monotonic() + pause > deadline:
                 raise
