@@ -25,7 +25,7 @@ from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tornado_members.app import make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
-from tornado_members.serving import make_server
+from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import Mongo, open_mongo
 

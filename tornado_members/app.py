@@ -1,7 +1,8 @@
 """The composition root: everything is put together here, and all routes are on this one screen."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
@@ -12,6 +13,7 @@ from tornado.web import Application, RequestHandler
 
 from tornado_members.auth.login import Login
 from tornado_members.auth.passwords import Passwords
+from tornado_members.auth.rate_limit import RateLimit
 from tornado_members.auth.signing import OWN_ALGORITHM, OwnKey, has_signing_key
 from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
@@ -27,8 +29,10 @@ from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
 from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
 from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.deadlines import Deadlines
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
+from tornado_members.handlers.proxies import TrustedProxies
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.leader import LeaderLease
@@ -153,7 +157,9 @@ async def open_services(
             lease = LeaderLease(stores.mongo, "invalidator")
             await enter(invalidating(changes, lease, directory, InvalidatorNumbers()))
         withdrawals = await enter(open_withdrawals(settings, stores.users))
-        login = await enter(open_login(settings, stores.users, cache_servers))
+        counts = await enter(open_counts(settings, cache_servers))
+        login = await enter(open_login(settings, stores.users, counts))
+        per_minute = settings.rate_limit.requests_per_minute
         yield Services(
             directory,
             TokenVerifier(settings.auth, keys, standing=withdrawals.apply),
@@ -161,7 +167,39 @@ async def open_services(
             login,
             settings.members,
             keys[settings.auth.own_issuer] if _signs(settings) else None,
+            TrustedProxies(settings.server.trusted_proxies),
+            await enter(open_deadlines(settings)),
+            settings.server.limits.requests,
+            RateLimit(counts, per_minute) if per_minute else None,
+            asyncio.Event(),
         )
+
+
+@asynccontextmanager
+async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
+    """The time that requests have, and somebody who looks at the clock."""
+    deadlines = Deadlines(settings.server.limits.request_seconds)
+    watching = asyncio.create_task(deadlines.watch())
+    try:
+        yield deadlines
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+@asynccontextmanager
+async def open_counts(
+    settings: Settings, cache_servers: tuple[str, ...]
+) -> AsyncIterator[SharedCounts]:
+    """Numbers that all processes count together; nothing connects before one is counted."""
+    timeout = settings.cache.timeout_ms / 1000
+    nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
+    counts = SharedCounts(nodes, namespace=settings.mongodb.database)
+    try:
+        yield counts
+    finally:
+        await counts.close()
 
 
 @asynccontextmanager
@@ -181,7 +219,7 @@ async def open_withdrawals(settings: Settings, users: UserStore) -> AsyncIterato
 
 @asynccontextmanager
 async def open_login(
-    settings: Settings, users: UserStore, cache_servers: tuple[str, ...]
+    settings: Settings, users: UserStore, counts: SharedCounts
 ) -> AsyncIterator[Login | None]:
     """The login, where it is wanted and there is a key to sign with. Raises KeysUnusable."""
     issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
@@ -192,9 +230,6 @@ async def open_login(
         log.warning("there is no login: auth.own_issuer takes no RS256, or has no signing key here")
         yield None
         return
-    timeout = settings.cache.timeout_ms / 1000
-    nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
-    counts = SharedCounts(nodes, namespace=settings.mongodb.database)
     passwords = Passwords()
     token_seconds = min(settings.login.token_seconds, settings.auth.max_lifetime_seconds)
     throttle = LoginThrottle(counts, settings.login)
@@ -209,7 +244,6 @@ async def open_login(
         )
     finally:
         passwords.close()
-        await counts.close()
 
 
 def _signs(settings: Settings) -> bool:

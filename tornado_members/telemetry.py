@@ -16,6 +16,7 @@ _access_log = getLogger("tornado_members.requests")
 def configure_logging(level: str = "info") -> None:
     """Log lines go to standard error, for people."""
     logging.basicConfig(
+        force=True,
         stream=sys.stderr,
         level=level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from tornado_members.serving import run as run_service
+from tornado_members.serving.supervisor import run as run_service
 from tornado_members.settings_file import load_settings
 from tornado_members.telemetry import configure_logging
 

@@ -1,5 +1,6 @@
 """The one base handler: who is calling, what they sent, how an answer and an error are given."""
 
+import asyncio
 import json
 import re
 import uuid
@@ -16,6 +17,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
+from tornado_members.auth.rate_limit import RateLimit
 from tornado_members.auth.tokens import Caller, TokenVerifier
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.errors import (
@@ -28,14 +30,18 @@ from tornado_members.errors import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
+    Overloaded,
     PreconditionFailed,
     PreconditionRequired,
     Problem,
     TokenMissing,
+    TooSlow,
     UnsupportedMediaType,
 )
 from tornado_members.handlers.accepting import accepts
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
+from tornado_members.handlers.deadlines import Deadlines
+from tornado_members.handlers.proxies import TrustedProxies
 from tornado_members.precondition import Precondition
 from tornado_members.settings import Members, Permission
 from tornado_members.strict_json import parse_object
@@ -60,6 +66,11 @@ class Services:
     login: Login | None  # None where there is none
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
+    proxies: TrustedProxies
+    deadlines: Deadlines
+    most_requests: int  # in flight
+    rate_limit: RateLimit | None  # None where everybody may ask as often as they like
+    stopping: asyncio.Event  # set once this process is to end: it is ready for nothing new
 
 
 class BaseHandler(RequestHandler):
@@ -70,14 +81,18 @@ class BaseHandler(RequestHandler):
 
     permissions: ClassVar[Mapping[str, Permission | None]] = {}
     media_type: ClassVar[str] = "application/json"  # of its answers
+    has_deadline: ClassVar[bool] = True  # whether its answers have to begin in time
 
     services: Services
     caller: Caller | None = None
     request_id: str | None = None
+    was_given_up = False
 
     def initialize(self, services: Services) -> None:
         self.services = services
         services.requests.begun()
+        if self.has_deadline:
+            services.deadlines.begin(self)
         # Tornado would read forms before anybody is asked who is calling. Nobody here takes any.
         self.request._parse_body = _leave_unread  # type: ignore[method-assign]
 
@@ -91,6 +106,8 @@ class BaseHandler(RequestHandler):
 
     async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""
+        if self.services.requests.in_flight > self.services.most_requests:
+            raise Overloaded
         if not self.request.path.isascii():  # RFC 3986 §2.1; Tornado would read it as Latin-1
             raise BadRequest("The path has characters that are not percent-encoded.")
         method = self.request.method or ""
@@ -101,6 +118,8 @@ class BaseHandler(RequestHandler):
         permission = self.permissions[method]
         if permission is not None:
             self.caller = await self.services.tokens.verify(self._bearer_token())
+            if self.services.rate_limit:
+                await self.services.rate_limit.check(self.caller)
             self.caller.require(permission)
         if not accepts(self.request.headers.get("Accept", ""), self.media_type):
             raise NotAcceptable(self.media_type)
@@ -113,6 +132,10 @@ class BaseHandler(RequestHandler):
     def allowed_methods(self) -> str:
         """For the Allow header (RFC 9110 §10.2.1)."""
         return ", ".join([*self.permissions, "OPTIONS"])
+
+    def caller_address(self) -> str:
+        """From where the request came, as far as anybody trustworthy tells."""
+        return self.services.proxies.caller(self.request.remote_ip or "", self.request.headers)
 
     def wants_no_cache(self) -> bool:
         """Whether the caller wants the database to be asked (RFC 9111 §5.2.1.4)."""
@@ -205,7 +228,9 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
-        if isinstance(value, Problem):
+        if self.was_given_up and not isinstance(value, TooSlow):
+            log.debug("%s ended after it was given up: %r", self.request_id, value)
+        elif isinstance(value, Problem):
             if value.status >= 500:
                 cause = f" ({str(value.__cause__)[:200]})" if value.__cause__ else ""
                 log.warning("%s: %s%s", self.request_id, value, cause)
@@ -223,6 +248,8 @@ class BaseHandler(RequestHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
         """End the answer. The request is over once its last byte has left, or can never leave."""
+        if self.was_given_up and self._finished:
+            return _nobody_waits()
         sent = super().finish(chunk)
         sent.add_done_callback(self._sent)
         return sent
@@ -231,6 +258,15 @@ class BaseHandler(RequestHandler):
         if not sent.cancelled():
             sent.exception()  # the client has gone: nobody is left to be told
         self.services.requests.ended()
+        self.services.deadlines.end(self)
+
+    def give_up(self) -> None:
+        """Answer that it took too long, unless the answer has begun; what it does goes on."""
+        if not self._finished and not self._headers_written:
+            self.was_given_up = True
+            late = TooSlow()
+            self.log_exception(TooSlow, late, None)
+            self.send_error(late.status, exc_info=(TooSlow, late, None))
 
     def _bearer_token(self) -> str:
         credentials = self.request.headers.get("Authorization", "")
@@ -244,6 +280,12 @@ def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
     if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
         return True
     return parse_precondition(headers).allows_read(member.version, member.updated_at)
+
+
+def _nobody_waits() -> "Future[None]":
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
 
 
 def _leave_unread() -> None:
