@@ -171,11 +171,19 @@ def app(services: Services) -> HTTPServerConnectionDelegate:
 
 @pytest.fixture
 def http_server(
-    io_loop: IOLoop, app: HTTPServerConnectionDelegate, http_server_port: tuple[socket.socket, int]
+    io_loop: IOLoop,
+    app: HTTPServerConnectionDelegate,
+    settings: Settings,
+    http_server_port: tuple[socket.socket, int],
 ) -> Iterator[HTTPServer]:
     """In the place of pytest-tornasync's: the server as it is made for production."""
-    server = make_server(app)
-    server.add_socket(http_server_port[0])
+
+    async def start() -> HTTPServer:
+        server = make_server(app, settings.server.limits)
+        server.add_sockets([http_server_port[0]])
+        return server
+
+    server = io_loop.run_sync(start)
     yield server
     server.stop()
     io_loop.run_sync(server.close_all_connections)

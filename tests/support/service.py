@@ -108,7 +108,7 @@ class Service:
                 break
         else:
             raise AssertionError(f"it did not start: {command.log()}")
-        found = re.search(r"listens on (http://\S+)", self.welcome)
+        found = re.search(r"listens on (\S+)", self.welcome)
         assert found
         self.url = found[1]
         self._token = command.token("--rights", "3")

@@ -33,6 +33,7 @@ log = getLogger(__name__)
 
 _TURN_SECONDS = 0.5
 _CLOSING_SECONDS = 10  # for a worker to close its clients, once its requests have ended
+_HURRIED_SECONDS = 2  # the same for one who was told a second time
 _SETTLED_SECONDS = 10  # a worker that lives for longer does not keep dying
 _LONGEST_PAUSE = 30  # seconds
 _THREAD_SECONDS = 2
@@ -264,6 +265,7 @@ class Supervisor:
                 told = self._signals.stops
                 for worker in self._workers:
                     worker.channel.tell(STOP)
+                    worker.killed_after = time.monotonic() + _HURRIED_SECONDS
 
     def _revive(self) -> None:
         """A private server that died is started again."""
