@@ -97,7 +97,7 @@ async def test_a_body_that_comes_steadily_may_take_its_time(http_server: Members
 async def test_a_reader_that_does_not_read_is_let_go(
     http_server: MembersServer, api: Api, services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", "tornado_members")
     for number in range(100):
         await api.create(f"{number:0255}")
     (listener,) = http_server._sockets.values()

@@ -229,6 +229,7 @@ class BaseHandler(RequestHandler):
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
         if self.was_given_up and not isinstance(value, TooSlow):
+            # Also Tornado's complaint that the answer has been given.
             log.debug("%s ended after it was given up: %r", self.request_id, value)
         elif isinstance(value, Problem):
             if value.status >= 500:
@@ -248,8 +249,6 @@ class BaseHandler(RequestHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
         """End the answer. The request is over once its last byte has left, or can never leave."""
-        if self.was_given_up and self._finished:
-            return _nobody_waits()
         sent = super().finish(chunk)
         sent.add_done_callback(self._sent)
         return sent
@@ -280,12 +279,6 @@ def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
     if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
         return True
     return parse_precondition(headers).allows_read(member.version, member.updated_at)
-
-
-def _nobody_waits() -> "Future[None]":
-    done: Future[None] = Future()
-    done.set_result(None)
-    return done
 
 
 def _leave_unread() -> None:

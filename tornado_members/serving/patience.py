@@ -118,11 +118,11 @@ class Connection:
         if written != self._written or not self._written_at:
             self._written, self._written_at = written, now
         elif now - self._written_at > limits.write_seconds:
-            log.info("a client did not read its answer")
+            log.debug("a client did not read its answer")
             self.close()
 
     def _time_out(self, why: str) -> None:
-        log.info("%s", why)
+        log.debug("%s", why)
         request = self._request
         if request is None or request._response_start_line is None:
             self._stream.write(_TIMEOUT)
