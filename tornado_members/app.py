@@ -167,6 +167,7 @@ async def open_services(
             login,
             settings.members,
             keys[settings.auth.own_issuer] if _signs(settings) else None,
+            settings.cors,
             TrustedProxies(settings.server.trusted_proxies),
             await enter(open_deadlines(settings)),
             settings.server.limits.requests,
