@@ -69,8 +69,15 @@ def reload(service: Service, log: Callable[[], str], times: int = 1) -> None:
 def test_rolling_restarts_lose_no_request(service: Service, command: Command) -> None:
     with load_on(service) as load:
         reload(service, command.log, times=2)
+        status, report = service.admin("/readyz")
+        assert (status, "draining" in report) == (200, False)
     assert not load.failures
     assert load.answers > 20
+    total = 0.0
+    for line in service.admin("/metrics")[1].splitlines():
+        if line.startswith("members_http_requests_total{"):
+            total += float(line.rpartition(" ")[2])
+    assert total >= load.answers - 50, "what retired workers had counted goes on to count"
 
 
 @pytest.mark.exhaustive
@@ -136,7 +143,8 @@ def test_a_terminal_that_is_closed_ends_it_unless_by_nohup(
     change(command, server={"processes": 1})
     ours, theirs = pty.openpty()
     serve = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]
-    with (command.folder / "serve.log").open("a") as log:
+    file = command.folder / "terminal.log"
+    with file.open("a") as log:
         process = subprocess.Popen(  # noqa: S603
             ["setsid", "--ctty", *(["nohup"] if by_nohup else []), *serve],  # noqa: S607
             cwd=command.folder,
@@ -147,12 +155,12 @@ def test_a_terminal_that_is_closed_ends_it_unless_by_nohup(
         )
     try:
         os.close(theirs)
-        wait_for(lambda: "Ctrl-C stops it" in command.log())
+        wait_for(lambda: "Ctrl-C stops it" in file.read_text())
         process.send_signal(signal.SIGHUP)  # while there is a terminal, it means: reload
-        wait_for(lambda: command.log().count(" serves") == 2)
+        wait_for(lambda: file.read_text().count(" serves") == 2)
         os.close(ours)
         if by_nohup:
-            wait_for(lambda: command.log().count(" serves") == 3)
+            wait_for(lambda: file.read_text().count(" serves") == 3)
             process.terminate()
         assert process.wait(timeout=30) == 0
     finally:

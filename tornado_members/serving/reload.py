@@ -35,4 +35,6 @@ def load_again(config: Path, old: Settings) -> Settings:
     for key, value in kept.items():
         if getattr(new.server, key) != value:
             log.warning("server.%s: a change takes a restart; it stays as it was", key)
+    if new.admin != old.admin:
+        log.warning("admin: a change takes a restart; it stays as it was")
     return new.model_copy(update={"server": new.server.model_copy(update=kept)})

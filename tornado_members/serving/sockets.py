@@ -12,7 +12,7 @@ from pathlib import Path
 from tornado.netutil import bind_sockets
 
 from tornado_members.errors import OperatorError
-from tornado_members.settings import Server
+from tornado_members.settings import Admin, Server
 
 log = getLogger(__name__)
 
@@ -67,7 +67,12 @@ def listen(server: Server, environment: MutableMapping[str, str]) -> Listening:
         return Listening(
             [_bind_unix(server.unix_socket, server.unix_socket_mode)], server.unix_socket
         )
-    return Listening(_bind_tcp(server))
+    return Listening(_bind_tcp("server", server))
+
+
+def listen_for_admin(admin: Admin) -> Listening:
+    """Where probes and metrics are asked for. Raises ServingError."""
+    return Listening(_bind_tcp("admin", admin))
 
 
 def _passed_on(environment: MutableMapping[str, str]) -> list[socket.socket]:
@@ -92,15 +97,17 @@ def _passed_on(environment: MutableMapping[str, str]) -> list[socket.socket]:
     return found
 
 
-def _bind_tcp(server: Server) -> list[socket.socket]:
+def _bind_tcp(section: str, where: Server | Admin) -> list[socket.socket]:
+    """Listen where a section of the settings says."""
     try:
-        return bind_sockets(server.port, server.host, backlog=BACKLOG)
+        return bind_sockets(where.port, where.host, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        hint = ". Another port: MEMBERS_SERVER__PORT=9000 scripts/serve" if taken else ""
+        another = f"MEMBERS_{section.upper()}__PORT={where.port % 64_000 + 1000}"
+        hint = f". Another port: {another} scripts/serve" if taken else ""
         raise ServingError(
-            f"cannot listen on {server.host}:{server.port} (server.host, server.port): "
+            f"cannot listen on {where.host}:{where.port} ({section}.host, {section}.port): "
             f"{reason}{hint}"
         ) from None
 

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import selectors
 import signal
 import sys
 import threading
@@ -17,17 +16,19 @@ import psutil
 from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
+from tornado_members.monitoring.board import Board, Page
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.reload import load_again
 from tornado_members.serving.server import raise_file_limit
 from tornado_members.serving.signals import Signals
-from tornado_members.serving.sockets import Listening, listen
+from tornado_members.serving.sockets import Listening, listen, listen_for_admin
 from tornado_members.serving.systemd import Notifier
 from tornado_members.serving.tls import tls_context
-from tornado_members.serving.welcome import welcome
+from tornado_members.serving.watching import Watch
+from tornado_members.serving.welcome import greet
 from tornado_members.serving.worker import Work, run_worker
 from tornado_members.settings import Settings, SettingsError
-from tornado_members.telemetry import configure_logging
+from tornado_members.telemetry.logs import configure_logging
 
 log = getLogger(__name__)
 
@@ -47,6 +48,7 @@ def run(settings: Settings, config: Path) -> None:
     signals.take_over()
     notifier = Notifier(os.environ)
     listening = listen(settings.server, os.environ)
+    for_admin = listen_for_admin(settings.admin)
     private = servers_for(settings)
     try:
         with signals.unwinding():
@@ -56,6 +58,7 @@ def run(settings: Settings, config: Path) -> None:
                 settings,
                 config,
                 listening=listening,
+                for_admin=for_admin,
                 private=private,
                 signals=signals,
                 notifier=notifier,
@@ -71,6 +74,7 @@ def run(settings: Settings, config: Path) -> None:
 @dataclass(eq=False, slots=True)
 class _Worker:
     pid: int
+    name: str
     channel: Channel
     generation: int  # of its settings
     born: float = field(default_factory=time.monotonic)
@@ -97,6 +101,7 @@ class Supervisor:
         config: Path,
         *,
         listening: Listening,
+        for_admin: Listening,
         private: PrivateServers,
         signals: Signals,
         notifier: Notifier,
@@ -104,6 +109,7 @@ class Supervisor:
         self._settings = settings
         self._config = config
         self._listening = listening
+        self._admin_url = for_admin.url("http")
         self._private = private
         self._signals = signals
         self._notifier = notifier
@@ -115,8 +121,9 @@ class Supervisor:
         self._no_birth_before = 0.0
         self._revival_pause = _TURN_SECONDS
         self._next_revival = 0.0
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(signals, selectors.EVENT_READ)
+        self._board = Board()
+        self._watch = Watch(self._board, for_admin)
+        self._watch.add(signals, signals.sleep_again)
 
     def run(self) -> None:
         """Start workers, and see to it that there are some until told to stop."""
@@ -128,6 +135,8 @@ class Supervisor:
                 self._turn()
         finally:
             self._stop()
+            self._watch.close()
+            self._board.close()
 
     def _start(self) -> None:
         """The first worker makes what is missing, such as keys; then come the others.
@@ -143,7 +152,7 @@ class Supervisor:
         if not self._signals.stops:
             scheme = "https" if self._settings.server.tls.certificate else "http"
             url = self._listening.url(scheme)
-            print(welcome(self._settings, self._config, url, self._private), flush=True)
+            greet(self._settings, self._config, url, self._admin_url, self._private)
             self._notifier.ready()
 
     def _turn(self) -> None:
@@ -164,9 +173,7 @@ class Supervisor:
 
     def _listen(self, seconds: float) -> None:
         """Wait for news, at most so long, and take note of it."""
-        for key, _ in self._selector.select(seconds):
-            if key.fileobj is self._signals:
-                self._signals.sleep_again()
+        self._watch.wait(seconds)
         for worker in list(self._workers):
             while message := worker.channel.hear():
                 if message == READY:
@@ -189,8 +196,9 @@ class Supervisor:
 
     def _bury(self, worker: _Worker, code: int) -> None:
         self._workers.remove(worker)
-        self._selector.unregister(worker.channel)
+        self._watch.remove(worker.channel)
         worker.channel.close()
+        self._board.retire(worker.name)
         if worker.retires:
             return
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -218,7 +226,7 @@ class Supervisor:
             return
         log.info("new settings are taken up")
         self._notifier.reloading()
-        configure_logging(settings.log.level)
+        configure_logging(settings.log.level, settings.log.format, sys.stdout)
         self._before, self._settings = self._settings, settings
         self._generation += 1
         self._renewing = True
@@ -236,7 +244,7 @@ class Supervisor:
         elif old or len(staying) < self._wanted:
             if time.monotonic() >= self._no_birth_before:
                 self._fork()
-        elif self._renewing and all(worker.serves for worker in staying):
+        elif self._renewing and all(w.serves and not w.retires for w in self._workers):
             self._renewing = False
             self._notifier.ready()
 
@@ -254,6 +262,7 @@ class Supervisor:
         """End all workers, and wait until they have."""
         log.info("stopping")
         self._notifier.stopping()
+        self._board.draining = True
         self._listening.close()
         for worker in self._workers:
             if not worker.retires:
@@ -290,27 +299,32 @@ class Supervisor:
     def _fork(self) -> _Worker:
         _await_other_threads()
         ours, theirs = Channel.pair()
+        names = {worker.name for worker in self._workers}
+        name = next(str(n) for n in range(1, len(names) + 2) if str(n) not in names)
+        page = self._board.add(name)
         supervisor = os.getpid()
         with self._signals.held():
             pid = os.fork()
             if pid == 0:
-                self._become_worker(ours, theirs, supervisor)
+                self._become_worker(ours, theirs, page, supervisor)
         theirs.close()
-        worker = _Worker(pid, ours, self._generation)
+        worker = _Worker(pid, name, ours, self._generation)
         self._workers.append(worker)
-        self._selector.register(ours, selectors.EVENT_READ)
+        self._watch.add(ours)
         return worker
 
-    def _become_worker(self, ours: Channel, theirs: Channel, supervisor: int) -> NoReturn:
+    def _become_worker(
+        self, ours: Channel, theirs: Channel, page: Page, supervisor: int
+    ) -> NoReturn:
         """Go on as a worker, with nothing of the supervisor's but what it is given."""
         code = 1
         try:
             self._signals.leave_to(signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            self._selector.close()
+            self._watch.forget()
             for channel in (ours, *(worker.channel for worker in self._workers)):
                 channel.close()
-            work = Work(self._settings, self._listening, self._private, theirs, supervisor)
+            work = Work(self._settings, self._listening, self._private, theirs, page, supervisor)
             code = run_worker(work)
         except BaseException:
             log.exception("a worker failed")

@@ -2,16 +2,36 @@
 
 import os
 import shlex
+from logging import getLogger
 from pathlib import Path
 
+from tornado_members import __version__
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Settings
 from tornado_members.settings_file import DEFAULT_FILE
+from tornado_members.telemetry.logs import fields, writes_json
+
+log = getLogger(__name__)
 
 
-def welcome(settings: Settings, config: Path, url: str, private: PrivateServers) -> str:
-    """Where it listens, and what to try first."""
-    lines = [f"The members service listens on {url}"]
+def greet(
+    settings: Settings, config: Path, url: str, admin_url: str, private: PrivateServers
+) -> None:
+    """Say where it listens: a line among the others for machines, and more for people."""
+    if writes_json():
+        words = f"The members service listens on {url}"
+        log.info("%s", words, extra=fields(url=url, admin_url=admin_url, version=__version__))
+    else:
+        print(_welcome(settings, config, url, admin_url, private), flush=True)
+
+
+def _welcome(
+    settings: Settings, config: Path, url: str, admin_url: str, private: PrivateServers
+) -> str:
+    lines = [
+        f"The members service listens on {url}",
+        f"  health, metrics    {admin_url}/readyz, {admin_url}/metrics",
+    ]
     if private.ports.mongodb:
         lines.append(f"  private MongoDB    127.0.0.1:{private.ports.mongodb}")
     if private.ports.memcached:

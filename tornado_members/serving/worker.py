@@ -14,12 +14,13 @@ from tornado_members.app import make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import OperatorError, Problem
 from tornado_members.handlers.base import Services
+from tornado_members.monitoring.board import Page, publishing
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.server import MembersServer, make_server
 from tornado_members.serving.sockets import Listening
 from tornado_members.serving.tls import tls_context
 from tornado_members.settings import Settings
-from tornado_members.telemetry import configure_logging
+from tornado_members.telemetry.logs import configure_logging
 
 log = getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Work:
     listening: Listening
     private: PrivateServers
     channel: Channel
+    page: Page  # on which it says how it is
     supervisor: int  # process id
 
 
@@ -44,7 +46,8 @@ def run_worker(work: Work) -> int:
     _die_with(work.supervisor)
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to everybody at once
         signal.signal(number, signal.SIG_IGN)
-    configure_logging(work.settings.log.level)
+    log_settings = work.settings.log
+    configure_logging(log_settings.level, log_settings.format, sys.stdout)
     try:
         asyncio.run(_serve(work))
     except (OperatorError, Problem) as error:
@@ -73,13 +76,14 @@ async def _serve(work: Work) -> None:
         orders = _Orders(work.channel)  # up to here, SIGTERM simply ended it
         server.add_sockets(work.listening.sockets)
         work.channel.tell(READY)
-        order = await orders.first
-        if order in (STOP, REPLACE):
-            await _drain(settings, services, server, orders, whole=order == STOP)
-        else:
-            log.error("the supervisor has gone")
-        server.stop()
-        await server.close_all_connections()
+        async with publishing(work.page, services.health, services.metrics):
+            order = await orders.first
+            if order in (STOP, REPLACE):
+                await _drain(settings, services, server, orders, whole=order == STOP)
+            else:
+                log.error("the supervisor has gone")
+            server.stop()
+            await server.close_all_connections()
 
 
 async def _drain(
@@ -90,7 +94,7 @@ async def _drain(
     If the `whole` service stops, it says that it is not ready, and goes on accepting for
     unready_seconds, in which whoever sends requests here may learn it.
     """
-    services.stopping.set()
+    services.health.draining = True
     server.say_goodbye()
     seconds = settings.server.drain_seconds
     if whole:
