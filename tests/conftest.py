@@ -27,7 +27,7 @@ from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tornado_members.app import describe_service, make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
-from tornado_members.serving import make_server
+from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import Mongo, open_mongo
 
@@ -173,11 +173,19 @@ def app(services: Services) -> HTTPServerConnectionDelegate:
 
 @pytest.fixture
 def http_server(
-    io_loop: IOLoop, app: HTTPServerConnectionDelegate, http_server_port: tuple[socket.socket, int]
+    io_loop: IOLoop,
+    app: HTTPServerConnectionDelegate,
+    settings: Settings,
+    http_server_port: tuple[socket.socket, int],
 ) -> Iterator[HTTPServer]:
     """In the place of pytest-tornasync's: the server as it is made for production."""
-    server = make_server(app)
-    server.add_socket(http_server_port[0])
+
+    async def start() -> HTTPServer:
+        server = make_server(app, settings.server.limits)
+        server.add_sockets([http_server_port[0]])
+        return server
+
+    server = io_loop.run_sync(start)
     yield server
     server.stop()
     io_loop.run_sync(server.close_all_connections)

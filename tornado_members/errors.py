@@ -24,9 +24,12 @@
     ├── FileUnusable             422  file-unusable
     ├── PreconditionRequired     428  precondition-required
     ├── TooManyAttempts          429  too-many-attempts
+    ├── TooManyRequests          429  too-many-requests
     ├── InternalError            500  internal-error
     ├── Contended                503  contended
-    └── DependencyAway           503  dependency-away
+    ├── DependencyAway           503  dependency-away
+    ├── Overloaded               503  overloaded
+    └── TooSlow                  503  too-slow
 
 They are raised where they happen and rendered once, in handlers/base.py. What each one means to a
 caller, and what to do about it, is in docs/errors.md. OperatorError is apart: no client sees it.
@@ -373,6 +376,22 @@ class TooManyAttempts(Problem):
         )
 
 
+class TooManyRequests(Problem):
+    """By settings: one subject asks more often than it may. `retry_after` in seconds."""
+
+    status = 429
+    code = "too-many-requests"
+    title = "Too many requests"
+    always_headers = ("Retry-After",)
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        """`limit` is a number of requests in a minute."""
+        super().__init__(
+            f"{limit} requests a minute are allowed. Try again in {retry_after} seconds.",
+            headers={"Retry-After": str(retry_after)},
+        )
+
+
 class InternalError(Problem):
     """Whatever was not foreseen. The log has it under the request id; the answer says nothing."""
 
@@ -408,3 +427,30 @@ class DependencyAway(Problem):
 
     def __init__(self, detail: str = "The database does not answer.", retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class Overloaded(Problem):
+    """More requests are in flight than this process takes. Nothing was done for this one."""
+
+    status = 503
+    code = "overloaded"
+    title = "Try again later"
+    always_headers = ("Retry-After",)
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many requests are in flight here. Nothing was done for this one.",
+            headers={"Retry-After": "1"},
+        )
+
+
+class TooSlow(Problem):
+    """An answer that did not begin in time. Whether anything was done is not known."""
+
+    status = 503
+    code = "too-slow"
+    title = "Try again later"
+    always_headers = ("Retry-After",)
+
+    def __init__(self) -> None:
+        super().__init__("The answer took too long.", headers={"Retry-After": "1"})

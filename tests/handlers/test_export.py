@@ -29,7 +29,8 @@ NDJSON = {"Accept": "application/x-ndjson"}
 def settings(settings: Settings) -> Settings:
     """With as little patience as a test has."""
     mongodb = settings.mongodb.model_copy(update={"timeout_ms": 300})
-    server = settings.server.model_copy(update={"write_seconds": 0.5})
+    limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
+    server = settings.server.model_copy(update={"limits": limits})
     members = settings.members.model_copy(update={"transfer_retry_seconds": 1})
     return settings.model_copy(update={"mongodb": mongodb, "server": server, "members": members})
 

@@ -42,7 +42,8 @@ co,José Menéndez,jose.menendez@example.gov,+1-555-0100
 def settings(settings: Settings) -> Settings:
     """With as little patience as a test has, and the least body."""
     mongodb = settings.mongodb.model_copy(update={"timeout_ms": 1000})
-    server = settings.server.model_copy(update={"write_seconds": 0.5})
+    limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
+    server = settings.server.model_copy(update={"limits": limits})
     members = settings.members.model_copy(update={"transfer_retry_seconds": 1, "import_max_mib": 2})
     return settings.model_copy(update={"mongodb": mongodb, "server": server, "members": members})
 

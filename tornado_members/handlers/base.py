@@ -16,6 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
+from tornado_members.auth.rate_limit import RateLimit
 from tornado_members.auth.tokens import Caller, TokenVerifier
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.errors import (
@@ -29,16 +30,20 @@ from tornado_members.errors import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
+    Overloaded,
     PreconditionFailed,
     PreconditionRequired,
     Problem,
     TokenMissing,
+    TooSlow,
     UnsupportedMediaType,
 )
 from tornado_members.handlers.accepting import choose
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
 from tornado_members.handlers.cross_origin import cross_origin_headers, preflight_headers
+from tornado_members.handlers.deadlines import Deadlines
 from tornado_members.handlers.encoding import accepts_gzip, compressed
+from tornado_members.handlers.proxies import TrustedProxies
 from tornado_members.monitoring.health import Health
 from tornado_members.monitoring.metrics import Metrics
 from tornado_members.openapi.operation import JSON, Operation
@@ -76,12 +81,17 @@ class Services:
     write_seconds: float  # that a reader of a stream may take nothing
     health: Health
     metrics: Metrics
+    proxies: TrustedProxies
+    deadlines: Deadlines
+    most_requests: int  # in flight
+    rate_limit: RateLimit | None  # None where everybody may ask as often as they like
 
 
 class BaseHandler(RequestHandler):
     """A handler says what each of its methods takes and gives, and writes those methods."""
 
     operations: ClassVar[Mapping[str, Operation]] = {}
+    has_deadline: ClassVar[bool] = True  # whether its answers have to begin in time
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
     services: Services
@@ -90,12 +100,15 @@ class BaseHandler(RequestHandler):
     request_id: str | None = None
     chosen_type: str = "application/json"  # of those that are offered, the one that is wanted
     is_gone: bool = False  # whoever asked
+    was_given_up = False
     cache_status: str | None = None
     problem_code: str | None = None
 
     def initialize(self, services: Services) -> None:
         self.services = services
         services.requests.begun()
+        if self.has_deadline:
+            services.deadlines.begin(self)
         self._allow_cross_origin()
         # Tornado would read forms before anybody is asked who is calling. Nobody here takes any.
         self.request._parse_body = _leave_unread  # type: ignore[method-assign]
@@ -110,6 +123,8 @@ class BaseHandler(RequestHandler):
 
     async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""
+        if self.services.requests.in_flight > self.services.most_requests:
+            raise Overloaded
         if not self.request.path.isascii():  # RFC 3986 §2.1; Tornado would read it as Latin-1
             raise BadRequest("The path has characters that are not percent-encoded.")
         method = self.request.method or ""
@@ -121,6 +136,8 @@ class BaseHandler(RequestHandler):
         self.operation = operation
         if operation.permission is not None:
             self.caller = await self.services.tokens.verify(self._bearer_token())
+            if self.services.rate_limit:
+                await self.services.rate_limit.check(self.caller)
             self.caller.require(operation.permission)
         if self.request.query:
             _check_query(self.request.query_arguments, operation)
@@ -141,6 +158,10 @@ class BaseHandler(RequestHandler):
     def allowed_methods(self) -> str:
         """For the Allow header (RFC 9110 §10.2.1)."""
         return ", ".join([*self.operations, "OPTIONS"])
+
+    def caller_address(self) -> str:
+        """From where the request came, as far as anybody trustworthy tells."""
+        return self.services.proxies.caller(self.request.remote_ip or "", self.request.headers)
 
     def wants_no_cache(self) -> bool:
         """Whether the caller wants the database to be asked (RFC 9111 §5.2.1.4)."""
@@ -272,7 +293,10 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
-        if isinstance(value, Problem):
+        if self.was_given_up and not isinstance(value, TooSlow):
+            # Also Tornado's complaint that the answer has been given.
+            log.debug("%s ended after it was given up: %r", self.request_id, value)
+        elif isinstance(value, Problem):
             if value.status >= 500:
                 cause = str(value.__cause__)[:200] if value.__cause__ else None
                 said = fields(request_id=self.request_id, code=value.code, cause=cause)
@@ -316,6 +340,15 @@ class BaseHandler(RequestHandler):
         if not sent.cancelled():
             sent.exception()  # the client has gone: nobody is left to be told
         self.services.requests.ended()
+        self.services.deadlines.end(self)
+
+    def give_up(self) -> None:
+        """Answer that it took too long, unless the answer has begun; what it does goes on."""
+        if not self._finished and not self._headers_written:
+            self.was_given_up = True
+            late = TooSlow()
+            self.log_exception(TooSlow, late, None)
+            self.send_error(late.status, exc_info=(TooSlow, late, None))
 
     def _bearer_token(self) -> str:
         credentials = self.request.headers.get("Authorization", "")

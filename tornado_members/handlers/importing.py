@@ -34,6 +34,7 @@ class ImportHandler(BaseHandler):
 
     route = "/members/import"
     operations = {"POST": IMPORT_MEMBERS}
+    has_deadline = False  # its body may take as long as it likes
 
     _rows: CsvRows | JsonRows
     _answer: StreamedAnswer
