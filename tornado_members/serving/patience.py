@@ -79,6 +79,7 @@ class Connection:
     def answer(self) -> None:
         """The request is complete."""
         self._phase = "answering"
+        self._written_at = 0.0  # who has sent all of it may begin to read now
 
     def say_goodbye(self) -> None:
         """Close behind the answer, if it can still say so."""
@@ -117,6 +118,8 @@ class Connection:
         written = self._stream._total_write_done_index
         if written != self._written or not self._written_at:
             self._written, self._written_at = written, now
+        elif self._phase == "body" and now - self.since <= limits.write_seconds:
+            pass  # many who send do not read before they have sent all of it
         elif now - self._written_at > limits.write_seconds:
             log.debug("a client did not read its answer")
             self.close()
