@@ -23,7 +23,7 @@ HOUSE = [
     ["auth"],
     ["cache"],
     ["storage"],
-    ["member", "precondition", "telemetry", "embedded"],
+    ["member", "precondition", "audit", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
     ["errors", "strict_json"],

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from logging import getLogger
 from typing import Any
 
@@ -27,13 +28,16 @@ from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
 from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
 from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.history import HistoryHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.settings import Settings
+from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
+from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry import RequestLog
 
@@ -53,6 +57,8 @@ ROUTES = [
     (r"/members/by-name/(.+)", MemberByNameHandler),
     (r"/members/([^/]+)", MemberHandler),
 ]
+# Only where changes are recorded.
+HISTORY_ROUTE = (r"/members/([^/]+)/history", HistoryHandler)
 # Only where there is a login, or a key of our own.
 LOGIN_ROUTE = (r"/login", LoginHandler)
 JWKS_ROUTE = (r"/\.well-known/jwks\.json", JwksHandler)
@@ -65,13 +71,14 @@ class Stores:
     mongo: Mongo
     members: MemberStore
     users: UserStore
+    audit: AuditLog | None  # None where changes are not recorded
 
 
 @asynccontextmanager
 async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Stores]:
     """The stores, on a client made in the running event loop and closed at the end.
 
-    Raises MongoDBUnusable, and SettingsError for a URI that is none.
+    Raises MongoDBUnusable, TransactionsMissing, and SettingsError for a URI that is none.
     """
     mongo = open_mongo(
         mongodb_uri,
@@ -80,11 +87,13 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
         settings.mongodb.timeout_ms / 1000,
     )
     try:
-        stores = Stores(mongo, MemberStore(mongo), UserStore(mongo))
+        stores = _make_stores(settings, mongo)
         where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
         try:
             await stores.members.prepare()
             await stores.users.prepare()
+            if stores.audit:
+                await stores.audit.prepare()
         except DependencyAway as error:
             raise MongoDBUnusable(f"{where} does not answer") from error
         except PyMongoError as error:  # a wrong password, no permission, members of one name ...
@@ -96,6 +105,13 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
         await mongo.close()
 
 
+def _make_stores(settings: Settings, mongo: Mongo) -> Stores:
+    if not settings.audit.enabled:
+        return Stores(mongo, MemberStore(mongo), UserStore(mongo), None)
+    audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days))
+    return Stores(mongo, MemberStore(mongo, RecordedWrites(audit)), UserStore(mongo), audit)
+
+
 @asynccontextmanager
 async def open_directory(
     settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
@@ -104,7 +120,7 @@ async def open_directory(
     cache = _make_cache(settings, cache_servers, write_deadline=stores.mongo.deadline)
     try:
         await cache.open()
-        yield MemberDirectory(stores.members, cache)
+        yield MemberDirectory(stores.members, cache, stores.audit)
     finally:
         await cache.close()
 
@@ -227,6 +243,8 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
     routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
         (path, handler, injected) for path, handler in ROUTES
     ]
+    if services.directory.has_history:
+        routes.append((*HISTORY_ROUTE, injected))
     if services.login:
         routes.append((*LOGIN_ROUTE, {**injected, "login": services.login}))
     if services.own_keys:

@@ -167,7 +167,6 @@ def _not_built_yet(settings: Settings) -> Iterator[str]:
         "server.processes: may only be 1": settings.server.processes != 1,
         "server.transport: may only be tornado": settings.server.transport != "tornado",
         "server.trusted_proxies: may only be []": bool(settings.server.trusted_proxies),
-        "audit.enabled: may only be false": settings.audit.enabled,
     }
     for sentence, is_wanted in wanted.items():
         if is_wanted:

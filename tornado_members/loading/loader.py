@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from tornado_members.audit import Actor
 from tornado_members.directory import MemberDirectory
 from tornado_members.member import Member, MemberDraft
 
@@ -44,7 +45,11 @@ class Loader:
     member and leaves its number as it is.
     """
 
-    def __init__(self, directory: MemberDirectory, on_conflict: OnConflict) -> None:
+    def __init__(
+        self, directory: MemberDirectory, on_conflict: OnConflict, by: Actor | None = None
+    ) -> None:
+        """`by` is whoever loads them, for the record."""
+        self._by = by
         self._directory = directory
         self._on_conflict = on_conflict
         self._loaded: set[int] = set()  # ids; a million of them take some 60 MB
@@ -80,7 +85,7 @@ class Loader:
         return outcomes
 
     async def _create(self, drafts: Sequence[MemberDraft]) -> list[Member | None]:
-        return await self._directory.create_many(drafts) if drafts else []
+        return await self._directory.create_many(drafts, by=self._by) if drafts else []
 
     def _settle(self, draft: MemberDraft, owner: Member) -> Outcome:
         """What becomes of a draft whose name has an owner."""
@@ -98,7 +103,7 @@ class Loader:
 
         async def replace(draft: MemberDraft) -> None:
             async with slots:
-                await self._directory.put_by_name(draft)
+                await self._directory.put_by_name(draft, by=self._by)
 
         await asyncio.gather(*map(replace, drafts))
 

@@ -18,6 +18,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.change_stream import AsyncChangeStream
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -37,10 +38,12 @@ Document = dict[str, Any]
 Database = AsyncDatabase[Document]
 Collection = AsyncCollection[Document]
 ChangeStream = AsyncChangeStream[Document]
+Session = AsyncClientSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_FOR_GOOD = WriteConcern(w="majority", j=True)
 # The driver's own time-out should come first: it says more.
 _DEADLINE_FACTOR = 1.25
 # Failures that pass: no primary, shutting down, out of disk, stepped down, time is up.
@@ -67,17 +70,24 @@ class Mongo:
         after all. PyMongo's own client counts everything, and must not be cancelled: while many
         wait for a connection, that leaves its pool locked for ever. It ends by itself.
         """
-        if not isinstance(self.client, AsyncMongoClient):
-            async with asyncio.timeout(self.deadline):
-                return await operation
+        if isinstance(self.client, AsyncMongoClient):
+            operation = self.undisturbed(operation)
+        async with asyncio.timeout(self.deadline):
+            return await operation
+
+    async def undisturbed(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Do it, to its end even if nobody waits for that any more."""
         task = asyncio.create_task(operation)
         try:
-            async with asyncio.timeout(self.deadline):
-                return await asyncio.shield(task)
-        except (TimeoutError, asyncio.CancelledError):
-            self.left_alone.add(task)
-            task.add_done_callback(self._forget)
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.leave_alone(task)
             raise
+
+    def leave_alone(self, task: asyncio.Task[Any]) -> None:
+        """Let it end by itself, before the client is closed; whatever it raises is nobody's."""
+        self.left_alone.add(task)
+        task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self.left_alone.discard(task)
@@ -127,7 +137,7 @@ def open_mongo(
             tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
         ),
         read_preference=ReadPreference.PRIMARY,
-        write_concern=WriteConcern(w="majority", j=True),
+        write_concern=_FOR_GOOD,
         read_concern=ReadConcern("majority"),
     )
     return Mongo(client, cast(Database, opened), timeout, timeout * _DEADLINE_FACTOR)
@@ -137,8 +147,23 @@ async def watch(
     collection: Collection, pipeline: Sequence[Mapping[str, Any]], **options: Any
 ) -> ChangeStream:
     """A change stream. PyMongo's is open now, Motor's opens when it is first read."""
-    stream: Any = collection.watch(pipeline, **options)
-    return cast(ChangeStream, await stream if inspect.isawaitable(stream) else stream)
+    return cast(ChangeStream, await _awaited(collection.watch(pipeline, **options)))
+
+
+async def open_session(mongo: Mongo) -> Session:
+    """A session; whoever opens it has to end it."""
+    return cast(Session, await _awaited(mongo.client.start_session()))
+
+
+async def begin(session: Session) -> None:
+    """Start a transaction, which reads from one moment, and is for good once it is committed."""
+    concerns = (ReadConcern("snapshot"), _FOR_GOOD)
+    await _awaited(session.start_transaction(*concerns, ReadPreference.PRIMARY))
+
+
+async def _awaited(result: Any) -> Any:
+    """What is a coroutine of one driver is a plain call of the other."""
+    return await result if inspect.isawaitable(result) else result
 
 
 def without_credentials(uri: str) -> str:
