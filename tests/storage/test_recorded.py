@@ -37,7 +37,7 @@ def recording(mongo: Mongo) -> MemberStore:
 
 @pytest.fixture
 def audit(io_loop: IOLoop, mongo: Mongo, admin: Admin) -> AuditLog:
-    admin["test"]["audit"].drop()
+    admin["test"]["audit"].delete_many({})
     audit = AuditLog(mongo, timedelta(days=1))
     io_loop.run_sync(audit.prepare)
     return audit

@@ -29,9 +29,10 @@ class RecordedWrites:
     async def insert(self, document: Document, by: Actor | None) -> None:
         """As Writes has it."""
 
-        async def work(session: Session) -> None:
+        async def work(session: Session) -> bool:
             await self._members.insert_one(document, session=session)
             await self._record([(None, document)], by, session)
+            return True
 
         await self._transactions.run(work, of=document["name"])
 
@@ -42,10 +43,11 @@ class RecordedWrites:
         while len(taken) < len(documents):
             wanted = [i for i in range(len(documents)) if i not in taken]
 
-            async def work(session: Session, wanted: Sequence[int] = wanted) -> None:
+            async def work(session: Session, wanted: Sequence[int] = wanted) -> bool:
                 fresh = [documents[i] for i in wanted]
                 await self._members.insert_many(fresh, session=session)
                 await self._record([(None, document) for document in fresh], by, session)
+                return True
 
             try:
                 await self._transactions.run(work, until=until)
@@ -81,12 +83,12 @@ class RecordedWrites:
     async def delete(self, member_id: int, which: Mapping[str, Any], by: Actor | None) -> bool:
         """As Writes has it."""
 
-        async def work(session: Session) -> bool:
+        async def work(session: Session) -> Document | None:
             before = await self._members.find_one_and_delete(which, session=session)
             await self._record([(before, None)], by, session)
-            return before is not None
+            return before
 
-        return await self._transactions.run(work, of=member_id)
+        return await self._transactions.run(work, of=member_id) is not None
 
     async def _record(
         self,

@@ -16,6 +16,7 @@ from tornado_members.errors import Contended, DependencyAway
 from tornado_members.storage.mongo import Mongo, Session, begin, is_outage, open_session
 
 T = TypeVar("T")
+Work = Callable[[Session], Awaitable[T | None]]
 
 _PASSES = "TransientTransactionError"  # nothing was written, and another attempt may succeed
 _UNKNOWN = "UnknownTransactionCommitResult"
@@ -38,24 +39,26 @@ class Transactions:
 
     async def run(
         self,
-        work: Callable[[Session], Awaitable[T]],
+        work: Work[T],
         *,
         of: Hashable = None,
         until: float | None = None,
-    ) -> T:
+    ) -> T | None:
         """Do `work` in a transaction, when it is its turn `of` what it changes.
 
+        It may be done several times. Where it returns None there was nothing to write, and nothing
+        is committed. What it raises passes through, and means that nothing was written, as does
+        Contended: others were in the way to the end. DependencyAway means that this is not known.
+
         All of it is over at `until`, on the clock of time.monotonic(), or after what one operation
-        may take: later, nothing is committed. What `work` raises passes through, and means that
-        nothing was written, as does Contended: others were in the way to the end. DependencyAway
-        means that this is not known.
+        may take. Later, nothing is committed.
         """
         until = time.monotonic() + self.mongo.timeout if until is None else until
         # Of a statement that is cancelled, Motor's thread goes on. An abort beside it would have
         # it happen for itself, outside of the transaction. So nobody disturbs this.
         return await self.mongo.undisturbed(self._run(work, of, until))
 
-    async def _run(self, work: Callable[[Session], Awaitable[T]], of: Hashable, until: float) -> T:
+    async def _run(self, work: Work[T], of: Hashable, until: float) -> T | None:
         turn = asyncio.Lock() if of is None else self._turns.setdefault(of, asyncio.Lock())
         try:
             async with asyncio.timeout(until - time.monotonic()):
@@ -67,7 +70,7 @@ class Transactions:
         finally:
             turn.release()
 
-    async def _attempt(self, work: Callable[[Session], Awaitable[T]], until: float) -> T:
+    async def _attempt(self, work: Work[T], until: float) -> T | None:
         left = until - time.monotonic()
         if left <= 0:
             raise Contended
@@ -82,14 +85,15 @@ class Transactions:
             self.mongo.leave_alone(ending)
 
 
-async def _repeat(session: Session, work: Callable[[Session], Awaitable[T]], until: float) -> T:
+async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
     """Raises Contended."""
     longest_pause, hindered = _FIRST_PAUSE, False
     while True:
         try:
             await begin(session)
             result = await work(session)
-            await _commit(session, until)
+            if result is not None:
+                await _commit(session, until)
         except PyMongoError as error:  # nothing was committed, for certain
             passes, is_away = error.has_error_label(_PASSES), is_outage(error)
             hindered = hindered or (passes and not is_away)
