@@ -17,8 +17,9 @@ HOUSE = [
     ["__main__"],
     ["commands"],
     ["serving"],
-    ["app"],
+    ["app", "admin"],
     ["handlers", "loading"],
+    ["monitoring"],
     ["directory"],
     ["auth"],
     ["cache"],
@@ -36,14 +37,23 @@ KEEPERS = {
     "motor": {"storage", "app"},
     "bson": {"storage"},
     "aiomcache": {"cache", "app"},
-    "tornado.web": {"handlers", "app", "serving"},
+    "tornado.web": {"handlers", "app", "admin", "serving"},
     "jwt": {"auth"},
     "argon2": {"auth"},
     "mimesis": {"loading"},
     "tqdm": {"commands", "loading"},
+    "prometheus_client": {"monitoring"},
     # HTTP knows the directory, and nothing of what is under it.
-    "tornado_members.storage": {"storage", "auth", "cache", "directory", "app", "commands"},
-    "tornado_members.cache": {"cache", "app", "directory"},
+    "tornado_members.storage": {
+        "storage",
+        "auth",
+        "cache",
+        "directory",
+        "monitoring",
+        "app",
+        "commands",
+    },
+    "tornado_members.cache": {"cache", "app", "directory", "monitoring"},
 }
 
 

@@ -24,6 +24,7 @@ _CURSOR: Final = re.compile(rb"([0-9]{1,19})-([0-9a-f]{24})")
 class HistoryHandler(BaseHandler):
     """/members/{memberId}/history"""
 
+    route = "/members/{memberId}/history"
     # Who may remove a member for good may see what became of it, and by whom.
     permissions = {"GET": DELETE, "HEAD": DELETE}
 
