@@ -108,7 +108,6 @@ def compare(driver: str, servers: PrivateServers, folder: Path, options: Any) ->
                 },
                 "cache": {"servers": servers.cache_servers},
                 "audit": {"enabled": kind},
-                "log": {"level": "warning"},
             }
             command = Command(own, settings)
             services[kind] = stack.enter_context(command.serving())

@@ -167,18 +167,18 @@ async def test_without_its_record_there_is_no_change(
     await store.insert(ADA)
     before = list(members.find())
     records.create_index("alone", unique=True)
-    with pytest.raises((RuntimeError, pymongo.errors.PyMongoError)):
-        await write(store)
+    try:
+        with pytest.raises((RuntimeError, pymongo.errors.PyMongoError)):
+            await write(store)
+    finally:
+        records.drop_index("alone_1")
     assert list(members.find()) == before
-    records.drop_index("alone_1")
     await write(store)
     assert list(members.find()) != before
 
 
-async def test_nobody_sees_one_without_the_other(
-    store: MemberStore, records: Any, members: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await store.insert(ADA)
+def _late_commit(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """The next commits wait: the first event says that one is there, the second lets them go."""
     reached, go_on = asyncio.Event(), asyncio.Event()
     commit = transactions._commit
 
@@ -188,6 +188,14 @@ async def test_nobody_sees_one_without_the_other(
         await commit(*arguments)
 
     monkeypatch.setattr(transactions, "_commit", later)
+    return reached, go_on
+
+
+async def test_nobody_sees_one_without_the_other(
+    store: MemberStore, records: Any, members: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.insert(ADA)
+    reached, go_on = _late_commit(monkeypatch)
     writing = asyncio.create_task(store.replace(1, GRACE))
     await reached.wait()
     assert (members.find_one()["version"], records.count_documents({})) == (1, 1)
@@ -312,6 +320,23 @@ async def test_a_commit_whose_outcome_is_not_known_is_an_outage(
     seen = await store.replace(1, MemberDraft(name="Barbara"))
     assert seen
     assert await versions(audit, 1) == list(range(seen.version, 0, -1))
+
+
+async def test_what_was_begun_is_ended_for_nobody_too(
+    store: MemberStore, audit: AuditLog, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.insert(ADA)
+    reached, go_on = _late_commit(monkeypatch)
+    writing = asyncio.create_task(store.replace(1, GRACE))
+    await reached.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    go_on.set()
+    while mongo.left_alone:
+        await asyncio.wait(mongo.left_alone)
+    assert await versions(audit, 1) == [2, 1]
+    assert await store.find_member(1) == Member(1, GRACE.name, None, None, version=2)
 
 
 async def test_who_gives_up_leaves_no_change_without_its_record(

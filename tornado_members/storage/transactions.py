@@ -54,8 +54,8 @@ class Transactions:
         may take. Later, nothing is committed.
         """
         until = time.monotonic() + self.mongo.timeout if until is None else until
-        # Of a statement that is cancelled, Motor's thread goes on. An abort beside it would have
-        # it happen for itself, outside of the transaction. So nobody disturbs this.
+        # Of a statement that is cancelled, Motor's thread goes on. If the transaction is aborted
+        # meanwhile, it happens for itself, outside of it. So nobody disturbs this.
         return await self.mongo.undisturbed(self._run(work, of, until))
 
     async def _run(self, work: Work[T], of: Hashable, until: float) -> T | None:
