@@ -339,6 +339,26 @@ async def test_what_was_begun_is_ended_for_nobody_too(
     assert await store.find_member(1) == Member(1, GRACE.name, None, None, version=2)
 
 
+async def test_nothing_is_committed_after_its_time(
+    servers: PrivateServers,
+    store: MemberStore,
+    audit: AuditLog,
+    driver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tombstones in the cache live a little longer than that, and no longer."""
+    await store.insert(ADA)
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
+    _, go_on = _late_commit(monkeypatch)
+    with pytest.raises(DependencyAway):
+        await recording(mongo).replace(1, GRACE)
+    go_on.set()
+    monkeypatch.undo()
+    await mongo.close()
+    assert await versions(audit, 1) == [1]
+    assert await store.replace(1, GRACE)  # nothing is in the way
+
+
 async def test_who_gives_up_leaves_no_change_without_its_record(
     store: MemberStore, audit: AuditLog, mongo: Mongo
 ) -> None:
