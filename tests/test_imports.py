@@ -24,6 +24,7 @@ HOUSE = [
     ["auth"],
     ["cache"],
     ["storage"],
+    ["list_query"],
     ["member", "precondition", "audit", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],

@@ -37,6 +37,7 @@ from tornado_members.monitoring.process import Facts, LoopLag
 from tornado_members.settings import Settings
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
@@ -167,6 +168,7 @@ async def open_services(
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
         directory = await enter(open_directory(settings, stores, cache_servers))
+        await enter(folding(stores.mongo))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
         if follows:
             changes = MemberChanges(stores.mongo)

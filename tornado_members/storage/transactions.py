@@ -75,14 +75,25 @@ class Transactions:
         if left <= 0:
             raise Contended
         session = await open_session(self.mongo)
+        in_doubt = False
         try:
             with pymongo.timeout(left):  # counts for everything together
                 return await _repeat(session, work, until)
+        except DependencyAway:
+            in_doubt = True
+            raise
         finally:
             # Aborts what is open, which would keep others from the member for up to a minute.
             # Nobody need wait for it; and the time-out of this context may be over.
-            ending = asyncio.create_task(_end(session), context=Context())
+            ending = asyncio.create_task(self._end(session, in_doubt), context=Context())
             self.mongo.leave_alone(ending)
+
+    async def _end(self, session: Session, in_doubt: bool) -> None:
+        with suppress(PyMongoError):
+            if in_doubt:  # to the driver it has been committed, and the server may never have heard
+                admin = self.mongo.client.get_database("admin")
+                await admin.command("killSessions", [session.session_id])
+            await session.end_session()
 
 
 async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
@@ -123,8 +134,3 @@ async def _commit(session: Session, until: float) -> None:
         else:
             return
         await asyncio.sleep(_LONGEST_PAUSE)
-
-
-async def _end(session: Session) -> None:
-    with suppress(PyMongoError):
-        await session.end_session()
