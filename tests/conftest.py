@@ -1,6 +1,7 @@
 """The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
 
 import gc
+import json
 import os
 import shutil
 import signal
@@ -20,9 +21,10 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, Fetching
+from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
-from tornado_members.app import make_app, open_services
+from tornado_members.app import describe_service, make_app, open_services
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import mongod_command
@@ -190,5 +192,11 @@ def http_server(
 
 
 @pytest.fixture
-def api(http_server: HTTPServer, http_server_client: Fetching) -> Api:  # noqa: ARG001
-    return Api(http_server_client)
+def contract(services: Services) -> Contract:
+    """What the service says of its API."""
+    return contract_of(json.dumps(describe_service(services)).encode())
+
+
+@pytest.fixture
+def api(http_server: HTTPServer, http_server_client: Fetching, contract: Contract) -> Api:  # noqa: ARG001
+    return Api(http_server_client, contract)

@@ -19,7 +19,7 @@ HOUSE = [
     ["serving"],
     ["app", "admin"],
     ["handlers", "loading"],
-    ["monitoring"],
+    ["openapi", "monitoring"],
     ["directory"],
     ["auth"],
     ["cache"],

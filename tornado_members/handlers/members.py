@@ -6,10 +6,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.directory import Representation
 from tornado_members.errors import MemberNotFound
 from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.operations import (
+    ADD_MEMBER,
+    DELETE_MEMBER,
+    FIND_BY_NAME,
+    FIND_MEMBER,
+    LIST_MEMBERS,
+    PATCH_MEMBER,
+    PUT_BY_NAME,
+    REPLACE_MEMBER,
+)
 from tornado_members.handlers.paging import next_path, parse_list_query
 from tornado_members.handlers.preferences import parse_preferences
 from tornado_members.list_query import Filters
@@ -22,7 +31,12 @@ class MembersHandler(BaseHandler):
     """/members"""
 
     route = "/members"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
+    operations = {
+        "GET": LIST_MEMBERS,
+        "HEAD": LIST_MEMBERS,
+        "PUT": ADD_MEMBER,
+        "POST": ADD_MEMBER,
+    }
 
     async def get(self) -> None:
         """A page of members."""
@@ -60,7 +74,13 @@ class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
     route = "/members/{memberId}"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "PATCH": WRITE, "DELETE": DELETE}
+    operations = {
+        "GET": FIND_MEMBER,
+        "HEAD": FIND_MEMBER,
+        "PUT": REPLACE_MEMBER,
+        "PATCH": PATCH_MEMBER,
+        "DELETE": DELETE_MEMBER,
+    }
 
     async def get(self, text: str) -> None:
         """The member with this id."""
@@ -81,7 +101,7 @@ class MemberHandler(BaseHandler):
     async def patch(self, text: str) -> None:
         """Change what a merge patch names (RFC 7396)."""
         member_id = parse_member_id(text)
-        merge_patch = self.json_body("application/merge-patch+json")
+        merge_patch = self.json_body()
         change = partial(apply_merge_patch, merge_patch=merge_patch)
         condition, by = self.precondition(), self.actor()
         self.answer_member(await self.services.directory.patch(member_id, change, condition, by=by))
@@ -97,7 +117,7 @@ class MemberByNameHandler(BaseHandler):
     """/members/by-name/{name}"""
 
     route = "/members/by-name/{name}"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE}
+    operations = {"GET": FIND_BY_NAME, "HEAD": FIND_BY_NAME, "PUT": PUT_BY_NAME}
 
     async def get(self, name: str) -> None:
         """The member with this name."""
