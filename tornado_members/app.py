@@ -33,9 +33,10 @@ from tornado_members.handlers.base import (
     NotFoundHandler,
     Services,
 )
-from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.body_limit import MAX_DISCARDED, LimitedBodies
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from tornado_members.handlers.history import HistoryHandler
+from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
 from tornado_members.handlers.published import Published
@@ -58,8 +59,7 @@ from tornado_members.telemetry.requests import RequestLog
 log = getLogger(__name__)
 
 MAX_BODY = 1024 * 1024  # bytes
-# What is over MAX_BODY is read and thrown away up to here, so that a client hears why.
-MAX_DISCARDED = 16 * MAX_BODY
+IMPORT_PATH = "/members/import"
 
 
 class MongoDBUnusable(OperatorError):
@@ -68,6 +68,7 @@ class MongoDBUnusable(OperatorError):
 
 ROUTES = [
     ("/members", MembersHandler),
+    (IMPORT_PATH, ImportHandler),
     ("/members/by-name/{name}", MemberByNameHandler),
     ("/members/{memberId}", MemberHandler),
     ("/docs", DocsHandler),
@@ -205,6 +206,7 @@ async def open_services(
             settings.members,
             keys[settings.auth.own_issuer] if _signs(settings) else None,
             settings.cors,
+            settings.server.write_seconds,
             health,
             Metrics(
                 requests=requests,
@@ -317,4 +319,10 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         default_handler_args={**injected, "limit": MAX_BODY},
         log_function=services.requests.write,
     )
-    return LimitedBodies(application, refusal, limit=MAX_BODY, patience=MAX_DISCARDED)
+    return LimitedBodies(
+        application,
+        refusal,
+        limit=MAX_BODY,
+        patience=MAX_DISCARDED,
+        exempt=("POST", IMPORT_PATH),
+    )

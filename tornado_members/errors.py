@@ -21,6 +21,7 @@
     ├── FaultyBody
     │   ├── NotAMember           422  not-a-member
     │   └── NotALogin            422  not-a-login
+    ├── FileUnusable             422  file-unusable
     ├── PreconditionRequired     428  precondition-required
     ├── TooManyAttempts          429  too-many-attempts
     ├── InternalError            500  internal-error
@@ -264,11 +265,11 @@ class UnsupportedMediaType(Problem):
     title = "Unsupported media type"
     may_have_headers = ("Accept-Post", "Accept-Patch", "Accept-Encoding")
 
-    def __init__(self, expected: str, *, accept_header: str | None = None) -> None:
+    def __init__(self, expected: Sequence[str], *, accept_header: str | None = None) -> None:
         """`accept_header` is the one that tells what is taken (RFC 5789 §3.1, LDP §7.1)."""
         super().__init__(
-            f"The body must be {expected}, in UTF-8; say so in Content-Type.",
-            headers={accept_header: expected} if accept_header else None,
+            f"The body must be {' or '.join(expected)}, in UTF-8; say so in Content-Type.",
+            headers={accept_header: ", ".join(expected)} if accept_header else None,
         )
 
 
@@ -336,6 +337,14 @@ class NotAMember(FaultyBody):
 class NotALogin(FaultyBody):
     code = "not-a-login"
     title = "Not a login"
+
+
+class FileUnusable(Problem):
+    """A file of which no row can be read, such as one whose header has no column for the name."""
+
+    status = 422
+    code = "file-unusable"
+    title = "No row of the file can be read"
 
 
 class PreconditionRequired(Problem):

@@ -118,6 +118,12 @@ class Server(Section):
     drain_seconds: float = Field(
         5, ge=0, le=300, description="seconds that requests in flight have to end at a stop"
     )
+    write_seconds: float = Field(
+        60,
+        ge=0.1,
+        le=86400,
+        description="seconds in which a reader of a stream must take something",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         (), description="addresses whose X-Forwarded-For is believed"
     )
@@ -400,6 +406,15 @@ class Members(Section):
     """Rules of the members' resource."""
 
     require_if_match: bool = Field(False, description="refuse writes without If-Match")
+    import_max_mib: int = Field(
+        256, ge=1, le=1024 * 1024, description="MiB that the body of an import may have"
+    )
+    transfer_retry_seconds: float = Field(
+        30,
+        ge=0,
+        le=3600,
+        description="seconds that an export or import under way waits for a MongoDB that is away",
+    )
 
 
 class Audit(Section):

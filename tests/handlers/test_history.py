@@ -10,9 +10,6 @@ import pytest
 from tests.support.api import Api, parsed, problem
 from tests.support.tokens import ISSUER
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.handlers.base import Services
-from tornado_members.loading.loader import Loader
-from tornado_members.member import MemberDraft
 from tornado_members.settings import Audit, Settings
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -183,14 +180,23 @@ async def test_of_fifty_writers_of_one_version_one_succeeds(api: Api, method: st
     assert len(await history(api)) == 2
 
 
-async def test_who_loads_many_is_recorded_too(api: Api, services: Services) -> None:
-    drafts = [MemberDraft(name="Ada"), MemberDraft(name="Grace")]
-    await Loader(services.directory, "reject").load(drafts)
-    await Loader(services.directory, "replace").load([MemberDraft(name="Ada", phone="555-0100")])
-    assert [(r["kind"], r["by"]) for r in await history(api)] == [
-        ("changed", None),
-        ("created", None),
+async def test_an_import_is_recorded_row_by_row(api: Api) -> None:
+    csv = {"Content-Type": "text/csv", "X-Request-Id": "import-1"}
+    first = await api("POST", "/members/import", raw=b"name\nAda\nGrace\n", headers=csv)
+    again = await api(
+        "POST",
+        "/members/import?on_conflict=replace",
+        raw=b"name,phone\nAda,555-0100\n",
+        headers={**csv, "X-Request-Id": "import-2"},
+    )
+    await api("POST", "/members/import?dry_run=true", raw=b"name\nEdsger\n", headers=csv)
+    assert (first.code, again.code) == (200, 200)
+    assert [(r["kind"], r["requestId"], r["by"]["subject"]) for r in await history(api)] == [
+        ("changed", "import-2", "somebody"),
+        ("created", "import-1", "somebody"),
     ]
+    assert len(await history(api, 2)) == 1
+    problem(await api("GET", "/members/3/history"), 404, "member-not-found")
 
 
 class TestWhereChangesAreNotRecorded:

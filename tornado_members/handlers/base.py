@@ -36,7 +36,7 @@ from tornado_members.errors import (
     TokenMissing,
     UnsupportedMediaType,
 )
-from tornado_members.handlers.accepting import accepts
+from tornado_members.handlers.accepting import choose
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
 from tornado_members.handlers.cross_origin import cross_origin_headers, preflight_headers
 from tornado_members.handlers.encoding import accepts_gzip, compressed
@@ -74,6 +74,7 @@ class Services:
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
     cors: Cors
+    write_seconds: float  # that a reader of a stream may take nothing
     health: Health
     metrics: Metrics
 
@@ -88,6 +89,8 @@ class BaseHandler(RequestHandler):
     operation: Operation  # of this request, once prepare() has let it through
     caller: Caller | None = None
     request_id: str | None = None
+    chosen_type: str = "application/json"  # of those that are offered, the one that is wanted
+    is_gone: bool = False  # whoever asked
     cache_status: str | None = None
     problem_code: str | None = None
 
@@ -122,9 +125,10 @@ class BaseHandler(RequestHandler):
             self.caller.require(operation.permission)
         if self.request.query:
             _check_query(self.request.query_arguments, operation)
-        accept = self.request.headers.get("Accept", "")
-        if not any(accepts(accept, media_type) for media_type in operation.media_types):
+        chosen = choose(self.request.headers.get("Accept", ""), operation.media_types)
+        if chosen is None:
             raise NotAcceptable(" or ".join(operation.media_types))
+        self.chosen_type = chosen
 
     def options(self, *_: str) -> None:
         """Which methods the path has (RFC 9110 §9.3.7)."""
@@ -148,19 +152,30 @@ class BaseHandler(RequestHandler):
         """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
         if self.operation.body is None:
             raise TypeError(f"{self.operation.name} declares no body")
-        media_type = self.operation.body.media_type
-        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise EncodedBody
-        content_type = Message()
-        content_type["Content-Type"] = self.request.headers.get("Content-Type", media_type)
-        charset = content_type.get_content_charset("utf-8")
-        if content_type.get_content_type() != media_type or charset not in ("utf-8", "us-ascii"):
-            accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
-            raise UnsupportedMediaType(media_type, accept_header=accept)
+        self.check_body_type(self.operation.body.media_type)
         try:
             return parse_object(self.request.body)
         except ValueError as error:
             raise MalformedBody(f"The body {error}.") from None
+
+    def check_body_type(self, default: str = "") -> str:
+        """Which of the operation's media types the body has, `default` where it does not say.
+
+        Raises UnsupportedMediaType.
+        """
+        if self.operation.body is None:
+            raise TypeError(f"{self.operation.name} declares no body")
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise EncodedBody
+        content_type = Message()
+        content_type["Content-Type"] = self.request.headers.get("Content-Type", default)
+        charset = content_type.get_content_charset("utf-8")
+        media_type = content_type.get_content_type()
+        taken = [*self.operation.body.content]
+        if media_type not in taken or charset not in ("utf-8", "us-ascii"):
+            accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
+            raise UnsupportedMediaType(taken, accept_header=accept)
+        return media_type
 
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
@@ -222,8 +237,22 @@ class BaseHandler(RequestHandler):
         self.answer_bytes(shorter or body)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Render any error, ours or Tornado's, as a problem (RFC 9457)."""
+        """Answer any error, ours or Tornado's, with a problem (RFC 9457)."""
         problem = self._problem(status_code, kwargs.get("exc_info", (None, None, None))[1])
+        self.finish(self.render_problem(problem))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of the answer is out, so that its status cannot change any more."""
+        return bool(self._headers_written)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the answer is complete, or never will be."""
+        return bool(self._finished)
+
+    def render_problem(self, problem: Problem) -> bytes:
+        """The body of an answer that is a problem; its status and headers are set."""
         self._allow_cross_origin()  # once more: Tornado has begun the answer anew
         self.problem_code = problem.code
         self.set_status(problem.status)
@@ -234,7 +263,7 @@ class BaseHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         text = json.dumps(problem.to_dict(self.request_id or ""), ensure_ascii=False)
         # What a caller sent may stand in it: a lone surrogate there has no UTF-8.
-        self.finish(text.encode("utf-8", "replace"))
+        return text.encode("utf-8", "replace")
 
     def _problem(self, status_code: int, error: BaseException | None) -> Problem:
         if isinstance(error, Problem):
@@ -272,6 +301,10 @@ class BaseHandler(RequestHandler):
         sent = super().finish(chunk)
         sent.add_done_callback(self._sent)
         return sent
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self.is_gone = True
 
     def _allow_cross_origin(self) -> None:
         rules = self.services.cors
