@@ -9,7 +9,7 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tornado_members.app import describe_service, make_app, open_services
+from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.embedded.programs import mongod_command
 from tornado_members.handlers.base import Services
 from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
@@ -48,12 +50,18 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[PrivateServers]:
     folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-"))
-    try:
-        with PrivateServers(folder, die_with_parent=True) as started:
-            assert started.ports.memcached, "the tests need Memcached"
-            yield started
-    finally:
-        shutil.rmtree(folder)
+
+    def obedient(data: Path, port: int) -> list[str]:
+        """A mongod that fails when it is told to (failCommand)."""
+        return [*mongod_command(data, port), "--setParameter", "enableTestCommands=1"]
+
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(private_servers, "mongod_command", obedient)
+            started = stack.enter_context(PrivateServers(folder, die_with_parent=True))
+        assert started.ports.memcached, "the tests need Memcached"
+        yield started
 
 
 @pytest.fixture

@@ -14,7 +14,13 @@ from tests import fuzz, soak
 from tests.support.service import ROOT, Command
 from tornado_members.__main__ import main
 from tornado_members.admin import ADMIN_ROUTES
-from tornado_members.app import JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
+from tornado_members.app import (
+    HISTORY_ROUTE,
+    JWKS_ROUTE,
+    LOGIN_ROUTE,
+    OPENAPI_ROUTE,
+    ROUTES,
+)
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
 from tornado_members.handlers.base import BaseHandler, Services
@@ -58,7 +64,7 @@ def test_every_route_and_method_is_documented() -> None:
     table = README.split("## The API")[1].split("## Settings")[0]
     requests = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
     documented = set(re.findall(r"`([A-Z]+) (/[^`]*)`", requests))
-    for path, handler in [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
+    for path, handler in [*ROUTES, HISTORY_ROUTE, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
         assert issubclass(handler, BaseHandler)
         if path.startswith("/docs/"):
             continue  # the files of the page
@@ -89,7 +95,7 @@ def test_every_page_of_the_admin_listener_is_documented() -> None:
 
 
 def test_every_route_has_its_name_for_logs_and_metrics() -> None:
-    for path, handler in [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
+    for path, handler in [*ROUTES, HISTORY_ROUTE, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
         assert issubclass(handler, BaseHandler)
         assert handler.route == path
 

@@ -20,6 +20,7 @@ def test_every_answer_is_as_the_document_says(
     settings: dict[str, Any] = {
         "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
         "cache": {"servers": servers.cache_servers},
+        "audit": {"enabled": True},
     }
     command = Command(folder, settings)
     with command.serving() as service:

@@ -26,7 +26,7 @@ HOUSE = [
     ["cache"],
     ["storage"],
     ["list_query"],
-    ["member", "precondition", "telemetry", "embedded"],
+    ["member", "precondition", "audit", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
     ["errors", "strict_json"],

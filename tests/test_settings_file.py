@@ -112,7 +112,7 @@ def test_settings_are_frozen() -> None:
         ('data_dir: "a\\0b"', ["data_dir"]),
         ("- a\n- b", ["a map of settings"]),
         ("_env_file: x", ["a map of settings"]),
-        ("audit: {enabled: true}", ["audit.enabled", "as yet"]),
+        ("audit: {keep_days: 24856}", ["audit.keep_days", "24856", "24855"]),
         ("server: {processes: -1}", ["server.processes", "-1"]),
         ("server: {trusted_proxies: [proxy]}", ["server.trusted_proxies.0", "'proxy'", "10.0.0.5"]),
         ("server: {trusted_proxies: [10.0.0.5/8]}", ["server.trusted_proxies.0", "a network"]),

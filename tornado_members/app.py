@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from logging import getLogger
 from typing import Any
 
@@ -43,6 +44,7 @@ from tornado_members.handlers.base import (
 from tornado_members.handlers.body_limit import MAX_DISCARDED, LimitedBodies
 from tornado_members.handlers.deadlines import Deadlines
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
+from tornado_members.handlers.history import HistoryHandler
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
@@ -54,11 +56,13 @@ from tornado_members.monitoring.process import Facts, LoopLag
 from tornado_members.openapi.document import Route, describe, path_pattern
 from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Settings
+from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
+from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.requests import RequestLog
 
@@ -80,6 +84,8 @@ ROUTES = [
     ("/docs", DocsHandler),
     ("/docs/{file}", DocsFileHandler),
 ]
+# Only where changes are recorded.
+HISTORY_ROUTE = ("/members/{memberId}/history", HistoryHandler)
 # Only where there is a login, or a key of our own.
 LOGIN_ROUTE = ("/login", LoginHandler)
 JWKS_ROUTE = ("/.well-known/jwks.json", JwksHandler)
@@ -94,13 +100,14 @@ class Stores:
     mongo: Mongo
     members: MemberStore
     users: UserStore
+    audit: AuditLog | None  # None where changes are not recorded
 
 
 @asynccontextmanager
 async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Stores]:
     """The stores, on a client made in the running event loop and closed at the end.
 
-    Raises MongoDBUnusable, and SettingsError for a URI that is none.
+    Raises MongoDBUnusable, TransactionsMissing, and SettingsError for a URI that is none.
     """
     mongo = open_mongo(
         mongodb_uri,
@@ -109,11 +116,13 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
         settings.mongodb.timeout_ms / 1000,
     )
     try:
-        stores = Stores(mongo, MemberStore(mongo), UserStore(mongo))
+        stores = _make_stores(settings, mongo)
         where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
         try:
             await stores.members.prepare()
             await stores.users.prepare()
+            if stores.audit:
+                await stores.audit.prepare()
         except DependencyAway as error:
             raise MongoDBUnusable(f"{where} does not answer") from error
         except PyMongoError as error:  # a wrong password, no permission, members of one name ...
@@ -125,6 +134,13 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
         await mongo.close()
 
 
+def _make_stores(settings: Settings, mongo: Mongo) -> Stores:
+    if not settings.audit.enabled:
+        return Stores(mongo, MemberStore(mongo), UserStore(mongo), None)
+    audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days))
+    return Stores(mongo, MemberStore(mongo, RecordedWrites(audit)), UserStore(mongo), audit)
+
+
 @asynccontextmanager
 async def open_directory(
     settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
@@ -133,7 +149,7 @@ async def open_directory(
     cache = _make_cache(settings, cache_servers, write_deadline=stores.mongo.deadline)
     try:
         await cache.open()
-        yield MemberDirectory(stores.members, cache)
+        yield MemberDirectory(stores.members, cache, stores.audit)
     finally:
         await cache.close()
 
@@ -305,6 +321,8 @@ def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, 
     routes: list[tuple[str, type[BaseHandler], dict[str, Any]]] = [
         (path, handler, {}) for path, handler in ROUTES
     ]
+    if services.directory.has_history:
+        routes.append((*HISTORY_ROUTE, {}))
     if services.login:
         routes.append((*LOGIN_ROUTE, {"login": services.login}))
     if services.own_keys:

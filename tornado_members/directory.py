@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Protocol
 
+from tornado_members.audit import Actor, Place, Record
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import Found
@@ -21,6 +22,7 @@ from tornado_members.errors import (
 from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
 from tornado_members.precondition import NO_CONDITION, Precondition
+from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore
 
@@ -70,11 +72,15 @@ class MemberDirectory:
     A name leads to an id under a key of its own, and the member of that id is checked to bear the
     name. So whoever takes a name from a member need not tell anybody: only a member's id is told,
     and a name that a member is given.
+
+    Where changes are recorded, `by` is whoever makes one.
     """
 
-    def __init__(self, store: MemberStore, cache: Cache) -> None:
+    def __init__(self, store: MemberStore, cache: Cache, audit: AuditLog | None = None) -> None:
+        """`audit` has what the store records, if it does."""
         self._store = store
         self._cache = cache
+        self._audit = audit
 
     @property
     def cache_counts(self) -> CacheCounts:
@@ -142,19 +148,42 @@ class MemberDirectory:
         """How many members there are of this kind: a scan of their keys in an index."""
         return await self._store.count(filters)
 
-    async def create(self, draft: MemberDraft) -> Representation:
+    @property
+    def has_history(self) -> bool:
+        """Whether changes are recorded."""
+        return self._audit is not None
+
+    async def history(self, member_id: int, *, after: Place | None, limit: int) -> list[Record]:
+        """At most `limit` of a member's changes, the newest first, from behind `after` on.
+
+        Raises MemberNotFound where there neither is a member nor a record of one.
+        """
+        _check_id(member_id)
+        records: list[Record] = []
+        if self._audit is not None:
+            records = await self._audit.page(member_id, after=after, limit=limit)
+        if not records and after is None and await self._store.find_member(member_id) is None:
+            raise MemberNotFound(str(member_id))
+        return records
+
+    async def create(self, draft: MemberDraft, *, by: Actor | None = None) -> Representation:
         """Add a member. Raises NameTaken."""
         member_id = await self._store.take_ids()
         async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
-            return _represent(await self._store.insert(draft, member_id))
+            return _represent(await self._store.insert(draft, member_id, by=by))
 
     async def replace(
-        self, member_id: int, draft: MemberDraft, condition: Precondition = NO_CONDITION
+        self,
+        member_id: int,
+        draft: MemberDraft,
+        condition: Precondition = NO_CONDITION,
+        *,
+        by: Actor | None = None,
     ) -> Representation:
         """Give a member new contents. Raises MemberNotFound, NameTaken, PreconditionFailed."""
         _check_id(member_id)
         for _ in range(_MOST_ATTEMPTS):
-            member = await self._replace(member_id, draft, condition)
+            member = await self._replace(member_id, draft, condition, by)
             if member is not None:
                 return _represent(member)
             await self._get_current(member_id, condition)
@@ -165,6 +194,8 @@ class MemberDirectory:
         member_id: int,
         change: Callable[[Member], MemberDraft],
         condition: Precondition = NO_CONDITION,
+        *,
+        by: Actor | None = None,
     ) -> Representation:
         """Change a member as it is now, whoever else changes it meanwhile.
 
@@ -174,7 +205,7 @@ class MemberDirectory:
         for _ in range(_MOST_ATTEMPTS):
             current = await self._get_current(member_id, condition)
             seen = Precondition(one_of=frozenset({current.version}))
-            member = await self._replace(member_id, change(current), seen)
+            member = await self._replace(member_id, change(current), seen, by)
             if member is not None:
                 return _represent(member)
         raise Contended
@@ -184,6 +215,8 @@ class MemberDirectory:
         draft: MemberDraft,
         member_id: int | None = None,
         condition: Precondition = NO_CONDITION,
+        *,
+        by: Actor | None = None,
     ) -> tuple[Representation, bool]:
         """Create the member with the draft's name, or give it new contents; True if it is new.
 
@@ -198,30 +231,34 @@ class MemberDirectory:
                 raise PreconditionFailed
             with suppress(NameTaken):  # somebody else was faster: theirs is the one that is meant
                 if existing is None:
-                    return await self.create(draft), True
+                    return await self.create(draft, by=by), True
             if existing is not None:
                 _check(existing, condition)
                 async with self._cache.changing(_id_key(existing.member_id)):
-                    member = await self._store.replace_named(existing.member_id, draft, condition)
+                    member = await self._store.replace_named(
+                        existing.member_id, draft, condition, by=by
+                    )
                 if member is not None:  # else it was changed, renamed or removed meanwhile
                     return _represent(member), False
         raise Contended
 
-    async def delete(self, member_id: int, condition: Precondition = NO_CONDITION) -> None:
+    async def delete(
+        self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
+    ) -> None:
         """Remove a member for good. Raises MemberNotFound, PreconditionFailed."""
         _check_id(member_id)
         for _ in range(_MOST_ATTEMPTS):
             async with self._cache.changing(_id_key(member_id)):
-                if await self._store.delete(member_id, condition):
+                if await self._store.delete(member_id, condition, by=by):
                     return
             await self._get_current(member_id, condition)
         raise Contended
 
     async def _replace(
-        self, member_id: int, draft: MemberDraft, condition: Precondition
+        self, member_id: int, draft: MemberDraft, condition: Precondition, by: Actor | None
     ) -> Member | None:
         async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
-            return await self._store.replace(member_id, draft, condition)
+            return await self._store.replace(member_id, draft, condition, by=by)
 
     async def _get_current(self, member_id: int, condition: Precondition) -> Member:
         """The member as it is in the database, which is as the condition demands.
@@ -245,12 +282,12 @@ class MemberDirectory:
         return await self._store.take_ids(count)
 
     async def create_many(
-        self, drafts: Sequence[MemberDraft], first: int
+        self, drafts: Sequence[MemberDraft], first: int, *, by: Actor | None = None
     ) -> Sequence[Member | None]:
         """Add members under ids in a row that were taken; None stands where a name was taken."""
         keys = [_id_key(member_id) for member_id in range(first, first + len(drafts))]
         async with self._cache.changing(*keys, *{_name_key(draft.name) for draft in drafts}):
-            return await self._store.insert_many(drafts, first)
+            return await self._store.insert_many(drafts, first, by=by)
 
     async def forget_changed(self, changes: Iterable[Change]) -> bool:
         """Let the cache forget members that somebody changed, and names that they were given.

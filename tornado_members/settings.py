@@ -486,7 +486,10 @@ class Audit(Section):
     """Who changed what."""
 
     enabled: bool = Field(False, description="whether changes are recorded")
-    keep_days: int = Field(365, ge=1, description="days that a record is kept")
+    # MongoDB counts seconds, in 32 bits.
+    keep_days: int = Field(
+        365, ge=1, le=24_855, description="days that a record is kept, at most 24855"
+    )
 
 
 class Settings(BaseSettings):

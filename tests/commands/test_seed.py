@@ -227,3 +227,22 @@ def test_made_up_members(command: Command, members: Any) -> None:
         assert finished.returncode == 0
         assert members.count_documents({}) == total
     assert members.find_one({"_id": 2400})
+
+
+def test_what_is_loaded_is_recorded_as_its_work(
+    folder: Path, servers: PrivateServers, admin: Admin, database_name: str
+) -> None:
+    admin[database_name]["audit"].delete_many({})
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name}
+    cache = {"servers": servers.cache_servers}
+    command = Command(folder, {"mongodb": mongodb, "cache": cache, "audit": {"enabled": True}})
+    for content, options in (
+        (PEOPLE, []),
+        ("name,phone\nAda Lovelace,555\n", ["--on-conflict=replace"]),
+    ):
+        command.run("seed", write(command, content), *options)
+    records = admin[database_name]["audit"].find().sort("_id")
+    assert [(r["memberId"], r["kind"], r["by"]["subject"]) for r in records] == [
+        *((member_id, "created", "scripts/seed") for member_id in (1, 2, 3)),
+        (1, "changed", "scripts/seed"),
+    ]

@@ -92,11 +92,11 @@ class Failing:
         self.find_by_names = services.directory.find_by_names
         self.take_ids = services.directory.take_ids
 
-    async def create_many(self, drafts: Sequence[MemberDraft], first: int) -> Any:
-        return self._fail(await self._directory.create_many(drafts, first))
+    async def create_many(self, drafts: Sequence[MemberDraft], first: int, **by: Any) -> Any:
+        return self._fail(await self._directory.create_many(drafts, first, **by))
 
-    async def put_by_name(self, draft: MemberDraft) -> Any:
-        return self._fail(await self._directory.put_by_name(draft))
+    async def put_by_name(self, draft: MemberDraft, **by: Any) -> Any:
+        return self._fail(await self._directory.put_by_name(draft, **by))
 
     def _fail(self, done: Any) -> Any:
         self._failures -= 1

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import find_mongod, free_port, mongod_command
 from tornado_members.storage import changes
+from tornado_members.storage.audit import AuditLog, TransactionsMissing
 from tornado_members.storage.changes import (
     Batch,
     Change,
@@ -256,6 +258,8 @@ async def test_a_server_that_is_no_replica_set_says_so(folder: Path) -> None:
                 for token in (None, {"_data": "82"}):
                     with pytest.raises(NotReplicated):
                         await anext(MemberChanges(mongo).since(token))
+                with pytest.raises(TransactionsMissing, match=r"audit\.enabled"):
+                    await AuditLog(mongo, timedelta(days=1)).prepare()
                 await mongo.close()
         finally:
             process.kill()

@@ -230,6 +230,8 @@ class Cluster:
             **self._settings,
             # Both drivers, by turns: the promise does not depend on one.
             "mongodb": {**self._settings["mongodb"], "driver": ["pymongo", "motor"][number % 2]},
+            # Nor on this.
+            "audit": {"enabled": number % 2 == 1},
             "server": {"port": port},
             "admin": {"port": _lasting_port()},
         }

@@ -16,6 +16,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from tornado_members.app import open_directory, open_stores
+from tornado_members.audit import Actor
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.loading.csv_rows import CsvFile
@@ -31,6 +32,7 @@ from tornado_members.telemetry.logs import configure_logging
 T = TypeVar("T")
 
 _FIELDS = ("name", "email", "phone")
+_ACTOR = Actor(issuer=None, subject="scripts/seed")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -140,7 +142,7 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
 
 async def _load_made_up(directory: MemberDirectory, wanted: int) -> int:
     started = time.monotonic()
-    loader = Loader(directory, "skip")
+    loader = Loader(directory, "skip", _ACTOR)
     people = made_up_members()
     left = wanted
     with tqdm(total=wanted, unit=" members", disable=None) as bar:
@@ -160,7 +162,7 @@ async def _load_rows(
     stream: BufferedReader,
     report: Report,
 ) -> None:
-    loader = Loader(directory, on_conflict)
+    loader = Loader(directory, on_conflict, _ACTOR)
     size = os.fstat(stream.fileno()).st_size or None  # a pipe has none
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
         for batch in _batches(rows, BATCH):

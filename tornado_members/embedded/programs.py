@@ -59,6 +59,8 @@ def mongod_command(folder: Path, port: int) -> list[str]:
         *("--replSet", REPLICA_SET, "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25"),
         # A lone node has nobody to hand over to; by default it waits 15 seconds for one.
         *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
+        # Of a writer that was killed, so long a transaction keeps others from writing; else 60.
+        *("--setParameter", "transactionLifetimeLimitSeconds=5"),
     ]
 
 

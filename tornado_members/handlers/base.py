@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NoReturn
 from tornado.httputil import HTTPHeaders, format_timestamp
 from tornado.web import HTTPError, RequestHandler
 
+from tornado_members.audit import Actor
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
 from tornado_members.auth.rate_limit import RateLimit
@@ -219,6 +220,11 @@ class BaseHandler(RequestHandler):
         if self.services.rules.require_if_match and not is_said:
             raise PreconditionRequired
         return condition
+
+    def actor(self) -> Actor | None:
+        """Who makes a change, for the record."""
+        caller = self.caller
+        return Actor(caller.issuer, caller.subject, self.request_id) if caller else None
 
     def tell_cache_status(self, status: str | None) -> None:
         """How the cache served a read (RFC 9211)."""

@@ -76,7 +76,7 @@ class ImportHandler(BaseHandler):
         self._outbox = Outbox(self._send, self._limit)
         self._importing = Importing(
             self._rows,
-            Loader(self._rehearsal or directory, on_conflict),
+            Loader(self._rehearsal or directory, on_conflict, self.actor()),
             self._outbox.put,
             patience=rules.transfer_retry_seconds,
         )

@@ -71,7 +71,8 @@ class MembersHandler(BaseHandler):
 
     async def put(self) -> None:
         """Add a member."""
-        self.answer_created(await self.services.directory.create(parse_draft(self.json_body())))
+        draft = parse_draft(self.json_body())
+        self.answer_created(await self.services.directory.create(draft, by=self.actor()))
 
     post = put
 
@@ -91,28 +92,31 @@ class MemberHandler(BaseHandler):
     async def get(self, text: str) -> None:
         """The member with this id."""
         directory, no_cache = self.services.directory, self.wants_no_cache()
-        self.answer_member(await directory.get(_member_id(text), no_cache=no_cache))
+        self.answer_member(await directory.get(parse_member_id(text), no_cache=no_cache))
 
     head = get
 
     async def put(self, text: str) -> None:
         """Replace the contents of a member."""
-        member_id = _member_id(text)
+        member_id = parse_member_id(text)
         draft = parse_draft(self.json_body(), member_id=member_id)
-        directory = self.services.directory
-        self.answer_member(await directory.replace(member_id, draft, self.precondition()))
+        condition, by = self.precondition(), self.actor()
+        self.answer_member(
+            await self.services.directory.replace(member_id, draft, condition, by=by)
+        )
 
     async def patch(self, text: str) -> None:
         """Change what a merge patch names (RFC 7396)."""
-        member_id = _member_id(text)
+        member_id = parse_member_id(text)
         merge_patch = self.json_body()
         change = partial(apply_merge_patch, merge_patch=merge_patch)
-        directory = self.services.directory
-        self.answer_member(await directory.patch(member_id, change, self.precondition()))
+        condition, by = self.precondition(), self.actor()
+        self.answer_member(await self.services.directory.patch(member_id, change, condition, by=by))
 
     async def delete(self, text: str) -> None:
         """Remove a member."""
-        await self.services.directory.delete(_member_id(text), self.precondition())
+        member_id, condition = parse_member_id(text), self.precondition()
+        await self.services.directory.delete(member_id, condition, by=self.actor())
         self.set_status(204)
 
 
@@ -134,7 +138,7 @@ class MemberByNameHandler(BaseHandler):
         body = self.json_body()
         draft = parse_draft(body, name=name)
         member, is_new = await self.services.directory.put_by_name(
-            draft, body.get("memberId"), self.precondition()
+            draft, body.get("memberId"), self.precondition(), by=self.actor()
         )
         if is_new:
             self.answer_created(member)
@@ -147,7 +151,7 @@ class MemberByNameHandler(BaseHandler):
         self.answer_member(member)
 
 
-def _member_id(text: str) -> int:
+def parse_member_id(text: str) -> int:
     """The id in a path. One that no member can have is one that no member has."""
     if not _MEMBER_ID.fullmatch(text):
         raise MemberNotFound("with such an id: ids are whole numbers from 1")

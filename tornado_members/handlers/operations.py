@@ -19,6 +19,7 @@ from tornado_members.errors import (
     TooManyAttempts,
     UserBlocked,
 )
+from tornado_members.handlers.history_query import HISTORY_PARAMETERS
 from tornado_members.handlers.paging import LIST_PARAMETERS
 from tornado_members.openapi.operation import (
     CSV,
@@ -30,7 +31,13 @@ from tornado_members.openapi.operation import (
     Operation,
     Parameter,
 )
-from tornado_members.openapi.schemas import ADA, DETAILS_OF_ADA, DRAFT_OF_ADA, reference
+from tornado_members.openapi.schemas import (
+    ADA,
+    CHANGE_OF_ADA,
+    DETAILS_OF_ADA,
+    DRAFT_OF_ADA,
+    reference,
+)
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 
@@ -139,7 +146,7 @@ ADD_MEMBER: Final = Operation(
     permission=WRITE,
     body=_DRAFT,
     answers={201: _CREATED},
-    problems=(NotAMember, NameTaken, DependencyAway),
+    problems=(NotAMember, NameTaken, Contended, DependencyAway),
 )
 FIND_MEMBER: Final = Operation(
     name="findMember",
@@ -211,6 +218,25 @@ PUT_BY_NAME: Final = Operation(
         *(NotAMember, NameTaken, PreconditionFailed, PreconditionRequired),
         *(Contended, DependencyAway),
     ),
+)
+
+FIND_HISTORY: Final = Operation(
+    name="findHistory",
+    tag="members",
+    # Who may remove a member for good may see what became of it, and by whom.
+    permission=DELETE,
+    query=HISTORY_PARAMETERS,
+    answers={
+        200: Answer(
+            "A page of changes, the newest first",
+            {JSON: reference("HistoryPage")},
+            {JSON: {"items": [CHANGE_OF_ADA], "next": None}},
+            headers=_OF_MEMBERS,
+            may_have=("Link", "Content-Encoding"),
+        )
+    },
+    problems=(MemberNotFound, DependencyAway),
+    description="Also of a member that was deleted, for as long as records are kept.",
 )
 
 LOG_IN: Final = Operation(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from tornado_members.audit import Actor
 from tornado_members.errors import Contended
 from tornado_members.loading.id_set import IdSet
 from tornado_members.member import Member, MemberDraft
@@ -45,9 +46,9 @@ class Directory(Protocol):
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]: ...
     async def take_ids(self, count: int) -> int: ...
     async def create_many(
-        self, drafts: Sequence[MemberDraft], first: int
+        self, drafts: Sequence[MemberDraft], first: int, *, by: Actor | None
     ) -> Sequence[Member | None]: ...
-    async def put_by_name(self, draft: MemberDraft) -> object: ...
+    async def put_by_name(self, draft: MemberDraft, *, by: Actor | None) -> object: ...
 
 
 class Loader:
@@ -60,7 +61,11 @@ class Loader:
     member and leaves its number as it is.
     """
 
-    def __init__(self, directory: Directory, on_conflict: OnConflict) -> None:
+    def __init__(
+        self, directory: Directory, on_conflict: OnConflict, by: Actor | None = None
+    ) -> None:
+        """`by` is whoever loads them, for the record."""
+        self._by = by
         self._directory = directory
         self._on_conflict = on_conflict
         self._loaded = IdSet()
@@ -108,7 +113,7 @@ class Loader:
                 return owners
             first = await self._directory.take_ids(len(new))
             self._begun.update(dict.fromkeys(range(first, first + len(new)), Result.CREATED))
-            created = await self._directory.create_many(new, first)
+            created = await self._directory.create_many(new, first, by=self._by)
             owners.update({member.name: member for member in created if member})
             # Somebody took the others' names just now.
         raise Contended
@@ -130,7 +135,7 @@ class Loader:
 
         async def replace(draft: MemberDraft) -> None:
             async with slots:
-                await self._directory.put_by_name(draft)
+                await self._directory.put_by_name(draft, by=self._by)
 
         # None is left running when one of them fails.
         done = await asyncio.gather(*map(replace, drafts), return_exceptions=True)

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
+from tornado_members.audit import Actor
 from tornado_members.directory import MemberDirectory
 from tornado_members.member import Member, MemberDraft
 
@@ -39,7 +40,11 @@ class Rehearsal:
         return self._last
 
     async def create_many(
-        self, drafts: Sequence[MemberDraft], first: int
+        self,
+        drafts: Sequence[MemberDraft],
+        first: int,
+        *,
+        by: Actor | None,  # noqa: ARG002
     ) -> Sequence[Member | None]:
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
         self._names.execute("BEGIN")
@@ -49,5 +54,5 @@ class Rehearsal:
         self._names.execute("COMMIT")
         return members
 
-    async def put_by_name(self, draft: MemberDraft) -> None:
+    async def put_by_name(self, draft: MemberDraft, *, by: Actor | None) -> None:
         """It would be replaced."""

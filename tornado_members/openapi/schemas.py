@@ -1,8 +1,9 @@
 """What goes over the wire, as JSON schemas (2020-12) drawn from the models that check it."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from tornado_members.audit import Kind
 from tornado_members.errors import TYPE_PREFIX, Problem
 from tornado_members.member import MAX_CHARACTERS, MAX_MEMBER_ID, NAME_PATTERN, MemberDraft
 from tornado_members.openapi.operation import PathParameter, Schema
@@ -22,6 +23,16 @@ ADA: Final = {
 }
 DETAILS_OF_ADA: Final = {name: ADA[name] for name in ("email", "phone")}
 DRAFT_OF_ADA: Final = {"name": ADA["name"], **DETAILS_OF_ADA}
+
+CHANGE_OF_ADA: Final = {
+    "version": 2,
+    "kind": "changed",
+    "at": "2026-11-22T11:05:42.123Z",
+    "by": {"issuer": "https://login.example.org/", "subject": "grace"},
+    "requestId": "2f1c9a7e0b1d4c55a1b5c0b4d7a3e6f0",
+    "before": {"phone": None},
+    "after": {"phone": ADA["phone"]},
+}
 
 PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
     "memberId": PathParameter(
@@ -77,6 +88,40 @@ def _member() -> Schema:
     return {key: value for key, value in shown.items() if key != "additionalProperties"}
 
 
+def _change() -> Schema:
+    text = {"type": ["string", "null"]}
+    fields = {
+        "type": ["object", "null"],
+        "properties": dict.fromkeys(_FIELDS, text),
+        "additionalProperties": False,
+    }
+    properties = {
+        "version": {
+            "description": "the one that the change made, its ETag; a deletion makes the last one",
+            "type": "integer",
+            "minimum": 1,
+        },
+        "kind": {"enum": list(get_args(Kind))},
+        "at": {"type": "string", "format": "date-time"},
+        "by": {
+            "description": "Who made it: the iss and sub of their token. A command of the "
+            "service's own has no issuer.",
+            "type": ["object", "null"],
+            "required": ["issuer", "subject"],
+            "properties": {"issuer": text, "subject": {"type": "string"}},
+        },
+        "requestId": {**text, "description": "the X-Request-Id of the request that made it"},
+        "before": {**fields, "description": "What was changed, as it was; null: no member."},
+        "after": {**fields, "description": "The same, as it became; null: no member."},
+    }
+    return {
+        "description": "A change of a member",
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
 _SAYS_TWICE = (
     "What the address says already may be said again, so that what was read can be sent back."
 )
@@ -99,6 +144,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "required": ["items", "next"],
         "properties": {
             "items": {"type": "array", "items": reference("Member")},
+            "next": {"type": ["string", "null"], "description": "null on the last page"},
+        },
+    },
+    "Change": _change(),
+    "HistoryPage": {
+        "description": "A page of a member's changes, and where the next one is",
+        "type": "object",
+        "required": ["items", "next"],
+        "properties": {
+            "items": {"type": "array", "items": reference("Change")},
             "next": {"type": ["string", "null"], "description": "null on the last page"},
         },
     },

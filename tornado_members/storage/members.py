@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bson import Int64
-from pymongo import DESCENDING, IndexModel, ReturnDocument
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo import DESCENDING, IndexModel
+from pymongo.errors import DuplicateKeyError
 
-from tornado_members.errors import DependencyAway, NameTaken
+from tornado_members.audit import Actor
+from tornado_members.errors import NameTaken
 from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft
 from tornado_members.precondition import NO_CONDITION, SECOND, Precondition
@@ -17,8 +18,8 @@ from tornado_members.storage.folding import Folding, folded
 from tornado_members.storage.indexes import Indexes
 from tornado_members.storage.listing import BY_NAME, INDEXES, MemberLists
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
+from tornado_members.storage.writes import PlainWrites, Writes, is_name_taken
 
-_DUPLICATE_KEY = 11000
 _LAST_VERSION = 2**63 - 1
 _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -26,9 +27,11 @@ _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 class MemberStore:
     """Every call raises DependencyAway when MongoDB does not answer in time."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, writes: Writes | None = None) -> None:
+        """`writes` is how changes are made, if not plainly."""
         self.mongo = mongo
         self._members = mongo.database["members"]
+        self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(self._members)
 
@@ -57,12 +60,12 @@ class MemberStore:
     @reports_outages
     async def find_member(self, member_id: int) -> Member | None:
         """The member with this id."""
-        return _from_document(await self._members.find_one({"_id": member_id}))
+        return from_document(await self._members.find_one({"_id": member_id}))
 
     @reports_outages
     async def find_by_name(self, name: str) -> Member | None:
         """The member with exactly this name."""
-        return _from_document(await self._members.find_one({"name": name}))
+        return from_document(await self._members.find_one({"name": name}))
 
     @reports_outages
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
@@ -86,21 +89,23 @@ class MemberStore:
         return await self._ids.take(count)
 
     @reports_outages
-    async def insert(self, draft: MemberDraft, member_id: int | None = None) -> Member:
+    async def insert(
+        self, draft: MemberDraft, member_id: int | None = None, *, by: Actor | None = None
+    ) -> Member:
         """Store a new member, under an id that was taken or under a new one.
 
         Raises NameTaken.
         """
         member = Member.from_draft(member_id or await self._ids.take(), draft)
         try:
-            await self._members.insert_one(_to_document(member))
+            await self._writes.insert(_to_document(member), by)
         except DuplicateKeyError as error:
             raise await self._name_taken(error.details, draft.name) from error
         return member
 
     @reports_outages
     async def insert_many(
-        self, drafts: Sequence[MemberDraft], first: int | None = None
+        self, drafts: Sequence[MemberDraft], first: int | None = None, *, by: Actor | None = None
     ) -> list[Member | None]:
         """Store new members under ids in a row, from `first` if they were taken.
 
@@ -108,52 +113,55 @@ class MemberStore:
         """
         first = first or await self._ids.take(len(drafts))
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
-        refused: set[int] = set()
-        try:
-            await self._members.insert_many([_to_document(m) for m in members], ordered=False)
-        except BulkWriteError as error:
-            if error.details["writeConcernErrors"]:
-                raise DependencyAway from error
-            for fault in error.details["writeErrors"]:
-                if not _is_name_taken(fault):
-                    raise
-                refused.add(fault["index"])
+        refused = await self._writes.insert_many([_to_document(m) for m in members], by)
         return [None if i in refused else member for i, member in enumerate(members)]
 
     async def replace(
-        self, member_id: int, draft: MemberDraft, condition: Precondition = NO_CONDITION
+        self,
+        member_id: int,
+        draft: MemberDraft,
+        condition: Precondition = NO_CONDITION,
+        *,
+        by: Actor | None = None,
     ) -> Member | None:
         """Give the member with this id new contents, if it is as the condition demands.
 
         None when there is no such member. Raises NameTaken.
         """
-        return await self._replace(_which(member_id, condition), draft)
+        return await self._replace(member_id, _which(member_id, condition), draft, by)
 
     async def replace_named(
-        self, member_id: int, draft: MemberDraft, condition: Precondition = NO_CONDITION
+        self,
+        member_id: int,
+        draft: MemberDraft,
+        condition: Precondition = NO_CONDITION,
+        *,
+        by: Actor | None = None,
     ) -> Member | None:
         """The same, but only if the member bears the draft's name already."""
-        return await self._replace({**_which(member_id, condition), "name": draft.name}, draft)
+        which = {**_which(member_id, condition), "name": draft.name}
+        return await self._replace(member_id, which, draft, by)
 
     @reports_outages
-    async def delete(self, member_id: int, condition: Precondition = NO_CONDITION) -> bool:
+    async def delete(
+        self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
+    ) -> bool:
         """Remove the member with this id, if it is as demanded; False when there was none such."""
-        result = await self._members.delete_one(_which(member_id, condition))
-        return result.deleted_count == 1
+        return await self._writes.delete(member_id, _which(member_id, condition), by)
 
     @reports_outages
-    async def _replace(self, which: Mapping[str, Any], draft: MemberDraft) -> Member | None:
+    async def _replace(
+        self, member_id: int, which: Mapping[str, Any], draft: MemberDraft, by: Actor | None
+    ) -> Member | None:
         try:
-            document = await self._members.find_one_and_update(
-                which, _replacement(draft), return_document=ReturnDocument.AFTER
-            )
+            document = await self._writes.update(member_id, which, _replacement(draft), by)
         except DuplicateKeyError as error:
             raise await self._name_taken(error.details, draft.name) from error
-        return _from_document(document)
+        return from_document(document)
 
     async def _name_taken(self, details: Mapping[str, Any] | None, name: str) -> Exception:
         """What to raise for a duplicate key; the server's own text, with the value, stays here."""
-        if not _is_name_taken(details or {}):
+        if not is_name_taken(details or {}):
             return RuntimeError("an id was given out twice: the counter is behind the members")
         owner = await self.find_by_name(name)
         return NameTaken(owner.member_id if owner else None)
@@ -182,10 +190,6 @@ def _version_in(versions: Collection[int]) -> Document:
         return {"version": {"$in": named}}
     nonsense: list[Document] = [{"$not": {"$gte": 1}}, {"$gt": _LAST_VERSION}, {"$type": "array"}]
     return {"$or": [{"version": {"$in": named}}, *({"version": one} for one in nonsense)]}
-
-
-def _is_name_taken(details: Mapping[str, Any]) -> bool:
-    return details.get("code") == _DUPLICATE_KEY and "name" in details.get("keyPattern", {})
 
 
 def _replacement(draft: MemberDraft) -> list[Document]:
@@ -248,7 +252,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _from_document(document: Mapping[str, Any] | None) -> Member | None:
+def from_document(document: Mapping[str, Any] | None) -> Member | None:
     """The member in a document; a document without a name holds none."""
     if document is None or not isinstance(document.get("name"), str):
         return None

@@ -20,6 +20,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.change_stream import AsyncChangeStream
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -40,10 +41,12 @@ Document = dict[str, Any]
 Database = AsyncDatabase[Document]
 Collection = AsyncCollection[Document]
 ChangeStream = AsyncChangeStream[Document]
+Session = AsyncClientSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_FOR_GOOD = WriteConcern(w="majority", j=True)
 # The driver's own time-out should come first: it says more.
 _DEADLINE_FACTOR = 1.25
 # Failures that pass: no primary, shutting down, out of disk, stepped down, time is up.
@@ -86,17 +89,24 @@ class Mongo:
         after all. PyMongo's own client counts everything, and must not be cancelled: while many
         wait for a connection, that leaves its pool locked for ever. It ends by itself.
         """
-        if not isinstance(self.client, AsyncMongoClient):
-            async with asyncio.timeout(self.deadline):
-                return await operation
+        if isinstance(self.client, AsyncMongoClient):
+            operation = self.undisturbed(operation)
+        async with asyncio.timeout(self.deadline):
+            return await operation
+
+    async def undisturbed(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Do it, to its end even if nobody waits for that any more."""
         task = asyncio.create_task(operation)
         try:
-            async with asyncio.timeout(self.deadline):
-                return await asyncio.shield(task)
-        except (TimeoutError, asyncio.CancelledError):
-            self.left_alone.add(task)
-            task.add_done_callback(self._forget)
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.leave_alone(task)
             raise
+
+    def leave_alone(self, task: asyncio.Task[Any]) -> None:
+        """Let it end by itself, before the client is closed; whatever it raises is nobody's."""
+        self.left_alone.add(task)
+        task.add_done_callback(self._forget)
 
     async def ping(self) -> None:
         """Hear from the primary. Raises TimeoutError, and what the driver does."""
@@ -109,7 +119,7 @@ class Mongo:
 
     async def close(self) -> None:
         """Close every connection, once all operations have ended."""
-        if self.left_alone:  # the loop would cancel them at its own end
+        while self.left_alone:  # the loop would cancel them at its own end
             await asyncio.wait(self.left_alone)
         if isinstance(self.client, AsyncMongoClient):
             await self.client.close()
@@ -150,7 +160,7 @@ def open_mongo(
             tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
         ),
         read_preference=ReadPreference.PRIMARY,
-        write_concern=WriteConcern(w="majority", j=True),
+        write_concern=_FOR_GOOD,
         read_concern=ReadConcern("majority"),
     )
     return Mongo(client, cast(Database, opened), timeout, timeout * _DEADLINE_FACTOR)
@@ -160,8 +170,23 @@ async def watch(
     collection: Collection, pipeline: Sequence[Mapping[str, Any]], **options: Any
 ) -> ChangeStream:
     """A change stream. PyMongo's is open now, Motor's opens when it is first read."""
-    stream: Any = collection.watch(pipeline, **options)
-    return cast(ChangeStream, await stream if inspect.isawaitable(stream) else stream)
+    return cast(ChangeStream, await _awaited(collection.watch(pipeline, **options)))
+
+
+async def open_session(mongo: Mongo) -> Session:
+    """A session; whoever opens it has to end it."""
+    return cast(Session, await _awaited(mongo.client.start_session()))
+
+
+async def begin(session: Session) -> None:
+    """Start a transaction, which reads from one moment, and is for good once it is committed."""
+    concerns = (ReadConcern("snapshot"), _FOR_GOOD)
+    await _awaited(session.start_transaction(*concerns, ReadPreference.PRIMARY))
+
+
+async def _awaited(result: Any) -> Any:
+    """What is a coroutine of one driver is a plain call of the other."""
+    return await result if inspect.isawaitable(result) else result
 
 
 def without_credentials(uri: str) -> str:
@@ -201,6 +226,9 @@ def reports_outages(
         except TimeoutError as error:
             counts.failures[operation, "away"] += 1
             raise DependencyAway from error
+        except DependencyAway:
+            counts.failures[operation, "away"] += 1
+            raise
         except PyMongoError as error:
             is_away = is_outage(error)
             counts.failures[operation, "away" if is_away else "refused"] += 1

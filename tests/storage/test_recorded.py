@@ -1,0 +1,436 @@
+"""A change and its record: both are there, or neither is, whatever happens meanwhile."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pymongo
+import pytest
+from bson import Int64
+from tornado.ioloop import IOLoop
+
+from tornado_members.audit import Actor, Place, Record
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.errors import Contended, DependencyAway, NameTaken
+from tornado_members.member import Member, MemberDraft
+from tornado_members.precondition import Precondition
+from tornado_members.storage import transactions
+from tornado_members.storage.audit import AuditLog
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo, open_mongo
+from tornado_members.storage.recorded import RecordedWrites
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+ADA = MemberDraft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
+GRACE = MemberDraft(name="Grace Hopper")
+SOMEBODY = Actor("https://issuer.example", "somebody", "request-1")
+
+
+def recording(mongo: Mongo) -> MemberStore:
+    return MemberStore(mongo, RecordedWrites(AuditLog(mongo, timedelta(days=1))))
+
+
+@pytest.fixture
+def audit(io_loop: IOLoop, mongo: Mongo, admin: Admin) -> AuditLog:
+    admin["test"]["audit"].delete_many({})
+    audit = AuditLog(mongo, timedelta(days=1))
+    io_loop.run_sync(audit.prepare)
+    return audit
+
+
+@pytest.fixture
+def store(io_loop: IOLoop, mongo: Mongo, audit: AuditLog) -> MemberStore:  # noqa: ARG001
+    store = recording(mongo)
+    io_loop.run_sync(store.prepare)
+    return store
+
+
+@pytest.fixture
+def records(admin: Admin, database_name: str) -> Any:
+    """The collection itself, as another program sees it."""
+    return admin[database_name]["audit"]
+
+
+@pytest.fixture
+def members(admin: Admin, database_name: str) -> Any:
+    return admin[database_name]["members"]
+
+
+@contextmanager
+def failing(admin: Admin, times: int, **how: Any) -> Iterator[None]:
+    """MongoDB fails commands of the service, as it is told to."""
+    data = {"appName": "tornado_members", **how}
+    admin.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
+    try:
+        yield
+    finally:
+        admin.admin.command("configureFailPoint", "failCommand", mode="off")
+
+
+async def history(audit: AuditLog, member_id: int) -> list[Record]:
+    return await audit.page(member_id, after=None, limit=1000)
+
+
+async def versions(audit: AuditLog, member_id: int) -> list[int]:
+    return [record.place.version for record in await history(audit, member_id)]
+
+
+async def test_what_is_recorded_of_each_kind_of_change(
+    store: MemberStore, audit: AuditLog, records: Any
+) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    ada = await store.insert(ADA, by=SOMEBODY)
+    await store.replace(ada.member_id, ADA.model_copy(update={"phone": None}), by=SOMEBODY)
+    other = replace(SOMEBODY, subject="somebody else", request_id="request-2")
+    await store.replace_named(ada.member_id, MemberDraft(name=ADA.name), by=other)
+    await store.replace(ada.member_id, GRACE)
+    await store.delete(ada.member_id, by=SOMEBODY)
+    found = await history(audit, ada.member_id)
+    assert [(r.place.version, r.kind, r.by, r.before, r.after) for r in reversed(found)] == [
+        (1, "created", SOMEBODY, None, ADA.model_dump()),
+        (2, "changed", SOMEBODY, {"phone": "555-0100"}, {"phone": None}),
+        (3, "changed", other, {"email": "ada@example.org"}, {"email": None}),
+        (4, "changed", None, {"name": "Ada Lovelace"}, {"name": "Grace Hopper"}),
+        (5, "deleted", SOMEBODY, GRACE.model_dump(), None),
+    ]
+    times = [r.at for r in reversed(found) if r.at]
+    assert times == sorted(times)
+    assert before <= times[0] <= times[-1] <= datetime.now(UTC)
+    for document in records.find():
+        assert isinstance(document["memberId"], Int64)
+        assert isinstance(document["version"], Int64)
+
+
+async def test_what_changes_nothing_leaves_no_record(
+    store: MemberStore, audit: AuditLog, records: Any, members: Any
+) -> None:
+    ada = await store.insert(ADA)
+    await store.insert(GRACE)
+    records.delete_many({})
+    document = members.find_one({"_id": ada.member_id})
+    wrong = Precondition(one_of=frozenset({7}))
+    assert await store.replace(ada.member_id, ADA) == ada
+    assert await store.replace(ada.member_id, GRACE, wrong) is None
+    assert await store.replace_named(ada.member_id, GRACE) is None
+    assert await store.delete(ada.member_id, wrong) is False
+    assert await store.delete(999) is False
+    for refused in (store.insert(GRACE), store.replace(ada.member_id, GRACE)):
+        with pytest.raises(NameTaken) as taken:
+            await refused
+        assert taken.value.member_id == 2
+    assert members.find_one({"_id": ada.member_id}) == document
+    assert records.count_documents({}) == 0
+    assert await history(audit, 999) == []
+
+
+async def test_many_at_once_are_recorded_one_by_one(
+    store: MemberStore, audit: AuditLog, records: Any
+) -> None:
+    await store.insert(GRACE)
+    await store.insert(MemberDraft(name="Barbara"))
+    twice = MemberDraft(name="Twice", phone="555-0100")
+    drafts = [ADA, GRACE, twice, MemberDraft(name="Twice"), MemberDraft(name="Barbara")]
+    stored = await store.insert_many(drafts, by=SOMEBODY)
+    assert [member and member.name for member in stored] == [
+        "Ada Lovelace",
+        None,
+        "Twice",
+        *2 * [None],
+    ]
+    for member in stored:
+        if member:
+            (record,) = await history(audit, member.member_id)
+            assert (record.kind, record.by) == ("created", SOMEBODY)
+    assert records.count_documents({}) == 4
+    assert await store.insert_many(drafts) == [None] * 5
+    assert records.count_documents({}) == 4
+
+
+WRITES: list[tuple[str, Callable[[MemberStore], Coroutine[Any, Any, Any]]]] = [
+    ("insert", lambda store: store.insert(GRACE)),
+    ("insert_many", lambda store: store.insert_many([GRACE, MemberDraft(name="Barbara")])),
+    ("replace", lambda store: store.replace(1, GRACE)),
+    ("delete", lambda store: store.delete(1)),
+]
+
+
+@pytest.mark.parametrize("write", [w for _, w in WRITES], ids=[name for name, _ in WRITES])
+async def test_without_its_record_there_is_no_change(
+    store: MemberStore, records: Any, members: Any, write: Any
+) -> None:
+    """Whatever keeps the record out: here, an index that allows none beside the first."""
+    await store.insert(ADA)
+    before = list(members.find())
+    records.create_index("alone", unique=True)
+    try:
+        with pytest.raises((RuntimeError, pymongo.errors.PyMongoError)):
+            await write(store)
+    finally:
+        records.drop_index("alone_1")
+    assert list(members.find()) == before
+    await write(store)
+    assert list(members.find()) != before
+
+
+def _late_commit(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """The next commits wait: the first event says that one is there, the second lets them go."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    commit = transactions._commit
+
+    async def later(*arguments: Any) -> None:
+        reached.set()
+        await go_on.wait()
+        await commit(*arguments)
+
+    monkeypatch.setattr(transactions, "_commit", later)
+    return reached, go_on
+
+
+async def test_nobody_sees_one_without_the_other(
+    store: MemberStore, records: Any, members: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.insert(ADA)
+    reached, go_on = _late_commit(monkeypatch)
+    writing = asyncio.create_task(store.replace(1, GRACE))
+    await reached.wait()
+    assert (members.find_one()["version"], records.count_documents({})) == (1, 1)
+    go_on.set()
+    await writing
+    assert (members.find_one()["version"], records.count_documents({})) == (2, 2)
+
+
+async def test_of_fifty_who_mean_one_version_one_succeeds(
+    store: MemberStore, mongo: Mongo, audit: AuditLog
+) -> None:
+    """Half of them as if in another process."""
+    await store.insert(ADA)
+    condition = Precondition(one_of=frozenset({1}))
+    stores = (store, recording(mongo))
+    writers = [stores[n % 2].replace(1, MemberDraft(name=f"Ada {n}"), condition) for n in range(50)]
+    results = await asyncio.gather(*writers)
+    assert sum(member is not None for member in results) == 1
+    assert len(await history(audit, 1)) == 2
+
+
+async def test_fifty_who_mean_any_version_all_succeed_and_are_all_recorded(
+    store: MemberStore, mongo: Mongo, audit: AuditLog
+) -> None:
+    await store.insert(ADA)
+    stores = (store, recording(mongo))
+    names = [f"Ada {n}" for n in range(50)]
+    await asyncio.gather(
+        *(stores[n % 2].replace(1, MemberDraft(name=name)) for n, name in enumerate(names))
+    )
+    found = await history(audit, 1)
+    assert [record.place.version for record in found] == list(range(51, 0, -1))
+    after = [record.after["name"] for record in reversed(found) if record.after]
+    before = [record.before["name"] for record in reversed(found) if record.before]
+    assert set(after[1:]) == set(names)
+    assert before == after[:-1]
+
+
+async def test_fifty_who_create_one_name_create_one_member(
+    store: MemberStore, mongo: Mongo, records: Any
+) -> None:
+    stores = (store, recording(mongo))
+    results = await asyncio.gather(
+        *(stores[n % 2].insert(ADA) for n in range(50)), return_exceptions=True
+    )
+    assert sum(isinstance(result, Member) for result in results) == 1
+    assert sum(isinstance(result, NameTaken) for result in results) == 49
+    assert records.count_documents({}) == 1
+
+
+async def test_who_holds_a_member_for_too_long_is_in_the_way(
+    servers: PrivateServers, store: MemberStore, admin: Admin, records: Any, driver: Any
+) -> None:
+    """A writer that was killed between change and commit: 503, and nothing was written."""
+    await store.insert(ADA)
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
+    impatient = recording(mongo)
+    with admin.start_session() as session, session.start_transaction():
+        admin["test"]["members"].update_one({"_id": 1}, {"$inc": {"version": 1}}, session=session)
+        for write in (impatient.replace(1, GRACE), impatient.delete(1)):
+            with pytest.raises(Contended):
+                await write
+        session.abort_transaction()
+    assert records.count_documents({}) == 1
+    assert await store.replace(1, GRACE) == Member(1, GRACE.name, None, None, version=2)
+    await mongo.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"failCommands": ["commitTransaction"], "closeConnection": True},
+        {
+            "failCommands": ["commitTransaction"],  # it happens, and that is not known
+            "writeConcernError": {"code": 64, "errmsg": "", "errInfo": {"wtimeout": True}},
+        },
+        {"failCommands": ["findAndModify"], "closeConnection": True},
+        {
+            "failCommands": ["insert"],
+            "errorCode": 112,
+            "errorLabels": ["TransientTransactionError"],
+        },
+    ],
+    ids=["commit lost", "commit unknown", "connection lost", "conflict"],
+)
+async def test_what_passes_is_tried_again(
+    store: MemberStore, audit: AuditLog, admin: Admin, fault: dict[str, Any]
+) -> None:
+    await store.insert(ADA)
+    with failing(admin, 1, **fault):
+        changed = await store.replace(1, GRACE)
+    assert changed == Member(1, GRACE.name, None, None, version=2)
+    assert await versions(audit, 1) == [2, 1]
+
+
+async def test_a_commit_whose_outcome_is_not_known_is_an_outage(
+    servers: PrivateServers,
+    store: MemberStore,
+    audit: AuditLog,
+    driver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MongoDB hangs as it is told to commit, and does so when it goes on."""
+    await store.insert(ADA)
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.5)
+    commit = transactions._commit
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+
+    async def hanging(*arguments: Any) -> None:
+        mongod.suspend()
+        await commit(*arguments)
+
+    monkeypatch.setattr(transactions, "_commit", hanging)
+    try:
+        with pytest.raises(DependencyAway):
+            await recording(mongo).replace(1, GRACE)
+    finally:
+        mongod.resume()
+    monkeypatch.undo()
+    await mongo.close()
+    # Whether it was written or not; and nothing is in the way any more.
+    seen = await store.replace(1, MemberDraft(name="Barbara"))
+    assert seen
+    assert await versions(audit, 1) == list(range(seen.version, 0, -1))
+
+
+async def test_what_was_begun_is_ended_for_nobody_too(
+    store: MemberStore, audit: AuditLog, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.insert(ADA)
+    reached, go_on = _late_commit(monkeypatch)
+    writing = asyncio.create_task(store.replace(1, GRACE))
+    await reached.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    go_on.set()
+    while mongo.left_alone:
+        await asyncio.wait(mongo.left_alone)
+    assert await versions(audit, 1) == [2, 1]
+    assert await store.find_member(1) == Member(1, GRACE.name, None, None, version=2)
+
+
+async def test_nothing_is_committed_after_its_time(
+    servers: PrivateServers,
+    store: MemberStore,
+    audit: AuditLog,
+    driver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tombstones in the cache live a little longer than that, and no longer."""
+    await store.insert(ADA)
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
+    _, go_on = _late_commit(monkeypatch)
+    with pytest.raises(DependencyAway):
+        await recording(mongo).replace(1, GRACE)
+    go_on.set()
+    monkeypatch.undo()
+    await mongo.close()
+    assert await versions(audit, 1) == [1]
+    assert await store.replace(1, GRACE)  # nothing is in the way
+
+
+async def test_who_gives_up_leaves_no_change_without_its_record(
+    store: MemberStore, audit: AuditLog, mongo: Mongo
+) -> None:
+    """Cancelled at any moment; what was begun ends by itself, as one or not at all."""
+    await store.insert(ADA)
+    chance = random.Random(1)  # noqa: S311
+    for n in range(30):
+        writing = asyncio.create_task(store.replace(1, MemberDraft(name=f"Ada {n}")))
+        await asyncio.sleep(chance.random() * 0.008)
+        writing.cancel()
+        with suppress(asyncio.CancelledError):
+            await writing
+    while mongo.left_alone:
+        await asyncio.wait(mongo.left_alone)
+    seen = await store.find_member(1)
+    assert seen
+    found = await history(audit, 1)
+    assert [record.place.version for record in found] == list(range(seen.version, 0, -1))
+    assert found[0].after == {"name": seen.name}
+    assert await store.replace(1, GRACE)  # nothing is in the way
+
+
+async def test_what_another_program_did_is_taken_as_it_is(
+    store: MemberStore, audit: AuditLog, members: Any
+) -> None:
+    members.insert_many(
+        [
+            {"_id": 5, "name": "By hand", "email": 7},
+            {"_id": 6},
+            {"_id": 7, "name": "The last", "version": 2**63 - 1},
+        ]
+    )
+    await store.replace(5, MemberDraft(name="By hand"))
+    await store.replace(6, ADA)
+    await store.delete(7)
+    (changed,), (created,), (deleted,) = [await history(audit, i) for i in (5, 6, 7)]
+    assert (changed.place.version, changed.kind, changed.before, changed.after) == (
+        2,
+        "changed",
+        {},
+        {},
+    )
+    assert (created.kind, created.after) == ("created", ADA.model_dump())
+    assert deleted.place.version == 2**63 - 1
+    members.insert_one({"_id": 8})
+    assert await store.delete(8) is True
+    assert await history(audit, 8) == []
+
+
+async def test_pages_are_in_the_order_of_versions(audit: AuditLog, records: Any) -> None:
+    """Also where a version is there twice, since a backup was restored in part."""
+    who: dict[str, Any] = {"by": None, "requestId": None, "before": {}, "after": {}}
+    template = {**who, "memberId": 1, "kind": "changed", "at": datetime.now(UTC)}
+    there = [3, 1, 2, 2, 2, 1]
+    records.insert_many([{**template, "version": version} for version in there])
+    records.insert_one({**template, "memberId": 2, "version": 2})
+    seen: list[Place] = []
+    while page := await audit.page(1, after=seen[-1] if seen else None, limit=2):
+        seen += [record.place for record in page]
+    assert [place.version for place in seen] == sorted(there, reverse=True)
+    assert len(set(seen)) == len(there)
+
+
+async def test_how_long_records_are_kept_is_as_the_last_start_wanted_it(
+    mongo: Mongo, audit: AuditLog, records: Any
+) -> None:
+    def kept() -> list[int]:
+        indexes = records.list_indexes()
+        return [index["expireAfterSeconds"] for index in indexes if "expireAfterSeconds" in index]
+
+    await audit.prepare()
+    assert kept() == [86_400]
+    for days in (24_855, 30):
+        await AuditLog(mongo, timedelta(days=days)).prepare()
+        assert kept() == [days * 86_400]

@@ -1,0 +1,108 @@
+"""The collection `audit`: a record of each change of a member, for so long as it is kept."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import Int64, ObjectId
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import OperationFailure
+
+from tornado_members.audit import Actor, Kind, Place, Record
+from tornado_members.errors import OperatorError
+from tornado_members.member import Member
+from tornado_members.storage.mongo import Document, Mongo, Session, reports_outages
+
+_OTHER_OPTIONS = 85  # IndexOptionsConflict
+_EXPIRY = [("at", ASCENDING)]
+_FIELDS = ("name", "email", "phone")
+_LAST_VERSION = 2**63 - 1
+
+
+class TransactionsMissing(OperatorError):
+    """MongoDB is no replica set, and only those have transactions."""
+
+
+class AuditLog:
+    """Records are added by whoever makes the change, in its transaction, and never changed.
+
+    In a member's history they are in the order of its versions, which needs no clock: whoever
+    makes a version holds the member until the record is there. MongoDB removes them by their age.
+    """
+
+    def __init__(self, mongo: Mongo, keep: timedelta) -> None:
+        self.mongo = mongo
+        self._records = mongo.database["audit"]
+        self._keep = keep
+
+    @reports_outages
+    async def prepare(self) -> None:
+        """Make the indexes, and have records kept for as long as is wanted now.
+
+        Raises TransactionsMissing.
+        """
+        hello = await self.mongo.database.command("hello")
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise TransactionsMissing(
+                "audit.enabled: MongoDB is no replica set, and only those have transactions"
+            )
+        await self._records.create_index(
+            [("memberId", ASCENDING), ("version", DESCENDING), ("_id", DESCENDING)]
+        )
+        seconds = round(self._keep.total_seconds())
+        try:
+            await self._records.create_index(_EXPIRY, expireAfterSeconds=seconds)
+        except OperationFailure as error:
+            if error.code != _OTHER_OPTIONS:
+                raise
+            index = {"keyPattern": dict(_EXPIRY), "expireAfterSeconds": seconds}
+            await self.mongo.database.command({"collMod": self._records.name, "index": index})
+
+    async def add(self, records: Sequence[Document], session: Session) -> None:
+        """Add records to a transaction."""
+        await self._records.insert_many(records, session=session)
+
+    @reports_outages
+    async def page(self, member_id: int, *, after: Place | None, limit: int) -> list[Record]:
+        """At most `limit` records of a member, the newest first, from behind `after` on."""
+        query: Document = {"memberId": member_id}
+        if after is not None:
+            before = {"_id": {"$lt": ObjectId(after.record_id)}}
+            query["version"] = {"$lte": after.version}
+            query["$or"] = [{"version": {"$lt": after.version}}, before]
+        order = [("version", DESCENDING), ("_id", DESCENDING)]
+        cursor = self._records.find(query, sort=order)
+        return [_to_record(document) for document in await cursor.limit(limit).to_list(limit)]
+
+
+def record_of(before: Member | None, after: Member | None, by: Actor | None) -> Document | None:
+    """What is kept of a change; None where nothing was changed."""
+    known = after or before
+    if known is None or (before and after and before.version == after.version):
+        return None
+    version = min(known.version + 1, _LAST_VERSION) if after is None else known.version
+    kind: Kind = "deleted" if after is None else "changed" if before else "created"
+    changed = [f for f in _FIELDS if getattr(before, f, None) != getattr(after, f, None)]
+    fields = changed if kind == "changed" else _FIELDS
+    return {
+        "memberId": Int64(known.member_id),
+        "version": Int64(version),
+        "kind": kind,
+        "at": datetime.now(UTC),
+        "by": {"issuer": by.issuer, "subject": by.subject} if by else None,
+        "requestId": by.request_id if by else None,
+        "before": {field: getattr(before, field) for field in fields} if before else None,
+        "after": {field: getattr(after, field) for field in fields} if after else None,
+    }
+
+
+def _to_record(document: Mapping[str, Any]) -> Record:
+    by = document["by"]
+    return Record(
+        place=Place(int(document["version"]), str(document["_id"])),
+        kind=document["kind"],
+        at=document["at"],
+        by=Actor(by["issuer"], by["subject"], document["requestId"]) if by else None,
+        before=document["before"],
+        after=document["after"],
+    )

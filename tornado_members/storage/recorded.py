@@ -1,0 +1,107 @@
+"""Changes of members, each with its record in one transaction: both are there, or neither is."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import BulkWriteError
+
+from tornado_members.audit import Actor
+from tornado_members.storage.audit import AuditLog, record_of
+from tornado_members.storage.members import from_document
+from tornado_members.storage.mongo import Document, Session
+from tornado_members.storage.transactions import Transactions
+from tornado_members.storage.writes import refused
+
+
+class RecordedWrites:
+    """Writes whose changes are in the audit log.
+
+    Raises Contended where others were in the way for as long as an operation may take.
+    """
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._transactions = Transactions(audit.mongo)
+        self._members = audit.mongo.database["members"]
+        self._audit = audit
+
+    async def insert(self, document: Document, by: Actor | None) -> None:
+        """As Writes has it."""
+
+        async def work(session: Session) -> bool:
+            await self._members.insert_one(document, session=session)
+            await self._record([(None, document)], by, session)
+            return True
+
+        await self._transactions.run(work, of=document["name"])
+
+    async def insert_many(self, documents: Sequence[Document], by: Actor | None) -> set[int]:
+        """As Writes has it. A name that is taken ends a transaction: it begins anew without it."""
+        until = time.monotonic() + self._transactions.mongo.timeout
+        taken: set[int] = set()
+        while len(taken) < len(documents):
+            wanted = [i for i in range(len(documents)) if i not in taken]
+
+            async def work(session: Session, wanted: Sequence[int] = wanted) -> bool:
+                fresh = [documents[i] for i in wanted]
+                await self._members.insert_many(fresh, session=session)
+                await self._record([(None, document) for document in fresh], by, session)
+                return True
+
+            try:
+                await self._transactions.run(work, until=until)
+            except BulkWriteError as error:
+                taken |= {wanted[i] for i in refused(error)}
+                taken |= await self._find_taken(documents)  # so that it begins anew once, mostly
+            else:
+                break
+        return taken
+
+    async def update(
+        self,
+        member_id: int,
+        which: Mapping[str, Any],
+        update: Sequence[Document],
+        by: Actor | None,
+    ) -> Document | None:
+        """As Writes has it."""
+
+        async def work(session: Session) -> Document | None:
+            # The write comes first: it finds out at once whether others are in the way.
+            before = await self._members.find_one_and_update(
+                which, update, return_document=ReturnDocument.BEFORE, session=session
+            )
+            if before is None:
+                return None
+            after = await self._members.find_one({"_id": before["_id"]}, session=session)
+            await self._record([(before, after)], by, session)
+            return after
+
+        return await self._transactions.run(work, of=member_id)
+
+    async def delete(self, member_id: int, which: Mapping[str, Any], by: Actor | None) -> bool:
+        """As Writes has it."""
+
+        async def work(session: Session) -> Document | None:
+            before = await self._members.find_one_and_delete(which, session=session)
+            await self._record([(before, None)], by, session)
+            return before
+
+        return await self._transactions.run(work, of=member_id) is not None
+
+    async def _record(
+        self,
+        changes: Sequence[tuple[Document | None, Document | None]],
+        by: Actor | None,
+        session: Session,
+    ) -> None:
+        records = [record_of(from_document(old), from_document(new), by) for old, new in changes]
+        if added := [record for record in records if record is not None]:
+            await self._audit.add(added, session)
+
+    async def _find_taken(self, documents: Sequence[Document]) -> set[int]:
+        names = [document["name"] for document in documents]
+        cursor = self._members.find({"name": {"$in": names}}, {"name": 1})
+        there = [document["name"] for document in await cursor.to_list(None)]
+        return {i for i, name in enumerate(names) if name in there}
