@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one contestant, measure it, then look into it."""
     options = _parser().parse_args(argv)
     contestant = next(one for one in _everybody() if one.name == options.name)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     cores = share_cores(1)
     os.sched_setaffinity(0, cores.load)
     cell = Cell(BY_NAME[options.only], options.connections)

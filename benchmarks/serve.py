@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     contestants = _chosen(options)
     cells = cells_of(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up then, too
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell in the background ignores the second
+        signal.signal(number, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING)
     cores = share_cores(1)
     os.sched_setaffinity(0, cores.load)  # and so are the databases, and wrk

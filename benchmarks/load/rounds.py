@@ -40,9 +40,14 @@ class Round:
         return self.load.requests / self.load.seconds
 
     @property
+    def served(self) -> int:
+        """Requests, those of the sampler too; at least one, so as to divide by it."""
+        return max(1, self.load.requests + self.sample.compared)
+
+    @property
     def cpu_us(self) -> float:
-        """Microseconds of processor time a request; those of the sampler were served, too."""
-        return self.cpu_seconds / (self.load.requests + self.sample.compared) * 1e6
+        """Microseconds of processor time a request."""
+        return self.cpu_seconds / self.served * 1e6
 
     @property
     def busy(self) -> float:
@@ -52,7 +57,7 @@ class Round:
     @property
     def reads_a_request(self) -> float:
         """Queries of MongoDB a request: what the cache did not answer."""
-        return self.reads / (self.load.requests + self.sample.compared)
+        return self.reads / self.served
 
 
 class Track:

@@ -65,7 +65,7 @@ class Sampler:
         answer = self._asker.get(f"/members/{member_id}")
         after = self._find(member_id)
         self.sample.hits += "hit" in answer.headers.get("cache-status", "")
-        member = answer.json
+        member, said = answer.json, f"{answer.status} {answer.content[:200]!r}"
         if answer.status != 200 or not _is_of(before, member):
             self.sample.wrong.append(
                 f"member {member_id}: {answer.status} {answer.content[:200]!r}"
@@ -73,7 +73,7 @@ class Sampler:
         elif _serial(member) < _serial(before) and member != after:
             self.sample.stale += 1
         elif before == after != member:
-            self.sample.wrong.append(f"{member}, where MongoDB has {after}")
+            self.sample.wrong.append(f"member {member_id}: {said}, where MongoDB has {after}")
 
     def _look_at_list(self) -> None:
         self.sample.queries += 1

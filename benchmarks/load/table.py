@@ -41,13 +41,14 @@ def _row(
     contestant: Contestant, rounds: Sequence[Round], reference: Sequence[Round]
 ) -> tuple[str, ...]:
     rates = [one.rate for one in rounds]
-    ratios = [ours.rate / its.rate for ours, its in zip(reference, rounds, strict=True)]
+    pairs = zip(reference, rounds, strict=True)
+    ratios = [ours.rate / its.rate for ours, its in pairs if its.rate]
     p99 = median(one.load.p99_ms for one in rounds)
     return (
         contestant.title,
         f"{median(rates):,.0f}",
-        f"{(max(rates) - min(rates)) / median(rates):.0%}",
-        f"{median(ratios):.2f} x",
+        f"{(max(rates) - min(rates)) / (median(rates) or 1):.0%}",
+        f"{median(ratios):.2f} x" if ratios else "",
         f"{median(one.load.p50_ms for one in rounds):.2f}",
         f"{p99:.2f}" if p99 < 100 else f"{p99:.0f}",
         f"{median(one.cpu_us for one in rounds):.0f}",
