@@ -70,7 +70,7 @@ def _compete(
             return len(everybody) == len(contestants)
         if not cores.are_apart:
             print(f"\nWith {processes} processes, servers and load share cores {cores.servers}.")
-        track = Track(bed, cores, everybody)
+        track = Track(bed, cores, everybody, options.patience)
         return all([_measure(cell, track, everybody, options) for cell in cells])  # noqa: C419
 
 
@@ -124,6 +124,7 @@ def make_parser() -> ArgumentParser:
     add("--processes", nargs="+", type=int, default=[1], help="of each server (1)")
     add("--seconds", type=int, default=2, help="that a turn takes, after one to warm up (2)")
     add("--rounds", type=int, default=3, help="in each of which everybody has a turn (3)")
+    add("--patience", type=float, default=0, help="seconds to wait for a quiet machine (0)")
     add("--check", action="store_true", help="only see that all answer as they should")
     return parser
 

@@ -18,6 +18,8 @@ WARM_UP_SECONDS = 1
 _MOST_WARM_UPS = 15
 _WARM = 0.02  # reads of MongoDB a request
 _SETTLE_SECONDS = 20
+_LOOK_SECONDS = 0.3
+_QUIET = 0.15  # of all cores
 _WRITES_A_ROUND = 1_000_000
 
 _serials = count(1)
@@ -63,7 +65,11 @@ class Round:
 class Track:
     """Where contestants run, one at a time, each in its turn."""
 
-    def __init__(self, bed: Bed, cores: Cores, everybody: Sequence[Running]) -> None:
+    def __init__(
+        self, bed: Bed, cores: Cores, everybody: Sequence[Running], patience: float = 0
+    ) -> None:
+        """`patience` is for how many seconds a turn waits until other programs are quiet."""
+        self._patience = patience
         self._bed = bed
         self._cores = cores
         self._token = bed.token()
@@ -88,6 +94,7 @@ class Track:
             self._bed.members(running.contestant.name),
             etags,
         )
+        self._await_quiet()
         reads, busy, before = self._bed.reads(), self._busy(), usage_of(running)
         with sampler:
             result = self._load(cell, running, seconds)
@@ -101,6 +108,16 @@ class Track:
             reads=self._bed.reads() - reads - sampler.sample.queries,
             foreign=max(0, busy - spent) / result.seconds / len(self._cores.servers),
         )
+
+    def _await_quiet(self) -> None:
+        """A turn in which others are at work says less."""
+        cores = {*self._cores.servers, *self._cores.load}
+        deadline = time.monotonic() + self._patience
+        while time.monotonic() < deadline:
+            busy = busy_seconds(cores)
+            time.sleep(_LOOK_SECONDS)
+            if busy_seconds(cores) - busy < _LOOK_SECONDS * len(cores) * _QUIET:
+                return
 
     def _warm_up(self, cell: Cell, running: Running) -> None:
         """The same load for a while, and again until the cache has what will be asked for."""

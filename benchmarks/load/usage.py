@@ -1,6 +1,6 @@
 """What a server takes: processor time and memory, of all its processes, from /proc."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ def usage_of(running: Running) -> Usage:
     return Usage(seconds, largest)
 
 
-def busy_seconds(cores: Sequence[int]) -> float:
+def busy_seconds(cores: Iterable[int]) -> float:
     """Processor time of everybody on these cores, another machine's on the same one included."""
     every = psutil.cpu_times(percpu=True)
     return sum(sum(every[core]) - every[core].idle - every[core].iowait for core in cores)
