@@ -1,6 +1,6 @@
 """What the product does: keep members, and say who they are."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,8 @@ from tornado_members.errors import (
     NotAMember,
     PreconditionFailed,
 )
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField, normalize_name
+from tornado_members.list_query import Filters, ListQuery
+from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
 from tornado_members.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore
@@ -56,6 +57,7 @@ class Cache(Protocol):
         refuted: Entry | None = None,
     ) -> Found: ...
     def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
+    def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def renew_epochs(self) -> None: ...  # noqa: D102
 
@@ -78,6 +80,10 @@ class MemberDirectory:
     def cache_counts(self) -> CacheCounts:
         """What the cache did, for operators."""
         return self._cache.counts
+
+    def cache_states(self) -> Mapping[str, str | None]:
+        """By the address of each node of the cache, why it is not read now; None if it is."""
+        return self._cache.states()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """The member with this id; with `no_cache`, from the database. Raises MemberNotFound."""
@@ -128,11 +134,13 @@ class MemberDirectory:
             return None
         return Entry(0, b"-", b"%d" % member.member_id, source=member)
 
-    async def page(
-        self, field: SortField, *, descending: bool, after: int | str | None, limit: int
-    ) -> list[Member]:
-        """At most `limit` members, in the order of `field`, behind the one at `after`."""
-        return await self._store.page(field, descending=descending, after=after, limit=limit)
+    async def page(self, query: ListQuery) -> list[Member]:
+        """At most `query.limit` members in order, from behind `query.after` on."""
+        return await self._store.page(query)
+
+    async def count(self, filters: Filters) -> int:
+        """How many members there are of this kind: a scan of their keys in an index."""
+        return await self._store.count(filters)
 
     async def create(self, draft: MemberDraft) -> Representation:
         """Add a member. Raises NameTaken."""

@@ -47,6 +47,16 @@ def normalize_name(name: str) -> str:
     return name if len(name) > _LONGEST_FORM else unicodedata.normalize("NFC", name).strip()
 
 
+def fold(text: str) -> str:
+    """The form in which text is compared whatever its case, in NFC (after Unicode §3.13).
+
+    Text that is too long for a name or an address is only lowered, as above.
+    """
+    if len(text) > _LONGEST_FORM:
+        return text.casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
 def _fault(detail: str) -> PydanticCustomError:
     return PydanticCustomError("member", "{detail}", {"detail": detail})
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -9,7 +10,9 @@ from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.directory import Representation
 from tornado_members.errors import MemberNotFound
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.paging import parse_page_query
+from tornado_members.handlers.paging import next_path, parse_list_query
+from tornado_members.handlers.preferences import parse_preferences
+from tornado_members.list_query import Filters
 from tornado_members.member import apply_merge_patch, parse_draft
 
 _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
@@ -18,23 +21,32 @@ _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 class MembersHandler(BaseHandler):
     """/members"""
 
+    route = "/members"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
 
     async def get(self) -> None:
         """A page of members."""
-        query = parse_page_query(self.request.query_arguments)
-        found = await self.services.directory.page(
-            query.field, descending=query.descending, after=query.after, limit=query.limit + 1
-        )
+        query = parse_list_query(self.request.query_arguments)
+        directory = self.services.directory
+        found = await directory.page(replace(query, limit=query.limit + 1))
         page = found[: query.limit]
-        following = query.next_path(page) if len(found) > query.limit else None
+        following = next_path(query, page) if len(found) > query.limit else None
         if following:
             self.set_header("Link", f'<{following}>; rel="next"')
+        await self.tell_count(query.filters)
         body = {"items": [member.to_dict() for member in page], "next": following}
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         self.answer_compressible(text.encode())
 
     head = get
+
+    async def tell_count(self, filters: Filters) -> None:
+        """How many members the whole list has, for those who would like to know (RFC 7240)."""
+        self.add_header("Vary", "Prefer")
+        preferences = parse_preferences(self.request.headers.get_list("Prefer"))
+        if preferences.get("count") == "exact":
+            self.set_header("X-Total-Count", str(await self.services.directory.count(filters)))
+            self.set_header("Preference-Applied", "count=exact")
 
     async def put(self) -> None:
         """Add a member."""
@@ -46,6 +58,7 @@ class MembersHandler(BaseHandler):
 class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
+    route = "/members/{memberId}"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "PATCH": WRITE, "DELETE": DELETE}
 
     async def get(self, text: str) -> None:
@@ -79,6 +92,7 @@ class MemberHandler(BaseHandler):
 class MemberByNameHandler(BaseHandler):
     """/members/by-name/{name}"""
 
+    route = "/members/by-name/{name}"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE}
 
     async def get(self, name: str) -> None:
