@@ -20,7 +20,7 @@ from benchmarks.load.contestants import (
     running,
 )
 from benchmarks.load.rounds import Track
-from benchmarks.load.scenarios import BY_NAME, Cell
+from benchmarks.load.scenarios import BY_NAME, Cell, members_for
 
 SAMPLES_A_SECOND = 250
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(:(?P<line>\d+))?\)")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cores = share_cores(1)
     os.sched_setaffinity(0, cores.load)
     cell = Cell(BY_NAME[options.only], options.connections)
-    with suppress(KeyboardInterrupt), make_bed() as bed:
+    with suppress(KeyboardInterrupt), make_bed(members_for([cell])) as bed:
         bed.make_database(contestant.name)
         with running(contestant, bed, cores, 1) as one:
             track = Track(bed, cores, [one])

@@ -20,7 +20,7 @@ from benchmarks.load.contestants import (
 )
 from benchmarks.load.contract import faults
 from benchmarks.load.rounds import Round, Track
-from benchmarks.load.scenarios import BY_NAME, FULL, Cell
+from benchmarks.load.scenarios import BY_NAME, FULL, Cell, members_for
 from benchmarks.load.table import is_sound, remarks, table
 
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING)
     cores = share_cores(1)
     os.sched_setaffinity(0, cores.load)  # and so are the databases, and wrk
-    with suppress(KeyboardInterrupt), make_bed() as bed:
+    with suppress(KeyboardInterrupt), make_bed(members_for(cells)) as bed:
         for contestant in contestants:
             bed.make_database(contestant.name)
         sound = True

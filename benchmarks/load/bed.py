@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pymongo.read_concern import ReadConcern
 
-from benchmarks.load.scenarios import MEMBERS
 from tests.support.memcached import ask_memcached, flush_memcached
 from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.private_servers import PrivateServers
@@ -125,8 +124,8 @@ def member(member_id: int) -> Document:
 
 
 @contextmanager
-def make_bed() -> Iterator[Bed]:
-    """Start the servers, and seed them; all is gone at the end."""
+def make_bed(members: int) -> Iterator[Bed]:
+    """Start the servers, and seed them with so many; all is gone at the end."""
     with (
         TemporaryDirectory(prefix="tornado-members-bench-") as name,
         PrivateServers(Path(name), die_with_parent=True) as servers,
@@ -134,8 +133,8 @@ def make_bed() -> Iterator[Bed]:
     ):
         if not servers.cache_servers:
             raise SystemExit("bench: memcached is not installed")
-        for first in range(1, MEMBERS + 1, _BATCH):
-            ids = range(first, first + _BATCH)
+        for first in range(1, members + 1, _BATCH):
+            ids = range(first, first + min(_BATCH, members))
             client[_TEMPLATE]["members"].insert_many(member(member_id) for member_id in ids)
         key = generate_private_key(public_exponent=65537, key_size=2048)
         yield Bed(Path(name), servers.mongodb_uri, servers.cache_servers[0], client, key)

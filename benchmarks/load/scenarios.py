@@ -1,9 +1,11 @@
 """What is asked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MEMBERS = 100_000
 HOT = 1000  # members that all callers ask for
+_FEWEST = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,8 @@ FULL = (
     *(Cell(BY_NAME["hit"], connections) for connections in (1, 8, 128, 256)),
     *(Cell(BY_NAME[name], 32, processes=2) for name in ("hit", "miss")),
 )
+
+
+def members_for(cells: Sequence[Cell]) -> int:
+    """How many have to be there: as few as do, since everybody gets them."""
+    return max(_FEWEST, *(cell.scenario.members for cell in cells))
