@@ -22,8 +22,14 @@ from benchmarks.load.contestants import (
 from benchmarks.load.rounds import Track
 from benchmarks.load.scenarios import BY_NAME, Cell, members_for
 
-SAMPLES_A_SECOND = 250
+SAMPLES_A_SECOND = 150
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(:(?P<line>\d+))?\)")
+
+# Threads that wait, which py-spy takes for busy now and then: for work, for a socket, for a time.
+_WAITING = re.compile(
+    r"threading.py|concurrent/futures/thread.py|pymongo/(network_layer|periodic_executor).py"
+    r"|cache/pulse.py"
+)
 
 # The innermost frame that belongs to a layer says whose a sample is: what a library that is not
 # here does (hashlib, re, tornado.httputil) counts for whoever called it.
@@ -84,7 +90,7 @@ def _record(bed: Bed, cell: Cell, one: Running, track: Track, options: Namespace
         [
             *(str(PEERS_VENV / "bin" / "py-spy"), "record", "--format", "raw", "--output", raw),
             *("--rate", str(SAMPLES_A_SECOND), "--duration", str(options.seconds)),
-            *("--nonblocking", "--pid", str(busiest.pid)),
+            *("--pid", str(busiest.pid)),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -104,7 +110,9 @@ def stacks(lines: Iterable[str]) -> Iterator[tuple[list[tuple[str, str]], int]]:
     for line in lines:
         frames, _, count = line.rpartition(" ")
         found = [_FRAME.fullmatch(frame) for frame in reversed(frames.split(";"))]
-        yield [(match["function"], match["file"]) for match in found if match], int(count)
+        stack = [(match["function"], match["file"]) for match in found if match]
+        if stack and not _WAITING.search(stack[0][1]):
+            yield stack, int(count)
 
 
 def by_layer(stacks: Iterable[tuple[list[tuple[str, str]], int]]) -> Counter[str]:
@@ -119,9 +127,8 @@ def by_function(stacks: Iterable[tuple[list[tuple[str, str]], int]]) -> Counter[
     """How often each function was, it and the C code that it calls."""
     counted: Counter[str] = Counter()
     for frames, count in stacks:
-        if frames:
-            function, file = frames[0]
-            counted[f"`{function}` ({'/'.join(Path(file).parts[-2:])})"] += count
+        function, file = frames[0]
+        counted[f"`{function}` ({'/'.join(Path(file).parts[-2:])})"] += count
     return counted
 
 

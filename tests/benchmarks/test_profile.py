@@ -7,6 +7,7 @@ _run (asyncio/events.py:80);_execute (tornado/web.py:1);verify (tornado_members/
 _run (asyncio/events.py:80);_execute (tornado/web.py:1);parse (tornado/httputil.py:200) 2
 _run_once (asyncio/base_events.py:80);select (selectors.py:468) 4
 <module> (program.py:1) 1
+run (threading.py:2);_worker (concurrent/futures/thread.py:81);wait (threading.py:320) 50
 """
 
 
