@@ -77,14 +77,19 @@ def _compete(
 def _measure(cell: Cell, track: Track, everybody: Sequence[Running], options: Namespace) -> bool:
     """One table: in each round everybody has a turn, and the one who begins moves on."""
     results: dict[Contestant, list[Round]] = {one.contestant: [] for one in everybody}
-    for i in range(options.rounds):
-        first = i % len(everybody)
-        for one in [*everybody[first:], *everybody[:first]]:
-            results[one.contestant].append(track.run(cell, one, options.seconds))
-            print(".", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    print(f"\n### {cell.title}\n\n{table(results)}\n")
-    print("\n".join(remarks(cell.scenario, results)), flush=True)
+    try:
+        for i in range(options.rounds):
+            first = i % len(everybody)
+            for one in [*everybody[first:], *everybody[:first]]:
+                results[one.contestant].append(track.run(cell, one, options.seconds))
+                print(".", end="", file=sys.stderr, flush=True)
+    finally:  # also of a run that is broken off: the rounds that were complete
+        print(file=sys.stderr)
+        complete = min(map(len, results.values()))
+        results = {contestant: rounds[:complete] for contestant, rounds in results.items()}
+        if complete:
+            print(f"\n### {cell.title}\n\n{table(results)}\n")
+            print("\n".join(remarks(cell.scenario, results)), flush=True)
     return is_sound(results)
 
 
