@@ -1,6 +1,7 @@
 """The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
 
 import gc
+import json
 import os
 import shutil
 import signal
@@ -20,12 +21,13 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, Fetching
+from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
-from tornado_members.app import make_app, open_services
+from tornado_members.app import describe_service, make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
-from tornado_members.serving import make_server
+from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import Mongo, open_mongo
 
@@ -171,16 +173,30 @@ def app(services: Services) -> HTTPServerConnectionDelegate:
 
 @pytest.fixture
 def http_server(
-    io_loop: IOLoop, app: HTTPServerConnectionDelegate, http_server_port: tuple[socket.socket, int]
+    io_loop: IOLoop,
+    app: HTTPServerConnectionDelegate,
+    settings: Settings,
+    http_server_port: tuple[socket.socket, int],
 ) -> Iterator[HTTPServer]:
     """In the place of pytest-tornasync's: the server as it is made for production."""
-    server = make_server(app)
-    server.add_socket(http_server_port[0])
+
+    async def start() -> HTTPServer:
+        server = make_server(app, settings.server.limits)
+        server.add_sockets([http_server_port[0]])
+        return server
+
+    server = io_loop.run_sync(start)
     yield server
     server.stop()
     io_loop.run_sync(server.close_all_connections)
 
 
 @pytest.fixture
-def api(http_server: HTTPServer, http_server_client: Fetching) -> Api:  # noqa: ARG001
-    return Api(http_server_client)
+def contract(services: Services) -> Contract:
+    """What the service says of its API."""
+    return contract_of(json.dumps(describe_service(services)).encode())
+
+
+@pytest.fixture
+def api(http_server: HTTPServer, http_server_client: Fetching, contract: Contract) -> Api:  # noqa: ARG001
+    return Api(http_server_client, contract)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tornado.httpclient import HTTPResponse
 
+from tests.support.contract import Contract
 from tests.support.tokens import make_token
 
 PROBLEM = "application/problem+json"
@@ -20,10 +21,14 @@ class Fetching(Protocol):
 
 
 class Api:
-    """Sends requests with a token of the given rights, and raises for no status."""
+    """Sends requests with a token of the given rights, and raises for no status.
 
-    def __init__(self, client: Fetching) -> None:
+    Each answer has to be one of which /openapi.json tells.
+    """
+
+    def __init__(self, client: Fetching, contract: Contract) -> None:
         self._client = client
+        self._contract = contract
 
     async def __call__(
         self,
@@ -39,12 +44,12 @@ class Api:
         """`body` goes out as JSON, `raw` as it is; `rights` None sends no token."""
         sent = dict(headers or {})
         if rights is not None:
-            sent.setdefault("Authorization", f"Bearer {_token(rights)}")
+            sent.setdefault("Authorization", f"Bearer {token_of(rights)}")
         if body is not None:
             raw = json.dumps(body).encode()
         if raw is not None:
             sent.setdefault("Content-Type", "application/json")
-        return await self._client.fetch(
+        response = await self._client.fetch(
             path,
             method=method,
             body=raw,
@@ -53,6 +58,9 @@ class Api:
             allow_nonstandard_methods=True,
             **options,
         )
+        if response.code != 599:  # Tornado's own, for an answer that did not come
+            self._contract.check(method, path.partition("?")[0], response)
+        return response
 
     async def create(self, name: str, **fields: Any) -> dict[str, Any]:
         """Add a member; returns it."""
@@ -62,7 +70,7 @@ class Api:
 
 
 @cache
-def _token(rights: int) -> str:
+def token_of(rights: int) -> str:
     """One a run: signing takes longer than most tests."""
     return make_token(access_rights=rights, exp=int(time.time()) + 6 * 3600)
 

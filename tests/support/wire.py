@@ -1,22 +1,40 @@
 """A bare connection to the service under test, for bytes that no client would send."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 
 @asynccontextmanager
 async def bare_connection(
-    http_server: Any,
+    http_server: Any, *, limit: int = 65536, buffer: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect to a Tornado HTTPServer, for at most ten seconds."""
-    (socket,) = http_server._sockets.values()
-    reader, writer = await asyncio.open_connection(*socket.getsockname())
-    try:
-        async with asyncio.timeout(10):
-            yield reader, writer
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+    """Connect to a Tornado HTTPServer, for at most ten seconds.
+
+    At most twice `limit` bytes are read ahead, and the system holds no more than some of `buffer`
+    bytes each way.
+    """
+    (listening,) = http_server._sockets.values()
+    with socket.socket() as mine:
+        if buffer:
+            mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        mine.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(mine, listening.getsockname())
+        reader, writer = await asyncio.open_connection(sock=mine, limit=limit)
+        try:
+            async with asyncio.timeout(10):
+                yield reader, writer
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+def small_connection(
+    http_server: Any,
+) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """One that holds next to nothing on its way: who does not read is noticed at once."""
+    return bare_connection(http_server, limit=4096, buffer=8192)

@@ -6,15 +6,26 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.directory import Representation
 from tornado_members.errors import MemberNotFound
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.paging import next_path, parse_list_query
+from tornado_members.handlers.export import export_members
+from tornado_members.handlers.operations import (
+    ADD_MEMBER,
+    DELETE_MEMBER,
+    FIND_BY_NAME,
+    FIND_MEMBER,
+    LIST_MEMBERS,
+    PATCH_MEMBER,
+    PUT_BY_NAME,
+    REPLACE_MEMBER,
+)
+from tornado_members.handlers.paging import next_path, parse_export_query, parse_list_query
 from tornado_members.handlers.preferences import parse_preferences
 from tornado_members.list_query import Filters
 from tornado_members.member import apply_merge_patch, parse_draft
 
+JSON: Final = "application/json"
 _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -22,10 +33,20 @@ class MembersHandler(BaseHandler):
     """/members"""
 
     route = "/members"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
+    operations = {
+        "GET": LIST_MEMBERS,
+        "HEAD": LIST_MEMBERS,
+        "PUT": ADD_MEMBER,
+        "POST": ADD_MEMBER,
+    }
 
     async def get(self) -> None:
-        """A page of members."""
+        """A page of members, or all of them as a stream."""
+        if self.chosen_type != JSON:
+            query, limit = parse_export_query(self.request.query_arguments)
+            await self.tell_count(query.filters)
+            await export_members(self, query, limit)
+            return
         query = parse_list_query(self.request.query_arguments)
         directory = self.services.directory
         found = await directory.page(replace(query, limit=query.limit + 1))
@@ -59,7 +80,13 @@ class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
     route = "/members/{memberId}"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "PATCH": WRITE, "DELETE": DELETE}
+    operations = {
+        "GET": FIND_MEMBER,
+        "HEAD": FIND_MEMBER,
+        "PUT": REPLACE_MEMBER,
+        "PATCH": PATCH_MEMBER,
+        "DELETE": DELETE_MEMBER,
+    }
 
     async def get(self, text: str) -> None:
         """The member with this id."""
@@ -78,7 +105,7 @@ class MemberHandler(BaseHandler):
     async def patch(self, text: str) -> None:
         """Change what a merge patch names (RFC 7396)."""
         member_id = _member_id(text)
-        merge_patch = self.json_body("application/merge-patch+json")
+        merge_patch = self.json_body()
         change = partial(apply_merge_patch, merge_patch=merge_patch)
         directory = self.services.directory
         self.answer_member(await directory.patch(member_id, change, self.precondition()))
@@ -93,7 +120,7 @@ class MemberByNameHandler(BaseHandler):
     """/members/by-name/{name}"""
 
     route = "/members/by-name/{name}"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE}
+    operations = {"GET": FIND_BY_NAME, "HEAD": FIND_BY_NAME, "PUT": PUT_BY_NAME}
 
     async def get(self, name: str) -> None:
         """The member with this name."""

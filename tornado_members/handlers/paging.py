@@ -16,11 +16,13 @@ from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import (
     MAX_CHARACTERS,
     MAX_MEMBER_ID,
+    NAME_PATTERN,
     Member,
     MemberDraft,
     SortField,
     normalize_name,
 )
+from tornado_members.openapi.operation import Parameter
 
 _MAX_LIMIT: Final = 1000
 _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
@@ -30,9 +32,44 @@ _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
     "-name": ("name", True),
 }
 
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
+
+LIST_PARAMETERS: Final = {
+    "name": Parameter(
+        "Only the member with exactly this name, in Unicode NFC.",
+        {"type": "string", "pattern": NAME_PATTERN},
+    ),
+    "name_prefix": Parameter(
+        "Only members whose name begins so, whatever the case.",
+        {"type": "string", "pattern": NAME_PATTERN},
+    ),
+    "email": Parameter("Only members with this e-mail address, whatever the case.", _TEXT),
+    "phone": Parameter("Only members with this telephone number, as it is written.", _TEXT),
+    "limit": Parameter(
+        "Members on a page, at most.",
+        {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": _MAX_LIMIT,
+            "default": ListQuery().limit,
+        },
+        ListQuery().limit,
+    ),
+    "sort": Parameter(
+        "What they are sorted by; a minus turns it round.",
+        {"type": "string", "enum": [*_SORTS], "default": "memberId"},
+        "name",
+    ),
+    "after": Parameter(
+        "Where the page before this one ended: take it from its `next`, with the same "
+        "`sort` and filters.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+    ),
+}
+
 
 def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
-    """The query of a list. Raises BadParameter for one that is unknown, given twice or wrong."""
+    """The query of a list. Raises BadParameter for one that is wrong."""
     texts = {name: _text(name, values) for name, values in arguments.items()}
     filters = Filters(
         **{name: parse(texts[name]) for name, parse in _FILTERS.items() if name in texts}
@@ -50,6 +87,19 @@ def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
     return query
 
 
+def parse_export_query(
+    arguments: Mapping[str, Sequence[bytes]],
+) -> tuple[ListQuery, int | None]:
+    """The same for an export, and how many members it may have: any number, or None for all."""
+    limits = arguments.get("limit", [])
+    if len(limits) != 1:
+        return parse_list_query(arguments), None
+    if not limits[0].isdigit() or len(limits[0]) > 15 or not int(limits[0]):
+        raise BadParameter("limit", "should be a number from 1")
+    rest = {name: values for name, values in arguments.items() if name != "limit"}
+    return parse_list_query(rest), int(limits[0])
+
+
 def next_path(query: ListQuery, page: Sequence[Member]) -> str:
     """Where the page behind this one is: the same query, behind its last member."""
     parameters: dict[str, Any] = {
@@ -61,12 +111,6 @@ def next_path(query: ListQuery, page: Sequence[Member]) -> str:
 
 
 def _text(name: str, values: Sequence[bytes]) -> str:
-    if name not in _PARAMETERS:
-        shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
-        known = f"{', '.join(_PARAMETERS[:-1])} and {_PARAMETERS[-1]}"
-        raise BadParameter(shown, f"is not a parameter; there are {known}")
-    if len(values) > 1:
-        raise BadParameter(name, "is given more than once")
     try:
         return values[0].decode()
     except UnicodeDecodeError:
@@ -103,7 +147,6 @@ _FILTERS: Final[Mapping[str, Callable[[str], str]]] = {
     "email": lambda text: _check_length("email", text),
     "phone": lambda text: _check_length("phone", text),
 }
-_PARAMETERS: Final = [*_FILTERS, "limit", "sort", "after"]
 
 
 def _parse_limit(text: str) -> int:
