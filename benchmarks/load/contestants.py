@@ -26,7 +26,7 @@ PEERS_VENV = ROOT / ".venv-bench"
 _START_SECONDS = 60
 _STOP_SECONDS = 15
 
-# Of several ways to run each, the fastest one here; see docs/performance.md.
+# How each is run, and why so: docs/decisions/peers.md.
 _GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "{processes}")
 PEERS: Mapping[str, tuple[str, ...]] = {
     "fastapi": (
