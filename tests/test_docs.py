@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from benchmarks import serve
 from tests import fuzz, soak
 from tests.support.service import ROOT, Command
 from tornado_members.__main__ import main
@@ -110,10 +111,9 @@ def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[st
     for command in ("seed", "token", "serve", "keys"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
-    with pytest.raises(SystemExit):
-        soak.main(["--help"])
-    with pytest.raises(SystemExit):
-        fuzz.main(["--help"])
+    for program in (soak, fuzz, serve):
+        with pytest.raises(SystemExit):
+            program.main(["--help"])
     shown = capsys.readouterr().out
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {
         "--dev",

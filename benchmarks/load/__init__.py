@@ -1,0 +1,1 @@
+"""The parts of scripts/bench serve: what is started, what is asked, and what is made of it."""

@@ -1,0 +1,140 @@
+"""What every contestant stands on: servers, members, a key and a token, a place on the machine."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jwt
+import pymongo
+from bson import Int64
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from pymongo.read_concern import ReadConcern
+
+from tests.support.memcached import ask_memcached, flush_memcached
+from tornado_members.cache.placement import namespace_prefix
+from tornado_members.embedded.private_servers import PrivateServers
+
+ISSUER, AUDIENCE, KEY_ID = "https://issuer.example", "members-bench", "bench"
+TOKEN_SECONDS = 6 * 3600
+
+_TEMPLATE = "template"
+_BATCH = 10_000
+
+Document = dict[str, Any]
+Client = pymongo.MongoClient[Document]
+Collection = pymongo.collection.Collection[Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Where servers run, and where everything else does: wrk, the databases, this program."""
+
+    servers: tuple[int, ...]
+    load: tuple[int, ...]
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether the load takes nothing from what is measured."""
+        return not {*self.servers} & {*self.load}
+
+
+def share_cores(processes: int) -> Cores:
+    """A core for each process of a server and the rest for the load, where there are so many."""
+    cores = tuple(sorted(_ALLOWED))
+    if processes < len(cores):
+        return Cores(cores[:processes], cores[processes:])
+    return Cores(cores, cores)
+
+
+_ALLOWED = os.sched_getaffinity(0)  # before anything here is pinned
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """Everything that is there before the first contestant starts."""
+
+    folder: Path
+    mongodb_uri: str
+    memcached: str
+    client: Client
+    key: RSAPrivateKey
+
+    @property
+    def public_pem(self) -> str:
+        """The public key, as a peer takes it."""
+        return self.key.public_key().public_bytes(*_PEM).decode()
+
+    @property
+    def jwks(self) -> Document:
+        """The public key, as a key set."""
+        jwk = jwt.get_algorithm_by_name("RS256").to_jwk(self.key.public_key(), as_dict=True)
+        jwk.pop("key_ops", None)
+        return {"keys": [{**jwk, "kid": KEY_ID, "alg": "RS256", "use": "sig"}]}
+
+    def token(self, scope: str = "members:read members:write", **claims: Any) -> str:
+        """A token that all of them accept, unless a claim says otherwise."""
+        now = int(time.time())
+        payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "bench", "iat": now, "scope": scope}
+        payload = {**payload, "exp": now + TOKEN_SECONDS, **claims}
+        return jwt.encode(payload, self.key, algorithm="RS256", headers={"kid": KEY_ID})
+
+    def members(self, database: str) -> Collection:
+        """A contestant's members, as they are for those who may know: committed by a majority."""
+        collection = self.client[database]["members"]
+        return collection.with_options(read_concern=ReadConcern("majority"))
+
+    def make_database(self, name: str) -> None:
+        """The same members for everybody, in a database of their own."""
+        self.client[_TEMPLATE]["members"].aggregate([{"$out": {"db": name, "coll": "members"}}])
+        self.client[name]["members"].create_index("name", unique=True)
+
+    def reads(self) -> int:
+        """How many queries MongoDB has answered."""
+        return int(self.client.admin.command("serverStatus")["opcounters"]["query"])
+
+    def empty_cache(self, namespaces: list[str]) -> None:
+        """Leave nothing in Memcached but an epoch for each of our services.
+
+        Without one, they would take it for restarted, and read past it for some seconds.
+        """
+        flush_memcached(self.memcached)
+        for namespace in namespaces:
+            key = namespace_prefix(namespace) + b"epoch"
+            ask_memcached(self.memcached, b"add %b 0 0 16\r\n0123456789abcdef\r\n" % key)
+
+
+_PEM = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def member(member_id: int) -> Document:
+    """A member as it is at first. requests.lua changes its telephone number only."""
+    return {
+        "_id": Int64(member_id),
+        "name": f"Ada Lovelace {member_id}",
+        "email": f"ada.{member_id}@example.org",
+        "phone": f"+1-555-{0:010}",
+        "version": Int64(1),
+    }
+
+
+@contextmanager
+def make_bed(members: int) -> Iterator[Bed]:
+    """Start the servers, and seed them with so many; all is gone at the end."""
+    with (
+        TemporaryDirectory(prefix="tornado-members-bench-") as name,
+        PrivateServers(Path(name), die_with_parent=True) as servers,
+        Client(servers.mongodb_uri) as client,
+    ):
+        if not servers.cache_servers:
+            raise SystemExit("bench: memcached is not installed")
+        for first in range(1, members + 1, _BATCH):
+            ids = range(first, first + min(_BATCH, members))
+            client[_TEMPLATE]["members"].insert_many(member(member_id) for member_id in ids)
+        key = generate_private_key(public_exponent=65537, key_size=2048)
+        yield Bed(Path(name), servers.mongodb_uri, servers.cache_servers[0], client, key)

@@ -1,0 +1,187 @@
+"""Who runs: the service in each of its forms, and the usual ways of writing it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.load.asking import Asker
+from benchmarks.load.bed import AUDIENCE, ISSUER, Bed, Cores
+from tornado_members.embedded.programs import dying_with_parent, free_port
+from tornado_members.settings import MongoDB, Server
+
+ROOT = Path(__file__).parent.parent.parent
+PEERS_VENV = ROOT / ".venv-bench"
+
+_START_SECONDS = 60
+_STOP_SECONDS = 15
+
+# How each is run, and why so: docs/decisions/peers.md.
+_GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "{processes}")
+PEERS: Mapping[str, tuple[str, ...]] = {
+    "fastapi": (
+        *("uvicorn", "fastapi_app:app", "--port", "{port}", "--workers", "{processes}"),
+        *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
+    ),
+    "tornado": ("python", "tornado_app.py"),
+    "flask": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "flask_app:app"),
+    "eve": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "eve_app:app"),
+}
+TITLES = {
+    "fastapi": "FastAPI, uvicorn",
+    "tornado": "plain Tornado",
+    "flask": "Flask, gunicorn",
+    "eve": "Eve, gunicorn (no cache)",
+}
+
+
+class NotStarted(Exception):
+    """A contestant does not run. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server to be started. Its name is that of its database, too."""
+
+    name: str
+    title: str
+    transport: str | None = None  # of the service; None for a peer
+    driver: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the service."""
+        return self.transport is not None
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether it reads Memcached at all."""
+        return self.name != "eve"
+
+    def command(self, bed: Bed, port: int, processes: int) -> list[str]:
+        """How it is called."""
+        if self.is_ours:
+            config = bed.folder / f"{self.name}.yaml"
+            config.write_text(json.dumps(self._settings(bed, port, processes)))  # JSON is YAML
+            return [sys.executable, "-m", "tornado_members", "serve", "--config", str(config)]
+        program, *arguments = PEERS[self.name]
+        words = [str(PEERS_VENV / "bin" / program), *arguments]
+        return [word.format(port=port, processes=processes) for word in words]
+
+    def environment(self, bed: Bed, port: int, processes: int) -> dict[str, str]:
+        """What a peer is told; the service has its settings."""
+        kept = {key: text for key, text in os.environ.items() if not key.startswith("MEMBERS_")}
+        peers = {
+            "PEER_MONGODB_URI": bed.mongodb_uri,
+            "PEER_DATABASE": self.name,
+            "PEER_MEMCACHED": bed.memcached,
+            "PEER_PUBLIC_KEY": bed.public_pem,
+            "PEER_ISSUER": ISSUER,
+            "PEER_AUDIENCE": AUDIENCE,
+            "PEER_PORT": str(port),
+            "PEER_PROCESSES": str(processes),
+        }
+        return {**kept, "PYTHONPATH": str(ROOT)} if self.is_ours else {**kept, **peers}
+
+    def _settings(self, bed: Bed, port: int, processes: int) -> dict[str, Any]:
+        """The defaults, but for what the bed is; and no line a request, as nobody here has."""
+        issuer = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": bed.jwks}
+        return {
+            "data_dir": f"{self.name}-data",
+            "server": {"port": port, "processes": processes, "transport": self.transport},
+            "admin": {"port": 0},
+            "mongodb": {"uri": bed.mongodb_uri, "database": self.name, "driver": self.driver},
+            "cache": {"servers": [bed.memcached]},
+            "auth": {"issuers": [issuer]},
+            "log": {"level": "warning"},
+        }
+
+
+def forms_of_ours() -> list[Contestant]:
+    """The service with each transport that is built and each driver; as it comes, first."""
+    transports = ["tornado"]
+    if find_spec("tornado_members.transport"):
+        transports.append("fast")
+    transports.sort(key=lambda transport: transport != Server().transport)
+    drivers = sorted(("motor", "pymongo"), key=lambda driver: driver != MongoDB().driver)
+    return [
+        Contestant(f"ours-{transport}-{driver}", f"ours: {transport}, {driver}", transport, driver)
+        for driver in drivers
+        for transport in transports
+    ]
+
+
+def peers() -> list[Contestant]:
+    """The usual ways of writing it."""
+    return [Contestant(name, TITLES[name]) for name in PEERS]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A contestant that answers."""
+
+    contestant: Contestant
+    process: psutil.Process
+    port: int
+
+    def tree(self) -> list[psutil.Process]:
+        """Its processes."""
+        return [self.process, *self.process.children(recursive=True)]
+
+
+@contextmanager
+def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> Iterator[Running]:
+    """A contestant on its cores, until the end of the block. Raises NotStarted."""
+    port = free_port()
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, cores.servers))]
+    command = pinned + contestant.command(bed, port, processes)
+    log = bed.folder / f"{contestant.name}.log"
+    with log.open("ab") as output:
+        child = subprocess.Popen(  # noqa: S603
+            dying_with_parent(command),
+            cwd=bed.folder if contestant.is_ours else Path(__file__).parent.parent / "peers",
+            env=contestant.environment(bed, port, processes),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us, who end it with all that it started
+        )
+    try:
+        _await_answer(child, port, bed.token(), log)
+        started = Running(contestant, psutil.Process(child.pid), port)
+        if processes > 1 and len(started.tree()) < processes:
+            raise NotStarted(f"{contestant.title} has one process only")
+        yield started
+    finally:
+        _end(child)
+
+
+def _await_answer(child: subprocess.Popen[bytes], port: int, token: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        with suppress(OSError):
+            if Asker(port, token).get("/members/1").status == 200:
+                return
+        time.sleep(0.1)
+    said = log.read_text(errors="replace")[-2000:]
+    raise NotStarted(f"{log.stem} did not answer a request. It said:\n{said}")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End it and its children: all are of one group."""
+    with suppress(ProcessLookupError):
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_STOP_SECONDS)
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

@@ -1,0 +1,62 @@
+-- What wrk asks, and one line of JSON about how it went.
+--   wrk -s requests.lua URL -- KIND TOKEN MEMBERS START SERIAL [FILE]
+-- MEMBERS are asked for, from 1; START is where the walk over them begins; SERIAL numbers the writes;
+-- FILE has an ETag a line, from that of member 1.
+
+local STEP = 48611 -- shares no factor with a power of ten: the walk comes to each member once
+local WRITE_EACH = 20 -- of the mixed requests: 5 %
+
+local head, members, place, serial
+local asked = 0
+local etags = {}
+
+local function walk()
+    place = (place + STEP) % members
+    return place + 1
+end
+
+local function get(id)
+    return "GET /members/" .. id .. head .. "\r\n"
+end
+
+local function put(id)
+    serial = serial + 1
+    local text = '{"name":"Ada Lovelace %d","email":"ada.%d@example.org","phone":"+1-555-%010d"}'
+    local body = text:format(id, id, serial)
+    return "PUT /members/" .. id .. head .. "Content-Type: application/json\r\nContent-Length: "
+        .. #body .. "\r\n\r\n" .. body
+end
+
+local kinds = {
+    get = function() return get(walk()) end,
+    put = function() return put(walk()) end,
+    list = function() return "GET /members?limit=50" .. head .. "\r\n" end,
+    unchanged = function()
+        local id = walk()
+        return "GET /members/" .. id .. head .. "If-None-Match: " .. etags[id] .. "\r\n\r\n"
+    end,
+    mixed = function()
+        asked = asked + 1
+        if asked % WRITE_EACH == 0 then return put(walk()) end
+        return get(walk())
+    end,
+}
+
+function init(args)
+    request = kinds[args[1]]
+    head = " HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " .. args[2] .. "\r\n"
+    members, place, serial = tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+    if args[6] then
+        for line in io.lines(args[6]) do etags[#etags + 1] = line end
+    end
+end
+
+function done(summary, latency, requests)
+    local errors = summary.errors
+    print(string.format(
+        '\n{"requests": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f, "refused": %d, "broken": %d}',
+        summary.requests, summary.duration / 1e6,
+        latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+        errors.status, errors.connect + errors.read + errors.write + errors.timeout
+    ))
+end

@@ -1,0 +1,162 @@
+"""A round: one contestant under load, everything about it noted."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from benchmarks.load.asking import Asker
+from benchmarks.load.bed import Bed, Cores
+from benchmarks.load.contestants import Running
+from benchmarks.load.sampling import Sample, Sampler
+from benchmarks.load.scenarios import MEMBERS, Cell
+from benchmarks.load.usage import busy_seconds, usage_of
+from benchmarks.load.wrk import Load, load
+
+WARM_UP_SECONDS = 1
+_MOST_WARM_UPS = 15
+_WARM = 0.02  # reads of MongoDB a request
+_SETTLE_SECONDS = 20
+_LOOK_SECONDS = 0.3
+_QUIET = 0.15  # of all cores
+_WRITES_A_ROUND = 1_000_000
+
+_serials = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one contestant did in one round."""
+
+    load: Load
+    sample: Sample
+    cpu_seconds: float
+    worker_bytes: int
+    reads: int  # queries of MongoDB that it caused
+    foreign: float  # of the server's cores, what other programs took
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.load.requests / self.load.seconds
+
+    @property
+    def served(self) -> int:
+        """Requests, those of the sampler too; at least one, so as to divide by it."""
+        return max(1, self.load.requests + self.sample.compared)
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of processor time a request."""
+        return self.cpu_seconds / self.served * 1e6
+
+    @property
+    def busy(self) -> float:
+        """How many cores it kept busy."""
+        return self.cpu_seconds / self.load.seconds
+
+    @property
+    def reads_a_request(self) -> float:
+        """Queries of MongoDB a request: what the cache did not answer."""
+        return self.reads / self.served
+
+
+class Track:
+    """Where contestants run, one at a time, each in its turn."""
+
+    def __init__(
+        self, bed: Bed, cores: Cores, everybody: Sequence[Running], patience: float = 0
+    ) -> None:
+        """`patience` is for how many seconds a turn waits until other programs are quiet."""
+        self._patience = patience
+        self._bed = bed
+        self._cores = cores
+        self._token = bed.token()
+        self._services = [one for one in everybody if one.contestant.is_ours]
+
+    def run(self, cell: Cell, running: Running, seconds: float) -> Round:
+        """One round: warm up, prepare, and measure."""
+        etags = self._bed.folder / f"{running.contestant.name}.etags"
+        if cell.scenario.asks == "unchanged":
+            self._note_etags(cell, running)
+        if cell.scenario.writes and running.contestant.is_ours:
+            self._settle(running)
+        self._warm_up(cell, running)
+        if cell.scenario.is_cold:
+            self._bed.empty_cache([one.contestant.name for one in self._services])
+            for service in self._services:
+                self._settle(service)
+        sampler = Sampler(
+            cell.scenario,
+            running.port,
+            self._token,
+            self._bed.members(running.contestant.name),
+            etags,
+        )
+        self._await_quiet()
+        reads, busy, before = self._bed.reads(), self._busy(), usage_of(running)
+        with sampler:
+            result = self._load(cell, running, seconds)
+        after, busy = usage_of(running), self._busy() - busy
+        spent = after.cpu_seconds - before.cpu_seconds
+        return Round(
+            load=result,
+            sample=sampler.sample,
+            cpu_seconds=spent,
+            worker_bytes=after.worker_bytes,
+            reads=self._bed.reads() - reads - sampler.sample.queries,
+            foreign=max(0, busy - spent) / result.seconds / len(self._cores.servers),
+        )
+
+    def _await_quiet(self) -> None:
+        """A turn in which others are at work says less."""
+        cores = {*self._cores.servers, *self._cores.load}
+        deadline = time.monotonic() + self._patience
+        while time.monotonic() < deadline:
+            busy = busy_seconds(cores)
+            time.sleep(_LOOK_SECONDS)
+            if busy_seconds(cores) - busy < _LOOK_SECONDS * len(cores) * _QUIET:
+                return
+
+    def _warm_up(self, cell: Cell, running: Running) -> None:
+        """The same load for a while, and again until the cache has what will be asked for."""
+        for _ in range(_MOST_WARM_UPS):
+            reads = self._bed.reads()
+            asked = self._load(cell, running, WARM_UP_SECONDS).requests
+            is_warm = self._bed.reads() - reads < asked * _WARM
+            if cell.scenario.reads != 0 or is_warm or not running.contestant.has_cache:
+                return
+
+    def _busy(self) -> float:
+        return busy_seconds(self._cores.servers)
+
+    def _load(self, cell: Cell, running: Running, seconds: float) -> Load:
+        return load(
+            cell.scenario,
+            running.port,
+            connections=cell.connections,
+            seconds=seconds,
+            token=self._token,
+            start=random.randrange(MEMBERS),  # noqa: S311
+            serial=next(_serials) * _WRITES_A_ROUND,
+            etags=self._bed.folder / f"{running.contestant.name}.etags",
+        )
+
+    def _note_etags(self, cell: Cell, running: Running) -> None:
+        asker = Asker(running.port, self._token)
+        paths = [f"/members/{i + 1}" for i in range(cell.scenario.members)]
+        etags = [asker.get(path).headers.get("etag", '"none"') for path in paths]
+        asker.close()
+        file = self._bed.folder / f"{running.contestant.name}.etags"
+        file.write_text("\n".join(etags) + "\n")
+
+    def _settle(self, running: Running) -> None:
+        """Wait until the service reads the cache again, of which it may think as just restarted."""
+        asker = Asker(running.port, self._token)
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while "hit" not in asker.get("/members/1").headers.get("cache-status", ""):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"bench: {running.contestant.title} does not use its cache")
+            time.sleep(0.05)
+        asker.close()

@@ -1,0 +1,68 @@
+"""What is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MEMBERS = 100_000
+HOT = 1000  # members that all callers ask for
+_FEWEST = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Requests of one kind; `asks` is their name in requests.lua."""
+
+    name: str
+    title: str
+    asks: str
+    members: int = HOT
+    is_cold: bool = False  # nothing is in the cache when it begins
+    # MongoDB reads a request that a service with a cache should cause; None: it depends.
+    reads: float | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether members change meanwhile."""
+        return self.asks in ("put", "mixed")
+
+
+SCENARIOS = (
+    Scenario("hit", f"cached GET of {HOT:,} members", "get", reads=0),
+    Scenario("hot", "cached GET of one member", "get", members=1, reads=0),
+    Scenario(
+        "miss", f"GET of {MEMBERS:,} members, cold cache", "get", MEMBERS, is_cold=True, reads=1
+    ),
+    Scenario("unchanged", "cached GET with If-None-Match: 304", "unchanged", members=100, reads=0),
+    Scenario("put", f"PUT of {HOT:,} members", "put"),
+    Scenario("list", "list of 50", "list"),
+    Scenario("mixed", f"95 % GET and 5 % PUT of {HOT:,} members", "mixed"),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One table: a scenario, over so many connections, against so many processes."""
+
+    scenario: Scenario
+    connections: int = 32
+    processes: int = 1
+
+    @property
+    def title(self) -> str:
+        """The heading of its table."""
+        connections = f"{self.connections} connection{'s' * (self.connections > 1)}"
+        processes = f"{self.processes} process{'es' * (self.processes > 1)}"
+        return f"{self.scenario.title}; {connections}, {processes}"
+
+
+FULL = (
+    *(Cell(scenario) for scenario in SCENARIOS),
+    *(Cell(BY_NAME["hit"], connections) for connections in (1, 8, 128, 256)),
+    *(Cell(BY_NAME[name], 32, processes=2) for name in ("hit", "miss")),
+)
+
+
+def members_for(cells: Sequence[Cell]) -> int:
+    """How many have to be there: as few as do, since everybody gets them."""
+    return max(_FEWEST, *(cell.scenario.members for cell in cells))

@@ -1,0 +1,70 @@
+"""wrk, which makes the load."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load.scenarios import Scenario
+
+_SCRIPT = Path(__file__).with_name("requests.lua")
+_GRACE_SECONDS = 30
+
+
+class LoadFailed(Exception):
+    """wrk did not do what it should. The text is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How it went. A latency is from the sending of a request to the end of its answer."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    refused: int  # answers of 400 and above
+    broken: int  # connections
+
+
+def load(
+    scenario: Scenario,
+    port: int,
+    *,
+    connections: int,
+    seconds: float,
+    token: str,
+    start: int,
+    serial: int,
+    etags: Path,
+) -> Load:
+    """Ask for so long, from one thread. Raises LoadFailed.
+
+    `start` is where the walk over the members begins; writes are numbered from `serial`.
+    """
+    words = [scenario.asks, token, str(scenario.members), str(start), str(serial)]
+    if scenario.asks == "unchanged":
+        words.append(str(etags))
+    done = subprocess.run(  # noqa: S603
+        [
+            *(_find_wrk(), "--threads", "1", "--connections", str(connections)),
+            *("--duration", f"{seconds:.0f}s", "--timeout", "10s", "--script", str(_SCRIPT)),
+            *(f"http://127.0.0.1:{port}", "--", *words),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds + _GRACE_SECONDS,
+    )
+    *_, last = done.stdout.strip().splitlines() or [""]
+    if done.returncode or not last.startswith("{"):
+        raise LoadFailed(done.stderr + done.stdout)
+    return Load(**json.loads(last))
+
+
+def _find_wrk() -> str:
+    program = shutil.which("wrk")
+    if program is None:
+        raise SystemExit("bench: wrk is missing (on Debian: apt-get install wrk)")
+    return program

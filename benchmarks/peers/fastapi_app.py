@@ -1,0 +1,145 @@
+"""The members' resource on FastAPI: PyMongo's async client, aiomcache, PyJWT in a dependency.
+
+Reads go to the cache first, and on a miss to MongoDB and into the cache; writes remove the entry.
+What is cached is the JSON that is answered, so a hit goes out without a model being built.
+"""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from hashlib import md5
+from typing import Annotated
+
+import aiomcache
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
+from pymongo import AsyncMongoClient, ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+DATABASE = os.environ["PEER_DATABASE"]
+ISSUER, AUDIENCE = os.environ["PEER_ISSUER"], os.environ["PEER_AUDIENCE"]
+# Read once: PyJWT would parse the text of a key at each request.
+PUBLIC_KEY = load_pem_public_key(os.environ["PEER_PUBLIC_KEY"].encode())
+CACHE_SECONDS = 300
+
+
+class MemberIn(BaseModel):
+    """What a caller says of a member."""
+
+    name: str = Field(min_length=1, max_length=255)
+    email: str | None = None
+    phone: str | None = None
+
+
+class Member(MemberIn):
+    """A member."""
+
+    memberId: int = Field(validation_alias="_id")  # noqa: N815
+
+
+class Page(BaseModel):
+    """A page of a list."""
+
+    items: list[Member]
+    next: str | None
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """The clients, in the loop that serves."""
+    host, _, port = os.environ["PEER_MEMCACHED"].rpartition(":")
+    app.state.mongo = AsyncMongoClient(os.environ["PEER_MONGODB_URI"])
+    app.state.members = app.state.mongo[DATABASE].members
+    # With the pool of 2 that is the default, 32 requests at once wait for each other.
+    app.state.cache = aiomcache.Client(host, int(port), pool_size=32)
+    yield
+    await app.state.cache.close()
+    await app.state.mongo.close()
+
+
+app = FastAPI(lifespan=lifespan)
+bearer = HTTPBearer()
+
+
+def requires(permission: str) -> Callable[..., Awaitable[None]]:
+    """A dependency: the caller's token is good, and its scope has the permission."""
+
+    async def check(
+        credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)],
+    ) -> None:
+        try:
+            claims = jwt.decode(
+                credentials.credentials,
+                PUBLIC_KEY,
+                algorithms=["RS256"],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+            )
+        except jwt.InvalidTokenError as error:
+            raise HTTPException(401, "The token is not valid") from error
+        if permission not in claims.get("scope", "").split():
+            raise HTTPException(403, "The token does not permit this")
+
+    return check
+
+
+def cache_key(member_id: int) -> bytes:
+    """Where a member is cached."""
+    return f"{DATABASE}:{member_id}".encode()
+
+
+def answer(request: Request, body: bytes) -> Response:
+    """The JSON as it is, with an ETag of its contents; a 304 for who has it."""
+    etag = f'"{md5(body, usedforsecurity=False).hexdigest()}"'
+    if request.headers.get("If-None-Match") == etag:
+        return Response(status_code=304, headers={"ETag": etag})
+    return Response(body, media_type="application/json", headers={"ETag": etag})
+
+
+@app.get("/members/{member_id}", dependencies=[Depends(requires("members:read"))])
+async def get_member(request: Request, member_id: int) -> Response:
+    """A member, from the cache or else from MongoDB."""
+    key = cache_key(member_id)
+    body = await request.app.state.cache.get(key)
+    if body is None:
+        document = await request.app.state.members.find_one({"_id": member_id})
+        if document is None:
+            raise HTTPException(404, "There is no such member")
+        body = Member.model_validate(document).model_dump_json().encode()
+        await request.app.state.cache.set(key, body, exptime=CACHE_SECONDS)
+    return answer(request, body)
+
+
+@app.put("/members/{member_id}", dependencies=[Depends(requires("members:write"))])
+async def put_member(request: Request, member_id: int, member: MemberIn) -> Response:
+    """Replace the contents of a member."""
+    try:
+        document = await request.app.state.members.find_one_and_update(
+            {"_id": member_id},
+            {"$set": member.model_dump()},
+            return_document=ReturnDocument.AFTER,
+        )
+    except DuplicateKeyError as error:
+        raise HTTPException(409, "The name is taken") from error
+    if document is None:
+        raise HTTPException(404, "There is no such member")
+    await request.app.state.cache.delete(cache_key(member_id))
+    return answer(request, Member.model_validate(document).model_dump_json().encode())
+
+
+@app.get("/members", dependencies=[Depends(requires("members:read"))])
+async def list_members(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    after: int = 0,
+) -> Response:
+    """A page of members, in the order of their ids."""
+    found = request.app.state.members.find({"_id": {"$gt": after}}).sort("_id").limit(limit)
+    members = [Member.model_validate(document) for document in await found.to_list()]
+    full = len(members) == limit
+    following = f"/members?limit={limit}&after={members[-1].memberId}" if full else None
+    page = Page(items=members, next=following)
+    return Response(page.model_dump_json(), media_type="application/json")

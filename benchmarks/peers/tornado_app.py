@@ -1,0 +1,146 @@
+"""The members' resource on plain Tornado, with Motor and aiomcache: as their guides have it.
+
+Reads go to the cache first, and on a miss to MongoDB and into the cache; writes remove the entry.
+Tornado itself gives each answer an ETag of its contents, and a 304 to who has it.
+"""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+import aiomcache
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.process import fork_processes
+from tornado.web import Application, HTTPError, RequestHandler
+
+DATABASE = os.environ["PEER_DATABASE"]
+ISSUER, AUDIENCE = os.environ["PEER_ISSUER"], os.environ["PEER_AUDIENCE"]
+# Read once: PyJWT would parse the text of a key at each request.
+PUBLIC_KEY = load_pem_public_key(os.environ["PEER_PUBLIC_KEY"].encode())
+CACHE_SECONDS = 300
+
+
+def cache_key(member_id: int) -> bytes:
+    """Where a member is cached."""
+    return f"{DATABASE}:{member_id}".encode()
+
+
+def to_dict(document: dict[str, Any]) -> dict[str, Any]:
+    """A member as it is answered."""
+    return {
+        "memberId": document["_id"],
+        "name": document["name"],
+        "email": document["email"],
+        "phone": document["phone"],
+    }
+
+
+class BaseHandler(RequestHandler):
+    """Who is calling, and what they may do."""
+
+    permissions = {"GET": "members:read", "PUT": "members:write"}
+
+    def initialize(self, members: Any, cache: aiomcache.Client) -> None:
+        self.members = members
+        self.cache = cache
+
+    def prepare(self) -> None:
+        """Let the request through if its token is good and has the permission."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise HTTPError(401)
+        try:
+            claims = jwt.decode(
+                token, PUBLIC_KEY, algorithms=["RS256"], audience=AUDIENCE, issuer=ISSUER
+            )
+        except jwt.InvalidTokenError as error:
+            raise HTTPError(401) from error
+        if self.permissions[self.request.method] not in claims.get("scope", "").split():
+            raise HTTPError(403)
+
+    def set_default_headers(self) -> None:
+        self.set_header("Content-Type", "application/json")
+
+
+class MemberHandler(BaseHandler):
+    """/members/{memberId}"""
+
+    async def get(self, text: str) -> None:
+        """A member, from the cache or else from MongoDB."""
+        member_id = int(text)
+        key = cache_key(member_id)
+        body = await self.cache.get(key)
+        if body is None:
+            document = await self.members.find_one({"_id": member_id})
+            if document is None:
+                raise HTTPError(404)
+            body = json.dumps(to_dict(document)).encode()
+            await self.cache.set(key, body, exptime=CACHE_SECONDS)
+        self.finish(body)
+
+    async def put(self, text: str) -> None:
+        """Replace the contents of a member."""
+        member_id = int(text)
+        try:
+            body = json.loads(self.request.body)
+            member = {"name": body["name"], "email": body.get("email"), "phone": body.get("phone")}
+        except (ValueError, LookupError) as error:
+            raise HTTPError(400) from error
+        try:
+            document = await self.members.find_one_and_update(
+                {"_id": member_id}, {"$set": member}, return_document=ReturnDocument.AFTER
+            )
+        except DuplicateKeyError as error:
+            raise HTTPError(409) from error
+        if document is None:
+            raise HTTPError(404)
+        await self.cache.delete(cache_key(member_id))
+        self.finish(json.dumps(to_dict(document)))
+
+
+class MembersHandler(BaseHandler):
+    """/members"""
+
+    async def get(self) -> None:
+        """A page of members, in the order of their ids."""
+        limit = int(self.get_query_argument("limit", "50"))
+        after = int(self.get_query_argument("after", "0"))
+        found = self.members.find({"_id": {"$gt": after}}).sort("_id").limit(limit)
+        items = [to_dict(document) for document in await found.to_list(limit)]
+        full = len(items) == limit
+        following = f"/members?limit={limit}&after={items[-1]['memberId']}" if full else None
+        self.finish(json.dumps({"items": items, "next": following}))
+
+
+def make_app() -> Application:
+    """The application, with clients of its own."""
+    host, _, port = os.environ["PEER_MEMCACHED"].rpartition(":")
+    services = {
+        "members": AsyncIOMotorClient(os.environ["PEER_MONGODB_URI"])[DATABASE].members,
+        # With the pool of 2 that is the default, 32 requests at once wait for each other.
+        "cache": aiomcache.Client(host, int(port), pool_size=32),
+    }
+    return Application(
+        [(r"/members/([0-9]+)", MemberHandler, services), (r"/members", MembersHandler, services)]
+    )
+
+
+async def main(sockets: list[Any]) -> None:
+    """Serve for ever."""
+    HTTPServer(make_app()).add_sockets(sockets)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    listening = bind_sockets(int(os.environ["PEER_PORT"]), "127.0.0.1")
+    processes = int(os.environ["PEER_PROCESSES"])
+    if processes > 1:
+        fork_processes(processes)  # before anything else, as the guide has it
+    asyncio.run(main(listening))

@@ -1,0 +1,138 @@
+"""Requests a second of the service beside the usual ways of writing it, on the same members."""
+
+import logging
+import os
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+
+from benchmarks.load.bed import Bed, make_bed, share_cores
+from benchmarks.load.contestants import (
+    PEERS,
+    Contestant,
+    NotStarted,
+    Running,
+    forms_of_ours,
+    peers,
+    running,
+)
+from benchmarks.load.contract import faults
+from benchmarks.load.rounds import Round, Track
+from benchmarks.load.scenarios import BY_NAME, FULL, Cell, members_for
+from benchmarks.load.table import is_sound, remarks, table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; 1 if anything was answered that MongoDB never had."""
+    options = make_parser().parse_args(argv)
+    contestants = _chosen(options)
+    cells = cells_of(options)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell in the background ignores the second
+        signal.signal(number, signal.default_int_handler)
+    logging.basicConfig(level=logging.WARNING)
+    cores = share_cores(1)
+    os.sched_setaffinity(0, cores.load)  # and so are the databases, and wrk
+    with suppress(KeyboardInterrupt), make_bed(members_for(cells)) as bed:
+        for contestant in contestants:
+            bed.make_database(contestant.name)
+        sound = True
+        for processes in sorted({cell.processes for cell in cells}):
+            its_cells = [cell for cell in cells if cell.processes == processes]
+            sound &= _compete(bed, contestants, its_cells, options)
+        return 0 if sound else 1
+    return 130
+
+
+def _compete(
+    bed: Bed, contestants: Sequence[Contestant], cells: Sequence[Cell], options: Namespace
+) -> bool:
+    """All tables for one number of processes, with everybody running."""
+    processes = cells[0].processes
+    cores = share_cores(processes)
+    os.sched_setaffinity(0, cores.load)
+    with ExitStack() as stack:
+        everybody: list[Running] = []
+        for contestant in contestants:
+            try:
+                one = stack.enter_context(running(contestant, bed, cores, processes))
+            except NotStarted as error:
+                print(f"left out: {error}", file=sys.stderr)
+                continue
+            wrong = faults(one, bed)
+            for line in wrong:
+                print(f"{contestant.title} does not answer as the others: {line}", file=sys.stderr)
+            if not wrong:
+                everybody.append(one)
+        if options.check:
+            print(f"{len(everybody)} of {len(contestants)} answer as they should")
+            return len(everybody) == len(contestants)
+        if not cores.are_apart:
+            print(f"\nWith {processes} processes, servers and load share cores {cores.servers}.")
+        track = Track(bed, cores, everybody, options.patience)
+        return all([_measure(cell, track, everybody, options) for cell in cells])  # noqa: C419
+
+
+def _measure(cell: Cell, track: Track, everybody: Sequence[Running], options: Namespace) -> bool:
+    """One table: in each round everybody has a turn, and the one who begins moves on."""
+    results: dict[Contestant, list[Round]] = {one.contestant: [] for one in everybody}
+    try:
+        for i in range(options.rounds):
+            first = i % len(everybody)
+            for one in [*everybody[first:], *everybody[:first]]:
+                results[one.contestant].append(track.run(cell, one, options.seconds))
+                print(".", end="", file=sys.stderr, flush=True)
+    finally:  # also of a run that is broken off: the rounds that were complete
+        print(file=sys.stderr)
+        complete = min(map(len, results.values()))
+        results = {contestant: rounds[:complete] for contestant, rounds in results.items()}
+        if complete:
+            print(f"\n### {cell.title}\n\n{table(results)}\n")
+            print("\n".join(remarks(cell.scenario, results)), flush=True)
+    return is_sound(results)
+
+
+def _chosen(options: Namespace) -> list[Contestant]:
+    """The service's forms and the peers that are wanted, ours first."""
+    ours, others = forms_of_ours(), peers()
+    if options.ours:
+        ours = [one for one in ours if one.name.removeprefix("ours-") in options.ours]
+    if options.peers is not None:
+        others = [one for one in others if one.name in options.peers]
+    return [*ours, *others]
+
+
+def cells_of(options: Namespace) -> list[Cell]:
+    """The tables that are wanted."""
+    scenarios = [BY_NAME[name] for name in options.only or ("hit", "miss")]
+    if options.full:
+        return [cell for cell in FULL if not options.only or cell.scenario in scenarios]
+    return [
+        Cell(scenario, connections, processes)
+        for scenario in scenarios
+        for connections in options.connections
+        for processes in options.processes
+    ]
+
+
+def make_parser() -> ArgumentParser:
+    """The options."""
+    parser = ArgumentParser(prog="scripts/bench serve", description=__doc__)
+    add = parser.add_argument
+    forms = [one.name.removeprefix("ours-") for one in forms_of_ours()]
+    add("--full", action="store_true", help="every scenario, 1 to 256 connections, two processes")
+    add("--only", nargs="+", choices=BY_NAME, help="scenarios (hit miss)")
+    add("--peers", nargs="*", choices=PEERS, help="peers (all); without a name, none")
+    add("--ours", nargs="+", choices=forms, help="forms of the service (all); the first is held to")
+    add("--connections", nargs="+", type=int, default=[32], help="at once (32)")
+    add("--processes", nargs="+", type=int, default=[1], help="of each server (1)")
+    add("--seconds", type=int, default=2, help="that a turn takes, after one to warm up (2)")
+    add("--rounds", type=int, default=3, help="in each of which everybody has a turn (3)")
+    add("--patience", type=float, default=0, help="seconds to wait for a quiet machine (0)")
+    add("--check", action="store_true", help="only see that all answer as they should")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

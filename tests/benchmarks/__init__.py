@@ -1,0 +1,1 @@
+"""Tests of what measures: what it says must be right, too."""

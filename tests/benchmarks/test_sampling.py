@@ -1,0 +1,105 @@
+"""Who compares answers beside the load knows a stale one, and one that never was true."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.read_concern import ReadConcern
+
+from benchmarks.load.sampling import Sample, Sampler
+from benchmarks.load.scenarios import BY_NAME
+
+STORED = {"_id": 1, "name": "Ada", "email": None, "phone": "+1-555-7"}
+TRUE = {"memberId": 1, "name": "Ada", "email": None, "phone": "+1-555-7"}
+
+
+class Fixed(BaseHTTPRequestHandler):
+    """Says the same whatever it is asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, status: int, body: Any, *args: Any) -> None:
+        self.status, self.body = status, json.dumps(body).encode() if body else b""
+        super().__init__(*args)
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.send_header("Cache-Status", "memcached; hit")
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def answering(status: int, body: Any) -> Iterator[int]:
+    """A server, and its port."""
+    with HTTPServer(("127.0.0.1", 0), partial(Fixed, status, body)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def sampled(
+    scenario: str, port: int, admin: pymongo.MongoClient[Any], folder: Path, times: int = 3
+) -> Sample:
+    """What is made of some answers."""
+    members = admin["test"]["members"].with_options(read_concern=ReadConcern("majority"))
+    etags = folder / "etags"
+    etags.write_text('"a"\n' * 100)
+    with Sampler(BY_NAME[scenario], port, "token", members, etags) as sampler:
+        while sampler.sample.compared < times:
+            threading.Event().wait(0.01)
+    return sampler.sample
+
+
+@pytest.mark.usefixtures("database_name")
+@pytest.mark.parametrize(
+    ("status", "body", "verdict"),
+    [
+        (200, TRUE, ""),
+        (200, {**TRUE, "phone": "+1-555-6"}, "stale"),
+        (200, {**TRUE, "phone": "+1-555-8"}, "wrong"),  # nobody wrote that yet
+        (200, {**TRUE, "name": "Eve"}, "wrong"),
+        (200, None, "wrong"),
+        (404, TRUE, "wrong"),
+    ],
+)
+def test_an_answer_is_true_or_stale_or_wrong(
+    admin: pymongo.MongoClient[Any], folder: Path, status: int, body: Any, verdict: str
+) -> None:
+    admin["test"]["members"].insert_one(dict(STORED))
+    with answering(status, body) as port:
+        sample = sampled("hot", port, admin, folder)
+    assert ("stale" * bool(sample.stale) + "wrong" * bool(sample.wrong)) == verdict
+    assert sample.hits >= 3
+    assert sample.queries >= 6
+
+
+@pytest.mark.usefixtures("database_name")
+@pytest.mark.parametrize(
+    ("scenario", "right", "wrong"),
+    [
+        ("unchanged", (304, None), (200, TRUE)),
+        ("list", (200, {"items": [TRUE], "next": None}), (200, {"items": [], "next": None})),
+    ],
+)
+def test_lists_are_compared_and_so_is_what_has_not_changed(
+    admin: pymongo.MongoClient[Any], folder: Path, scenario: str, right: Any, wrong: Any
+) -> None:
+    admin["test"]["members"].insert_one(dict(STORED))
+    with answering(*right) as port:
+        assert not sampled(scenario, port, admin, folder).wrong
+    with answering(*wrong) as port:
+        assert sampled(scenario, port, admin, folder).wrong
