@@ -7,9 +7,9 @@ from tests.support.fuzzing import fuzz
 from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
 
-# HEAD and OPTIONS double the time, and scripts/fuzz has them; so it has made-up values at random.
+# HEAD and OPTIONS double the time, and scripts/fuzz has them; so it has examples and random values.
 OPTIONS = (
-    *("--seed", "7", "--phases", "examples,coverage,stateful", "--max-examples", "2"),
+    *("--seed", "7", "--phases", "coverage,stateful", "--max-examples", "1"),
     *("--exclude-method", "HEAD", "--exclude-method", "OPTIONS"),
 )
 
@@ -27,4 +27,5 @@ def test_every_answer_is_as_the_document_says(
         token = command.token("--rights", "3")
         done = fuzz(service.url, token, folder, *OPTIONS, seconds=300)
     assert done.returncode == 0, done.stdout
-    assert " ERROR " not in command.log()
+    _, _, error = command.log().partition(" ERROR ")
+    assert not error, error[:5000]

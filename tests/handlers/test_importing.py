@@ -453,3 +453,15 @@ async def test_who_goes_away_before_the_first_row_leaves_nothing_running(
         await until(lambda: services.requests.in_flight == 1)
         writer.transport.abort()
         await services.requests.idle.wait()
+
+
+async def test_a_method_that_nobody_knows_is_told_and_forgotten(
+    http_server: Any, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tornado answers it before the handler is prepared."""
+    async with small_connection(http_server) as (reader, writer):
+        writer.write(head(10).replace(b"POST", b"BREW", 1))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 405 ")
+    async with asyncio.timeout(9):
+        await services.requests.idle.wait()
+    assert "Uncaught" not in caplog.text

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from tornado.web import stream_request_body
 
 from tornado_members.errors import BadParameter, BodyTooLarge, FileUnusable, Problem
-from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.base import BaseHandler, Services
 from tornado_members.handlers.body_limit import MAX_DISCARDED, announced_length
 from tornado_members.handlers.operations import IMPORT_MEMBERS
 from tornado_members.handlers.outbox import Outbox
@@ -47,9 +47,12 @@ class ImportHandler(BaseHandler):
     _limit = 0  # bytes
     _is_refused = False
 
+    def initialize(self, services: Services) -> None:
+        super().initialize(services)
+        self._no_more = asyncio.Event()  # of the body
+
     async def prepare(self) -> None:
         """Whatever can be wrong with the request is told before its body is read."""
-        self._no_more = asyncio.Event()  # of the body
         try:
             await super().prepare()
             if self.request.method == "POST":

@@ -125,7 +125,7 @@ IMPORT_MEMBERS: Final = Operation(
     },
     body=Body(
         {CSV: _FILE, NDJSON: _FILE},
-        {CSV: _CSV_OF_ADA, NDJSON: _LINE_OF_ADA},
+        {CSV: _CSV_OF_ADA},
         "Members, one a record (with a header that names the columns) or one object a line. "
         "`memberId`, which exports have, is taken and not used.",
     ),
