@@ -49,9 +49,10 @@ def deleted_files(process: psutil.Process) -> int:
 def test_neither_who_does_not_read_nor_who_sends_first_fills_the_memory(
     folder: Path, servers: PrivateServers, database_name: str, admin: Admin
 ) -> None:
+    names = (f"{i:06}" + "👩" * 249 for i in range(1, COUNT + 1))
     people = (
-        {"_id": i, "name": f"{i:06}" + "👩" * 249, "email": None, "phone": None, "version": 1}
-        for i in range(1, COUNT + 1)
+        {"_id": i, "name": name, "nameFold": name, "email": None, "phone": None, "version": 1}
+        for i, name in enumerate(names, 1)
     )
     admin[database_name]["members"].insert_many(people)
     mongodb = {"uri": servers.mongodb_uri, "database": database_name, "timeout_ms": 20_000}
