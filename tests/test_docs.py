@@ -92,6 +92,7 @@ VARIABLE = [
     (r"X-Request-Id: \w+", "X-Request-Id: ID"),
     (r'"requestId": "\w+"', '"requestId": "ID"'),
     (r"(Date|Last-Modified): .*", r"\1: DATE"),
+    (r"after=[\w-]+", "after=CURSOR"),
     (r"Cache-Status: .*", "Cache-Status: STATUS"),  # a service that has just begun reads past it
 ]
 
@@ -103,25 +104,32 @@ def comparable(text: str) -> str:
     return text.replace("\r", "").strip()
 
 
-def test_the_readmes_requests_get_the_answers_that_it_shows(
-    folder: Path, servers: PrivateServers, database_name: str
+def console_steps(text: str) -> list[tuple[str, str]]:
+    """The commands of a page, each with what it shows."""
+    blocks = "\n".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL))
+    steps = [step.partition("\n") for step in re.split(r"^\$ ", blocks, flags=re.MULTILINE)[1:]]
+    return [(line, shown) for line, _, shown in steps]
+
+
+@pytest.mark.parametrize(("page", "commands"), [("README.md", 9), ("docs/api.md", 20)])
+def test_the_requests_of_the_pages_get_the_answers_that_they_show(
+    folder: Path, servers: PrivateServers, database_name: str, page: str, commands: int
 ) -> None:
     settings: dict[str, Any] = {
         "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
         "cache": {"servers": servers.cache_servers},
     }
-    block = README.split("```console\n")[1].split("```")[0]
-    steps = [step.partition("\n") for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
-    assert len(steps) == 9
+    steps = console_steps((ROOT / page).read_text())
+    assert len(steps) == commands
     command = Command(folder, settings)
     token_script = f"{ROOT}/scripts/token --config {shlex.quote(str(command.config))}"
     with command.serving() as service:
         variables = dict(os.environ)
-        for line, _, expected in steps:
+        for line, expected in steps:
             script = line.replace("scripts/token", token_script).replace("curl ", "curl -s ")
             script = script.replace("http://127.0.0.1:8888", service.url)
-            if line.startswith("TOKEN="):
-                script += '\nprintf %s "$TOKEN"'
+            if variable := re.match("([A-Z]+)=", line):
+                script += f'\nprintf %s "${variable[1]}"'
             done = subprocess.run(  # noqa: S603
                 ["/bin/bash", "-euc", script],
                 capture_output=True,
@@ -129,7 +137,7 @@ def test_the_readmes_requests_get_the_answers_that_it_shows(
                 check=True,
                 env=variables,
             )
-            if line.startswith("TOKEN="):
-                variables["TOKEN"] = done.stdout
+            if variable:
+                variables[variable[1]] = done.stdout
             else:
                 assert comparable(done.stdout) == comparable(expected), line

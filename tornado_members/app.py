@@ -161,6 +161,7 @@ async def open_services(
             login,
             settings.members,
             keys[settings.auth.own_issuer] if _signs(settings) else None,
+            settings.cors,
         )
 
 

@@ -103,9 +103,9 @@ class MemberDirectory:
             if isinstance(lead.entry.source, Member):  # it comes straight from the database
                 return _represent(lead.entry.source, lead.status)
             refuted = lead.entry
-            if not lead.entry.body.isdigit():
+            member_id = _led_to(lead.entry)
+            if member_id is None:
                 continue
-            member_id = int(lead.entry.body)
             found = await self._read(member_id)
             if found.entry is not None and _bears(found.entry, name):
                 return _represent_entry(member_id, found.entry, found.status)
@@ -285,6 +285,12 @@ def _to_entry(member: Member | None) -> Entry | None:
         return None
     changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
     return Entry(member.version, _name_hash(member.name) + b"@" + changed, member.to_json())
+
+
+def _led_to(lead: Entry) -> int | None:
+    """The id to which a name leads; None for nonsense, of whatever length."""
+    is_id = lead.body.isdigit() and len(lead.body) <= len(str(MAX_MEMBER_ID))
+    return int(lead.body) if is_id and 1 <= int(lead.body) <= MAX_MEMBER_ID else None
 
 
 def _bears(entry: Entry, name: str) -> bool:

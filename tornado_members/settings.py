@@ -42,6 +42,7 @@ def _absolute(path: Path) -> Path:
         raise ValueError(str(error)) from None
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _HOST_PORT = re.compile(r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -77,7 +78,22 @@ def _safe_url(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    """A web origin, as browsers write it: in lower case, without a path or the scheme's own port.
+
+    RFC 6454 §6.2. Another spelling would never be equal to what a browser sends.
+    """
+    if text.startswith("http://") and text.endswith(":80"):
+        raise ValueError("should be without :80, as browsers write it")
+    if text.startswith("https://") and text.endswith(":443"):
+        raise ValueError("should be without :443, as browsers write it")
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError("should be *, or an origin in lower case such as https://app.example.org")
+    return text
+
+
 FilePath = Annotated[Path, AfterValidator(_absolute)]
+Origin = Annotated[str, AfterValidator(_origin)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Permission = Literal["members:read", "members:write", "members:delete"]
@@ -366,6 +382,17 @@ class Log(Section):
     )
 
 
+class Cors(Section):
+    """Scripts of other origins, in browsers."""
+
+    origins: tuple[Origin, ...] = Field(
+        (), description="origins whose scripts may call, such as https://app.example.org; or *"
+    )
+    max_age_seconds: int = Field(
+        600, ge=0, le=86400, description="seconds for which a browser may remember that"
+    )
+
+
 class Members(Section):
     """Rules of the members' resource."""
 
@@ -401,6 +428,7 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     login: Login = Login()
     members: Members = Members()
+    cors: Cors = Cors()
     audit: Audit = Audit()
     log: Log = Log()
 

@@ -1,5 +1,6 @@
 """Fetching key sets: what is no good answer is a failure, soon and with a reason."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -125,3 +126,18 @@ async def test_a_configuration_that_leads_nowhere(configuration: dict[str, str])
         server.paths[CONFIGURATION] = document(filled)
         with pytest.raises(KeysUnusable, match="openid-configuration"):
             await client.discover(server.address + CONFIGURATION, server.address)
+
+
+async def test_what_is_found_over_tls_does_not_lead_out_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    issuer = "https://login.example.org"
+    async with fetching() as (client, server):
+
+        async def configuration(_url: str) -> tuple[bytes, dict[str, str]]:
+            return json.dumps({"issuer": issuer, "jwks_uri": server.url}).encode(), {}
+
+        monkeypatch.setattr(client, "_get", configuration)
+        with pytest.raises(KeysUnusable, match="no https address"):
+            await client.discover(f"{issuer}{CONFIGURATION}", issuer)
+        assert server.requests == 0

@@ -486,6 +486,19 @@ async def test_a_node_that_hangs_for_a_moment_gets_its_tombstone_late() -> None:
         assert one.counts.epochs_set == 0
 
 
+async def test_a_process_that_was_busy_while_a_node_came_back_announces_at_the_end() -> None:
+    async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
+        await until_read(cache)
+        await stop(server)
+        node = cache.nodes[0]
+        announcing = asyncio.create_task(node.announce([b"a"], b"writer"))
+        await until(lambda: b"writer" in node._owed)
+        server.send_signal(signal.SIGCONT)
+        time.sleep(KEEN.noticed * 2)  # noqa: ASYNC251
+        assert await announcing
+        await node.release([b"a"], b"writer")
+
+
 async def test_a_node_that_stays_away_costs_its_writers_one_wait() -> None:
     source = Source(1)
     timing = Timing(heartbeat=1, timeout=0.1, return_after=1)
@@ -550,3 +563,23 @@ async def test_an_invalidation_that_does_not_arrive_taints_the_node() -> None:
         server.send_signal(signal.SIGCONT)
         await until_read(cache)
         assert await status(cache, Source(2)) == STORED
+
+
+async def test_a_node_is_looked_after_whatever_goes_wrong(
+    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with process(address, timing=KEEN) as cache:
+        node = cache.nodes[0]
+        failed = asyncio.Event()
+
+        async def fails() -> None:
+            failed.set()
+            raise RuntimeError("unforeseen")
+
+        monkeypatch.setattr(node.leases, "renew_epoch", fails)
+        node.taint()
+        await failed.wait()
+        monkeypatch.undo()
+        await until_read(cache)
+        assert not node.is_tainted
+    assert "unforeseen" in caplog.text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.memcached import ask_memcached, start_memcached
-from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway, Put
+from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway, Put, _FairTimeout
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 
@@ -418,3 +418,25 @@ async def test_closing_ends_what_is_under_way() -> None:
             await waiting
         with pytest.raises(NodeAway):
             await node.get_many([b"a"])
+
+
+async def stand_still(seconds: float) -> None:
+    """A turn of the event loop that takes long, in which nobody looks at any answer."""
+    time.sleep(seconds)  # noqa: ASYNC251
+    await asyncio.sleep(0)
+
+
+async def test_our_own_lag_does_not_count_as_the_servers() -> None:
+    async with _FairTimeout(0.05):
+        for _ in range(7):
+            await stand_still(0.1)
+
+
+async def test_lag_without_end_does_not_hold_a_command_for_ever() -> None:
+    async def lag() -> None:
+        async with _FairTimeout(0.02):
+            for _ in range(30):
+                await stand_still(0.03)
+
+    with pytest.raises(TimeoutError):
+        await lag()

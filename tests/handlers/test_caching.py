@@ -1,11 +1,15 @@
 """What the cache does to requests, and what Cache-Status says of it (RFC 9211)."""
 
 import asyncio
+import re
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
+from tests.support.memcached import ask_memcached, stored_keys
 from tornado_members.handlers.base import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import Change
@@ -160,3 +164,42 @@ class TestRequired:
         answer = await api("GET", "/members/by-name/Ada")
         problem(answer, 404, "member-not-found")
         assert status(answer) == "memcached; fwd=bypass; detail=node-away"
+
+
+@pytest.mark.parametrize("mark", [b"@99999999999999", b"abcd@xyz", b"abcd", b"@", b"abcd@-5"])
+async def test_a_mark_that_makes_no_sense_is_as_none(
+    api: Api, cache_servers: tuple[str, ...], mark: bytes
+) -> None:
+    ada = await api.create("Ada")
+    await api("GET", "/members/1")
+    rewrite(
+        cache_servers[0], b"member:1", lambda stored: re.sub(rb"\S+(?=\n)", mark, stored, count=1)
+    )
+    answer = await api("GET", "/members/1")
+    assert (parsed(answer), status(answer)) == (ada, HIT)
+    assert "Last-Modified" not in answer.headers
+    assert parsed(await api("GET", "/members/by-name/Ada")) == ada
+
+
+@pytest.mark.parametrize("lead", [b"", b"nobody", b"-1", b"1.0", b"9" * 400, b"9" * 5000])
+async def test_a_lead_that_leads_nowhere_is_not_followed(
+    api: Api, cache_servers: tuple[str, ...], lead: bytes
+) -> None:
+    ada = await api.create("Ada")
+    for _ in range(3):
+        await api("GET", "/members/by-name/Ada")
+    rewrite(cache_servers[0], b"name:", lambda stored: stored.partition(b"\n")[0] + b"\n" + lead)
+    for _ in range(3):
+        assert parsed(await api("GET", "/members/by-name/Ada")) == ada
+    assert status(await api("GET", "/members/by-name/Ada")) == HIT
+
+
+def rewrite(address: str, prefix: bytes, change: Callable[[bytes], bytes]) -> None:
+    """Change what is stored under the one key that begins so."""
+    keys = map(unquote_to_bytes, stored_keys(address, expected=2))
+    key = next((key for key in keys if prefix in key), b"none")
+    reply = ask_memcached(address, b"get %b\r\n" % key)
+    stored = reply.partition(b"\r\n")[2].removesuffix(b"\r\nEND\r\n")
+    changed = change(stored)
+    assert changed != stored
+    ask_memcached(address, b"set %b 0 60 %d\r\n%b\r\n" % (key, len(changed), changed))

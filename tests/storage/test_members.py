@@ -225,6 +225,32 @@ async def test_a_database_that_hangs_keeps_nobody_waiting_for_a_thread(
     await mongo.close()
 
 
+async def test_closing_waits_for_what_nobody_waits_for_any_more(
+    servers: PrivateServers, driver: Any
+) -> None:
+    """PyMongo's operations are not cancelled: the loop would do it at its end."""
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.05)
+    let_go, ended = asyncio.Event(), []
+
+    async def operation() -> None:
+        try:
+            await let_go.wait()
+            ended.append("done")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    with pytest.raises(TimeoutError):
+        await mongo.in_time(operation())
+    closing = asyncio.create_task(mongo.close())
+    if driver == "pymongo":
+        await asyncio.sleep(0.05)
+        assert (closing.done(), ended) == (False, [])
+        let_go.set()
+    await closing
+    assert ended == ["done" if driver == "pymongo" else "cancelled"]
+
+
 @pytest.mark.parametrize(
     "uri", ["mongodb://host:port", "mongodb://h/?x=y", "mongodb://u:hunter/hunter2@h/"]
 )

@@ -141,8 +141,7 @@ class MemcachedNode:
         self._closed = True
         if self._probing:
             self._probing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._probing
+            await asyncio.wait([self._probing])
         for wire in [*self._idle, *self._busy]:
             wire.abort()
         await asyncio.sleep(0)  # an aborted connection is closed in the next turn of the loop

@@ -118,8 +118,7 @@ class WatchedNode:
         """Close every connection."""
         if self._watching:
             self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+            await asyncio.wait([self._watching])
         await asyncio.to_thread(self._pulse.stop)
         await self._node.close()
 
@@ -218,11 +217,15 @@ class WatchedNode:
     async def _watch(self) -> None:
         """Hear from the node, and pay it what it is owed as soon as it answers."""
         while True:
-            with suppress(NodeAway):
+            try:
                 if self._owed or self._taints:
                     await self._pay()
                 elif self._now() - self._heard_at >= self._timing.pause:
                     await self.leases.greet()
+            except NodeAway:
+                pass
+            except Exception:  # what is owed to the node stays owed: it is looked after for ever
+                log.exception("looking after Memcached %s failed; it goes on", self.address)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.pause):
                     await self._wanted.wait()

@@ -36,8 +36,10 @@ from tornado_members.errors import (
 )
 from tornado_members.handlers.accepting import accepts
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
+from tornado_members.handlers.cross_origin import cross_origin_headers, preflight_headers
+from tornado_members.handlers.encoding import accepts_gzip, compressed
 from tornado_members.precondition import Precondition
-from tornado_members.settings import Members, Permission
+from tornado_members.settings import Cors, Members, Permission
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry import RequestLog
 
@@ -47,7 +49,12 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 # Within one second a member may change twice, and a date tell nothing (RFC 9110 §8.8.2.2).
 _SETTLED = timedelta(seconds=2)
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
-_MEMBER_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
+# An answer is data, never a page: whatever it holds, a browser runs, frames and guesses nothing.
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Services:
     login: Login | None  # None where there is none
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
+    cors: Cors
 
 
 class BaseHandler(RequestHandler):
@@ -78,6 +86,7 @@ class BaseHandler(RequestHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         services.requests.begun()
+        self._allow_cross_origin()
         # Tornado would read forms before anybody is asked who is calling. Nobody here takes any.
         self.request._parse_body = _leave_unread  # type: ignore[method-assign]
 
@@ -87,7 +96,7 @@ class BaseHandler(RequestHandler):
             self.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.clear_header("Server")
         self.set_header("X-Request-Id", self.request_id)
-        self.set_header("X-Content-Type-Options", "nosniff")
+        self._set_headers(_SECURITY_HEADERS)
 
     async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""
@@ -109,6 +118,10 @@ class BaseHandler(RequestHandler):
         """Which methods the path has (RFC 9110 §9.3.7)."""
         self.set_status(204)
         self.set_header("Allow", self.allowed_methods())
+        headers = self.request.headers
+        if "Access-Control-Request-Method" in headers:
+            rules, methods = self.services.cors, self.allowed_methods()
+            self._set_headers(preflight_headers(rules, headers.get("Origin"), methods))
 
     def allowed_methods(self) -> str:
         """For the Allow header (RFC 9110 §10.2.1)."""
@@ -170,20 +183,29 @@ class BaseHandler(RequestHandler):
     def answer_bytes(self, body: bytes, status: int = 200) -> None:
         """A JSON body about members, which a shared cache may not keep."""
         self.set_status(status)
-        for name, value in _MEMBER_HEADERS.items():
-            self.set_header(name, value)
+        self.set_header("Cache-Control", "private, no-cache")
+        self.add_header("Vary", "Authorization, Accept")
         if status == 304:
             self.finish()
         else:
             self.set_header("Content-Type", self.media_type)
             self.finish(body)
 
+    def answer_compressible(self, body: bytes) -> None:
+        """The same for a body that may be long, and has no ETag: that would be another one."""
+        self.add_header("Vary", "Accept-Encoding")
+        accepted = ",".join(self.request.headers.get_list("Accept-Encoding"))
+        shorter = compressed(body) if accepts_gzip(accepted) else None
+        if shorter is not None:
+            self.set_header("Content-Encoding", "gzip")
+        self.answer_bytes(shorter or body)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Render any error, ours or Tornado's, as a problem (RFC 9457)."""
         problem = self._problem(status_code, kwargs.get("exc_info", (None, None, None))[1])
+        self._allow_cross_origin()  # once more: Tornado has begun the answer anew
         self.set_status(problem.status)
-        for name, value in problem.headers.items():
-            self.set_header(name, value)
+        self._set_headers(problem.headers)
         if isinstance(problem, MemberNotFound):
             self.tell_cache_status(problem.cache_status)
         self.set_header("Content-Type", "application/problem+json")
@@ -226,6 +248,18 @@ class BaseHandler(RequestHandler):
         sent = super().finish(chunk)
         sent.add_done_callback(self._sent)
         return sent
+
+    def _allow_cross_origin(self) -> None:
+        rules = self.services.cors
+        if not rules.origins:
+            return
+        if "*" not in rules.origins:
+            self.add_header("Vary", "Origin")
+        self._set_headers(cross_origin_headers(rules, self.request.headers.get("Origin")))
+
+    def _set_headers(self, headers: Mapping[str, str]) -> None:
+        for name, value in headers.items():
+            self.set_header(name, value)
 
     def _sent(self, sent: "Future[None]") -> None:
         if not sent.cancelled():

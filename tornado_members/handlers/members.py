@@ -31,7 +31,8 @@ class MembersHandler(BaseHandler):
         if following:
             self.set_header("Link", f'<{following}>; rel="next"')
         body = {"items": [member.to_dict() for member in page], "next": following}
-        self.answer_bytes(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        self.answer_compressible(text.encode())
 
     head = get
 

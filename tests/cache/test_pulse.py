@@ -1,0 +1,116 @@
+"""Hearing from a node: what counts as an answer, and from when it counts."""
+
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tornado_members.cache.memcached import clock
+from tornado_members.cache.pulse import Pulse
+
+NEVER = float("-inf")
+VERSION = b"VERSION 1.6.18\r\n"
+
+
+@contextmanager
+def talking(answer: Callable[[], bytes]) -> Iterator[tuple[str, int]]:
+    """A server that answers each question by `answer`."""
+
+    class Talker(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(100):
+                self.request.sendall(answer())
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = False  # server_close() waits for them
+
+    with Server(("127.0.0.1", 0), Talker) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        try:
+            yield server.server_address  # type: ignore[misc]
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@contextmanager
+def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[Pulse]:
+    pulse = Pulse(*address, pause=0.01, timeout=2, heartbeat=heartbeat)
+    pulse.start()
+    try:
+        yield pulse
+    finally:
+        pulse.stop()
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"VERSION 1", b"\r\n"]
+)
+def test_only_a_version_is_a_sign_of_life(nonsense: bytes) -> None:
+    asked = threading.Semaphore(0)
+
+    def answer() -> bytes:
+        asked.release()
+        return nonsense
+
+    with talking(answer) as address, listening(address) as pulse:
+        for _ in range(3):
+            assert asked.acquire(timeout=10)
+        assert pulse.heard_at == pulse.back_at == NEVER
+
+
+def test_it_was_well_when_it_was_asked_and_not_when_it_answered() -> None:
+    """A question may lie in the buffer of a server that stands still; the answer is old then."""
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def answer() -> bytes:
+        asked.set()
+        assert may_answer.wait(10)
+        return VERSION
+
+    with talking(answer) as address, listening(address) as pulse:
+        assert asked.wait(10)
+        assert pulse.heard_at == NEVER
+        while_it_waited = clock()
+        may_answer.set()
+        _wait_until(lambda: pulse.heard_at > NEVER)
+        assert pulse.heard_at < while_it_waited <= pulse.back_at
+
+
+def test_answers_within_the_heartbeat_are_no_return() -> None:
+    with talking(lambda: VERSION) as address, listening(address) as pulse:
+        _wait_until(lambda: pulse.heard_at > NEVER)
+        heard_at, back_at = pulse.heard_at, pulse.back_at
+        _wait_until(lambda: pulse.heard_at > heard_at)
+        assert pulse.back_at == back_at
+
+
+def test_an_answer_after_a_gap_is_a_return() -> None:
+    lost = threading.Event()
+
+    def answer() -> bytes:
+        return b"" if lost.is_set() else VERSION  # no answer: it times out
+
+    with talking(answer) as address:
+        pulse = Pulse(*address, pause=0.01, timeout=0.1, heartbeat=0.5)
+        pulse.start()
+        try:
+            _wait_until(lambda: pulse.heard_at > NEVER)
+            lost.set()
+            _wait_until(lambda: clock() - pulse.heard_at > 0.7)
+            back_at = pulse.back_at
+            lost.clear()
+            _wait_until(lambda: pulse.back_at > back_at)
+        finally:
+            pulse.stop()
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)

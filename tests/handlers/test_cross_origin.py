@@ -1,0 +1,96 @@
+"""Scripts of other origins: off as it comes, and by settings for those that are named."""
+
+import pytest
+
+from tests.support.api import Api, problem
+from tornado_members.settings import Cors, Settings
+
+APP = "https://app.example.org"
+PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "if-match"}
+
+
+@pytest.fixture
+def origins() -> tuple[str, ...]:
+    return (APP, "http://localhost:3000")
+
+
+@pytest.fixture
+def settings(settings: Settings, origins: tuple[str, ...]) -> Settings:
+    return settings.model_copy(update={"cors": Cors(origins=origins, max_age_seconds=60)})
+
+
+@pytest.mark.parametrize("origins", [()])
+async def test_off_as_it_comes(api: Api) -> None:
+    for method in ("GET", "OPTIONS"):
+        answer = await api(method, "/members", headers={"Origin": APP, **PREFLIGHT})
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]
+        assert "Origin" not in answer.headers.get("Vary", "")
+
+
+async def test_a_browser_asks_beforehand(api: Api) -> None:
+    answer = await api("OPTIONS", "/members/1", rights=None, headers={"Origin": APP, **PREFLIGHT})
+    assert answer.code == 204
+    assert answer.headers["Access-Control-Allow-Origin"] == APP
+    assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+    assert {"Authorization", "If-Match", "Content-Type"} <= set(
+        answer.headers["Access-Control-Allow-Headers"].split(", ")
+    )
+    assert answer.headers["Access-Control-Max-Age"] == "60"
+    assert answer.headers["Vary"] == "Origin"
+
+
+async def test_what_a_script_may_read(api: Api) -> None:
+    await api.create("Ada")
+    answer = await api("GET", "/members/1", headers={"Origin": APP})
+    assert answer.headers["Access-Control-Allow-Origin"] == APP
+    assert "ETag" in answer.headers["Access-Control-Expose-Headers"].split(", ")
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+    assert answer.headers.get_list("Vary") == ["Origin", "Authorization, Accept"]
+
+
+@pytest.mark.parametrize("path", ["/members/99", "/nothing"])
+async def test_errors_can_be_read_too(api: Api, path: str) -> None:
+    answer = await api("GET", path, headers={"Origin": APP})
+    assert answer.code == 404
+    assert answer.headers["Access-Control-Allow-Origin"] == APP
+    assert answer.headers["Vary"].split(",")[0] == "Origin"
+    refused = await api("GET", "/members", rights=None, headers={"Origin": APP})
+    problem(refused, 401, "token-missing")
+    assert refused.headers["Access-Control-Allow-Origin"] == APP
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", f"{APP}.evil.example", APP + ":444"]
+)
+async def test_others_are_told_nothing(api: Api, origin: str) -> None:
+    for method in ("GET", "OPTIONS"):
+        answer = await api(method, "/members", headers={"Origin": origin, **PREFLIGHT})
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]
+        assert "Origin" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize("origins", [("*",)])
+async def test_all_of_them(api: Api) -> None:
+    for origin in (APP, "null"):
+        answer = await api("GET", "/members", headers={"Origin": origin})
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Origin" not in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["app.example.org", "https://App.example.org", f"{APP}/", f"{APP}:443", "null", "https://*"],
+)
+def test_what_no_browser_would_send_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="should be"):
+        Cors(origins=(origin,))
+
+
+@pytest.mark.parametrize("path", ["/members", "/members/1", "/nothing", "/members/by-name/x"])
+async def test_every_answer_has_the_security_headers(api: Api, path: str) -> None:
+    for method in ("GET", "OPTIONS", "BREW"):
+        headers = (await api(method, path)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert "Server" not in headers

@@ -1,0 +1,34 @@
+"""Answers that are compressed for those who ask for it (RFC 9110 §12.5.3)."""
+
+import gzip
+import re
+
+# A packet holds that much anyway. bytes
+_WORTHWHILE = 1024
+# A page of 1,000 members becomes five times smaller in 2 ms; level 6 takes 10 for a tenth more.
+_LEVEL = 3
+_CODING = re.compile(
+    r"\s*([\w!#$%&'*+.^`|~-]+)\s*(?:;\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*)?",
+    re.IGNORECASE,
+)
+
+
+def accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header asks for gzip; one that makes no sense does not."""
+    named: float | None = None
+    any_other = 0.0
+    for part in header.split(","):
+        found = _CODING.fullmatch(part)
+        if not found:
+            continue
+        weight = float(found[2] or 1)
+        if found[1].lower() in ("gzip", "x-gzip"):
+            named = max(named or 0.0, weight)
+        elif found[1] == "*":
+            any_other = weight
+    return (any_other if named is None else named) > 0
+
+
+def compressed(body: bytes) -> bytes | None:
+    """A body as gzip; None for one that is too small to be worth it."""
+    return gzip.compress(body, _LEVEL, mtime=0) if len(body) >= _WORTHWHILE else None
