@@ -26,7 +26,7 @@ HOUSE = [
     ["member", "precondition", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
-    ["errors", "strict_json"],
+    ["errors", "strict_json", "transport"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 
@@ -40,6 +40,8 @@ KEEPERS = {
     "jwt": {"auth"},
     "argon2": {"auth"},
     "mimesis": {"loading"},
+    "httptools": {"transport"},
+    "uvloop": {"transport"},
     "tqdm": {"commands", "loading"},
     # HTTP knows the directory, and nothing of what is under it.
     "tornado_members.storage": {"storage", "auth", "cache", "directory", "app", "commands"},

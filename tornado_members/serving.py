@@ -21,9 +21,13 @@ from tornado_members.app import make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
+from tornado_members.handlers.refusals import render_refusal
 from tornado_members.settings import Server, Settings
 from tornado_members.settings_file import DEFAULT_FILE
 from tornado_members.telemetry import RequestLog
+from tornado_members.transport.limits import Limits, most_connections
+from tornado_members.transport.loops import find_fast_loop
+from tornado_members.transport.server import FastServer
 
 log = getLogger(__name__)
 
@@ -43,7 +47,8 @@ def run(settings: Settings, config: Path) -> None:
         signal.signal(number, _exit)
     with servers_for(settings) as private:
         try:
-            asyncio.run(_serve(settings, config, sockets, private))
+            with asyncio.Runner(loop_factory=_loop_factory(settings.server)) as runner:
+                runner.run(_serve(settings, config, sockets, private))
         finally:
             for number in ending:
                 signal.signal(number, signal.SIG_IGN)  # stopping is under way
@@ -56,16 +61,14 @@ async def _serve(
     for number in _ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_services(settings, *private.addresses_for(settings)) as services:
-        server = make_server(make_app(services))
+        server = make_server(make_app(services), settings.server)
         server.add_sockets(sockets)
         print(_welcome(settings, config, sockets, private), flush=True)
         supervision = asyncio.create_task(_supervise(private, stop.is_set))
         await stop.wait()
         log.info("stopping")
         supervision.cancel()
-        server.stop()
-        await _drain(services.requests, settings.server.drain_seconds)
-        await server.close_all_connections()
+        await _drain(server, services.requests, settings.server.drain_seconds)
 
 
 async def _supervise(private: PrivateServers, stopping: Callable[[], bool]) -> None:
@@ -82,18 +85,34 @@ async def _supervise(private: PrivateServers, stopping: Callable[[], bool]) -> N
             log.error("%s; trying again in %d seconds", error, pause)
 
 
-async def _drain(requests: RequestLog, seconds: float) -> None:
+async def _drain(server: HTTPServer | FastServer, requests: RequestLog, seconds: float) -> None:
     """Let requests in flight end, for at most so long."""
+    if isinstance(server, FastServer):
+        if broken_off := await server.drain(seconds):
+            log.warning("%d connections were broken off", broken_off)
+        return
+    server.stop()
     try:
         async with asyncio.timeout(seconds):
             await requests.idle.wait()
     except TimeoutError:
         log.warning("%d requests did not end in time", requests.in_flight)
+    await server.close_all_connections()
 
 
-def make_server(application: HTTPServerConnectionDelegate) -> HTTPServer:
+def make_server(
+    application: HTTPServerConnectionDelegate, server: Server
+) -> HTTPServer | FastServer:
     """The HTTP server; it leaves the limit on bodies to the application, which answers for it."""
+    if server.transport == "fast":
+        limits = Limits(connections=most_connections(), body_bytes=sys.maxsize)
+        return FastServer(application, limits=limits, render=render_refusal)
     return HTTPServer(application, max_body_size=sys.maxsize)
+
+
+def _loop_factory(server: Server) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop; None stands for asyncio's own."""
+    return find_fast_loop() if server.transport == "fast" else None
 
 
 def _bind(server: Server) -> list[socket.socket]:

@@ -27,10 +27,12 @@ STARTUP_SECONDS = 60
 class Command:
     """The package's command with a settings file of the test's own."""
 
+    transport = "tornado"  # of services whose test does not name one
+
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.config = folder / "settings.yaml"
-        defaults = {"data_dir": "data", "server": {"port": 0}}
+        defaults = {"data_dir": "data", "server": {"port": 0, "transport": self.transport}}
         self.config.write_text(json.dumps({**defaults, **(settings or {})}))  # JSON is YAML
         self.data = folder / "data"
 

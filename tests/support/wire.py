@@ -1,18 +1,38 @@
 """A bare connection to the service under test, for bytes that no client would send."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from tornado.httpserver import HTTPServer
+
+from tornado_members.transport.server import FastServer
+
+AnyServer = HTTPServer | FastServer
+
+
+def listener_of(http_server: AnyServer) -> socket.socket:
+    """The socket on which it listens."""
+    if isinstance(http_server, FastServer):
+        (listener,) = http_server.sockets
+    else:
+        (listener,) = http_server._sockets.values()
+    return listener
+
+
+def address_of(http_server: AnyServer) -> Any:
+    """Where it listens."""
+    return listener_of(http_server).getsockname()
+
 
 @asynccontextmanager
 async def bare_connection(
-    http_server: Any,
+    http_server: AnyServer,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect to a Tornado HTTPServer, for at most ten seconds."""
-    (socket,) = http_server._sockets.values()
-    reader, writer = await asyncio.open_connection(*socket.getsockname())
+    """Connect to a server, for at most ten seconds."""
+    reader, writer = await asyncio.open_connection(*address_of(http_server))
     try:
         async with asyncio.timeout(10):
             yield reader, writer

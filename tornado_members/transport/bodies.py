@@ -7,7 +7,7 @@ from httptools import HttpParserError, HttpRequestParser
 
 from tornado_members.transport.heads import END_OF_HEAD, Head
 from tornado_members.transport.limits import Limits
-from tornado_members.transport.refusals import Refused
+from tornado_members.transport.refusals import BodyOverLimit, Refused
 
 # llhttp is told that a chunked body follows.
 _BEFORE_CHUNKS = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -28,7 +28,7 @@ def make_body(head: Head, limits: Limits, limit: int) -> Body | None:
     if head.chunked:
         return ChunkedBody(limits, limit)
     if head.length > limit:
-        _refuse(limit)
+        raise BodyOverLimit(limit)
     return SizedBody(head.length, limits.piece_bytes) if head.length else None
 
 
@@ -75,7 +75,7 @@ class ChunkedBody:
         self._size += len(content)
         self._overhead -= size - len(content)
         if self._size > self._limit:
-            _refuse(self._limit)
+            raise BodyOverLimit(self._limit)
         if self._overhead < 0:
             raise Refused(HTTPStatus.BAD_REQUEST, "The chunks have too much round them.")
         return content, data[size:]
@@ -109,9 +109,3 @@ class ChunkedBody:
     def on_message_complete(self) -> None:
         """The end. Trailers were seen before; nobody reads them (RFC 9112 §7.1.2)."""
         self.complete = True
-
-
-def _refuse(limit: int) -> None:
-    raise Refused(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body may have at most {limit} bytes here."
-    )

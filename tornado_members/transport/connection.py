@@ -388,7 +388,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         """Answer in the application's place, if it has not begun to."""
-        log.info("refused a request of %s: %s", self.peer, refused.reason)
+        log.debug("refused a request of %s: %s", self.peer, refused.reason)
         exchange = self._exchange
         is_head = self._unread.startswith(b"HEAD ")
         if exchange is not None:

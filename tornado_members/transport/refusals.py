@@ -13,6 +13,15 @@ class Refused(Exception):
         self.reason = reason
 
 
+class BodyOverLimit(Refused):
+    """A body that is, or announces itself as, longer than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        reason = f"A body may have at most {limit} bytes here."
+        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+        self.limit = limit
+
+
 # Makes the headers and the body of the answer, without Content-Length and Connection.
 Render = Callable[[Refused], tuple[Mapping[str, str], bytes]]
 
