@@ -249,7 +249,7 @@ async def test_tags_that_take_long_to_read_are_read_fast(api: Api) -> None:
         async with asyncio.timeout(10):  # a pattern that backtracks would take years
             headers = {"If-Match": text}
             assert (await api("PUT", BY_ID, ADA, headers=headers)).code == 400
-    answer = await api("GET", BY_ID, headers={"If-None-Match": '"1",' * 10_000})
+    answer = await api("GET", BY_ID, headers={"If-None-Match": '"1",' * 3_500})
     assert parsed(answer)["status"] == 404
 
 

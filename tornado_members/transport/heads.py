@@ -84,7 +84,7 @@ class HeadParser:
         headers = self._headers
         method, target, version = data[:end_of_line].decode("ascii").split(" ")
         _check_host(headers, version)
-        if target[0] != "/":
+        if target[0] != "/" or method == "CONNECT":
             target = _resolve_target(method, target, headers)
         head = Head(RequestStartLine(method, target, version), headers)
         self._tell_framing(head)
