@@ -7,15 +7,25 @@ from typing import Any
 import pytest
 import uvloop
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Main = Coroutine[Any, Any, Any]
+
+
+class Run:
+    """Runs a coroutine on a loop of its own."""
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self._new_loop = new_loop
+
+    def __call__(self, main: Main) -> Any:
+        with asyncio.Runner(loop_factory=self._new_loop) as runner:
+            return runner.run(main)
+
+    @staticmethod
+    def on_asyncio(main: Main) -> Any:
+        """Where the loop makes no difference."""
+        return asyncio.run(main)
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Run a coroutine on a loop of its own."""
-
-    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(coroutine)
-
-    return run
+    return Run(request.param)

@@ -87,8 +87,7 @@ class Exchange(HTTPConnection):
         if not isinstance(start_line, ResponseStartLine):
             raise TypeError("an answer begins with a ResponseStartLine")
         self._choose_framing(start_line.code, headers)
-        if start_line.code >= 200:
-            self.headers_written = True
+        self.headers_written = start_line.code >= 200 or start_line.code == 101
         lines = [_status_line(start_line.code, native_str(start_line.reason))]
         lines += [name + ": " + value for name, value in headers.get_all()]
         text = "\r\n".join(lines)
@@ -109,6 +108,8 @@ class Exchange(HTTPConnection):
         if self._left and not self.closed:
             self._connection.close()
             raise HTTPOutputError(f"Tried to write {self._left} bytes less than Content-Length")
+        if not self.headers_written:  # whatever it was, it was no answer
+            self.no_keep_alive = True
         if self._chunked and not self.closed:
             self._connection.send(b"0\r\n\r\n")
         if not self.closed:
