@@ -115,6 +115,7 @@ Outcome = list[tuple[str, object]]  # what each answer was, and then how it ende
 REFUSED = ("refused", None)
 OPEN = ("open", None)
 CLOSED = ("closed", None)
+RESET = ("reset", None)
 
 
 class Difference(NamedTuple):
@@ -132,9 +133,9 @@ class Difference(NamedTuple):
 
 
 def _same(ours: Outcome, theirs: Outcome) -> bool:
-    """Tornado resets connections that it refuses, and its answer may be lost with them."""
-    if ours[-1] == REFUSED and theirs[-1] == CLOSED:
-        return ours[:-1] == theirs[:-1]
+    """Tornado resets a connection if something was not read, and answers may be lost with it."""
+    if theirs[-1] == RESET:
+        return ours[-1] != OPEN and ours[: len(theirs) - 1] == theirs[:-1]
     return ours == theirs
 
 
@@ -208,7 +209,9 @@ async def outcome(address: Address, data: bytes, cuts: list[int]) -> Outcome:
             quiet = quiet + 1 if len(client.received) == seen else 0
             seen = len(client.received)
         found = [_comparable(answer) for answer in answers(bytes(client.received))]
-        ended = client.ended.is_set()
+        ended, reset = client.ended.is_set(), client.reset
+    if reset:
+        return [*found, RESET]
     if ended and found and found[-1] == REFUSED:
         return found
     return [*found, CLOSED if ended else OPEN]

@@ -4,6 +4,7 @@ import re
 from asyncio import Future
 from collections.abc import Callable
 from functools import lru_cache
+from logging import getLogger
 from typing import TYPE_CHECKING
 
 from tornado.escape import native_str
@@ -15,13 +16,15 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream
 
 from tornado_members.transport.heads import Head
 from tornado_members.transport.peer import Peer, PeerStream
 
 if TYPE_CHECKING:
     from tornado_members.transport.connection import Connection
+
+log = getLogger(__name__)
 
 _DIGITS = re.compile("[0-9]+")
 
@@ -111,14 +114,36 @@ class Exchange(HTTPConnection):
         if not self.headers_written:  # whatever it was, it was no answer
             self.no_keep_alive = True
         if self._chunked and not self.closed:
-            self._connection.send(b"0\r\n\r\n")
+            self._connection.out.send(b"0\r\n\r\n")
         if not self.closed:
             self._connection.answered(self)
 
     def _send(self, data: bytes) -> "Future[None]":
         if self.closed or self.finished:
-            return self._connection.failed(StreamClosedError())
-        return self._connection.send(data)
+            return self._connection.out.fail()
+        return self._connection.out.send(data)
+
+    # For the connection.
+
+    def abandon(self) -> None:
+        """Tell the application that the rest of the request will not come."""
+        self.closed = True
+        if self.told or not hasattr(self, "delegate"):
+            return
+        self.told = True
+        try:
+            self.delegate.on_connection_close()
+        except Exception:
+            log.exception("uncaught exception")
+
+    def tell_of_close(self) -> None:
+        """Tell the application that its client has gone."""
+        callback, self.close_callback = self.close_callback, None
+        if callback is not None:
+            try:
+                callback()
+            except Exception:
+                log.exception("uncaught exception")
 
     def _choose_framing(self, code: int, headers: HTTPHeaders) -> None:
         """How the client will know where the answer ends (RFC 9112 §6.3), and what comes after."""

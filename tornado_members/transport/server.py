@@ -156,7 +156,7 @@ class FastServer:
         """One timer for all connections: to set one for each request would cost more."""
         now = self._loop.time()
         for connection in [*self._connections]:
-            if now >= connection.read_deadline or now >= connection.write_deadline:
+            if now >= connection.incoming.deadline or now >= connection.out.deadline:
                 connection.expire(now)
         pause = min(self.limits.shortest_seconds / _LOOKS, _MOST_SECONDS)
         self._look = self._loop.call_later(pause, self._look_at_the_clock)
