@@ -26,10 +26,10 @@ def run(modules: list[str]) -> int:
     return int(found[1])
 
 
-def test_those_of_its_server_and_its_handlers() -> None:
-    assert run(MODULES) > 300
+def test_those_of_its_server() -> None:
+    assert run(MODULES) > 50
 
 
 @pytest.mark.exhaustive
-def test_those_of_its_clients_and_the_rest() -> None:
-    assert run(FURTHER_MODULES) > 200
+def test_those_of_its_handlers_its_clients_and_the_rest() -> None:
+    assert run(FURTHER_MODULES) > 500

@@ -20,9 +20,10 @@ from tornado.netutil import ssl_options_to_context
 from tornado_members.transport.limits import Limits
 from tornado_members.transport.server import FastServer
 
-MODULES = ["tornado.test.httpserver_test", "tornado.test.web_test"]
-# They test clients and much else, over a server.
+MODULES = ["tornado.test.httpserver_test"]
+# They test handlers, clients and much else, over a server.
 FURTHER_MODULES = [
+    "tornado.test.web_test",
     "tornado.test.simple_httpclient_test",
     "tornado.test.httpclient_test",
     "tornado.test.routing_test",
