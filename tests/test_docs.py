@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from pydantic import BaseModel
 
 from tests import soak
 from tests.support.service import ROOT, Command
+from tornado_members import __version__
 from tornado_members.__main__ import main
+from tornado_members.admin import ADMIN_ROUTES
 from tornado_members.app import JWKS_ROUTE, LOGIN_ROUTE, ROUTES
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
-from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.base import BaseHandler, Services
+from tornado_members.monitoring.board import OneProcess
 from tornado_members.settings import Settings
 from tornado_members.settings_file import model_within
 
@@ -63,6 +67,40 @@ def test_every_route_and_method_is_documented() -> None:
         path = min(paths, key=len)
         methods = {method for method, documented_path in documented if documented_path == path}
         assert methods == set(handler.permissions) - {"HEAD"}, path
+
+
+def test_every_metric_is_documented_with_its_labels(services: Services) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    table, alerts = re.split("## Metrics|## Logs", text)[1].split("**Alerts")
+    documented = {}
+    for names, labels in re.findall(r"^\| (`[a-z_`, ]+`) \| (.*?) \|", table, re.MULTILINE):
+        for name in re.findall("`([a-z_]+)`", names):
+            documented[name] = set(re.findall("`([a-z_]+)`", labels))
+    shown = {
+        family.name + ("_total" if family.kind == "counter" else ""): set(family.labels)
+        for family in OneProcess(services.health, services.metrics).collect()
+    }
+    assert documented == shown
+    for name in re.findall(r"(?:members|process|python)_[a-z_]+", alerts):
+        assert re.sub("_(bucket|count|sum)$", "", name) in shown, name
+
+
+def test_every_page_of_the_admin_listener_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    documented = re.findall(r"^\| `(/[a-z]+)` \|", text, re.MULTILINE)
+    assert documented == [path for path, _ in ADMIN_ROUTES]
+
+
+def test_every_route_has_its_name_for_logs_and_metrics() -> None:
+    for pattern, handler in [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE]:
+        assert issubclass(handler, BaseHandler)
+        named = re.sub(r"\\(.)", r"\1", re.sub(r"\(.*?\)", "{}", pattern))
+        assert re.sub(r"{\w+}", "{}", handler.route) == named
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
 
 
 def test_every_script_is_documented() -> None:

@@ -121,6 +121,7 @@ def test_with_servers_of_its_own_it_starts_none(joined: Command) -> None:
         assert psutil.Process(service.process.pid).children(recursive=True) == []
         assert not (joined.data / "mongodb").exists()
         assert "private" not in service.welcome
+        assert service.admin("/readyz")[0] == 200
         assert service.stop() == 0
 
 
@@ -156,6 +157,9 @@ def test_requests_in_flight_end_before_it_stops(joined: Command, servers: Privat
             service.process.send_signal(signal.SIGTERM)
             wait_for(lambda: "stopping" in joined.log())
             assert service.process.poll() is None
+            assert service.admin("/livez") == (200, "alive\n")
+            status, report = service.admin("/readyz")
+            assert (status, report.splitlines()[0]) == (503, "draining")
         finally:
             mongod.resume()
         asking.join(timeout=10)
@@ -163,21 +167,23 @@ def test_requests_in_flight_end_before_it_stops(joined: Command, servers: Privat
     assert [status for status, _ in answers] == [201]
 
 
+@pytest.mark.parametrize("section", ["server", "admin"])
+def test_a_port_that_is_taken_is_told(joined: Command, section: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        joined = Command(joined.folder, {section: {"port": port}})
+        finished = joined.run_alone("serve")
+    assert finished.returncode == 2
+    assert f"127.0.0.1:{port} ({section}.host, {section}.port)" in finished.stderr
+    assert f"MEMBERS_{section.upper()}__PORT=" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
 @pytest.mark.parametrize("data_dir", ["/proc/none", "/etc/passwd", "settings.yaml/x"])
 def test_a_data_folder_that_cannot_be_used_is_told(folder: Path, data_dir: str) -> None:
     finished = Command(folder, {"data_dir": data_dir}).run_alone("serve")
     assert finished.returncode == 2
     assert "data_dir: " in finished.stderr
-    assert "Traceback" not in finished.stderr
-
-
-def test_a_port_that_is_taken_is_told(joined: Command) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        joined = Command(joined.folder, {"server": {"port": port}})
-        finished = joined.run_alone("serve")
-    assert finished.returncode == 2
-    assert f"127.0.0.1:{port} (server.host, server.port)" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 

@@ -29,13 +29,16 @@ from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, 
 from tornado_members.handlers.body_limit import LimitedBodies
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
+from tornado_members.monitoring.health import Health
+from tornado_members.monitoring.metrics import Metrics
+from tornado_members.monitoring.process import Facts, LoopLag
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.users import UserStore
-from tornado_members.telemetry import RequestLog
+from tornado_members.telemetry.requests import RequestLog
 
 log = getLogger(__name__)
 
@@ -148,20 +151,39 @@ async def open_services(
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
         directory = await enter(open_directory(settings, stores, cache_servers))
-        if tail_changes and cache_servers:
+        numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
+        if follows:
             changes = MemberChanges(stores.mongo)
             lease = LeaderLease(stores.mongo, "invalidator")
-            await enter(invalidating(changes, lease, directory, InvalidatorNumbers()))
+            await enter(invalidating(changes, lease, directory, numbers))
         withdrawals = await enter(open_withdrawals(settings, stores.users))
         login = await enter(open_login(settings, stores.users, cache_servers))
+        tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
+        requests, lag = RequestLog(), LoopLag()
+        await enter(lag.measuring())
+        health = Health(
+            stores.mongo.ping, directory.cache_states, keys, numbers if follows else None
+        )
+        await enter(health.watching())
         yield Services(
             directory,
-            TokenVerifier(settings.auth, keys, standing=withdrawals.apply),
-            RequestLog(),
+            tokens,
+            requests,
             login,
             settings.members,
             keys[settings.auth.own_issuer] if _signs(settings) else None,
             settings.cors,
+            health,
+            Metrics(
+                requests=requests,
+                directory=directory,
+                tokens=tokens.counts,
+                keys=keys,
+                operations=stores.mongo.operations,
+                invalidator=numbers,
+                lag=lag,
+                facts=Facts(driver=settings.mongodb.driver),
+            ),
         )
 
 

@@ -1,6 +1,6 @@
 """What the product does: keep members, and say who they are."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,6 +56,7 @@ class Cache(Protocol):
         refuted: Entry | None = None,
     ) -> Found: ...
     def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
+    def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def renew_epochs(self) -> None: ...  # noqa: D102
 
@@ -78,6 +79,10 @@ class MemberDirectory:
     def cache_counts(self) -> CacheCounts:
         """What the cache did, for operators."""
         return self._cache.counts
+
+    def cache_states(self) -> Mapping[str, str | None]:
+        """By the address of each node of the cache, why it is not read now; None if it is."""
+        return self._cache.states()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """The member with this id; with `no_cache`, from the database. Raises MemberNotFound."""

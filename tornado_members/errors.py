@@ -122,8 +122,12 @@ class TokenInvalid(Unauthorized):
     code = "token-invalid"
     title = "The token is not valid"
 
-    def __init__(self, reason: str) -> None:
-        """`reason` goes into a quoted-string to the caller: plain words, nothing of the token."""
+    def __init__(self, reason: str, kind: str = "claims") -> None:
+        """`reason` goes into a quoted-string to the caller: plain words, nothing of the token.
+
+        `kind` is one word of a few, by which refusals are counted.
+        """
+        self.kind = kind
         challenge = f'Bearer realm="members", error="invalid_token", error_description="{reason}"'
         super().__init__(f"The token {reason}.", headers={"WWW-Authenticate": challenge})
 

@@ -17,14 +17,18 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
+from tornado_members import __version__
+from tornado_members.admin import make_admin_app
 from tornado_members.app import make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
 from tornado_members.handlers.refusals import render_refusal
-from tornado_members.settings import Server, Settings
+from tornado_members.monitoring.board import OneProcess
+from tornado_members.settings import Admin, Server, Settings
 from tornado_members.settings_file import DEFAULT_FILE
-from tornado_members.telemetry import RequestLog
+from tornado_members.telemetry.logs import fields, writes_json
+from tornado_members.telemetry.requests import RequestLog
 from tornado_members.transport.limits import Limits, most_connections
 from tornado_members.transport.loops import find_fast_loop
 from tornado_members.transport.server import FastServer
@@ -40,7 +44,8 @@ class ServingError(OperatorError):
 
 def run(settings: Settings, config: Path) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises OperatorError of some kind."""
-    sockets = _bind(settings.server)
+    sockets = _bind("server", settings.server)
+    admin_sockets = _bind("admin", settings.admin)
     # Until the loop takes the signals over, they must unwind the stack: it stops what was started.
     ending = _ending_signals()
     for number in ending:
@@ -48,14 +53,18 @@ def run(settings: Settings, config: Path) -> None:
     with servers_for(settings) as private:
         try:
             with asyncio.Runner(loop_factory=_loop_factory(settings.server)) as runner:
-                runner.run(_serve(settings, config, sockets, private))
+                runner.run(_serve(settings, config, sockets, admin_sockets, private))
         finally:
             for number in ending:
                 signal.signal(number, signal.SIG_IGN)  # stopping is under way
 
 
 async def _serve(
-    settings: Settings, config: Path, sockets: list[socket.socket], private: PrivateServers
+    settings: Settings,
+    config: Path,
+    sockets: list[socket.socket],
+    admin_sockets: list[socket.socket],
+    private: PrivateServers,
 ) -> None:
     stop = asyncio.Event()
     for number in _ending_signals():
@@ -63,12 +72,17 @@ async def _serve(
     async with open_services(settings, *private.addresses_for(settings)) as services:
         server = make_server(make_app(services), settings.server)
         server.add_sockets(sockets)
-        print(_welcome(settings, config, sockets, private), flush=True)
+        admin = HTTPServer(make_admin_app(OneProcess(services.health, services.metrics)))
+        admin.add_sockets(admin_sockets)
+        _greet(settings, config, sockets, admin_sockets, private)
         supervision = asyncio.create_task(_supervise(private, stop.is_set))
         await stop.wait()
         log.info("stopping")
         supervision.cancel()
+        services.health.draining = True
         await _drain(server, services.requests, settings.server.drain_seconds)
+        admin.stop()
+        await admin.close_all_connections()
 
 
 async def _supervise(private: PrivateServers, stopping: Callable[[], bool]) -> None:
@@ -115,15 +129,17 @@ def _loop_factory(server: Server) -> Callable[[], asyncio.AbstractEventLoop] | N
     return find_fast_loop() if server.transport == "fast" else None
 
 
-def _bind(server: Server) -> list[socket.socket]:
+def _bind(section: str, where: Server | Admin) -> list[socket.socket]:
+    """Listen where a section of the settings says. Raises ServingError."""
     try:
-        return bind_sockets(server.port, server.host)
+        return bind_sockets(where.port, where.host)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         taken = getattr(error, "errno", None) == EADDRINUSE
-        hint = ". Another port: MEMBERS_SERVER__PORT=9000 scripts/serve" if taken else ""
+        another = f"MEMBERS_{section.upper()}__PORT={where.port % 64_000 + 1000}"
+        hint = f". Another port: {another} scripts/serve" if taken else ""
         raise ServingError(
-            f"cannot listen on {server.host}:{server.port} (server.host, server.port): "
+            f"cannot listen on {where.host}:{where.port} ({section}.host, {section}.port): "
             f"{reason}{hint}"
         ) from None
 
@@ -138,12 +154,34 @@ def _exit(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _welcome(
-    settings: Settings, config: Path, sockets: list[socket.socket], private: PrivateServers
-) -> str:
+def _greet(
+    settings: Settings,
+    config: Path,
+    sockets: list[socket.socket],
+    admin_sockets: list[socket.socket],
+    private: PrivateServers,
+) -> None:
+    """Say where it listens: a line among the others for machines, and more for people."""
+    url, admin_url = _url(sockets), _url(admin_sockets)
+    if writes_json():
+        words = f"The members service listens on {url}"
+        log.info("%s", words, extra=fields(url=url, admin_url=admin_url, version=__version__))
+    else:
+        print(_welcome(settings, config, url, admin_url, private), flush=True)
+
+
+def _url(sockets: list[socket.socket]) -> str:
     host, port = sockets[0].getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    lines = [f"The members service listens on {url}"]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _welcome(
+    settings: Settings, config: Path, url: str, admin_url: str, private: PrivateServers
+) -> str:
+    lines = [
+        f"The members service listens on {url}",
+        f"  health, metrics    {admin_url}/readyz, {admin_url}/metrics",
+    ]
     if private.ports.mongodb:
         lines.append(f"  private MongoDB    127.0.0.1:{private.ports.mongodb}")
     if private.ports.memcached:

@@ -380,6 +380,9 @@ class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least important lines that are written"
     )
+    format: Literal["auto", "json", "text"] = Field(
+        "auto", description="how lines look; auto: text on a terminal, else json"
+    )
 
 
 class Cors(Section):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, private_key, public_jwk, verify
 from tornado_members.auth import tokens
-from tornado_members.auth.keys import FixedKeys, KeySet, parse_key_set, secret_key_set
+from tornado_members.auth.keys import FixedKeys, KeySet, KeyState, parse_key_set, secret_key_set
 from tornado_members.auth.tokens import MAX_REMEMBERED, TokenVerifier
 from tornado_members.errors import PermissionMissing, TokenInvalid
 from tornado_members.settings import Auth
@@ -321,6 +321,9 @@ class Remembering:
         self.now = float(self.started)
         self.set = parse_key_set([public_jwk("RS256"), public_jwk("ES256")], "test")
         self.verifier = TokenVerifier(settings, {ISSUER: self}, clock=lambda: self.now)
+
+    def state(self) -> KeyState:
+        return KeyState(len(self.set.keys))
 
     def keys(self) -> KeySet:
         return self.set

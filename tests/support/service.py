@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -32,9 +33,15 @@ class Command:
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.config = folder / "settings.yaml"
-        defaults = {"data_dir": "data", "server": {"port": 0, "transport": self.transport}}
+        defaults = {
+            "data_dir": "data",
+            "server": {"port": 0, "transport": self.transport},
+            "admin": {"port": 0},
+            "log": {"format": "text"},
+        }
         self.config.write_text(json.dumps({**defaults, **(settings or {})}))  # JSON is YAML
         self.data = folder / "data"
+        self._logs: list[Path] = []
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start it."""
@@ -43,8 +50,7 @@ class Command:
             [sys.executable, "-m", "tornado_members", command, "--config", self.config, *rest],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            **{"stderr": subprocess.PIPE, "text": True, **options},
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
         )
 
     def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,42 +83,43 @@ class Command:
     @contextmanager
     def serving(self) -> Iterator["Service"]:
         """The service, until the end of the block at the latest."""
-        # A pipe that nobody empties would stop it after some thousand lines of log.
-        with (self.folder / "serve.log").open("a") as log:
-            process = self.start("serve", stderr=log)
+        # A pipe that nobody empties would stop it after some thousand lines of log. Each service
+        # has a file of its own, in which its welcome is found.
+        file = self.folder / f"serve-{len(self._logs)}.log"
+        self._logs.append(file)
+        with file.open("w") as log:
+            process = self.start("serve", stdout=log, stderr=log)
         starting = threading.Timer(STARTUP_SECONDS, process.kill)
         starting.start()
         try:
-            service = Service(self, process)
+            service = Service(self, process, file)
             starting.cancel()
             yield service
         finally:
             starting.cancel()
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=STARTUP_SECONDS)
+            process.wait(timeout=STARTUP_SECONDS)
 
     def log(self) -> str:
         """What services have written to their log."""
-        return (self.folder / "serve.log").read_text()
+        return "".join(file.read_text() for file in self._logs)
 
 
 class Service:
     """A service that has said where it listens."""
 
-    def __init__(self, command: Command, process: subprocess.Popen[str]) -> None:
+    def __init__(self, command: Command, process: subprocess.Popen[str], log: Path) -> None:
         self.process = process
-        assert process.stdout
-        self.welcome = ""
-        for line in process.stdout:
-            self.welcome += line
-            if "Ctrl-C" in line:
-                break
-        else:
-            raise AssertionError(f"it did not start: {command.log()}")
-        found = re.search(r"listens on (http://\S+)", self.welcome)
+        while not re.search("Ctrl-C.*\n|admin_url.*\n", log.read_text()):
+            assert process.poll() is None, f"it did not start: {log.read_text()}"
+            time.sleep(0.02)
+        self.welcome = log.read_text()
+        found = re.search(r"listens on (http://[^\s\"]+)", self.welcome)
+        admin = re.search(r"(?:admin_url\": \"|metrics +)(http://[0-9.:]+)", self.welcome)
         assert found
-        self.url = found[1]
+        assert admin
+        self.url, self.admin_url = found[1], admin[1]
         self._token = command.token("--rights", "3")
 
     def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -133,6 +140,17 @@ class Service:
             with error:
                 content, status = error.read(), error.code
         return status, json.loads(content) if content else None
+
+    def admin(self, path: str, accept: str = "*/*") -> tuple[int, str]:
+        """Ask the admin listener; the status and the body."""
+        url = self.admin_url + path
+        request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it; returns its exit code."""

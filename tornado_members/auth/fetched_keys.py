@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from logging import getLogger
 
 from tornado_members.auth.jwks_client import Fetched
-from tornado_members.auth.keys import KeySet, KeysUnusable, parse_key_set
+from tornado_members.auth.keys import KeySet, KeyState, KeysUnusable, parse_key_set
 from tornado_members.errors import DependencyAway
 from tornado_members.settings import KeyFetching
 
@@ -44,7 +44,9 @@ class FetchedKeys:
         self._fetched = 0.0  # when the keys were
         self._begun = float("-inf")  # when the last attempt was
         self._due = 0.0  # when the next one is
-        self._failures = 0
+        self._failures = 0  # in a row
+        self._all_failures = 0
+        self._problem: str | None = None
         self._attempt: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -75,6 +77,14 @@ class FetchedKeys:
             self._begin()
         if self._attempt:
             await asyncio.wait([self._attempt], timeout=_PATIENCE)
+
+    def state(self) -> KeyState:
+        """Old keys are worth something for `keep_seconds`."""
+        age = self._clock() - self._fetched
+        usable = self._keys is not None and age <= self._settings.keep_seconds
+        count = len(self._keys.keys) if self._keys and usable else 0
+        age = age if self._keys else 0.0
+        return KeyState(count, age, self._all_failures, self._problem)
 
     async def _refresh(self) -> None:
         while True:
@@ -115,6 +125,7 @@ class FetchedKeys:
             log.info("the key set of %s has changed; keys: %d", self._issuer, len(keys.keys))
             self._keys = keys  # else it stays the same object, and tokens stay remembered
         self._failures = 0
+        self._problem = None
         self._fetched = self._clock()
         life = _UNSAID_SECONDS if max_age is None else max_age
         life *= random.uniform(0.8, 0.95)  # noqa: S311  # ahead of need, and not all at once
@@ -130,4 +141,6 @@ class FetchedKeys:
             meanwhile = "the old ones serve on" if self._keys else "its tokens cannot be checked"
             log.error("the keys of %s cannot be had: %s; %s", self._issuer, reason, meanwhile)
         self._failures += 1
+        self._all_failures += 1
+        self._problem = reason
         self._due = self._clock() + pause

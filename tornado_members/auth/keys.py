@@ -72,6 +72,19 @@ class KeySource(Protocol):
     async def look_again(self) -> None:
         """A token names a key that is not there: perhaps it is new."""
 
+    def state(self) -> "KeyState":
+        """How it stands with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """For operators: how many keys there are, how old, and whether they could be had lately."""
+
+    count: int
+    age: float = 0.0  # seconds since they were last found to be the right ones
+    failures: int = 0  # attempts to have them that failed, since the start
+    problem: str | None = None  # why they cannot be had now
+
 
 class FixedKeys:
     """Keys that stand in the settings."""
@@ -86,6 +99,10 @@ class FixedKeys:
     async def look_again(self) -> None:
         """There is nowhere to look."""
 
+    def state(self) -> KeyState:
+        """They are what they are."""
+        return KeyState(len(self._keys.keys))
+
 
 class FileKeys:
     """Keys of a JWKS file, read again when it changes; while it is broken, the last good ones."""
@@ -95,6 +112,9 @@ class FileKeys:
         self._file = file
         self._clock = clock
         self._looked = clock()
+        self._read_at = self._looked  # when it last was as it should be
+        self._failures = 0
+        self._problem: str | None = None
         self._stamp = self._read_stamp()
         self._keys = read_key_set(file)
 
@@ -109,16 +129,29 @@ class FileKeys:
     async def look_again(self) -> None:
         """It is looked at often enough."""
 
+    def state(self) -> KeyState:
+        """A file that is broken has a problem until it is changed again."""
+        found = self.keys()
+        return KeyState(len(found.keys), self._age(), self._failures, self._problem)
+
+    def _age(self) -> float:
+        return self._clock() - self._read_at if self._problem else 0.0
+
     def _look(self) -> None:
         stamp = self._read_stamp()
         if stamp == self._stamp:
+            if self._problem is None:
+                self._read_at = self._looked
             return
         self._stamp = stamp
         try:
             found = read_key_set(self._file)
         except KeysUnusable as error:
             log.error("%s; going on with the keys that were there before", error)
+            self._failures += 1
+            self._problem = str(error)
             return
+        self._problem, self._read_at = None, self._looked
         if found.documents != self._keys.documents:
             log.info("%s has changed; it holds %d keys now", self._file, len(found.keys))
             self._keys = found

@@ -4,8 +4,9 @@ import base64
 import binascii
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import jwt
 
 from tornado_members.auth.keys import Key, KeySet, KeySource
 from tornado_members.auth.permissions import granted
-from tornado_members.errors import PermissionMissing, TokenInvalid
+from tornado_members.errors import DependencyAway, PermissionMissing, TokenInvalid
 from tornado_members.settings import Auth, Issuer, Permission
 from tornado_members.strict_json import parse_object
 
@@ -46,6 +47,16 @@ class Caller:
         """Raises PermissionMissing."""
         if permission not in self.permissions:
             raise PermissionMissing(permission, of_none=not self.permissions)
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """What became of the tokens that were shown in this process, for operators."""
+
+    remembered: int = 0
+    verified: int = 0
+    keys_away: int = 0  # nobody could say
+    refused: Counter[str] = field(default_factory=Counter)  # by the kind of the reason
 
 
 class _Verified(NamedTuple):
@@ -86,6 +97,7 @@ class TokenVerifier:
         self._clock = clock
         self._standing = standing
         self._remembered: dict[bytes, _Verified] = {}  # the longest unused first
+        self.counts = TokenCounts()
 
     async def verify(self, token: str) -> Caller:
         """Who a token speaks for.
@@ -93,12 +105,25 @@ class TokenVerifier:
         Raises TokenInvalid with a reason that gives nothing away, and DependencyAway where its
         issuer's keys cannot be had. Waits only where a token names a key that may be a new one.
         """
+        try:
+            return await self._look_up(token)
+        except TokenInvalid as refusal:
+            self.counts.refused[refusal.kind] += 1
+            raise
+        except DependencyAway:
+            self.counts.keys_away += 1
+            raise
+
+    async def _look_up(self, token: str) -> Caller:
         if len(token) > MAX_TOKEN:
-            raise TokenInvalid(f"is longer than {MAX_TOKEN} characters")
+            raise TokenInvalid(f"is longer than {MAX_TOKEN} characters", "malformed")
         digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
         verified = self._remembered.pop(digest, None)
         if verified is None or not verified.stands(self._clock()):
             verified = await self._verify(token)
+            self.counts.verified += 1
+        else:
+            self.counts.remembered += 1
         self._remembered[digest] = verified
         if len(self._remembered) > MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
@@ -110,13 +135,13 @@ class TokenVerifier:
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
-            raise TokenInvalid("is from an unknown issuer")
+            raise TokenInvalid("is from an unknown issuer", "issuer")
         if header["alg"] not in issuer.algorithms:
-            raise TokenInvalid("is signed with an algorithm that is not accepted")
+            raise TokenInvalid("is signed with an algorithm that is not accepted", "algorithm")
         source = self._key_sources[issuer.issuer]
         keys, key = await _find_key(source, header.get("kid"), header["alg"])
         if key is None or self._clock() >= key.expires:
-            raise TokenInvalid("is signed with an unknown key")
+            raise TokenInvalid("is signed with an unknown key", "key")
         _check_signature(token, key.jwk, issuer)
         self._check_claims(claims, issuer)
         generation = claims.get(GENERATION)
@@ -141,7 +166,7 @@ class TokenVerifier:
                 raise TokenInvalid(f"has a claim {name} that is no date")
         audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if issuer.audience not in audience or not all(isinstance(one, str) for one in audience):
-            raise TokenInvalid("is meant for another audience")
+            raise TokenInvalid("is meant for another audience", "audience")
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT:
             raise TokenInvalid(f"has a subject that is not 1 to {MAX_SUBJECT} characters")
@@ -152,9 +177,9 @@ class TokenVerifier:
     def _check_dates(self, claims: Mapping[str, Any]) -> None:
         now, leeway = self._clock(), self._settings.leeway_seconds
         if now >= claims["exp"] + leeway:
-            raise TokenInvalid("has expired")
+            raise TokenInvalid("has expired", "expired")
         if max(claims["iat"], claims.get("nbf", 0)) > now + leeway:
-            raise TokenInvalid("is not valid yet")
+            raise TokenInvalid("is not valid yet", "not-yet-valid")
         if claims["exp"] - claims["iat"] > self._settings.max_lifetime_seconds:
             raise TokenInvalid("is valid for longer than is accepted here")
 
@@ -175,13 +200,13 @@ async def _find_key(
 def _read(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and claims, not yet verified. Each can be read in one way only, or not at all."""
     if not _COMPACT.fullmatch(token):
-        raise TokenInvalid("is not a JSON Web Token")
+        raise TokenInvalid("is not a JSON Web Token", "malformed")
     header, claims, signature = token.split(".")
     try:
         _decode(signature)
         return parse_object(_decode(header)), parse_object(_decode(claims))
     except ValueError:
-        raise TokenInvalid("is not a JSON Web Token") from None
+        raise TokenInvalid("is not a JSON Web Token", "malformed") from None
 
 
 def _decode(part: str) -> bytes:
@@ -197,15 +222,15 @@ def _decode(part: str) -> bytes:
 
 def _check_header(header: Mapping[str, Any]) -> None:
     if not isinstance(header.get("alg"), str):
-        raise TokenInvalid("names no algorithm")
+        raise TokenInvalid("names no algorithm", "algorithm")
     if _CHANGES_READING & header.keys():
-        raise TokenInvalid("asks for an extension that is not known here")
+        raise TokenInvalid("asks for an extension that is not known here", "header")
     kind = header.get("typ", "JWT")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
-        raise TokenInvalid("is of a type that is not accepted")
+        raise TokenInvalid("is of a type that is not accepted", "header")
     kid = header.get("kid")
     if kid is not None and not isinstance(kid, str):
-        raise TokenInvalid("is signed with an unknown key")
+        raise TokenInvalid("is signed with an unknown key", "key")
 
 
 def _check_signature(token: str, key: jwt.PyJWK, issuer: Issuer) -> None:
@@ -214,4 +239,4 @@ def _check_signature(token: str, key: jwt.PyJWK, issuer: Issuer) -> None:
         _JWS.decode(token, key, algorithms=list(issuer.algorithms))
     except Exception:  # noqa: BLE001
         # PyJWT lets TypeErrors and UnicodeErrors out as well; whatever it was, it does not verify.
-        raise TokenInvalid("has a signature that does not verify") from None
+        raise TokenInvalid("has a signature that does not verify", "signature") from None

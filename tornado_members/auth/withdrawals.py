@@ -58,7 +58,7 @@ class Withdrawals:
         if standing.access_rights == 0:
             return Caller(caller.issuer, caller.subject, frozenset(), caller.generation)
         if caller.generation is not None and caller.generation < standing.generation:
-            raise TokenInvalid("was withdrawn; log in again")
+            raise TokenInvalid("was withdrawn; log in again", "withdrawn")
         return caller
 
     async def _keep_looking(self) -> None:

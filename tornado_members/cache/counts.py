@@ -11,7 +11,8 @@ class CacheCounts:
     hits: int = 0
     misses: int = 0
     fills: int = 0  # misses that were stored
-    refused_fills: int = 0  # misses that were not: leased to somebody else, or overtaken by a write
+    # Misses that were not: leased to somebody else, overtaken by a write, or the node went away.
+    refused_fills: Counter[str] = field(default_factory=Counter)
     bypasses: Counter[str] = field(default_factory=Counter)  # reads past the cache, by reason
     unannounced_writes: int = 0  # writes that went on without a tombstone
     taints: int = 0  # times that a node was found to need a new epoch

@@ -61,6 +61,8 @@ class InvalidatorNumbers:
     reopened: int = 0
     lost_histories: int = 0
     failed_removals: int = 0
+    # Why changes may go unnoticed; None while somebody follows the stream.
+    problem: str | None = "nobody has followed it yet"
 
 
 @asynccontextmanager
@@ -104,6 +106,7 @@ class Invalidator:
                 self._token = self._lease.progress
                 log.info("this process now removes from the cache what changes in MongoDB")
                 await self._hold()
+                self._numbers.problem = "it is not known who follows it"
                 log.warning("this process has the lease to remove changes from the cache no more")
             resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
             await asyncio.sleep(max(_CLAIM_SECONDS, resting))
@@ -136,12 +139,17 @@ class Invalidator:
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
-            return await claim()
+            taken = await claim()
         except DependencyAway:  # whoever is asking for a member is told
+            self._numbers.problem = "MongoDB does not say who follows it"
             return False
         except Exception:  # a refusal, such as for want of a permission
             log.exception("the lease to remove changes from the cache cannot be had")
+            self._numbers.problem = "its lease cannot be had"
             return False
+        if not taken:  # it is another's
+            self._numbers.problem = None
+        return taken
 
     async def _tail(self) -> None:
         """Read the stream again and again, from where it broke; until another should do it."""
@@ -152,24 +160,30 @@ class Invalidator:
                 async with aclosing(self._changes.since(self._token)) as batches:
                     async for batch in batches:
                         await self._forget(batch)
+                        self._numbers.problem = None
                         self._token = batch.token
                 log.info("the members' collection was dropped, renamed or replaced")
             except _HandOver:
                 log.warning("a node cannot be told of changes from here; perhaps from elsewhere")
+                self._numbers.problem = "a node of the cache cannot be told"
                 return
             except HistoryLost as error:
                 self._numbers.lost_histories += 1
                 self._token = before = None
+                self._numbers.problem = "changes were lost"
                 log.warning("changes were lost, so all of the cache is forgotten: %s", error)
             except NotReplicated as error:
                 if not self._warned:
                     log.warning("what others change in MongoDB stays cached for a while: %s", error)
                 self._warned = True
+                self._numbers.problem = "MongoDB is no replica set"
                 pause = _NOT_REPLICATED_PAUSE
             except ChangesUnavailable as error:
                 log.warning("the change stream broke and is opened again: %s", error)
+                self._numbers.problem = "it broke, and is opened again"
             except Exception:
                 log.exception("the change stream is opened again")
+                self._numbers.problem = "it broke, and is opened again"
             if self._token != before:  # it had been well
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)

@@ -69,6 +69,10 @@ class LeaseCache:
         """Close every connection."""
         await asyncio.gather(*(node.close() for node in self.nodes))
 
+    def states(self) -> dict[str, str | None]:
+        """By the address of each node, why it is not read now; None if it is."""
+        return {node.address: node.reason_not_to_read() for node in self.nodes}
+
     async def read(self, key: bytes, load: Load, *, refuted: Entry | None = None) -> Found:
         """What is there, from a node or else from `load`, whose exceptions pass through.
 

@@ -231,7 +231,7 @@ class Leases:
         """Read the database, and store what it says if there is a token to do so."""
         self._counts.misses += 1
         if token is None:
-            self._counts.refused_fills += 1
+            self._counts.refused_fills["leased"] += 1
             return Found(await load(), LEASED)
         try:
             entry = await load()
@@ -242,14 +242,14 @@ class Leases:
         put = Put(key, encode_value(key, epoch, entry), ttl, token)
         try:
             (stored,) = await self._node.put_many([put])
-            status = STORED if stored else OVERTAKEN
         except NodeAway:
-            status = NOT_STORED
-        if status == STORED:
+            self._counts.refused_fills["node-away"] += 1
+            return Found(entry, NOT_STORED)
+        if stored:
             self._counts.fills += 1
         else:
-            self._counts.refused_fills += 1
-        return Found(entry, status)
+            self._counts.refused_fills["overtaken"] += 1
+        return Found(entry, STORED if stored else OVERTAKEN)
 
     async def _give_up(self, key: bytes, token: int) -> None:
         with suppress(NodeAway):  # the lease expires

@@ -47,7 +47,7 @@ class NaiveCache:
 
     def __init__(self, nodes: Sequence[MemcachedNode], *, ttl: int, namespace: str) -> None:
         """`ttl` is seconds; caches of different namespaces may share their servers."""
-        self._nodes = tuple(nodes)
+        self.nodes = tuple(nodes)
         self._ttl = ttl
         self._prefix = namespace_prefix(namespace)
         # Keys still to be removed, and when their entries will be gone anyway.
@@ -57,7 +57,7 @@ class NaiveCache:
     async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
         """The entry of a key, from a server or else from `load`, whose exceptions pass through."""
         key = self._prefix + key
-        node = place(self._nodes, key)
+        node = place(self.nodes, key)
         if node is None or (key in self._owed and not await self._remove(node, key)):
             return await load()
         try:
@@ -85,7 +85,7 @@ class NaiveCache:
     async def forget(self, key: bytes) -> None:
         """Remove the entry of a key, which has changed."""
         key = self._prefix + key
-        node = place(self._nodes, key)
+        node = place(self.nodes, key)
         if node is None:
             return
         under_way = list(self._fills.get(key, ()))
@@ -116,7 +116,7 @@ class NaiveCache:
 
     async def close(self) -> None:
         """Close every connection."""
-        for node in self._nodes:
+        for node in self.nodes:
             await node.close()
 
 
@@ -136,6 +136,10 @@ class NaiveStandIn:
     async def close(self) -> None:
         """Close every connection."""
         await self._cache.close()
+
+    def states(self) -> dict[str, str | None]:
+        """As LeaseCache's."""
+        return {node.address: "node-away" if node.is_away else None for node in self._cache.nodes}
 
     async def read(self, key: bytes, load: Load, *, refuted: object = None) -> Found:  # noqa: ARG002
         """As LeaseCache's."""

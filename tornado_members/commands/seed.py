@@ -25,7 +25,7 @@ from tornado_members.loading.report import Report, conclude, tell
 from tornado_members.member import MemberDraft
 from tornado_members.settings import Settings
 from tornado_members.settings_file import load_settings
-from tornado_members.telemetry import configure_logging
+from tornado_members.telemetry.logs import configure_logging
 
 T = TypeVar("T")
 

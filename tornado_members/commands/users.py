@@ -15,7 +15,7 @@ from tornado_members.errors import OperatorError
 from tornado_members.settings import Settings
 from tornado_members.settings_file import load_settings
 from tornado_members.storage.users import UserStore
-from tornado_members.telemetry import configure_logging
+from tornado_members.telemetry.logs import configure_logging
 
 _RIGHTS = ("blocked", "read", "read and write", "read, write and delete")
 _RIGHTS_HELP = "0 blocked, 1 read, 2 read and write, 3 read, write and delete"

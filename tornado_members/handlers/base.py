@@ -38,10 +38,13 @@ from tornado_members.handlers.accepting import accepts
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
 from tornado_members.handlers.cross_origin import cross_origin_headers, preflight_headers
 from tornado_members.handlers.encoding import accepts_gzip, compressed
+from tornado_members.monitoring.health import Health
+from tornado_members.monitoring.metrics import Metrics
 from tornado_members.precondition import Precondition
 from tornado_members.settings import Cors, Members, Permission
 from tornado_members.strict_json import parse_object
-from tornado_members.telemetry import RequestLog
+from tornado_members.telemetry.logs import fields
+from tornado_members.telemetry.requests import RequestLog
 
 log = getLogger(__name__)
 
@@ -68,6 +71,8 @@ class Services:
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
     cors: Cors
+    health: Health
+    metrics: Metrics
 
 
 class BaseHandler(RequestHandler):
@@ -78,10 +83,13 @@ class BaseHandler(RequestHandler):
 
     permissions: ClassVar[Mapping[str, Permission | None]] = {}
     media_type: ClassVar[str] = "application/json"  # of its answers
+    route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
     services: Services
     caller: Caller | None = None
     request_id: str | None = None
+    cache_status: str | None = None
+    problem_code: str | None = None
 
     def initialize(self, services: Services) -> None:
         self.services = services
@@ -172,6 +180,7 @@ class BaseHandler(RequestHandler):
 
     def tell_cache_status(self, status: str | None) -> None:
         """How the cache served a read (RFC 9211)."""
+        self.cache_status = status
         if status is not None:
             self.set_header("Cache-Status", f"{_CACHE}; {status}")
 
@@ -204,6 +213,7 @@ class BaseHandler(RequestHandler):
         """Render any error, ours or Tornado's, as a problem (RFC 9457)."""
         problem = self._problem(status_code, kwargs.get("exc_info", (None, None, None))[1])
         self._allow_cross_origin()  # once more: Tornado has begun the answer anew
+        self.problem_code = problem.code
         self.set_status(problem.status)
         self._set_headers(problem.headers)
         if isinstance(problem, MemberNotFound):
@@ -229,12 +239,14 @@ class BaseHandler(RequestHandler):
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
         if isinstance(value, Problem):
             if value.status >= 500:
-                cause = f" ({str(value.__cause__)[:200]})" if value.__cause__ else ""
-                log.warning("%s: %s%s", self.request_id, value, cause)
+                cause = str(value.__cause__)[:200] if value.__cause__ else None
+                said = fields(request_id=self.request_id, code=value.code, cause=cause)
+                log.warning("%s", value, extra=said)
         elif isinstance(value, HTTPError) and value.status_code < 500:
-            log.debug("%s: %s", self.request_id, value)
+            log.debug("%s", value, extra=fields(request_id=self.request_id))
         else:
-            log.error("%s failed", self.request_id, exc_info=value)
+            said = fields(request_id=self.request_id, route=self.route)
+            log.error("a request failed", exc_info=value, extra=said)
 
     def check_etag_header(self) -> bool:
         """No: conditions were looked at already, where the answer has a version."""
@@ -287,6 +299,8 @@ def _leave_unread() -> None:
 class NotFoundHandler(BaseHandler):
     """Every path that no route has."""
 
+    route = "none"
+
     async def prepare(self) -> NoReturn:
         raise NotFound
 
@@ -297,6 +311,8 @@ class NotFoundHandler(BaseHandler):
 
 class BodyTooLargeHandler(BaseHandler):
     """A request whose body is over the limit."""
+
+    route = "too-large"
 
     def initialize(self, services: Services, limit: int = 0) -> None:
         """`limit` in bytes."""

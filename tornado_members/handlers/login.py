@@ -17,6 +17,7 @@ _FIELDS = ("username", "password")
 class LoginHandler(BaseHandler):
     """/login"""
 
+    route = "/login"
     permissions = {"POST": None}
 
     def initialize(self, services: Services, *, login: Login) -> None:  # type: ignore[override]
@@ -36,6 +37,7 @@ class LoginHandler(BaseHandler):
 class JwksHandler(BaseHandler):
     """/.well-known/jwks.json"""
 
+    route = "/.well-known/jwks.json"
     permissions = {"GET": None, "HEAD": None}
 
     def initialize(self, services: Services, *, keys: KeySource) -> None:  # type: ignore[override]

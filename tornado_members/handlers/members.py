@@ -18,6 +18,7 @@ _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 class MembersHandler(BaseHandler):
     """/members"""
 
+    route = "/members"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
 
     async def get(self) -> None:
@@ -46,6 +47,7 @@ class MembersHandler(BaseHandler):
 class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
+    route = "/members/{memberId}"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "PATCH": WRITE, "DELETE": DELETE}
 
     async def get(self, text: str) -> None:
@@ -79,6 +81,7 @@ class MemberHandler(BaseHandler):
 class MemberByNameHandler(BaseHandler):
     """/members/by-name/{name}"""
 
+    route = "/members/by-name/{name}"
     permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE}
 
     async def get(self, name: str) -> None:

@@ -9,9 +9,11 @@ import asyncio
 import inspect
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
+from time import perf_counter
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -31,6 +33,7 @@ from pymongo.read_concern import ReadConcern
 
 from tornado_members.errors import DependencyAway
 from tornado_members.settings import SettingsError
+from tornado_members.telemetry.measures import Histogram
 
 Document = dict[str, Any]
 # Motor's databases and collections answer the calls that the stores make in the same way.
@@ -47,6 +50,21 @@ _DEADLINE_FACTOR = 1.25
 _PASSING_CODES = frozenset({50, 89, 91, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031})
 
 
+@dataclass(slots=True)
+class OperationCounts:
+    """How long operations of the stores took, and how many failed, in this process."""
+
+    times: dict[str, Histogram] = field(default_factory=dict)  # by operation
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)  # and away or refused
+
+    def note(self, operation: str, seconds: float) -> None:
+        """Count one that ended, however it did."""
+        times = self.times.get(operation)
+        if times is None:
+            times = self.times[operation] = Histogram()
+        times.observe(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Mongo:
     """An open client and the database on it."""
@@ -57,6 +75,7 @@ class Mongo:
     deadline: float  # the same, the wait for its turn included
     # Operations that nobody waits for any more.
     left_alone: set[asyncio.Task[Any]] = field(default_factory=set)
+    operations: OperationCounts = field(default_factory=OperationCounts)
 
     async def in_time(self, operation: Coroutine[Any, Any, T]) -> T:
         """Do it before the deadline. Raises TimeoutError.
@@ -78,6 +97,10 @@ class Mongo:
             self.left_alone.add(task)
             task.add_done_callback(self._forget)
             raise
+
+    async def ping(self) -> None:
+        """Hear from the primary. Raises TimeoutError, and what the driver does."""
+        await self.in_time(self.database.command("ping"))
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self.left_alone.discard(task)
@@ -163,17 +186,28 @@ S = TypeVar("S", bound=_OnMongo)
 def reports_outages(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyAway."""
+    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyAway.
+
+    And count: the operation is called as the method is, MemberStore.find_member.
+    """
+    operation = method.__qualname__.replace("._", ".")
 
     @wraps(method)
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        counts = self.mongo.operations
+        began = perf_counter()
         try:
             return await self.mongo.in_time(method(self, *args, **kwargs))
         except TimeoutError as error:
+            counts.failures[operation, "away"] += 1
             raise DependencyAway from error
         except PyMongoError as error:
-            if is_outage(error):
+            is_away = is_outage(error)
+            counts.failures[operation, "away" if is_away else "refused"] += 1
+            if is_away:
                 raise DependencyAway from error
             raise
+        finally:
+            counts.note(operation, perf_counter() - began)
 
     return wrapper

@@ -1,0 +1,143 @@
+"""One event is one line, whatever it holds; and what goes on and on is counted."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tornado_members.telemetry.logs import (
+    REQUESTS,
+    JsonLines,
+    Repeats,
+    TextLines,
+    configure_logging,
+    fields,
+    tell_repeats,
+)
+
+# What a client may send to make lines of its own, or to paint a terminal.
+FORGED = 'x\n{"level": "error"}\r\x1b[31m\x00\u2028\u2029\x85\ud800é'
+
+
+class Log:
+    """A logger with an output of its own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.output = io.StringIO()
+        self.handler = logging.StreamHandler(self.output)
+        self.repeats = Repeats(self.handler.emit, clock=lambda: self.now)
+        self.handler.addFilter(self.repeats)
+        self.logger = logging.Logger("test")
+        self.logger.addHandler(self.handler)
+
+    def lines(self) -> list[str]:
+        """What was written since the last time."""
+        text = self.output.getvalue()
+        self.output.seek(0)
+        self.output.truncate()
+        return text.splitlines()
+
+    def fail(self, words: str = "it failed") -> None:
+        """Log an exception."""
+        try:
+            raise RuntimeError(FORGED)
+        except RuntimeError:
+            self.logger.exception("%s", words)
+
+    def trouble(self, words: str, **said: object) -> None:
+        """Log a warning."""
+        self.logger.warning("%s", words, extra=fields(**said))
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_json_is_an_object_a_line(log: Log) -> None:
+    log.handler.setFormatter(JsonLines())
+    log.trouble(FORGED, subject=FORGED, odd=object(), none=None)
+    log.fail(FORGED)
+    assert log.output.getvalue().isascii()
+    first, second = map(json.loads, log.lines())
+    assert first["message"] == first["subject"] == second["message"] == FORGED
+    assert first["level"] == "warning"
+    assert first["time"].endswith("+00:00")
+    assert "none" not in first
+    assert second["exception"].startswith("Traceback")
+
+
+def test_text_is_a_line_and_marks_what_belongs_to_it(log: Log) -> None:
+    log.handler.setFormatter(TextLines())
+    log.trouble(FORGED, subject=FORGED)
+    log.fail(FORGED)
+    first, second, *traceback = log.lines()
+    assert first.count(r"x\n{") == second.count(r"x\n{") + 1 == 2
+    assert len(traceback) > 3
+    assert all(line.startswith("  | ") for line in traceback)
+    assert all(line.isprintable() for line in (first, second, *traceback))
+
+
+def test_a_traceback_is_written_once_and_then_counted(log: Log) -> None:
+    log.handler.setFormatter(JsonLines())
+    for _ in range(10_000):
+        log.fail()
+    (only,) = map(json.loads, log.lines())
+    assert "Traceback" in only["exception"]
+    log.now = 10
+    log.fail()
+    summary, again = map(json.loads, log.lines())
+    assert summary["message"].startswith("it failed: RuntimeError: x")
+    assert summary["repeated"] == 9_999
+    assert again["exception"] == only["exception"]
+
+
+def test_the_count_is_of_those_that_were_left_out(log: Log) -> None:
+    log.handler.setFormatter(JsonLines())
+    for number in range(100):
+        log.trouble("the database does not answer", request_id=f"r{number}", code="away")
+        log.trouble("another trouble", code="other") if number == 50 else None
+    assert len(log.lines()) == 5 + 1
+    log.now = 10
+    log.repeats.tell()  # nobody has logged anything since
+    (summary,) = map(json.loads, log.lines())
+    assert summary["repeated"] == 95
+    assert summary["request_id"] == "r99"
+    assert "one of 95 alike in 10 s" in summary["message"]
+    log.now = 20
+    log.repeats.tell()
+    assert log.lines() == []
+
+
+def test_no_line_of_a_request_is_left_out(log: Log) -> None:
+    log.logger.name = REQUESTS
+    for _ in range(100):
+        log.trouble("GET /members/1 503")
+        log.logger.info("nor is what is no trouble")
+    assert len(log.lines()) == 200
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, as it was before when the test has ended."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def test_a_stream_without_a_terminal_is_for_machines(root: logging.Logger) -> None:
+    output = io.StringIO()
+    root.handlers.clear()  # pytest's
+    configure_logging("info", "auto", output)
+    root.warning("hello")
+    tell_repeats()
+    assert json.loads(output.getvalue())["message"] == "hello"
+    root.handlers.clear()
+    configure_logging("error", "text", output)
+    root.warning("not written")
+    assert len(output.getvalue().splitlines()) == 1

@@ -1,0 +1,77 @@
+"""What a request's line shows, and how many numbers requests can make."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tornado.httputil import HTTPHeaders
+
+from tornado_members.telemetry.requests import RequestLog, shown_path
+
+BY_NAME = "/members/by-name/{name}"
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "shown"),
+    [
+        ("/members", "/members", "/members"),
+        ("/members/{memberId}", "/members/42", "/members/42"),
+        ("/members/{memberId}", "/members/Ada", "/members/..."),
+        ("/members/{memberId}", "/members/٤٢", "/members/..."),
+        ("/members/{memberId}", "/members/" + "1" * 30, "/members/..."),
+        ("/members/{memberId}/history", "/members/7/history", "/members/7/history"),
+        (BY_NAME, "/members/by-name/Ada", "/members/by-name/..."),
+        (BY_NAME, "/members/by-name/Ada/42", "/members/by-name/..."),
+        ("none", "/members/by%2Dname/Ada", "/members/..."),
+        ("none", "/favicon.ico", "/favicon.ico"),
+        ("none", "/" + "x" * 1000, "/" + "x" * 64),
+        ("none", "*", "/"),
+    ],
+)
+def test_a_path_shows_no_name(route: str, path: str, shown: str) -> None:
+    assert shown_path(route, path) == shown
+
+
+def answered(**fields: Any) -> Any:
+    request = SimpleNamespace(
+        method="GET",
+        path="/members/42",
+        headers=HTTPHeaders({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}),
+        request_time=lambda: 0.25,
+    )
+    return SimpleNamespace(
+        request=request, route="/members/{memberId}", get_status=lambda: 200, **fields
+    )
+
+
+def test_a_request_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    caller = SimpleNamespace(subject="s" * 100)
+    RequestLog().write(answered(request_id="r-1", caller=caller, cache_status="hit"))
+    (line,) = caplog.records
+    assert line.getMessage() == "GET /members/42 200"
+    assert vars(line)["fields"] == {
+        "request_id": "r-1",
+        "method": "GET",
+        "route": "/members/{memberId}",
+        "path": "/members/42",
+        "status": 200,
+        "seconds": 0.25,
+        "subject": "s" * 64,
+        "cache": "hit",
+        "trace_id": "a" * 32,
+        "parent_id": "b" * 16,
+    }
+
+
+def test_methods_that_clients_make_up_are_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    requests = RequestLog()
+    for number in range(100):
+        requests.count("none", f"METHOD{number}", 405, 0.001)
+    requests.count("none", "GET", 404, 0.001)
+    assert {key: times.count for key, times in requests.times.items()} == {
+        ("none", "other", 405): 100,
+        ("none", "GET", 404): 1,
+    }

@@ -1,0 +1,41 @@
+"""Which traceparent headers are taken up (W3C Trace Context)."""
+
+import pytest
+
+from tornado_members.telemetry.trace import Trace, parse_traceparent
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"00-{TRACE}-{PARENT}-01",
+        f"00-{TRACE}-{PARENT}-00",
+        f"cc-{TRACE}-{PARENT}-01",  # of a version to come,
+        f"cc-{TRACE}-{PARENT}-01-what-the-future-will-be-like",  # which may have more
+    ],
+)
+def test_a_header_tells_the_trace_and_who_sent(header: str) -> None:
+    assert parse_traceparent(header) == Trace(TRACE, PARENT)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        f"00-{TRACE}-{PARENT}",
+        f"00-{TRACE}-{PARENT}-01-more",
+        f"cc-{TRACE}-{PARENT}-01.more",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{TRACE[:-1]}-{PARENT}-01",
+        f" 00-{TRACE}-{PARENT}-01",
+        f"00-{TRACE}-{PARENT}-01\n",
+        f"00-{TRACE}-{PARENT}-0x",
+    ],
+)
+def test_anything_else_is_ignored(header: str) -> None:
+    assert parse_traceparent(header) is None
