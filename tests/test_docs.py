@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tests import soak
 from tests.support.service import ROOT, Command
+from tests.transport import differential
 from tornado_members import __version__
 from tornado_members.__main__ import main
 from tornado_members.admin import ADMIN_ROUTES
@@ -115,6 +116,8 @@ def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[st
             main([command, "--help"])
     with pytest.raises(SystemExit):
         soak.main(["--help"])
+    with pytest.raises(SystemExit):
+        differential.main(["--help"])
     shown = capsys.readouterr().out
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--dev", "--servers"}:
         assert option in shown

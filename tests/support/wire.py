@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import pytest
 from tornado.httpserver import HTTPServer
 
 from tornado_members.transport.server import FastServer
 
 AnyServer = HTTPServer | FastServer
+# For tests of what an HTTP server has a part in; all others run on the one of --transport.
+on_both = pytest.mark.parametrize("transport", ["tornado", "fast"])
 
 
 def listener_of(http_server: AnyServer) -> socket.socket:
