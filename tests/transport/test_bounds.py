@@ -196,7 +196,7 @@ def test_no_more_connections_than_the_limit(run: Run) -> None:
 
 
 OUT_OF_DESCRIPTORS = """
-import asyncio, os, resource, sys, time
+import asyncio, os, resource, sys
 from tests.support.transport import GET, LAST, connected, echo, serving, ask, until
 from contextlib import AsyncExitStack
 
@@ -213,10 +213,7 @@ async def main():
             except OSError:
                 pass
             assert 9 <= len(clients) <= 20, len(clients)
-            before = time.process_time()
-            await asyncio.sleep(0.5)
-            spent = time.process_time() - before
-            assert spent < 0.2, spent  # a loop that turned all the time would spend all of it
+            await asyncio.sleep(0.3)
             assert server.connections < len(clients)
             clients[0].transport.write(GET)
             await clients[0].until(b"HTTP/1.1 200 ")
@@ -244,7 +241,8 @@ def test_without_descriptors_it_waits_and_serves_on(loop: str) -> None:
         check=False,
     )
     assert done.stdout == "served\n", done.stderr
-    assert "no connection can be accepted" in done.stderr
+    # Once a second: a loop that turned for them would have tried thousands of times.
+    assert 1 <= done.stderr.count("no connection can be accepted") < 10
 
 
 def test_others_are_served_while_some_are_slow(run: Run) -> None:

@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         if not exchange.told:
             incoming.go_on(exchange)
             return True
-        incoming.deadline = self._loop.time() + self._limits.orphan_seconds
+        incoming.await_orphan()
         exchange.tell_of_close()  # it may as well have gone for good: nobody can know
         return True
 

@@ -68,7 +68,8 @@ class Exchange(HTTPConnection):
         self.body_timeout = timeout
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, whether it was answered or not."""
+        self.closed = True
         self._connection.close()
 
     def detach(self) -> IOStream:

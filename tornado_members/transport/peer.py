@@ -41,4 +41,4 @@ class PeerStream:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._exchange.close()

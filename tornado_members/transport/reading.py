@@ -180,11 +180,17 @@ class Incoming:
 
     def _end(self, exchange: Exchange) -> None:
         self.deadline = inf
+        if self._connection.eof:
+            self.await_orphan()
         exchange.told = True
         try:
             exchange.delegate.finish()
         except Exception as error:  # noqa: BLE001
             self._connection.fail(exchange, error)
+
+    def await_orphan(self) -> None:
+        """Wait for an answer to a client that may have gone, and not for ever."""
+        self.deadline = self._loop.time() + self._limits.orphan_seconds
 
     def _hold(
         self, exchange: Exchange, waiting: Awaitable[None], then: Callable[[Exchange], None]
