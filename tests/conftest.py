@@ -1,6 +1,7 @@
 """The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
 
 import gc
+import json
 import os
 import shutil
 import signal
@@ -19,11 +20,12 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, Fetching, PathClient
+from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.service import Command
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
-from tornado_members.app import make_app, open_services
+from tornado_members.app import describe_service, make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
 from tornado_members.serving import make_server
@@ -208,5 +210,11 @@ def http_server_client(http_server: AnyServer) -> Iterator[Fetching]:
 
 
 @pytest.fixture
-def api(http_server: AnyServer, http_server_client: Fetching) -> Api:  # noqa: ARG001
-    return Api(http_server_client)
+def contract(services: Services) -> Contract:
+    """What the service says of its API."""
+    return contract_of(json.dumps(describe_service(services)).encode())
+
+
+@pytest.fixture
+def api(http_server: AnyServer, http_server_client: Fetching, contract: Contract) -> Api:  # noqa: ARG001
+    return Api(http_server_client, contract)

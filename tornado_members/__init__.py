@@ -1,3 +1,3 @@
 """A members service: one place to ask who a member is."""
 
-__version__ = "0.1.0"  # as in pyproject.toml
+__version__ = "0.1.0"

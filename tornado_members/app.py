@@ -1,5 +1,6 @@
 """The composition root: everything is put together here, and all routes are on this one screen."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 from tornado.httputil import HTTPServerConnectionDelegate
-from tornado.web import Application, RequestHandler
+from tornado.web import Application
 
 from tornado_members.auth.login import Login
 from tornado_members.auth.passwords import Passwords
@@ -25,15 +26,25 @@ from tornado_members.cache.nodes import Timing
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
-from tornado_members.handlers.base import BodyTooLargeHandler, NotFoundHandler, Services
+from tornado_members.handlers.base import (
+    BaseHandler,
+    BodyTooLargeHandler,
+    NotFoundHandler,
+    Services,
+)
 from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
+from tornado_members.handlers.published import Published
 from tornado_members.monitoring.health import Health
 from tornado_members.monitoring.metrics import Metrics
 from tornado_members.monitoring.process import Facts, LoopLag
+from tornado_members.openapi.document import Route, describe, path_pattern
+from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
@@ -52,13 +63,17 @@ class MongoDBUnusable(OperatorError):
 
 
 ROUTES = [
-    (r"/members", MembersHandler),
-    (r"/members/by-name/(.+)", MemberByNameHandler),
-    (r"/members/([^/]+)", MemberHandler),
+    ("/members", MembersHandler),
+    ("/members/by-name/{name}", MemberByNameHandler),
+    ("/members/{memberId}", MemberHandler),
+    ("/docs", DocsHandler),
+    ("/docs/{file}", DocsFileHandler),
 ]
 # Only where there is a login, or a key of our own.
-LOGIN_ROUTE = (r"/login", LoginHandler)
-JWKS_ROUTE = (r"/\.well-known/jwks\.json", JwksHandler)
+LOGIN_ROUTE = ("/login", LoginHandler)
+JWKS_ROUTE = ("/.well-known/jwks.json", JwksHandler)
+# It describes all of them, itself included.
+OPENAPI_ROUTE: tuple[str, type[BaseHandler]] = ("/openapi.json", OpenApiHandler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +166,7 @@ async def open_services(
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
         directory = await enter(open_directory(settings, stores, cache_servers))
+        await enter(folding(stores.mongo))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
         if follows:
             changes = MemberChanges(stores.mongo)
@@ -243,18 +259,37 @@ def _signs(settings: Settings) -> bool:
     return has_signing_key(jwks_file)
 
 
+def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
+    """Those that this service has, with what each handler needs beyond the services."""
+    routes: list[tuple[str, type[BaseHandler], dict[str, Any]]] = [
+        (path, handler, {}) for path, handler in ROUTES
+    ]
+    if services.login:
+        routes.append((*LOGIN_ROUTE, {"login": services.login}))
+    if services.own_keys:
+        routes.append((*JWKS_ROUTE, {"keys": services.own_keys}))
+    return routes
+
+
+def describe_service(services: Services) -> dict[str, Any]:
+    """What /openapi.json says."""
+    routes: list[Route] = [(path, handler) for path, handler, _ in _routes(services)]
+    routes.append(OPENAPI_ROUTE)
+    return describe(routes, require_if_match=services.rules.require_if_match)
+
+
 def make_app(services: Services) -> HTTPServerConnectionDelegate:
     """The application that a Tornado HTTPServer serves."""
     injected: dict[str, Any] = {"services": services}
-    routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
-        (path, handler, injected) for path, handler in ROUTES
-    ]
-    if services.login:
-        routes.append((*LOGIN_ROUTE, {**injected, "login": services.login}))
-    if services.own_keys:
-        routes.append((*JWKS_ROUTE, {**injected, "keys": services.own_keys}))
+    document = Published.of(json.dumps(describe_service(services)).encode(), JSON)
     application = Application(
-        routes,
+        [
+            (path_pattern(path), handler, {**injected, **more})
+            for path, handler, more in [
+                *_routes(services),
+                (*OPENAPI_ROUTE, {"document": document}),
+            ]
+        ],
         default_handler_class=NotFoundHandler,
         default_handler_args=injected,
         log_function=services.requests.write,

@@ -18,7 +18,8 @@ from tornado_members.errors import (
     NotAMember,
     PreconditionFailed,
 )
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField, normalize_name
+from tornado_members.list_query import Filters, ListQuery
+from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
 from tornado_members.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore
@@ -133,11 +134,13 @@ class MemberDirectory:
             return None
         return Entry(0, b"-", b"%d" % member.member_id, source=member)
 
-    async def page(
-        self, field: SortField, *, descending: bool, after: int | str | None, limit: int
-    ) -> list[Member]:
-        """At most `limit` members, in the order of `field`, behind the one at `after`."""
-        return await self._store.page(field, descending=descending, after=after, limit=limit)
+    async def page(self, query: ListQuery) -> list[Member]:
+        """At most `query.limit` members in order, from behind `query.after` on."""
+        return await self._store.page(query)
+
+    async def count(self, filters: Filters) -> int:
+        """How many members there are of this kind: a scan of their keys in an index."""
+        return await self._store.count(filters)
 
     async def create(self, draft: MemberDraft) -> Representation:
         """Add a member. Raises NameTaken."""

@@ -46,16 +46,27 @@ class OperatorError(Exception):
     """What keeps a command from its work, for whoever called it: the text says what, and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A further member of a problem object: its JSON schema, and whether it is always there."""
+
+    schema: Mapping[str, Any]
+    always: bool = True
+
+
 class Problem(Exception):
     """An error with an HTTP status, a stable code, and a sentence for whoever made the request.
 
     `headers` go on the response; `extensions` are further members of the problem object
-    (RFC 9457 §3.2).
+    (RFC 9457 §3.2). What callers may expect of both is said in the class, for /openapi.json.
     """
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    always_headers: ClassVar[tuple[str, ...]] = ()
+    may_have_headers: ClassVar[tuple[str, ...]] = ()
+    extended_by: ClassVar[Mapping[str, Extension]] = {}
 
     def __init__(
         self,
@@ -96,6 +107,7 @@ class MalformedBody(BadRequest):
 class BadParameter(BadRequest):
     code = "bad-parameter"
     title = "Bad query parameter"
+    extended_by = {"parameter": Extension({"type": "string"})}
 
     def __init__(self, parameter: str, detail: str) -> None:
         super().__init__(f"{parameter}: {detail}", extensions={"parameter": parameter})
@@ -103,6 +115,7 @@ class BadParameter(BadRequest):
 
 class Unauthorized(Problem):
     status = 401
+    always_headers = ("WWW-Authenticate",)
 
 
 class TokenMissing(Unauthorized):
@@ -149,6 +162,8 @@ class PermissionMissing(Problem):
     status = 403
     code = "permission-missing"
     title = "The token does not permit this"
+    always_headers = ("WWW-Authenticate",)
+    extended_by = {"permission": Extension({"type": "string"})}
 
     def __init__(self, permission: str, *, of_none: bool = False) -> None:
         """`of_none`: the token grants nothing at all, as that of a blocked user does."""
@@ -182,6 +197,7 @@ class NotFound(Problem):
 class MemberNotFound(NotFound):
     code = "member-not-found"
     title = "No such member"
+    may_have_headers = ("Cache-Status",)
 
     def __init__(self, which: str, *, cache_status: str | None = None) -> None:
         """`cache_status` says how it was found out, in the words of RFC 9211."""
@@ -193,6 +209,7 @@ class MethodNotAllowed(Problem):
     status = 405
     code = "method-not-allowed"
     title = "Method not allowed"
+    always_headers = ("Allow",)
 
     def __init__(self, method: str, allow: str) -> None:
         super().__init__(
@@ -221,6 +238,7 @@ class NameTaken(Problem):
     status = 409
     code = "name-taken"
     title = "The name is taken"
+    extended_by = {"member": Extension({"type": "string", "format": "uri-reference"}, always=False)}
 
     def __init__(self, member_id: int | None) -> None:
         owner = f"member {member_id}" if member_id is not None else "another member"
@@ -260,6 +278,7 @@ class UnsupportedMediaType(Problem):
     status = 415
     code = "unsupported-media-type"
     title = "Unsupported media type"
+    may_have_headers = ("Accept-Post", "Accept-Patch", "Accept-Encoding")
 
     def __init__(self, expected: str, *, accept_header: str | None = None) -> None:
         """`accept_header` is the one that tells what is taken (RFC 5789 §3.1, LDP §7.1)."""
@@ -292,6 +311,22 @@ class FaultyBody(Problem):
     """Well-formed JSON that is not what is wanted; lists every fault at once."""
 
     status = 422
+    extended_by = {
+        "errors": Extension(
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["pointer", "detail"],
+                    "properties": {
+                        "pointer": {"type": "string", "format": "json-pointer"},
+                        "detail": {"type": "string"},
+                    },
+                },
+            }
+        )
+    }
 
     # A body can hold a hundred thousand unknown fields; the answer need not repeat them all.
     most_faults = 100
@@ -336,6 +371,7 @@ class TooManyAttempts(Problem):
     status = 429
     code = "too-many-attempts"
     title = "Too many attempts"
+    always_headers = ("Retry-After",)
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(
@@ -367,6 +403,7 @@ class Contended(Problem):
     status = 503
     code = "contended"
     title = "Try again later"
+    always_headers = ("Retry-After",)
 
     def __init__(self) -> None:
         super().__init__(
@@ -380,6 +417,7 @@ class DependencyAway(Problem):
     status = 503
     code = "dependency-away"
     title = "Try again later"
+    always_headers = ("Retry-After",)
 
     def __init__(self, detail: str = "The database does not answer.", retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import email_validator
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from tornado_members.errors import Fault, NotAMember
@@ -19,6 +19,10 @@ from tornado_members.strict_json import json_pointer
 
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
 MAX_CHARACTERS = 255
+
+LONGEST_EMAIL = (
+    254  # of any address: a path in SMTP has 256, with its brackets (RFC 5321 §4.5.3.1.3)
+)
 
 SortField = Literal["memberId", "name"]
 
@@ -30,6 +34,18 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _DIGIT = re.compile(r"[0-9]")
 # Control characters, line and paragraph separators: a name is one line.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp"})
+
+
+# The same rules for /openapi.json, as regular expressions of ECMA-262, for clients that check
+# before they send: what str.strip() takes away, what no name holds, what in a number is no digit.
+_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_NO_DIGIT = r"(?:[-+()./,;#* xX]|[eE][xX][tT])*"
+NAME_PATTERN = (
+    rf"^[{_SPACE}]*[^{_SPACE}{_CONTROL}]"
+    rf"(?:[^{_CONTROL}]{{0,{MAX_CHARACTERS - 2}}}[^{_SPACE}{_CONTROL}])?[{_SPACE}]*$"
+)
+PHONE_PATTERN = rf"^(?=.{{3,{MAX_CHARACTERS}}}$){_NO_DIGIT}(?:[0-9]{_NO_DIGIT}){{3,}}$"
 
 
 # Addresses in .local or .test have the syntax of one, and are somebody's. Emptying this list is how
@@ -45,6 +61,16 @@ def normalize_name(name: str) -> str:
     """
     name = name.strip()
     return name if len(name) > _LONGEST_FORM else unicodedata.normalize("NFC", name).strip()
+
+
+def fold(text: str) -> str:
+    """The form in which text is compared whatever its case, in NFC (after Unicode §3.13).
+
+    Text that is too long for a name or an address is only lowered, as above.
+    """
+    if len(text) > _LONGEST_FORM:
+        return text.casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def _fault(detail: str) -> PydanticCustomError:
@@ -95,9 +121,37 @@ class MemberDraft(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: Annotated[str, AfterValidator(_check_name)]
-    email: Annotated[str, AfterValidator(_check_email)] | None = None
-    phone: Annotated[str, AfterValidator(_check_phone)] | None = None
+    name: Annotated[str, AfterValidator(_check_name)] = Field(
+        description="1 to 255 characters once it is in Unicode NFC and without the white space "
+        "around it, which is how it is kept; unique in exactly that form; no control characters",
+        examples=["Ada Lovelace"],
+        json_schema_extra={"pattern": NAME_PATTERN},
+    )
+    email: (
+        Annotated[
+            str,
+            AfterValidator(_check_email),
+            Field(json_schema_extra={"format": "idn-email", "maxLength": LONGEST_EMAIL}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="the syntax of an address (RFC 5321, 6531); nobody asks whether it exists",
+        examples=["ada@example.org"],
+    )
+    phone: (
+        Annotated[
+            str,
+            AfterValidator(_check_phone),
+            Field(json_schema_extra={"pattern": PHONE_PATTERN}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="at most 255 characters: at least three digits, else only + ( ) - . / , ; # * "
+        "and spaces, and ext or x before an extension; kept as it is written",
+        examples=["+44 20 7946 0018"],
+    )
 
 
 @dataclass(frozen=True, slots=True)

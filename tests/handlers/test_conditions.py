@@ -81,7 +81,7 @@ WRITES: list[tuple[dict[str, str], int]] = [
     ({"If-Match": '"9223372036854775808"'}, 412),
     ({"If-Match": '"' + "9" * 5000 + '"'}, 412),
     ({"If-Match": "3"}, 400),
-    ({"If-Match": ""}, 400),
+    ({"If-Match": ""}, 412),  # a list of no tags
     ({"If-Match": '"3" "4"'}, 400),
     ({"If-None-Match": "*"}, 412),
     ({"If-None-Match": '"3"'}, 412),
@@ -230,7 +230,7 @@ def test_what_headers_demand() -> None:
     assert demanded(If_None_Match=" * ") == Precondition(must_not_exist=True)
     since = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
     assert demanded(If_Unmodified_Since=PAST) == Precondition(unmodified_since=since)
-    for bad in ("1", "", "W/", '"1', '*, "1"', "'1'", '"1" "2"', '"a b"'):
+    for bad in ("1", "W/", '"1', '*, "1"', "'1'", '"1" "2"', '"a b"'):
         with pytest.raises(BadRequest):
             demanded(If_Match=bad)
 
@@ -304,3 +304,22 @@ async def test_a_date_that_python_does_not_know_hides_nobody(
     for path in (BY_ID, BY_NAME, "/members"):
         for _ in range(2):
             assert (await api("GET", path)).code == 200
+
+
+async def test_a_list_of_no_tags_is_a_list(api: Api) -> None:
+    """RFC 9110 §13.1.1: `"*" / #entity-tag`, and of those there may be none."""
+    await api.create("Ada")
+    for empty in ("", " , "):
+        refused = await api("DELETE", "/members/1", headers={"If-Match": empty})
+        problem(refused, 412, "precondition-failed")
+        assert (await api("GET", "/members/1", headers={"If-None-Match": empty})).code == 200
+    changed = await api("PUT", "/members/1", {"name": "Eva"}, headers={"If-None-Match": ""})
+    assert changed.code == 200
+
+
+async def test_of_a_read_only_what_makes_no_sense_is_ignored(api: Api) -> None:
+    """If-None-Match means nothing then, whatever else is asked for."""
+    await api.create("Ada")
+    headers = {"If-None-Match": "nonsense", "If-Match": '"1"'}
+    assert (await api("GET", "/members/1", headers=headers)).code == 200
+    problem(await api("GET", "/members/1", headers={"If-Match": "nonsense"}), 400, "bad-request")

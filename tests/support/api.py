@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from tornado.httpclient import HTTPResponse
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
+from tests.support.contract import Contract
 from tests.support.tokens import make_token
 
 PROBLEM = "application/problem+json"
@@ -30,10 +31,14 @@ class PathClient(SimpleAsyncHTTPClient):
 
 
 class Api:
-    """Sends requests with a token of the given rights, and raises for no status."""
+    """Sends requests with a token of the given rights, and raises for no status.
 
-    def __init__(self, client: Fetching) -> None:
+    Each answer has to be one of which /openapi.json tells.
+    """
+
+    def __init__(self, client: Fetching, contract: Contract) -> None:
         self._client = client
+        self._contract = contract
 
     async def __call__(
         self,
@@ -54,7 +59,7 @@ class Api:
             raw = json.dumps(body).encode()
         if raw is not None:
             sent.setdefault("Content-Type", "application/json")
-        return await self._client.fetch(
+        response = await self._client.fetch(
             path,
             method=method,
             body=raw,
@@ -63,6 +68,9 @@ class Api:
             allow_nonstandard_methods=True,
             **options,
         )
+        if response.code != 599:  # Tornado's own, for an answer that did not come
+            self._contract.check(method, path.partition("?")[0], response)
+        return response
 
     async def create(self, name: str, **fields: Any) -> dict[str, Any]:
         """Add a member; returns it."""

@@ -4,7 +4,7 @@ import json
 import re
 import uuid
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -19,6 +19,7 @@ from tornado_members.auth.login import Login
 from tornado_members.auth.tokens import Caller, TokenVerifier
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.errors import (
+    BadParameter,
     BadRequest,
     BodyTooLarge,
     EncodedBody,
@@ -40,8 +41,9 @@ from tornado_members.handlers.cross_origin import cross_origin_headers, prefligh
 from tornado_members.handlers.encoding import accepts_gzip, compressed
 from tornado_members.monitoring.health import Health
 from tornado_members.monitoring.metrics import Metrics
+from tornado_members.openapi.operation import JSON, Operation
 from tornado_members.precondition import Precondition
-from tornado_members.settings import Cors, Members, Permission
+from tornado_members.settings import Cors, Members
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry.logs import fields
 from tornado_members.telemetry.requests import RequestLog
@@ -76,16 +78,13 @@ class Services:
 
 
 class BaseHandler(RequestHandler):
-    """A handler names the permission that each of its methods needs, and writes those methods.
+    """A handler says what each of its methods takes and gives, and writes those methods."""
 
-    None lets everybody in, with a token or without.
-    """
-
-    permissions: ClassVar[Mapping[str, Permission | None]] = {}
-    media_type: ClassVar[str] = "application/json"  # of its answers
+    operations: ClassVar[Mapping[str, Operation]] = {}
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
     services: Services
+    operation: Operation  # of this request, once prepare() has let it through
     caller: Caller | None = None
     request_id: str | None = None
     cache_status: str | None = None
@@ -113,14 +112,18 @@ class BaseHandler(RequestHandler):
         method = self.request.method or ""
         if method == "OPTIONS":
             return
-        if method not in self.permissions:
+        operation = self.operations.get(method)
+        if operation is None:
             raise MethodNotAllowed(method, self.allowed_methods())
-        permission = self.permissions[method]
-        if permission is not None:
+        self.operation = operation
+        if operation.permission is not None:
             self.caller = await self.services.tokens.verify(self._bearer_token())
-            self.caller.require(permission)
-        if not accepts(self.request.headers.get("Accept", ""), self.media_type):
-            raise NotAcceptable(self.media_type)
+            self.caller.require(operation.permission)
+        if self.request.query:
+            _check_query(self.request.query_arguments, operation)
+        accept = self.request.headers.get("Accept", "")
+        if not any(accepts(accept, media_type) for media_type in operation.media_types):
+            raise NotAcceptable(" or ".join(operation.media_types))
 
     def options(self, *_: str) -> None:
         """Which methods the path has (RFC 9110 §9.3.7)."""
@@ -133,15 +136,18 @@ class BaseHandler(RequestHandler):
 
     def allowed_methods(self) -> str:
         """For the Allow header (RFC 9110 §10.2.1)."""
-        return ", ".join([*self.permissions, "OPTIONS"])
+        return ", ".join([*self.operations, "OPTIONS"])
 
     def wants_no_cache(self) -> bool:
         """Whether the caller wants the database to be asked (RFC 9111 §5.2.1.4)."""
         directives = ",".join(self.request.headers.get_list("Cache-Control"))
         return "no-cache" in [word.strip().lower() for word in directives.split(",")]
 
-    def json_body(self, media_type: str = "application/json") -> dict[str, Any]:
+    def json_body(self) -> dict[str, Any]:
         """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
+        if self.operation.body is None:
+            raise TypeError(f"{self.operation.name} declares no body")
+        media_type = self.operation.body.media_type
         if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EncodedBody
         content_type = Message()
@@ -197,7 +203,7 @@ class BaseHandler(RequestHandler):
         if status == 304:
             self.finish()
         else:
-            self.set_header("Content-Type", self.media_type)
+            self.set_header("Content-Type", JSON)
             self.finish(body)
 
     def answer_compressible(self, body: bytes) -> None:
@@ -289,7 +295,23 @@ class BaseHandler(RequestHandler):
 def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
     if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
         return True
-    return parse_precondition(headers).allows_read(member.version, member.updated_at)
+    return parse_precondition(headers, of_read=True).allows_read(member.version, member.updated_at)
+
+
+def _check_query(arguments: Mapping[str, Sequence[bytes]], operation: Operation) -> None:
+    """Raises BadParameter for a parameter that there is none of, or that is given twice."""
+    for name, values in arguments.items():
+        if name not in operation.query:
+            shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
+            raise BadParameter(shown, f"is not a parameter; {_listed([*operation.query])}")
+        if len(values) > 1:
+            raise BadParameter(name, "is given more than once")
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) < 2:
+        return f"there is {names[0]}" if names else "there are none"
+    return f"there are {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _leave_unread() -> None:

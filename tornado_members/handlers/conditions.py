@@ -10,13 +10,18 @@ from tornado_members.errors import BadRequest
 from tornado_members.precondition import Precondition
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_TAGS = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*")  # §5.6.1: empty elements are none
+# §5.6.1: empty elements are none, and a list may have none at all.
+_TAGS = re.compile(rf"[\s,]*(?:{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*)?")
 _VERSION = re.compile(r'"([1-9][0-9]{0,18})"')
 
 
-def parse_precondition(headers: HTTPHeaders) -> Precondition:
-    """What a write demands. Raises BadRequest for tags that are none: it is not to be guessed."""
-    match, none_match = _tags(headers, "If-Match"), _tags(headers, "If-None-Match")
+def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precondition:
+    """What a request demands. Raises BadRequest for tags that are none: it is not to be guessed.
+
+    To a read, If-None-Match is no demand; is_not_modified looks at it.
+    """
+    match = _tags(headers, "If-Match")
+    none_match = None if of_read else _tags(headers, "If-None-Match")
     since = None if match is not None else _date(headers, "If-Unmodified-Since")
     return Precondition(
         must_exist=match is not None,
@@ -40,6 +45,15 @@ def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | Non
         return tags == ["*"] or version in _weak(tags)
     since = _date(headers, "If-Modified-Since")
     return since is not None and modified is not None and modified.replace(microsecond=0) <= since
+
+
+def names_tag(headers: HTTPHeaders, etag: str) -> bool:
+    """Whether If-None-Match names what is not a member's version, by weak comparison."""
+    try:
+        tags = _tags(headers, "If-None-Match") or []
+    except BadRequest:
+        return False
+    return tags == ["*"] or etag in [tag.removeprefix("W/") for tag in tags]
 
 
 def _tags(headers: HTTPHeaders, name: str) -> list[str] | None:

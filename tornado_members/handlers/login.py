@@ -9,6 +9,8 @@ from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
 from tornado_members.errors import Fault, NotALogin
 from tornado_members.handlers.base import BaseHandler, Services
+from tornado_members.handlers.operations import LOG_IN, PUBLIC_KEYS
+from tornado_members.openapi.operation import JSON
 from tornado_members.strict_json import json_pointer
 
 _FIELDS = ("username", "password")
@@ -18,7 +20,7 @@ class LoginHandler(BaseHandler):
     """/login"""
 
     route = "/login"
-    permissions = {"POST": None}
+    operations = {"POST": LOG_IN}
 
     def initialize(self, services: Services, *, login: Login) -> None:  # type: ignore[override]
         super().initialize(services)
@@ -29,7 +31,7 @@ class LoginHandler(BaseHandler):
         username, password = _credentials(self.json_body())
         token = await self.login.log_in(username, password, self.request.remote_ip or "")
         body = {"access_token": token.text, "token_type": "Bearer", "expires_in": token.seconds}
-        self.set_header("Content-Type", self.media_type)
+        self.set_header("Content-Type", JSON)
         self.set_header("Cache-Control", "no-store")  # RFC 6749 §5.1
         self.finish(json.dumps(body))
 
@@ -38,7 +40,7 @@ class JwksHandler(BaseHandler):
     """/.well-known/jwks.json"""
 
     route = "/.well-known/jwks.json"
-    permissions = {"GET": None, "HEAD": None}
+    operations = {"GET": PUBLIC_KEYS, "HEAD": PUBLIC_KEYS}
 
     def initialize(self, services: Services, *, keys: KeySource) -> None:  # type: ignore[override]
         super().initialize(services)
@@ -46,7 +48,7 @@ class JwksHandler(BaseHandler):
 
     async def get(self) -> None:
         """The public keys with which this service signs (RFC 7517 §5)."""
-        self.set_header("Content-Type", self.media_type)
+        self.set_header("Content-Type", JSON)
         self.set_header("Cache-Control", "public, max-age=60")
         self.finish(json.dumps({"keys": self.keys.keys().public(time.time())}))
 

@@ -2,14 +2,26 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.directory import Representation
 from tornado_members.errors import MemberNotFound
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.paging import parse_page_query
+from tornado_members.handlers.operations import (
+    ADD_MEMBER,
+    DELETE_MEMBER,
+    FIND_BY_NAME,
+    FIND_MEMBER,
+    LIST_MEMBERS,
+    PATCH_MEMBER,
+    PUT_BY_NAME,
+    REPLACE_MEMBER,
+)
+from tornado_members.handlers.paging import next_path, parse_list_query
+from tornado_members.handlers.preferences import parse_preferences
+from tornado_members.list_query import Filters
 from tornado_members.member import apply_merge_patch, parse_draft
 
 _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
@@ -19,23 +31,36 @@ class MembersHandler(BaseHandler):
     """/members"""
 
     route = "/members"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "POST": WRITE}
+    operations = {
+        "GET": LIST_MEMBERS,
+        "HEAD": LIST_MEMBERS,
+        "PUT": ADD_MEMBER,
+        "POST": ADD_MEMBER,
+    }
 
     async def get(self) -> None:
         """A page of members."""
-        query = parse_page_query(self.request.query_arguments)
-        found = await self.services.directory.page(
-            query.field, descending=query.descending, after=query.after, limit=query.limit + 1
-        )
+        query = parse_list_query(self.request.query_arguments)
+        directory = self.services.directory
+        found = await directory.page(replace(query, limit=query.limit + 1))
         page = found[: query.limit]
-        following = query.next_path(page) if len(found) > query.limit else None
+        following = next_path(query, page) if len(found) > query.limit else None
         if following:
             self.set_header("Link", f'<{following}>; rel="next"')
+        await self.tell_count(query.filters)
         body = {"items": [member.to_dict() for member in page], "next": following}
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
         self.answer_compressible(text.encode())
 
     head = get
+
+    async def tell_count(self, filters: Filters) -> None:
+        """How many members the whole list has, for those who would like to know (RFC 7240)."""
+        self.add_header("Vary", "Prefer")
+        preferences = parse_preferences(self.request.headers.get_list("Prefer"))
+        if preferences.get("count") == "exact":
+            self.set_header("X-Total-Count", str(await self.services.directory.count(filters)))
+            self.set_header("Preference-Applied", "count=exact")
 
     async def put(self) -> None:
         """Add a member."""
@@ -48,7 +73,13 @@ class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
     route = "/members/{memberId}"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE, "PATCH": WRITE, "DELETE": DELETE}
+    operations = {
+        "GET": FIND_MEMBER,
+        "HEAD": FIND_MEMBER,
+        "PUT": REPLACE_MEMBER,
+        "PATCH": PATCH_MEMBER,
+        "DELETE": DELETE_MEMBER,
+    }
 
     async def get(self, text: str) -> None:
         """The member with this id."""
@@ -67,7 +98,7 @@ class MemberHandler(BaseHandler):
     async def patch(self, text: str) -> None:
         """Change what a merge patch names (RFC 7396)."""
         member_id = _member_id(text)
-        merge_patch = self.json_body("application/merge-patch+json")
+        merge_patch = self.json_body()
         change = partial(apply_merge_patch, merge_patch=merge_patch)
         directory = self.services.directory
         self.answer_member(await directory.patch(member_id, change, self.precondition()))
@@ -82,7 +113,7 @@ class MemberByNameHandler(BaseHandler):
     """/members/by-name/{name}"""
 
     route = "/members/by-name/{name}"
-    permissions = {"GET": READ, "HEAD": READ, "PUT": WRITE}
+    operations = {"GET": FIND_BY_NAME, "HEAD": FIND_BY_NAME, "PUT": PUT_BY_NAME}
 
     async def get(self, name: str) -> None:
         """The member with this name."""

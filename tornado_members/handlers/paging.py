@@ -1,16 +1,29 @@
-"""Keyset paging: which page a request asks for, and where the next one is."""
+"""The query of a list, and where its next page is."""
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, replace
+from hashlib import blake2b
+from typing import Any, Final
 from urllib.parse import urlencode
 
-from tornado_members.errors import BadParameter
-from tornado_members.member import MAX_MEMBER_ID, Member, SortField
+from pydantic import ValidationError
 
-_DEFAULT_LIMIT: Final = 50
+from tornado_members.errors import BadParameter
+from tornado_members.list_query import Filters, ListQuery
+from tornado_members.member import (
+    MAX_CHARACTERS,
+    MAX_MEMBER_ID,
+    NAME_PATTERN,
+    Member,
+    MemberDraft,
+    SortField,
+    normalize_name,
+)
+from tornado_members.openapi.operation import Parameter
+
 _MAX_LIMIT: Final = 1000
 _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
     "memberId": ("memberId", False),
@@ -19,79 +32,154 @@ _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
     "-name": ("name", True),
 }
 
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
 
-@dataclass(frozen=True, slots=True)
-class PageQuery:
-    """The query of a list. `after` is the sort key of the last member before the page."""
+LIST_PARAMETERS: Final = {
+    "name": Parameter(
+        "Only the member with exactly this name, in Unicode NFC.",
+        {"type": "string", "pattern": NAME_PATTERN},
+    ),
+    "name_prefix": Parameter(
+        "Only members whose name begins so, whatever the case.",
+        {"type": "string", "pattern": NAME_PATTERN},
+    ),
+    "email": Parameter("Only members with this e-mail address, whatever the case.", _TEXT),
+    "phone": Parameter("Only members with this telephone number, as it is written.", _TEXT),
+    "limit": Parameter(
+        "Members on a page, at most.",
+        {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": _MAX_LIMIT,
+            "default": ListQuery().limit,
+        },
+        ListQuery().limit,
+    ),
+    "sort": Parameter(
+        "What they are sorted by; a minus turns it round.",
+        {"type": "string", "enum": [*_SORTS], "default": "memberId"},
+        "name",
+    ),
+    "after": Parameter(
+        "Where the page before this one ended: take it from its `next`, with the same "
+        "`sort` and filters.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+    ),
+}
 
-    limit: int = _DEFAULT_LIMIT
-    sort: str = "memberId"
-    after: int | str | None = None
 
-    @property
-    def field(self) -> SortField:
-        """What the list is sorted by."""
-        return _SORTS[self.sort][0]
-
-    @property
-    def descending(self) -> bool:
-        """Whether the greatest comes first."""
-        return _SORTS[self.sort][1]
-
-    def next_path(self, page: Sequence[Member]) -> str:
-        """Where the page behind this one is."""
-        last = page[-1]
-        key = last.member_id if self.field == "memberId" else last.name
-        query = {"limit": self.limit, "sort": self.sort, "after": _cursor(self.sort, key)}
-        return f"/members?{urlencode(query)}"
-
-
-def parse_page_query(arguments: Mapping[str, Sequence[bytes]]) -> PageQuery:
-    """The query of a list. Raises BadParameter for one that is unknown, given twice or wrong."""
-    query = PageQuery()
-    for name, values in arguments.items():
-        if name not in ("limit", "sort", "after"):
-            shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
-            raise BadParameter(shown, "is not a parameter; there are limit, sort and after")
-        if len(values) > 1:
-            raise BadParameter(name, "is given more than once")
-    if "limit" in arguments:
-        query = replace(query, limit=_parse_limit(arguments["limit"][0]))
-    if "sort" in arguments:
-        sort = arguments["sort"][0].decode("utf-8", "replace")
-        if sort not in _SORTS:
+def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
+    """The query of a list. Raises BadParameter for one that is wrong."""
+    texts = {name: _text(name, values) for name, values in arguments.items()}
+    filters = Filters(
+        **{name: parse(texts[name]) for name, parse in _FILTERS.items() if name in texts}
+    )
+    query = ListQuery(filters)
+    if "limit" in texts:
+        query = replace(query, limit=_parse_limit(texts["limit"]))
+    if "sort" in texts:
+        if texts["sort"] not in _SORTS:
             raise BadParameter("sort", f"should be one of {', '.join(_SORTS)}")
-        query = replace(query, sort=sort)
-    if "after" in arguments:
-        query = replace(query, after=_parse_cursor(arguments["after"][0], query))
+        field, descending = _SORTS[texts["sort"]]
+        query = replace(query, field=field, descending=descending)
+    if "after" in texts:
+        query = replace(query, after=_parse_cursor(texts["after"], query))
     return query
 
 
-def _parse_limit(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:
+def next_path(query: ListQuery, page: Sequence[Member]) -> str:
+    """Where the page behind this one is: the same query, behind its last member."""
+    parameters: dict[str, Any] = {
+        name: value for name in _FILTERS if (value := getattr(query.filters, name)) is not None
+    }
+    parameters |= {"limit": query.limit, "sort": _sort(query)}
+    parameters["after"] = _cursor(query, query.key_of(page[-1]))
+    return f"/members?{urlencode(parameters)}"
+
+
+def _text(name: str, values: Sequence[bytes]) -> str:
+    try:
+        return values[0].decode()
+    except UnicodeDecodeError:
+        raise BadParameter(name, "is not UTF-8") from None
+
+
+def _parse_name(text: str) -> str:
+    """As the name of a member."""
+    try:
+        return MemberDraft(name=text).name
+    except ValidationError as error:
+        raise BadParameter("name", error.errors()[0]["msg"]) from None
+
+
+def _parse_prefix(text: str) -> str:
+    """The same, but that white space at its end is a part of it."""
+    name = normalize_name(text)
+    end = text[len(text.rstrip()) :] if name else ""
+    return _check_length("name_prefix", name + unicodedata.normalize("NFC", end))
+
+
+def _check_length(parameter: str, text: str) -> str:
+    if not text:
+        raise BadParameter(parameter, "is empty")
+    if len(text) > MAX_CHARACTERS:
+        detail = f"has {len(text)} characters; at most {MAX_CHARACTERS} are allowed"
+        raise BadParameter(parameter, detail)
+    return text
+
+
+_FILTERS: Final[Mapping[str, Callable[[str], str]]] = {
+    "name": _parse_name,
+    "name_prefix": _parse_prefix,
+    "email": lambda text: _check_length("email", text),
+    "phone": lambda text: _check_length("phone", text),
+}
+
+
+def _parse_limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:
         raise BadParameter("limit", f"should be a number from 1 to {_MAX_LIMIT}")
     return int(text)
 
 
-def _cursor(sort: str, key: int | str) -> str:
-    """Opaque to clients; it holds its sort, so that it cannot be used with another."""
-    text = json.dumps([sort, key], separators=(",", ":"))
+def _sort(query: ListQuery) -> str:
+    return ("-" if query.descending else "") + query.field
+
+
+def _cursor(query: ListQuery, key: int | str) -> str:
+    """Opaque to clients; it holds its sort and a digest of its filters, to be used with no other.
+
+    It is not signed: one that was made up names a place in the list, which is all that it can do.
+    """
+    text = json.dumps(
+        [_sort(query), _digest(query.filters), key], separators=(",", ":"), ensure_ascii=False
+    )
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _parse_cursor(text: bytes, query: PageQuery) -> int | str:
+def _digest(filters: Filters) -> str:
+    return blake2b(json.dumps(astuple(filters)).encode(), digest_size=6).hexdigest()
+
+
+def _parse_cursor(text: str, query: ListQuery) -> int | str:
+    no_cursor = BadParameter("after", "is not a cursor; take it from 'next'")
     try:
-        padded = text + b"=" * (-len(text) % 4)
-        sort, key = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, TypeError, RecursionError):
-        raise BadParameter("after", "is not a cursor; take it from 'next'") from None
-    if sort != query.sort:
-        raise BadParameter("after", f"is a cursor of another sort than {query.sort}")
+        padded = text + "=" * (-len(text) % 4)
+        content = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        raise no_cursor from None
+    if not isinstance(content, list) or len(content) != 3 or content[0] not in list(_SORTS):
+        raise no_cursor
+    sort, digest, key = content
+    if sort != _sort(query):
+        raise BadParameter("after", f"is a cursor of another sort than {_sort(query)}")
+    if digest != _digest(query.filters):
+        raise BadParameter("after", "is a cursor of a list with other filters")
     if query.field == "memberId" and type(key) is int and 0 < key <= MAX_MEMBER_ID:
         return key
     if query.field == "name" and isinstance(key, str) and _is_text(key):
         return key
-    raise BadParameter("after", "is not a cursor; take it from 'next'")
+    raise no_cursor
 
 
 def _is_text(key: str) -> bool:

@@ -5,19 +5,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bson import Int64
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import DESCENDING, IndexModel, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from tornado_members.errors import DependencyAway, NameTaken
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, SortField
+from tornado_members.list_query import Filters, ListQuery
+from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft
 from tornado_members.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
+from tornado_members.storage.folding import Folding, folded
+from tornado_members.storage.indexes import Indexes
+from tornado_members.storage.listing import BY_NAME, INDEXES, MemberLists
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
 _DUPLICATE_KEY = 11000
 _LAST_VERSION = 2**63 - 1
 _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
-_FIELDS = {"memberId": "_id", "name": "name"}
 
 
 class MemberStore:
@@ -27,14 +30,23 @@ class MemberStore:
         self.mongo = mongo
         self._members = mongo.database["members"]
         self._ids = Counter(mongo, "memberId")
+        self._lists = MemberLists(self._members)
+
+    async def prepare(self) -> None:
+        """Make what is missing: indexes, folded names, a counter that is past every id in use.
+
+        On many documents that other programs wrote this takes minutes, and the log says how far it
+        is. Raises pymongo.errors.OperationFailure when the members at hand share a name.
+        """
+        # By itself, so that what is said of names that are shared is said of nothing else.
+        indexes = Indexes(self.mongo, "members")
+        await indexes.make([IndexModel(BY_NAME, unique=True)])
+        await indexes.make(INDEXES)
+        await Folding(self.mongo).fill_in()
+        await self._raise_ids()
 
     @reports_outages
-    async def prepare(self) -> None:
-        """Make the index that keeps names unique, and a counter that is past every id in use.
-
-        Raises pymongo.errors.OperationFailure when the members at hand share a name.
-        """
-        await self._members.create_index([("name", ASCENDING)], unique=True)
+    async def _raise_ids(self) -> None:
         last = await self._members.find_one(
             {"_id": {"$lte": MAX_MEMBER_ID}},
             {"_id": 1},
@@ -60,17 +72,14 @@ class MemberStore:
         return {member.name: member for member in members}
 
     @reports_outages
-    async def page(
-        self, field: SortField, *, descending: bool, after: int | str | None, limit: int
-    ) -> list[Member]:
-        """At most `limit` members in order, beginning behind the one whose `field` is `after`."""
-        key = _FIELDS[field]
-        # What another program put there and no client could ask for is left out.
-        query: Document = {"_id": {"$gte": 1, "$lte": MAX_MEMBER_ID}, "name": {"$type": "string"}}
-        if after is not None:
-            query[key]["$lt" if descending else "$gt"] = after
-        cursor = self._members.find(query, sort=[(key, DESCENDING if descending else ASCENDING)])
-        return [_to_member(document) for document in await cursor.limit(limit).to_list(limit)]
+    async def page(self, query: ListQuery) -> list[Member]:
+        """At most `query.limit` members in order, from behind `query.after` on."""
+        return [_to_member(document) for document in await self._lists.page(query)]
+
+    @reports_outages
+    async def count(self, filters: Filters) -> int:
+        """How many members there are of this kind."""
+        return await self._lists.count(filters)
 
     async def take_ids(self, count: int = 1) -> int:
         """Take so many new ids in a row; returns the first."""
@@ -185,6 +194,7 @@ def _replacement(draft: MemberDraft) -> list[Document]:
     Everything a caller wrote is a $literal: a name such as '$email' is text, not a field path.
     """
     fields = {field: {"$literal": value} for field, value in draft.model_dump().items()}
+    folds = {field: {"$literal": f} for field, f in folded(draft.name, draft.email).items()}
     unchanged = {"$and": [{"$eq": [f"${field}", value]} for field, value in fields.items()]}
     is_version = {"$and": [{"$isNumber": "$version"}, {"$gte": ["$version", 1]}]}
     whole = {"$convert": {"input": "$version", "to": "long", "onError": Int64(1)}}
@@ -193,6 +203,7 @@ def _replacement(draft: MemberDraft) -> list[Document]:
         {
             "$set": {
                 **fields,
+                **folds,
                 "version": {"$cond": [unchanged, version, {"$add": [version, Int64(1)]}]},
                 "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},
             }
@@ -206,6 +217,7 @@ def _to_document(member: Member) -> Document:
         "name": member.name,
         "email": member.email,
         "phone": member.phone,
+        **folded(member.name, member.email),
         "version": Int64(member.version),
         "createdAt": member.updated_at,
         "updatedAt": member.updated_at,

@@ -1,0 +1,61 @@
+"""A long look for answers that /openapi.json does not tell of, on a service of its own."""
+
+import random
+import signal
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.fuzzing import fuzz
+from tests.support.service import Command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; 1 if an answer was not as it should be."""
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up then, too
+    with (
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="tornado-members-fuzz-") as name,
+    ):
+        return _fuzz(arguments, Path(name))
+    return 130
+
+
+def _fuzz(arguments: Namespace, folder: Path) -> int:
+    command = Command(folder)
+    with command.serving() as service:
+        print(f"the service is at {service.url}; seed {arguments.seed}", flush=True)
+        token = command.token("--rights", "3", "--expires", "24h")
+        options = ["--seed", f"{arguments.seed}", "--workers", f"{arguments.workers}"]
+        options += ["--max-time", f"{arguments.seconds}"]
+        if arguments.max_examples:
+            options += ["--max-examples", f"{arguments.max_examples}"]
+        done = fuzz(
+            service.url, token, folder, *options, seconds=arguments.seconds + 600, show=True
+        )
+    errors = [line for line in command.log().splitlines() if " ERROR " in line]
+    print("\n".join(["the service logged errors:", *errors] if errors else ["no error was logged"]))
+    again = f"scripts/fuzz --seconds {arguments.seconds} --seed {arguments.seed}"
+    print(f"once more, the same: {again}")
+    return 1 if done.returncode or errors else 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="scripts/fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=300, help="how long, about (%(default)s)")
+    parser.add_argument("--max-examples", type=int, help="requests an operation, at most")
+    parser.add_argument("--workers", type=int, default=2, help="at a time (%(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=random.randrange(10**6),  # noqa: S311
+        help="the same one makes up the same requests",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

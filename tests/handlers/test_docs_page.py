@@ -1,0 +1,84 @@
+"""/docs: a page to read the API and to try it, in a real browser."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from tornado.httpserver import HTTPServer
+
+from tests.support.api import Api, problem
+from tests.support.browser import find_chromium, open_page
+from tests.support.tokens import make_token
+
+CHROMIUM = find_chromium()
+
+
+@pytest.mark.skipif(
+    CHROMIUM is None and os.environ.get("CI") != "true",
+    reason="there is no Chromium, and none could be installed",
+)
+async def test_whoever_fills_in_a_token_can_send_a_request_and_see_the_answer(
+    http_server: HTTPServer,  # noqa: ARG001
+    http_server_port: tuple[socket.socket, int],
+    folder: Path,
+) -> None:
+    assert CHROMIUM, "scripts/setup --browser installs it"
+    address = f"http://127.0.0.1:{http_server_port[1]}"
+    async with open_page(CHROMIUM, folder) as page:
+        await page.call("Page.navigate", url=f"{address}/docs")
+        await page.click(".btn.authorize")
+        await page.type("#auth-bearer-value", make_token(access_rights=3))
+        await page.click(".auth-btn-wrapper .btn.authorize")
+        await page.click(".auth-btn-wrapper .btn-done")
+        await page.click("#operations-members-addMember .opblock-summary-control")
+        await page.click("#operations-members-addMember .btn.execute")
+        answer = "document.querySelector('.live-responses-table .response')?.innerText"
+        shown = await page.wait_for(answer)
+        assert shown.startswith("201")
+        assert '"name": "Ada Lovelace"' in shown
+        assert "location: /members/1" in shown
+        assert page.complaints == []  # nothing that the Content-Security-Policy forbids
+        asked = [url for url in page.requested if not url.startswith("data:")]
+        assert len(asked) >= 6
+        assert {url[: len(address)] for url in asked} == {address}  # nobody else
+
+
+async def test_the_page_may_do_little(api: Api) -> None:
+    answer = await api("GET", "/docs", rights=None)
+    assert answer.code == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("docs.js", "text/javascript; charset=utf-8"),
+        ("docs.css", "text/css; charset=utf-8"),
+        ("swagger-ui.css", "text/css; charset=utf-8"),
+        ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+    ],
+)
+async def test_its_files_are_served_with_their_types_and_kept(
+    api: Api, name: str, media_type: str
+) -> None:
+    answer = await api("GET", f"/docs/{name}", rights=None)
+    assert answer.code == 200
+    assert answer.headers["Content-Type"] == media_type
+    assert answer.headers["Cache-Control"] == "public, no-cache"
+    kept = {"If-None-Match": answer.headers["ETag"]}
+    assert (await api("GET", f"/docs/{name}", headers=kept)).code == 304
+    head = await api("HEAD", f"/docs/{name}")
+    assert (head.code, head.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["docs.py", "..%2fdocs.py", "..%2F..%2Fsettings.py", "%2e%2e", "swagger-ui.css%00", "%2Fetc"],
+)
+async def test_nothing_else_is_served(api: Api, name: str) -> None:
+    problem(await api("GET", f"/docs/{name}"), 404, "not-found")

@@ -1,0 +1,168 @@
+"""/openapi.json: valid, whole, and nothing but what is served."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openapi_spec_validator import validate
+
+from tests.support.api import Api, parsed, problem
+from tests.support.contract import Contract
+from tornado_members.app import JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
+from tornado_members.errors import NotAMember, Problem
+from tornado_members.member import parse_draft
+from tornado_members.openapi.document import describe
+from tornado_members.openapi.schemas import problem_kinds
+
+ALL_ROUTES: list[Any] = [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]
+DOCUMENT = json.loads(json.dumps(describe(ALL_ROUTES, require_if_match=True)))
+CONTRACT = Contract(DOCUMENT)
+
+
+def operations() -> list[Any]:
+    """Every operation, with its method and path."""
+    return [
+        pytest.param(operation, id=f"{method.upper()} {path}")
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+    ]
+
+
+def test_it_is_valid() -> None:
+    validate(DOCUMENT)
+    names = [param.values[0]["operationId"] for param in operations()]
+    assert len(set(names)) == len(names)
+
+
+def test_it_has_every_route_and_method_and_nothing_else() -> None:
+    described = {(path, m.upper()) for path, item in DOCUMENT["paths"].items() for m in item}
+    served = {(path, m) for path, handler in ALL_ROUTES for m in [*handler.operations, "OPTIONS"]}
+    assert described == served
+
+
+def test_each_handler_has_the_methods_that_it_tells_of() -> None:
+    for _, handler in ALL_ROUTES:
+        for method in ("get", "head", "post", "put", "patch", "delete"):
+            is_written = "_unimplemented" not in getattr(handler, method).__name__
+            assert is_written == (method.upper() in handler.operations), (handler, method)
+
+
+def test_it_has_every_problem_that_a_path_can_meet() -> None:
+    """All of errors.py but 405, which stands for methods that a path has not."""
+    told = {
+        schema["properties"]["code"]["const"]
+        for schema in DOCUMENT["components"]["schemas"].values()
+        if "code" in schema.get("properties", {})
+    }
+    assert told == {kind.code for kind in problem_kinds(Problem)} - {"method-not-allowed"}
+
+
+@pytest.mark.parametrize("operation", operations())
+def test_every_example_is_what_it_is_an_example_of(operation: dict[str, Any]) -> None:
+    answers = [CONTRACT.follow(one) for one in operation["responses"].values()]
+    for carrier in [operation.get("requestBody", {}), *answers]:
+        for content in carrier.get("content", {}).values():
+            if "example" in content:
+                assert CONTRACT.faults(content["schema"], content["example"]) == []
+    parameters = [CONTRACT.follow(one) for one in operation["parameters"]]
+    headers = [CONTRACT.follow(h) for one in answers for h in one["headers"].values()]
+    for described in [*parameters, *headers]:
+        if "example" in described:
+            assert CONTRACT.faults(described["schema"], described["example"]) == []
+
+
+def test_every_field_has_an_example_that_fits() -> None:
+    for schema in DOCUMENT["components"]["schemas"].values():
+        for field in schema["properties"].values():
+            for example in field.get("examples", []):
+                assert CONTRACT.faults(field, example) == []
+
+
+@pytest.mark.parametrize("operation", operations())
+def test_every_operation_is_explained(operation: dict[str, Any]) -> None:
+    assert operation["summary"]
+    for parameter in map(CONTRACT.follow, operation["parameters"]):
+        assert parameter["description"]
+
+
+MEMBER_TEXT = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from("0123+()x \t\u00a0\u2028@.eExtT"),
+    max_size=12,
+)
+DRAFTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": MEMBER_TEXT | st.none() | st.integers(),
+        "phone": MEMBER_TEXT | st.from_regex(r"\A[0-9xX +ext]{3,8}\Z") | st.none() | st.booleans(),
+        "what": st.none(),
+    },
+)
+
+
+@given(DRAFTS)
+def test_the_schema_of_a_member_and_the_service_take_the_same(body: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/MemberDraft"}
+    try:
+        parse_draft(body)
+        faults: Any = ()
+    except NotAMember as error:
+        faults = error.faults
+    assert bool(CONTRACT.faults(schema, body)) is bool(faults), faults
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fits"),
+    [
+        ("name", "n" * 255, True),
+        ("name", "n" * 256, False),
+        ("name", "  " + "n" * 255 + "\u3000\n", True),
+        ("name", " \t ", False),
+        ("name", "a\u0000b", False),
+        ("phone", "1" * 255, True),
+        ("phone", "1" * 256, False),
+        ("phone", "12 ext 3", True),
+        ("phone", "123 te", False),
+    ],
+)
+def test_the_edges_of_what_a_member_may_say(field: str, value: str, fits: bool) -> None:
+    body = {"name": "Ada", field: value}
+    schema = {"$ref": "#/components/schemas/MemberDraft"}
+    assert (CONTRACT.faults(schema, body) == []) is fits
+    if fits:
+        parse_draft(body)
+    else:
+        with pytest.raises(NotAMember):
+            parse_draft(body)
+
+
+async def test_it_is_served_to_everybody_and_kept_by_its_tag(api: Api, contract: Contract) -> None:
+    answer = await api("GET", "/openapi.json", rights=None)
+    assert answer.code == 200
+    assert parsed(answer) == contract.document
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "public, no-cache"
+    tag = answer.headers["ETag"]
+    again = await api("GET", "/openapi.json", headers={"If-None-Match": f'"x", W/{tag}'})
+    assert (again.code, again.body) == (304, b"")
+    assert again.headers["ETag"] == tag
+    plain = await api("GET", "/openapi.json", decompress_response=False)
+    assert plain.body == answer.body
+    assert plain.headers["ETag"] != tag
+
+
+async def test_only_what_this_service_has_is_in_it(api: Api) -> None:
+    """The service of these tests signs nothing, so it has no login and no keys."""
+    document = parsed(await api("GET", "/openapi.json"))
+    assert set(document["paths"]) == {path for path, _ in [*ROUTES, OPENAPI_ROUTE]}
+    assert "precondition-required" not in json.dumps(document)
+    assert "Credentials" not in document["components"]["schemas"]
+
+
+async def test_what_is_not_described_is_refused(api: Api) -> None:
+    for path in ("/members?sort=name&colour=red", "/members/1?colour=red", "/docs?colour=red"):
+        found = problem(await api("GET", path), 400, "bad-parameter")
+        assert found["parameter"] == "colour"
+    problem(await api("GET", "/members?sort=name&sort=name"), 400, "bad-parameter")
+    problem(await api("GET", "/members/1?colour=red", rights=None), 401, "token-missing")

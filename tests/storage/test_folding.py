@@ -1,0 +1,185 @@
+"""Members that another program wrote get their folded names."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pymongo
+import pytest
+from bson import Int64
+
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.errors import DependencyAway
+from tornado_members.list_query import Filters, ListQuery
+from tornado_members.member import MemberDraft
+from tornado_members.storage import folding
+from tornado_members.storage.folding import Folding
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo, open_mongo
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+
+@pytest.fixture
+def members(admin: Admin, database_name: str) -> Any:
+    """The collection itself, as another program sees it."""
+    return admin[database_name]["members"]
+
+
+def name_folds(members: Any) -> dict[Any, Any]:
+    return {one["_id"]: (one.get("nameFold"), one.get("emailFold")) for one in members.find()}
+
+
+async def test_the_start_fills_in_what_is_missing(mongo: Mongo, members: Any) -> None:
+    store = MemberStore(mongo)
+    await store.prepare()
+    members.insert_many(
+        [
+            {"_id": Int64(1), "name": "Straße", "email": "Ada@Example.org", "version": Int64(7)},
+            {"_id": 2, "name": "$name", "email": None, "nameFold": None},
+            {"_id": 3.0, "name": "İ", "email": 5, "nameFold": 5, "emailFold": "5"},
+            {"_id": 4, "name": "B", "email": ["x@example.org"], "nameFold": {"a": 1}},
+            {"_id": 5, "name": "ours", "nameFold": "not looked at", "emailFold": "nor this"},
+            {"_id": 6, "name": 7},
+            {"_id": "x", "name": "X"},
+        ]
+    )
+    await store.prepare()
+    assert name_folds(members) == {
+        1: ("strasse", "ada@example.org"),
+        2: ("$name", None),
+        3: ("i\u0307", None),
+        4: ("b", None),
+        5: ("not looked at", "nor this"),
+        6: (None, None),
+        "x": (None, None),
+    }
+    assert members.find_one({"_id": 1})["version"] == 7  # what a caller sees is what it was
+    for filters in (Filters(name_prefix="STRASS"), Filters(email="ADA@example.org")):
+        assert [m.member_id for m in await store.page(ListQuery(filters))] == [1]
+
+
+async def test_many_are_filled_in_by_two_at_once_and_the_log_says_so(
+    mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await MemberStore(mongo).prepare()
+    members.insert_many([{"_id": i, "name": f"Member {i:03}"} for i in range(1, 251)])
+    monkeypatch.setattr(folding, "_BATCH", 20)
+    monkeypatch.setattr(folding, "_TELL_SECONDS", 0)
+    caplog.set_level(logging.INFO)
+    done = await asyncio.gather(Folding(mongo).fill_in(), Folding(mongo).fill_in())
+    assert sum(done) == 250
+    assert members.count_documents({"nameFold": {"$regex": "^member"}}) == 250
+    said = caplog.text
+    assert "250 members of another program or an earlier version have no folded names" in said
+    assert "members so far" in said
+    assert "cannot be given any" not in said
+    caplog.clear()
+    assert await Folding(mongo).fill_in() == 0
+    assert not caplog.text
+
+
+async def test_a_member_that_is_changed_meanwhile_keeps_what_the_change_gave_it(
+    mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemberStore(mongo)
+    await store.prepare()
+    members.insert_many([{"_id": i, "name": f"Old {i}", "email": "a@x.org"} for i in range(1, 5)])
+    read = Folding._read_batch
+    rounds = 0
+
+    async def read_and_change(self: Folding) -> Any:
+        nonlocal rounds
+        batch = await read(self)
+        rounds += 1
+        if rounds == 1:
+            await store.replace(1, MemberDraft(name="Renamed By Us", email="B@x.org"))
+            members.update_one({"_id": 2}, {"$set": {"name": "Renamed By Hand"}})
+            members.update_one({"_id": 3}, {"$set": {"email": "By@Hand.org"}})
+            members.delete_one({"_id": 4})
+        return batch
+
+    monkeypatch.setattr(Folding, "_read_batch", read_and_change)
+    await Folding(mongo).fill_in()
+    assert name_folds(members) == {
+        1: ("renamed by us", "b@x.org"),
+        2: ("renamed by hand", "a@x.org"),
+        3: ("old 3", "by@hand.org"),
+    }
+
+
+async def test_a_service_that_runs_fills_in_what_others_write(
+    mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what they change, if they take the folded names away with the old name."""
+    store = MemberStore(mongo)
+    await store.prepare()
+    monkeypatch.setattr(folding, "_LOOK_SECONDS", 0.01)
+    await store.insert(MemberDraft(name="Ada"))
+    async with folding.folding(mongo):
+        gone = {"nameFold": "", "emailFold": ""}
+        members.update_one({"_id": 1}, {"$set": {"name": "GRACE"}, "$unset": gone})
+        members.insert_one({"_id": 2, "name": "Grace Hopper"})
+        async with asyncio.timeout(20):
+            while len(await store.page(ListQuery(Filters(name_prefix="grace")))) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert name_folds(members) == {1: ("grace", None), 2: ("grace hopper", None)}
+
+
+async def test_filling_in_has_more_patience_than_a_request(
+    servers: PrivateServers,
+    database_name: str,
+    members: Any,
+    driver: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A start that gave up on a database that is busy would never get through."""
+    mongo = open_mongo(servers.mongodb_uri, database_name, driver, timeout=0.5)
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    members.insert_one({"_id": 1, "name": "Ada"})
+    read = Folding._read_batch
+
+    async def read_and_suspend(self: Folding) -> Any:
+        batch = await read(self)
+        if batch:
+            mongod.suspend()
+            asyncio.get_running_loop().call_later(1.5, mongod.resume)
+        return batch
+
+    monkeypatch.setattr(Folding, "_read_batch", read_and_suspend)
+    try:
+        assert await Folding(mongo).fill_in() == 1
+    finally:
+        mongod.resume()
+        await mongo.close()
+
+
+async def test_looking_costs_one_key(mongo: Mongo, admin: Admin) -> None:
+    store = MemberStore(mongo)
+    await store.prepare()
+    await store.insert_many([MemberDraft(name=f"Member {i}") for i in range(200)])
+    find = {"find": "members", "filter": folding._TO_BE_FOLDED, "hint": "nameFold_1_name_1__id_1"}
+    explained = admin["test"].command("explain", find, verbosity="executionStats")
+    assert explained["executionStats"]["totalKeysExamined"] <= 1
+    assert explained["executionStats"]["totalDocsExamined"] == 0
+
+
+async def test_an_outage_is_told(driver: Any) -> None:
+    mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
+    async with asyncio.timeout(10):
+        with pytest.raises(DependencyAway):
+            await Folding(mongo).fill_in()
+    await mongo.close()
+
+
+async def test_what_no_filter_matches_is_told_and_does_not_go_on_for_ever(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def read(_self: Folding) -> list[dict[str, Any]]:
+        return [{"_id": 1, "name": "No such member"}]
+
+    await MemberStore(mongo).prepare()
+    monkeypatch.setattr(Folding, "_read_batch", read)
+    async with asyncio.timeout(10):
+        assert await Folding(mongo).fill_in() == 0
+    assert "cannot be given any" in caplog.text

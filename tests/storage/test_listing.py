@@ -1,0 +1,331 @@
+"""Lists on a real MongoDB: they are right, and each is answered from an index."""
+
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from typing import Any, TypeVar
+
+import pymongo
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tornado.ioloop import IOLoop
+
+from tornado_members.list_query import Filters, ListQuery
+from tornado_members.member import Member, MemberDraft, SortField
+from tornado_members.storage import listing
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+T = TypeVar("T")
+
+ORDERS: list[tuple[SortField, bool]] = [
+    ("memberId", False),
+    ("memberId", True),
+    ("name", False),
+    ("name", True),
+]
+
+
+@pytest.fixture
+def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
+    store = MemberStore(mongo)
+    io_loop.run_sync(store.prepare)
+    return store
+
+
+@contextmanager
+def profiled(admin: Admin, database_name: str) -> Iterator[list[dict[str, Any]]]:
+    """What the service asks of MongoDB within the block, and how MongoDB went about it."""
+    database, seen = admin[database_name], list[dict[str, Any]]()
+    database.drop_collection("system.profile")
+    database.create_collection("system.profile", capped=True, size=32 * 1024 * 1024)
+    database.command("profile", 2)
+    try:
+        yield seen
+        seen += database["system.profile"].find({"appName": "tornado_members"}, sort=[("ts", 1)])
+    finally:
+        database.command("profile", 0)
+        database.drop_collection("system.profile")
+
+
+def stages(plan: dict[str, Any]) -> Iterator[str]:
+    yield plan["stage"]
+    for inner in [*plan.get("inputStages", []), plan.get("inputStage")]:
+        if inner:
+            yield from stages(inner)
+
+
+def check_plans(entries: list[dict[str, Any]]) -> None:
+    for entry in entries:
+        used = set(stages(entry["execStats"])) if "execStats" in entry else set()
+        assert "IXSCAN" in entry["planSummary"] or entry["planSummary"] == "EOF", entry
+        assert not used & {"COLLSCAN", "SORT", "SORT_MERGE"}, entry
+        assert not entry.get("hasSortStage"), entry
+        assert not entry.get("usedDisk"), entry
+
+
+SHARING = 20  # members share an address, others a number, others the beginning of a name
+TOTAL = 400
+# What the members below have in common with the one from which the filters are taken.
+ALL_FILTERS = Filters("Group 10 b 7", "gROUP 10 B", "SHARED.07@example.org", "555-0007")
+
+
+def crowd() -> Iterator[MemberDraft]:
+    for i in range(TOTAL):
+        name = f"{'Group' if i % 3 else 'GROUP'} {i // SHARING} {'ab'[i % 2]} {i}"
+        address = f"{'shared' if i % 2 else 'Shared'}.{i % SHARING:02}@example.org"
+        yield MemberDraft(name=name, email=address, phone=f"555-{i % SHARING:04}")
+    yield MemberDraft(name="Group 10 b 7", email="shared.07@example.org", phone="555-0007")
+
+
+def every_combination() -> Iterator[Filters]:
+    for chosen in product([False, True], repeat=4):
+        names = ("name", "name_prefix", "email", "phone")
+        given_ones = {
+            n: getattr(ALL_FILTERS, n) for n, is_in in zip(names, chosen, strict=True) if is_in
+        }
+        yield Filters(**given_ones)
+
+
+async def test_every_combination_comes_from_an_index(
+    store: MemberStore, admin: Admin, database_name: str
+) -> None:
+    """Of the queries that the store sends: neither a collection scan nor a sort, and no detours."""
+    await store.insert_many(list(crowd()))
+    limit, asked = 4, 0
+    for filters in every_combination():
+        with profiled(admin, database_name) as entries:
+            for field, descending in ORDERS:
+                query = ListQuery(filters, field, descending, limit=limit)
+                page = await store.page(query)
+                assert page, filters
+                await store.page(query.behind(page[0]))
+                asked += 2
+        assert len(entries) >= 8
+        check_plans(entries)
+        for entry in entries:
+            # Two equalities use the index of one, and look at all who share that.
+            allowed = limit if _narrows_once(filters) else SHARING + 1
+            assert entry["docsExamined"] <= allowed, entry
+            assert entry["keysExamined"] <= 2 * SHARING + limit, entry
+    assert asked == 16 * 4 * 2
+
+
+def _narrows_once(filters: Filters) -> bool:
+    given_ones = [f for f in (filters.name_prefix, filters.email, filters.phone) if f is not None]
+    return filters.name is not None or len(given_ones) <= 1
+
+
+async def test_every_count_comes_from_an_index(
+    store: MemberStore, admin: Admin, database_name: str
+) -> None:
+    await store.insert_many(list(crowd()))
+    for filters in every_combination():
+        with profiled(admin, database_name) as entries:
+            total = await store.count(filters)
+        assert total == len(await store.page(ListQuery(filters, limit=1000)))
+        assert len(entries) == 1
+        check_plans(entries)
+        only_names = filters in (Filters(), Filters(name_prefix=ALL_FILTERS.name_prefix))
+        assert entries[0]["docsExamined"] <= (0 if only_names else SHARING + 1)
+        assert entries[0]["keysExamined"] <= (TOTAL + 2 if filters == Filters() else SHARING + 2)
+
+
+async def test_a_prefix_of_very_many_walks_in_the_order_of_the_list(
+    store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only keys are looked at to find that out, and no more than there may be."""
+    await store.insert_many(list(crowd()))
+    monkeypatch.setattr(listing, "_MOST_KEYS", 50)
+    for field, descending in ORDERS:
+        query = ListQuery(Filters(name_prefix="group 1"), field, descending, limit=5)
+        with profiled(admin, database_name) as entries:
+            page = await store.page(query)
+            behind = await store.page(query.behind(page[1]))
+        assert behind[:3] == page[2:]
+        check_plans(entries)
+        look, walk, *_ = entries
+        assert (look["keysExamined"], look["docsExamined"]) == (51, 0)
+        assert walk["planSummary"] == f"IXSCAN {{ {'_id' if field == 'memberId' else 'name'}: 1 }}"
+
+
+async def test_a_prefix_of_very_many_by_name_looks_only_where_such_names_are(
+    store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of names they lie together, and most others before them or behind."""
+    beginnings = ("Aaron", "Mario", "Mz", "Zoë", "aaron", "mz", "zoë")
+    drafts = [MemberDraft(name=f"{one} {i:02}") for one in beginnings for i in range(50)]
+    meant = [
+        MemberDraft(name=f"{one} {i:02}") for one in ("MARY", "Mary", "mary") for i in range(9)
+    ]
+    await store.insert_many(drafts + meant)
+    monkeypatch.setattr(listing, "_MOST_KEYS", 5)
+    for descending in (False, True):
+        query = ListQuery(Filters(name_prefix="mARY"), "name", descending, limit=5)
+        found: list[Member] = []
+        with profiled(admin, database_name) as entries:
+            while page := await store.page(query):
+                found += page
+                query = query.behind(page[-1])
+        assert [m.name for m in found] == sorted((d.name for d in meant), reverse=descending)
+        check_plans(entries)
+        # Of others only those are seen that begin with the same three letters, in any case.
+        assert sum(entry["docsExamined"] for entry in entries) <= 27 + 50
+
+
+MANY = 10_010
+
+
+async def test_page_10000_costs_what_page_1_costs(
+    store: MemberStore, admin: Admin, database_name: str
+) -> None:
+    """In keys and documents that MongoDB looks at."""
+    drafts = [
+        MemberDraft.model_construct(name=f"Member {i:05}", email="all@example.org", phone="555")
+        for i in range(MANY)
+    ]
+    members = [member for member in await store.insert_many(drafts) if member]
+    for filters in (Filters(), Filters(email="ALL@example.org"), Filters(phone="555")):
+        for field, descending in ORDERS:
+            query = ListQuery(filters, field, descending, limit=3)
+            ordered = members[::-1] if descending else members
+            with profiled(admin, database_name) as entries:
+                assert await store.page(query) == ordered[:3]
+                assert await store.page(query.behind(ordered[9_999])) == ordered[10_000:10_003]
+            first, late = [(entry["keysExamined"], entry["docsExamined"]) for entry in entries]
+            assert first == late == (3, 3)
+
+
+def fold(text: str) -> str:
+    normalized = unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", normalized.casefold())
+
+
+def is_meant(member: Member, filters: Filters) -> bool:
+    return (
+        filters.name in (None, member.name)
+        and (filters.name_prefix is None or fold(member.name).startswith(fold(filters.name_prefix)))
+        and (filters.email is None or fold(member.email or "") == fold(filters.email))
+        and filters.phone in (None, member.phone)
+    )
+
+
+PIECES = ["a", "A", "ß", "ss", "SS", "\u0130", "i", "\u0131", "é", "E\u0301", "\u0301", "ﬀ", "😀"]
+PIECES += ["\ue000", "\U0010ffff", "\u0627", " b", "$"]
+NAMES = st.lists(st.sampled_from(PIECES), min_size=1, max_size=3).map(
+    lambda pieces: unicodedata.normalize("NFC", "".join(pieces)).strip()
+)
+EMAILS = st.sampled_from(["a@b.org", "A@B.ORG", "straße@b.org", "STRASSE@b.org", "é@b.org"])
+PHONES = st.sampled_from(["555", "+555"])
+DRAFTS = st.builds(MemberDraft, name=NAMES, email=st.none() | EMAILS, phone=st.none() | PHONES)
+FILTERS = st.builds(
+    Filters,
+    name=st.none() | st.none() | NAMES,
+    name_prefix=st.none() | NAMES,
+    email=st.none() | st.none() | EMAILS,
+    phone=st.none() | PHONES,
+)
+
+
+def test_pages_together_are_a_plain_list(
+    io_loop: IOLoop,
+    store: MemberStore,
+    admin: Admin,
+    database_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the members, some of them renamed: as a filter and a sort in Python have it."""
+
+    def run(call: Callable[[], Awaitable[T]]) -> T:
+        return io_loop.run_sync(call)  # type: ignore[no-any-return]
+
+    async def walk(query: ListQuery) -> list[Member]:
+        members: list[Member] = []
+        while page := await store.page(query):
+            assert len(page) <= query.limit
+            members += page
+            query = query.behind(page[-1])
+        return members
+
+    @settings(max_examples=20)
+    @given(
+        st.lists(DRAFTS, max_size=12, unique_by=lambda draft: draft.name),
+        st.lists(DRAFTS, max_size=3),
+        st.lists(FILTERS, min_size=1, max_size=4),
+        st.sampled_from([1, 2, 3, 100]),
+        st.sampled_from([0, 2, 5000]),
+    )
+    def check(
+        drafts: list[MemberDraft],
+        later: list[MemberDraft],
+        kinds: list[Filters],
+        limit: int,
+        most_keys: int,
+    ) -> None:
+        monkeypatch.setattr(listing, "_MOST_KEYS", most_keys)
+        admin[database_name]["members"].delete_many({})
+        if drafts:
+            run(lambda: store.insert_many(drafts))
+        everybody = run(lambda: walk(ListQuery()))
+        names = {draft.name for draft in drafts}
+        for draft, member in zip(later, everybody, strict=False):
+            if draft.name not in names:
+                names.add(draft.name)
+                run(lambda m=member, d=draft: store.replace(m.member_id, d))  # type: ignore[misc]
+        everybody = run(lambda: walk(ListQuery()))
+        assert len(everybody) == len(drafts)
+        for filters, (field, descending) in product(kinds, ORDERS):
+            query = ListQuery(filters, field, descending, limit=limit)
+            expected = [member for member in everybody if is_meant(member, filters)]
+            expected.sort(key=query.key_of, reverse=descending)
+            assert run(lambda q=query: walk(q)) == expected  # type: ignore[misc]
+            assert run(lambda f=filters: store.count(f)) == len(expected)  # type: ignore[misc]
+
+    check()
+
+
+async def test_a_page_is_full_though_members_went_away_since_their_keys_were_read(
+    store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafts = [MemberDraft(name=f"Ada {i}") for i in range(9)]
+    members = [member for member in await store.insert_many(drafts) if member]
+    kept = [member for member in members if member.member_id not in (1, 2, 4)]
+    look = listing.MemberLists._keys_of_prefix
+
+    async def look_and_delete(lists: Any, *arguments: Any) -> Any:
+        keys = await look(lists, *arguments)
+        admin[database_name]["members"].delete_many({"_id": {"$in": [1, 2, 4]}})
+        return keys
+
+    monkeypatch.setattr(listing.MemberLists, "_keys_of_prefix", look_and_delete)
+    for field, descending in ORDERS:
+        admin[database_name]["members"].delete_many({})
+        await store.insert_many(drafts, 1)
+        query = ListQuery(Filters(name_prefix="ada"), field, descending, limit=4)
+        ordered = kept[::-1] if descending else kept
+        assert await store.page(query) == ordered[:4]
+        assert await store.page(replace(query, limit=6)) == ordered
+
+
+async def test_a_member_that_was_renamed_since_its_key_was_read_is_not_taken_for_what_it_was(
+    store: MemberStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = listing.MemberLists._keys_of_prefix
+
+    async def look_and_rename(lists: Any, *arguments: Any) -> Any:
+        keys = await look(lists, *arguments)
+        await store.replace(2, MemberDraft(name="Bob"))
+        await store.replace(3, MemberDraft(name="Ada X"))
+        return keys
+
+    monkeypatch.setattr(listing.MemberLists, "_keys_of_prefix", look_and_rename)
+    for (field, descending), expected in zip(ORDERS, ([1, 3], [3, 1], [1], [1]), strict=True):
+        for member_id in (1, 2, 3):
+            await store.delete(member_id)
+            await store.insert(MemberDraft(name=f"Ada {member_id}"), member_id)
+        page = await store.page(ListQuery(Filters(name_prefix="ada"), field, descending))
+        assert [member.member_id for member in page] == expected

@@ -1,0 +1,233 @@
+"""What each request takes and gives: the handlers serve by it, /openapi.json tells of it."""
+
+from typing import Final
+
+from tornado_members.auth.permissions import DELETE, READ, WRITE
+from tornado_members.errors import (
+    Contended,
+    DependencyAway,
+    LoginFailed,
+    MemberNotFound,
+    NameTaken,
+    NotALogin,
+    NotAMember,
+    NotFound,
+    PreconditionFailed,
+    PreconditionRequired,
+    TooManyAttempts,
+    UserBlocked,
+)
+from tornado_members.handlers.paging import LIST_PARAMETERS
+from tornado_members.openapi.operation import JSON, Answer, Body, Link, Operation
+from tornado_members.openapi.schemas import ADA, DETAILS_OF_ADA, DRAFT_OF_ADA, reference
+
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+_READ_CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
+_WRITE_CONDITIONS = ("If-Match", "If-None-Match.write", "If-Unmodified-Since")
+_BY_ID = {"memberId": "$response.body#/memberId"}
+_GO_ON = {
+    name: Link(name, _BY_ID, description)
+    for name, description in (
+        ("findMember", "Read it again."),
+        ("replaceMember", "Replace it."),
+        ("patchMember", "Change a part of it."),
+        ("deleteMember", "Remove it."),
+    )
+} | {
+    "findMemberByName": Link(
+        "findMemberByName", {"name": "$response.body#/name"}, "Find it by its name."
+    )
+}
+_MEMBER = {JSON: reference("Member")}
+_EXAMPLE = {JSON: ADA}
+_OF_MEMBERS = ("Cache-Control", "Vary")
+
+
+def _member(description: str, *headers: str, may_have: tuple[str, ...] = ()) -> Answer:
+    always = ("ETag", *_OF_MEMBERS, *headers)
+    return Answer(description, _MEMBER, _EXAMPLE, always, ("Last-Modified", *may_have), _GO_ON)
+
+
+_CREATED = _member("The new member", "Location")
+_NOT_MODIFIED = Answer(
+    "It still is in the version that you have",
+    headers=("ETag", *_OF_MEMBERS),
+    may_have=("Last-Modified", "Cache-Status"),
+)
+_DRAFT = Body({JSON: reference("MemberDraft")}, {JSON: DRAFT_OF_ADA})
+
+LIST_MEMBERS: Final = Operation(
+    name="listMembers",
+    tag="members",
+    permission=READ,
+    query=LIST_PARAMETERS,
+    headers=("Prefer",),
+    answers={
+        200: Answer(
+            "A page",
+            {JSON: reference("MemberPage")},
+            {JSON: {"items": [ADA], "next": None}},
+            headers=_OF_MEMBERS,
+            may_have=("Link", "X-Total-Count", "Preference-Applied", "Content-Encoding"),
+            links={
+                "first": Link(
+                    "findMember",
+                    {"memberId": "$response.body#/items/0/memberId"},
+                    "Read the first one.",
+                )
+            },
+        )
+    },
+    problems=(DependencyAway,),
+)
+ADD_MEMBER: Final = Operation(
+    name="addMember",
+    tag="members",
+    permission=WRITE,
+    body=_DRAFT,
+    answers={201: _CREATED},
+    problems=(NotAMember, NameTaken, DependencyAway),
+)
+FIND_MEMBER: Final = Operation(
+    name="findMember",
+    tag="members",
+    permission=READ,
+    headers=("Cache-Control", *_READ_CONDITIONS),
+    answers={200: _member("The member", may_have=("Cache-Status",)), 304: _NOT_MODIFIED},
+    problems=(MemberNotFound, PreconditionFailed, DependencyAway),
+)
+REPLACE_MEMBER: Final = Operation(
+    name="replaceMember",
+    tag="members",
+    permission=WRITE,
+    headers=_WRITE_CONDITIONS,
+    body=Body(
+        _DRAFT.content,
+        _DRAFT.examples,
+        "What is left out becomes null. The memberId of the address may be said again.",
+    ),
+    answers={200: _member("The member as it is now")},
+    problems=(
+        *(MemberNotFound, NotAMember, NameTaken, PreconditionFailed, PreconditionRequired),
+        *(Contended, DependencyAway),
+    ),
+)
+PATCH_MEMBER: Final = Operation(
+    name="patchMember",
+    tag="members",
+    permission=WRITE,
+    headers=_WRITE_CONDITIONS,
+    body=Body(
+        {MERGE_PATCH: reference("MemberPatch")},
+        {MERGE_PATCH: {"phone": None, "name": "Ada King"}},
+    ),
+    answers={200: _member("The member as it is now")},
+    problems=REPLACE_MEMBER.problems,
+)
+DELETE_MEMBER: Final = Operation(
+    name="deleteMember",
+    tag="members",
+    permission=DELETE,
+    headers=_WRITE_CONDITIONS,
+    answers={204: Answer("It is gone, and its id does not come back")},
+    problems=(MemberNotFound, PreconditionFailed, PreconditionRequired, Contended, DependencyAway),
+)
+FIND_BY_NAME: Final = Operation(
+    name="findMemberByName",
+    tag="members",
+    permission=READ,
+    headers=FIND_MEMBER.headers,
+    answers={
+        200: _member("The member", "Content-Location", may_have=("Cache-Status",)),
+        304: Answer(
+            _NOT_MODIFIED.description,
+            headers=(*_NOT_MODIFIED.headers, "Content-Location"),
+            may_have=_NOT_MODIFIED.may_have,
+        ),
+    },
+    problems=FIND_MEMBER.problems,
+)
+PUT_BY_NAME: Final = Operation(
+    name="putMemberByName",
+    tag="members",
+    permission=WRITE,
+    headers=_WRITE_CONDITIONS,
+    body=Body({JSON: reference("MemberDetails")}, {JSON: DETAILS_OF_ADA}),
+    answers={200: _member("The member as it is now", "Content-Location"), 201: _CREATED},
+    problems=(
+        *(NotAMember, NameTaken, PreconditionFailed, PreconditionRequired),
+        *(Contended, DependencyAway),
+    ),
+)
+
+LOG_IN: Final = Operation(
+    name="logIn",
+    tag="login",
+    body=Body(
+        {JSON: reference("Credentials")},
+        {JSON: {"username": "ada", "password": "correct horse"}},
+    ),
+    answers={
+        200: Answer(
+            "A token",
+            {JSON: reference("Token")},
+            {JSON: {"access_token": "eyJ...", "token_type": "Bearer", "expires_in": 900}},
+            headers=("Cache-Control",),
+        )
+    },
+    problems=(NotALogin, LoginFailed, UserBlocked, TooManyAttempts, DependencyAway),
+)
+PUBLIC_KEYS: Final = Operation(
+    name="findKeys",
+    tag="login",
+    answers={
+        200: Answer(
+            "The key set",
+            {JSON: reference("KeySet")},
+            {JSON: {"keys": [{"kty": "RSA", "kid": "1", "alg": "RS256", "n": "...", "e": "AQAB"}]}},
+            headers=("Cache-Control",),
+        )
+    },
+    problems=(DependencyAway,),
+)
+
+_KEPT = ("ETag", "Cache-Control")
+_STILL = Answer("You have it", headers=_KEPT)
+_FRESH = ("If-None-Match",)
+
+FIND_DESCRIPTION: Final = Operation(
+    name="findDescription",
+    tag="description",
+    headers=_FRESH,
+    answers={
+        200: Answer(
+            "OpenAPI 3.1",
+            {JSON: {"type": "object", "required": ["openapi", "info", "paths"]}},
+            headers=(*_KEPT, "Vary"),
+            may_have=("Content-Encoding",),
+        ),
+        304: _STILL,
+    },
+)
+SHOW_PAGE: Final = Operation(
+    name="showPage",
+    tag="description",
+    headers=_FRESH,
+    answers={200: Answer("A page", {"text/html": {"type": "string"}}, headers=_KEPT), 304: _STILL},
+)
+FIND_ASSET: Final = Operation(
+    name="findAsset",
+    tag="description",
+    headers=_FRESH,
+    answers={
+        200: Answer(
+            "The file",
+            {name: {"type": "string"} for name in ("text/css", "text/javascript", "image/png")},
+            headers=_KEPT,
+            may_have=("Vary", "Content-Encoding"),
+        ),
+        304: _STILL,
+    },
+    problems=(NotFound,),
+)

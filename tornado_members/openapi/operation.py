@@ -1,0 +1,96 @@
+"""The words in which a handler says what each of its methods takes and gives.
+
+`BaseHandler` serves by them: who may call, which query parameters there are, which media types go
+in and out. `document.py` tells the same in OpenAPI, so that it cannot be another thing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tornado_members.errors import Problem
+from tornado_members.settings import Permission
+
+JSON = "application/json"
+
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query, or a part of the path."""
+
+    description: str
+    schema: Schema
+    example: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class PathParameter(Parameter):
+    """`pattern` is what the route takes it from: a part of a regular expression."""
+
+    pattern: str = "[^/]+"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request carries: media types, each with its schema, and an example of each."""
+
+    content: Mapping[str, Schema]
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+    @property
+    def media_type(self) -> str:
+        """The first one."""
+        return next(iter(self.content))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An operation to go on with: its name, and where in the answer its parameters are."""
+
+    operation: str
+    parameters: Mapping[str, str]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request that went well is answered with.
+
+    `headers` are always there, `may_have` not always; `headers.py` describes both.
+    """
+
+    description: str
+    content: Mapping[str, Schema] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    headers: tuple[str, ...] = ()
+    may_have: tuple[str, ...] = ()
+    links: Mapping[str, Link] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of a path; two may share one, as HEAD does with GET.
+
+    `name` is the OpenAPI operationId. No `permission` means that everybody may, with a token or
+    without. `problems` are those of the operation itself: what any request may meet (no token, a
+    parameter that does not exist, a body of another type ...) is added where it applies.
+    """
+
+    name: str
+    tag: str
+    answers: Mapping[int, Answer]
+    permission: Permission | None = None
+    query: Mapping[str, Parameter] = field(default_factory=dict)
+    headers: tuple[str, ...] = ()
+    body: Body | None = None
+    problems: tuple[type[Problem], ...] = ()
+    description: str = ""
+    media_types: tuple[str, ...] = field(init=False)  # of its answers, the first one preferred
+
+    def __post_init__(self) -> None:
+        found = [media_type for answer in self.answers.values() for media_type in answer.content]
+        # One without a body is asked for as its problems are.
+        object.__setattr__(self, "media_types", tuple(dict.fromkeys(found)) or (JSON,))
