@@ -13,6 +13,7 @@ from typing import NoReturn
 from httptools import (
     HttpParserError,
     HttpParserInvalidMethodError,
+    HttpParserInvalidURLError,
     HttpParserUpgrade,
     HttpRequestParser,
 )
@@ -26,14 +27,15 @@ END_OF_HEAD = b"\r\n\r\n"
 # Also where somebody ends lines otherwise: llhttp refuses that, but it has to be asked.
 _ANY_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
-# RFC 9112 §3; RFC 9110 §5.6.2 for the method.
-_REQUEST = rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) [\x21-\x7e]+ HTTP/"
+# RFC 9112 §3; RFC 9110 §5.6.2 for the method. Bytes beyond ASCII are the application's business.
+_REQUEST = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e\x80-\xff]+ HTTP/"
 _REQUEST_LINE = re.compile(_REQUEST + rb"1\.[01]")
 _OTHER_VERSION = re.compile(_REQUEST + rb"[0-9]\.[0-9]")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
 # RFC 3986 §3.2.2 without the fine print; no comma, which could hide a second Host.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
 _LONGEST_LENGTH = 20  # digits
+_SOME_LINE = b"POST / HTTP/1.1"
 
 
 class Head:
@@ -80,9 +82,9 @@ class HeadParser:
         line = _REQUEST_LINE.fullmatch(data, 0, end_of_line)
         if line is None:
             _refuse_line(data[:end_of_line])
-        self._parse_headers(data, line.end(1))
+        self._parse_headers(data, end_of_line)
         headers = self._headers
-        method, target, version = data[:end_of_line].decode("ascii").split(" ")
+        method, target, version = line[0].decode("latin-1").split(" ")
         _check_host(headers, version)
         if target[0] != "/" or method == "CONNECT":
             target = _resolve_target(method, target, headers)
@@ -90,7 +92,7 @@ class HeadParser:
         self._tell_framing(head)
         return head
 
-    def _parse_headers(self, data: bytes, end_of_method: int) -> None:
+    def _parse_headers(self, data: bytes, end_of_line: int) -> None:
         llhttp, self._llhttp = self._llhttp or HttpRequestParser(self), None
         self._headers = HTTPHeaders()
         self._count = 0
@@ -100,8 +102,10 @@ class HeadParser:
             self._llhttp = llhttp
         except HttpParserUpgrade:
             pass  # it believes that no HTTP follows, and is not asked again
-        except HttpParserInvalidMethodError:  # it knows some; any token is one (RFC 9110 §9.1)
-            self._parse_headers(b"POST" + data[end_of_method:], 4)
+        except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
+            # It knows some methods, where any token is one (RFC 9110 §9.1), and ASCII alone. The
+            # line was looked at already: it is asked again, for the headers.
+            self._parse_headers(_SOME_LINE + data[end_of_line:], len(_SOME_LINE))
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
         if not self._complete:
@@ -167,8 +171,8 @@ class HeadWatch:
         new, self._seen = data[self._seen :], len(data)
         try:
             self._llhttp.feed_data(new)
-        except HttpParserInvalidMethodError:
-            self._llhttp = None  # a method that it does not know may still be one
+        except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
+            self._llhttp = None  # that is seen when it is complete
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
 
