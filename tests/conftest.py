@@ -28,7 +28,7 @@ from tests.support.wire import AnyServer, address_of
 from tornado_members.app import describe_service, make_app, open_services
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.handlers.base import Services
-from tornado_members.serving import make_server
+from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import Mongo, open_mongo
 
@@ -193,8 +193,13 @@ def http_server(
     http_server_port: tuple[socket.socket, int],
 ) -> Iterator[AnyServer]:
     """In the place of pytest-tornasync's: the server as it is made for production."""
-    server = make_server(app, settings.server)
-    server.add_socket(http_server_port[0])
+
+    async def start() -> AnyServer:
+        server = make_server(app, settings.server.limits, transport=settings.server.transport)
+        server.add_sockets([http_server_port[0]])
+        return server
+
+    server = io_loop.run_sync(start)
     yield server
     server.stop()
     io_loop.run_sync(server.close_all_connections)

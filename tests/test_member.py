@@ -5,11 +5,18 @@ import unicodedata
 from typing import Any, Literal
 
 import pytest
+from email_validator import validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_members.errors import NotAMember
-from tornado_members.member import Member, MemberDraft, normalize_name, parse_draft
+from tornado_members.member import (
+    Member,
+    MemberDraft,
+    is_plain_email,
+    normalize_name,
+    parse_draft,
+)
 
 
 def faults(body: dict[str, Any], **stated: Any) -> dict[str, str]:
@@ -191,3 +198,35 @@ def test_a_member_over_the_wire() -> None:
     )
     assert member.agrees_with(MemberDraft(name="Zoë", phone="555-0100"))
     assert not member.agrees_with(MemberDraft(name="Zoë"))
+
+
+LABELS = [
+    "a",
+    "b-",
+    "-c",
+    "com",
+    "org",
+    "1",
+    "xn--",
+    "xn--bcher-kva",
+    "_",
+    "test",
+    "",
+    "ä",
+    "a" * 63,
+]
+
+
+@given(st.text("aZ09.-_+!'=@ äN#", max_size=70), st.lists(st.sampled_from(LABELS), max_size=5))
+def test_what_is_taken_for_a_plain_address_is_one(local: str, labels: list[str]) -> None:
+    """The quick way admits nothing that the library would not."""
+    email = f"{local}@{'.'.join(labels)}"
+    if is_plain_email(email):
+        validate_email(email, check_deliverability=False, strict=True)
+
+
+@pytest.mark.parametrize("local", [1, 63, 64, 65])
+@pytest.mark.parametrize("domain", [180, 188, 189, 190, 191, 252, 253])
+def test_the_quick_way_keeps_to_the_lengths(local: int, domain: int) -> None:
+    email = "x" * local + "@" + ".".join(["a" * 60] * 5)[: domain - 4] + ".com"
+    assert is_plain_email(email) is (local <= 64 and len(email) <= 254)

@@ -113,7 +113,12 @@ def test_settings_are_frozen() -> None:
         ("- a\n- b", ["a map of settings"]),
         ("_env_file: x", ["a map of settings"]),
         ("audit: {enabled: true}", ["audit.enabled", "as yet"]),
-        ("server: {processes: 4}", ["server.processes", "as yet"]),
+        ("server: {processes: -1}", ["server.processes", "-1"]),
+        ("server: {trusted_proxies: [proxy]}", ["server.trusted_proxies.0", "'proxy'", "10.0.0.5"]),
+        ("server: {trusted_proxies: [10.0.0.5/8]}", ["server.trusted_proxies.0", "a network"]),
+        ("server: {tls: {key: a.pem}}", ["server.tls", "both certificate and key"]),
+        ("server: {unix_socket_mode: 0660}", ["server.unix_socket_mode", '"0660"']),
+        ("server: {limits: {connections: 0}}", ["server.limits.connections", "was 0"]),
         ("auth: {issuers: [{issuer: x, audience: y}]}", ["auth: issuers.0", "jwks", "no https"]),
         (
             "auth: {issuers: [{issuer: 'http://x', audience: y}]}",

@@ -1,8 +1,9 @@
 """The composition root: everything is put together here, and all routes are on this one screen."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
@@ -13,6 +14,7 @@ from tornado.web import Application
 
 from tornado_members.auth.login import Login
 from tornado_members.auth.passwords import Passwords
+from tornado_members.auth.rate_limit import RateLimit
 from tornado_members.auth.signing import OWN_ALGORITHM, OwnKey, has_signing_key
 from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
@@ -25,17 +27,26 @@ from tornado_members.cache.naive import NaiveCache, NaiveStandIn
 from tornado_members.cache.nodes import Timing
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
-from tornado_members.errors import DependencyAway, OperatorError
+from tornado_members.errors import (
+    DependencyAway,
+    OperatorError,
+    PreconditionRequired,
+    Problem,
+    TooManyRequests,
+)
 from tornado_members.handlers.base import (
     BaseHandler,
     BodyTooLargeHandler,
     NotFoundHandler,
     Services,
 )
-from tornado_members.handlers.body_limit import LimitedBodies
+from tornado_members.handlers.body_limit import MAX_DISCARDED, LimitedBodies
+from tornado_members.handlers.deadlines import Deadlines
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
+from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
+from tornado_members.handlers.proxies import TrustedProxies
 from tornado_members.handlers.published import Published
 from tornado_members.monitoring.health import Health
 from tornado_members.monitoring.metrics import Metrics
@@ -54,8 +65,7 @@ from tornado_members.telemetry.requests import RequestLog
 log = getLogger(__name__)
 
 MAX_BODY = 1024 * 1024  # bytes
-# What is over MAX_BODY is read and thrown away up to here, so that a client hears why.
-MAX_DISCARDED = 16 * MAX_BODY
+IMPORT_PATH = "/members/import"
 
 
 class MongoDBUnusable(OperatorError):
@@ -64,6 +74,7 @@ class MongoDBUnusable(OperatorError):
 
 ROUTES = [
     ("/members", MembersHandler),
+    (IMPORT_PATH, ImportHandler),
     ("/members/by-name/{name}", MemberByNameHandler),
     ("/members/{memberId}", MemberHandler),
     ("/docs", DocsHandler),
@@ -173,7 +184,9 @@ async def open_services(
             lease = LeaderLease(stores.mongo, "invalidator")
             await enter(invalidating(changes, lease, directory, numbers))
         withdrawals = await enter(open_withdrawals(settings, stores.users))
-        login = await enter(open_login(settings, stores.users, cache_servers))
+        counts = await enter(open_counts(settings, cache_servers))
+        login = await enter(open_login(settings, stores.users, counts))
+        per_minute = settings.rate_limit.requests_per_minute
         tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
         requests, lag = RequestLog(), LoopLag()
         await enter(lag.measuring())
@@ -182,15 +195,16 @@ async def open_services(
         )
         await enter(health.watching())
         yield Services(
-            directory,
-            tokens,
-            requests,
-            login,
-            settings.members,
-            keys[settings.auth.own_issuer] if _signs(settings) else None,
-            settings.cors,
-            health,
-            Metrics(
+            directory=directory,
+            tokens=tokens,
+            requests=requests,
+            login=login,
+            rules=settings.members,
+            own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,
+            cors=settings.cors,
+            write_seconds=settings.server.limits.write_seconds,
+            health=health,
+            metrics=Metrics(
                 requests=requests,
                 directory=directory,
                 tokens=tokens.counts,
@@ -200,7 +214,38 @@ async def open_services(
                 lag=lag,
                 facts=Facts(driver=settings.mongodb.driver),
             ),
+            proxies=TrustedProxies(settings.server.trusted_proxies),
+            deadlines=await enter(open_deadlines(settings)),
+            most_requests=settings.server.limits.requests,
+            rate_limit=RateLimit(counts, per_minute) if per_minute else None,
         )
+
+
+@asynccontextmanager
+async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
+    """The time that requests have, and somebody who looks at the clock."""
+    deadlines = Deadlines(settings.server.limits.request_seconds)
+    watching = asyncio.create_task(deadlines.watch())
+    try:
+        yield deadlines
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+@asynccontextmanager
+async def open_counts(
+    settings: Settings, cache_servers: tuple[str, ...]
+) -> AsyncIterator[SharedCounts]:
+    """Numbers that all processes count together; nothing connects before one is counted."""
+    timeout = settings.cache.timeout_ms / 1000
+    nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
+    counts = SharedCounts(nodes, namespace=settings.mongodb.database)
+    try:
+        yield counts
+    finally:
+        await counts.close()
 
 
 @asynccontextmanager
@@ -220,7 +265,7 @@ async def open_withdrawals(settings: Settings, users: UserStore) -> AsyncIterato
 
 @asynccontextmanager
 async def open_login(
-    settings: Settings, users: UserStore, cache_servers: tuple[str, ...]
+    settings: Settings, users: UserStore, counts: SharedCounts
 ) -> AsyncIterator[Login | None]:
     """The login, where it is wanted and there is a key to sign with. Raises KeysUnusable."""
     issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
@@ -231,9 +276,6 @@ async def open_login(
         log.warning("there is no login: auth.own_issuer takes no RS256, or has no signing key here")
         yield None
         return
-    timeout = settings.cache.timeout_ms / 1000
-    nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
-    counts = SharedCounts(nodes, namespace=settings.mongodb.database)
     passwords = Passwords()
     token_seconds = min(settings.login.token_seconds, settings.auth.max_lifetime_seconds)
     throttle = LoginThrottle(counts, settings.login)
@@ -248,7 +290,6 @@ async def open_login(
         )
     finally:
         passwords.close()
-        await counts.close()
 
 
 def _signs(settings: Settings) -> bool:
@@ -275,7 +316,12 @@ def describe_service(services: Services) -> dict[str, Any]:
     """What /openapi.json says."""
     routes: list[Route] = [(path, handler) for path, handler, _ in _routes(services)]
     routes.append(OPENAPI_ROUTE)
-    return describe(routes, require_if_match=services.rules.require_if_match)
+    never: list[type[Problem]] = []
+    if not services.rules.require_if_match:
+        never.append(PreconditionRequired)
+    if not services.rate_limit:
+        never.append(TooManyRequests)
+    return describe(routes, never=never)
 
 
 def make_app(services: Services) -> HTTPServerConnectionDelegate:
@@ -299,4 +345,10 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         default_handler_args={**injected, "limit": MAX_BODY},
         log_function=services.requests.write,
     )
-    return LimitedBodies(application, refusal, limit=MAX_BODY, patience=MAX_DISCARDED)
+    return LimitedBodies(
+        application,
+        refusal,
+        limit=MAX_BODY,
+        patience=MAX_DISCARDED,
+        exempt=("POST", IMPORT_PATH),
+    )

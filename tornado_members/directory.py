@@ -240,9 +240,14 @@ class MemberDirectory:
         """The members that have these names, for a loader of many."""
         return await self._store.find_by_names(names)
 
-    async def create_many(self, drafts: Sequence[MemberDraft]) -> list[Member | None]:
-        """Add members under ids in a row; None stands where the name was taken."""
-        first = await self._store.take_ids(len(drafts))
+    async def take_ids(self, count: int) -> int:
+        """Take so many new ids in a row, for members to come; returns the first."""
+        return await self._store.take_ids(count)
+
+    async def create_many(
+        self, drafts: Sequence[MemberDraft], first: int
+    ) -> Sequence[Member | None]:
+        """Add members under ids in a row that were taken; None stands where a name was taken."""
         keys = [_id_key(member_id) for member_id in range(first, first + len(drafts))]
         async with self._cache.changing(*keys, *{_name_key(draft.name) for draft in drafts}):
             return await self._store.insert_many(drafts, first)

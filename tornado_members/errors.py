@@ -23,12 +23,16 @@
     ├── FaultyBody
     │   ├── NotAMember           422  not-a-member
     │   └── NotALogin            422  not-a-login
+    ├── FileUnusable             422  file-unusable
     ├── PreconditionRequired     428  precondition-required
     ├── TooManyAttempts          429  too-many-attempts
     ├── HeadersTooLarge          431  headers-too-large
+    ├── TooManyRequests          429  too-many-requests
     ├── InternalError            500  internal-error
     ├── Contended                503  contended
     ├── DependencyAway           503  dependency-away
+    ├── Overloaded               503  overloaded
+    ├── TooSlow                  503  too-slow
     └── VersionNotSupported      505  version-not-supported
 
 They are raised where they happen and rendered once, in handlers/base.py. What each one means to a
@@ -280,11 +284,11 @@ class UnsupportedMediaType(Problem):
     title = "Unsupported media type"
     may_have_headers = ("Accept-Post", "Accept-Patch", "Accept-Encoding")
 
-    def __init__(self, expected: str, *, accept_header: str | None = None) -> None:
+    def __init__(self, expected: Sequence[str], *, accept_header: str | None = None) -> None:
         """`accept_header` is the one that tells what is taken (RFC 5789 §3.1, LDP §7.1)."""
         super().__init__(
-            f"The body must be {expected}, in UTF-8; say so in Content-Type.",
-            headers={accept_header: expected} if accept_header else None,
+            f"The body must be {' or '.join(expected)}, in UTF-8; say so in Content-Type.",
+            headers={accept_header: ", ".join(expected)} if accept_header else None,
         )
 
 
@@ -354,6 +358,14 @@ class NotALogin(FaultyBody):
     title = "Not a login"
 
 
+class FileUnusable(Problem):
+    """A file of which no row can be read, such as one whose header has no column for the name."""
+
+    status = 422
+    code = "file-unusable"
+    title = "No row of the file can be read"
+
+
 class PreconditionRequired(Problem):
     """By settings: nobody overwrites what they have not seen (RFC 6585 §3)."""
 
@@ -376,6 +388,22 @@ class TooManyAttempts(Problem):
     def __init__(self, retry_after: int) -> None:
         super().__init__(
             f"Too many logins have failed. Try again in {retry_after} seconds.",
+            headers={"Retry-After": str(retry_after)},
+        )
+
+
+class TooManyRequests(Problem):
+    """By settings: one subject asks more often than it may. `retry_after` in seconds."""
+
+    status = 429
+    code = "too-many-requests"
+    title = "Too many requests"
+    always_headers = ("Retry-After",)
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        """`limit` is a number of requests in a minute."""
+        super().__init__(
+            f"{limit} requests a minute are allowed. Try again in {retry_after} seconds.",
             headers={"Retry-After": str(retry_after)},
         )
 
@@ -421,6 +449,33 @@ class DependencyAway(Problem):
 
     def __init__(self, detail: str = "The database does not answer.", retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class Overloaded(Problem):
+    """More requests are in flight than this process takes. Nothing was done for this one."""
+
+    status = 503
+    code = "overloaded"
+    title = "Try again later"
+    always_headers = ("Retry-After",)
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many requests are in flight here. Nothing was done for this one.",
+            headers={"Retry-After": "1"},
+        )
+
+
+class TooSlow(Problem):
+    """An answer that did not begin in time. Whether anything was done is not known."""
+
+    status = 503
+    code = "too-slow"
+    title = "Try again later"
+    always_headers = ("Retry-After",)
+
+    def __init__(self) -> None:
+        super().__init__("The answer took too long.", headers={"Retry-After": "1"})
 
 
 class VersionNotSupported(Problem):

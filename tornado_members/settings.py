@@ -5,7 +5,7 @@ How they are read, and what is said of wrong ones, is in settings_file.py.
 
 import re
 from contextvars import ContextVar
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -78,6 +78,17 @@ def _safe_url(text: str) -> str:
     return text
 
 
+def _proxy(text: str) -> str:
+    if text != "unix":
+        try:
+            ip_network(text)
+        except ValueError:
+            raise ValueError(
+                "should be an address or a network, such as 10.0.0.5 or 10.0.0.0/8, or unix"
+            ) from None
+    return text
+
+
 def _origin(text: str) -> str:
     """A web origin, as browsers write it: in lower case, without a path or the scheme's own port.
 
@@ -108,19 +119,71 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Tls(Section):
+    """What the service proves itself with; without it, it speaks plain HTTP."""
+
+    certificate: FilePath | None = Field(
+        None, description="a PEM file: the certificate, and those that lead to its root"
+    )
+    key: FilePath | None = Field(None, description="a PEM file with its private key")
+
+    @model_validator(mode="after")
+    def _both(self) -> "Tls":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("should have both certificate and key, or neither")
+        return self
+
+
+class Limits(Section):
+    """How much of a worker one client, or all of them, may take."""
+
+    connections: int = Field(
+        4096, ge=1, description="open connections, as far as the limit on open files allows"
+    )
+    requests: int = Field(1024, ge=1, description="requests in flight; what is more is a 503")
+    header_bytes: int = Field(16 * 1024, ge=256, le=1024 * 1024, description="bytes of a header")
+    header_seconds: float = Field(10, gt=0, le=3600, description="seconds a header may take")
+    body_seconds: float = Field(
+        10, gt=0, le=3600, description="seconds a body may take, and one more a KiB"
+    )
+    idle_seconds: float = Field(
+        60, gt=0, le=86400, description="seconds that a connection may be silent between requests"
+    )
+    write_seconds: float = Field(
+        30, gt=0, le=3600, description="seconds without a client taking any of its answer"
+    )
+    request_seconds: float = Field(
+        10, gt=0, le=3600, description="seconds until an answer begins, or else is a 503"
+    )
+
+
 class Server(Section):
-    """Where the service listens."""
+    """Where the service listens, and how."""
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: Port = Field(8888, description="TCP port, 0 to 65535; 0 takes a free one")
+    unix_socket: FilePath | None = Field(
+        None, description="path of a Unix socket to listen on, instead of host and port"
+    )
+    unix_socket_mode: str = Field(
+        "0660", pattern="^0[0-7]{3}$", description='who may connect to it, such as "0660"'
+    )
+    tls: Tls = Field(Tls(), description="certificate and key")
     processes: int = Field(1, ge=0, description="worker processes; 0 means one a core")
     transport: Literal["tornado", "fast"] = Field("tornado", description="HTTP server underneath")
+    unready_seconds: float = Field(
+        0,
+        ge=0,
+        le=300,
+        description="seconds of being 'not ready' and still listening, at a stop",
+    )
     drain_seconds: float = Field(
         5, ge=0, le=300, description="seconds that requests in flight have to end at a stop"
     )
-    trusted_proxies: tuple[str, ...] = Field(
-        (), description="addresses whose X-Forwarded-For is believed"
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_proxy)], ...] = Field(
+        (), description="addresses and networks whose X-Forwarded-For is believed, or unix"
     )
+    limits: Limits = Field(Limits(), description="how much may be taken")
 
 
 class Admin(Section):
@@ -374,6 +437,14 @@ class Login(Section):
     attempts_per_address: int = Field(100, ge=1, description="failed attempts from one address")
 
 
+class RateLimit(Section):
+    """How often one and the same caller may ask."""
+
+    requests_per_minute: int = Field(
+        0, ge=0, description="requests of one subject in a minute; 0: as many as it likes"
+    )
+
+
 class Log(Section):
     """What is logged; it goes to standard error."""
 
@@ -400,6 +471,15 @@ class Members(Section):
     """Rules of the members' resource."""
 
     require_if_match: bool = Field(False, description="refuse writes without If-Match")
+    import_max_mib: int = Field(
+        256, ge=1, le=1024 * 1024, description="MiB that the body of an import may have"
+    )
+    transfer_retry_seconds: float = Field(
+        30,
+        ge=0,
+        le=3600,
+        description="seconds that an export or import under way waits for a MongoDB that is away",
+    )
 
 
 class Audit(Section):
@@ -430,6 +510,7 @@ class Settings(BaseSettings):
     cache: Cache = Cache()
     auth: Auth = Auth()
     login: Login = Login()
+    rate_limit: RateLimit = RateLimit()
     members: Members = Members()
     cors: Cors = Cors()
     audit: Audit = Audit()

@@ -189,7 +189,9 @@ async def test_a_request_is_over_when_its_last_byte_has_left(
     services: Services, http_server: AnyServer
 ) -> None:
     """Else a stop of the service would break off answers that are on their way."""
-    await services.directory.create_many([MemberDraft(name=f"{i:0255}") for i in range(1000)])
+    first = await services.directory.take_ids(1000)
+    drafts = [MemberDraft(name=f"{i:0255}") for i in range(1000)]
+    await services.directory.create_many(drafts, first)
     with socket.socket() as small:
         small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         small.setblocking(False)

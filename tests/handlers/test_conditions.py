@@ -245,7 +245,7 @@ def test_a_date_is_of_whole_seconds() -> None:
 
 
 async def test_tags_that_take_long_to_read_are_read_fast(api: Api) -> None:
-    for text in ('"' * 15_000, ", " * 7_000 + "x", '"a",' * 3_500 + "x", "W/" * 7_000):
+    for text in ('"' * 7_000, ", " * 7_000 + "x", '"a",' * 3_500 + "x", "W/" * 7_000):
         async with asyncio.timeout(10):  # a pattern that backtracks would take years
             headers = {"If-Match": text}
             assert (await api("PUT", BY_ID, ADA, headers=headers)).code == 400

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.loading.csv_rows import CsvFile, CsvUnusable, Refusal
+from tornado_members.loading.csv_rows import CsvFile
+from tornado_members.loading.rows import CsvUnusable, Refusal
 from tornado_members.member import MemberDraft
 
 

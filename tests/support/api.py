@@ -54,7 +54,7 @@ class Api:
         """`body` goes out as JSON, `raw` as it is; `rights` None sends no token."""
         sent = dict(headers or {})
         if rights is not None:
-            sent.setdefault("Authorization", f"Bearer {_token(rights)}")
+            sent.setdefault("Authorization", f"Bearer {token_of(rights)}")
         if body is not None:
             raw = json.dumps(body).encode()
         if raw is not None:
@@ -80,7 +80,7 @@ class Api:
 
 
 @cache
-def _token(rights: int) -> str:
+def token_of(rights: int) -> str:
     """One a run: signing takes longer than most tests."""
     return make_token(access_rights=rights, exp=int(time.time()) + 6 * 3600)
 

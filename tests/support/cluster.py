@@ -51,6 +51,14 @@ class Program:
         """Its process, if it has one that runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    @property
+    def pids(self) -> list[int]:
+        """Its process, and those that it started."""
+        with suppress(FileNotFoundError):  # it has ended
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+            return [self.pid or 0, *map(int, children.split())]
+        return []
+
     def start(self) -> None:
         """Start it; whether it is ready is another question."""
         settings = {name: v for name, v in os.environ.items() if not name.startswith("MEMBERS_")}
@@ -97,11 +105,12 @@ class Program:
     async def pause(self, seconds: float) -> None:
         """Stop it (it keeps its connections, and answers nothing), then let it go on."""
         assert self._process
-        self._process.send_signal(signal.SIGSTOP)
+        group = self._process.pid  # its own session: what it started stops with it
+        os.killpg(group, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            os.killpg(group, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it now, whatever it does."""
@@ -232,6 +241,6 @@ class Cluster:
         """The service that has a connection from one port to another."""
         inode = socket_inode(port, proxy_port)
         for service in self.services:
-            if inode and service.pid and has_socket(service.pid, inode):
+            if inode and any(has_socket(pid, inode) for pid in service.pids):
                 return service.name
         return None

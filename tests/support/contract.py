@@ -66,7 +66,7 @@ class Contract:
         if content := described.get("content"):
             media_type = answer.headers["Content-Type"].partition(";")[0]
             assert media_type in content, f"{where} is {media_type}"
-            if media_type.endswith("json"):
+            if media_type.endswith(("/json", "+json")):
                 is_short = answer.headers.get("Content-Encoding") == "gzip"
                 body = gzip.decompress(answer.body) if is_short else answer.body
                 faults = self.faults(content[media_type]["schema"], json.loads(body))

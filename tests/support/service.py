@@ -115,7 +115,7 @@ class Service:
             assert process.poll() is None, f"it did not start: {log.read_text()}"
             time.sleep(0.02)
         self.welcome = log.read_text()
-        found = re.search(r"listens on (http://[^\s\"]+)", self.welcome)
+        found = re.search(r"listens on (http[^\s\"]+)", self.welcome)
         admin = re.search(r"(?:admin_url\": \"|metrics +)(http://[0-9.:]+)", self.welcome)
         assert found
         assert admin

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -32,14 +32,32 @@ def address_of(http_server: AnyServer) -> Any:
 
 @asynccontextmanager
 async def bare_connection(
-    http_server: AnyServer,
+    http_server: AnyServer, *, limit: int = 65536, buffer: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect to a server, for at most ten seconds."""
-    reader, writer = await asyncio.open_connection(*address_of(http_server))
-    try:
-        async with asyncio.timeout(10):
-            yield reader, writer
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+    """Connect to a server, for at most ten seconds.
+
+    At most twice `limit` bytes are read ahead, and the system holds no more than some of `buffer`
+    bytes each way.
+    """
+    listening = listener_of(http_server)
+    with socket.socket() as mine:
+        if buffer:
+            mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        mine.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(mine, listening.getsockname())
+        reader, writer = await asyncio.open_connection(sock=mine, limit=limit)
+        try:
+            async with asyncio.timeout(10):
+                yield reader, writer
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+def small_connection(
+    http_server: AnyServer,
+) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """One that holds next to nothing on its way: who does not read is noticed at once."""
+    return bare_connection(http_server, limit=4096, buffer=8192)

@@ -18,10 +18,11 @@ from tqdm import tqdm
 from tornado_members.app import open_directory, open_stores
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
-from tornado_members.loading.csv_rows import CsvFile, CsvUnusable, Refusal, Row
+from tornado_members.loading.csv_rows import CsvFile
 from tornado_members.loading.loader import BATCH, Loader, OnConflict, Result
 from tornado_members.loading.made_up import made_up_members
 from tornado_members.loading.report import Report, conclude, tell
+from tornado_members.loading.rows import CsvUnusable, Refusal, Row
 from tornado_members.member import MemberDraft
 from tornado_members.settings import Settings
 from tornado_members.settings_file import load_settings
@@ -73,6 +74,8 @@ def run(arguments: Namespace) -> int:
         return 2
     except (CsvUnusable, OSError) as error:
         reason = getattr(error, "strerror", None) or error
+        if isinstance(error, CsvUnusable) and "no column 'name'" in str(error):
+            reason = f"{error}; say which one it is with --column name=HEADING"
         where = getattr(error, "filename", None) or arguments.file
         print(f"seed: {where}: {reason}", file=sys.stderr)
         return 2

@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from tornado_members.serving import run as run_service
+from tornado_members.serving.supervisor import run as run_service
 from tornado_members.settings_file import load_settings
 from tornado_members.telemetry.logs import configure_logging
 

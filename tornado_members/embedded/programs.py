@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import resource
 import shutil
 import socket
 import subprocess
@@ -63,7 +64,11 @@ def mongod_command(folder: Path, port: int) -> list[str]:
 
 def memcached_command(program: str, pid_file: Path, port: int) -> list[str]:
     """How Memcached is called: a small one, on loopback. The file only serves to know it by."""
-    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64", "-c", "1024"]
+    # It ends at once if it may not have a file open for each connection, and some more.
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    connections = 1024 if files == resource.RLIM_INFINITY else max(1, min(1024, files - 64))
+    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0"]
+    command += ["-m", "64", "-c", str(connections)]
     if os.geteuid() == 0:  # it refuses to run as root, unless it is told to
         command += ["-u", pwd.getpwuid(0).pw_name]
     return [*command, "-P", str(pid_file)]

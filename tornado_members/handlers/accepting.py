@@ -1,18 +1,34 @@
 """What a caller is ready to take (RFC 9110 §12.5.1)."""
 
 import re
+from collections.abc import Sequence
 
 _RANGE = re.compile(r"\s*([!#$%&'*+.^_`|~\w-]+)/([!#$%&'*+.^_`|~\w-]+)\s*((?:;[^;]*)*)")
 _WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*$", re.IGNORECASE)
 
 
 def accepts(header: str, media_type: str) -> bool:
-    """Whether an Accept header admits a media type; of several ranges the closest one counts.
+    """Whether an Accept header admits a media type."""
+    return choose(header, [media_type]) is not None
 
-    One that makes no sense admits everything: an answer of another type does less harm than none.
+
+def choose(header: str, offered: Sequence[str]) -> str | None:
+    """The media type that an Accept header likes best, of several alike the first; None for none.
+
+    A header that makes no sense admits everything: an answer of another type does less harm than
+    none.
     """
-    if header in ("", "*/*", media_type):
-        return True
+    if not header.strip():
+        return offered[0]
+    weights = [_weigh(header, media_type) for media_type in offered]
+    best = max(weights)
+    return offered[weights.index(best)] if best > 0 else None
+
+
+def _weigh(header: str, media_type: str) -> float:
+    """How much a media type is liked; of several ranges the closest one counts."""
+    if header in ("*/*", media_type):
+        return 1.0
     kind, _, subtype = media_type.partition("/")
     closeness = {(kind, subtype): 3, (kind, "*"): 2, ("*", "*"): 1}
     best, weight = 0, 0.0
@@ -21,9 +37,13 @@ def accepts(header: str, media_type: str) -> bool:
             continue
         found = _RANGE.fullmatch(part)
         if not found:
-            return True
+            return 1.0
         given = closeness.get((found[1].lower(), found[2].lower()), 0)
         if given > best:
-            quality = _WEIGHT.search(found[3])
-            best, weight = given, float(quality[1]) if quality else 1.0
-    return weight > 0 or not header.strip()
+            best, weight = given, _quality(found[3])
+    return weight
+
+
+def _quality(parameters: str) -> float:
+    weight = _WEIGHT.search(parameters)
+    return float(weight[1]) if weight else 1.0

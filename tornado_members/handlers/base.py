@@ -16,6 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
+from tornado_members.auth.rate_limit import RateLimit
 from tornado_members.auth.tokens import Caller, TokenVerifier
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.errors import (
@@ -29,16 +30,20 @@ from tornado_members.errors import (
     MethodNotAllowed,
     NotAcceptable,
     NotFound,
+    Overloaded,
     PreconditionFailed,
     PreconditionRequired,
     Problem,
     TokenMissing,
+    TooSlow,
     UnsupportedMediaType,
 )
-from tornado_members.handlers.accepting import accepts
+from tornado_members.handlers.accepting import choose
 from tornado_members.handlers.conditions import is_not_modified, parse_precondition
 from tornado_members.handlers.cross_origin import cross_origin_headers, preflight_headers
+from tornado_members.handlers.deadlines import Deadlines
 from tornado_members.handlers.encoding import accepts_gzip, compressed
+from tornado_members.handlers.proxies import TrustedProxies
 from tornado_members.monitoring.health import Health
 from tornado_members.monitoring.metrics import Metrics
 from tornado_members.openapi.operation import JSON, Operation
@@ -73,26 +78,37 @@ class Services:
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
     cors: Cors
+    write_seconds: float  # that a reader of a stream may take nothing
     health: Health
     metrics: Metrics
+    proxies: TrustedProxies
+    deadlines: Deadlines
+    most_requests: int  # in flight
+    rate_limit: RateLimit | None  # None where everybody may ask as often as they like
 
 
 class BaseHandler(RequestHandler):
     """A handler says what each of its methods takes and gives, and writes those methods."""
 
     operations: ClassVar[Mapping[str, Operation]] = {}
+    has_deadline: ClassVar[bool] = True  # whether its answers have to begin in time
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
     services: Services
     operation: Operation  # of this request, once prepare() has let it through
     caller: Caller | None = None
     request_id: str | None = None
+    chosen_type: str = "application/json"  # of those that are offered, the one that is wanted
+    is_gone: bool = False  # whoever asked
+    was_given_up = False
     cache_status: str | None = None
     problem_code: str | None = None
 
     def initialize(self, services: Services) -> None:
         self.services = services
         services.requests.begun()
+        if self.has_deadline:
+            services.deadlines.begin(self)
         self._allow_cross_origin()
         # Tornado would read forms before anybody is asked who is calling. Nobody here takes any.
         self.request._parse_body = _leave_unread  # type: ignore[method-assign]
@@ -107,6 +123,8 @@ class BaseHandler(RequestHandler):
 
     async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""
+        if self.services.requests.in_flight > self.services.most_requests:
+            raise Overloaded
         if not self.request.path.isascii():  # RFC 3986 §2.1; Tornado would read it as Latin-1
             raise BadRequest("The path has characters that are not percent-encoded.")
         method = self.request.method or ""
@@ -118,12 +136,15 @@ class BaseHandler(RequestHandler):
         self.operation = operation
         if operation.permission is not None:
             self.caller = await self.services.tokens.verify(self._bearer_token())
+            if self.services.rate_limit:
+                await self.services.rate_limit.check(self.caller)
             self.caller.require(operation.permission)
         if self.request.query:
             _check_query(self.request.query_arguments, operation)
-        accept = self.request.headers.get("Accept", "")
-        if not any(accepts(accept, media_type) for media_type in operation.media_types):
+        chosen = choose(self.request.headers.get("Accept", ""), operation.media_types)
+        if chosen is None:
             raise NotAcceptable(" or ".join(operation.media_types))
+        self.chosen_type = chosen
 
     def options(self, *_: str) -> None:
         """Which methods the path has (RFC 9110 §9.3.7)."""
@@ -138,6 +159,10 @@ class BaseHandler(RequestHandler):
         """For the Allow header (RFC 9110 §10.2.1)."""
         return ", ".join([*self.operations, "OPTIONS"])
 
+    def caller_address(self) -> str:
+        """From where the request came, as far as anybody trustworthy tells."""
+        return self.services.proxies.caller(self.request.remote_ip or "", self.request.headers)
+
     def wants_no_cache(self) -> bool:
         """Whether the caller wants the database to be asked (RFC 9111 §5.2.1.4)."""
         directives = ",".join(self.request.headers.get_list("Cache-Control"))
@@ -147,19 +172,30 @@ class BaseHandler(RequestHandler):
         """The object that the body holds. Raises UnsupportedMediaType, MalformedBody."""
         if self.operation.body is None:
             raise TypeError(f"{self.operation.name} declares no body")
-        media_type = self.operation.body.media_type
-        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise EncodedBody
-        content_type = Message()
-        content_type["Content-Type"] = self.request.headers.get("Content-Type", media_type)
-        charset = content_type.get_content_charset("utf-8")
-        if content_type.get_content_type() != media_type or charset not in ("utf-8", "us-ascii"):
-            accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
-            raise UnsupportedMediaType(media_type, accept_header=accept)
+        self.check_body_type(self.operation.body.media_type)
         try:
             return parse_object(self.request.body)
         except ValueError as error:
             raise MalformedBody(f"The body {error}.") from None
+
+    def check_body_type(self, default: str = "") -> str:
+        """Which of the operation's media types the body has, `default` where it does not say.
+
+        Raises UnsupportedMediaType.
+        """
+        if self.operation.body is None:
+            raise TypeError(f"{self.operation.name} declares no body")
+        if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise EncodedBody
+        content_type = Message()
+        content_type["Content-Type"] = self.request.headers.get("Content-Type", default)
+        charset = content_type.get_content_charset("utf-8")
+        media_type = content_type.get_content_type()
+        taken = [*self.operation.body.content]
+        if media_type not in taken or charset not in ("utf-8", "us-ascii"):
+            accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
+            raise UnsupportedMediaType(taken, accept_header=accept)
+        return media_type
 
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
@@ -216,8 +252,22 @@ class BaseHandler(RequestHandler):
         self.answer_bytes(shorter or body)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Render any error, ours or Tornado's, as a problem (RFC 9457)."""
+        """Answer any error, ours or Tornado's, with a problem (RFC 9457)."""
         problem = self._problem(status_code, kwargs.get("exc_info", (None, None, None))[1])
+        self.finish(self.render_problem(problem))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of the answer is out, so that its status cannot change any more."""
+        return bool(self._headers_written)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the answer is complete, or never will be."""
+        return bool(self._finished)
+
+    def render_problem(self, problem: Problem) -> bytes:
+        """The body of an answer that is a problem; its status and headers are set."""
         self._allow_cross_origin()  # once more: Tornado has begun the answer anew
         self.problem_code = problem.code
         self.set_status(problem.status)
@@ -228,7 +278,7 @@ class BaseHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         text = json.dumps(problem.to_dict(self.request_id or ""), ensure_ascii=False)
         # What a caller sent may stand in it: a lone surrogate there has no UTF-8.
-        self.finish(text.encode("utf-8", "replace"))
+        return text.encode("utf-8", "replace")
 
     def _problem(self, status_code: int, error: BaseException | None) -> Problem:
         if isinstance(error, Problem):
@@ -243,7 +293,10 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
-        if isinstance(value, Problem):
+        if self.was_given_up and not isinstance(value, TooSlow):
+            # Also Tornado's complaint that the answer has been given.
+            log.debug("%s ended after it was given up: %r", self.request_id, value)
+        elif isinstance(value, Problem):
             if value.status >= 500:
                 cause = str(value.__cause__)[:200] if value.__cause__ else None
                 said = fields(request_id=self.request_id, code=value.code, cause=cause)
@@ -267,6 +320,10 @@ class BaseHandler(RequestHandler):
         sent.add_done_callback(self._sent)
         return sent
 
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self.is_gone = True
+
     def _allow_cross_origin(self) -> None:
         rules = self.services.cors
         if not rules.origins:
@@ -283,6 +340,15 @@ class BaseHandler(RequestHandler):
         if not sent.cancelled():
             sent.exception()  # the client has gone: nobody is left to be told
         self.services.requests.ended()
+        self.services.deadlines.end(self)
+
+    def give_up(self) -> None:
+        """Answer that it took too long, unless the answer has begun; what it does goes on."""
+        if not self._finished and not self._headers_written:
+            self.was_given_up = True
+            late = TooSlow()
+            self.log_exception(TooSlow, late, None)
+            self.send_error(late.status, exc_info=(TooSlow, late, None))
 
     def _bearer_token(self) -> str:
         credentials = self.request.headers.get("Authorization", "")

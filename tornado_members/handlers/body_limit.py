@@ -14,9 +14,15 @@ from tornado.httputil import (
 
 StartLine = RequestStartLine | ResponseStartLine
 
+# What nobody wants is read and thrown away up to here, so that a client hears why. bytes
+MAX_DISCARDED = 16 * 1024 * 1024
+
 
 class LimitedBodies(HTTPServerConnectionDelegate):
-    """An application whose requests go to another, `refusal`, if their body is over the limit."""
+    """An application whose requests go to another, `refusal`, if their body is over the limit.
+
+    The one method and path that are `exempt` have a limit of their own, and keep to it themselves.
+    """
 
     def __init__(
         self,
@@ -25,12 +31,14 @@ class LimitedBodies(HTTPServerConnectionDelegate):
         *,
         limit: int,
         patience: int,
+        exempt: tuple[str, str] | None = None,
     ) -> None:
         """`limit` and `patience` in bytes."""
         self._application = application
         self._refusal = refusal
         self._limit = limit
         self._patience = patience
+        self._exempt = exempt
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
@@ -40,6 +48,7 @@ class LimitedBodies(HTTPServerConnectionDelegate):
             lambda: self._refusal.start_request(server_conn, request_conn),
             self._limit,
             self._patience,
+            self._exempt,
         )
 
     def on_close(self, server_conn: object) -> None:
@@ -61,11 +70,14 @@ class _LimitedBody(HTTPMessageDelegate):
         make_refusal: Callable[[], HTTPMessageDelegate],
         limit: int,
         patience: int,
+        exempt: tuple[str, str] | None,
     ) -> None:
         self._handler = handler
         self._make_refusal = make_refusal
         self._left = limit
         self._patience = patience
+        self._exempt = exempt
+        self._is_exempt = False
         self._start: tuple[StartLine, HTTPHeaders] | None = None  # until the body is refused
         self._finished = False
 
@@ -73,8 +85,10 @@ class _LimitedBody(HTTPMessageDelegate):
         self, start_line: StartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         self._start = (start_line, headers)
-        length = _announced_length(headers)
-        if length <= self._left:
+        length = announced_length(headers)
+        if isinstance(start_line, RequestStartLine):
+            self._is_exempt = (start_line.method, start_line.path.split("?")[0]) == self._exempt
+        if length <= self._left or self._is_exempt:
             return self._handler.headers_received(start_line, headers)
         self._refuse(start_line, headers)
         if length > self._patience or "Expect" in headers:
@@ -85,6 +99,8 @@ class _LimitedBody(HTTPMessageDelegate):
         return None
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._is_exempt:
+            return self._handler.data_received(chunk)
         self._left -= len(chunk)
         if self._start and self._left >= 0:
             return self._handler.data_received(chunk)
@@ -110,7 +126,7 @@ class _LimitedBody(HTTPMessageDelegate):
         self._handler.headers_received(start_line, headers)
 
 
-def _announced_length(headers: HTTPHeaders) -> int:
+def announced_length(headers: HTTPHeaders) -> int:
     """The Content-Length in bytes; 0 for one that is none, which Tornado will refuse."""
     text = headers.get("Content-Length", "")
     if not (text.isascii() and text.isdigit()):

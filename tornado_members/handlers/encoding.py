@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import zlib
 
 # A packet holds that much anyway. bytes
 _WORTHWHILE = 1024
@@ -32,3 +33,18 @@ def accepts_gzip(header: str) -> bool:
 def compressed(body: bytes) -> bytes | None:
     """A body as gzip; None for one that is too small to be worth it."""
     return gzip.compress(body, _LEVEL, mtime=0) if len(body) >= _WORTHWHILE else None
+
+
+class GzipStream:
+    """A body that is compressed piece by piece; each can be read as soon as it is there."""
+
+    def __init__(self) -> None:
+        self._compressor = zlib.compressobj(_LEVEL, wbits=31)  # 31: as gzip (RFC 1952)
+
+    def compress(self, piece: bytes) -> bytes:
+        """The next piece."""
+        return self._compressor.compress(piece) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self) -> bytes:
+        """The end, by which a reader knows that all is there."""
+        return self._compressor.flush()

@@ -29,7 +29,7 @@ class LoginHandler(BaseHandler):
     async def post(self) -> None:
         """A token for a username and a password."""
         username, password = _credentials(self.json_body())
-        token = await self.login.log_in(username, password, self.request.remote_ip or "")
+        token = await self.login.log_in(username, password, self.caller_address())
         body = {"access_token": token.text, "token_type": "Bearer", "expires_in": token.seconds}
         self.set_header("Content-Type", JSON)
         self.set_header("Cache-Control", "no-store")  # RFC 6749 §5.1

@@ -9,6 +9,7 @@ from typing import Final
 from tornado_members.directory import Representation
 from tornado_members.errors import MemberNotFound
 from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.export import export_members
 from tornado_members.handlers.operations import (
     ADD_MEMBER,
     DELETE_MEMBER,
@@ -19,11 +20,12 @@ from tornado_members.handlers.operations import (
     PUT_BY_NAME,
     REPLACE_MEMBER,
 )
-from tornado_members.handlers.paging import next_path, parse_list_query
+from tornado_members.handlers.paging import next_path, parse_export_query, parse_list_query
 from tornado_members.handlers.preferences import parse_preferences
 from tornado_members.list_query import Filters
 from tornado_members.member import apply_merge_patch, parse_draft
 
+JSON: Final = "application/json"
 _MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 
 
@@ -39,7 +41,12 @@ class MembersHandler(BaseHandler):
     }
 
     async def get(self) -> None:
-        """A page of members."""
+        """A page of members, or all of them as a stream."""
+        if self.chosen_type != JSON:
+            query, limit = parse_export_query(self.request.query_arguments)
+            await self.tell_count(query.filters)
+            await export_members(self, query, limit)
+            return
         query = parse_list_query(self.request.query_arguments)
         directory = self.services.directory
         found = await directory.page(replace(query, limit=query.limit + 1))

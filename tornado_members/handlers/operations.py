@@ -1,11 +1,13 @@
 """What each request takes and gives: the handlers serve by it, /openapi.json tells of it."""
 
+import json
 from typing import Final
 
 from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.errors import (
     Contended,
     DependencyAway,
+    FileUnusable,
     LoginFailed,
     MemberNotFound,
     NameTaken,
@@ -18,7 +20,16 @@ from tornado_members.errors import (
     UserBlocked,
 )
 from tornado_members.handlers.paging import LIST_PARAMETERS
-from tornado_members.openapi.operation import JSON, Answer, Body, Link, Operation
+from tornado_members.openapi.operation import (
+    CSV,
+    JSON,
+    NDJSON,
+    Answer,
+    Body,
+    Link,
+    Operation,
+    Parameter,
+)
 from tornado_members.openapi.schemas import ADA, DETAILS_OF_ADA, DRAFT_OF_ADA, reference
 
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -55,6 +66,9 @@ _NOT_MODIFIED = Answer(
     headers=("ETag", *_OF_MEMBERS),
     may_have=("Last-Modified", "Cache-Status"),
 )
+_FILE = {"type": "string"}
+_CSV_OF_ADA = "memberId,name,email,phone\r\n42,Ada Lovelace,ada@example.org,'+44 20 7946 0018\r\n"
+_LINE_OF_ADA = json.dumps(ADA) + "\n"
 _DRAFT = Body({JSON: reference("MemberDraft")}, {JSON: DRAFT_OF_ADA})
 
 LIST_MEMBERS: Final = Operation(
@@ -65,11 +79,15 @@ LIST_MEMBERS: Final = Operation(
     headers=("Prefer",),
     answers={
         200: Answer(
-            "A page",
-            {JSON: reference("MemberPage")},
-            {JSON: {"items": [ADA], "next": None}},
+            "A page; as text/csv or application/x-ndjson, a stream of all that match, for which "
+            "there is no `next`, and `limit` counts only where it is given",
+            {JSON: reference("MemberPage"), CSV: _FILE, NDJSON: _FILE},
+            {JSON: {"items": [ADA], "next": None}, CSV: _CSV_OF_ADA, NDJSON: _LINE_OF_ADA},
             headers=_OF_MEMBERS,
-            may_have=("Link", "X-Total-Count", "Preference-Applied", "Content-Encoding"),
+            may_have=(
+                *("Link", "X-Total-Count", "Preference-Applied"),
+                *("Content-Encoding", "Content-Disposition"),
+            ),
             links={
                 "first": Link(
                     "findMember",
@@ -80,6 +98,40 @@ LIST_MEMBERS: Final = Operation(
         )
     },
     problems=(DependencyAway,),
+)
+IMPORT_MEMBERS: Final = Operation(
+    name="importMembers",
+    tag="members",
+    permission=WRITE,
+    query={
+        "on_conflict": Parameter(
+            "What to do with a name that another member has: `reject` it, `skip` it, or `replace` "
+            "what that member is.",
+            {"type": "string", "enum": ["reject", "skip", "replace"], "default": "reject"},
+            "skip",
+        ),
+        "dry_run": Parameter(
+            "Tell what would become of each, and write nothing.",
+            {"type": "boolean", "default": False},
+            True,
+        ),
+    },
+    body=Body(
+        {CSV: _FILE, NDJSON: _FILE},
+        {CSV: _CSV_OF_ADA, NDJSON: _LINE_OF_ADA},
+        "Members, one a record (with a header that names the columns) or one object a line. "
+        "`memberId`, which exports have, is taken and not used.",
+    ),
+    answers={
+        200: Answer(
+            "What became of each, one object a line, in the order of the input, as it goes",
+            {NDJSON: _FILE},
+            {NDJSON: '{"line": 2, "status": 201, "code": "created", "member": "/members/42"}\n'},
+            headers=("Cache-Control",),
+            may_have=("X-Ignored-Columns",),
+        )
+    },
+    problems=(FileUnusable, DependencyAway),
 )
 ADD_MEMBER: Final = Operation(
     name="addMember",

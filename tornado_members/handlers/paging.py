@@ -87,6 +87,19 @@ def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
     return query
 
 
+def parse_export_query(
+    arguments: Mapping[str, Sequence[bytes]],
+) -> tuple[ListQuery, int | None]:
+    """The same for an export, and how many members it may have: any number, or None for all."""
+    limits = arguments.get("limit", [])
+    if len(limits) != 1:
+        return parse_list_query(arguments), None
+    if not limits[0].isdigit() or len(limits[0]) > 15 or not int(limits[0]):
+        raise BadParameter("limit", "should be a number from 1")
+    rest = {name: values for name, values in arguments.items() if name != "limit"}
+    return parse_list_query(rest), int(limits[0])
+
+
 def next_path(query: ListQuery, page: Sequence[Member]) -> str:
     """Where the page behind this one is: the same query, behind its last member."""
     parameters: dict[str, Any] = {

@@ -11,8 +11,9 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
-from tornado_members.loading.csv_rows import CsvFile, Refusal, Row
+from tornado_members.loading.csv_rows import CsvFile
 from tornado_members.loading.loader import Outcome, Result
+from tornado_members.loading.rows import Refusal, Row
 
 _MOST_SHOWN = 100
 # They stand first, so that a row with too few or too many cells is refused until it is mended.
@@ -59,8 +60,8 @@ class Report:
             self._refuse(row, outcome)
         elif outcome.result is Result.TAKEN:
             earlier = ", from an earlier row of this file" if outcome.twice else ""
-            reason = f"name is taken by member {outcome.member_id}{earlier}"
-            self._refuse(row, Refusal("name is taken", reason))
+            reason = f"is taken by member {outcome.member_id}{earlier}"
+            self._refuse(row, Refusal.of_field("name is taken", "/name", reason))
         else:
             self._results[outcome.result] += 1
 
@@ -92,7 +93,8 @@ class Report:
         self._kinds[refusal.kind] += 1
         if self.refused <= _MOST_SHOWN:
             shown = ",".join(row.cells)[:80].encode("utf-8", "replace").decode()
-            tell(f"line {row.line}: {refusal.reason}  ({shown})")
+            hint = "; --encoding names another" if refusal.kind == "wrong encoding" else ""
+            tell(f"line {row.line}: {refusal.reason}{hint}  ({shown})")
         elif self.refused == _MOST_SHOWN + 1:
             tell(f"... more are in {self.place}")
         self._write(row, refusal)

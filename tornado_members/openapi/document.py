@@ -1,7 +1,7 @@
 """/openapi.json: the routes that are served, and what their handlers say of themselves."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 from tornado_members import __version__
@@ -13,11 +13,13 @@ from tornado_members.errors import (
     InternalError,
     MalformedBody,
     NotAcceptable,
+    Overloaded,
     PermissionMissing,
-    PreconditionRequired,
     Problem,
     TokenInvalid,
     TokenMissing,
+    TooManyRequests,
+    TooSlow,
     UnsupportedMediaType,
 )
 from tornado_members.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS
@@ -32,8 +34,12 @@ from tornado_members.openapi.schemas import (
 
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 # What any request may meet: LimitedBodies and BaseHandler stand in front of all of them.
-_ANYWHERE: Final = (BadRequest, NotAcceptable, BodyTooLarge, InternalError, BadParameter)
-_WITH_TOKEN: Final = (TokenMissing, TokenInvalid, PermissionMissing, DependencyAway)
+_OF_ALL_METHODS: Final = (BadRequest, BodyTooLarge, InternalError, Overloaded)
+_ANYWHERE: Final = (*_OF_ALL_METHODS, NotAcceptable, BadParameter, TooSlow)
+_WITH_TOKEN: Final = (
+    *(TokenMissing, TokenInvalid, PermissionMissing),
+    *(TooManyRequests, DependencyAway),
+)
 _WITH_BODY: Final = (MalformedBody, UnsupportedMediaType)
 
 _INTRODUCTION: Final = """\
@@ -74,12 +80,12 @@ def path_pattern(path: str) -> str:
     return "".join(part for pair in zip(texts, [*names, ""], strict=True) for part in pair)
 
 
-def describe(routes: Sequence[Route], *, require_if_match: bool = False) -> dict[str, Any]:
-    """The document of a service that has these routes."""
+def describe(routes: Sequence[Route], *, never: Collection[type[Problem]] = ()) -> dict[str, Any]:
+    """The document of a service that has these routes; `never` are problems that it cannot have."""
     operations = [one for _, handler in routes for one in handler.operations.values()]
     tags = {operation.tag for operation in operations}
     names = {operation.name for operation in operations}
-    builder = _Builder(names, require_if_match=require_if_match)
+    builder = _Builder(names, never)
     paths = {path: builder.path_item(path, handler) for path, handler in routes}
     return {
         "openapi": "3.1.1",
@@ -115,9 +121,9 @@ def describe(routes: Sequence[Route], *, require_if_match: bool = False) -> dict
 class _Builder:
     """Gathers the components to which the operations refer."""
 
-    def __init__(self, names: Iterable[str], *, require_if_match: bool) -> None:
+    def __init__(self, names: Iterable[str], never: Collection[type[Problem]]) -> None:
         self._names = frozenset(names)
-        self._require_if_match = require_if_match
+        self._never = never
         self.mentioned: set[str] = set()
         self.responses: dict[str, Any] = {}
         self.parameters: dict[str, Any] = {}
@@ -173,7 +179,7 @@ class _Builder:
         slug = "".join(word.title() for word in re.findall(r"\w+", path))
         answer = Answer("The methods of this path", headers=("Allow",))
         operation = Operation(name=f"options{slug}", tag=first.tag, answers={204: answer})
-        problems = self._problems("OPTIONS", operation, (BadRequest, BodyTooLarge, InternalError))
+        problems = self._problems("OPTIONS", operation, _OF_ALL_METHODS)
         return {
             "operationId": operation.name,
             "tags": [operation.tag],
@@ -242,8 +248,7 @@ class _Builder:
             kinds += _WITH_TOKEN
         if operation.body:
             kinds += _WITH_BODY
-        if not self._require_if_match:
-            kinds = [kind for kind in kinds if kind is not PreconditionRequired]
+        kinds = [kind for kind in kinds if kind not in self._never]
         by_status: dict[int, list[type[Problem]]] = {}
         for kind in problem_kinds():
             if kind in kinds:

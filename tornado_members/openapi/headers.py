@@ -92,6 +92,16 @@ ANSWER_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "schema": {"type": "string", "pattern": r'^<[^>]+>; rel="next"$'},
         "example": '</members?limit=50&sort=memberId&after=WyJtZW1iZXJJZCIsNTBd>; rel="next"',
     },
+    "Content-Disposition": {
+        "description": "On a stream: a name for the file.",
+        "schema": {"type": "string", "pattern": "^attachment; filename="},
+        "example": 'attachment; filename="members.csv"',
+    },
+    "X-Ignored-Columns": {
+        "description": "Headings of columns that were not used, percent-encoded.",
+        "schema": _STRING,
+        "example": "Shoe%20size",
+    },
     "X-Total-Count": {
         "description": "How many members the whole list has, if Prefer asked for it.",
         "schema": {"type": "integer", "minimum": 0},

@@ -12,6 +12,8 @@ from tornado_members.errors import Problem
 from tornado_members.settings import Permission
 
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
+CSV = "text/csv"
 
 Schema = Mapping[str, Any]
 

@@ -40,7 +40,7 @@ def configure_logging(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextLines() if is_text else JsonLines())
     handler.addFilter(Repeats(handler.emit))
-    logging.basicConfig(handlers=[handler], level=level.upper())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # No line says them, and looking them up takes time.
     logging.logThreads = logging.logMultiprocessing = False
     # Below that, the driver writes whole commands: members, and the hashes of passwords.

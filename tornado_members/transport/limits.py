@@ -1,10 +1,8 @@
 """What a server takes from its clients: how much, and for how long."""
 
-import resource
 from dataclasses import dataclass
 
 KIB = 1024
-_OTHER_DESCRIPTORS = 100  # of files, logs, and connections that the application opens itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,3 @@ class Limits:
             self.orphan_seconds,
             self.linger_seconds,
         )
-
-
-def most_connections() -> int:
-    """As many as Limits has by default, unless the process may open fewer descriptors."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors == resource.RLIM_INFINITY:
-        return Limits().connections
-    return min(Limits().connections, max(descriptors - _OTHER_DESCRIPTORS, descriptors // 2))

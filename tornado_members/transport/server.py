@@ -76,17 +76,27 @@ class FastServer:
         if self._listening:
             self._listening.stop()
 
-    async def drain(self, seconds: float) -> int:
-        """Stop; let requests that are under way end, for at most so long.
+    def say_goodbye(self) -> None:
+        """Let each answer that has not begun be the last one on its connection, and say so."""
+        for connection in self._connections:
+            connection.draining = True
 
-        Returns how many connections had to be broken off.
+    async def drain(
+        self, seconds: float, *, silent_seconds: float = 0, hurry: asyncio.Event | None = None
+    ) -> int:
+        """Stop; let requests that are under way end, for at most so long, or until `hurry` is set.
+
+        Connections without a request are waited for `silent_seconds`: a client may have sent one
+        just now. Returns how many had to be broken off.
         """
         self.stop()
+        self.say_goodbye()
+        hurry = hurry or asyncio.Event()
+        silent_seconds = min(silent_seconds, seconds)
+        await self._wait(silent_seconds, hurry)
         for connection in [*self._connections]:
             connection.drain()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._until_empty()
+        await self._wait(seconds - silent_seconds, hurry)
         left = len(self._connections)
         await self.close_all_connections()
         return left
@@ -146,6 +156,13 @@ class FastServer:
     def _look_for_room(self) -> None:
         if self._listening:
             self._listening.set_room(len(self._connections) < self.limits.connections)
+
+    async def _wait(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Until there are no connections, or somebody is in a hurry, for at most so long."""
+        ends = [asyncio.ensure_future(self._until_empty()), asyncio.ensure_future(hurry.wait())]
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
 
     async def _until_empty(self) -> None:
         if self._connections:

@@ -1,0 +1,163 @@
+"""Members imported over HTTP and exported again: how long it takes, and in how much memory."""
+
+import argparse
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.support.service import Command, Service
+
+_LINE = "Person {0:07},person.{0}@example.org,+1-555-{0:07}\r\n"
+_SLOW = 200_000  # bytes a second
+
+
+@dataclass
+class Memory:
+    """What a process takes, in bytes, looked at ten times a second."""
+
+    process: psutil.Process
+    peak: int = 0
+
+    async def watch(self) -> None:
+        """For ever."""
+        while True:
+            self.peak = max(self.peak, self.process.memory_info().rss)
+            await asyncio.sleep(0.1)
+
+
+def rows(count: int) -> Iterator[bytes]:
+    """A CSV file, in pieces."""
+    yield b"name,email,phone\r\n"
+    numbers = iter(range(1, count + 1))
+    while lines := "".join(_LINE.format(i) for i in itertools.islice(numbers, 4000)):
+        yield lines.encode()
+
+
+class Client:
+    """Requests with full rights, one connection each."""
+
+    def __init__(self, service: Service, token: str) -> None:
+        host, port = service.url.removeprefix("http://").split(":")
+        self._where = (host, int(port))
+        self._token = token
+
+    async def _open(
+        self, first: str, *headers: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self._where, limit=2**20)
+        lines = [first, "Host: bench", f"Authorization: Bearer {self._token}", *headers]
+        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+        return reader, writer
+
+    async def import_members(self, count: int) -> int:
+        """Send them, read what became of them; returns how many were created."""
+        size = sum(map(len, rows(count)))
+        reader, writer = await self._open(
+            "POST /members/import HTTP/1.1", "Content-Type: text/csv", f"Content-Length: {size}"
+        )
+
+        async def write() -> None:
+            for piece in rows(count):
+                writer.write(piece)
+                await writer.drain()
+
+        sending = asyncio.create_task(write())
+        created = 0
+        async for piece in _pieces(reader):
+            created += piece.count(b'"created"')
+        await sending
+        writer.close()
+        return created
+
+    async def export(self, *headers: str, bytes_a_second: int | None = None) -> int:
+        """Read all of it; returns how many bytes came."""
+        reader, writer = await self._open("GET /members HTTP/1.1", *headers)
+        started, size = time.perf_counter(), 0
+        last = b""
+        async for piece in _pieces(reader):
+            size += len(piece)
+            last = (last + piece)[-5:]
+            if bytes_a_second:
+                ahead = size / bytes_a_second - (time.perf_counter() - started)
+                if started + 20 < time.perf_counter():
+                    break
+                await asyncio.sleep(max(0, ahead))
+        else:
+            assert last == b"0\r\n\r\n", "it was broken off"
+        writer.transport.abort()
+        return size
+
+
+async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    tail = b""
+    while piece := await reader.read(65536):
+        # A word that is cut in two is counted with the second half.
+        cut = piece.rfind(b"\n") + 1
+        yield tail + piece[:cut]
+        tail = piece[cut:]
+    yield tail
+
+
+async def measure(what: str, count: int, process: psutil.Process, work: "asyncio.Task[int]") -> int:
+    """Print a line."""
+    before = process.memory_info().rss
+    memory = Memory(process, before)
+    watching = asyncio.create_task(memory.watch())
+    started, cpu = time.perf_counter(), sum(process.cpu_times()[:2])
+    result = await work
+    seconds = time.perf_counter() - started
+    watching.cancel()
+    cpu = sum(process.cpu_times()[:2]) - cpu
+    megabytes = [size / 2**20 for size in (before, memory.peak, process.memory_info().rss)]
+    print(
+        f"{what:<22} {seconds:7.1f} s {count / seconds:9,.0f}/s {cpu:7.1f} s of CPU"
+        f"   RSS {megabytes[0]:4.0f} -> {megabytes[2]:4.0f} MiB, peak {megabytes[1]:4.0f}",
+        flush=True,
+    )
+    return result
+
+
+async def run(service: Service, token: str, count: int) -> None:
+    """Each way in turn, on the same members."""
+    process = psutil.Process(service.process.pid)
+    client = Client(service, token)
+    task = asyncio.create_task
+    created = await measure("import", count, process, task(client.import_members(count)))
+    assert created == count, f"{created} of {count} were created"
+    again = await measure("import once more", count, process, task(client.import_members(count)))
+    assert again == 0
+    for what, headers in {
+        "export as CSV": ["Accept: text/csv"],
+        "export as NDJSON": ["Accept: application/x-ndjson"],
+        "export as CSV, gzip": ["Accept: text/csv", "Accept-Encoding: gzip"],
+    }.items():
+        size = await measure(what, count, process, task(client.export(*headers)))
+        print(f"{'':<22} {size / 2**20:7.1f} MiB")
+    slow = client.export("Accept: text/csv", bytes_a_second=_SLOW)
+    size = await measure("20 s of a slow reader", count, process, task(slow))
+    print(f"{'':<22} {size / 2**20:7.1f} MiB read; the rate is that of all members")
+
+
+async def main() -> None:
+    """A service of its own, in a folder that is gone afterwards."""
+    parser = argparse.ArgumentParser(prog="scripts/bench transfer", description=__doc__)
+    parser.add_argument("--members", type=int, default=1_000_000, help="how many (1,000,000)")
+    options = parser.parse_args()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        command = Command(folder)
+        service = stack.enter_context(command.serving())
+        token = command.token("--rights", "3", "--expires", "12h")
+        print(f"{options.members:,} members")
+        await run(service, token, options.members)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

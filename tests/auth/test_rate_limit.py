@@ -1,0 +1,79 @@
+"""So many requests a minute for each subject."""
+
+import pytest
+
+from tornado_members.auth.rate_limit import RateLimit
+from tornado_members.auth.tokens import Caller
+from tornado_members.cache.shared_counts import SharedCounts
+from tornado_members.errors import TooManyRequests
+
+ADA = Caller("issuer", "ada", frozenset())
+
+
+class Clock:
+    """Tells what a test says."""
+
+    now = 60_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def limits(clock: Clock, count: int = 2) -> list[RateLimit]:
+    """Those of several processes, of three requests each minute."""
+    counts = SharedCounts([], namespace="test", clock=clock)
+    return [RateLimit(counts, 3, clock) for _ in range(count)]
+
+
+async def allowed(limit: RateLimit, caller: Caller, times: int) -> int:
+    """How many of so many requests are let through."""
+    count = 0
+    for _ in range(times):
+        try:
+            await limit.check(caller)
+            count += 1
+        except TooManyRequests:
+            pass
+    return count
+
+
+async def test_processes_count_together() -> None:
+    one, other = limits(Clock())
+    assert await allowed(one, ADA, 2) == 2
+    assert await allowed(other, ADA, 5) == 1
+    assert await allowed(one, ADA, 5) == 0
+
+
+async def test_each_subject_of_each_issuer_counts_for_itself() -> None:
+    (limit,) = limits(Clock(), 1)
+    assert await allowed(limit, ADA, 5) == 3
+    assert await allowed(limit, Caller("issuer", "bob", frozenset()), 5) == 3
+    assert await allowed(limit, Caller("other", "ada", frozenset()), 5) == 3
+    assert await allowed(limit, Caller("issuerada", "", frozenset()), 5) == 3
+
+
+async def test_the_next_minute_is_a_new_one() -> None:
+    clock = Clock()
+    (limit,) = limits(clock, 1)
+    assert await allowed(limit, ADA, 5) == 3
+    clock.now += 45.5
+    with pytest.raises(TooManyRequests) as refused:
+        await limit.check(ADA)
+    assert refused.value.headers == {"Retry-After": "15"}
+    clock.now += 15
+    assert await allowed(limit, ADA, 5) == 3
+
+
+async def test_whoever_is_over_the_limit_costs_no_more_commands() -> None:
+    asked = 0
+
+    class Counts(SharedCounts):
+        async def add(self, key: bytes, amount: int, ttl: int) -> int:
+            nonlocal asked
+            asked += 1
+            return await super().add(key, amount, ttl)
+
+    clock = Clock()
+    limit = RateLimit(Counts([], namespace="test", clock=clock), 3, clock)
+    assert await allowed(limit, ADA, 100) == 3
+    assert asked == 4

@@ -1,0 +1,168 @@
+"""The service's processes: workers that die, are replaced, drain, and take up new settings."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.load import Load
+from tests.support.service import ROOT, Command, Service
+from tornado_members.embedded.private_servers import PrivateServers
+
+
+@pytest.fixture
+def command(folder: Path, servers: PrivateServers, database_name: str) -> Command:
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name}
+    server = {"port": 0, "processes": 2, "drain_seconds": 3}
+    cache = {"servers": servers.cache_servers}
+    return Command(folder, {"mongodb": mongodb, "cache": cache, "server": server})
+
+
+@pytest.fixture
+def service(command: Command) -> Iterator[Service]:
+    with command.serving() as service:
+        yield service
+
+
+def change(command: Command, **sections: Any) -> None:
+    """Change settings in the file."""
+    settings = json.loads(command.config.read_text())
+    for name, section in sections.items():
+        settings[name] = {**settings.get(name, {}), **section}
+    command.config.write_text(json.dumps(settings))
+
+
+def workers(service: Service) -> list[psutil.Process]:
+    return psutil.Process(service.process.pid).children()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def load_on(service: Service) -> Load:
+    return Load(int(service.url.rpartition(":")[2]), service._token)
+
+
+def reload(service: Service, log: Callable[[], str], times: int = 1) -> None:
+    """Have it take up its settings, and wait until it has."""
+    for _ in range(times):
+        before = set(workers(service))
+        written = len(log())
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: log()[written:].count(" serves") >= 2)  # noqa: B023
+        wait_for(lambda: not before & set(workers(service)))  # noqa: B023
+
+
+def test_rolling_restarts_lose_no_request(service: Service, command: Command) -> None:
+    with load_on(service) as load:
+        reload(service, command.log, times=2)
+        status, report = service.admin("/readyz")
+        assert (status, "draining" in report) == (200, False)
+    assert not load.failures
+    assert load.answers > 20
+    total = 0.0
+    for line in service.admin("/metrics")[1].splitlines():
+        if line.startswith("members_http_requests_total{"):
+            total += float(line.rpartition(" ")[2])
+    assert total >= load.answers - 50, "what retired workers had counted goes on to count"
+
+
+@pytest.mark.exhaustive
+def test_twenty_rolling_restarts_lose_no_request(service: Service, command: Command) -> None:
+    with load_on(service) as load:
+        reload(service, command.log, times=20)
+    assert not load.failures
+
+
+def test_new_settings_are_taken_up_unless_they_are_wrong(
+    service: Service, command: Command
+) -> None:
+    first = set(workers(service))
+    change(command, members={"require_if_match": "perhaps"})
+    service.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "members.require_if_match: was 'perhaps'" in command.log())
+    # Nothing wrong with the form of these; it is a worker that finds out.
+    change(command, members={"require_if_match": True}, mongodb={"uri_file": "/nowhere"})
+    service.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "/nowhere: No such file" in command.log())
+    assert service("PUT", "/members", {"name": "Ada"})[0] == 201
+    assert set(workers(service)) == first
+    change(command, mongodb={"uri_file": None}, server={"port": 1, "processes": 1})
+    service.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(workers(service)) == 1 and not first & set(workers(service)))
+    assert "server.port: a change takes a restart" in command.log()
+    assert service("PUT", "/members/1", {"name": "Bob"})[0] == 428
+    assert service.stop() == 0
+
+
+def test_a_worker_that_dies_is_replaced_and_none_outlives_the_supervisor(
+    service: Service, command: Command
+) -> None:
+    first, second = workers(service)
+    first.kill()
+    wait_for(lambda: len(workers(service)) == 2 and first not in workers(service))
+    assert "was killed by signal 9; another one takes its place" in command.log()
+    assert service("GET", "/members")[0] == 200
+    second.terminate()  # by somebody else than us: it ends in order, and is missed all the same
+    wait_for(lambda: len(workers(service)) == 2 and second not in workers(service))
+    left = workers(service)
+    left[0].suspend()  # one that can notice nothing
+    assert service.stop(signal.SIGKILL) == -signal.SIGKILL
+    _, alive = psutil.wait_procs(left, timeout=10)
+    for process in alive:
+        process.kill()
+    assert alive == []
+
+
+def test_whoever_hangs_at_the_stop_is_killed(service: Service, command: Command) -> None:
+    hanging, _ = workers(service)
+    hanging.suspend()
+    service.process.terminate()
+    wait_for(lambda: "stopping" in command.log())
+    assert service.stop() == 0  # told twice, it waits for nobody any more
+    assert f"worker {hanging.pid} did not end in time, and is killed" in command.log()
+
+
+@pytest.mark.parametrize("by_nohup", [False, True])
+def test_a_terminal_that_is_closed_ends_it_unless_by_nohup(
+    command: Command, by_nohup: bool
+) -> None:
+    change(command, server={"processes": 1})
+    ours, theirs = pty.openpty()
+    serve = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]
+    file = command.folder / "terminal.log"
+    with file.open("a") as log:
+        process = subprocess.Popen(  # noqa: S603
+            ["setsid", "--ctty", *(["nohup"] if by_nohup else []), *serve],  # noqa: S607
+            cwd=command.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=theirs,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        os.close(theirs)
+        wait_for(lambda: "Ctrl-C stops it" in file.read_text())
+        process.send_signal(signal.SIGHUP)  # while there is a terminal, it means: reload
+        wait_for(lambda: file.read_text().count(" serves") == 2)
+        os.close(ours)
+        if by_nohup:
+            wait_for(lambda: file.read_text().count(" serves") == 3)
+            process.terminate()
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.wait()

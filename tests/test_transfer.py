@@ -1,0 +1,87 @@
+"""Exports and imports of a service that is a process, while its memory is watched."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pymongo
+
+from tests.support.service import Command, Service
+from tornado_members.embedded.private_servers import PrivateServers
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+_LITTLE = 12 * 2**20  # bytes
+COUNT = 20_000  # members of a kilobyte
+
+
+@contextmanager
+def connection(service: Service, request: str, *, buffer: int = 16384) -> Iterator[socket.socket]:
+    """One that holds little on its way, with its request sent."""
+    host, port = service.url.removeprefix("http://").split(":")
+    with closing(socket.socket()) as mine:
+        mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        mine.settimeout(30)
+        mine.connect((host, int(port)))
+        token = f"Authorization: Bearer {service._token}"
+        mine.sendall("\r\n".join([request, "Host: x", token, "Connection: close", ""]).encode())
+        yield mine
+
+
+def read_to_end(mine: socket.socket) -> bytes:
+    received = bytearray()
+    while piece := mine.recv(65536):
+        received += piece
+    return bytes(received)
+
+
+def deleted_files(process: psutil.Process) -> int:
+    """Temporary files that a process has open."""
+    links = [os.readlink(file) for file in Path(f"/proc/{process.pid}/fd").iterdir()]
+    return sum("(deleted)" in link for link in links)
+
+
+def test_neither_who_does_not_read_nor_who_sends_first_fills_the_memory(
+    folder: Path, servers: PrivateServers, database_name: str, admin: Admin
+) -> None:
+    people = (
+        {"_id": i, "name": f"{i:06}" + "👩" * 249, "email": None, "phone": None, "version": 1}
+        for i in range(1, COUNT + 1)
+    )
+    admin[database_name]["members"].insert_many(people)
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name, "timeout_ms": 20_000}
+    command = Command(folder, {"mongodb": mongodb, "cache": {"servers": []}})
+    with command.serving() as service:
+        (process,) = psutil.Process(service.process.pid).children()  # the worker
+        files = deleted_files(process)
+        with connection(service, "GET /members?limit=1500 HTTP/1.1") as mine:
+            mine.sendall(b"Accept: text/csv\r\n\r\n")
+            read_to_end(mine)
+        before = process.memory_info().rss
+        with connection(service, "GET /members HTTP/1.1") as mine:
+            mine.sendall(b"Accept: text/csv\r\n\r\n")
+            time.sleep(1.5)  # in which all of it could be read from MongoDB
+            assert process.memory_info().rss - before < _LITTLE
+            received = read_to_end(mine)
+            assert received.endswith(b"0\r\n\r\n")
+            assert received.count(b"\r\n") > COUNT
+        # As many results again as a body has, of rows that are all faulty.
+        body = b"x\n" * 110_000
+        with connection(service, "POST /members/import HTTP/1.1") as mine:
+            mine.sendall(
+                b"Content-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+            mine.sendall(body)
+            time.sleep(0.5)
+            assert process.memory_info().rss - before < _LITTLE
+            received = read_to_end(mine)
+            assert received.count(b'"not-a-member"') == 110_000
+            assert received.endswith(b"0\r\n\r\n")
+        assert process.memory_info().rss - before < _LITTLE
+        assert len(received) > _LITTLE
+        assert deleted_files(process) == files

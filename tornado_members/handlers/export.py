@@ -1,0 +1,120 @@
+"""All members that a list has, as a stream."""
+
+import asyncio
+import csv
+import io
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from logging import getLogger
+from typing import Final
+
+from tornado_members.directory import MemberDirectory
+from tornado_members.errors import DependencyAway
+from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.encoding import GzipStream, accepts_gzip
+from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
+from tornado_members.list_query import ListQuery
+from tornado_members.loading.cells import defuse
+from tornado_members.loading.csv_rows import EXPORT_HEADER
+from tornado_members.member import Member
+from tornado_members.openapi.operation import CSV, NDJSON
+from tornado_members.telemetry.logs import fields
+
+log = getLogger(__name__)
+
+_CONTENT_TYPES: Final = {CSV: "text/csv; charset=utf-8; header=present", NDJSON: NDJSON}
+_FILE_NAMES: Final = {CSV: "members.csv", NDJSON: "members.ndjson"}
+_BATCH: Final = 500  # members that are read at once: some milliseconds, and 50 KB
+_LONGEST_PAUSE: Final = 1.0  # seconds between two attempts at a batch
+
+
+async def export_members(handler: BaseHandler, query: ListQuery, limit: int | None) -> None:
+    """Answer with all members that match, or the first `limit`, in the type that was chosen.
+
+    A MongoDB that is away when the first are read is a DependencyAway. Later it is waited for, and
+    then the answer broken off, so that nobody takes a part for the whole.
+    """
+    services, media_type = handler.services, handler.chosen_type
+    accepted = ",".join(handler.request.headers.get_list("Accept-Encoding"))
+    gzip = GzipStream() if accepts_gzip(accepted) else None
+    _set_headers(handler, media_type, is_compressed=gzip is not None)
+    answer = StreamedAnswer(handler, services.write_seconds)
+    encode = _encode_csv if media_type == CSV else _encode_ndjson
+    begin = _encode_row(EXPORT_HEADER) if media_type == CSV else b""
+    try:
+        if handler.request.method == "HEAD":
+            await answer.send_headers()
+        else:
+            patience = services.rules.transfer_retry_seconds
+            async for page in _pages(services.directory, query, limit, patience):
+                piece, begin = begin + encode(page), b""
+                await answer.send(gzip.compress(piece) if gzip else piece)
+            await answer.send(gzip.end() if gzip else b"")
+    except Exception as error:
+        if not handler.has_begun:
+            raise
+        # Tornado would end the answer as if it were whole.
+        if not isinstance(error, ReaderGone | DependencyAway):
+            said = fields(request_id=handler.request_id, route=handler.route)
+            log.exception("an export failed", extra=said)
+        answer.break_off(error)
+    else:
+        answer.end()
+
+
+def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) -> None:
+    handler.set_header("Content-Type", _CONTENT_TYPES[media_type])
+    handler.set_header("Content-Disposition", f'attachment; filename="{_FILE_NAMES[media_type]}"')
+    handler.set_header("Cache-Control", "private, no-cache")
+    handler.add_header("Vary", "Accept-Encoding")
+    handler.add_header("Vary", "Authorization, Accept")
+    if is_compressed:
+        handler.set_header("Content-Encoding", "gzip")
+
+
+async def _pages(
+    directory: MemberDirectory, query: ListQuery, limit: int | None, patience: float
+) -> AsyncIterator[Sequence[Member]]:
+    """The members, in batches, each behind the last one of the one before: no cursor is held."""
+    left = limit
+    query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
+    page = await _read(directory, query, patience=0)
+    while True:
+        yield page
+        left = None if left is None else left - len(page)
+        if len(page) < _BATCH or left == 0:
+            return
+        query = query.behind(page[-1])
+        query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
+        page = await _read(directory, query, patience)
+
+
+async def _read(directory: MemberDirectory, query: ListQuery, patience: float) -> Sequence[Member]:
+    """Raises DependencyAway once patience, in seconds, has run out."""
+    deadline = time.monotonic() + patience
+    pause = 0.05
+    while True:
+        try:
+            return await directory.page(query)
+        except DependencyAway:
+            if time.monotonic() + pause > deadline:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _encode_ndjson(members: Sequence[Member]) -> bytes:
+    return b"".join(member.to_json() + b"\n" for member in members)
+
+
+def _encode_csv(members: Sequence[Member]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(
+        (m.member_id, defuse(m.name), defuse(m.email or ""), defuse(m.phone or "")) for m in members
+    )
+    return text.getvalue().encode()
+
+
+def _encode_row(cells: Sequence[str]) -> bytes:
+    return ",".join(cells).encode() + b"\r\n"

@@ -1,0 +1,215 @@
+"""Members in by the thousand, and what became of each one out, as it goes."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final, cast
+from urllib.parse import quote
+
+from tornado.web import stream_request_body
+
+from tornado_members.errors import BadParameter, BodyTooLarge, FileUnusable, Problem
+from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.body_limit import MAX_DISCARDED, announced_length
+from tornado_members.handlers.operations import IMPORT_MEMBERS
+from tornado_members.handlers.outbox import Outbox
+from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
+from tornado_members.loading.csv_rows import CsvRows
+from tornado_members.loading.importing import Importing
+from tornado_members.loading.json_rows import JsonRows
+from tornado_members.loading.loader import Loader, OnConflict
+from tornado_members.loading.rehearsal import Rehearsal
+from tornado_members.loading.rows import CsvUnusable
+from tornado_members.openapi.operation import CSV, NDJSON
+
+_LONGEST_LINE: Final = 64 * 1024  # bytes, or characters: no member is nearly as long
+_ON_CONFLICT: Final[Sequence[OnConflict]] = ("reject", "skip", "replace")
+# Seconds that a sender has to come to his end, and to read, when the import was broken off.
+_LINGER_SECONDS: Final = 5
+
+
+@stream_request_body
+class ImportHandler(BaseHandler):
+    """/members/import"""
+
+    route = "/members/import"
+    operations = {"POST": IMPORT_MEMBERS}
+    has_deadline = False  # its body may take as long as it likes
+
+    _rows: CsvRows | JsonRows
+    _answer: StreamedAnswer
+    _outbox: Outbox
+    _rehearsal: Rehearsal | None = None
+    _importing: Importing | None = None  # None where the body is not wanted
+    _overseeing: asyncio.Task[None] | None = None
+    _received = 0  # bytes
+    _unwanted = 0  # bytes that came nevertheless
+    _limit = 0  # bytes
+    _is_refused = False
+
+    async def prepare(self) -> None:
+        """Whatever can be wrong with the request is told before its body is read."""
+        self._no_more = asyncio.Event()  # of the body
+        try:
+            await super().prepare()
+            if self.request.method == "POST":
+                self._begin()
+        except Problem as problem:
+            if not self._sends_anyway():
+                raise
+            self._refuse(problem)
+
+    def _begin(self) -> None:
+        on_conflict, dry_run = _parse_query(self.request.query_arguments)
+        media_type = self.check_body_type()
+        rules = self.services.rules
+        self._limit = rules.import_max_mib * 1024 * 1024
+        if announced_length(self.request.headers) > self._limit:
+            raise BodyTooLarge(self._limit)
+        if media_type == CSV:
+            self._rows = CsvRows(longest=_LONGEST_LINE, longest_line=_LONGEST_LINE)
+        else:
+            self._rows = JsonRows(_LONGEST_LINE)
+        directory = self.services.directory
+        self._rehearsal = Rehearsal(directory) if dry_run else None
+        self._answer = StreamedAnswer(self, self.services.write_seconds)
+        self._outbox = Outbox(self._send, self._limit)
+        self._importing = Importing(
+            self._rows,
+            Loader(self._rehearsal or directory, on_conflict),
+            self._outbox.put,
+            patience=rules.transfer_retry_seconds,
+        )
+        self._overseeing = asyncio.create_task(self._oversee(self._importing))
+        self.set_header("Content-Type", NDJSON)
+        self.set_header("Cache-Control", "no-store")
+
+    async def data_received(self, chunk: bytes) -> None:
+        """Until this returns no more is read."""
+        importing = self._importing
+        if importing is None or not importing.is_running:
+            self._unwanted += len(chunk)
+            if self._unwanted > MAX_DISCARDED:
+                self._no_more.set()
+                if importing is None and not self.is_finished:
+                    self.finish()
+            return
+        self._answer.heard()
+        self._received += len(chunk)
+        try:
+            if self._received > self._limit:
+                await importing.fail(BodyTooLarge(self._limit))
+            else:
+                await importing.push(chunk)
+        except CsvUnusable as error:
+            await self._forget(importing)
+            self._refuse(_unusable(error))
+
+    async def post(self) -> None:
+        """The body is complete."""
+        self._no_more.set()
+        if self._importing is None:
+            if not self.is_finished:
+                self.finish()
+            return
+        try:
+            await self._importing.end()
+        except CsvUnusable as error:
+            await self._forget(self._importing)
+            raise _unusable(error) from None
+        if self._overseeing:
+            await self._overseeing
+
+    # What another method is told was told already; its body had to be read as well.
+    get = head = put = patch = delete = post
+
+    def on_connection_close(self) -> None:
+        """The client has gone: the batch under way is ended, and nothing else begun."""
+        super().on_connection_close()
+        self._no_more.set()
+        if self._importing is not None:
+            self._importing.abandon()
+        elif not self.is_finished:
+            self.finish()
+
+    async def _oversee(self, importing: Importing) -> None:
+        """From the first row to the end of the answer, which comes here whatever happens."""
+        try:
+            await importing.ended()
+            if self._is_refused:
+                return
+            await self._outbox.drain()
+            failure = self._outbox.failure or importing.failure
+            if self.is_gone:
+                self._answer.break_off("the client has gone")
+            elif failure:
+                if not self._outbox.failure:
+                    await self._linger()
+                self._answer.break_off(failure)
+            else:
+                self._tell_columns()
+                self._answer.end()
+        finally:
+            await self._outbox.close()
+            if self._rehearsal:
+                self._rehearsal.close()
+
+    async def _linger(self) -> None:
+        """Who still sends may not have read; a closed connection could take the rest from him."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                await self._no_more.wait()
+
+    async def _forget(self, importing: Importing) -> None:
+        """Nothing was loaded, and nothing will be."""
+        self._importing = None
+        self._is_refused = True
+        importing.abandon()
+        if self._overseeing:
+            await self._overseeing
+
+    async def _send(self, results: bytes) -> None:
+        if not self.has_begun:
+            self._tell_columns()
+        try:
+            await self._answer.send(results)
+        except ReaderGone:
+            if self._importing:
+                self._importing.abandon()
+            raise
+
+    def _tell_columns(self) -> None:
+        """Columns that are not used are no fault, but nobody should have to find out."""
+        if isinstance(self._rows, CsvRows) and (ignored := self._rows.ignored):
+            shown = ", ".join(quote(heading[:40]) for heading in ignored[:20])
+            self.set_header("X-Ignored-Columns", shown)
+
+    def _sends_anyway(self) -> bool:
+        """Whether the body comes whatever is answered now, and is short enough to be read."""
+        headers = self.request.headers
+        return "Expect" not in headers and announced_length(headers) <= MAX_DISCARDED
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer at once; the body is still read, for who sends it may not read before."""
+        self.log_exception(type(problem), problem, None)
+        self.clear()
+        text = self.render_problem(problem)
+        self.set_header("Content-Length", str(len(text)))
+        self.write(text)
+        self.flush()
+
+
+def _unusable(error: CsvUnusable) -> FileUnusable:
+    text = str(error)
+    return FileUnusable(f"{text[:1].upper()}{text[1:]}.")
+
+
+def _parse_query(arguments: Mapping[str, Sequence[bytes]]) -> tuple[OnConflict, bool]:
+    """What to do with a name that is taken, and whether to do anything. Raises BadParameter."""
+    on_conflict = arguments.get("on_conflict", [b"reject"])[0].decode("utf-8", "replace")
+    if on_conflict not in _ON_CONFLICT:
+        raise BadParameter("on_conflict", f"should be one of {', '.join(_ON_CONFLICT)}")
+    dry_run = arguments.get("dry_run", [b"false"])[0]
+    if dry_run not in (b"true", b"false"):
+        raise BadParameter("dry_run", "should be true or false")
+    return cast(OnConflict, on_conflict), dry_run == b"true"

@@ -1,0 +1,58 @@
+"""Who is calling, where reverse proxies stand in between."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from tornado.httputil import HTTPHeaders
+
+_UNIX = "unix"
+_UNIX_PEERS = ("", "0.0.0.0")  # noqa: S104  (Tornado's stand-in for an address that is none)
+
+
+class TrustedProxies:
+    """Those whose word about a caller's address is taken, and nobody else's.
+
+    Each proxy appends to X-Forwarded-For the address from which it was called. So the list is read
+    from its end, past those that are trusted: the first one that is not is the caller, and what
+    stands before it is only what the caller says. X-Real-Ip and Forwarded (RFC 7239) are not read:
+    a proxy that knows one of the three headers passes on what callers put into the others.
+    """
+
+    def __init__(self, trusted: Sequence[str] = ()) -> None:
+        """`trusted` are addresses and networks; "unix" is whoever connects by a Unix socket."""
+        self._networks = tuple(ip_network(text) for text in trusted if text != _UNIX)
+        self._trusts_unix = _UNIX in trusted
+
+    def caller(self, peer: str, headers: HTTPHeaders) -> str:
+        """The address of the caller. `peer` is who connected; empty for a Unix socket."""
+        if not self._networks and not self._trusts_unix:
+            return peer
+        is_unix = peer in _UNIX_PEERS
+        address = None if is_unix else _parse(peer)
+        if not (self._trusts_unix if is_unix else self._trusts(address)):
+            return peer
+        hops = ",".join(headers.get_list("X-Forwarded-For")).split(",")
+        for hop in reversed(hops):
+            named = _parse(hop.strip())
+            if named is None:  # nonsense: whoever wrote it is the one that we know of
+                break
+            address = named
+            if not self._trusts(named):
+                break
+        return peer if address is None else str(address)
+
+    def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
+        return address is not None and any(address in network for network in self._networks)
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """An address; some proxies write a port behind it."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

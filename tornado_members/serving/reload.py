@@ -1,0 +1,40 @@
+"""Settings that are read again while the service runs."""
+
+from collections.abc import Callable
+from logging import getLogger
+from pathlib import Path
+
+from tornado_members.serving.tls import tls_context
+from tornado_members.settings import Settings, SettingsError
+from tornado_members.settings_file import load_settings
+
+log = getLogger(__name__)
+
+# The sockets are bound once: whatever belongs to them stays as it was.
+_BOUND = ("host", "port", "unix_socket", "unix_socket_mode")
+# Private servers are started once.
+_PRIVATE: dict[str, Callable[[Settings], bool]] = {
+    "mongodb.uri": lambda settings: settings.mongodb.embedded,
+    "cache.servers": lambda settings: settings.cache.servers == "embedded",
+}
+
+
+def load_again(config: Path, old: Settings) -> Settings:
+    """The settings as they are now, as far as they can be taken up without a restart.
+
+    Raises SettingsError where they are wrong, or cannot do without.
+    """
+    new = load_settings(config)
+    tls_context(new.server.tls)
+    for key, is_private in _PRIVATE.items():
+        if is_private(new) and not is_private(old):
+            raise SettingsError(f"{key}: embedded takes a restart")
+        if is_private(new) and new.data_dir != old.data_dir:
+            raise SettingsError("data_dir: the private servers use the old one")
+    kept = {key: getattr(old.server, key) for key in _BOUND}
+    for key, value in kept.items():
+        if getattr(new.server, key) != value:
+            log.warning("server.%s: a change takes a restart; it stays as it was", key)
+    if new.admin != old.admin:
+        log.warning("admin: a change takes a restart; it stays as it was")
+    return new.model_copy(update={"server": new.server.model_copy(update=kept)})
