@@ -82,9 +82,22 @@ def test_a_body_may_take_its_time_as_long_as_it_comes(run: Run) -> None:
     async def main() -> None:
         limits = Limits(body_seconds=0.5)
         async with serving(echo(), limits) as (_, address), connected(address) as client:
-            client.transport.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
-            await dribble(client, b"x" * 8, 0.1)
+            client.transport.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n")
+            for _ in range(8):
+                client.transport.write(b"x" * 1000)
+                await asyncio.sleep(0.1)
             await client.until(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
+def test_a_body_that_dribbles_is_not_waited_for(run: Run) -> None:
+    async def main() -> None:
+        async with serving(echo(), QUICK) as (_, address), connected(address) as client:
+            client.transport.write(PUT)
+            dribbling = asyncio.create_task(dribble(client, b"x" * 900, 0.01))
+            assert (await client.until_closed()).startswith(b"HTTP/1.1 408 ")
+            await dribbling
 
     run(main())
 

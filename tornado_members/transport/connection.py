@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         self.eof = False  # the client sends no more
         self.lost = False
         self._lingering = False
+        self._received = 0  # bytes, when the deadlines were last looked at
         self._began = False  # whether the application knows of this connection
         self._server = server
         self._limits = server.limits
@@ -180,7 +181,9 @@ class Connection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """End what has taken too long, if anything has."""
-        if now >= self.out.deadline and not self.out.makes_progress(now):
+        still_sends = self.incoming.received != self._received
+        self._received = self.incoming.received
+        if now >= self.out.deadline and not self.out.makes_progress(now) and not still_sends:
             log.info("%s reads nothing", self.peer)
             self.abort()
         elif now < self.incoming.deadline:

@@ -20,7 +20,8 @@ class Limits:
 
     idle_seconds: float = 60  # without a request
     head_seconds: float = 10  # from the first byte of a head to its last
-    body_seconds: float = 10  # without a byte of a body that is waited for
+    body_seconds: float = 10  # without a byte of a body that is waited for; and in all, besides
+    body_bytes_per_second: float = KIB  # what a body may take as long as
     write_seconds: float = 30  # without a byte taken by the client
     orphan_seconds: float = 60  # for an answer to a client that has closed its side
     linger_seconds: float = 5  # for reading what is thrown away, so that the client hears why

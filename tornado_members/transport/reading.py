@@ -46,12 +46,16 @@ class Incoming:
         self._loop = loop
         self._limits = limits
         self._heads = HeadParser(limits)
-        self._body_deadline = inf  # for all of it
+        self._body_deadline = inf  # for all of it, as the application has set it
+        self._body_patience = inf  # for all of it, further off with each byte
+        self._held_since = 0.0
+        self.received = 0  # bytes, ever
         self._held = False  # the application wants nothing more for now
         self._paused = False
 
     def feed(self, data: bytes) -> None:
         """More has come."""
+        self.received += len(data)
         self.unread = self.unread + data if self.unread else data
         exchange = self._connection.exchange
         if exchange is None:
@@ -133,6 +137,7 @@ class Incoming:
             return
         if exchange.head.expects_continue and not exchange.headers_written and not self.unread:
             self._connection.out.send(_CONTINUE)
+        self._body_patience = self._loop.time() + self._limits.body_seconds
         if exchange.body_timeout is not None:
             self._body_deadline = self._loop.time() + exchange.body_timeout
         self._read_body(exchange)
@@ -157,6 +162,7 @@ class Incoming:
         try:
             piece, self.unread = body.take(self.unread)
             exchange.body_left = not body.complete
+            self._body_patience += len(piece) / self._limits.body_bytes_per_second
             waiting = exchange.delegate.data_received(piece) if piece else None
         except Refused as refused:
             self._connection.refuse(refused)
@@ -175,7 +181,9 @@ class Incoming:
             self._connection.close()
             return
         now = self._loop.time()
-        self.deadline = min(now + self._limits.body_seconds, self._body_deadline)
+        self.deadline = min(
+            now + self._limits.body_seconds, self._body_patience, self._body_deadline
+        )
         self.resume()
 
     def _end(self, exchange: Exchange) -> None:
@@ -197,6 +205,7 @@ class Incoming:
     ) -> None:
         """Read nothing more until the application is ready for it."""
         self._held = True
+        self._held_since = self._loop.time()
         self.deadline = inf
         if len(self.unread) > self._limits.read_ahead_bytes:
             self._pause()
@@ -206,6 +215,7 @@ class Incoming:
         self, exchange: Exchange, then: Callable[[Exchange], None], waited: "Future[None]"
     ) -> None:
         self._held = False
+        self._body_patience += self._loop.time() - self._held_since
         error = None if waited.cancelled() else waited.exception()
         if exchange.closed:
             return
