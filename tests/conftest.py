@@ -1,7 +1,6 @@
 """The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
 
 import gc
-import json
 import os
 import shutil
 import signal
@@ -9,22 +8,23 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pymongo
 import pytest
-from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
-from tests.support.api import Api, Fetching
+from tests.support.api import Api, Fetching, PathClient
 from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
+from tests.support.service import Command
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
-from tornado_members.app import describe_service, make_app, open_services
+from tests.support.wire import AnyServer, address_of
+from tornado_members.app import make_app, open_services, publish_description
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import mongod_command
@@ -38,13 +38,19 @@ hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, de
 hypothesis.settings.load_profile("suite")
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The HTTP server on which the service runs in all tests that do not name one."""
+    parser.addoption("--transport", choices=["tornado", "fast"], default="tornado")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Let a run that is told to end clean up, and keep the caller's settings out of it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell that runs the tests in the background has it ignored, and every process after it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for variable in [name for name in os.environ if name.startswith("MEMBERS_")]:
         del os.environ[variable]
+    Command.transport = config.getoption("--transport")
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +100,13 @@ def driver() -> str:
 
 
 @pytest.fixture
-def settings(database_name: str, driver: str, folder: Path) -> Settings:
+def transport(request: pytest.FixtureRequest) -> str:
+    """The HTTP server underneath; tests that should run on both name both."""
+    return str(request.config.getoption("--transport"))
+
+
+@pytest.fixture
+def settings(database_name: str, driver: str, transport: str, folder: Path) -> Settings:
     issuer = {
         "issuer": ISSUER,
         "audience": AUDIENCE,
@@ -103,6 +115,7 @@ def settings(database_name: str, driver: str, folder: Path) -> Settings:
     return Settings.model_validate(
         {
             "data_dir": folder,
+            "server": {"transport": transport},
             "mongodb": {"database": database_name, "driver": driver},
             # The loop of a test may stand still for a while; and its node was never away.
             "cache": {"timeout_ms": 1000, "heartbeat_ms": 5000, "return_ms": 1},
@@ -185,11 +198,11 @@ def http_server(
     app: HTTPServerConnectionDelegate,
     settings: Settings,
     http_server_port: tuple[socket.socket, int],
-) -> Iterator[HTTPServer]:
+) -> Iterator[AnyServer]:
     """In the place of pytest-tornasync's: the server as it is made for production."""
 
-    async def start() -> HTTPServer:
-        server = make_server(app, settings.server.limits)
+    async def start() -> AnyServer:
+        server = make_server(app, settings.server.limits, transport=settings.server.transport)
         server.add_sockets([http_server_port[0]])
         return server
 
@@ -200,11 +213,20 @@ def http_server(
 
 
 @pytest.fixture
-def contract(services: Services) -> Contract:
-    """What the service says of its API."""
-    return contract_of(json.dumps(describe_service(services)).encode())
+def http_server_client(http_server: AnyServer) -> Iterator[Fetching]:
+    """In the place of pytest-tornasync's, which can only ask a server of Tornado where it is."""
+    host, port = address_of(http_server)
+    with closing(PathClient(force_instance=True)) as client:
+        client.base = f"http://{host}:{port}"
+        yield client
 
 
 @pytest.fixture
-def api(http_server: HTTPServer, http_server_client: Fetching, contract: Contract) -> Api:  # noqa: ARG001
+def contract(services: Services) -> Contract:
+    """What the service says of its API."""
+    return contract_of(publish_description(services).plain)
+
+
+@pytest.fixture
+def api(http_server: AnyServer, http_server_client: Fetching, contract: Contract) -> Api:  # noqa: ARG001
     return Api(http_server_client, contract)

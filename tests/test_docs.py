@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from benchmarks import serve
 from tests import fuzz, soak
 from tests.support.service import ROOT, Command
+from tests.transport import differential
 from tornado_members.__main__ import main
 from tornado_members.admin import ADMIN_ROUTES
 from tornado_members.app import (
@@ -111,7 +112,7 @@ def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[st
     for command in ("seed", "token", "serve", "keys"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
-    for program in (soak, fuzz, serve):
+    for program in (soak, fuzz, serve, differential):
         with pytest.raises(SystemExit):
             program.main(["--help"])
     shown = capsys.readouterr().out

@@ -29,7 +29,7 @@ HOUSE = [
     ["member", "precondition", "audit", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
-    ["errors", "strict_json"],
+    ["errors", "strict_json", "transport"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 
@@ -43,6 +43,8 @@ KEEPERS = {
     "jwt": {"auth"},
     "argon2": {"auth"},
     "mimesis": {"loading"},
+    "httptools": {"transport"},
+    "uvloop": {"transport"},
     "tqdm": {"commands", "loading"},
     "prometheus_client": {"monitoring"},
     # HTTP knows the directory, and nothing of what is under it.

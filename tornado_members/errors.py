@@ -14,9 +14,11 @@
     │   └── MemberNotFound       404  member-not-found
     ├── MethodNotAllowed         405  method-not-allowed
     ├── NotAcceptable            406  not-acceptable
+    ├── RequestTooSlow           408  request-too-slow
     ├── NameTaken                409  name-taken
     ├── PreconditionFailed       412  precondition-failed
     ├── BodyTooLarge             413  body-too-large
+    ├── TargetTooLong            414  target-too-long
     ├── UnsupportedMediaType     415  unsupported-media-type
     ├── FaultyBody
     │   ├── NotAMember           422  not-a-member
@@ -24,12 +26,14 @@
     ├── FileUnusable             422  file-unusable
     ├── PreconditionRequired     428  precondition-required
     ├── TooManyAttempts          429  too-many-attempts
+    ├── HeadersTooLarge          431  headers-too-large
     ├── TooManyRequests          429  too-many-requests
     ├── InternalError            500  internal-error
     ├── Contended                503  contended
     ├── DependencyAway           503  dependency-away
     ├── Overloaded               503  overloaded
-    └── TooSlow                  503  too-slow
+    ├── TooSlow                  503  too-slow
+    └── VersionNotSupported      505  version-not-supported
 
 They are raised where they happen and rendered once, in handlers/base.py. What each one means to a
 caller, and what to do about it, is in docs/errors.md. OperatorError is apart: no client sees it.
@@ -226,6 +230,12 @@ class NotAcceptable(Problem):
         super().__init__(f"This is to be had as {media_type}, which the Accept header rules out.")
 
 
+class RequestTooSlow(Problem):
+    status = 408
+    code = "request-too-slow"
+    title = "The request took too long to come"
+
+
 class NameTaken(Problem):
     """The unique index refused a write; `member_id` has the name, where that is known."""
 
@@ -260,6 +270,12 @@ class BodyTooLarge(Problem):
     def __init__(self, limit: int) -> None:
         """`limit` in bytes."""
         super().__init__(f"A body may have at most {limit} bytes here.")
+
+
+class TargetTooLong(Problem):
+    status = 414
+    code = "target-too-long"
+    title = "The address is too long"
 
 
 class UnsupportedMediaType(Problem):
@@ -392,6 +408,12 @@ class TooManyRequests(Problem):
         )
 
 
+class HeadersTooLarge(Problem):
+    status = 431
+    code = "headers-too-large"
+    title = "The headers are too large"
+
+
 class InternalError(Problem):
     """Whatever was not foreseen. The log has it under the request id; the answer says nothing."""
 
@@ -454,3 +476,9 @@ class TooSlow(Problem):
 
     def __init__(self) -> None:
         super().__init__("The answer took too long.", headers={"Retry-After": "1"})
+
+
+class VersionNotSupported(Problem):
+    status = 505
+    code = "version-not-supported"
+    title = "The version of HTTP is not supported"

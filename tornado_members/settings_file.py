@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -38,7 +38,7 @@ def load_settings(file: Path = DEFAULT_FILE) -> Settings:
         )
         faults = [f"environment: maps and lists should be JSON, and one of these is not: {given}"]
     else:
-        faults = [*_contradictions(settings), *_not_built_yet(settings)]
+        faults = list(_contradictions(settings))
     finally:
         folder.reset(token)
     faults += _unknown_variables()
@@ -159,13 +159,3 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             "cache.heartbeat_ms and three times cache.timeout_ms: so long it may take until every "
             "service has noticed that a node is back"
         )
-
-
-def _not_built_yet(settings: Settings) -> Iterator[str]:
-    """What has its name and is still to be made must not be silently idle."""
-    wanted: Mapping[str, bool] = {
-        "server.transport: may only be tornado": settings.server.transport != "tornado",
-    }
-    for sentence, is_wanted in wanted.items():
-        if is_wanted:
-            yield f"{sentence} as yet"

@@ -98,7 +98,7 @@ async def test_a_changed_member_is_found_by_what_it_is_now(api: Api) -> None:
         ("name_prefix=", "name_prefix"),
         ("name_prefix=%20%09", "name_prefix"),
         ("name_prefix=" + "x" * 256, "name_prefix"),
-        ("name_prefix=" + quote("e" + "\u0301" * 2500), "name_prefix"),
+        ("name_prefix=" + quote("e" + "\u0301" * 1000), "name_prefix"),
         ("name_prefix=a&name_prefix=b", "name_prefix"),
         ("name_prefix=%f0%9f", "name_prefix"),
         ("email=", "email"),

@@ -5,12 +5,11 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
 from tests.auth.test_tokens import BAD_TOKENS, GOOD
 from tests.support.tokens import make_token
-from tests.support.wire import bare_connection
+from tests.support.wire import AnyServer, bare_connection
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: bytes) -> int:
@@ -28,7 +27,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token:
     return status
 
 
-async def test_each_hostile_token_is_a_401(http_server: HTTPServer) -> None:
+async def test_each_hostile_token_is_a_401(http_server: AnyServer) -> None:
     async with bare_connection(http_server) as (reader, writer):
         for what, token in BAD_TOKENS.items():
             if "\n" not in token:
@@ -42,7 +41,7 @@ async def test_each_hostile_token_is_a_401(http_server: HTTPServer) -> None:
 PRINTABLE = st.binary(max_size=8).map(lambda b: bytes(c for c in b if 32 < c < 127 or c > 160))
 
 
-def test_a_mutated_token_is_never_more_than_a_401(io_loop: IOLoop, http_server: HTTPServer) -> None:
+def test_a_mutated_token_is_never_more_than_a_401(io_loop: IOLoop, http_server: AnyServer) -> None:
     @given(st.data())
     def throw(data: st.DataObject) -> None:
         good = data.draw(st.sampled_from([GOOD, make_token("ES256"), make_token("EdDSA")])).encode()

@@ -29,6 +29,12 @@ Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @pytest.fixture
+def transport() -> str:
+    """Tornado's, whatever the others run on: this is about what was added to it."""
+    return "tornado"
+
+
+@pytest.fixture
 def settings(settings: Settings) -> Settings:
     limits = settings.server.limits.model_copy(update=PATIENCE)
     server = settings.server.model_copy(update={"limits": limits})

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Protocol
 
 from tornado.httpclient import HTTPResponse
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from tests.support.contract import Contract
 from tests.support.tokens import make_token
@@ -18,6 +19,15 @@ class Fetching(Protocol):
 
     async def fetch(self, path: str, **kwargs: Any) -> HTTPResponse:
         """Send one request."""
+
+
+class PathClient(SimpleAsyncHTTPClient):
+    """Tornado's client, for the paths of one server."""
+
+    base: str
+
+    async def fetch(self, path: str, **kwargs: Any) -> HTTPResponse:  # type: ignore[override]
+        return await super().fetch(self.base + path, **kwargs)
 
 
 class Api:

@@ -28,12 +28,14 @@ STARTUP_SECONDS = 60
 class Command:
     """The package's command with a settings file of the test's own."""
 
+    transport = "tornado"  # of services whose test does not name one
+
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.config = folder / "settings.yaml"
         defaults = {
             "data_dir": "data",
-            "server": {"port": 0},
+            "server": {"port": 0, "transport": self.transport},
             "admin": {"port": 0},
             "log": {"format": "text"},
         }

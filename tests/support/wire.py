@@ -6,17 +6,40 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
+import pytest
+from tornado.httpserver import HTTPServer
+
+from tornado_members.transport.server import FastServer
+
+AnyServer = HTTPServer | FastServer
+# For tests of what an HTTP server has a part in; all others run on the one of --transport.
+on_both = pytest.mark.parametrize("transport", ["tornado", "fast"])
+
+
+def listener_of(http_server: AnyServer) -> socket.socket:
+    """The socket on which it listens."""
+    if isinstance(http_server, FastServer):
+        (listener,) = http_server.sockets
+    else:
+        (listener,) = http_server._sockets.values()
+    return listener
+
+
+def address_of(http_server: AnyServer) -> Any:
+    """Where it listens."""
+    return listener_of(http_server).getsockname()
+
 
 @asynccontextmanager
 async def bare_connection(
-    http_server: Any, *, limit: int = 65536, buffer: int | None = None
+    http_server: AnyServer, *, limit: int = 65536, buffer: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect to a Tornado HTTPServer, for at most ten seconds.
+    """Connect to a server, for at most ten seconds.
 
     At most twice `limit` bytes are read ahead, and the system holds no more than some of `buffer`
     bytes each way.
     """
-    (listening,) = http_server._sockets.values()
+    listening = listener_of(http_server)
     with socket.socket() as mine:
         if buffer:
             mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -34,7 +57,7 @@ async def bare_connection(
 
 
 def small_connection(
-    http_server: Any,
+    http_server: AnyServer,
 ) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """One that holds next to nothing on its way: who does not read is noticed at once."""
     return bare_connection(http_server, limit=4096, buffer=8192)

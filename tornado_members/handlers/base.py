@@ -61,7 +61,7 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _SETTLED = timedelta(seconds=2)
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 # An answer is data, never a page: whatever it holds, a browser runs, frames and guesses nothing.
-_SECURITY_HEADERS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -120,7 +120,7 @@ class BaseHandler(RequestHandler):
             self.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.clear_header("Server")
         self.set_header("X-Request-Id", self.request_id)
-        self._set_headers(_SECURITY_HEADERS)
+        self._set_headers(SECURITY_HEADERS)
 
     async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""

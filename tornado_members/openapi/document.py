@@ -10,17 +10,21 @@ from tornado_members.errors import (
     BadRequest,
     BodyTooLarge,
     DependencyAway,
+    HeadersTooLarge,
     InternalError,
     MalformedBody,
     NotAcceptable,
     Overloaded,
     PermissionMissing,
     Problem,
+    RequestTooSlow,
+    TargetTooLong,
     TokenInvalid,
     TokenMissing,
     TooManyRequests,
     TooSlow,
     UnsupportedMediaType,
+    VersionNotSupported,
 )
 from tornado_members.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS
 from tornado_members.openapi.operation import Answer, Body, Link, Operation, Parameter
@@ -34,7 +38,11 @@ from tornado_members.openapi.schemas import (
 
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 # What any request may meet: LimitedBodies and BaseHandler stand in front of all of them.
-_OF_ALL_METHODS: Final = (BadRequest, BodyTooLarge, InternalError, Overloaded)
+# Some before it is even known which method or path is meant.
+_OF_ALL_METHODS: Final = (
+    *(BadRequest, RequestTooSlow, BodyTooLarge, TargetTooLong, HeadersTooLarge),
+    *(InternalError, Overloaded, VersionNotSupported),
+)
 _ANYWHERE: Final = (*_OF_ALL_METHODS, NotAcceptable, BadParameter, TooSlow)
 _WITH_TOKEN: Final = (
     *(TokenMissing, TokenInvalid, PermissionMissing),

@@ -9,17 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from logging import getLogger
-from typing import Any
+from typing import Any, Literal
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
+from tornado_members.handlers.refusals import render_refusal
 from tornado_members.serving.patience import Connection, Watched
 from tornado_members.settings import Limits
+from tornado_members.transport import limits as transport_limits
+from tornado_members.transport.loops import find_fast_loop
+from tornado_members.transport.server import FastServer
 
 log = getLogger(__name__)
 
+Transport = Literal["tornado", "fast"]
 _ACCEPT_AT_ONCE = 16  # so that other workers get some, and other work its turn
 _SETTLED_SECONDS = 1.0  # a connection that has been silent for less may be about to speak
 _EVICT_AT_ONCE = 16
@@ -31,9 +36,29 @@ def make_server(
     application: HTTPServerConnectionDelegate,
     limits: Limits | None = None,
     tls: ssl.SSLContext | None = None,
-) -> "MembersServer":
+    *,
+    transport: Transport = "tornado",
+) -> "MembersServer | FastServer":
     """The HTTP server; it leaves the limit on bodies to the application, which answers for it."""
-    return MembersServer(application, limits=limits or Limits(), tls=tls)
+    limits = limits or Limits()
+    if transport == "tornado":
+        return MembersServer(application, limits=limits, tls=tls)
+    bounds = transport_limits.Limits(
+        connections=most_connections(limits.connections),
+        head_bytes=limits.header_bytes,
+        body_bytes=sys.maxsize,
+        idle_seconds=limits.idle_seconds,
+        head_seconds=limits.header_seconds,
+        handshake_seconds=limits.header_seconds,
+        body_seconds=limits.body_seconds,
+        write_seconds=limits.write_seconds,
+    )
+    return FastServer(application, limits=bounds, ssl_context=tls, render=render_refusal)
+
+
+def loop_factory(transport: Transport) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop; None stands for asyncio's own."""
+    return find_fast_loop() if transport == "fast" else None
 
 
 class MembersServer(HTTPServer):

@@ -16,11 +16,12 @@ from tornado_members.errors import OperatorError, Problem
 from tornado_members.handlers.base import Services
 from tornado_members.monitoring.board import Page, publishing
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
-from tornado_members.serving.server import MembersServer, make_server
+from tornado_members.serving.server import MembersServer, loop_factory, make_server
 from tornado_members.serving.sockets import Listening
 from tornado_members.serving.tls import tls_context
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
+from tornado_members.transport.server import FastServer
 
 log = getLogger(__name__)
 
@@ -49,7 +50,8 @@ def run_worker(work: Work) -> int:
     log_settings = work.settings.log
     configure_logging(log_settings.level, log_settings.format, sys.stdout)
     try:
-        asyncio.run(_serve(work))
+        with asyncio.Runner(loop_factory=loop_factory(work.settings.server.transport)) as runner:
+            runner.run(_serve(work))
     except (OperatorError, Problem) as error:
         work.channel.tell(FAILED + str(error).encode("utf-8", "replace"))
         return 2
@@ -72,7 +74,8 @@ async def _serve(work: Work) -> None:
     addresses = work.private.addresses_for(settings)
     async with open_services(settings, *addresses) as services:
         tls = tls_context(settings.server.tls)
-        server = make_server(make_app(services), settings.server.limits, tls)
+        limits, transport = settings.server.limits, settings.server.transport
+        server = make_server(make_app(services), limits, tls, transport=transport)
         orders = _Orders(work.channel)  # up to here, SIGTERM simply ended it
         server.add_sockets(work.listening.sockets)
         work.channel.tell(READY)
@@ -87,7 +90,12 @@ async def _serve(work: Work) -> None:
 
 
 async def _drain(
-    settings: Settings, services: Services, server: MembersServer, orders: "_Orders", *, whole: bool
+    settings: Settings,
+    services: Services,
+    server: MembersServer | FastServer,
+    orders: "_Orders",
+    *,
+    whole: bool,
 ) -> None:
     """Serve what has been asked, and say everywhere that this is the end.
 

@@ -1,0 +1,34 @@
+"""Every refusal of the HTTP server has its problem."""
+
+import json
+from http import HTTPStatus
+
+import pytest
+
+from tornado_members.handlers.refusals import render_refusal
+from tornado_members.transport.refusals import BodyOverLimit, Refused
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "bad-request"),
+        (408, "request-too-slow"),
+        (414, "target-too-long"),
+        (431, "headers-too-large"),
+        (505, "version-not-supported"),
+    ],
+)
+def test_the_problem_of_a_status(status: int, code: str) -> None:
+    headers, body = render_refusal(Refused(HTTPStatus(status), "Because."))
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"], problem["detail"]) == (status, code, "Because.")
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["X-Request-Id"] == problem["requestId"]
+
+
+def test_a_body_over_the_limit_is_told_the_limit() -> None:
+    _, body = render_refusal(BodyOverLimit(1000))
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (413, "body-too-large")
+    assert "1000 bytes" in problem["detail"]

@@ -1,0 +1,230 @@
+"""How answers are framed, and what a handler that gets it wrong causes."""
+
+from typing import Any
+
+import pytest
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    ResponseStartLine,
+)
+from tornado.iostream import StreamClosedError
+from tornado.web import RequestHandler
+
+from tests.support.transport import (
+    GET,
+    LAST,
+    answers,
+    application,
+    ask,
+    connected,
+    serving,
+    until,
+)
+from tests.transport.conftest import Run
+
+
+class Various(RequestHandler):
+    """Does what its query says."""
+
+    async def get(self) -> None:
+        for name, value in self.request.query_arguments.items():
+            text = value[0].decode()
+            if name == "status":
+                self.set_status(int(text))
+            elif name == "length":
+                self.set_header("Content-Length", text)
+            elif name == "connection":
+                self.set_header("Connection", text)
+            elif name == "flush":
+                self.write(text)
+                await self.flush()
+            elif name == "write":
+                self.write(text)
+
+    head = get
+
+    def log_exception(self, *_: Any) -> None:
+        """It is meant to fail."""
+
+    def compute_etag(self) -> None:
+        """There is none."""
+
+
+def get(query: str, *, method: str = "GET", version: str = "1.1", headers: str = "") -> bytes:
+    return f"{method} /?{query} HTTP/{version}\r\nHost: x\r\n{headers}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "body", "headers"),
+    [
+        (get("write=hello"), 200, b"hello", {"content-length": "5"}),
+        (get("flush=hel&write=lo"), 200, b"hello", {"transfer-encoding": "chunked"}),
+        (get("flush="), 200, b"", {"transfer-encoding": "chunked"}),
+        (get("length=5&flush=hel&write=lo"), 200, b"hello", {"content-length": "5"}),
+        (get("status=204"), 204, b"", {}),
+        (get("status=304"), 304, b"", {}),
+        (get("status=404&write=no"), 404, b"no", {"content-length": "2"}),
+    ],
+)
+def test_the_end_of_an_answer_is_known(
+    run: Run, request_: bytes, status: int, body: bytes, headers: dict[str, str]
+) -> None:
+    async def main() -> bytes:
+        async with serving(application(Various)) as (_, address):
+            return await ask(address, request_ + LAST)
+
+    first, second = answers(run(main()))
+    assert (first.status, first.body, first.whole) == (status, body, True)
+    assert "connection" not in first.headers
+    framing = {"content-length", "transfer-encoding"} & first.headers.keys()
+    assert {name: first.headers[name] for name in framing} == headers
+    assert (second.status, second.body, second.headers["connection"]) == (200, b"", "close")
+
+
+@pytest.mark.parametrize("query", ["write=hello", "flush=hello", "status=304", "length=7"])
+def test_head_has_headers_alone(run: Run, query: str) -> None:
+    async def main() -> bytes:
+        async with serving(application(Various)) as (_, address):
+            last = get("", method="HEAD", headers="Connection: close\r\n")
+            return await ask(address, get(query, method="HEAD") + last)
+
+    assert len(answers(run(main()), head=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "sent", "query", "answered"),
+    [
+        ("1.1", "", "write=a", None),
+        ("1.1", "keep-alive", "write=a", None),
+        ("1.1", "close", "write=a", "close"),
+        ("1.1", "Foo, CLOSE", "write=a", "close"),
+        ("1.1", "", "write=a&connection=close", "close"),
+        ("1.0", "", "write=a", "none"),
+        ("1.0", "keep-alive", "write=a", "Keep-Alive"),
+        ("1.0", "foo, Keep-Alive", "status=304", "Keep-Alive"),
+        ("1.0", "keep-alive", "flush=a", "none"),  # only the end of the connection tells its end
+        ("1.0", "close, keep-alive", "write=a", "none"),
+    ],
+)
+def test_connections_are_kept_or_closed(
+    run: Run, version: str, sent: str, query: str, answered: str | None
+) -> None:
+    """`none`: closed without a word."""
+
+    async def main() -> bytes:
+        async with serving(application(Various)) as (_, address):
+            headers = f"Connection: {sent}\r\n" if sent else ""
+            return await ask(address, get(query, version=version, headers=headers) + LAST)
+
+    first, *others = answers(run(main()))
+    assert first.whole
+    assert first.headers.get("connection") == (None if answered == "none" else answered)
+    assert len(others) == (answered in (None, "Keep-Alive"))
+
+
+@pytest.mark.parametrize("query", ["length=2&write=hello", "length=9&write=hello", "length=x"])
+def test_an_answer_that_is_not_as_long_as_it_says_is_broken_off(run: Run, query: str) -> None:
+    async def main() -> bytes:
+        async with serving(application(Various)) as (_, address):
+            return await ask(address, get(query) + GET)
+
+    assert not [answer for answer in answers(run(main())) if answer.whole and answer.status == 200]
+
+
+class Delegate(HTTPServerConnectionDelegate, HTTPMessageDelegate):
+    """Answers by itself, without a RequestHandler."""
+
+    connection: HTTPConnection
+
+    def __init__(self, *parts: tuple[str, str] | bytes, status: int = 200) -> None:
+        self.parts = parts
+        self.status = status
+        self.errors: list[Exception] = []
+
+    def start_request(self, _: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        self.connection = request_conn
+        return self
+
+    def finish(self) -> None:
+        headers = HTTPHeaders()
+        for part in self.parts:
+            if isinstance(part, tuple):
+                headers[part[0]] = part[1]
+        try:
+            self.connection.write_headers(ResponseStartLine("", self.status, "A reason"), headers)
+            for part in self.parts:
+                if isinstance(part, bytes):
+                    self.connection.write(part)
+            self.connection.finish()
+        except Exception as error:
+            self.errors.append(error)
+            raise
+
+
+@pytest.mark.parametrize(
+    "header",
+    [("A", "b\r\nC: d"), ("A", "b\nC: d"), ("A", "b\r"), ("A\r\nB", "c"), ("A", "\r\n\r\nbody")],
+)
+def test_no_header_breaks_out_of_its_line(header: tuple[str, str]) -> None:
+    async def main() -> bytes:
+        async with serving(delegate) as (_, address):
+            return await ask(address, GET)
+
+    delegate = Delegate(header)
+    assert Run.on_asyncio(main()) == b""
+    assert isinstance(delegate.errors[0], ValueError)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_where_no_body_may_be_none_is_sent(status: int) -> None:
+    async def main() -> bytes:
+        async with serving(delegate) as (_, address):
+            return await ask(address, GET)
+
+    delegate = Delegate(b"body", status=status)
+    assert b"body" not in Run.on_asyncio(main())
+    assert len(delegate.errors) == 1
+
+
+def test_an_answer_may_come_before_the_request_has_ended(run: Run) -> None:
+    """Within headers_received, even; with a body that nobody has read, the connection is over."""
+
+    class Hasty(Delegate):
+        def headers_received(self, *_: Any) -> None:
+            super().finish()
+
+        def finish(self) -> None:
+            raise AssertionError("it has answered")
+
+    async def main() -> None:
+        async with serving(Hasty(b"body")) as (_, address):
+            assert len(answers(await ask(address, GET + GET + LAST))) == 3
+            hidden = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GET) + GET
+            assert len(answers(await ask(address, hidden + GET))) == 1
+
+    run(main())
+
+
+def test_writing_to_a_client_that_has_gone_fails(run: Run) -> None:
+    class Endless(RequestHandler):
+        async def get(self) -> None:
+            try:
+                while True:
+                    self.write(b"x" * 65536)
+                    await self.flush()
+            except StreamClosedError as error:
+                errors.append(error)
+
+    errors: list[Exception] = []
+
+    async def main() -> None:
+        async with serving(application(Endless)) as (_, address):
+            async with connected(address) as client:
+                client.transport.write(GET)
+                await client.until(b"xxx")
+            await until(lambda: errors)
+
+    run(main())

@@ -1,0 +1,285 @@
+"""Clients that are slow, greedy or many cost little, and others are served meanwhile."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack, closing
+from typing import Any
+
+import pytest
+from tornado.web import RequestHandler, stream_request_body
+
+from tests.support.service import ROOT
+from tests.support.transport import (
+    GET,
+    LAST,
+    Client,
+    answers,
+    application,
+    ask,
+    connected,
+    echo,
+    serving,
+    until,
+)
+from tests.transport.conftest import Run
+from tornado_members.transport.limits import Limits
+
+QUICK = Limits(
+    idle_seconds=0.1, head_seconds=0.1, body_seconds=0.1, write_seconds=0.1, linger_seconds=0.1
+)
+PUT = b"PUT /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"", None),
+        (b"\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: ", 408),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r", 408),
+        (PUT + b"some", 408),
+        (b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", 408),
+    ],
+    ids=["idle", "an empty line", "head", "last byte", "body", "chunk"],
+)
+def test_who_stops_in_between_is_not_waited_for(run: Run, sent: bytes, status: int | None) -> None:
+    async def main() -> None:
+        async with serving(echo(), QUICK) as (server, address), connected(address) as client:
+            client.transport.write(sent)
+            found = [answer.status for answer in answers(await client.until_closed())]
+            assert found == ([status] if status else [])
+            client.transport.close()
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+async def dribble(client: Client, data: bytes, pause: float) -> None:
+    for byte in data:
+        if client.ended.is_set():
+            return
+        client.transport.write(bytes([byte]))
+        await asyncio.sleep(pause)
+
+
+def test_a_head_that_dribbles_is_not_waited_for(run: Run) -> None:
+    """Byte after byte is no progress: a head has one time for all of it."""
+
+    async def main() -> None:
+        async with serving(echo(), QUICK) as (_, address), connected(address) as client:
+            endless = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 100
+            dribbling = asyncio.create_task(dribble(client, endless, 0.01))
+            assert (await client.until_closed()).startswith(b"HTTP/1.1 408 ")
+            await dribbling
+
+    run(main())
+
+
+def test_a_body_may_take_its_time_as_long_as_it_comes(run: Run) -> None:
+    async def main() -> None:
+        limits = Limits(body_seconds=0.5)
+        async with serving(echo(), limits) as (_, address), connected(address) as client:
+            client.transport.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n")
+            for _ in range(8):
+                client.transport.write(b"x" * 1000)
+                await asyncio.sleep(0.1)
+            await client.until(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
+def test_a_body_that_dribbles_is_not_waited_for(run: Run) -> None:
+    async def main() -> None:
+        async with serving(echo(), QUICK) as (_, address), connected(address) as client:
+            client.transport.write(PUT)
+            dribbling = asyncio.create_task(dribble(client, b"x" * 900, 0.01))
+            assert (await client.until_closed()).startswith(b"HTTP/1.1 408 ")
+            await dribbling
+
+    run(main())
+
+
+def test_a_handlers_own_time_out_is_for_the_whole_body(run: Run) -> None:
+    @stream_request_body
+    class Hurried(RequestHandler):
+        def initialize(self) -> None:
+            connection: Any = self.request.connection
+            connection.set_body_timeout(0.2)
+
+        def data_received(self, chunk: bytes) -> None:
+            """It is not kept."""
+
+    async def main() -> None:
+        limits = Limits(body_seconds=5, linger_seconds=0.2)
+        app = application(Hurried)
+        async with serving(app, limits) as (_, address), connected(address) as client:
+            client.transport.write(PUT)
+            dribbling = asyncio.create_task(dribble(client, b"x" * 1000, 0.02))
+            assert (await client.until_closed()).startswith(b"HTTP/1.1 408 ")
+            await dribbling
+
+    run(main())
+
+
+class Large(RequestHandler):
+    """More than the kernels take at once."""
+
+    async def get(self) -> None:
+        self.finish(b"x" * 20_000_000)
+
+
+def test_who_does_not_read_is_hung_up_on(run: Run) -> None:
+    async def main() -> None:
+        app = application(Large)
+        async with serving(app, QUICK) as (server, address), connected(address) as client:
+            client.transport.pause_reading()
+            client.transport.write(GET)
+            await until(lambda: server.connections)
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+def test_who_reads_slowly_is_waited_for(run: Run) -> None:
+    async def main() -> None:
+        limits = Limits(write_seconds=0.5)
+        app = application(Large)
+        async with serving(app, limits) as (_, address), connected(address) as client:
+            client.transport.write(LAST)
+            while not client.ended.is_set():
+                client.transport.pause_reading()
+                await asyncio.sleep(0.02)
+                client.transport.resume_reading()
+                await asyncio.sleep(0.005)
+            (answer,) = answers(bytes(client.received))
+            assert answer.whole
+
+    run(main())
+
+
+def test_the_next_answer_waits_until_the_last_one_was_read(run: Run) -> None:
+    """Else somebody who asks and never reads would have his answers piled up."""
+    asked = []
+
+    class Counted(RequestHandler):
+        async def get(self) -> None:
+            asked.append(1)
+            self.finish(b"x" * 20_000_000)
+
+    async def main() -> None:
+        async with serving(application(Counted)) as (_, address), connected(address) as client:
+            client.transport.pause_reading()
+            client.transport.write(GET * 100)
+            await until(lambda: asked)
+            await asyncio.sleep(0.1)
+            assert len(asked) == 1
+
+    run(main())
+
+
+def test_no_more_connections_than_the_limit(run: Run) -> None:
+    """Further ones wait in the kernel, without the loop turning for them; then they are served."""
+
+    async def main() -> None:
+        async with serving(echo(), Limits(connections=5)) as (server, address):
+            async with AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(connected(address)) for _ in range(20)]
+                for client in clients:
+                    client.transport.write(LAST)
+                while not all(client.ended.is_set() for client in clients):
+                    assert server.connections <= 5
+                    await asyncio.sleep(0)
+            async with AsyncExitStack() as stack:
+                idle = [await stack.enter_async_context(connected(address)) for _ in range(5)]
+                await until(lambda: server.connections == 5)
+                waiting = await stack.enter_async_context(connected(address))
+                waiting.transport.write(LAST)
+                before = time.process_time()
+                await asyncio.sleep(0.3)
+                assert time.process_time() - before < 0.2  # turning all the time would take it all
+                assert server.connections == 5
+                assert not waiting.received
+                idle[0].transport.close()
+                assert (await waiting.until_closed()).startswith(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
+OUT_OF_DESCRIPTORS = """
+import asyncio, os, resource, sys
+from tests.support.transport import GET, LAST, connected, echo, serving, ask, until
+from contextlib import AsyncExitStack
+
+async def main():
+    async with serving(echo()) as (server, address):
+        assert (await ask(address, LAST)).startswith(b"HTTP/1.1 200 ")
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, used + 20))
+        async with AsyncExitStack() as stack:
+            clients = []
+            try:
+                while True:
+                    clients.append(await stack.enter_async_context(connected(address)))
+            except OSError:
+                pass
+            assert 9 <= len(clients) <= 20, len(clients)
+            await asyncio.sleep(0.3)
+            assert server.connections < len(clients)
+            clients[0].transport.write(GET)
+            await clients[0].until(b"HTTP/1.1 200 ")
+        await until(lambda: server.connections == 0)
+        assert (await ask(address, LAST)).startswith(b"HTTP/1.1 200 ")
+
+new_loop = None
+if sys.argv[1] == "uvloop":
+    import uvloop
+    new_loop = uvloop.new_event_loop
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(main())
+print("served")
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_without_descriptors_it_waits_and_serves_on(loop: str) -> None:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", OUT_OF_DESCRIPTORS, loop],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "served\n", done.stderr
+    # Once a second: a loop that turned for them would have tried thousands of times.
+    assert 1 <= done.stderr.count("no connection can be accepted") < 10
+
+
+def test_others_are_served_while_some_are_slow(run: Run) -> None:
+    async def main() -> None:
+        async with serving(echo()) as (_, address), AsyncExitStack() as stack:
+            for data in (b"GET / HTT", PUT, PUT + b"x", b"", b"nonsense\r\n\r\n"):
+                for _ in range(20):
+                    client = await stack.enter_async_context(connected(address))
+                    client.transport.write(data)
+            assert (await ask(address, LAST, seconds=2)).startswith(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
+def test_a_client_that_resets_leaves_nothing(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with serving(echo()) as (server, address):
+            for data in (b"", b"GET /", GET, PUT + b"x" * 100, GET * 1000):
+                with closing(socket.create_connection(address)) as client:
+                    client.sendall(data)
+                    option = b"\x01\x00\x00\x00\x00\x00\x00\x00"  # close with a reset
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+            await asyncio.sleep(0.05)
+            await until(lambda: not server.connections)
+
+    run(main())
+    assert "rror" not in caplog.text

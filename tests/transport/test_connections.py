@@ -1,0 +1,466 @@
+"""What happens on one connection: order, flow, bodies, and clients that come and go."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from tornado.iostream import StreamClosedError
+from tornado.web import RequestHandler, stream_request_body
+
+from tests.support.transport import (
+    GET,
+    LAST,
+    Echo,
+    answers,
+    application,
+    ask,
+    connected,
+    echo,
+    serving,
+    turns,
+    until,
+)
+from tests.transport.conftest import Run
+from tornado_members.transport.limits import Limits
+
+
+class Held(RequestHandler):
+    """Answers when it is let go; the requests that have begun are in `begun`."""
+
+    def initialize(self, begun: list[str], let_go: asyncio.Event) -> None:
+        self.begun = begun
+        self.let_go = let_go
+
+    async def get(self) -> None:
+        self.begun.append(str(self.request.uri))
+        await self.let_go.wait()
+        self.finish(str(self.request.uri))
+
+    def on_connection_close(self) -> None:
+        self.begun.append(f"{self.request.uri} lost")
+
+
+def numbered(numbers: range) -> bytes:
+    return b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in numbers)
+
+
+def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(run: Run) -> None:
+    async def main() -> None:
+        begun: list[str] = []
+        let_go = asyncio.Event()
+        app = application(Held, begun=begun, let_go=let_go)
+        async with serving(app) as (_, address), connected(address) as client:
+            client.transport.write(numbered(range(50)) + LAST)
+            await until(lambda: begun)
+            await turns(20)
+            assert begun == ["/0"]
+            let_go.set()
+            received = answers(await client.until_closed())
+            assert [a.body.decode() for a in received] == [*(f"/{n}" for n in range(50)), "/last"]
+
+    run(main())
+
+
+def test_what_comes_ahead_is_left_in_the_clients_kernel(run: Run) -> None:
+    """A flood of pipelined requests takes no more memory than the limit, and the read after it."""
+
+    async def main() -> None:
+        begun: list[str] = []
+        let_go = asyncio.Event()
+        app = application(Held, begun=begun, let_go=let_go)
+        limits = Limits(read_ahead_bytes=1000)
+        async with serving(app, limits) as (server, address), connected(address) as client:
+            client.transport.write(numbered(range(1)))
+            await until(lambda: begun)
+            (connection,) = server._connections
+            for _ in range(100):
+                if not client.transport.get_write_buffer_size():
+                    client.transport.write(GET * 10_000)
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
+            assert client.transport.get_write_buffer_size() > 0
+            assert 1000 < len(connection.incoming.unread) <= 1000 + 256 * 1024
+            let_go.set()
+            await client.until(b"HTTP/1.1 200", 50)
+
+    run(main())
+
+
+def test_a_client_that_closes_its_side_is_still_answered(run: Run) -> None:
+    async def main() -> None:
+        begun: list[str] = []
+        let_go = asyncio.Event()
+        app = application(Held, begun=begun, let_go=let_go)
+        async with serving(app) as (server, address), connected(address) as client:
+            client.transport.write(numbered(range(3)))
+            client.transport.write_eof()
+            await until(lambda: "/0 lost" in begun)  # it may as well have gone altogether
+            let_go.set()
+            received = answers(await client.until_closed())
+            assert [answer.body for answer in received] == [b"/0", b"/1", b"/2"]
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+@pytest.mark.parametrize("behind", [0, 2])
+def test_a_handler_hears_that_its_client_has_gone(run: Run, behind: int) -> None:
+    """And is not waited for much longer, nor is what was pipelined behind it."""
+
+    async def main() -> None:
+        begun: list[str] = []
+        app = application(Held, begun=begun, let_go=asyncio.Event())
+        async with serving(app, Limits(orphan_seconds=0.1)) as (server, address):
+            async with connected(address) as client:
+                client.transport.write(numbered(range(1 + behind)))
+                await until(lambda: begun)
+            await until(lambda: begun == ["/0", "/0 lost"])
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "cut", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"]
+)
+def test_a_request_that_is_cut_short_is_nobodys(run: Run, cut: bytes) -> None:
+    async def main() -> None:
+        async with serving(echo()) as (_, address), connected(address) as client:
+            client.transport.write(GET + cut)
+            await client.until(b"HTTP/1.1 200")
+            client.transport.write_eof()
+            assert len(answers(await client.until_closed())) == 1
+
+    run(main())
+
+
+def test_a_connection_without_an_answer_is_closed_with_its_client(run: Run) -> None:
+    async def main() -> None:
+        async with serving(echo()) as (server, address):
+            async with connected(address) as client:
+                await until(lambda: server.connections)
+                client.transport.write_eof()
+                assert await client.until_closed() == b""
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+SIZES = [0, 1, 100, 65536, 300_000]
+
+
+@pytest.mark.parametrize("path", ["/", "/stream"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_arrive_as_they_were_sent(run: Run, path: str, chunked: bool) -> None:
+    async def main() -> None:
+        async with serving(echo()) as (_, address):
+            for size in SIZES:
+                body = bytes(i * 7 % 251 for i in range(size))
+                head = f"PUT {path} HTTP/1.1\r\nHost: x\r\n"
+                if chunked:
+                    pieces = [body[i : i + 5000] for i in range(0, size, 5000)]
+                    sent = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+                    request = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode()
+                    request += sent + b"0\r\n\r\n"
+                else:
+                    request = f"{head}Content-Length: {size}\r\n\r\n".encode() + body
+                first, last = answers(await ask(address, request + LAST))
+                assert first.json()["body"].encode("latin-1") == body
+                assert last.json()["uri"] == "/last"
+
+    run(main())
+
+
+def test_a_chunked_body_may_be_cut_anywhere() -> None:
+    body = b"5\r\nhel\r\n\r\n8;a=b\r\n\r\n\r\n0\r\n\r\r\n0\r\nA: b\r\n\r\n"
+    request = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body + LAST
+
+    async def main() -> None:
+        async with serving(echo()) as (_, address):
+            for cut in range(60, len(request)):
+                pieces = (request[:cut], request[cut : cut + 1], request[cut + 1 :])
+                first, last = answers(await ask(address, *pieces))
+                assert first.json()["body"] == "hel\r\n\r\n\r\n0\r\n\r"
+                assert last.json()["uri"] == "/last"
+
+    Run.on_asyncio(main())
+
+
+@stream_request_body
+class Slow(RequestHandler):
+    """Takes a piece of its body whenever it is let."""
+
+    def initialize(self, taken: list[int], permits: asyncio.Semaphore) -> None:
+        self.taken = taken
+        self.permits = permits
+
+    async def prepare(self) -> None:
+        await self.permits.acquire()
+
+    async def data_received(self, chunk: bytes) -> None:
+        self.taken.append(len(chunk))
+        await self.permits.acquire()
+
+    def put(self) -> None:
+        self.finish(str(sum(self.taken)))
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self.taken.append(-1)
+
+
+def test_reading_waits_for_a_handler_that_takes_its_time(run: Run) -> None:
+    async def main() -> None:
+        taken: list[int] = []
+        permits = asyncio.Semaphore(0)
+        size = 64 * 1024 * 1024
+        app = application(Slow, taken=taken, permits=permits)
+        async with serving(app) as (server, address), connected(address) as client:
+            client.transport.write(
+                b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+            )
+            client.transport.write(b"x" * size)
+            await asyncio.sleep(0.05)
+            assert taken == []
+            permits.release()
+            await until(lambda: taken)
+            await asyncio.sleep(0.05)
+            assert len(taken) == 1
+            (connection,) = server._connections
+            assert len(connection.incoming.unread) < 1024 * 1024
+            assert client.transport.get_write_buffer_size() > size / 2
+            for _ in range(10_000):
+                permits.release()
+            await client.until(b"\r\n\r\n%d" % size)
+            assert max(taken) <= 65536
+
+    run(main())
+
+
+def test_a_streaming_handler_hears_that_the_rest_will_not_come(run: Run) -> None:
+    async def main() -> None:
+        taken: list[int] = []
+        app = application(Slow, taken=taken, permits=asyncio.Semaphore(9))
+        async with serving(app) as (server, address):
+            async with connected(address) as client:
+                client.transport.write(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+                await until(lambda: taken)
+            await until(lambda: taken == [3, -1])
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+@stream_request_body
+class Choosy(RequestHandler):
+    """Refuses in prepare(), sets limits, or takes the body."""
+
+    def prepare(self) -> None:
+        connection: Any = self.request.connection
+        if limit := self.get_query_argument("limit", ""):
+            connection.set_max_body_size(int(limit))
+        if seconds := self.get_query_argument("seconds", ""):
+            connection.set_body_timeout(float(seconds))
+        if self.get_query_argument("refuse", ""):
+            self.set_status(403)
+            self.finish("no")
+
+    def data_received(self, chunk: bytes) -> None:
+        """It is not kept."""
+
+    def put(self) -> None:
+        self.finish("yes")
+
+
+EXPECT = "PUT /?{} HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: {}\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "length", "continues", "status"),
+    [
+        ("", 5, True, 200),
+        ("", 0, False, 200),
+        ("refuse=1", 5, False, 403),
+        ("limit=4", 5, False, 413),
+        ("", 2000, False, 413),
+        ("limit=3000", 2000, True, 200),
+    ],
+)
+def test_100_continue_is_for_bodies_that_are_wanted(
+    run: Run, query: str, length: int, continues: bool, status: int
+) -> None:
+    async def main() -> None:
+        limits = Limits(body_bytes=1000)
+        async with (
+            serving(application(Choosy), limits) as (_, address),
+            connected(address) as client,
+        ):
+            client.transport.write(EXPECT.format(query, length).encode())
+            await client.until(b"\r\n\r\n")
+            assert client.received.startswith(b"HTTP/1.1 100 ") == continues
+            client.transport.write(b"x" * length)
+            await client.until(b"HTTP/1.1 %d " % status)
+            assert client.received.count(b"HTTP/1.1 ") == 1 + continues
+
+    run(main())
+
+
+def test_a_handlers_own_limit_on_bodies_is_for_one_request(run: Run) -> None:
+    def put(query: str, body: bytes) -> bytes:
+        return b"PUT /?%b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (
+            query.encode(),
+            len(body),
+            body,
+        )
+
+    async def main() -> None:
+        async with serving(application(Choosy), Limits(body_bytes=10)) as (_, address):
+            requests = put("limit=20", b"x" * 20) + put("", b"x" * 20) + LAST
+            statuses = [answer.status for answer in answers(await ask(address, requests))]
+            assert statuses == [200, 413]
+
+    run(main())
+
+
+def test_an_answer_before_the_body_ends_the_connection_gently(run: Run) -> None:
+    """What was sent of the body is thrown away, so that the answer is not lost in a reset."""
+
+    async def main() -> None:
+        async with serving(application(Choosy)) as (_, address), connected(address) as client:
+            size = 5_000_000
+            head = b"PUT /?refuse=1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+            client.transport.write(head)
+            client.transport.write(b"x" * size)
+            received = answers(await client.until_closed())
+            assert [answer.status for answer in received] == [403]
+            assert not client.reset
+
+    run(main())
+
+
+def test_what_the_request_says_of_its_client() -> None:
+    class Peer(Echo):
+        async def answer(self) -> None:
+            request = self.request
+            connection: Any = request.connection
+            self.finish(
+                {
+                    "remote_ip": request.remote_ip,
+                    "protocol": request.protocol,
+                    "url": request.full_url(),
+                    "took": request.request_time() >= 0,
+                    "family": connection.context.address_family,
+                    "context": str(connection.context),
+                    "closed": connection.stream.closed(),
+                }
+            )
+
+        get = answer
+
+    async def main() -> None:
+        async with serving(application(Peer)) as (_, address):
+            (answer,) = answers(await ask(address, LAST))
+            assert answer.json() == {
+                "remote_ip": "127.0.0.1",
+                "protocol": "http",
+                "url": "http://x/last",
+                "took": True,
+                "family": 2,
+                "context": "127.0.0.1",
+                "closed": False,
+            }
+
+    Run.on_asyncio(main())
+
+
+def test_flush_waits_until_the_client_has_read(run: Run) -> None:
+    sizes = {"flushed": 0}
+
+    class Download(RequestHandler):
+        async def get(self) -> None:
+            for _ in range(24):
+                self.write(b"x" * 1024 * 1024)
+                await self.flush()
+                sizes["flushed"] += 1
+
+    async def main() -> None:
+        async with serving(application(Download)) as (_, address), connected(address) as client:
+            client.transport.pause_reading()
+            client.transport.write(LAST)
+            await until(lambda: sizes["flushed"])
+            await asyncio.sleep(0.1)
+            assert sizes["flushed"] < 20
+            client.transport.resume_reading()
+            (answer,) = answers(await client.until_closed())
+            assert len(answer.body) == 24 * 1024 * 1024
+
+    run(main())
+
+
+@pytest.mark.parametrize("where", ["headers_received", "data_received", "finish"])
+def test_a_delegate_that_fails_costs_its_connection(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("as it was told to")
+
+    async def main() -> None:
+        async with serving(app) as (server, address):
+            post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+            assert await ask(address, post + GET) == b""
+            await until(lambda: not server.connections)
+
+    app = echo()
+    start_request = app.start_request
+
+    def start_failing(server_conn: object, request_conn: Any) -> Any:
+        delegate = start_request(server_conn, request_conn)
+        setattr(delegate, where, fail)
+        return delegate
+
+    app.start_request = start_failing  # type: ignore[method-assign]
+    Run.on_asyncio(main())
+    assert "as it was told to" in caplog.text
+
+
+def test_a_detached_connection_is_the_handlers(run: Run) -> None:
+    class Detached(RequestHandler):
+        async def get(self) -> None:
+            stream = self.detach()
+            await stream.write(b"another protocol")
+            try:
+                await stream.read_until(b"\n")
+            except StreamClosedError:
+                ended.append(True)
+            stream.close()
+
+    ended: list[bool] = []
+
+    async def main() -> None:
+        async with serving(application(Detached)) as (server, address):
+            async with connected(address) as client:
+                client.transport.write(GET)
+                await client.until(b"another protocol")
+                await until(lambda: not server.connections)
+            await until(lambda: ended)
+
+    run(main())
+
+
+def test_each_request_is_as_the_one_before_it_was(run: Run) -> None:
+    """Hundreds on one connection: nothing is carried over."""
+
+    async def main() -> None:
+        async with serving(echo()) as (_, address), connected(address) as client:
+            for number in range(0, 200, 100):
+                client.received.clear()
+                client.transport.write(numbered(range(number, number + 100)))
+                await client.until(b"HTTP/1.1 200", 100)
+                await until(lambda: client.received.endswith(b"}"))
+                found = [
+                    json.loads(answer.body)["uri"] for answer in answers(bytes(client.received))
+                ]
+                assert found == [f"/{n}" for n in range(number, number + 100)]
+
+    run(main())

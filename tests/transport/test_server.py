@@ -1,0 +1,211 @@
+"""Listening, TLS, Unix sockets, and the end."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.netutil import bind_unix_socket
+from tornado.test.util import abstract_base_test
+from tornado.web import RequestHandler
+
+from tests.support.transport import (
+    GET,
+    LAST,
+    answers,
+    application,
+    ask,
+    connected,
+    echo,
+    serving,
+    turns,
+    until,
+)
+from tests.transport.conftest import Run
+from tornado_members.transport.limits import Limits
+from tornado_members.transport.server import FastServer
+
+
+class Waiting(RequestHandler):
+    """Answers when it is let go; /begin begins to."""
+
+    def initialize(self, begun: list[str], let_go: asyncio.Event) -> None:
+        self.begun = begun
+        self.let_go = let_go
+
+    async def get(self) -> None:
+        self.begun.append(str(self.request.uri))
+        if self.request.uri == "/begin":
+            self.write("begun, ")
+            await self.flush()
+        await self.let_go.wait()
+        self.finish("done")
+
+
+def test_a_drain_lets_requests_end_and_closes_the_rest(run: Run) -> None:
+    async def main() -> None:
+        begun: list[str] = []
+        let_go = asyncio.Event()
+        app = application(Waiting, begun=begun, let_go=let_go)
+        async with (
+            serving(app) as (server, address),
+            connected(address) as fresh,
+            connected(address) as asking,
+            connected(address) as answered,
+            connected(address) as sending,
+        ):
+            asking.transport.write(GET)
+            answered.transport.write(b"GET /begin HTTP/1.1\r\nHost: x\r\n\r\n")
+            await answered.until(b"begun, ")
+            sending.transport.write(b"GET / HTTP/1.1\r\nHost:")
+            await until(lambda: len(begun) == 2 and server.connections == 4)
+            await turns(20)
+            draining = asyncio.create_task(server.drain(10))
+            assert await fresh.until_closed() == b""
+            with pytest.raises(ConnectionRefusedError):
+                await ask(address, GET)
+            sending.transport.write(b" x\r\n\r\n")
+            await until(lambda: len(begun) == 3)
+            assert not draining.done()
+            let_go.set()
+            for client in (asking, sending):
+                (answer,) = answers(await client.until_closed())
+                assert answer.body == b"done"
+                assert answer.headers["connection"] == "close"
+            (answer,) = answers(await answered.until_closed())
+            assert answer.body == b"begun, done"
+            assert await draining == 0
+
+    run(main())
+
+
+def test_a_drain_has_an_end(run: Run) -> None:
+    async def main() -> None:
+        begun: list[str] = []
+        app = application(Waiting, begun=begun, let_go=asyncio.Event())
+        async with serving(app) as (server, address), connected(address) as client:
+            client.transport.write(GET)
+            await until(lambda: begun)
+            assert await server.drain(0.05) == 1
+            assert await client.until_closed() == b""
+            assert server.connections == 0
+
+    run(main())
+
+
+def test_what_is_pipelined_behind_the_last_answer_is_not_begun(run: Run) -> None:
+    """The answer said that it is the last one: the client will ask again, elsewhere."""
+
+    async def main() -> None:
+        begun: list[str] = []
+        let_go = asyncio.Event()
+        app = application(Waiting, begun=begun, let_go=let_go)
+        async with serving(app) as (server, address), connected(address) as client:
+            client.transport.write(GET * 3)
+            await until(lambda: begun)
+            draining = asyncio.create_task(server.drain(10))
+            await turns(3)
+            let_go.set()
+            (answer,) = answers(await client.until_closed())
+            assert answer.headers["connection"] == "close"
+            client.transport.close()
+            await draining
+            assert len(begun) == 1
+
+    run(main())
+
+
+def test_a_unix_socket(run: Run, folder: Path) -> None:
+    async def main() -> Any:
+        server = FastServer(echo())
+        path = str(folder / "socket")
+        server.add_socket(bind_unix_socket(path))
+        try:
+            return answers(await ask(path, LAST))
+        finally:
+            assert await server.drain(5) == 0
+
+    (answer,) = run(main())
+    assert answer.json()["uri"] == "/last"
+
+
+CERTIFICATES = Path(abstract_base_test.__code__.co_filename).parent
+
+
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's and the client's, with the certificate that Tornado tests itself with."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(CERTIFICATES / "test.crt", CERTIFICATES / "test.key")
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    return server, client
+
+
+def test_tls(run: Run) -> None:
+    """Bodies both ways, refusals, and a client that goes."""
+    context, client_context = contexts()
+
+    class Certified(RequestHandler):
+        async def put(self) -> None:
+            assert self.request.get_ssl_certificate() in ({}, None)
+            self.finish(
+                f"{self.request.protocol} {len(self.request.body)} ".encode() + b"x" * 10**6
+            )
+
+    async def main() -> None:
+        limits = Limits(linger_seconds=0.2)
+        async with serving(application(Certified), limits, ssl_context=context) as (
+            server,
+            address,
+        ):
+            async with connected(address, ssl=client_context) as client:
+                put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+                client.transport.write((put + b"x" * 200_000) * 3)
+                client.transport.write(b"nonsense\r\n\r\n")
+                *good, bad = answers(await client.until_closed())
+                assert [len(answer.body) for answer in good] == [len("https 200000 ") + 10**6] * 3
+                assert bad.status == 400
+            async with connected(address) as plain:
+                plain.transport.write(GET)
+                await plain.until_closed()
+            async with connected(address) as silent:
+                await until(lambda: server.connections)
+                silent.transport.close()
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+def test_a_tls_handshake_that_does_not_come_is_not_waited_for(run: Run) -> None:
+    context, _ = contexts()
+
+    async def main() -> None:
+        limits = Limits(handshake_seconds=0.1)
+        async with serving(echo(), limits, ssl_context=context) as (server, address):
+            async with connected(address) as silent:
+                await silent.until_closed()
+            await until(lambda: not server.connections)
+
+    run(main())
+
+
+def test_the_application_hears_of_the_end_of_each_connection_it_knows(run: Run) -> None:
+    class Told(type(echo())):  # type: ignore[misc]
+        def on_close(self, server_conn: object) -> None:
+            closed.append(server_conn)
+
+    closed: list[object] = []
+    app = Told([], default_handler_class=echo().settings["default_handler_class"])
+    app.settings["log_function"] = lambda _: None
+
+    async def main() -> None:
+        async with serving(app) as (server, address):
+            async with connected(address):
+                await until(lambda: server.connections)
+            await ask(address, GET + LAST)
+            await until(lambda: not server.connections)
+            assert len(closed) == 1
+
+    run(main())

@@ -1,0 +1,35 @@
+"""Tornado's own tests pass on the service's own server, but for a list of exceptions."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.service import ROOT
+from tests.transport.tornados_own import FURTHER_MODULES, MODULES
+
+
+def run(modules: list[str]) -> int:
+    """In a process of their own: they change much that is global."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "tests.transport.tornados_own", *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    found = re.search(r"^(\d+) tests of Tornado's were run", done.stdout, re.MULTILINE)
+    assert found, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return int(found[1])
+
+
+def test_those_of_its_server() -> None:
+    assert run(MODULES) > 50
+
+
+@pytest.mark.exhaustive
+def test_those_of_its_handlers_its_clients_and_the_rest() -> None:
+    assert run(FURTHER_MODULES) > 500

@@ -1,0 +1,243 @@
+"""One client's connection: requests one after the other, answers in their order, and its end.
+
+waiting ──> a request is read (reading.py) ──> it is answered (exchange.py) ──> waiting
+│                     │                                 │
+│          refused, or answered unread            the last one
+│                     v                                 │
+└──> closed <──── lingering                closed <─────┘
+"""
+
+import asyncio
+import os
+import socket
+from http import HTTPStatus
+from logging import getLogger
+from typing import TYPE_CHECKING
+
+from tornado.httputil import HTTPInputError, HTTPMessageDelegate
+from tornado.iostream import IOStream, StreamClosedError
+
+from tornado_members.transport.exchange import Exchange
+from tornado_members.transport.peer import Peer
+from tornado_members.transport.reading import Incoming
+from tornado_members.transport.refusals import Refused, whole_answer
+from tornado_members.transport.writing import Outgoing
+
+if TYPE_CHECKING:
+    from tornado_members.transport.server import FastServer
+
+log = getLogger(__name__)
+
+
+class Connection(asyncio.Protocol):
+    """Drives one connection; the server looks at its deadlines from time to time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: "FastServer", loop: asyncio.AbstractEventLoop, peer: Peer) -> None:
+        self.peer = peer
+        self.exchange: Exchange | None = None  # the request that is read or answered
+        self.incoming = Incoming(self, loop, server.limits)
+        self.out = Outgoing(loop, server.limits, server.done)
+        self.draining = False
+        self.eof = False  # the client sends no more
+        self.lost = False
+        self._lingering = False
+        self._received = 0  # bytes, when the deadlines were last looked at
+        self._began = False  # whether the application knows of this connection
+        self._server = server
+        self._limits = server.limits
+        self._loop = loop
+
+    # asyncio calls these.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self.out.begin(transport)
+        self.incoming.deadline = self._loop.time() + self._limits.idle_seconds
+
+    def data_received(self, data: bytes) -> None:
+        if not self._lingering:
+            self.incoming.feed(data)
+
+    def eof_received(self) -> bool:
+        """Whether to go on: the client may still read, unless it is TLS, which has no halves."""
+        self.eof = True
+        exchange, incoming = self.exchange, self.incoming
+        if self._lingering or not self.transport.can_write_eof():
+            return False
+        if exchange is None:  # does something unread have its turn soon?
+            return bool(incoming.unread) and incoming.watch is None
+        if not exchange.told:
+            incoming.go_on(exchange)
+            return True
+        incoming.await_orphan()
+        exchange.tell_of_close()  # it may as well have gone for good: nobody can know
+        return True
+
+    def pause_writing(self) -> None:
+        self.out.pause()
+
+    def resume_writing(self) -> None:
+        self.out.resume()
+        if self.exchange is not None and self.exchange.finished and not self._lingering:
+            self._next_request(self.exchange)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        exchange, self.exchange = self.exchange, None
+        self.incoming.forget()
+        if exchange is not None and not exchange.closed:
+            exchange.closed = True
+            if exchange.told:
+                exchange.tell_of_close()
+            else:
+                self.abandon(exchange)
+        self.out.lose(exc)
+        self._server.forget(self, began=self._began)
+
+    # From one request to the next.
+
+    def begin(self, exchange: Exchange) -> HTTPMessageDelegate:
+        """A head was read."""
+        self.exchange = exchange
+        self._began = True
+        return self._server.delegate.start_request(self, exchange)
+
+    def answered(self, exchange: Exchange) -> None:
+        """The exchange is finished. What comes next has to wait until the client has read it."""
+        exchange.close_callback = None
+        if self.incoming.calling:
+            return  # whoever calls the application now will notice
+        if not exchange.told:
+            self.end_early(exchange)
+        elif not self.out.paused:
+            self._next_request(exchange)
+
+    def end_early(self, exchange: Exchange) -> None:
+        """The answer was there before the application was told that the request had ended."""
+        if exchange.body_left:
+            self._linger()
+        else:
+            self.abandon(exchange)
+            if not self.out.paused:
+                self._next_request(exchange)
+
+    def _next_request(self, exchange: Exchange) -> None:
+        self.exchange = None
+        exchange.closed = True
+        unread = self.incoming.unread
+        if exchange.no_keep_alive or (self.draining and not unread):
+            if unread:
+                self._linger()
+            else:
+                self.close()
+            return
+        self.incoming.deadline = self._loop.time() + self._limits.idle_seconds
+        if unread:
+            self._loop.call_soon(self._read_next)  # in its turn: others are waiting, too
+        else:
+            self.close_if_ended()
+        self.incoming.resume()
+
+    def _read_next(self) -> None:
+        if self.exchange is None and not self.lost and not self._lingering:
+            self.incoming.read_head()
+
+    # Ends.
+
+    def close(self) -> None:
+        """Close, once what was written has left."""
+        if not self.lost:
+            self.transport.close()
+
+    def close_if_ended(self) -> None:
+        """Close, if nothing can come any more."""
+        if self.eof:
+            self.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if not self.lost:
+            self.transport.abort()
+
+    def drain(self) -> None:
+        """Close, as soon as nothing is under way."""
+        self.draining = True
+        if self.exchange is None and not self.incoming.unread:
+            self.close()
+
+    def detach(self) -> IOStream:
+        """The socket, as one of Tornado's streams. Raises NotImplementedError.
+
+        The state of TLS, and what was sent ahead of the answer, cannot be put into one.
+        """
+        if self.transport.get_extra_info("ssl_object") or self.incoming.unread:
+            raise NotImplementedError("this connection cannot be detached")
+        own = self.transport.get_extra_info("socket")
+        taken = socket.socket(fileno=os.dup(own.fileno()))
+        self.abort()
+        return IOStream(taken)
+
+    def expire(self, now: float) -> None:
+        """End what has taken too long, if anything has."""
+        still_sends = self.incoming.received != self._received
+        self._received = self.incoming.received
+        if now >= self.out.deadline and not self.out.makes_progress(now) and not still_sends:
+            log.info("%s reads nothing", self.peer)
+            self.abort()
+        elif now < self.incoming.deadline:
+            return
+        elif self.incoming.body is not None or self.incoming.watch is not None:
+            self.refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to come."))
+        elif self._lingering or self.exchange is not None:
+            self.abort()
+        else:
+            self.close()
+
+    def refuse(self, refused: Refused) -> None:
+        """Answer in the application's place, if it has not begun to."""
+        log.debug("refused a request of %s: %s", self.peer, refused.reason)
+        exchange = self.exchange
+        is_head = self.incoming.unread.startswith(b"HEAD ")
+        if exchange is not None:
+            is_head = exchange.head.start_line.method == "HEAD"
+            self.abandon(exchange)
+            if exchange.headers_written:
+                self.close()  # half an answer must not look like a whole one
+                return
+        self.transport.write(whole_answer(refused, self._server.render, with_body=not is_head))
+        self._linger()
+
+    def fail(self, exchange: Exchange, error: Exception) -> None:
+        """The application has failed where it should not."""
+        if isinstance(error, HTTPInputError):
+            self.refuse(Refused(HTTPStatus.BAD_REQUEST, "The request is malformed."))
+            return
+        if not isinstance(error, StreamClosedError):
+            log.error("uncaught exception", exc_info=error)
+        self.abandon(exchange)
+        self.close()
+
+    def abandon(self, exchange: Exchange) -> None:
+        """The rest of a request will not come, and an answer not go."""
+        self.incoming.body = None
+        exchange.abandon()
+
+    def _linger(self) -> None:
+        """Say that nothing more comes, and throw away what does.
+
+        Closing at once would make the kernel reset the connection, and the client might never see
+        its answer (RFC 9112 §9.6).
+        """
+        if self.exchange is not None and not self.exchange.closed:
+            self.abandon(self.exchange)
+        self._lingering = True
+        self.incoming.forget()
+        self.incoming.deadline = self._loop.time() + self._limits.linger_seconds
+        if self.eof:
+            self.close()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.incoming.resume()

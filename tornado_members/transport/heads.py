@@ -1,0 +1,223 @@
+"""From the bytes of a head to a request line, headers, and how long the body is.
+
+A head is parsed when it is complete, so how it was cut up on its way makes no difference. llhttp
+parses the headers and refuses what RFC 9112 has no place for; what it lets through and we do not is
+refused here.
+"""
+
+import re
+from functools import lru_cache
+from http import HTTPStatus
+from typing import NoReturn
+
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserInvalidURLError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
+from tornado.httputil import HTTPHeaders, RequestStartLine
+
+from tornado_members.transport.limits import Limits
+from tornado_members.transport.refusals import Refused
+
+END_OF_LINE = b"\r\n"
+END_OF_HEAD = b"\r\n\r\n"
+# Also where somebody ends lines otherwise: llhttp refuses that, but it has to be asked.
+_ANY_END_OF_HEAD = re.compile(rb"\n\r?\n")
+
+# RFC 9112 §3; RFC 9110 §5.6.2 for the method. Bytes beyond ASCII are the application's business.
+_REQUEST = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e\x80-\xff]+ HTTP/"
+_REQUEST_LINE = re.compile(_REQUEST + rb"1\.[01]")
+_OTHER_VERSION = re.compile(_REQUEST + rb"[0-9]\.[0-9]")
+_ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
+# RFC 3986 §3.2.2 without the fine print; no comma, which could hide a second Host.
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
+_LONGEST_LENGTH = 20  # digits
+_SOME_LINE = b"POST / HTTP/1.1"
+
+
+class Head:
+    """A request without its body."""
+
+    __slots__ = ("chunked", "expects_continue", "headers", "keep_alive", "length", "start_line")
+
+    def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders) -> None:
+        self.start_line = start_line
+        self.headers = headers
+        self.length = 0  # of the body in bytes, unless it is chunked
+        self.chunked = False
+        self.keep_alive = start_line.version == "HTTP/1.1"
+        self.expects_continue = False
+
+
+def find_end_of_head(data: bytes) -> int:
+    """How many bytes the head has, or -1 if it goes on."""
+    end = data.find(END_OF_HEAD)
+    if end >= 0:
+        return end + len(END_OF_HEAD)
+    found = _ANY_END_OF_HEAD.search(data)
+    return found.end() if found else -1
+
+
+class HeadParser:
+    """One connection's, for one head after the other."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._llhttp: HttpRequestParser | None = None
+        self._headers = HTTPHeaders()
+        self._count = 0
+        self._complete = False
+
+    def parse(self, data: bytes) -> Head:
+        """A head with its empty line. Raises Refused."""
+        limits = self._limits
+        end_of_line = data.find(END_OF_LINE)
+        if end_of_line > limits.request_line_bytes:
+            raise Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "The request line is too long.")
+        if len(data) > limits.head_bytes:
+            refuse_long_head()
+        line = _REQUEST_LINE.fullmatch(data, 0, end_of_line)
+        if line is None:
+            _refuse_line(data[:end_of_line])
+        self._parse_headers(data, end_of_line)
+        headers = self._headers
+        method, target, version = line[0].decode("latin-1").split(" ")
+        _check_host(headers, version)
+        if target[0] != "/" or method == "CONNECT":
+            target = _resolve_target(method, target, headers)
+        head = Head(RequestStartLine(method, target, version), headers)
+        self._tell_framing(head)
+        return head
+
+    def _parse_headers(self, data: bytes, end_of_line: int) -> None:
+        llhttp, self._llhttp = self._llhttp or HttpRequestParser(self), None
+        self._headers = HTTPHeaders()
+        self._count = 0
+        self._complete = False
+        try:
+            llhttp.feed_data(data)
+            self._llhttp = llhttp
+        except HttpParserUpgrade:
+            pass  # it believes that no HTTP follows, and is not asked again
+        except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
+            # It knows some methods, where any token is one (RFC 9110 §9.1), and ASCII alone. The
+            # line was looked at already: it is asked again, for the headers.
+            self._parse_headers(_SOME_LINE + data[end_of_line:], len(_SOME_LINE))
+        except HttpParserError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
+        if not self._complete:
+            raise Refused(HTTPStatus.BAD_REQUEST, "The request is malformed.")
+        if self._count > self._limits.headers:
+            raise Refused(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"There may be at most {self._limits.headers} headers.",
+            )
+
+    def _tell_framing(self, head: Head) -> None:
+        headers = head.headers
+        if "Transfer-Encoding" in headers:
+            if headers["Transfer-Encoding"].lower() != "chunked":
+                raise Refused(HTTPStatus.BAD_REQUEST, "The only Transfer-Encoding is chunked.")
+            if head.start_line.version == "HTTP/1.0":  # RFC 9112 §6.1: faulty
+                raise Refused(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding.")
+            head.chunked = True
+            self._llhttp = None  # it waits for a body, which it is not given
+        elif "Content-Length" in headers:
+            length = headers["Content-Length"]
+            if len(length) > _LONGEST_LENGTH:
+                raise Refused(HTTPStatus.BAD_REQUEST, "The Content-Length is too long a number.")
+            head.length = int(length)
+            self._llhttp = None
+        if "Connection" in headers:
+            options = {option.strip() for option in headers["Connection"].lower().split(",")}
+            head.keep_alive = "close" not in options and (
+                head.keep_alive or "keep-alive" in options
+            )
+        if head.start_line.method == "CONNECT":  # whatever follows may be meant for a tunnel
+            head.keep_alive = False
+        if "Expect" in headers and head.start_line.version == "HTTP/1.1":
+            head.expects_continue = headers["Expect"].lower() == "100-continue"
+
+    # llhttp calls these.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; llhttp leaves the white space behind its value."""
+        self._count += 1
+        key, text = name.decode("ascii"), value.decode("latin-1").rstrip(" \t")
+        if key in self._headers:
+            self._headers.add(key, text)
+        else:
+            self._headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        """The end of the head was found where we have found it."""
+        self._complete = True
+
+
+class HeadWatch:
+    """Looks at a head that comes in pieces, so that what can never be one is refused at once."""
+
+    def __init__(self) -> None:
+        self._llhttp: HttpRequestParser | None = HttpRequestParser(object())
+        self._seen = 0
+
+    def look(self, data: bytes) -> None:
+        """See what there is of the head by now. Raises Refused."""
+        if self._llhttp is None:
+            return
+        new, self._seen = data[self._seen :], len(data)
+        try:
+            self._llhttp.feed_data(new)
+        except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
+            self._llhttp = None  # that is seen when it is complete
+        except HttpParserError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
+
+
+def refuse_long_head() -> NoReturn:
+    """Raise Refused."""
+    raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too long.")
+
+
+def _refuse_line(line: bytes) -> NoReturn:
+    if _OTHER_VERSION.fullmatch(line):
+        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "This speaks HTTP/1.1 and HTTP/1.0.")
+    raise Refused(HTTPStatus.BAD_REQUEST, "The request line is malformed.")
+
+
+@lru_cache(256)
+def _is_authority(text: str) -> bool:
+    return _AUTHORITY.fullmatch(text) is not None
+
+
+def _check_host(headers: HTTPHeaders, version: str) -> None:
+    """RFC 9112 §3.2: one Host, and a valid one; HTTP/1.0 may have none."""
+    hosts = headers.get_list("Host")
+    if len(hosts) == 1:
+        if not _is_authority(hosts[0]):
+            raise Refused(HTTPStatus.BAD_REQUEST, "The Host header is not a host.")
+    elif hosts:
+        raise Refused(HTTPStatus.BAD_REQUEST, "There is more than one Host header.")
+    elif version == "HTTP/1.1":
+        raise Refused(HTTPStatus.BAD_REQUEST, "The Host header is missing.")
+
+
+def _resolve_target(method: str, target: str, headers: HTTPHeaders) -> str:
+    """What to route by (RFC 9112 §3.2), where it does not begin with a slash."""
+    if method == "CONNECT":
+        if _is_authority(target) and ":" in target:
+            return target
+    elif target == "*":
+        if method == "OPTIONS":
+            return target
+    elif found := _ABSOLUTE.fullmatch(target):
+        authority, rest = found[1], found[2] or ""
+        if _is_authority(authority):
+            headers["Host"] = authority  # §3.2.2: it counts, whatever was sent as Host
+            if not rest and method == "OPTIONS":
+                return "*"
+            return rest if rest.startswith("/") else "/" + rest
+    raise Refused(HTTPStatus.BAD_REQUEST, "The request target is not a path.")

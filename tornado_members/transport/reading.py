@@ -1,0 +1,238 @@
+"""The way into a connection: from bytes to requests, and to the application that takes them.
+
+    a head ──> headers_received ──> the body, piece by piece ──> finish
+                       (either may make reading wait)
+
+A request is read once the one before it is answered. What a client sends ahead of that stays here
+up to a bound, and then in its own kernel.
+"""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Awaitable, Callable
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
+
+from tornado_members.transport.bodies import Body, make_body
+from tornado_members.transport.exchange import Exchange
+from tornado_members.transport.heads import (
+    HeadParser,
+    HeadWatch,
+    find_end_of_head,
+    refuse_long_head,
+)
+from tornado_members.transport.limits import Limits
+from tornado_members.transport.refusals import Refused
+
+if TYPE_CHECKING:
+    from tornado_members.transport.connection import Connection
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Incoming:
+    """What one client sends, and how far it was read."""
+
+    def __init__(
+        self, connection: "Connection", loop: asyncio.AbstractEventLoop, limits: Limits
+    ) -> None:
+        self.deadline = inf
+        self.unread = b""
+        self.watch: HeadWatch | None = None  # while a head comes in pieces
+        self.body: Body | None = None  # while it is read
+        self.calling = False  # the application, which may answer before it returns
+        self._connection = connection
+        self._loop = loop
+        self._limits = limits
+        self._heads = HeadParser(limits)
+        self._body_deadline = inf  # for all of it, as the application has set it
+        self._body_patience = inf  # for all of it, further off with each byte
+        self._held_since = 0.0
+        self.received = 0  # bytes, ever
+        self._held = False  # the application wants nothing more for now
+        self._paused = False
+
+    def feed(self, data: bytes) -> None:
+        """More has come."""
+        self.received += len(data)
+        self.unread = self.unread + data if self.unread else data
+        exchange = self._connection.exchange
+        if exchange is None:
+            self.read_head()
+        elif not self.go_on(exchange) and len(self.unread) > self._limits.read_ahead_bytes:
+            self._pause()
+
+    def go_on(self, exchange: Exchange) -> bool:
+        """Read the body, if that is what is waited for."""
+        if self.body is None or self._held:
+            return False
+        self._read_body(exchange)
+        return True
+
+    def forget(self) -> None:
+        """Read nothing any more."""
+        self.unread = b""
+        self.watch = None
+        self.body = None
+
+    def read_head(self) -> None:
+        """Read a request, if there is a whole head."""
+        if self.watch is None:
+            while self.unread.startswith(b"\r\n"):  # some send one behind a body (RFC 9112 §2.2)
+                self.unread = self.unread[2:]
+            if self.unread in (b"", b"\r"):
+                self._connection.close_if_ended()
+                return
+        try:
+            end = find_end_of_head(self.unread)
+            if end < 0:
+                self._await_head()
+                return
+            head = self._heads.parse(self.unread[:end])
+        except Refused as refused:
+            self._connection.refuse(refused)
+            return
+        self.watch = None
+        self.unread = self.unread[end:]
+        self.deadline = inf
+        self._begin(Exchange(self._connection, head, self._limits.body_bytes))
+
+    def _await_head(self) -> None:
+        if len(self.unread) > self._limits.head_bytes:
+            refuse_long_head()
+        if self.watch is None:
+            self.watch = HeadWatch()
+            self.deadline = self._loop.time() + self._limits.head_seconds
+        self.watch.look(self.unread)
+        self._connection.close_if_ended()
+
+    def _begin(self, exchange: Exchange) -> None:
+        head = exchange.head
+        self.calling = True
+        try:
+            exchange.delegate = self._connection.begin(exchange)
+            waiting = exchange.delegate.headers_received(head.start_line, head.headers)
+        except Exception as error:  # noqa: BLE001
+            self._connection.fail(exchange, error)
+            return
+        finally:
+            self.calling = False
+        if waiting is None:
+            self._begin_body(exchange)
+        else:
+            self._hold(exchange, waiting, self._begin_body)
+
+    def _begin_body(self, exchange: Exchange) -> None:
+        if exchange.finished:
+            self._connection.end_early(exchange)
+            return
+        try:
+            self.body = make_body(exchange.head, self._limits, exchange.max_body_size)
+        except Refused as refused:
+            self._connection.refuse(refused)
+            return
+        if self.body is None:
+            self._end(exchange)
+            return
+        if exchange.head.expects_continue and not exchange.headers_written and not self.unread:
+            self._connection.out.send(_CONTINUE)
+        self._body_patience = self._loop.time() + self._limits.body_seconds
+        if exchange.body_timeout is not None:
+            self._body_deadline = self._loop.time() + exchange.body_timeout
+        self._read_body(exchange)
+
+    def _read_body(self, exchange: Exchange) -> None:
+        """Hand over what there is of the body, as long as the application takes it."""
+        while self.body is not None and not self._held:
+            if exchange.finished:
+                self._connection.end_early(exchange)
+            elif self.body.complete:
+                self.body = None
+                self._body_deadline = inf
+                self._end(exchange)
+            elif self.unread:
+                self._take_piece(exchange, self.body)
+            else:
+                self._await_body(exchange)
+                return
+
+    def _take_piece(self, exchange: Exchange, body: Body) -> None:
+        self.calling = True
+        try:
+            piece, self.unread = body.take(self.unread)
+            exchange.body_left = not body.complete
+            self._body_patience += len(piece) / self._limits.body_bytes_per_second
+            waiting = exchange.delegate.data_received(piece) if piece else None
+        except Refused as refused:
+            self._connection.refuse(refused)
+            return
+        except Exception as error:  # noqa: BLE001
+            self._connection.fail(exchange, error)
+            return
+        finally:
+            self.calling = False
+        if waiting is not None:
+            self._hold(exchange, waiting, self._read_body)
+
+    def _await_body(self, exchange: Exchange) -> None:
+        if self._connection.eof:
+            self._connection.abandon(exchange)
+            self._connection.close()
+            return
+        now = self._loop.time()
+        self.deadline = min(
+            now + self._limits.body_seconds, self._body_patience, self._body_deadline
+        )
+        self.resume()
+
+    def _end(self, exchange: Exchange) -> None:
+        self.deadline = inf
+        if self._connection.eof:
+            self.await_orphan()
+        exchange.told = True
+        try:
+            exchange.delegate.finish()
+        except Exception as error:  # noqa: BLE001
+            self._connection.fail(exchange, error)
+
+    def await_orphan(self) -> None:
+        """Wait for an answer to a client that may have gone, and not for ever."""
+        self.deadline = self._loop.time() + self._limits.orphan_seconds
+
+    def _hold(
+        self, exchange: Exchange, waiting: Awaitable[None], then: Callable[[Exchange], None]
+    ) -> None:
+        """Read nothing more until the application is ready for it."""
+        self._held = True
+        self._held_since = self._loop.time()
+        self.deadline = inf
+        if len(self.unread) > self._limits.read_ahead_bytes:
+            self._pause()
+        asyncio.ensure_future(waiting).add_done_callback(partial(self._released, exchange, then))
+
+    def _released(
+        self, exchange: Exchange, then: Callable[[Exchange], None], waited: "Future[None]"
+    ) -> None:
+        self._held = False
+        self._body_patience += self._loop.time() - self._held_since
+        error = None if waited.cancelled() else waited.exception()
+        if exchange.closed:
+            return
+        if waited.cancelled():
+            self._connection.close()
+        elif isinstance(error, Exception):
+            self._connection.fail(exchange, error)
+        else:
+            then(exchange)
+
+    def _pause(self) -> None:
+        if not self._paused and not self._connection.eof:
+            self._paused = True
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Have more come, if it was to wait."""
+        if self._paused and not self._connection.lost:
+            self._paused = False
+            self._connection.transport.resume_reading()

@@ -1,0 +1,179 @@
+"""The server: it has the connections, and looks at the clock for them."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+from logging import getLogger
+from typing import Any
+
+from tornado.httputil import HTTPServerConnectionDelegate
+
+from tornado_members.transport.connection import Connection
+from tornado_members.transport.limits import Limits
+from tornado_members.transport.listening import Listening
+from tornado_members.transport.peer import Peer
+from tornado_members.transport.refusals import Render, render_plainly
+
+log = getLogger(__name__)
+
+_LOOKS = 4  # at the clock, in the time of the shortest time-out
+_MOST_SECONDS = 1.0  # between two looks
+
+
+class FastServer:
+    """Serves one application, as tornado.httpserver.HTTPServer does."""
+
+    def __init__(
+        self,
+        delegate: HTTPServerConnectionDelegate,
+        *,
+        limits: Limits | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        protocol: str | None = None,
+        render: Render = render_plainly,
+    ) -> None:
+        """`protocol` is what requests are told, where a proxy in front speaks TLS."""
+        self.delegate = delegate
+        self.limits = limits or Limits()
+        self.render = render
+        self._ssl_context = ssl_context
+        self._protocol = protocol
+        self._connections: set[Connection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._listening: Listening | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Event = asyncio.Event()
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections on sockets that listen."""
+        for listener in sockets:
+            self.add_socket(listener)
+
+    def add_socket(self, listener: socket.socket) -> None:
+        """Accept connections on a socket that listens."""
+        if self._listening is None:
+            self._loop = asyncio.get_event_loop()
+            self.done: asyncio.Future[None] = self._loop.create_future()
+            self.done.set_result(None)
+            self._listening = Listening(self._loop, self._accepted)
+            self._look_at_the_clock()
+        self._listening.add(listener)
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Those on which it listens."""
+        return self._listening.sockets if self._listening else []
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    def stop(self) -> None:
+        """Accept no more connections; those that are open go on."""
+        if self._listening:
+            self._listening.stop()
+
+    def say_goodbye(self) -> None:
+        """Let each answer that has not begun be the last one on its connection, and say so."""
+        for connection in self._connections:
+            connection.draining = True
+
+    async def drain(
+        self, seconds: float, *, silent_seconds: float = 0, hurry: asyncio.Event | None = None
+    ) -> int:
+        """Stop; let requests that are under way end, for at most so long, or until `hurry` is set.
+
+        Connections without a request are waited for `silent_seconds`: a client may have sent one
+        just now. Returns how many had to be broken off.
+        """
+        self.stop()
+        self.say_goodbye()
+        hurry = hurry or asyncio.Event()
+        silent_seconds = min(silent_seconds, seconds)
+        await self._wait(silent_seconds, hurry)
+        for connection in [*self._connections]:
+            connection.drain()
+        await self._wait(seconds - silent_seconds, hurry)
+        left = len(self._connections)
+        await self.close_all_connections()
+        return left
+
+    async def close_all_connections(self) -> None:
+        """Break off whatever is open, and wait until it is closed."""
+        for opening in self._opening:
+            opening.cancel()
+        for connection in [*self._connections]:
+            connection.abort()
+        await self._until_empty()
+        if self._look and not self.sockets:
+            self._look.cancel()
+            self._look = None
+
+    # For connections.
+
+    def forget(self, connection: Connection, *, began: bool) -> None:
+        """A connection is closed; `began`: the application has heard of it."""
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        self._look_for_room()
+        if not self._connections:
+            self._empty.set()
+        if began:
+            self.delegate.on_close(connection)
+
+    def _accepted(self, connected: socket.socket, address: Any) -> None:
+        connected.setblocking(False)
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            with suppress(OSError):  # it is gone already
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        protocol = "https" if self._ssl_context else "http"
+        peer = Peer(connected.family, address, self._protocol or protocol)
+        connection = Connection(self, self._loop, peer)
+        self._connections.add(connection)
+        self._empty.clear()
+        self._look_for_room()
+        task = self._loop.create_task(self._open(connection, connected))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, connection: Connection, connected: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                connected,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=self.limits.handshake_seconds if self._ssl_context else None,
+            )
+        except (OSError, asyncio.CancelledError) as error:  # no TLS, or gone again
+            log.info("no connection with %s: %s", connection.peer, error)
+            connected.close()
+            self.forget(connection, began=False)
+
+    def _look_for_room(self) -> None:
+        if self._listening:
+            self._listening.set_room(len(self._connections) < self.limits.connections)
+
+    async def _wait(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Until there are no connections, or somebody is in a hurry, for at most so long."""
+        ends = [asyncio.ensure_future(self._until_empty()), asyncio.ensure_future(hurry.wait())]
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+
+    async def _until_empty(self) -> None:
+        if self._connections:
+            self._empty.clear()
+            await self._empty.wait()
+
+    def _look_at_the_clock(self) -> None:
+        """One timer for all connections: to set one for each request would cost more."""
+        now = self._loop.time()
+        for connection in [*self._connections]:
+            if now >= connection.incoming.deadline or now >= connection.out.deadline:
+                connection.expire(now)
+        pause = min(self.limits.shortest_seconds / _LOOKS, _MOST_SECONDS)
+        self._look = self._loop.call_later(pause, self._look_at_the_clock)
