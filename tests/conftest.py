@@ -1,5 +1,6 @@
 """The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
 
+import asyncio
 import gc
 import os
 import shutil
@@ -46,6 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Let a run that is told to end clean up, and keep the caller's settings out of it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Else the first test that asks for the current event loop makes one that nobody closes.
+    asyncio.set_event_loop(None)
     # A shell that runs the tests in the background has it ignored, and every process after it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for variable in [name for name in os.environ if name.startswith("MEMBERS_")]:

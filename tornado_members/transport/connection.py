@@ -80,7 +80,13 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.out.resume()
-        if self.exchange is not None and self.exchange.finished and not self._lingering:
+        # Not now: of a connection that is closed in here, asyncio would tell twice that it is lost.
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.lost or self.out.paused or self._lingering:
+            return
+        if self.exchange is not None and self.exchange.finished:
             self._next_request(self.exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
