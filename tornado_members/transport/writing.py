@@ -8,6 +8,10 @@ from tornado.iostream import StreamClosedError
 
 from tornado_members.transport.limits import Limits
 
+# After so many writes that did not have to wait, the next one does: the loop has other work, such
+# as to find out that a client has gone.
+_MOST_IN_A_ROW = 64
+
 
 class Outgoing:
     """Writes to one transport, and knows when the kernel has taken everything."""
@@ -23,6 +27,7 @@ class Outgoing:
         self._loop = loop
         self._limits = limits
         self._done = done
+        self._in_a_row = 0  # writes that did not wait
         self._unsent = 0  # bytes, when it was last looked at
         self._waiting: list[Future[None]] = []
 
@@ -34,10 +39,16 @@ class Outgoing:
     def send(self, data: bytes) -> "Future[None]":
         """Write; the future is done when the kernel has everything."""
         self.transport.write(data)
-        if not self.paused:
+        if self.transport.is_closing():
+            return self.fail()
+        self._in_a_row += 1
+        if not self.paused and self._in_a_row < _MOST_IN_A_ROW:
             return self._done
+        self._in_a_row = 0
         future = self._loop.create_future()
         self._waiting.append(future)
+        if not self.paused:
+            self._loop.call_soon(self._let_on)
         return future
 
     def fail(self) -> "Future[None]":
@@ -58,6 +69,11 @@ class Outgoing:
         self.deadline = inf
         for future in self._take_waiting():
             future.set_result(None)
+
+    def _let_on(self) -> None:
+        """The loop has had its turn."""
+        if not self.paused:
+            self.resume()
 
     def lose(self, error: Exception | None) -> None:
         """Nobody is there any more."""
