@@ -27,12 +27,13 @@ async def test_whoever_fills_in_a_token_can_send_a_request_and_see_the_answer(
     address = f"http://127.0.0.1:{http_server_port[1]}"
     async with open_page(CHROMIUM, folder) as page:
         await page.call("Page.navigate", url=f"{address}/docs")
-        await page.click(".btn.authorize")
+        await page.click(".btn.authorize", then="#auth-bearer-value")
         await page.type("#auth-bearer-value", make_token(access_rights=3))
         await page.click(".auth-btn-wrapper .btn.authorize")
         await page.click(".auth-btn-wrapper .btn-done")
-        await page.click("#operations-members-addMember .opblock-summary-control")
-        await page.click("#operations-members-addMember .btn.execute")
+        operation = "#operations-members-addMember"
+        await page.click(f"{operation} .opblock-summary-control", then=f"{operation} .btn.execute")
+        await page.click(f"{operation} .btn.execute", then=".live-responses-table .response")
         answer = "document.querySelector('.live-responses-table .response')?.innerText"
         shown = await page.wait_for(answer)
         assert shown.startswith("201")

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,21 @@ class Page:
                 await asyncio.sleep(0.02)
         return value
 
-    async def click(self, selector: str) -> None:
-        """Once there is such an element."""
-        found = f"document.querySelector({json.dumps(selector)})"
+    async def click(self, selector: str, then: str | None = None) -> None:
+        """Click once there is such an element, until there is what the click should bring.
+
+        A page that is still being drawn may have the element and not listen to it yet.
+        """
+        found, brought = (f"document.querySelector({json.dumps(s)})" for s in (selector, then))
         await self.wait_for(f"!!{found}")
-        await self.value(f"{found}.click()")
+        if then is None:
+            await self.value(f"{found}.click()")
+            return
+        while not await self.value(f"!!{brought}"):
+            await self.value(f"{found}?.click()")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(3):
+                    await self.wait_for(f"!!{brought}")
 
     async def type(self, selector: str, text: str) -> None:
         """Into an input, as keys would."""

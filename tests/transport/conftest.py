@@ -26,6 +26,11 @@ class Run:
         return asyncio.run(main)
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.fixture(
+    params=[
+        pytest.param(asyncio.new_event_loop, id="asyncio"),
+        pytest.param(uvloop.new_event_loop, id="uvloop", marks=pytest.mark.exhaustive),
+    ]
+)
 def run(request: pytest.FixtureRequest) -> Run:
     return Run(request.param)

@@ -71,8 +71,18 @@ def listen(server: Server, environment: MutableMapping[str, str]) -> Listening:
 
 
 def listen_for_admin(admin: Admin) -> Listening:
-    """Where probes and metrics are asked for. Raises ServingError."""
-    return Listening(_bind_tcp("admin", admin))
+    """Where probes and metrics are asked for. Raises ServingError.
+
+    A second service on one machine, which was given another port and no thought to this one, takes
+    a free one and says so; whoever chose one gets that or an error.
+    """
+    try:
+        return Listening(_bind_tcp("admin", admin))
+    except ServingError as error:
+        if admin.port != Admin().port:
+            raise
+        log.warning("%s; a free port is taken instead", error)
+        return Listening(_bind_tcp("admin", admin.model_copy(update={"port": 0})))
 
 
 def _passed_on(environment: MutableMapping[str, str]) -> list[socket.socket]:

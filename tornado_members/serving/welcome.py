@@ -19,7 +19,7 @@ def greet(
 ) -> None:
     """Say where it listens: a line among the others for machines, and more for people."""
     if writes_json():
-        words = f"The members service listens on {url}"
+        words = f"The members service listens on {url} (health, metrics: {admin_url})"
         log.info("%s", words, extra=fields(url=url, admin_url=admin_url, version=__version__))
     else:
         print(_welcome(settings, config, url, admin_url, private), flush=True)
