@@ -4,6 +4,8 @@ import fcntl
 import threading
 from pathlib import Path
 
+import pytest
+
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -45,6 +47,27 @@ def test_what_died_is_started_again_on_its_port(folder: Path) -> None:
         ports = servers.ports
         assert servers.revive() == ["memcached"]
         assert servers.ports == ports
+        assert len(servers.processes()) == 1
+
+
+def test_what_dies_as_it_is_started_is_started_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = PrivateServers._start_memcached
+
+    def start_and_kill(self: PrivateServers, port: int | None) -> int | None:
+        port = start(self, port)
+        (memcached,) = self.processes()
+        memcached.kill()
+        memcached.wait()
+        return port
+
+    monkeypatch.setattr(PrivateServers, "_start_memcached", start_and_kill)
+    with memcached_in(folder) as servers:
+        assert servers.revive() == ["memcached"]
+        monkeypatch.undo()
+        assert servers.revive() == ["memcached"]
+        assert servers.revive() == []
         assert len(servers.processes()) == 1
 
 

@@ -62,7 +62,7 @@ class PrivateServers:
         self._die_with_parent = die_with_parent
         self._users: TextIO | None = None
         self._children: list[subprocess.Popen[bytes]] = []
-        self._watched: dict[str, psutil.Process] = {}
+        self._watched: dict[str, psutil.Process | None] = {}
         self.ports = Ports()
 
     def __enter__(self) -> Self:
@@ -147,7 +147,10 @@ class PrivateServers:
         if (self._wants_memcached or memcached) and not self._running("memcached"):
             memcached = self._start_memcached(memcached)
         self.ports = Ports(mongodb, memcached)
-        self._watched = {process.name(): process for process in self.processes()}
+        # One that has died meanwhile is watched all the same, and started again at the next look.
+        running = {process.name(): process for process in self.processes()}
+        wanted = {"mongod": mongodb, "memcached": memcached}
+        self._watched = {name: running.get(name) for name, port in wanted.items() if port}
         draft = self._ports_file.with_suffix(".new")
         draft.write_text(json.dumps(asdict(self.ports)))
         draft.replace(self._ports_file)
@@ -246,9 +249,9 @@ def servers_for(settings: Settings) -> PrivateServers:
     )
 
 
-def _runs(process: psutil.Process) -> bool:
+def _runs(process: psutil.Process | None) -> bool:
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
+        return process is not None and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
