@@ -155,7 +155,7 @@ def console_steps(text: str) -> list[tuple[str, str]]:
     return [(line, shown) for line, _, shown in steps]
 
 
-@pytest.mark.parametrize(("page", "commands"), [("README.md", 9), ("docs/api.md", 22)])
+@pytest.mark.parametrize(("page", "commands"), [("README.md", 9), ("docs/api.md", 24)])
 def test_the_requests_of_the_pages_get_the_answers_that_they_show(
     folder: Path, servers: PrivateServers, database_name: str, page: str, commands: int
 ) -> None:
