@@ -74,6 +74,12 @@ _NOT_MODIFIED = Answer(
     may_have=("Last-Modified", "Cache-Status"),
 )
 _FILE = {"type": "string"}
+_CSV_FILE = {
+    "description": "The first line names the columns. `scripts/seed` and this take other headings "
+    "and delimiters, too.",
+    "type": "string",
+    "pattern": r"^(?:memberId,)?name(?:,email)?(?:,phone)?\r?\n",
+}
 _CSV_OF_ADA = "memberId,name,email,phone\r\n42,Ada Lovelace,ada@example.org,'+44 20 7946 0018\r\n"
 _LINE_OF_ADA = json.dumps(ADA) + "\n"
 _DRAFT = Body({JSON: reference("MemberDraft")}, {JSON: DRAFT_OF_ADA})
@@ -124,7 +130,7 @@ IMPORT_MEMBERS: Final = Operation(
         ),
     },
     body=Body(
-        {CSV: _FILE, NDJSON: _FILE},
+        {CSV: _CSV_FILE, NDJSON: _FILE},
         {CSV: _CSV_OF_ADA},
         "Members, one a record (with a header that names the columns) or one object a line. "
         "`memberId`, which exports have, is taken and not used.",
