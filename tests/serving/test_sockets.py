@@ -1,5 +1,6 @@
 """Where the service listens: TCP, a Unix socket, sockets of systemd's; and TLS."""
 
+import gc
 import http.client
 import os
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.service import ROOT, Command
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.serving.sockets import ServingError, listen
+from tornado_members.serving.sockets import ServingError, listen, listen_for_admin
 from tornado_members.serving.systemd import Notifier
 from tornado_members.serving.tls import tls_context
-from tornado_members.settings import Server, SettingsError, Tls
+from tornado_members.settings import Admin, Server, SettingsError, Tls
 
 
 def make_certificate(folder: Path, serial: int) -> Tls:
@@ -221,3 +222,18 @@ def test_a_certificate_that_cannot_be_used_is_told(folder: Path, what: str, word
     spoil(tls, what, folder)
     with pytest.raises(SettingsError, match=words):
         tls_context(tls)
+
+
+# Tornado leaves a socket that could not be bound to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_second_service_on_one_machine_finds_a_port_for_probes() -> None:
+    with socket.socket() as other:
+        with suppress(OSError):  # somebody has it already, which will do
+            other.bind(("127.0.0.1", Admin().port))
+            other.listen()
+        listening = listen_for_admin(Admin())
+        url = listening.url("http")
+        listening.close()
+        gc.collect()
+    assert url != f"http://127.0.0.1:{Admin().port}"
