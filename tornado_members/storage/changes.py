@@ -31,6 +31,10 @@ _ACCESS_REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
 # at the same place would break again.
 _NO_WAY_ON = frozenset({280, 286, 10334})
 
+# Events that are held at once. Left to itself MongoDB sends 16 MiB of them after an import, and
+# they take many times that once they are read.
+_BATCH = 500
+
 # What is needed of an event, so that the server sends no more. A name that was not changed stays
 # out of it, and one that was is the new one.
 _PIPELINE = [
@@ -148,6 +152,7 @@ class _Reader:
                         _PIPELINE,
                         start_after=self.token or None,
                         max_await_time_ms=_AWAIT_MS,
+                        batch_size=_BATCH,
                     )
                 event = await self._stream.try_next()
         except PyMongoError as error:
