@@ -36,6 +36,7 @@ from tornado_members.errors import (
     Problem,
     TooManyRequests,
 )
+from tornado_members.handlers.answers import RequestIds
 from tornado_members.handlers.base import (
     BaseHandler,
     BodyTooLargeHandler,
@@ -43,6 +44,7 @@ from tornado_members.handlers.base import (
     Services,
 )
 from tornado_members.handlers.body_limit import MAX_DISCARDED, LimitedBodies
+from tornado_members.handlers.cached_reads import CachedReads
 from tornado_members.handlers.deadlines import Deadlines
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from tornado_members.handlers.history import HistoryHandler
@@ -215,6 +217,7 @@ async def open_services(
             directory=directory,
             tokens=tokens,
             requests=requests,
+            request_ids=RequestIds(),
             login=login,
             rules=settings.members,
             own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,
@@ -362,17 +365,18 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         ],
         default_handler_class=NotFoundHandler,
         default_handler_args=injected,
-        log_function=services.requests.write,
+        log_function=BaseHandler.tell,
     )
     refusal = Application(
         default_handler_class=BodyTooLargeHandler,
         default_handler_args={**injected, "limit": MAX_BODY},
-        log_function=services.requests.write,
+        log_function=BaseHandler.tell,
     )
-    return LimitedBodies(
+    whole = LimitedBodies(
         application,
         refusal,
         limit=MAX_BODY,
         patience=MAX_DISCARDED,
         exempt=("POST", IMPORT_PATH),
     )
+    return CachedReads(whole, services)

@@ -10,7 +10,7 @@ from typing import Protocol
 from tornado_members.audit import Actor, Place, Record
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry
-from tornado_members.cache.leases import Found
+from tornado_members.cache.leases import HIT, Found
 from tornado_members.errors import (
     Contended,
     Fault,
@@ -58,6 +58,7 @@ class Cache(Protocol):
         *,
         refuted: Entry | None = None,
     ) -> Found: ...
+    async def peek(self, keys: Sequence[bytes]) -> Mapping[bytes, Entry]: ...  # noqa: D102
     def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
@@ -101,6 +102,12 @@ class MemberDirectory:
         if found.entry is None:
             raise MemberNotFound(str(member_id), cache_status=found.status)
         return _represent_entry(member_id, found.entry, found.status)
+
+    async def get_cached(self, member_ids: Iterable[int]) -> dict[int, Representation]:
+        """Those of these members that the cache has; all are asked for at once, none is loaded."""
+        ids = {_id_key(member_id): member_id for member_id in member_ids}
+        found = await self._cache.peek([*ids])
+        return {ids[key]: _represent_entry(ids[key], entry, HIT) for key, entry in found.items()}
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """The member with this name; with `no_cache`, from the database. Raises MemberNotFound."""

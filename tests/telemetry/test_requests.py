@@ -1,13 +1,12 @@
 """What a request's line shows, and how many numbers requests can make."""
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tornado.httputil import HTTPHeaders
 
-from tornado_members.telemetry.requests import RequestLog, shown_path
+from tornado_members.telemetry.requests import RequestLog
+from tornado_members.telemetry.told import Told, shown_path
 
 BY_NAME = "/members/by-name/{name}"
 
@@ -33,22 +32,21 @@ def test_a_path_shows_no_name(route: str, path: str, shown: str) -> None:
     assert shown_path(route, path) == shown
 
 
-def answered(**fields: Any) -> Any:
-    request = SimpleNamespace(
+def answered(**more: Any) -> Told:
+    return Told(
         method="GET",
+        route="/members/{memberId}",
         path="/members/42",
-        headers=HTTPHeaders({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}),
-        request_time=lambda: 0.25,
-    )
-    return SimpleNamespace(
-        request=request, route="/members/{memberId}", get_status=lambda: 200, **fields
+        status=200,
+        seconds=0.25,
+        traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
+        **more,
     )
 
 
 def test_a_request_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    caller = SimpleNamespace(subject="s" * 100)
-    RequestLog().write(answered(request_id="r-1", caller=caller, cache_status="hit"))
+    RequestLog().tell(answered(request_id="r-1", subject="s" * 100, cache="hit"))
     (line,) = caplog.records
     assert line.getMessage() == "GET /members/42 200"
     assert vars(line)["fields"] == {

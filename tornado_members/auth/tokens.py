@@ -114,10 +114,27 @@ class TokenVerifier:
             self.counts.keys_away += 1
             raise
 
+    def recall(self, token: str) -> Caller | None:
+        """Who a token speaks for, if that is remembered; None where it has to be verified.
+
+        It is not counted: whoever asks may come to need no answer.
+        """
+        if len(token) > MAX_TOKEN:
+            return None
+        digest = _digest(token)
+        verified = self._remembered.pop(digest, None)
+        if verified is None or not verified.stands(self._clock()):
+            return None
+        self._remembered[digest] = verified
+        try:
+            return self._standing(verified.caller)
+        except TokenInvalid:
+            return None
+
     async def _look_up(self, token: str) -> Caller:
         if len(token) > MAX_TOKEN:
             raise TokenInvalid(f"is longer than {MAX_TOKEN} characters", "malformed")
-        digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(token)
         verified = self._remembered.pop(digest, None)
         if verified is None or not verified.stands(self._clock()):
             verified = await self._verify(token)
@@ -195,6 +212,10 @@ async def _find_key(
         keys = source.keys()
         key = keys.find(kid, algorithm)
     return keys, key
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _read(token: str) -> tuple[dict[str, Any], dict[str, Any]]:

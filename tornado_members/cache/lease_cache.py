@@ -82,6 +82,17 @@ class LeaseCache:
         key = self._prefix + key
         return await self._turnstile.ask(key, lambda: self._read(key, load, refuted))
 
+    async def peek(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        """Those of these keys under which an entry is that may be answered; nothing is loaded."""
+        looks = [
+            node.leases.peek(its_keys)
+            for node, its_keys in self._places(keys).items()
+            if node.reason_not_to_read() is None
+        ]
+        start = len(self._prefix)
+        found = await _all(looks)
+        return {key[start:]: entry for some in found for key, entry in some.items()}
+
     async def _read(self, key: bytes, load: Load, refuted: Entry | None) -> Found:
         node = place(self.nodes, key)
         reason = node.reason_not_to_read() if node else "no-node"
@@ -157,4 +168,4 @@ async def _all(telling: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Await several at once, which mostly are one."""
     if len(telling) == 1:
         return [await telling[0]]
-    return await asyncio.gather(*telling)
+    return await asyncio.gather(*telling) if telling else []

@@ -121,11 +121,12 @@ class Leases:
         An entry that is equal to `refuted` is taken for none.
         """
         try:
-            epoch, stored = await self._look(key)
+            epoch, found = await self._look(key)
         except NodeAway:
             return await self._bypass("node-away", load)
         if epoch is None:
             return await self._bypass("quarantine", load)
+        stored = found.get(key)
         match stored and decode(key, stored):
             case Value(known, entry) if known == epoch and (refuted is None or entry != refuted):
                 self._counts.hits += 1
@@ -140,6 +141,20 @@ class Leases:
                 except NodeAway:
                     return await self._bypass("node-away", load)
         return await self._fill(key, epoch, token, load)
+
+    async def peek(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        """What `read` would find under each key without loading anything."""
+        try:
+            epoch, stored = await self._look(*keys)
+        except NodeAway:
+            return {}
+        found = {}
+        for key in keys:
+            match key in stored and decode(key, stored[key]):
+                case Value(known, entry) if known == epoch and entry is not None:
+                    found[key] = entry
+        self._counts.hits += len(found)
+        return found
 
     async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
         """Put a tombstone on every key of a write, before it commits."""
@@ -179,8 +194,8 @@ class Leases:
         """Hear from the node, and see that it has an epoch."""
         await self._look()
 
-    async def _look(self, *keys: bytes) -> tuple[bytes | None, bytes | None]:
-        """The epoch, None where nothing counts; and what stands under the key, if one is given.
+    async def _look(self, *keys: bytes) -> tuple[bytes | None, Mapping[bytes, bytes]]:
+        """The epoch, None where nothing counts; and what stands under the keys.
 
         The epoch comes first: whoever set it had begun its quarantine before.
         """
@@ -188,10 +203,8 @@ class Leases:
         epoch = found.get(self._epoch_key)
         if epoch is None or not _EPOCH.fullmatch(epoch):
             await self._set_epoch()
-            return None, None
-        if self._quarantine_key in found:
-            return None, None
-        return epoch, found.get(keys[0]) if keys else None
+            return None, {}
+        return (None, {}) if self._quarantine_key in found else (epoch, found)
 
     async def _set_epoch(self) -> bool:
         """Set a new epoch, in quarantine if there was none; False if somebody else was faster."""

@@ -1,17 +1,14 @@
 """The one base handler: who is calling, what they sent, how an answer and an error are given."""
 
 import json
-import re
-import uuid
 from asyncio import Future
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from email.message import Message
 from logging import getLogger
 from typing import Any, ClassVar, NoReturn
 
-from tornado.httputil import HTTPHeaders, format_timestamp
+from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_members.audit import Actor
@@ -40,7 +37,16 @@ from tornado_members.errors import (
     UnsupportedMediaType,
 )
 from tornado_members.handlers.accepting import choose
-from tornado_members.handlers.conditions import is_not_modified, parse_precondition
+from tornado_members.handlers.answers import (
+    PRIVATE,
+    SECURITY_HEADERS,
+    VARY,
+    RequestIds,
+    cache_status,
+    is_known,
+    validators,
+)
+from tornado_members.handlers.conditions import parse_precondition
 from tornado_members.handlers.cross_origin import cross_origin_headers, preflight_headers
 from tornado_members.handlers.deadlines import Deadlines
 from tornado_members.handlers.encoding import accepts_gzip, compressed
@@ -53,19 +59,9 @@ from tornado_members.settings import Cors, Members
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry.logs import fields
 from tornado_members.telemetry.requests import RequestLog
+from tornado_members.telemetry.told import Told
 
 log = getLogger(__name__)
-
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-# Within one second a member may change twice, and a date tell nothing (RFC 9110 §8.8.2.2).
-_SETTLED = timedelta(seconds=2)
-_CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
-# An answer is data, never a page: whatever it holds, a browser runs, frames and guesses nothing.
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,7 @@ class Services:
     directory: MemberDirectory
     tokens: TokenVerifier
     requests: RequestLog
+    request_ids: RequestIds
     login: Login | None  # None where there is none
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
@@ -107,6 +104,8 @@ class BaseHandler(RequestHandler):
 
     def initialize(self, services: Services) -> None:
         self.services = services
+        self.request_id = services.request_ids.of(self.request.headers)
+        self.set_header("X-Request-Id", self.request_id)
         services.requests.begun()
         if self.has_deadline:
             services.deadlines.begin(self)
@@ -115,12 +114,11 @@ class BaseHandler(RequestHandler):
         self.request._parse_body = _leave_unread  # type: ignore[method-assign]
 
     def set_default_headers(self) -> None:
-        if self.request_id is None:  # Tornado calls this again before it renders an error
-            given = self.request.headers.get("X-Request-Id", "")
-            self.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        """Tornado calls this before `initialize`, and again before it renders an error."""
         self.clear_header("Server")
-        self.set_header("X-Request-Id", self.request_id)
         self._set_headers(SECURITY_HEADERS)
+        if self.request_id is not None:
+            self.set_header("X-Request-Id", self.request_id)
 
     async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""
@@ -136,7 +134,7 @@ class BaseHandler(RequestHandler):
             raise MethodNotAllowed(method, self.allowed_methods())
         self.operation = operation
         if operation.permission is not None:
-            self.caller = await self.services.tokens.verify(self._bearer_token())
+            self.caller = await self.services.tokens.verify(self._token())
             if self.services.rate_limit:
                 await self.services.rate_limit.check(self.caller)
             self.caller.require(operation.permission)
@@ -204,11 +202,10 @@ class BaseHandler(RequestHandler):
         is_read = self.request.method in ("GET", "HEAD")
         if is_read and not _allows_read(headers, member):
             raise PreconditionFailed
-        self.set_header("ETag", f'"{member.version}"')
-        if member.updated_at and datetime.now(UTC) - member.updated_at > _SETTLED:
-            self.set_header("Last-Modified", format_timestamp(member.updated_at))
+        for name, value in validators(member):
+            self.set_header(name, value)
         self.tell_cache_status(member.cache_status)
-        if is_read and is_not_modified(headers, member.version, member.updated_at):
+        if is_read and is_known(headers, member):
             self.answer_bytes(b"", 304)
         else:
             self.answer_bytes(member.body, status)
@@ -230,7 +227,7 @@ class BaseHandler(RequestHandler):
         """How the cache served a read (RFC 9211)."""
         self.cache_status = status
         if status is not None:
-            self.set_header("Cache-Status", f"{_CACHE}; {status}")
+            self.set_header("Cache-Status", cache_status(status))
 
     def answer_created(self, member: Representation) -> None:
         """A member that is new, and where it is from now on (RFC 9110 §15.3.2)."""
@@ -240,8 +237,8 @@ class BaseHandler(RequestHandler):
     def answer_bytes(self, body: bytes, status: int = 200) -> None:
         """A JSON body about members, which a shared cache may not keep."""
         self.set_status(status)
-        self.set_header("Cache-Control", "private, no-cache")
-        self.add_header("Vary", "Authorization, Accept")
+        self.set_header("Cache-Control", PRIVATE)
+        self.add_header("Vary", VARY)
         if status == 304:
             self.finish()
         else:
@@ -330,6 +327,24 @@ class BaseHandler(RequestHandler):
         super().on_connection_close()
         self.is_gone = True
 
+    def tell(self) -> None:
+        """Tell the log what became of the request."""
+        request = self.request
+        self.services.requests.tell(
+            Told(
+                method=request.method or "",
+                route=self.route,
+                path=request.path,
+                status=self.get_status(),
+                seconds=request.request_time(),
+                request_id=self.request_id,
+                subject=self.caller.subject if self.caller else None,
+                cache=self.cache_status,
+                code=self.problem_code,
+                traceparent=request.headers.get("traceparent"),
+            )
+        )
+
     def _allow_cross_origin(self) -> None:
         rules = self.services.cors
         if not rules.origins:
@@ -356,12 +371,17 @@ class BaseHandler(RequestHandler):
             self.log_exception(TooSlow, late, None)
             self.send_error(late.status, exc_info=(TooSlow, late, None))
 
-    def _bearer_token(self) -> str:
-        credentials = self.request.headers.get("Authorization", "")
-        scheme, _, token = credentials.strip().partition(" ")
-        if scheme.lower() != "bearer":
+    def _token(self) -> str:
+        token = bearer_token(self.request.headers)
+        if token is None:
             raise TokenMissing
-        return token.strip()
+        return token
+
+
+def bearer_token(headers: HTTPHeaders) -> str | None:
+    """The token of a request (RFC 6750 §2.1); None if it shows none."""
+    scheme, _, token = headers.get("Authorization", "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:

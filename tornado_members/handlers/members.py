@@ -26,7 +26,7 @@ from tornado_members.list_query import Filters
 from tornado_members.member import apply_merge_patch, parse_draft
 
 JSON: Final = "application/json"
-_MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
+MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
 
 
 class MembersHandler(BaseHandler):
@@ -153,6 +153,6 @@ class MemberByNameHandler(BaseHandler):
 
 def parse_member_id(text: str) -> int:
     """The id in a path. One that no member can have is one that no member has."""
-    if not _MEMBER_ID.fullmatch(text):
+    if not MEMBER_ID.fullmatch(text):
         raise MemberNotFound("with such an id: ids are whole numbers from 1")
     return int(text)

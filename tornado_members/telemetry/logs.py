@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from logging import getLogger
 from typing import Any, Literal, TextIO
 
@@ -24,7 +25,7 @@ _MOST_ALIKE = 5  # in a window; of a traceback, only the first is written
 _MOST_KINDS = 1000  # of messages in a window; as many as there are places that log, in truth
 _LONGEST_MESSAGE = 4000  # characters
 _LONGEST_TRACEBACK = 20_000
-_encode = json.JSONEncoder(default=str, check_circular=False).encode
+encode_line = json.JSONEncoder(default=str, check_circular=False).encode  # in ASCII
 # What the words of a request's line say already.
 _SAID = frozenset({"method", "path", "route", "status"})
 
@@ -50,7 +51,16 @@ def configure_logging(
 
 def writes_json() -> bool:
     """Whether everything on the stream of the log should be JSON."""
-    return any(isinstance(handler.formatter, JsonLines) for handler in getLogger().handlers)
+    return json_stream() is not None
+
+
+def json_stream() -> TextIO | None:
+    """Where the log goes, if it is JSON."""
+    for handler in getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and isinstance(handler.formatter, JsonLines):
+            stream: TextIO = handler.stream
+            return stream
+    return None
 
 
 def tell_repeats() -> None:
@@ -82,7 +92,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """As JSON."""
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": shown_time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "pid": record.process,
@@ -92,7 +102,18 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             line["exception"] = self.formatException(record.exc_info)[-_LONGEST_TRACEBACK:]
         # In ASCII, so that no character of anybody's ends the line for some reader.
-        return _encode(line)
+        return encode_line(line)
+
+
+def shown_time(seconds: float) -> str:
+    """Seconds since the epoch, in UTC and to the millisecond."""
+    whole = int(seconds)
+    return f"{_shown_second(whole)}.{int((seconds - whole) * 1000):03}+00:00"
+
+
+@lru_cache(16)
+def _shown_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class TextLines(logging.Formatter):

@@ -3,29 +3,16 @@
 import asyncio
 import logging
 from logging import getLogger
-from typing import Protocol
 
-from tornado.httputil import HTTPServerRequest
-
-from tornado_members.telemetry.logs import REQUESTS, fields
+from tornado_members.telemetry.lines import RequestLines
+from tornado_members.telemetry.logs import REQUESTS, fields, json_stream
 from tornado_members.telemetry.measures import Histogram
-from tornado_members.telemetry.trace import parse_traceparent
+from tornado_members.telemetry.told import Told, said_of, words_of
 
 log = getLogger(REQUESTS)
 
 # A label has few values, whatever clients think of.
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
-_LONGEST_PART = 64  # characters of a path that no route has
-
-
-class Answered(Protocol):
-    """What is to be known of a request handler."""
-
-    request: HTTPServerRequest
-    route: str  # the pattern of its path, such as /members/{memberId}
-
-    def get_status(self) -> int:
-        """The status of the answer."""
 
 
 class RequestLog:
@@ -37,6 +24,8 @@ class RequestLog:
         self.idle.set()
         # By route, method and status: how many, and how long they took.
         self.times: dict[tuple[str, str, int], Histogram] = {}
+        stream = json_stream()
+        self._lines = RequestLines(stream) if stream else None
 
     def begun(self) -> None:
         """A handler was made for a request."""
@@ -49,14 +38,15 @@ class RequestLog:
         if not self.in_flight:
             self.idle.set()
 
-    def write(self, handler: Answered) -> None:
-        """Count a request, and write its line."""
-        request, status = handler.request, handler.get_status()
-        seconds = request.request_time()
-        self.count(handler.route, request.method or "", status, seconds)
-        level = logging.WARNING if status >= 500 else logging.INFO
+    def tell(self, told: Told) -> None:
+        """Count a request that was answered, and write its line."""
+        self.count(told.route, told.method, told.status, told.seconds)
+        level = logging.WARNING if told.status >= 500 else logging.INFO
         if log.isEnabledFor(level):
-            _write_line(handler, level, status, seconds)
+            if self._lines:
+                self._lines.write(told, level)
+            else:
+                _log(told, level)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one that was answered."""
@@ -67,48 +57,7 @@ class RequestLog:
         times.observe(seconds)
 
 
-def _write_line(handler: Answered, level: int, status: int, seconds: float) -> None:
-    """Never a member's name, a query, a body or credentials."""
-    request = handler.request
-    caller = getattr(handler, "caller", None)
-    said = {
-        "request_id": getattr(handler, "request_id", None),
-        "method": request.method,
-        "route": handler.route,
-        "path": shown_path(handler.route, request.path),
-        "status": status,
-        "seconds": round(seconds, 6),
-        "subject": caller.subject[:64] if caller else None,
-        "cache": getattr(handler, "cache_status", None),
-        "code": getattr(handler, "problem_code", None),
-    }
-    if traceparent := request.headers.get("traceparent"):
-        trace = parse_traceparent(traceparent)
-        if trace:
-            said["trace_id"], said["parent_id"] = trace
-    words = f"{said['method']} {said['path']} {status}"
-    # As log.log() would, but for looking up from where it is called.
-    log.handle(log.makeRecord(REQUESTS, level, "", 0, "%s", (words,), None, None, fields(**said)))
-
-
-def shown_path(route: str, path: str) -> str:
-    """A path as it may be logged: in the place of a part of the route, only a number is shown.
-
-    Of a path that no route has, only the beginning: anything may stand in it, names as well.
-    """
-    if not route.startswith("/"):
-        _, _, rest = path.partition("/")
-        first, slash, _ = rest.partition("/")
-        return f"/{first[:_LONGEST_PART]}{slash and '/...'}"
-    if "{" not in route:
-        return route
-    parts = path.split("/", route.count("/"))
-    shown = [
-        ("..." if part[:1] == "{" and not _is_id(given) else given)
-        for part, given in zip(route.split("/"), parts, strict=False)
-    ]
-    return "/".join(shown)
-
-
-def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
+def _log(told: Told, level: int) -> None:
+    """As log.log() would, but for looking up from where it is called."""
+    said = fields(**said_of(told))
+    log.handle(log.makeRecord(REQUESTS, level, "", 0, "%s", (words_of(told),), None, None, said))
