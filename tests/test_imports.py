@@ -29,7 +29,7 @@ HOUSE = [
     ["member", "precondition", "audit", "telemetry", "embedded"],
     ["settings_file"],
     ["settings"],
-    ["errors", "strict_json", "transport"],
+    ["errors", "strict_json", "together", "transport"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 

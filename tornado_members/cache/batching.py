@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-GetMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, bytes]]]
+GetMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, T]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,31 +83,29 @@ class Turnstile(Generic[T]):
             del self._under_way[key]
 
 
-class LoopTurn:
+class LoopTurn(Generic[T]):
     """Reads of one turn of the event loop go out in one request, in the order of their keys.
 
     The first of them makes it, in the next turn. A task of its own would cost each read two more.
     """
 
-    def __init__(self, get_many: GetMany) -> None:
+    def __init__(self, get_many: GetMany[T]) -> None:
         self._get_many = get_many
         self._is_waited_for = False
         self._keys: dict[bytes, None] = {}
-        self._others: list[asyncio.Future[Mapping[bytes, bytes] | None]] = []
+        self._others: list[asyncio.Future[Mapping[bytes, T] | None]] = []
 
-    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, T]:
         """The values of these keys, and perhaps of others. Raises what the request raises."""
         self._keys.update(dict.fromkeys(keys))
         if not self._is_waited_for:
             return await self._ask()
-        place: asyncio.Future[Mapping[bytes, bytes] | None] = (
-            asyncio.get_running_loop().create_future()
-        )
+        place: asyncio.Future[Mapping[bytes, T] | None] = asyncio.get_running_loop().create_future()
         self._others.append(place)
         found = await place
         return await self.get_many(keys) if found is None else found
 
-    async def _ask(self) -> Mapping[bytes, bytes]:
+    async def _ask(self) -> Mapping[bytes, T]:
         self._is_waited_for = True
         others = self._others
         try:

@@ -26,9 +26,12 @@ from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.leases import Leases, Lifetimes
 from tornado_members.cache.memcached import MemcachedNode, NodeAway, Put, clock
 from tornado_members.cache.pulse import Pulse
+from tornado_members.together import Together
 
 T = TypeVar("T")
 log = getLogger(__name__)
+
+_MOST_SHARED = 16  # puts; whoever has more of them would have the others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,9 @@ class WatchedNode:
         self.address = node.address
         self.leases = Leases(self, namespace=namespace, lifetimes=lifetimes, counts=counts)
         self._node = node
-        self._together = LoopTurn(node.get_many)
+        self._get_together = LoopTurn(node.get_many)
+        self._gets_together = LoopTurn(node.gets_many)
+        self._put_together = Together(node.put_many)
         self._timing = timing
         self._counts = counts
         self._now = now
@@ -172,15 +177,17 @@ class WatchedNode:
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         """As MemcachedNode's; reads of one turn of the loop share a request."""
-        return await self._hearing(self._together.get_many(keys))
+        return await self._hearing(self._get_together.get_many(keys))
 
     async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, tuple[bytes, int]]:
-        """As MemcachedNode's."""
-        return await self._hearing(self._node.gets_many(keys))
+        """As MemcachedNode's; reads of one turn of the loop share a request."""
+        return await self._hearing(self._gets_together.get_many(keys))
 
     async def put_many(self, puts: Sequence[Put]) -> list[bool]:
-        """As MemcachedNode's."""
-        return await self._hearing(self._node.put_many(puts))
+        """As MemcachedNode's; the few puts of many in one turn of the loop share a request."""
+        if len(puts) > _MOST_SHARED:
+            return await self._hearing(self._node.put_many(puts))
+        return [*await self._hearing(self._put_together.ask(puts))]
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """As MemcachedNode's."""

@@ -37,6 +37,7 @@ from tornado_members.handlers.base import Services, bearer_token
 from tornado_members.handlers.members import MEMBER_ID, MemberHandler
 from tornado_members.openapi.operation import JSON
 from tornado_members.telemetry.told import Told
+from tornado_members.transport.headers import duplicate
 
 log = getLogger(__name__)
 
@@ -54,11 +55,8 @@ _SPECIAL = frozenset(
 _ANY_TYPE = frozenset({"*/*", JSON})
 _PERMISSION = MemberHandler.operations["GET"].permission
 _OK = ResponseStartLine("", 200, "OK")
-_ALWAYS = (
-    *SECURITY_HEADERS.items(),
-    ("Cache-Control", PRIVATE),
-    ("Vary", VARY),
-)
+_ALWAYS_WITHOUT_BODY = HTTPHeaders({**SECURITY_HEADERS, "Cache-Control": PRIVATE, "Vary": VARY})
+_ALWAYS = HTTPHeaders({"Content-Type": JSON, **_ALWAYS_WITHOUT_BODY})
 _NOT_MODIFIED = ResponseStartLine("", 304, "Not Modified")
 
 
@@ -136,13 +134,9 @@ class CachedReads(HTTPServerConnectionDelegate):
         services = self._services
         request_id = services.request_ids.of(read.headers)
         is_modified = not is_known(read.headers, member)
-        headers = HTTPHeaders()
-        if is_modified:
-            headers["Content-Type"] = JSON
+        headers = duplicate(_ALWAYS if is_modified else _ALWAYS_WITHOUT_BODY)
         headers["Date"] = http_date(int(time.time()))
         headers["X-Request-Id"] = request_id
-        for name, value in _ALWAYS:
-            headers[name] = value
         headers["Cache-Status"] = cache_status(member.cache_status or "")
         for name, value in validators(member):
             headers[name] = value

@@ -55,8 +55,12 @@ def shown_path(route: str, path: str) -> str:
         _, _, rest = path.partition("/")
         first, slash, _ = rest.partition("/")
         return f"/{first[:_LONGEST_PART]}{slash and '/...'}"
-    if "{" not in route:
+    before, brace, _ = route.partition("{")
+    if not brace:
         return route
+    if route[-1:] == "}" and route.count("{") == 1:
+        given = path[len(before) :]
+        return before + (given if _is_id(given) else "...")
     parts = path.split("/", route.count("/"))
     shown = [
         ("..." if part[:1] == "{" and not _is_id(given) else given)

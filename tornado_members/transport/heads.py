@@ -8,7 +8,7 @@ refused here.
 import re
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from httptools import (
     HttpParserError,
@@ -19,6 +19,7 @@ from httptools import (
 )
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
+from tornado_members.transport.headers import duplicate
 from tornado_members.transport.limits import Limits
 from tornado_members.transport.refusals import Refused
 
@@ -35,7 +36,16 @@ _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
 # RFC 3986 §3.2.2 without the fine print; no comma, which could hide a second Host.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
 _LONGEST_LENGTH = 20  # digits
+_VERSION = b"HTTP/1.1"
 _SOME_LINE = b"POST / HTTP/1.1"
+
+
+class _Known(NamedTuple):
+    """What a head was that asked for nothing but a path."""
+
+    rest: bytes  # all but the method and the target
+    headers: HTTPHeaders
+    keep_alive: bool
 
 
 class Head:
@@ -70,6 +80,7 @@ class HeadParser:
         self._headers = HTTPHeaders()
         self._count = 0
         self._complete = False
+        self._known: _Known | None = None  # a client mostly says the same again
 
     def parse(self, data: bytes) -> Head:
         """A head with its empty line. Raises Refused."""
@@ -82,6 +93,9 @@ class HeadParser:
         line = _REQUEST_LINE.fullmatch(data, 0, end_of_line)
         if line is None:
             _refuse_line(data[:end_of_line])
+        rest = data[end_of_line - len(_VERSION) :]
+        if self._known and self._known.rest == rest and data.startswith(b"GET /"):
+            return _again(line[0], self._known)
         self._parse_headers(data, end_of_line)
         headers = self._headers
         method, target, version = line[0].decode("latin-1").split(" ")
@@ -90,6 +104,10 @@ class HeadParser:
             target = _resolve_target(method, target, headers)
         head = Head(RequestStartLine(method, target, version), headers)
         self._tell_framing(head)
+        if method == "GET" and target[0] == "/" and not (head.length or head.chunked):
+            is_plain = not head.expects_continue and "Upgrade" not in headers
+            known = _Known(rest, duplicate(headers), head.keep_alive)
+            self._known = known if is_plain else None
         return head
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
@@ -175,6 +193,14 @@ class HeadWatch:
             self._llhttp = None  # that is seen when it is complete
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
+
+
+def _again(line: bytes, known: _Known) -> Head:
+    """A head that is as the one before, but for what is asked for."""
+    method, target, version = line.decode("latin-1").split(" ")
+    head = Head(RequestStartLine(method, target, version), duplicate(known.headers))
+    head.keep_alive = known.keep_alive
+    return head
 
 
 def refuse_long_head() -> NoReturn:
