@@ -84,7 +84,7 @@ class ReplicaSet:
     async def all_well(self) -> None:
         """Wait until there is a primary, and both others follow it: any of them may be lost."""
         async with asyncio.timeout(START_SECONDS):
-            while not await asyncio.to_thread(self._states) == {1: 1, 2: 2}:
+            while await asyncio.to_thread(self._states) != {1: 1, 2: 2}:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def kill_primary(self) -> None:
