@@ -69,8 +69,8 @@ _PASSING_CODES = frozenset(
         # AdmissionQueueOverflow, RateLimitExceeded.
         *(365, 264, 402, 433, 449),
         # One server does not reach another: HostUnreachable, HostNotFound, SocketException,
-        # KeyNotFound (that signs cluster times), StaleConfig.
-        *(6, 7, 9001, 211, 13388),
+        # KeyNotFound (that signs cluster times).
+        *(6, 7, 9001, 211),
         # Our password or our role is being changed: Unauthorized, AuthenticationFailed.
         *(13, 18),
     }
