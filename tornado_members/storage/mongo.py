@@ -16,6 +16,7 @@ from functools import wraps
 from time import perf_counter
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
+import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -145,10 +146,11 @@ class Mongo:
         """Close every connection, once all operations have ended."""
         while self.left_alone:  # the loop would cancel them at its own end
             await asyncio.wait(self.left_alone)
-        if isinstance(self.client, AsyncMongoClient):
-            await self.client.close()
-        else:
-            self.client.close()
+        with pymongo.timeout(self.timeout):  # the server is told which sessions end
+            if isinstance(self.client, AsyncMongoClient):
+                await self.client.close()
+            else:
+                await asyncio.to_thread(self.client.close)
 
 
 def open_mongo(
