@@ -36,7 +36,9 @@ class HttpClient:
         """Send one request, with further header lines. Raises NoAnswer."""
         request = b"%b %b HTTP/1.1\r\n%b%b" % (method, path, self._headers, headers)
         if body:
-            request += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+            request += b"Content-Length: %d\r\n" % len(body)
+            if b"Content-Type:" not in headers:
+                request += b"Content-Type: application/json\r\n"
         try:
             async with asyncio.timeout(self._timeout):
                 connection = self._connection or await self._connect()
