@@ -7,7 +7,7 @@ PyMongo's own client and does not.
 import asyncio
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,11 +22,13 @@ from tests.support.verdict import judge
 SECONDS_AT_MOST = 60  # for what takes far less
 CALM = 0.4  # seconds of load round each fault
 
-FAULTS: dict[str, Callable[[ReplicaSet], Awaitable[None]]] = {
+Lose = Callable[[ReplicaSet], Awaitable[None]]
+FAULTS: dict[str, Lose] = {
     "primary-stepdown": ReplicaSet.step_down,
     "primary-freeze": ReplicaSet.freeze_primary,
     "primary-kill": ReplicaSet.kill_primary,
 }
+LONG = {**FAULTS, "primary-cut-off": ReplicaSet.cut_off_primary}
 
 
 class Losses:
@@ -37,20 +39,19 @@ class Losses:
         self._replica_set = replica_set
         self._storm = storm
 
-    async def happen(self, rounds: int) -> None:
+    async def happen(self, kinds: Mapping[str, Lose], rounds: int) -> None:
         """Each loss so many times; each ends when all services have written again."""
         load = asyncio.create_task(self._storm.blow(SECONDS_AT_MOST * rounds))
         try:
-            for _ in range(rounds):
-                for kind, lose in FAULTS.items():
-                    await asyncio.sleep(CALM)
-                    await self._happen(kind, lose)
+            for kind, lose in rounds * [*kinds.items()]:
+                await asyncio.sleep(CALM)
+                await self._happen(kind, lose)
             await asyncio.sleep(CALM)
         finally:
             self._storm.calm()
             await load
 
-    async def _happen(self, kind: str, lose: Callable[[ReplicaSet], Awaitable[None]]) -> None:
+    async def _happen(self, kind: str, lose: Lose) -> None:
         start = time.monotonic()
         try:
             await lose(self._replica_set)
@@ -72,9 +73,11 @@ class Losses:
                         seen.add(answer.process)
 
 
-async def lose_primaries(folder: Path, rounds: int) -> tuple[Record, list[Injected]]:
+async def lose_primaries(
+    folder: Path, kinds: Mapping[str, Lose] = FAULTS, rounds: int = 1
+) -> tuple[Record, list[Injected]]:
     """A storm through failovers, after which everything is read once more, past the cache too."""
-    async with ReplicaSet(folder) as replica_set:
+    async with ReplicaSet(folder, proxied="primary-cut-off" in kinds) as replica_set:
         cluster = Cluster(
             folder,
             replica_set.uri,
@@ -86,7 +89,7 @@ async def lose_primaries(folder: Path, rounds: int) -> tuple[Record, list[Inject
         async with cluster:
             storm = Storm(cluster, readers=2)
             losses = Losses(replica_set, storm)
-            await losses.happen(rounds)
+            await losses.happen(kinds, rounds)
             await read_everything(storm, cluster)
     return storm.record, losses.injected
 
@@ -105,7 +108,7 @@ async def read_everything(storm: Storm, cluster: Cluster) -> None:
 @pytest.fixture(scope="module")
 def lost() -> tuple[Record, list[Injected]]:
     with tempfile.TemporaryDirectory(prefix="tornado-members-failover-") as folder:
-        return asyncio.run(lose_primaries(Path(folder), rounds=1))
+        return asyncio.run(lose_primaries(Path(folder)))
 
 
 def test_writes_go_on_when_there_is_a_primary(lost: tuple[Record, list[Injected]]) -> None:
@@ -134,6 +137,7 @@ def test_what_could_not_be_done_is_a_503(lost: tuple[Record, list[Injected]]) ->
 
 
 @pytest.mark.exhaustive
-async def test_the_same_many_times(folder: Path) -> None:
-    record, injected = await lose_primaries(folder, rounds=6)
+def test_the_same_many_times_and_with_partitions(folder: Path) -> None:
+    record, injected = asyncio.run(lose_primaries(folder, LONG, rounds=4))
+    assert {fault.kind for fault in injected} == {*LONG}
     assert judge(record, injected, grace=0).lines == []

@@ -3,8 +3,7 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from tests.support.cluster import START_SECONDS, Program, lasting_port
 from tests.support.connections import has_socket, socket_inode
-from tests.support.fault_proxy import CUT, FINE, FaultProxy
+from tests.support.fault_proxy import CUT, FINE, FaultProxy, Weather
 from tornado_members.embedded.programs import REPLICA_SET, mongod_command
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -109,24 +108,21 @@ class ReplicaSet:
         async with node.paused():
             await self.primary(other_than=node)
 
-    @asynccontextmanager
-    async def primary_cut_off(self) -> AsyncIterator[tuple[Program, Program]]:
-        """The primary hears of no other node, nor they of it, and knows of no other primary.
+    async def cut_off_primary(self) -> None:
+        """The primary and the others do not reach each other for a while; clients reach them all.
 
-        Clients reach all of them. Gives the old primary, which is kept from stepping down, and the
-        new one. It needs proxies.
+        It needs proxies.
         """
-        old = await self.primary()
-        await asyncio.to_thread(self._hold_on, old, "alwaysOn")
-        others = [node for node in self.nodes if node is not old]
+        await self.all_well()
+        node = await self.primary()
+        others = [other for other in self.nodes if other is not node]
         try:
-            await self._cut(old, others, CUT)
-            yield old, await self.primary(other_than=old)
+            await self._cut(node, others, CUT)
+            await self.primary(other_than=node)
         finally:
-            await self._cut(old, others, FINE)
-            await asyncio.to_thread(self._hold_on, old, "off")
+            await self._cut(node, others, FINE)
 
-    async def _cut(self, node: Program, others: list[Program], weather: Any) -> None:
+    async def _cut(self, node: Program, others: list[Program], weather: Weather) -> None:
         own = self.proxies[self.nodes.index(node)]
         for other in others:
             await own.set(weather, other.name)
@@ -172,7 +168,3 @@ class ReplicaSet:
     def _step_down(self, node: Program) -> None:
         with self.client(node, START_SECONDS) as client:
             client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=10)
-
-    def _hold_on(self, node: Program, mode: str) -> None:
-        with self.client(node) as client:
-            client.admin.command("configureFailPoint", "blockHeartbeatStepdown", mode=mode)
