@@ -140,3 +140,13 @@ async def test_whose_a_connection_is(target: str) -> None:
         assert has_socket(os.getpid(), inode)
         assert not has_socket(os.getppid(), inode)
     assert socket_inode(free_port(), ports[0][1]) is None
+
+
+async def test_it_swallows_one_answer(target: str) -> None:
+    async with FaultProxy(target) as proxy, connected(proxy) as client:
+        proxy.swallow_answer_to(b"verbosity")
+        assert (await client.ask()).startswith(b"VERSION ")
+        assert await client.ask(b"verbosity 0\r\n") == b""
+        assert proxy.swallowed == 1
+        async with connected(proxy) as another:
+            assert await another.ask(b"verbosity 0\r\n") == b"OK\r\n"

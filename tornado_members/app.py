@@ -10,7 +10,7 @@ from functools import cache
 from logging import getLogger
 from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.web import Application
 
@@ -126,15 +126,20 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
             await stores.users.prepare()
             if stores.audit:
                 await stores.audit.prepare()
-        except DependencyAway as error:
-            raise MongoDBUnusable(f"{where} does not answer") from error
-        except PyMongoError as error:  # a wrong password, no permission, members of one name ...
-            details = getattr(error, "details", None) or {}
-            reason = details.get("codeName") or type(error).__name__
-            raise MongoDBUnusable(f"{where} refuses: {reason}") from error
+        except (DependencyAway, PyMongoError) as error:
+            raise MongoDBUnusable(f"{where} {_said(error)}") from error
         yield stores
     finally:
         await mongo.close()
+
+
+def _said(error: BaseException | None) -> str:
+    """What MongoDB said: a wrong password, no permission, members of one name, or nothing."""
+    refusal = error.__cause__ if isinstance(error, DependencyAway) else error
+    if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
+        return "does not answer"
+    details = getattr(refusal, "details", None) or {}
+    return f"refuses: {details.get('codeName') or type(refusal).__name__}"
 
 
 def _make_stores(settings: Settings, mongo: Mongo) -> Stores:

@@ -128,6 +128,26 @@ async def test_it_goes_on_from_a_token(mongo: Mongo, members: Any) -> None:
     assert found == [Change(i, f"{i}") for i in range(2, 1300)]
 
 
+async def test_after_an_import_little_is_held_at_once(
+    mongo: Mongo, members: Any, admin: Admin
+) -> None:
+    """MongoDB itself would send as many events as have room in 16 MiB."""
+    async with tail(mongo) as batches:
+        token = (await anext(batches)).token
+    members.insert_many([{"_id": i, "name": f"{i}"} for i in range(1, 2001)])
+    database = admin["test"]
+    database.command("profile", 2, filter={"op": "getmore"})
+    try:
+        async with tail(mongo, token) as batches:
+            assert len(await collect(batches, 2000)) == 2000
+    finally:
+        database.command("profile", 0, filter="unset")
+        sent = [entry.get("nreturned", 0) for entry in database["system.profile"].find()]
+        database.drop_collection("system.profile")
+    assert sum(sent) >= 1000  # what the stream began with is in no profile
+    assert max(sent) <= 500
+
+
 async def test_the_token_moves_while_no_member_changes(mongo: Mongo, admin: Admin) -> None:
     """Else the oplog would have forgotten it after some quiet days."""
     async with tail(mongo) as batches:

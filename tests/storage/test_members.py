@@ -256,6 +256,21 @@ async def test_closing_waits_for_what_nobody_waits_for_any_more(
     assert ended == ["done" if driver == "pymongo" else "cancelled"]
 
 
+async def test_closing_waits_for_no_server_that_hangs(
+    servers: PrivateServers, database_name: str, driver: Any
+) -> None:
+    """The drivers would tell it of their sessions' end, and wait for half a minute."""
+    mongo = open_mongo(servers.mongodb_uri, database_name, driver, timeout=0.5)
+    await MemberStore(mongo).find_member(1)
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    mongod.suspend()
+    try:
+        async with asyncio.timeout(10):
+            await mongo.close()
+    finally:
+        mongod.resume()
+
+
 @pytest.mark.parametrize(
     "uri", ["mongodb://host:port", "mongodb://h/?x=y", "mongodb://u:hunter/hunter2@h/"]
 )

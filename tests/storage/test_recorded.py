@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from bson import Int64
 from tornado.ioloop import IOLoop
 
+from tests.support.mongodb import failing
 from tornado_members.audit import Actor, Place, Record
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Contended, DependencyAway, NameTaken
@@ -59,17 +60,6 @@ def records(admin: Admin, database_name: str) -> Any:
 @pytest.fixture
 def members(admin: Admin, database_name: str) -> Any:
     return admin[database_name]["members"]
-
-
-@contextmanager
-def failing(admin: Admin, times: int, **how: Any) -> Iterator[None]:
-    """MongoDB fails commands of the service, as it is told to."""
-    data = {"appName": "tornado_members", **how}
-    admin.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
-    try:
-        yield
-    finally:
-        admin.admin.command("configureFailPoint", "failCommand", mode="off")
 
 
 async def history(audit: AuditLog, member_id: int) -> list[Record]:

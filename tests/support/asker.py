@@ -67,9 +67,9 @@ class Asker:
         else:
             await self.replace(*chance.choice([*(hot.mayfly_names() or hot.steady).items()]))
 
-    async def read(self, member_id: int) -> None:
-        """GET by id."""
-        reply = await self._ask(b"GET", b"/members/%d" % member_id)
+    async def read(self, member_id: int, *, no_cache: bool = False) -> None:
+        """GET by id; with `no_cache`, from the database."""
+        reply = await self._ask(b"GET", b"/members/%d" % member_id, no_cache=no_cache)
         if reply and reply.status in (200, 404):
             self._record.note_cache_status(reply)
             version = _version(reply) if reply.status == 200 else GONE
@@ -161,9 +161,12 @@ class Asker:
         self._record.unknown += reply is None or reply.status >= 500
         return reply
 
-    async def _ask(self, method: bytes, path: bytes, body: bytes = b"") -> Reply | None:
+    async def _ask(
+        self, method: bytes, path: bytes, body: bytes = b"", *, no_cache: bool = False
+    ) -> Reply | None:
+        headers = b"Cache-Control: no-cache\r\n" if no_cache else b""
         try:
-            reply = await self._client(method, path, body)
+            reply = await self._client(method, path, body, headers)
         except NoAnswer:
             self._record.statuses[0] += 1
             await asyncio.sleep(_PAUSE)

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -28,7 +29,7 @@ Protocol = Literal["leases", "naive"]
 START_SECONDS = 60
 
 
-def _lasting_port() -> int:
+def lasting_port() -> int:
     """A port for a server that comes back to it: none that a connection may take meanwhile."""
     return free_port(preferred=random.randrange(20_000, 32_000))  # noqa: S311
 
@@ -103,12 +104,18 @@ class Program:
         await self.ready()
 
     async def pause(self, seconds: float) -> None:
+        """Stop it for so long."""
+        async with self.paused():
+            await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
         """Stop it (it keeps its connections, and answers nothing), then let it go on."""
         assert self._process
         group = self._process.pid  # its own session: what it started stops with it
         os.killpg(group, signal.SIGSTOP)
         try:
-            await asyncio.sleep(seconds)
+            yield
         finally:
             os.killpg(group, signal.SIGCONT)
 
@@ -217,14 +224,14 @@ class Cluster:
         await asyncio.gather(*(program.ready() for program in [*self.nodes, *self.services]))
 
     def _node(self, number: int) -> Program:
-        name, port = f"node-{number}", _lasting_port()
+        name, port = f"node-{number}", lasting_port()
         program = find_memcached()
         assert program, "this needs Memcached"
         command = memcached_command(program, self._folder / f"{name}.pid", port)
         return Program(name, command, port, self._folder / f"{name}.log")
 
     def _service(self, number: int) -> ServiceProgram:
-        name, port = f"service-{number}", _lasting_port()
+        name, port = f"service-{number}", lasting_port()
         (folder := self._folder / name).mkdir()
         settings = {
             **self._settings,
@@ -233,7 +240,7 @@ class Cluster:
             # Nor on this.
             "audit": {"enabled": number % 2 == 1},
             "server": {"port": port},
-            "admin": {"port": _lasting_port()},
+            "admin": {"port": lasting_port()},
         }
         command = Command(folder, settings)
         start = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]

@@ -58,6 +58,8 @@ class FaultProxy:
         self._changed = asyncio.Condition()
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._server: asyncio.Server | None = None
+        self._unanswered: bytes | None = None
+        self.swallowed = 0  # answers
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -90,6 +92,13 @@ class FaultProxy:
                 link.abort()
         async with self._changed:
             self._changed.notify_all()
+
+    def swallow_answer_to(self, request: bytes) -> None:
+        """The next request that has these bytes arrives; its connection breaks before the answer.
+
+        They have to be in one piece, as those of a small request are.
+        """
+        self._unanswered = request
 
     def weather_of(self, who: str | None) -> Weather:
         """What a client meets now."""
@@ -136,9 +145,20 @@ class FaultProxy:
                     await asyncio.sleep(delay)
                 if self.weather_of(link.who).kind == "freeze":
                     await self._thaw(link)
+                if self._is_swallowed(link, chunk, is_request=writer is link.server):
+                    link.abort()
+                    return
                 writer.write(chunk)
                 await writer.drain()
         writer.close()
+
+    def _is_swallowed(self, link: "_Link", chunk: bytes, *, is_request: bool) -> bool:
+        if not is_request:
+            self.swallowed += link.is_unanswered
+            return link.is_unanswered
+        if self._unanswered is not None and self._unanswered in chunk:
+            self._unanswered, link.is_unanswered = None, True
+        return False
 
     async def _thaw(self, link: "_Link") -> None:
         async with self._changed:
@@ -160,6 +180,7 @@ class _Link:
         self.client = client
         self.server: asyncio.StreamWriter | None = None
         self.is_garbled = False
+        self.is_unanswered = False
 
     def abort(self) -> None:
         """Close both ends, whatever is under way."""

@@ -30,11 +30,15 @@ class HttpClient:
         self._timeout = timeout
         self._connection: _Connection | None = None
 
-    async def __call__(self, method: bytes, path: bytes, body: bytes = b"") -> Reply:
-        """Send one request. Raises NoAnswer."""
-        request = b"%b %b HTTP/1.1\r\n%b" % (method, path, self._headers)
+    async def __call__(
+        self, method: bytes, path: bytes, body: bytes = b"", headers: bytes = b""
+    ) -> Reply:
+        """Send one request, with further header lines. Raises NoAnswer."""
+        request = b"%b %b HTTP/1.1\r\n%b%b" % (method, path, self._headers, headers)
         if body:
-            request += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+            request += b"Content-Length: %d\r\n" % len(body)
+            if b"Content-Type:" not in headers:
+                request += b"Content-Type: application/json\r\n"
         try:
             async with asyncio.timeout(self._timeout):
                 connection = self._connection or await self._connect()

@@ -16,6 +16,7 @@ from functools import wraps
 from time import perf_counter
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
+import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -24,6 +25,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
+    BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
     OperationFailure,
@@ -49,8 +51,31 @@ T = TypeVar("T")
 _FOR_GOOD = WriteConcern(w="majority", j=True)
 # The driver's own time-out should come first: it says more.
 _DEADLINE_FACTOR = 1.25
-# Failures that pass: no primary, shutting down, out of disk, stepped down, time is up.
-_PASSING_CODES = frozenset({50, 89, 91, 189, 262, 10107, 11600, 11602, 13435, 13436, 14031})
+# What a server says that cannot do now what it could do later, or elsewhere. The names are those of
+# its own list (src/mongo/base/error_codes.yml).
+_PASSING_CODES = frozenset(
+    {
+        # No primary, or one that is leaving: NotWritablePrimary and its old names,
+        # PrimarySteppedDown, ShutdownInProgress, InterruptedAtShutdown,
+        # InterruptedDueToReplStateChange, InterruptedDueToStorageChange, ElectionInProgress,
+        # FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet,
+        # LinearizableReadConcernError, UnsatisfiableWriteConcern.
+        *(10107, 10058, 13435, 13436, 189, 91, 11600, 11602, 355, 216, 133, 134, 187, 100),
+        # Read-only, or full: UserWritesBlocked, OutOfDiskSpace, and what Atlas says of both.
+        *(371, 14031, 8000),
+        # Time is up: MaxTimeMSExpired, ExceededTimeLimit, LockTimeout, NetworkTimeout,
+        # NetworkInterfaceExceededTimeLimit; Interrupted and CursorKilled, by somebody's killOp.
+        *(50, 262, 24, 89, 202, 11601, 237),
+        # Too much of something: TemporarilyUnavailable, TooManyFilesOpen, ResourceExhausted,
+        # AdmissionQueueOverflow, RateLimitExceeded.
+        *(365, 264, 402, 433, 449),
+        # One server does not reach another: HostUnreachable, HostNotFound, SocketException,
+        # KeyNotFound (that signs cluster times).
+        *(6, 7, 9001, 211),
+        # Our password or our role is being changed: Unauthorized, AuthenticationFailed.
+        *(13, 18),
+    }
+)
 
 
 @dataclass(slots=True)
@@ -121,10 +146,11 @@ class Mongo:
         """Close every connection, once all operations have ended."""
         while self.left_alone:  # the loop would cancel them at its own end
             await asyncio.wait(self.left_alone)
-        if isinstance(self.client, AsyncMongoClient):
-            await self.client.close()
-        else:
-            self.client.close()
+        with pymongo.timeout(self.timeout):  # the server is told which sessions end
+            if isinstance(self.client, AsyncMongoClient):
+                await self.client.close()
+            else:
+                await asyncio.to_thread(self.client.close)
 
 
 def open_mongo(
@@ -198,6 +224,10 @@ def is_outage(error: PyMongoError) -> bool:
     """Whether MongoDB is away for now, rather than asked for something it refuses."""
     if isinstance(error, ConnectionFailure | WriteConcernError) or error.timeout:
         return True
+    if error.has_error_label("RetryableWriteError"):  # the driver has tried it twice
+        return True
+    if isinstance(error, BulkWriteError):
+        return any(fault["code"] in _PASSING_CODES for fault in error.details["writeErrors"])
     return isinstance(error, OperationFailure) and error.code in _PASSING_CODES
 
 
@@ -232,6 +262,8 @@ def reports_outages(
         except PyMongoError as error:
             is_away = is_outage(error)
             counts.failures[operation, "away" if is_away else "refused"] += 1
+            if is_away and isinstance(error, OperationFailure):
+                raise DependencyAway("The database cannot do this now.") from error
             if is_away:
                 raise DependencyAway from error
             raise

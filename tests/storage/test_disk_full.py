@@ -1,0 +1,38 @@
+"""A MongoDB that can write no more ends itself: an outage. What was answered before is kept."""
+
+import resource
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.errors import DependencyAway
+from tornado_members.member import MemberDraft
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import open_mongo
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_what_was_written_before_the_disk_was_full_is_there_afterwards(folder: Path) -> None:
+    """No file of it may grow any more, as if the disk were full: it may not write at all."""
+    with PrivateServers(folder, memcached=False, die_with_parent=True) as own:
+        drivers: list[Literal["motor", "pymongo"]] = ["motor", "pymongo"]
+        mongos = [open_mongo(own.mongodb_uri, "test", driver, timeout=1) for driver in drivers]
+        stores = [MemberStore(mongo) for mongo in mongos]
+        await stores[0].prepare()
+        ada = await stores[0].insert(MemberDraft(name="Ada"))
+        (mongod,) = own.processes()
+        resource.prlimit(mongod.pid, resource.RLIMIT_FSIZE, (1, 1))
+        for store in stores:
+            with pytest.raises(DependencyAway):
+                await store.insert(MemberDraft(name="Grace"))
+        mongod.wait(10)
+        own.revive()
+        for store in stores:
+            assert await store.find_member(ada.member_id) == ada
+        # Not written, for certain; the name is free, and no id is given twice.
+        grace = await stores[0].insert(MemberDraft(name="Grace"))
+        assert grace.member_id > ada.member_id
+        for mongo in mongos:
+            await mongo.close()

@@ -1,0 +1,80 @@
+"""The connection to MongoDB breaks before its answer, and the driver asks again: done once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.fault_proxy import FaultProxy
+from tests.support.mongodb import Admin
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.member import Member, MemberDraft
+from tornado_members.storage.audit import AuditLog
+from tornado_members.storage.counters import Counter
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo, open_mongo
+from tornado_members.storage.recorded import RecordedWrites
+
+ADA, GRACE = MemberDraft(name="Ada"), MemberDraft(name="Grace")
+
+
+@pytest.fixture
+def records(admin: Admin, database_name: str) -> Any:
+    """What was recorded of changes: nothing yet."""
+    records = admin[database_name]["audit"]
+    records.delete_many({})
+    return records
+
+
+@asynccontextmanager
+async def behind_a_proxy(servers: PrivateServers, driver: Any) -> AsyncIterator[tuple[Any, Mongo]]:
+    async with FaultProxy(f"127.0.0.1:{servers.ports.mongodb}") as proxy:
+        uri = f"mongodb://{proxy.address}/?directConnection=true"
+        mongo = open_mongo(uri, "test", driver, timeout=5)
+        yield proxy, mongo
+        await mongo.close()
+
+
+@pytest.mark.usefixtures("records")
+async def test_a_number_is_taken_once(servers: PrivateServers, driver: Any) -> None:
+    async with behind_a_proxy(servers, driver) as (proxy, mongo):
+        counter = Counter(mongo, "memberId")
+        assert await counter.take() == 1
+        proxy.swallow_answer_to(b"findAndModify")
+        assert await counter.take() == 2
+        assert proxy.swallowed == 1
+        assert await counter.take() == 3
+
+
+# The command whose answer is lost. In a transaction, all of it is done again, or only the commit.
+LOST = {
+    "plain": (b"insert", b"findAndModify", b"delete"),
+    "recorded": (b"insert", b"findAndModify", b"findAndModify"),
+    "commit": (b"commitTransaction", b"commitTransaction", b"commitTransaction"),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+async def test_each_write_is_done_once(
+    servers: PrivateServers, records: Any, driver: Any, kind: str
+) -> None:
+    lost, recorded = LOST[kind], kind != "plain"
+    async with behind_a_proxy(servers, driver) as (proxy, mongo):
+        audit = AuditLog(mongo, timedelta(days=1))
+        await audit.prepare()
+        store = MemberStore(mongo, RecordedWrites(audit) if recorded else None)
+        await store.prepare()
+        first = await store.take_ids()
+        proxy.swallow_answer_to(lost[0])
+        ada = await store.insert(ADA, first)
+        proxy.swallow_answer_to(lost[1])
+        grace = await store.replace(1, GRACE)
+        proxy.swallow_answer_to(lost[2])
+        assert await store.delete(1) is True
+        assert proxy.swallowed == 3
+    assert (ada.member_id, ada.version) == (1, 1)
+    assert grace == Member(1, "Grace", None, None, version=2)
+    kinds = [(record["kind"], record["version"]) for record in records.find(sort=[("version", 1)])]
+    assert kinds == ([("created", 1), ("changed", 2), ("deleted", 3)] if recorded else [])

@@ -1,0 +1,40 @@
+"""MongoDB as it is when it is not well: it fails what it is told to, or takes no writes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymongo
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+
+@contextmanager
+def failing(admin: Admin, times: int, **how: Any) -> Iterator[None]:
+    """It fails commands of the service, as it is told to."""
+    data = {"appName": "tornado_members", **how}
+    admin.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
+    try:
+        yield
+    finally:
+        admin.admin.command("configureFailPoint", "failCommand", mode="off")
+
+
+@contextmanager
+def read_only(admin: Admin) -> Iterator[None]:
+    """It refuses the writes of everybody, as before a migration to another cluster."""
+    admin.admin.command({"setUserWriteBlockMode": 1, "global": True})
+    try:
+        yield
+    finally:
+        admin.admin.command({"setUserWriteBlockMode": 1, "global": False})
+
+
+@contextmanager
+def locked(admin: Admin) -> Iterator[None]:
+    """Its files stand still for a backup: writes wait."""
+    admin.admin.command("fsync", 1, lock=True)
+    try:
+        yield
+    finally:
+        admin.admin.command("fsyncUnlock", 1)

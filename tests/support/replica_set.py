@@ -1,0 +1,170 @@
+"""Three mongod that elect a primary among themselves, to be killed, frozen and cut off."""
+
+import asyncio
+import signal
+from collections import Counter
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from tests.support.cluster import START_SECONDS, Program, lasting_port
+from tests.support.connections import has_socket, socket_inode
+from tests.support.fault_proxy import CUT, FINE, FaultProxy, Weather
+from tornado_members.embedded.programs import REPLICA_SET, mongod_command
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+# Milliseconds. By default a primary that says nothing is replaced after ten seconds.
+ELECTION_MS, HEARTBEAT_MS = 1000, 200
+
+
+class ReplicaSet:
+    """`async with` starts it; at the end, every process of it is killed.
+
+    With `proxied`, whoever speaks to a node goes through a proxy, the other nodes included, so that
+    a node can be cut off from the others alone. Nodes find their clients' names by their processes.
+    """
+
+    def __init__(self, folder: Path, *, proxied: bool = False) -> None:
+        self._folder = folder
+        self._stack = AsyncExitStack()
+        self.nodes = [self._node(number) for number in (1, 2, 3)]
+        targets = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        self.proxies = [FaultProxy(target, self._who) for target in targets] if proxied else []
+        self._hosts = targets
+
+    @property
+    def uri(self) -> str:
+        """The URI of all three."""
+        return f"mongodb://{','.join(self._hosts)}/?replicaSet={REPLICA_SET}"
+
+    async def __aenter__(self) -> Self:
+        try:
+            for node in self.nodes:
+                self._stack.callback(node.kill)
+                node.start()
+            for proxy in self.proxies:
+                await self._stack.enter_async_context(proxy)
+            if self.proxies:
+                self._hosts = [proxy.address for proxy in self.proxies]
+            await asyncio.gather(*(node.ready() for node in self.nodes))
+            await asyncio.to_thread(self._initiate)
+            await self.all_well()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def client(self, node: Program, seconds: float = 5) -> Admin:
+        """A client of one node, whatever it is."""
+        return Admin("127.0.0.1", node.port, directConnection=True, timeoutMS=round(seconds * 1000))
+
+    async def primary(self, *, other_than: Program | None = None) -> Program:
+        """The node that is the primary, once there is one."""
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                for node in self.nodes:
+                    if node is not other_than and await asyncio.to_thread(self._is_primary, node):
+                        return node
+                await asyncio.sleep(0.02)
+
+    async def all_well(self) -> None:
+        """Wait until there is a primary, and both others follow it: any of them may be lost."""
+        async with asyncio.timeout(START_SECONDS):
+            while await asyncio.to_thread(self._states) != {1: 1, 2: 2}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def kill_primary(self) -> None:
+        """End it as a power cut would; it comes back when there is another one."""
+        await self.all_well()
+        node = await self.primary()
+        await node.end(signal.SIGKILL)
+        await self.primary()
+        node.start()
+
+    async def step_down(self) -> None:
+        """Have it leave its place to another one, as an upgrade would."""
+        await self.all_well()
+        node = await self.primary()
+        await asyncio.to_thread(self._step_down, node)
+        await self.primary()
+
+    async def freeze_primary(self) -> None:
+        """Stop it; it goes on when there is another one, and has to find that out."""
+        await self.all_well()
+        node = await self.primary()
+        async with node.paused():
+            await self.primary(other_than=node)
+
+    async def cut_off_primary(self) -> None:
+        """The primary and the others do not reach each other for a while; clients reach them all.
+
+        It needs proxies.
+        """
+        await self.all_well()
+        node = await self.primary()
+        others = [other for other in self.nodes if other is not node]
+        try:
+            await self._cut(node, others, CUT)
+            await self.primary(other_than=node)
+        finally:
+            await self._cut(node, others, FINE)
+
+    async def _cut(self, node: Program, others: list[Program], weather: Weather) -> None:
+        own = self.proxies[self.nodes.index(node)]
+        for other in others:
+            await own.set(weather, other.name)
+            await self.proxies[self.nodes.index(other)].set(weather, node.name)
+
+    def _node(self, number: int) -> Program:
+        port, data = lasting_port(), self._folder / f"mongod-{number}"
+        data.mkdir()
+        command = [*mongod_command(data, port), "--setParameter", "enableTestCommands=1"]
+        command[command.index("--oplogSize") + 1] = "64"
+        return Program(f"mongod-{number}", command, port, self._folder / f"mongod-{number}.out")
+
+    def _who(self, port: int, proxy_port: int) -> str | None:
+        inode = socket_inode(port, proxy_port)
+        for node in self.nodes:
+            if inode and any(has_socket(pid, inode) for pid in node.pids):
+                return node.name
+        return None
+
+    def _initiate(self) -> None:
+        settings = {
+            "electionTimeoutMillis": ELECTION_MS,
+            "heartbeatIntervalMillis": HEARTBEAT_MS,
+        }
+        members = [{"_id": number, "host": host} for number, host in enumerate(self._hosts)]
+        config = {"_id": REPLICA_SET, "members": members, "settings": settings}
+        with self.client(self.nodes[0], START_SECONDS) as client:
+            client.admin.command("replSetInitiate", config)
+
+    def _is_primary(self, node: Program) -> bool:
+        with suppress(PyMongoError), self.client(node, 0.5) as client:
+            return bool(client.admin.command("hello").get("isWritablePrimary"))
+        return False
+
+    def _states(self) -> Counter[int]:
+        """How many nodes say that they are the primary (1), a secondary (2), or something else."""
+        states: Counter[int] = Counter()
+        for node in self.nodes:
+            with suppress(PyMongoError), self.client(node, 0.5) as client:
+                states[client.admin.command("replSetGetStatus")["myState"]] += 1
+        return states
+
+    def _step_down(self, node: Program) -> None:
+        with self.client(node, START_SECONDS) as client:
+            client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=10)

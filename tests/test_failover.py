@@ -1,0 +1,143 @@
+"""The promise through failovers: three MongoDB nodes, and the primary is lost under load.
+
+Of the two services, one speaks to MongoDB through Motor and records changes, the other through
+PyMongo's own client and does not.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster
+from tests.support.faults import Injected
+from tests.support.hot_members import Record
+from tests.support.replica_set import ReplicaSet
+from tests.support.storm import Storm
+from tests.support.verdict import judge
+
+SECONDS_AT_MOST = 60  # for what takes far less
+CALM = 0.4  # seconds of load round each fault
+
+Lose = Callable[[ReplicaSet], Awaitable[None]]
+FAULTS: dict[str, Lose] = {
+    "primary-stepdown": ReplicaSet.step_down,
+    "primary-freeze": ReplicaSet.freeze_primary,
+    "primary-kill": ReplicaSet.kill_primary,
+}
+LONG = {**FAULTS, "primary-cut-off": ReplicaSet.cut_off_primary}
+
+
+class Losses:
+    """The primary is lost in one way after another, under load."""
+
+    def __init__(self, replica_set: ReplicaSet, storm: Storm) -> None:
+        self.injected: list[Injected] = []
+        self._replica_set = replica_set
+        self._storm = storm
+
+    async def happen(self, kinds: Mapping[str, Lose], rounds: int) -> None:
+        """Each loss so many times; each ends when all services have written again."""
+        load = asyncio.create_task(self._storm.blow(SECONDS_AT_MOST * rounds))
+        try:
+            for kind, lose in rounds * [*kinds.items()]:
+                await asyncio.sleep(CALM)
+                await self._happen(kind, lose)
+            await asyncio.sleep(CALM)
+        finally:
+            self._storm.calm()
+            await load
+
+    async def _happen(self, kind: str, lose: Lose) -> None:
+        start = time.monotonic()
+        try:
+            await lose(self._replica_set)
+            await self._until_written(time.monotonic())
+        finally:
+            self.injected.append(Injected(kind, "mongodb", start, time.monotonic()))
+
+    async def _until_written(self, since: float) -> None:
+        """Wait until each service has acknowledged a write that it was asked for since then."""
+        seen: set[str] = set()
+        async with asyncio.timeout(SECONDS_AT_MOST):
+            while len(seen) < 2:
+                await asyncio.sleep(0.02)
+                recent = reversed(self._storm.record.answers)
+                for answer in recent:
+                    if answer.end < since:
+                        break
+                    if answer.kind == "write" and answer.is_certain and answer.start > since:
+                        seen.add(answer.process)
+
+
+async def lose_primaries(
+    folder: Path, kinds: Mapping[str, Lose] = FAULTS, rounds: int = 1
+) -> tuple[Record, list[Injected]]:
+    """A storm through failovers, after which everything is read once more, past the cache too."""
+    async with ReplicaSet(folder, proxied="primary-cut-off" in kinds) as replica_set:
+        cluster = Cluster(
+            folder,
+            replica_set.uri,
+            processes=2,
+            nodes=1,
+            protocol="leases",
+            cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is well
+        )
+        async with cluster:
+            storm = Storm(cluster, readers=2)
+            losses = Losses(replica_set, storm)
+            await losses.happen(kinds, rounds)
+            await read_everything(storm, cluster)
+    return storm.record, losses.injected
+
+
+async def read_everything(storm: Storm, cluster: Cluster) -> None:
+    """What each service says of every member in the end, from the cache and from MongoDB."""
+    known = {a.register for a in storm.record.answers if isinstance(a.register, int)}
+    for service in cluster.services:
+        for no_cache in (False, True):
+            asker = storm.asker(service)
+            for member_id in known:
+                await asker.read(member_id, no_cache=no_cache)
+            asker.close()
+
+
+@pytest.fixture(scope="module")
+def lost() -> tuple[Record, list[Injected]]:
+    with tempfile.TemporaryDirectory(prefix="tornado-members-failover-") as folder:
+        return asyncio.run(lose_primaries(Path(folder)))
+
+
+def test_writes_go_on_when_there_is_a_primary(lost: tuple[Record, list[Injected]]) -> None:
+    """Through both services, after each loss: otherwise there would be no record."""
+    record, injected = lost
+    assert [fault.kind for fault in injected] == [*FAULTS]
+    for fault in injected:
+        written = [
+            a for a in record.answers if a.kind == "write" and a.is_certain and a.end < fault.end
+        ]
+        assert {a.process for a in written} == {"service-1", "service-2"}
+
+
+def test_nothing_acknowledged_is_lost_and_no_read_goes_back(
+    lost: tuple[Record, list[Injected]],
+) -> None:
+    """A write that is not there at the end is a stale read at the end."""
+    record, injected = lost
+    assert judge(record, injected, grace=0).lines == []
+
+
+def test_what_could_not_be_done_is_a_503(lost: tuple[Record, list[Injected]]) -> None:
+    record, _ = lost
+    assert {status for status in record.statuses if status >= 500} <= {503}
+    assert record.statuses[0] == 0  # nobody was left without an answer
+
+
+@pytest.mark.exhaustive
+def test_the_same_many_times_and_with_partitions(folder: Path) -> None:
+    record, injected = asyncio.run(lose_primaries(folder, LONG, rounds=4))
+    assert {fault.kind for fault in injected} == {*LONG}
+    assert judge(record, injected, grace=0).lines == []

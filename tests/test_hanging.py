@@ -1,0 +1,112 @@
+"""MongoDB hangs, with hundreds of requests on it: what is cached goes on, and nothing piles up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.http_client import HttpClient, Reply
+from tests.support.memcached import flush_cache
+from tests.support.service import Command, Service
+from tornado_members.embedded.private_servers import PrivateServers
+
+AT_ONCE = 200
+SLACK = 20  # threads and descriptors that come and go
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a process holds."""
+
+    threads: int
+    descriptors: int
+    megabytes: float
+
+
+def held_by(worker: psutil.Process) -> Held:
+    return Held(worker.num_threads(), worker.num_fds(), worker.memory_info().rss / 2**20)
+
+
+@pytest.fixture(params=["motor", "pymongo"])
+def service(
+    request: pytest.FixtureRequest, folder: Path, servers: PrivateServers, database_name: str
+) -> Iterator[Service]:
+    mongodb = {
+        "uri": servers.mongodb_uri,
+        "database": database_name,
+        "driver": request.param,
+        "timeout_ms": 500,
+    }
+    flush_cache(servers.cache_servers[0], database_name)  # without the quarantine of a new one
+    cache = {"servers": servers.cache_servers, "heartbeat_ms": 1000}
+    with Command(folder, {"mongodb": mongodb, "cache": cache}).serving() as service:
+        yield service
+
+
+@asynccontextmanager
+async def clients(service: Service, count: int) -> AsyncIterator[list[HttpClient]]:
+    host, port = service.url.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        opened = [HttpClient(host, int(port), service._token) for _ in range(count)]
+        for client in opened:
+            stack.callback(client.close)
+        yield opened
+
+
+async def until_cached(client: HttpClient, path: bytes) -> None:
+    """A service that has just started reads past the cache for some seconds."""
+    async with asyncio.timeout(20):
+        while b"; hit" not in (await client(b"GET", path)).headers[b"cache-status"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+def ask(client: HttpClient, number: int) -> asyncio.Task[Reply]:
+    """One of several requests that need MongoDB."""
+    requests = [
+        (b"GET", b"/members/%d" % (1000 + number), b""),
+        (b"PUT", b"/members/2", b'{"name": "Grace %d"}' % number),
+        (b"POST", b"/members", b'{"name": "New %d"}' % number),
+        (b"GET", b"/members", b""),
+        (b"GET", b"/members/by-name/Nobody%d" % number, b""),
+    ]
+    return asyncio.create_task(client(*requests[number % len(requests)]))
+
+
+async def until_written(client: HttpClient) -> None:
+    """Wait until it works again, without a restart, for the five seconds that are promised."""
+    async with asyncio.timeout(5):
+        while (await client(b"PUT", b"/members/by-name/Grace", b"{}")).status >= 500:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_nothing_piles_up(service: Service, servers: PrivateServers) -> None:
+    for name in ("Ada", "Grace"):
+        assert service("PUT", "/members", {"name": name})[0] == 201
+    (worker,) = psutil.Process(service.process.pid).children()
+    (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
+    held: list[Held] = []
+    async with clients(service, AT_ONCE) as many, clients(service, 1) as (another,):
+        await until_cached(another, b"/members/1")
+        await asyncio.gather(*(client(b"GET", b"/members/1") for client in many))
+        mongod.suspend()
+        try:
+            for _ in range(3):
+                asked = [ask(client, number) for number, client in enumerate(many)]
+                cached = [await another(b"GET", b"/members/1") for _ in range(20)]
+                assert {reply.status for reply in cached} == {200}
+                assert sum(task.done() for task in asked) < AT_ONCE  # they did not wait for these
+                answers = await asyncio.gather(*asked)
+                assert {reply.status for reply in answers} == {503}
+                assert all(reply.headers[b"retry-after"] for reply in answers)
+                held.append(held_by(worker))
+        finally:
+            mongod.resume()
+        await until_written(another)
+    assert held[-1].threads <= held[0].threads + SLACK
+    assert held[-1].descriptors <= held[0].descriptors + SLACK
+    assert held[-1].megabytes <= held[0].megabytes + SLACK
+    assert max(found.threads for found in held) < AT_ONCE / 2

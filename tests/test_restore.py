@@ -1,0 +1,96 @@
+"""A database that was restored to an older time: what docs/operations.md has the operator do.
+
+The members are as they were, while caches, clients and bookmarks know of a later time.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.memcached import flush_cache
+from tests.support.mongodb import Admin
+from tests.support.service import ROOT
+from tornado_members.app import open_directory, open_stores
+from tornado_members.directory import MemberDirectory, Representation
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.member import MemberDraft
+from tornado_members.settings import Settings
+from tornado_members.storage.users import UserStore
+
+ADA, BOB, EVE = MemberDraft(name="Ada"), MemberDraft(name="Bob"), MemberDraft(name="Eve")
+LATER = MemberDraft(name="Ada", phone="555-0100")
+
+COLLECTIONS = ("members", "counters", "users")
+
+
+def documented_steps() -> list[dict[str, Any]]:
+    """The commands between the restore and the next start. What mongosh takes is YAML as well."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.split("\n## Backup and restore\n")[1].split("\n## ")[0]
+    return [
+        yaml.safe_load(one)
+        for one in re.findall(r"^db\.runCommand\((.*)\)$", section, re.MULTILINE)
+    ]
+
+
+@pytest.fixture
+def serving(settings: Settings, servers: PrivateServers) -> Any:
+    """A service without its HTTP, until it is stopped; its node has been in use for a while."""
+    (node,) = servers.cache_servers
+
+    @asynccontextmanager
+    async def serving(*, fresh_cache: bool) -> AsyncIterator[tuple[MemberDirectory, UserStore]]:
+        if fresh_cache:
+            flush_cache(node, settings.mongodb.database)
+        async with (
+            open_stores(settings, servers.mongodb_uri) as stores,
+            open_directory(settings, stores, servers.cache_servers) as directory,
+        ):
+            yield directory, stores.users
+
+    return serving
+
+
+async def read(directory: MemberDirectory, member_id: int) -> Representation:
+    """Once from MongoDB, and then from the cache, if need be."""
+    for _ in range(100):
+        found = await directory.get(member_id)
+        if found.cache_status == "hit":
+            return found
+    raise AssertionError(f"it was never a hit, but {found.cache_status}")
+
+
+@pytest.mark.parametrize("as_documented", [True, False])
+async def test_nothing_of_the_later_time_comes_back(
+    serving: Any, admin: Admin, database_name: str, as_documented: bool
+) -> None:
+    """The steps are needed: without them, all of these are lies."""
+    database = admin[database_name]
+    async with serving(fresh_cache=True) as (directory, users):
+        await users.add("ada", "hash", 3)
+        await directory.create(ADA)
+        backup = {name: list(database[name].find()) for name in COLLECTIONS}
+        later = await directory.replace(1, LATER)
+        await read(directory, 1)
+        bob = await directory.create(BOB)
+        await users.set_password("ada", "another")
+    for name, documents in backup.items():
+        database[name].delete_many({})
+        database[name].insert_many(documents)
+    steps = documented_steps() if as_documented else []
+    for step in steps:
+        assert database.command(step)["ok"] == 1
+    async with serving(fresh_cache=as_documented) as (directory, users):
+        restored = await read(directory, 1)
+        changed = await directory.replace(1, MemberDraft(name="Ada", phone="555-0199"))
+        eve = await directory.create(EVE)
+        ada = (await users.find_withdrawn(60))["ada"]
+    assert (b"555-0100" not in restored.body) is as_documented  # not what the cache remembers
+    assert (changed.version != later.version) is as_documented  # an ETag has one meaning
+    assert (eve.member_id != bob.member_id) is as_documented  # and so has an id
+    assert (ada.generation > 2) is as_documented  # nor has a token that was out by then
+    assert len(steps) == (4 if as_documented else 0)
