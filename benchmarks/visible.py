@@ -42,7 +42,7 @@ def measure() -> None:
     route = "/members/{memberId}"
 
     def count_hit() -> None:
-        requests.begun()
+        requests.begun(handler)
         tokens.remembered += 1
         cache.hits += 1
         requests.count(route, "GET", 200, 0.0012)

@@ -66,6 +66,7 @@ from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.requests import RequestLog
+from tornado_members.telemetry.spans import open_spans
 
 log = getLogger(__name__)
 
@@ -191,8 +192,10 @@ async def open_services(
     """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        spans = await enter(open_spans(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
+        stores.mongo.operations.heard = spans.note if spans else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         await enter(folding(stores.mongo))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
@@ -205,7 +208,7 @@ async def open_services(
         login = await enter(open_login(settings, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
         tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
-        requests, lag = RequestLog(), LoopLag()
+        requests, lag = RequestLog(spans), LoopLag()
         await enter(lag.measuring())
         health = Health(
             stores.mongo.ping, directory.cache_states, keys, numbers if follows else None

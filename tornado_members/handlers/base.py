@@ -53,6 +53,7 @@ from tornado_members.settings import Cors, Members
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry.logs import fields
 from tornado_members.telemetry.requests import RequestLog
+from tornado_members.telemetry.spans import RequestSpan
 
 log = getLogger(__name__)
 
@@ -104,10 +105,11 @@ class BaseHandler(RequestHandler):
     was_given_up = False
     cache_status: str | None = None
     problem_code: str | None = None
+    span: RequestSpan | None = None
 
     def initialize(self, services: Services) -> None:
         self.services = services
-        services.requests.begun()
+        services.requests.begun(self)
         if self.has_deadline:
             services.deadlines.begin(self)
         self._allow_cross_origin()

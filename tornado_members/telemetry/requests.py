@@ -9,6 +9,7 @@ from tornado.httputil import HTTPServerRequest
 
 from tornado_members.telemetry.logs import REQUESTS, fields
 from tornado_members.telemetry.measures import Histogram
+from tornado_members.telemetry.spans import RequestSpan, Spans
 from tornado_members.telemetry.trace import parse_traceparent
 
 log = getLogger(REQUESTS)
@@ -28,18 +29,29 @@ class Answered(Protocol):
         """The status of the answer."""
 
 
+class Begun(Protocol):
+    """A request handler that was just made."""
+
+    request: HTTPServerRequest
+    span: RequestSpan | None  # where it is traced
+
+
 class RequestLog:
     """What became of every request."""
 
-    def __init__(self) -> None:
+    def __init__(self, spans: Spans | None = None) -> None:
+        """`spans` where requests are traced."""
+        self._spans = spans
         self.in_flight = 0
         self.idle = asyncio.Event()  # set while none is
         self.idle.set()
         # By route, method and status: how many, and how long they took.
         self.times: dict[tuple[str, str, int], Histogram] = {}
 
-    def begun(self) -> None:
+    def begun(self, handler: Begun) -> None:
         """A handler was made for a request."""
+        if self._spans is not None:
+            handler.span = self._spans.begin(handler.request)
         self.in_flight += 1
         self.idle.clear()
 
@@ -54,9 +66,14 @@ class RequestLog:
         request, status = handler.request, handler.get_status()
         seconds = request.request_time()
         self.count(handler.route, request.method or "", status, seconds)
+        span: RequestSpan | None = None
+        if self._spans is not None:
+            span = getattr(handler, "span", None)
+            if span is not None:
+                span.end(handler, status, seconds)
         level = logging.WARNING if status >= 500 else logging.INFO
         if log.isEnabledFor(level):
-            _write_line(handler, level, status, seconds)
+            _write_line(handler, level, status, seconds, span)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one that was answered."""
@@ -67,7 +84,9 @@ class RequestLog:
         times.observe(seconds)
 
 
-def _write_line(handler: Answered, level: int, status: int, seconds: float) -> None:
+def _write_line(
+    handler: Answered, level: int, status: int, seconds: float, span: RequestSpan | None
+) -> None:
     """Never a member's name, a query, a body or credentials."""
     request = handler.request
     caller = getattr(handler, "caller", None)
@@ -86,6 +105,8 @@ def _write_line(handler: Answered, level: int, status: int, seconds: float) -> N
         trace = parse_traceparent(traceparent)
         if trace:
             said["trace_id"], said["parent_id"] = trace
+    if span is not None:
+        said["trace_id"], said["span_id"] = span.ids
     words = f"{said['method']} {said['path']} {status}"
     # As log.log() would, but for looking up from where it is called.
     log.handle(log.makeRecord(REQUESTS, level, "", 0, "%s", (words,), None, None, fields(**said)))
