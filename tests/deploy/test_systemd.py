@@ -95,7 +95,7 @@ def test_the_service_has_the_time_to_stop(
 
 
 def test_only_the_supervisor_is_told_to_stop(service: dict[str, list[str]]) -> None:
-    """A worker that is told twice breaks its requests off."""
+    """A worker that is told by itself stops listening at once."""
     assert service["KillMode"] == ["mixed"]
 
 
