@@ -47,6 +47,7 @@ KEEPERS = {
     "uvloop": {"transport"},
     "tqdm": {"commands", "loading"},
     "prometheus_client": {"monitoring"},
+    "opentelemetry": {"telemetry"},
     # HTTP knows the directory, and nothing of what is under it.
     "tornado_members.storage": {
         "storage",

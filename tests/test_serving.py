@@ -146,7 +146,10 @@ def test_the_lines_it_prints_can_be_pasted(joined: Command) -> None:
         assert done.stdout.count('"name":"Ada Lovelace"') == 2
 
 
-def test_requests_in_flight_end_before_it_stops(joined: Command, servers: PrivateServers) -> None:
+@pytest.mark.parametrize("told", ["the supervisor", "everybody"])
+def test_requests_in_flight_end_before_it_stops(
+    joined: Command, servers: PrivateServers, told: str
+) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     answers: list[tuple[int, Any]] = []
     with joined.serving() as service:
@@ -158,7 +161,10 @@ def test_requests_in_flight_end_before_it_stops(joined: Command, servers: Privat
             )
             asking.start()
             time.sleep(0.5)  # for it to arrive; should it not have, the test cannot fail
+            workers = children(service) if told == "everybody" else []
             service.process.send_signal(signal.SIGTERM)
+            for worker in workers:  # as systemd does, unless it is told otherwise
+                worker.terminate()
             wait_for(lambda: "stopping" in joined.log())
             assert service.process.poll() is None
             assert service.admin("/livez") == (200, "alive\n")

@@ -82,6 +82,12 @@ def test_settings_are_frozen() -> None:
         ("mongodb: {database: 'a b'}", ["mongodb.database", "'a b'"]),
         ("cache: {servers: [localhost]}", ["cache.servers.0", "'localhost'", "host:port"]),
         ("cache: {servers: nowhere}", ["cache.servers", "'nowhere'", "embedded"]),
+        (
+            "telemetry: {otlp_endpoint: '127.0.0.1:4318'}",
+            ["telemetry.otlp_endpoint", "http://host"],
+        ),
+        ("telemetry: {otlp_endpoint: 'http://u:p@host:4318'}", ["otlp_endpoint: was a secret"]),
+        ("telemetry: {sample_ratio: 10}", ["telemetry.sample_ratio", "10", "less than or equal"]),
         ("cache: {ttl_seconds: 2592001}", ["cache.ttl_seconds", "2592001", "30 days"]),
         ("cache: {ttl_seconds: 0}", ["cache.ttl_seconds", "was 0"]),
         ("auth: {issuers: []}", ["auth.issuers", "at least 1"]),

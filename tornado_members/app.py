@@ -68,6 +68,7 @@ from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.requests import RequestLog
+from tornado_members.telemetry.spans import open_spans
 
 log = getLogger(__name__)
 
@@ -198,8 +199,10 @@ async def open_services(
     """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        spans = await enter(open_spans(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
+        stores.mongo.operations.heard = spans.note if spans else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         await enter(folding(stores.mongo))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
@@ -223,6 +226,7 @@ async def open_services(
             tokens=tokens,
             requests=requests,
             request_ids=RequestIds(),
+            spans=spans,
             login=login,
             rules=settings.members,
             own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,

@@ -78,6 +78,17 @@ def _safe_url(text: str) -> str:
     return text
 
 
+def _collector_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        is_fit = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        is_fit = False
+    if not is_fit or "@" in url.netloc or url.query or url.fragment or not text.isprintable():
+        raise ValueError("should be http://host:port or https://host:port, and have no password")
+    return text
+
+
 def _proxy(text: str) -> str:
     if text != "unix":
         try:
@@ -482,6 +493,20 @@ class Members(Section):
     )
 
 
+class Telemetry(Section):
+    """A trace of each request, for OpenTelemetry."""
+
+    otlp_endpoint: Annotated[str, AfterValidator(_collector_url)] | None = Field(
+        None, description="where a collector takes OTLP over HTTP, such as http://127.0.0.1:4318"
+    )
+    sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="the share of requests that are traced, where traceparent does not decide",
+    )
+
+
 class Audit(Section):
     """Who changed what."""
 
@@ -516,6 +541,7 @@ class Settings(BaseSettings):
     rate_limit: RateLimit = RateLimit()
     members: Members = Members()
     cors: Cors = Cors()
+    telemetry: Telemetry = Telemetry()
     audit: Audit = Audit()
     log: Log = Log()
 

@@ -59,6 +59,7 @@ from tornado_members.settings import Cors, Members
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry.logs import fields
 from tornado_members.telemetry.requests import RequestLog
+from tornado_members.telemetry.spans import RequestSpan, Spans
 from tornado_members.telemetry.told import Told
 
 log = getLogger(__name__)
@@ -72,6 +73,7 @@ class Services:
     tokens: TokenVerifier
     requests: RequestLog
     request_ids: RequestIds
+    spans: Spans | None  # None where nothing is traced
     login: Login | None  # None where there is none
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
@@ -101,12 +103,15 @@ class BaseHandler(RequestHandler):
     was_given_up = False
     cache_status: str | None = None
     problem_code: str | None = None
+    span: RequestSpan | None = None
 
     def initialize(self, services: Services) -> None:
         self.services = services
         self.request_id = services.request_ids.of(self.request.headers)
         self.set_header("X-Request-Id", self.request_id)
         services.requests.begun()
+        if services.spans is not None:
+            self.span = services.spans.begin(self.request)
         if self.has_deadline:
             services.deadlines.begin(self)
         self._allow_cross_origin()
@@ -329,19 +334,23 @@ class BaseHandler(RequestHandler):
 
     def tell(self) -> None:
         """Tell the log what became of the request."""
-        request = self.request
+        request, status = self.request, self.get_status()
+        seconds = request.request_time()
+        if self.span is not None:
+            self.span.end(self, status, seconds)
         self.services.requests.tell(
             Told(
                 method=request.method or "",
                 route=self.route,
                 path=request.path,
-                status=self.get_status(),
-                seconds=request.request_time(),
+                status=status,
+                seconds=seconds,
                 request_id=self.request_id,
                 subject=self.caller.subject if self.caller else None,
                 cache=self.cache_status,
                 code=self.problem_code,
                 traceparent=request.headers.get("traceparent"),
+                span=self.span.ids if self.span else None,
             )
         )
 

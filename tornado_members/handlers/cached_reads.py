@@ -66,8 +66,9 @@ class CachedReads(HTTPServerConnectionDelegate):
     def __init__(self, application: HTTPServerConnectionDelegate, services: Services) -> None:
         self.application = application
         self._services = services
-        # There are headers for these, which the handlers know, and someone else to ask.
-        self._is_open = services.rate_limit is None and not services.cors.origins
+        # These have headers of their own, somebody else to ask, or somebody to be told.
+        is_plain = services.rate_limit is None and services.spans is None
+        self._is_open = is_plain and not services.cors.origins
         self._waiting: list[_Read] = []
         self._answering: set[asyncio.Task[None]] = set()
 

@@ -130,16 +130,21 @@ async def _wait(condition: Coroutine[Any, Any, object], seconds: float) -> bool:
 
 
 class _Orders:
-    """What the worker is told: by the supervisor, or by SIGTERM. A second order means: at once."""
+    """What the worker is told: by the supervisor, or by SIGTERM. Told twice by one, it hurries.
+
+    Once by each is one stop: who signals a whole group of processes (systemd does, by default)
+    has the supervisor tell it as well.
+    """
 
     def __init__(self, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
         self.first: asyncio.Future[bytes] = loop.create_future()
         self.hurry = asyncio.Event()
+        self._told_by: set[str] = set()
         self._channel = channel
         self._forget: Callable[[], object] = lambda: loop.remove_reader(channel)
         loop.add_reader(channel, self._hear)
-        loop.add_signal_handler(signal.SIGTERM, self._take, REPLACE)
+        loop.add_signal_handler(signal.SIGTERM, self._take, REPLACE, "signal")
 
     def _hear(self) -> None:
         order = self._channel.hear()
@@ -147,10 +152,11 @@ class _Orders:
             return
         if not order:
             self._forget()
-        self._take(order)
+        self._take(order, "supervisor")
 
-    def _take(self, order: bytes) -> None:
-        if self.first.done():
+    def _take(self, order: bytes, teller: str) -> None:
+        if teller in self._told_by:
             self.hurry.set()
-        else:
+        self._told_by.add(teller)
+        if not self.first.done():
             self.first.set_result(order)

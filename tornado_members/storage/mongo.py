@@ -84,6 +84,7 @@ class OperationCounts:
 
     times: dict[str, Histogram] = field(default_factory=dict)  # by operation
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)  # and away or refused
+    heard: Callable[[str, float], None] | None = None  # who is told, too, where there are traces
 
     def note(self, operation: str, seconds: float) -> None:
         """Count one that ended, however it did."""
@@ -91,6 +92,8 @@ class OperationCounts:
         if times is None:
             times = self.times[operation] = Histogram()
         times.observe(seconds)
+        if self.heard is not None:
+            self.heard(operation, seconds)
 
 
 @dataclass(frozen=True, slots=True)

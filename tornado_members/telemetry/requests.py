@@ -28,7 +28,7 @@ class RequestLog:
         self._lines = RequestLines(stream) if stream else None
 
     def begun(self) -> None:
-        """A handler was made for a request."""
+        """A request has come."""
         self.in_flight += 1
         self.idle.clear()
 

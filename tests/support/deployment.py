@@ -1,0 +1,53 @@
+"""What deploy/ says, read as those read it who deploy it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.service import ROOT
+from tornado_members.serving.server import _OWN_DESCRIPTORS
+from tornado_members.serving.supervisor import _CLOSING_SECONDS
+from tornado_members.settings import Settings
+from tornado_members.settings_file import load_settings
+
+DEPLOY = ROOT / "deploy"
+MARGIN_SECONDS = 5  # to start stopping, and to write the last lines
+
+
+def read_yaml(path: str) -> Any:
+    """A file under deploy/."""
+    return yaml.safe_load((DEPLOY / path).read_text())
+
+
+def settings_with(file: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """What the service makes of a settings file and variables. Raises SettingsError."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
+        return load_settings(file)
+
+
+def needs_no_private_servers(settings: Settings) -> bool:
+    """Whether it finds its servers where the settings say, and starts none."""
+    return not settings.mongodb.embedded and settings.cache.servers != "embedded"
+
+
+def stopping_seconds(settings: Settings) -> float:
+    """How long a stop takes at most: whoever kills the service sooner breaks requests off."""
+    server = settings.server
+    return server.unready_seconds + server.drain_seconds + _CLOSING_SECONDS + MARGIN_SECONDS
+
+
+def descriptors(settings: Settings) -> int:
+    """How many files a worker may want to have open."""
+    return settings.server.limits.connections + _OWN_DESCRIPTORS
+
+
+def seconds(text: str) -> float:
+    """A duration of one unit, as systemd and compose write it."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return float(number) * units[text[len(number) :] or "s"]

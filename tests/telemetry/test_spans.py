@@ -1,0 +1,297 @@
+"""Requests as spans: who is traced, what is told, and that nobody waits for a collector."""
+
+import asyncio
+import json
+import logging
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tornado.httputil import HTTPHeaders
+
+from tests.support.api import Api, token_of
+from tests.support.collector import Collector, Span, collecting
+from tests.support.service import ROOT, Command
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.settings import Server, Settings, SettingsError, Telemetry
+from tornado_members.telemetry import spans as module
+from tornado_members.telemetry.spans import Done, Ids, Spans, open_spans
+from tornado_members.telemetry.trace import Trace
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
+EITHER_WAY = pytest.mark.parametrize(
+    ("transport", "driver"), [("tornado", "motor"), ("fast", "pymongo")]
+)
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # milliseconds
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture
+def endpoint(collector: Collector) -> str:
+    return collector.url
+
+
+@pytest.fixture
+def settings(settings: Settings, endpoint: str) -> Settings:
+    return settings.model_copy(update={"telemetry": Telemetry(otlp_endpoint=endpoint)})
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # the collector is in a thread
+            await asyncio.sleep(0.01)
+
+
+def was_asked(collector: Collector, times: int) -> bool:
+    return collector.asked >= times
+
+
+async def spans_of(collector: Collector, name: str) -> list[Span]:
+    """The first span of that name and those below it, once they have come."""
+    await until(lambda: any(span.name == name for span in collector.spans))
+    first = next(span for span in collector.spans if span.name == name)
+    return [first, *(s for s in collector.spans if s.parent_id == first.span_id)]
+
+
+@EITHER_WAY
+async def test_a_request_is_a_span_below_its_caller_s_with_its_operations_below_it(
+    api: Api, collector: Collector
+) -> None:
+    await api("PUT", "/members", {"name": "Ada Lovelace"}, headers={"traceparent": SAMPLED})
+    request, *operations = await spans_of(collector, "PUT /members")
+    assert (request.kind, request.trace_id, request.parent_id) == ("server", TRACE, PARENT)
+    assert request.attributes == {
+        "http.request.method": "PUT",
+        "http.route": "/members",
+        "http.response.status_code": 201,
+        "url.scheme": "http",
+    }
+    assert request.resource["service.name"] == "tornado_members"
+    assert not request.failed
+    assert {span.name for span in operations} == {"Counter.take", "MemberStore.insert"}
+    for operation in operations:
+        assert (operation.kind, operation.trace_id) == ("client", TRACE)
+        assert operation.name == operation.attributes["code.function.name"]
+        assert operation.attributes["db.system.name"] == "mongodb"
+        assert request.began <= operation.began < operation.ended <= request.ended
+
+
+async def test_a_read_tells_what_the_cache_did(api: Api, collector: Collector) -> None:
+    member_id = (await api.create("Ada"))["memberId"]
+    for _ in range(2):
+        await api("GET", f"/members/{member_id}")
+    name = "GET /members/{memberId}"
+    await until(lambda: sum(span.name == name for span in collector.spans) == 2)
+    missed, hit = sorted(
+        (span for span in collector.spans if span.name == name), key=lambda span: span.began
+    )
+    assert missed.attributes["tornado_members.cache"] == "fwd=miss; stored"
+    assert hit.attributes["tornado_members.cache"] == "hit"
+    below = [span.name for span in collector.spans if span.parent_id == missed.span_id]
+    assert below == ["MemberStore.find_member"]
+    assert not [span for span in collector.spans if span.parent_id == hit.span_id]
+    assert missed.trace_id != hit.trace_id
+    assert missed.parent_id == ""
+
+
+async def test_requests_at_once_have_each_their_own_operations(
+    api: Api, collector: Collector
+) -> None:
+    answers = await asyncio.gather(*(api("GET", f"/members/{1000 + i}") for i in range(8)))
+    assert {answer.code for answer in answers} == {404}
+    name = "GET /members/{memberId}"
+    await until(lambda: sum(span.name == name for span in collector.spans) == 8)
+    requests = [span for span in collector.spans if span.name == name]
+    below = [span.parent_id for span in collector.spans if span.kind == "client"]
+    assert sorted(below) == sorted(span.span_id for span in requests)
+
+
+async def test_no_span_has_a_name_a_path_or_a_token(api: Api, collector: Collector) -> None:
+    await api.create("Ada Lovelace")
+    await api("GET", "/members/by-name/Ada%20Lovelace?wrong=Lovelace")
+    await api("GET", "/members/by-name/Ada%20Lovelace", headers={"User-Agent": "Lovelace"})
+    await api("GET", "/Lovelace", headers={"X-Request-Id": "Lovelace"})
+    await until(lambda: sum(span.kind == "server" for span in collector.spans) == 4)
+    sent = b"".join(collector.bodies)
+    assert b"/members/by-name/{name}" in sent
+    assert b"Lovelace" not in sent
+    assert token_of(3).encode() not in sent
+    requests = [span for span in collector.spans if span.kind == "server"]
+    (lost,) = [span for span in requests if "http.route" not in span.attributes]
+    assert (lost.name, lost.attributes["http.response.status_code"]) == ("GET", 404)
+
+
+async def test_what_the_caller_does_not_trace_is_not_traced(api: Api, collector: Collector) -> None:
+    await api("GET", "/members", headers={"traceparent": UNSAMPLED})
+    await api("GET", "/members/7", headers={"traceparent": SAMPLED})
+    await spans_of(collector, "GET /members/{memberId}")
+    assert {span.name for span in collector.spans if span.kind == "server"} == {
+        "GET /members/{memberId}"
+    }
+
+
+async def test_the_line_of_log_leads_to_the_span(
+    api: Api, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await api("GET", "/members")
+    (span, *_) = await spans_of(collector, "GET /members")
+    (said,) = [vars(r)["fields"] for r in caplog.records if r.name.endswith(".requests")]
+    assert (said["trace_id"], said["span_id"]) == (span.trace_id, span.span_id)
+
+
+async def test_a_collector_that_is_away_is_told_of_once_and_its_return_once(
+    api: Api, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    collector.status = 400  # the exporter tries again after a 503, for ten seconds
+    for number in range(3):
+        assert (await api("GET", "/members")).code == 200
+        await until(partial(was_asked, collector, number + 1))
+    collector.status = 200
+    await api("GET", "/members/7")
+    await spans_of(collector, "GET /members/{memberId}")
+    await until(lambda: "again" in caplog.text)
+    told = [r for r in caplog.records if "traces" in r.getMessage()]
+    assert [r.levelname for r in told] == ["WARNING", "INFO"]
+    assert "400" in told[0].getMessage()
+    # caplog listens everywhere; the log has only what comes to the root.
+    assert not logging.getLogger("opentelemetry").propagate
+
+
+class Recorded:
+    """An exporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Trace | None, list[Done]]] = []
+
+    def record(
+        self, _handler: Any, _status: int, _seconds: float, parent: Trace | None, done: list[Done]
+    ) -> Ids:
+        self.found.append((parent, done))
+        return Ids(TRACE, PARENT)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def request(traceparent: str | None = None) -> Any:
+    headers = HTTPHeaders({"traceparent": traceparent} if traceparent else {})
+    return SimpleNamespace(headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "ratio", "wanted"),
+    [
+        (None, 1, True),
+        (None, 0, False),
+        (SAMPLED, 0, True),
+        (UNSAMPLED, 1, False),
+        (f"00-{TRACE}-{PARENT}-03", 0, True),  # of the other flags nobody knows anything
+        (f"00-{TRACE}-{'0' * 16}-01", 0, False),  # no traceparent, whatever it says
+    ],
+)
+def test_whoever_sends_the_request_decides_else_the_share(
+    traceparent: str | None, ratio: float, wanted: bool
+) -> None:
+    assert bool(Spans(Recorded(), ratio).begin(request(traceparent))) is wanted
+
+
+def test_operations_are_of_the_last_request_and_not_without_end() -> None:
+    exporter = Recorded()
+    spans = Spans(exporter, 1)
+    first = spans.begin(request())
+    assert first
+    for _ in range(1000):
+        spans.note("MemberStore.find_member", 0.001)
+    first.end(SimpleNamespace(), 200, 0.1)
+    spans.note("MemberStore.find_member", 0.001)  # too late
+    assert spans.begin(request(UNSAMPLED)) is None
+    spans.note("MemberStore.find_member", 0.001)  # of nobody who is traced
+    ((_, done),) = exporter.found
+    assert len(done) == module._MOST_OPERATIONS
+    assert first.ids == (TRACE, PARENT)
+
+
+async def test_without_opentelemetry_the_start_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "tornado_members.telemetry.otlp", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
+    telemetry = Telemetry(otlp_endpoint="http://127.0.0.1:4318")
+    with pytest.raises(SettingsError, match=r"telemetry\.otlp_endpoint .* pip install .*\[otel\]"):
+        async with open_spans(telemetry, Server()):
+            pass
+
+
+def test_without_an_endpoint_nothing_of_opentelemetry_is_imported(folder: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "import tornado_members.serving.supervisor\n"
+        "from tornado_members.settings import Server, Telemetry\n"
+        "from tornado_members.telemetry.spans import open_spans\n"
+        "async def main():\n"
+        "    async with open_spans(Telemetry(), Server()) as spans:\n"
+        "        assert spans is None\n"
+        "asyncio.run(main())\n"
+        "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
+    )
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, check=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})  # noqa: S603
+
+
+@pytest.fixture
+def command(folder: Path, servers: PrivateServers, database_name: str) -> Command:
+    mongodb = {"uri": servers.mongodb_uri, "database": database_name}
+    cache = {"servers": servers.cache_servers}
+    return Command(folder, {"mongodb": mongodb, "cache": cache, "log": {"format": "json"}})
+
+
+def ask(url: str) -> int:
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310
+        return int(answer.status)
+
+
+def with_endpoint(command: Command, url: str) -> Command:
+    settings = json.loads(command.config.read_text())
+    settings["telemetry"] = {"otlp_endpoint": url}
+    command.config.write_text(json.dumps(settings))
+    return command
+
+
+def test_a_worker_sends_what_it_has_before_it_ends(command: Command) -> None:
+    with collecting() as collector:
+        with with_endpoint(command, collector.url).serving() as service:
+            assert ask(f"{service.url}/openapi.json") == 200
+            assert service.stop() == 0
+        assert [span.name for span in collector.spans] == ["GET /openapi.json"]
+        assert str(service.process.pid) not in collector.spans[0].resource["service.instance.id"]
+
+
+def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # milliseconds
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "30")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10")
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        with with_endpoint(command, url).serving() as service:
+            for _ in range(100):  # more than wait for it
+                assert ask(f"{service.url}/openapi.json") == 200
+            assert service.stop() == 0
+    assert "did not end in time" not in command.log()
+    assert "opentelemetry" not in command.log()
