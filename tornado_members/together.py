@@ -7,6 +7,7 @@ only after all who share it have come.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Q = TypeVar("Q")
@@ -31,7 +32,8 @@ class Together(Generic[Q, A]):
         answers: asyncio.Future[Sequence[A]] = loop.create_future()
         self._waiting.append((questions, answers))
         if len(self._waiting) == 1:
-            asking = loop.create_task(self._ask())  # in the next turn
+            # In the next turn, and in nobody's context: it is everybody's.
+            asking = loop.create_task(self._ask(), context=Context())
             self._asking.add(asking)
             asking.add_done_callback(self._asking.discard)
         return await answers

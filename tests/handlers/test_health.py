@@ -222,8 +222,8 @@ class TestFaults:
             found = samples(overview)
             assert found["members_ready",] == 0
             assert found["members_dependency_state", "mongodb"] == 2
-            operation = "MemberStore.find_member"
-            assert found["members_mongodb_operation_failures_total", operation, "away"] == 30
+            operation = "MemberStore.find_members"  # of all that asked in one turn of the loop
+            assert 1 <= found["members_mongodb_operation_failures_total", operation, "away"] <= 30
         finally:
             mongod.resume()
         await until(services.health, "ready")

@@ -101,7 +101,7 @@ async def test_a_read_tells_what_the_cache_did(api: Api, collector: Collector) -
     assert missed.attributes["tornado_members.cache"] == "fwd=miss; stored"
     assert hit.attributes["tornado_members.cache"] == "hit"
     below = [span.name for span in collector.spans if span.parent_id == missed.span_id]
-    assert below == ["MemberStore.find_member"]
+    assert below == ["MemberStore.find_member"]  # others may have shared it
     assert not [span for span in collector.spans if span.parent_id == hit.span_id]
     assert missed.trace_id != hit.trace_id
     assert missed.parent_id == ""

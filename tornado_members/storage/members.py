@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any
 
 from bson import Int64
@@ -61,7 +62,11 @@ class MemberStore:
 
     async def find_member(self, member_id: int) -> Member | None:
         """The member with this id; all that are looked for in one turn of the loop, at once."""
-        (member,) = await self._together.ask((member_id,))
+        began = perf_counter()
+        try:
+            (member,) = await self._together.ask((member_id,))
+        finally:
+            self.mongo.operations.tell("MemberStore.find_member", perf_counter() - began)
         return member
 
     @reports_outages

@@ -92,6 +92,10 @@ class OperationCounts:
         if times is None:
             times = self.times[operation] = Histogram()
         times.observe(seconds)
+        self.tell(operation, seconds)
+
+    def tell(self, operation: str, seconds: float) -> None:
+        """Tell the request that is waiting for it, if it is traced."""
         if self.heard is not None:
             self.heard(operation, seconds)
 
