@@ -1,0 +1,386 @@
+"""The short way answers as the handlers do, and only what they would answer from the cache."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tornado.httpclient import HTTPResponse
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
+
+from tests.support.api import Api, Fetching, parsed, problem, token_of
+from tests.support.tokens import make_token
+from tests.support.wire import AnyServer, bare_connection, on_both
+from tornado_members.app import make_app
+from tornado_members.directory import Representation
+from tornado_members.handlers.base import Services
+from tornado_members.handlers.cached_reads import CachedReads
+from tornado_members.settings import Settings
+
+ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
+# Each answer has its own.
+OWN_HEADERS = {"Date", "X-Request-Id"}
+
+
+class Counting(HTTPServerConnectionDelegate):
+    """An application that counts what it is asked."""
+
+    def __init__(self, application: HTTPServerConnectionDelegate) -> None:
+        self.application = application
+        self.asked = 0
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        self.asked += 1
+        return self.application.start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        self.application.on_close(server_conn)
+
+
+@pytest.fixture
+def app(services: Services) -> HTTPServerConnectionDelegate:
+    reads = make_app(services)
+    assert isinstance(reads, CachedReads)
+    reads.application = Counting(reads.application)
+    return reads
+
+
+@pytest.fixture
+def handlers(app: CachedReads) -> Counting:
+    """What is behind the short way."""
+    assert isinstance(app.application, Counting)
+    return app.application
+
+
+async def cache_ada(api: Api) -> None:
+    """Have Ada in the cache, and the token remembered."""
+    await api.create(**ADA)
+    await api("GET", "/members/1")
+
+
+def told(response: HTTPResponse) -> tuple[int, Any, list[tuple[str, str]]]:
+    """What does not differ from one answer to the next."""
+    headers = [pair for pair in response.headers.get_all() if pair[0] not in OWN_HEADERS]
+    body: Any = response.body
+    if response.code >= 400:
+        body = {**parsed(response), "requestId": None}
+    return response.code, body, sorted(headers)
+
+
+# What is asked for, and whether the short way is enough to answer it.
+REQUESTS: list[tuple[str, dict[str, str], bool]] = [
+    ("plain", {}, True),
+    ("any type", {"Accept": "*/*"}, True),
+    ("JSON", {"Accept": "application/json"}, True),
+    ("several types", {"Accept": "text/html, application/json;q=0.5"}, False),
+    ("another type", {"Accept": "text/html"}, False),
+    ("no such type as JSON", {"Accept": "application/json;q=0"}, False),
+    ("known already", {"If-None-Match": '"1"'}, True),
+    ("known weakly", {"If-None-Match": 'W/"1"'}, True),
+    ("anything is known", {"If-None-Match": "*"}, True),
+    ("another one is known", {"If-None-Match": '"2", "7"'}, True),
+    ("nonsense is known", {"If-None-Match": "1"}, True),
+    ("known since then", {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, True),
+    ("known before", {"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}, True),
+    ("a tag counts for more", {"If-None-Match": '"2"', "If-Modified-Since": "x"}, True),
+    ("if it is still this one", {"If-Match": '"1"'}, False),
+    ("if it is another one", {"If-Match": '"2"'}, False),
+    ("unless it is newer", {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}, False),
+    ("not from the cache", {"Cache-Control": "no-cache"}, False),
+    ("a script's", {"Origin": "https://elsewhere.example"}, False),
+    ("a given name", {"X-Request-Id": "abc-1"}, True),
+    ("an insane name", {"X-Request-Id": 'a"b c'}, True),
+    ("what nobody reads", {"X-Whatever": "1", "Range": "bytes=0-3", "Cookie": "a=b"}, True),
+    ("gzip", {"Accept-Encoding": "gzip"}, True),
+    ("a trace", {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, True),
+]
+
+
+@on_both
+@pytest.mark.parametrize(
+    ("headers", "is_short"), [row[1:] for row in REQUESTS], ids=[row[0] for row in REQUESTS]
+)
+async def test_it_answers_as_the_handlers_do(
+    api: Api, app: CachedReads, handlers: Counting, headers: dict[str, str], is_short: bool
+) -> None:
+    await cache_ada(api)
+    before = handlers.asked
+    short = await api("GET", "/members/1", headers=headers)
+    assert (handlers.asked == before) is is_short
+    app._is_open = False
+    long = await api("GET", "/members/1", headers=headers)
+    assert handlers.asked > before
+    assert told(short) == told(long)
+    if headers.get("X-Request-Id") == "abc-1":
+        assert short.headers["X-Request-Id"] == long.headers["X-Request-Id"] == "abc-1"
+    else:
+        assert short.headers["X-Request-Id"] != long.headers["X-Request-Id"]
+
+
+async def test_a_member_that_has_settled_has_its_date(api: Api, app: CachedReads) -> None:
+    await cache_ada(api)
+    await asyncio.sleep(3.1)  # dates have whole seconds, and are told after two
+    short = await api("GET", "/members/1")
+    app._is_open = False
+    long = await api("GET", "/members/1")
+    assert short.headers["Last-Modified"]
+    assert told(short) == told(long)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("HEAD", "/members/1"),
+        ("OPTIONS", "/members/1"),
+        ("GET", "/members/1?verbose=1"),
+        ("GET", "/members/2"),  # there is none, as the cache knows by now
+        ("GET", "/members/01"),
+        ("GET", "/members/%31"),
+        ("GET", "/members/9999999999999999"),
+        ("GET", "/members/1/"),
+        ("GET", "/members"),
+        ("GET", "/members/by-name/Ada%20Lovelace"),
+    ],
+)
+async def test_everything_else_is_the_handlers(
+    api: Api, app: CachedReads, handlers: Counting, method: str, path: str
+) -> None:
+    await cache_ada(api)
+    await api(method, path)
+    before = handlers.asked
+    answer = await api(method, path)
+    assert handlers.asked == before + 1
+    app._is_open = False
+    again = await api(method, path)
+    assert (answer.code, answer.headers.get("Etag")) == (again.code, again.headers.get("Etag"))
+
+
+async def test_who_may_not_read_is_refused_by_the_handlers(api: Api, handlers: Counting) -> None:
+    await cache_ada(api)
+    before = handlers.asked
+    nobody = make_token(access_rights=0)
+    for authorization, status, code in [
+        (None, 401, "token-missing"),
+        ("Basic YTpi", 401, "token-missing"),
+        ("Bearer nonsense", 401, "token-invalid"),
+        (f"Bearer {nobody}", 403, "permission-missing"),
+        (f"Bearer {nobody}", 403, "permission-missing"),  # the token is remembered now
+    ]:
+        headers = {"Authorization": authorization} if authorization else {}
+        problem(await api("GET", "/members/1", rights=None, headers=headers), status, code)
+        before += 1
+    assert handlers.asked == before
+
+
+async def test_a_token_that_expires_is_refused(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cache_ada(api)
+    token = token_of(3)
+    assert services.tokens.recall(token)
+    now = services.tokens._clock()
+    monkeypatch.setattr(services.tokens, "_clock", lambda: now + 365 * 86400)
+    assert services.tokens.recall(token) is None
+    problem(await api("GET", "/members/1"), 401, "token-invalid")
+
+
+async def test_a_change_is_read_at_once(api: Api) -> None:
+    await cache_ada(api)
+    for number in range(5):
+        phone = f"+44 20 7946 00{number}"
+        assert (await api("PUT", "/members/1", {**ADA, "phone": phone})).code == 200
+        for _ in range(3):
+            assert parsed(await api("GET", "/members/1"))["phone"] == phone
+    assert (await api("DELETE", "/members/1")).code == 204
+    problem(await api("GET", "/members/1"), 404, "member-not-found")
+
+
+async def test_many_at_once_are_one_question(
+    api: Api, services: Services, handlers: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        await api.create(f"Member {number}")
+        await api("GET", f"/members/{number + 1}")
+    asked, together = [], services.directory.get_cached
+
+    async def get_cached(member_ids: Any) -> dict[int, Representation]:
+        asked.append([*member_ids])
+        return await together(asked[-1])
+
+    monkeypatch.setattr(services.directory, "get_cached", get_cached)
+    before = handlers.asked
+    answers = await asyncio.gather(*(api("GET", f"/members/{i % 20 + 1}") for i in range(200)))
+    assert [parsed(answer)["memberId"] for answer in answers] == [i % 20 + 1 for i in range(200)]
+    assert handlers.asked == before
+    assert sum(map(len, asked)) == 200
+    assert len(asked) < 150
+
+
+@asynccontextmanager
+async def cache_that_fails(services: Services, error: Exception) -> AsyncIterator[None]:
+    async def get_cached(_member_ids: Any) -> Any:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services.directory, "get_cached", get_cached)
+        yield
+
+
+async def test_without_the_cache_the_handlers_answer(
+    api: Api, services: Services, handlers: Counting, caplog: pytest.LogCaptureFixture
+) -> None:
+    await cache_ada(api)
+    before = handlers.asked
+    async with cache_that_fails(services, RuntimeError("a bug")):
+        assert parsed(await api("GET", "/members/1"))["name"] == "Ada Lovelace"
+    assert handlers.asked == before + 1
+    assert "the cache was not asked" in caplog.text
+    assert services.requests.in_flight == 0
+
+
+async def test_one_that_fails_leaves_the_others_alone(
+    http_server_client: Fetching,
+    api: Api,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await cache_ada(api)
+    ids = services.request_ids
+    real, numbers = ids.of, iter(range(100))
+
+    def of(headers: Any) -> str:
+        if next(numbers) == 1:
+            raise RuntimeError("a bug")
+        return real(headers)
+
+    monkeypatch.setattr(type(ids), "of", lambda _self, headers: of(headers))
+    headers = {"Authorization": f"Bearer {token_of(3)}"}
+    answers = await asyncio.gather(
+        *(
+            http_server_client.fetch("/members/1", headers=headers, raise_error=False)
+            for _ in range(5)
+        ),
+        return_exceptions=True,
+    )
+    codes = [answer.code for answer in answers if isinstance(answer, HTTPResponse)]
+    (broken_off,) = [answer for answer in answers if not isinstance(answer, HTTPResponse)]
+    assert codes == [200, 200, 200, 200]
+    assert "closed" in str(broken_off)  # at once, that is
+    assert "a request failed" in caplog.text
+    assert services.requests.in_flight == 0
+
+
+async def test_too_many_at_once_are_refused(api: Api, services: Services) -> None:
+    await cache_ada(api)
+    services.requests.in_flight += services.most_requests
+    try:
+        problem(await api("GET", "/members/1"), 503, "overloaded")
+    finally:
+        services.requests.in_flight -= services.most_requests
+
+
+@on_both
+async def test_answers_to_what_is_pipelined_come_in_order(
+    api: Api, http_server: AnyServer, services: Services
+) -> None:
+    await cache_ada(api)
+    grace = await api.create("Grace Hopper")
+    head = f"Host: a.example\r\nAuthorization: Bearer {token_of(3)}\r\n\r\n"
+    paths = ["/members/1", f"/members/{grace['memberId']}", "/members/77", "/members/1"]
+    async with bare_connection(http_server) as (reader, writer):
+        writer.write("".join(f"GET {path} HTTP/1.1\r\n{head}" for path in paths).encode())
+        answered = []
+        for _ in paths:
+            top = await reader.readuntil(b"\r\n\r\n")
+            length = int(top.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            answered.append((top.split(b" ")[1], await reader.readexactly(length)))
+    assert [status for status, _ in answered] == [b"200", b"200", b"404", b"200"]
+    assert b"Ada" in answered[0][1]
+    assert b"Grace" in answered[1][1]
+    assert answered[3] == answered[0]
+    assert services.requests.in_flight == 0
+
+
+@on_both
+@pytest.mark.parametrize("host", ["", "Host: a b\r\n", "Host: a,b\r\n", "Host: a\r\nHost: b\r\n"])
+async def test_a_host_that_is_none_is_refused(api: Api, http_server: AnyServer, host: str) -> None:
+    await cache_ada(api)
+    async with bare_connection(http_server) as (reader, writer):
+        request = f"GET /members/1 HTTP/1.1\r\n{host}Authorization: Bearer {token_of(3)}\r\n\r\n"
+        writer.write(request.encode())
+        assert (await reader.readline()).split(b" ")[1] == b"400"
+
+
+@on_both
+async def test_a_client_that_goes_costs_nothing(
+    api: Api, http_server: AnyServer, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    await cache_ada(api)
+    request = f"GET /members/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(3)}\r\n\r\n"
+    for _ in range(10):
+        async with bare_connection(http_server) as (_, writer):
+            writer.write(request.encode())
+            await writer.drain()
+            writer.transport.abort()
+    async with asyncio.timeout(10):
+        await services.requests.idle.wait()
+    assert (await api("GET", "/members/1")).code == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_it_is_counted_and_told_as_any_other(
+    api: Api, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    await cache_ada(api)
+    caplog.set_level(logging.INFO, "tornado_members.requests")
+    caplog.clear()
+    remembered = services.tokens.counts.remembered
+    hits = services.directory.cache_counts.hits
+    key = ("/members/{memberId}", "GET", 200)
+    before = services.requests.times[key].count
+    answer = await api("GET", "/members/1")
+    assert services.requests.times[key].count == before + 1
+    assert services.tokens.counts.remembered == remembered + 1
+    assert services.directory.cache_counts.hits == hits + 1
+    (line,) = [record for record in caplog.records if record.name == "tornado_members.requests"]
+    assert line.getMessage() == "GET /members/1 200"
+    said = vars(line)["fields"]
+    assert said.pop("seconds") > 0
+    assert said == {
+        "request_id": answer.headers["X-Request-Id"],
+        "method": "GET",
+        "route": "/members/{memberId}",
+        "path": "/members/1",
+        "status": 200,
+        "subject": "somebody",
+        "cache": "hit",
+    }
+
+
+class TestWithMoreToDo:
+    """Where more is to be done than to answer, the handlers do it."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings, request: pytest.FixtureRequest) -> Settings:
+        return Settings.model_validate({**settings.model_dump(), **request.param})
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"cors": {"origins": ["https://app.example"]}},
+            {"rate_limit": {"requests_per_minute": 1000}},
+            {"cache": {"servers": [], "protocol": "naive"}},
+        ],
+        ids=["cors", "rate limit", "naive"],
+        indirect=True,
+    )
+    async def test_it_is_closed(self, api: Api, handlers: Counting) -> None:
+        await cache_ada(api)
+        before = handlers.asked
+        assert (await api("GET", "/members/1")).code == 200
+        assert handlers.asked == before + 1

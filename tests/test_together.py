@@ -1,0 +1,99 @@
+"""Questions of one turn of the loop are put as one, after the last of them was asked."""
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
+
+import pytest
+
+from tornado_members.together import Together
+
+
+class Oracle:
+    """Answers each number with its double, when it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.is_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.error: BaseException | None = None
+
+    async def double(self, numbers: Sequence[int]) -> list[int]:
+        self.asked.append([*numbers])
+        self.is_asked.set()
+        await self.may_answer.wait()
+        if self.error:
+            raise self.error
+        return [2 * number for number in numbers]
+
+
+async def test_those_of_one_turn_share_a_question() -> None:
+    oracle = Oracle()
+    together = Together(oracle.double)
+    answers = await asyncio.gather(*(together.ask([i, i + 100]) for i in range(5)))
+    assert [[*answer] for answer in answers] == [[2 * i, 2 * i + 200] for i in range(5)]
+    assert oracle.asked == [[0, 100, 1, 101, 2, 102, 3, 103, 4, 104]]
+
+
+async def test_nobody_joins_a_question_that_is_out() -> None:
+    oracle = Oracle()
+    together = Together(oracle.double)
+    oracle.may_answer.clear()
+    first = asyncio.create_task(together.ask([1]))
+    await oracle.is_asked.wait()
+    oracle.is_asked.clear()
+    second = asyncio.create_task(together.ask([1]))
+    await oracle.is_asked.wait()
+    oracle.may_answer.set()
+    assert [[*await first], [*await second]] == [[2], [2]]
+    assert oracle.asked == [[1], [1]]
+
+
+async def test_who_is_cancelled_takes_nobody_with_him() -> None:
+    oracle = Oracle()
+    together = Together(oracle.double)
+    oracle.may_answer.clear()
+    tasks = [asyncio.create_task(together.ask([i])) for i in range(3)]
+    await oracle.is_asked.wait()
+    tasks[0].cancel()
+    oracle.may_answer.set()
+    assert [[*await task] for task in tasks[1:]] == [[2], [4]]
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    assert oracle.asked == [[0, 1, 2]]
+
+
+async def test_what_goes_wrong_everybody_is_told() -> None:
+    oracle = Oracle()
+    together = Together(oracle.double)
+    oracle.error = LookupError("gone")
+    results = await asyncio.gather(*(together.ask([i]) for i in range(3)), return_exceptions=True)
+    assert [repr(result) for result in results] == ["LookupError('gone')"] * 3
+    oracle.error = None
+    assert [*await together.ask([4])] == [8]
+
+
+async def test_when_the_question_is_cancelled_so_are_those_who_wait() -> None:
+    oracle = Oracle()
+    together = Together(oracle.double)
+    oracle.may_answer.clear()
+    waiting = asyncio.create_task(together.ask([1]))
+    await oracle.is_asked.wait()
+    (asking,) = together._asking
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_question_is_put_in_nobodys_context() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen = []
+
+    async def look(_: Sequence[int]) -> list[int]:
+        seen.append(who.get())
+        return [0]
+
+    who.set("Ada")
+    await Together(look).ask([1])
+    assert seen == ["nobody"]
