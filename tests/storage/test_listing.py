@@ -31,7 +31,9 @@ ORDERS: list[tuple[SortField, bool]] = [
 
 
 @pytest.fixture
-def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
+def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> MemberStore:
+    """On indexes of its own: one that ever held a list stays multikey, and cannot give an order."""
+    admin[database_name]["members"].drop()
     store = MemberStore(mongo)
     io_loop.run_sync(store.prepare)
     return store
