@@ -56,6 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     Command.transport = config.getoption("--transport")
 
 
+def pytest_collection_finish() -> None:
+    """What is here now stays to the end: nobody who collects garbage has to look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[PrivateServers]:
     folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-"))

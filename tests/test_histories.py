@@ -248,10 +248,10 @@ def test_whatever_a_register_without_a_cache_answers_is_innocent(seed: int) -> N
 
 
 def test_one_lie_among_very_many_answers_is_found_soon() -> None:
-    history = linearizable(200_000, seed=1)
+    history = linearizable(100_000, seed=1)
     old = history[-1].end + 1000
     history.append(read(old, old + 1, 1, register=0))
     began = time.process_time()
     lies: list[Lie] = find_lies(history)
     assert [lie.read for lie in lies] == history[-1:]
-    assert time.process_time() - began < 20  # a thousand times less than pair by pair
+    assert time.process_time() - began < 5  # a hundred times less than pair by pair

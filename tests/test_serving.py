@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.service import Command, Service
+from tests.support.service import Command, Service, run_each
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -177,48 +177,43 @@ def test_requests_in_flight_end_before_it_stops(
     assert [status for status, _ in answers] == [201]
 
 
-@pytest.mark.parametrize("section", ["server", "admin"])
-def test_a_port_that_is_taken_is_told(joined: Command, section: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        joined = Command(joined.folder, {section: {"port": port}})
-        finished = joined.run_alone("serve")
-    assert finished.returncode == 2
-    assert f"127.0.0.1:{port} ({section}.host, {section}.port)" in finished.stderr
-    assert f"MEMBERS_{section.upper()}__PORT=" in finished.stderr
-    assert "Traceback" not in finished.stderr
+# Settings, and words by which the start that they stop says why.
+REFUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"servr": {}}, ["servr: is not a setting"]),
+    (
+        {"mongodb": {"uri": "mongodb://u:secret@127.0.0.1:1/", "timeout_ms": 200}},
+        ["MongoDB at mongodb://127.0.0.1:1/ (mongodb.uri) does not answer"],
+    ),
+    ({"mongodb": {"uri": "mongodb://x:y:z/"}}, ["mongodb.uri"]),
+    ({"auth": {"own_issuer": "x", "issuers": [{"issuer": "y", "audience": "z"}]}}, ["jwks"]),
+    (
+        {"auth": {"issuers": [{"issuer": "y", "audience": "z", "jwks": {"file": "no"}}]}},
+        ["No such file"],
+    ),
+    *(
+        ({"mongodb": {}, "data_dir": data_dir}, ["data_dir: "])
+        for data_dir in ("/proc/none", "/etc/passwd", "settings.yaml/x")
+    ),
+]
 
 
-@pytest.mark.parametrize("data_dir", ["/proc/none", "/etc/passwd", "settings.yaml/x"])
-def test_a_data_folder_that_cannot_be_used_is_told(folder: Path, data_dir: str) -> None:
-    finished = Command(folder, {"data_dir": data_dir}).run_alone("serve")
-    assert finished.returncode == 2
-    assert "data_dir: " in finished.stderr
-    assert "Traceback" not in finished.stderr
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"servr": {}}, "servr: is not a setting"),
-        (
-            {"mongodb": {"uri": "mongodb://u:secret@127.0.0.1:1/", "timeout_ms": 200}},
-            "MongoDB at mongodb://127.0.0.1:1/ (mongodb.uri) does not answer",
-        ),
-        ({"mongodb": {"uri": "mongodb://x:y:z/"}}, "mongodb.uri"),
-        ({"auth": {"own_issuer": "x", "issuers": [{"issuer": "y", "audience": "z"}]}}, "jwks"),
-        (
-            {"auth": {"issuers": [{"issuer": "y", "audience": "z", "jwks": {"file": "no"}}]}},
-            "No such file",
-        ),
-    ],
-)
 def test_what_stops_the_start_is_told_without_a_traceback(
-    folder: Path, servers: PrivateServers, settings: dict[str, Any], words: str
+    folder: Path, servers: PrivateServers
 ) -> None:
     defaults = {"mongodb": {"uri": servers.mongodb_uri}, "cache": {"servers": []}}
-    finished = Command(folder, {**defaults, **settings}).run_alone("serve")
-    assert finished.returncode == 2
-    assert words in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert "secret" not in finished.stderr
+    table = list(REFUSED)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for section in ("server", "admin"):
+            where = f"127.0.0.1:{port} ({section}.host, {section}.port)"
+            table.append(({section: {"port": port}}, [where, f"MEMBERS_{section.upper()}__PORT="]))
+        commands = []
+        for number, (settings, _) in enumerate(table):
+            (own := folder / str(number)).mkdir()
+            commands.append(Command(own, {**defaults, **settings}))
+        ends = run_each(commands, "serve")
+    for (settings, words), ended in zip(table, ends, strict=True):
+        assert ended.returncode == 2, (settings, ended)
+        assert all(word in ended.stderr for word in words), (settings, ended)
+        assert "Traceback" not in ended.stderr, settings
+        assert "secret" not in ended.stderr, settings

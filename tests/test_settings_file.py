@@ -110,7 +110,7 @@ def test_settings_are_frozen() -> None:
         ),
         ("server: {port: 1, port: 2}", ["'port' stands twice", "line 1"]),
         ("server: [", ["not YAML"]),
-        ("[" * 1500, ["not YAML"]),
+        ("[" * 600, ["not YAML"]),
         ("server: {port: 2024-13-45}", ["not YAML"]),
         ("server: {port: 1" + "0" * 5000 + "}", ["not YAML"]),
         ("data_dir: ''", ["data_dir"]),

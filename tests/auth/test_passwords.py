@@ -1,9 +1,12 @@
 """Passwords and their hashes, with the care that is taken in production."""
 
+from functools import partial
+
 import pytest
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
+from tornado_members.auth import passwords
 from tornado_members.auth.passwords import Passwords, hash_password
 from tornado_members.errors import DependencyAway
 
@@ -11,14 +14,33 @@ from tornado_members.errors import DependencyAway
 async def test_a_password_is_known_by_its_hash() -> None:
     hashed = hash_password("caf\u00e9 au lait")
     assert hashed.startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # RFC 9106 §4
-    passwords = Passwords()
-    assert await passwords.verify("cafe\u0301 au lait", hashed)
-    assert not await passwords.verify("Cafe au lait", hashed)
-    assert not await passwords.verify("nobody's", None)
+    made = Passwords()
+    assert await made.verify("cafe\u0301 au lait", hashed)
+    assert not await made.verify("Cafe au lait", hashed)
+    assert not await made.verify("nobody's", None)
     for nonsense in ("", "x", "$argon2id$", "$2b$12$abcdefghijklmnopqrstuv"):
-        assert not await passwords.verify("caf\u00e9 au lait", nonsense)
-    assert await passwords.rehash("caf\u00e9 au lait", hashed) is None
-    passwords.close()
+        assert not await made.verify("caf\u00e9 au lait", nonsense)
+    assert await made.rehash("caf\u00e9 au lait", hashed) is None
+    made.close()
+
+
+def test_nobodys_hash_takes_as_long_as_anybodys() -> None:
+    """And is ready: no start of a service makes it."""
+    assert not PasswordHasher().check_needs_rehash(passwords._NOBODYS)
+    made = Passwords()
+    assert made._nobodys.result(timeout=0) == passwords._NOBODYS
+    made.close()
+
+
+async def test_with_other_care_nobodys_hash_is_made_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    little = partial(PasswordHasher, time_cost=1, memory_cost=1024, parallelism=1)
+    monkeypatch.setattr(passwords, "PasswordHasher", little)
+    made = Passwords()
+    assert not await made.verify("nobody's", None)
+    assert not little().check_needs_rehash(made._nobodys.result())
+    made.close()
 
 
 async def test_without_memory_nobody_is_told_that_the_password_is_wrong(
@@ -27,8 +49,8 @@ async def test_without_memory_nobody_is_told_that_the_password_is_wrong(
     def fail(*_: object) -> bool:
         raise VerificationError("Memory allocation error")
 
-    passwords = Passwords()
+    made = Passwords()
     monkeypatch.setattr(PasswordHasher, "verify", fail)
     with pytest.raises(DependencyAway):
-        await passwords.verify("password", "hash")
-    passwords.close()
+        await made.verify("password", "hash")
+    made.close()

@@ -1,6 +1,7 @@
 """scripts/users: who may log in."""
 
 import sys
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,6 +12,7 @@ import pymongo
 import pytest
 
 from tests.support.service import Command
+from tornado_members.auth import passwords
 from tornado_members.embedded.private_servers import PrivateServers
 
 PASSWORD = "correct horse"
@@ -27,6 +29,13 @@ class Users:
     def __call__(self, *arguments: str, typed: str = "") -> CompletedProcess[str]:
         self.monkeypatch.setattr(sys, "stdin", StringIO(typed))
         return self.command.run("users", *arguments)
+
+
+@pytest.fixture(autouse=True)
+def fast_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real ones take a third of a second of CPU each; test_passwords.py has them."""
+    little = partial(argon2.PasswordHasher, time_cost=1, memory_cost=1024, parallelism=1)
+    monkeypatch.setattr(passwords, "PasswordHasher", little)
 
 
 @pytest.fixture

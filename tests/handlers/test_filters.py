@@ -86,34 +86,35 @@ async def test_a_changed_member_is_found_by_what_it_is_now(api: Api) -> None:
     assert await names(api, name_prefix="$email") == []
 
 
-@pytest.mark.parametrize(
-    ("query", "parameter"),
-    [
-        ("name=", "name"),
-        ("name=%20", "name"),
-        ("name=a%00b", "name"),
-        ("name=" + "x" * 256, "name"),
-        ("name=%ff", "name"),
-        ("name=%ed%a0%80", "name"),  # a lone surrogate
-        ("name_prefix=", "name_prefix"),
-        ("name_prefix=%20%09", "name_prefix"),
-        ("name_prefix=" + "x" * 256, "name_prefix"),
-        ("name_prefix=" + quote("e" + "\u0301" * 1000), "name_prefix"),
-        ("name_prefix=a&name_prefix=b", "name_prefix"),
-        ("name_prefix=%f0%9f", "name_prefix"),
-        ("email=", "email"),
-        ("email=" + "x" * 256, "email"),
-        ("email=%c0%80", "email"),
-        ("phone=", "phone"),
-        ("phone=" + "5" * 256, "phone"),
-        ("phone=%80", "phone"),
-        ("Name=x", "Name"),
-    ],
-)
-async def test_a_filter_that_makes_no_sense_is_told(api: Api, query: str, parameter: str) -> None:
-    found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
-    assert found["parameter"] == parameter
-    assert found["detail"].startswith(f"{parameter}: ")
+NONSENSE = [
+    ("name=", "name"),
+    ("name=%20", "name"),
+    ("name=a%00b", "name"),
+    ("name=" + "x" * 256, "name"),
+    ("name=%ff", "name"),
+    ("name=%ed%a0%80", "name"),  # a lone surrogate
+    ("name_prefix=", "name_prefix"),
+    ("name_prefix=%20%09", "name_prefix"),
+    ("name_prefix=" + "x" * 256, "name_prefix"),
+    ("name_prefix=" + quote("e" + "\u0301" * 1000), "name_prefix"),
+    ("name_prefix=a&name_prefix=b", "name_prefix"),
+    ("name_prefix=%f0%9f", "name_prefix"),
+    ("email=", "email"),
+    ("email=" + "x" * 256, "email"),
+    ("email=%c0%80", "email"),
+    ("phone=", "phone"),
+    ("phone=" + "5" * 256, "phone"),
+    ("phone=%80", "phone"),
+    ("Name=x", "Name"),
+]
+
+
+async def test_a_filter_that_makes_no_sense_is_told(api: Api, subtests: pytest.Subtests) -> None:
+    for query, parameter in NONSENSE:
+        with subtests.test(query=query[:50]):
+            found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
+            assert found["parameter"] == parameter
+            assert found["detail"].startswith(f"{parameter}: ")
 
 
 @pytest.mark.parametrize(

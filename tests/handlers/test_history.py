@@ -126,25 +126,26 @@ async def test_a_member_may_be_called_history(api: Api) -> None:
     assert parsed(await api("GET", "/members/by-name/history"))["memberId"] == 1
 
 
-@pytest.mark.parametrize(
-    ("query", "parameter"),
-    [
-        ("limit=0", "limit"),
-        ("limit=1001", "limit"),
-        ("limit=%D9%A3", "limit"),
-        ("limit=1&limit=2", "limit"),
-        ("sort=version", "sort"),
-        ("%ff=1", "�"),
-        ("after=", "after"),
-        ("after=3", "after"),
-        ("after=3-xyz", "after"),
-        (f"after=3-{'A' * 24}", "after"),
-        (f"after=99999999999999999999-{'a' * 24}", "after"),
-    ],
-)
-async def test_a_query_that_makes_no_sense_is_told(api: Api, query: str, parameter: str) -> None:
-    found = problem(await api("GET", f"/members/1/history?{query}"), 400, "bad-parameter")
-    assert found["parameter"] == parameter
+NONSENSE = [
+    ("limit=0", "limit"),
+    ("limit=1001", "limit"),
+    ("limit=%D9%A3", "limit"),
+    ("limit=1&limit=2", "limit"),
+    ("sort=version", "sort"),
+    ("%ff=1", "�"),
+    ("after=", "after"),
+    ("after=3", "after"),
+    ("after=3-xyz", "after"),
+    (f"after=3-{'A' * 24}", "after"),
+    (f"after=99999999999999999999-{'a' * 24}", "after"),
+]
+
+
+async def test_a_query_that_makes_no_sense_is_told(api: Api, subtests: pytest.Subtests) -> None:
+    for query, parameter in NONSENSE:
+        with subtests.test(query=query[:50]):
+            found = problem(await api("GET", f"/members/1/history?{query}"), 400, "bad-parameter")
+            assert found["parameter"] == parameter
 
 
 async def test_a_cursor_beyond_the_end_leads_to_an_empty_page(api: Api) -> None:

@@ -66,43 +66,44 @@ def cursor(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
-@pytest.mark.parametrize(
-    ("query", "parameter"),
-    [
-        ("limit=0", "limit"),
-        ("limit=1001", "limit"),
-        ("limit=-1", "limit"),
-        ("limit=ten", "limit"),
-        ("limit=", "limit"),
-        ("limit=1e2", "limit"),
-        ("limit=%D9%A3", "limit"),
-        ("limit=9" + "0" * 5000, "limit"),
-        ("limit=1&limit=2", "limit"),
-        ("sort=email", "sort"),
-        ("sort=", "sort"),
-        ("sort=%ff", "sort"),
-        ("skip=10", "skip"),
-        ("%ff=1", "�"),
-        ("after=", "after"),
-        ("after=!!!", "after"),
-        ("after=" + cursor(None), "after"),
-        ("after=" + cursor(["memberId", NONE]), "after"),
-        ("after=" + cursor({"a": 1, "b": 2}), "after"),
-        ("after=" + cursor(["name", NONE, "x"]), "after"),
-        ("after=" + cursor(["memberId", NONE, "x"]), "after"),
-        ("after=" + cursor(["memberId", NONE, 2**70]), "after"),
-        ("after=" + cursor(["memberId", NONE, True]), "after"),
-        ("after=" + cursor(["memberId", NONE, {"$gt": 0}]), "after"),
-        ("sort=name&after=" + cursor(["name", NONE, 3]), "after"),
-        ("sort=name&after=" + cursor(["name", NONE, "\ud800"]), "after"),
-        ("sort=-name&after=" + cursor(["name", NONE, "x"]), "after"),
-        ("after=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "after"),
-    ],
-)
-async def test_a_query_that_makes_no_sense_is_told(api: Api, query: str, parameter: str) -> None:
-    found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
-    assert found["parameter"] == parameter
-    assert "filters" not in found["detail"]  # so the cursor was looked at
+NONSENSE = [
+    ("limit=0", "limit"),
+    ("limit=1001", "limit"),
+    ("limit=-1", "limit"),
+    ("limit=ten", "limit"),
+    ("limit=", "limit"),
+    ("limit=1e2", "limit"),
+    ("limit=%D9%A3", "limit"),
+    ("limit=9" + "0" * 5000, "limit"),
+    ("limit=1&limit=2", "limit"),
+    ("sort=email", "sort"),
+    ("sort=", "sort"),
+    ("sort=%ff", "sort"),
+    ("skip=10", "skip"),
+    ("%ff=1", "�"),
+    ("after=", "after"),
+    ("after=!!!", "after"),
+    ("after=" + cursor(None), "after"),
+    ("after=" + cursor(["memberId", NONE]), "after"),
+    ("after=" + cursor({"a": 1, "b": 2}), "after"),
+    ("after=" + cursor(["name", NONE, "x"]), "after"),
+    ("after=" + cursor(["memberId", NONE, "x"]), "after"),
+    ("after=" + cursor(["memberId", NONE, 2**70]), "after"),
+    ("after=" + cursor(["memberId", NONE, True]), "after"),
+    ("after=" + cursor(["memberId", NONE, {"$gt": 0}]), "after"),
+    ("sort=name&after=" + cursor(["name", NONE, 3]), "after"),
+    ("sort=name&after=" + cursor(["name", NONE, "\ud800"]), "after"),
+    ("sort=-name&after=" + cursor(["name", NONE, "x"]), "after"),
+    ("after=" + base64.urlsafe_b64encode(b"[" * 5000).decode(), "after"),
+]
+
+
+async def test_a_query_that_makes_no_sense_is_told(api: Api, subtests: pytest.Subtests) -> None:
+    for query, parameter in NONSENSE:
+        with subtests.test(query=query[:50]):
+            found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
+            assert found["parameter"] == parameter
+            assert "filters" not in found["detail"]  # so the cursor was looked at
 
 
 async def test_an_unknown_parameter_is_told_which_there_are(api: Api) -> None:

@@ -31,7 +31,9 @@ ORDERS: list[tuple[SortField, bool]] = [
 
 
 @pytest.fixture
-def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
+def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> MemberStore:
+    """On indexes of its own: one that ever held a list stays multikey, and cannot give an order."""
+    admin[database_name]["members"].drop()
     store = MemberStore(mongo)
     io_loop.run_sync(store.prepare)
     return store
@@ -235,10 +237,13 @@ def test_pages_together_are_a_plain_list(
     io_loop: IOLoop,
     store: MemberStore,
     admin: Admin,
-    database_name: str,
     monkeypatch: pytest.MonkeyPatch,
+    driver: str,
 ) -> None:
-    """Whatever the members, some of them renamed: as a filter and a sort in Python have it."""
+    """Whatever the members, some of them renamed: as a filter and a sort in Python have it.
+
+    The queries are the same on both drivers: with the second one, fewer examples do.
+    """
 
     def run(call: Callable[[], Awaitable[T]]) -> T:
         return io_loop.run_sync(call)  # type: ignore[no-any-return]
@@ -251,7 +256,7 @@ def test_pages_together_are_a_plain_list(
             query = query.behind(page[-1])
         return members
 
-    @settings(max_examples=20)
+    @settings(max_examples=20 if driver == "motor" else 6)
     @given(
         st.lists(DRAFTS, max_size=12, unique_by=lambda draft: draft.name),
         st.lists(DRAFTS, max_size=3),
@@ -267,7 +272,7 @@ def test_pages_together_are_a_plain_list(
         most_keys: int,
     ) -> None:
         monkeypatch.setattr(listing, "_MOST_KEYS", most_keys)
-        admin[database_name]["members"].delete_many({})
+        admin[store.mongo.database.name]["members"].delete_many({})
         if drafts:
             run(lambda: store.insert_many(drafts))
         everybody = run(lambda: walk(ListQuery()))

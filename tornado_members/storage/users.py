@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import Int64
-from pymongo import ASCENDING
+from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
@@ -51,11 +51,13 @@ class UserStore:
     @reports_outages
     async def prepare(self) -> None:
         """Make the indexes: a name is there once; and those that find what was withdrawn."""
-        await self._users.create_index([("username", ASCENDING)], unique=True)
-        await self._users.create_index([("access_rights", ASCENDING), ("withdrawn_at", ASCENDING)])
-        await self._users.create_index([("withdrawn_at", ASCENDING)], sparse=True)
-        await self._users.create_index(
-            [("forget_at", ASCENDING)], sparse=True, expireAfterSeconds=0
+        await self._users.create_indexes(
+            [
+                IndexModel([("username", ASCENDING)], unique=True),
+                IndexModel([("access_rights", ASCENDING), ("withdrawn_at", ASCENDING)]),
+                IndexModel([("withdrawn_at", ASCENDING)], sparse=True),
+                IndexModel([("forget_at", ASCENDING)], sparse=True, expireAfterSeconds=0),
+            ]
         )
 
     @reports_outages
