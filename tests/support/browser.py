@@ -49,7 +49,9 @@ class Page:
             message = json.loads(text)
             said = message.get("params", {})
             if "id" in message:
-                self._answers.pop(message["id"]).set_result(message)
+                answer = self._answers.pop(message["id"])
+                if not answer.done():  # else nobody waited so long
+                    answer.set_result(message)
             elif message["method"] == "Network.requestWillBeSent":
                 self.requested.append(said["request"]["url"])
             elif message["method"] == "Log.entryAdded" and said["entry"]["level"] == "error":
@@ -112,17 +114,19 @@ async def open_page(chromium: str, folder: Path) -> AsyncIterator[Page]:
         [chromium, *_FLAGS, f"--user-data-dir={folder}", "about:blank"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "HOME": str(folder)},
+        env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
         start_new_session=True,
     )
     try:
         connection = await _connect(browser, folder / "DevToolsActivePort")
         page = Page(connection)
         listening = asyncio.create_task(page.listen())
-        for domain in ("Page", "Network", "Log", "Runtime"):
-            await page.call(f"{domain}.enable")
-        yield page
-        connection.close()
+        try:
+            for domain in ("Page", "Network", "Log", "Runtime"):
+                await page.call(f"{domain}.enable")
+            yield page
+        finally:
+            connection.close()
         await listening
     finally:
         os.killpg(browser.pid, signal.SIGKILL)  # its renderers, too

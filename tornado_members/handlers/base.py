@@ -121,9 +121,8 @@ class BaseHandler(RequestHandler):
     def set_default_headers(self) -> None:
         """Tornado calls this before `initialize`, and again before it renders an error."""
         self.clear_header("Server")
+        self.set_header("X-Request-Id", self.request_id or "")
         self._set_headers(SECURITY_HEADERS)
-        if self.request_id is not None:
-            self.set_header("X-Request-Id", self.request_id)
 
     async def prepare(self) -> None:
         """Let the request through only if its method is for this path and its caller may use it."""

@@ -55,7 +55,15 @@ _SPECIAL = frozenset(
 _ANY_TYPE = frozenset({"*/*", JSON})
 _PERMISSION = MemberHandler.operations["GET"].permission
 _OK = ResponseStartLine("", 200, "OK")
-_ALWAYS_WITHOUT_BODY = HTTPHeaders({**SECURITY_HEADERS, "Cache-Control": PRIVATE, "Vary": VARY})
+_ALWAYS_WITHOUT_BODY = HTTPHeaders(
+    {
+        "Date": "",  # these two are each answer's own, and have their place
+        "X-Request-Id": "",
+        **SECURITY_HEADERS,
+        "Cache-Control": PRIVATE,
+        "Vary": VARY,
+    }
+)
 _ALWAYS = HTTPHeaders({"Content-Type": JSON, **_ALWAYS_WITHOUT_BODY})
 _NOT_MODIFIED = ResponseStartLine("", 304, "Not Modified")
 
