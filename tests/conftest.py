@@ -41,7 +41,7 @@ hypothesis.settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The HTTP server on which the service runs in all tests that do not name one."""
-    parser.addoption("--transport", choices=["tornado", "fast"], default="tornado")
+    parser.addoption("--transport", choices=["fast", "tornado"], default="fast")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -181,7 +181,7 @@ class Server(Section):
     )
     tls: Tls = Field(Tls(), description="certificate and key")
     processes: int = Field(1, ge=0, description="worker processes; 0 means one a core")
-    transport: Literal["tornado", "fast"] = Field("tornado", description="HTTP server underneath")
+    transport: Literal["fast", "tornado"] = Field("fast", description="HTTP server underneath")
     unready_seconds: float = Field(
         0,
         ge=0,

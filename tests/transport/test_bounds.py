@@ -208,6 +208,47 @@ def test_no_more_connections_than_the_limit(run: Run) -> None:
     run(main())
 
 
+def test_who_is_silent_makes_room(run: Run) -> None:
+    """The longest silent first; who is being answered, or is about to speak, stays."""
+
+    async def main() -> None:
+        released = asyncio.Event()
+
+        class Slow(RequestHandler):
+            async def get(self) -> None:
+                await released.wait()
+                self.finish(b"slow")
+
+        async with (
+            serving(application(Slow), Limits(connections=30)) as (server, address),
+            AsyncExitStack() as stack,
+        ):
+
+            async def open_one() -> Client:
+                before = server.connections
+                client = await stack.enter_async_context(connected(address))
+                await until(lambda: server.connections > before)
+                return client
+
+            busy, begun = await open_one(), await open_one()
+            busy.transport.write(GET)
+            begun.transport.write(GET[:5])
+            silent = [await open_one() for _ in range(27)]
+            await asyncio.sleep(1.2)
+            fresh = await open_one()
+            released.set()
+            newcomer = await stack.enter_async_context(connected(address))
+            newcomer.transport.write(LAST)
+            assert (await newcomer.until_closed()).endswith(b"slow")
+            await until(lambda: all(client.ended.is_set() for client in silent[:16]))
+            assert not any(client.ended.is_set() for client in [begun, fresh, *silent[16:]])
+            await busy.until(b"slow")
+            begun.transport.write(GET[5:])
+            await begun.until(b"slow")
+
+    run(main())
+
+
 OUT_OF_DESCRIPTORS = """
 import asyncio, os, resource, sys
 from tests.support.transport import GET, LAST, connected, echo, serving, ask, until
@@ -230,6 +271,8 @@ async def main():
             assert server.connections < len(clients)
             clients[0].transport.write(GET)
             await clients[0].until(b"HTTP/1.1 200 ")
+            await asyncio.sleep(1.3)  # by now some have made room
+            await until(lambda: sum(client.ended.is_set() for client in clients) > 1)
         await until(lambda: server.connections == 0)
         assert (await ask(address, LAST)).startswith(b"HTTP/1.1 200 ")
 

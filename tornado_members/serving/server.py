@@ -24,7 +24,7 @@ from tornado_members.transport.server import FastServer
 
 log = getLogger(__name__)
 
-Transport = Literal["tornado", "fast"]
+Transport = Literal["fast", "tornado"]
 _ACCEPT_AT_ONCE = 16  # so that other workers get some, and other work its turn
 _SETTLED_SECONDS = 1.0  # a connection that has been silent for less may be about to speak
 _EVICT_AT_ONCE = 16
@@ -37,7 +37,7 @@ def make_server(
     limits: Limits | None = None,
     tls: ssl.SSLContext | None = None,
     *,
-    transport: Transport = "tornado",
+    transport: Transport = "fast",
 ) -> "MembersServer | FastServer":
     """The HTTP server; it leaves the limit on bodies to the application, which answers for it."""
     limits = limits or Limits()

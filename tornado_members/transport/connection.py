@@ -12,6 +12,7 @@ import os
 import socket
 from http import HTTPStatus
 from logging import getLogger
+from math import inf
 from typing import TYPE_CHECKING
 
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate
@@ -48,6 +49,13 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._loop = loop
+
+    @property
+    def silent_since(self) -> float:
+        """When the client last had nothing more to say, by the loop's clock; inf if it has."""
+        if self.exchange is not None or self.incoming.unread or self._lingering or self.lost:
+            return inf
+        return self.incoming.deadline - self._limits.idle_seconds
 
     # asyncio calls these.
 

@@ -9,7 +9,7 @@ KIB = 1024
 class Limits:
     """Sizes in bytes, times in seconds."""
 
-    connections: int = 10_000  # at once; further ones wait until the kernel's queue is full
+    connections: int = 10_000  # at once; for further ones, silent ones make room
 
     request_line_bytes: int = 8 * KIB
     head_bytes: int = 16 * KIB  # the request line and all headers

@@ -13,7 +13,7 @@ log = getLogger(__name__)
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # Somebody connected and was gone again (accept(2)), or another process was faster.
 _GONE = (BlockingIOError, InterruptedError, ConnectionAbortedError)
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.25  # before it is tried again
 
 Accepted = Callable[[socket.socket, Any], None]
 
@@ -21,9 +21,13 @@ Accepted = Callable[[socket.socket, Any], None]
 class Listening:
     """Some listening sockets, which are read from while there is room."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, accepted: Accepted) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, accepted: Accepted, crowded: Callable[[], None]
+    ) -> None:
+        """`crowded` is told when somebody is waiting, and there is no room for him."""
         self._loop = loop
         self._accepted = accepted
+        self._crowded = crowded
         self._sockets: list[socket.socket] = []
         self._has_room = True
         self._pause: asyncio.TimerHandle | None = None
@@ -42,10 +46,10 @@ class Listening:
 
     def set_room(self, has_room: bool) -> None:
         """Whether there is room for another connection; others wait in the kernel meanwhile."""
-        if has_room != self._has_room:
-            was_accepting = self._is_accepting
-            self._has_room = has_room
-            self._follow(was_accepting)
+        gained, self._has_room = has_room and not self._has_room, has_room
+        if gained and self._pause:
+            self._pause.cancel()
+            self._go_on()
 
     def stop(self) -> None:
         """Close the sockets."""
@@ -59,19 +63,13 @@ class Listening:
 
     @property
     def _is_accepting(self) -> bool:
-        return self._has_room and self._pause is None
-
-    def _follow(self, was_accepting: bool) -> None:
-        if was_accepting == self._is_accepting:
-            return
-        for listener in self._sockets:
-            if self._is_accepting:
-                self._loop.add_reader(listener, self._accept, listener)
-            else:
-                self._loop.remove_reader(listener)
+        return self._pause is None
 
     def _accept(self, listener: socket.socket) -> None:
         """One at a time: another process may be listening, too, and have less to do."""
+        if not self._has_room:
+            self._wait_for_room()
+            return
         try:
             connected, address = listener.accept()
         except _GONE:
@@ -80,13 +78,19 @@ class Listening:
             if error.errno not in _EXHAUSTED:
                 raise
             log.warning("no connection can be accepted: %s", error.strerror)
-            was_accepting = self._is_accepting
-            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
-            self._follow(was_accepting)
+            self._wait_for_room()
             return
         self._accepted(connected, address)
 
+    def _wait_for_room(self) -> None:
+        """Somebody is waiting; the loop is not to turn for him all the time."""
+        if self._pause is None:
+            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
+            for listener in self._sockets:
+                self._loop.remove_reader(listener)
+            self._crowded()
+
     def _go_on(self) -> None:
-        was_accepting = self._is_accepting
         self._pause = None
-        self._follow(was_accepting)
+        for listener in self._sockets:
+            self._loop.add_reader(listener, self._accept, listener)

@@ -1,6 +1,7 @@
 """The server: it has the connections, and looks at the clock for them."""
 
 import asyncio
+import heapq
 import socket
 import ssl
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ log = getLogger(__name__)
 
 _LOOKS = 4  # at the clock, in the time of the shortest time-out
 _MOST_SECONDS = 1.0  # between two looks
+_SETTLED_SECONDS = 1.0  # a connection that has been silent for less may be about to speak
+_MOST_CLOSED = 16  # at once, where others are waiting
 
 
 class FastServer:
@@ -57,7 +60,7 @@ class FastServer:
             self._loop = asyncio.get_event_loop()
             self.done: asyncio.Future[None] = self._loop.create_future()
             self.done.set_result(None)
-            self._listening = Listening(self._loop, self._accepted)
+            self._listening = Listening(self._loop, self._accepted, self._make_room)
             self._look_at_the_clock()
         self._listening.add(listener)
 
@@ -152,6 +155,14 @@ class FastServer:
             log.info("no connection with %s: %s", connection.peer, error)
             connected.close()
             self.forget(connection, began=False)
+
+    def _make_room(self) -> None:
+        """Somebody is waiting: close those that have been silent for longest."""
+        log.warning("there are %d connections, and there is no room for more", self.connections)
+        settled = self._loop.time() - _SETTLED_SECONDS
+        silent = [one for one in self._connections if one.silent_since < settled]
+        for one in heapq.nsmallest(_MOST_CLOSED, silent, key=lambda one: one.silent_since):
+            one.close()
 
     def _look_for_room(self) -> None:
         if self._listening:
