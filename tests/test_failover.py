@@ -24,11 +24,14 @@ CALM = 0.4  # seconds of load round each fault
 
 Lose = Callable[[ReplicaSet], Awaitable[None]]
 FAULTS: dict[str, Lose] = {
-    "primary-stepdown": ReplicaSet.step_down,
     "primary-freeze": ReplicaSet.freeze_primary,
     "primary-kill": ReplicaSet.kill_primary,
 }
-LONG = {**FAULTS, "primary-cut-off": ReplicaSet.cut_off_primary}
+LONG = {
+    **FAULTS,
+    "primary-stepdown": ReplicaSet.step_down,
+    "primary-cut-off": ReplicaSet.cut_off_primary,
+}
 
 
 class Losses:

@@ -16,9 +16,8 @@ OPTIONS = (
 )
 
 
-@pytest.mark.parametrize(
-    "phase", ["stateful", pytest.param("coverage", marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("phase", ["stateful", "coverage"])
 def test_every_answer_is_as_the_document_says(
     folder: Path, servers: PrivateServers, database_name: str, phase: str
 ) -> None:

@@ -95,8 +95,8 @@ class Bed:
         self.client[name]["members"].create_index("name", unique=True)
 
     def reads(self) -> int:
-        """How many queries MongoDB has answered."""
-        return int(self.client.admin.command("serverStatus")["opcounters"]["query"])
+        """How many documents MongoDB has given out; a query may ask for several."""
+        return int(self.client.admin.command("serverStatus")["metrics"]["document"]["returned"])
 
     def empty_cache(self, namespaces: list[str]) -> None:
         """Leave nothing in Memcached but an epoch for each of our services.

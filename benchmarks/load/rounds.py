@@ -33,7 +33,7 @@ class Round:
     sample: Sample
     cpu_seconds: float
     worker_bytes: int
-    reads: int  # queries of MongoDB that it caused
+    reads: int  # documents of MongoDB that it caused to be read
     foreign: float  # of the server's cores, what other programs took
 
     @property

@@ -34,7 +34,7 @@ def audit() -> bool:
 @pytest.fixture
 def settings(settings: Settings, audit: bool) -> Settings:
     changed = {
-        "mongodb": {**settings.mongodb.model_dump(), "timeout_ms": 300},
+        "mongodb": {**settings.mongodb.model_dump(), "timeout_ms": 600},
         "members": {"transfer_retry_seconds": 0},
         "audit": {"enabled": audit},
     }

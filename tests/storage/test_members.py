@@ -55,6 +55,20 @@ async def test_finding(store: MemberStore) -> None:
     assert await store.find_by_name("ada lovelace") is None
 
 
+async def test_those_who_look_in_one_turn_look_together(store: MemberStore, members: Any) -> None:
+    """Each finds what he would have found alone, and MongoDB is asked once."""
+    ada, grace = await store.insert(ADA), await store.insert(GRACE)
+    members.insert_many([{"_id": 77}, {"_id": 78, "name": 5}, {"_id": 79.0, "name": "Float"}])
+    ids = [grace.member_id, 999, ada.member_id, 77, 78, 79, ada.member_id]
+    alone = [await store.find_member(member_id) for member_id in ids]
+    assert alone[:5] == [grace, None, ada, None, None]
+    operations = store.mongo.operations.times["MemberStore.find_members"]
+    before = operations.count
+    together = await asyncio.gather(*(store.find_member(member_id) for member_id in ids))
+    assert [*together] == alone
+    assert operations.count == before + 1
+
+
 async def test_replacing_raises_the_version_once_a_change(store: MemberStore, members: Any) -> None:
     ada = await store.insert(ADA)
     before = members.find_one({"_id": ada.member_id})

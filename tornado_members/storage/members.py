@@ -75,7 +75,7 @@ class MemberStore:
         if len(member_ids) == 1:
             return [from_document(await self._members.find_one({"_id": member_ids[0]}))]
         cursor = self._members.find({"_id": {"$in": list(set(member_ids))}})
-        members = {doc["_id"]: _to_member(doc) for doc in await cursor.to_list(None)}
+        members = {doc["_id"]: from_document(doc) for doc in await cursor.to_list(None)}
         return [members.get(member_id) for member_id in member_ids]
 
     @reports_outages
