@@ -22,6 +22,7 @@ log = getLogger(__name__)
 _LOOKS = 4  # at the clock, in the time of the shortest time-out
 _MOST_SECONDS = 1.0  # between two looks
 _SETTLED_SECONDS = 1.0  # a connection that has been silent for less may be about to speak
+_WARNING_SECONDS = 60  # between two warnings
 _MOST_CLOSED = 16  # at once, where others are waiting
 
 
@@ -47,6 +48,7 @@ class FastServer:
         self._opening: set[asyncio.Task[None]] = set()
         self._listening: Listening | None = None
         self._look: asyncio.TimerHandle | None = None
+        self._warned_at = float("-inf")
         self._empty: asyncio.Event = asyncio.Event()
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
@@ -158,8 +160,11 @@ class FastServer:
 
     def _make_room(self) -> None:
         """Somebody is waiting: close those that have been silent for longest."""
-        log.warning("there are %d connections, and there is no room for more", self.connections)
-        settled = self._loop.time() - _SETTLED_SECONDS
+        now = self._loop.time()
+        if now - self._warned_at > _WARNING_SECONDS:
+            self._warned_at = now
+            log.warning("there are %d connections, and there is no room for more", self.connections)
+        settled = now - _SETTLED_SECONDS
         silent = [one for one in self._connections if one.silent_since < settled]
         for one in heapq.nsmallest(_MOST_CLOSED, silent, key=lambda one: one.silent_since):
             one.close()
