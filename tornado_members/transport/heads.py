@@ -100,11 +100,12 @@ class HeadParser:
         headers = self._headers
         method, target, version = line[0].decode("latin-1").split(" ")
         _check_host(headers, version)
-        if target[0] != "/" or method == "CONNECT":
+        is_path = target[0] == "/"  # else what it names counts as Host
+        if not is_path or method == "CONNECT":
             target = _resolve_target(method, target, headers)
         head = Head(RequestStartLine(method, target, version), headers)
         self._tell_framing(head)
-        if method == "GET" and target[0] == "/" and not (head.length or head.chunked):
+        if method == "GET" and is_path and not (head.length or head.chunked):
             is_plain = not head.expects_continue and "Upgrade" not in headers
             known = _Known(rest, duplicate(headers), head.keep_alive)
             self._known = known if is_plain else None

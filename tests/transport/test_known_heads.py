@@ -1,0 +1,102 @@
+"""What was remembered of a connection's last head makes no difference to the next one."""
+
+import itertools
+from typing import Any
+
+from tornado.web import RequestHandler
+
+from tests.support.transport import Answer, answers, application, ask, connected, echo, serving
+from tests.transport.conftest import Run
+
+END = b"GET /end HTTP/1.1\r\nHost: end\r\nConnection: close\r\n\r\n"
+AGENT = b"User-Agent: a\r\nAuthorization: Bearer x\r\n"
+CHUNKS = b"3\r\nabc\r\n0\r\n\r\n"
+# Whole requests, of which each is sent behind each other one, and behind itself.
+REQUESTS = [
+    b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /b?c=d HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"HEAD /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"FOO /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"POST /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: y\r\n%b\r\n" % AGENT,
+    b"GET http://z/a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /\xc3\xa4 HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /a HTTP/1.0\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /a HTTP/1.0\r\nHost: x\r\n%bConnection: keep-alive\r\n\r\n" % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: a\r\nAuthorization: Bearer y\r\n\r\n",
+    b"GET /a HTTP/1.1\r\nHost: x\r\n%bUser-Agent: b\r\n\r\n" % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: x\r\n%bContent-Length: 3\r\n\r\nabc" % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: x\r\n%bContent-Length: 0\r\n\r\n" % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: x\r\n%bTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: x\r\n%bExpect: 100-continue\r\n\r\n" % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: x\r\n%bUpgrade: h2c\r\nConnection: upgrade\r\n\r\n" % AGENT,
+    b"GET  /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /a HTTP/1.2\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /a\x00 HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /a HTTP/1.1\r\nHost: x\r\nHost: x\r\n%b\r\n" % AGENT,
+    b"GET /a HTTP/1.1\r\n%b\r\n" % AGENT,
+]
+
+
+def shown(answer: Answer) -> Any:
+    return answer.status, answer.body, {**answer.headers, "date": ""}
+
+
+async def answered(address: Any, *requests: bytes) -> list[Any]:
+    """The answers to requests on one connection, one after the other."""
+    heads = {i for i, request in enumerate(requests) if request.startswith(b"HEAD")}
+    async with connected(address) as client:
+        found: list[Any] = []
+        for i, request in enumerate(requests):
+            client.received.clear()
+            client.transport.write(request + (END if i == len(requests) - 1 else b""))
+            if i < len(requests) - 1:
+                await client.until(b"\r\n\r\n")
+                (answer,) = answers(bytes(client.received), head=i in heads)
+            else:
+                data = await client.until_closed()
+                if i in heads:
+                    data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                answer = answers(data, head=i in heads)[0]
+            found.append(shown(answer))
+        return found
+
+
+def test_a_head_is_what_it_would_be_on_a_connection_of_its_own(run: Run) -> None:
+    async def main() -> None:
+        async with serving(echo()) as (_, address):
+            alone = {request: await answered(address, request) for request in REQUESTS}
+            lasting = [r for r in REQUESTS if not r.startswith((b"HEAD", b"GET  "))]
+            for first, second in itertools.product(lasting, REQUESTS):
+                if alone[first][0][0] != 200 or _ends(first, alone[first][0]):
+                    continue
+                _, behind = await answered(address, first, second)
+                assert [behind] == alone[second], (first, second)
+
+    run(main())
+
+
+def _ends(request: bytes, answer: Any) -> bool:
+    """Whether nothing can follow on its connection."""
+    return b"HTTP/1.0" in request and "keep-alive" not in answer[2].get("connection", "").lower()
+
+
+def test_what_a_handler_does_to_headers_the_next_one_does_not_see(run: Run) -> None:
+    class Meddling(RequestHandler):
+        def get(self) -> None:
+            headers = self.request.headers
+            seen = sorted(headers.get_all())
+            headers["User-Agent"] = "meddled"
+            headers.add("Authorization", "more")
+            headers["X-New"] = "new"
+            del headers["Host"]
+            self.finish({"seen": seen})
+
+    async def main() -> None:
+        async with serving(application(Meddling)) as (_, address):
+            data = await ask(address, REQUESTS[0] * 3 + END)
+            seen = [answer.json()["seen"] for answer in answers(data)[:3]]
+            assert seen == [[["Authorization", "Bearer x"], ["Host", "x"], ["User-Agent", "a"]]] * 3
+
+    run(main())
