@@ -104,7 +104,8 @@ class HeadParser:
             target = _resolve_target(method, target, headers)
         head = Head(RequestStartLine(method, target, version), headers)
         self._tell_framing(head)
-        if method == "GET" and target[0] == "/" and not (head.length or head.chunked):
+        # A target with a host of its own has put that into the headers.
+        if data.startswith(b"GET /") and not (head.length or head.chunked):
             is_plain = not head.expects_continue and "Upgrade" not in headers
             known = _Known(rest, duplicate(headers), head.keep_alive)
             self._known = known if is_plain else None
