@@ -22,7 +22,7 @@ from tests.support.memcached import (
 from tornado_members.cache.entries import Entry, encode_lease
 from tornado_members.cache.lease_cache import LeaseCache
 from tornado_members.cache.leases import HIT, LEASED, STORED, bypass
-from tornado_members.cache.memcached import MemcachedNode, Put
+from tornado_members.cache.memcached import MAX_VALUE, MemcachedNode, Put
 from tornado_members.cache.nodes import Timing
 from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.private_servers import PrivateServers
@@ -181,6 +181,25 @@ async def test_what_was_loaded_before_a_write_is_not_stored_behind_it(address: s
         assert found.entry
         assert (found.entry.version, found.status) == (1, "fwd=miss; detail=overtaken")
         assert await status(one, source) == STORED
+
+
+async def test_what_no_node_takes_is_not_stored_and_leaves_the_node_well(address: str) -> None:
+    async with process(address) as one:
+        body = b"x" * 2**20
+
+        async def load() -> Entry:
+            return Entry(1, b"-", body)
+
+        for _ in range(2):  # the lease is not in the way of the next one
+            found = await one.read(b"large", load)
+            assert found.status == "fwd=miss; detail=too-large"
+            assert found.entry
+            assert found.entry.body == body
+        body = b"x" * (MAX_VALUE - 200)
+        for expected in (STORED, HIT):
+            assert (await one.read(b"large", load)).status == expected
+        assert one.states() == {address: None}
+        assert one.counts.refused_fills == {"too-large": 2}
 
 
 async def test_who_comes_while_another_one_fills_stores_nothing(address: str) -> None:

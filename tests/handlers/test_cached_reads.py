@@ -366,6 +366,48 @@ async def test_it_is_counted_and_told_as_any_other(
     }
 
 
+@on_both
+async def test_the_time_before_a_request_is_not_its_own(
+    api: Api, http_server: AnyServer, services: Services
+) -> None:
+    await cache_ada(api)
+    times = services.requests.times["/members/{memberId}", "GET", 200]
+    before = times.total
+    request = f"GET /members/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(3)}\r\n\r\n"
+    async with bare_connection(http_server) as (reader, writer):
+        for _ in range(2):
+            await asyncio.sleep(0.4)
+            writer.write(request.encode())
+            await reader.readuntil(b"}")
+    assert times.total - before < 0.4
+
+
+@on_both
+async def test_one_that_is_handed_over_is_under_way_all_the_time(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cache_ada(api)
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def get_cached(_member_ids: Any) -> dict[int, Representation]:
+        asked.set()
+        await may_answer.wait()
+        return {}
+
+    monkeypatch.setattr(services.directory, "get_cached", get_cached)
+    requests = services.requests
+    answering = asyncio.create_task(api("GET", "/members/1"))
+    await asked.wait()
+    in_flight = []
+    idle = asyncio.create_task(requests.idle.wait())
+    idle.add_done_callback(lambda _: in_flight.append(requests.in_flight))
+    await asyncio.sleep(0)
+    may_answer.set()
+    assert (await answering).code == 200
+    await idle
+    assert in_flight == [0]
+
+
 class TestWithMoreToDo:
     """Where more is to be done than to answer, the handlers do it."""
 

@@ -1,6 +1,7 @@
 """The lines of requests look as those that go through `logging`, and all of them are written."""
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -29,6 +30,7 @@ TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
         PLAIN._replace(traceparent=TRACEPARENT),
         PLAIN._replace(traceparent=TRACEPARENT, span=Ids("a" * 32, "c" * 16)),
         PLAIN._replace(subject="s" * 1000, method="M'\\"),
+        PLAIN._replace(method="M" * 5000),
     ],
 )
 async def test_it_is_written_as_by_logging(told: Told, caplog: pytest.LogCaptureFixture) -> None:
@@ -75,6 +77,22 @@ async def test_no_more_than_some_wait() -> None:
     for _ in range(1000):
         lines.write(PLAIN, logging.INFO)
     assert stream.getvalue().count("\n") == 1000
+
+
+async def test_no_request_fails_for_a_log_that_cannot_be_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    lines = RequestLines(Full())
+    for _ in range(150):
+        lines.write(PLAIN, logging.INFO)
+    await asyncio.sleep(0)
+    told = [record.getMessage() for record in caplog.records]
+    assert [words.split(" ")[0] for words in told] == ["100", "50"]
+    assert "No space left" in told[0]
 
 
 async def test_it_is_taken_where_the_log_is_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -462,5 +463,26 @@ def test_each_request_is_as_the_one_before_it_was(run: Run) -> None:
                     json.loads(answer.body)["uri"] for answer in answers(bytes(client.received))
                 ]
                 assert found == [f"/{n}" for n in range(number, number + 100)]
+
+    run(main())
+
+
+def test_a_client_that_is_gone_when_the_last_answer_leaves(run: Run) -> None:
+    """The kernel resets the connection at once, before anything of that was read."""
+
+    async def main() -> None:
+        handlers: list[RequestHandler] = []
+
+        class Kept(RequestHandler):
+            async def get(self) -> None:
+                handlers.append(self)
+                await asyncio.Event().wait()
+
+        async with serving(application(Kept)) as (server, address):
+            with socket.create_connection(address) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + GET)
+                await until(lambda: handlers)
+            handlers[0].finish("too late")
+            await until(lambda: not server.connections)
 
     run(main())

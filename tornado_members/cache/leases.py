@@ -36,7 +36,7 @@ from tornado_members.cache.entries import (
     encode_tombstone,
     encode_value,
 )
-from tornado_members.cache.memcached import NodeAway, Put
+from tornado_members.cache.memcached import MAX_VALUE, NodeAway, Put
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -46,6 +46,7 @@ STORED = "fwd=miss; stored"
 LEASED = "fwd=miss; detail=leased"
 OVERTAKEN = "fwd=miss; detail=overtaken"
 NOT_STORED = "fwd=miss; detail=node-away"
+TOO_LARGE = "fwd=miss; detail=too-large"
 
 _JITTER = 0.1  # entries live up to a tenth less than they may, so as not to expire all at once
 _MOST_WRITERS = 100
@@ -253,6 +254,10 @@ class Leases:
             raise
         ttl = max(1, round(self._lifetimes.entry * (1 - _JITTER * random.random())))  # noqa: S311
         put = Put(key, encode_value(key, epoch, entry), ttl, token)
+        if len(put.value) > MAX_VALUE:  # a node that refuses it would count as away
+            self._counts.refused_fills["too-large"] += 1
+            await self._give_up(key, token)
+            return Found(entry, TOO_LARGE)
         try:
             (stored,) = await self._node.put_many([put])
         except NodeAway:

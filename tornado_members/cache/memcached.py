@@ -29,6 +29,7 @@ log = getLogger(__name__)
 
 MAX_TTL = 30 * 86400  # seconds; the protocol takes anything above for a date
 MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
+MAX_VALUE = MAX_ITEM - 1024  # bytes; an item has its key and a head as well
 _KEY = re.compile(rb"[!-~]{1,250}")
 _FAILURES_ALLOWED = 3  # in a row, before a server counts as away
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers

@@ -128,7 +128,6 @@ class CachedReads(HTTPServerConnectionDelegate):
         except Exception:
             log.exception("the cache was not asked")
         for read in reads:
-            self._services.requests.ended()
             member = found.get(read.member_id)
             try:
                 if member is None:
@@ -138,6 +137,8 @@ class CachedReads(HTTPServerConnectionDelegate):
             except Exception:  # of one, which must not be that of all others as well
                 log.exception("a request failed")
                 read.break_off()
+            finally:  # not before it has begun at the handlers, or none would seem to be left
+                self._services.requests.ended()
 
     def _answer(self, read: "_Read", member: Representation) -> None:
         services = self._services
@@ -179,7 +180,7 @@ class _Read(HTTPMessageDelegate):
 
     def __init__(self, reads: CachedReads, server_conn: object, connection: HTTPConnection) -> None:
         self.connection = connection
-        self.began = time.perf_counter()
+        self.began = 0.0
         self.member_id = 0
         self.caller: Caller | None = None
         self._reads = reads
@@ -190,6 +191,7 @@ class _Read(HTTPMessageDelegate):
         self, start_line: StartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         self.start_line, self.headers = start_line, headers
+        self.began = time.perf_counter()  # not before: Tornado waits for a head with this at hand
         member_id = self._reads.member_asked_for(start_line, headers)
         if member_id is not None:
             self.caller = self._reads.known_caller(headers)

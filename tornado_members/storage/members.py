@@ -1,5 +1,6 @@
 """Members in MongoDB: a document each, `_id` is the memberId, the name is unique by an index."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from time import perf_counter
@@ -10,7 +11,7 @@ from pymongo import DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from tornado_members.audit import Actor
-from tornado_members.errors import NameTaken
+from tornado_members.errors import DependencyAway, NameTaken
 from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft
 from tornado_members.precondition import NO_CONDITION, SECOND, Precondition
@@ -36,7 +37,7 @@ class MemberStore:
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(self._members)
-        self._together = Together(self.find_members)
+        self._together = Together(self._find_each)
 
     async def prepare(self) -> None:
         """Make what is missing: indexes, folded names, a counter that is past every id in use.
@@ -64,10 +65,29 @@ class MemberStore:
         """The member with this id; all that are looked for in one turn of the loop, at once."""
         began = perf_counter()
         try:
-            (member,) = await self._together.ask((member_id,))
+            (found,) = await self._together.ask((member_id,))
         finally:
             self.mongo.operations.tell("MemberStore.find_member", perf_counter() - began)
-        return member
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    async def _find_each(
+        self, member_ids: Sequence[int]
+    ) -> Sequence[Member | BaseException | None]:
+        """What there is to say of each: a document that cannot be read is no other one's fault."""
+        try:
+            return await self.find_members(member_ids)
+        except DependencyAway:
+            raise
+        except Exception:
+            if len(member_ids) == 1:
+                raise
+        alone = [self.find_members([member_id]) for member_id in member_ids]
+        return [
+            found if isinstance(found, BaseException) else found[0]
+            for found in await asyncio.gather(*alone, return_exceptions=True)
+        ]
 
     @reports_outages
     async def find_members(self, member_ids: Sequence[int]) -> list[Member | None]:

@@ -12,8 +12,10 @@ import time
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TextIO
 
-from tornado_members.telemetry.logs import REQUESTS, shown_time
+from tornado_members.telemetry.logs import LONGEST_MESSAGE, REQUESTS, shown_time
 from tornado_members.telemetry.told import Told, said_of, words_of
+
+log = logging.getLogger(__name__)
 
 _MOST_WAITING = 100  # lines; then they are written in the midst of a turn
 
@@ -38,8 +40,11 @@ class RequestLines:
         """Write what is waiting."""
         lines, self._waiting = self._waiting, []
         if lines:
-            self._stream.write("".join(lines))
-            self._stream.flush()
+            try:
+                self._stream.write("".join(lines))
+                self._stream.flush()
+            except (OSError, ValueError) as error:  # as with `logging`, no request fails for it
+                log.warning("%d lines of requests were not written: %s", len(lines), error)
 
     def _line(self, told: Told, level: int) -> str:
         words = [
@@ -49,7 +54,7 @@ class RequestLines:
         ]
         return (
             f'{{"time": "{shown_time(time.time())}", "level": "{_LEVELS[level]}", '
-            f"{self._after_level}{quoted(words_of(told))}, {', '.join(words)}}}\n"
+            f"{self._after_level}{quoted(words_of(told)[:LONGEST_MESSAGE])}, {', '.join(words)}}}\n"
         )
 
 

@@ -23,7 +23,7 @@ REQUESTS = "tornado_members.requests"
 _WINDOW_SECONDS = 10.0
 _MOST_ALIKE = 5  # in a window; of a traceback, only the first is written
 _MOST_KINDS = 1000  # of messages in a window; as many as there are places that log, in truth
-_LONGEST_MESSAGE = 4000  # characters
+LONGEST_MESSAGE = 4000  # characters
 _LONGEST_TRACEBACK = 20_000
 encode_line = json.JSONEncoder(default=str, check_circular=False).encode  # in ASCII
 # What the words of a request's line say already.
@@ -96,7 +96,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "pid": record.process,
-            "message": record.getMessage()[:_LONGEST_MESSAGE],
+            "message": record.getMessage()[:LONGEST_MESSAGE],
             **_fields_of(record),
         }
         if record.exc_info and record.exc_info[0]:
@@ -122,7 +122,7 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """As words, then what there is beside them."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        words = _printable(record.getMessage()[:_LONGEST_MESSAGE])
+        words = _printable(record.getMessage()[:LONGEST_MESSAGE])
         hidden = _SAID if record.name == REQUESTS else ()
         further = [f"{k}={v}" for k, v in _fields_of(record).items() if k not in hidden]
         lines = [

@@ -10,6 +10,7 @@ waiting ──> a request is read (reading.py) ──> it is answered (exchange.
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from http import HTTPStatus
 from logging import getLogger
 from math import inf
@@ -253,5 +254,6 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with suppress(OSError):  # it was reset, and that is yet to be read
+                self.transport.write_eof()
         self.incoming.resume()

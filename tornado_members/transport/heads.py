@@ -37,6 +37,7 @@ _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
 _LONGEST_LENGTH = 20  # digits
 _VERSION = b"HTTP/1.1"
+_MOST_REMEMBERED = 4096  # bytes; each connection has its own
 _SOME_LINE = b"POST / HTTP/1.1"
 
 
@@ -100,15 +101,15 @@ class HeadParser:
         headers = self._headers
         method, target, version = line[0].decode("latin-1").split(" ")
         _check_host(headers, version)
-        is_path = target[0] == "/"  # else what it names counts as Host
-        if not is_path or method == "CONNECT":
+        if target[0] != "/" or method == "CONNECT":
             target = _resolve_target(method, target, headers)
         head = Head(RequestStartLine(method, target, version), headers)
         self._tell_framing(head)
-        if method == "GET" and is_path and not (head.length or head.chunked):
+        # A target with a host of its own has put that into the headers.
+        if data.startswith(b"GET /") and not (head.length or head.chunked):
             is_plain = not head.expects_continue and "Upgrade" not in headers
-            known = _Known(rest, duplicate(headers), head.keep_alive)
-            self._known = known if is_plain else None
+            if is_plain and len(rest) <= _MOST_REMEMBERED:
+                self._known = _Known(rest, duplicate(headers), head.keep_alive)
         return head
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
