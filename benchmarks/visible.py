@@ -90,5 +90,5 @@ async def _written(lines: RequestLines, told: Told) -> float:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(prog="scripts/bench visible", description=__doc__).parse_args()
     measure()

@@ -119,6 +119,7 @@ def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[st
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - {
         "--dev",
         "--servers",
+        "--bench",
         "--browser",
         "--members",
         "--data-binary",

@@ -188,6 +188,16 @@ async def test_goodbye_is_said_on_what_is_open_and_nobody_is_cut_off(
         assert await draining == 0
 
 
+async def test_goodbye_is_said_on_connections_that_come_later_too(
+    http_server: MembersServer,
+) -> None:
+    http_server.say_goodbye()
+    async with connections(http_server, 1) as [(reader, writer)]:
+        writer.write(GET)
+        assert b"Connection: close\r\n" in await answer(reader)
+        assert await reader.read() == b""
+
+
 async def test_whoever_is_in_a_hurry_cuts_off(http_server: MembersServer) -> None:
     async with connections(http_server, 2) as [(_, writer), _]:
         writer.write(PUT)

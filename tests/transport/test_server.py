@@ -80,6 +80,25 @@ def test_a_drain_lets_requests_end_and_closes_the_rest(run: Run) -> None:
     run(main())
 
 
+def test_goodbye_is_said_on_connections_that_come_later_too(run: Run) -> None:
+    """For server.unready_seconds it goes on accepting, and wants nobody to stay."""
+
+    async def main() -> None:
+        let_go = asyncio.Event()
+        let_go.set()
+        app = application(Waiting, begun=[], let_go=let_go)
+        async with serving(app) as (server, address), connected(address) as before:
+            await until(lambda: server.connections == 1)
+            server.say_goodbye()
+            async with connected(address) as late:
+                for client in (before, late):
+                    client.transport.write(GET)
+                    (answer,) = answers(await client.until_closed())
+                    assert answer.headers["connection"] == "close"
+
+    run(main())
+
+
 def test_a_drain_has_an_end(run: Run) -> None:
     async def main() -> None:
         begun: list[str] = []

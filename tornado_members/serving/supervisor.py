@@ -115,6 +115,7 @@ class Supervisor:
         self._notifier = notifier
         self._workers: list[_Worker] = []
         self._generation = 1
+        self._started = False
         self._before: Settings | None = None  # what to go back to, until the new ones have worked
         self._renewing = False
         self._deaths = 0  # of workers, one soon after the other
@@ -149,6 +150,7 @@ class Supervisor:
                 self._listen(_TURN_SECONDS)
                 if worker not in self._workers:
                     raise OperatorError(worker.failure or "a worker died as it began; see the log")
+        self._started = True
         if not self._signals.stops:
             scheme = "https" if self._settings.server.tls.certificate else "http"
             url = self._listening.url(scheme)
@@ -208,6 +210,9 @@ class Supervisor:
             self._generation -= 1
             log.error("the new settings were not taken up, since a worker %s%s", how, why)
             return
+        if not (self._started or worker.serves):
+            log.error("worker %d %s%s", worker.pid, how, why)
+            return  # and with it the start
         log.error("worker %d %s%s; another one takes its place", worker.pid, how, why)
         now = time.monotonic()
         if worker.serves and now - worker.born > _SETTLED_SECONDS:

@@ -50,6 +50,7 @@ class FastServer:
         self._look: asyncio.TimerHandle | None = None
         self._warned_at = float("-inf")
         self._empty: asyncio.Event = asyncio.Event()
+        self._draining = False
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on sockets that listen."""
@@ -82,7 +83,11 @@ class FastServer:
             self._listening.stop()
 
     def say_goodbye(self) -> None:
-        """Let each answer that has not begun be the last one on its connection, and say so."""
+        """Let each answer that has not begun be the last one on its connection, and say so.
+
+        On those that are accepted from now on as well.
+        """
+        self._draining = True
         for connection in self._connections:
             connection.draining = True
 
@@ -138,6 +143,7 @@ class FastServer:
         protocol = "https" if self._ssl_context else "http"
         peer = Peer(connected.family, address, self._protocol or protocol)
         connection = Connection(self, self._loop, peer)
+        connection.draining = self._draining
         self._connections.add(connection)
         self._empty.clear()
         self._look_for_room()
