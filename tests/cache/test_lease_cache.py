@@ -183,6 +183,41 @@ async def test_what_was_loaded_before_a_write_is_not_stored_behind_it(address: s
         assert await status(one, source) == STORED
 
 
+async def peeked(cache: LeaseCache) -> int | None:
+    """The version that is found without loading anything."""
+    found = await cache.peek([b"a", b"b"])
+    assert b"b" not in found
+    return found[b"a"].version if found else None
+
+
+async def test_a_peek_finds_what_a_read_may_be_answered_with_and_nothing_else(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, nobody = Source(1), Source(None)
+    async with process(address) as one, process(address) as other:
+        assert await peeked(one) is None
+        await one.read(b"a", source.load)
+        await one.read(b"b", nobody.load)  # "no such member" is no entry
+        assert [await peeked(cache) for cache in (one, other)] == [1, 1]
+        async with other.changing(b"a"):
+            assert await peeked(one) is None
+            source.version = 2
+        assert await peeked(one) is None
+        await one.read(b"a", source.load)
+        assert await peeked(one) == 2
+        with monkeypatch.context() as patch:
+            patch.setattr(one.nodes[0], "reason_not_to_read", lambda: "node-tainted")
+            assert await peeked(one) is None
+        assert await peeked(one) == 2
+        await other.renew_epochs()
+        assert await peeked(one) is None
+        await one.read(b"a", source.load)
+        assert await peeked(one) == 2
+        await one.nodes[0].leases._begin_quarantine()
+        assert await peeked(one) is None
+    assert (source.asked, nobody.asked) == (3, 1)
+
+
 async def test_what_no_node_takes_is_not_stored_and_leaves_the_node_well(address: str) -> None:
     async with process(address) as one:
         body = b"x" * 2**20
