@@ -13,11 +13,11 @@ import prometheus_client
 
 from tornado_members.auth.tokens import TokenCounts
 from tornado_members.cache.counts import CacheCounts
-from tornado_members.telemetry.lines import RequestLines
-from tornado_members.telemetry.logs import REQUESTS, JsonLines, TextLines
-from tornado_members.telemetry.measures import Histogram
-from tornado_members.telemetry.requests import RequestLog
-from tornado_members.telemetry.told import Told
+from tornado_members.telemetry.access_log import AccessLogRecord
+from tornado_members.telemetry.access_log_writer import AccessLogWriter
+from tornado_members.telemetry.logs import ACCESS_LOGGER, JsonFormatter, TextFormatter
+from tornado_members.telemetry.metrics import Histogram
+from tornado_members.telemetry.request_metrics import RequestMetrics
 
 
 def nanoseconds(work: Callable[[], object], times: int = 50_000) -> float:
@@ -29,16 +29,16 @@ def nanoseconds(work: Callable[[], object], times: int = 50_000) -> float:
 
 def measure() -> None:
     """Print it."""
-    requests, tokens, cache = RequestLog(), TokenCounts(), CacheCounts()
+    requests, tokens, cache = RequestMetrics(), TokenCounts(), CacheCounts()
     operation, bypasses = Histogram(), Counter[str]()
     route = "/members/{memberId}"
 
     def count_hit() -> None:
-        requests.begun()
+        requests.request_started()
         tokens.remembered += 1
         cache.hits += 1
-        requests.count(route, "GET", 200, 0.0012)
-        requests.ended()
+        requests.observe(route, "GET", 200, 0.0012)
+        requests.request_finished()
 
     def count_bypass() -> None:
         bypasses["tombstone"] += 1
@@ -57,7 +57,7 @@ def measure() -> None:
         answers.labels(route, "GET", "200").inc()
 
     print(f"prometheus_client, the request alone {nanoseconds(count_with_client):8.0f} ns")
-    told = Told(
+    told = AccessLogRecord(
         method="GET",
         route=route,
         path="/members/42",
@@ -68,24 +68,24 @@ def measure() -> None:
         cache="hit",
     )
     logging.logThreads = logging.logMultiprocessing = False  # as configure_logging() has it
-    log = logging.getLogger(REQUESTS)
+    log = logging.getLogger(ACCESS_LOGGER)
     log.propagate = False
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         output = logging.StreamHandler(nowhere)
         log.addHandler(output)
         log.setLevel(logging.WARNING)
-        cost = nanoseconds(lambda: requests.tell(told))
+        cost = nanoseconds(lambda: requests.record(told))
         print(f"no line (log.level: warning)         {cost:8.0f} ns")
         log.setLevel(logging.INFO)
-        for formatter in (JsonLines(), TextLines()):
+        for formatter in (JsonFormatter(), TextFormatter()):
             output.setFormatter(formatter)
-            cost = nanoseconds(lambda: requests.tell(told), 5000)
+            cost = nanoseconds(lambda: requests.record(told), 5000)
             print(f"a line by logging, {type(formatter).__name__:17} {cost:8.0f} ns")
-        cost = asyncio.run(_written(RequestLines(nowhere), told))
+        cost = asyncio.run(_written(AccessLogWriter(nowhere), told))
         print(f"a line of JSON, by the turn of the loop {cost:5.0f} ns")
 
 
-async def _written(lines: RequestLines, told: Told) -> float:
+async def _written(lines: AccessLogWriter, told: AccessLogRecord) -> float:
     return nanoseconds(lambda: lines.write(told, logging.INFO), 5000)
 
 

@@ -67,8 +67,8 @@ from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
-from tornado_members.telemetry.requests import RequestLog
-from tornado_members.telemetry.spans import open_spans
+from tornado_members.telemetry.request_metrics import RequestMetrics
+from tornado_members.telemetry.tracing import open_tracer
 
 log = getLogger(__name__)
 
@@ -199,10 +199,10 @@ async def open_services(
     """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        spans = await enter(open_spans(settings.telemetry, settings.server))
+        tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
-        stores.mongo.operations.heard = spans.note if spans else None
+        stores.mongo.operations.heard = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         await enter(folding(stores.mongo))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
@@ -215,7 +215,7 @@ async def open_services(
         login = await enter(open_login(settings, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
         tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
-        requests, lag = RequestLog(), LoopLag()
+        requests, lag = RequestMetrics(), LoopLag()
         await enter(lag.measuring())
         health = Health(
             stores.mongo.ping, directory.cache_states, keys, numbers if follows else None
@@ -226,7 +226,7 @@ async def open_services(
             tokens=tokens,
             requests=requests,
             request_ids=RequestIds(),
-            spans=spans,
+            tracer=tracer,
             login=login,
             rules=settings.members,
             own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,

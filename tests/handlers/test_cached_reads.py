@@ -72,7 +72,7 @@ def told(response: HTTPResponse) -> tuple[int, Any, list[tuple[str, str]]]:
 
 
 # What is asked for, and whether the short way is enough to answer it.
-REQUESTS: list[tuple[str, dict[str, str], bool]] = [
+ACCESS_LOGGER: list[tuple[str, dict[str, str], bool]] = [
     ("plain", {}, True),
     ("any type", {"Accept": "*/*"}, True),
     ("JSON", {"Accept": "application/json"}, True),
@@ -105,7 +105,7 @@ async def test_it_answers_as_the_handlers_do(
     api: Api, app: CachedReads, handlers: Counting, subtests: pytest.Subtests
 ) -> None:
     await cache_ada(api)
-    for name, headers, is_short in REQUESTS:
+    for name, headers, is_short in ACCESS_LOGGER:
         with subtests.test(name):
             app._is_open = True
             before = handlers.asked
@@ -346,9 +346,9 @@ async def test_it_is_counted_and_told_as_any_other(
     remembered = services.tokens.counts.remembered
     hits = services.directory.cache_counts.hits
     key = ("/members/{memberId}", "GET", 200)
-    before = services.requests.times[key].count
+    before = services.requests.durations[key].count
     answer = await api("GET", "/members/1")
-    assert services.requests.times[key].count == before + 1
+    assert services.requests.durations[key].count == before + 1
     assert services.tokens.counts.remembered == remembered + 1
     assert services.directory.cache_counts.hits == hits + 1
     (line,) = [record for record in caplog.records if record.name == "tornado_members.requests"]
@@ -371,7 +371,7 @@ async def test_the_time_before_a_request_is_not_its_own(
     api: Api, http_server: AnyServer, services: Services
 ) -> None:
     await cache_ada(api)
-    times = services.requests.times["/members/{memberId}", "GET", 200]
+    times = services.requests.durations["/members/{memberId}", "GET", 200]
     before = times.total
     request = f"GET /members/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(3)}\r\n\r\n"
     async with bare_connection(http_server) as (reader, writer):

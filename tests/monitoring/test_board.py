@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 from tornado_members.handlers.base import Services
 from tornado_members.monitoring.board import Board, OneProcess, Page, publishing
 from tornado_members.monitoring.health import Finding, Report, State
-from tornado_members.telemetry.measures import Family, Histogram
+from tornado_members.telemetry.metrics import Family, Histogram
 
 
 def content(requests: int, *findings: Finding) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_the_service_itself_writes_what_it_would_say(
         async with publishing(board.add("1"), services.health, services.metrics):
             pass
 
-    services.requests.count("/members", "GET", 200, 0.01)
+    services.requests.observe("/members", "GET", 200, 0.01)
     io_loop.run_sync(publish)
     alone = OneProcess(services.health, services.metrics)
     assert board.report() == alone.report()

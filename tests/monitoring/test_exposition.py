@@ -7,7 +7,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tornado_members.monitoring.exposition import lasting, merge, render
-from tornado_members.telemetry.measures import Family, Histogram
+from tornado_members.telemetry.metrics import Family, Histogram
 
 
 def worker(requests: int, age: float, memory: int, *times: float) -> list[Family]:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tornado_members.telemetry.logs import (
-    REQUESTS,
-    JsonLines,
-    Repeats,
-    TextLines,
+    ACCESS_LOGGER,
+    JsonFormatter,
+    RepeatFilter,
+    TextFormatter,
     configure_logging,
     fields,
-    tell_repeats,
+    flush_repeats,
 )
 
 # What a client may send to make lines of its own, or to paint a terminal.
@@ -28,7 +28,7 @@ class Log:
         self.now = 0.0
         self.output = io.StringIO()
         self.handler = logging.StreamHandler(self.output)
-        self.repeats = Repeats(self.handler.emit, clock=lambda: self.now)
+        self.repeats = RepeatFilter(self.handler.emit, clock=lambda: self.now)
         self.handler.addFilter(self.repeats)
         self.logger = logging.Logger("test")
         self.logger.addHandler(self.handler)
@@ -58,7 +58,7 @@ def log() -> Log:
 
 
 def test_json_is_an_object_a_line(log: Log) -> None:
-    log.handler.setFormatter(JsonLines())
+    log.handler.setFormatter(JsonFormatter())
     log.trouble(FORGED, subject=FORGED, odd=object(), none=None)
     log.fail(FORGED)
     assert log.output.getvalue().isascii()
@@ -71,7 +71,7 @@ def test_json_is_an_object_a_line(log: Log) -> None:
 
 
 def test_text_is_a_line_and_marks_what_belongs_to_it(log: Log) -> None:
-    log.handler.setFormatter(TextLines())
+    log.handler.setFormatter(TextFormatter())
     log.trouble(FORGED, subject=FORGED)
     log.fail(FORGED)
     first, second, *traceback = log.lines()
@@ -82,7 +82,7 @@ def test_text_is_a_line_and_marks_what_belongs_to_it(log: Log) -> None:
 
 
 def test_a_traceback_is_written_once_and_then_counted(log: Log) -> None:
-    log.handler.setFormatter(JsonLines())
+    log.handler.setFormatter(JsonFormatter())
     for _ in range(10_000):
         log.fail()
     (only,) = map(json.loads, log.lines())
@@ -96,24 +96,24 @@ def test_a_traceback_is_written_once_and_then_counted(log: Log) -> None:
 
 
 def test_the_count_is_of_those_that_were_left_out(log: Log) -> None:
-    log.handler.setFormatter(JsonLines())
+    log.handler.setFormatter(JsonFormatter())
     for number in range(100):
         log.trouble("the database does not answer", request_id=f"r{number}", code="away")
         log.trouble("another trouble", code="other") if number == 50 else None
     assert len(log.lines()) == 5 + 1
     log.now = 10
-    log.repeats.tell()  # nobody has logged anything since
+    log.repeats.flush()  # nobody has logged anything since
     (summary,) = map(json.loads, log.lines())
     assert summary["repeated"] == 95
     assert summary["request_id"] == "r99"
     assert "one of 95 alike in 10 s" in summary["message"]
     log.now = 20
-    log.repeats.tell()
+    log.repeats.flush()
     assert log.lines() == []
 
 
 def test_no_line_of_a_request_is_left_out(log: Log) -> None:
-    log.logger.name = REQUESTS
+    log.logger.name = ACCESS_LOGGER
     for _ in range(100):
         log.trouble("GET /members/1 503")
         log.logger.info("nor is what is no trouble")
@@ -135,7 +135,7 @@ def test_a_stream_without_a_terminal_is_for_machines(root: logging.Logger) -> No
     root.handlers.clear()  # pytest's
     configure_logging("info", "auto", output)
     root.warning("hello")
-    tell_repeats()
+    flush_repeats()
     assert json.loads(output.getvalue())["message"] == "hello"
     root.handlers.clear()
     configure_logging("error", "text", output)

@@ -12,7 +12,7 @@ END = b"GET /end HTTP/1.1\r\nHost: end\r\nConnection: close\r\n\r\n"
 AGENT = b"User-Agent: a\r\nAuthorization: Bearer x\r\n"
 CHUNKS = b"3\r\nabc\r\n0\r\n\r\n"
 # Whole requests, of which each is sent behind each other one, and behind itself.
-REQUESTS = [
+ACCESS_LOGGER = [
     b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
     b"GET /b?c=d HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
     b"HEAD /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
@@ -66,9 +66,9 @@ async def answered(address: Any, *requests: bytes) -> list[Any]:
 def test_a_head_is_what_it_would_be_on_a_connection_of_its_own(run: Run) -> None:
     async def main() -> None:
         async with serving(echo()) as (_, address):
-            alone = {request: await answered(address, request) for request in REQUESTS}
-            lasting = [r for r in REQUESTS if not r.startswith((b"HEAD", b"GET  "))]
-            for first, second in itertools.product(lasting, REQUESTS):
+            alone = {request: await answered(address, request) for request in ACCESS_LOGGER}
+            lasting = [r for r in ACCESS_LOGGER if not r.startswith((b"HEAD", b"GET  "))]
+            for first, second in itertools.product(lasting, ACCESS_LOGGER):
                 if alone[first][0][0] != 200 or _ends(first, alone[first][0]):
                     continue
                 _, behind = await answered(address, first, second)
@@ -95,7 +95,7 @@ def test_what_a_handler_does_to_headers_the_next_one_does_not_see(run: Run) -> N
 
     async def main() -> None:
         async with serving(application(Meddling)) as (_, address):
-            data = await ask(address, REQUESTS[0] * 3 + END)
+            data = await ask(address, ACCESS_LOGGER[0] * 3 + END)
             seen = [answer.json()["seen"] for answer in answers(data)[:3]]
             assert seen == [[["Authorization", "Bearer x"], ["Host", "x"], ["User-Agent", "a"]]] * 3
 

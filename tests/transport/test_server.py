@@ -211,12 +211,12 @@ def test_a_tls_handshake_that_does_not_come_is_not_waited_for(run: Run) -> None:
 
 
 def test_the_application_hears_of_the_end_of_each_connection_it_knows(run: Run) -> None:
-    class Told(type(echo())):  # type: ignore[misc]
+    class AccessLogRecord(type(echo())):  # type: ignore[misc]
         def on_close(self, server_conn: object) -> None:
             closed.append(server_conn)
 
     closed: list[object] = []
-    app = Told([], default_handler_class=echo().settings["default_handler_class"])
+    app = AccessLogRecord([], default_handler_class=echo().settings["default_handler_class"])
     app.settings["log_function"] = lambda _: None
 
     async def main() -> None:

@@ -57,10 +57,10 @@ from tornado_members.openapi.operation import JSON, Operation
 from tornado_members.precondition import Precondition
 from tornado_members.settings import Cors, Members
 from tornado_members.strict_json import parse_object
+from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.telemetry.logs import fields
-from tornado_members.telemetry.requests import RequestLog
-from tornado_members.telemetry.spans import RequestSpan, Spans
-from tornado_members.telemetry.told import Told
+from tornado_members.telemetry.request_metrics import RequestMetrics
+from tornado_members.telemetry.tracing import RequestSpan, Tracer
 
 log = getLogger(__name__)
 
@@ -71,9 +71,9 @@ class Services:
 
     directory: MemberDirectory
     tokens: TokenVerifier
-    requests: RequestLog
+    requests: RequestMetrics
     request_ids: RequestIds
-    spans: Spans | None  # None where nothing is traced
+    tracer: Tracer | None  # None if telemetry.otlp_endpoint is not set
     login: Login | None  # None where there is none
     rules: Members
     own_keys: KeySource | None  # those that verify what this service signs
@@ -109,9 +109,9 @@ class BaseHandler(RequestHandler):
         self.services = services
         self.request_id = services.request_ids.of(self.request.headers)
         self.set_header("X-Request-Id", self.request_id)
-        services.requests.begun()
-        if services.spans is not None:
-            self.span = services.spans.begin(self.request)
+        services.requests.request_started()
+        if services.tracer is not None:
+            self.span = services.tracer.start(self.request)
         if self.has_deadline:
             services.deadlines.begin(self)
         self._allow_cross_origin()
@@ -337,8 +337,8 @@ class BaseHandler(RequestHandler):
         seconds = request.request_time()
         if self.span is not None:
             self.span.end(self, status, seconds)
-        self.services.requests.tell(
-            Told(
+        self.services.requests.record(
+            AccessLogRecord(
                 method=request.method or "",
                 route=self.route,
                 path=request.path,
@@ -368,7 +368,7 @@ class BaseHandler(RequestHandler):
     def _sent(self, sent: "Future[None]") -> None:
         if not sent.cancelled():
             sent.exception()  # the client has gone: nobody is left to be told
-        self.services.requests.ended()
+        self.services.requests.request_finished()
         self.services.deadlines.end(self)
 
     def give_up(self) -> None:

@@ -36,7 +36,7 @@ from tornado_members.handlers.answers import (
 from tornado_members.handlers.base import Services, bearer_token
 from tornado_members.handlers.members import MEMBER_ID, MemberHandler
 from tornado_members.openapi.operation import JSON
-from tornado_members.telemetry.told import Told
+from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.transport.headers import duplicate
 
 log = getLogger(__name__)
@@ -75,7 +75,7 @@ class CachedReads(HTTPServerConnectionDelegate):
         self.application = application
         self._services = services
         # These have headers of their own, somebody else to ask, or somebody to be told.
-        is_plain = services.rate_limit is None and services.spans is None
+        is_plain = services.rate_limit is None and services.tracer is None
         self._is_open = is_plain and not services.cors.origins
         self._waiting: list[_Read] = []
         self._answering: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ class CachedReads(HTTPServerConnectionDelegate):
         if requests.in_flight >= self._services.most_requests:
             read.hand_over()
             return
-        requests.begun()
+        requests.request_started()
         self._waiting.append(read)
         if len(self._waiting) == 1:
             task = asyncio.ensure_future(self._answer_all())
@@ -138,7 +138,7 @@ class CachedReads(HTTPServerConnectionDelegate):
                 log.exception("a request failed")
                 read.break_off()
             finally:  # not before it has begun at the handlers, or none would seem to be left
-                self._services.requests.ended()
+                self._services.requests.request_finished()
 
     def _answer(self, read: "_Read", member: Representation) -> None:
         services = self._services
@@ -157,8 +157,8 @@ class CachedReads(HTTPServerConnectionDelegate):
             read.connection.write_headers(_NOT_MODIFIED, headers)
         read.connection.finish()
         services.tokens.counts.remembered += 1
-        services.requests.tell(
-            Told(
+        services.requests.record(
+            AccessLogRecord(
                 method="GET",
                 route=MemberHandler.route,
                 path=f"/members/{read.member_id}",

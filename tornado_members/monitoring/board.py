@@ -29,7 +29,7 @@ from tornado_members.monitoring.health import (
     merge_reports,
 )
 from tornado_members.monitoring.metrics import Metrics
-from tornado_members.telemetry.measures import Family
+from tornado_members.telemetry.metrics import Family
 
 log = getLogger(__name__)
 

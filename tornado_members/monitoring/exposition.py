@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from tornado_members.telemetry.measures import Family, Histogram, Labels, Value
+from tornado_members.telemetry.metrics import Family, Histogram, Labels, Value
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.cache.invalidator import InvalidatorNumbers
-from tornado_members.telemetry.measures import Family
+from tornado_members.telemetry.metrics import Family
 
 log = getLogger(__name__)
 

@@ -13,15 +13,15 @@ from tornado_members.cache.invalidator import InvalidatorNumbers
 from tornado_members.directory import MemberDirectory
 from tornado_members.monitoring.process import Facts, LoopLag, process_metrics
 from tornado_members.storage.mongo import OperationCounts
-from tornado_members.telemetry.measures import Family, Histogram, Labels
-from tornado_members.telemetry.requests import RequestLog
+from tornado_members.telemetry.metrics import Family, Histogram, Labels
+from tornado_members.telemetry.request_metrics import RequestMetrics
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """What is counted where, in this process."""
 
-    requests: RequestLog
+    requests: RequestMetrics
     directory: MemberDirectory
     tokens: TokenCounts
     keys: Mapping[str, KeySource]
@@ -42,7 +42,7 @@ class Metrics:
         ]
 
 
-def _of_requests(requests: RequestLog) -> Iterator[Family]:
+def _of_requests(requests: RequestMetrics) -> Iterator[Family]:
     answered = Family(
         "members_http_requests",
         "counter",
@@ -50,7 +50,7 @@ def _of_requests(requests: RequestLog) -> Iterator[Family]:
         ("route", "method", "status"),
     )
     durations: dict[Labels, Histogram] = {}
-    for (route, method, status), times in list(requests.times.items()):
+    for (route, method, status), times in list(requests.durations.items()):
         answered.put(times.count, route, method, str(status))
         durations.setdefault((route, method), Histogram()).add(times)
     yield answered

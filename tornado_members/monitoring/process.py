@@ -12,8 +12,8 @@ import psutil
 import tornado
 
 from tornado_members import __version__
-from tornado_members.telemetry.logs import tell_repeats
-from tornado_members.telemetry.measures import Family, Histogram
+from tornado_members.telemetry.logs import flush_repeats
+from tornado_members.telemetry.metrics import Family, Histogram
 
 _LOOK_SECONDS = 0.25
 
@@ -47,7 +47,7 @@ class LoopLag:
             due = loop.time() + _LOOK_SECONDS
             await asyncio.sleep(_LOOK_SECONDS)
             self.times.observe(max(0.0, loop.time() - due))
-            tell_repeats()
+            flush_repeats()
 
 
 def process_metrics(lag: LoopLag, facts: Facts) -> Iterator[Family]:

@@ -36,7 +36,7 @@ from pymongo.read_concern import ReadConcern
 
 from tornado_members.errors import DependencyAway
 from tornado_members.settings import SettingsError
-from tornado_members.telemetry.measures import Histogram
+from tornado_members.telemetry.metrics import Histogram
 
 Document = dict[str, Any]
 # Motor's databases and collections answer the calls that the stores make in the same way.

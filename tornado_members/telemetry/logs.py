@@ -1,8 +1,8 @@
-"""Lines of log: JSON for machines, or text for people, and never more lines than were written.
+"""Log lines: JSON for machines, text for people.
 
-A line is one event, whatever a client sent: control characters are escaped, and a traceback is part
-of its line (JSON) or marked as what it is (text). What goes wrong again and again is told a few
-times, and then counted.
+One line is one event, whatever a client sent: control characters are escaped, and a traceback is
+part of its line (JSON) or has a prefix on each row (text). Repeated warnings are logged a few
+times and then counted.
 """
 
 import json
@@ -19,119 +19,121 @@ from typing import Any, Literal, TextIO
 
 Format = Literal["auto", "json", "text"]
 
-REQUESTS = "tornado_members.requests"
+ACCESS_LOGGER = "tornado_members.requests"
 _WINDOW_SECONDS = 10.0
-_MOST_ALIKE = 5  # in a window; of a traceback, only the first is written
-_MOST_KINDS = 1000  # of messages in a window; as many as there are places that log, in truth
-LONGEST_MESSAGE = 4000  # characters
-_LONGEST_TRACEBACK = 20_000
+_MAX_REPEATS = 5  # per window; of records with a traceback only the first is logged
+_MAX_SOURCES = 1000  # per window; a program has fewer places that log
+MAX_MESSAGE = 4000  # characters
+_MAX_TRACEBACK = 20_000  # characters
 encode_line = json.JSONEncoder(default=str, check_circular=False).encode  # in ASCII
-# What the words of a request's line say already.
-_SAID = frozenset({"method", "path", "route", "status"})
+# Fields that the message of an access-log line contains already.
+_IN_MESSAGE = frozenset({"method", "path", "route", "status"})
 
 
 def configure_logging(
     level: str = "info", form: Format = "text", stream: TextIO | None = None
 ) -> None:
-    """Where log lines go, standard error if nothing is said, and how they look."""
+    """Configure the root logger. `stream` is standard error by default."""
     stream = stream or sys.stderr
     is_text = form == "text" or (form == "auto" and stream.isatty())
     if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")  # a locale may have no words for a name
+        stream.reconfigure(errors="backslashreplace")  # the locale's encoding may lack a character
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextLines() if is_text else JsonLines())
-    handler.addFilter(Repeats(handler.emit))
+    handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
+    handler.addFilter(RepeatFilter(handler.emit))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # No line says them, and looking them up takes time.
+    # No formatter shows these, and finding them costs time.
     logging.logThreads = logging.logMultiprocessing = False
-    # Below that, the driver writes whole commands: members, and the hashes of passwords.
+    # At debug level the driver logs whole commands, with members and hashes of passwords.
     getLogger("pymongo").setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
-    getLogger("tornado.general").addFilter(_WithoutContent())
+    getLogger("tornado.general").addFilter(_WithoutQuotedHeader())
 
 
 def writes_json() -> bool:
-    """Whether everything on the stream of the log should be JSON."""
+    """Return True if everything on the stream of the log must be JSON."""
     return json_stream() is not None
 
 
 def json_stream() -> TextIO | None:
-    """Where the log goes, if it is JSON."""
+    """Return the stream of the log if the log is JSON, else None."""
     for handler in getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and isinstance(handler.formatter, JsonLines):
+        if isinstance(handler, logging.StreamHandler) and isinstance(
+            handler.formatter, JsonFormatter
+        ):
             stream: TextIO = handler.stream
             return stream
     return None
 
 
-def tell_repeats() -> None:
-    """Write how often it was, of what was not written any more. To be called now and then."""
+def flush_repeats() -> None:
+    """Log the counts of repeated records. Call this periodically."""
     for handler in getLogger().handlers:
         for repeats in handler.filters:
-            if isinstance(repeats, Repeats):
-                repeats.tell()
+            if isinstance(repeats, RepeatFilter):
+                repeats.flush()
 
 
 def fields(**values: object) -> dict[str, Any]:
-    """For `extra=` of a logging call: values of their own beside the words; None is left out."""
+    """Return the `extra` argument of a logging call with fields; None values are left out."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
 
 
-class _WithoutContent(logging.Filter):
-    """Tornado quotes the header that it could not read: it may be the one with the token."""
+class _WithoutQuotedHeader(logging.Filter):
+    """Removes the header that Tornado quotes when it is malformed: it may hold the token."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Write it, without what it quotes."""
+        """Accept the record, without the quotation."""
         if str(record.msg).startswith("Malformed HTTP") and isinstance(record.args, tuple):
             record.msg, record.args = "Malformed HTTP message from %s", record.args[:1]
         return True
 
 
-class JsonLines(logging.Formatter):
-    """An object a line."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """As JSON."""
+        """Return the record as JSON."""
         line: dict[str, Any] = {
-            "time": shown_time(record.created),
+            "time": format_time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "pid": record.process,
-            "message": record.getMessage()[:LONGEST_MESSAGE],
+            "message": record.getMessage()[:MAX_MESSAGE],
             **_fields_of(record),
         }
         if record.exc_info and record.exc_info[0]:
-            line["exception"] = self.formatException(record.exc_info)[-_LONGEST_TRACEBACK:]
-        # In ASCII, so that no character of anybody's ends the line for some reader.
+            line["exception"] = self.formatException(record.exc_info)[-_MAX_TRACEBACK:]
+        # ASCII only: some log readers split lines at other Unicode separators.
         return encode_line(line)
 
 
-def shown_time(seconds: float) -> str:
-    """Seconds since the epoch, in UTC and to the millisecond."""
+def format_time(seconds: float) -> str:
+    """Format seconds since the epoch as UTC with milliseconds."""
     whole = int(seconds)
-    return f"{_shown_second(whole)}.{int((seconds - whole) * 1000):03}+00:00"
+    return f"{_format_second(whole)}.{int((seconds - whole) * 1000):03}+00:00"
 
 
 @lru_cache(16)
-def _shown_second(seconds: int) -> str:
+def _format_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-class TextLines(logging.Formatter):
-    """For people on a terminal."""
+class TextFormatter(logging.Formatter):
+    """Formats a record for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """As words, then what there is beside them."""
+        """Return the time, the level, the message and then the fields."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        words = _printable(record.getMessage()[:LONGEST_MESSAGE])
-        hidden = _SAID if record.name == REQUESTS else ()
+        message = _printable(record.getMessage()[:MAX_MESSAGE])
+        hidden = _IN_MESSAGE if record.name == ACCESS_LOGGER else ()
         further = [f"{k}={v}" for k, v in _fields_of(record).items() if k not in hidden]
         lines = [
-            f"{clock} {record.levelname:7} {record.name}: {words}",
+            f"{clock} {record.levelname:7} {record.name}: {message}",
             *([_printable(" ".join(further))] if further else []),
         ]
         line = "  ".join(lines)
         if record.exc_info and record.exc_info[0]:
-            traceback = self.formatException(record.exc_info)[-_LONGEST_TRACEBACK:]
+            traceback = self.formatException(record.exc_info)[-_MAX_TRACEBACK:]
             return "\n".join([line, *(f"  | {_printable(row)}" for row in traceback.split("\n"))])
         return line
 
@@ -148,19 +150,20 @@ def _printable(text: str) -> str:
 
 
 @dataclass(slots=True)
-class _Kind:
-    """Messages that are alike, since the first of them in the window."""
+class _Repeated:
+    """Similar records since the first of them in the window."""
 
     since: float
     written: int = 0
-    last: logging.LogRecord | None = None  # the last one that was not written
-    left_out: int = 0
+    last: logging.LogRecord | None = None  # the last one that was suppressed
+    suppressed: int = 0
 
 
-class Repeats(logging.Filter):
-    """Warnings and errors that are alike are written a few times in ten seconds, then counted.
+class RepeatFilter(logging.Filter):
+    """Logs similar warnings and errors a few times per ten seconds, then counts them.
 
-    Alike are those from one place, with one exception. Lines of requests are not its business.
+    Records are similar if they have the same source line and the same type of exception. The
+    access log is exempt.
     """
 
     def __init__(
@@ -168,44 +171,44 @@ class Repeats(logging.Filter):
         emit: Callable[[logging.LogRecord], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` tells seconds."""
+        """`clock` returns seconds."""
         super().__init__()
         self._emit = emit
         self._clock = clock
-        self._kinds: dict[object, _Kind] = {}
+        self._repeated: dict[object, _Repeated] = {}
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write it."""
-        if record.levelno < logging.WARNING or record.name == REQUESTS:
+        """Return True if the record is to be logged."""
+        if record.levelno < logging.WARNING or record.name == ACCESS_LOGGER:
             return True
-        self.tell()
+        self.flush()
         with self._lock:
-            return self._take(record)
+            return self._is_logged(record)
 
-    def _take(self, record: logging.LogRecord) -> bool:
+    def _is_logged(self, record: logging.LogRecord) -> bool:
         key = _key_of(record)
-        kind = self._kinds.get(key)
-        if kind is None:
-            if len(self._kinds) >= _MOST_KINDS:
+        group = self._repeated.get(key)
+        if group is None:
+            if len(self._repeated) >= _MAX_SOURCES:
                 return True
-            kind = self._kinds[key] = _Kind(self._clock())
-        if kind.written >= (1 if record.exc_info else _MOST_ALIKE):
-            kind.last, kind.left_out = record, kind.left_out + 1
+            group = self._repeated[key] = _Repeated(self._clock())
+        if group.written >= (1 if record.exc_info else _MAX_REPEATS):
+            group.last, group.suppressed = record, group.suppressed + 1
             return False
-        kind.written += 1
+        group.written += 1
         return True
 
-    def tell(self) -> None:
-        """Write the counts of windows that are over."""
-        over = self._clock() - _WINDOW_SECONDS
+    def flush(self) -> None:
+        """Log the counts of windows that have ended."""
+        until = self._clock() - _WINDOW_SECONDS
         with self._lock:
-            ended = [(key, kind) for key, kind in self._kinds.items() if kind.since <= over]
+            ended = [(key, group) for key, group in self._repeated.items() if group.since <= until]
             for key, _ in ended:
-                del self._kinds[key]
-        for _, kind in ended:
-            if kind.last:
-                self._emit(_summary(kind.last, kind.left_out))
+                del self._repeated[key]
+        for _, group in ended:
+            if group.last:
+                self._emit(_summary(group.last, group.suppressed))
 
 
 def _key_of(record: logging.LogRecord) -> object:
@@ -214,11 +217,11 @@ def _key_of(record: logging.LogRecord) -> object:
     return record.name, record.lineno, code, exception
 
 
-def _summary(last: logging.LogRecord, left_out: int) -> logging.LogRecord:
-    """The last message of many, and how many they were."""
+def _summary(last: logging.LogRecord, suppressed: int) -> logging.LogRecord:
+    """Return a record with the last suppressed message and the number of them."""
     exception = last.exc_info[1] if last.exc_info else None
     reason = f": {type(exception).__name__}: {exception}" if exception else ""
-    words = f"{last.getMessage()}{reason} (one of {left_out} alike in {_WINDOW_SECONDS:g} s)"
-    summary = logging.LogRecord(last.name, last.levelno, "", 0, "%s", (words,), None)
-    summary.__dict__["fields"] = {**_fields_of(last), "repeated": left_out}
+    message = f"{last.getMessage()}{reason} (one of {suppressed} alike in {_WINDOW_SECONDS:g} s)"
+    summary = logging.LogRecord(last.name, last.levelno, "", 0, "%s", (message,), None)
+    summary.__dict__["fields"] = {**_fields_of(last), "repeated": suppressed}
     return summary

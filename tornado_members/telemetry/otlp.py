@@ -1,7 +1,8 @@
-"""Spans of OpenTelemetry, sent by OTLP over HTTP. Only here is its SDK imported, if it is wanted.
+"""Exports spans by OTLP over HTTP. The only module that imports OpenTelemetry's SDK.
 
-Names follow its semantic conventions for HTTP servers and for databases; url.path is left out,
-since it would hold members' names, and so is whatever a client makes up (user agent, request id).
+Names follow the semantic conventions for HTTP servers and for databases. Two kinds of attributes
+are left out: url.path, which may hold a member's name, and values that a client chooses freely
+(user agent, request id).
 """
 
 import logging
@@ -30,8 +31,8 @@ from opentelemetry.trace import (
 )
 
 from tornado_members import __version__
-from tornado_members.telemetry.spans import Done, Ids, Traced
-from tornado_members.telemetry.trace import Trace
+from tornado_members.telemetry.traceparent import TraceContext
+from tornado_members.telemetry.tracing import CompletedOperation, SpanIds, TracedRequest
 
 log = getLogger(__name__)
 
@@ -42,31 +43,36 @@ _SERVER_ERROR = Status(StatusCode.ERROR)
 
 
 class OtlpExporter:
-    """Makes spans of requests, and has a thread send them in batches.
+    """Makes spans of requests; a thread of the SDK sends them in batches.
 
-    What the SDK's own variables say (OTEL_EXPORTER_OTLP_HEADERS, OTEL_BSP_MAX_QUEUE_SIZE,
-    OTEL_RESOURCE_ATTRIBUTES, ...) holds.
+    The SDK's own environment variables apply (OTEL_EXPORTER_OTLP_HEADERS, OTEL_BSP_MAX_QUEUE_SIZE,
+    OTEL_RESOURCE_ATTRIBUTES, ...).
     """
 
     def __init__(self, endpoint: str, scheme: str) -> None:
-        """`scheme` is that of the requests."""
+        """`scheme` is the URL scheme of the requests."""
         self._scheme = scheme
         self._provider = TracerProvider(
-            sampler=ALWAYS_ON,  # who is traced is decided before
+            sampler=ALWAYS_ON,  # the Tracer has decided already
             resource=_describe_service(),
             shutdown_on_exit=False,
         )
-        outlet = _Outlet(endpoint.rstrip("/") + _PATH)
-        self._provider.add_span_processor(BatchSpanProcessor(outlet))
+        exporter = _LoggingExporter(endpoint.rstrip("/") + _PATH)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer(_NAME, __version__)
 
     def record(
-        self, handler: Traced, status: int, seconds: float, parent: Trace | None, done: list[Done]
-    ) -> Ids:
-        """A request that was answered just now, and took so long."""
+        self,
+        handler: TracedRequest,
+        status: int,
+        seconds: float,
+        parent: TraceContext | None,
+        operations: list[CompletedOperation],
+    ) -> SpanIds:
+        """Make the spans of a request that has just been answered after `seconds`."""
         ended = time.time_ns()
         method = handler.request.method if handler.request.method in _METHODS else "_OTHER"
-        # What no route has is no route of ours: "none" would be a name for something.
+        # A request that matches no route has no http.route.
         route = handler.route if handler.route.startswith("/") else None
         span = self._tracer.start_span(
             f"{'HTTP' if method == '_OTHER' else method} {route or ''}".rstrip(),
@@ -75,24 +81,24 @@ class OtlpExporter:
             attributes=self._attributes(handler, str(method), route, status),
             start_time=ended - int(seconds * 1e9),
         )
-        inside = set_span_in_context(span, Context())
-        for operation, its_seconds, its_end in done:
+        within = set_span_in_context(span, Context())
+        for operation, duration, operation_end in operations:
             child = self._tracer.start_span(
                 operation,
-                context=inside,
+                context=within,
                 kind=SpanKind.CLIENT,
                 attributes={"db.system.name": "mongodb", "code.function.name": operation},
-                start_time=its_end - int(its_seconds * 1e9),
+                start_time=operation_end - int(duration * 1e9),
             )
-            child.end(its_end)
+            child.end(operation_end)
         if status >= 500:
             span.set_status(_SERVER_ERROR)
         span.end(ended)
         context = span.get_span_context()
-        return Ids(format_trace_id(context.trace_id), format_span_id(context.span_id))
+        return SpanIds(format_trace_id(context.trace_id), format_span_id(context.span_id))
 
     def _attributes(
-        self, handler: Traced, method: str, route: str | None, status: int
+        self, handler: TracedRequest, method: str, route: str | None, status: int
     ) -> dict[str, str | int]:
         found: dict[str, str | int | None] = {
             "http.request.method": method,
@@ -105,17 +111,17 @@ class OtlpExporter:
         return {name: value for name, value in found.items() if value is not None}
 
     def close(self) -> None:
-        """Send what is left. May take long."""
+        """Send the spans that are left. May block."""
         self._provider.shutdown()
 
 
-def _error_type(handler: Traced, status: int) -> str | None:
-    """The problem's code, of an answer that is a fault of ours."""
+def _error_type(handler: TracedRequest, status: int) -> str | None:
+    """Return the code of the problem if the answer is a server error."""
     return getattr(handler, "problem_code", None) or str(status) if status >= 500 else None
 
 
-def _context_of(parent: Trace | None) -> Context:
-    """The span that sent the request; nothing is above it in this process."""
+def _context_of(parent: TraceContext | None) -> Context:
+    """Return the context of the remote parent span."""
     if parent is None:
         return Context()
     remote = SpanContext(
@@ -128,7 +134,7 @@ def _context_of(parent: Trace | None) -> Context:
 
 
 def _describe_service() -> Resource:
-    """Who sends; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say it otherwise."""
+    """Describe this process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence."""
     ours = {
         "service.name": _NAME,
         "service.version": __version__,
@@ -140,46 +146,46 @@ def _describe_service() -> Resource:
     return Resource(ours).merge(Resource(theirs))
 
 
-class _Outlet(SpanExporter):
-    """Sends spans, and says when that begins to fail and when it works again: a line each."""
+class _LoggingExporter(SpanExporter):
+    """Sends spans; logs one line when that begins to fail and one when it works again."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._exporter = OTLPSpanExporter(endpoint=url)
         self._fails = False
-        self._words = _LastWords()
+        self._warnings = _FirstWarning()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """In the thread that sends: nobody waits for it, and what is too much is lost."""
-        self._words.first = ""
+        """Send spans, in the thread of the batch processor."""
+        self._warnings.first = ""
         result = self._exporter.export(spans)
         fails = result is not SpanExportResult.SUCCESS
         if fails and not self._fails:
             log.warning(
-                "traces are lost: %s takes none (telemetry.otlp_endpoint): %s",
+                "traces are lost: %s accepts none (telemetry.otlp_endpoint): %s",
                 self._url,
-                self._words.first,
+                self._warnings.first,
             )
         elif self._fails and not fails:
-            log.info("traces are sent to %s again", self._url)
+            log.info("traces are accepted by %s again", self._url)
         self._fails = fails
         return result
 
     def shutdown(self) -> None:
-        """Stop trying."""
+        """Stop retrying."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
-class _LastWords(logging.Handler):
-    """Listens to what the SDK says, so that it need not be written: it says it for every batch."""
+class _FirstWarning(logging.Handler):
+    """Keeps the SDK's first warning of a batch; the SDK would log it for every batch."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.first = ""  # in this batch; later ones only say that it was in vain
+        self.first = ""  # of this batch; later ones only report that retries failed
         logger = getLogger("opentelemetry")
         logger.propagate = False
         logger.handlers = [self]
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of it."""
+        """Keep the message if it is the first one."""
         self.first = self.first or record.getMessage()[:300]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tornado_members.telemetry.trace import Trace, parse_traceparent
+from tornado_members.telemetry.traceparent import TraceContext, parse_traceparent
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -17,7 +17,7 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     ],
 )
 def test_a_header_tells_the_trace_and_who_sent(header: str) -> None:
-    assert parse_traceparent(header) == Trace(TRACE, PARENT)
+    assert parse_traceparent(header) == TraceContext(TRACE, PARENT)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Requests as spans: who is traced, what is told, and that nobody waits for a collector."""
+"""Spans of requests: sampling, contents, and that no request waits for a collector."""
 
 import asyncio
 import json
@@ -21,9 +21,9 @@ from tests.support.collector import Collector, Span, collecting
 from tests.support.service import ROOT, Command
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Server, Settings, SettingsError, Telemetry
-from tornado_members.telemetry import spans as module
-from tornado_members.telemetry.spans import Done, Ids, Spans, open_spans
-from tornado_members.telemetry.trace import Trace
+from tornado_members.telemetry import tracing as module
+from tornado_members.telemetry.traceparent import TraceContext
+from tornado_members.telemetry.tracing import CompletedOperation, SpanIds, Tracer, open_tracer
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
@@ -176,13 +176,18 @@ class Recorded:
     """An exporter that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[Trace | None, list[Done]]] = []
+        self.found: list[tuple[TraceContext | None, list[CompletedOperation]]] = []
 
     def record(
-        self, _handler: Any, _status: int, _seconds: float, parent: Trace | None, done: list[Done]
-    ) -> Ids:
+        self,
+        _handler: Any,
+        _status: int,
+        _seconds: float,
+        parent: TraceContext | None,
+        done: list[CompletedOperation],
+    ) -> SpanIds:
         self.found.append((parent, done))
-        return Ids(TRACE, PARENT)
+        return SpanIds(TRACE, PARENT)
 
     def close(self) -> None:
         """Nothing."""
@@ -207,22 +212,22 @@ def request(traceparent: str | None = None) -> Any:
 def test_whoever_sends_the_request_decides_else_the_share(
     traceparent: str | None, ratio: float, wanted: bool
 ) -> None:
-    assert bool(Spans(Recorded(), ratio).begin(request(traceparent))) is wanted
+    assert bool(Tracer(Recorded(), ratio).start(request(traceparent))) is wanted
 
 
 def test_operations_are_of_the_last_request_and_not_without_end() -> None:
     exporter = Recorded()
-    spans = Spans(exporter, 1)
-    first = spans.begin(request())
+    tracer = Tracer(exporter, 1)
+    first = tracer.start(request())
     assert first
     for _ in range(1000):
-        spans.note("MemberStore.find_member", 0.001)
+        tracer.add_operation("MemberStore.find_member", 0.001)
     first.end(SimpleNamespace(), 200, 0.1)
-    spans.note("MemberStore.find_member", 0.001)  # too late
-    assert spans.begin(request(UNSAMPLED)) is None
-    spans.note("MemberStore.find_member", 0.001)  # of nobody who is traced
+    tracer.add_operation("MemberStore.find_member", 0.001)  # too late
+    assert tracer.start(request(UNSAMPLED)) is None
+    tracer.add_operation("MemberStore.find_member", 0.001)  # the current request is not traced
     ((_, done),) = exporter.found
-    assert len(done) == module._MOST_OPERATIONS
+    assert len(done) == module._MAX_OPERATIONS
     assert first.ids == (TRACE, PARENT)
 
 
@@ -233,7 +238,7 @@ async def test_without_opentelemetry_the_start_says_what_to_install(
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     telemetry = Telemetry(otlp_endpoint="http://127.0.0.1:4318")
     with pytest.raises(SettingsError, match=r"telemetry\.otlp_endpoint .* pip install .*\[otel\]"):
-        async with open_spans(telemetry, Server()):
+        async with open_tracer(telemetry, Server()):
             pass
 
 
@@ -242,10 +247,10 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported(folder: Path) 
         "import asyncio, sys\n"
         "import tornado_members.serving.supervisor\n"
         "from tornado_members.settings import Server, Telemetry\n"
-        "from tornado_members.telemetry.spans import open_spans\n"
+        "from tornado_members.telemetry.tracing import open_tracer\n"
         "async def main():\n"
-        "    async with open_spans(Telemetry(), Server()) as spans:\n"
-        "        assert spans is None\n"
+        "    async with open_tracer(Telemetry(), Server()) as tracer:\n"
+        "        assert tracer is None\n"
         "asyncio.run(main())\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
     )

@@ -1,8 +1,8 @@
-"""Numbers that are counted where things happen, and collected when somebody asks.
+"""Metrics primitives: counted where events happen, collected when a scraper asks.
 
-On the way of a request they are plain integers and lists: a label is a key of a dictionary that was
-made before, and nothing is locked, since each process counts in one thread. What prometheus_client
-does at each `labels(...).observe(...)` would cost ten times as much.
+While a request is served, a metric is a plain integer or list: a label is a key of an existing
+dictionary, and no lock is needed, since each process counts in one thread. A call of
+prometheus_client's `labels(...).observe(...)` costs ten times as much.
 """
 
 from bisect import bisect_left
@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-# Seconds; from an answer out of the cache to one that waited for every time-out on its way.
+# Seconds: from an answer out of the cache to one that waited for every time-out.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-Labels = tuple[str, ...]  # the values, in the order of the names
+Labels = tuple[str, ...]  # the values, in the order of the label names
 
 
 class Histogram:
-    """How many of some values fell under each bound; the last place is for those over all."""
+    """Counts values by upper bound; the last count is that of values above all bounds."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -27,27 +27,27 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one."""
+        """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def add(self, other: Self) -> None:
-        """Count what another one counted, too."""
+        """Add the counts of another histogram with the same bounds."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
     @property
     def count(self) -> int:
-        """Of how many values."""
+        """The number of values."""
         return sum(self.counts)
 
     def to_list(self) -> list[list[float]]:
-        """For another process, as JSON has it."""
+        """Return the histogram as JSON-compatible lists."""
         return [list(self.bounds), list(self.counts), [self.total]]
 
     @classmethod
     def from_list(cls, data: Sequence[Sequence[Any]]) -> Self:
-        """The other way."""
+        """Build a histogram from the result of to_list()."""
         bounds, counts, (total,) = data
         histogram = cls(bounds)
         histogram.counts = list(counts)
@@ -57,14 +57,14 @@ class Histogram:
 
 Value = float | Histogram
 Kind = Literal["counter", "gauge", "histogram"]
-# How the processes of one service make one number: added up, the largest, or each for itself under
-# a label `worker`. What counts or is a histogram is always added up, unless it is each's own.
+# How the values of several processes become one: added, the largest, or each under a label
+# `worker`. Counters and histograms are added, unless they are "each".
 Merge = Literal["sum", "max", "each"]
 
 
 @dataclass(slots=True)
 class Family:
-    """A metric: its name, what it means, and its values by their labels."""
+    """A metric: its name, its help text and its values by label."""
 
     name: str  # without the _total of a counter
     kind: Kind
@@ -74,7 +74,7 @@ class Family:
     values: dict[Labels, Value] = field(default_factory=dict)
 
     def put(self, value: Value, *labels: str) -> Self:
-        """Set one value."""
+        """Set a value."""
         self.values[labels] = value
         return self
 
@@ -84,7 +84,7 @@ class Family:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """For another process, as JSON has it."""
+        """Return the metric as a JSON-compatible object."""
         values = [
             [list(labels), value.to_list() if isinstance(value, Histogram) else value]
             for labels, value in self.values.items()
@@ -100,7 +100,7 @@ class Family:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The other way."""
+        """Build a metric from the result of to_dict()."""
         values: dict[Labels, Value] = {
             tuple(labels): Histogram.from_list(value) if isinstance(value, list) else value
             for labels, value in data["values"]

@@ -1,12 +1,12 @@
-"""What a request's line shows, and how many numbers requests can make."""
+"""Access-log lines, and the labels of request metrics."""
 
 import logging
 from typing import Any
 
 import pytest
 
-from tornado_members.telemetry.requests import RequestLog
-from tornado_members.telemetry.told import Told, shown_path
+from tornado_members.telemetry.access_log import AccessLogRecord, loggable_path
+from tornado_members.telemetry.request_metrics import RequestMetrics
 
 BY_NAME = "/members/by-name/{name}"
 
@@ -28,12 +28,12 @@ BY_NAME = "/members/by-name/{name}"
         ("none", "*", "/"),
     ],
 )
-def test_a_path_shows_no_name(route: str, path: str, shown: str) -> None:
-    assert shown_path(route, path) == shown
+def test_loggable_path_hides_names(route: str, path: str, shown: str) -> None:
+    assert loggable_path(route, path) == shown
 
 
-def answered(**more: Any) -> Told:
-    return Told(
+def answered(**more: Any) -> AccessLogRecord:
+    return AccessLogRecord(
         method="GET",
         route="/members/{memberId}",
         path="/members/42",
@@ -44,9 +44,9 @@ def answered(**more: Any) -> Told:
     )
 
 
-def test_a_request_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_record_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    RequestLog().tell(answered(request_id="r-1", subject="s" * 100, cache="hit"))
+    RequestMetrics().record(answered(request_id="r-1", subject="s" * 100, cache="hit"))
     (line,) = caplog.records
     assert line.getMessage() == "GET /members/42 200"
     assert vars(line)["fields"] == {
@@ -63,13 +63,13 @@ def test_a_request_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     }
 
 
-def test_methods_that_clients_make_up_are_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_observe_counts_unknown_methods_as_other(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
-    requests = RequestLog()
+    requests = RequestMetrics()
     for number in range(100):
-        requests.count("none", f"METHOD{number}", 405, 0.001)
-    requests.count("none", "GET", 404, 0.001)
-    assert {key: times.count for key, times in requests.times.items()} == {
+        requests.observe("none", f"METHOD{number}", 405, 0.001)
+    requests.observe("none", "GET", 404, 0.001)
+    assert {key: times.count for key, times in requests.durations.items()} == {
         ("none", "other", 405): 100,
         ("none", "GET", 404): 1,
     }

@@ -1,0 +1,64 @@
+"""Counts requests and writes the access log."""
+
+import asyncio
+import logging
+from logging import getLogger
+
+from tornado_members.telemetry.access_log import AccessLogRecord, format_message, log_fields
+from tornado_members.telemetry.access_log_writer import AccessLogWriter
+from tornado_members.telemetry.logs import ACCESS_LOGGER, fields, json_stream
+from tornado_members.telemetry.metrics import Histogram
+
+log = getLogger(ACCESS_LOGGER)
+
+# Any other method is counted as "other": a label must have few values, whatever clients send.
+_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestMetrics:
+    """The requests in flight, and the durations of the answered ones."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.idle = asyncio.Event()  # set while no request is in flight
+        self.idle.set()
+        # Durations in seconds by route, method and status.
+        self.durations: dict[tuple[str, str, int], Histogram] = {}
+        stream = json_stream()
+        self._writer = AccessLogWriter(stream) if stream else None
+
+    def request_started(self) -> None:
+        """Count a request as in flight."""
+        self.in_flight += 1
+        self.idle.clear()
+
+    def request_finished(self) -> None:
+        """Count a request as no longer in flight: its answer was sent, or can never be sent."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.idle.set()
+
+    def record(self, record: AccessLogRecord) -> None:
+        """Count an answered request and write its log line."""
+        self.observe(record.route, record.method, record.status, record.seconds)
+        level = logging.WARNING if record.status >= 500 else logging.INFO
+        if log.isEnabledFor(level):
+            if self._writer:
+                self._writer.write(record, level)
+            else:
+                _log(record, level)
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        durations = self.durations.get((route, method, status))
+        if durations is None:
+            label = method if method in _METHODS else "other"
+            durations = self.durations.setdefault((route, label, status), Histogram())
+        durations.observe(seconds)
+
+
+def _log(record: AccessLogRecord, level: int) -> None:
+    """Log a record as log.log() would, without the cost of finding the caller's source line."""
+    extra = fields(**log_fields(record))
+    message = format_message(record)
+    log.handle(log.makeRecord(ACCESS_LOGGER, level, "", 0, "%s", (message,), None, None, extra))
