@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from benchmarks import serve
 from tests import fuzz, soak
@@ -27,8 +26,6 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
 from tornado_members.handlers.base import BaseHandler, Services
 from tornado_members.monitoring.board import OneProcess
-from tornado_members.settings import Settings
-from tornado_members.settings_file import model_within
 
 README = (ROOT / "README.md").read_text()
 
@@ -42,24 +39,6 @@ def test_every_problem_is_documented() -> None:
     text = (ROOT / "docs" / "errors.md").read_text()
     documented = set(re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", text, re.MULTILINE))
     assert documented == {(str(p.status), p.code) for p in problems() if hasattr(p, "code")}
-
-
-def keys(model: type[BaseModel] = Settings, path: str = "") -> list[str]:
-    """Every setting that has a value of its own."""
-    found = []
-    for name, field in model.model_fields.items():
-        inner = model_within(field.annotation)
-        own = f"{path}{name}"
-        found += keys(inner, f"{own}.") if inner and name != "jwks" else [own]
-    return found
-
-
-def test_every_setting_is_documented() -> None:
-    text = (ROOT / "docs" / "settings.md").read_text()
-    documented = re.findall(
-        r"`([a-z_.]+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
-    )
-    assert sorted(documented) == sorted([*keys(), "auth.issuers"])
 
 
 def test_every_route_and_method_is_documented() -> None:

@@ -27,7 +27,6 @@ HOUSE = [
     ["storage"],
     ["list_query"],
     ["member", "precondition", "audit", "telemetry", "embedded"],
-    ["settings_file"],
     ["settings"],
     ["errors", "strict_json", "together", "transport"],
 ]

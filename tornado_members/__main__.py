@@ -1,24 +1,24 @@
-"""The command: `python -m tornado_members serve`, and what is needed around it."""
+"""The command line: `tornado-members COMMAND`, or `python -m tornado_members COMMAND`."""
 
 import signal
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from types import FrameType
 from typing import Protocol, cast
 
+from tornado_members import __version__
+from tornado_members.commands.options import PROGRAM, add_settings_options, settings_source
 from tornado_members.errors import OperatorError, Problem
-from tornado_members.settings_file import DEFAULT_FILE
 
 _COMMANDS = {
     "serve": "Serve members over HTTP.",
-    "seed": "Load members from a CSV file, or make some up.",
-    "token": "Print a token that this service accepts, and nothing else.",
-    "users": "Add, list, change and remove those who may log in.",
+    "seed": "Load members from a CSV file, or generate fake ones.",
+    "token": "Print a token that this service accepts.",
+    "users": "Add, list, change and remove the users of POST /login.",
     "keys": "Replace the key with which this service signs tokens.",
-    "servers": "Print which private servers the settings want, a line each.",
+    "servers": "Print the private servers that the settings require, one per line.",
 }
 
 
@@ -26,20 +26,21 @@ class _Command(Protocol):
     """A module of commands/."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Say what it takes."""
+        """Declare the command's own arguments."""
 
     def run(self, arguments: Namespace) -> int:
-        """Do it; returns the exit code."""
+        """Run the command with `arguments.source`, its SettingsSource. Returns the exit code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Only that command's part of the house is imported."""
+    """Run one command and return its exit code. Only the modules of that command are imported."""
     argv = sys.argv[1:] if argv is None else argv
     overview = ArgumentParser(
-        prog="tornado_members",
+        prog=PROGRAM,
         formatter_class=RawDescriptionHelpFormatter,
         epilog="\n".join(f"  {name:7} {summary}" for name, summary in _COMMANDS.items()),
     )
+    overview.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     overview.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of these:")
     name = overview.parse_args(argv[:1]).command
     try:
@@ -53,24 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, argv: Sequence[str]) -> int:
     command = cast(_Command, import_module(f"tornado_members.commands.{name}"))
-    parser = ArgumentParser(prog=f"scripts/{name}", description=_COMMANDS[name])
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=DEFAULT_FILE,
-        help="the settings (settings.yaml)",
-    )
+    parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=_COMMANDS[name])
+    add_settings_options(parser)
     command.add_arguments(parser)
     arguments = parser.parse_args(argv)
+    arguments.source = settings_source(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup, one is ignored
-            signal.signal(number, _end)
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _exit)
     return command.run(arguments)
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
-    """Unwind the stack: what was started is stopped on the way."""
+def _exit(number: int, _frame: FrameType | None) -> None:
+    """Unwind the stack, which stops what the command started."""
     raise SystemExit(128 + number)
 
 

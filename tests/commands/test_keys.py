@@ -14,7 +14,7 @@ from tornado_members.auth.keys import FileKeys, KeysUnusable
 from tornado_members.auth.signing import own_signing_key, rotate
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.errors import TokenInvalid
-from tornado_members.settings_file import load_settings
+from tornado_members.settings import load_settings
 
 
 class Clock:

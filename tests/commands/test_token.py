@@ -10,7 +10,7 @@ from tests.support.service import Command
 from tests.support.tokens import verify
 from tornado_members.auth.keys import FileKeys
 from tornado_members.auth.tokens import TokenVerifier
-from tornado_members.settings_file import load_settings
+from tornado_members.settings import load_settings
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import yaml
 from tests.support.service import ROOT
 from tornado_members.serving.server import _OWN_DESCRIPTORS
 from tornado_members.serving.supervisor import _CLOSING_SECONDS
-from tornado_members.settings import Settings
-from tornado_members.settings_file import load_settings
+from tornado_members.settings import Settings, load_settings
 
 DEPLOY = ROOT / "deploy"
 MARGIN_SECONDS = 5  # to start stopping, and to write the last lines

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 from tornado_members.auth.keys import KeysUnusable
 from tornado_members.auth.signing import rotate
-from tornado_members.settings_file import load_settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Rotate."""
-    settings = load_settings(arguments.config)
+    settings = arguments.source.load()
     jwks_file = settings.own_jwks_file()
     if jwks_file is None:
         raise KeysUnusable("auth.own_issuer is no issuer whose keys are in a file of ours")

@@ -26,7 +26,6 @@ from tornado_members.loading.report import Report, conclude, tell
 from tornado_members.loading.rows import CsvUnusable, Refusal, Row
 from tornado_members.member import MemberDraft
 from tornado_members.settings import Settings
-from tornado_members.settings_file import load_settings
 from tornado_members.telemetry.logs import configure_logging
 
 T = TypeVar("T")
@@ -65,7 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Load; the exit code is 0 when everything is there now, 1 when rows were refused."""
-    settings = load_settings(arguments.config)
+    settings = arguments.source.load()
     configure_logging(settings.log.level)
     if arguments.fake:
         return _with_directory(settings, partial(_load_made_up, wanted=arguments.fake))

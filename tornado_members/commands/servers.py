@@ -2,8 +2,6 @@
 
 from argparse import ArgumentParser, Namespace
 
-from tornado_members.settings_file import load_settings
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     """There are none."""
@@ -11,7 +9,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print them."""
-    settings = load_settings(arguments.config)
+    settings = arguments.source.load()
     if settings.mongodb.embedded:
         print("mongod")
     if settings.cache.servers == "embedded":

@@ -8,7 +8,6 @@ from typing import Any
 
 from tornado_members.auth.keys import KeysUnusable
 from tornado_members.auth.signing import OWN_ALGORITHM, own_signing_key
-from tornado_members.settings_file import load_settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 3600
@@ -36,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the token."""
-    settings = load_settings(arguments.config)
+    settings = arguments.source.load()
     auth = settings.auth
     if arguments.expires > auth.max_lifetime_seconds:
         limit = f"{auth.max_lifetime_seconds} seconds (auth.max_lifetime_seconds)"

@@ -5,15 +5,14 @@ import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 from getpass import getpass
-from pathlib import Path
 
 from tornado_members.app import open_stores
 from tornado_members.auth.login import is_username, normalize_username
 from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, hash_password
+from tornado_members.commands.options import add_settings_options
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import OperatorError
 from tornado_members.settings import Settings
-from tornado_members.settings_file import load_settings
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.logs import configure_logging
 
@@ -39,19 +38,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     password.add_argument("username")
     remove = actions.add_parser("remove", help="a user may log in no more; ends issued tokens")
     remove.add_argument("username")
-    for action in actions.choices.values():  # it may stand behind the action as well
-        action.add_argument(
-            "--config",
-            metavar="FILE",
-            type=Path,
-            default=SUPPRESS,
-            help="the settings (settings.yaml)",
-        )
+    for action in actions.choices.values():  # the options may also follow the action
+        add_settings_options(action, default=SUPPRESS)
 
 
 def run(arguments: Namespace) -> int:
     """Do it."""
-    settings = load_settings(arguments.config)
+    settings = arguments.source.load()
     configure_logging(settings.log.level)
     action = _ACTIONS[arguments.action]
     if "username" in arguments:

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from logging import getLogger
-from pathlib import Path
 
 from tornado_members.serving.tls import tls_context
-from tornado_members.settings import Settings, SettingsError
-from tornado_members.settings_file import load_settings
+from tornado_members.settings import Settings, SettingsError, SettingsSource
 
 log = getLogger(__name__)
 
@@ -19,12 +17,12 @@ _PRIVATE: dict[str, Callable[[Settings], bool]] = {
 }
 
 
-def load_again(config: Path, old: Settings) -> Settings:
+def load_again(source: SettingsSource, old: Settings) -> Settings:
     """The settings as they are now, as far as they can be taken up without a restart.
 
     Raises SettingsError where they are wrong, or cannot do without.
     """
-    new = load_settings(config)
+    new = source.load()
     tls_context(new.server.tls)
     for key, is_private in _PRIVATE.items():
         if is_private(new) and not is_private(old):

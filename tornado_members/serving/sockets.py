@@ -115,7 +115,7 @@ def _bind_tcp(section: str, where: Server | Admin) -> list[socket.socket]:
         reason = getattr(error, "strerror", None) or str(error)
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
         another = f"MEMBERS_{section.upper()}__PORT={where.port % 64_000 + 1000}"
-        hint = f". Another port: {another} scripts/serve" if taken else ""
+        hint = f". For another port, set {another}" if taken else ""
         raise ServingError(
             f"cannot listen on {where.host}:{where.port} ({section}.host, {section}.port): "
             f"{reason}{hint}"

@@ -8,7 +8,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from logging import getLogger
-from pathlib import Path
 from typing import NoReturn
 
 import psutil
@@ -27,7 +26,7 @@ from tornado_members.serving.tls import tls_context
 from tornado_members.serving.watching import Watch
 from tornado_members.serving.welcome import greet
 from tornado_members.serving.worker import Work, run_worker
-from tornado_members.settings import Settings, SettingsError
+from tornado_members.settings import Settings, SettingsError, SettingsSource
 from tornado_members.telemetry.logs import configure_logging
 
 log = getLogger(__name__)
@@ -40,7 +39,7 @@ _LONGEST_PAUSE = 30  # seconds
 _THREAD_SECONDS = 2
 
 
-def run(settings: Settings, config: Path) -> None:
+def run(settings: Settings, source: SettingsSource) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises OperatorError of some kind."""
     tls_context(settings.server.tls)
     raise_file_limit(settings.server.limits.connections)
@@ -56,7 +55,7 @@ def run(settings: Settings, config: Path) -> None:
         try:
             Supervisor(
                 settings,
-                config,
+                source,
                 listening=listening,
                 for_admin=for_admin,
                 private=private,
@@ -98,7 +97,7 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        config: Path,
+        source: SettingsSource,
         *,
         listening: Listening,
         for_admin: Listening,
@@ -107,7 +106,7 @@ class Supervisor:
         notifier: Notifier,
     ) -> None:
         self._settings = settings
-        self._config = config
+        self._source = source
         self._listening = listening
         self._admin_url = for_admin.url("http")
         self._private = private
@@ -154,7 +153,7 @@ class Supervisor:
         if not self._signals.stops:
             scheme = "https" if self._settings.server.tls.certificate else "http"
             url = self._listening.url(scheme)
-            greet(self._settings, self._config, url, self._admin_url, self._private)
+            greet(self._settings, self._source, url, self._admin_url, self._private)
             self._notifier.ready()
 
     def _turn(self) -> None:
@@ -225,7 +224,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         try:
-            settings = load_again(self._config, self._settings)
+            settings = load_again(self._source, self._settings)
         except SettingsError as error:
             log.error("the new settings were not taken up: %s", error)
             return

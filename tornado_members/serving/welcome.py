@@ -1,32 +1,34 @@
-"""What is printed once the service serves."""
+"""The message that the service prints once it is ready."""
 
 import os
 import shlex
+import sys
 from logging import getLogger
 from pathlib import Path
 
 from tornado_members import __version__
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.settings import Settings
-from tornado_members.settings_file import DEFAULT_FILE
+from tornado_members.settings import Settings, SettingsSource
 from tornado_members.telemetry.logs import fields, writes_json
 
 log = getLogger(__name__)
 
+_CHECKOUT = Path(__file__).parent.parent.parent
+
 
 def greet(
-    settings: Settings, config: Path, url: str, admin_url: str, private: PrivateServers
+    settings: Settings, source: SettingsSource, url: str, admin_url: str, private: PrivateServers
 ) -> None:
-    """Say where it listens: a line among the others for machines, and more for people."""
+    """Report the addresses: as one record in a JSON log, else as text with first requests."""
     if writes_json():
-        words = f"The members service listens on {url} (health, metrics: {admin_url})"
-        log.info("%s", words, extra=fields(url=url, admin_url=admin_url, version=__version__))
+        message = f"The members service listens on {url} (health, metrics: {admin_url})"
+        log.info("%s", message, extra=fields(url=url, admin_url=admin_url, version=__version__))
     else:
-        print(_welcome(settings, config, url, admin_url, private), flush=True)
+        print(_banner(settings, source, url, admin_url, private), flush=True)
 
 
-def _welcome(
-    settings: Settings, config: Path, url: str, admin_url: str, private: PrivateServers
+def _banner(
+    settings: Settings, source: SettingsSource, url: str, admin_url: str, private: PrivateServers
 ) -> str:
     lines = [
         f"The members service listens on {url}",
@@ -41,19 +43,32 @@ def _welcome(
         lines += [
             "",
             "Try it in another shell:",
-            f"  TOKEN=$({_token_command(config)} --rights 3)",
+            f"  TOKEN=$({_token_command(source)} --rights 3)",
             f'  curl -i -H "Authorization: Bearer $TOKEN" -X PUT {url}/members \\',
             "       -H 'Content-Type: application/json' -d '{\"name\": \"Ada Lovelace\"}'",
             f'  curl -i -H "Authorization: Bearer $TOKEN" {url}/members/1',
         ]
-    return "\n".join([*lines, "", "Ctrl-C stops it, and everything that it started."])
+    return "\n".join([*lines, "", "Ctrl-C stops the service and its private servers."])
 
 
-def _token_command(config: Path) -> str:
-    """How scripts/token is called from here, with the same settings."""
-    script = str(Path(__file__).parent.parent.parent / "scripts" / "token")
-    near = os.path.relpath(script)
-    command = shlex.quote(near if "/" in near and not near.startswith("../..") else script)
-    if data_dir := os.environ.get("MEMBERS_DATA_DIR"):
+def _token_command(source: SettingsSource) -> str:
+    """Return the shell command that prints a token with the same settings and data folder."""
+    command = _program()
+    if (data_dir := os.environ.get("MEMBERS_DATA_DIR")) and not source.data_dir:
         command = f"MEMBERS_DATA_DIR={shlex.quote(data_dir)} {command}"
-    return command if config == DEFAULT_FILE else f"{command} --config {shlex.quote(str(config))}"
+    if source.file and source.file != _CHECKOUT / "settings.yaml":  # the default of scripts/
+        command += f" --config {shlex.quote(str(source.file))}"
+    if source.data_dir:
+        command += f" --data-dir {shlex.quote(str(source.data_dir))}"
+    return command
+
+
+def _program() -> str:
+    """Return the token command as this service was started: installed, or from a checkout."""
+    script = _CHECKOUT / "scripts" / "token"
+    if Path(sys.argv[0]).name == "tornado-members":
+        return "tornado-members token"
+    if not script.exists():
+        return f"{shlex.quote(sys.executable)} -m tornado_members token"
+    near = os.path.relpath(script)
+    return shlex.quote(near if not near.startswith("../..") else str(script))

@@ -1,4 +1,4 @@
-"""Settings: a file, the environment over it, and clear words for what is wrong."""
+"""Loading the settings: a file, the environment over it, and messages about errors."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,20 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tornado_members.settings import Issuer, Settings, SettingsError, is_safe_url
-from tornado_members.settings_file import DEFAULT_FILE, load_settings
+from tests.support.service import ROOT
+from tornado_members.settings import (
+    Issuer,
+    Settings,
+    SettingsError,
+    SettingsSource,
+    is_safe_url,
+    load_settings,
+)
 
 
 @pytest.fixture
 def load(folder: Path) -> Any:
-    """Load settings from a text."""
+    """A function that loads settings from text."""
 
     def from_text(text: str) -> Settings:
         (folder / "settings.yaml").write_text(text)
@@ -22,10 +29,10 @@ def load(folder: Path) -> Any:
     return from_text
 
 
-def test_the_file_that_comes_with_it_has_every_setting_at_its_default() -> None:
-    written = yaml.safe_load(DEFAULT_FILE.read_text())
-    defaults = Settings(data_dir=DEFAULT_FILE.parent / ".data")
-    assert load_settings() == defaults
+def test_settings_yaml_contains_every_setting_with_its_default() -> None:
+    written = yaml.safe_load((ROOT / "settings.yaml").read_text())
+    defaults = Settings(data_dir=ROOT / ".data")
+    assert load_settings(ROOT / "settings.yaml") == defaults
 
     def check(section: dict[str, Any], model: BaseModel, path: str) -> None:
         fields = set(type(model).model_fields)
@@ -37,9 +44,30 @@ def test_the_file_that_comes_with_it_has_every_setting_at_its_default() -> None:
     check(written, defaults, "")
 
 
-def test_an_empty_file_is_all_defaults(load: Any) -> None:
+def test_an_empty_file_gives_the_defaults(load: Any) -> None:
     assert load("").server.port == 8888
     assert load("# nothing\n").mongodb.embedded
+
+
+def test_without_a_file_the_working_directory_counts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    defaults = load_settings()
+    assert (defaults.server.port, defaults.data_dir) == (8888, folder / ".data")
+    (folder / "settings.yaml").write_text("server: {port: 9000}\ndata_dir: here")
+    assert load_settings().server.port == 9000
+    assert load_settings().data_dir == folder / "here"
+
+
+def test_data_dir_of_the_command_line_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MEMBERS_DATA_DIR", "from-the-environment")
+    (folder / "settings.yaml").write_text("data_dir: from-the-file")
+    assert SettingsSource().load().data_dir == folder / "from-the-environment"
+    settings = SettingsSource(data_dir=Path("given")).load()
+    assert settings.data_dir == folder / "given"
+    assert settings.own_jwks_file() == folder / "given" / "keys" / "jwks.json"
 
 
 def test_the_environment_overrides_the_file_key_by_key(
@@ -65,7 +93,7 @@ def test_relative_paths_are_relative_to_the_file(load: Any, folder: Path) -> Non
 
 
 def test_settings_are_frozen() -> None:
-    settings = load_settings()
+    settings = Settings()
     with pytest.raises(ValidationError):
         settings.server.port = 1  # type: ignore[misc]
 
@@ -73,7 +101,7 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("servr: {}", ["servr", "not a setting", "did you mean server"]),
+        ("servr: {}", ["servr", "unknown setting", "did you mean server"]),
         ("server: {prt: 1}", ["server.prt", "did you mean port"]),
         ("server: {port: abc}", ["server.port", "'abc'", "0 to 65535"]),
         ("server: {port: 70000}", ["server.port", "70000", "0 to 65535"]),
@@ -108,16 +136,16 @@ def test_settings_are_frozen() -> None:
             "auth: {issuers: [{issuer: a, audience: b}, {issuer: a, audience: c}]}",
             ["'a' more than once"],
         ),
-        ("server: {port: 1, port: 2}", ["'port' stands twice", "line 1"]),
-        ("server: [", ["not YAML"]),
-        ("[" * 600, ["not YAML"]),
-        ("server: {port: 2024-13-45}", ["not YAML"]),
-        ("server: {port: 1" + "0" * 5000 + "}", ["not YAML"]),
+        ("server: {port: 1, port: 2}", ["duplicate key 'port'", "line 1"]),
+        ("server: [", ["not valid YAML"]),
+        ("[" * 600, ["not valid YAML"]),
+        ("server: {port: 2024-13-45}", ["not valid YAML"]),
+        ("server: {port: 1" + "0" * 5000 + "}", ["not valid YAML"]),
         ("data_dir: ''", ["data_dir"]),
         ("data_dir: ~nobody-at-all/x", ["data_dir", "nobody-at-all"]),
         ('data_dir: "a\\0b"', ["data_dir"]),
-        ("- a\n- b", ["a map of settings"]),
-        ("_env_file: x", ["a map of settings"]),
+        ("- a\n- b", ["map of settings"]),
+        ("_env_file: x", ["map of settings"]),
         ("audit: {keep_days: 24856}", ["audit.keep_days", "24856", "24855"]),
         ("server: {processes: -1}", ["server.processes", "-1"]),
         ("server: {trusted_proxies: [proxy]}", ["server.trusted_proxies.0", "'proxy'", "10.0.0.5"]),
@@ -125,10 +153,13 @@ def test_settings_are_frozen() -> None:
         ("server: {tls: {key: a.pem}}", ["server.tls", "both certificate and key"]),
         ("server: {unix_socket_mode: 0660}", ["server.unix_socket_mode", '"0660"']),
         ("server: {limits: {connections: 0}}", ["server.limits.connections", "was 0"]),
-        ("auth: {issuers: [{issuer: x, audience: y}]}", ["auth: issuers.0", "jwks", "no https"]),
+        (
+            "auth: {issuers: [{issuer: x, audience: y}]}",
+            ["auth: issuers.0", "jwks", "not an https"],
+        ),
         (
             "auth: {issuers: [{issuer: 'http://x', audience: y}]}",
-            ["auth: issuers.0", "jwks", "no https"],
+            ["auth: issuers.0", "jwks", "not an https"],
         ),
         (
             "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'http://x.example/'}}]}",
@@ -160,7 +191,10 @@ def test_settings_are_frozen() -> None:
             "auth: {key_fetching: {min_refresh_seconds: 9, max_refresh_seconds: 8}}",
             ["auth.key_fetching", "min_refresh_seconds should be at most"],
         ),
-        ("auth: {issuers: [{issuer: x, secret: *PLANTED}]}", ["not YAML", "line 1", "quotes"]),
+        (
+            "auth: {issuers: [{issuer: x, secret: *PLANTED}]}",
+            ["valid YAML", "line 1", "quotes"],
+        ),
         (
             "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'https://a:PLANTED@x.example'}}]}",
             ["auth.issuers.0.jwks.url", "a secret"],
@@ -170,7 +204,7 @@ def test_settings_are_frozen() -> None:
         ("log: {level: loud}", ["log.level", "'loud'", "'debug'"]),
     ],
 )
-def test_what_is_wrong_is_told_by_name(load: Any, text: str, words: list[str]) -> None:
+def test_an_error_names_the_key_and_the_value(load: Any, text: str, words: list[str]) -> None:
     with pytest.raises(SettingsError) as refused:
         load(text)
     for word in words:
@@ -178,7 +212,7 @@ def test_what_is_wrong_is_told_by_name(load: Any, text: str, words: list[str]) -
     assert "PLANTED" not in str(refused.value)
 
 
-def test_everything_that_is_wrong_is_told_at_once(load: Any) -> None:
+def test_all_errors_are_reported_together(load: Any) -> None:
     with pytest.raises(SettingsError) as refused:
         load("server: {port: x}\ncache: {timeout_ms: 0}\nnonsense: 1")
     for key in ("server.port", "cache.timeout_ms", "nonsense"):
@@ -194,7 +228,7 @@ def test_everything_that_is_wrong_is_told_at_once(load: Any) -> None:
         ("MEMBERS_AUTH__ISSUERS", "[nonsense", ["MEMBERS_AUTH__ISSUERS", "JSON"]),
     ],
 )
-def test_a_variable_that_is_wrong_is_told_by_name(
+def test_an_error_names_the_environment_variable(
     load: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: list[str]
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -204,7 +238,7 @@ def test_a_variable_that_is_wrong_is_told_by_name(
         assert word in str(refused.value)
 
 
-def test_what_kubernetes_sets_beside_a_service_called_members_is_ignored(
+def test_variables_that_kubernetes_sets_are_ignored(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMBERS_SERVICE_HOST", "10.0.0.1")
@@ -216,7 +250,7 @@ def test_what_kubernetes_sets_beside_a_service_called_members_is_ignored(
         load("")
 
 
-def test_the_uri_is_a_secret(load: Any, folder: Path) -> None:
+def test_no_message_contains_the_uri(load: Any, folder: Path) -> None:
     settings = load("mongodb: {uri: 'mongodb://ada:hunter2@db/'}")
     assert "hunter2" not in repr(settings)
     assert settings.mongodb.connection_uri() == "mongodb://ada:hunter2@db/"
@@ -237,17 +271,17 @@ def test_the_uri_is_a_secret(load: Any, folder: Path) -> None:
         load("mongodb: {uri_file: missing}").mongodb.connection_uri()
 
 
-def test_a_file_that_cannot_be_read(folder: Path) -> None:
+def test_an_unreadable_file_is_an_error(folder: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         load_settings(folder / "missing.yaml")
     with pytest.raises(SettingsError, match="directory"):
         load_settings(folder)
     (folder / "binary.yaml").write_bytes(b"\xff\x00")
-    with pytest.raises(SettingsError, match="not YAML"):
+    with pytest.raises(SettingsError, match="not valid YAML"):
         load_settings(folder / "binary.yaml")
 
 
-def test_a_secret_may_stand_in_a_file(folder: Path) -> None:
+def test_a_secret_may_be_in_a_file(folder: Path) -> None:
     (folder / "secret").write_text("x" * 40 + "\n")
     (folder / "short").write_text("x" * 31)
     issuer = {"issuer": "x", "audience": "y", "algorithms": ["HS256"]}
@@ -263,7 +297,7 @@ def test_a_secret_may_stand_in_a_file(folder: Path) -> None:
         Issuer.model_validate({**issuer, "secret": "x" * 40, "secret_file": folder / "secret"})
 
 
-def test_from_where_keys_may_be_fetched() -> None:
+def test_is_safe_url_requires_tls_or_loopback() -> None:
     for good in (
         "https://a.example/jwks",
         "http://localhost:8/x",

@@ -1,0 +1,1 @@
+"""Tests of the settings: their loading, and the reference that is generated from them."""

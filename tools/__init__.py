@@ -1,0 +1,1 @@
+"""Programs for developers of this project, apart from the service and its tests."""

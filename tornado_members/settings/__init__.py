@@ -1,0 +1,54 @@
+"""The settings: their schema, a module per group of sections, and how they are loaded.
+
+`docs/settings.md` and `settings.yaml` are generated from the schema; see CONTRIBUTING.md.
+"""
+
+from tornado_members.settings.auth import (
+    Auth,
+    Issuer,
+    Jwks,
+    KeyFetching,
+    Login,
+    Permission,
+    Permissions,
+)
+from tornado_members.settings.loading import SettingsSource, load_settings
+from tornado_members.settings.schema import (
+    Audit,
+    Cors,
+    Log,
+    Members,
+    RateLimit,
+    Settings,
+    Telemetry,
+)
+from tornado_members.settings.server import Admin, Limits, Server, Tls
+from tornado_members.settings.stores import Cache, MongoDB
+from tornado_members.settings.types import SettingsError, is_safe_url
+
+__all__ = [
+    "Admin",
+    "Audit",
+    "Auth",
+    "Cache",
+    "Cors",
+    "Issuer",
+    "Jwks",
+    "KeyFetching",
+    "Limits",
+    "Log",
+    "Login",
+    "Members",
+    "MongoDB",
+    "Permission",
+    "Permissions",
+    "RateLimit",
+    "Server",
+    "Settings",
+    "SettingsError",
+    "SettingsSource",
+    "Telemetry",
+    "Tls",
+    "is_safe_url",
+    "load_settings",
+]

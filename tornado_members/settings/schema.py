@@ -1,0 +1,166 @@
+"""All settings: the root, and the sections that have no module of their own."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tornado_members.settings.auth import Auth, Login
+from tornado_members.settings.server import Admin, Server
+from tornado_members.settings.stores import Cache, MongoDB
+from tornado_members.settings.types import CollectorUrl, FilePath, Origin, Section, link, values
+
+ENV_PREFIX = "MEMBERS_"
+
+
+class RateLimit(Section):
+    """A limit on the requests of one subject, counted in Memcached over all processes."""
+
+    requests_per_minute: int = Field(
+        0,
+        ge=0,
+        description="Maximum number of requests per subject and minute. Excess requests receive "
+        "429. 0 is no limit.",
+        json_schema_extra=link("operations.md#limits"),
+    )
+
+
+class Members(Section):
+    """Rules of the members resource."""
+
+    require_if_match: bool = Field(
+        False, description="Refuse changes of a member without `If-Match`. They receive 428."
+    )
+    import_max_mib: int = Field(
+        256,
+        ge=1,
+        le=1024 * 1024,
+        description="Maximum size of the body of an import, in MiB. Every other body may have 1 "
+        "MiB.",
+    )
+    transfer_retry_seconds: float = Field(
+        30,
+        ge=0,
+        le=3600,
+        description="Time that an export or import in progress waits for an unreachable MongoDB, "
+        "in seconds. It is then aborted.",
+    )
+
+
+class Cors(Section):
+    """Access for scripts of other origins, in browsers."""
+
+    origins: tuple[Origin, ...] = Field(
+        (),
+        description='Origins whose scripts may call the API. `["*"]` allows all, which is safe '
+        "because the API uses no cookies.",
+        json_schema_extra=values('list, such as `["https://app.example.org"]`, or `["*"]`'),
+    )
+    max_age_seconds: int = Field(
+        600,
+        ge=0,
+        le=86400,
+        description="Time for which a browser may cache the answer to a preflight, in seconds.",
+    )
+
+
+class Log(Section):
+    """The log, on standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Minimum severity of the records that are written.",
+        json_schema_extra=link("operations.md#logs"),
+    )
+    format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        description="Format of a record. `auto` is `text` on a terminal, otherwise `json`.",
+    )
+
+
+class Telemetry(Section):
+    """A trace of each request, for OpenTelemetry. It requires the extra `otel`."""
+
+    otlp_endpoint: CollectorUrl | None = Field(
+        None,
+        description="URL of the collector, for OTLP over HTTP. `/v1/traces` is appended. `null` "
+        "disables tracing.",
+        json_schema_extra=values(
+            "URL such as `http://127.0.0.1:4318`, or `null`", see="operations.md#traces"
+        ),
+    )
+    sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of requests that are traced. It applies to requests without "
+        "`traceparent`.",
+    )
+
+
+class Audit(Section):
+    """A history of changes, at `GET /members/{memberId}/history`."""
+
+    enabled: bool = Field(
+        False,
+        description="Record each change, in one transaction with it. MongoDB must be a replica "
+        "set.",
+        json_schema_extra=link("operations.md#audit"),
+    )
+    keep_days: int = Field(
+        365,
+        ge=1,
+        le=24_855,  # MongoDB counts the seconds in 32 bits
+        description="Time that a record is kept, in days. A change applies to existing records at "
+        "the next start.",
+    )
+
+
+class Settings(BaseSettings):
+    """Every setting."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    data_dir: FilePath = Field(
+        Path(".data"),
+        validate_default=True,
+        description="Folder of the service's own files: signing keys, rejected rows, and the data "
+        "of private servers.",
+    )
+    server: Server = Server()
+    admin: Admin = Admin()
+    mongodb: MongoDB = MongoDB()
+    cache: Cache = Cache()
+    auth: Auth = Auth()
+    login: Login = Login()
+    rate_limit: RateLimit = RateLimit()
+    members: Members = Members()
+    cors: Cors = Cors()
+    log: Log = Log()
+    telemetry: Telemetry = Telemetry()
+    audit: Audit = Audit()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment override the file, key by key."""
+        return env_settings, init_settings
+
+    def own_jwks_file(self) -> Path | None:
+        """Return the file of the own issuer's public keys, or None if they are not in a file."""
+        issuer = self.auth.find_own_issuer()
+        if issuer is None or "HS256" in issuer.algorithms:
+            return None
+        return issuer.jwks.file if issuer.jwks else self.data_dir / "keys" / "jwks.json"

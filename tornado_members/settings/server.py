@@ -1,0 +1,154 @@
+"""Settings of the listeners: the API's and the admin listener's."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tornado_members.settings.types import FilePath, Port, Proxy, Section, link, values
+
+
+class Tls(Section):
+    """TLS 1.2 or later on the API's socket. Set both files, or neither for plain HTTP."""
+
+    certificate: FilePath | None = Field(
+        None,
+        description="PEM file with the certificate, followed by its intermediates. Read again on "
+        "SIGHUP.",
+        json_schema_extra=link("operations.md#tls"),
+    )
+    key: FilePath | None = Field(
+        None, description="PEM file with the certificate's private key, not encrypted."
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> "Tls":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("should have both certificate and key, or neither")
+        return self
+
+
+class Limits(Section):
+    """Limits on the resources that clients take. Each worker applies them on its own."""
+
+    connections: int = Field(
+        4096,
+        ge=1,
+        description="Maximum number of open connections. The limit on open files, minus 256, caps "
+        "it.",
+        json_schema_extra=link("operations.md#limits"),
+    )
+    requests: int = Field(
+        1024,
+        ge=1,
+        description="Maximum number of concurrent requests. Excess requests receive 503.",
+    )
+    header_bytes: int = Field(
+        16 * 1024,
+        ge=256,
+        le=1024 * 1024,
+        description="Maximum size of a request's header section, in bytes. A larger one receives "
+        "431.",
+    )
+    header_seconds: float = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="Time from the first byte of a header section to its last, in seconds. Also "
+        "the time for a TLS handshake.",
+    )
+    body_seconds: float = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="Time to receive a body, in seconds. Each KiB received adds one second.",
+    )
+    idle_seconds: float = Field(
+        60,
+        gt=0,
+        le=86400,
+        description="Time that a connection may stay idle between requests, in seconds.",
+    )
+    write_seconds: float = Field(
+        30,
+        gt=0,
+        le=3600,
+        description="Time that a client may go without reading any of its response, in seconds. "
+        "The connection is then closed.",
+    )
+    request_seconds: float = Field(
+        10,
+        gt=0,
+        le=3600,
+        description="Time from a complete request to the start of its response, in seconds. The "
+        "client then receives 503.",
+    )
+
+
+class Server(Section):
+    """The listener of the API."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(8888, description="TCP port to listen on. 0 picks a free port.")
+    unix_socket: FilePath | None = Field(
+        None, description="Path of a Unix socket to listen on, instead of host and port."
+    )
+    unix_socket_mode: str = Field(
+        "0660",
+        pattern="^0[0-7]{3}$",
+        description="File mode of the Unix socket, which decides who may connect.",
+        json_schema_extra=values('four octal digits in quotes, such as `"0660"`'),
+    )
+    tls: Tls = Tls()
+    processes: int = Field(
+        1,
+        ge=0,
+        description="Number of worker processes. 0 starts one per core that the service may use.",
+        json_schema_extra=link("operations.md#processes"),
+    )
+    transport: Literal["fast", "tornado"] = Field(
+        "fast",
+        description="HTTP server. `fast` is the service's own, on llhttp and, where installed, "
+        "uvloop. `tornado` is Tornado's `HTTPServer` on asyncio's event loop.",
+        json_schema_extra=link("decisions/transport.md"),
+    )
+    unready_seconds: float = Field(
+        0,
+        ge=0,
+        le=300,
+        description="Time at a stop in which `/readyz` is 503 and requests are still accepted, in "
+        "seconds. Set it to the time that the load balancer takes to notice.",
+        json_schema_extra=link("operations.md#stopping"),
+    )
+    drain_seconds: float = Field(
+        5,
+        ge=0,
+        le=300,
+        description="Time at a stop that requests in progress have to complete, in seconds.",
+        json_schema_extra=link("operations.md#stopping"),
+    )
+    trusted_proxies: tuple[Proxy, ...] = Field(
+        (),
+        description="Reverse proxies whose `X-Forwarded-For` is trusted. `unix` stands for every "
+        "client of the Unix socket.",
+        json_schema_extra=values(
+            "list of addresses (`10.0.0.5`), networks (`10.0.0.0/8`) and `unix`",
+            see="operations.md#behind-a-reverse-proxy",
+        ),
+    )
+    limits: Limits = Limits()
+
+
+class Admin(Section):
+    """The listener of `/livez`, `/readyz` and `/metrics`. It requires no token."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Every client that reaches it may read it.",
+        json_schema_extra=link("operations.md#health"),
+    )
+    port: Port = Field(
+        8889,
+        description="TCP port to listen on. 0 picks a free port, and so does 8889 if another "
+        "process has it.",
+    )
