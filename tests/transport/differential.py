@@ -176,7 +176,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "empty lines": Difference(
         rb"^[\r\n]|\r\n\r\n[\r\n]",
-        "any number of them is read over before a request (RFC 9112 §2.2), and nothing else",
+        "one is skipped before a request (RFC 9112 §2.2), and nothing else",
         stricter=False,
     ),
     "unknown methods": Difference(

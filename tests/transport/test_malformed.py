@@ -53,6 +53,8 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "one bare LF": (b"GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\n", 400),
     "bare LF at the end": (b"GET / HTTP/1.1\r\nHost: x\r\n\n", 400),
     "bare LF in front": (b"\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "two empty lines in front": (b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a flood of empty lines": (b"\r\n" * 50_000, 400),
     "bare CR": (b"GET / HTTP/1.1\r\nHost: x\rA: b\r\n\r\n", 400),
     "bare CR in the request line": (b"GET /\r HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "CR CR LF": (b"GET / HTTP/1.1\r\r\nHost: x\r\n\r\n", 400),
@@ -153,7 +155,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "chunks over the limit": (CHUNKED + b"400\r\n" + b"x" * 1024 + b"\r\n1\r\nx\r\n0\r\n\r\n", 413),
 }
 ALLOWED: dict[str, tuple[bytes, dict[str, object]]] = {
-    "an empty line in front": (b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", {"uri": "/"}),
+    "an empty line in front": (b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", {"uri": "/"}),
     "a method that nobody knows": (b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n", {"method": "FOO"}),
     "bytes beyond ASCII in the target": (
         b"GET /\xc3\xa9?\xe9 HTTP/1.1\r\nHost: x\r\n\r\n",

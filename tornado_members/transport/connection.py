@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     @property
     def silent_since(self) -> float:
         """When the client last had nothing more to say, by the loop's clock; inf if it has."""
-        if self.exchange is not None or self.incoming.unread or self._lingering or self.lost:
+        if self.exchange is not None or self._lingering or self.lost or not self.incoming.is_blank:
             return inf
         return self.incoming.deadline - self._limits.idle_seconds
 
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         if self._lingering or not self.transport.can_write_eof():
             return False
         if exchange is None:  # does something unread have its turn soon?
-            return bool(incoming.unread) and incoming.watch is None
+            return not incoming.is_blank and incoming.watch is None
         if not exchange.told:
             incoming.go_on(exchange)
             return True
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
     def _next_request(self, exchange: Exchange) -> None:
         self.exchange = None
         exchange.closed = True
-        unread = self.incoming.unread
+        unread = not self.incoming.is_blank
         if exchange.no_keep_alive or (self.draining and not unread):
             if unread:
                 self._linger()
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close, as soon as nothing is under way."""
         self.draining = True
-        if self.exchange is None and not self.incoming.unread:
+        if self.exchange is None and self.incoming.is_blank:
             self.close()
 
     def detach(self) -> IOStream:

@@ -72,6 +72,18 @@ def find_end_of_head(data: bytes) -> int:
     return found.end() if found else -1
 
 
+def skip_empty_line(data: bytes) -> bytes:
+    """Return `data` without one empty line in front of a request (RFC 9112 §2.2).
+
+    Some clients send one behind a body. Raises Refused for more than one.
+    """
+    if not data.startswith(END_OF_LINE):
+        return data
+    if data.startswith(b"\r", len(END_OF_LINE)):
+        raise Refused(HTTPStatus.BAD_REQUEST, "More than one empty line precedes the request.")
+    return data[len(END_OF_LINE) :]
+
+
 class HeadParser:
     """One connection's, for one head after the other."""
 
@@ -79,7 +91,6 @@ class HeadParser:
         self._limits = limits
         self._llhttp: HttpRequestParser | None = None
         self._headers = HTTPHeaders()
-        self._count = 0
         self._complete = False
         self._known: _Known | None = None  # a client mostly says the same again
 
@@ -97,6 +108,12 @@ class HeadParser:
         rest = data[end_of_line - len(_VERSION) :]
         if self._known and self._known.rest == rest and data.startswith(b"GET /"):
             return _again(line[0], self._known)
+        # Each header has a line. To parse thousands would cost more than to count them.
+        if data.count(b"\n", end_of_line) > limits.headers + 2:
+            raise Refused(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"A request may have at most {limits.headers} headers.",
+            )
         self._parse_headers(data, end_of_line)
         headers = self._headers
         method, target, version = line[0].decode("latin-1").split(" ")
@@ -115,7 +132,6 @@ class HeadParser:
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
         llhttp, self._llhttp = self._llhttp or HttpRequestParser(self), None
         self._headers = HTTPHeaders()
-        self._count = 0
         self._complete = False
         try:
             llhttp.feed_data(data)
@@ -130,11 +146,6 @@ class HeadParser:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
         if not self._complete:
             raise Refused(HTTPStatus.BAD_REQUEST, "The request is malformed.")
-        if self._count > self._limits.headers:
-            raise Refused(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"There may be at most {self._limits.headers} headers.",
-            )
 
     def _tell_framing(self, head: Head) -> None:
         headers = head.headers
@@ -165,7 +176,6 @@ class HeadParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; llhttp leaves the white space behind its value."""
-        self._count += 1
         key, text = name.decode("ascii"), value.decode("latin-1").rstrip(" \t")
         if key in self._headers:
             self._headers.add(key, text)

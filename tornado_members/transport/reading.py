@@ -21,6 +21,7 @@ from tornado_members.transport.heads import (
     HeadWatch,
     find_end_of_head,
     refuse_long_head,
+    skip_empty_line,
 )
 from tornado_members.transport.limits import Limits
 from tornado_members.transport.refusals import Refused
@@ -53,6 +54,11 @@ class Incoming:
         self._held = False  # the application wants nothing more for now
         self._paused = False
 
+    @property
+    def is_blank(self) -> bool:
+        """True if no byte of a request has arrived."""
+        return self.unread in (b"", b"\r", b"\r\n")
+
     def feed(self, data: bytes) -> None:
         """More has come."""
         self.received += len(data)
@@ -78,13 +84,12 @@ class Incoming:
 
     def read_head(self) -> None:
         """Read a request, if there is a whole head."""
-        if self.watch is None:
-            while self.unread.startswith(b"\r\n"):  # some send one behind a body (RFC 9112 §2.2)
-                self.unread = self.unread[2:]
-            if self.unread in (b"", b"\r"):
-                self._connection.close_if_ended()
-                return
+        if self.is_blank:
+            self._connection.close_if_ended()
+            return
         try:
+            if self.watch is None:
+                self.unread = skip_empty_line(self.unread)
             end = find_end_of_head(self.unread)
             if end < 0:
                 self._await_head()
@@ -143,37 +148,61 @@ class Incoming:
         self._read_body(exchange)
 
     def _read_body(self, exchange: Exchange) -> None:
-        """Hand over what there is of the body, as long as the application takes it."""
-        while self.body is not None and not self._held:
-            if exchange.finished:
-                self._connection.end_early(exchange)
-            elif self.body.complete:
-                self.body = None
-                self._body_deadline = inf
-                self._end(exchange)
-            elif self.unread:
-                self._take_piece(exchange, self.body)
-            else:
-                self._await_body(exchange)
-                return
+        """Hand the application one piece of the body, or the end of it.
 
-    def _take_piece(self, exchange: Exchange, body: Body) -> None:
+        The next piece waits for the next turn of the loop: however much a client sends at once,
+        other connections are served in between.
+        """
+        body = self.body
+        if body is None or self._held:
+            return
+        if self.unread and not body.complete and not exchange.finished:
+            before = self.unread
+            waiting = self._take_piece(exchange, body)
+            if self.body is None:  # it was refused, or the application has failed
+                return
+            if waiting is not None:
+                self._hold(exchange, waiting, self._read_body)
+                return
+            if self.unread and self.unread is not before and not body.complete:
+                self._yield(exchange)
+                return
+        if exchange.finished:
+            self._connection.end_early(exchange)
+        elif body.complete:
+            self.body = None
+            self._body_deadline = inf
+            self._end(exchange)
+        else:
+            self._await_body(exchange)
+
+    def _take_piece(self, exchange: Exchange, body: Body) -> Awaitable[None] | None:
+        """Return what the application wants to wait for before it takes more."""
         self.calling = True
         try:
             piece, self.unread = body.take(self.unread)
             exchange.body_left = not body.complete
             self._body_patience += len(piece) / self._limits.body_bytes_per_second
-            waiting = exchange.delegate.data_received(piece) if piece else None
+            return exchange.delegate.data_received(piece) if piece else None
         except Refused as refused:
             self._connection.refuse(refused)
-            return
         except Exception as error:  # noqa: BLE001
             self._connection.fail(exchange, error)
-            return
         finally:
             self.calling = False
-        if waiting is not None:
-            self._hold(exchange, waiting, self._read_body)
+        return None
+
+    def _yield(self, exchange: Exchange) -> None:
+        """Go on with the body in the next turn of the loop."""
+        self._held = True
+        if len(self.unread) > self._limits.read_ahead_bytes:
+            self._pause()
+        self._loop.call_soon(self._go_on_after_turn, exchange)
+
+    def _go_on_after_turn(self, exchange: Exchange) -> None:
+        self._held = False
+        if not exchange.closed:
+            self._read_body(exchange)
 
     def _await_body(self, exchange: Exchange) -> None:
         if self._connection.eof:
