@@ -296,6 +296,18 @@ class MemberDirectory:
         async with self._cache.changing(*keys, *{_name_key(draft.name) for draft in drafts}):
             return await self._store.insert_many(drafts, first, by=by)
 
+    async def replace_if_unchanged(
+        self, member: Member, draft: MemberDraft, *, by: Actor | None = None
+    ) -> bool:
+        """Give a member new contents if its name and version are still those that were read.
+
+        False if another writer changed or deleted the member since.
+        """
+        seen = Precondition(one_of=frozenset({member.version}))
+        async with self._cache.changing(_id_key(member.member_id), _name_key(draft.name)):
+            replaced = await self._store.replace_named(member.member_id, draft, seen, by=by)
+        return replaced is not None
+
     async def forget_changed(self, changes: Iterable[Change]) -> bool:
         """Let the cache forget members that somebody changed, and names that they were given.
 

@@ -465,3 +465,31 @@ async def test_a_method_that_nobody_knows_is_told_and_forgotten(
     async with asyncio.timeout(9):
         await services.requests.idle.wait()
     assert "Uncaught" not in caplog.text
+
+
+async def test_import_replace_undoes_no_patch(api: Api) -> None:
+    """Imports write the e-mail address, PATCHes the telephone number: neither undoes the other."""
+    names = [f"Person {i}" for i in range(200)]
+    await send(api, "name\n" + "\n".join(names))
+    is_over = False
+
+    async def patch(member_id: int) -> int:
+        count = 0
+        while not is_over:
+            phone = f"555-{count:04}"
+            merge_patch = {"Content-Type": "application/merge-patch+json"}
+            path = f"/members/{member_id}"
+            await api("PATCH", path, {"phone": phone}, headers=merge_patch)
+            assert parsed(await api("GET", path))["phone"] == phone
+            count += 1
+        return count
+
+    patching = [asyncio.create_task(patch(member_id)) for member_id in (1, 50, 100, 150, 200)]
+    for turn in range(3):
+        rows = "".join(f"{name},turn{turn}@example.org\n" for name in names)
+        results = await send(api, "name,email\n" + rows, "?on_conflict=replace")
+        assert {r["code"] for r in results} == {"replaced"}
+        for member in parsed(await api("GET", "/members?limit=200"))["items"]:
+            assert member["email"] == f"turn{turn}@example.org"
+    is_over = True
+    assert min(await asyncio.gather(*patching)) > 1

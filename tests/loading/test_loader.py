@@ -1,7 +1,7 @@
 """Many members at once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from tornado_members.handlers.base import Services
 from tornado_members.loading.id_set import IdSet
 from tornado_members.loading.loader import Loader, OnConflict, Outcome, Result
 from tornado_members.loading.made_up import made_up_members
-from tornado_members.member import MemberDraft
+from tornado_members.member import Member, MemberDraft
 
 
 def drafts(*names: str, phone: str | None = None) -> list[MemberDraft]:
@@ -95,8 +95,8 @@ class Failing:
     async def create_many(self, drafts: Sequence[MemberDraft], first: int, **by: Any) -> Any:
         return self._fail(await self._directory.create_many(drafts, first, **by))
 
-    async def put_by_name(self, draft: MemberDraft, **by: Any) -> Any:
-        return self._fail(await self._directory.put_by_name(draft, **by))
+    async def replace_if_unchanged(self, member: Member, draft: MemberDraft, **by: Any) -> Any:
+        return self._fail(await self._directory.replace_if_unchanged(member, draft, **by))
 
     def _fail(self, done: Any) -> Any:
         self._failures -= 1
@@ -131,6 +131,52 @@ async def test_a_batch_that_failed_half_way_ends_as_if_it_had_not(
     assert len(parsed(await api("GET", "/members"))["items"]) == 4
     again = await loader.load(batch)
     assert "".join(outcome.result[0] for outcome in again) == "tttttt"
+
+
+class Interfering:
+    """A directory beside which another client writes between the look-up and the replacement."""
+
+    def __init__(self, services: Services, interfere: Callable[[], Awaitable[Any]]) -> None:
+        self._directory = services.directory
+        self._interfere = interfere
+        self._is_first = True
+        self.find_by_names = services.directory.find_by_names
+        self.take_ids = services.directory.take_ids
+        self.create_many = services.directory.create_many
+
+    async def replace_if_unchanged(self, member: Member, draft: MemberDraft, **by: Any) -> bool:
+        if self._is_first:
+            self._is_first = False
+            await self._interfere()
+        return await self._directory.replace_if_unchanged(member, draft, **by)
+
+
+@pytest.mark.parametrize(
+    ("write", "results", "member"),
+    [
+        # What the source does not set is taken from the member as the other client left it.
+        (("PUT", "/members/1", {"name": "Ada", "phone": "555-0199"}), "rt", (1, "555-0199")),
+        # The other client wrote what the source says: nothing was replaced.
+        (("PUT", "/members/1", {"name": "Ada", "email": "ada@example.org"}), "ut", (1, None)),
+        (("PUT", "/members/1", {"name": "Ida"}), "ct", (2, None)),
+        (("DELETE", "/members/1"), "ct", (2, None)),
+    ],
+)
+async def test_replace_starts_anew_when_another_writer_was_faster(
+    api: Api,
+    services: Services,
+    write: Sequence[Any],
+    results: str,
+    member: tuple[int, str | None],
+) -> None:
+    await api.create("Ada", phone="555-0100")
+    directory = Interfering(services, lambda: api(*write))
+    batch = [MemberDraft(name="Ada", email="ada@example.org"), MemberDraft(name="Ada", phone=None)]
+    outcomes = await Loader(directory, "replace").load(batch)
+    assert "".join(outcome.result[0] for outcome in outcomes) == results
+    assert {outcome.member_id for outcome in outcomes} == {member[0]}
+    ada = parsed(await api("GET", "/members/by-name/Ada"))
+    assert (ada["memberId"], ada["phone"], ada["email"]) == (*member, "ada@example.org")
 
 
 def test_many_ids_take_little_memory() -> None:

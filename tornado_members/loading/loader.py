@@ -1,7 +1,7 @@
-"""Members by the thousand: ids in blocks, writes in batches, and what became of each one."""
+"""Loads members in batches: takes ids in blocks, writes many at once, reports one outcome each."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -15,17 +15,17 @@ OnConflict = Literal["reject", "skip", "replace"]
 
 BATCH = 500
 _CONCURRENT_REPLACEMENTS = 32
-_MOST_ATTEMPTS = 100  # at names that others take and give up again
+_MAX_ATTEMPTS = 100  # at members that other writers change between the look-up and the write
 
 
 class Result(StrEnum):
-    """What became of one member."""
+    """The result of loading one member."""
 
     CREATED = "created"
     REPLACED = "replaced"
-    UNCHANGED = "unchanged"  # it was there already, just so
-    SKIPPED = "skipped"  # the name is another member's, and that is fine
-    TAKEN = "taken"  # the name is another member's, and that is not
+    UNCHANGED = "unchanged"  # the member existed with the same contents
+    SKIPPED = "skipped"  # another member has the name, and the caller chose to skip
+    TAKEN = "taken"  # another member has the name, which is an error
 
 
 _LOADED = (Result.CREATED, Result.REPLACED, Result.UNCHANGED)
@@ -33,78 +33,99 @@ _LOADED = (Result.CREATED, Result.REPLACED, Result.UNCHANGED)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one member, and the id of the member that has its name now."""
+    """The result for one draft, and the id of the member that has its name now."""
 
     result: Result
     member_id: int
-    twice: bool = False  # the name stands twice in the source, and that member is the other one
+    twice: bool = False  # an earlier draft of the same source loaded that member
 
 
 class Directory(Protocol):
-    """MemberDirectory, or Rehearsal."""
+    """What a loader needs of a MemberDirectory; a dry run has its own."""
 
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]: ...
     async def take_ids(self, count: int) -> int: ...
     async def create_many(
         self, drafts: Sequence[MemberDraft], first: int, *, by: Actor | None
     ) -> Sequence[Member | None]: ...
-    async def put_by_name(self, draft: MemberDraft, *, by: Actor | None) -> object: ...
+    async def replace_if_unchanged(
+        self, member: Member, draft: MemberDraft, *, by: Actor | None
+    ) -> bool: ...
 
 
 class Loader:
-    """Loads the members of one source, batch after batch, and remembers which it has loaded.
+    """Loads the members of one source, batch by batch, and remembers which members it has loaded.
 
-    A name that stands twice in the source is two people with one name: the first is loaded, and
-    the second never replaces it. So the same source, loaded again, changes nothing.
+    A name that occurs twice in the source stands for two people: the first is loaded, and the
+    second never replaces it. So loading the same source again changes nothing.
 
-    What a draft does not set is not its matter: a source without telephone numbers replaces a
-    member and leaves its number as it is.
+    Fields that a draft does not set keep their values: a source without telephone numbers replaces
+    a member and leaves its number alone. They are taken from the member as it was looked up, so
+    each replacement is conditional on that version. If another writer was faster, the loader looks
+    the member up again.
     """
 
     def __init__(
         self, directory: Directory, on_conflict: OnConflict, by: Actor | None = None
     ) -> None:
-        """`by` is whoever loads them, for the record."""
+        """`by` is recorded as the author of the changes."""
         self._by = by
         self._directory = directory
         self._on_conflict = on_conflict
         self._loaded = IdSet()
-        # What this batch has begun to do, under which ids. Should it fail half-way, and be loaded
-        # again, then what is found done was done by the first attempt.
+        # Writes that this batch has sent, by member id. If the batch fails half-way and is loaded
+        # again, a member that is found as wanted was written by the first attempt.
         self._begun: dict[int, Result] = {}
 
     async def load(self, drafts: Sequence[MemberDraft]) -> list[Outcome]:
-        """Load one batch; an outcome each, in order.
+        """Load one batch; return an outcome for each draft, in order.
 
-        Raises DependencyAway and Contended; some of the batch may then have been loaded. The same
-        batch may be loaded again, and has the outcomes that it would have had.
+        Raises DependencyAway and Contended; a part of the batch may then have been loaded. The
+        same batch can be loaded again, and yields the outcomes that it would have had.
         """
-        owners = await self._find_or_create(drafts)
-        outcomes: list[Outcome] = []
+        outcomes: dict[int, Outcome] = {}
         loaded: set[int] = set()
-        replacing: list[MemberDraft] = []
-        for given in drafts:
+        left: Mapping[int, MemberDraft] = dict(enumerate(drafts))
+        for _ in range(_MAX_ATTEMPTS):
+            lost = await self._attempt(left, loaded, outcomes)
+            left = {i: draft for i, draft in left.items() if draft.name in lost}
+            if not left:
+                for member_id in loaded:
+                    self._loaded.add(member_id)
+                self._begun.clear()
+                return [outcomes[i] for i in range(len(drafts))]
+        raise Contended
+
+    async def _attempt(
+        self, drafts: Mapping[int, MemberDraft], loaded: set[int], outcomes: dict[int, Outcome]
+    ) -> set[str]:
+        """Load these drafts; return the names of members that changed before the write."""
+        owners = await self._find_or_create([*drafts.values()])
+        replacing: list[tuple[Member, MemberDraft]] = []
+        seen: set[int] = set()
+        for i, given in drafts.items():
             owner = owners[given.name]
             draft = _completed(given, owner)
-            twice = owner.member_id in loaded or owner.member_id in self._loaded
+            member_id = owner.member_id
+            twice = member_id in seen or member_id in loaded or member_id in self._loaded
             result = self._settle(draft, owner, twice)
             if result in _LOADED:
-                loaded.add(owner.member_id)
+                seen.add(member_id)
             if result is Result.REPLACED and not owner.agrees_with(draft):
-                replacing.append(draft)
-                self._begun[owner.member_id] = result
-            outcomes.append(Outcome(result, owner.member_id, twice))
-        await self._replace(replacing)
-        for member_id in loaded:
-            self._loaded.add(member_id)
-        self._begun.clear()
-        return outcomes
+                replacing.append((owner, draft))
+                self._begun[member_id] = result
+            outcomes[i] = Outcome(result, member_id, twice)
+        lost = await self._replace(replacing)
+        for member_id in lost:
+            del self._begun[member_id]
+        loaded |= seen - lost
+        return {owner.name for owner, _ in replacing if owner.member_id in lost}
 
     async def _find_or_create(self, drafts: Sequence[MemberDraft]) -> dict[str, Member]:
-        """The members that have the names, those that are new included."""
+        """Return the members that have the names, including those that are new."""
         firsts = {draft.name: draft for draft in reversed(drafts)}
         owners: dict[str, Member] = {}
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             missing = [name for name in firsts if name not in owners]
             owners.update(await self._directory.find_by_names(missing) if missing else {})
             new = [draft for draft in drafts if draft.name not in owners]
@@ -115,11 +136,11 @@ class Loader:
             self._begun.update(dict.fromkeys(range(first, first + len(new)), Result.CREATED))
             created = await self._directory.create_many(new, first, by=self._by)
             owners.update({member.name: member for member in created if member})
-            # Somebody took the others' names just now.
+            # Other writers took the remaining names between the look-up and the insertion.
         raise Contended
 
     def _settle(self, draft: MemberDraft, owner: Member, twice: bool) -> Result:
-        """What becomes of a draft, whose name has an owner by now."""
+        """Decide the result for a draft whose name has an owner by now."""
         if not twice:
             begun = self._begun.get(owner.member_id)
             if begun is Result.CREATED:
@@ -130,22 +151,26 @@ class Loader:
                 return Result.REPLACED
         return Result.SKIPPED if self._on_conflict == "skip" else Result.TAKEN
 
-    async def _replace(self, drafts: Sequence[MemberDraft]) -> None:
+    async def _replace(self, replacing: Iterable[tuple[Member, MemberDraft]]) -> set[int]:
+        """Write the drafts; return the ids of members that another writer changed first."""
         slots = asyncio.Semaphore(_CONCURRENT_REPLACEMENTS)
+        lost: set[int] = set()
 
-        async def replace(draft: MemberDraft) -> None:
+        async def replace(member: Member, draft: MemberDraft) -> None:
             async with slots:
-                await self._directory.put_by_name(draft, by=self._by)
+                if not await self._directory.replace_if_unchanged(member, draft, by=self._by):
+                    lost.add(member.member_id)
 
-        # None is left running when one of them fails.
-        done = await asyncio.gather(*map(replace, drafts), return_exceptions=True)
-        for failure in done:
-            if isinstance(failure, BaseException):
-                raise failure
+        writes = [replace(member, draft) for member, draft in replacing]
+        # Wait for all of them, so that none is left running when one fails.
+        for done in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
+        return lost
 
 
 def _completed(draft: MemberDraft, owner: Member) -> MemberDraft:
-    """A draft with what it does not set taken over from the member of its name."""
+    """Return the draft with the fields that it does not set taken from the member."""
     missing = MemberDraft.model_fields.keys() - draft.model_fields_set
     if not missing:
         return draft
