@@ -42,7 +42,7 @@ LAYERS = (
     ("aiomcache", r"aiomcache/"),
     ("ours: handlers", r"tornado_members/(handlers|app)"),
     ("ours: directory and members", r"tornado_members/(directory|member|list_query)"),
-    ("ours: logs and counts", r"tornado_members/(telemetry|monitoring|admin|serving)"),
+    ("ours: logs and counts", r"tornado_members/(telemetry|admin|serving)"),
     ("ours: storage", r"tornado_members/storage/"),
     ("MongoDB's driver", r"(motor|pymongo|bson|gridfs)/"),
     ("JWT", r"jwt/"),

@@ -25,11 +25,12 @@ from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.service import Command
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
-from tornado_members.app import make_app, open_services, publish_description
+from tornado_members.admin.status import ProcessStatus, open_process_status
+from tornado_members.app import make_app, publish_description
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import mongod_command
-from tornado_members.handlers.base import Services
+from tornado_members.services import Services, open_services
 from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import Mongo, open_mongo
@@ -189,6 +190,19 @@ def services(
             settings, servers.mongodb_uri, cache_servers, tail_changes=tail_changes
         )
         return stack, await stack.enter_async_context(opening)
+
+    stack, opened = io_loop.run_sync(enter)
+    yield opened
+    io_loop.run_sync(stack.aclose)
+
+
+@pytest.fixture
+def process_status(io_loop: IOLoop, services: Services) -> Iterator[ProcessStatus]:
+    """The health and the metrics of the service under test."""
+
+    async def enter() -> tuple[AsyncExitStack, ProcessStatus]:
+        stack = AsyncExitStack()
+        return stack, await stack.enter_async_context(open_process_status(services))
 
     stack, opened = io_loop.run_sync(enter)
     yield opened

@@ -14,7 +14,8 @@ from tests import fuzz, soak
 from tests.support.service import ROOT, Command
 from tests.transport import differential
 from tornado_members.__main__ import main
-from tornado_members.admin import ADMIN_ROUTES
+from tornado_members.admin.app import ADMIN_ROUTES
+from tornado_members.admin.status import ProcessStatus
 from tornado_members.app import (
     HISTORY_ROUTE,
     JWKS_ROUTE,
@@ -24,8 +25,7 @@ from tornado_members.app import (
 )
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
-from tornado_members.handlers.base import BaseHandler, Services
-from tornado_members.monitoring.board import OneProcess
+from tornado_members.handlers.base import BaseHandler
 
 README = (ROOT / "README.md").read_text()
 
@@ -53,7 +53,7 @@ def test_every_route_and_method_is_documented() -> None:
         assert methods == set(handler.operations) - {"HEAD"}, path
 
 
-def test_every_metric_is_documented_with_its_labels(services: Services) -> None:
+def test_every_metric_is_documented_with_its_labels(process_status: ProcessStatus) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     table, alerts = re.split("## Metrics|## Logs", text)[1].split("**Alerts")
     documented = {}
@@ -62,7 +62,7 @@ def test_every_metric_is_documented_with_its_labels(services: Services) -> None:
             documented[name] = set(re.findall("`([a-z_]+)`", labels))
     shown = {
         family.name + ("_total" if family.kind == "counter" else ""): set(family.labels)
-        for family in OneProcess(services.health, services.metrics).collect()
+        for family in process_status.collect()
     }
     assert documented == shown
     for name in re.findall(r"(?:members|process|python)_[a-z_]+", alerts):

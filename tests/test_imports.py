@@ -17,10 +17,13 @@ HOUSE = [
     ["__main__"],
     ["commands"],
     ["serving"],
-    ["app", "admin"],
+    ["admin"],
+    ["app"],
     ["handlers"],
+    ["services"],
+    ["http"],
+    ["openapi"],
     ["loading"],
-    ["openapi", "monitoring"],
     ["directory"],
     ["auth"],
     ["cache"],
@@ -34,10 +37,10 @@ LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 
 # Who may import a library that belongs to one room.
 KEEPERS = {
-    "pymongo": {"storage", "app", "embedded"},  # embedded only sets up the replica set
-    "motor": {"storage", "app"},
+    "pymongo": {"storage", "services", "embedded"},  # embedded only sets up the replica set
+    "motor": {"storage"},
     "bson": {"storage"},
-    "aiomcache": {"cache", "app"},
+    "aiomcache": {"cache"},
     "tornado.web": {"handlers", "app", "admin", "serving"},
     "jwt": {"auth"},
     "argon2": {"auth"},
@@ -45,7 +48,7 @@ KEEPERS = {
     "httptools": {"transport"},
     "uvloop": {"transport"},
     "tqdm": {"commands", "loading"},
-    "prometheus_client": {"monitoring"},
+    "prometheus_client": {"admin"},
     "opentelemetry": {"telemetry"},
     # HTTP knows the directory, and nothing of what is under it.
     "tornado_members.storage": {
@@ -53,11 +56,11 @@ KEEPERS = {
         "auth",
         "cache",
         "directory",
-        "monitoring",
-        "app",
+        "admin",
+        "services",
         "commands",
     },
-    "tornado_members.cache": {"cache", "app", "directory", "monitoring"},
+    "tornado_members.cache": {"cache", "services", "directory", "admin"},
 }
 
 

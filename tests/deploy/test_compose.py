@@ -15,7 +15,7 @@ from tests.support.deployment import (
     settings_with,
     stopping_seconds,
 )
-from tornado_members.admin import ADMIN_ROUTES
+from tornado_members.admin.app import ADMIN_ROUTES
 from tornado_members.settings import Settings
 
 FILE = DEPLOY / "docker" / "compose.yaml"

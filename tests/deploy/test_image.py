@@ -15,9 +15,8 @@ from tornado.httpserver import HTTPServer
 
 from tests.support.deployment import DEPLOY, needs_no_private_servers, settings_with
 from tests.support.service import ROOT
-from tornado_members.admin import ADMIN_ROUTES, make_admin_app
-from tornado_members.handlers.base import Services
-from tornado_members.monitoring.board import OneProcess
+from tornado_members.admin.app import ADMIN_ROUTES, make_admin_app
+from tornado_members.admin.status import ProcessStatus
 
 DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
 TEXT = DOCKERFILE.read_text()
@@ -92,16 +91,18 @@ def test_the_health_check_asks_for_a_page_that_there_is() -> None:
 
 
 async def test_the_health_check_tells_how_the_service_is(
-    services: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    process_status: ProcessStatus,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     check = runpy.run_path(str(HEALTH_CHECK))["main"]
-    server = HTTPServer(make_admin_app(OneProcess(services.health, services.metrics)))
+    server = HTTPServer(make_admin_app(process_status))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setenv("MEMBERS_ADMIN__PORT", str(listener.getsockname()[1]))
         listener.setblocking(False)
         server.add_socket(listener)
         assert await asyncio.to_thread(check, "/livez") == 0
-        services.health.draining = True
+        process_status.health.draining = True
         assert await asyncio.to_thread(check, "/livez") == 0
         assert await asyncio.to_thread(check, "/readyz") == 1
         assert "draining" in capsys.readouterr().out

@@ -11,9 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.deployment import DEPLOY, read_yaml
 from tests.support.service import ROOT
-from tornado_members.handlers.base import Services
-from tornado_members.monitoring.board import OneProcess
-from tornado_members.monitoring.exposition import render
+from tornado_members.admin.exposition import render
+from tornado_members.admin.status import ProcessStatus
 
 RULES = read_yaml("prometheus/alerts.yaml")["groups"][0]["rules"]
 DASHBOARD = json.loads((DEPLOY / "grafana" / "members.json").read_text())
@@ -24,9 +23,9 @@ OF_GRAFANA = {"__rate_interval": "5m"}
 
 
 @pytest.fixture
-def served(services: Services) -> dict[str, set[str]]:
+def served(process_status: ProcessStatus) -> dict[str, set[str]]:
     """The samples that /metrics may have, each with its labels."""
-    families = OneProcess(services.health, services.metrics).collect()
+    families = process_status.collect()
     labels = {family.name.removesuffix("_total"): set(family.labels) for family in families}
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(render(families)[0].decode()):

@@ -15,8 +15,8 @@ from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
 from tornado_members.directory import Representation
-from tornado_members.handlers.base import Services
 from tornado_members.handlers.cached_reads import CachedReads
+from tornado_members.services import Services
 from tornado_members.settings import Settings
 
 ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}

@@ -10,7 +10,7 @@ from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
 from tests.support.memcached import ask_memcached, stored_keys
-from tornado_members.handlers.base import Services
+from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import Change
 

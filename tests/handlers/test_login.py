@@ -21,7 +21,7 @@ from tornado_members.app import make_app
 from tornado_members.auth import passwords
 from tornado_members.auth.passwords import hash_password
 from tornado_members.auth.signing import own_signing_key, rotate
-from tornado_members.handlers.base import Services
+from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.api import Api, parsed
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.handlers.base import Services
+from tornado_members.services import Services
 from tornado_members.settings import Settings
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.support.api import Api, parsed
 from tornado_members.errors import DependencyAway
-from tornado_members.handlers.base import Services
 from tornado_members.loading.id_set import IdSet
 from tornado_members.loading.loader import Loader, OnConflict, Outcome, Result
 from tornado_members.loading.made_up import made_up_members
 from tornado_members.member import Member, MemberDraft
+from tornado_members.services import Services
 
 
 def drafts(*names: str, phone: str | None = None) -> list[MemberDraft]:

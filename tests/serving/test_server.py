@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.api import Api, token_of
 from tests.support.wire import bare_connection
-from tornado_members.handlers.base import Services
+from tornado_members.services import Services
 from tornado_members.serving.server import MembersServer, most_connections
 from tornado_members.settings import Settings
 

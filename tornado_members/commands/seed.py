@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from tornado_members.app import open_directory, open_stores
 from tornado_members.audit import Actor
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
@@ -25,6 +24,7 @@ from tornado_members.loading.made_up import made_up_members
 from tornado_members.loading.report import Report, conclude, tell
 from tornado_members.loading.rows import CsvUnusable, Refusal, Row
 from tornado_members.member import MemberDraft
+from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
 

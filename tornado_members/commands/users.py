@@ -6,12 +6,12 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 from getpass import getpass
 
-from tornado_members.app import open_stores
 from tornado_members.auth.login import is_username, normalize_username
 from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, hash_password
 from tornado_members.commands.options import add_settings_options
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import OperatorError
+from tornado_members.services import open_stores
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.logs import configure_logging

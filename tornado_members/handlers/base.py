@@ -3,7 +3,6 @@
 import json
 from asyncio import Future
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from email.message import Message
 from logging import getLogger
 from typing import Any, ClassVar, NoReturn
@@ -12,11 +11,8 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_members.audit import Actor
-from tornado_members.auth.keys import KeySource
-from tornado_members.auth.login import Login
-from tornado_members.auth.rate_limit import RateLimit
-from tornado_members.auth.tokens import Caller, TokenVerifier
-from tornado_members.directory import MemberDirectory, Representation
+from tornado_members.auth.tokens import Caller
+from tornado_members.directory import Representation
 from tornado_members.errors import (
     BadParameter,
     BadRequest,
@@ -36,55 +32,27 @@ from tornado_members.errors import (
     TooSlow,
     UnsupportedMediaType,
 )
-from tornado_members.handlers.accepting import choose
-from tornado_members.handlers.answers import (
+from tornado_members.http.conditional import parse_precondition
+from tornado_members.http.cors import cross_origin_headers, preflight_headers
+from tornado_members.http.encoding import accepts_gzip, compressed
+from tornado_members.http.negotiation import choose
+from tornado_members.http.responses import (
     PRIVATE,
     SECURITY_HEADERS,
     VARY,
-    RequestIds,
     cache_status,
     is_known,
     validators,
 )
-from tornado_members.handlers.conditions import parse_precondition
-from tornado_members.handlers.cross_origin import cross_origin_headers, preflight_headers
-from tornado_members.handlers.deadlines import Deadlines
-from tornado_members.handlers.encoding import accepts_gzip, compressed
-from tornado_members.handlers.proxies import TrustedProxies
-from tornado_members.monitoring.health import Health
-from tornado_members.monitoring.metrics import Metrics
 from tornado_members.openapi.operation import JSON, Operation
 from tornado_members.precondition import Precondition
-from tornado_members.settings import Cors, Members
+from tornado_members.services import Services
 from tornado_members.strict_json import parse_object
 from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.telemetry.logs import fields
-from tornado_members.telemetry.request_metrics import RequestMetrics
-from tornado_members.telemetry.tracing import RequestSpan, Tracer
+from tornado_members.telemetry.tracing import RequestSpan
 
 log = getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What handlers stand on."""
-
-    directory: MemberDirectory
-    tokens: TokenVerifier
-    requests: RequestMetrics
-    request_ids: RequestIds
-    tracer: Tracer | None  # None if telemetry.otlp_endpoint is not set
-    login: Login | None  # None where there is none
-    rules: Members
-    own_keys: KeySource | None  # those that verify what this service signs
-    cors: Cors
-    write_seconds: float  # that a reader of a stream may take nothing
-    health: Health
-    metrics: Metrics
-    proxies: TrustedProxies
-    deadlines: Deadlines
-    most_requests: int  # in flight
-    rate_limit: RateLimit | None  # None where everybody may ask as often as they like
 
 
 class BaseHandler(RequestHandler):

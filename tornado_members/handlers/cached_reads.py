@@ -24,7 +24,9 @@ from tornado.httputil import (
 
 from tornado_members.auth.tokens import Caller
 from tornado_members.directory import Representation
-from tornado_members.handlers.answers import (
+from tornado_members.handlers.base import bearer_token
+from tornado_members.handlers.members import MEMBER_ID, MemberHandler
+from tornado_members.http.responses import (
     PRIVATE,
     SECURITY_HEADERS,
     VARY,
@@ -33,9 +35,8 @@ from tornado_members.handlers.answers import (
     is_known,
     validators,
 )
-from tornado_members.handlers.base import Services, bearer_token
-from tornado_members.handlers.members import MEMBER_ID, MemberHandler
 from tornado_members.openapi.operation import JSON
+from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.transport.headers import duplicate
 

@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from tornado_members.handlers.base import BaseHandler, Services
-from tornado_members.handlers.conditions import names_tag
-from tornado_members.handlers.encoding import accepts_gzip
+from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.operations import FIND_ASSET, FIND_DESCRIPTION, SHOW_PAGE
-from tornado_members.handlers.published import Published, find_file
+from tornado_members.http.conditional import names_tag
+from tornado_members.http.encoding import accepts_gzip
+from tornado_members.http.static_files import Published, find_file
+from tornado_members.services import Services
 
 # Scripts and styles of ours alone, and requests to us alone; the pictures are in the style sheet.
 _PAGE_POLICY: Final = (

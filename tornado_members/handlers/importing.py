@@ -9,11 +9,11 @@ from urllib.parse import quote
 from tornado.web import stream_request_body
 
 from tornado_members.errors import BadParameter, BodyTooLarge, FileUnusable, Problem
-from tornado_members.handlers.base import BaseHandler, Services
-from tornado_members.handlers.body_limit import MAX_DISCARDED, announced_length
+from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.operations import IMPORT_MEMBERS
 from tornado_members.handlers.outbox import Outbox
 from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
+from tornado_members.http.body_limit import MAX_DISCARDED, announced_length
 from tornado_members.loading.csv_rows import CsvRows
 from tornado_members.loading.importing import Importing
 from tornado_members.loading.json_rows import JsonRows
@@ -21,6 +21,7 @@ from tornado_members.loading.loader import Loader, OnConflict
 from tornado_members.loading.rehearsal import Rehearsal
 from tornado_members.loading.rows import CsvUnusable
 from tornado_members.openapi.operation import CSV, NDJSON
+from tornado_members.services import Services
 
 _LONGEST_LINE: Final = 64 * 1024  # bytes, or characters: no member is nearly as long
 _ON_CONFLICT: Final[Sequence[OnConflict]] = ("reject", "skip", "replace")

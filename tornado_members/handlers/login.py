@@ -8,9 +8,10 @@ from typing import Any
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
 from tornado_members.errors import Fault, NotALogin
-from tornado_members.handlers.base import BaseHandler, Services
+from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.operations import LOG_IN, PUBLIC_KEYS
 from tornado_members.openapi.operation import JSON
+from tornado_members.services import Services
 from tornado_members.strict_json import json_pointer
 
 _FIELDS = ("username", "password")

@@ -21,7 +21,7 @@ from tornado_members.handlers.operations import (
     REPLACE_MEMBER,
 )
 from tornado_members.handlers.paging import next_path, parse_export_query, parse_list_query
-from tornado_members.handlers.preferences import parse_preferences
+from tornado_members.http.prefer import parse_preferences
 from tornado_members.list_query import Filters
 from tornado_members.member import apply_merge_patch, parse_draft
 

@@ -15,7 +15,7 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
-from tornado_members.handlers.refusals import render_refusal
+from tornado_members.http.refusals import render_refusal
 from tornado_members.serving.patience import Connection, Watched
 from tornado_members.settings import Limits
 from tornado_members.transport import limits as transport_limits

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import psutil
 
+from tornado_members.admin.aggregation import SharedSnapshot, WorkerAggregator
 from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
-from tornado_members.monitoring.board import Board, Page
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.reload import load_again
 from tornado_members.serving.server import raise_file_limit
@@ -121,7 +121,7 @@ class Supervisor:
         self._no_birth_before = 0.0
         self._revival_pause = _TURN_SECONDS
         self._next_revival = 0.0
-        self._board = Board()
+        self._board = WorkerAggregator()
         self._watch = Watch(self._board, for_admin)
         self._watch.add(signals, signals.sleep_again)
 
@@ -318,7 +318,7 @@ class Supervisor:
         return worker
 
     def _become_worker(
-        self, ours: Channel, theirs: Channel, page: Page, supervisor: int
+        self, ours: Channel, theirs: Channel, page: SharedSnapshot, supervisor: int
     ) -> NoReturn:
         """Go on as a worker, with nothing of the supervisor's but what it is given."""
         code = 1

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from tornado.httpserver import HTTPServer
 
-from tornado_members.admin import make_admin_app
-from tornado_members.monitoring.board import Board
+from tornado_members.admin.aggregation import WorkerAggregator
+from tornado_members.admin.app import make_admin_app
 from tornado_members.serving.sockets import Listening
 
 
@@ -23,7 +23,7 @@ class Watch:
     It never runs while a worker is forked, and it starts no thread: both would be inherited.
     """
 
-    def __init__(self, board: Board, listening: Listening) -> None:
+    def __init__(self, board: WorkerAggregator, listening: Listening) -> None:
         self._listening = listening
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(_AtOnce())

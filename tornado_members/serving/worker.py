@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
-from tornado_members.app import make_app, open_services
+from tornado_members.admin.aggregation import SharedSnapshot, publish_snapshots
+from tornado_members.admin.status import open_process_status
+from tornado_members.app import make_app
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import OperatorError, Problem
-from tornado_members.handlers.base import Services
-from tornado_members.monitoring.board import Page, publishing
+from tornado_members.services import Services, open_services
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.server import MembersServer, loop_factory, make_server
 from tornado_members.serving.sockets import Listening
@@ -38,7 +39,7 @@ class Work:
     listening: Listening
     private: PrivateServers
     channel: Channel
-    page: Page  # on which it says how it is
+    page: SharedSnapshot  # on which it says how it is
     supervisor: int  # process id
 
 
@@ -72,16 +73,20 @@ def _die_with(supervisor: int) -> None:
 async def _serve(work: Work) -> None:
     settings = work.settings
     addresses = work.private.addresses_for(settings)
-    async with open_services(settings, *addresses) as services:
+    async with (
+        open_services(settings, *addresses) as services,
+        open_process_status(services) as status,
+    ):
         tls = tls_context(settings.server.tls)
         limits, transport = settings.server.limits, settings.server.transport
         server = make_server(make_app(services), limits, tls, transport=transport)
         orders = _Orders(work.channel)  # up to here, SIGTERM simply ended it
         server.add_sockets(work.listening.sockets)
         work.channel.tell(READY)
-        async with publishing(work.page, services.health, services.metrics):
+        async with publish_snapshots(work.page, status):
             order = await orders.first
             if order in (STOP, REPLACE):
+                status.health.draining = True
                 await _drain(settings, services, server, orders, whole=order == STOP)
             else:
                 log.error("the supervisor has gone")
@@ -102,7 +107,6 @@ async def _drain(
     If the `whole` service stops, it says that it is not ready, and goes on accepting for
     unready_seconds, in which whoever sends requests here may learn it.
     """
-    services.health.draining = True
     server.say_goodbye()
     seconds = settings.server.drain_seconds
     if whole:

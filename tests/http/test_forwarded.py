@@ -3,7 +3,7 @@
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from tornado_members.handlers.proxies import TrustedProxies
+from tornado_members.http.forwarded import TrustedProxies
 
 TRUSTED = ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
 

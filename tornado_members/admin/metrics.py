@@ -1,17 +1,17 @@
-"""Every metric on one screen, made from what the rooms count, when somebody asks.
+"""Every metric on one screen, made from the counters of the rooms when a scraper asks.
 
-Labels have few values: routes, not paths; settings, not members. docs/operations.md has them all.
+Labels have few values: routes, not paths; settings, not members. docs/operations.md lists them.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tornado_members.admin.process import LoopLag, process_metrics
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.tokens import TokenCounts
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.invalidator import InvalidatorNumbers
-from tornado_members.directory import MemberDirectory
-from tornado_members.monitoring.process import Facts, LoopLag, process_metrics
+from tornado_members.services import Services
 from tornado_members.storage.mongo import OperationCounts
 from tornado_members.telemetry.metrics import Family, Histogram, Labels
 from tornado_members.telemetry.request_metrics import RequestMetrics
@@ -19,34 +19,30 @@ from tornado_members.telemetry.request_metrics import RequestMetrics
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What is counted where, in this process."""
+    """The metrics of this process."""
 
-    requests: RequestMetrics
-    directory: MemberDirectory
-    tokens: TokenCounts
-    keys: Mapping[str, KeySource]
-    operations: OperationCounts
-    invalidator: InvalidatorNumbers
+    services: Services
     lag: LoopLag
-    facts: Facts
 
     def collect(self) -> list[Family]:
-        """Everything, as it is now."""
+        """Return every metric with its present value."""
+        services, dependencies = self.services, self.services.dependencies
+        directory = services.directory
         return [
-            *_of_requests(self.requests),
-            *_of_cache(self.directory.cache_counts, self.directory.cache_states()),
-            *_of_change_stream(self.invalidator),
-            *_of_tokens(self.tokens, self.keys),
-            *_of_mongodb(self.operations),
-            *process_metrics(self.lag, self.facts),
+            *_request_metrics(services.requests),
+            *_cache_metrics(directory.cache_counts, directory.cache_states()),
+            *_change_stream_metrics(dependencies.change_stream),
+            *_token_metrics(services.tokens.counts, dependencies.keys),
+            *_mongodb_metrics(dependencies.mongo.operations),
+            *process_metrics(self.lag, dependencies.driver),
         ]
 
 
-def _of_requests(requests: RequestMetrics) -> Iterator[Family]:
+def _request_metrics(requests: RequestMetrics) -> Iterator[Family]:
     answered = Family(
         "members_http_requests",
         "counter",
-        "Requests that were answered; route is the pattern of the path.",
+        "Answered requests; route is the pattern of the path.",
         ("route", "method", "status"),
     )
     durations: dict[Labels, Histogram] = {}
@@ -57,94 +53,96 @@ def _of_requests(requests: RequestMetrics) -> Iterator[Family]:
     yield Family(
         "members_http_request_duration_seconds",
         "histogram",
-        "From a request's headers to the end of its answer's making, whatever the status.",
+        "Time from the end of a request's headers to the end of its handler.",
         ("route", "method"),
         values=dict(durations.items()),
     )
-    yield Family("members_http_requests_in_flight", "gauge", "Requests that are under way.").put(
+    yield Family("members_http_requests_in_flight", "gauge", "Requests in flight.").put(
         requests.in_flight
     )
 
 
-def _of_cache(counts: CacheCounts, states: Mapping[str, str | None]) -> Iterator[Family]:
+def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Iterator[Family]:
     yield Family(
         "members_cache_reads",
         "counter",
-        "Reads of an entry: hit, miss, or bypass (straight to the database).",
+        "Reads of an entry: hit, miss, or bypass (read from MongoDB only).",
         ("result",),
     ).put_all({"hit": counts.hits, "miss": counts.misses, "bypass": counts.bypasses.total()})
     yield Family(
         "members_cache_bypasses",
         "counter",
-        "Reads past the cache, by the reason that Cache-Status gives.",
+        "Reads that bypassed the cache, by the reason in Cache-Status.",
         ("reason",),
     ).put_all(counts.bypasses)
     yield Family(
         "members_cache_fills",
         "counter",
-        "What a miss ended in: stored, or not, because the lease was another's (leased), a write "
-        "came in between (overtaken), or the node did not answer (node-away).",
+        "Misses by outcome: stored; or not stored because another reader held the lease "
+        "(leased), a write intervened (overtaken) or the node did not answer (node-away).",
         ("result",),
     ).put_all({"stored": counts.fills, **counts.refused_fills})
     yield Family(
         "members_cache_unannounced_writes",
         "counter",
-        "Writes that went on without a tombstone, since a node was away.",
+        "Writes without a tombstone, because the node was away.",
     ).put(counts.unannounced_writes)
     yield Family(
-        "members_cache_taints", "counter", "Times that a node was found to have missed something."
+        "members_cache_taints",
+        "counter",
+        "Nodes marked as stale, because they missed an invalidation.",
     ).put(counts.taints)
-    yield Family(
-        "members_cache_epochs_set", "counter", "Times that a node was emptied by a new epoch."
-    ).put(counts.epochs_set)
+    yield Family("members_cache_epochs_set", "counter", "Nodes emptied by a new epoch.").put(
+        counts.epochs_set
+    )
     yield Family(
         "members_cache_nodes_unread",
         "gauge",
-        "Processes that read past a node now, by node and reason; none is listed for one that is "
-        "read by all.",
+        "Processes that bypass a node, by node and reason; a node that every process reads has "
+        "no sample.",
         ("node", "reason"),
         values={(node, reason): 1 for node, reason in states.items() if reason},
     )
-    yield Family(
-        "members_cache_nodes", "gauge", "Nodes of the cache, as configured.", merge="max"
-    ).put(len(states))
+    yield Family("members_cache_nodes", "gauge", "Configured cache nodes.", merge="max").put(
+        len(states)
+    )
 
 
-def _of_change_stream(numbers: InvalidatorNumbers) -> Iterator[Family]:
+def _change_stream_metrics(numbers: InvalidatorNumbers) -> Iterator[Family]:
     yield Family(
         "members_change_stream_followers",
         "gauge",
-        "Processes of this service that follow the change stream: 1 in the whole cluster.",
+        "Processes that follow the change stream: 1 in the whole cluster.",
     ).put(int(numbers.is_holder))
-    yield Family("members_change_stream_events", "counter", "Changes that MongoDB told of.").put(
-        numbers.events
-    )
+    yield Family(
+        "members_change_stream_events", "counter", "Events received from the change stream."
+    ).put(numbers.events)
     yield Family(
         "members_change_stream_lag_seconds",
         "gauge",
-        "From the last change to its removal from the cache, by two clocks.",
+        "Time from the last change, by MongoDB's clock, to its invalidation, by this host's.",
         merge="max",
     ).put(numbers.lag_seconds or 0.0)
     yield Family(
-        "members_change_stream_reopenings", "counter", "Times that the stream was opened again."
+        "members_change_stream_reopenings", "counter", "Times the change stream was reopened."
     ).put(numbers.reopened)
     yield Family(
         "members_change_stream_histories_lost",
         "counter",
-        "Times that changes were lost, and all of the cache was emptied.",
+        "Times the resume token was lost and the whole cache was flushed.",
     ).put(numbers.lost_histories)
     yield Family(
         "members_change_stream_failed_removals",
         "counter",
-        "Changes that could not be removed from the cache at once.",
+        "Invalidations that failed at first.",
     ).put(numbers.failed_removals)
 
 
-def _of_tokens(counts: TokenCounts, keys: Mapping[str, KeySource]) -> Iterator[Family]:
+def _token_metrics(counts: TokenCounts, keys: Mapping[str, KeySource]) -> Iterator[Family]:
     yield Family(
         "members_token_checks",
         "counter",
-        "Tokens by outcome: remembered, verified, refused, or unknown for want of keys.",
+        "Token checks by outcome: remembered, verified, refused, or unknown (no keys).",
         ("outcome",),
     ).put_all(
         {
@@ -155,43 +153,43 @@ def _of_tokens(counts: TokenCounts, keys: Mapping[str, KeySource]) -> Iterator[F
         }
     )
     yield Family(
-        "members_token_refusals", "counter", "Tokens that were refused, by reason.", ("reason",)
+        "members_token_refusals", "counter", "Refused tokens, by reason.", ("reason",)
     ).put_all(counts.refused)
     states = {issuer: source.state() for issuer, source in keys.items()}
     yield Family(
         "members_issuer_keys",
         "gauge",
-        "Keys of an issuer that tokens are checked with; 0 if none can be had.",
+        "Usable keys of an issuer; 0 if none are available.",
         ("issuer",),
         "max",
     ).put_all({issuer: state.count for issuer, state in states.items()})
     yield Family(
         "members_issuer_keys_age_seconds",
         "gauge",
-        "Since the keys of an issuer were last found to be the right ones.",
+        "Age of an issuer's keys: time since they were last confirmed.",
         ("issuer",),
         "max",
     ).put_all({issuer: state.age for issuer, state in states.items()})
     yield Family(
         "members_issuer_key_failures",
         "counter",
-        "Attempts to have the keys of an issuer that failed.",
+        "Failed attempts to load an issuer's keys.",
         ("issuer",),
     ).put_all({issuer: state.failures for issuer, state in states.items()})
 
 
-def _of_mongodb(counts: OperationCounts) -> Iterator[Family]:
+def _mongodb_metrics(counts: OperationCounts) -> Iterator[Family]:
     yield Family(
         "members_mongodb_operation_duration_seconds",
         "histogram",
-        "Operations of the stores, waiting for their turn included, however they ended.",
+        "Duration of operations, including time in queues, whatever the outcome.",
         ("operation",),
         values={(operation,): times for operation, times in list(counts.times.items())},
     )
     yield Family(
         "members_mongodb_operation_failures",
         "counter",
-        "Operations that failed: away (no answer in time, no primary ...) or refused.",
+        "Failed operations: away (time-out, no primary ...) or refused.",
         ("operation", "reason"),
         values=dict(counts.failures.items()),
     )

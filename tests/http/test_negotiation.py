@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.api import Api, problem
-from tornado_members.handlers.accepting import accepts
+from tornado_members.http.negotiation import accepts
 
 JSON = "application/json"
 

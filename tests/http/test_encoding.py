@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.support.api import Api, parsed
-from tornado_members.handlers.encoding import accepts_gzip
+from tornado_members.http.encoding import accepts_gzip
 
 
 @pytest.mark.parametrize(

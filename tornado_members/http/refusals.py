@@ -14,7 +14,7 @@ from tornado_members.errors import (
     TargetTooLong,
     VersionNotSupported,
 )
-from tornado_members.handlers.answers import SECURITY_HEADERS
+from tornado_members.http.responses import SECURITY_HEADERS
 from tornado_members.transport.refusals import BodyOverLimit, Refused
 
 log = getLogger(__name__)

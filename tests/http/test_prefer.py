@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.handlers.preferences import parse_preferences
+from tornado_members.http.prefer import parse_preferences
 
 
 @pytest.mark.parametrize(

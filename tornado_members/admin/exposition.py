@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them, and those of several processes as one."""
+"""Renders metrics for Prometheus, and merges those of several processes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
@@ -13,8 +13,8 @@ WORKER = "worker"
 
 
 def render(families: Iterable[Family], accept: str = "") -> tuple[bytes, str]:
-    """The text, and its media type: OpenMetrics for those who ask for it."""
-    # Not above: importing it reads /proc, and half the commands have no need of it.
+    """Return the metrics and their media type: OpenMetrics if `accept` names it, else text."""
+    # Imported late: the import reads /proc, and most commands do not need it.
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
     from prometheus_client.registry import Collector  # noqa: PLC0415
 
@@ -51,7 +51,7 @@ def _to_metric(family: Family) -> "Metric":
 
 
 def merge(workers: Mapping[str, Iterable[Family]]) -> list[Family]:
-    """The metrics of several workers, by their names, as those of one service."""
+    """Merge the metrics of several workers, by worker name, into those of one service."""
     merged: dict[str, Family] = {}
     for worker, families in workers.items():
         for family in families:
@@ -72,12 +72,12 @@ def _put(into: Family, key: Labels, value: Value) -> None:
         if isinstance(before, Histogram) and before.bounds == value.bounds:
             total.add(before)
         into.values[key] = total
-    elif isinstance(before, Histogram) or before is None:  # workers of two versions
+    elif isinstance(before, Histogram) or before is None:  # workers of two versions may differ
         into.values[key] = value
     else:
         into.values[key] = max(before, value) if into.merge == "max" else before + value
 
 
-def lasting(families: Iterable[Family]) -> list[Family]:
-    """What of a worker's metrics is still true when it has gone: what it counted."""
+def cumulative(families: Iterable[Family]) -> list[Family]:
+    """Return the metrics that remain true after their worker has ended: its counts."""
     return [family for family in families if family.kind != "gauge" and family.merge != "each"]

@@ -1,8 +1,5 @@
 """What answers say beside their bodies, the same whoever gives them."""
 
-import itertools
-import re
-import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -10,7 +7,7 @@ from functools import lru_cache
 from tornado.httputil import HTTPHeaders, format_timestamp
 
 from tornado_members.directory import Representation
-from tornado_members.handlers.conditions import is_not_modified
+from tornado_members.http.conditional import is_not_modified
 
 # An answer is data, never a page: whatever it holds, a browser runs, frames and guesses nothing.
 SECURITY_HEADERS = {
@@ -23,25 +20,8 @@ PRIVATE = "private, no-cache"
 VARY = "Authorization, Accept"
 
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 # Within one second a member may change twice, and a date tell nothing (RFC 9110 §8.8.2.2).
 _SETTLED = timedelta(seconds=2)
-
-
-class RequestIds:
-    """Names for requests that nobody else gives: this process' own word, and a number."""
-
-    def __init__(self) -> None:
-        self._word = secrets.token_hex(8)
-        self._numbers = itertools.count(1)
-
-    def of(self, headers: HTTPHeaders) -> str:
-        """The one that was given, if it is sane; or a new one."""
-        if "X-Request-Id" in headers:
-            given = headers["X-Request-Id"]
-            if _SANE_REQUEST_ID.fullmatch(given):
-                return given
-        return f"{self._word}{next(self._numbers):016x}"
 
 
 def cache_status(status: str) -> str:

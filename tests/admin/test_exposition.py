@@ -6,7 +6,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from tornado_members.monitoring.exposition import lasting, merge, render
+from tornado_members.admin.exposition import cumulative, merge, render
 from tornado_members.telemetry.metrics import Family, Histogram
 
 
@@ -66,7 +66,7 @@ def test_merging_changes_none_of_what_is_merged() -> None:
 
 
 def test_of_a_worker_that_has_gone_only_what_it_counted_lasts() -> None:
-    assert [family.name for family in lasting(worker(3, 1.5, 100, 0.05))] == [
+    assert [family.name for family in cumulative(worker(3, 1.5, 100, 0.05))] == [
         "requests",
         "duration_seconds",
     ]

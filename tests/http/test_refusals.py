@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import pytest
 
-from tornado_members.handlers.refusals import render_refusal
+from tornado_members.http.refusals import render_refusal
 from tornado_members.transport.refusals import BodyOverLimit, Refused
 
 

@@ -1,4 +1,4 @@
-"""The admin listener, while all is well and while something is not; and what its numbers say."""
+"""The admin listener: probes and metrics, also while a dependency is away."""
 
 import asyncio
 import json
@@ -16,27 +16,21 @@ from tornado.ioloop import IOLoop
 from tests.support.api import Api, Fetching
 from tests.support.memcached import start_memcached
 from tests.support.tokens import make_token
-from tornado_members.admin import make_admin_app
+from tornado_members.admin.app import make_admin_app
+from tornado_members.admin.exposition import render
+from tornado_members.admin.health import HealthMonitor
+from tornado_members.admin.status import ProcessStatus
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.handlers.base import Services
-from tornado_members.monitoring.board import OneProcess
-from tornado_members.monitoring.exposition import render
-from tornado_members.monitoring.health import Health
 from tornado_members.settings import Settings
 
 
 @pytest.fixture
-def overview(services: Services) -> OneProcess:
-    return OneProcess(services.health, services.metrics)
-
-
-@pytest.fixture
-def admin_app(overview: OneProcess) -> HTTPServerConnectionDelegate:
-    return make_admin_app(overview)
+def admin_app(process_status: ProcessStatus) -> HTTPServerConnectionDelegate:
+    return make_admin_app(process_status)
 
 
 class Admin:
-    """Asks the admin listener."""
+    """A client of the admin listener."""
 
     def __init__(self, client: Fetching) -> None:
         self._client = client
@@ -47,9 +41,9 @@ class Admin:
         )
 
 
-def samples(overview: OneProcess) -> dict[tuple[str, ...], float]:
-    """Every number by its name and the values of its labels, in the order of their names."""
-    text, _ = render(overview.collect())
+def samples(process_status: ProcessStatus) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and label values, ordered by label name."""
+    text, _ = render(process_status.collect())
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text.decode())
@@ -57,8 +51,8 @@ def samples(overview: OneProcess) -> dict[tuple[str, ...], float]:
     }
 
 
-class TestTheListener:
-    """Its pages."""
+class TestRoutes:
+    """The routes of the listener."""
 
     @pytest.fixture
     def app(self, admin_app: HTTPServerConnectionDelegate) -> HTTPServerConnectionDelegate:
@@ -68,7 +62,7 @@ class TestTheListener:
     def admin(self, http_server: object, http_server_client: Fetching) -> Admin:  # noqa: ARG002
         return Admin(http_server_client)
 
-    async def test_it_is_alive_and_ready_in_text_and_in_json(
+    async def test_probes_answer_in_text_and_json(
         self, admin: Admin, cache_servers: tuple[str, ...]
     ) -> None:
         alive = await admin("/livez")
@@ -90,16 +84,16 @@ class TestTheListener:
         assert found["status"] == "ready"
         assert found["dependencies"][0] == {"name": "mongodb", "state": "ok", "detail": ""}
 
-    async def test_one_that_drains_is_alive_and_not_ready(
-        self, admin: Admin, services: Services
+    async def test_draining_process_is_alive_but_not_ready(
+        self, admin: Admin, process_status: ProcessStatus
     ) -> None:
-        services.health.draining = True
+        process_status.health.draining = True
         answer = await admin("/readyz")
         assert answer.code == 503
         assert answer.body.startswith(b"draining\n")
         assert (await admin("/livez")).code == 200
 
-    async def test_metrics_are_what_prometheus_reads(self, admin: Admin) -> None:
+    async def test_metrics_support_both_prometheus_formats(self, admin: Admin) -> None:
         answer = await admin("/metrics")
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert answer.body.startswith(b"# HELP members_")
@@ -108,7 +102,7 @@ class TestTheListener:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         assert answer.body.endswith(b"# EOF\n")
 
-    async def test_anything_else_is_not_there(self, admin: Admin) -> None:
+    async def test_other_paths_and_methods_are_refused(self, admin: Admin) -> None:
         assert (await admin("/members/1")).code == 404
         assert (await admin("/readyz", "DELETE")).code == 405
         for path in ("/livez", "/readyz", "/metrics"):
@@ -117,8 +111,8 @@ class TestTheListener:
             assert "Server" not in answer.headers
 
 
-async def test_requests_are_counted_by_route_and_nobody_is_named(
-    api: Api, overview: OneProcess
+async def test_request_metrics_have_routes_but_no_names(
+    api: Api, process_status: ProcessStatus
 ) -> None:
     ada = await api.create("Planted Name")
     for _ in range(3):
@@ -128,7 +122,7 @@ async def test_requests_are_counted_by_route_and_nobody_is_named(
     await api("GET", "/Planted%20Name")
     await api("PLANTED", "/members", raw=b"")
     await api("PUT", "/members", raw=b"x" * (1024 * 1024 + 1))
-    found = samples(overview)
+    found = samples(process_status)
     total, member = "members_http_requests_total", "/members/{memberId}"
     assert found[total, "PUT", "/members", "201"] == 1
     assert found[total, "GET", member, "200"] == 3
@@ -144,8 +138,10 @@ async def test_requests_are_counted_by_route_and_nobody_is_named(
     assert found["members_mongodb_operation_duration_seconds_count", "MemberStore.insert"] == 1
 
 
-async def test_tokens_are_counted_by_what_became_of_them(api: Api, overview: OneProcess) -> None:
-    before = samples(overview)
+async def test_token_metrics_count_outcomes_and_reasons(
+    api: Api, process_status: ProcessStatus
+) -> None:
+    before = samples(process_status)
     bad = {
         "malformed": "x",
         "issuer": make_token(iss="nobody"),
@@ -158,7 +154,7 @@ async def test_tokens_are_counted_by_what_became_of_them(api: Api, overview: One
     good = make_token(access_rights=3)
     for token in [*bad.values(), good, good, good]:
         await api("GET", "/members", headers={"Authorization": f"Bearer {token}"})
-    found = samples(overview)
+    found = samples(process_status)
     checks = "members_token_checks_total"
     assert found[checks, "verified"] - before[checks, "verified"] == 1
     assert found[checks, "remembered"] - before[checks, "remembered"] == 2
@@ -168,7 +164,7 @@ async def test_tokens_are_counted_by_what_became_of_them(api: Api, overview: One
 
 
 class TestFaults:
-    """Servers that go away."""
+    """Dependencies that fail."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
@@ -187,56 +183,55 @@ class TestFaults:
     def cache_servers(self, own_memcached: tuple[subprocess.Popen[bytes], str]) -> tuple[str, ...]:
         return (own_memcached[1],)
 
-    async def test_a_cache_that_is_away_is_degraded_and_reads_go_on(
+    async def test_unreachable_cache_degrades_but_reads_succeed(
         self,
         api: Api,
-        overview: OneProcess,
-        services: Services,
+        process_status: ProcessStatus,
         own_memcached: tuple[subprocess.Popen[bytes], str],
     ) -> None:
         ada = await api.create("Ada")
-        await until(services.health, "ready")
+        await until(process_status.health, "ready")
         process, address = own_memcached
         process.kill()
-        await until(services.health, "degraded")
+        await until(process_status.health, "degraded")
         for _ in range(3):
             assert (await api("GET", f"/members/{ada['memberId']}")).code == 200
-        report = overview.report()
+        report = process_status.report()
         assert report.is_ready
-        assert [f.name for f in report.findings if f.state] == [f"cache {address}"]
-        found = samples(overview)
+        assert [d.name for d in report.dependencies if d.state] == [f"cache {address}"]
+        found = samples(process_status)
         assert found["members_ready",] == 1
         assert found["members_dependency_state", f"cache {address}"] == 1
         assert found["members_cache_nodes_unread", address, "node-away"] == 1
 
-    async def test_a_database_that_hangs_is_unready_and_back_with_it(
-        self, api: Api, overview: OneProcess, services: Services, servers: PrivateServers
+    async def test_hung_mongodb_makes_the_service_unready_until_it_answers(
+        self, api: Api, process_status: ProcessStatus, servers: PrivateServers
     ) -> None:
-        await until(services.health, "ready")
+        await until(process_status.health, "ready")
         (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
         mongod.suspend()
         try:
-            await until(services.health, "unready")
+            await until(process_status.health, "unready")
             answers = await asyncio.gather(*(api("GET", f"/members/{i}") for i in range(1, 31)))
             assert {answer.code for answer in answers} == {503}
-            found = samples(overview)
+            found = samples(process_status)
             assert found["members_ready",] == 0
             assert found["members_dependency_state", "mongodb"] == 2
             operation = "MemberStore.find_members"  # of all that asked in one turn of the loop
             assert 1 <= found["members_mongodb_operation_failures_total", operation, "away"] <= 30
         finally:
             mongod.resume()
-        await until(services.health, "ready")
+        await until(process_status.health, "ready")
 
 
-async def until(health: Health, status: str) -> None:
-    """Wait until it is so, for at most the five seconds that are promised."""
+async def until(health: HealthMonitor, status: str) -> None:
+    """Wait for a status, for at most the five seconds that operations.md promises."""
     async with asyncio.timeout(5):
         while health.report().status != status:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
-async def test_one_question_at_a_time_and_nobody_waits_for_it() -> None:
+async def test_monitor_pings_mongodb_one_at_a_time() -> None:
     asked = 0
     answer = asyncio.Event()
 
@@ -246,8 +241,8 @@ async def test_one_question_at_a_time_and_nobody_waits_for_it() -> None:
         if asked > 1:
             await answer.wait()
 
-    health = Health(ping, dict, {}, None)
-    async with health.watching():
+    health = HealthMonitor(ping, dict, {}, None)
+    async with health.monitoring():
         assert health.report().is_ready
         async with asyncio.timeout(10):
             while asked < 2:  # noqa: ASYNC110
@@ -266,11 +261,11 @@ async def test_one_question_at_a_time_and_nobody_waits_for_it() -> None:
         ({"a": (0, "404"), "b": (0, "404")}, "unready"),
     ],
 )
-async def test_keys_of_one_issuer_are_its_own_trouble(
+async def test_missing_keys_of_one_issuer_degrade(
     states: dict[str, tuple[int, str | None]], status: str
 ) -> None:
     async def ping() -> None:
-        """All is well."""
+        """Answer."""
 
     keys: Any = {
         issuer: SimpleNamespace(
@@ -280,6 +275,6 @@ async def test_keys_of_one_issuer_are_its_own_trouble(
         )
         for issuer, (count, problem) in states.items()
     }
-    health = Health(ping, dict, keys, None)
-    async with health.watching():
+    health = HealthMonitor(ping, dict, keys, None)
+    async with health.monitoring():
         assert health.report().status == status

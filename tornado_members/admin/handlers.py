@@ -1,4 +1,4 @@
-"""The admin listener: probes and metrics, for machines and people on the inside."""
+"""Handlers of the admin listener."""
 
 import asyncio
 import json
@@ -6,17 +6,17 @@ from typing import Any
 
 from tornado.web import RequestHandler
 
-from tornado_members.monitoring.board import Overview
-from tornado_members.monitoring.exposition import render
+from tornado_members.admin.exposition import render
+from tornado_members.admin.status import ServiceStatus
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 class AdminHandler(RequestHandler):
-    """No token is asked for: who can reach the listener may see what it shows."""
+    """Base of the admin handlers. No token is required: bind the listener to a private address."""
 
-    def initialize(self, overview: Overview) -> None:
-        self.overview = overview
+    def initialize(self, status: ServiceStatus) -> None:
+        self.status = status
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -25,20 +25,20 @@ class AdminHandler(RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
 
     def compute_etag(self) -> None:
-        """No: whoever asks wants to know."""
+        """Return no ETag: each answer is new."""
 
     def write_error(self, status_code: int, **_: Any) -> None:
         if status_code == 405:
             self.set_header("Allow", "GET, HEAD")
         self.finish(f"{status_code} {self._reason}\n")
 
-    def answer(self, status: int, said: dict[str, Any], text: str) -> None:
-        """JSON for those who ask for it, else text."""
+    def answer(self, status: int, content: dict[str, Any], text: str) -> None:
+        """Send `content` as JSON to clients that accept JSON, else `text`."""
         self.set_status(status)
         self.add_header("Vary", "Accept")
         if "application/json" in self.request.headers.get("Accept", "").lower():
             self.set_header("Content-Type", "application/json")
-            text = json.dumps(said)
+            text = json.dumps(content)
         self.finish(text.rstrip("\n") + "\n")
 
 
@@ -46,8 +46,8 @@ class LivezHandler(AdminHandler):
     """/livez"""
 
     def get(self) -> None:
-        """Whether a restart would not help."""
-        alive = self.overview.is_alive()
+        """Answer 503 if a restart would help."""
+        alive = self.status.is_alive()
         word = "alive" if alive else "stuck"
         self.answer(200 if alive else 503, {"status": word}, word)
 
@@ -58,12 +58,12 @@ class ReadyzHandler(AdminHandler):
     """/readyz"""
 
     def get(self) -> None:
-        """Whether requests should come, and a line a dependency."""
-        report = self.overview.report()
+        """Answer 503 if the service cannot serve requests; the body has one line per dependency."""
+        report = self.status.report()
         lines = [report.status]
-        for finding in report.findings:
-            detail = f": {finding.detail}" if finding.detail else ""
-            lines.append(f"  {finding.state.name.lower():9} {finding.name}{detail}")
+        for dependency in report.dependencies:
+            detail = f": {dependency.detail}" if dependency.detail else ""
+            lines.append(f"  {dependency.state.name.lower():9} {dependency.name}{detail}")
         self.answer(200 if report.is_ready else 503, report.to_dict(), "\n".join(lines))
 
     head = get
@@ -73,11 +73,18 @@ class MetricsHandler(AdminHandler):
     """/metrics"""
 
     async def get(self) -> None:
-        """What Prometheus scrapes."""
+        """Send the metrics in the format that the scraper accepts."""
         accept = self.request.headers.get("Accept", "")
-        # In a thread: where there is one process only, others wait for its loop.
-        text, media_type = await asyncio.to_thread(render, self.overview.collect(), accept)
+        # In a thread: a service of one process serves its other requests meanwhile.
+        text, media_type = await asyncio.to_thread(render, self.status.collect(), accept)
         self.set_header("Content-Type", media_type)
         self.finish(text)
 
     head = get
+
+
+class UnknownPathHandler(AdminHandler):
+    """Any other path"""
+
+    def prepare(self) -> None:
+        self.send_error(404)

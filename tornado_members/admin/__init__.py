@@ -1,0 +1,1 @@
+"""The admin listener: probes and metrics, of one process or of all workers together."""

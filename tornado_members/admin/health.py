@@ -1,0 +1,227 @@
+"""The health of the service: MongoDB, the cache, keys, the change stream.
+
+The monitor pings MongoDB once a second, one ping at a time, with the time-out of any operation. A
+report is made from what is known, without waiting. The other dependencies know their own state.
+"""
+
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from logging import getLogger
+from typing import Any, Self
+
+from tornado_members.auth.keys import KeySource
+from tornado_members.cache.invalidator import InvalidatorNumbers
+from tornado_members.telemetry.metrics import Family
+
+log = getLogger(__name__)
+
+_PING_SECONDS = 1.0
+_MONGODB = "mongodb"
+
+# Explanations of the reasons to bypass a node.
+_BYPASS_DETAILS = {
+    "node-away": "does not answer; its keys are read from MongoDB",
+    "node-back": "answers again; reads resume shortly",
+    "node-tainted": "missed an invalidation; waits for a new epoch",
+}
+
+
+class State(IntEnum):
+    """The state of a dependency; a higher value is worse."""
+
+    OK = 0
+    DEGRADED = 1  # slower or incomplete, but correct
+    UNREADY = 2  # most requests would receive 503
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyStatus:
+    """A dependency and its state."""
+
+    name: str
+    state: State
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """The states of all dependencies."""
+
+    dependencies: tuple[DependencyStatus, ...]
+    draining: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        """True if load balancers may send requests here."""
+        return not self.draining and all(d.state < State.UNREADY for d in self.dependencies)
+
+    @property
+    def status(self) -> str:
+        """The overall state in one word."""
+        if self.draining:
+            return "draining"
+        worst = max((dependency.state for dependency in self.dependencies), default=State.OK)
+        return {State.OK: "ready", State.DEGRADED: "degraded", State.UNREADY: "unready"}[worst]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as a JSON-compatible object."""
+        dependencies = [
+            {**asdict(dependency), "state": dependency.state.name.lower()}
+            for dependency in self.dependencies
+        ]
+        return {"status": self.status, "dependencies": dependencies}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build a report from the result of to_dict()."""
+        dependencies = [
+            DependencyStatus(one["name"], State[one["state"].upper()], one["detail"])
+            for one in data["dependencies"]
+        ]
+        return cls(tuple(dependencies), draining=data["status"] == "draining")
+
+
+class HealthMonitor:
+    """Knows the state of each dependency of this process."""
+
+    def __init__(
+        self,
+        ping: Callable[[], Awaitable[None]],
+        cache_states: Callable[[], Mapping[str, str | None]],
+        keys: Mapping[str, KeySource],
+        changes: InvalidatorNumbers | None,
+    ) -> None:
+        """`ping` raises if MongoDB does not answer in time; `changes` is None if not followed."""
+        self.draining = False
+        self._ping = ping
+        self._cache_states = cache_states
+        self._keys = keys
+        self._changes = changes
+        self._mongodb = DependencyStatus(_MONGODB, State.UNREADY, "was not pinged yet")
+
+    def report(self) -> HealthReport:
+        """Return the present state of each dependency."""
+        dependencies = [self._mongodb, *self._cache(), *self._issuers(), *self._change_stream()]
+        return HealthReport(tuple(dependencies), self.draining)
+
+    @asynccontextmanager
+    async def monitoring(self) -> AsyncIterator[None]:
+        """Ping MongoDB now, and then periodically while the block lasts."""
+        await self._ping_mongodb()
+        pinging = asyncio.create_task(self._keep_pinging())
+        try:
+            yield
+        finally:
+            pinging.cancel()
+            await asyncio.wait([pinging])
+
+    async def _keep_pinging(self) -> None:
+        while True:
+            await asyncio.sleep(_PING_SECONDS)
+            await self._ping_mongodb()
+
+    async def _ping_mongodb(self) -> None:
+        try:
+            await self._ping()
+        except Exception as error:  # noqa: BLE001  # any error means the same here
+            detail = f"does not answer ({type(error).__name__})"
+            status = DependencyStatus(_MONGODB, State.UNREADY, detail)
+        else:
+            status = DependencyStatus(_MONGODB, State.OK)
+        if status.state != self._mongodb.state:
+            if status.state == State.OK:
+                log.info("MongoDB answers")
+            else:
+                log.error("MongoDB %s", status.detail)
+        self._mongodb = status
+
+    def _cache(self) -> list[DependencyStatus]:
+        return [
+            DependencyStatus(
+                f"cache {node}",
+                State.DEGRADED if reason else State.OK,
+                _BYPASS_DETAILS.get(reason, reason) if reason else "",
+            )
+            for node, reason in self._cache_states().items()
+        ]
+
+    def _issuers(self) -> list[DependencyStatus]:
+        """One issuer without keys degrades the service; none with keys makes it unready."""
+        states = {issuer: source.state() for issuer, source in self._keys.items()}
+        no_keys_at_all = not any(state.count for state in states.values())
+        statuses = []
+        for issuer, state in states.items():
+            name = f"keys {issuer}"
+            if not state.count:
+                worst = State.UNREADY if no_keys_at_all else State.DEGRADED
+                statuses.append(
+                    DependencyStatus(name, worst, f"are not available: {state.problem}")
+                )
+            elif state.problem:
+                detail = f"are {state.age:.0f} s old and still used: {state.problem}"
+                statuses.append(DependencyStatus(name, State.DEGRADED, detail))
+            else:
+                statuses.append(DependencyStatus(name, State.OK))
+        return statuses
+
+    def _change_stream(self) -> list[DependencyStatus]:
+        if self._changes is None:
+            return []
+        problem = self._changes.problem
+        if problem:
+            return [DependencyStatus("change stream", State.DEGRADED, problem)]
+        detail = "followed here" if self._changes.is_holder else "followed by another process"
+        return [DependencyStatus("change stream", State.OK, detail)]
+
+
+def health_metrics(report: HealthReport, workers: int) -> Iterator[Family]:
+    """Yield the report as metrics."""
+    yield Family("members_ready", "gauge", "1 if the service is ready, as in /readyz.").put(
+        int(report.is_ready)
+    )
+    yield Family(
+        "members_dependency_state",
+        "gauge",
+        "State of a dependency: 0 ok, 1 degraded, 2 unready.",
+        ("dependency",),
+    ).put_all({dependency.name: dependency.state for dependency in report.dependencies})
+    yield Family("members_workers", "gauge", "Worker processes.").put(workers)
+
+
+def merge_reports(
+    reports: Mapping[str, HealthReport], further: Iterable[DependencyStatus] = ()
+) -> HealthReport:
+    """Merge the reports of several workers, by worker name.
+
+    A dependency is unready only if it is unready for every worker.
+    """
+    names = dict.fromkeys(d.name for report in reports.values() for d in report.dependencies)
+    merged = [_merge([_find(name, report) for report in reports.values()]) for name in names]
+    draining = bool(reports) and all(report.draining for report in reports.values())
+    return HealthReport((*merged, *further), draining)
+
+
+def _find(name: str, report: HealthReport) -> DependencyStatus | None:
+    return next((status for status in report.dependencies if status.name == name), None)
+
+
+def _merge(given: Sequence[DependencyStatus | None]) -> DependencyStatus:
+    statuses = [status for status in given if status]
+    worst = max(statuses, key=lambda status: status.state)
+    best = min(status.state for status in statuses)
+    if worst.state in (best, State.DEGRADED):
+        return worst
+    unready = sum(status.state == State.UNREADY for status in statuses)
+    detail = f"for {unready} of {len(statuses)} workers: {worst.detail}"
+    return DependencyStatus(worst.name, State.DEGRADED, detail)

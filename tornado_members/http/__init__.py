@@ -1,0 +1,1 @@
+"""HTTP without members: negotiation, conditional requests, CORS, compression, limits."""

@@ -1,0 +1,25 @@
+"""Request ids: taken from X-Request-Id, or made here."""
+
+import itertools
+import re
+import secrets
+
+from tornado.httputil import HTTPHeaders
+
+_VALID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class RequestIds:
+    """Makes ids that are unique among all processes: a random prefix and a number."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+
+    def of(self, headers: HTTPHeaders) -> str:
+        """Return the X-Request-Id of a request if it is valid, else a new id."""
+        if "X-Request-Id" in headers:
+            given = headers["X-Request-Id"]
+            if _VALID.fullmatch(given):
+                return given
+        return f"{self._prefix}{next(self._numbers):016x}"

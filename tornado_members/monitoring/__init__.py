@@ -1,1 +1,0 @@
-"""How the service is: its health and its metrics, of one process or of several together."""

@@ -1,0 +1,298 @@
+"""The composition root: opens everything that the handlers and the admin listener use."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from logging import getLogger
+
+from pymongo.errors import ConnectionFailure, PyMongoError
+
+from tornado_members.auth.keys import KeySource
+from tornado_members.auth.login import Login
+from tornado_members.auth.passwords import Passwords
+from tornado_members.auth.rate_limit import RateLimit
+from tornado_members.auth.signing import OWN_ALGORITHM, OwnKey, has_signing_key
+from tornado_members.auth.sources import open_key_sources
+from tornado_members.auth.throttle import LoginThrottle
+from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.auth.withdrawals import Withdrawals
+from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
+from tornado_members.cache.lease_cache import LeaseCache
+from tornado_members.cache.memcached import MemcachedNode
+from tornado_members.cache.naive import NaiveCache, NaiveStandIn
+from tornado_members.cache.nodes import Timing
+from tornado_members.cache.shared_counts import SharedCounts
+from tornado_members.directory import MemberDirectory
+from tornado_members.errors import DependencyAway, OperatorError
+from tornado_members.http.deadlines import Deadlines
+from tornado_members.http.forwarded import TrustedProxies
+from tornado_members.http.request_id import RequestIds
+from tornado_members.settings import Cors, Members, Settings
+from tornado_members.storage.audit import AuditLog
+from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.folding import folding
+from tornado_members.storage.leader import LeaderLease
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
+from tornado_members.storage.recorded import RecordedWrites
+from tornado_members.storage.users import UserStore
+from tornado_members.telemetry.request_metrics import RequestMetrics
+from tornado_members.telemetry.tracing import Tracer, open_tracer
+
+log = getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """The parts of the service that the admin listener reports on."""
+
+    mongo: Mongo
+    driver: str  # mongodb.driver
+    keys: Mapping[str, KeySource]  # by issuer
+    change_stream: InvalidatorNumbers
+    follows_changes: bool  # False without a cache, and for commands
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the handlers use."""
+
+    directory: MemberDirectory
+    tokens: TokenVerifier
+    requests: RequestMetrics
+    request_ids: RequestIds
+    tracer: Tracer | None  # None without telemetry.otlp_endpoint
+    login: Login | None  # None without login.enabled or a signing key
+    rules: Members
+    own_keys: KeySource | None  # the keys that verify the tokens of this service
+    cors: Cors
+    write_seconds: float  # how long a client may read nothing of a streamed response
+    proxies: TrustedProxies
+    deadlines: Deadlines
+    most_requests: int  # that may be in flight
+    rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
+    dependencies: Dependencies
+
+
+class MongoDBUnusable(OperatorError):
+    """Nothing can be opened without it. The text says where it was looked for, and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is kept in MongoDB."""
+
+    mongo: Mongo
+    members: MemberStore
+    users: UserStore
+    audit: AuditLog | None  # None where changes are not recorded
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Stores]:
+    """The stores, on a client made in the running event loop and closed at the end.
+
+    Raises MongoDBUnusable, TransactionsMissing, and SettingsError for a URI that is none.
+    """
+    mongo = open_mongo(
+        mongodb_uri,
+        settings.mongodb.database,
+        settings.mongodb.driver,
+        settings.mongodb.timeout_ms / 1000,
+    )
+    try:
+        stores = _make_stores(settings, mongo)
+        where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
+        try:
+            await stores.members.prepare()
+            await stores.users.prepare()
+            if stores.audit:
+                await stores.audit.prepare()
+        except (DependencyAway, PyMongoError) as error:
+            raise MongoDBUnusable(f"{where} {_said(error)}") from error
+        yield stores
+    finally:
+        await mongo.close()
+
+
+def _said(error: BaseException | None) -> str:
+    """What MongoDB said: a wrong password, no permission, members of one name, or nothing."""
+    refusal = error.__cause__ if isinstance(error, DependencyAway) else error
+    if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
+        return "does not answer"
+    details = getattr(refusal, "details", None) or {}
+    return f"refuses: {details.get('codeName') or type(refusal).__name__}"
+
+
+def _make_stores(settings: Settings, mongo: Mongo) -> Stores:
+    if not settings.audit.enabled:
+        return Stores(mongo, MemberStore(mongo), UserStore(mongo), None)
+    audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days))
+    return Stores(mongo, MemberStore(mongo, RecordedWrites(audit)), UserStore(mongo), audit)
+
+
+@asynccontextmanager
+async def open_directory(
+    settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
+) -> AsyncIterator[MemberDirectory]:
+    """The members, with the cache in front of them."""
+    cache = _make_cache(settings, cache_servers, write_deadline=stores.mongo.deadline)
+    try:
+        await cache.open()
+        yield MemberDirectory(stores.members, cache, stores.audit)
+    finally:
+        await cache.close()
+
+
+def _make_cache(
+    settings: Settings, servers: tuple[str, ...], write_deadline: float
+) -> LeaseCache | NaiveStandIn:
+    ttl, namespace = settings.cache.ttl_seconds, settings.mongodb.database
+    timing = Timing(
+        heartbeat=settings.cache.heartbeat_ms / 1000,
+        timeout=settings.cache.timeout_ms / 1000,
+        return_after=settings.cache.return_ms / 1000,
+    )
+    nodes = [
+        MemcachedNode(address, timeout=timing.timeout, probe_interval=timing.pause)
+        for address in servers
+    ]
+    if settings.cache.protocol == "naive":
+        return NaiveStandIn(NaiveCache(nodes, ttl=ttl, namespace=namespace))
+    return LeaseCache(
+        nodes,
+        namespace=namespace,
+        ttl=ttl,
+        timing=timing,
+        write_deadline=write_deadline,
+        require_for_writes=settings.cache.require_for_writes,
+    )
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings,
+    mongodb_uri: str,
+    cache_servers: tuple[str, ...],
+    *,
+    tail_changes: bool = True,
+) -> AsyncIterator[Services]:
+    """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        tracer = await enter(open_tracer(settings.telemetry, settings.server))
+        keys = await enter(open_key_sources(settings))
+        stores = await enter(open_stores(settings, mongodb_uri))
+        stores.mongo.operations.heard = tracer.add_operation if tracer else None
+        directory = await enter(open_directory(settings, stores, cache_servers))
+        await enter(folding(stores.mongo))
+        numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
+        if follows:
+            changes = MemberChanges(stores.mongo)
+            lease = LeaderLease(stores.mongo, "invalidator")
+            await enter(invalidating(changes, lease, directory, numbers))
+        withdrawals = await enter(open_withdrawals(settings, stores.users))
+        counts = await enter(open_counts(settings, cache_servers))
+        login = await enter(open_login(settings, stores.users, counts))
+        per_minute = settings.rate_limit.requests_per_minute
+        tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
+        yield Services(
+            directory=directory,
+            tokens=tokens,
+            requests=RequestMetrics(),
+            request_ids=RequestIds(),
+            tracer=tracer,
+            login=login,
+            rules=settings.members,
+            own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,
+            cors=settings.cors,
+            write_seconds=settings.server.limits.write_seconds,
+            proxies=TrustedProxies(settings.server.trusted_proxies),
+            deadlines=await enter(open_deadlines(settings)),
+            most_requests=settings.server.limits.requests,
+            rate_limit=RateLimit(counts, per_minute) if per_minute else None,
+            dependencies=Dependencies(
+                stores.mongo, settings.mongodb.driver, keys, numbers, follows
+            ),
+        )
+
+
+@asynccontextmanager
+async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
+    """The time that requests have, and somebody who looks at the clock."""
+    deadlines = Deadlines(settings.server.limits.request_seconds)
+    watching = asyncio.create_task(deadlines.watch())
+    try:
+        yield deadlines
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+@asynccontextmanager
+async def open_counts(
+    settings: Settings, cache_servers: tuple[str, ...]
+) -> AsyncIterator[SharedCounts]:
+    """Numbers that all processes count together; nothing connects before one is counted."""
+    timeout = settings.cache.timeout_ms / 1000
+    nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
+    counts = SharedCounts(nodes, namespace=settings.mongodb.database)
+    try:
+        yield counts
+    finally:
+        await counts.close()
+
+
+@asynccontextmanager
+async def open_withdrawals(settings: Settings, users: UserStore) -> AsyncIterator[Withdrawals]:
+    """What became of users whose tokens are out."""
+    auth = settings.auth
+    withdrawals = Withdrawals(
+        users, auth.own_issuer, auth.max_lifetime_seconds + auth.leeway_seconds
+    )
+    if auth.find_own_issuer():
+        await withdrawals.open()
+    try:
+        yield withdrawals
+    finally:
+        await withdrawals.close()
+
+
+@asynccontextmanager
+async def open_login(
+    settings: Settings, users: UserStore, counts: SharedCounts
+) -> AsyncIterator[Login | None]:
+    """The login, where it is wanted and there is a key to sign with. Raises KeysUnusable."""
+    issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
+    if not settings.login.enabled:
+        yield None
+        return
+    if issuer is None or jwks_file is None or not _signs(settings):
+        log.warning("there is no login: auth.own_issuer takes no RS256, or has no signing key here")
+        yield None
+        return
+    passwords = Passwords()
+    token_seconds = min(settings.login.token_seconds, settings.auth.max_lifetime_seconds)
+    throttle = LoginThrottle(counts, settings.login)
+    try:
+        yield Login(
+            users=users,
+            passwords=passwords,
+            throttle=throttle,
+            key=OwnKey(jwks_file),
+            issuer=issuer,
+            token_seconds=token_seconds,
+        )
+    finally:
+        passwords.close()
+
+
+def _signs(settings: Settings) -> bool:
+    """Whether there is a key to sign with, and what it signs is accepted."""
+    issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
+    if issuer is None or jwks_file is None or OWN_ALGORITHM not in issuer.algorithms:
+        return False
+    return has_signing_key(jwks_file)
