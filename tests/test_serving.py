@@ -179,7 +179,7 @@ def test_requests_in_flight_end_before_it_stops(
 
 # Settings, and words by which the start that they stop says why.
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
-    ({"servr": {}}, ["servr: is not a setting"]),
+    ({"servr": {}}, ["servr: unknown setting"]),
     (
         {"mongodb": {"uri": "mongodb://u:secret@127.0.0.1:1/", "timeout_ms": 200}},
         ["MongoDB at mongodb://127.0.0.1:1/ (mongodb.uri) does not answer"],

@@ -48,7 +48,7 @@ def _banner(
             "       -H 'Content-Type: application/json' -d '{\"name\": \"Ada Lovelace\"}'",
             f'  curl -i -H "Authorization: Bearer $TOKEN" {url}/members/1',
         ]
-    return "\n".join([*lines, "", "Ctrl-C stops the service and its private servers."])
+    return "\n".join([*lines, "", "Ctrl-C stops the service and everything that it started."])
 
 
 def _token_command(source: SettingsSource) -> str:
