@@ -31,7 +31,7 @@ HOUSE = [
     ["list_query"],
     ["member", "precondition", "audit", "telemetry", "embedded"],
     ["settings"],
-    ["errors", "strict_json", "together", "transport"],
+    ["errors", "strict_json", "together", "transport", "characters"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 

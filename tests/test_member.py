@@ -1,6 +1,7 @@
 """The rules of a member."""
 
 import json
+import re
 import unicodedata
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from tornado_members.errors import NotAMember
 from tornado_members.member import (
+    NAME_PATTERN,
+    PHONE_PATTERN,
     Member,
     MemberDraft,
     is_plain_email,
@@ -36,6 +39,14 @@ def faults(body: dict[str, Any], **stated: Any) -> dict[str, str]:
         ("😀" * 255, "😀" * 255),
         (" " + "x" * 255 + " ", "x" * 255),
         ("a\u200db", "a\u200db"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
+        ("\ufeffBom \ufeffIn\ufeffside\u200b", "Bom Inside"),
+        ("\u200f Zed\u200b Width\u00ad", "Zed Width"),
+        ("\u202aAda Lovelace\u202c", "Ada Lovelace"),
+        ("Jose\ufeff\u0301", "José"),
         ("$where", "$where"),
     ],
 )
@@ -44,7 +55,12 @@ def test_a_name_is_normalized_and_kept(given_name: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "\u00a0", "x" * 256, "a\0b", "a\x1bb", "a\x85b", "a\nb", "a\u2028b", "\udc00"]
+    "name",
+    [
+        *("", " ", "\u00a0", "x" * 256, "a\0b", "a\x1bb", "a\x85b", "a\nb", "a\u2028b", "\udc00"),
+        *("\u200b", "\ufeff \u2060", "\u3164", "\u2800\ufe0f"),
+        *("\u202etxt.exe", "a\u2067b", "A\u202d"),
+    ],
 )
 def test_what_is_no_name(name: str) -> None:
     assert list(faults({"name": name})) == ["/name"]
@@ -107,6 +123,59 @@ def test_what_is_no_email(email: str) -> None:
 )
 def test_a_phone_is_kept_as_written(phone: str) -> None:
     assert parse_draft({"name": "Ada", "phone": phone}).phone == phone
+
+
+@pytest.mark.parametrize(
+    ("phone", "kept"),
+    [
+        ("\u202d+44 20 7946 0018\u202c", "+44 20 7946 0018"),
+        ("+44\u201120\u20137946\u22120018", "+44-20-7946-0018"),
+        ("+44\u00a020\u20097946\u202f0018", "+44 20 7946 0018"),
+        ("tel:+1-212-555-0100", "+1-212-555-0100"),
+        ("Tel. 030 123456", "030 123456"),
+        ("+1 (212) 555-0100;ext=4", "+1 (212) 555-0100 ext 4"),
+        ("020 7946 0018 Ext: 12", "020 7946 0018 ext 12"),
+        ("020 7946 0018 extension 12", "020 7946 0018 ext 12"),
+    ],
+)
+def test_a_phone_is_stored_in_plain_characters(phone: str, kept: str) -> None:
+    assert parse_draft({"name": "Ada", "phone": phone}).phone == kept
+    assert parse_draft({"name": "Ada", "phone": kept}).phone == kept
+
+
+@pytest.mark.parametrize(
+    ("phone", "words"),
+    [
+        ("+44\u202d20 7946", "U+202D LEFT-TO-RIGHT OVERRIDE"),
+        ("447912345678.0", "as a spreadsheet stores it"),
+        ("4.47912E+11", "as a spreadsheet stores it"),
+        ("4,47912E+11", "as a spreadsheet stores it"),
+    ],
+)
+def test_a_refused_phone_says_why(phone: str, words: str) -> None:
+    assert words in faults({"name": "Ada", "phone": phone})["/phone"]
+
+
+def test_an_email_is_stored_without_invisible_characters_at_its_ends() -> None:
+    draft = parse_draft({"name": "Ada", "email": "\ufeffada@example.org\u200b"})
+    assert draft.email == "ada@example.org"
+
+
+@given(
+    st.text(
+        st.characters() | st.sampled_from("\u200b\u200d\u202e\u2066\ufeff\u3164 \xad"), max_size=8
+    )
+)
+def test_the_published_pattern_admits_only_names(name: str) -> None:
+    """The pattern has no flag `u` in Python: code points are characters there already."""
+    if re.search(NAME_PATTERN, name) and not re.search("[\ud800-\udfff]", name):
+        assert parse_draft({"name": name}).name
+
+
+@given(st.text("0123456789 ext=:.;-\u2011\xa0E", max_size=14))
+def test_the_published_pattern_admits_only_phones(phone: str) -> None:
+    if re.search(PHONE_PATTERN, phone):
+        assert parse_draft({"name": "Ada", "phone": phone}).phone
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from tornado_members import characters
 from tornado_members.errors import Fault, NotAMember
 from tornado_members.strict_json import json_pointer
 
@@ -31,6 +32,12 @@ _LONGEST_FORM = 4 * MAX_CHARACTERS  # NFC makes one character of four at the mos
 
 # What may stand in a telephone number as people write it: digits, punctuation and an extension.
 _PHONE = re.compile(r"(?:[0-9+()\-./,;#* ]|ext|x)*", re.IGNORECASE)
+# A URI (RFC 3966) or a label before a number, and the ways to write an extension.
+_PHONE_LABEL = re.compile(r"tel(?:\.:?|:)\s*", re.IGNORECASE)
+_EXTENSION = re.compile(r"\s*;ext=\s*|\s*\bext(?:ension\b|[:=])[.:]?\s*", re.IGNORECASE)
+# Spreadsheets store long numbers as floating point, and drop digits.
+_SCIENTIFIC = re.compile(r"\s*[0-9]+(?:[.,][0-9]+)?E[+-]?[0-9]+\s*", re.IGNORECASE)
+_DECIMAL = re.compile(r"\s*[0-9]{7,}\.0+\s*")
 # A local part has at most 64 bytes (RFC 5321 §4.5.3.1.1).
 _PLAIN_EMAIL = re.compile(
     r"(?=.{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@([\w.-]+)", re.ASCII
@@ -42,16 +49,23 @@ _DIGIT = re.compile(r"[0-9]")
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp"})
 
 
-# The same rules for /openapi.json, as regular expressions of ECMA-262, for clients that check
-# before they send: what str.strip() takes away, what no name holds, what in a number is no digit.
-_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+# The same rules for /openapi.json, as regular expressions of ECMA-262, for clients that validate
+# before they send. Of names that begin with a shapeless letter they admit none.
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
-_NO_DIGIT = r"(?:[-+()./,;#* xX]|[eE][xX][tT])*"
-NAME_PATTERN = (
-    rf"^[{_SPACE}]*[^{_SPACE}{_CONTROL}]"
-    rf"(?:[^{_CONTROL}]{{0,{MAX_CHARACTERS - 2}}}[^{_SPACE}{_CONTROL}])?[{_SPACE}]*$"
+_EDGE = characters.SPACES + characters.FORMAT
+_NOT_INSIDE = _CONTROL + characters.EMBEDDINGS + characters.OVERRIDES
+_NO_DIGIT = (
+    rf"(?:[-+()./,;#* {characters.TYPOGRAPHIC_HYPHENS}{characters.TYPOGRAPHIC_SPACES}xX]"
+    r"|[eE][xX][tT](?:[eE][nN][sS][iI][oO][nN])?)*"
 )
-PHONE_PATTERN = rf"^(?=.{{3,{MAX_CHARACTERS}}}$){_NO_DIGIT}(?:[0-9]{_NO_DIGIT}){{3,}}$"
+NAME_PATTERN = (
+    rf"^[{_EDGE}]*[^{_EDGE}{_NOT_INSIDE}{characters.SHAPELESS}]"
+    rf"(?:[^{_NOT_INSIDE}]{{0,{MAX_CHARACTERS - 2}}}[^{_EDGE}{_NOT_INSIDE}])?[{_EDGE}]*$"
+)
+PHONE_PATTERN = (
+    rf"^(?=.{{3,{MAX_CHARACTERS}}}$)(?![0-9]+\.0+$)"
+    rf"{_NO_DIGIT}(?:[0-9]{_NO_DIGIT}){{3,}}$"
+)
 
 
 # Addresses in .local or .test have the syntax of one, and are somebody's. Emptying this list is how
@@ -60,13 +74,16 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 def normalize_name(name: str) -> str:
-    """The form in which names are compared and kept: Unicode NFC, no white space around it.
+    """Return the form in which names are compared and stored.
 
-    Text that is too long for a name in any form stays as it is: normalizing takes time that grows
-    with the square of a run of combining marks.
+    That is Unicode NFC, without white space and invisible characters at the ends. Text that is too
+    long for a name in any form stays as it is: the time to normalize it grows with the square of
+    the length of a run of combining marks.
     """
-    name = name.strip()
-    return name if len(name) > _LONGEST_FORM else unicodedata.normalize("NFC", name).strip()
+    name = characters.trim(name)
+    if name.isascii() or len(name) > _LONGEST_FORM:
+        return name
+    return characters.trim(unicodedata.normalize("NFC", name))
 
 
 def fold(text: str) -> str:
@@ -95,6 +112,12 @@ def _check_name(name: str) -> str:
     name = _check_text(normalize_name(name))
     if not name:
         raise _fault("is empty")
+    if name.isascii() and name.isprintable():
+        return name
+    if characters.is_invisible(name):
+        raise _fault("has only invisible characters")
+    if misleading := characters.reordering_character(name):
+        raise _fault(f"contains {characters.describe(misleading)}, which changes how it is read")
     for character in name:
         if unicodedata.category(character) in _UNPRINTABLE:
             raise _fault(f"contains the control character U+{ord(character):04X}")
@@ -121,7 +144,7 @@ def is_plain_email(email: str) -> bool:
 
 
 def _check_email(email: str) -> str:
-    _check_text(email)
+    email = characters.trim_format(_check_text(email), overrides=True)
     if is_plain_email(email):
         return email
     try:
@@ -131,9 +154,22 @@ def _check_email(email: str) -> str:
     return email
 
 
+def normalize_phone(phone: str) -> str:
+    """Return a telephone number with plain hyphens and spaces, without a label before it."""
+    phone = characters.plain_punctuation(characters.trim_format(phone, overrides=True))
+    return _EXTENSION.sub(" ext ", _PHONE_LABEL.sub("", phone, count=1))
+
+
 def _check_phone(phone: str) -> str:
-    _check_text(phone)
+    phone = normalize_phone(_check_text(phone))
+    if _SCIENTIFIC.fullmatch(phone) or _DECIMAL.fullmatch(phone):
+        raise _fault(
+            "is a number as a spreadsheet stores it, which may have lost digits: "
+            "format the column as text there, and enter the telephone number again"
+        )
     if not _PHONE.fullmatch(phone):
+        if hidden := characters.invisible_character(phone):
+            raise _fault(f"contains {characters.describe(hidden)}, which is invisible")
         raise _fault(
             "is not a telephone number: only digits, + ( ) - . / , ; # * and spaces, "
             "and ext or x before an extension"
@@ -149,8 +185,9 @@ class MemberDraft(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: Annotated[str, AfterValidator(_check_name)] = Field(
-        description="1 to 255 characters once it is in Unicode NFC and without the white space "
-        "around it, which is how it is kept; unique in exactly that form; no control characters",
+        description="1 to 255 characters in Unicode NFC, without white space and invisible "
+        "characters at the ends, which is how the name is stored; unique in exactly that form; no "
+        "control characters and no bidirectional overrides",
         examples=["Ada Lovelace"],
         json_schema_extra={"pattern": NAME_PATTERN},
     )
@@ -176,7 +213,8 @@ class MemberDraft(BaseModel):
     ) = Field(
         None,
         description="at most 255 characters: at least three digits, else only + ( ) - . / , ; # * "
-        "and spaces, and ext or x before an extension; kept as it is written",
+        "and spaces, and ext or x before an extension; stored as it is written, with typographic "
+        "hyphens and spaces replaced by plain ones and without a leading `tel:`",
         examples=["+44 20 7946 0018"],
     )
 
