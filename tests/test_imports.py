@@ -41,7 +41,7 @@ KEEPERS = {
     "motor": {"storage"},
     "bson": {"storage"},
     "aiomcache": {"cache"},
-    "tornado.web": {"handlers", "app", "admin", "serving"},
+    "tornado.web": {"handlers", "http", "app", "admin", "serving"},
     "jwt": {"auth"},
     "argon2": {"auth"},
     "mimesis": {"loading"},

@@ -26,6 +26,7 @@ from tornado_members.cache.nodes import Timing
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway, OperatorError
+from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.request_id import RequestIds
@@ -73,6 +74,7 @@ class Services:
     deadlines: Deadlines
     most_requests: int  # that may be in flight
     rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
+    admission: AdmissionControl
     dependencies: Dependencies
 
 
@@ -197,6 +199,7 @@ async def open_services(
         counts = await enter(open_counts(settings, cache_servers))
         login = await enter(open_login(settings, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
+        rate_limit = RateLimit(counts, per_minute) if per_minute else None
         tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
         yield Services(
             directory=directory,
@@ -212,7 +215,8 @@ async def open_services(
             proxies=TrustedProxies(settings.server.trusted_proxies),
             deadlines=await enter(open_deadlines(settings)),
             most_requests=settings.server.limits.requests,
-            rate_limit=RateLimit(counts, per_minute) if per_minute else None,
+            rate_limit=rate_limit,
+            admission=AdmissionControl(tokens, rate_limit),
             dependencies=Dependencies(
                 stores.mongo, settings.mongodb.driver, keys, numbers, follows
             ),

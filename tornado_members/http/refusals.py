@@ -1,4 +1,4 @@
-"""What a client is told whose request is refused before any handler has seen it."""
+"""Problem responses to requests that the HTTP server refuses, before any handler runs."""
 
 import json
 import uuid
@@ -29,7 +29,7 @@ _KINDS: Mapping[int, type[Problem]] = {
 
 
 def render_refusal(refused: Refused) -> tuple[Mapping[str, str], bytes]:
-    """A problem (RFC 9457), with the headers that all answers have."""
+    """Return the headers and the body of a problem (RFC 9457)."""
     problem = _problem(refused)
     request_id = uuid.uuid4().hex
     log.info("%s: refused with %d: %s", request_id, problem.status, problem.detail)

@@ -37,8 +37,8 @@ from tornado_members.openapi.schemas import (
 )
 
 _PLACE: Final = re.compile(r"\{(\w+)\}")
-# What any request may meet: LimitedBodies and BaseHandler stand in front of all of them.
-# Some before it is even known which method or path is meant.
+# Problems of any request, from the HTTP server, AdmittingApplication and BaseHandler. Some occur
+# before the method or the path is known.
 _OF_ALL_METHODS: Final = (
     *(BadRequest, RequestTooSlow, BodyTooLarge, TargetTooLong, HeadersTooLarge),
     *(InternalError, Overloaded, VersionNotSupported),

@@ -36,8 +36,8 @@ class Members(Section):
         256,
         ge=1,
         le=1024 * 1024,
-        description="Maximum size of the body of an import, in MiB. Every other body may have 1 "
-        "MiB.",
+        description="Maximum size of the body of an import, in MiB. Every other body may have 16 "
+        "KiB.",
     )
     transfer_retry_seconds: float = Field(
         30,
