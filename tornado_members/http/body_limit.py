@@ -133,7 +133,7 @@ class _AdmittedBody(HTTPMessageDelegate):
             return self._handler.data_received(chunk)
         if self._received > MAX_DISCARDED:
             self._finish_early()
-        return None
+        return asyncio.sleep(0)  # or the HTTP server would count the chunk as held in memory
 
     def finish(self) -> None:
         if not self._finished:
