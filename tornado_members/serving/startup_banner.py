@@ -16,7 +16,7 @@ log = getLogger(__name__)
 _CHECKOUT = Path(__file__).parent.parent.parent
 
 
-def greet(
+def print_banner(
     settings: Settings, source: SettingsSource, url: str, admin_url: str, private: PrivateServers
 ) -> None:
     """Report the addresses: as one record in a JSON log, else as text with first requests."""
