@@ -92,7 +92,7 @@ def test_commands_share_the_private_servers_and_the_last_one_ends_them(own: Comm
         assert first.stop() == 0
         assert len(own.servers()) == 2
         kill(own, "mongod")
-        wait_for(lambda: "the private mongod had died, and was started again" in own.log())
+        wait_for(lambda: "the private mongod had died and was restarted" in own.log())
         assert second("GET", "/members/1")[0] == 200
         assert len(second("GET", "/members")[1]["items"]) == 6
         assert second.stop() == 0
