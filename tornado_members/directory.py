@@ -1,7 +1,7 @@
 """What the product does: keep members, and say who they are."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -236,17 +236,22 @@ class MemberDirectory:
                 raise NotAMember([Fault("/memberId", "is not the id of the member of this name")])
             if existing is None and condition.must_exist:
                 raise PreconditionFailed
-            with suppress(NameTaken):  # somebody else was faster: theirs is the one that is meant
-                if existing is None:
+            if existing is None:
+                try:
                     return await self.create(draft, by=by), True
-            if existing is not None:
-                _check(existing, condition)
-                async with self._cache.changing(_id_key(existing.member_id)):
-                    member = await self._store.replace_named(
-                        existing.member_id, draft, condition, by=by
-                    )
-                if member is not None:  # else it was changed, renamed or removed meanwhile
-                    return _represent(member), False
+                except NameTaken as taken:
+                    if not taken.by_member:
+                        raise
+                    continue  # another writer was faster: its member is the one to replace
+            _check(existing, condition)
+            # If another program added the member, the cache may have that nobody has the name.
+            keys = _id_key(existing.member_id), _name_key(draft.name)
+            async with self._cache.changing(*keys):
+                member = await self._store.replace_named(
+                    existing.member_id, draft, condition, by=by
+                )
+            if member is not None:  # else it was changed, renamed or removed meanwhile
+                return _represent(member), False
         raise Contended
 
     async def delete(
@@ -280,8 +285,11 @@ class MemberDirectory:
             raise PreconditionFailed
         raise MemberNotFound(str(member_id))
 
-    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
-        """The members that have these names, for a loader of many."""
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
+        """By name, the members that have one of these names.
+
+        None stands for a document that is not a member and holds the name.
+        """
         return await self._store.find_by_names(names)
 
     async def take_ids(self, count: int) -> int:

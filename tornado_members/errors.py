@@ -237,20 +237,28 @@ class RequestTooSlow(Problem):
 
 
 class NameTaken(Problem):
-    """The unique index refused a write; `member_id` has the name, where that is known."""
+    """The unique index refused a write."""
 
     status = 409
     code = "name-taken"
     title = "The name is taken"
     extended_by = {"member": Extension({"type": "string", "format": "uri-reference"}, always=False)}
 
-    def __init__(self, member_id: int | None) -> None:
-        owner = f"member {member_id}" if member_id is not None else "another member"
+    def __init__(self, member_id: int | None, *, by_member: bool = True) -> None:
+        """`member_id` is the member that has the name, if it is known.
+
+        `by_member` is false if the name is held by a document that is not a member. Only the
+        program that stored that document can free the name.
+        """
+        holder = f"member {member_id}" if member_id is not None else "another member"
+        if not by_member:
+            holder = "a document in the database that is not a member; choose another name"
         super().__init__(
-            f"The name is taken by {owner}.",
+            f"The name is taken by {holder}.",
             extensions={"member": f"/members/{member_id}"} if member_id is not None else None,
         )
         self.member_id = member_id
+        self.by_member = by_member
 
 
 class PreconditionFailed(Problem):

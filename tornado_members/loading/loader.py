@@ -33,17 +33,20 @@ _LOADED = (Result.CREATED, Result.REPLACED, Result.UNCHANGED)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result for one draft, and the id of the member that has its name now."""
+    """The result for one draft, and the id of the member that has its name now.
+
+    The id is None if a document that is not a member holds the name.
+    """
 
     result: Result
-    member_id: int
+    member_id: int | None
     twice: bool = False  # an earlier draft of the same source loaded that member
 
 
 class Directory(Protocol):
     """What a loader needs of a MemberDirectory; a dry run has its own."""
 
-    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]: ...
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]: ...
     async def take_ids(self, count: int) -> int: ...
     async def create_many(
         self, drafts: Sequence[MemberDraft], first: int, *, by: Actor | None
@@ -105,6 +108,9 @@ class Loader:
         seen: set[int] = set()
         for i, given in drafts.items():
             owner = owners[given.name]
+            if owner is None:
+                outcomes[i] = Outcome(self._refusal, None)
+                continue
             draft = _completed(given, owner)
             member_id = owner.member_id
             twice = member_id in seen or member_id in loaded or member_id in self._loaded
@@ -121,10 +127,13 @@ class Loader:
         loaded |= seen - lost
         return {owner.name for owner, _ in replacing if owner.member_id in lost}
 
-    async def _find_or_create(self, drafts: Sequence[MemberDraft]) -> dict[str, Member]:
-        """Return the members that have the names, including those that are new."""
+    async def _find_or_create(self, drafts: Sequence[MemberDraft]) -> dict[str, Member | None]:
+        """Return the members that have the names, including those that are new.
+
+        None stands for a document that is not a member and holds the name.
+        """
         firsts = {draft.name: draft for draft in reversed(drafts)}
-        owners: dict[str, Member] = {}
+        owners: dict[str, Member | None] = {}
         for _ in range(_MAX_ATTEMPTS):
             missing = [name for name in firsts if name not in owners]
             owners.update(await self._directory.find_by_names(missing) if missing else {})
@@ -149,6 +158,11 @@ class Loader:
                 return begun or Result.UNCHANGED
             if self._on_conflict == "replace":
                 return Result.REPLACED
+        return self._refusal
+
+    @property
+    def _refusal(self) -> Result:
+        """The result of a draft whose name is taken."""
         return Result.SKIPPED if self._on_conflict == "skip" else Result.TAKEN
 
     async def _replace(self, replacing: Iterable[tuple[Member, MemberDraft]]) -> set[int]:

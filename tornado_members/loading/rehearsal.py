@@ -25,7 +25,7 @@ class Rehearsal:
     def close(self) -> None:
         self._names.close()
 
-    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
         """Those that there are, and those that there would be by now."""
         places = ",".join("?" * len(names))
         query = f"SELECT name, id FROM names WHERE name IN ({places})"  # noqa: S608

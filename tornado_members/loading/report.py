@@ -61,6 +61,8 @@ class Report:
         elif outcome.result is Result.TAKEN:
             earlier = ", from an earlier row of this file" if outcome.twice else ""
             reason = f"is taken by member {outcome.member_id}{earlier}"
+            if outcome.member_id is None:
+                reason = "is taken by a document in the database that is not a member"
             self._refuse(row, Refusal.of_field("name is taken", "/name", reason))
         else:
             self._results[outcome.result] += 1

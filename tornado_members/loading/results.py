@@ -26,7 +26,7 @@ def tell_outcome(line: int, outcome: Outcome | Refusal) -> bytes:
         "status": _STATUS[outcome.result],
         "code": NameTaken.code if is_taken else outcome.result.value,
     }
-    if outcome.member_id > 0:
+    if outcome.member_id is not None and outcome.member_id > 0:
         result["member"] = f"/members/{outcome.member_id}"
     if outcome.twice:
         result["twice"] = True

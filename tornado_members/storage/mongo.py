@@ -188,9 +188,12 @@ def open_mongo(
         raise SettingsError(f"mongodb.uri: is no URI that MongoDB takes: {reason}") from None
     opened = client.get_database(
         database,
-        # A date that Python does not know is no reason not to read a document.
+        # Other programs may store dates that Python has not, and text that is not UTF-8. Neither
+        # may keep a document from being read, and with it a page of a list or the change stream.
         codec_options=CodecOptions(
-            tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+            tz_aware=True,
+            datetime_conversion=DatetimeConversion.DATETIME_CLAMP,
+            unicode_decode_error_handler="replace",
         ),
         read_preference=ReadPreference.PRIMARY,
         write_concern=_FOR_GOOD,
