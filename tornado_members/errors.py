@@ -23,7 +23,7 @@
     ├── FaultyBody
     │   ├── NotAMember           422  not-a-member
     │   └── NotALogin            422  not-a-login
-    ├── FileUnusable             422  file-unusable
+    ├── UnreadableFile           422  unreadable-file
     ├── PreconditionRequired     428  precondition-required
     ├── TooManyAttempts          429  too-many-attempts
     ├── HeadersTooLarge          431  headers-too-large
@@ -366,12 +366,17 @@ class NotALogin(FaultyBody):
     title = "Not a login"
 
 
-class FileUnusable(Problem):
-    """A file of which no row can be read, such as one whose header has no column for the name."""
+class UnreadableFile(Problem):
+    """No row of a file can be read, for example because no column holds the name."""
 
     status = 422
-    code = "file-unusable"
+    code = "unreadable-file"
     title = "No row of the file can be read"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is a clause, such as "the file is empty"."""
+        super().__init__(f"{reason[:1].upper()}{reason[1:]}.")
+        self.reason = reason
 
 
 class PreconditionRequired(Problem):

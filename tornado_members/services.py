@@ -30,6 +30,7 @@ from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.request_id import RequestIds
+from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
@@ -70,6 +71,7 @@ class Services:
     own_keys: KeySource | None  # the keys that verify the tokens of this service
     cors: Cors
     write_seconds: float  # how long a client may read nothing of a streamed response
+    spool_budget: SpoolBudget  # of the temporary files of imports
     proxies: TrustedProxies
     deadlines: Deadlines
     most_requests: int  # that may be in flight
@@ -212,6 +214,10 @@ async def open_services(
             own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,
             cors=settings.cors,
             write_seconds=settings.server.limits.write_seconds,
+            spool_budget=SpoolBudget(
+                settings.members.import_spool_mib * 2**20,
+                settings.members.import_spool_mib_per_caller * 2**20,
+            ),
             proxies=TrustedProxies(settings.server.trusted_proxies),
             deadlines=await enter(open_deadlines(settings)),
             most_requests=settings.server.limits.requests,

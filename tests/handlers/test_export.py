@@ -180,7 +180,7 @@ async def test_who_takes_nothing_is_dropped(
             await services.requests.idle.wait()
         rest = await read_all(reader)
     assert not rest.endswith(b"0\r\n\r\n")
-    assert "took nothing for 0.5 seconds" in caplog.text
+    assert "read nothing for 0.5 seconds" in caplog.text
 
 
 async def test_who_reads_slowly_is_served(

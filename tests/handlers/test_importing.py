@@ -216,7 +216,7 @@ async def test_a_file_without_a_usable_header_is_told(
     api: Api, services: Services, body: bytes
 ) -> None:
     found = problem(
-        await api("POST", "/members/import", raw=body, headers=CSV), 422, "file-unusable"
+        await api("POST", "/members/import", raw=body, headers=CSV), 422, "unreadable-file"
     )
     assert found["detail"].endswith(".")
     assert services.requests.in_flight == 0

@@ -9,14 +9,14 @@ from dataclasses import replace
 from logging import getLogger
 from typing import Final
 
+from tornado_members.bulk.csv_rows import EXPORT_HEADER
+from tornado_members.bulk.formula_cells import defuse
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyAway
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
 from tornado_members.http.encoding import GzipStream, accepts_gzip
+from tornado_members.http.streaming import ReaderGone, StreamedAnswer
 from tornado_members.list_query import ListQuery
-from tornado_members.loading.cells import defuse
-from tornado_members.loading.csv_rows import EXPORT_HEADER
 from tornado_members.member import Member
 from tornado_members.openapi.operation import CSV, NDJSON
 from tornado_members.telemetry.logs import fields

@@ -7,7 +7,6 @@ from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.errors import (
     Contended,
     DependencyAway,
-    FileUnusable,
     LoginFailed,
     MemberNotFound,
     NameTaken,
@@ -17,6 +16,7 @@ from tornado_members.errors import (
     PreconditionFailed,
     PreconditionRequired,
     TooManyAttempts,
+    UnreadableFile,
     UserBlocked,
 )
 from tornado_members.handlers.history_query import HISTORY_PARAMETERS
@@ -144,7 +144,7 @@ IMPORT_MEMBERS: Final = Operation(
             may_have=("X-Ignored-Columns",),
         )
     },
-    problems=(FileUnusable, DependencyAway),
+    problems=(UnreadableFile, DependencyAway),
 )
 ADD_MEMBER: Final = Operation(
     name="addMember",

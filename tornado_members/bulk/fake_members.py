@@ -8,7 +8,7 @@ from mimesis.locales import Locale
 from tornado_members.member import MemberDraft
 
 
-def made_up_members() -> Iterator[MemberDraft]:
+def fake_members() -> Iterator[MemberDraft]:
     """Drafts without end, no two of one name."""
     person = Person(Locale.EN)
     given: set[str] = set()

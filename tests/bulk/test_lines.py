@@ -6,7 +6,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.loading.lines import LineCutter, Records
+from tornado_members.bulk.lines import LineCutter, Records
 
 TEXT = st.text(alphabet='ab,"\r\n;\u2028\x0b', max_size=40)
 

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.errors import Fault, NotAMember
-from tornado_members.loading.rows import Refusal, Row
 from tornado_members.member import MAX_MEMBER_ID, MemberDraft, parse_draft
 from tornado_members.strict_json import parse_object
 

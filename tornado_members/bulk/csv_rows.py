@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Final
 
-from tornado_members.errors import NotAMember
-from tornado_members.loading.cells import restore
-from tornado_members.loading.lines import LineCutter, Record, Records
-from tornado_members.loading.rows import CsvUnusable, Refusal, Row
+from tornado_members.bulk.formula_cells import restore
+from tornado_members.bulk.lines import LineCutter, Record, Records
+from tornado_members.bulk.rows import Refusal, Row
+from tornado_members.errors import NotAMember, UnreadableFile
 from tornado_members.member import MemberDraft, parse_draft
 
 EXPORT_HEADER: Final = ("memberId", "name", "email", "phone")
@@ -74,7 +74,7 @@ class CsvRows:
         return [heading for i, heading in enumerate(self.header) if i not in known]
 
     def push(self, data: bytes) -> None:
-        """More of the file. Raises CsvUnusable where it has no column for the name."""
+        """More of the file. Raises UnreadableFile where it has no column for the name."""
         if self._decoder is None:
             self._start += data
             if len(self._start) < _LONGEST_MARK:
@@ -83,12 +83,12 @@ class CsvRows:
         self._add(self._cutter.cut(self._decode(data, final=False)))
 
     def close(self) -> None:
-        """Raises CsvUnusable where there was no header with a column for the name."""
+        """Raises UnreadableFile where there was no header with a column for the name."""
         rest = self._cutter.cut(self._decode(self._start, final=True))
         self._ended = True
         self._add([*rest, *self._cutter.end()])
         if not self.header:
-            raise CsvUnusable("the file is empty; its first line should name the columns")
+            raise UnreadableFile("the file is empty; its first line should name the columns")
 
     def ready(self) -> Iterator[Row]:
         if self._records is None or not self.header:
@@ -145,7 +145,7 @@ class CsvRows:
         if record is None:
             return
         if record.reason:
-            raise CsvUnusable(f"the header cannot be read as CSV: it {record.reason}")
+            raise UnreadableFile(f"the header cannot be read as CSV: it {record.reason}")
         self.header = _cells(record.lines, self.delimiter)
         self.positions = _find_columns(self.header, self._columns)
         self._is_export = EXPORT_HEADER[0] in self.header
@@ -190,7 +190,7 @@ class CsvFile(CsvRows):
         encoding: str = "utf-8",
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises CsvUnusable where there is no header with a column for the name."""
+        """Raises UnreadableFile where there is no header with a column for the name."""
         super().__init__(encoding=encoding, columns=columns)
         self._stream = stream
         while not self.header:
@@ -212,7 +212,7 @@ def _cells(lines: list[str], delimiter: str) -> list[str]:
 
 
 def _find_columns(header: Sequence[str], columns: Mapping[str, str]) -> dict[str, int]:
-    """Which column holds which field. Raises CsvUnusable."""
+    """Which column holds which field. Raises UnreadableFile."""
     positions: dict[str, int] = {}
     named = {heading.strip().lower(): field for field, heading in columns.items()}
     for i, heading in enumerate(header):
@@ -221,13 +221,13 @@ def _find_columns(header: Sequence[str], columns: Mapping[str, str]) -> dict[str
             field = next(iter(usual), None)
         if field is not None and field in positions:
             first = header[positions[field]]
-            raise CsvUnusable(f"two columns hold the {field}: {first!r} and {heading!r}")
+            raise UnreadableFile(f"two columns hold the {field}: {first!r} and {heading!r}")
         if field is not None:
             positions[field] = i
     if missing := [columns[field] for field in columns if field not in positions]:
-        raise CsvUnusable(f"the header has no column {missing[0]!r}: {_shown(header)}")
+        raise UnreadableFile(f"the header has no column {missing[0]!r}: {_shown(header)}")
     if "name" not in positions:
-        raise CsvUnusable(f"the header has no column 'name': {_shown(header)}")
+        raise UnreadableFile(f"the header has no column 'name': {_shown(header)}")
     return positions
 
 

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from tornado_members.bulk.loader import Outcome, Result
+from tornado_members.bulk.rows import Refusal
 from tornado_members.errors import BodyTooLarge, InternalError, NameTaken, NotAMember, Problem
-from tornado_members.loading.loader import Outcome, Result
-from tornado_members.loading.rows import Refusal
 
 _STATUS = {
     Result.CREATED: 201,
@@ -16,7 +16,7 @@ _STATUS = {
 }
 
 
-def tell_outcome(line: int, outcome: Outcome | Refusal) -> bytes:
+def encode_outcome(line: int, outcome: Outcome | Refusal) -> bytes:
     """The result of a row; the id of a member that is not there yet stays out of it."""
     if isinstance(outcome, Refusal):
         return _tell_refusal(line, outcome)
@@ -33,7 +33,7 @@ def tell_outcome(line: int, outcome: Outcome | Refusal) -> bytes:
     return _encode(result)
 
 
-def tell_end(line: int, problem: Problem | None) -> bytes:
+def encode_end(line: int, problem: Problem | None) -> bytes:
     """The last line of an import that did not come to its end: what stopped it, and where."""
     stopped = problem or InternalError()
     result: dict[str, Any] = {"line": line, "status": stopped.status, "code": stopped.code}

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.loading.csv_rows import CsvFile
-from tornado_members.loading.rows import CsvUnusable, Refusal
+from tornado_members.bulk.csv_rows import CsvFile
+from tornado_members.bulk.rows import Refusal
+from tornado_members.errors import UnreadableFile
 from tornado_members.member import MemberDraft
 
 
@@ -130,18 +131,18 @@ def test_columns_can_be_named() -> None:
         (b"", {}, "empty"),
         (b"\n\n\n", {}, "empty"),
         (b"a,b\n1,2\n", {}, "no column 'name'"),
-        (b"name,Name\nx,y\n", {}, "two columns hold the name"),
+        (b"name,Name\nx,y\n", {}, "Two columns hold the name"),
         (b"name,email\n", {"columns": {"phone": "Tel."}}, "no column 'Tel.'"),
         (b"\x00\x01\x02\x03", {}, "no column"),
         (b"\xff\xfe", {}, "empty"),
         (b"sep=;\n", {}, "empty"),
-        (b"name," + b"x" * 200_000 + b"\n", {}, "the header cannot be read"),
+        (b"name," + b"x" * 200_000 + b"\n", {}, "The header cannot be read"),
     ],
 )
 def test_a_file_without_a_header_is_told(
     content: bytes, options: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(CsvUnusable, match=words):
+    with pytest.raises(UnreadableFile, match=words):
         rows(content, **options)
 
 

@@ -1,32 +1,38 @@
-"""The members as they would be: what a dry run writes to, and reads again."""
+"""A directory for dry runs: it decides as the real one does, and writes nothing."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tornado_members.audit import Actor
 from tornado_members.directory import MemberDirectory
+from tornado_members.errors import Overloaded
 from tornado_members.member import Member, MemberDraft
 
+_ROW_OVERHEAD = 32  # bytes that a name takes in the database beside its own
 
-class Rehearsal:
-    """In the place of a MemberDirectory, for a loader: nothing is written.
 
-    The names that would be new are kept in a temporary database on disk, whose memory is bounded
-    however many they are. Their members have ids below zero, which nobody is to see.
+class DryRunDirectory:
+    """Stands in for a MemberDirectory of a loader.
+
+    New names are kept in a temporary database on disk, so that memory is bounded. Their members
+    have ids below zero, which no client sees.
     """
 
-    def __init__(self, directory: MemberDirectory) -> None:
+    def __init__(self, directory: MemberDirectory, reserve: Callable[[int], bool]) -> None:
+        """`reserve` grants bytes of temporary files, or returns False."""
         self._directory = directory
-        self._names = sqlite3.connect("", isolation_level=None)  # gone as soon as it is closed
+        self._reserve = reserve
+        self._names = sqlite3.connect("", isolation_level=None)  # deleted when it is closed
         self._names.execute("PRAGMA journal_mode = OFF")
         self._names.execute("CREATE TABLE names (name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
         self._last = 0
 
     def close(self) -> None:
+        """Delete the temporary database."""
         self._names.close()
 
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
-        """Those that there are, and those that there would be by now."""
+        """Return the members that exist, and those that the real run would have created."""
         places = ",".join("?" * len(names))
         query = f"SELECT name, id FROM names WHERE name IN ({places})"  # noqa: S608
         found = {
@@ -36,6 +42,7 @@ class Rehearsal:
         return {**await self._directory.find_by_names(names), **found}
 
     async def take_ids(self, count: int) -> int:
+        """Return the first of so many ids below zero."""
         self._last -= count
         return self._last
 
@@ -46,6 +53,10 @@ class Rehearsal:
         *,
         by: Actor | None,  # noqa: ARG002
     ) -> Sequence[Member | None]:
+        """Remember the names. Raises Overloaded if temporary files may hold no more."""
+        size = sum(len(draft.name.encode()) + _ROW_OVERHEAD for draft in drafts)
+        if not self._reserve(size):
+            raise Overloaded
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
         self._names.execute("BEGIN")
         self._names.executemany(

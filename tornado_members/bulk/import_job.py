@@ -6,10 +6,10 @@ import time
 from collections.abc import Awaitable, Callable
 from logging import getLogger
 
+from tornado_members.bulk.loader import BATCH, Loader, Outcome
+from tornado_members.bulk.results import encode_end, encode_outcome
+from tornado_members.bulk.rows import Refusal, Rows
 from tornado_members.errors import Contended, DependencyAway, Problem
-from tornado_members.loading.loader import BATCH, Loader, Outcome
-from tornado_members.loading.results import tell_end, tell_outcome
-from tornado_members.loading.rows import Refusal, Rows
 from tornado_members.member import MemberDraft
 
 log = getLogger(__name__)
@@ -21,7 +21,7 @@ _SLICE = 4096  # bytes that are cut into rows before others have their turn
 _LONGEST_PAUSE = 1.0  # seconds between two attempts at a batch
 
 
-class Importing:
+class ImportJob:
     """While one batch is loaded the next one is read. `async with` runs it.
 
     So a fast sender has batches of 500, and a slow one has each result at once.
@@ -58,7 +58,7 @@ class Importing:
         return not self._loading.done()
 
     async def push(self, data: bytes) -> None:
-        """More of the source; returns when more can be taken. Raises CsvUnusable."""
+        """More of the source; returns when more can be taken. Raises UnreadableFile."""
         for start in range(0, len(data), _SLICE):
             if self._is_over or not self.is_running:
                 return
@@ -67,7 +67,7 @@ class Importing:
             await asyncio.sleep(0)
 
     async def end(self) -> None:
-        """The source is complete; returns when all of it is loaded. Raises CsvUnusable."""
+        """The source is complete; returns when all of it is loaded. Raises UnreadableFile."""
         self._rows.close()
         await self._check_ready()
         self.stop()
@@ -79,7 +79,7 @@ class Importing:
         await self.ended()
         if self.failure is None:
             self.failure = problem
-            await self._tell(tell_end(self._line + 1, problem))
+            await self._tell(encode_end(self._line + 1, problem))
 
     def stop(self) -> None:
         """The batch that is under way is the last one, with the rows that wait to be in it."""
@@ -117,7 +117,7 @@ class Importing:
                 self._taken.set()
                 outcomes = iter(await self._load_patiently(batch))
                 results = [
-                    tell_outcome(line, row if isinstance(row, Refusal) else next(outcomes))
+                    encode_outcome(line, row if isinstance(row, Refusal) else next(outcomes))
                     for line, row in batch
                 ]
                 self._line = batch[-1][0]
@@ -132,7 +132,7 @@ class Importing:
                 exc_info=None if is_known else error,
             )
             problem = error if isinstance(error, Problem) else None
-            await self._tell(tell_end(batch[0][0] if batch else self._line + 1, problem))
+            await self._tell(encode_end(batch[0][0] if batch else self._line + 1, problem))
         finally:
             self._taken.set()
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.loading.json_rows import JsonRows
-from tornado_members.loading.rows import Refusal
+from tornado_members.bulk.json_rows import JsonRows
+from tornado_members.bulk.rows import Refusal
 from tornado_members.member import MemberDraft
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.loading.cells import defuse, restore
+from tornado_members.bulk.formula_cells import defuse, restore
 
 # What a cell may begin with, before what makes it a formula.
 LEADS = ["", "'", '"', " ", "\t", "\u00a0", "''", " '\" "]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api, parsed
+from tornado_members.bulk.fake_members import fake_members
+from tornado_members.bulk.id_set import IdSet
+from tornado_members.bulk.loader import Loader, OnConflict, Outcome, Result
 from tornado_members.errors import DependencyAway
-from tornado_members.loading.id_set import IdSet
-from tornado_members.loading.loader import Loader, OnConflict, Outcome, Result
-from tornado_members.loading.made_up import made_up_members
 from tornado_members.member import Member, MemberDraft
 from tornado_members.services import Services
 
@@ -75,8 +75,8 @@ async def test_two_loaders_at_once_load_each_member_once(api: Api, services: Ser
     assert len({member["memberId"] for member in seen}) == 300
 
 
-async def test_made_up_members_are_members_of_different_names(services: Services) -> None:
-    people = made_up_members()
+async def test_fake_members_are_members_of_different_names(services: Services) -> None:
+    people = fake_members()
     batch = [next(people) for _ in range(2000)]
     assert len({draft.name for draft in batch}) == 2000
     outcomes = await Loader(services.directory, "reject").load(batch)

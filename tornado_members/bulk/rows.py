@@ -8,10 +8,6 @@ from tornado_members.errors import Fault
 from tornado_members.member import MemberDraft
 
 
-class CsvUnusable(Exception):
-    """No row of the file can be read. The text says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a row was not loaded: a kind for counting, and what is wrong with it."""

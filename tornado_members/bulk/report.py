@@ -11,9 +11,9 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
-from tornado_members.loading.csv_rows import CsvFile
-from tornado_members.loading.loader import Outcome, Result
-from tornado_members.loading.rows import Refusal, Row
+from tornado_members.bulk.csv_rows import CsvFile
+from tornado_members.bulk.loader import Outcome, Result
+from tornado_members.bulk.rows import Refusal, Row
 
 _MOST_SHOWN = 100
 # They stand first, so that a row with too few or too many cells is refused until it is mended.

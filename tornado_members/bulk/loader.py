@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from tornado_members.audit import Actor
+from tornado_members.bulk.id_set import IdSet
 from tornado_members.errors import Contended
-from tornado_members.loading.id_set import IdSet
 from tornado_members.member import Member, MemberDraft
 
 OnConflict = Literal["reject", "skip", "replace"]
