@@ -10,7 +10,7 @@ from email_validator import validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.errors import NotAMember
+from tornado_members.errors import InvalidMember
 from tornado_members.member import (
     NAME_PATTERN,
     PHONE_PATTERN,
@@ -24,7 +24,7 @@ from tornado_members.member import (
 
 def faults(body: dict[str, Any], **stated: Any) -> dict[str, str]:
     """What is wrong with a body: pointer to detail."""
-    with pytest.raises(NotAMember) as refused:
+    with pytest.raises(InvalidMember) as refused:
         parse_draft(body, **stated)
     return {fault.pointer: fault.detail for fault in refused.value.faults}
 
@@ -245,7 +245,7 @@ def test_a_body_may_repeat_its_address_but_not_contradict_it() -> None:
 def test_any_object_is_a_member_or_is_told_why_not(body: dict[str, Any]) -> None:
     try:
         draft = parse_draft(body)
-    except NotAMember as error:
+    except InvalidMember as error:
         found = error.faults
     else:
         found = ()

@@ -12,12 +12,12 @@ from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import HIT, Found
 from tornado_members.errors import (
-    Contended,
     Fault,
+    InvalidMember,
     MemberNotFound,
     NameTaken,
-    NotAMember,
     PreconditionFailed,
+    WriteConflict,
 )
 from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
@@ -68,7 +68,7 @@ class Cache(Protocol):
 class MemberDirectory:
     """Reads of one member go through the cache; each write tells the cache what it touches.
 
-    Everything raises DependencyAway when the database is needed and does not answer.
+    Everything raises DependencyUnavailable when the database is needed and does not answer.
 
     A name leads to an id under a key of its own, and the member of that id is checked to bear the
     name. So whoever takes a name from a member need not tell anybody: only a member's id is told,
@@ -194,7 +194,7 @@ class MemberDirectory:
             if member is not None:
                 return _represent(member)
             await self._get_current(member_id, condition)
-        raise Contended
+        raise WriteConflict
 
     async def patch(
         self,
@@ -215,7 +215,7 @@ class MemberDirectory:
             member = await self._replace(member_id, change(current), seen, by)
             if member is not None:
                 return _represent(member)
-        raise Contended
+        raise WriteConflict
 
     async def put_by_name(
         self,
@@ -227,13 +227,15 @@ class MemberDirectory:
     ) -> tuple[Representation, bool]:
         """Create the member with the draft's name, or give it new contents; True if it is new.
 
-        Where `member_id` is given, only the member that has that id is meant: NotAMember if it
+        Where `member_id` is given, only the member that has that id is meant: InvalidMember if it
         does not bear the name. Raises PreconditionFailed.
         """
         for _ in range(_MOST_ATTEMPTS):
             existing = await self._store.find_by_name(draft.name)
             if member_id is not None and (existing is None or existing.member_id != member_id):
-                raise NotAMember([Fault("/memberId", "is not the id of the member of this name")])
+                raise InvalidMember(
+                    [Fault("/memberId", "is not the id of the member of this name")]
+                )
             if existing is None and condition.must_exist:
                 raise PreconditionFailed
             if existing is None:
@@ -252,7 +254,7 @@ class MemberDirectory:
                 )
             if member is not None:  # else it was changed, renamed or removed meanwhile
                 return _represent(member), False
-        raise Contended
+        raise WriteConflict
 
     async def delete(
         self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
@@ -264,7 +266,7 @@ class MemberDirectory:
                 if await self._store.delete(member_id, condition, by=by):
                     return
             await self._get_current(member_id, condition)
-        raise Contended
+        raise WriteConflict
 
     async def _replace(
         self, member_id: int, draft: MemberDraft, condition: Precondition, by: Actor | None

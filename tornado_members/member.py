@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from tornado_members import characters
-from tornado_members.errors import Fault, NotAMember
+from tornado_members.errors import Fault, InvalidMember
 from tornado_members.strict_json import json_pointer
 
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
@@ -265,7 +265,7 @@ def parse_draft(
     The body may repeat what the address says, so that what was read can be sent back, but not
     contradict it. Beside a name, an id in the body is left for the caller to compare.
 
-    Raises NotAMember with every fault of the body.
+    Raises InvalidMember with every fault of the body.
     """
     fields = dict(body)
     faults: list[Fault] = []
@@ -283,21 +283,21 @@ def parse_draft(
             faults.append(Fault("/name", "is not the name in the address"))
     unknown = [field for field in fields if field not in MemberDraft.model_fields]
     fields = {name: fields[name] for name in MemberDraft.model_fields if name in fields}
-    shown = unknown[: NotAMember.most_faults]
+    shown = unknown[: InvalidMember.most_faults]
     faults += [Fault(json_pointer(field), "is not a field of a member") for field in shown]
     try:
         draft = MemberDraft.model_validate(fields)
     except ValidationError as error:
         faults += [_describe(e) for e in error.errors(include_url=False, include_context=False)]
     if faults:
-        raise NotAMember(faults, unlisted=len(unknown) - len(shown))
+        raise InvalidMember(faults, unlisted=len(unknown) - len(shown))
     return draft
 
 
 def apply_merge_patch(member: Member, merge_patch: Mapping[str, Any]) -> MemberDraft:
     """What a member becomes by a patch (RFC 7396 §2); null takes an optional field away.
 
-    Raises NotAMember with every fault of the outcome.
+    Raises InvalidMember with every fault of the outcome.
     """
     # None of the fields holds an object, so nothing is merged at a deeper level. The id cannot be
     # taken away: its null stays, and is a fault.

@@ -25,7 +25,7 @@ from tornado_members.cache.naive import NaiveCache, NaiveStandIn
 from tornado_members.cache.nodes import Timing
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
-from tornado_members.errors import DependencyAway, OperatorError
+from tornado_members.errors import DependencyUnavailable, OperatorError
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
@@ -114,7 +114,7 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
             await stores.users.prepare()
             if stores.audit:
                 await stores.audit.prepare()
-        except (DependencyAway, PyMongoError) as error:
+        except (DependencyUnavailable, PyMongoError) as error:
             raise MongoDBUnusable(f"{where} {_said(error)}") from error
         yield stores
     finally:
@@ -123,7 +123,7 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
 
 def _said(error: BaseException | None) -> str:
     """What MongoDB said: a wrong password, no permission, members of one name, or nothing."""
-    refusal = error.__cause__ if isinstance(error, DependencyAway) else error
+    refusal = error.__cause__ if isinstance(error, DependencyUnavailable) else error
     if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
         return "does not answer"
     details = getattr(refusal, "details", None) or {}

@@ -11,7 +11,7 @@ from tests.support.api import Api, parsed
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.bulk.id_set import IdSet
 from tornado_members.bulk.loader import Loader, OnConflict, Outcome, Result
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.member import Member, MemberDraft
 from tornado_members.services import Services
 
@@ -101,7 +101,7 @@ class Failing:
     def _fail(self, done: Any) -> Any:
         self._failures -= 1
         if self._failures >= 0:
-            raise DependencyAway
+            raise DependencyUnavailable
         return done
 
 
@@ -117,12 +117,12 @@ async def test_a_batch_that_failed_half_way_ends_as_if_it_had_not(
         *drafts("Other"),
     ]
     loader = Loader(Failing(services, failures), "replace")
-    with pytest.raises(DependencyAway):
+    with pytest.raises(DependencyUnavailable):
         await loader.load(batch)
     await api("PUT", "/members/by-name/New", {"phone": "555-0177"})  # what others do then stays
     outcomes: list[Outcome] = []
     while not outcomes:
-        with suppress(DependencyAway):
+        with suppress(DependencyUnavailable):
             outcomes = await loader.load(batch)
     assert "".join(outcome.result[0] for outcome in outcomes) == "crrttc"
     ada = await api("GET", "/members/1")

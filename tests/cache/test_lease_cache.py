@@ -26,7 +26,7 @@ from tornado_members.cache.memcached import MAX_VALUE, MemcachedNode, Put
 from tornado_members.cache.nodes import Timing
 from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.errors import DependencyAway, MemberNotFound, NameTaken
+from tornado_members.errors import DependencyUnavailable, MemberNotFound, NameTaken
 
 PREFIX = namespace_prefix("test")
 EPOCH = b"0123456789abcdef"  # flush_cache's
@@ -251,10 +251,10 @@ async def test_who_comes_while_another_one_fills_stores_nothing(address: str) ->
 
 async def test_a_load_that_fails_gives_its_lease_back(address: str) -> None:
     async def fail() -> Entry:
-        raise DependencyAway
+        raise DependencyUnavailable
 
     async with process(address) as one, process(address) as other:
-        with pytest.raises(DependencyAway):
+        with pytest.raises(DependencyUnavailable):
             await one.read(b"a", fail)
         assert await status(other, Source()) == STORED
 
@@ -269,7 +269,10 @@ async def test_a_write_of_which_nothing_was_written_is_over(address: str) -> Non
         assert await status(cache, source) == STORED
 
 
-@pytest.mark.parametrize("error", [DependencyAway(), asyncio.CancelledError(), RuntimeError()])
+@pytest.mark.parametrize(
+    "error",
+    [DependencyUnavailable(), asyncio.CancelledError(), RuntimeError()],
+)
 async def test_a_write_of_which_nothing_is_known_keeps_its_tombstone(
     address: str, error: BaseException
 ) -> None:
@@ -572,7 +575,7 @@ async def test_writes_may_require_the_cache() -> None:
         process(address, "127.0.0.1:1", timing=KEEN, require_for_writes=True) as cache,
     ):
         keys = [b"key%d" % i for i in range(20)]
-        with pytest.raises(DependencyAway, match="cache"):
+        with pytest.raises(DependencyUnavailable, match="cache"):
             async with cache.changing(*keys):
                 raise AssertionError("this is written")
         assert [key for key in stored_keys(address, 1) if b"key" in key] == []

@@ -252,7 +252,7 @@ async def test_an_outage_at_its_beginning_is_a_503(api: Api, servers: PrivateSer
         answer = await api("GET", "/members", headers=CSV)
     finally:
         mongod.resume()
-    problem(answer, 503, "dependency-away")
+    problem(answer, 503, "dependency-unavailable")
     assert "Content-Disposition" not in answer.headers
 
 

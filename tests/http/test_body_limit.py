@@ -36,7 +36,7 @@ async def test_a_body_over_the_limit_is_413(api: Api, path: str) -> None:
 async def test_a_body_at_the_limit_is_read(api: Api) -> None:
     body = b'{"name": "Ada", "email": "' + b"x" * (LIMIT - 28) + b'"}'
     assert len(body) == LIMIT
-    problem(await api("PUT", "/members", raw=body), 422, "not-a-member")
+    problem(await api("PUT", "/members", raw=body), 422, "invalid-member")
     chunked = await api("PUT", "/members", body_producer=producer(LIMIT))
     problem(chunked, 400, "malformed-body")
 

@@ -11,7 +11,7 @@ from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.list_query import Filters, ListQuery
 from tornado_members.member import MemberDraft
 from tornado_members.storage import folding
@@ -172,7 +172,7 @@ async def test_an_outage_is_told(driver: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(folding, "_TIMEOUT_SECONDS", 0.2)
     mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
     async with asyncio.timeout(10):
-        with pytest.raises(DependencyAway):
+        with pytest.raises(DependencyUnavailable):
             await Folding(mongo).fill_in()
     await mongo.close()
 

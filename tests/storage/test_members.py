@@ -11,7 +11,7 @@ from bson.raw_bson import RawBSONDocument
 from tornado.ioloop import IOLoop
 
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.errors import DependencyAway, NameTaken
+from tornado_members.errors import DependencyUnavailable, NameTaken
 from tornado_members.list_query import ListQuery
 from tornado_members.member import Member, MemberDraft
 from tornado_members.settings import SettingsError
@@ -233,7 +233,7 @@ async def test_a_database_that_is_away_is_reported_in_time(driver: Any) -> None:
     store = MemberStore(mongo)
     for call in (store.find_member(1), store.insert(ADA), store.delete(1), store.prepare()):
         async with asyncio.timeout(10):  # the driver's own patience is 30 seconds
-            with pytest.raises(DependencyAway):
+            with pytest.raises(DependencyUnavailable):
                 await call
     await mongo.close()
 
@@ -253,7 +253,7 @@ async def test_a_database_that_hangs_keeps_nobody_waiting_for_a_thread(
             results = await asyncio.gather(*waiting, return_exceptions=True)
     finally:
         mongod.resume()
-    assert all(isinstance(result, DependencyAway) for result in results)
+    assert all(isinstance(result, DependencyUnavailable) for result in results)
     await mongo.close()
 
 

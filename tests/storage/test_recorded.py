@@ -16,7 +16,7 @@ from tornado.ioloop import IOLoop
 from tests.support.mongodb import failing
 from tornado_members.audit import Actor, Place, Record
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.errors import Contended, DependencyAway, NameTaken
+from tornado_members.errors import DependencyUnavailable, NameTaken, WriteConflict
 from tornado_members.member import Member, MemberDraft
 from tornado_members.precondition import Precondition
 from tornado_members.storage import transactions
@@ -246,7 +246,7 @@ async def test_who_holds_a_member_for_too_long_is_in_the_way(
     with admin.start_session() as session, session.start_transaction():
         admin["test"]["members"].update_one({"_id": 1}, {"$inc": {"version": 1}}, session=session)
         for write in (impatient.replace(1, GRACE), impatient.delete(1)):
-            with pytest.raises(Contended):
+            with pytest.raises(WriteConflict):
                 await write
         session.abort_transaction()
     assert records.count_documents({}) == 1
@@ -300,7 +300,7 @@ async def test_a_commit_whose_outcome_is_not_known_is_an_outage(
 
     monkeypatch.setattr(transactions, "_commit", hanging)
     try:
-        with pytest.raises(DependencyAway):
+        with pytest.raises(DependencyUnavailable):
             await recording(mongo).replace(1, GRACE)
     finally:
         mongod.resume()
@@ -340,7 +340,7 @@ async def test_nothing_is_committed_after_its_time(
     await store.insert(ADA)
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
     _, go_on = _late_commit(monkeypatch)
-    with pytest.raises(DependencyAway):
+    with pytest.raises(DependencyUnavailable):
         await recording(mongo).replace(1, GRACE)
     go_on.set()
     monkeypatch.undo()

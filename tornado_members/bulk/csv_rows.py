@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from tornado_members.bulk.formula_cells import restore
 from tornado_members.bulk.lines import LineCutter, Record, Records
 from tornado_members.bulk.rows import Refusal, Row
-from tornado_members.errors import NotAMember, UnreadableFile
+from tornado_members.errors import InvalidMember, UnreadableFile
 from tornado_members.member import MemberDraft, parse_draft
 
 EXPORT_HEADER: Final = ("memberId", "name", "email", "phone")
@@ -171,7 +171,7 @@ class CsvRows:
             return Refusal.of_field("no name", "/name", "is missing")
         try:
             return parse_draft(fields)
-        except NotAMember as error:
+        except InvalidMember as error:
             return Refusal(f"bad {error.faults[0].pointer[1:]}", error.faults)
 
     def _text(self, cell: str) -> str | None:

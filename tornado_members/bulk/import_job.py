@@ -9,7 +9,7 @@ from logging import getLogger
 from tornado_members.bulk.loader import BATCH, Loader, Outcome
 from tornado_members.bulk.results import encode_end, encode_outcome
 from tornado_members.bulk.rows import Refusal, Rows
-from tornado_members.errors import Contended, DependencyAway, Problem
+from tornado_members.errors import DependencyUnavailable, Problem, WriteConflict
 from tornado_members.member import MemberDraft
 
 log = getLogger(__name__)
@@ -143,7 +143,7 @@ class ImportJob:
         return bool(self._batch)
 
     async def _load_patiently(self, batch: list[Checked]) -> list[Outcome]:
-        """Raises DependencyAway, Contended, once patience has run out."""
+        """Raises DependencyUnavailable, WriteConflict, once patience has run out."""
         drafts = [row for _, row in batch if isinstance(row, MemberDraft)]
         if not drafts:
             return []
@@ -152,7 +152,7 @@ class ImportJob:
         while True:
             try:
                 return await self._loader.load(drafts)
-            except (DependencyAway, Contended):
+            except (DependencyUnavailable, WriteConflict):
                 if time.monotonic() + pause > deadline or self._is_abandoned:
                     raise
             await asyncio.sleep(pause)

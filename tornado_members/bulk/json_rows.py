@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tornado_members.bulk.rows import Refusal, Row
-from tornado_members.errors import Fault, NotAMember
+from tornado_members.errors import Fault, InvalidMember
 from tornado_members.member import MAX_MEMBER_ID, MemberDraft, parse_draft
 from tornado_members.strict_json import parse_object
 
@@ -71,7 +71,7 @@ def _parse_row(fields: Mapping[str, Any]) -> MemberDraft | Refusal:
         faults.append(Fault("/memberId", f"must be an integer from 1 to {MAX_MEMBER_ID}"))
     try:
         draft = parse_draft(rest)
-    except NotAMember as error:
+    except InvalidMember as error:
         faults += error.faults
     if faults:
         return Refusal(f"bad {faults[0].pointer[1:]}", faults[:_MOST_FAULTS])

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from tornado_members.audit import Actor
 from tornado_members.bulk.id_set import IdSet
-from tornado_members.errors import Contended
+from tornado_members.errors import WriteConflict
 from tornado_members.member import Member, MemberDraft
 
 OnConflict = Literal["reject", "skip", "replace"]
@@ -83,8 +83,8 @@ class Loader:
     async def load(self, drafts: Sequence[MemberDraft]) -> list[Outcome]:
         """Load one batch; return an outcome for each draft, in order.
 
-        Raises DependencyAway and Contended; a part of the batch may then have been loaded. The
-        same batch can be loaded again, and yields the outcomes that it would have had.
+        Raises DependencyUnavailable and WriteConflict; a part of the batch may then have been
+        loaded. Loading the same batch again yields the outcomes of the interrupted attempt.
         """
         outcomes: dict[int, Outcome] = {}
         loaded: set[int] = set()
@@ -97,7 +97,7 @@ class Loader:
                     self._loaded.add(member_id)
                 self._begun.clear()
                 return [outcomes[i] for i in range(len(drafts))]
-        raise Contended
+        raise WriteConflict
 
     async def _attempt(
         self, drafts: Mapping[int, MemberDraft], loaded: set[int], outcomes: dict[int, Outcome]
@@ -146,7 +146,7 @@ class Loader:
             created = await self._directory.create_many(new, first, by=self._by)
             owners.update({member.name: member for member in created if member})
             # Other writers took the remaining names between the look-up and the insertion.
-        raise Contended
+        raise WriteConflict
 
     def _settle(self, draft: MemberDraft, owner: Member, twice: bool) -> Result:
         """Decide the result for a draft whose name has an owner by now."""

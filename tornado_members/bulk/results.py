@@ -5,7 +5,7 @@ from typing import Any
 
 from tornado_members.bulk.loader import Outcome, Result
 from tornado_members.bulk.rows import Refusal
-from tornado_members.errors import BodyTooLarge, InternalError, NameTaken, NotAMember, Problem
+from tornado_members.errors import BodyTooLarge, InternalError, InvalidMember, NameTaken, Problem
 
 _STATUS = {
     Result.CREATED: 201,
@@ -45,7 +45,7 @@ def encode_end(line: int, problem: Problem | None) -> bytes:
 def _tell_refusal(line: int, refusal: Refusal) -> bytes:
     errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]
     return _encode(
-        {"line": line, "status": NotAMember.status, "code": NotAMember.code, "errors": errors}
+        {"line": line, "status": InvalidMember.status, "code": InvalidMember.code, "errors": errors}
     )
 
 

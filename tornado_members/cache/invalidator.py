@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from logging import getLogger
 from typing import Protocol
 
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.storage.changes import (
     Batch,
     Change,
@@ -77,7 +77,7 @@ async def invalidating(
     finally:
         running.cancel()
         await asyncio.wait([running])
-        with suppress(DependencyAway):  # it then runs out by itself
+        with suppress(DependencyUnavailable):  # it then runs out by itself
             await invalidator.give_back()
 
 
@@ -112,7 +112,7 @@ class Invalidator:
             await asyncio.sleep(max(_CLAIM_SECONDS, resting))
 
     async def give_back(self) -> None:
-        """Let another process go on at once. Raises DependencyAway."""
+        """Let another process go on at once. Raises DependencyUnavailable."""
         if self._lease.is_valid:
             await self._lease.give_back(self._token)
 
@@ -134,13 +134,13 @@ class Invalidator:
             await _end(tail)
         if handed_over:
             self._handed_over_at = asyncio.get_running_loop().time()
-            with suppress(DependencyAway):
+            with suppress(DependencyUnavailable):
                 await self._lease.give_back(self._token)
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
             taken = await claim()
-        except DependencyAway:  # whoever is asking for a member is told
+        except DependencyUnavailable:  # whoever is asking for a member is told
             self._numbers.problem = "MongoDB does not say who follows it"
             return False
         except Exception:  # a refusal, such as for want of a permission

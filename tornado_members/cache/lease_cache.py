@@ -13,7 +13,7 @@ from tornado_members.cache.leases import Found, Lifetimes, Load, bypass, random_
 from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.nodes import Timing, WatchedNode
 from tornado_members.cache.placement import namespace_prefix, place
-from tornado_members.errors import DependencyAway, Problem
+from tornado_members.errors import DependencyUnavailable, Problem
 
 T = TypeVar("T")
 
@@ -105,11 +105,12 @@ class LeaseCache:
     async def changing(self, *keys: bytes) -> AsyncIterator[None]:
         """Round a write to the database that touches these keys.
 
-        A Problem that comes out of the block means that nothing was written; but DependencyAway,
-        and everything else, that this is not known: then readers are kept from the keys for as
-        long as it may still be.
+        A Problem that the block raises means that nothing was written. After DependencyUnavailable
+        and any other exception this is not known: readers are then kept from the keys for as long
+        as the write may still commit.
 
-        Raises DependencyAway, before anything is written, if the nodes cannot be told and have to.
+        Raises DependencyUnavailable before anything is written if cache.require_for_writes is set
+        and a node cannot be reached.
         """
         writer = random_word()
         places = self._places(keys)
@@ -118,7 +119,7 @@ class LeaseCache:
             try:
                 yield
             except Problem as problem:
-                if not isinstance(problem, DependencyAway):
+                if not isinstance(problem, DependencyUnavailable):
                     await self._release(places, writer)
                 raise
             await self._release(places, writer)
@@ -141,7 +142,9 @@ class LeaseCache:
         if self._require:
             told = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
             await self._release({node: places[node] for node in told}, writer)
-            raise DependencyAway("The cache cannot be told of the change. Nothing was written.")
+            raise DependencyUnavailable(
+                "The cache cannot be told of the change. Nothing was written."
+            )
         self.counts.unannounced_writes += 1
         for node, is_certain in zip(places, certain, strict=True):
             if not is_certain:

@@ -24,7 +24,7 @@ from tornado_members.errors import (
     PreconditionFailed,
     PreconditionRequired,
     Problem,
-    TooSlow,
+    ResponseTimeout,
     UnsupportedMediaType,
 )
 from tornado_members.http.admission import allowed_methods
@@ -255,7 +255,7 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
-        if self.was_given_up and not isinstance(value, TooSlow):
+        if self.was_given_up and not isinstance(value, ResponseTimeout):
             # Also Tornado's complaint that the answer has been given.
             log.debug("%s ended after it was given up: %r", self.request_id, value)
         elif isinstance(value, Problem):
@@ -330,9 +330,9 @@ class BaseHandler(RequestHandler):
         """Answer that it took too long, unless the answer has begun; what it does goes on."""
         if not self._finished and not self._headers_written:
             self.was_given_up = True
-            late = TooSlow()
-            self.log_exception(TooSlow, late, None)
-            self.send_error(late.status, exc_info=(TooSlow, late, None))
+            late = ResponseTimeout()
+            self.log_exception(ResponseTimeout, late, None)
+            self.send_error(late.status, exc_info=(ResponseTimeout, late, None))
 
 
 def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:

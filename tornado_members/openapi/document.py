@@ -9,7 +9,7 @@ from tornado_members.errors import (
     BadParameter,
     BadRequest,
     BodyTooLarge,
-    DependencyAway,
+    DependencyUnavailable,
     HeadersTooLarge,
     InternalError,
     MalformedBody,
@@ -18,11 +18,11 @@ from tornado_members.errors import (
     PermissionMissing,
     Problem,
     RequestTooSlow,
+    ResponseTimeout,
     TargetTooLong,
     TokenInvalid,
     TokenMissing,
     TooManyRequests,
-    TooSlow,
     UnsupportedMediaType,
     VersionNotSupported,
 )
@@ -43,10 +43,10 @@ _OF_ALL_METHODS: Final = (
     *(BadRequest, RequestTooSlow, BodyTooLarge, TargetTooLong, HeadersTooLarge),
     *(InternalError, Overloaded, VersionNotSupported),
 )
-_ANYWHERE: Final = (*_OF_ALL_METHODS, NotAcceptable, BadParameter, TooSlow)
+_ANYWHERE: Final = (*_OF_ALL_METHODS, NotAcceptable, BadParameter, ResponseTimeout)
 _WITH_TOKEN: Final = (
     *(TokenMissing, TokenInvalid, PermissionMissing),
-    *(TooManyRequests, DependencyAway),
+    *(TooManyRequests, DependencyUnavailable),
 )
 _WITH_BODY: Final = (MalformedBody, UnsupportedMediaType)
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pymongo
 from pymongo import UpdateOne
 
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.storage.documents import MEMBERS_ONLY, case_folded
 from tornado_members.storage.listing import BY_FOLDED_NAME
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
@@ -48,7 +48,7 @@ class Folding:
     async def fill_in(self) -> int:
         """Fill in all that are missing; return how many. Log it, and the progress of a long scan.
 
-        Raises DependencyAway.
+        Raises DependencyUnavailable.
         """
         done, reported_at = 0, time.monotonic()
         seen: list[Any] = []
@@ -138,7 +138,7 @@ async def _keep_filling_in(members: Folding) -> None:
         began = time.monotonic()
         try:
             await members.fill_in()
-        except DependencyAway:  # requests for members report it, too
+        except DependencyUnavailable:  # requests for members report it, too
             continue
         except Exception:
             if not failing:

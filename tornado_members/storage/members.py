@@ -35,7 +35,7 @@ _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class MemberStore:
-    """Every call raises DependencyAway when MongoDB does not answer in time."""
+    """Every call raises DependencyUnavailable when MongoDB does not answer in time."""
 
     def __init__(self, mongo: Mongo, writes: Writes | None = None) -> None:
         """`writes` is how changes are made, if not plainly."""

@@ -18,7 +18,7 @@ from tornado_members.storage.writes import refused
 class RecordedWrites:
     """Writes whose changes are in the audit log.
 
-    Raises Contended where others were in the way for as long as an operation may take.
+    Raises WriteConflict where others were in the way for as long as an operation may take.
     """
 
     def __init__(self, audit: AuditLog) -> None:

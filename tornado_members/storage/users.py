@@ -39,7 +39,7 @@ class Standing:
 
 
 class UserStore:
-    """Every call raises DependencyAway when MongoDB does not answer in time.
+    """Every call raises DependencyUnavailable when MongoDB does not answer in time.
 
     A user who was removed stays as a mere name without rights, until no token can be left.
     """
