@@ -124,10 +124,20 @@ def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[st
         assert option in shown
 
 
-def test_links_lead_somewhere() -> None:
+def anchors(file: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub derives them."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_a_heading() -> None:
     for file in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
-            assert (file.parent / target).exists(), f"{file.name} links to {target}"
+        text = " ".join(file.read_text().split())
+        for target, anchor in re.findall(r"\]\(([^)#: ]*)#?([^): ]*)\)", text):
+            page = file.parent / target if target else file
+            assert page.exists(), f"{file.name} links to {target}"
+            if anchor:
+                assert anchor in anchors(page), f"{file.name} links to {target}#{anchor}"
 
 
 VARIABLE = [
