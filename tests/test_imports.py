@@ -28,10 +28,10 @@ HOUSE = [
     ["auth"],
     ["cache"],
     ["storage"],
-    ["list_query"],
-    ["member", "precondition", "audit", "telemetry", "embedded"],
+    ["telemetry", "embedded"],
     ["settings"],
-    ["errors", "strict_json", "together", "transport", "characters"],
+    ["model"],
+    ["errors", "together", "transport"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Protocol
 
-from tornado_members.audit import Actor, Place, Record
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import HIT, Found
@@ -19,9 +18,10 @@ from tornado_members.errors import (
     PreconditionFailed,
     WriteConflict,
 )
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
-from tornado_members.precondition import NO_CONDITION, Precondition
+from tornado_members.model.history import Actor, Place, Record
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
+from tornado_members.model.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore

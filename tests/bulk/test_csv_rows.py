@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tornado_members.bulk.csv_rows import CsvFile
 from tornado_members.bulk.rows import Refusal
 from tornado_members.errors import UnreadableFile
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 
 
 def rows(content: bytes | str, **options: Any) -> list[tuple[int, Any]]:

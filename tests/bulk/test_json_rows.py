@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tornado_members.bulk.json_rows import JsonRows
 from tornado_members.bulk.rows import Refusal
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 
 
 def rows(data: bytes, size: int = 1000, longest: int = 200) -> list[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from tornado_members.bulk.fake_members import fake_members
 from tornado_members.bulk.id_set import IdSet
 from tornado_members.bulk.loader import Loader, OnConflict, Outcome, Result
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.member import Member, MemberDraft
+from tornado_members.model.member import Member, MemberDraft
 from tornado_members.services import Services
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.api import Api, problem
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, listener_of, on_both
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 from tornado_members.services import Services
 
 PATHS = ["/members", "/members/1", "/members/by-name/Ada"]

@@ -18,7 +18,7 @@ from tests.support.tokens import make_token
 from tests.support.wire import bare_connection, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import InvalidMember
-from tornado_members.member import parse_draft
+from tornado_members.model.member import parse_draft
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 

@@ -13,7 +13,7 @@ from tests.support.contract import Contract
 from tornado_members.app import HISTORY_ROUTE, JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
 from tornado_members.errors import InvalidMember, Problem
 from tornado_members.handlers.importing import ImportHandler
-from tornado_members.member import parse_draft
+from tornado_members.model.member import parse_draft
 from tornado_members.openapi.document import describe
 from tornado_members.openapi.schemas import problem_kinds
 

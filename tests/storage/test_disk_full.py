@@ -8,7 +8,7 @@ import pytest
 
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import open_mongo
 

@@ -12,8 +12,8 @@ from bson.raw_bson import RawBSONDocument
 
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import MemberDraft
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import MemberDraft
 from tornado_members.storage import folding
 from tornado_members.storage.folding import Folding
 from tornado_members.storage.members import MemberStore

@@ -12,8 +12,8 @@ from tornado.ioloop import IOLoop
 
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken
-from tornado_members.list_query import ListQuery
-from tornado_members.member import Member, MemberDraft
+from tornado_members.model.list_query import ListQuery
+from tornado_members.model.member import Member, MemberDraft
 from tornado_members.settings import SettingsError
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.members import MemberStore

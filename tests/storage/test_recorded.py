@@ -14,11 +14,11 @@ from bson import Int64
 from tornado.ioloop import IOLoop
 
 from tests.support.mongodb import failing
-from tornado_members.audit import Actor, Place, Record
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken, WriteConflict
-from tornado_members.member import Member, MemberDraft
-from tornado_members.precondition import Precondition
+from tornado_members.model.history import Actor, Place, Record
+from tornado_members.model.member import Member, MemberDraft
+from tornado_members.model.precondition import Precondition
 from tornado_members.storage import transactions
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.members import MemberStore

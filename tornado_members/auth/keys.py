@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from tornado_members.errors import OperatorError
-from tornado_members.strict_json import parse_object
+from tornado_members.model.strict_json import parse_object
 
 log = getLogger(__name__)
 

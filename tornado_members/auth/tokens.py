@@ -15,8 +15,8 @@ import jwt
 from tornado_members.auth.keys import Key, KeySet, KeySource
 from tornado_members.auth.permissions import granted
 from tornado_members.errors import DependencyUnavailable, PermissionMissing, TokenInvalid
+from tornado_members.model.strict_json import parse_object
 from tornado_members.settings import Auth, Issuer, Permission
-from tornado_members.strict_json import parse_object
 
 MAX_TOKEN = 8192  # characters
 MAX_SUBJECT = 255  # characters

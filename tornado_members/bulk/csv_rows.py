@@ -10,7 +10,7 @@ from tornado_members.bulk.formula_cells import restore
 from tornado_members.bulk.lines import LineCutter, Record, Records
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.errors import InvalidMember, UnreadableFile
-from tornado_members.member import MemberDraft, parse_draft
+from tornado_members.model.member import MemberDraft, parse_draft
 
 EXPORT_HEADER: Final = ("memberId", "name", "email", "phone")
 

@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from tornado_members.audit import Actor
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import Overloaded
-from tornado_members.member import Member, MemberDraft
+from tornado_members.model.history import Actor
+from tornado_members.model.member import Member, MemberDraft
 
 _ROW_OVERHEAD = 32  # bytes that a name takes in the database beside its own
 

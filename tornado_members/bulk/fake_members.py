@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mimesis import Person
 from mimesis.locales import Locale
 
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 
 
 def fake_members() -> Iterator[MemberDraft]:

@@ -10,7 +10,7 @@ from tornado_members.bulk.loader import BATCH, Loader, Outcome
 from tornado_members.bulk.results import encode_end, encode_outcome
 from tornado_members.bulk.rows import Refusal, Rows
 from tornado_members.errors import DependencyUnavailable, Problem, WriteConflict
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 
 log = getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.errors import Fault, InvalidMember
-from tornado_members.member import MAX_MEMBER_ID, MemberDraft, parse_draft
-from tornado_members.strict_json import parse_object
+from tornado_members.model.member import MAX_MEMBER_ID, MemberDraft, parse_draft
+from tornado_members.model.strict_json import parse_object
 
 _MOST_FAULTS: Final = 20  # that are told of one line
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"

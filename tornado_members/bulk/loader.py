@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from tornado_members.audit import Actor
 from tornado_members.bulk.id_set import IdSet
 from tornado_members.errors import WriteConflict
-from tornado_members.member import Member, MemberDraft
+from tornado_members.model.history import Actor
+from tornado_members.model.member import Member, MemberDraft
 
 OnConflict = Literal["reject", "skip", "replace"]
 

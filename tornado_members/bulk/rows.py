@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tornado_members.errors import Fault
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from tornado_members.audit import Actor
 from tornado_members.bulk.csv_rows import CsvFile
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.bulk.loader import BATCH, Loader, OnConflict, Result
@@ -24,7 +23,8 @@ from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import UnreadableFile
-from tornado_members.member import MemberDraft
+from tornado_members.model.history import Actor
+from tornado_members.model.member import MemberDraft
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NoReturn
 from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
-from tornado_members.audit import Actor
 from tornado_members.auth.tokens import Caller
 from tornado_members.directory import Representation
 from tornado_members.errors import (
@@ -41,10 +40,11 @@ from tornado_members.http.responses import (
     is_known,
     validators,
 )
+from tornado_members.model.history import Actor
+from tornado_members.model.precondition import Precondition
+from tornado_members.model.strict_json import parse_object
 from tornado_members.openapi.operation import JSON, Operation
-from tornado_members.precondition import Precondition
 from tornado_members.services import Services
-from tornado_members.strict_json import parse_object
 from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.telemetry.logs import fields
 from tornado_members.telemetry.tracing import RequestSpan

@@ -16,8 +16,8 @@ from tornado_members.errors import DependencyUnavailable
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.encoding import GzipStream, accepts_gzip
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
-from tornado_members.list_query import ListQuery
-from tornado_members.member import Member
+from tornado_members.model.list_query import ListQuery
+from tornado_members.model.member import Member
 from tornado_members.openapi.operation import CSV, NDJSON
 from tornado_members.telemetry.logs import fields
 

@@ -10,9 +10,9 @@ from tornado_members.auth.login import Login
 from tornado_members.errors import Fault, InvalidCredentialsBody
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.operations import LOG_IN, PUBLIC_KEYS
+from tornado_members.model.strict_json import json_pointer
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
-from tornado_members.strict_json import json_pointer
 
 _FIELDS = ("username", "password")
 

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from tornado.httputil import HTTPHeaders
 
 from tornado_members.errors import BadRequest
-from tornado_members.precondition import Precondition
+from tornado_members.model.precondition import Precondition
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 # §5.6.1: empty elements are ignored, and a list may be empty.

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bson import Decimal128, Int64
 
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, fold
+from tornado_members.model.member import MAX_MEMBER_ID, Member, MemberDraft, fold
 from tornado_members.storage.mongo import Document
 
 LAST_VERSION: Final = 2**63 - 1

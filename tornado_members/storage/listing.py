@@ -12,8 +12,8 @@ from typing import Any, Final
 from bson import MinKey
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import fold
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import fold
 from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY
 from tornado_members.storage.mongo import Collection, Document
 from tornado_members.storage.name_ranges import name_ranges, successor

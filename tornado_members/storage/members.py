@@ -9,11 +9,11 @@ from bson import Decimal128
 from pymongo import DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
-from tornado_members.audit import Actor
 from tornado_members.errors import NameTaken
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import Member, MemberDraft
-from tornado_members.precondition import NO_CONDITION, SECOND, Precondition
+from tornado_members.model.history import Actor
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import Member, MemberDraft
+from tornado_members.model.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.documents import (
     IS_MEMBER,

@@ -7,7 +7,7 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
-from tornado_members.audit import Actor
+from tornado_members.model.history import Actor
 from tornado_members.storage.audit import AuditLog, record_of
 from tornado_members.storage.documents import names_held, to_member
 from tornado_members.storage.mongo import Document, Session

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.strict_json import parse_object
+from tornado_members.model.strict_json import parse_object
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from tornado_members.member import Member, SortField
+from tornado_members.model.member import Member, SortField
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from tornado_members import characters
 from tornado_members.errors import Fault, InvalidMember
-from tornado_members.strict_json import json_pointer
+from tornado_members.model import characters
+from tornado_members.model.strict_json import json_pointer
 
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
 MAX_CHARACTERS = 255

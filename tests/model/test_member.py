@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tornado_members.errors import InvalidMember
-from tornado_members.member import (
+from tornado_members.model.member import (
     NAME_PATTERN,
     PHONE_PATTERN,
     Member,
