@@ -62,7 +62,7 @@ class Cache(Protocol):
     def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
-    async def renew_epochs(self) -> None: ...  # noqa: D102
+    async def renew_epochs(self) -> bool: ...  # noqa: D102
 
 
 class MemberDirectory:
@@ -319,9 +319,9 @@ class MemberDirectory:
         return replaced is not None
 
     async def forget_changed(self, changes: Iterable[Change]) -> bool:
-        """Let the cache forget members that somebody changed, and names that they were given.
+        """Let the cache forget members that another client changed, and names that they were given.
 
-        False if not all of it could be told.
+        False if a node does not answer: this is recorded, for when it does. Raises DependencyUnavailable.
         """
         keys = []
         for change in changes:
@@ -330,9 +330,12 @@ class MemberDirectory:
                 keys.append(_name_key(change.name))
         return await self._cache.invalidate(dict.fromkeys(keys))
 
-    async def forget_everything(self) -> None:
-        """Let the cache forget everything, since it is not known what was changed."""
-        await self._cache.renew_epochs()
+    async def forget_everything(self) -> bool:
+        """Let the cache forget everything, since it is not known what was changed.
+
+        False if a node does not answer: this is recorded, for when it does. Raises DependencyUnavailable.
+        """
+        return await self._cache.renew_epochs()
 
 
 def _id_key(member_id: int) -> bytes:

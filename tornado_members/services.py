@@ -34,6 +34,7 @@ from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
@@ -142,7 +143,7 @@ async def open_directory(
     settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[MemberDirectory]:
     """The members, with the cache in front of them."""
-    cache = _make_cache(settings, cache_servers, write_deadline=stores.mongo.deadline)
+    cache = _make_cache(settings, cache_servers, stores.mongo)
     try:
         await cache.open()
         yield MemberDirectory(stores.members, cache, stores.audit)
@@ -151,7 +152,7 @@ async def open_directory(
 
 
 def _make_cache(
-    settings: Settings, servers: tuple[str, ...], write_deadline: float
+    settings: Settings, servers: tuple[str, ...], mongo: Mongo
 ) -> LeaseCache | NaiveStandIn:
     ttl, namespace = settings.cache.ttl_seconds, settings.mongodb.database
     timing = Timing(
@@ -170,7 +171,8 @@ def _make_cache(
         namespace=namespace,
         ttl=ttl,
         timing=timing,
-        write_deadline=write_deadline,
+        write_deadline=mongo.deadline,
+        ledger=DebtLedger(mongo),
         require_for_writes=settings.cache.require_for_writes,
     )
 

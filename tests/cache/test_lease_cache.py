@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.ledger import MemoryLedger
 from tests.support.memcached import (
     ask_memcached,
     flush_cache,
@@ -73,7 +74,13 @@ async def process(
     nodes = [
         kind(address, timeout=timing.timeout, probe_interval=timing.pause) for address in addresses
     ]
-    settings: dict[str, Any] = {"namespace": "test", "ttl": 60, "write_deadline": 0.5, **options}
+    settings: dict[str, Any] = {
+        "namespace": "test",
+        "ttl": 60,
+        "write_deadline": 0.5,
+        "ledger": MemoryLedger(),
+        **options,
+    }
     cache = LeaseCache(nodes, timing=timing, **settings)
     await cache.open()
     try:

@@ -45,10 +45,14 @@ class Forgets(Protocol):
     """What has the cache: MemberDirectory."""
 
     async def forget_changed(self, changes: Sequence[Change]) -> bool:
-        """Have nothing that was read before these changes. False if somebody could not be told."""
+        """Have nothing that was read before these changes.
 
-    async def forget_everything(self) -> None:
-        """Have nothing that was read before now."""
+        False if a node does not answer. It is then on record that the node must be emptied before
+        it is read. Raises DependencyUnavailable if that could not be recorded.
+        """
+
+    async def forget_everything(self) -> bool:
+        """Have nothing that was read before now. False, and DependencyUnavailable, as above."""
 
 
 @dataclass(slots=True)
@@ -191,14 +195,20 @@ class Invalidator:
             self._numbers.reopened += 1
 
     async def _forget(self, batch: Batch) -> None:
-        """Try until it is done. What cannot be removed by its keys is, with everything else."""
+        """Try until each node forgot the changes, or it is on record that one did not.
+
+        What cannot be removed by its keys is removed with everything else. Raises _HandOver.
+        """
         pause = _FIRST_PAUSE
         attempts = 0
         while True:
+            everything = batch.everything or attempts >= _ATTEMPTS_AT_KEYS
             try:
-                if batch.everything or attempts >= _ATTEMPTS_AT_KEYS:
-                    await self._cache.forget_everything()
-                elif batch.changes and not await self._cache.forget_changed(batch.changes):
+                if everything:
+                    forgotten = await self._cache.forget_everything()
+                else:
+                    forgotten = await self._cache.forget_changed(batch.changes)
+                if not forgotten:
                     self._consider_handing_over()
                 break
             except _HandOver:

@@ -4,8 +4,9 @@ The promise is kept through outages by three rules.
 - A node is read only while it has been heard from within the heartbeat, and after it has answered
   for `return_after` without a failure. A process that was stopped itself has heard from nobody.
 - A node that missed something that it had to be told for certain (that a write goes on without its
-  tombstone, that one ended, that somebody else changed a member) is *tainted*: it gets a new epoch
-  before this process reads it again.
+  tombstone, that one ended, that another client changed a member) is *tainted*: it gets a new epoch
+  before this process reads it again. The first and the last of these are recorded as *debts*
+  (debts.py), which other processes pay if this one ends before.
 - A write whose tombstones cannot be set waits, *before* it commits, until whoever shares the outage
   has noticed it, too, and reads the database. If the node answers meanwhile, the tombstones are
   made up for, and the write goes on at once.
@@ -23,6 +24,7 @@ from typing import TypeVar
 
 from tornado_members.cache.batching import LoopTurn
 from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.debts import DebtsOfNode
 from tornado_members.cache.leases import Leases, Lifetimes
 from tornado_members.cache.memcached import MemcachedNode, NodeAway, Put, clock
 from tornado_members.cache.pulse import Pulse
@@ -69,9 +71,11 @@ class WatchedNode:
         timing: Timing,
         lifetimes: Lifetimes,
         counts: CacheCounts,
+        debts: DebtsOfNode,
         now: Callable[[], float] = clock,
     ) -> None:
         self.address = node.address
+        self.debts = debts
         self.leases = Leases(self, namespace=namespace, lifetimes=lifetimes, counts=counts)
         self._node = node
         self._get_together = LoopTurn(node.get_many)
@@ -104,18 +108,34 @@ class WatchedNode:
 
     def reason_not_to_read(self) -> str | None:
         """Why reads go past the node now, in a word; None if they may go to it."""
-        now, heard_at = self._now(), max(self._heard_at, self._pulse.heard_at)
-        if self._away_since is not None or now - heard_at > self._timing.heartbeat:
+        readable_at = self.readable_at()
+        if readable_at is None:
             return "node-away"
         if self.is_tainted:
             return "node-tainted"
-        readable_at = max(self._readable_at, self._pulse.back_at + self._timing.return_after)
-        return "node-back" if now < readable_at else None
+        if self._now() < readable_at:
+            return "node-back"
+        if self.debts.none_at < readable_at:
+            return "node-owed" if self.debts.found else "node-back"
+        return None
+
+    def readable_at(self) -> float | None:
+        """When the node has answered for long enough; None if it does not answer."""
+        heard_at = max(self._heard_at, self._pulse.heard_at)
+        if self._away_since is not None or self._now() - heard_at > self._timing.heartbeat:
+            return None
+        return max(self._readable_at, self._pulse.back_at + self._timing.return_after)
 
     async def open(self) -> None:
-        """Hear from it for the first time, and watch it from now on."""
+        """Hear from it for the first time, and watch it from now on.
+
+        A node that may be read before the first look of the watch is waited for.
+        """
         with suppress(NodeAway):
             await self.leases.greet()
+            self._pulse.heard_at = self._heard_at
+            if self._timing.return_after < self._timing.pause:
+                await asyncio.sleep(self._timing.return_after)
         self._pulse.start()
         self._watching = asyncio.create_task(self._watch())
 
@@ -130,7 +150,8 @@ class WatchedNode:
     async def announce(self, keys: Collection[bytes], writer: bytes) -> bool:
         """Put tombstones on the keys of a write, or wait until nobody reads them here.
 
-        Whether they were set for certain. If not, and the write goes on, `taint` has to be called.
+        Returns True if they were set for certain. If not, `owe` must return before the write
+        commits.
         """
         try:
             await self.leases.announce(keys, writer)
@@ -155,19 +176,44 @@ class WatchedNode:
     async def release(self, keys: Collection[bytes], writer: bytes) -> None:
         """Take the tombstones of a write away. If that fails, the node is tainted."""
         self.abandon(writer)
-        await self._told(self.leases.release(keys, writer))
+        if not await self._is_done(self.leases.release(keys, writer)):
+            self.taint()
 
     def abandon(self, writer: bytes) -> None:
         """Leave the tombstones of a write, whose outcome is unknown, to expire."""
         self._owed.pop(writer, None)
 
     async def invalidate(self, keys: Collection[bytes]) -> bool:
-        """Remove entries that somebody else changed. If that fails, False, the node is tainted."""
-        return await self._told(self.leases.invalidate(keys))
+        """Remove entries that another client changed.
 
-    async def renew_epoch(self) -> None:
-        """Empty the node. If that fails, the node is tainted."""
-        await self._told(self.leases.renew_epoch())
+        If the node does not do it for certain, records a debt and returns False.
+        Raises DependencyUnavailable.
+        """
+        return await self._is_done(self.leases.invalidate(keys)) or await self.owe()
+
+    async def renew_epoch(self) -> bool:
+        """Empty the node.
+
+        If the node does not do it for certain, records a debt and returns False.
+        Raises DependencyUnavailable.
+        """
+        return await self._is_done(self.leases.renew_epoch()) or await self.owe()
+
+    async def owe(self) -> bool:
+        """Record that the node misses a change, where it outlives this process; returns False.
+
+        Raises DependencyUnavailable if it could not be recorded in time.
+        """
+        self.taint()
+        await self.debts.record()
+        if not self.is_tainted:  # paid meanwhile, without this debt
+            self.taint()
+        return False
+
+    async def pay_for_another(self) -> None:
+        """Empty the node, since a process that ended owed it that. Raises NodeAway."""
+        await self.leases.renew_epoch()
+        log.warning("Memcached %s got a new epoch: another process had owed it one", self.address)
 
     def taint(self) -> None:
         """Remember that the node missed something."""
@@ -193,12 +239,12 @@ class WatchedNode:
         """As MemcachedNode's."""
         await self._hearing(self._node.set(key, value, ttl))
 
-    async def _told(self, telling: Awaitable[object]) -> bool:
+    async def _is_done(self, command: Awaitable[object]) -> bool:
+        """True if the node did it for certain."""
         try:
-            await telling
+            await command
         except NodeAway as error:
             log.debug("tainted: %s", error)
-            self.taint()
             return False
         return True
 
@@ -233,6 +279,8 @@ class WatchedNode:
                 pass
             except Exception:  # what is owed to the node stays owed: it is looked after for ever
                 log.exception("looking after Memcached %s failed; it goes on", self.address)
+            if self.reason_not_to_read() in ("node-back", "node-owed"):
+                self.debts.wanted.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timing.pause):
                     await self._wanted.wait()
@@ -250,4 +298,6 @@ class WatchedNode:
         if taints:
             await self.leases.renew_epoch()
             self._taints -= taints
+            if not self._taints:
+                self.debts.pay()
             log.warning("Memcached %s got a new epoch: it had missed something", self.address)
