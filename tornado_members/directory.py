@@ -321,7 +321,8 @@ class MemberDirectory:
     async def forget_changed(self, changes: Iterable[Change]) -> bool:
         """Let the cache forget members that another client changed, and names that they were given.
 
-        False if a node does not answer: this is recorded, for when it does. Raises DependencyUnavailable.
+        False if a node does not answer: this is recorded, for when it does.
+        Raises DependencyUnavailable.
         """
         keys = []
         for change in changes:
@@ -333,7 +334,8 @@ class MemberDirectory:
     async def forget_everything(self) -> bool:
         """Let the cache forget everything, since it is not known what was changed.
 
-        False if a node does not answer: this is recorded, for when it does. Raises DependencyUnavailable.
+        False if a node does not answer: this is recorded, for when it does.
+        Raises DependencyUnavailable.
         """
         return await self._cache.renew_epochs()
 

@@ -27,7 +27,10 @@ class Debt:
 
 
 class DebtLedger:
-    """The collection. Every method raises DependencyUnavailable when MongoDB does not answer in time."""
+    """The collection.
+
+    Every method raises DependencyUnavailable when MongoDB does not answer in time.
+    """
 
     deadline = RECORD_SECONDS
 
