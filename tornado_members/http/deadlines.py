@@ -1,25 +1,25 @@
-"""Deadlines by which each response must have begun."""
+"""A time by which each answer has begun."""
 
 import asyncio
 import time
 from typing import Protocol
 
-_CHECKS = 4  # within the time of one request
+_LOOKS = 4  # in the time that a request has
 
 
 class _Request(Protocol):
-    """A request whose response can be replaced by a 503."""
+    """What can be given up."""
 
     def give_up(self) -> None:
-        """Respond that it took too long, unless the response has begun."""
+        """Answer that it took too long, unless the answer has begun."""
 
 
 class Deadlines:
-    """Answers requests with 503 if their response does not begin in time.
+    """Requests whose answer does not begin in time are answered with a 503.
 
-    Nothing is cancelled: every operation that a handler waits for has its own time-out
-    (docs/decisions/drivers.md gives the reason). One task checks all requests periodically: one
-    timer per request would cost more than everything else here.
+    Nothing is cancelled: what a handler waits for has a time-out of its own, and ends by itself
+    (docs/decisions/drivers.md says why it should). All are looked at together, now and then: a
+    timer a request would cost more than all the rest of it.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -27,17 +27,17 @@ class Deadlines:
         self._begun: dict[_Request, float] = {}  # time.monotonic(), the oldest first
 
     def begin(self, request: _Request) -> None:
-        """Start the time of a request."""
+        """Its time runs from now on."""
         self._begun[request] = time.monotonic()
 
     def end(self, request: _Request) -> None:
-        """Forget a request; it was answered."""
+        """It was answered."""
         self._begun.pop(request, None)
 
     async def watch(self) -> None:
-        """Check for late requests, until cancelled."""
+        """Give up what is late, for ever."""
         while True:
-            await asyncio.sleep(min(0.5, self._seconds / _CHECKS))
+            await asyncio.sleep(min(0.5, self._seconds / _LOOKS))
             oldest = time.monotonic() - self._seconds
             late = [request for request, begun in self._begun.items() if begun < oldest]
             for request in late:

@@ -1,10 +1,10 @@
-"""Compression of responses by the Accept-Encoding header (RFC 9110 §12.5.3)."""
+"""Answers that are compressed for those who ask for it (RFC 9110 §12.5.3)."""
 
 import gzip
 import re
 import zlib
 
-# Bytes that fit into one packet anyway.
+# A packet holds that much anyway. bytes
 _WORTHWHILE = 1024
 # A page of 1,000 members becomes five times smaller in 2 ms; level 6 takes 10 for a tenth more.
 _LEVEL = 3
@@ -15,7 +15,7 @@ _CODING = re.compile(
 
 
 def accepts_gzip(header: str) -> bool:
-    """True if an Accept-Encoding header asks for gzip; malformed elements are ignored."""
+    """Whether an Accept-Encoding header asks for gzip; one that makes no sense does not."""
     named: float | None = None
     any_other = 0.0
     for part in header.split(","):
@@ -31,20 +31,20 @@ def accepts_gzip(header: str) -> bool:
 
 
 def compressed(body: bytes) -> bytes | None:
-    """Return a body as gzip; None if it is too small to gain anything."""
+    """A body as gzip; None for one that is too small to be worth it."""
     return gzip.compress(body, _LEVEL, mtime=0) if len(body) >= _WORTHWHILE else None
 
 
 class GzipStream:
-    """Compresses a stream; each piece can be decompressed as soon as it arrives."""
+    """A body that is compressed piece by piece; each can be read as soon as it is there."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj(_LEVEL, wbits=31)  # 31: as gzip (RFC 1952)
 
     def compress(self, piece: bytes) -> bytes:
-        """Return the next piece, compressed."""
+        """The next piece."""
         return self._compressor.compress(piece) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
 
     def end(self) -> bytes:
-        """Return the trailer, by which a reader knows that the stream is complete."""
+        """The end, by which a reader knows that all is there."""
         return self._compressor.flush()

@@ -1,21 +1,21 @@
-"""Messages between the supervisor and a worker, over a pair of sockets."""
+"""What the supervisor and a worker have to tell each other, over a pair of sockets."""
 
 import socket
 from contextlib import suppress
 from typing import Self
 
-# From the supervisor to a worker.
+# To a worker.
 STOP = b"S"  # the whole service stops
-REPLACE = b"R"  # another worker replaces this one
-# From a worker to the supervisor.
+REPLACE = b"R"  # another worker has taken its place
+# From a worker.
 READY = b"+"
-FAILED = b"-"  # followed by the reason in UTF-8
+FAILED = b"-"  # and then the reason, in UTF-8
 
-_MAX_MESSAGE = 64 * 1024  # bytes
+_MOST = 64 * 1024
 
 
 class Channel:
-    """One end of a pair: each message is a datagram, and an empty one means the peer has gone."""
+    """One end: every message is a datagram, and the other process's end is an empty one."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -23,23 +23,23 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
-        """Return two ends; each process closes the one that it does not use."""
+        """Two ends; each process closes the one that is not its own."""
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(one), cls(other)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a message has arrived."""
+        """For whoever waits for messages."""
         return self._end.fileno()
 
-    def send(self, message: bytes) -> None:
-        """Send a message; without effect if the peer has gone."""
+    def tell(self, message: bytes) -> None:
+        """Send one; nothing happens if nobody is there any more."""
         with suppress(OSError):
-            self._end.send(message[:_MAX_MESSAGE])
+            self._end.send(message[:_MOST])
 
-    def receive(self) -> bytes | None:
-        """Return the next message: None if there is none yet, empty if the peer has gone."""
+    def hear(self) -> bytes | None:
+        """The next one; empty at the end, None while there is none."""
         try:
-            return self._end.recv(_MAX_MESSAGE)
+            return self._end.recv(_MOST)
         except BlockingIOError:
             return None
         except OSError:

@@ -1,4 +1,4 @@
-"""Notifies systemd of state changes (sd_notify(3)): one datagram to the socket that it names."""
+"""Telling systemd how the service is (sd_notify(3)): a datagram to the socket that it names."""
 
 import socket
 import time
@@ -9,31 +9,31 @@ log = getLogger(__name__)
 
 
 class Notifier:
-    """Sends state changes to NOTIFY_SOCKET, if it is set."""
+    """Sends states where systemd, or whoever else named a socket, waits for them."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
-        """Removes NOTIFY_SOCKET from `environment`, so that child processes do not use it."""
+        """Takes NOTIFY_SOCKET out of `environment`: what we start has nothing to say there."""
         self._address = environment.pop("NOTIFY_SOCKET", "")
 
     def ready(self) -> None:
-        """The service is ready, or has reloaded its settings."""
+        """It serves, and has taken up its settings."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """The service is reloading its settings; ready() ends the reload."""
+        """It takes up new settings; `ready` says when that is over."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The service is stopping."""
+        """It is on its way out."""
         self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:
         if not self._address:
             return
-        # "@" stands for the leading zero byte of an abstract socket address.
+        # "@" stands for the zero byte of the abstract namespace.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.sendto(state.encode(), address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+                teller.sendto(state.encode(), address)
         except OSError as error:
-            log.warning("NOTIFY_SOCKET: could not send to %s: %s", self._address, error)
+            log.warning("NOTIFY_SOCKET: %s could not be told: %s", self._address, error)

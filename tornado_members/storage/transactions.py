@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import pymongo
 from pymongo.errors import PyMongoError
 
-from tornado_members.errors import DependencyUnavailable, WriteConflict
+from tornado_members.errors import Contended, DependencyAway
 from tornado_members.storage.mongo import Mongo, Session, begin, is_outage, open_session
 
 T = TypeVar("T")
@@ -48,8 +48,7 @@ class Transactions:
 
         It may be done several times. Where it returns None there was nothing to write, and nothing
         is committed. What it raises passes through, and means that nothing was written, as does
-        WriteConflict: other writers conflicted with every attempt. After DependencyUnavailable the
-        outcome is not known.
+        Contended: others were in the way to the end. DependencyAway means that this is not known.
 
         All of it is over at `until`, on the clock of time.monotonic(), or after what one operation
         may take. Later, nothing is committed.
@@ -65,7 +64,7 @@ class Transactions:
             async with asyncio.timeout(until - time.monotonic()):
                 await turn.acquire()
         except TimeoutError:
-            raise WriteConflict from None
+            raise Contended from None
         try:
             return await self._attempt(work, until)
         finally:
@@ -74,13 +73,13 @@ class Transactions:
     async def _attempt(self, work: Work[T], until: float) -> T | None:
         left = until - time.monotonic()
         if left <= 0:
-            raise WriteConflict
+            raise Contended
         session = await open_session(self.mongo)
         in_doubt = False
         try:
             with pymongo.timeout(left):  # counts for everything together
                 return await _repeat(session, work, until)
-        except DependencyUnavailable:
+        except DependencyAway:
             in_doubt = True
             raise
         finally:
@@ -98,7 +97,7 @@ class Transactions:
 
 
 async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
-    """Raises WriteConflict."""
+    """Raises Contended."""
     longest_pause, hindered = _FIRST_PAUSE, False
     while True:
         try:
@@ -112,7 +111,7 @@ async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
             pause = random.uniform(0, longest_pause)  # noqa: S311
             if not passes or time.monotonic() + pause > until:
                 if hindered and (passes or is_away):
-                    raise WriteConflict from error
+                    raise Contended from error
                 raise
         else:
             return result
@@ -123,7 +122,7 @@ async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
 
 
 async def _commit(session: Session, until: float) -> None:
-    """Commit, and retry while the outcome is unknown. Raises DependencyUnavailable."""
+    """Commit; and ask again for as long as the outcome is not known. Raises DependencyAway."""
     while True:
         try:
             await session.commit_transaction()
@@ -131,7 +130,7 @@ async def _commit(session: Session, until: float) -> None:
             if not error.has_error_label(_UNKNOWN):
                 raise
             if time.monotonic() + _LONGEST_PAUSE > until:
-                raise DependencyUnavailable from error
+                raise DependencyAway from error
         else:
             return
         await asyncio.sleep(_LONGEST_PAUSE)

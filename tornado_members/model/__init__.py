@@ -1,1 +1,0 @@
-"""A member, its rules, and what the product says about members; no I/O."""
