@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import aiomcache
 
+from tests.support.ledger import MemoryLedger
 from tornado_members.cache import naive
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.lease_cache import LeaseCache
@@ -85,6 +86,7 @@ async def contestants(address: str) -> AsyncIterator[dict[str, Read]]:
         ttl=600,
         timing=TIMING,
         write_deadline=0,
+        ledger=MemoryLedger(),
     )
     await cache.open()
     while (await cache.read(b"warm", load)).status != "hit":  # noqa: ASYNC110

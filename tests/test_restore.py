@@ -16,7 +16,7 @@ from tests.support.mongodb import Admin
 from tests.support.service import ROOT
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore

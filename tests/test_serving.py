@@ -92,7 +92,7 @@ def test_commands_share_the_private_servers_and_the_last_one_ends_them(own: Comm
         assert first.stop() == 0
         assert len(own.servers()) == 2
         kill(own, "mongod")
-        wait_for(lambda: "the private mongod had died, and was started again" in own.log())
+        wait_for(lambda: "the private mongod had died and was restarted" in own.log())
         assert second("GET", "/members/1")[0] == 200
         assert len(second("GET", "/members")[1]["items"]) == 6
         assert second.stop() == 0
@@ -179,7 +179,7 @@ def test_requests_in_flight_end_before_it_stops(
 
 # Settings, and words by which the start that they stop says why.
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
-    ({"servr": {}}, ["servr: is not a setting"]),
+    ({"servr": {}}, ["servr: unknown setting"]),
     (
         {"mongodb": {"uri": "mongodb://u:secret@127.0.0.1:1/", "timeout_ms": 200}},
         ["MongoDB at mongodb://127.0.0.1:1/ (mongodb.uri) does not answer"],

@@ -5,23 +5,21 @@ from functools import cache
 from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
-from tornado.web import Application
 
 from tornado_members.errors import PreconditionRequired, Problem, TooManyRequests
-from tornado_members.handlers.base import BaseHandler, BodyTooLargeHandler, NotFoundHandler
+from tornado_members.handlers.base import BaseHandler, NotFoundHandler
 from tornado_members.handlers.cached_reads import CachedReads
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from tornado_members.handlers.history import HistoryHandler
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
-from tornado_members.http.body_limit import MAX_DISCARDED, LimitedBodies
+from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.static_files import Published
 from tornado_members.openapi.document import Route, describe, path_pattern
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
 
-MAX_BODY = 1024 * 1024  # bytes
 IMPORT_PATH = "/members/import"
 
 ROUTES = [
@@ -76,7 +74,7 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
     """Return the application that an HTTP server serves."""
     injected: dict[str, Any] = {"services": services}
     document = publish_description(services)
-    application = Application(
+    application = AdmittingApplication(
         [
             (path_pattern(path), handler, {**injected, **more})
             for path, handler, more in [
@@ -84,20 +82,9 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
                 (*OPENAPI_ROUTE, {"document": document}),
             ]
         ],
+        services.admission,
         default_handler_class=NotFoundHandler,
         default_handler_args=injected,
         log_function=BaseHandler.tell,
     )
-    refusal = Application(
-        default_handler_class=BodyTooLargeHandler,
-        default_handler_args={**injected, "limit": MAX_BODY},
-        log_function=BaseHandler.tell,
-    )
-    whole = LimitedBodies(
-        application,
-        refusal,
-        limit=MAX_BODY,
-        patience=MAX_DISCARDED,
-        exempt=("POST", IMPORT_PATH),
-    )
-    return CachedReads(whole, services)
+    return CachedReads(application, services)

@@ -1,27 +1,27 @@
 """What the product does: keep members, and say who they are."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Protocol
 
-from tornado_members.audit import Actor, Place, Record
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import HIT, Found
 from tornado_members.errors import (
-    Contended,
     Fault,
+    InvalidMember,
     MemberNotFound,
     NameTaken,
-    NotAMember,
     PreconditionFailed,
+    WriteConflict,
 )
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
-from tornado_members.precondition import NO_CONDITION, Precondition
+from tornado_members.model.history import Actor, Place, Record
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
+from tornado_members.model.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore
@@ -59,18 +59,16 @@ class Cache(Protocol):
         refuted: Entry | None = None,
     ) -> Found: ...
     async def peek(self, keys: Sequence[bytes]) -> Mapping[bytes, Entry]: ...  # noqa: D102
-    def changing(  # noqa: D102
-        self, *keys: bytes
-    ) -> AbstractAsyncContextManager[Callable[[], float]]: ...
+    def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
-    async def renew_epochs(self) -> None: ...  # noqa: D102
+    async def renew_epochs(self) -> bool: ...  # noqa: D102
 
 
 class MemberDirectory:
     """Reads of one member go through the cache; each write tells the cache what it touches.
 
-    Everything raises DependencyAway when the database is needed and does not answer.
+    Everything raises DependencyUnavailable when the database is needed and does not answer.
 
     A name leads to an id under a key of its own, and the member of that id is checked to bear the
     name. So whoever takes a name from a member need not tell anybody: only a member's id is told,
@@ -196,7 +194,7 @@ class MemberDirectory:
             if member is not None:
                 return _represent(member)
             await self._get_current(member_id, condition)
-        raise Contended
+        raise WriteConflict
 
     async def patch(
         self,
@@ -217,7 +215,7 @@ class MemberDirectory:
             member = await self._replace(member_id, change(current), seen, by)
             if member is not None:
                 return _represent(member)
-        raise Contended
+        raise WriteConflict
 
     async def put_by_name(
         self,
@@ -229,27 +227,34 @@ class MemberDirectory:
     ) -> tuple[Representation, bool]:
         """Create the member with the draft's name, or give it new contents; True if it is new.
 
-        Where `member_id` is given, only the member that has that id is meant: NotAMember if it
+        Where `member_id` is given, only the member that has that id is meant: InvalidMember if it
         does not bear the name. Raises PreconditionFailed.
         """
         for _ in range(_MOST_ATTEMPTS):
             existing = await self._store.find_by_name(draft.name)
             if member_id is not None and (existing is None or existing.member_id != member_id):
-                raise NotAMember([Fault("/memberId", "is not the id of the member of this name")])
+                raise InvalidMember(
+                    [Fault("/memberId", "is not the id of the member of this name")]
+                )
             if existing is None and condition.must_exist:
                 raise PreconditionFailed
-            with suppress(NameTaken):  # somebody else was faster: theirs is the one that is meant
-                if existing is None:
+            if existing is None:
+                try:
                     return await self.create(draft, by=by), True
-            if existing is not None:
-                _check(existing, condition)
-                async with self._cache.changing(_id_key(existing.member_id)):
-                    member = await self._store.replace_named(
-                        existing.member_id, draft, condition, by=by
-                    )
-                if member is not None:  # else it was changed, renamed or removed meanwhile
-                    return _represent(member), False
-        raise Contended
+                except NameTaken as taken:
+                    if not taken.by_member:
+                        raise
+                    continue  # another writer was faster: its member is the one to replace
+            _check(existing, condition)
+            # If another program added the member, the cache may have that nobody has the name.
+            keys = _id_key(existing.member_id), _name_key(draft.name)
+            async with self._cache.changing(*keys):
+                member = await self._store.replace_named(
+                    existing.member_id, draft, condition, by=by
+                )
+            if member is not None:  # else it was changed, renamed or removed meanwhile
+                return _represent(member), False
+        raise WriteConflict
 
     async def delete(
         self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
@@ -261,7 +266,7 @@ class MemberDirectory:
                 if await self._store.delete(member_id, condition, by=by):
                     return
             await self._get_current(member_id, condition)
-        raise Contended
+        raise WriteConflict
 
     async def _replace(
         self, member_id: int, draft: MemberDraft, condition: Precondition, by: Actor | None
@@ -282,8 +287,11 @@ class MemberDirectory:
             raise PreconditionFailed
         raise MemberNotFound(str(member_id))
 
-    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
-        """The members that have these names, for a loader of many."""
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
+        """By name, the members that have one of these names.
+
+        None stands for a document that is not a member and holds the name.
+        """
         return await self._store.find_by_names(names)
 
     async def take_ids(self, count: int) -> int:
@@ -311,9 +319,10 @@ class MemberDirectory:
         return replaced is not None
 
     async def forget_changed(self, changes: Iterable[Change]) -> bool:
-        """Let the cache forget members that somebody changed, and names that they were given.
+        """Let the cache forget members that another client changed, and names that they were given.
 
-        False if not all of it could be told.
+        False if a node does not answer: this is recorded, for when it does.
+        Raises DependencyUnavailable.
         """
         keys = []
         for change in changes:
@@ -322,9 +331,13 @@ class MemberDirectory:
                 keys.append(_name_key(change.name))
         return await self._cache.invalidate(dict.fromkeys(keys))
 
-    async def forget_everything(self) -> None:
-        """Let the cache forget everything, since it is not known what was changed."""
-        await self._cache.renew_epochs()
+    async def forget_everything(self) -> bool:
+        """Let the cache forget everything, since it is not known what was changed.
+
+        False if a node does not answer: this is recorded, for when it does.
+        Raises DependencyUnavailable.
+        """
+        return await self._cache.renew_epochs()
 
 
 def _id_key(member_id: int) -> bytes:

@@ -1,42 +1,43 @@
-"""Every problem a client can be told of, as RFC 9457 problem details.
+"""Every problem that a client can receive, as RFC 9457 problem details.
 
     Problem
-    ├── BadRequest               400  bad-request
-    │   ├── MalformedBody        400  malformed-body
-    │   └── BadParameter         400  bad-parameter
+    ├── BadRequest                   400  bad-request
+    │   ├── MalformedBody            400  malformed-body
+    │   └── BadParameter             400  bad-parameter
     ├── Unauthorized
-    │   ├── TokenMissing         401  token-missing
-    │   ├── TokenInvalid         401  token-invalid
-    │   └── LoginFailed          401  login-failed
-    ├── PermissionMissing        403  permission-missing
-    ├── UserBlocked              403  user-blocked
-    ├── NotFound                 404  not-found
-    │   └── MemberNotFound       404  member-not-found
-    ├── MethodNotAllowed         405  method-not-allowed
-    ├── NotAcceptable            406  not-acceptable
-    ├── RequestTooSlow           408  request-too-slow
-    ├── NameTaken                409  name-taken
-    ├── PreconditionFailed       412  precondition-failed
-    ├── BodyTooLarge             413  body-too-large
-    ├── TargetTooLong            414  target-too-long
-    ├── UnsupportedMediaType     415  unsupported-media-type
+    │   ├── TokenMissing             401  token-missing
+    │   ├── TokenInvalid             401  token-invalid
+    │   └── LoginFailed              401  login-failed
+    ├── PermissionMissing            403  permission-missing
+    ├── UserBlocked                  403  user-blocked
+    ├── NotFound                     404  not-found
+    │   └── MemberNotFound           404  member-not-found
+    ├── MethodNotAllowed             405  method-not-allowed
+    ├── NotAcceptable                406  not-acceptable
+    ├── RequestTooSlow               408  request-too-slow
+    ├── NameTaken                    409  name-taken
+    ├── PreconditionFailed           412  precondition-failed
+    ├── BodyTooLarge                 413  body-too-large
+    ├── TargetTooLong                414  target-too-long
+    ├── UnsupportedMediaType         415  unsupported-media-type
+    │   └── EncodedBody              415  unsupported-media-type
     ├── FaultyBody
-    │   ├── NotAMember           422  not-a-member
-    │   └── NotALogin            422  not-a-login
-    ├── FileUnusable             422  file-unusable
-    ├── PreconditionRequired     428  precondition-required
-    ├── TooManyAttempts          429  too-many-attempts
-    ├── HeadersTooLarge          431  headers-too-large
-    ├── TooManyRequests          429  too-many-requests
-    ├── InternalError            500  internal-error
-    ├── Contended                503  contended
-    ├── DependencyAway           503  dependency-away
-    ├── Overloaded               503  overloaded
-    ├── TooSlow                  503  too-slow
-    └── VersionNotSupported      505  version-not-supported
+    │   ├── InvalidMember            422  invalid-member
+    │   └── InvalidCredentialsBody   422  invalid-credentials-body
+    ├── UnreadableFile               422  unreadable-file
+    ├── PreconditionRequired         428  precondition-required
+    ├── TooManyAttempts              429  too-many-attempts
+    ├── TooManyRequests              429  too-many-requests
+    ├── HeadersTooLarge              431  headers-too-large
+    ├── InternalError                500  internal-error
+    ├── WriteConflict                503  write-conflict
+    ├── DependencyUnavailable        503  dependency-unavailable
+    ├── Overloaded                   503  overloaded
+    ├── ResponseTimeout              503  response-timeout
+    └── VersionNotSupported          505  version-not-supported
 
-They are raised where they happen and rendered once, in handlers/base.py. What each one means to a
-caller, and what to do about it, is in docs/errors.md. OperatorError is apart: no client sees it.
+A problem is raised where it happens and rendered once, in handlers/base.py. docs/errors.md says
+what each one means and what a caller can do. OperatorError is not a problem: no client sees it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,22 +48,22 @@ TYPE_PREFIX = "urn:tornado-members:problem:"
 
 
 class OperatorError(Exception):
-    """What keeps a command from its work, for whoever called it: the text says what, and why."""
+    """An error that ends a command. The message is for the operator: what is wrong, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A further member of a problem object: its JSON schema, and whether it is always there."""
+    """An extension member of a problem object: its JSON schema, and if it is always present."""
 
     schema: Mapping[str, Any]
     always: bool = True
 
 
 class Problem(Exception):
-    """An error with an HTTP status, a stable code, and a sentence for whoever made the request.
+    """An error with an HTTP status, a stable code and a detail for the caller.
 
-    `headers` go on the response; `extensions` are further members of the problem object
-    (RFC 9457 §3.2). What callers may expect of both is said in the class, for /openapi.json.
+    `headers` are added to the response; `extensions` are further members of the problem object
+    (RFC 9457 §3.2). The class declares both for /openapi.json.
     """
 
     status: ClassVar[int]
@@ -85,7 +86,7 @@ class Problem(Exception):
         self.extensions = dict(extensions or {})
 
     def to_dict(self, request_id: str) -> dict[str, Any]:
-        """The problem object (RFC 9457 §3.1)."""
+        """Return the problem object (RFC 9457 §3.1)."""
         return {
             "type": TYPE_PREFIX + self.code,
             "title": self.title,
@@ -123,10 +124,10 @@ class Unauthorized(Problem):
 
 
 class TokenMissing(Unauthorized):
-    """No credentials at all: the challenge then carries no error code (RFC 6750 §3.1)."""
+    """A request without credentials: its challenge has no error code (RFC 6750 §3.1)."""
 
     code = "token-missing"
-    title = "A token is needed"
+    title = "A token is required"
 
     def __init__(self) -> None:
         super().__init__(
@@ -140,9 +141,9 @@ class TokenInvalid(Unauthorized):
     title = "The token is not valid"
 
     def __init__(self, reason: str, kind: str = "claims") -> None:
-        """`reason` goes into a quoted-string to the caller: plain words, nothing of the token.
+        """`reason` is sent in a quoted-string: it must hold no quotes and nothing of the token.
 
-        `kind` is one word of a few, by which refusals are counted.
+        `kind` is the label under which refusals are counted.
         """
         self.kind = kind
         challenge = f'Bearer realm="members", error="invalid_token", error_description="{reason}"'
@@ -150,14 +151,14 @@ class TokenInvalid(Unauthorized):
 
 
 class LoginFailed(Unauthorized):
-    """Nobody is told whether it was the name or the password."""
+    """The detail does not reveal if the name or the password is wrong."""
 
     code = "login-failed"
     title = "The login failed"
 
     def __init__(self) -> None:
         super().__init__(
-            "There is no user of this name with this password.",
+            "The username or the password is wrong.",
             headers={"WWW-Authenticate": 'Bearer realm="members"'},
         )
 
@@ -165,16 +166,16 @@ class LoginFailed(Unauthorized):
 class PermissionMissing(Problem):
     status = 403
     code = "permission-missing"
-    title = "The token does not permit this"
+    title = "The token does not grant this permission"
     always_headers = ("WWW-Authenticate",)
     extended_by = {"permission": Extension({"type": "string"})}
 
     def __init__(self, permission: str, *, of_none: bool = False) -> None:
-        """`of_none`: the token grants nothing at all, as that of a blocked user does."""
+        """`of_none`: the token grants no permission at all, such as that of a blocked user."""
         challenge = f'Bearer realm="members", error="insufficient_scope", scope="{permission}"'
         super().__init__(
-            f"This needs the permission {permission}, which the token does not grant"
-            f"{'; it grants nothing (any more)' if of_none else ''}.",
+            f"This request requires the permission {permission}, which the token does not grant"
+            f"{'; it grants no permission (any more)' if of_none else ''}.",
             headers={"WWW-Authenticate": challenge},
             extensions={"permission": permission},
         )
@@ -186,7 +187,7 @@ class UserBlocked(Problem):
     title = "The user is blocked"
 
     def __init__(self) -> None:
-        super().__init__("The password is right, and the user is blocked.")
+        super().__init__("The password is correct, but the user is blocked.")
 
 
 class NotFound(Problem):
@@ -194,7 +195,7 @@ class NotFound(Problem):
     code = "not-found"
     title = "Not found"
 
-    def __init__(self, detail: str = "There is nothing at this path.") -> None:
+    def __init__(self, detail: str = "This path does not exist.") -> None:
         super().__init__(detail)
 
 
@@ -204,7 +205,7 @@ class MemberNotFound(NotFound):
     may_have_headers = ("Cache-Status",)
 
     def __init__(self, which: str, *, cache_status: str | None = None) -> None:
-        """`cache_status` says how it was found out, in the words of RFC 9211."""
+        """`cache_status` is the value of Cache-Status (RFC 9211)."""
         super().__init__(f"There is no member {which}.")
         self.cache_status = cache_status
 
@@ -217,7 +218,7 @@ class MethodNotAllowed(Problem):
 
     def __init__(self, method: str, allow: str) -> None:
         super().__init__(
-            f"{method} is not for this path; it takes {allow}.", headers={"Allow": allow}
+            f"This path does not support {method}. It supports {allow}.", headers={"Allow": allow}
         )
 
 
@@ -227,30 +228,38 @@ class NotAcceptable(Problem):
     title = "Not acceptable"
 
     def __init__(self, media_type: str) -> None:
-        super().__init__(f"This is to be had as {media_type}, which the Accept header rules out.")
+        super().__init__(f"The Accept header excludes {media_type}, the type of this resource.")
 
 
 class RequestTooSlow(Problem):
     status = 408
     code = "request-too-slow"
-    title = "The request took too long to come"
+    title = "The request took too long to arrive"
 
 
 class NameTaken(Problem):
-    """The unique index refused a write; `member_id` has the name, where that is known."""
+    """The unique index refused a write."""
 
     status = 409
     code = "name-taken"
     title = "The name is taken"
     extended_by = {"member": Extension({"type": "string", "format": "uri-reference"}, always=False)}
 
-    def __init__(self, member_id: int | None) -> None:
-        owner = f"member {member_id}" if member_id is not None else "another member"
+    def __init__(self, member_id: int | None, *, by_member: bool = True) -> None:
+        """`member_id` is the member that has the name, if it is known.
+
+        `by_member` is false if the name is held by a document that is not a member. Only the
+        program that stored that document can free the name.
+        """
+        holder = f"member {member_id}" if member_id is not None else "another member"
+        if not by_member:
+            holder = "a document in the database that is not a member; choose another name"
         super().__init__(
-            f"The name is taken by {owner}.",
+            f"The name is taken by {holder}.",
             extensions={"member": f"/members/{member_id}"} if member_id is not None else None,
         )
         self.member_id = member_id
+        self.by_member = by_member
 
 
 class PreconditionFailed(Problem):
@@ -259,7 +268,9 @@ class PreconditionFailed(Problem):
     title = "Precondition failed"
 
     def __init__(self) -> None:
-        super().__init__("The member is not as the request demands. Read it again, and decide.")
+        super().__init__(
+            "The member does not match the precondition. Fetch it again before retrying."
+        )
 
 
 class BodyTooLarge(Problem):
@@ -269,7 +280,7 @@ class BodyTooLarge(Problem):
 
     def __init__(self, limit: int) -> None:
         """`limit` in bytes."""
-        super().__init__(f"A body may have at most {limit} bytes here.")
+        super().__init__(f"The body of this request may have at most {limit} bytes.")
 
 
 class TargetTooLong(Problem):
@@ -285,34 +296,34 @@ class UnsupportedMediaType(Problem):
     may_have_headers = ("Accept-Post", "Accept-Patch", "Accept-Encoding")
 
     def __init__(self, expected: Sequence[str], *, accept_header: str | None = None) -> None:
-        """`accept_header` is the one that tells what is taken (RFC 5789 §3.1, LDP §7.1)."""
+        """`accept_header` names the header that lists what is accepted (RFC 5789, LDP §7.1)."""
         super().__init__(
-            f"The body must be {' or '.join(expected)}, in UTF-8; say so in Content-Type.",
+            f"The body must be {' or '.join(expected)}, in UTF-8. Set Content-Type accordingly.",
             headers={accept_header: ", ".join(expected)} if accept_header else None,
         )
 
 
 class EncodedBody(UnsupportedMediaType):
-    """A Content-Encoding that is not undone here (RFC 9110 §8.4, §15.5.16)."""
+    """A Content-Encoding that the service does not decode (RFC 9110 §8.4, §15.5.16)."""
 
     def __init__(self) -> None:
         Problem.__init__(
             self,
-            "The body must be sent as it is, without a Content-Encoding.",
+            "The body must be sent without a Content-Encoding.",
             headers={"Accept-Encoding": "identity"},
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a body: a JSON pointer (RFC 6901) and what is wrong there."""
+    """One fault of a body: a JSON pointer (RFC 6901) and what is wrong there."""
 
     pointer: str
     detail: str
 
 
 class FaultyBody(Problem):
-    """Well-formed JSON that is not what is wanted; lists every fault at once."""
+    """Well-formed JSON with invalid content; the problem lists every fault at once."""
 
     status = 422
     extended_by = {
@@ -332,11 +343,11 @@ class FaultyBody(Problem):
         )
     }
 
-    # A body can hold a hundred thousand unknown fields; the answer need not repeat them all.
+    # A body may have a hundred thousand unknown fields; the answer does not repeat them all.
     most_faults = 100
 
     def __init__(self, faults: Sequence[Fault], *, unlisted: int = 0) -> None:
-        """`unlisted` faults are counted on top of those that are given."""
+        """`unlisted` is the number of faults beyond the given ones."""
         shown = faults[: self.most_faults]
         total = len(faults) + unlisted
         count = "1 fault" if total == 1 else f"{total} faults"
@@ -348,33 +359,38 @@ class FaultyBody(Problem):
         self.faults = tuple(faults)
 
 
-class NotAMember(FaultyBody):
-    code = "not-a-member"
-    title = "Not a member"
+class InvalidMember(FaultyBody):
+    code = "invalid-member"
+    title = "The member is not valid"
 
 
-class NotALogin(FaultyBody):
-    code = "not-a-login"
-    title = "Not a login"
+class InvalidCredentialsBody(FaultyBody):
+    code = "invalid-credentials-body"
+    title = "The credentials are not valid"
 
 
-class FileUnusable(Problem):
-    """A file of which no row can be read, such as one whose header has no column for the name."""
+class UnreadableFile(Problem):
+    """No row of a file can be read, for example because no column holds the name."""
 
     status = 422
-    code = "file-unusable"
+    code = "unreadable-file"
     title = "No row of the file can be read"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is a clause, such as "the file is empty"."""
+        super().__init__(f"{reason[:1].upper()}{reason[1:]}.")
+        self.reason = reason
 
 
 class PreconditionRequired(Problem):
-    """By settings: nobody overwrites what they have not seen (RFC 6585 §3)."""
+    """With members.require_if_match, a write must name a version (RFC 6585 §3)."""
 
     status = 428
     code = "precondition-required"
     title = "Precondition required"
 
     def __init__(self) -> None:
-        super().__init__("Say which version is meant: If-Match with the ETag that you have read.")
+        super().__init__("Send If-Match with the ETag of the version that you have read.")
 
 
 class TooManyAttempts(Problem):
@@ -393,7 +409,7 @@ class TooManyAttempts(Problem):
 
 
 class TooManyRequests(Problem):
-    """By settings: one subject asks more often than it may. `retry_after` in seconds."""
+    """One subject exceeds rate_limit.requests_per_minute. `retry_after` in seconds."""
 
     status = 429
     code = "too-many-requests"
@@ -403,7 +419,7 @@ class TooManyRequests(Problem):
     def __init__(self, limit: int, retry_after: int) -> None:
         """`limit` is a number of requests in a minute."""
         super().__init__(
-            f"{limit} requests a minute are allowed. Try again in {retry_after} seconds.",
+            f"At most {limit} requests per minute are allowed. Try again in {retry_after} seconds.",
             headers={"Retry-After": str(retry_after)},
         )
 
@@ -415,35 +431,36 @@ class HeadersTooLarge(Problem):
 
 
 class InternalError(Problem):
-    """Whatever was not foreseen. The log has it under the request id; the answer says nothing."""
+    """An unexpected error. The log has the traceback under the request id."""
 
     status = 500
     code = "internal-error"
     title = "Internal error"
 
     def __init__(self) -> None:
-        super().__init__("Something went wrong here. The log has it under this request id.")
+        super().__init__("An unexpected error occurred. The log has it under this request id.")
 
 
-class Contended(Problem):
-    """Others changed the member each time that it was to be changed."""
+class WriteConflict(Problem):
+    """Other writers changed the member at every attempt to write it. Nothing was written."""
 
     status = 503
-    code = "contended"
+    code = "write-conflict"
     title = "Try again later"
     always_headers = ("Retry-After",)
 
     def __init__(self) -> None:
         super().__init__(
-            "The member is being changed by many others.", headers={"Retry-After": "1"}
+            "Many writers are changing this member at the same time. Nothing was written.",
+            headers={"Retry-After": "1"},
         )
 
 
-class DependencyAway(Problem):
-    """Something this service stands on does not answer. `retry_after` in seconds."""
+class DependencyUnavailable(Problem):
+    """A dependency of the service does not answer. `retry_after` in seconds."""
 
     status = 503
-    code = "dependency-away"
+    code = "dependency-unavailable"
     title = "Try again later"
     always_headers = ("Retry-After",)
 
@@ -452,7 +469,7 @@ class DependencyAway(Problem):
 
 
 class Overloaded(Problem):
-    """More requests are in flight than this process takes. Nothing was done for this one."""
+    """More requests are in flight than this process serves. The request had no effect."""
 
     status = 503
     code = "overloaded"
@@ -461,24 +478,27 @@ class Overloaded(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Too many requests are in flight here. Nothing was done for this one.",
+            "Too many requests are in flight. This request had no effect.",
             headers={"Retry-After": "1"},
         )
 
 
-class TooSlow(Problem):
-    """An answer that did not begin in time. Whether anything was done is not known."""
+class ResponseTimeout(Problem):
+    """The response did not start in time. Whether the request had an effect is unknown."""
 
     status = 503
-    code = "too-slow"
+    code = "response-timeout"
     title = "Try again later"
     always_headers = ("Retry-After",)
 
     def __init__(self) -> None:
-        super().__init__("The answer took too long.", headers={"Retry-After": "1"})
+        super().__init__(
+            "The response took too long. A write may have taken effect.",
+            headers={"Retry-After": "1"},
+        )
 
 
 class VersionNotSupported(Problem):
     status = 505
     code = "version-not-supported"
-    title = "The version of HTTP is not supported"
+    title = "The HTTP version is not supported"

@@ -25,13 +25,16 @@ from tornado_members.cache.naive import NaiveCache, NaiveStandIn
 from tornado_members.cache.nodes import Timing
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
-from tornado_members.errors import DependencyAway, OperatorError
+from tornado_members.errors import DependencyUnavailable, OperatorError
+from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.request_id import RequestIds
+from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
@@ -69,10 +72,12 @@ class Services:
     own_keys: KeySource | None  # the keys that verify the tokens of this service
     cors: Cors
     write_seconds: float  # how long a client may read nothing of a streamed response
+    spool_budget: SpoolBudget  # of the temporary files of imports
     proxies: TrustedProxies
     deadlines: Deadlines
     most_requests: int  # that may be in flight
     rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
+    admission: AdmissionControl
     dependencies: Dependencies
 
 
@@ -110,7 +115,7 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
             await stores.users.prepare()
             if stores.audit:
                 await stores.audit.prepare()
-        except (DependencyAway, PyMongoError) as error:
+        except (DependencyUnavailable, PyMongoError) as error:
             raise MongoDBUnusable(f"{where} {_said(error)}") from error
         yield stores
     finally:
@@ -119,7 +124,7 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
 
 def _said(error: BaseException | None) -> str:
     """What MongoDB said: a wrong password, no permission, members of one name, or nothing."""
-    refusal = error.__cause__ if isinstance(error, DependencyAway) else error
+    refusal = error.__cause__ if isinstance(error, DependencyUnavailable) else error
     if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
         return "does not answer"
     details = getattr(refusal, "details", None) or {}
@@ -138,7 +143,7 @@ async def open_directory(
     settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[MemberDirectory]:
     """The members, with the cache in front of them."""
-    cache = _make_cache(settings, cache_servers, write_deadline=stores.mongo.deadline)
+    cache = _make_cache(settings, cache_servers, stores.mongo)
     try:
         await cache.open()
         yield MemberDirectory(stores.members, cache, stores.audit)
@@ -147,7 +152,7 @@ async def open_directory(
 
 
 def _make_cache(
-    settings: Settings, servers: tuple[str, ...], write_deadline: float
+    settings: Settings, servers: tuple[str, ...], mongo: Mongo
 ) -> LeaseCache | NaiveStandIn:
     ttl, namespace = settings.cache.ttl_seconds, settings.mongodb.database
     timing = Timing(
@@ -166,7 +171,8 @@ def _make_cache(
         namespace=namespace,
         ttl=ttl,
         timing=timing,
-        write_deadline=write_deadline,
+        write_deadline=mongo.deadline,
+        ledger=DebtLedger(mongo),
         require_for_writes=settings.cache.require_for_writes,
     )
 
@@ -197,6 +203,7 @@ async def open_services(
         counts = await enter(open_counts(settings, cache_servers))
         login = await enter(open_login(settings, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
+        rate_limit = RateLimit(counts, per_minute) if per_minute else None
         tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
         yield Services(
             directory=directory,
@@ -209,10 +216,15 @@ async def open_services(
             own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,
             cors=settings.cors,
             write_seconds=settings.server.limits.write_seconds,
+            spool_budget=SpoolBudget(
+                settings.members.import_spool_mib * 2**20,
+                settings.members.import_spool_mib_per_caller * 2**20,
+            ),
             proxies=TrustedProxies(settings.server.trusted_proxies),
             deadlines=await enter(open_deadlines(settings)),
             most_requests=settings.server.limits.requests,
-            rate_limit=RateLimit(counts, per_minute) if per_minute else None,
+            rate_limit=rate_limit,
+            admission=AdmissionControl(tokens, rate_limit),
             dependencies=Dependencies(
                 stores.mongo, settings.mongodb.driver, keys, numbers, follows
             ),

@@ -12,7 +12,7 @@ from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.auth.fetched_keys import FetchedKeys
 from tornado_members.auth.jwks_client import JwksClient
 from tornado_members.auth.tokens import TokenVerifier
-from tornado_members.errors import DependencyAway, TokenInvalid
+from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.settings import Auth, KeyFetching
 
 
@@ -103,7 +103,7 @@ async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(
         assert issuer.server.requests == 2
         assert await issuer.accepts()
         issuer.now = 101
-        with pytest.raises(DependencyAway) as away:
+        with pytest.raises(DependencyUnavailable) as away:
             await issuer.accepts()
         assert int(away.value.headers["Retry-After"]) >= 1
         assert "example" not in away.value.detail
@@ -128,7 +128,7 @@ async def test_without_any_keys_it_is_the_service_that_fails_and_it_recovers() -
     async with an_issuer() as issuer:
         issuer.server.paths["/jwks"] = status(500)
         await issuer.source.open()
-        with pytest.raises(DependencyAway):
+        with pytest.raises(DependencyUnavailable):
             await issuer.accepts()
         issuer.server.paths["/jwks"] = keys("RS256")
         issuer.now = issuer.source._due

@@ -8,7 +8,7 @@ from argon2.exceptions import VerificationError
 
 from tornado_members.auth import passwords
 from tornado_members.auth.passwords import Passwords, hash_password
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 
 
 async def test_a_password_is_known_by_its_hash() -> None:
@@ -51,6 +51,6 @@ async def test_without_memory_nobody_is_told_that_the_password_is_wrong(
 
     made = Passwords()
     monkeypatch.setattr(PasswordHasher, "verify", fail)
-    with pytest.raises(DependencyAway):
+    with pytest.raises(DependencyUnavailable):
         await made.verify("password", "hash")
     made.close()

@@ -63,8 +63,9 @@ class Forgetting:
             self.forgotten += changes
         return not self.is_cut_off
 
-    async def forget_everything(self) -> None:
+    async def forget_everything(self) -> bool:
         self.everything += 1
+        return not self.is_cut_off
 
 
 @asynccontextmanager
@@ -197,9 +198,9 @@ async def test_a_database_that_hung_is_asked_again(
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
 async def test_who_cannot_tell_a_node_hands_over_to_one_who_can(mongo: Mongo, members: Any) -> None:
     cut_off, well = Forgetting(), Forgetting()
-    cut_off.is_cut_off = True
     async with running(mongo, cut_off) as first:
         await until(lambda: first.is_holder and cut_off.everything)
+        cut_off.is_cut_off = True
         async with running(mongo, well) as second:
             members.insert_one({"_id": 1, "name": "A"})
             await until(lambda: well.forgotten == [Change(1, "A")])
@@ -212,9 +213,9 @@ async def test_when_nobody_can_tell_the_stream_goes_on_all_the_same(
     mongo: Mongo, members: Any
 ) -> None:
     alone = Forgetting()
-    alone.is_cut_off = True
     async with running(mongo, alone) as numbers:
         await until(lambda: numbers.is_holder and alone.everything)
+        alone.is_cut_off = True
         for number in range(3):
             members.insert_one({"_id": number + 1, "name": str(number)})
             await until(lambda: alone.asked >= number + 2)  # noqa: B023  # the first one twice

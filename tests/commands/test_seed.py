@@ -221,7 +221,7 @@ def test_what_cannot_be_done_is_told(command: Command, arguments: list[str], wor
     assert "Traceback" not in finished.stderr
 
 
-def test_made_up_members(command: Command, members: Any) -> None:
+def test_fake_members(command: Command, members: Any) -> None:
     for total in (1200, 2400):
         finished = command.run("seed", "--fake", "1200")
         assert finished.returncode == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from tests.support.api import Api, problem
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, listener_of, on_both
-from tornado_members.member import MemberDraft
+from tornado_members.model.member import MemberDraft
 from tornado_members.services import Services
 
 PATHS = ["/members", "/members/1", "/members/by-name/Ada"]
@@ -225,54 +224,3 @@ async def test_a_request_is_over_when_its_last_byte_has_left(
         assert services.requests.in_flight == 0
         writer.close()
         await writer.wait_closed()
-
-
-LIMIT = 1024 * 1024
-
-
-def producer(size: int, piece: int = 65536) -> Callable[..., Any]:
-    async def produce(write: Callable[[bytes], Any]) -> None:
-        for start in range(0, size, piece):
-            await write(b"x" * min(piece, size - start))
-
-    return produce
-
-
-@pytest.mark.parametrize("path", ["/members", "/members/1", "/nothing"])
-@on_both
-async def test_a_body_that_is_too_large_is_told_so(api: Api, path: str) -> None:
-    answer = await api("PUT", path, raw=b"x" * (LIMIT + 1))
-    problem(answer, 413, "body-too-large")
-    chunked = await api("PUT", path, body_producer=producer(LIMIT * 3))
-    problem(chunked, 413, "body-too-large")
-
-
-@on_both
-async def test_a_body_at_the_limit_is_read(api: Api) -> None:
-    body = b'{"name": "Ada", "email": "' + b"x" * (LIMIT - 28) + b'"}'
-    assert len(body) == LIMIT
-    problem(await api("PUT", "/members", raw=body), 422, "not-a-member")
-    chunked = await api("PUT", "/members", body_producer=producer(LIMIT))
-    problem(chunked, 400, "malformed-body")
-
-
-@pytest.mark.parametrize(
-    ("head", "body"),
-    [
-        (b"Content-Length: 99999999999", b"x" * 1000),
-        (b"Content-Length: " + b"9" * 5000, b""),
-        (b"Content-Length: 5000000\r\nExpect: 100-continue", b""),
-        (b"Transfer-Encoding: chunked", (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 300),
-    ],
-    ids=["huge", "beyond all numbers", "asks first", "endless"],
-)
-@on_both
-async def test_a_body_that_would_take_too_long_is_not_waited_for(
-    api: Api, http_server: AnyServer, transport: str, head: bytes, body: bytes
-) -> None:
-    beyond_llhttp = transport == "fast" and b"9" * 100 in head
-    async with bare_connection(http_server) as (reader, writer):
-        writer.write(b"PUT /members HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + body)
-        answer = await reader.read(4096)
-        assert answer.startswith(b"HTTP/1.1 400 " if beyond_llhttp else b"HTTP/1.1 413 ")
-    assert (await api("GET", "/members")).code == 200

@@ -160,7 +160,7 @@ class TestRequired:
         return settings.model_copy(update={"cache": cache})
 
     async def test_writes_are_refused_and_reads_are_not(self, api: Api) -> None:
-        problem(await api("PUT", "/members", {"name": "Ada"}), 503, "dependency-away")
+        problem(await api("PUT", "/members", {"name": "Ada"}), 503, "dependency-unavailable")
         answer = await api("GET", "/members/by-name/Ada")
         problem(answer, 404, "member-not-found")
         assert status(answer) == "memcached; fwd=bypass; detail=node-away"

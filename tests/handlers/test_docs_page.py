@@ -80,7 +80,7 @@ async def test_its_files_are_served_with_their_types_and_kept(
 NO_FILES = [
     "docs.py",
     "..%2fdocs.py",
-    "..%2F..%2Fsettings.py",
+    "..%2F..%2Ferrors.py",
     "%2e%2e",
     "swagger-ui.css%00",
     "%2Fetc",

@@ -180,7 +180,7 @@ async def test_who_takes_nothing_is_dropped(
             await services.requests.idle.wait()
         rest = await read_all(reader)
     assert not rest.endswith(b"0\r\n\r\n")
-    assert "took nothing for 0.5 seconds" in caplog.text
+    assert "read nothing for 0.5 seconds" in caplog.text
 
 
 async def test_who_reads_slowly_is_served(
@@ -252,7 +252,7 @@ async def test_an_outage_at_its_beginning_is_a_503(api: Api, servers: PrivateSer
         answer = await api("GET", "/members", headers=CSV)
     finally:
         mongod.resume()
-    problem(answer, 503, "dependency-away")
+    problem(answer, 503, "dependency-unavailable")
     assert "Content-Disposition" not in answer.headers
 
 

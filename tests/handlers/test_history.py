@@ -242,7 +242,7 @@ class TestWhereAWriteMayTakeHalfASecond:
                 {"_id": 1}, {"$inc": {"version": 1}}, session=session
             )
             refused = await api("PUT", "/members/1", {"name": "Ada", "phone": "555-0100"})
-            problem(refused, 503, "contended")
+            problem(refused, 503, "write-conflict")
             session.abort_transaction()
         status = (await api("GET", "/members/1")).headers["Cache-Status"]
         assert "tombstone" not in status
@@ -252,6 +252,6 @@ class TestWhereAWriteMayTakeHalfASecond:
             unknown = await api("PUT", "/members/1", {"name": "Ada", "phone": "555-0100"})
         finally:
             mongod.resume()
-        problem(unknown, 503, "dependency-away")
+        problem(unknown, 503, "dependency-unavailable")
         status = (await api("GET", "/members/1")).headers["Cache-Status"]
         assert "tombstone" in status

@@ -17,8 +17,8 @@ from tests.support.api import Api, parsed, problem
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.errors import NotAMember
-from tornado_members.member import parse_draft
+from tornado_members.errors import InvalidMember
+from tornado_members.model.member import parse_draft
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 
@@ -68,10 +68,10 @@ async def test_each_line_has_its_result_in_its_order(api: Api) -> None:
     assert short(results) == [
         (2, 201, "created", "/members/1"),
         (3, 201, "created", "/members/2"),
-        (4, 422, "not-a-member", None),
+        (4, 422, "invalid-member", None),
         (5, 201, "created", "/members/3"),
         (6, 409, "name-taken", "/members/3"),
-        (7, 422, "not-a-member", None),
+        (7, 422, "invalid-member", None),
         (8, 201, "created", "/members/4"),
     ]
     assert results[2]["errors"][0]["pointer"] == "/email"
@@ -124,7 +124,7 @@ async def test_a_name_that_is_taken_and_a_rehearsal_of_it(
     rehearsed = await send(api, body, f"{query}&dry_run=true", NDJSON)
     assert len(parsed(await api("GET", "/members"))["items"]) == 2
     real = await send(api, body, query, NDJSON)
-    assert [r["code"] for r in real] == [*codes.split(), "not-a-member", "created"]
+    assert [r["code"] for r in real] == [*codes.split(), "invalid-member", "created"]
     new = {r["member"] for r in real if r["status"] == 201}
     without_new = [{k: v for k, v in r.items() if k != "member" or v not in new} for r in real]
     assert rehearsed == without_new
@@ -167,7 +167,7 @@ def test_any_member_comes_back_from_an_export_just_so(
         for person in people:
             try:
                 draft = parse_draft(person)
-            except NotAMember:
+            except InvalidMember:
                 continue
             valid.setdefault(draft.name, draft.model_dump())
         io_loop.run_sync(lambda: check(list(valid.values())))
@@ -216,7 +216,7 @@ async def test_a_file_without_a_usable_header_is_told(
     api: Api, services: Services, body: bytes
 ) -> None:
     found = problem(
-        await api("POST", "/members/import", raw=body, headers=CSV), 422, "file-unusable"
+        await api("POST", "/members/import", raw=body, headers=CSV), 422, "unreadable-file"
     )
     assert found["detail"].endswith(".")
     assert services.requests.in_flight == 0
@@ -398,7 +398,7 @@ async def test_an_outage_is_waited_for_and_then_told(
             # Whatever the first attempts have done is what this import has done.
             assert received.count(b'"code": "created"') == 400
         else:
-            assert (last["status"], last["code"]) == (503, "dependency-away")
+            assert (last["status"], last["code"]) == (503, "dependency-unavailable")
             assert last["line"] == 3
     assert services.requests.in_flight == 0
 

@@ -173,7 +173,7 @@ async def test_more_than_can_wait_are_told_to_come_later(
         while len(refused) < 2:
             refused, waiting = await asyncio.wait(logins, timeout=0.05)
     for answer in [login.result() for login in refused]:
-        problem(answer, 503, "dependency-away")
+        problem(answer, 503, "dependency-unavailable")
         assert answer.headers["Retry-After"] == "1"
     assert [(await login).code for login in waiting] == [200]
 
@@ -211,7 +211,7 @@ async def test_a_hash_that_was_made_with_less_care_is_made_anew(
 )
 async def test_what_is_no_login_is_told(api: Api, body: Any, pointers: list[str]) -> None:
     response = await api("POST", "/login", body, rights=None)
-    faults = problem(response, 422, "not-a-login")["errors"]
+    faults = problem(response, 422, "invalid-credentials-body")["errors"]
     assert [fault["pointer"] for fault in faults] == pointers
 
 

@@ -210,14 +210,14 @@ async def test_concurrent_puts_by_name_make_one_member(api: Api) -> None:
 
 async def test_putting_by_name_does_not_rename(api: Api) -> None:
     answer = await api("PUT", "/members/by-name/Ada", {"name": "Grace"})
-    assert problem(answer, 422, "not-a-member")["errors"][0]["pointer"] == "/name"
+    assert problem(answer, 422, "invalid-member")["errors"][0]["pointer"] == "/name"
 
 
 @pytest.mark.parametrize("member_id", [7, True, "1", None])
 async def test_an_id_beside_a_name_must_be_that_member(api: Api, member_id: Any) -> None:
     await api.create("Ada")
     answer = await api("PUT", "/members/by-name/Ada", {"memberId": member_id})
-    assert problem(answer, 422, "not-a-member")["errors"][0]["pointer"] == "/memberId"
+    assert problem(answer, 422, "invalid-member")["errors"][0]["pointer"] == "/memberId"
 
 
 async def test_an_unknown_name_is_not_found(api: Api) -> None:
@@ -246,7 +246,7 @@ HOSTILE_BODIES: list[tuple[bytes, int]] = [
     (b'{"name": 1' + b"0" * 5000 + b"}", 400),
     (b'{"name": ' + b"[" * 2000 + b"]" * 2000 + b"}", 400),
     (b'{"name":' + b'{"a":' * 2000 + b"1" + b"}" * 2001, 400),
-    (b'{"name": ' + b"[" * 100_000, 400),
+    (b'{"name": ' + b"[" * 10_000, 400),
     (b"{}", 422),
     (b'{"name": null}', 422),
     (b'{"name": 5}', 422),
@@ -282,7 +282,7 @@ async def test_what_is_no_member_is_refused_and_nothing_is_stored(
 ) -> None:
     for body, status in HOSTILE_BODIES:
         with subtests.test(body=body[:50]):
-            code = "malformed-body" if status == 400 else "not-a-member"
+            code = "malformed-body" if status == 400 else "invalid-member"
             for method, path in (("PUT", "/members"), ("POST", "/members"), ("PUT", "/members/1")):
                 if not (path == "/members/1" and b"memberId" in body):
                     problem(await api(method, path, raw=body), status, code)
@@ -293,7 +293,7 @@ async def test_what_is_no_member_is_refused_and_nothing_is_stored(
 
 async def test_every_fault_is_told_at_once(api: Api) -> None:
     body = {"name": "", "email": "x", "phone": "y", "a/b~c": 1, "memberId": 3}
-    found = problem(await api("POST", "/members", body), 422, "not-a-member")
+    found = problem(await api("POST", "/members", body), 422, "invalid-member")
     pointers = [fault["pointer"] for fault in found["errors"]]
     assert sorted(pointers) == ["/a~1b~0c", "/email", "/memberId", "/name", "/phone"]
     assert all(fault["detail"] for fault in found["errors"])
@@ -301,7 +301,7 @@ async def test_every_fault_is_told_at_once(api: Api) -> None:
 
 async def test_faults_beyond_a_hundred_are_counted_only(api: Api) -> None:
     body = {f"field{i}": i for i in range(500)}
-    found = problem(await api("POST", "/members", body), 422, "not-a-member")
+    found = problem(await api("POST", "/members", body), 422, "invalid-member")
     assert len(found["errors"]) == 100
     assert "501 faults" in found["detail"]
 

@@ -90,7 +90,7 @@ async def test_a_database_that_hangs_is_a_503_in_time_and_the_cache_goes_on(
                 api("DELETE", f"/members/{other['memberId']}"),
             )
         for answer in answers:
-            found = problem(answer, 503, "dependency-away")
+            found = problem(answer, 503, "dependency-unavailable")
             assert answer.headers["Retry-After"] == "1"
             assert "127.0.0.1" not in str(found)
         assert parsed(await api("GET", path)) == cached

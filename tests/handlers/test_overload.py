@@ -68,7 +68,7 @@ class TestDeadline:
         self, api: Api, services: Services, hung: psutil.Process, caplog: pytest.LogCaptureFixture
     ) -> None:
         answer = await api("PUT", "/members", {"name": "Ada"})
-        assert (answer.code, parsed(answer)["code"]) == (503, "too-slow")
+        assert (answer.code, parsed(answer)["code"]) == (503, "response-timeout")
         assert answer.headers["Retry-After"] == "1"
         assert services.requests.in_flight == 0
         hung.resume()

@@ -33,7 +33,7 @@ async def test_what_it_names_is_changed(
     await api.create(**ADA)
     answer = await patch(api, merge_patch)
     if changed is None:
-        problem(answer, 422, "not-a-member")
+        problem(answer, 422, "invalid-member")
         return
     assert answer.code == 200
     assert parsed(answer) == {"memberId": 1, **ADA, **changed}
@@ -58,7 +58,7 @@ async def test_an_outcome_that_is_no_member_is_refused(
     api: Api, merge_patch: dict[str, Any], pointers: list[str]
 ) -> None:
     await api.create(**ADA)
-    faults = problem(await patch(api, merge_patch), 422, "not-a-member")["errors"]
+    faults = problem(await patch(api, merge_patch), 422, "invalid-member")["errors"]
     assert [fault["pointer"] for fault in faults] == pointers
     assert parsed(await api("GET", "/members/1")) == {"memberId": 1, **ADA}
 

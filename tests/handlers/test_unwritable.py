@@ -55,7 +55,7 @@ async def writes(api: Api) -> Sequence[HTTPResponse]:
 def check(answer: HTTPResponse, *codes: str) -> None:
     assert answer.code == 503, answer.body
     problem(answer, 503, parsed(answer)["code"])
-    assert parsed(answer)["code"] in ("dependency-away", *codes)
+    assert parsed(answer)["code"] in ("dependency-unavailable", *codes)
     assert answer.headers["Retry-After"] == "1"
 
 
@@ -71,7 +71,7 @@ async def test_writes_are_a_503_and_reads_go_on(
     await api.create("Ada")
     with unwritable(admin):
         for answer in await writes(api):
-            check(answer, "contended")  # by another one, which waits
+            check(answer, "write-conflict")  # by another one, which waits
         for path in ("/members/1", "/members/by-name/Ada", "/members"):
             assert (await api("GET", path)).code == 200
         with pytest.raises(HTTPStreamClosedError):  # its last line says why; then it breaks off

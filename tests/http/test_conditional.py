@@ -11,7 +11,7 @@ from tornado.httputil import HTTPHeaders, format_timestamp
 from tests.support.api import Api, parsed, problem
 from tornado_members.errors import BadRequest
 from tornado_members.http.conditional import is_not_modified, parse_precondition
-from tornado_members.precondition import Precondition
+from tornado_members.model.precondition import Precondition
 from tornado_members.settings import Settings
 
 Admin = pymongo.MongoClient[dict[str, Any]]

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import pytest
 
 from tornado_members.http.refusals import render_refusal
-from tornado_members.transport.refusals import BodyOverLimit, Refused
+from tornado_members.transport.refusals import BodyOverLimit, Refused, TooManyBodies
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,13 @@ def test_the_problem_of_a_status(status: int, code: str) -> None:
     assert (problem["status"], problem["code"], problem["detail"]) == (status, code, "Because.")
     assert headers["Content-Type"] == "application/problem+json"
     assert headers["X-Request-Id"] == problem["requestId"]
+
+
+def test_a_refusal_for_lack_of_memory_says_when_to_try_again() -> None:
+    headers, body = render_refusal(TooManyBodies())
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (503, "overloaded")
+    assert headers["Retry-After"] == "1"
 
 
 def test_a_body_over_the_limit_is_told_the_limit() -> None:

@@ -11,9 +11,9 @@ from openapi_spec_validator import validate
 from tests.support.api import Api, parsed, problem
 from tests.support.contract import Contract
 from tornado_members.app import HISTORY_ROUTE, JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
-from tornado_members.errors import NotAMember, Problem
+from tornado_members.errors import InvalidMember, Problem
 from tornado_members.handlers.importing import ImportHandler
-from tornado_members.member import parse_draft
+from tornado_members.model.member import parse_draft
 from tornado_members.openapi.document import describe
 from tornado_members.openapi.schemas import problem_kinds
 
@@ -110,7 +110,7 @@ def test_the_schema_of_a_member_and_the_service_take_the_same(body: dict[str, An
     try:
         parse_draft(body)
         faults: Any = ()
-    except NotAMember as error:
+    except InvalidMember as error:
         faults = error.faults
     assert bool(CONTRACT.faults(schema, body)) is bool(faults), faults
 
@@ -136,7 +136,7 @@ def test_the_edges_of_what_a_member_may_say(field: str, value: str, fits: bool) 
     if fits:
         parse_draft(body)
     else:
-        with pytest.raises(NotAMember):
+        with pytest.raises(InvalidMember):
             parse_draft(body)
 
 

@@ -155,7 +155,7 @@ def test_a_place_that_is_taken_is_left_to_whoever_has_it(folder: Path) -> None:
         with pytest.raises(ServingError, match="another service listens there"):
             listen(Server(unix_socket=folder / "taken"), {})
     (folder / "file").write_text("precious")
-    with pytest.raises(ServingError, match="no socket"):
+    with pytest.raises(ServingError, match="not a socket"):
         listen(Server(unix_socket=folder / "file"), {})
     assert (folder / "file").read_text() == "precious"
 
@@ -211,7 +211,7 @@ def spoil(tls: Tls, what: str, folder: Path) -> None:
     ("what", "words"),
     [
         ("missing", "server.tls.key: .*No such file"),
-        ("nonsense", "server.tls: .*no PEM certificate"),
+        ("nonsense", "server.tls: .*not a PEM certificate"),
         ("of another", "server.tls: .*KEY_VALUES_MISMATCH"),
         ("encrypted", "server.tls: "),
     ],

@@ -1,4 +1,4 @@
-"""The service's processes: workers that die, are replaced, drain, and take up new settings."""
+"""Supervisor and workers: crashes, replacement, drain, reload."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def reload(service: Service, log: Callable[[], str], times: int = 1) -> None:
         before = set(workers(service))
         written = len(log())
         service.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: log()[written:].count(" serves") >= 2)  # noqa: B023
+        wait_for(lambda: log()[written:].count(" ready") >= 2)  # noqa: B023
         wait_for(lambda: not before & set(workers(service)))  # noqa: B023
 
 
@@ -117,7 +117,7 @@ def test_a_worker_that_dies_is_replaced_and_none_outlives_the_supervisor(
     first, second = workers(service)
     first.kill()
     # In this order: a killed process may be missing from the list before the supervisor knows.
-    wait_for(lambda: "was killed by signal 9; another one takes its place" in command.log())
+    wait_for(lambda: "was killed by signal 9; starting a replacement" in command.log())
     wait_for(lambda: len(workers(service)) == 2 and first not in workers(service))
     assert service("GET", "/members")[0] == 200
     second.terminate()  # by somebody else than us: it ends in order, and is missed all the same
@@ -137,7 +137,7 @@ def test_whoever_hangs_at_the_stop_is_killed(service: Service, command: Command)
     service.process.terminate()
     wait_for(lambda: "stopping" in command.log())
     assert service.stop() == 0  # told twice, it waits for nobody any more
-    assert f"worker {hanging.pid} did not end in time, and is killed" in command.log()
+    assert f"worker {hanging.pid} did not stop in time; killing it" in command.log()
 
 
 @pytest.mark.parametrize("by_nohup", [False, True])
@@ -159,12 +159,12 @@ def test_a_terminal_that_is_closed_ends_it_unless_by_nohup(
         )
     try:
         os.close(theirs)
-        wait_for(lambda: "Ctrl-C stops it" in file.read_text())
+        wait_for(lambda: "Ctrl-C stops the service" in file.read_text())
         process.send_signal(signal.SIGHUP)  # while there is a terminal, it means: reload
-        wait_for(lambda: file.read_text().count(" serves") == 2)
+        wait_for(lambda: file.read_text().count(" ready") == 2)
         os.close(ours)
         if by_nohup:
-            wait_for(lambda: file.read_text().count(" serves") == 3)
+            wait_for(lambda: file.read_text().count(" ready") == 3)
             process.terminate()
         assert process.wait(timeout=30) == 0
     finally:

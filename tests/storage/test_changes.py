@@ -8,9 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import bson
 import pymongo
 import pytest
 from bson import Decimal128, Int64
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from tornado_members.embedded import private_servers
@@ -99,6 +101,14 @@ async def test_what_is_no_member_is_passed_over(mongo: Mongo, members: Any) -> N
         members.insert_many([{"_id": key, "name": f"{key}"} for key in ids])
         members.insert_one({"_id": 5, "name": "Eve"})
         assert await collect(batches, 1) == [Change(5, "Eve")]
+
+
+async def test_text_that_is_not_utf_8_does_not_end_the_stream(mongo: Mongo, members: Any) -> None:
+    """A stream that could not decode an event would be opened at the same place for ever."""
+    async with tail(mongo) as batches:
+        document = bson.encode({"_id": 5, "name": "QQ"}).replace(b"QQ", b"\xff\xfe")
+        members.insert_one(RawBSONDocument(document))
+        assert await collect(batches, 1) == [Change(5, "\ufffd\ufffd")]
 
 
 async def test_a_batch_knows_when_it_happened(mongo: Mongo, members: Any) -> None:

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.errors import DependencyAway
-from tornado_members.member import MemberDraft
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.model.member import MemberDraft
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import open_mongo
 
@@ -25,7 +25,7 @@ async def test_what_was_written_before_the_disk_was_full_is_there_afterwards(fol
         (mongod,) = own.processes()
         resource.prlimit(mongod.pid, resource.RLIMIT_FSIZE, (1, 1))
         for store in stores:
-            with pytest.raises(DependencyAway):
+            with pytest.raises(DependencyUnavailable):
                 await store.insert(MemberDraft(name="Grace"))
         mongod.wait(10)
         own.revive()

@@ -4,14 +4,16 @@ import asyncio
 import logging
 from typing import Any
 
+import bson
 import pymongo
 import pytest
 from bson import Int64
+from bson.raw_bson import RawBSONDocument
 
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.errors import DependencyAway
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import MemberDraft
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import MemberDraft
 from tornado_members.storage import folding
 from tornado_members.storage.folding import Folding
 from tornado_members.storage.members import MemberStore
@@ -65,7 +67,7 @@ async def test_many_are_filled_in_by_two_at_once_and_the_log_says_so(
     await MemberStore(mongo).prepare()
     members.insert_many([{"_id": i, "name": f"Member {i:03}"} for i in range(1, 251)])
     monkeypatch.setattr(folding, "_BATCH", 20)
-    monkeypatch.setattr(folding, "_TELL_SECONDS", 0)
+    monkeypatch.setattr(folding, "_REPORT_SECONDS", 0)
     caplog.set_level(logging.INFO)
     done = await asyncio.gather(Folding(mongo).fill_in(), Folding(mongo).fill_in())
     assert sum(done) == 250
@@ -88,9 +90,9 @@ async def test_a_member_that_is_changed_meanwhile_keeps_what_the_change_gave_it(
     read = Folding._read_batch
     rounds = 0
 
-    async def read_and_change(self: Folding) -> Any:
+    async def read_and_change(self: Folding, cursor: Any) -> Any:
         nonlocal rounds
-        batch = await read(self)
+        batch = await read(self, cursor)
         rounds += 1
         if rounds == 1:
             await store.replace(1, MemberDraft(name="Renamed By Us", email="B@x.org"))
@@ -100,7 +102,9 @@ async def test_a_member_that_is_changed_meanwhile_keeps_what_the_change_gave_it(
         return batch
 
     monkeypatch.setattr(Folding, "_read_batch", read_and_change)
-    await Folding(mongo).fill_in()
+    filling = Folding(mongo)
+    await filling.fill_in()  # finds the changed ones too late
+    await filling.fill_in()
     assert name_folds(members) == {
         1: ("renamed by us", "b@x.org"),
         2: ("renamed by hand", "a@x.org"),
@@ -114,7 +118,7 @@ async def test_a_service_that_runs_fills_in_what_others_write(
     """Also what they change, if they take the folded names away with the old name."""
     store = MemberStore(mongo)
     await store.prepare()
-    monkeypatch.setattr(folding, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(folding, "_SCAN_SECONDS", 0.01)
     await store.insert(MemberDraft(name="Ada"))
     async with folding.folding(mongo):
         gone = {"nameFold": "", "emailFold": ""}
@@ -139,8 +143,8 @@ async def test_filling_in_has_more_patience_than_a_request(
     members.insert_one({"_id": 1, "name": "Ada"})
     read = Folding._read_batch
 
-    async def read_and_suspend(self: Folding) -> Any:
-        batch = await read(self)
+    async def read_and_suspend(self: Folding, cursor: Any) -> Any:
+        batch = await read(self, cursor)
         if batch:
             mongod.suspend()
             asyncio.get_running_loop().call_later(1.5, mongod.resume)
@@ -164,22 +168,36 @@ async def test_looking_costs_one_key(mongo: Mongo, admin: Admin) -> None:
     assert explained["executionStats"]["totalDocsExamined"] == 0
 
 
-async def test_an_outage_is_told(driver: Any) -> None:
+async def test_an_outage_is_told(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "_TIMEOUT_SECONDS", 0.2)
     mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
     async with asyncio.timeout(10):
-        with pytest.raises(DependencyAway):
+        with pytest.raises(DependencyUnavailable):
             await Folding(mongo).fill_in()
     await mongo.close()
 
 
-async def test_what_no_filter_matches_is_told_and_does_not_go_on_for_ever(
-    mongo: Mongo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def read(_self: Folding) -> list[dict[str, Any]]:
-        return [{"_id": 1, "name": "No such member"}]
-
+async def test_documents_that_are_not_members_hide_no_members(mongo: Mongo, members: Any) -> None:
+    """More of each kind than one batch has."""
     await MemberStore(mongo).prepare()
-    monkeypatch.setattr(Folding, "_read_batch", read)
-    async with asyncio.timeout(10):
-        assert await Folding(mongo).fill_in() == 0
-    assert "cannot be given any" in caplog.text
+    members.insert_many([{"_id": i, "name": [f"A {i}"]} for i in range(1, 261)])
+    members.insert_many([{"_id": 300.5 + i, "name": f"A {i} and a half"} for i in range(260)])
+    members.insert_one({"_id": 1000, "name": "Zoe"})
+    assert await Folding(mongo).fill_in() == 1
+    assert members.find_one({"nameFold": {"$exists": True}})["nameFold"] == "zoe"
+
+
+async def test_names_that_no_filter_matches_hide_no_members(
+    mongo: Mongo, members: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names that are not UTF-8 are read with replacements; the log says once that they stay so."""
+    await MemberStore(mongo).prepare()
+    for number in range(1, 261):
+        document = bson.encode({"_id": number, "name": f"A {number:03} QQ"})
+        members.insert_one(RawBSONDocument(document.replace(b"QQ", b"\xff\xfe")))
+    members.insert_one({"_id": 1000, "name": "Zoe"})
+    filling = Folding(mongo)
+    assert [await filling.fill_in() for _ in range(5)] == [1, 0, 0, 0, 0]
+    assert members.find_one({"nameFold": {"$exists": True}})["nameFold"] == "zoe"
+    assert caplog.text.count("cannot be given any") == 1
+    assert "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]" in caplog.text

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import Member, MemberDraft, SortField
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import Member, MemberDraft, SortField
 from tornado_members.storage import listing
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo

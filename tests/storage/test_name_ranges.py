@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tornado_members.member import fold, normalize_name
+from tornado_members.model.member import fold, normalize_name
 from tornado_members.storage import name_ranges as module
 from tornado_members.storage.name_ranges import name_ranges, successor
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mongodb import Admin
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.member import Member, MemberDraft
+from tornado_members.model.member import Member, MemberDraft
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.members import MemberStore

@@ -101,12 +101,14 @@ async def test_documents_that_are_no_users_hide_nobody(
             {"username": 5, "access_rights": 0},
             {"username": "odd", "access_rights": "many", "generation": "x", "password_hash": 5},
             {"username": "unset", "access_rights": None},
+            {"username": ["list", "another"], "access_rights": 0},
             {"username": "mongosh", "access_rights": 2.0, "generation": 3.0},
         ]
     )
     await users.add("ada", HASH, 2)
     await users.set_rights("ada", 0)
     assert await users.find_withdrawn(60) == {"ada": Standing(0, 2), "unset": Standing(0, 1)}
+    assert await users.find_user("list") is None
     assert await users.find_user("odd") == User("odd", "", 0, 1)
     assert await users.find_user("mongosh") == User("mongosh", "", 2, 3)
     assert {user.username for user in await users.list_users()} == {

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
@@ -26,6 +26,8 @@ from tornado_members.embedded.programs import (
 )
 
 Protocol = Literal["leases", "naive"]
+Replacement = Literal["reload", "restart", "kill", "worker-kill"]
+REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
 START_SECONDS = 60
 
 
@@ -146,6 +148,29 @@ class ServiceProgram(Program):
                     await self.breathe()
         finally:
             client.close()
+
+    async def replace(self, how: Replacement) -> None:
+        """Have other processes serve in place of those that do now."""
+        before = set(self.pids[1:])
+        match how:
+            case "reload":
+                self._signal(self.pid, signal.SIGHUP)
+            case "worker-kill":
+                for worker in before:
+                    self._signal(worker, signal.SIGKILL)
+            case "restart":
+                await self.restart(signal.SIGTERM)
+            case "kill":
+                await self.restart(signal.SIGKILL)
+        async with asyncio.timeout(START_SECONDS):
+            while before & set(self.pids[1:]) or not self.pids[1:]:
+                await self.breathe()
+        await self.ready()
+
+    @staticmethod
+    def _signal(pid: int | None, number: signal.Signals) -> None:
+        assert pid
+        os.kill(pid, number)
 
 
 class Cluster:

@@ -9,7 +9,7 @@ import yaml
 
 from tests.support.service import ROOT
 from tornado_members.serving.server import _OWN_DESCRIPTORS
-from tornado_members.serving.supervisor import _CLOSING_SECONDS
+from tornado_members.serving.supervisor import _CLOSE_SECONDS
 from tornado_members.settings import Settings, load_settings
 
 DEPLOY = ROOT / "deploy"
@@ -37,7 +37,7 @@ def needs_no_private_servers(settings: Settings) -> bool:
 def stopping_seconds(settings: Settings) -> float:
     """How long a stop takes at most: whoever kills the service sooner breaks requests off."""
     server = settings.server
-    return server.unready_seconds + server.drain_seconds + _CLOSING_SECONDS + MARGIN_SECONDS
+    return server.unready_seconds + server.drain_seconds + _CLOSE_SECONDS + MARGIN_SECONDS
 
 
 def descriptors(settings: Settings) -> int:

@@ -326,3 +326,51 @@ def test_a_client_that_resets_leaves_nothing(run: Run, caplog: pytest.LogCapture
 
     run(main())
     assert "rror" not in caplog.text
+
+
+def test_slow_bodies_make_room_for_others_when_memory_is_short(run: Run) -> None:
+    """A budget for all bodies; those that arrive most slowly are refused first."""
+
+    async def main() -> None:
+        limits = Limits(body_buffer_bytes=1_000_000, linger_seconds=0.2)
+        async with serving(echo(), limits) as (server, address), AsyncExitStack() as stack:
+            put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+            slow = [await stack.enter_async_context(connected(address)) for _ in range(9)]
+            for client in slow:
+                client.transport.write(put + b"x" * 99_999)
+            await until(lambda: server.body_budget.used == 9 * 99_999)
+            first, last = answers(await ask(address, put + b"x" * 100_000 + LAST))
+            assert (first.status, last.status) == (200, 200)
+            excess = put.replace(b"100000", b"200000") + b"x" * 200_000
+            (refused,) = answers(
+                await ask(address, excess)
+            )  # none of the others counts as slow yet
+            assert (refused.status, refused.headers["connection"]) == (503, "close")
+            await asyncio.sleep(1.1)
+            first, last = answers(await ask(address, excess + LAST))
+            assert (first.status, last.status) == (200, 200)
+            gone = [client for client in slow if client.ended.is_set()]
+            assert 2 <= len(gone) <= 4
+            assert all(answers(bytes(client.received))[0].status == 503 for client in gone)
+        assert server.body_budget.used == 0
+
+    run(main())
+
+
+def test_a_body_that_is_consumed_as_it_arrives_takes_no_memory(run: Run) -> None:
+    @stream_request_body
+    class Consuming(RequestHandler):
+        async def data_received(self, chunk: bytes) -> None:
+            """Discard it."""
+
+        def put(self) -> None:
+            self.finish()
+
+    async def main() -> None:
+        limits = Limits(body_buffer_bytes=200_000)
+        async with serving(application(Consuming), limits) as (_, address):
+            put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
+            first, last = answers(await ask(address, put + b"x" * 900_000 + LAST))
+            assert (first.status, last.status) == (200, 405)
+
+    run(main())

@@ -303,6 +303,8 @@ def test_100_continue_is_for_bodies_that_are_wanted(
             client.transport.write(b"x" * length)
             await client.until(b"HTTP/1.1 %d " % status)
             assert client.received.count(b"HTTP/1.1 ") == 1 + continues
+            is_last = bool(length) and not continues  # the body was not read
+            assert client.received.count(b"\r\nConnection: close\r\n") == is_last
 
     run(main())
 
@@ -320,6 +322,27 @@ def test_a_handlers_own_limit_on_bodies_is_for_one_request(run: Run) -> None:
             requests = put("limit=20", b"x" * 20) + put("", b"x" * 20) + LAST
             statuses = [answer.status for answer in answers(await ask(address, requests))]
             assert statuses == [200, 413]
+
+    run(main())
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_short_body_that_is_answered_unread_leaves_the_connection_open(
+    run: Run, at_once: bool
+) -> None:
+    async def main() -> None:
+        async with serving(application(Choosy)) as (server, address):
+            refused = b"PUT /?refuse=1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GET)
+            last = refused.replace(b"?refuse=1", b"").replace(b"Host", b"Connection: close\r\nHost")
+            pieces = [refused, GET, refused + GET[:5], GET[5:], last, GET]
+            received = await ask(address, *([b"".join(pieces)] if at_once else pieces))
+            assert [answer.status for answer in answers(received)] == [403, 403, 200]
+            await until(lambda: not server.connections)
+            async with connected(address) as client:
+                client.transport.write(refused + GET[:5])
+                await client.until(b"\r\n\r\n")
+                client.transport.write_eof()
+                await client.until_closed()
 
     run(main())
 

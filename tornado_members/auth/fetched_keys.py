@@ -8,7 +8,7 @@ from logging import getLogger
 
 from tornado_members.auth.jwks_client import Fetched
 from tornado_members.auth.keys import KeySet, KeyState, KeysUnusable, parse_key_set
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.settings import KeyFetching
 
 log = getLogger(__name__)
@@ -63,10 +63,12 @@ class FetchedKeys:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def keys(self) -> KeySet:
-        """The last good keys. Raises DependencyAway where there are none, or only old ones."""
+        """Return the last good keys. Raises DependencyUnavailable if there are none or too old."""
         if self._keys is None or self._clock() - self._fetched > self._settings.keep_seconds:
             wait = max(1, round(self._due - self._clock()))
-            raise DependencyAway("The keys of the token's issuer cannot be had.", retry_after=wait)
+            raise DependencyUnavailable(
+                "The keys of the token's issuer cannot be had.", retry_after=wait
+            )
         return self._keys
 
     async def look_again(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from tornado_members.auth.keys import KeysUnusable, parse_jwks
+from tornado_members.model.strict_json import parse_object
 from tornado_members.settings import is_safe_url
-from tornado_members.strict_json import parse_object
 
 MAX_ANSWER = 256 * 1024  # bytes
 MAX_KEYS = 100  # each takes a while to read, and everybody waits

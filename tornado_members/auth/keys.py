@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from tornado_members.errors import OperatorError
-from tornado_members.strict_json import parse_object
+from tornado_members.model.strict_json import parse_object
 
 log = getLogger(__name__)
 
@@ -67,7 +67,7 @@ class KeySource(Protocol):
     """Where an issuer's keys come from. The same object means that nothing has changed."""
 
     def keys(self) -> KeySet:
-        """The keys as they are now. Raises DependencyAway where there are none for the moment."""
+        """Return the present keys. Raises DependencyUnavailable if there are none."""
 
     async def look_again(self) -> None:
         """A token names a key that is not there: perhaps it is new."""

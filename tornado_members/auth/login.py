@@ -10,7 +10,7 @@ from tornado_members.auth.passwords import Passwords
 from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import GENERATION, MAX_SUBJECT
-from tornado_members.errors import DependencyAway, LoginFailed, UserBlocked
+from tornado_members.errors import DependencyUnavailable, LoginFailed, UserBlocked
 from tornado_members.settings import Issuer
 from tornado_members.storage.users import User, UserStore
 
@@ -49,7 +49,7 @@ class Login:
         """A token for a user who knows the password.
 
         Raises LoginFailed, which does not tell an unknown user from a wrong password, neither by
-        its words nor by its time; UserBlocked, TooManyAttempts, DependencyAway.
+        its words nor by its time; UserBlocked, TooManyAttempts, DependencyUnavailable.
         """
         username = normalize_username(username)
         await self._throttle.check(username, address)  # whoever is stopped does not wait
@@ -70,7 +70,7 @@ class Login:
 
     async def _renew_hash(self, user: User, password: str) -> None:
         """Hash it with today's care, if that can be done: the login goes well without."""
-        with suppress(DependencyAway):
+        with suppress(DependencyUnavailable):
             async with self._passwords.turn():
                 renewed = await self._passwords.rehash(password, user.password_hash)
             if renewed:

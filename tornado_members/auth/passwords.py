@@ -10,7 +10,7 @@ from functools import partial
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 
 LEAST_PASSWORD = 8  # characters (NIST SP 800-63B §5.1.1.2)
 MOST_PASSWORD = 1024  # characters
@@ -48,9 +48,9 @@ class Passwords:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until it is one's turn. Raises DependencyAway where too many wait already."""
+        """Wait until it is one's turn. Raises DependencyUnavailable where too many wait already."""
         if self._waiting >= _MOST_WAITING:
-            raise DependencyAway("Too many log in at once.")
+            raise DependencyUnavailable("Too many log in at once.")
         self._waiting += 1
         try:
             async with self._turns:
@@ -61,7 +61,7 @@ class Passwords:
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Whether a password is the hashed one. With no hash it is not, which takes as long.
 
-        Raises DependencyAway where there is no memory to find out.
+        Raises DependencyUnavailable where there is no memory to find out.
         """
         work = partial(self._verify, normalize_password(password), hashed)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -81,7 +81,7 @@ class Passwords:
         except VerificationError as error:  # it does not match, or is no hash, or ...
             if str(error) != _NO_MEMORY:
                 return False
-            raise DependencyAway("There is no memory to verify a password.") from error
+            raise DependencyUnavailable("There is no memory to verify a password.") from error
         return bool(hashed)
 
 

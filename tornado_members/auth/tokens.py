@@ -14,9 +14,9 @@ import jwt
 
 from tornado_members.auth.keys import Key, KeySet, KeySource
 from tornado_members.auth.permissions import granted
-from tornado_members.errors import DependencyAway, PermissionMissing, TokenInvalid
+from tornado_members.errors import DependencyUnavailable, PermissionMissing, TokenInvalid
+from tornado_members.model.strict_json import parse_object
 from tornado_members.settings import Auth, Issuer, Permission
-from tornado_members.strict_json import parse_object
 
 MAX_TOKEN = 8192  # characters
 MAX_SUBJECT = 255  # characters
@@ -102,15 +102,16 @@ class TokenVerifier:
     async def verify(self, token: str) -> Caller:
         """Who a token speaks for.
 
-        Raises TokenInvalid with a reason that gives nothing away, and DependencyAway where its
-        issuer's keys cannot be had. Waits only where a token names a key that may be a new one.
+        Raises TokenInvalid with a reason that reveals nothing of the token, and
+        DependencyUnavailable if the issuer's keys are not available. Waits only if a token names a
+        key that may be new.
         """
         try:
             return await self._look_up(token)
         except TokenInvalid as refusal:
             self.counts.refused[refusal.kind] += 1
             raise
-        except DependencyAway:
+        except DependencyUnavailable:
             self.counts.keys_away += 1
             raise
 

@@ -6,7 +6,7 @@ from logging import getLogger
 from typing import Any, Protocol
 
 from tornado_members.auth.tokens import Caller
-from tornado_members.errors import DependencyAway, TokenInvalid
+from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.storage.users import Standing
 
 log = getLogger(__name__)
@@ -35,7 +35,7 @@ class Withdrawals:
         self._failing = False
 
     async def open(self) -> None:
-        """Look, and go on doing so. Raises DependencyAway."""
+        """Look, and go on doing so. Raises DependencyUnavailable."""
         await self._look()
         self._looking = asyncio.create_task(self._keep_looking())
 
@@ -66,7 +66,7 @@ class Withdrawals:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 await self._look()
-            except DependencyAway as error:
+            except DependencyUnavailable as error:
                 self._note_failure(error)
             except Exception as error:
                 if not self._failing:

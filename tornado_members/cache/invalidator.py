@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from logging import getLogger
 from typing import Protocol
 
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.storage.changes import (
     Batch,
     Change,
@@ -45,10 +45,14 @@ class Forgets(Protocol):
     """What has the cache: MemberDirectory."""
 
     async def forget_changed(self, changes: Sequence[Change]) -> bool:
-        """Have nothing that was read before these changes. False if somebody could not be told."""
+        """Have nothing that was read before these changes.
 
-    async def forget_everything(self) -> None:
-        """Have nothing that was read before now."""
+        False if a node does not answer. It is then on record that the node must be emptied before
+        it is read. Raises DependencyUnavailable if that could not be recorded.
+        """
+
+    async def forget_everything(self) -> bool:
+        """Have nothing that was read before now. False, and DependencyUnavailable, as above."""
 
 
 @dataclass(slots=True)
@@ -77,7 +81,7 @@ async def invalidating(
     finally:
         running.cancel()
         await asyncio.wait([running])
-        with suppress(DependencyAway):  # it then runs out by itself
+        with suppress(DependencyUnavailable):  # it then runs out by itself
             await invalidator.give_back()
 
 
@@ -112,7 +116,7 @@ class Invalidator:
             await asyncio.sleep(max(_CLAIM_SECONDS, resting))
 
     async def give_back(self) -> None:
-        """Let another process go on at once. Raises DependencyAway."""
+        """Let another process go on at once. Raises DependencyUnavailable."""
         if self._lease.is_valid:
             await self._lease.give_back(self._token)
 
@@ -134,13 +138,13 @@ class Invalidator:
             await _end(tail)
         if handed_over:
             self._handed_over_at = asyncio.get_running_loop().time()
-            with suppress(DependencyAway):
+            with suppress(DependencyUnavailable):
                 await self._lease.give_back(self._token)
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
             taken = await claim()
-        except DependencyAway:  # whoever is asking for a member is told
+        except DependencyUnavailable:  # whoever is asking for a member is told
             self._numbers.problem = "MongoDB does not say who follows it"
             return False
         except Exception:  # a refusal, such as for want of a permission
@@ -191,14 +195,20 @@ class Invalidator:
             self._numbers.reopened += 1
 
     async def _forget(self, batch: Batch) -> None:
-        """Try until it is done. What cannot be removed by its keys is, with everything else."""
+        """Try until each node forgot the changes, or it is on record that one did not.
+
+        What cannot be removed by its keys is removed with everything else. Raises _HandOver.
+        """
         pause = _FIRST_PAUSE
         attempts = 0
         while True:
+            everything = batch.everything or attempts >= _ATTEMPTS_AT_KEYS
             try:
-                if batch.everything or attempts >= _ATTEMPTS_AT_KEYS:
-                    await self._cache.forget_everything()
-                elif batch.changes and not await self._cache.forget_changed(batch.changes):
+                if everything:
+                    forgotten = await self._cache.forget_everything()
+                else:
+                    forgotten = await self._cache.forget_changed(batch.changes)
+                if not forgotten:
                     self._consider_handing_over()
                 break
             except _HandOver:

@@ -2,21 +2,24 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from tornado_members.cache.batching import Turnstile
 from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.debts import Debts, Ledger
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import Found, Lifetimes, Load, bypass, random_word
-from tornado_members.cache.memcached import MemcachedNode, clock
+from tornado_members.cache.memcached import MemcachedNode
 from tornado_members.cache.nodes import Timing, WatchedNode
 from tornado_members.cache.placement import namespace_prefix, place
-from tornado_members.errors import DependencyAway, Problem
+from tornado_members.errors import DependencyUnavailable, Problem
 
 T = TypeVar("T")
-SecondsLeft = Callable[[], float]
 
 _LEASE_SECONDS = 3
 _CLOCK_SLACK = 2  # Memcached counts whole seconds, and may take the first for over at once
@@ -37,25 +40,23 @@ class LeaseCache:
         ttl: int,
         timing: Timing,
         write_deadline: float,
+        ledger: Ledger,
         require_for_writes: bool = False,
-        now: Callable[[], float] = clock,
     ) -> None:
         """`ttl`, and `write_deadline`, within which a commit is known to be or not, are seconds.
 
-        Caches of different namespaces may share their servers. `now` has to go on while the
-        process is stopped and while the machine sleeps.
+        Caches of different namespaces may share their servers; those of one share the ledger.
         """
         self._prefix = namespace_prefix(namespace)
         self._require = require_for_writes
         self._turnstile: Turnstile[Found] = Turnstile()
         self.counts = CacheCounts()
-        self._now = now
-        # Seconds from the first tombstone of a write to its commit.
-        self._longest_write = math.ceil(write_deadline + timing.noticed + timing.timeout)
-        outlives = self._longest_write + _CLOCK_SLACK
+        announcement = timing.noticed + timing.timeout + ledger.deadline
+        longest_write = math.ceil(announcement + write_deadline) + _CLOCK_SLACK
         lifetimes = Lifetimes(
-            entry=ttl, lease=_LEASE_SECONDS, tombstone=outlives, quarantine=outlives
+            entry=ttl, lease=_LEASE_SECONDS, tombstone=longest_write, quarantine=longest_write
         )
+        self._debts = Debts(ledger, process=_process_name(), write_deadline=write_deadline)
         self.nodes = tuple(
             WatchedNode(
                 node,
@@ -63,6 +64,7 @@ class LeaseCache:
                 timing=timing,
                 lifetimes=lifetimes,
                 counts=self.counts,
+                debts=self._debts.of(node.address),
             )
             for node in nodes
         )
@@ -70,9 +72,12 @@ class LeaseCache:
     async def open(self) -> None:
         """Hear from every node, and watch it from now on."""
         await asyncio.gather(*(node.open() for node in self.nodes))
+        if self.nodes:
+            await self._debts.open(self.nodes)
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._debts.close()
         await asyncio.gather(*(node.close() for node in self.nodes))
 
     def states(self) -> dict[str, str | None]:
@@ -108,28 +113,24 @@ class LeaseCache:
         return await node.leases.read(key, load, refuted=refuted)
 
     @asynccontextmanager
-    async def changing(self, *keys: bytes) -> AsyncIterator[SecondsLeft]:
+    async def changing(self, *keys: bytes) -> AsyncIterator[None]:
         """Round a write to the database that touches these keys.
 
-        Yields a function that returns the seconds within which the write has to be committed. Once
-        they are over its tombstones may have expired, and it must not be sent any more. A process
-        that was paused between its tombstones and its commit finds that out by asking just before.
+        A Problem that the block raises means that nothing was written. After DependencyUnavailable
+        and any other exception this is not known: readers are then kept from the keys for as long
+        as the write may still commit.
 
-        A Problem that comes out of the block means that nothing was written; but DependencyAway,
-        and everything else, that this is not known: then readers are kept from the keys for as
-        long as it may still be.
-
-        Raises DependencyAway, before anything is written, if the nodes cannot be told and have to.
+        Raises DependencyUnavailable before anything is written if cache.require_for_writes is set
+        and a node cannot be reached.
         """
         writer = random_word()
         places = self._places(keys)
-        end = self._now() + (self._longest_write if places else math.inf)
         try:
             await self._announce(places, writer)
             try:
-                yield lambda: end - self._now()
+                yield
             except Problem as problem:
-                if not isinstance(problem, DependencyAway):
+                if not isinstance(problem, DependencyUnavailable):
                     await self._release(places, writer)
                 raise
             await self._release(places, writer)
@@ -149,30 +150,41 @@ class LeaseCache:
         certain = await _all(announcing)
         if all(certain):
             return
-        if self._require:
-            told = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
+        told = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
+        try:
+            if self._require:
+                raise DependencyUnavailable(
+                    "The cache cannot be told of the change. Nothing was written."
+                )
+            await _all([node.owe() for node in places if node not in told])
+        except DependencyUnavailable:
             await self._release({node: places[node] for node in told}, writer)
-            raise DependencyAway("The cache cannot be told of the change. Nothing was written.")
+            raise
         self.counts.unannounced_writes += 1
-        for node, is_certain in zip(places, certain, strict=True):
-            if not is_certain:
-                node.taint()
 
     async def _release(self, places: dict[WatchedNode, list[bytes]], writer: bytes) -> None:
         await _all([node.release(keys, writer) for node, keys in places.items()])
 
     async def invalidate(self, keys: Iterable[bytes]) -> bool:
-        """Remove what is stored under these keys, since somebody else changed it.
+        """Remove what is stored under these keys, since another client changed it.
 
-        False if a node could not be told: then it is tainted.
+        False if a node did not do it for certain: then this is recorded, and the node gets a new
+        epoch before it is read again. Raises DependencyUnavailable if it could not be recorded.
         """
         places = self._places(keys)
-        told = await _all([node.invalidate(its_keys) for node, its_keys in places.items()])
-        return all(told)
+        return all(await _all([node.invalidate(its_keys) for node, its_keys in places.items()]))
 
-    async def renew_epochs(self) -> None:
-        """Empty every node, for everybody and at once: what changed is not known."""
-        await _all([node.renew_epoch() for node in self.nodes])
+    async def renew_epochs(self) -> bool:
+        """Empty every node, for every process and at once: what changed is not known.
+
+        False, and DependencyUnavailable, as for `invalidate`.
+        """
+        return all(await _all([node.renew_epoch() for node in self.nodes]))
+
+
+def _process_name() -> str:
+    """A name that no other process has; for operators, it says where this one runs."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 async def _all(telling: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -7,7 +7,6 @@ what other processes do it knows nothing; docs/architecture.md says what that me
 """
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +15,6 @@ from logging import getLogger
 
 from tornado_members.cache import entries
 from tornado_members.cache.counts import CacheCounts
-from tornado_members.cache.lease_cache import SecondsLeft
 from tornado_members.cache.leases import HIT, STORED, Found, Load, bypass
 from tornado_members.cache.memcached import MemcachedNode, NodeAway
 from tornado_members.cache.placement import namespace_prefix, place
@@ -169,10 +167,10 @@ class NaiveStandIn:
         return {}
 
     @asynccontextmanager
-    async def changing(self, *keys: bytes) -> AsyncIterator[SecondsLeft]:
+    async def changing(self, *keys: bytes) -> AsyncIterator[None]:
         """Remove the entries of a write, also where its outcome is unknown."""
         try:
-            yield lambda: math.inf
+            yield
         finally:
             for key in keys:
                 await self._cache.forget(key)
@@ -183,8 +181,9 @@ class NaiveStandIn:
             await self._cache.forget(key)
         return True
 
-    async def renew_epochs(self) -> None:
-        """It has none: entries expire."""
+    async def renew_epochs(self) -> bool:
+        """Do nothing: it has none, and entries expire."""
+        return True
 
 
 class _NotKept(Exception):

@@ -15,15 +15,16 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from tornado_members.audit import Actor
+from tornado_members.bulk.csv_rows import CsvFile
+from tornado_members.bulk.fake_members import fake_members
+from tornado_members.bulk.loader import BATCH, Loader, OnConflict, Result
+from tornado_members.bulk.report import Report, conclude, tell
+from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
-from tornado_members.loading.csv_rows import CsvFile
-from tornado_members.loading.loader import BATCH, Loader, OnConflict, Result
-from tornado_members.loading.made_up import made_up_members
-from tornado_members.loading.report import Report, conclude, tell
-from tornado_members.loading.rows import CsvUnusable, Refusal, Row
-from tornado_members.member import MemberDraft
+from tornado_members.errors import UnreadableFile
+from tornado_members.model.history import Actor
+from tornado_members.model.member import MemberDraft
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
@@ -73,17 +74,17 @@ def run(arguments: Namespace) -> int:
     except UnicodeError as error:  # of an encoding that cannot go on behind a fault
         print(f"seed: {arguments.file}: is not in {arguments.encoding}: {error}", file=sys.stderr)
         return 2
-    except (CsvUnusable, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        if isinstance(error, CsvUnusable) and "no column 'name'" in str(error):
-            reason = f"{error}; say which one it is with --column name=HEADING"
+    except (UnreadableFile, OSError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        if isinstance(error, UnreadableFile) and "no column 'name'" in error.reason:
+            reason = f"{error.reason}; say which one it is with --column name=HEADING"
         where = getattr(error, "filename", None) or arguments.file
         print(f"seed: {where}: {reason}", file=sys.stderr)
         return 2
 
 
 def _run_file(arguments: Namespace, settings: Settings) -> int:
-    """Raises CsvUnusable, OSError."""
+    """Raises UnreadableFile, OSError."""
     rejects: Path = arguments.rejects or _new_file(
         settings.data_dir / "rejects", arguments.file.name
     )
@@ -142,7 +143,7 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
 async def _load_made_up(directory: MemberDirectory, wanted: int) -> int:
     started = time.monotonic()
     loader = Loader(directory, "skip", _ACTOR)
-    people = made_up_members()
+    people = fake_members()
     left = wanted
     with tqdm(total=wanted, unit=" members", disable=None) as bar:
         while left:

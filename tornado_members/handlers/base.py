@@ -2,40 +2,36 @@
 
 import json
 from asyncio import Future
-from collections.abc import Mapping, Sequence
-from email.message import Message
+from collections.abc import Mapping
 from logging import getLogger
 from typing import Any, ClassVar, NoReturn
 
 from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
-from tornado_members.audit import Actor
 from tornado_members.auth.tokens import Caller
 from tornado_members.directory import Representation
 from tornado_members.errors import (
-    BadParameter,
     BadRequest,
-    BodyTooLarge,
     EncodedBody,
     InternalError,
     MalformedBody,
     MemberNotFound,
     MethodNotAllowed,
-    NotAcceptable,
     NotFound,
     Overloaded,
     PreconditionFailed,
     PreconditionRequired,
     Problem,
-    TokenMissing,
-    TooSlow,
+    ResponseTimeout,
     UnsupportedMediaType,
 )
+from tornado_members.http.admission import allowed_methods
+from tornado_members.http.body_limit import admission_of, leaves_body_unread
 from tornado_members.http.conditional import parse_precondition
+from tornado_members.http.content_type import parse_content_type
 from tornado_members.http.cors import cross_origin_headers, preflight_headers
 from tornado_members.http.encoding import accepts_gzip, compressed
-from tornado_members.http.negotiation import choose
 from tornado_members.http.responses import (
     PRIVATE,
     SECURITY_HEADERS,
@@ -44,10 +40,11 @@ from tornado_members.http.responses import (
     is_known,
     validators,
 )
+from tornado_members.model.history import Actor
+from tornado_members.model.precondition import Precondition
+from tornado_members.model.strict_json import parse_object
 from tornado_members.openapi.operation import JSON, Operation
-from tornado_members.precondition import Precondition
 from tornado_members.services import Services
-from tornado_members.strict_json import parse_object
 from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.telemetry.logs import fields
 from tornado_members.telemetry.tracing import RequestSpan
@@ -96,26 +93,13 @@ class BaseHandler(RequestHandler):
         """Let the request through only if its method is for this path and its caller may use it."""
         if self.services.requests.in_flight > self.services.most_requests:
             raise Overloaded
-        if not self.request.path.isascii():  # RFC 3986 §2.1; Tornado would read it as Latin-1
-            raise BadRequest("The path has characters that are not percent-encoded.")
-        method = self.request.method or ""
-        if method == "OPTIONS":
-            return
-        operation = self.operations.get(method)
-        if operation is None:
-            raise MethodNotAllowed(method, self.allowed_methods())
-        self.operation = operation
-        if operation.permission is not None:
-            self.caller = await self.services.tokens.verify(self._token())
-            if self.services.rate_limit:
-                await self.services.rate_limit.check(self.caller)
-            self.caller.require(operation.permission)
-        if self.request.query:
-            _check_query(self.request.query_arguments, operation)
-        chosen = choose(self.request.headers.get("Accept", ""), operation.media_types)
-        if chosen is None:
-            raise NotAcceptable(" or ".join(operation.media_types))
-        self.chosen_type = chosen
+        admission = admission_of(self.request)
+        if admission is None:
+            admission = await self.services.admission.admit(self.request, self.operations)
+        self.caller = admission.caller
+        self.chosen_type = admission.media_type
+        if admission.operation is not None:
+            self.operation = admission.operation
 
     def options(self, *_: str) -> None:
         """Which methods the path has (RFC 9110 §9.3.7)."""
@@ -127,8 +111,8 @@ class BaseHandler(RequestHandler):
             self._set_headers(preflight_headers(rules, headers.get("Origin"), methods))
 
     def allowed_methods(self) -> str:
-        """For the Allow header (RFC 9110 §10.2.1)."""
-        return ", ".join([*self.operations, "OPTIONS"])
+        """Return the value of the Allow header (RFC 9110 §10.2.1)."""
+        return allowed_methods(self.operations)
 
     def caller_address(self) -> str:
         """From where the request came, as far as anybody trustworthy tells."""
@@ -158,15 +142,16 @@ class BaseHandler(RequestHandler):
             raise TypeError(f"{self.operation.name} declares no body")
         if self.request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise EncodedBody
-        content_type = Message()
-        content_type["Content-Type"] = self.request.headers.get("Content-Type", default)
-        charset = content_type.get_content_charset("utf-8")
-        media_type = content_type.get_content_type()
+        content_type = parse_content_type(self.request.headers.get("Content-Type", default))
         taken = [*self.operation.body.content]
-        if media_type not in taken or charset not in ("utf-8", "us-ascii"):
+        if (
+            content_type is None
+            or content_type.media_type not in taken
+            or content_type.charset not in ("utf-8", "us-ascii")
+        ):
             accept = {"POST": "Accept-Post", "PATCH": "Accept-Patch"}.get(self.request.method or "")
             raise UnsupportedMediaType(taken, accept_header=accept)
-        return media_type
+        return content_type.media_type
 
     def answer_member(self, member: Representation, status: int = 200) -> None:
         """A member, with its version as the ETag (RFC 9110 §8.8.3)."""
@@ -251,6 +236,8 @@ class BaseHandler(RequestHandler):
             self.tell_cache_status(problem.cache_status)
         self.set_header("Content-Type", "application/problem+json")
         self.set_header("Cache-Control", "no-store")
+        if leaves_body_unread(self.request):
+            self.set_header("Connection", "close")
         text = json.dumps(problem.to_dict(self.request_id or ""), ensure_ascii=False)
         # What a caller sent may stand in it: a lone surrogate there has no UTF-8.
         return text.encode("utf-8", "replace")
@@ -268,7 +255,7 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         """A traceback for what was not foreseen; what a problem has to say is in its answer."""
-        if self.was_given_up and not isinstance(value, TooSlow):
+        if self.was_given_up and not isinstance(value, ResponseTimeout):
             # Also Tornado's complaint that the answer has been given.
             log.debug("%s ended after it was given up: %r", self.request_id, value)
         elif isinstance(value, Problem):
@@ -343,43 +330,15 @@ class BaseHandler(RequestHandler):
         """Answer that it took too long, unless the answer has begun; what it does goes on."""
         if not self._finished and not self._headers_written:
             self.was_given_up = True
-            late = TooSlow()
-            self.log_exception(TooSlow, late, None)
-            self.send_error(late.status, exc_info=(TooSlow, late, None))
-
-    def _token(self) -> str:
-        token = bearer_token(self.request.headers)
-        if token is None:
-            raise TokenMissing
-        return token
-
-
-def bearer_token(headers: HTTPHeaders) -> str | None:
-    """The token of a request (RFC 6750 §2.1); None if it shows none."""
-    scheme, _, token = headers.get("Authorization", "").strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+            late = ResponseTimeout()
+            self.log_exception(ResponseTimeout, late, None)
+            self.send_error(late.status, exc_info=(ResponseTimeout, late, None))
 
 
 def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
     if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
         return True
     return parse_precondition(headers, of_read=True).allows_read(member.version, member.updated_at)
-
-
-def _check_query(arguments: Mapping[str, Sequence[bytes]], operation: Operation) -> None:
-    """Raises BadParameter for a parameter that there is none of, or that is given twice."""
-    for name, values in arguments.items():
-        if name not in operation.query:
-            shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
-            raise BadParameter(shown, f"is not a parameter; {_listed([*operation.query])}")
-        if len(values) > 1:
-            raise BadParameter(name, "is given more than once")
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) < 2:
-        return f"there is {names[0]}" if names else "there are none"
-    return f"there are {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _leave_unread() -> None:
@@ -397,17 +356,3 @@ class NotFoundHandler(BaseHandler):
     def _problem(self, status_code: int, error: BaseException | None) -> Problem:
         """Not found, also for a method that Tornado does not know and refuses before prepare()."""
         return NotFound() if status_code == 405 else super()._problem(status_code, error)
-
-
-class BodyTooLargeHandler(BaseHandler):
-    """A request whose body is over the limit."""
-
-    route = "too-large"
-
-    def initialize(self, services: Services, limit: int = 0) -> None:
-        """`limit` in bytes."""
-        super().initialize(services)
-        self.limit = limit
-
-    async def prepare(self) -> NoReturn:
-        raise BodyTooLarge(self.limit)

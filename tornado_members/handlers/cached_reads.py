@@ -24,8 +24,8 @@ from tornado.httputil import (
 
 from tornado_members.auth.tokens import Caller
 from tornado_members.directory import Representation
-from tornado_members.handlers.base import bearer_token
 from tornado_members.handlers.members import MEMBER_ID, MemberHandler
+from tornado_members.http.admission import bearer_token
 from tornado_members.http.responses import (
     PRIVATE,
     SECURITY_HEADERS,

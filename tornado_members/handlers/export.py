@@ -9,15 +9,15 @@ from dataclasses import replace
 from logging import getLogger
 from typing import Final
 
+from tornado_members.bulk.csv_rows import EXPORT_HEADER
+from tornado_members.bulk.formula_cells import defuse
 from tornado_members.directory import MemberDirectory
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
 from tornado_members.http.encoding import GzipStream, accepts_gzip
-from tornado_members.list_query import ListQuery
-from tornado_members.loading.cells import defuse
-from tornado_members.loading.csv_rows import EXPORT_HEADER
-from tornado_members.member import Member
+from tornado_members.http.streaming import ReaderGone, StreamedAnswer
+from tornado_members.model.list_query import ListQuery
+from tornado_members.model.member import Member
 from tornado_members.openapi.operation import CSV, NDJSON
 from tornado_members.telemetry.logs import fields
 
@@ -32,8 +32,8 @@ _LONGEST_PAUSE: Final = 1.0  # seconds between two attempts at a batch
 async def export_members(handler: BaseHandler, query: ListQuery, limit: int | None) -> None:
     """Answer with all members that match, or the first `limit`, in the type that was chosen.
 
-    A MongoDB that is away when the first are read is a DependencyAway. Later it is waited for, and
-    then the answer broken off, so that nobody takes a part for the whole.
+    If MongoDB is unavailable at the first read, this raises DependencyUnavailable. Later it waits
+    for MongoDB, and then aborts the response, so that no client takes a part for the whole.
     """
     services, media_type = handler.services, handler.chosen_type
     accepted = ",".join(handler.request.headers.get_list("Accept-Encoding"))
@@ -55,7 +55,7 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
         if not handler.has_begun:
             raise
         # Tornado would end the answer as if it were whole.
-        if not isinstance(error, ReaderGone | DependencyAway):
+        if not isinstance(error, ReaderGone | DependencyUnavailable):
             said = fields(request_id=handler.request_id, route=handler.route)
             log.exception("an export failed", extra=said)
         answer.break_off(error)
@@ -91,13 +91,13 @@ async def _pages(
 
 
 async def _read(directory: MemberDirectory, query: ListQuery, patience: float) -> Sequence[Member]:
-    """Raises DependencyAway once patience, in seconds, has run out."""
+    """Raises DependencyUnavailable once patience, in seconds, has run out."""
     deadline = time.monotonic() + patience
     pause = 0.05
     while True:
         try:
             return await directory.page(query)
-        except DependencyAway:
+        except DependencyUnavailable:
             if time.monotonic() + pause > deadline:
                 raise
         await asyncio.sleep(pause)

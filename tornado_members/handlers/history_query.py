@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlencode
 
-from tornado_members.audit import Place
 from tornado_members.errors import BadParameter
+from tornado_members.model.history import Place
 from tornado_members.openapi.operation import Parameter
 
 _DEFAULT_LIMIT: Final = 50

@@ -8,18 +8,18 @@ from urllib.parse import quote
 
 from tornado.web import stream_request_body
 
-from tornado_members.errors import BadParameter, BodyTooLarge, FileUnusable, Problem
+from tornado_members.bulk.csv_rows import CsvRows
+from tornado_members.bulk.dry_run import DryRunDirectory
+from tornado_members.bulk.import_job import ImportJob
+from tornado_members.bulk.json_rows import JsonRows
+from tornado_members.bulk.loader import Loader, OnConflict
+from tornado_members.errors import BadParameter, BodyTooLarge, Problem, UnreadableFile
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.operations import IMPORT_MEMBERS
-from tornado_members.handlers.outbox import Outbox
-from tornado_members.handlers.streaming import ReaderGone, StreamedAnswer
 from tornado_members.http.body_limit import MAX_DISCARDED, announced_length
-from tornado_members.loading.csv_rows import CsvRows
-from tornado_members.loading.importing import Importing
-from tornado_members.loading.json_rows import JsonRows
-from tornado_members.loading.loader import Loader, OnConflict
-from tornado_members.loading.rehearsal import Rehearsal
-from tornado_members.loading.rows import CsvUnusable
+from tornado_members.http.spool import Spool
+from tornado_members.http.spool_budget import SpoolAccount
+from tornado_members.http.streaming import ReaderGone, StreamedAnswer
 from tornado_members.openapi.operation import CSV, NDJSON
 from tornado_members.services import Services
 
@@ -39,9 +39,10 @@ class ImportHandler(BaseHandler):
 
     _rows: CsvRows | JsonRows
     _answer: StreamedAnswer
-    _outbox: Outbox
-    _rehearsal: Rehearsal | None = None
-    _importing: Importing | None = None  # None where the body is not wanted
+    _spool: Spool
+    _account: SpoolAccount
+    _dry_run: DryRunDirectory | None = None
+    _importing: ImportJob | None = None  # None where the body is not wanted
     _overseeing: asyncio.Task[None] | None = None
     _received = 0  # bytes
     _unwanted = 0  # bytes that came nevertheless
@@ -75,13 +76,16 @@ class ImportHandler(BaseHandler):
         else:
             self._rows = JsonRows(_LONGEST_LINE)
         directory = self.services.directory
-        self._rehearsal = Rehearsal(directory) if dry_run else None
-        self._answer = StreamedAnswer(self, self.services.write_seconds)
-        self._outbox = Outbox(self._send, self._limit)
-        self._importing = Importing(
+        self._answer = StreamedAnswer(self, rules.import_unread_seconds)
+        caller = self.caller
+        owner = (caller.issuer, caller.subject) if caller else None
+        self._account = self.services.spool_budget.open_account(owner)
+        self._dry_run = DryRunDirectory(directory, self._account.reserve) if dry_run else None
+        self._spool = Spool(self._send, self._account, self._demand_reading)
+        self._importing = ImportJob(
             self._rows,
-            Loader(self._rehearsal or directory, on_conflict, self.actor()),
-            self._outbox.put,
+            Loader(self._dry_run or directory, on_conflict, self.actor()),
+            self._spool.put,
             patience=rules.transfer_retry_seconds,
         )
         self._overseeing = asyncio.create_task(self._oversee(self._importing))
@@ -98,16 +102,15 @@ class ImportHandler(BaseHandler):
                 if importing is None and not self.is_finished:
                     self.finish()
             return
-        self._answer.heard()
         self._received += len(chunk)
         try:
             if self._received > self._limit:
                 await importing.fail(BodyTooLarge(self._limit))
             else:
                 await importing.push(chunk)
-        except CsvUnusable as error:
+        except UnreadableFile as error:
             await self._forget(importing)
-            self._refuse(_unusable(error))
+            self._refuse(error)
 
     async def post(self) -> None:
         """The body is complete."""
@@ -116,11 +119,12 @@ class ImportHandler(BaseHandler):
             if not self.is_finished:
                 self.finish()
             return
+        self._demand_reading()
         try:
             await self._importing.end()
-        except CsvUnusable as error:
+        except UnreadableFile:
             await self._forget(self._importing)
-            raise _unusable(error) from None
+            raise
         if self._overseeing:
             await self._overseeing
 
@@ -136,27 +140,28 @@ class ImportHandler(BaseHandler):
         elif not self.is_finished:
             self.finish()
 
-    async def _oversee(self, importing: Importing) -> None:
+    async def _oversee(self, importing: ImportJob) -> None:
         """From the first row to the end of the answer, which comes here whatever happens."""
         try:
             await importing.ended()
             if self._is_refused:
                 return
-            await self._outbox.drain()
-            failure = self._outbox.failure or importing.failure
+            await self._spool.drain()
+            failure = self._spool.failure or importing.failure
             if self.is_gone:
-                self._answer.break_off("the client has gone")
+                self._answer.break_off(ReaderGone("the client has disconnected"))
             elif failure:
-                if not self._outbox.failure:
+                if not self._spool.failure:
                     await self._linger()
                 self._answer.break_off(failure)
             else:
                 self._tell_columns()
                 self._answer.end()
         finally:
-            await self._outbox.close()
-            if self._rehearsal:
-                self._rehearsal.close()
+            await self._spool.close()
+            self._account.close()
+            if self._dry_run:
+                self._dry_run.close()
 
     async def _linger(self) -> None:
         """Who still sends may not have read; a closed connection could take the rest from him."""
@@ -164,7 +169,7 @@ class ImportHandler(BaseHandler):
             async with asyncio.timeout(_LINGER_SECONDS):
                 await self._no_more.wait()
 
-    async def _forget(self, importing: Importing) -> None:
+    async def _forget(self, importing: ImportJob) -> None:
         """Nothing was loaded, and nothing will be."""
         self._importing = None
         self._is_refused = True
@@ -181,6 +186,10 @@ class ImportHandler(BaseHandler):
             if self._importing:
                 self._importing.abandon()
             raise
+
+    def _demand_reading(self) -> None:
+        """From now on the results may not wait for the sender to finish."""
+        self._answer.set_patience(self.services.write_seconds)
 
     def _tell_columns(self) -> None:
         """Columns that are not used are no fault, but nobody should have to find out."""
@@ -201,11 +210,6 @@ class ImportHandler(BaseHandler):
         self.set_header("Content-Length", str(len(text)))
         self.write(text)
         self.flush()
-
-
-def _unusable(error: CsvUnusable) -> FileUnusable:
-    text = str(error)
-    return FileUnusable(f"{text[:1].upper()}{text[1:]}.")
 
 
 def _parse_query(arguments: Mapping[str, Sequence[bytes]]) -> tuple[OnConflict, bool]:

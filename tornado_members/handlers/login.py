@@ -7,12 +7,12 @@ from typing import Any
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
-from tornado_members.errors import Fault, NotALogin
+from tornado_members.errors import Fault, InvalidCredentialsBody
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.operations import LOG_IN, PUBLIC_KEYS
+from tornado_members.model.strict_json import json_pointer
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
-from tornado_members.strict_json import json_pointer
 
 _FIELDS = ("username", "password")
 
@@ -57,9 +57,9 @@ class JwksHandler(BaseHandler):
 
 
 def _credentials(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Raises NotALogin with every fault of the body."""
+    """Raises InvalidCredentialsBody with every fault of the body."""
     unknown = [field for field in body if field not in _FIELDS]
-    shown = unknown[: NotALogin.most_faults]
+    shown = unknown[: InvalidCredentialsBody.most_faults]
     faults = [Fault(json_pointer(field), "is not a field of a login") for field in shown]
     for field in _FIELDS:
         if field not in body:
@@ -67,7 +67,7 @@ def _credentials(body: Mapping[str, Any]) -> tuple[str, str]:
         elif not isinstance(body[field], str) or not _is_text(body[field]):
             faults.append(Fault(f"/{field}", "must be a string"))
     if faults:
-        raise NotALogin(faults, unlisted=len(unknown) - len(shown))
+        raise InvalidCredentialsBody(faults, unlisted=len(unknown) - len(shown))
     return body["username"], body["password"]
 
 

@@ -22,8 +22,8 @@ from tornado_members.handlers.operations import (
 )
 from tornado_members.handlers.paging import next_path, parse_export_query, parse_list_query
 from tornado_members.http.prefer import parse_preferences
-from tornado_members.list_query import Filters
-from tornado_members.member import apply_merge_patch, parse_draft
+from tornado_members.model.list_query import Filters
+from tornado_members.model.member import apply_merge_patch, parse_draft
 
 JSON: Final = "application/json"
 MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")

@@ -5,19 +5,19 @@ from typing import Final
 
 from tornado_members.auth.permissions import DELETE, READ, WRITE
 from tornado_members.errors import (
-    Contended,
-    DependencyAway,
-    FileUnusable,
+    DependencyUnavailable,
+    InvalidCredentialsBody,
+    InvalidMember,
     LoginFailed,
     MemberNotFound,
     NameTaken,
-    NotALogin,
-    NotAMember,
     NotFound,
     PreconditionFailed,
     PreconditionRequired,
     TooManyAttempts,
+    UnreadableFile,
     UserBlocked,
+    WriteConflict,
 )
 from tornado_members.handlers.history_query import HISTORY_PARAMETERS
 from tornado_members.handlers.paging import LIST_PARAMETERS
@@ -110,7 +110,7 @@ LIST_MEMBERS: Final = Operation(
             },
         )
     },
-    problems=(DependencyAway,),
+    problems=(DependencyUnavailable,),
 )
 IMPORT_MEMBERS: Final = Operation(
     name="importMembers",
@@ -144,7 +144,7 @@ IMPORT_MEMBERS: Final = Operation(
             may_have=("X-Ignored-Columns",),
         )
     },
-    problems=(FileUnusable, DependencyAway),
+    problems=(UnreadableFile, DependencyUnavailable),
 )
 ADD_MEMBER: Final = Operation(
     name="addMember",
@@ -152,7 +152,7 @@ ADD_MEMBER: Final = Operation(
     permission=WRITE,
     body=_DRAFT,
     answers={201: _CREATED},
-    problems=(NotAMember, NameTaken, Contended, DependencyAway),
+    problems=(InvalidMember, NameTaken, WriteConflict, DependencyUnavailable),
 )
 FIND_MEMBER: Final = Operation(
     name="findMember",
@@ -160,7 +160,7 @@ FIND_MEMBER: Final = Operation(
     permission=READ,
     headers=("Cache-Control", *_READ_CONDITIONS),
     answers={200: _member("The member", may_have=("Cache-Status",)), 304: _NOT_MODIFIED},
-    problems=(MemberNotFound, PreconditionFailed, DependencyAway),
+    problems=(MemberNotFound, PreconditionFailed, DependencyUnavailable),
 )
 REPLACE_MEMBER: Final = Operation(
     name="replaceMember",
@@ -174,8 +174,8 @@ REPLACE_MEMBER: Final = Operation(
     ),
     answers={200: _member("The member as it is now")},
     problems=(
-        *(MemberNotFound, NotAMember, NameTaken, PreconditionFailed, PreconditionRequired),
-        *(Contended, DependencyAway),
+        *(MemberNotFound, InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
+        *(WriteConflict, DependencyUnavailable),
     ),
 )
 PATCH_MEMBER: Final = Operation(
@@ -196,7 +196,13 @@ DELETE_MEMBER: Final = Operation(
     permission=DELETE,
     headers=_WRITE_CONDITIONS,
     answers={204: Answer("It is gone, and its id does not come back")},
-    problems=(MemberNotFound, PreconditionFailed, PreconditionRequired, Contended, DependencyAway),
+    problems=(
+        MemberNotFound,
+        PreconditionFailed,
+        PreconditionRequired,
+        WriteConflict,
+        DependencyUnavailable,
+    ),
 )
 FIND_BY_NAME: Final = Operation(
     name="findMemberByName",
@@ -221,8 +227,8 @@ PUT_BY_NAME: Final = Operation(
     body=Body({JSON: reference("MemberDetails")}, {JSON: DETAILS_OF_ADA}),
     answers={200: _member("The member as it is now", "Content-Location"), 201: _CREATED},
     problems=(
-        *(NotAMember, NameTaken, PreconditionFailed, PreconditionRequired),
-        *(Contended, DependencyAway),
+        *(InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
+        *(WriteConflict, DependencyUnavailable),
     ),
 )
 
@@ -241,7 +247,7 @@ FIND_HISTORY: Final = Operation(
             may_have=("Link", "Content-Encoding"),
         )
     },
-    problems=(MemberNotFound, DependencyAway),
+    problems=(MemberNotFound, DependencyUnavailable),
     description="Also of a member that was deleted, for as long as records are kept.",
 )
 
@@ -260,7 +266,13 @@ LOG_IN: Final = Operation(
             headers=("Cache-Control",),
         )
     },
-    problems=(NotALogin, LoginFailed, UserBlocked, TooManyAttempts, DependencyAway),
+    problems=(
+        InvalidCredentialsBody,
+        LoginFailed,
+        UserBlocked,
+        TooManyAttempts,
+        DependencyUnavailable,
+    ),
 )
 PUBLIC_KEYS: Final = Operation(
     name="findKeys",
@@ -273,7 +285,7 @@ PUBLIC_KEYS: Final = Operation(
             headers=("Cache-Control",),
         )
     },
-    problems=(DependencyAway,),
+    problems=(DependencyUnavailable,),
 )
 
 _KEPT = ("ETag", "Cache-Control")

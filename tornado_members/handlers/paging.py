@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 from pydantic import ValidationError
 
 from tornado_members.errors import BadParameter
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import (
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import (
     MAX_CHARACTERS,
     MAX_MEMBER_ID,
     NAME_PATTERN,

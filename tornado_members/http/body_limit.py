@@ -1,115 +1,139 @@
-"""A limit on bodies that tells the client, where Tornado's own breaks the connection off."""
+"""Limits on request bodies: checked at the head, before anything is buffered.
+
+Tornado buffers a body and then calls the handler, whose checks come too late to save memory. Here
+the checks of `AdmissionControl` run when the head has arrived. A request that fails them keeps its
+connection: its body is read and discarded, and its handler then responds with the problem.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 
 from tornado.httputil import (
-    HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
-    HTTPServerConnectionDelegate,
+    HTTPServerRequest,
     RequestStartLine,
     ResponseStartLine,
 )
+from tornado.web import Application, RequestHandler
 
-StartLine = RequestStartLine | ResponseStartLine
+from tornado_members.errors import BadRequest, BodyTooLarge, Problem
+from tornado_members.http.admission import Admission, AdmissionControl
+from tornado_members.openapi.operation import Operation
 
-# What nobody wants is read and thrown away up to here, so that a client hears why. bytes
+# Bytes of an unwanted body that are read, so that the client sees the response (RFC 9110 §15.5.14).
 MAX_DISCARDED = 16 * 1024 * 1024
 
 
-class LimitedBodies(HTTPServerConnectionDelegate):
-    """An application whose requests go to another, `refusal`, if their body is over the limit.
+class AdmittingApplication(Application):
+    """An application whose handlers get bodies of admitted requests only.
 
-    The one method and path that are `exempt` have a limit of their own, and keep to it themselves.
+    Handlers with `@stream_request_body` read their body themselves, and so check it themselves.
     """
 
-    def __init__(
+    def __init__(self, routes: Any, admission: AdmissionControl, **settings: Any) -> None:
+        self._admission = admission
+        super().__init__(routes, **settings)
+
+    def get_handler_delegate(
         self,
-        application: HTTPServerConnectionDelegate,
-        refusal: HTTPServerConnectionDelegate,
-        *,
-        limit: int,
-        patience: int,
-        exempt: tuple[str, str] | None = None,
-    ) -> None:
-        """`limit` and `patience` in bytes."""
-        self._application = application
-        self._refusal = refusal
-        self._limit = limit
-        self._patience = patience
-        self._exempt = exempt
-
-    def start_request(
-        self, server_conn: object, request_conn: HTTPConnection
-    ) -> HTTPMessageDelegate:
-        return _LimitedBody(
-            self._application.start_request(server_conn, request_conn),
-            lambda: self._refusal.start_request(server_conn, request_conn),
-            self._limit,
-            self._patience,
-            self._exempt,
+        request: HTTPServerRequest,
+        target_class: type[RequestHandler],
+        target_kwargs: dict[str, Any] | None = None,
+        path_args: list[bytes] | None = None,
+        path_kwargs: dict[str, bytes] | None = None,
+    ) -> Any:
+        """As in Tornado."""
+        delegate = super().get_handler_delegate(
+            request, target_class, target_kwargs, path_args, path_kwargs
         )
+        if delegate.stream_request_body or not has_body(request.headers):
+            return delegate
+        operations: Mapping[str, Operation] = getattr(target_class, "operations", {})
+        return _AdmittedBody(delegate, request, partial(self._admission.admit, request, operations))
 
-    def on_close(self, server_conn: object) -> None:
-        self._application.on_close(server_conn)
 
+def admission_of(request: HTTPServerRequest) -> Admission | None:
+    """Return what was decided at the head; None if the request has no body.
 
-class _LimitedBody(HTTPMessageDelegate):
-    """Counts one body on its way.
-
-    What is over the limit is read and thrown away, so that the client has sent its request and
-    hears the answer (RFC 9110 §15.5.14); but no more than `patience` bytes. Then the answer goes
-    out at once, and Tornado closes the connection behind it, as it does whenever a request was not
-    read to its end.
+    Raises the Problem for which the request was refused.
     """
+    outcome: Admission | Exception | None = vars(request).get("admission")
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def leaves_body_unread(request: HTTPServerRequest) -> bool:
+    """True if the connection cannot be used again, as a part of the body is still to come."""
+    return bool(vars(request).get("leaves_body_unread"))
+
+
+def has_body(headers: HTTPHeaders) -> bool:
+    """True if the head announces a body."""
+    return "Transfer-Encoding" in headers or announced_length(headers) > 0
+
+
+def announced_length(headers: HTTPHeaders) -> int:
+    """Return Content-Length in bytes; 0 for an invalid one, which the HTTP server refuses."""
+    text = headers.get("Content-Length", "")
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text[:20])  # of a longer number, the first digits are enough
+
+
+class _AdmittedBody(HTTPMessageDelegate):
+    """Passes one body to a handler, or discards it."""
 
     def __init__(
         self,
         handler: HTTPMessageDelegate,
-        make_refusal: Callable[[], HTTPMessageDelegate],
-        limit: int,
-        patience: int,
-        exempt: tuple[str, str] | None,
+        request: HTTPServerRequest,
+        admit: Callable[[], Awaitable[Admission]],
     ) -> None:
         self._handler = handler
-        self._make_refusal = make_refusal
-        self._left = limit
-        self._patience = patience
-        self._exempt = exempt
-        self._is_exempt = False
-        self._start: tuple[StartLine, HTTPHeaders] | None = None  # until the body is refused
+        self._request = request
+        self._admit = admit
+        self._limit = 0  # bytes
+        self._received = 0  # bytes
+        self._is_refused = False
         self._finished = False
 
     def headers_received(
-        self, start_line: StartLine, headers: HTTPHeaders
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        self._start = (start_line, headers)
-        length = announced_length(headers)
-        if isinstance(start_line, RequestStartLine):
-            self._is_exempt = (start_line.method, start_line.path.split("?")[0]) == self._exempt
-        if length <= self._left or self._is_exempt:
-            return self._handler.headers_received(start_line, headers)
-        self._refuse(start_line, headers)
-        if length > self._patience or "Expect" in headers:
-            self.finish()
-            # The handler runs in the next turn of the loop; only then is it known to the connection
-            # that the body is not wanted, and no '100 Continue' goes out.
-            return asyncio.sleep(0)
-        return None
+        self._handler.headers_received(start_line, headers)
+        return self._decide()
+
+    async def _decide(self) -> None:
+        """Admit the request or refuse it; no byte of its body is read meanwhile."""
+        headers = self._request.headers
+        try:
+            admission = await self._admit()
+        except Exception as error:  # noqa: BLE001  # the handler raises it again, and responds
+            self._refuse(error)
+        else:
+            self._limit = admission.max_body_bytes
+            vars(self._request)["admission"] = admission
+            if announced_length(headers) > self._limit:
+                self._refuse(self._too_large())
+        if self._is_refused and ("Expect" in headers or announced_length(headers) > MAX_DISCARDED):
+            self._finish_early()
+            # The handler runs in the next turn of the loop. The HTTP server must see its response
+            # first, or it would send "100 Continue".
+            await asyncio.sleep(0)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        if self._is_exempt:
+        self._received += len(chunk)
+        if not self._is_refused and self._received > self._limit:
+            self._refuse(self._too_large())
+        if not self._is_refused:
             return self._handler.data_received(chunk)
-        self._left -= len(chunk)
-        if self._start and self._left >= 0:
-            return self._handler.data_received(chunk)
-        if self._start:
-            self._handler.on_connection_close()  # it lets go of what it has gathered
-            self._refuse(*self._start)
-        if -self._left > self._patience:
-            self.finish()
-        return None
+        if self._received > MAX_DISCARDED:
+            self._finish_early()
+        return asyncio.sleep(0)  # or the HTTP server would count the chunk as held in memory
 
     def finish(self) -> None:
         if not self._finished:
@@ -118,17 +142,18 @@ class _LimitedBody(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         if not self._finished:
+            self._finished = True
             self._handler.on_connection_close()
 
-    def _refuse(self, start_line: StartLine, headers: HTTPHeaders) -> None:
-        self._start = None
-        self._handler = self._make_refusal()
-        self._handler.headers_received(start_line, headers)
+    def _too_large(self) -> Problem:
+        if self._limit:
+            return BodyTooLarge(self._limit)
+        return BadRequest(f"{self._request.method} takes no body on this path. Send none.")
 
+    def _refuse(self, error: Exception) -> None:
+        self._is_refused = True
+        vars(self._request)["admission"] = error
 
-def announced_length(headers: HTTPHeaders) -> int:
-    """The Content-Length in bytes; 0 for one that is none, which Tornado will refuse."""
-    text = headers.get("Content-Length", "")
-    if not (text.isascii() and text.isdigit()):
-        return 0
-    return int(text[:20])  # of a longer one, the first digits are enough
+    def _finish_early(self) -> None:
+        vars(self._request)["leaves_body_unread"] = True
+        self.finish()

@@ -1,4 +1,4 @@
-"""Conditional requests: from headers to what they demand (RFC 9110 §13)."""
+"""Conditional requests: headers to preconditions (RFC 9110 §13)."""
 
 import re
 from datetime import UTC, datetime
@@ -7,18 +7,18 @@ from email.utils import parsedate_to_datetime
 from tornado.httputil import HTTPHeaders
 
 from tornado_members.errors import BadRequest
-from tornado_members.precondition import Precondition
+from tornado_members.model.precondition import Precondition
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-# §5.6.1: empty elements are none, and a list may have none at all.
+# §5.6.1: empty elements are ignored, and a list may be empty.
 _TAGS = re.compile(rf"[\s,]*(?:{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*)?")
 _VERSION = re.compile(r'"([1-9][0-9]{0,18})"')
 
 
 def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precondition:
-    """What a request demands. Raises BadRequest for tags that are none: it is not to be guessed.
+    """Return the precondition of a request. Raises BadRequest for malformed entity tags.
 
-    To a read, If-None-Match is no demand; is_not_modified looks at it.
+    For a read, If-None-Match is left to `is_not_modified`.
     """
     match = _tags(headers, "If-Match")
     none_match = None if of_read else _tags(headers, "If-None-Match")
@@ -33,9 +33,9 @@ def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precon
 
 
 def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | None) -> bool:
-    """Whether a read may be answered with what the caller has already (§13.1.2, §13.1.3).
+    """True if a read may be answered with 304 (§13.1.2, §13.1.3).
 
-    A header that makes no sense is as none: the answer is then whole, which is never wrong.
+    A malformed header is ignored: the response is then a full one, which is always correct.
     """
     try:
         tags = _tags(headers, "If-None-Match")
@@ -48,7 +48,7 @@ def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | Non
 
 
 def names_tag(headers: HTTPHeaders, etag: str) -> bool:
-    """Whether If-None-Match names what is not a member's version, by weak comparison."""
+    """True if If-None-Match contains `etag`, by weak comparison (§8.8.3.2)."""
     try:
         tags = _tags(headers, "If-None-Match") or []
     except BadRequest:
@@ -57,7 +57,7 @@ def names_tag(headers: HTTPHeaders, etag: str) -> bool:
 
 
 def _tags(headers: HTTPHeaders, name: str) -> list[str] | None:
-    """The tags of a header, ["*"] for any; None where there is no such header."""
+    """Return the entity tags of a header, ["*"] for any; None if the header is absent."""
     text = headers.get(name)
     if text is None:
         return None
@@ -69,17 +69,17 @@ def _tags(headers: HTTPHeaders, name: str) -> list[str] | None:
 
 
 def _strong(tags: list[str]) -> frozenset[int]:
-    """The versions that tags name by strong comparison (§8.8.3.2); a weak tag names none."""
+    """Return the versions that match by strong comparison (§8.8.3.2); weak tags never match."""
     return frozenset(int(found[1]) for tag in tags if (found := _VERSION.fullmatch(tag)))
 
 
 def _weak(tags: list[str]) -> frozenset[int]:
-    """The versions that tags name by weak comparison."""
+    """Return the versions that match by weak comparison."""
     return _strong([tag.removeprefix("W/") for tag in tags])
 
 
 def _date(headers: HTTPHeaders, name: str) -> datetime | None:
-    """The date of a header. One that is none is to be ignored (§13.1.3, §13.1.4)."""
+    """Return the date of a header; None if it is absent or malformed (§13.1.3, §13.1.4)."""
     try:
         date = parsedate_to_datetime(headers.get(name, ""))
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)

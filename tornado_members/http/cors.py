@@ -1,7 +1,7 @@
 """Cross-origin requests of scripts in browsers (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol).
 
-There are no cookies here, so nothing is ever sent "with credentials": a script that has a token
-sends it itself, and `*` is safe to allow.
+The service uses no cookies, so requests never carry ambient credentials: a script sends its token
+itself, and the origin `*` is safe to allow.
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from typing import Final
 
 from tornado_members.settings import Cors
 
-# What a script may send beyond what any form could.
+# Request headers that a script may set, beyond those of an HTML form.
 _REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, "
     "Cache-Control, Prefer, X-Request-Id, traceparent, tracestate"
 )
-# What a script may read beyond Cache-Control, Content-Type, Last-Modified and their like.
+# Response headers that a script may read, beyond the safelisted ones.
 _ANSWER_HEADERS: Final = (
     "ETag, Link, Location, Content-Location, X-Total-Count, Preference-Applied, X-Request-Id, "
     "Cache-Status, Retry-After, WWW-Authenticate, Allow, Accept-Patch, Accept-Post, "
@@ -23,7 +23,7 @@ _ANSWER_HEADERS: Final = (
 
 
 def cross_origin_headers(rules: Cors, origin: str | None) -> Mapping[str, str]:
-    """What an answer says to the browser of a script from there; nothing where it may not."""
+    """Return the CORS headers of a response; none if the origin is not allowed."""
     if origin is None or not _is_allowed(rules, origin):
         return {}
     return {
@@ -33,7 +33,7 @@ def cross_origin_headers(rules: Cors, origin: str | None) -> Mapping[str, str]:
 
 
 def preflight_headers(rules: Cors, origin: str | None, methods: str) -> Mapping[str, str]:
-    """What the answer says on top when a browser asks beforehand."""
+    """Return the further headers of a preflight response."""
     if origin is None or not _is_allowed(rules, origin):
         return {}
     return {

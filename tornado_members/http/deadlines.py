@@ -1,25 +1,25 @@
-"""A time by which each answer has begun."""
+"""Deadlines by which each response must have begun."""
 
 import asyncio
 import time
 from typing import Protocol
 
-_LOOKS = 4  # in the time that a request has
+_CHECKS = 4  # within the time of one request
 
 
 class _Request(Protocol):
-    """What can be given up."""
+    """A request whose response can be replaced by a 503."""
 
     def give_up(self) -> None:
-        """Answer that it took too long, unless the answer has begun."""
+        """Respond that it took too long, unless the response has begun."""
 
 
 class Deadlines:
-    """Requests whose answer does not begin in time are answered with a 503.
+    """Answers requests with 503 if their response does not begin in time.
 
-    Nothing is cancelled: what a handler waits for has a time-out of its own, and ends by itself
-    (docs/decisions/drivers.md says why it should). All are looked at together, now and then: a
-    timer a request would cost more than all the rest of it.
+    Nothing is cancelled: every operation that a handler waits for has its own time-out
+    (docs/decisions/drivers.md gives the reason). One task checks all requests periodically: one
+    timer per request would cost more than everything else here.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -27,17 +27,17 @@ class Deadlines:
         self._begun: dict[_Request, float] = {}  # time.monotonic(), the oldest first
 
     def begin(self, request: _Request) -> None:
-        """Its time runs from now on."""
+        """Start the time of a request."""
         self._begun[request] = time.monotonic()
 
     def end(self, request: _Request) -> None:
-        """It was answered."""
+        """Forget a request; it was answered."""
         self._begun.pop(request, None)
 
     async def watch(self) -> None:
-        """Give up what is late, for ever."""
+        """Check for late requests, until cancelled."""
         while True:
-            await asyncio.sleep(min(0.5, self._seconds / _LOOKS))
+            await asyncio.sleep(min(0.5, self._seconds / _CHECKS))
             oldest = time.monotonic() - self._seconds
             late = [request for request, begun in self._begun.items() if begun < oldest]
             for request in late:

@@ -1,10 +1,10 @@
-"""Answers that are compressed for those who ask for it (RFC 9110 §12.5.3)."""
+"""Compression of responses by the Accept-Encoding header (RFC 9110 §12.5.3)."""
 
 import gzip
 import re
 import zlib
 
-# A packet holds that much anyway. bytes
+# Bytes that fit into one packet anyway.
 _WORTHWHILE = 1024
 # A page of 1,000 members becomes five times smaller in 2 ms; level 6 takes 10 for a tenth more.
 _LEVEL = 3
@@ -15,7 +15,7 @@ _CODING = re.compile(
 
 
 def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding header asks for gzip; one that makes no sense does not."""
+    """True if an Accept-Encoding header asks for gzip; malformed elements are ignored."""
     named: float | None = None
     any_other = 0.0
     for part in header.split(","):
@@ -31,20 +31,20 @@ def accepts_gzip(header: str) -> bool:
 
 
 def compressed(body: bytes) -> bytes | None:
-    """A body as gzip; None for one that is too small to be worth it."""
+    """Return a body as gzip; None if it is too small to gain anything."""
     return gzip.compress(body, _LEVEL, mtime=0) if len(body) >= _WORTHWHILE else None
 
 
 class GzipStream:
-    """A body that is compressed piece by piece; each can be read as soon as it is there."""
+    """Compresses a stream; each piece can be decompressed as soon as it arrives."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj(_LEVEL, wbits=31)  # 31: as gzip (RFC 1952)
 
     def compress(self, piece: bytes) -> bytes:
-        """The next piece."""
+        """Return the next piece, compressed."""
         return self._compressor.compress(piece) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
 
     def end(self) -> bytes:
-        """The end, by which a reader knows that all is there."""
+        """Return the trailer, by which a reader knows that the stream is complete."""
         return self._compressor.flush()

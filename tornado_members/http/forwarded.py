@@ -1,4 +1,4 @@
-"""Who is calling, where reverse proxies stand in between."""
+"""The client's address behind reverse proxies (X-Forwarded-For)."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -6,25 +6,25 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from tornado.httputil import HTTPHeaders
 
 _UNIX = "unix"
-_UNIX_PEERS = ("", "0.0.0.0")  # noqa: S104  (Tornado's stand-in for an address that is none)
+_UNIX_PEERS = ("", "0.0.0.0")  # noqa: S104  (Tornado's address of a Unix socket's peer)
 
 
 class TrustedProxies:
-    """Those whose word about a caller's address is taken, and nobody else's.
+    """Finds the client's address, by the X-Forwarded-For of trusted proxies only.
 
-    Each proxy appends to X-Forwarded-For the address from which it was called. So the list is read
-    from its end, past those that are trusted: the first one that is not is the caller, and what
-    stands before it is only what the caller says. X-Real-Ip and Forwarded (RFC 7239) are not read:
-    a proxy that knows one of the three headers passes on what callers put into the others.
+    Each proxy appends the address of its peer to X-Forwarded-For. So the list is read from its end,
+    past the trusted addresses. The first untrusted address is the client's; the client may have
+    forged everything before it. X-Real-Ip and Forwarded (RFC 7239) are not read: a proxy that sets
+    one of the three headers passes on what clients put into the others.
     """
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
-        """`trusted` are addresses and networks; "unix" is whoever connects by a Unix socket."""
+        """`trusted` are addresses and networks; "unix" is every peer on a Unix socket."""
         self._networks = tuple(ip_network(text) for text in trusted if text != _UNIX)
         self._trusts_unix = _UNIX in trusted
 
     def caller(self, peer: str, headers: HTTPHeaders) -> str:
-        """The address of the caller. `peer` is who connected; empty for a Unix socket."""
+        """Return the client's address. `peer` is the connection's; empty for a Unix socket."""
         if not self._networks and not self._trusts_unix:
             return peer
         is_unix = peer in _UNIX_PEERS
@@ -34,7 +34,7 @@ class TrustedProxies:
         hops = ",".join(headers.get_list("X-Forwarded-For")).split(",")
         for hop in reversed(hops):
             named = _parse(hop.strip())
-            if named is None:  # nonsense: whoever wrote it is the one that we know of
+            if named is None:  # malformed: the address before it is the last known one
                 break
             address = named
             if not self._trusts(named):
@@ -46,7 +46,7 @@ class TrustedProxies:
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """An address; some proxies write a port behind it."""
+    """Parse an address; some proxies append a port."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -1,4 +1,4 @@
-"""What a caller is ready to take (RFC 9110 §12.5.1)."""
+"""Content negotiation by the Accept header (RFC 9110 §12.5.1)."""
 
 import re
 from collections.abc import Sequence
@@ -8,15 +8,14 @@ _WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*$", re.IGNORECASE)
 
 
 def accepts(header: str, media_type: str) -> bool:
-    """Whether an Accept header admits a media type."""
+    """True if an Accept header admits a media type."""
     return choose(header, [media_type]) is not None
 
 
 def choose(header: str, offered: Sequence[str]) -> str | None:
-    """The media type that an Accept header likes best, of several alike the first; None for none.
+    """Return the preferred media type, the first of several equal ones; None if all are excluded.
 
-    A header that makes no sense admits everything: an answer of another type does less harm than
-    none.
+    A malformed header admits everything: a response of another type does less harm than none.
     """
     if not header.strip():
         return offered[0]
@@ -26,7 +25,7 @@ def choose(header: str, offered: Sequence[str]) -> str | None:
 
 
 def _weigh(header: str, media_type: str) -> float:
-    """How much a media type is liked; of several ranges the closest one counts."""
+    """Return the quality of a media type, from 0 to 1; the most specific range counts."""
     if header in ("*/*", media_type):
         return 1.0
     kind, _, subtype = media_type.partition("/")

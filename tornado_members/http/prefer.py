@@ -1,9 +1,9 @@
-"""What a caller would like, and may go without (RFC 7240)."""
+"""The Prefer header (RFC 7240)."""
 
 import re
 from collections.abc import Iterable
 
-# Possessive throughout (*+): what is malformed is found to be so in one go.
+# Possessive quantifiers (*+) throughout: a malformed value is rejected in linear time.
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = r'"(?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t -\x7e\x80-\xff])*+"'
 _VALUE = rf"(?:[ \t]*+=[ \t]*+({_WORD}|{_QUOTED})?+)?+"
@@ -13,10 +13,10 @@ _PREFERENCE = re.compile(rf"[ \t,]*+({_WORD}){_VALUE}{_PARAMETERS}[ \t]*+(?=,|\Z
 
 
 def parse_preferences(lines: Iterable[str]) -> dict[str, str]:
-    """Each preference, its name in lower case, and its value, empty where there is none.
+    """Return preferences by lower-case name, with their values; the empty string for no value.
 
-    Of one that is given more than once the first counts (§2). A line that is malformed counts as
-    far as it is not: for no preference may a request fail.
+    The first occurrence counts (§2). A malformed line counts up to its first fault: a preference
+    never makes a request fail.
     """
     found: dict[str, str] = {}
     for line in lines:

@@ -1,4 +1,4 @@
-"""What a client is told whose request is refused before any handler has seen it."""
+"""Problem responses to requests that the HTTP server refuses, before any handler runs."""
 
 import json
 import uuid
@@ -9,13 +9,14 @@ from tornado_members.errors import (
     BadRequest,
     BodyTooLarge,
     HeadersTooLarge,
+    Overloaded,
     Problem,
     RequestTooSlow,
     TargetTooLong,
     VersionNotSupported,
 )
 from tornado_members.http.responses import SECURITY_HEADERS
-from tornado_members.transport.refusals import BodyOverLimit, Refused
+from tornado_members.transport.refusals import BodyOverLimit, Refused, TooManyBodies
 
 log = getLogger(__name__)
 
@@ -28,7 +29,7 @@ _KINDS: Mapping[int, type[Problem]] = {
 
 
 def render_refusal(refused: Refused) -> tuple[Mapping[str, str], bytes]:
-    """A problem (RFC 9457), with the headers that all answers have."""
+    """Return the headers and the body of a problem (RFC 9457)."""
     problem = _problem(refused)
     request_id = uuid.uuid4().hex
     log.info("%s: refused with %d: %s", request_id, problem.status, problem.detail)
@@ -36,6 +37,7 @@ def render_refusal(refused: Refused) -> tuple[Mapping[str, str], bytes]:
         "Content-Type": "application/problem+json",
         "Cache-Control": "no-store",
         "X-Request-Id": request_id,
+        **problem.headers,
         **SECURITY_HEADERS,
     }
     return headers, json.dumps(problem.to_dict(request_id)).encode()
@@ -44,4 +46,6 @@ def render_refusal(refused: Refused) -> tuple[Mapping[str, str], bytes]:
 def _problem(refused: Refused) -> Problem:
     if isinstance(refused, BodyOverLimit):
         return BodyTooLarge(refused.limit)
+    if isinstance(refused, TooManyBodies):
+        return Overloaded()
     return _KINDS.get(refused.status, BadRequest)(refused.reason)

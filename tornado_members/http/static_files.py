@@ -11,7 +11,7 @@ from typing import Final
 
 from tornado_members.errors import NotFound
 
-_OWN: Final = Path(__file__).parent / "docs_page"
+_OWN: Final = Path(__file__).parent.parent / "handlers" / "docs_page"
 _VIEWER: Final = "mkdocs_swagger_ui_tag"  # it is never imported
 # Where each file of the page is: ours, or in that package.
 _FILES: Final = {

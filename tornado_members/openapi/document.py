@@ -9,7 +9,7 @@ from tornado_members.errors import (
     BadParameter,
     BadRequest,
     BodyTooLarge,
-    DependencyAway,
+    DependencyUnavailable,
     HeadersTooLarge,
     InternalError,
     MalformedBody,
@@ -18,11 +18,11 @@ from tornado_members.errors import (
     PermissionMissing,
     Problem,
     RequestTooSlow,
+    ResponseTimeout,
     TargetTooLong,
     TokenInvalid,
     TokenMissing,
     TooManyRequests,
-    TooSlow,
     UnsupportedMediaType,
     VersionNotSupported,
 )
@@ -37,16 +37,16 @@ from tornado_members.openapi.schemas import (
 )
 
 _PLACE: Final = re.compile(r"\{(\w+)\}")
-# What any request may meet: LimitedBodies and BaseHandler stand in front of all of them.
-# Some before it is even known which method or path is meant.
+# Problems of any request, from the HTTP server, AdmittingApplication and BaseHandler. Some occur
+# before the method or the path is known.
 _OF_ALL_METHODS: Final = (
     *(BadRequest, RequestTooSlow, BodyTooLarge, TargetTooLong, HeadersTooLarge),
     *(InternalError, Overloaded, VersionNotSupported),
 )
-_ANYWHERE: Final = (*_OF_ALL_METHODS, NotAcceptable, BadParameter, TooSlow)
+_ANYWHERE: Final = (*_OF_ALL_METHODS, NotAcceptable, BadParameter, ResponseTimeout)
 _WITH_TOKEN: Final = (
     *(TokenMissing, TokenInvalid, PermissionMissing),
-    *(TooManyRequests, DependencyAway),
+    *(TooManyRequests, DependencyUnavailable),
 )
 _WITH_BODY: Final = (MalformedBody, UnsupportedMediaType)
 

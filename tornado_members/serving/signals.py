@@ -1,4 +1,4 @@
-"""What signals ask of the supervisor."""
+"""The signals of the supervisor."""
 
 import os
 import signal
@@ -12,80 +12,80 @@ _HANDLED = (*_ENDING, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Signals:
-    """SIGTERM and Ctrl-C end the service, SIGHUP has it take up its settings anew.
+    """SIGTERM and SIGINT stop the service; SIGHUP reloads its settings.
 
-    A terminal that is closed sends SIGHUP, too, by itself or through the shell in it. That ends a
-    service that was started there, unless by nohup: told from the other meaning by whether there
-    still is a terminal.
+    A terminal that closes also sends SIGHUP, itself or through its shell. This stops a service that
+    was started in it without nohup. The two meanings are distinguished by whether the controlling
+    terminal still exists.
     """
 
     def __init__(self) -> None:
-        self.stops = 0  # how often it was told to end
+        self.stops = 0  # number of stop signals received
         self.reload = False
-        self._wakes, self._awake = socket.socketpair()
-        self._unwinds = False
-        outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._ends_with_terminal = _has_terminal() and not outlives
+        self._reader, self._writer = socket.socketpair()
+        self._raises_exit = False
+        uses_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._ends_with_terminal = _has_terminal() and not uses_nohup
 
     def fileno(self) -> int:
-        """For whoever waits for signals."""
-        return self._wakes.fileno()
+        """Return the descriptor that is readable when a signal has arrived."""
+        return self._reader.fileno()
 
-    def take_over(self) -> None:
-        """Handle them from now on."""
-        for end in (self._wakes, self._awake):
+    def install(self) -> None:
+        """Install the signal handlers."""
+        for end in (self._reader, self._writer):
             end.setblocking(False)
         for number in _HANDLED:
             signal.signal(number, self._handle)
-        signal.set_wakeup_fd(self._awake.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
-    def sleep_again(self) -> None:
-        """Be woken by the next one, not by those that came."""
+    def clear(self) -> None:
+        """Discard the pending wake-ups."""
         with suppress(BlockingIOError):
-            while self._wakes.recv(4096):
+            while self._reader.recv(4096):
                 pass
 
     @contextmanager
-    def unwinding(self) -> Iterator[None]:
-        """Being told to end raises SystemExit within, where nobody would look at `stops`."""
-        self._unwinds = True
+    def raising_exit(self) -> Iterator[None]:
+        """Raise SystemExit in the block on a stop signal; for blocks that cannot check `stops`."""
+        self._raises_exit = True
         try:
             if self.stops:
                 raise SystemExit(0)
             yield
         finally:
-            self._unwinds = False
+            self._raises_exit = False
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """None arrives before the end of the block."""
+    def blocked(self) -> Iterator[None]:
+        """Deliver no signal before the end of the block."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
-    def leave_to(self, disposition: signal.Handlers) -> None:
-        """Handle them no more: they are ignored, or do what they do by default."""
+    def uninstall(self, disposition: signal.Handlers) -> None:
+        """Replace the handlers by SIG_IGN or SIG_DFL."""
         signal.set_wakeup_fd(-1)
         for number in _HANDLED:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else disposition)
-        self._wakes.close()
-        self._awake.close()
+        self._reader.close()
+        self._writer.close()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGCHLD:
-            return  # it woke us
+            return  # the wake-up suffices
         if number == signal.SIGHUP and not (self._ends_with_terminal and not _has_terminal()):
             self.reload = True
             return
         self.stops += 1
-        if self._unwinds:
+        if self._raises_exit:
             raise SystemExit(0)
 
 
 def _has_terminal() -> bool:
-    """Whether there is a controlling terminal, and it has not been hung up."""
+    """Return True if there is a controlling terminal and it was not closed."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError:

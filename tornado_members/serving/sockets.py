@@ -1,4 +1,4 @@
-"""The sockets on which the service listens: bound once, shared by all workers."""
+"""The listening sockets: bound once, shared by all workers."""
 
 import errno
 import os
@@ -16,38 +16,38 @@ from tornado_members.settings import Admin, Server
 
 log = getLogger(__name__)
 
-# Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
+# Connections that may wait for accept(); the kernel caps it at net.core.somaxconn.
 BACKLOG = 1024
-_FIRST_PASSED_ON = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+_LISTEN_FDS_START = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 
 class ServingError(OperatorError):
-    """The service cannot listen where it should. The text says where, and why."""
+    """The service cannot listen on an address. The message names the address and the reason."""
 
 
-class Listening:
-    """Open sockets, and where they are."""
+class Listeners:
+    """Open listening sockets."""
 
     def __init__(self, sockets: list[socket.socket], unix_socket: Path | None = None) -> None:
-        """`unix_socket` is a file of ours, which goes when we go."""
+        """`unix_socket` is the file of a socket that this service has made."""
         self.sockets = sockets
         self._file = unix_socket
         self._inode = unix_socket.stat().st_ino if unix_socket else None
 
     def close(self) -> None:
-        """Listen no more in this process; others that share the sockets may."""
+        """Close the sockets in this process; other processes may share them."""
         for listener in self.sockets:
             listener.close()
 
     def remove_file(self) -> None:
-        """Remove the file of the Unix socket, unless somebody else has taken its place."""
+        """Remove the file of the Unix socket, unless another service has replaced it."""
         if self._file:
             with suppress(OSError):
                 if self._file.stat().st_ino == self._inode:
                     self._file.unlink()
 
     def url(self, scheme: str) -> str:
-        """Where it listens, for people."""
+        """Return the address as a URL, for messages."""
         where = self.sockets[0].getsockname()
         if isinstance(where, str):
             return f"{scheme}+unix:{where}"
@@ -55,60 +55,60 @@ class Listening:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def listen(server: Server, environment: MutableMapping[str, str]) -> Listening:
-    """The sockets of systemd where it passes some on, else those of the settings.
+def listen(server: Server, environment: MutableMapping[str, str]) -> Listeners:
+    """Return the sockets that systemd passes, or else those of the settings.
 
     Raises ServingError.
     """
-    passed_on = _passed_on(environment)
-    if passed_on:
-        return Listening(passed_on)
+    inherited = _sockets_of_systemd(environment)
+    if inherited:
+        return Listeners(inherited)
     if server.unix_socket:
-        return Listening(
+        return Listeners(
             [_bind_unix(server.unix_socket, server.unix_socket_mode)], server.unix_socket
         )
-    return Listening(_bind_tcp("server", server))
+    return Listeners(_bind_tcp("server", server))
 
 
-def listen_for_admin(admin: Admin) -> Listening:
-    """Where probes and metrics are asked for. Raises ServingError.
+def listen_for_admin(admin: Admin) -> Listeners:
+    """Return the sockets of the admin listener. Raises ServingError.
 
-    A second service on one machine, which was given another port and no thought to this one, takes
-    a free one and says so; whoever chose one gets that or an error.
+    If the default port is in use, for instance by a second service on this host, a free port is
+    used and logged. A configured port is never replaced.
     """
     try:
-        return Listening(_bind_tcp("admin", admin))
+        return Listeners(_bind_tcp("admin", admin))
     except ServingError as error:
         if admin.port != Admin().port:
             raise
-        log.warning("%s; a free port is taken instead", error)
-        return Listening(_bind_tcp("admin", admin.model_copy(update={"port": 0})))
+        log.warning("%s; using a free port instead", error)
+        return Listeners(_bind_tcp("admin", admin.model_copy(update={"port": 0})))
 
 
-def _passed_on(environment: MutableMapping[str, str]) -> list[socket.socket]:
-    """Sockets by systemd's protocol (sd_listen_fds(3)); nobody after us takes them for theirs."""
-    wanted: Mapping[str, str] = dict(environment)
+def _sockets_of_systemd(environment: MutableMapping[str, str]) -> list[socket.socket]:
+    """Return the sockets that systemd passes (sd_listen_fds(3)), and clear their variables."""
+    given: Mapping[str, str] = dict(environment)
     for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         environment.pop(variable, None)
-    if wanted.get("LISTEN_PID") != str(os.getpid()):
+    if given.get("LISTEN_PID") != str(os.getpid()):
         return []
     found = []
-    for descriptor in range(_FIRST_PASSED_ON, _FIRST_PASSED_ON + int(wanted["LISTEN_FDS"])):
+    for descriptor in range(_LISTEN_FDS_START, _LISTEN_FDS_START + int(given["LISTEN_FDS"])):
         os.set_inheritable(descriptor, False)
         try:
             listener = socket.socket(fileno=descriptor)
             listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError as error:
-            raise ServingError(f"LISTEN_FDS: {descriptor} is no socket: {error}") from None
+            raise ServingError(f"LISTEN_FDS: {descriptor} is not a socket: {error}") from None
         if not listens or listener.type != socket.SOCK_STREAM:
-            raise ServingError(f"LISTEN_FDS: {descriptor} is no socket that streams and listens")
+            raise ServingError(f"LISTEN_FDS: {descriptor} is not a listening stream socket")
         listener.setblocking(False)
         found.append(listener)
     return found
 
 
 def _bind_tcp(section: str, where: Server | Admin) -> list[socket.socket]:
-    """Listen where a section of the settings says."""
+    """Bind the host and port of a section of the settings."""
     try:
         return bind_sockets(where.port, where.host, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
@@ -123,28 +123,28 @@ def _bind_tcp(section: str, where: Server | Admin) -> list[socket.socket]:
 
 
 def _bind_unix(file: Path, mode: str) -> socket.socket:
-    """A Unix socket that from its first moment on has its mode."""
+    """Bind a Unix socket whose file has its mode from the start."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    others = os.umask(0o777 & ~int(mode, 8))
+    previous = os.umask(0o777 & ~int(mode, 8))
     try:
-        _remove_left_behind(file)
+        _remove_stale_socket(file)
         listener.setblocking(False)
         listener.bind(str(file))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        reason = error.strerror or str(error)  # one that is too long has no strerror
+        reason = error.strerror or str(error)  # a path that is too long has no strerror
         raise ServingError(f"cannot listen on {file} (server.unix_socket): {reason}") from None
     finally:
-        os.umask(others)
+        os.umask(previous)
     return listener
 
 
-def _remove_left_behind(file: Path) -> None:
-    """Remove the socket of a service that was killed. Raises OSError where somebody listens."""
+def _remove_stale_socket(file: Path) -> None:
+    """Remove the socket of a killed service. Raises OSError if a service listens on it."""
     try:
         if not stat.S_ISSOCK(file.lstat().st_mode):
-            raise FileExistsError(errno.EEXIST, "there is a file, which is no socket")
+            raise FileExistsError(errno.EEXIST, "the file exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

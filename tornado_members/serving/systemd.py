@@ -1,4 +1,4 @@
-"""Telling systemd how the service is (sd_notify(3)): a datagram to the socket that it names."""
+"""Notifies systemd of state changes (sd_notify(3)): one datagram to the socket that it names."""
 
 import socket
 import time
@@ -9,31 +9,31 @@ log = getLogger(__name__)
 
 
 class Notifier:
-    """Sends states where systemd, or whoever else named a socket, waits for them."""
+    """Sends state changes to NOTIFY_SOCKET, if it is set."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
-        """Takes NOTIFY_SOCKET out of `environment`: what we start has nothing to say there."""
+        """Removes NOTIFY_SOCKET from `environment`, so that child processes do not use it."""
         self._address = environment.pop("NOTIFY_SOCKET", "")
 
     def ready(self) -> None:
-        """It serves, and has taken up its settings."""
+        """The service is ready, or has reloaded its settings."""
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """It takes up new settings; `ready` says when that is over."""
+        """The service is reloading its settings; ready() ends the reload."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """It is on its way out."""
+        """The service is stopping."""
         self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:
         if not self._address:
             return
-        # "@" stands for the zero byte of the abstract namespace.
+        # "@" stands for the leading zero byte of an abstract socket address.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
-                teller.sendto(state.encode(), address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(state.encode(), address)
         except OSError as error:
-            log.warning("NOTIFY_SOCKET: %s could not be told: %s", self._address, error)
+            log.warning("NOTIFY_SOCKET: could not send to %s: %s", self._address, error)

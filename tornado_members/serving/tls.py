@@ -1,4 +1,4 @@
-"""TLS: the certificate, and what is spoken."""
+"""The TLS context of the listener."""
 
 import ssl
 
@@ -6,9 +6,9 @@ from tornado_members.settings import SettingsError, Tls
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext | None:
-    """TLS 1.2 or later with the certificate as it is now; None where none is wanted.
+    """Return a context for TLS 1.2 or later; None without server.tls.certificate.
 
-    Raises SettingsError.
+    The files are read now. Raises SettingsError if they are missing or invalid.
     """
     if tls.certificate is None or tls.key is None:
         return None
@@ -21,12 +21,12 @@ def tls_context(tls: Tls) -> ssl.SSLContext | None:
         except OSError as error:
             raise SettingsError(f"server.tls.{name}: {file}: {error.strerror}") from None
     try:
-        # An encrypted key is none that a service can open: OpenSSL would ask on the terminal.
+        # With an empty password OpenSSL refuses an encrypted key instead of asking on the terminal.
         context.load_cert_chain(tls.certificate, tls.key, password=b"")
     except (OSError, ValueError) as error:  # SSLError is an OSError
         reason = getattr(error, "reason", None) or error
         raise SettingsError(
-            f"server.tls: {tls.certificate} and {tls.key} are no PEM certificate with its key: "
+            f"server.tls: {tls.certificate} and {tls.key} are not a PEM certificate with its key: "
             f"{reason}"
         ) from None
     return context

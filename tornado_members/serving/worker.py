@@ -1,4 +1,4 @@
-"""A worker: a process that serves until it is told to stop, and lets requests end before."""
+"""A worker: a process that serves requests until it is told to stop, and then drains."""
 
 import asyncio
 import ctypes
@@ -18,7 +18,7 @@ from tornado_members.errors import OperatorError, Problem
 from tornado_members.services import Services, open_services
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.server import MembersServer, loop_factory, make_server
-from tornado_members.serving.sockets import Listening
+from tornado_members.serving.sockets import Listeners
 from tornado_members.serving.tls import tls_context
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
@@ -27,52 +27,52 @@ from tornado_members.transport.server import FastServer
 log = getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-# At a stop, silent connections are waited for so long; whoever is about to ask does it sooner.
+# How long a stop waits for connections without a request: a busy client sends one sooner.
 _SILENT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a worker is given by the supervisor that forks it."""
+class WorkerContext:
+    """What a worker receives from the supervisor that forks it."""
 
     settings: Settings
-    listening: Listening
+    listeners: Listeners
     private: PrivateServers
     channel: Channel
-    page: SharedSnapshot  # on which it says how it is
+    snapshot: SharedSnapshot  # to which it writes its status
     supervisor: int  # process id
 
 
-def run_worker(work: Work) -> int:
-    """Serve to the end; returns the exit code. The process has just been forked."""
-    _die_with(work.supervisor)
-    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to everybody at once
+def run_worker(context: WorkerContext) -> int:
+    """Serve until told to stop, in a process that was just forked; return the exit code."""
+    _die_with(context.supervisor)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the whole group
         signal.signal(number, signal.SIG_IGN)
-    log_settings = work.settings.log
+    log_settings = context.settings.log
     configure_logging(log_settings.level, log_settings.format, sys.stdout)
     try:
-        with asyncio.Runner(loop_factory=loop_factory(work.settings.server.transport)) as runner:
-            runner.run(_serve(work))
+        with asyncio.Runner(loop_factory=loop_factory(context.settings.server.transport)) as runner:
+            runner.run(_serve(context))
     except (OperatorError, Problem) as error:
-        work.channel.tell(FAILED + str(error).encode("utf-8", "replace"))
+        context.channel.send(FAILED + str(error).encode("utf-8", "replace"))
         return 2
     return 0
 
 
 def _die_with(supervisor: int) -> None:
-    """Be killed by the kernel as soon as the supervisor is not there any more, however it ended.
+    """Have the kernel kill this process when the supervisor ends, for whatever reason.
 
-    Where there is no such call (it is Linux's), the end of the channel says so, too.
+    On other systems than Linux the closed channel stops the worker.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:  # it had ended before
+    if os.getppid() != supervisor:  # it has ended already
         os._exit(1)
 
 
-async def _serve(work: Work) -> None:
-    settings = work.settings
-    addresses = work.private.addresses_for(settings)
+async def _serve(context: WorkerContext) -> None:
+    settings = context.settings
+    addresses = context.private.addresses_for(settings)
     async with (
         open_services(settings, *addresses) as services,
         open_process_status(services) as status,
@@ -80,16 +80,16 @@ async def _serve(work: Work) -> None:
         tls = tls_context(settings.server.tls)
         limits, transport = settings.server.limits, settings.server.transport
         server = make_server(make_app(services), limits, tls, transport=transport)
-        orders = _Orders(work.channel)  # up to here, SIGTERM simply ended it
-        server.add_sockets(work.listening.sockets)
-        work.channel.tell(READY)
-        async with publish_snapshots(work.page, status):
-            order = await orders.first
+        signals = ShutdownSignals(context.channel)  # before this line SIGTERM ends the process
+        server.add_sockets(context.listeners.sockets)
+        context.channel.send(READY)
+        async with publish_snapshots(context.snapshot, status):
+            order = await signals.first
             if order in (STOP, REPLACE):
                 status.health.draining = True
-                await _drain(settings, services, server, orders, whole=order == STOP)
+                await _drain(settings, services, server, signals, whole=order == STOP)
             else:
-                log.error("the supervisor has gone")
+                log.error("the supervisor has ended")
             server.stop()
             await server.close_all_connections()
 
@@ -98,33 +98,33 @@ async def _drain(
     settings: Settings,
     services: Services,
     server: MembersServer | FastServer,
-    orders: "_Orders",
+    signals: "ShutdownSignals",
     *,
     whole: bool,
 ) -> None:
-    """Serve what has been asked, and say everywhere that this is the end.
+    """Let requests end, and announce the end to clients.
 
-    If the `whole` service stops, it says that it is not ready, and goes on accepting for
-    unready_seconds, in which whoever sends requests here may learn it.
+    If the `whole` service stops, it reports that it is not ready and accepts connections for
+    another server.unready_seconds, so that load balancers can notice.
     """
     server.say_goodbye()
     seconds = settings.server.drain_seconds
     if whole:
-        await _wait(orders.hurry.wait(), settings.server.unready_seconds)
+        await _wait(signals.force.wait(), settings.server.unready_seconds)
     server.stop()
     silent_seconds = _SILENT_SECONDS if whole else seconds
     begun = asyncio.get_running_loop().time()
-    cut_off = await server.drain(seconds, silent_seconds=silent_seconds, hurry=orders.hurry)
+    cut_off = await server.drain(seconds, silent_seconds=silent_seconds, hurry=signals.force)
     if cut_off:
-        log.warning("%d connections were cut off: their requests did not end in time", cut_off)
-    # Also those whose client has gone.
+        log.warning("%d connections were closed: their requests did not end in time", cut_off)
+    # Also requests whose client has disconnected.
     left = begun + seconds - asyncio.get_running_loop().time()
     if not await _wait(services.requests.idle.wait(), max(left, 0.0)):
         log.warning("%d requests did not end in time", services.requests.in_flight)
 
 
 async def _wait(condition: Coroutine[Any, Any, object], seconds: float) -> bool:
-    """Whether it came true within so many seconds."""
+    """Return True if the condition was met within `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             await condition
@@ -133,34 +133,34 @@ async def _wait(condition: Coroutine[Any, Any, object], seconds: float) -> bool:
     return True
 
 
-class _Orders:
-    """What the worker is told: by the supervisor, or by SIGTERM. Told twice by one, it hurries.
+class ShutdownSignals:
+    """Orders of the supervisor, and SIGTERM. A second one from the same source forces the stop.
 
-    Once by each is one stop: who signals a whole group of processes (systemd does, by default)
-    has the supervisor tell it as well.
+    One from each source is a single stop: a service manager that signals the whole process group,
+    as systemd does by default, makes the supervisor send its own order as well.
     """
 
     def __init__(self, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
-        self.first: asyncio.Future[bytes] = loop.create_future()
-        self.hurry = asyncio.Event()
-        self._told_by: set[str] = set()
+        self.first: asyncio.Future[bytes] = loop.create_future()  # STOP, REPLACE, or empty
+        self.force = asyncio.Event()
+        self._sources: set[str] = set()
         self._channel = channel
-        self._forget: Callable[[], object] = lambda: loop.remove_reader(channel)
-        loop.add_reader(channel, self._hear)
-        loop.add_signal_handler(signal.SIGTERM, self._take, REPLACE, "signal")
+        self._remove_reader: Callable[[], object] = lambda: loop.remove_reader(channel)
+        loop.add_reader(channel, self._read_channel)
+        loop.add_signal_handler(signal.SIGTERM, self._record, REPLACE, "signal")
 
-    def _hear(self) -> None:
-        order = self._channel.hear()
+    def _read_channel(self) -> None:
+        order = self._channel.receive()
         if order is None:
             return
         if not order:
-            self._forget()
-        self._take(order, "supervisor")
+            self._remove_reader()
+        self._record(order, "supervisor")
 
-    def _take(self, order: bytes, teller: str) -> None:
-        if teller in self._told_by:
-            self.hurry.set()
-        self._told_by.add(teller)
+    def _record(self, order: bytes, source: str) -> None:
+        if source in self._sources:
+            self.force.set()
+        self._sources.add(source)
         if not self.first.done():
             self.first.set_result(order)

@@ -36,8 +36,29 @@ class Members(Section):
         256,
         ge=1,
         le=1024 * 1024,
-        description="Maximum size of the body of an import, in MiB. Every other body may have 1 "
-        "MiB.",
+        description="Maximum size of the body of an import, in MiB. Every other body may have 16 "
+        "KiB.",
+    )
+    import_spool_mib: int = Field(
+        512,
+        ge=1,
+        le=1024 * 1024,
+        description="Maximum size of the temporary files of all imports of a process, in MiB. They "
+        "hold results that clients have not read yet.",
+    )
+    import_spool_mib_per_caller: int = Field(
+        128,
+        ge=1,
+        le=1024 * 1024,
+        description="Maximum size of the temporary files of all imports of one caller in a "
+        "process, in MiB. An import that needs more waits until its client reads.",
+    )
+    import_unread_seconds: float = Field(
+        600,
+        gt=0,
+        le=24 * 3600,
+        description="Time that a client may leave results of an import unread while it still sends "
+        "the body, in seconds. Afterwards `server.limits.write_seconds` applies.",
     )
     transfer_retry_seconds: float = Field(
         30,

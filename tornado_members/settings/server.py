@@ -62,6 +62,13 @@ class Limits(Section):
         le=3600,
         description="Time to receive a body, in seconds. Each KiB received adds one second.",
     )
+    body_buffer_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=2 * 1024 * 1024,
+        description="Maximum memory for the bodies of all requests in progress, in bytes. Beyond "
+        "it, the bodies that arrive most slowly receive 503.",
+        json_schema_extra=link("operations.md#limits"),
+    )
     idle_seconds: float = Field(
         60,
         gt=0,

@@ -8,9 +8,9 @@ from bson import Int64, ObjectId
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import OperationFailure
 
-from tornado_members.audit import Actor, Kind, Place, Record
 from tornado_members.errors import OperatorError
-from tornado_members.member import Member
+from tornado_members.model.history import Actor, Kind, Place, Record
+from tornado_members.model.member import Member
 from tornado_members.storage.mongo import Document, Mongo, Session, reports_outages
 
 _OTHER_OPTIONS = 85  # IndexOptionsConflict

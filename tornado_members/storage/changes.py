@@ -16,7 +16,7 @@ import pymongo
 from bson.timestamp import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
-from tornado_members.member import MAX_MEMBER_ID
+from tornado_members.storage.documents import to_member_id
 from tornado_members.storage.mongo import ChangeStream, Document, Mongo, is_outage, watch
 
 Token = Mapping[str, Any]  # a place in the stream, behind everything up to it; opaque
@@ -204,16 +204,13 @@ _OF_A_MEMBER = frozenset({"insert", "update", "replace", "delete"})
 
 
 def _to_change(event: Document) -> Change | None:
-    """The change in an event; None for one of a document that is no member."""
-    key = event.get("documentKey", {}).get("_id")
-    # To MongoDB 5.0 is 5, and some of its shells write the one for the other.
-    if isinstance(key, bool) or not isinstance(key, int | float) or key != key // 1:
-        return None
-    if not 1 <= key <= MAX_MEMBER_ID:
+    """The change in an event; None if its document has no id that a member can have."""
+    member_id = to_member_id(event.get("documentKey", {}).get("_id"))
+    if member_id is None:
         return None
     updated = event.get("updateDescription", {}).get("updatedFields", {})
     name = event.get("fullDocument", updated).get("name")
-    return Change(int(key), name if isinstance(name, str) else None)
+    return Change(member_id, name if isinstance(name, str) else None)
 
 
 def _time_of(event: Document) -> datetime | None:

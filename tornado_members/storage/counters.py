@@ -3,7 +3,7 @@
 from bson import Int64
 from pymongo import ReturnDocument
 
-from tornado_members.member import MAX_MEMBER_ID
+from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.storage.mongo import Mongo, reports_outages
 
 

@@ -1,7 +1,8 @@
-"""Folded names and addresses, by which lists find members whatever their case.
+"""Case-folded names and e-mail addresses, by which lists find members in any case.
 
-Every write of this service stores them. Another program's document has none, nor has one of before
-there were any; those are found by an index, and filled in: all of them at the start, new ones soon.
+Every write of this service stores them. Documents of other programs and of early versions lack
+them. The service finds these by an index and fills them in: all of them at the start, new ones
+within seconds.
 """
 
 import asyncio
@@ -15,102 +16,113 @@ from typing import Any, Final
 import pymongo
 from pymongo import UpdateOne
 
-from tornado_members.errors import DependencyAway
-from tornado_members.member import MAX_MEMBER_ID, fold
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.storage.documents import MEMBERS_ONLY, case_folded
 from tornado_members.storage.listing import BY_FOLDED_NAME
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
 log = getLogger(__name__)
 
 _BATCH: Final = 250
-# Nobody waits for an answer here, and a start that gave up would have to begin again.
-_PATIENCE_SECONDS: Final = 60
-_TELL_SECONDS: Final = 5.0
-_LOOK_SECONDS: Final = 10.0
+# No client waits for this, and a start that timed out would have to begin again.
+_TIMEOUT_SECONDS: Final = 60
+_REPORT_SECONDS: Final = 5.0
+_SCAN_SECONDS: Final = 10.0  # between two scans
+_LEAST_REST: Final = 20  # times the duration of a scan, so that scans take 5 % of the time at most
+_MOST_IDS_LOGGED: Final = 10
 
 _UNFOLDED: Final = {"$not": {"$gte": ""}}
-# Covered by the index, so that a look which finds nothing costs one key.
-_TO_BE_FOLDED: Final[Document] = {
-    "nameFold": _UNFOLDED,
-    "name": {"$gte": ""},
-    "_id": {"$gte": 1, "$lte": MAX_MEMBER_ID},
-}
-
-
-def folded(name: str, email: str | None) -> Document:
-    """The fields that a document has beside a name and an address."""
-    return {"nameFold": fold(name), "emailFold": None if email is None else fold(email)}
+# The index has all of it but whether a name is a list, so a scan that finds nothing costs one key.
+_TO_BE_FOLDED: Final[Document] = {"nameFold": _UNFOLDED, **MEMBERS_ONLY}
 
 
 class Folding:
-    """Fills in what is missing."""
+    """Fills in the missing fields of all documents that are members."""
 
     def __init__(self, mongo: Mongo) -> None:
-        self.mongo = replace(mongo, deadline=_PATIENCE_SECONDS)
+        self.mongo = replace(mongo, deadline=_TIMEOUT_SECONDS)
         self._members = mongo.database["members"]
+        self._unmatched: list[Any] = []  # ids, after a scan that could change nothing
+        self._is_reported = False
 
     async def fill_in(self) -> int:
-        """Fill in all there are; returns how many. Says so, and how far it is, if it takes a while.
+        """Fill in all that are missing; return how many. Log it, and the progress of a long scan.
 
-        Raises DependencyAway.
+        Raises DependencyUnavailable.
         """
-        done, told = 0, time.monotonic()
-        last: list[Any] = []
-        while batch := await self._read_batch():
-            if len(batch) == _BATCH and not done:
-                log.info(
-                    "%d members of another program or an earlier version have no folded names;"
-                    " filling them in, so that lists are complete",
-                    await self._count(),
-                )
-            changed = await self._fill_in(batch)
-            ids = [document["_id"] for document in batch]
-            if not changed and ids == last:  # what they hold cannot be matched
-                log.warning("members have no folded names and cannot be given any: %s", ids[:10])
-                break
-            done, last = done + changed, ids
-            if time.monotonic() - told > _TELL_SECONDS:
-                told = time.monotonic()
-                log.info("filled in the folded names of %d members so far", done)
+        done, reported_at = 0, time.monotonic()
+        seen: list[Any] = []
+        # One cursor for the scan: documents that cannot be changed do not hide those behind them.
+        cursor = self._members.find(
+            _TO_BE_FOLDED, {"name": 1, "email": 1}, hint=BY_FOLDED_NAME, batch_size=_BATCH
+        )
+        try:
+            while batch := await self._read_batch(cursor):
+                if len(batch) == _BATCH and not seen:
+                    log.info(
+                        "%d members of another program or an earlier version have no folded names;"
+                        " filling them in, so that lists are complete",
+                        await self._count(),
+                    )
+                done += await self._fill_in(batch)
+                seen += [document["_id"] for document in batch][: _MOST_IDS_LOGGED - len(seen)]
+                if time.monotonic() - reported_at > _REPORT_SECONDS:
+                    reported_at = time.monotonic()
+                    log.info("filled in the folded names of %d members so far", done)
+        finally:
+            await self._close(cursor)
         if done:
             log.info("filled in the folded names of %d members", done)
+        self._report_unmatched([] if done else seen)
         return done
 
+    def _report_unmatched(self, ids: list[Any]) -> None:
+        """Log once that two scans in a row could change nothing of these documents."""
+        if ids and ids == self._unmatched and not self._is_reported:
+            self._is_reported = True
+            log.warning(
+                "members have no folded names and cannot be given any, so name_prefix and email do"
+                " not find them; correct their names in MongoDB: %s",
+                ids,
+            )
+        self._unmatched = ids
+
     @reports_outages
-    async def _read_batch(self) -> list[Document]:
-        cursor = self._members.find(
-            _TO_BE_FOLDED, {"name": 1, "email": 1}, hint=BY_FOLDED_NAME, limit=_BATCH
-        )
-        found = await cursor.to_list(_BATCH)
-        return [document for document in found if isinstance(document["name"], str)]
+    async def _read_batch(self, cursor: Any) -> list[Document]:
+        with pymongo.timeout(_TIMEOUT_SECONDS):
+            return list(await cursor.to_list(_BATCH))
+
+    @reports_outages
+    async def _close(self, cursor: Any) -> None:
+        await cursor.close()
 
     @reports_outages
     async def _count(self) -> int:
-        with pymongo.timeout(_PATIENCE_SECONDS):
+        with pymongo.timeout(_TIMEOUT_SECONDS):
             return await self._members.count_documents(_TO_BE_FOLDED, hint=BY_FOLDED_NAME)
 
     @reports_outages
     async def _fill_in(self, batch: list[Document]) -> int:
-        """Returns how many were changed: others may have been quicker, or have renamed some."""
-        with pymongo.timeout(_PATIENCE_SECONDS):
+        """Return how many were changed: others may have been quicker, or have renamed some."""
+        with pymongo.timeout(_TIMEOUT_SECONDS):
             result = await self._members.bulk_write([_filling(one) for one in batch], ordered=False)
         return result.modified_count
 
 
 def _filling(document: Document) -> UpdateOne:
-    """The update of a document, if its name and its address still are those that were read."""
+    """The update of a document, if its name and e-mail address still are those that were read."""
     name, email = document["name"], document.get("email")
     if isinstance(email, str):
         same: Any = {"email": {"$eq": email}}
     else:
         email, same = None, {"$expr": {"$ne": [{"$type": "$email"}, "string"]}}
-    which = {"_id": document["_id"], "name": {"$eq": name}, "nameFold": _UNFOLDED, **same}
-    return UpdateOne(which, {"$set": folded(name, email)})
+    unchanged = {"_id": document["_id"], "name": {"$eq": name}, "nameFold": _UNFOLDED, **same}
+    return UpdateOne(unchanged, {"$set": case_folded(name, email)})
 
 
 @asynccontextmanager
 async def folding(mongo: Mongo) -> AsyncIterator[None]:
-    """Look for members without folded names now and then, and fill them in."""
+    """Fill in what other programs leave out, for as long as the block lasts."""
     task = asyncio.create_task(_keep_filling_in(Folding(mongo)))
     try:
         yield
@@ -120,12 +132,13 @@ async def folding(mongo: Mongo) -> AsyncIterator[None]:
 
 
 async def _keep_filling_in(members: Folding) -> None:
-    failing = False
+    failing, took = False, 0.0
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(max(_SCAN_SECONDS, _LEAST_REST * took))
+        began = time.monotonic()
         try:
             await members.fill_in()
-        except DependencyAway:  # which whoever asks for members says, too
+        except DependencyUnavailable:  # requests for members report it, too
             continue
         except Exception:
             if not failing:
@@ -133,3 +146,4 @@ async def _keep_filling_in(members: Folding) -> None:
             failing = True
         else:
             failing = False
+        took = time.monotonic() - began

@@ -41,17 +41,20 @@ class LeaderLease:
 
     @reports_outages
     async def take(self) -> bool:
-        """Take it if it is free, or ours. Raises DependencyAway."""
+        """Take it if it is free, or ours. Raises DependencyUnavailable."""
         return await self._claim(None)
 
     @reports_outages
     async def renew(self, progress: Mapping[str, Any] | None) -> bool:
-        """Keep it, and note how far we got; False when it is another's. Raises DependencyAway."""
+        """Renew the lock and store the progress. Return False if another process holds the lock.
+
+        Raises DependencyUnavailable.
+        """
         return await self._claim(progress)
 
     @reports_outages
     async def give_back(self, progress: Mapping[str, Any] | None) -> None:
-        """Let the next one have it at once. Raises DependencyAway."""
+        """Let the next one have it at once. Raises DependencyUnavailable."""
         self.valid_until = 0.0
         noted = {"progress": progress} if progress else {}
         await self._leases.update_one(

@@ -12,8 +12,9 @@ from typing import Any, Final
 from bson import MinKey
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import MAX_MEMBER_ID, fold
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import fold
+from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY
 from tornado_members.storage.mongo import Collection, Document
 from tornado_members.storage.name_ranges import name_ranges, successor
 
@@ -45,7 +46,6 @@ _FIELDS: Final = {"memberId": "_id", "name": "name"}
 # So many keys of a prefix are looked at before a page; where there are more, one in a few members
 # of the whole collection can be expected to match.
 _MOST_KEYS = 5000
-_AN_ID: Final[Document] = {"$gte": 1, "$lte": MAX_MEMBER_ID}
 
 
 class MemberLists:
@@ -75,7 +75,7 @@ class MemberLists:
         which: Document = {
             "nameFold": {"$gte": MinKey()},
             "name": {"$gte": ""},
-            "_id": _AN_ID,
+            "_id": MEMBER_ID_RANGE,
         }
         if filters.name_prefix is not None:
             which["nameFold"] = _range(filters.name_prefix)
@@ -86,7 +86,7 @@ class MemberLists:
         which = {
             "nameFold": _range(prefix),
             "name": {"$gte": ""},
-            "_id": _AN_ID,
+            "_id": MEMBER_ID_RANGE,
         }
         only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
         cursor = self._members.find(which, only, hint=BY_FOLDED_NAME, limit=_MOST_KEYS + 1)
@@ -160,15 +160,9 @@ def _equality(filters: Filters) -> str | None:
 
 
 def _matching(query: ListQuery) -> Document:
-    """The filter of a query. What another program put there and no client could ask for is not.
-
-    ($bitsAllClear of no bits is true of whole numbers only.)
-    """
+    """The filter of a query. It matches members only."""
     filters = query.filters
-    which: Document = {
-        "_id": {**_AN_ID, "$bitsAllClear": 0, "$not": {"$type": "decimal"}},
-        "name": {"$gte": "", "$not": {"$type": "array"}},
-    }
+    which: Document = {field: dict(conditions) for field, conditions in MEMBERS_ONLY.items()}
     if filters.name is not None:
         which["name"]["$eq"] = filters.name
     if filters.name_prefix is not None:

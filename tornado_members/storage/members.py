@@ -1,34 +1,41 @@
 """Members in MongoDB: a document each, `_id` is the memberId, the name is unique by an index."""
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
 
-from bson import Int64
+from bson import Decimal128
 from pymongo import DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
-from tornado_members.audit import Actor
-from tornado_members.errors import DependencyAway, NameTaken
-from tornado_members.list_query import Filters, ListQuery
-from tornado_members.member import MAX_MEMBER_ID, Member, MemberDraft
-from tornado_members.precondition import NO_CONDITION, SECOND, Precondition
+from tornado_members.errors import NameTaken
+from tornado_members.model.history import Actor
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.member import Member, MemberDraft
+from tornado_members.model.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
-from tornado_members.storage.folding import Folding, folded
+from tornado_members.storage.documents import (
+    IS_MEMBER,
+    MEMBER_ID_RANGE,
+    names_held,
+    to_document,
+    to_member,
+    to_update,
+    version_in,
+)
+from tornado_members.storage.folding import Folding
 from tornado_members.storage.indexes import Indexes
 from tornado_members.storage.listing import BY_NAME, INDEXES, MemberLists
-from tornado_members.storage.mongo import Document, Mongo, reports_outages
+from tornado_members.storage.mongo import Mongo, reports_outages
 from tornado_members.storage.writes import PlainWrites, Writes, is_name_taken
 from tornado_members.together import Together
 
-_LAST_VERSION = 2**63 - 1
 _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class MemberStore:
-    """Every call raises DependencyAway when MongoDB does not answer in time."""
+    """Every call raises DependencyUnavailable when MongoDB does not answer in time."""
 
     def __init__(self, mongo: Mongo, writes: Writes | None = None) -> None:
         """`writes` is how changes are made, if not plainly."""
@@ -37,7 +44,7 @@ class MemberStore:
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(self._members)
-        self._together = Together(self._find_each)
+        self._together = Together(self.find_members)
 
     async def prepare(self) -> None:
         """Make what is missing: indexes, folded names, a counter that is past every id in use.
@@ -54,12 +61,13 @@ class MemberStore:
 
     @reports_outages
     async def _raise_ids(self) -> None:
+        # Not only members: to MongoDB, an id is a duplicate of an equal number of any type.
         last = await self._members.find_one(
-            {"_id": {"$lte": MAX_MEMBER_ID}},
-            {"_id": 1},
-            sort=[("_id", DESCENDING)],
+            {"_id": MEMBER_ID_RANGE}, {"_id": 1}, sort=[("_id", DESCENDING)]
         )
-        await self._ids.raise_to(int(last["_id"]) if last else 0)
+        number = last["_id"] if last else 0
+        whole = number.to_decimal() if isinstance(number, Decimal128) else number
+        await self._ids.raise_to(int(whole))
 
     async def find_member(self, member_id: int) -> Member | None:
         """The member with this id; all that are looked for in one turn of the loop, at once."""
@@ -68,52 +76,40 @@ class MemberStore:
             (found,) = await self._together.ask((member_id,))
         finally:
             self.mongo.operations.tell("MemberStore.find_member", perf_counter() - began)
-        if isinstance(found, BaseException):
-            raise found
         return found
-
-    async def _find_each(
-        self, member_ids: Sequence[int]
-    ) -> Sequence[Member | BaseException | None]:
-        """What there is to say of each: a document that cannot be read is no other one's fault."""
-        try:
-            return await self.find_members(member_ids)
-        except DependencyAway:
-            raise
-        except Exception:
-            if len(member_ids) == 1:
-                raise
-        alone = [self.find_members([member_id]) for member_id in member_ids]
-        return [
-            found if isinstance(found, BaseException) else found[0]
-            for found in await asyncio.gather(*alone, return_exceptions=True)
-        ]
 
     @reports_outages
     async def find_members(self, member_ids: Sequence[int]) -> list[Member | None]:
-        """The members with these ids, None where there is none."""
+        """The members with these ids, None where no member has it."""
         if len(member_ids) == 1:
-            return [from_document(await self._members.find_one({"_id": member_ids[0]}))]
+            return [to_member(await self._members.find_one({"_id": member_ids[0]}))]
         cursor = self._members.find({"_id": {"$in": list(set(member_ids))}})
-        members = {doc["_id"]: from_document(doc) for doc in await cursor.to_list(None)}
-        return [members.get(member_id) for member_id in member_ids]
+        members = map(to_member, await cursor.to_list(None))
+        found = {member.member_id: member for member in members if member is not None}
+        return [found.get(member_id) for member_id in member_ids]
 
     @reports_outages
     async def find_by_name(self, name: str) -> Member | None:
         """The member with exactly this name."""
-        return from_document(await self._members.find_one({"name": name}))
+        return to_member(await self._members.find_one({"name": name}))
 
     @reports_outages
-    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member]:
-        """The members with these names."""
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
+        """By name, the members that have one of these names.
+
+        None stands for a document that is not a member and holds the name.
+        """
+        found: dict[str, Member | None] = {}
         cursor = self._members.find({"name": {"$in": list(names)}})
-        members = [_to_member(document) for document in await cursor.to_list(None)]
-        return {member.name: member for member in members}
+        for document in await cursor.to_list(None):
+            found.update(dict.fromkeys(names_held(document), to_member(document)))
+        return {name: found[name] for name in names if name in found}
 
     @reports_outages
     async def page(self, query: ListQuery) -> list[Member]:
         """At most `query.limit` members in order, from behind `query.after` on."""
-        return [_to_member(document) for document in await self._lists.page(query)]
+        members = map(to_member, await self._lists.page(query))
+        return [member for member in members if member is not None]
 
     @reports_outages
     async def count(self, filters: Filters) -> int:
@@ -134,7 +130,7 @@ class MemberStore:
         """
         member = Member.from_draft(member_id or await self._ids.take(), draft)
         try:
-            await self._writes.insert(_to_document(member), by)
+            await self._writes.insert(to_document(member), by)
         except DuplicateKeyError as error:
             raise await self._name_taken(error.details, draft.name) from error
         return member
@@ -149,7 +145,7 @@ class MemberStore:
         """
         first = first or await self._ids.take(len(drafts))
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
-        refused = await self._writes.insert_many([_to_document(m) for m in members], by)
+        refused = await self._writes.insert_many([to_document(m) for m in members], by)
         return [None if i in refused else member for i, member in enumerate(members)]
 
     async def replace(
@@ -164,7 +160,7 @@ class MemberStore:
 
         None when there is no such member. Raises NameTaken.
         """
-        return await self._replace(member_id, _which(member_id, condition), draft, by)
+        return await self._replace(member_id, _filter_for(member_id, condition), draft, by)
 
     async def replace_named(
         self,
@@ -175,7 +171,7 @@ class MemberStore:
         by: Actor | None = None,
     ) -> Member | None:
         """The same, but only if the member bears the draft's name already."""
-        which = {**_which(member_id, condition), "name": draft.name}
+        which = _filter_for(member_id, condition, name=draft.name)
         return await self._replace(member_id, which, draft, by)
 
     @reports_outages
@@ -183,113 +179,48 @@ class MemberStore:
         self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
     ) -> bool:
         """Remove the member with this id, if it is as demanded; False when there was none such."""
-        return await self._writes.delete(member_id, _which(member_id, condition), by)
+        return await self._writes.delete(member_id, _filter_for(member_id, condition), by)
 
     @reports_outages
     async def _replace(
         self, member_id: int, which: Mapping[str, Any], draft: MemberDraft, by: Actor | None
     ) -> Member | None:
         try:
-            document = await self._writes.update(member_id, which, _replacement(draft), by)
+            document = await self._writes.update(member_id, which, to_update(draft), by)
         except DuplicateKeyError as error:
             raise await self._name_taken(error.details, draft.name) from error
-        return from_document(document)
+        return to_member(document)
 
     async def _name_taken(self, details: Mapping[str, Any] | None, name: str) -> Exception:
         """What to raise for a duplicate key; the server's own text, with the value, stays here."""
         if not is_name_taken(details or {}):
             return RuntimeError("an id was given out twice: the counter is behind the members")
-        owner = await self.find_by_name(name)
-        return NameTaken(owner.member_id if owner else None)
+        holder = await self._members.find_one({"name": name})
+        if holder is None:  # gone or renamed since
+            return NameTaken(None)
+        member = to_member(holder)
+        return NameTaken(member.member_id) if member else NameTaken(None, by_member=False)
 
 
-def _which(member_id: int, condition: Precondition) -> Document:
-    """The filter for a member that is as demanded. The server compares, in the write itself."""
-    demands: list[Document] = [{"_id": member_id}]
+def _filter_for(
+    member_id: int, condition: Precondition, *, name: str | None = None
+) -> Mapping[str, Any]:
+    """The filter for a member that meets the condition, and that has the name, if one is given.
+
+    The server compares, in the write itself. All but the id is an expression, so that the planner
+    has only the index of ids to choose.
+    """
+    terms: list[Any] = [IS_MEMBER]
+    if name is not None:
+        terms.append({"$eq": ["$name", {"$literal": name}]})
     if condition.must_not_exist:
-        demands.append({"_id": None})
+        terms.append(False)
     if condition.one_of is not None:
-        demands.append(_version_in(condition.one_of))
+        terms.append(version_in(condition.one_of))
     if condition.none_of:
-        demands.append({"$nor": [_version_in(condition.none_of)]})
+        terms.append({"$not": [version_in(condition.none_of)]})
     if condition.unmodified_since is not None and condition.unmodified_since < _NO_LATER:
         before = condition.unmodified_since + SECOND
-        undated = {"updatedAt": {"$not": {"$type": "date"}}}
-        demands.append({"$or": [undated, {"updatedAt": {"$lt": before}}]})
-    return {"$and": demands} if len(demands) > 1 else demands[0]
-
-
-def _version_in(versions: Collection[int]) -> Document:
-    """Another client's document may have none, or nonsense: that counts as the first."""
-    named = [Int64(version) for version in versions if version <= _LAST_VERSION]
-    if 1 not in versions:
-        return {"version": {"$in": named}}
-    nonsense: list[Document] = [{"$not": {"$gte": 1}}, {"$gt": _LAST_VERSION}, {"$type": "array"}]
-    return {"$or": [{"version": {"$in": named}}, *({"version": one} for one in nonsense)]}
-
-
-def _replacement(draft: MemberDraft) -> list[Document]:
-    """An update that raises the version only if something changes, decided by the server itself.
-
-    Everything a caller wrote is a $literal: a name such as '$email' is text, not a field path.
-    """
-    fields = {field: {"$literal": value} for field, value in draft.model_dump().items()}
-    folds = {field: {"$literal": f} for field, f in folded(draft.name, draft.email).items()}
-    unchanged = {"$and": [{"$eq": [f"${field}", value]} for field, value in fields.items()]}
-    is_version = {"$and": [{"$isNumber": "$version"}, {"$gte": ["$version", 1]}]}
-    whole = {"$convert": {"input": "$version", "to": "long", "onError": Int64(1)}}
-    version = {"$cond": [is_version, whole, Int64(1)]}
-    return [
-        {
-            "$set": {
-                **fields,
-                **folds,
-                "version": {"$cond": [unchanged, version, {"$add": [version, Int64(1)]}]},
-                "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},
-            }
-        }
-    ]
-
-
-def _to_document(member: Member) -> Document:
-    return {
-        "_id": Int64(member.member_id),
-        "name": member.name,
-        "email": member.email,
-        "phone": member.phone,
-        **folded(member.name, member.email),
-        "version": Int64(member.version),
-        "createdAt": member.updated_at,
-        "updatedAt": member.updated_at,
-    }
-
-
-def _to_member(document: Mapping[str, Any]) -> Member:
-    """Another client's document may lack what is optional; its version then counts as the first."""
-    updated_at = document.get("updatedAt")
-    return Member(
-        member_id=int(document["_id"]),
-        name=document["name"],
-        email=_text(document.get("email")),
-        phone=_text(document.get("phone")),
-        version=_to_version(document.get("version")),
-        updated_at=updated_at if isinstance(updated_at, datetime) else None,
-    )
-
-
-def _to_version(value: object) -> int:
-    """As _version_in has it: what is no number from 1 counts as the first."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 1
-    return int(value) if 1 <= value <= _LAST_VERSION else 1
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def from_document(document: Mapping[str, Any] | None) -> Member | None:
-    """The member in a document; a document without a name holds none."""
-    if document is None or not isinstance(document.get("name"), str):
-        return None
-    return _to_member(document)
+        undated = {"$ne": [{"$type": "$updatedAt"}, "date"]}
+        terms.append({"$or": [undated, {"$lt": ["$updatedAt", before]}]})
+    return {"_id": member_id, "$expr": {"$and": terms}}

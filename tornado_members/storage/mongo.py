@@ -34,7 +34,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.settings import SettingsError
 from tornado_members.telemetry.metrics import Histogram
 
@@ -188,9 +188,12 @@ def open_mongo(
         raise SettingsError(f"mongodb.uri: is no URI that MongoDB takes: {reason}") from None
     opened = client.get_database(
         database,
-        # A date that Python does not know is no reason not to read a document.
+        # Other programs may store dates that Python has not, and text that is not UTF-8. Neither
+        # may keep a document from being read, and with it a page of a list or the change stream.
         codec_options=CodecOptions(
-            tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+            tz_aware=True,
+            datetime_conversion=DatetimeConversion.DATETIME_CLAMP,
+            unicode_decode_error_handler="replace",
         ),
         read_preference=ReadPreference.PRIMARY,
         write_concern=_FOR_GOOD,
@@ -248,7 +251,7 @@ S = TypeVar("S", bound=_OnMongo)
 def reports_outages(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyAway.
+    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyUnavailable.
 
     And count: the operation is called as the method is, MemberStore.find_member.
     """
@@ -262,17 +265,17 @@ def reports_outages(
             return await self.mongo.in_time(method(self, *args, **kwargs))
         except TimeoutError as error:
             counts.failures[operation, "away"] += 1
-            raise DependencyAway from error
-        except DependencyAway:
+            raise DependencyUnavailable from error
+        except DependencyUnavailable:
             counts.failures[operation, "away"] += 1
             raise
         except PyMongoError as error:
             is_away = is_outage(error)
             counts.failures[operation, "away" if is_away else "refused"] += 1
             if is_away and isinstance(error, OperationFailure):
-                raise DependencyAway("The database cannot do this now.") from error
+                raise DependencyUnavailable("The database cannot do this now.") from error
             if is_away:
-                raise DependencyAway from error
+                raise DependencyUnavailable from error
             raise
         finally:
             counts.note(operation, perf_counter() - began)

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import chain, takewhile
 from typing import Final
 
-from tornado_members.member import fold
+from tornado_members.model.member import fold
 
 Range = tuple[str, str | None]  # from here on, up to there; None has no end
 

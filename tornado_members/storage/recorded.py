@@ -7,9 +7,9 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
-from tornado_members.audit import Actor
+from tornado_members.model.history import Actor
 from tornado_members.storage.audit import AuditLog, record_of
-from tornado_members.storage.members import from_document
+from tornado_members.storage.documents import names_held, to_member
 from tornado_members.storage.mongo import Document, Session
 from tornado_members.storage.transactions import Transactions
 from tornado_members.storage.writes import refused
@@ -18,7 +18,7 @@ from tornado_members.storage.writes import refused
 class RecordedWrites:
     """Writes whose changes are in the audit log.
 
-    Raises Contended where others were in the way for as long as an operation may take.
+    Raises WriteConflict where others were in the way for as long as an operation may take.
     """
 
     def __init__(self, audit: AuditLog) -> None:
@@ -96,12 +96,12 @@ class RecordedWrites:
         by: Actor | None,
         session: Session,
     ) -> None:
-        records = [record_of(from_document(old), from_document(new), by) for old, new in changes]
+        records = [record_of(to_member(old), to_member(new), by) for old, new in changes]
         if added := [record for record in records if record is not None]:
             await self._audit.add(added, session)
 
     async def _find_taken(self, documents: Sequence[Document]) -> set[int]:
         names = [document["name"] for document in documents]
         cursor = self._members.find({"name": {"$in": names}}, {"name": 1})
-        there = [document["name"] for document in await cursor.to_list(None)]
-        return {i for i, name in enumerate(names) if name in there}
+        taken = {name for document in await cursor.to_list(None) for name in names_held(document)}
+        return {i for i, name in enumerate(names) if name in taken}

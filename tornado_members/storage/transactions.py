@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import pymongo
 from pymongo.errors import PyMongoError
 
-from tornado_members.errors import Contended, DependencyAway
+from tornado_members.errors import DependencyUnavailable, WriteConflict
 from tornado_members.storage.mongo import Mongo, Session, begin, is_outage, open_session
 
 T = TypeVar("T")
@@ -48,7 +48,8 @@ class Transactions:
 
         It may be done several times. Where it returns None there was nothing to write, and nothing
         is committed. What it raises passes through, and means that nothing was written, as does
-        Contended: others were in the way to the end. DependencyAway means that this is not known.
+        WriteConflict: other writers conflicted with every attempt. After DependencyUnavailable the
+        outcome is not known.
 
         All of it is over at `until`, on the clock of time.monotonic(), or after what one operation
         may take. Later, nothing is committed.
@@ -64,7 +65,7 @@ class Transactions:
             async with asyncio.timeout(until - time.monotonic()):
                 await turn.acquire()
         except TimeoutError:
-            raise Contended from None
+            raise WriteConflict from None
         try:
             return await self._attempt(work, until)
         finally:
@@ -73,13 +74,13 @@ class Transactions:
     async def _attempt(self, work: Work[T], until: float) -> T | None:
         left = until - time.monotonic()
         if left <= 0:
-            raise Contended
+            raise WriteConflict
         session = await open_session(self.mongo)
         in_doubt = False
         try:
             with pymongo.timeout(left):  # counts for everything together
                 return await _repeat(session, work, until)
-        except DependencyAway:
+        except DependencyUnavailable:
             in_doubt = True
             raise
         finally:
@@ -97,7 +98,7 @@ class Transactions:
 
 
 async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
-    """Raises Contended."""
+    """Raises WriteConflict."""
     longest_pause, hindered = _FIRST_PAUSE, False
     while True:
         try:
@@ -111,7 +112,7 @@ async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
             pause = random.uniform(0, longest_pause)  # noqa: S311
             if not passes or time.monotonic() + pause > until:
                 if hindered and (passes or is_away):
-                    raise Contended from error
+                    raise WriteConflict from error
                 raise
         else:
             return result
@@ -122,7 +123,7 @@ async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
 
 
 async def _commit(session: Session, until: float) -> None:
-    """Commit; and ask again for as long as the outcome is not known. Raises DependencyAway."""
+    """Commit, and retry while the outcome is unknown. Raises DependencyUnavailable."""
     while True:
         try:
             await session.commit_transaction()
@@ -130,7 +131,7 @@ async def _commit(session: Session, until: float) -> None:
             if not error.has_error_label(_UNKNOWN):
                 raise
             if time.monotonic() + _LONGEST_PAUSE > until:
-                raise DependencyAway from error
+                raise DependencyUnavailable from error
         else:
             return
         await asyncio.sleep(_LONGEST_PAUSE)

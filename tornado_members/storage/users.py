@@ -39,7 +39,7 @@ class Standing:
 
 
 class UserStore:
-    """Every call raises DependencyAway when MongoDB does not answer in time.
+    """Every call raises DependencyUnavailable when MongoDB does not answer in time.
 
     A user who was removed stays as a mere name without rights, until no token can be left.
     """
@@ -63,14 +63,15 @@ class UserStore:
     @reports_outages
     async def find_user(self, username: str) -> User | None:
         """The user of this name."""
-        return _from_document(await self._users.find_one(_present(username)))
+        return _to_user(await self._users.find_one(_present(username)))
 
     @reports_outages
     async def list_users(self) -> list[User]:
         """All of them, by name."""
         present = {"forget_at": None, "username": {"$type": "string"}}
         cursor = self._users.find(present, sort=[("username", ASCENDING)])
-        return [_to_user(document) for document in await cursor.to_list(None)]
+        users = map(_to_user, await cursor.to_list(None))
+        return [user for user in users if user is not None]
 
     @reports_outages
     async def add(self, username: str, password_hash: str, access_rights: int) -> bool:
@@ -144,6 +145,7 @@ class UserStore:
         return {
             user.username: Standing(user.access_rights, user.generation)
             for user in map(_to_user, await cursor.to_list(None))
+            if user is not None
         }
 
     @reports_outages
@@ -157,12 +159,14 @@ def _present(username: str) -> Document:
     return {"username": username, "forget_at": None}
 
 
-def _from_document(document: Mapping[str, Any] | None) -> User | None:
-    return _to_user(document) if document else None
+def _to_user(document: Mapping[str, Any] | None) -> User | None:
+    """The user in a document; None if its name is not a string, or if there is no document.
 
-
-def _to_user(document: Mapping[str, Any]) -> User:
-    """Another client's document may lack what only this service needs, or have nonsense there."""
+    Another program's document may lack what only this service needs, or have nonsense there. A
+    filter for a name also finds a list with that name in it.
+    """
+    if document is None or not isinstance(document.get("username"), str):
+        return None
     password_hash = document.get("password_hash")
     return User(
         username=document["username"],

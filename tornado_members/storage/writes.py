@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
-from tornado_members.audit import Actor
-from tornado_members.errors import DependencyAway
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.model.history import Actor
 from tornado_members.storage.mongo import Document, Mongo
 
 _DUPLICATE_KEY = 11000
@@ -51,7 +51,7 @@ class PlainWrites:
             await self._members.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             if error.details["writeConcernErrors"]:
-                raise DependencyAway from error
+                raise DependencyUnavailable from error
             return refused(error)
         return set()
 

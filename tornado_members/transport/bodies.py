@@ -53,16 +53,16 @@ class SizedBody:
     """A body of Content-Length bytes."""
 
     def __init__(self, length: int, piece_bytes: int) -> None:
-        self._left = length
+        self.left = length
         self._piece_bytes = piece_bytes
         self.complete = False
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
         """See Body."""
-        size = min(self._left, self._piece_bytes)
+        size = min(self.left, self._piece_bytes)
         piece = data[:size]
-        self._left -= len(piece)
-        self.complete = not self._left
+        self.left -= len(piece)
+        self.complete = not self.left
         return piece, data[size:]
 
 

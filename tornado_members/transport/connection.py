@@ -22,7 +22,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado_members.transport.exchange import Exchange
 from tornado_members.transport.peer import Peer
 from tornado_members.transport.reading import Incoming
-from tornado_members.transport.refusals import Refused, whole_answer
+from tornado_members.transport.refusals import Refused, TooManyBodies, whole_answer
 from tornado_members.transport.writing import Outgoing
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "FastServer", loop: asyncio.AbstractEventLoop, peer: Peer) -> None:
         self.peer = peer
         self.exchange: Exchange | None = None  # the request that is read or answered
-        self.incoming = Incoming(self, loop, server.limits)
+        self.incoming = Incoming(self, loop, server.limits, server.body_budget)
         self.out = Outgoing(loop, server.limits, server.done)
         self.draining = False
         self.eof = False  # the client sends no more
@@ -75,6 +75,8 @@ class Connection(asyncio.Protocol):
         exchange, incoming = self.exchange, self.incoming
         if self._lingering or not self.transport.can_write_eof():
             return False
+        if incoming.discarding:
+            return False
         if exchange is None:  # does something unread have its turn soon?
             return not incoming.is_blank and incoming.watch is None
         if not exchange.told:
@@ -95,7 +97,7 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         if self.lost or self.out.paused or self._lingering:
             return
-        if self.exchange is not None and self.exchange.finished:
+        if self.exchange is not None and self.exchange.finished and not self.incoming.discarding:
             self._next_request(self.exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -131,15 +133,36 @@ class Connection(asyncio.Protocol):
 
     def end_early(self, exchange: Exchange) -> None:
         """The answer was there before the application was told that the request had ended."""
-        if exchange.body_left:
+        if exchange.body_left and not exchange.no_keep_alive and self.can_discard(exchange):
+            exchange.abandon()
+            self.incoming.discard(exchange)
+        elif exchange.body_left:
             self._linger()
         else:
             self.abandon(exchange)
             if not self.out.paused:
                 self._next_request(exchange)
 
+    def can_discard(self, exchange: Exchange) -> bool:
+        """True if the connection can be kept although a body is not wanted: it is short."""
+        head = exchange.head
+        is_short = not head.chunked and head.length <= self._limits.discard_bytes
+        return is_short and not head.expects_continue
+
+    def discarded(self, exchange: Exchange) -> None:
+        """The body of an answered request has been read to its end."""
+        if not self.out.paused:
+            self._next_request(exchange)
+
+    def make_room_for_body(self) -> None:
+        """Free memory for the body that is being read. Raises Refused if that is impossible."""
+        self._server.refuse_slow_bodies()
+        if self._server.body_budget.is_exceeded:
+            raise TooManyBodies
+
     def _next_request(self, exchange: Exchange) -> None:
         self.exchange = None
+        self.incoming.release_body()
         exchange.closed = True
         unread = not self.incoming.is_blank
         if exchange.no_keep_alive or (self.draining and not unread):
@@ -237,6 +260,7 @@ class Connection(asyncio.Protocol):
     def abandon(self, exchange: Exchange) -> None:
         """The rest of a request will not come, and an answer not go."""
         self.incoming.body = None
+        self.incoming.release_body()
         exchange.abandon()
 
     def _linger(self) -> None:

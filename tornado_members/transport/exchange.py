@@ -90,7 +90,7 @@ class Exchange(HTTPConnection):
         """
         if not isinstance(start_line, ResponseStartLine):
             raise TypeError("an answer begins with a ResponseStartLine")
-        self._choose_framing(start_line.code, headers)
+        self._choose_framing(start_line.code, headers, len(chunk or b""))
         self.headers_written = start_line.code >= 200 or start_line.code == 101
         lines = [_status_line(start_line.code, native_str(start_line.reason))]
         lines += [name + ": " + value for name, value in headers.get_all()]
@@ -146,8 +146,11 @@ class Exchange(HTTPConnection):
             except Exception:
                 log.exception("uncaught exception")
 
-    def _choose_framing(self, code: int, headers: HTTPHeaders) -> None:
-        """How the client will know where the answer ends (RFC 9112 §6.3), and what comes after."""
+    def _choose_framing(self, code: int, headers: HTTPHeaders, written: int) -> None:
+        """Choose how the client finds the end of the answer (RFC 9112 §6.3), and what follows it.
+
+        `written` is how many bytes of the answer's body are written together with its headers.
+        """
         if code < 200:  # informational; or another protocol follows
             self._left = 0
             return
@@ -169,6 +172,8 @@ class Exchange(HTTPConnection):
             self.no_keep_alive = True
         if "Connection" in headers and "close" in headers["Connection"].lower():
             self.no_keep_alive = True
+        if self.body_left and self._left == written and not self._connection.can_discard(self):
+            self.no_keep_alive = True  # the answer is complete before its request is
         self.no_keep_alive |= self._connection.draining
         if self.no_keep_alive:
             if request.version == "HTTP/1.1":

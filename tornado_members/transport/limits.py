@@ -16,6 +16,8 @@ class Limits:
     headers: int = 100
     body_bytes: int = 100 * KIB * KIB  # for requests that set no limit of their own
     piece_bytes: int = 64 * KIB  # of a body, handed to the application at once
+    body_buffer_bytes: int = 256 * KIB * KIB  # of bodies that applications hold, all together
+    discard_bytes: int = KIB * KIB  # of a body that was answered unread, to keep its connection
     read_ahead_bytes: int = 64 * KIB  # of what follows a request that is not answered yet
 
     idle_seconds: float = 60  # without a request

@@ -14,7 +14,8 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from tornado_members.transport.bodies import Body, make_body
+from tornado_members.transport.bodies import Body, SizedBody, make_body
+from tornado_members.transport.budget import ByteBudget
 from tornado_members.transport.exchange import Exchange
 from tornado_members.transport.heads import (
     HeadParser,
@@ -36,16 +37,27 @@ class Incoming:
     """What one client sends, and how far it was read."""
 
     def __init__(
-        self, connection: "Connection", loop: asyncio.AbstractEventLoop, limits: Limits
+        self,
+        connection: "Connection",
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        budget: ByteBudget,
     ) -> None:
+        """`budget` counts the bytes of bodies that the application holds."""
         self.deadline = inf
         self.unread = b""
         self.watch: HeadWatch | None = None  # while a head comes in pieces
         self.body: Body | None = None  # while it is read
+        self.discarding = 0  # bytes that are left of a body nobody reads
+        self._discard_deadline = inf
         self.calling = False  # the application, which may answer before it returns
         self._connection = connection
         self._loop = loop
         self._limits = limits
+        self._budget = budget
+        self._buffered = 0  # bytes of this body that the application holds
+        self._body_began = 0.0
+        self._body_received = 0  # bytes
         self._heads = HeadParser(limits)
         self._body_deadline = inf  # for all of it, as the application has set it
         self._body_patience = inf  # for all of it, further off with each byte
@@ -64,7 +76,9 @@ class Incoming:
         self.received += len(data)
         self.unread = self.unread + data if self.unread else data
         exchange = self._connection.exchange
-        if exchange is None:
+        if self.discarding:
+            self._discard_more()
+        elif exchange is None:
             self.read_head()
         elif not self.go_on(exchange) and len(self.unread) > self._limits.read_ahead_bytes:
             self._pause()
@@ -81,6 +95,49 @@ class Incoming:
         self.unread = b""
         self.watch = None
         self.body = None
+        self.discarding = 0
+        self.release_body()
+
+    def discard(self, exchange: Exchange) -> None:
+        """Read the rest of a body whose request has been answered, and keep nothing of it."""
+        self.discarding = (
+            self.body.left if isinstance(self.body, SizedBody) else exchange.head.length
+        )
+        self.body = None
+        self._held = False
+        now = self._loop.time()
+        self._discard_deadline = (
+            now + self._limits.body_seconds + self.discarding / self._limits.body_bytes_per_second
+        )
+        self._discard_more()
+
+    def _discard_more(self) -> None:
+        size = min(self.discarding, len(self.unread))
+        self.unread = self.unread[size:]
+        self.discarding -= size
+        exchange = self._connection.exchange
+        if self.discarding:
+            self.deadline = min(
+                self._loop.time() + self._limits.body_seconds, self._discard_deadline
+            )
+            self.resume()
+        elif exchange is not None:
+            self._connection.discarded(exchange)
+
+    def release_body(self) -> None:
+        """Count the request's body as no longer held: its exchange has ended."""
+        self._budget.release(self._buffered)
+        self._buffered = 0
+
+    def body_rate(self, now: float, settled_seconds: float) -> float | None:
+        """Return at how many bytes per second the body arrives.
+
+        None if no body is awaited, or for less than `settled_seconds`.
+        """
+        seconds = now - self._body_began
+        if self.body is None or self._held or seconds < settled_seconds:
+            return None
+        return self._body_received / seconds
 
     def read_head(self) -> None:
         """Read a request, if there is a whole head."""
@@ -142,7 +199,9 @@ class Incoming:
             return
         if exchange.head.expects_continue and not exchange.headers_written and not self.unread:
             self._connection.out.send(_CONTINUE)
-        self._body_patience = self._loop.time() + self._limits.body_seconds
+        self._body_began = self._loop.time()
+        self._body_received = 0
+        self._body_patience = self._body_began + self._limits.body_seconds
         if exchange.body_timeout is not None:
             self._body_deadline = self._loop.time() + exchange.body_timeout
         self._read_body(exchange)
@@ -183,7 +242,7 @@ class Incoming:
             piece, self.unread = body.take(self.unread)
             exchange.body_left = not body.complete
             self._body_patience += len(piece) / self._limits.body_bytes_per_second
-            return exchange.delegate.data_received(piece) if piece else None
+            return self._hand_over(exchange, piece) if piece else None
         except Refused as refused:
             self._connection.refuse(refused)
         except Exception as error:  # noqa: BLE001
@@ -191,6 +250,17 @@ class Incoming:
         finally:
             self.calling = False
         return None
+
+    def _hand_over(self, exchange: Exchange, piece: bytes) -> Awaitable[None] | None:
+        """Give the application content. It keeps what it does not ask time to consume."""
+        self._body_received += len(piece)
+        waiting = exchange.delegate.data_received(piece)
+        if waiting is None:
+            self._buffered += len(piece)
+            self._budget.add(len(piece))
+            if self._budget.is_exceeded:
+                self._connection.make_room_for_body()
+        return waiting
 
     def _yield(self, exchange: Exchange) -> None:
         """Go on with the body in the next turn of the loop."""
@@ -244,7 +314,9 @@ class Incoming:
         self, exchange: Exchange, then: Callable[[Exchange], None], waited: "Future[None]"
     ) -> None:
         self._held = False
-        self._body_patience += self._loop.time() - self._held_since
+        held_seconds = self._loop.time() - self._held_since
+        self._body_patience += held_seconds
+        self._body_began += held_seconds
         error = None if waited.cancelled() else waited.exception()
         if exchange.closed:
             return

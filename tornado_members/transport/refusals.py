@@ -22,6 +22,14 @@ class BodyOverLimit(Refused):
         self.limit = limit
 
 
+class TooManyBodies(Refused):
+    """A body for which the server has no memory left."""
+
+    def __init__(self) -> None:
+        reason = "The server holds too many request bodies. Send the request again later."
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+
+
 # Makes the headers and the body of the answer, without Content-Length and Connection.
 Render = Callable[[Refused], tuple[Mapping[str, str], bytes]]
 

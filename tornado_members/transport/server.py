@@ -11,11 +11,12 @@ from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
+from tornado_members.transport.budget import ByteBudget
 from tornado_members.transport.connection import Connection
 from tornado_members.transport.limits import Limits
 from tornado_members.transport.listening import Listening
 from tornado_members.transport.peer import Peer
-from tornado_members.transport.refusals import Render, render_plainly
+from tornado_members.transport.refusals import Render, TooManyBodies, render_plainly
 
 log = getLogger(__name__)
 
@@ -41,6 +42,7 @@ class FastServer:
         """`protocol` is what requests are told, where a proxy in front speaks TLS."""
         self.delegate = delegate
         self.limits = limits or Limits()
+        self.body_budget = ByteBudget(self.limits.body_buffer_bytes)
         self.render = render
         self._ssl_context = ssl_context
         self._protocol = protocol
@@ -134,6 +136,20 @@ class FastServer:
             self._empty.set()
         if began:
             self.delegate.on_close(connection)
+
+    def refuse_slow_bodies(self) -> None:
+        """Refuse the bodies that arrive most slowly, until an eighth of the budget is free."""
+        now = self._loop.time()
+        rates = [
+            (rate, id(connection), connection)
+            for connection in self._connections
+            if (rate := connection.incoming.body_rate(now, _SETTLED_SECONDS)) is not None
+        ]
+        rates.sort()
+        for _, _, connection in rates:
+            if self.body_budget.used <= self.body_budget.limit * 7 // 8:
+                return
+            connection.refuse(TooManyBodies())
 
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         connected.setblocking(False)

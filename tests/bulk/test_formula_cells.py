@@ -1,0 +1,48 @@
+"""Cells that a spreadsheet does not execute, and that come back as they were."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_members.bulk.formula_cells import defuse, restore
+
+# What a cell may begin with, before what makes it a formula.
+LEADS = ["", "'", '"', " ", "\t", "\u00a0", "''", " '\" "]
+
+
+@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\uff1d1", "\uff0b1"]
+)
+def test_no_cell_begins_with_what_would_be_executed(lead: str, text: str) -> None:
+    defused = defuse(lead + text)
+    assert defused == "'" + lead + text
+    assert restore(defused) == lead + text
+
+
+@pytest.mark.parametrize("separator", [";", "|"])
+def test_nor_does_what_another_separator_makes_a_cell(separator: str) -> None:
+    text = f"x{separator}=1+1{separator} -2{separator}y"
+    defused = defuse(text)
+    assert not any(re.match(r"[\s\"]*[=+@-]", part) for part in defused.split(separator))
+    assert restore(defused) == text
+
+
+@pytest.mark.parametrize("text", ["", "Ada", "O'Brien", "'tis", "a=b", "a-b@example.org", "x; y"])
+def test_what_is_harmless_stays_as_it_is(text: str) -> None:
+    assert defuse(text) == text
+    assert restore(text) == text
+
+
+def test_a_telephone_number_is_no_sum() -> None:
+    """A spreadsheet makes -653 of the second."""
+    assert defuse("+44 20 7946 0018") == "'+44 20 7946 0018"
+    assert defuse("+1-555-0100") == "'+1-555-0100"
+
+
+@given(st.text(alphabet="'=+-@\t\r\n;|\" xa,\uff1d\u200b", max_size=12))
+def test_every_text_comes_back(text: str) -> None:
+    assert restore(defuse(text)) == text
+    assert restore(defuse(defuse(text))) == defuse(text)

@@ -1,0 +1,255 @@
+"""Debts of the cache on a real MongoDB: each rule of cache/debts.py, with processes that end."""
+
+import asyncio
+from signal import SIGCONT
+from subprocess import Popen
+from typing import Any
+
+import pymongo
+import pytest
+
+from tests.cache.test_lease_cache import KEEN, Source, own_memcached, process, status, stop, until
+from tests.support.mongodb import failing
+from tornado_members.cache.debts import RELIED_ON
+from tornado_members.cache.lease_cache import LeaseCache
+from tornado_members.cache.leases import HIT
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.storage.debts import Debt, DebtLedger
+from tornado_members.storage.mongo import Mongo
+
+WRITES_END_AFTER = 1.5  # seconds; process() gives a write half of one
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+
+class Counting(DebtLedger):
+    """A ledger that counts."""
+
+    records = 0
+
+    async def record(self, debt: Debt) -> None:
+        self.records += 1
+        await super().record(debt)
+
+
+@pytest.fixture
+def ledger(mongo: Mongo) -> Counting:
+    return Counting(mongo)
+
+
+async def hit(*caches: LeaseCache, source: Source) -> None:
+    """Have each of these read from the node."""
+    for cache in caches:
+        async with asyncio.timeout(10):
+            while await status(cache, source) != HIT:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def missed(cache: LeaseCache, source: Source, server: Popen[bytes]) -> None:
+    """Make a change that the node, which hangs from now on, is not told of."""
+    await stop(server)
+    async with cache.changing(b"a"):
+        source.version = (source.version or 0) + 1
+
+
+async def test_a_debt_stands_before_the_write_that_is_not_announced(ledger: Counting) -> None:
+    async with (
+        own_memcached() as (server, address),
+        process(address, timing=KEEN, ledger=ledger) as one,
+    ):
+        await hit(one, source=Source())
+        await stop(server)
+        async with one.changing(b"a"):
+            (debt,) = await ledger.read()
+            assert debt.node == address
+        server.send_signal(SIGCONT)
+        await hit(one, source=Source(2))
+        assert await ledger.read() == []
+
+
+async def test_without_outages_nothing_is_recorded(ledger: Counting) -> None:
+    source = Source()
+    async with (
+        own_memcached() as (_, address),
+        process(address, timing=KEEN, ledger=ledger) as one,
+    ):
+        for _ in range(3):
+            await hit(one, source=source)
+            async with one.changing(b"a"):
+                source.version = (source.version or 0) + 1
+    assert ledger.records == 0
+
+
+async def test_an_outage_costs_a_record_a_second_and_not_one_a_write(ledger: Counting) -> None:
+    loop = asyncio.get_running_loop()
+    writes = 0
+    async with process("127.0.0.1:1", timing=KEEN, ledger=ledger) as one:
+        async with one.changing(b"a"):
+            began = loop.time()
+        while (seconds := loop.time() - began) < 2 * RELIED_ON + 0.5 or writes < 20:
+            async with one.changing(b"a"):
+                writes += 1
+    assert 3 <= ledger.records <= 2 + seconds / RELIED_ON
+
+
+async def test_a_write_whose_debt_cannot_be_recorded_is_refused(
+    ledger: Counting, admin: Admin
+) -> None:
+    async with (
+        own_memcached() as (_, address),
+        process(address, "127.0.0.1:1", timing=KEEN, ledger=ledger) as one,
+    ):
+        keys = [b"key%d" % i for i in range(20)]
+        refusal = {"failCommands": ["update"], "errorCode": 13}
+        with failing(admin, 100, **refusal), pytest.raises(DependencyUnavailable):
+            async with one.changing(*keys):
+                raise AssertionError("this is written")
+        async with one.changing(*keys):
+            pass
+
+
+@pytest.mark.parametrize("looks", ["starts", "was there"])
+async def test_a_debt_of_a_process_that_ended_is_paid_by_another(
+    ledger: Counting, looks: str
+) -> None:
+    """By one that starts afterwards, and by one that shared the outage."""
+    source = Source(1)
+    async with own_memcached() as (server, address):
+        async with process(address, timing=KEEN, ledger=ledger) as other:
+            async with process(address, timing=KEEN, ledger=ledger) as writer:
+                await hit(writer, other, source=source)
+                await missed(writer, source, server)
+            if looks == "was there":
+                server.send_signal(SIGCONT)
+                await hit(other, source=source)  # status() compares the version
+                assert await ledger.read() == []
+                return
+        async with process(address, timing=KEEN, ledger=ledger) as newcomer:
+            server.send_signal(SIGCONT)
+            await until(lambda: newcomer.states()[address] == "node-owed")
+            await hit(newcomer, source=source)
+            assert await ledger.read() == []
+            assert newcomer.counts.epochs_set == 1
+
+
+async def test_a_debt_that_is_recorded_while_a_node_comes_back_is_found(ledger: Counting) -> None:
+    """By a process that shares the outage, and ends before it pays."""
+    source = Source(1)
+    async with own_memcached() as (_, address):
+        async with process(address, timing=KEEN, ledger=ledger) as one:
+            await hit(one, source=source)
+        async with process(address, timing=KEEN, ledger=ledger) as newcomer:
+            await ledger.record(Debt(address, "another", "1", WRITES_END_AFTER))
+            source.version = 2
+            await until(lambda: newcomer.states()[address] == "node-owed")
+            await hit(newcomer, source=source)
+
+
+async def test_a_debt_is_not_paid_while_its_writes_may_still_commit(ledger: Counting) -> None:
+    source = Source(1)
+    debt = Debt("", "another", "0", WRITES_END_AFTER)
+    async with own_memcached() as (_, address):
+        async with process(address, timing=KEEN, ledger=ledger) as one:
+            await hit(one, source=source)
+        source.version = 2
+        for number in range(6):
+            await ledger.record(Debt(address, debt.process, str(number), WRITES_END_AFTER))
+            if number == 0:
+                opening = process(address, timing=KEEN, ledger=ledger)
+                newcomer = await opening.__aenter__()
+            await asyncio.sleep(WRITES_END_AFTER / 3)
+            assert newcomer.states()[address] in ("node-back", "node-owed")
+            assert newcomer.counts.epochs_set == 0
+        await hit(newcomer, source=source)
+        await opening.__aexit__(None, None, None)
+
+
+async def test_a_debt_that_was_recorded_anew_is_not_removed(ledger: Counting) -> None:
+    seen = Debt("node", "process", "1", 1.0)
+    await ledger.record(seen)
+    await ledger.record(Debt("node", "process", "2", 1.0))
+    await ledger.remove(seen)
+    (left,) = await ledger.read()
+    assert left.nonce == "2"
+    await ledger.remove(left)
+    assert await ledger.read() == []
+
+
+async def test_several_pay_one_debt_at_once(ledger: Counting) -> None:
+    source = Source(1)
+    async with own_memcached() as (server, address):
+        async with process(address, timing=KEEN, ledger=ledger) as writer:
+            await hit(writer, source=source)
+            await missed(writer, source, server)
+        async with (
+            process(address, timing=KEEN, ledger=ledger) as one,
+            process(address, timing=KEEN, ledger=ledger) as other,
+        ):
+            server.send_signal(SIGCONT)
+            await asyncio.gather(hit(one, source=source), hit(other, source=source))
+        assert await ledger.read() == []
+
+
+async def test_a_node_that_is_back_before_mongodb_is_not_read(
+    ledger: Counting, admin: Admin
+) -> None:
+    source = Source(1)
+    async with own_memcached() as (server, address):
+        async with process(address, timing=KEEN, ledger=ledger) as writer:
+            await hit(writer, source=source)
+            await missed(writer, source, server)
+        with failing(admin, 10_000, failCommands=["find"], errorCode=13):
+            async with process(address, timing=KEEN, ledger=ledger) as newcomer:
+                server.send_signal(SIGCONT)
+                for _ in range(20):
+                    assert await status(newcomer, source) != HIT
+                    await asyncio.sleep(KEEN.return_after / 10)
+                admin.admin.command("configureFailPoint", "failCommand", mode="off")
+                await hit(newcomer, source=source)
+
+
+async def test_a_debt_whose_record_was_not_acknowledged_is_paid_all_the_same(
+    ledger: Counting,
+) -> None:
+    """It stands under the name of a process that does not know of it."""
+    async with (
+        own_memcached() as (_, address),
+        process(address, timing=KEEN, ledger=ledger) as one,
+    ):
+        await hit(one, source=Source(1))
+        await ledger.record(one.nodes[0].debts._new())
+        one._debts._looked_at = float("-inf")
+        one.nodes[0].debts.wanted.set()
+        await until(lambda: one.counts.epochs_set == 1)
+        await hit(one, source=Source(2))
+        assert await ledger.read() == []
+        assert one.counts.epochs_set == 1
+
+
+@pytest.mark.parametrize("what", ["keys", "everything"])
+async def test_what_the_change_stream_could_not_tell_a_node_is_recorded(
+    ledger: Counting, what: str
+) -> None:
+    source = Source(1)
+    async with own_memcached() as (server, address):
+        async with process(address, timing=KEEN, ledger=ledger) as one:
+            await hit(one, source=source)
+            await stop(server)
+            source.version = 2
+            told = one.invalidate([b"a"]) if what == "keys" else one.renew_epochs()
+            assert not await told
+            assert [debt.node for debt in await ledger.read()] == [address]
+        async with process(address, timing=KEEN, ledger=ledger) as newcomer:
+            server.send_signal(SIGCONT)
+            await hit(newcomer, source=source)
+
+
+async def test_a_debt_of_a_node_that_was_removed_is_left_alone(ledger: Counting) -> None:
+    debt = Debt("removed:11211", "another", "1", 0.0)
+    await ledger.record(debt)
+    async with (
+        own_memcached() as (_, address),
+        process(address, timing=KEEN, ledger=ledger) as one,
+    ):
+        await hit(one, source=Source())
+    assert await ledger.read() == [debt]

@@ -1,0 +1,99 @@
+"""Imports whose results are not read, over real connections."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.handlers.test_importing import head, until
+from tests.support.api import Api
+from tests.support.wire import small_connection
+from tornado_members.http.spool_budget import SpoolBudget
+from tornado_members.services import Services
+from tornado_members.settings import Settings
+
+_MIB = 2**20
+_ROWS = b",x\n" * 30_000  # some 4 MiB of results
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Little spool, and little patience with clients that do not read."""
+    limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
+    server = settings.server.model_copy(update={"limits": limits})
+    update = {
+        "import_spool_mib": 2,
+        "import_spool_mib_per_caller": 1,
+        "import_unread_seconds": 1.5,
+    }
+    members = settings.members.model_copy(update=update)
+    return settings.model_copy(update={"server": server, "members": members})
+
+
+async def send_unread(http_server: Any, seconds: float) -> None:
+    """Send rows for some seconds, or until the service closes the connection; read nothing."""
+    async with small_connection(http_server) as (_, writer):
+        writer.write(head(10 * _MIB, "Content-Type: text/csv") + b"name,email\n")
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline:
+            writer.write(_ROWS[:3000])
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+
+async def test_spool_is_bounded_while_other_imports_complete(
+    http_server: Any, services: Services, api: Api
+) -> None:
+    """The caller that does not read is disconnected, and its bytes are returned."""
+    held = []
+
+    async def watch() -> None:
+        while True:
+            held.append(services.spool_budget.held)
+            await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    greedy = [asyncio.create_task(send_unread(http_server, 8)) for _ in range(3)]
+    await until(lambda: max(held, default=0) > _MIB * 0.9)
+    headers = {"Content-Type": "text/csv"}
+    answer = await api("POST", "/members/import", raw=b"name,email\n" + _ROWS, headers=headers)
+    assert len(answer.body.splitlines()) == 30_000
+    assert all(json.loads(line)["status"] == 422 for line in answer.body.splitlines())
+    done = await asyncio.gather(*greedy, return_exceptions=True)
+    watching.cancel()
+    assert all(isinstance(error, ConnectionError) for error in done)
+    assert max(held) <= _MIB
+    await asyncio.wait_for(services.requests.idle.wait(), 9)
+    assert services.spool_budget.held == 0
+
+
+async def trickle(writer: asyncio.StreamWriter) -> None:
+    for _ in range(300):
+        writer.write(_ROWS[:60])
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def test_sending_does_not_count_as_reading(http_server: Any, services: Services) -> None:
+    """The spool has room for these results, but their client may not leave them for ever."""
+    async with small_connection(http_server) as (_, writer):
+        writer.write(head(_MIB, "Content-Type: text/csv") + b"name,email\n")
+        with pytest.raises(ConnectionError):
+            await trickle(writer)
+    await asyncio.wait_for(services.requests.idle.wait(), 9)
+
+
+def test_budget_is_shared_by_the_accounts_of_a_caller() -> None:
+    budget = SpoolBudget(total=100, per_caller=60)
+    first, second, other = (budget.open_account(caller) for caller in "aab")
+    assert first.reserve(40)
+    assert not second.reserve(30)
+    assert second.reserve(20)
+    assert other.reserve(40)
+    assert not other.reserve(1)  # the process has no more
+    first.close()
+    assert other.reserve(20)
+    second.close()
+    other.close()
+    assert budget.held == 0

@@ -1,0 +1,301 @@
+"""The rules of a member."""
+
+import json
+import re
+import unicodedata
+from typing import Any, Literal
+
+import pytest
+from email_validator import validate_email
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_members.errors import InvalidMember
+from tornado_members.model.member import (
+    NAME_PATTERN,
+    PHONE_PATTERN,
+    Member,
+    MemberDraft,
+    is_plain_email,
+    normalize_name,
+    parse_draft,
+)
+
+
+def faults(body: dict[str, Any], **stated: Any) -> dict[str, str]:
+    """What is wrong with a body: pointer to detail."""
+    with pytest.raises(InvalidMember) as refused:
+        parse_draft(body, **stated)
+    return {fault.pointer: fault.detail for fault in refused.value.faults}
+
+
+@pytest.mark.parametrize(
+    ("given_name", "kept"),
+    [
+        ("Ada", "Ada"),
+        ("  Ada Lovelace\t", "Ada Lovelace"),
+        ("Jose\u0301", "José"),
+        ("x" * 255, "x" * 255),
+        ("😀" * 255, "😀" * 255),
+        (" " + "x" * 255 + " ", "x" * 255),
+        ("a\u200db", "a\u200db"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
+        ("\ufeffBom \ufeffIn\ufeffside\u200b", "Bom Inside"),
+        ("\u200f Zed\u200b Width\u00ad", "Zed Width"),
+        ("\u202aAda Lovelace\u202c", "Ada Lovelace"),
+        ("Jose\ufeff\u0301", "José"),
+        ("$where", "$where"),
+    ],
+)
+def test_a_name_is_normalized_and_kept(given_name: str, kept: str) -> None:
+    assert parse_draft({"name": given_name}).name == kept
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", " ", "\u00a0", "x" * 256, "a\0b", "a\x1bb", "a\x85b", "a\nb", "a\u2028b", "\udc00"),
+        *("\u200b", "\ufeff \u2060", "\u3164", "\u2800\ufe0f"),
+        *("\u202etxt.exe", "a\u2067b", "A\u202d"),
+    ],
+)
+def test_what_is_no_name(name: str) -> None:
+    assert list(faults({"name": name})) == ["/name"]
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "ada@example.org",
+        "Ada.Lovelace+news@Sub.Example.ORG",
+        "o'brien@example.co.uk",
+        "ada@intern.local",
+        "ada@service.test",
+        "用户@例子.公司",
+        "a@" + "b" * 60 + ".org",
+    ],
+)
+def test_an_email_is_kept_as_written(email: str) -> None:
+    assert parse_draft({"name": "Ada", "email": email}).email == email
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "ada",
+        "ada@",
+        "@example.org",
+        "ada@example",
+        "a da@example.org",
+        "ada@exa mple.org",
+        "ada@@example.org",
+        "ada@example..org",
+        ".ada@example.org",
+        "ada@-example.org",
+        " ada@example.org",
+        "ada@example.org\n",
+        "Ada <ada@example.org>",
+        "ada@example.org, b@example.org",
+        "a@" + "b" * 250 + ".org",
+        "ada@[127.0.0.1]",
+        "x" * 65 + "@example.org",
+    ],
+)
+def test_what_is_no_email(email: str) -> None:
+    assert list(faults({"name": "Ada", "email": email})) == ["/email"]
+
+
+@pytest.mark.parametrize(
+    "phone",
+    [
+        "123",
+        "+44 20 7946 0018",
+        "(907) 465-3875 ext. 12",
+        "555-1234 x7",
+        "1/2/3",
+        "#31#123",
+        "*123",
+    ],
+)
+def test_a_phone_is_kept_as_written(phone: str) -> None:
+    assert parse_draft({"name": "Ada", "phone": phone}).phone == phone
+
+
+@pytest.mark.parametrize(
+    ("phone", "kept"),
+    [
+        ("\u202d+44 20 7946 0018\u202c", "+44 20 7946 0018"),
+        ("+44\u201120\u20137946\u22120018", "+44-20-7946-0018"),
+        ("+44\u00a020\u20097946\u202f0018", "+44 20 7946 0018"),
+        ("tel:+1-212-555-0100", "+1-212-555-0100"),
+        ("Tel. 030 123456", "030 123456"),
+        ("+1 (212) 555-0100;ext=4", "+1 (212) 555-0100 ext 4"),
+        ("020 7946 0018 Ext: 12", "020 7946 0018 ext 12"),
+        ("020 7946 0018 extension 12", "020 7946 0018 ext 12"),
+    ],
+)
+def test_a_phone_is_stored_in_plain_characters(phone: str, kept: str) -> None:
+    assert parse_draft({"name": "Ada", "phone": phone}).phone == kept
+    assert parse_draft({"name": "Ada", "phone": kept}).phone == kept
+
+
+@pytest.mark.parametrize(
+    ("phone", "words"),
+    [
+        ("+44\u202d20 7946", "U+202D LEFT-TO-RIGHT OVERRIDE"),
+        ("447912345678.0", "as a spreadsheet stores it"),
+        ("4.47912E+11", "as a spreadsheet stores it"),
+        ("4,47912E+11", "as a spreadsheet stores it"),
+    ],
+)
+def test_a_refused_phone_says_why(phone: str, words: str) -> None:
+    assert words in faults({"name": "Ada", "phone": phone})["/phone"]
+
+
+def test_an_email_is_stored_without_invisible_characters_at_its_ends() -> None:
+    draft = parse_draft({"name": "Ada", "email": "\ufeffada@example.org\u200b"})
+    assert draft.email == "ada@example.org"
+
+
+@given(
+    st.text(
+        st.characters() | st.sampled_from("\u200b\u200d\u202e\u2066\ufeff\u3164 \xad"), max_size=8
+    )
+)
+def test_the_published_pattern_admits_only_names(name: str) -> None:
+    """The pattern has no flag `u` in Python: code points are characters there already."""
+    if re.search(NAME_PATTERN, name) and not re.search("[\ud800-\udfff]", name):
+        assert parse_draft({"name": name}).name
+
+
+@given(st.text("0123456789 ext=:.;-\u2011\xa0E", max_size=14))
+def test_the_published_pattern_admits_only_phones(phone: str) -> None:
+    if re.search(PHONE_PATTERN, phone):
+        assert parse_draft({"name": "Ada", "phone": phone}).phone
+
+
+@pytest.mark.parametrize(
+    "phone",
+    ["", "12", "call me", "123abc", "123\n", "123\t4", "1" * 256, "١٢٣", "n/a", "ext", "x" * 9],
+)
+def test_what_is_no_phone(phone: str) -> None:
+    assert list(faults({"name": "Ada", "phone": phone})) == ["/phone"]
+
+
+def test_no_text_is_normalized_that_is_too_long_for_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reordering combining marks takes time that grows with the square of their number."""
+    lengths = []
+    normalize = unicodedata.normalize
+
+    def measuring(form: Literal["NFC"], text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", measuring)
+    marks = "a" + "\u0301\u0323" * 50_000
+    assert "/name" in faults({"name": marks})
+    assert "/name" in faults({"name": marks}, name="Ada")
+    assert "/name" in faults({}, name=marks)
+    assert normalize_name("\u1fb7" * 255) == "\u1fb7" * 255
+    assert parse_draft({"name": "\u03b1\u0342\u0345" * 255}).name == "\u1fb7" * 255
+    assert max(lengths) <= 4 * 255
+
+
+def test_what_is_optional_may_be_null_or_left_out() -> None:
+    draft = MemberDraft(name="Ada")
+    assert parse_draft({"name": "Ada", "email": None, "phone": None}) == draft
+    assert parse_draft({"name": "Ada"}) == draft
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, [], {}, ["x"], {"$gt": ""}])
+def test_only_strings_are_strings(value: Any) -> None:
+    found = faults({"name": value, "email": value, "phone": value})
+    assert found == {
+        "/name": "must be a string",
+        "/email": "must be a string or null",
+        "/phone": "must be a string or null",
+    }
+
+
+def test_pointers_are_escaped_and_short() -> None:
+    found = faults({"name": "Ada", "a/b~c": 1, "k" * 9999: 1, "\ud800": 1, "": 1})
+    assert found.pop("/a~1b~0c")
+    assert all(len(pointer) < 300 for pointer in found)
+    json.dumps(list(found)).encode("utf-8")
+    assert all(pointer.encode("utf-8") for pointer in found)
+
+
+def test_a_body_may_repeat_its_address_but_not_contradict_it() -> None:
+    assert parse_draft({"memberId": 7, "name": "Ada"}, member_id=7).name == "Ada"
+    assert parse_draft({}, name=" Ada ").name == "Ada"
+    assert parse_draft({"name": "Jose\u0301"}, name="José").name == "José"
+    assert "/memberId" in faults({"memberId": 8, "name": "Ada"}, member_id=7)
+    assert "/memberId" in faults({"memberId": "7", "name": "Ada"}, member_id=7)
+    assert "/memberId" in faults({"memberId": 7.0, "name": "Ada"}, member_id=7)
+    assert "/memberId" in faults({"memberId": 7, "name": "Ada"})
+    assert "/name" in faults({"name": "Grace"}, name="Ada")
+    assert "/name" in faults({"name": 5}, name="Ada")
+
+
+@given(st.dictionaries(st.text(max_size=20), st.none() | st.integers() | st.text()))
+def test_any_object_is_a_member_or_is_told_why_not(body: dict[str, Any]) -> None:
+    try:
+        draft = parse_draft(body)
+    except InvalidMember as error:
+        found = error.faults
+    else:
+        found = ()
+        assert parse_draft(draft.model_dump()) == draft
+    assert all(fault.pointer.encode("utf-8") and fault.detail for fault in found)
+
+
+@given(st.text())
+def test_normalizing_twice_changes_nothing_more(name: str) -> None:
+    once = normalize_name(name)
+    assert normalize_name(once) == once
+
+
+def test_a_member_over_the_wire() -> None:
+    member = Member.from_draft(42, MemberDraft(name="Zoë", phone="555-0100"))
+    assert member.version == 1
+    assert member.to_json().decode() == (
+        '{"memberId":42,"name":"Zoë","email":null,"phone":"555-0100"}'
+    )
+    assert member.agrees_with(MemberDraft(name="Zoë", phone="555-0100"))
+    assert not member.agrees_with(MemberDraft(name="Zoë"))
+
+
+LABELS = [
+    "a",
+    "b-",
+    "-c",
+    "com",
+    "org",
+    "1",
+    "xn--",
+    "xn--bcher-kva",
+    "_",
+    "test",
+    "",
+    "ä",
+    "a" * 63,
+]
+
+
+@given(st.text("aZ09.-_+!'=@ äN#", max_size=70), st.lists(st.sampled_from(LABELS), max_size=5))
+def test_what_is_taken_for_a_plain_address_is_one(local: str, labels: list[str]) -> None:
+    """The quick way admits nothing that the library would not."""
+    email = f"{local}@{'.'.join(labels)}"
+    if is_plain_email(email):
+        validate_email(email, check_deliverability=False, strict=True)
+
+
+@pytest.mark.parametrize("local", [1, 63, 64, 65])
+@pytest.mark.parametrize("domain", [180, 188, 189, 190, 191, 252, 253])
+def test_the_quick_way_keeps_to_the_lengths(local: int, domain: int) -> None:
+    email = "x" * local + "@" + ".".join(["a" * 60] * 5)[: domain - 4] + ".com"
+    assert is_plain_email(email) is (local <= 64 and len(email) <= 254)

@@ -1,0 +1,61 @@
+"""JSON that can be read in one way only."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_members.model.strict_json import parse_object
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is not JSON"),
+        (b"\xef\xbb\xbf{}", "is not JSON"),
+        (b'{"a": \xff}', "byte 6"),
+        (b'{"a":\n tru}', "line 2, column 2"),
+        (b"[]", "not a JSON object"),
+        (b"5", "not a JSON object"),
+        (b'{"a": 1, "a": 1}', "twice"),
+        (b'{"a": [{"b": 1, "b": 2}]}', "twice"),
+        (b'{"a": 1, "\\u0061": 2}', "twice"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": Infinity}', "Infinity"),
+        (b'{"a": 1' + b"0" * 10_000 + b"}", "10001 digits"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_refused_and_why(data: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_object(data)
+
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
+def test_what_json_writes_is_read_back(value: dict[str, Any]) -> None:
+    assert parse_object(json.dumps(value).encode()) == value
+
+
+@given(st.binary())
+def test_any_bytes_are_an_object_or_a_value_error(data: bytes) -> None:
+    try:
+        outcome: Any = parse_object(data)
+    except ValueError as error:
+        outcome = str(error)
+    assert isinstance(outcome, dict) or outcome.startswith(("is ", "has "))

@@ -1,0 +1,24 @@
+"""A ledger of debts for caches that share nothing else but a test."""
+
+from collections.abc import Sequence
+
+from tornado_members.storage.debts import RECORD_SECONDS, Debt
+
+
+class MemoryLedger:
+    """As storage/debts.py keeps it in MongoDB."""
+
+    deadline = RECORD_SECONDS
+
+    def __init__(self) -> None:
+        self.debts: dict[tuple[str, str], Debt] = {}
+
+    async def record(self, debt: Debt) -> None:
+        self.debts[debt.node, debt.process] = debt
+
+    async def remove(self, debt: Debt) -> None:
+        if self.debts.get((debt.node, debt.process)) == debt:
+            del self.debts[debt.node, debt.process]
+
+    async def read(self) -> Sequence[Debt]:
+        return list(self.debts.values())

@@ -1,0 +1,76 @@
+"""A directory for dry runs: it decides as the real one does, and writes nothing."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from tornado_members.directory import MemberDirectory
+from tornado_members.errors import Overloaded
+from tornado_members.model.history import Actor
+from tornado_members.model.member import Member, MemberDraft
+
+_ROW_OVERHEAD = 32  # bytes that a name takes in the database beside its own
+
+
+class DryRunDirectory:
+    """Stands in for a MemberDirectory of a loader.
+
+    New names are kept in a temporary database on disk, so that memory is bounded. Their members
+    have ids below zero, which no client sees.
+    """
+
+    def __init__(self, directory: MemberDirectory, reserve: Callable[[int], bool]) -> None:
+        """`reserve` grants bytes of temporary files, or returns False."""
+        self._directory = directory
+        self._reserve = reserve
+        self._names = sqlite3.connect("", isolation_level=None)  # deleted when it is closed
+        self._names.execute("PRAGMA journal_mode = OFF")
+        self._names.execute("CREATE TABLE names (name TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
+        self._last = 0
+
+    def close(self) -> None:
+        """Delete the temporary database."""
+        self._names.close()
+
+    async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
+        """Return the members that exist, and those that the real run would have created."""
+        places = ",".join("?" * len(names))
+        query = f"SELECT name, id FROM names WHERE name IN ({places})"  # noqa: S608
+        found = {
+            name: Member(member_id, name, None, None, version=1)
+            for name, member_id in self._names.execute(query, tuple(names))
+        }
+        return {**await self._directory.find_by_names(names), **found}
+
+    async def take_ids(self, count: int) -> int:
+        """Return the first of so many ids below zero."""
+        self._last -= count
+        return self._last
+
+    async def create_many(
+        self,
+        drafts: Sequence[MemberDraft],
+        first: int,
+        *,
+        by: Actor | None,  # noqa: ARG002
+    ) -> Sequence[Member | None]:
+        """Remember the names. Raises Overloaded if temporary files may hold no more."""
+        size = sum(len(draft.name.encode()) + _ROW_OVERHEAD for draft in drafts)
+        if not self._reserve(size):
+            raise Overloaded
+        members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
+        self._names.execute("BEGIN")
+        self._names.executemany(
+            "INSERT INTO names VALUES (?, ?)", [(m.name, m.member_id) for m in members]
+        )
+        self._names.execute("COMMIT")
+        return members
+
+    async def replace_if_unchanged(
+        self,
+        member: Member,  # noqa: ARG002
+        draft: MemberDraft,  # noqa: ARG002
+        *,
+        by: Actor | None,  # noqa: ARG002
+    ) -> bool:
+        """Write nothing, and report success."""
+        return True

@@ -1,0 +1,233 @@
+"""What nodes are owed, recorded where it outlives the process that owes it.
+
+A write that commits without its tombstone leaves an old entry on a node that hangs. The process
+knows, and gives the node a new epoch before it reads it again; but the process may end first. So
+- a debt is *recorded*, acknowledged by a majority, before such a write commits, and relied on for
+  `RELIED_ON` seconds, so that an outage costs one small write a second and not one per write;
+- it is removed only after the node's epoch was renewed, and only if it was not recorded anew;
+- a node that a process has not read yet, or that was away, is read only when it was found to owe
+  nothing, by a look at the ledger that began after the node had answered for `return_after`;
+- a debt of another process is paid by whoever finds it, once it has not been recorded anew for as
+  long as a write that relies on it may take. Before that, the epoch might be renewed too early.
+
+No clock of two machines is compared: how long a debt has stood unchanged is measured by the
+process that looks.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from logging import getLogger
+from typing import Protocol
+
+from tornado_members.cache.memcached import NodeAway, clock
+from tornado_members.errors import DependencyUnavailable, Problem
+from tornado_members.storage.debts import Debt
+
+log = getLogger(__name__)
+
+RELIED_ON = 1.0  # seconds
+_LOOK_SECONDS = 10.0  # between two looks while every node is read
+_LOOK_SECONDS_AWAY = 1.0  # while one does not answer
+_LOOK_SECONDS_OWED = 0.1  # while one waits for nothing else
+
+
+class Ledger(Protocol):
+    """Where debts are recorded; storage/debts.py says what each method does."""
+
+    deadline: float  # seconds, within which `record` returns or raises a Problem
+
+    async def record(self, debt: Debt) -> None: ...  # noqa: D102
+    async def remove(self, debt: Debt) -> None: ...  # noqa: D102
+    async def read(self) -> Sequence[Debt]: ...  # noqa: D102
+
+
+class DebtsOfNode:
+    """The debts of one node, as this process knows them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        new: Callable[[], Debt],
+        wanted: asyncio.Event,
+        now: Callable[[], float],
+    ) -> None:
+        """`new` makes a debt of this process; `wanted` is set to have the ledger looked at."""
+        self.none_at = float("-inf")  # when the last look that found no debt began
+        self.found = False  # by the last look
+        self.recorded: Debt | None = None  # our own
+        self.to_remove: list[Debt] = []
+        self.wanted = wanted
+        self._ledger = ledger
+        self._new = new
+        self._now = now
+        self._relied_on_until = float("-inf")
+        self._recording = asyncio.Lock()
+
+    @property
+    def is_recording(self) -> bool:
+        """True while a debt is on its way to the ledger."""
+        return self._recording.locked()
+
+    async def record(self) -> None:
+        """Have a debt of this process stand in the ledger; the caller's write may then commit.
+
+        The node must be tainted before. Raises DependencyUnavailable.
+        """
+        try:
+            async with asyncio.timeout(self._ledger.deadline), self._recording:
+                if self._now() < self._relied_on_until:
+                    return
+                debt, sent_at = self._new(), self._now()
+                await self._ledger.record(debt)
+        except TimeoutError:
+            raise DependencyUnavailable from None
+        self.recorded = debt
+        self._relied_on_until = sent_at + RELIED_ON
+
+    def pay(self) -> None:
+        """Note that the node has got a new epoch since our debt was recorded."""
+        self._relied_on_until = float("-inf")
+        if self.recorded:
+            self.to_remove.append(self.recorded)
+            self.recorded = None
+            self.wanted.set()
+
+
+class IndebtedNode(Protocol):
+    """What of a node the debts need: WatchedNode."""
+
+    debts: DebtsOfNode
+
+    @property
+    def address(self) -> str: ...  # noqa: D102
+    @property
+    def is_tainted(self) -> bool: ...  # noqa: D102
+    def taint(self) -> None: ...  # noqa: D102
+    def readable_at(self) -> float | None: ...  # noqa: D102
+    async def pay_for_another(self) -> None: ...  # noqa: D102
+
+
+class Debts:
+    """Looks at the ledger for all nodes of this process, and pays what others left behind."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        process: str,
+        write_deadline: float,
+        now: Callable[[], float] = clock,
+    ) -> None:
+        """`write_deadline` is the seconds within which a commit is known to be or not."""
+        self._ledger = ledger
+        self._process = process
+        self._writes_end_after = RELIED_ON + write_deadline
+        self._now = now
+        self._wanted = asyncio.Event()
+        self._looked_at = float("-inf")
+        self._seen: dict[Debt, float] = {}  # debts of others, and when each was first seen
+        self._look_seconds = _LOOK_SECONDS * random.uniform(0.8, 1)  # noqa: S311
+        self._watching: asyncio.Task[None] | None = None
+        self._nodes: Collection[IndebtedNode] = ()
+
+    def of(self, address: str) -> DebtsOfNode:
+        """The debts of a node that is made."""
+
+        def new() -> Debt:
+            nonce = secrets.token_hex(8)
+            return Debt(address, self._process, nonce, self._writes_end_after)
+
+        return DebtsOfNode(self._ledger, new, self._wanted, self._now)
+
+    async def open(self, nodes: Collection[IndebtedNode]) -> None:
+        """Look for the first time, and go on looking from now on."""
+        self._nodes = nodes
+        with suppress(Problem):
+            await self._look()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Look no more. What is still owed stays in the ledger, for others to pay."""
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def _watch(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._remove_paid()
+                if self._now() >= self._looked_at + self._pause():
+                    await self._look()
+            except Problem:  # MongoDB is away, and health says so
+                self._looked_at = self._now()
+            except Exception:
+                log.exception("looking for debts of the cache failed; it goes on")
+                self._looked_at = self._now()
+
+    def _pause(self) -> float:
+        """Seconds from the last look to the next one."""
+        now, pause = self._now(), self._look_seconds
+        for node in self._nodes:
+            readable_at = node.readable_at()
+            if readable_at is None or now < readable_at:
+                pause = min(pause, _LOOK_SECONDS_AWAY)
+            elif node.debts.none_at < readable_at:
+                pause = 0.0 if self._looked_at < readable_at else min(pause, _LOOK_SECONDS_OWED)
+        return pause
+
+    async def _remove_paid(self) -> None:
+        for node in self._nodes:
+            while node.debts.to_remove:
+                await self._ledger.remove(node.debts.to_remove[0])
+                del node.debts.to_remove[0]
+
+    async def _look(self) -> None:
+        """Raises DependencyUnavailable."""
+        began = self._looked_at = self._now()
+        debts = await self._ledger.read()
+        now = self._now()
+        self._seen = {
+            debt: self._seen.get(debt, now) for debt in debts if debt.process != self._process
+        }
+        for node in self._nodes:
+            its = [debt for debt in debts if debt.node == node.address]
+            node.debts.found = bool(its)
+            if not its:
+                node.debts.none_at = began
+                continue
+            await self._settle(node, its)
+
+    async def _settle(self, node: IndebtedNode, debts: Sequence[Debt]) -> None:
+        """Pay what is due, if the node answers."""
+        for debt in debts:
+            if debt.process == self._process:
+                self._adopt(node, debt)
+        now = self._now()
+        due = [debt for debt in debts if now >= self._due_at(debt)]
+        if not due or node.readable_at() is None:
+            return
+        with suppress(NodeAway):
+            await node.pay_for_another()
+            for debt in due:
+                await self._ledger.remove(debt)
+
+    def _adopt(self, node: IndebtedNode, debt: Debt) -> None:
+        """Owe a debt of this process that stands although the node was paid, or not told of it.
+
+        Its record was on its way meanwhile, or was not acknowledged in time.
+        """
+        if not (node.is_tainted or node.debts.is_recording or node.debts.to_remove):
+            node.debts.recorded = debt
+            node.taint()
+
+    def _due_at(self, debt: Debt) -> float:
+        """When each write that relies on a debt of another process has ended."""
+        seen_at = self._seen.get(debt, float("inf"))
+        return seen_at + max(debt.writes_end_after, self._writes_end_after)

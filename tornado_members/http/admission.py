@@ -1,0 +1,104 @@
+"""The checks that a request passes before its handler runs, and before its body is read.
+
+All of them need the head only: the method, the caller, the query and the Accept header.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+
+from tornado_members.auth.rate_limit import RateLimit
+from tornado_members.auth.tokens import Caller, TokenVerifier
+from tornado_members.errors import (
+    BadParameter,
+    BadRequest,
+    MethodNotAllowed,
+    NotAcceptable,
+    TokenMissing,
+)
+from tornado_members.http.negotiation import choose
+from tornado_members.openapi.operation import JSON, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that passed: its operation, its caller and the media type of its response."""
+
+    operation: Operation | None = None  # None for OPTIONS
+    caller: Caller | None = None  # None if the operation needs no token
+    media_type: str = JSON
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Bytes that the request's body may have; 0 if the operation takes none."""
+        body = self.operation.body if self.operation else None
+        return body.max_bytes if body else 0
+
+
+class AdmissionControl:
+    """Checks requests against the operations of their path."""
+
+    def __init__(self, tokens: TokenVerifier, rate_limit: RateLimit | None) -> None:
+        """`rate_limit` is None if callers are not limited."""
+        self._tokens = tokens
+        self._rate_limit = rate_limit
+
+    async def admit(
+        self, request: HTTPServerRequest, operations: Mapping[str, Operation]
+    ) -> Admission:
+        """Check a request and count it against its caller's rate limit. Raises Problem."""
+        if not request.path.isascii():  # RFC 3986 §2.1; Tornado would read it as Latin-1
+            raise BadRequest("The path has characters that are not percent-encoded.")
+        method = request.method or ""
+        if method == "OPTIONS":
+            return Admission()
+        operation = operations.get(method)
+        if operation is None:
+            raise MethodNotAllowed(method, allowed_methods(operations))
+        caller = None
+        if operation.permission is not None:
+            caller = await self._tokens.verify(_token(request.headers))
+            if self._rate_limit:
+                await self._rate_limit.check(caller)
+            caller.require(operation.permission)
+        if request.query:
+            _check_query(request.query_arguments, operation)
+        media_type = choose(request.headers.get("Accept", ""), operation.media_types)
+        if media_type is None:
+            raise NotAcceptable(" or ".join(operation.media_types))
+        return Admission(operation, caller, media_type)
+
+
+def allowed_methods(operations: Mapping[str, Operation]) -> str:
+    """Return the value of the Allow header (RFC 9110 §10.2.1)."""
+    return ", ".join([*operations, "OPTIONS"])
+
+
+def bearer_token(headers: HTTPHeaders) -> str | None:
+    """Return the bearer token of a request (RFC 6750 §2.1); None if it has none."""
+    scheme, _, token = headers.get("Authorization", "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _token(headers: HTTPHeaders) -> str:
+    token = bearer_token(headers)
+    if token is None:
+        raise TokenMissing
+    return token
+
+
+def _check_query(arguments: Mapping[str, Sequence[bytes]], operation: Operation) -> None:
+    """Raises BadParameter for a parameter that is unknown or given twice."""
+    for name, values in arguments.items():
+        if name not in operation.query:
+            shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
+            raise BadParameter(shown, f"is not a parameter; {_listed([*operation.query])}")
+        if len(values) > 1:
+            raise BadParameter(name, "is given more than once")
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) < 2:
+        return f"there is {names[0]}" if names else "there are none"
+    return f"there are {', '.join(names[:-1])} and {names[-1]}"

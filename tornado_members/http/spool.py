@@ -1,0 +1,119 @@
+"""A queue of bytes for a client that may read nothing before it has sent everything."""
+
+import asyncio
+import tempfile
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import IO
+
+from tornado_members.http.spool_budget import SpoolAccount
+
+_IN_MEMORY = 256 * 1024  # bytes
+_PIECE = 65536  # bytes
+
+
+class Spool:
+    """Bytes in order: a few in memory, the rest in a temporary file without a name.
+
+    Most clients send the whole body of a large import before they read its results. Waiting for
+    them would block both sides for ever; keeping the results in memory would have no bound.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        account: SpoolAccount,
+        on_full: Callable[[], None],
+    ) -> None:
+        """`send` writes to the client. `on_full` is called when `put` has to wait for space."""
+        self._send = send
+        self._account = account
+        self._on_full = on_full
+        self._near: deque[bytes] = deque()
+        self._near_size = 0
+        self._file: IO[bytes] | None = None
+        self._read = self._written = 0  # offsets in the file
+        self._more = asyncio.Event()
+        self._less = asyncio.Event()
+        self._is_complete = False
+        self.failure: Exception | None = None  # of `send`; later bytes are dropped
+        self._sending = asyncio.create_task(self._send_all())
+
+    @property
+    def spooled(self) -> int:
+        """Bytes in the file that were not sent yet."""
+        return self._written - self._read
+
+    async def put(self, data: bytes) -> None:
+        """Queue bytes to be sent; wait only if the budget of files is exhausted."""
+        while not self._is_done and not self._take_in(data):
+            self._on_full()
+            self._less.clear()
+            await self._account.wait(self._less)
+        self._more.set()
+
+    async def drain(self) -> None:
+        """Return when everything was sent, or cannot be."""
+        self._is_complete = True
+        self._more.set()
+        await asyncio.wait([self._sending])
+
+    async def close(self) -> None:
+        """Discard what was not sent."""
+        self._sending.cancel()
+        await asyncio.wait([self._sending])
+        if self._file:
+            self._file.close()
+        self._account.release(self._written)
+
+    @property
+    def _is_done(self) -> bool:
+        return self._sending.done() or self.failure is not None
+
+    def _take_in(self, data: bytes) -> bool:
+        """Keep bytes in memory or in the file; False if there is no space."""
+        is_near = not self._written
+        if is_near and (not self._near or self._near_size + len(data) <= _IN_MEMORY):
+            self._near.append(data)
+            self._near_size += len(data)
+            return True
+        if not self._account.reserve(len(data)):
+            return False
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._file.seek(self._written)
+        self._file.write(data)
+        self._written += len(data)
+        return True
+
+    async def _send_all(self) -> None:
+        try:
+            while True:
+                if piece := self._take():
+                    self._less.set()
+                    await self._send(piece)
+                elif self._is_complete:
+                    return
+                else:
+                    self._more.clear()
+                    await self._more.wait()
+        except Exception as error:  # noqa: BLE001
+            self.failure = error
+        finally:
+            self._less.set()
+
+    def _take(self) -> bytes:
+        if self._near:
+            piece = self._near.popleft()
+            self._near_size -= len(piece)
+            return piece
+        if self._file is None or not self.spooled:
+            return b""
+        self._file.seek(self._read)
+        piece = self._file.read(_PIECE)
+        self._read += len(piece)
+        if not self.spooled:
+            self._file.truncate(0)
+            self._account.release(self._written)
+            self._read = self._written = 0
+        return piece

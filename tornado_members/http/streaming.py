@@ -1,0 +1,110 @@
+"""Responses without a length, written at the pace of their client."""
+
+import asyncio
+import socket
+import struct
+from asyncio import Future
+from logging import getLogger
+from typing import Any, ClassVar, Protocol, cast
+
+from tornado.httputil import HTTPServerRequest
+
+from tornado_members.errors import InternalError, Problem
+from tornado_members.telemetry.logs import fields
+
+log = getLogger(__name__)
+
+_PIECE = 65536  # bytes that are written at once, and so the most that wait in the process
+_ABORT = struct.pack("ii", 1, 0)  # for SO_LINGER: the connection ends with a reset
+
+
+class ReaderGone(Exception):
+    """The client has disconnected, or does not read. The text says which."""
+
+
+class StreamingHandler(Protocol):
+    """What a StreamedAnswer needs of a handler."""
+
+    request: HTTPServerRequest
+    route: ClassVar[str]
+    request_id: str | None
+    problem_code: str | None
+    is_gone: bool
+
+    @property
+    def is_finished(self) -> bool: ...
+    def set_status(self, status_code: int) -> None: ...
+    def write(self, chunk: Any) -> None: ...
+    def flush(self) -> "Future[None]": ...
+    def finish(self) -> "Future[None]": ...
+
+
+class StreamedAnswer:
+    """The body of a handler's response, whose headers are sent with the first piece."""
+
+    def __init__(self, handler: StreamingHandler, seconds: float) -> None:
+        """`seconds` is how long the client may leave a piece of the response unread."""
+        self._handler = handler
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._timeout: asyncio.Timeout | None = None  # of the piece that is being sent
+        if handler.request.version == "HTTP/1.0":
+            # Without chunks and length, the end of the connection is the end of the response.
+            handler.request.headers["Connection"] = "close"
+
+    def set_patience(self, seconds: float) -> None:
+        """Set the time for each piece from now on, and for the one that is being sent anew."""
+        self._seconds = seconds
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(self._loop.time() + seconds)
+
+    async def send(self, data: bytes) -> None:
+        """Return once the system has taken all of it. Raises ReaderGone."""
+        for start in range(0, len(data), _PIECE):
+            self._handler.write(data[start : start + _PIECE])
+            await self._flush()
+
+    async def send_headers(self) -> None:
+        """Send the headers alone. Raises ReaderGone."""
+        await self._flush()
+
+    async def _flush(self) -> None:
+        if self._handler.is_gone:
+            raise ReaderGone("the client has disconnected")
+        sent = self._handler.flush()
+        try:
+            async with asyncio.timeout(self._seconds) as self._timeout:
+                await asyncio.wait([sent])
+        except TimeoutError:
+            raise ReaderGone(f"the client read nothing for {self._seconds:g} seconds") from None
+        finally:
+            self._timeout = None
+        if sent.cancelled() or sent.exception() or self._handler.is_gone:
+            raise ReaderGone("the client has disconnected")
+
+    def end(self) -> None:
+        """Complete the response."""
+        handler = self._handler
+        sent = handler.finish()
+        if handler.request.version == "HTTP/1.0":
+            sent.add_done_callback(lambda _: self._close())
+
+    def break_off(self, reason: object) -> None:
+        """Close the connection so that the client knows that the response is incomplete."""
+        if not isinstance(reason, ReaderGone):  # the log and the metrics show a failure
+            problem = reason if isinstance(reason, Problem) else InternalError()
+            self._handler.problem_code = problem.code
+            self._handler.set_status(problem.status)
+        said = fields(request_id=self._handler.request_id, route=self._handler.route)
+        log.warning("response aborted: %s", reason, extra=said)
+        if self._handler.request.version == "HTTP/1.0":
+            stream = getattr(self._handler.request.connection, "stream", None)
+            if stream is not None and stream.socket is not None:
+                stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        self._close()
+        if not self._handler.is_finished:
+            self._handler.finish()
+
+    def _close(self) -> None:
+        # Tornado's HTTPConnection does not declare close(), but every implementation has it.
+        cast(Any, self._handler.request.connection).close()

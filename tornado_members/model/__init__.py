@@ -1,0 +1,1 @@
+"""A member, its rules, and what the product says about members; no I/O."""

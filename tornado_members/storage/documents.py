@@ -1,0 +1,142 @@
+"""Members and their documents: the only place that knows how MongoDB holds a member.
+
+A document of the collection `members` is a member if its `_id` is a whole number that a member can
+have and its `name` is a string. Other programs may store anything else there; such a document is
+not found, listed, changed or deleted. Its name stays taken, because the unique index knows it.
+
+The same rules exist twice: in Python for documents that were read, and as MongoDB expressions for
+the writes, in which the server decides. `tests/handlers/test_foreign_documents.py` compares them.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from bson import Decimal128, Int64
+
+from tornado_members.model.member import MAX_MEMBER_ID, Member, MemberDraft, fold
+from tornado_members.storage.mongo import Document
+
+LAST_VERSION: Final = 2**63 - 1
+
+# A filter for lists and scans: it uses indexes. $bitsAllClear of no bits is true of whole numbers.
+MEMBER_ID_RANGE: Final[Document] = {"$gte": 1, "$lte": MAX_MEMBER_ID}
+MEMBERS_ONLY: Final[Document] = {
+    "_id": {**MEMBER_ID_RANGE, "$bitsAllClear": 0, "$not": {"$type": "decimal"}},
+    "name": {"$gte": "", "$not": {"$type": "array"}},
+}
+# The same as an expression, beside a filter for one `_id`. Expressions see a list as a list, where
+# a filter would look at its items.
+IS_MEMBER: Final[Document] = {
+    "$and": [
+        {"$in": [{"$type": "$_id"}, ["int", "long", "double"]]},
+        {"$eq": [{"$type": "$name"}, "string"]},
+    ]
+}
+# The version of a document, as `to_version` reads it.
+VERSION: Final[Document] = {
+    "$cond": [
+        {"$and": [{"$isNumber": "$version"}, {"$gte": ["$version", 1]}]},
+        {"$convert": {"input": "$version", "to": "long", "onError": Int64(1)}},
+        Int64(1),
+    ]
+}
+
+
+def is_member(document: Mapping[str, Any]) -> bool:
+    """True if the document is a member."""
+    return to_member_id(document["_id"]) is not None and isinstance(document.get("name"), str)
+
+
+def to_member_id(value: object) -> int | None:
+    """The memberId that an `_id` is; None if no member can have it.
+
+    Some shells write 5.0 where 5 is meant, and to MongoDB they are equal.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 1 <= value <= MAX_MEMBER_ID and value == value // 1 else None
+
+
+def to_version(value: object) -> int:
+    """The version that a document's `version` is: a number from 1 without its fraction, or else 1.
+
+    `VERSION` is the same for the server.
+    """
+    number = value.to_decimal() if isinstance(value, Decimal128) else value
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
+        return 1
+    if isinstance(number, Decimal) and not number.is_finite():
+        return 1
+    return int(number) if 1 <= number <= LAST_VERSION else 1
+
+
+def to_member(document: Mapping[str, Any] | None) -> Member | None:
+    """The member that a document is; None if it is not a member, or if there is no document."""
+    if document is None or not is_member(document):
+        return None
+    updated_at = document.get("updatedAt")
+    return Member(
+        member_id=int(document["_id"]),
+        name=document["name"],
+        email=_to_text(document.get("email")),
+        phone=_to_text(document.get("phone")),
+        version=to_version(document.get("version")),
+        updated_at=updated_at if isinstance(updated_at, datetime) else None,
+    )
+
+
+def names_held(document: Mapping[str, Any]) -> list[str]:
+    """The names that the unique index has of a document, member or not."""
+    name = document.get("name")
+    names = name if isinstance(name, list) else [name]
+    return [name for name in names if isinstance(name, str)]
+
+
+def to_document(member: Member) -> Document:
+    """The document of a new member."""
+    return {
+        "_id": Int64(member.member_id),
+        "name": member.name,
+        "email": member.email,
+        "phone": member.phone,
+        **case_folded(member.name, member.email),
+        "version": Int64(member.version),
+        "createdAt": member.updated_at,
+        "updatedAt": member.updated_at,
+    }
+
+
+def case_folded(name: str, email: str | None) -> Document:
+    """The fields beside name and e-mail address by which lists find members in any case."""
+    return {"nameFold": fold(name), "emailFold": None if email is None else fold(email)}
+
+
+def to_update(draft: MemberDraft) -> list[Document]:
+    """An update that raises the version only if something changes, decided by the server itself.
+
+    Everything a client sent is a $literal: a name such as '$email' is text, not a field path.
+    """
+    fields = {field: {"$literal": value} for field, value in draft.model_dump().items()}
+    folds = {field: {"$literal": f} for field, f in case_folded(draft.name, draft.email).items()}
+    unchanged = {"$and": [{"$eq": [f"${field}", value]} for field, value in fields.items()]}
+    return [
+        {
+            "$set": {
+                **fields,
+                **folds,
+                "version": {"$cond": [unchanged, VERSION, {"$add": [VERSION, Int64(1)]}]},
+                "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},
+            }
+        }
+    ]
+
+
+def version_in(versions: Collection[int]) -> Document:
+    """An expression: the document's version is one of these."""
+    return {"$in": [VERSION, [Int64(number) for number in versions if number <= LAST_VERSION]]}
+
+
+def _to_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
