@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, SecretStr
 
 from tornado_members.settings import Settings
-from tornado_members.settings.reflection import allowed_values, field_schema, section_within
+from tornado_members.settings.reflection import allowed_values, field_schema, nested_section
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 100
@@ -72,7 +72,7 @@ class Setting:
     @property
     def section(self) -> type[BaseModel] | None:
         """The section that is its value, or the items of its value."""
-        return section_within(self.model.model_fields[self.name].annotation)
+        return nested_section(self.model, self.name)
 
     @property
     def is_list_of_sections(self) -> bool:
@@ -146,7 +146,7 @@ def _markdown_section(
     rows = [
         _markdown_row(one, prefix)
         for one in settings
-        if one.section is None or one.is_list_of_sections or one.name == "jwks"
+        if one.section is None or one.is_list_of_sections
     ]
     if rows:
         yield f"## {title}\n"
@@ -155,7 +155,7 @@ def _markdown_section(
         yield "| key | default | values | meaning |\n|---|---|---|---|"
         yield "\n".join(rows) + "\n"
     for one in settings:
-        if one.section is not None and one.name != "jwks":
+        if one.section is not None:
             path = f"{prefix}{one.name}"
             inner = one.default[0] if one.is_list_of_sections else one.default
             yield from _markdown_section(one.section, inner, f"{path}.", f"`{path}`")
@@ -193,7 +193,7 @@ def _yaml_section(model: type[BaseModel], defaults: BaseModel, indent: str) -> I
         if not indent or number:
             yield ""
         yield from _comment(one, indent)
-        if one.section is None or one.name == "jwks":
+        if one.section is None:
             yield from _yaml_value(one, indent)
         elif one.is_list_of_sections:
             yield f"{indent}{one.name}:"
@@ -218,7 +218,7 @@ def _yaml_value(one: Setting, indent: str) -> Iterator[str]:
 
 def _comment(one: Setting, indent: str) -> Iterator[str]:
     text = one.description
-    if one.section is None or one.name == "jwks":
+    if one.section is None:
         text = f"{text.rstrip()} Values: {one.values}."
     if one.page:
         text += f" See docs/{one.page}."

@@ -11,13 +11,14 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import Passwords
 from tornado_members.auth.rate_limit import RateLimit
-from tornado_members.auth.signing import OWN_ALGORITHM, OwnKey, has_signing_key
+from tornado_members.auth.revocations import TokenRevocations
+from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
-from tornado_members.auth.withdrawals import Withdrawals
 from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
 from tornado_members.cache.lease_cache import LeaseCache
 from tornado_members.cache.memcached import MemcachedNode
@@ -199,12 +200,13 @@ async def open_services(
             changes = MemberChanges(stores.mongo)
             lease = LeaderLease(stores.mongo, "invalidator")
             await enter(invalidating(changes, lease, directory, numbers))
-        withdrawals = await enter(open_withdrawals(settings, stores.users))
+        own = OwnIssuer.from_settings(settings)
+        revocations = await enter(open_revocations(own, stores.users))
         counts = await enter(open_counts(settings, cache_servers))
-        login = await enter(open_login(settings, stores.users, counts))
+        login = await enter(open_login(settings, own, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
         rate_limit = RateLimit(counts, per_minute) if per_minute else None
-        tokens = TokenVerifier(settings.auth, keys, standing=withdrawals.apply)
+        tokens = TokenVerifier(settings.auth, keys, current=revocations.apply)
         yield Services(
             directory=directory,
             tokens=tokens,
@@ -213,7 +215,7 @@ async def open_services(
             tracer=tracer,
             login=login,
             rules=settings.members,
-            own_keys=keys[settings.auth.own_issuer] if _signs(settings) else None,
+            own_keys=keys[own.name] if own and own.can_sign else None,
             cors=settings.cors,
             write_seconds=settings.server.limits.write_seconds,
             spool_budget=SpoolBudget(
@@ -259,52 +261,45 @@ async def open_counts(
 
 
 @asynccontextmanager
-async def open_withdrawals(settings: Settings, users: UserStore) -> AsyncIterator[Withdrawals]:
-    """What became of users whose tokens are out."""
-    auth = settings.auth
-    withdrawals = Withdrawals(
-        users, auth.own_issuer, auth.max_lifetime_seconds + auth.leeway_seconds
-    )
-    if auth.find_own_issuer():
-        await withdrawals.open()
+async def open_revocations(
+    own: OwnIssuer | None, users: UserStore
+) -> AsyncIterator[TokenRevocations]:
+    """Yield the users whose tokens are revoked; without an own issuer there are none."""
+    name, seconds = (own.name, own.longest_seconds) if own else ("", 0)
+    revocations = TokenRevocations(users, name, seconds)
+    if own:
+        await revocations.open()
     try:
-        yield withdrawals
+        yield revocations
     finally:
-        await withdrawals.close()
+        await revocations.close()
 
 
 @asynccontextmanager
 async def open_login(
-    settings: Settings, users: UserStore, counts: SharedCounts
+    settings: Settings, own: OwnIssuer | None, users: UserStore, counts: SharedCounts
 ) -> AsyncIterator[Login | None]:
-    """The login, where it is wanted and there is a key to sign with. Raises KeysUnusable."""
-    issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
+    """Yield the login, if it is enabled and there is a key to sign with. Raises KeysUnusable."""
     if not settings.login.enabled:
         yield None
         return
-    if issuer is None or jwks_file is None or not _signs(settings):
-        log.warning("there is no login: auth.own_issuer takes no RS256, or has no signing key here")
+    if own is None or own.jwks_file is None or not own.can_sign:
+        log.warning(
+            "there is no login: auth.own_issuer does not accept RS256, or has no signing key here"
+        )
         yield None
         return
     passwords = Passwords()
-    token_seconds = min(settings.login.token_seconds, settings.auth.max_lifetime_seconds)
+    token_seconds = min(settings.login.token_seconds, own.max_lifetime)
     throttle = LoginThrottle(counts, settings.login)
     try:
         yield Login(
             users=users,
             passwords=passwords,
             throttle=throttle,
-            key=OwnKey(jwks_file),
-            issuer=issuer,
+            key=OwnKey(own.jwks_file),
+            issuer=own,
             token_seconds=token_seconds,
         )
     finally:
         passwords.close()
-
-
-def _signs(settings: Settings) -> bool:
-    """Whether there is a key to sign with, and what it signs is accepted."""
-    issuer, jwks_file = settings.auth.find_own_issuer(), settings.own_jwks_file()
-    if issuer is None or jwks_file is None or OWN_ALGORITHM not in issuer.algorithms:
-        return False
-    return has_signing_key(jwks_file)

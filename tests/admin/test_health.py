@@ -20,6 +20,7 @@ from tornado_members.admin.app import make_admin_app
 from tornado_members.admin.exposition import render
 from tornado_members.admin.health import HealthMonitor
 from tornado_members.admin.status import ProcessStatus
+from tornado_members.auth.keys import KeyState
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Settings
 
@@ -259,21 +260,18 @@ async def test_monitor_pings_mongodb_one_at_a_time() -> None:
         ({"a": (1, None), "b": (1, "404")}, "degraded"),
         ({"a": (1, None), "b": (0, "404")}, "degraded"),
         ({"a": (0, "404"), "b": (0, "404")}, "unready"),
+        ({"a": (1, None, "left out key 1: weak")}, "degraded"),
     ],
 )
 async def test_missing_keys_of_one_issuer_degrade(
-    states: dict[str, tuple[int, str | None]], status: str
+    states: dict[str, tuple[Any, ...]], status: str
 ) -> None:
     async def ping() -> None:
         """Answer."""
 
     keys: Any = {
-        issuer: SimpleNamespace(
-            state=lambda count=count, problem=problem: SimpleNamespace(
-                count=count, age=7.0, problem=problem
-            )
-        )
-        for issuer, (count, problem) in states.items()
+        issuer: SimpleNamespace(state=lambda state=state: KeyState(state[0], 7.0, 0, *state[1:]))
+        for issuer, state in states.items()
     }
     health = HealthMonitor(ping, dict, keys, None)
     async with health.monitoring():

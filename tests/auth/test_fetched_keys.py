@@ -113,7 +113,7 @@ async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(
 async def test_a_request_does_not_wait_long_for_an_issuer_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tornado_members.auth.fetched_keys._PATIENCE", 0.01)
+    monkeypatch.setattr("tornado_members.auth.fetched_keys._MAX_WAIT", 0.01)
     async with an_issuer(cooldown_seconds=10, timeout_ms=20_000) as issuer:
         await issuer.source.open()
         issuer.client._timeout = 20
@@ -177,8 +177,8 @@ async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
             await issuer.source.look_again()
         told = [record for record in caplog.records if record.levelname == "ERROR"]
         assert [record.message for record in told] == [
-            f"the keys of {ISSUER} cannot be had: {issuer.server.url}: answers 503; "
-            "the old ones serve on"
+            f"the keys of {ISSUER} cannot be fetched: {issuer.server.url}: answers 503; "
+            "the old ones are used"
         ]
 
 

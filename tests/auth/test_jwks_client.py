@@ -138,6 +138,6 @@ async def test_what_is_found_over_tls_does_not_lead_out_of_it(
             return json.dumps({"issuer": issuer, "jwks_uri": server.url}).encode(), {}
 
         monkeypatch.setattr(client, "_get", configuration)
-        with pytest.raises(KeysUnusable, match="no https address"):
+        with pytest.raises(KeysUnusable, match="no https URL"):
             await client.discover(f"{issuer}{CONFIGURATION}", issuer)
         assert server.requests == 0

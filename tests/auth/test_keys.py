@@ -10,16 +10,80 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.support.tokens import make_token, private_key, public_jwk
-from tornado_members.auth.keys import FileKeys, KeysUnusable, parse_key_set, read_key_set
+from tornado_members.auth.keys import FileKeys, FixedKeys, KeysUnusable, parse_key_set, read_key_set
 
 
-def test_a_key_is_found_by_its_name_and_type() -> None:
-    keys = parse_key_set([public_jwk("RS256"), public_jwk("ES256")], "test")
-    assert keys.find("RS256-first", "RS256")
-    assert keys.find("RS256-first", "ES256") is None
-    assert keys.find("RS256-second", "RS256") is None
-    assert keys.find(None, "RS256") is None
-    assert parse_key_set([public_jwk("RS256")], "test").find(None, "RS256")
+def nameless(algorithm: str, name: str = "first") -> dict[str, Any]:
+    return {k: v for k, v in public_jwk(algorithm, name).items() if k != "kid"}
+
+
+RSA, RSA2, EC = public_jwk("RS256"), public_jwk("RS256", "second"), public_jwk("ES256")
+
+
+@pytest.mark.parametrize(
+    ("keys", "kid", "algorithm", "found"),
+    [
+        ([RSA, EC], "RS256-first", "RS256", 0),
+        ([RSA, EC], "RS256-first", "ES256", None),  # its name, and another algorithm
+        ([RSA, EC], "RS256-second", "RS256", None),  # every key has a name, and none has this one
+        ([RSA, EC], None, "RS256", 0),  # the only one that fits
+        ([RSA, EC], None, "PS256", None),
+        ([RSA, EC], "", "RS256", None),  # an empty name is a name
+        ([RSA, RSA2], None, "RS256", None),  # a choice
+        ([RSA, RSA2, EC], None, "ES256", 2),
+        ([RSA, nameless("RS256", "second")], "unheard-of", "RS256", 1),
+        ([RSA, nameless("RS256", "second")], "RS256-first", "RS256", 0),
+        ([RSA, nameless("RS256", "second")], None, "RS256", None),
+        ([nameless("RS256"), nameless("RS256", "second")], "x", "RS256", None),
+        ([{**RSA, "alg": "RS512"}], "RS256-first", "RS512", 0),
+        ([{**RSA, "alg": "RS512"}], "RS256-first", "RS256", None),
+    ],
+)
+def test_find_chooses_a_key_by_kid_or_because_it_is_the_only_one(
+    keys: list[dict[str, Any]], kid: str | None, algorithm: str, found: int | None
+) -> None:
+    key_set = parse_key_set(keys, "test")
+    expected = None if found is None else key_set.keys[found]
+    assert key_set.find(kid, algorithm) is expected
+
+
+def test_a_key_without_alg_fits_every_algorithm_of_its_type() -> None:
+    keys = [
+        {k: v for k, v in public_jwk(name).items() if k != "alg"}
+        for name in ("RS256", "ES256", "ES384", "ES512", "EdDSA")
+    ]
+    rsa_key, *others = parse_key_set(keys, "test").keys
+    assert rsa_key.algorithms == {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+    assert [set(key.algorithms) for key in others] == [{"ES256"}, {"ES384"}, {"ES512"}, {"EdDSA"}]
+
+
+AKP = {"kty": "AKP", "alg": "ML-DSA-65", "kid": "pq", "pub": "AAAA"}
+X25519 = {"kty": "OKP", "crv": "X25519", "x": "A" * 43, "kid": "x"}
+OCT = {"kty": "oct", "k": "c2VjcmV0", "kid": "hmac"}
+
+
+def test_foreign_keys_are_left_out_with_a_reason_and_the_others_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    foreign = [AKP, X25519, OCT, weak_jwk(), {"kty": ["RSA"]}, {"kty": "EC", "crv": {}}]
+    keys = parse_key_set([*foreign, EC], "test")
+    assert [key.kid for key in keys.keys] == ["ES256-first"]
+    assert len(keys.left_out) == len(foreign)
+    for word in ("type AKP", "type OKP X25519", "is secret", "1024 bits"):
+        assert word in " ".join(keys.left_out)
+    keys.log_left_out("the set")
+    assert len(caplog.records) == len(foreign)
+    state = FixedKeys(keys).state()
+    assert state.count == 1
+    assert state.left_out
+    assert "and 3 more" in state.left_out
+
+
+def test_encryption_keys_are_no_problem() -> None:
+    encryption = [{**RSA, "use": "enc"}, {**X25519, "alg": "ECDH-ES"}, {**EC, "key_ops": ["wrap"]}]
+    keys = parse_key_set([*encryption, RSA2], "test")
+    assert len(keys.keys) == 1
+    assert keys.left_out == ()
 
 
 def test_keys_for_something_else_are_left_out() -> None:
@@ -31,7 +95,7 @@ def test_keys_for_something_else_are_left_out() -> None:
         {**public_jwk("RS256"), "exp": 10**400},
         {**public_jwk("RS256"), "exp": float("inf")},
         other_curve_jwk(),
-        {**public_jwk("RS256"), "alg": "RS512"},
+        {**public_jwk("RS256"), "alg": "RS1"},
         {**public_jwk("RS256"), "alg": "ES256"},
         {**public_jwk("RS256"), "alg": "none"},
         {**public_jwk("RS256"), "kid": 5},
@@ -43,7 +107,8 @@ def test_keys_for_something_else_are_left_out() -> None:
         weak_jwk(),
     ]
     keys = parse_key_set([*others, public_jwk("EdDSA")], "test")
-    assert list(keys.keys) == [("EdDSA-first", "EdDSA")]
+    (key,) = keys.keys
+    assert (key.kid, key.algorithms) == ("EdDSA-first", frozenset({"EdDSA"}))
 
 
 def test_one_kid_may_stand_for_keys_of_several_algorithms_but_not_for_two_of_one() -> None:
@@ -54,7 +119,7 @@ def test_one_kid_may_stand_for_keys_of_several_algorithms_but_not_for_two_of_one
     assert first is not None
     assert keys.find("k", "ES256") is not None
     with pytest.raises(jwt.InvalidSignatureError):
-        jwt.decode(make_token("RS256", "second"), first.jwk, algorithms=["RS256"])
+        jwt.decode(make_token("RS256", "second"), first.material, algorithms=["RS256"])
 
 
 def weak_jwk() -> dict[str, Any]:
@@ -80,9 +145,9 @@ def private_jwk() -> dict[str, Any]:
         ([{"kty": "RSA"}], "key 0"),
         ([{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}], "key 0"),
         ([weak_jwk()], "only 1024 bits"),
-        ([public_jwk("RS256"), private_jwk()], "key 1 is secret"),
-        ([{**public_jwk("RS256"), "p": "AQAB"}], "key 0 is secret"),
-        ([{"kty": "oct", "k": "c2VjcmV0", "kid": "x", "alg": "HS256"}], "key 0 is secret"),
+        ([private_jwk()], "key 0: it is secret"),
+        ([{**public_jwk("RS256"), "p": "AQAB"}], "key 0: it is secret"),
+        ([{"kty": "oct", "k": "c2VjcmV0", "kid": "x", "alg": "HS256"}], "key 0: it is secret"),
     ],
 )
 def test_a_key_set_that_cannot_be_used(keys: list[dict[str, Any]], reason: str) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tornado_members.auth.caller import Caller
 from tornado_members.auth.rate_limit import RateLimit
-from tornado_members.auth.tokens import Caller
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.errors import TooManyRequests
 

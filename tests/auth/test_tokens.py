@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, private_key, public_jwk, verify
 from tornado_members.auth import tokens
-from tornado_members.auth.keys import FixedKeys, KeySet, KeyState, parse_key_set, secret_key_set
+from tornado_members.auth.keys import (
+    FixedKeys,
+    Key,
+    KeySet,
+    KeyState,
+    parse_key_set,
+    secret_key_set,
+)
 from tornado_members.auth.tokens import MAX_REMEMBERED, TokenVerifier
 from tornado_members.errors import PermissionMissing, TokenInvalid
 from tornado_members.settings import Auth
@@ -92,6 +99,13 @@ def signed_with_the_public_key(algorithm: str) -> str:
     return f"{text}.{encode(hmac.digest(pem, text.encode(), 'sha256'))}"
 
 
+def signed_as(signing: str, called: str) -> str:
+    """Signed with one algorithm of the right key, and called another."""
+    text = f"{encode({**HEADER, 'alg': called})}.{encode(CLAIMS)}"
+    algorithm = jwt.get_algorithm_by_name(signing)
+    return f"{text}.{encode(algorithm.sign(text.encode(), private_key('RS256')))}"
+
+
 def tampered() -> str:
     header, _, signature = make_token(access_rights=1).split(".")
     return ".".join([header, make_token(access_rights=3).split(".")[1], signature])
@@ -124,7 +138,7 @@ BAD_TOKENS: dict[str, str] = {
     "a line break behind": GOOD + "\n",
     "standard base64": GOOD.rpartition(".")[0] + ".++//",
     "another spelling of the same bits": same_bits(),
-    "too long": make_token(padding="x" * 9000),
+    "too long": make_token(padding="x" * 13000),
     "header is a list": signed([], CLAIMS),
     "header is a string": signed("RS256", CLAIMS),
     "header is not JSON": signed(b"{alg:RS256}", CLAIMS),
@@ -146,6 +160,22 @@ BAD_TOKENS: dict[str, str] = {
     "alg in lower case": under(alg="rs256"),
     "alg that is not accepted": under(alg="RS512"),
     "alg of another key type": under(alg="ES256"),
+    "alg of another padding": under(alg="PS256"),
+    "alg of another hash": under(alg="RS384"),
+    "alg of another curve": under(alg="ES512"),
+    "alg with white space": under(alg="RS256 "),
+    "alg is true": under(alg=True),
+    "alg by its new name": under(alg="Ed25519"),
+    "alg of encryption": under(alg="RSA-OAEP"),
+    "signed with PS256 and called RS256": signed_as("PS256", "RS256"),
+    "signed with RS512 and called RS256": signed_as("RS512", "RS256"),
+    "signed with RS256 and called PS256": signed_as("RS256", "PS256"),
+    "signed with PS512": signed_as("PS512", "PS512"),
+    "public key as HMAC secret, HS384": signed_with_the_public_key("HS384"),
+    "public key as HMAC secret under ES256": signed_with_the_public_key("ES256"),
+    "a blank ECDSA signature": unsigned(alg="ES256", kid="ES256-first") + "A" * 86,
+    "a blank EdDSA signature": unsigned(alg="EdDSA", kid="EdDSA-first") + "A" * 86,
+    "an RSA signature of zeros": unsigned() + "A" * 342,
     "public key as HMAC secret": signed_with_the_public_key("HS256"),
     "public key as HMAC secret under RS256": signed_with_the_public_key("RS256"),
     "no signature": make_token().rpartition(".")[0] + ".",
@@ -155,11 +185,20 @@ BAD_TOKENS: dict[str, str] = {
     "another key of the same name": make_token("RS256", "stranger", {"kid": "RS256-first"}),
     "an unknown key": make_token("RS256", "stranger"),
     "a key of another type": under(kid="ES256-first"),
-    "no kid among several": under(kid=None),
+    "no kid, and the only fitting key is another": make_token("RS256", "stranger", {"kid": None}),
+    "no kid and no key for its algorithm": signed({**HEADER, "kid": None, "alg": "PS256"}, CLAIMS),
     "kid is a list": under(kid=["RS256-first"]),
     "kid is a path": under(kid="../../../../dev/null"),
     "kid is a query": under(kid="' UNION SELECT 'key"),
     "kid with NUL": under(kid="RS256-first\0"),
+    "kid is empty": under(kid=""),
+    "kid is a number": under(kid=0),
+    "kid is an object": under(kid={"$ne": ""}),
+    "kid in another case": under(kid="rs256-FIRST"),
+    "kid is a URL": under(kid="https://evil.example/key"),
+    "kid is a format string": under(kid="%s{0.__class__}"),
+    "kid is the name of an attribute": under(kid="__class__"),
+    "kid is very long": under(kid="k" * 10_000),
     "its own key in jwk": make_token("RS256", "stranger", {"kid": "x", "jwk": STRANGER}),
     "its own key in jwk under a known name": make_token(
         "RS256", "stranger", {"kid": "RS256-first", "jwk": STRANGER}
@@ -178,6 +217,17 @@ BAD_TOKENS: dict[str, str] = {
     "typ of a key proof": under(typ="dpop+jwt"),
     "typ of a logout": under(typ="logout+jwt"),
     "typ is a number": under(typ=1),
+    "typ is null": signed({**HEADER, "typ": None}, CLAIMS),
+    "typ is empty": under(typ=""),
+    "typ is a prefix alone": under(typ="application/"),
+    "typ has the prefix twice": under(typ="application/application/jwt"),
+    "typ with a parameter": under(typ="JWT; charset=utf-8"),
+    "typ with white space": under(typ=" JWT"),
+    "typ with a full-width letter": under(typ="\uff2aWT"),
+    "typ of a security event": under(typ="secevent+jwt"),
+    "typ of an entity statement": under(typ="entity-statement+jwt"),
+    "typ of an introspection response": under(typ="token-introspection+jwt"),
+    "typ is a list": under(typ=["JWT"]),
     # Claims (§3.8, §3.9)
     "unknown issuer": make_token(iss="https://evil.example"),
     "issuer with a slash behind": make_token(iss=ISSUER + "/"),
@@ -190,6 +240,24 @@ BAD_TOKENS: dict[str, str] = {
     "audience is empty": make_token(aud=[]),
     "audience is an object": signed(HEADER, {**CLAIMS, "aud": {AUDIENCE: 1}}),
     "audience among other things": signed(HEADER, {**CLAIMS, "aud": [AUDIENCE, 5]}),
+    "audience in another case": make_token(aud=AUDIENCE.upper()),
+    "audience with white space": make_token(aud=f"{AUDIENCE} "),
+    "audiences in one string": make_token(aud=f"other {AUDIENCE}"),
+    "audience in a list in a list": signed(HEADER, {**CLAIMS, "aud": [[AUDIENCE]]}),
+    "audience beside null": signed(HEADER, {**CLAIMS, "aud": [AUDIENCE, None]}),
+    "audience beside an object": signed(HEADER, {**CLAIMS, "aud": [AUDIENCE, {}]}),
+    "audience is true": signed(HEADER, {**CLAIMS, "aud": True}),
+    "audience is null": signed(HEADER, {**CLAIMS, "aud": None}),
+    "a thousand audiences": make_token(aud=[f"audience-{n}" for n in range(700)]),
+    "client_id instead of an audience": make_token(aud=None, client_id=AUDIENCE, azp=AUDIENCE),
+    "bound to a key": make_token(cnf={"jkt": "0ZcO"}),
+    "bound to a certificate": make_token(cnf={"x5t#S256": "bwcK"}),
+    "bound to nothing": signed(HEADER, {**CLAIMS, "cnf": None}),
+    "issuer of a later entry, with its audience": make_token(iss=OTHER, aud="other"),
+    "issuer with white space": make_token(iss=f" {ISSUER}"),
+    "issuer in another case": make_token(iss=ISSUER.upper()),
+    "subject is null": signed(HEADER, {**CLAIMS, "sub": None}),
+    "subject is a list": signed(HEADER, {**CLAIMS, "sub": ["eve"]}),
     "no subject": make_token(sub=None),
     "subject is empty": make_token(sub=""),
     "subject is a number": signed(HEADER, {**CLAIMS, "sub": 5}),
@@ -229,6 +297,32 @@ def test_what_is_no_good_token_is_refused(verifier: TokenVerifier, what: str) ->
             verify(verifier, BAD_TOKENS[what])
     assert '"' not in refused.value.detail  # it stands in a quoted-string
     assert "example" not in refused.value.detail
+
+
+def test_a_claim_of_any_shape_costs_bounded_time_and_never_grants_by_its_shape() -> None:
+    """Every claim that a rule names, in shapes that it was not made for."""
+    grant = {"members:read": ["members:read"]}
+    claims = [
+        {"claim": "scope", "values": grant},
+        {"claim": ["a", "b", "c"], "values": grant},
+        {"claim": ["__class__", "__name__"], "values": {"dict": ["members:delete"]}},
+        {"claim": "level", "values": {"1": ["members:read"]}},
+    ]
+    entry = {"issuer": ISSUER, "audience": AUDIENCE, "permissions": {"claims": claims}}
+    keys = FixedKeys(parse_key_set([public_jwk("RS256")], "test"))
+    verifier = TokenVerifier(Auth.model_validate({"issuers": [entry]}), {ISSUER: keys})
+    shapes: list[Any] = [
+        *(None, True, 1.0, 1e300, -1, 10**300, "", " " * 2000, {}, [], [[]], {"b": "members:read"}),
+        *(["x"] * 500, {"b": {"c": {"members:read": 1}}}, {"b": ["c"]}, ["members:read "]),
+        *("members:read\0", "MEMBERS:READ", {"members:read": True}, [{"members:read": 1}]),
+        "x " * 1000,
+    ]
+    for shape in shapes:
+        hostile = {**CLAIMS, "scope": shape, "a": shape, "level": shape, "__class__": shape}
+        assert verify(verifier, signed(HEADER, hostile)).permissions == set(), shape
+        hostile["a"] = {"b": {"c": "members:read"}}  # what is right elsewhere still counts
+        assert verify(verifier, signed(HEADER, hostile)).permissions == {"members:read"}, shape
+    assert verify(verifier, signed(HEADER, {**CLAIMS, "level": 1})).permissions == {"members:read"}
 
 
 def test_the_reason_helps_an_honest_caller(verifier: TokenVerifier) -> None:
@@ -334,13 +428,13 @@ class Remembering:
     def signatures_checked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """A list that grows with each signature that is checked."""
         checked: list[str] = []
-        check = tokens._check_signature
+        check = tokens.verifies
 
-        def counting(token: str, *rest: Any) -> None:
+        def counting(key: Key, token: str, algorithm: str) -> bool:
             checked.append(token)
-            check(token, *rest)
+            return check(key, token, algorithm)
 
-        monkeypatch.setattr(tokens, "_check_signature", counting)
+        monkeypatch.setattr(tokens, "verifies", counting)
         return checked
 
 

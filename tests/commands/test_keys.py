@@ -42,7 +42,7 @@ class Installation:
     def look_at_the_file(self) -> None:
         for source in self.verifier._key_sources.values():
             assert isinstance(source, FileKeys)
-            source._look()
+            source._check()
 
     def accepts(self, token: str) -> bool:
         try:

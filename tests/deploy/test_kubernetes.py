@@ -14,6 +14,7 @@ from tests.support.deployment import (
     stopping_seconds,
 )
 from tornado_members.admin.app import ADMIN_ROUTES
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.settings import Settings
 
 FOLDER = DEPLOY / "kubernetes"
@@ -121,7 +122,9 @@ def test_what_the_settings_name_is_mounted(pod: Any, container: Any, settings: S
     said = (FOLDER / "kustomization.yaml").read_text()
     key = settings.mongodb.uri_file.name
     assert f"create secret generic {secret['secretName']} --from-literal={key}=" in said
-    own_keys = settings.own_jwks_file()
+    own = OwnIssuer.from_settings(settings)
+    assert own
+    own_keys = own.jwks_file
     assert own_keys
     keys = volumes[mounted[str(own_keys.parent)]]["secret"]["secretName"]
     assert f"create secret generic {keys} --from-file=.data/keys/{own_keys.name} " in said

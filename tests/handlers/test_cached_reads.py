@@ -176,10 +176,10 @@ async def test_a_token_that_expires_is_refused(
 ) -> None:
     await cache_ada(api)
     token = token_of(3)
-    assert services.tokens.recall(token)
+    assert services.tokens.get_cached(token)
     now = services.tokens._clock()
     monkeypatch.setattr(services.tokens, "_clock", lambda: now + 365 * 86400)
-    assert services.tokens.recall(token) is None
+    assert services.tokens.get_cached(token) is None
     problem(await api("GET", "/members/1"), 401, "token-invalid")
 
 

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tests.support.service import ROOT
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.settings import (
     Issuer,
     Settings,
@@ -67,7 +68,9 @@ def test_data_dir_of_the_command_line_wins(folder: Path, monkeypatch: pytest.Mon
     assert SettingsSource().load().data_dir == folder / "from-the-environment"
     settings = SettingsSource(data_dir=Path("given")).load()
     assert settings.data_dir == folder / "given"
-    assert settings.own_jwks_file() == folder / "given" / "keys" / "jwks.json"
+    own = OwnIssuer.from_settings(settings)
+    assert own
+    assert own.jwks_file == folder / "given" / "keys" / "jwks.json"
 
 
 def test_the_environment_overrides_the_file_key_by_key(
@@ -89,13 +92,47 @@ def test_relative_paths_are_relative_to_the_file(load: Any, folder: Path) -> Non
     )
     assert settings.data_dir == folder / "here"
     assert settings.auth.issuers[0].jwks.file == folder / "keys.json"
-    assert load("").own_jwks_file() == folder / ".data/keys/jwks.json"
+    own = OwnIssuer.from_settings(load(""))
+    assert own
+    assert own.jwks_file == folder / ".data/keys/jwks.json"
 
 
 def test_settings_are_frozen() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.server.port = 1  # type: ignore[misc]
+
+
+PERMISSIONS = "permissions: {claims: [{claim: %s, values: %s}]}"
+A_PATH = "a list of names that leads into nested objects"
+
+# Of the entry of one issuer.
+BAD_ISSUERS = [
+    (PERMISSIONS % ("''", "{a: [members:read]}"), ["claims.0.claim: was ''", A_PATH]),
+    (PERMISSIONS % ("[]", "{a: [members:read]}"), ["claims.0.claim: was []", A_PATH]),
+    (PERMISSIONS % ("[a, '']", "{a: [members:read]}"), ["claims.0.claim", A_PATH]),
+    (PERMISSIONS % ("7", "{a: [members:read]}"), ["claims.0.claim: was 7", A_PATH]),
+    (PERMISSIONS % ("x", "{a: [fly]}"), ["claims.0.values.a.0", "'fly'", "'members:read'"]),
+    (PERMISSIONS % ("x", "{a: [[x]]}"), ["claims.0.values.a.0", "'members:read'"]),
+    (PERMISSIONS % ("x", "{}"), ["claims.0.values", "at least 1"]),
+    (PERMISSIONS % ("x", "[a]"), ["claims.0.values", "dictionary"]),
+    ("permissions: {claims: {}}", ["permissions.claims", "tuple"]),
+    ("permissions: {claims: [{claim: x}]}", ["claims.0.values: is missing"]),
+    ("permissions: {at_most: [all]}", ["permissions.at_most.0", "'all'", "'members:write'"]),
+    ("permissions: {atmost: []}", ["permissions.atmost", "did you mean at_most"]),
+    (
+        "permissions: {at_most: ['members:read'], always: ['members:delete']}",
+        ["auth.issuers.0.permissions", "beyond at_most: members:delete"],
+    ),
+    ("algorithms: [RS128]", ["auth.issuers.0.algorithms.0", "'RS128'", "'PS512'"]),
+    ("algorithms: [none]", ["auth.issuers.0.algorithms.0", "'none'", "'EdDSA'"]),
+    ("token_types: []", ["auth.issuers.0.token_types", "at least 1"]),
+    ("subject_claim: ''", ["auth.issuers.0.subject_claim: was ''", "the name of a claim"]),
+    ("max_lifetime_seconds: 0", ["auth.issuers.0.max_lifetime_seconds", "was 0"]),
+    ("jwks: {url: 'http://k.example/x'}", ["jwks.url", "http://k.example", "allow_http"]),
+    ("jwks: {url: 'ftp://k.example/x', allow_http: true}", ["jwks.url", "ftp://k.example"]),
+    ("jwks: {allow_http: true}", ["auth.issuers.0.jwks", "exactly one of file, url and keys"]),
+]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +156,7 @@ def test_settings_are_frozen() -> None:
         ("cache: {ttl_seconds: 2592001}", ["cache.ttl_seconds", "2592001", "30 days"]),
         ("cache: {ttl_seconds: 0}", ["cache.ttl_seconds", "was 0"]),
         ("auth: {issuers: []}", ["auth.issuers", "at least 1"]),
-        ("auth: {issuers: [{issuer: x}]}", ["auth.issuers.0.audience", "missing"]),
+        ("auth: {issuers: [{issuer: x}]}", ["auth.issuers.0", "audience is missing", "client_ids"]),
         (
             "auth: {issuers: [{issuer: x, audience: y, jwks: {file: a, keys: []}}]}",
             ["auth.issuers.0.jwks", "exactly one"],
@@ -133,8 +170,8 @@ def test_settings_are_frozen() -> None:
             ["auth.permissions.access_rights.1.0", "'fly'", "'members:read'"],
         ),
         (
-            "auth: {issuers: [{issuer: a, audience: b}, {issuer: a, audience: c}]}",
-            ["'a' more than once"],
+            "auth: {issuers: [{issuer: a, audience: b}, {issuer: a, audience: [b]}]}",
+            ["auth: issuers.1 should have another audience", "'a'"],
         ),
         ("server: {port: 1, port: 2}", ["duplicate key 'port'", "line 1"]),
         ("server: [", ["not valid YAML"]),
@@ -199,6 +236,23 @@ def test_settings_are_frozen() -> None:
             "auth: {issuers: [{issuer: x, audience: y, jwks: {url: 'https://a:PLANTED@x.example'}}]}",
             ["auth.issuers.0.jwks.url", "a secret"],
         ),
+        *(
+            (f"auth: {{issuers: [{{issuer: x, audience: y, {given}}}]}}", words)
+            for given, words in BAD_ISSUERS
+        ),
+        (
+            "auth: {issuers: [{issuer: x, audience: y, client_ids: z}]}",
+            ["auth.issuers.0", "either audience or client_ids"],
+        ),
+        ("auth: {issuers: [{issuer: x, audience: []}]}", ["auth.issuers.0.audience", "at least 1"]),
+        (
+            "auth: {issuers: [{issuer: x, audience: ['']}]}",
+            ["auth.issuers.0.audience.0", "at least 1"],
+        ),
+        ("auth: {issuers: [{issuer: x, client_ids: 7}]}", ["auth.issuers.0.client_ids", "was 7"]),
+        ("auth: {max_token_bytes: 0}", ["auth.max_token_bytes", "was 0", "256"]),
+        ("auth: {sender_constrained: no}", ["auth.sender_constrained", "'refuse' or 'ignore'"]),
+        ("server: {trusted_proxies: 10.0.0.5}", ["server.trusted_proxies", "'10.0.0.5'"]),
         ("cache: {return_ms: 399}", ["cache.return_ms", "was 399", "at least 400"]),
         ("cache: {timeout_ms: 500}", ["cache.return_ms", "was 1000", "at least 1600"]),
         ("log: {level: loud}", ["log.level", "'loud'", "'debug'"]),

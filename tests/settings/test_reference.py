@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from tests.support.service import ROOT
 from tools import settings_reference
 from tornado_members.settings import Settings
-from tornado_members.settings.reflection import allowed_values, section_within
+from tornado_members.settings.reflection import allowed_values, nested_section, section_within
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ def test_every_setting_is_in_the_reference() -> None:
 def paths(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Return the key of every setting that has a value of its own."""
     found = []
-    for name, field in model.model_fields.items():
-        inner = section_within(field.annotation)
+    for name in model.model_fields:
+        inner = nested_section(model, name)
         path = f"{prefix}{name}"
-        found += paths(inner, f"{path}.") if inner and name != "jwks" else [path]
+        found += paths(inner, f"{path}.") if inner else [path]
     return found
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -37,8 +38,8 @@ class KeyServer:
 
 
 @asynccontextmanager
-async def key_server() -> AsyncIterator[KeyServer]:
-    """One on loopback, until the end of the block."""
+async def key_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[KeyServer]:
+    """One on loopback, until the end of the block; with `tls`, over TLS."""
     connections: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +50,7 @@ async def key_server() -> AsyncIterator[KeyServer]:
             await server.serve(reader, writer)
         connections.discard(task)
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     host, port = listening.sockets[0].getsockname()
     server = KeyServer(f"http://{host}:{port}")
     try:

@@ -9,7 +9,8 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from tornado_members.auth.tokens import Caller, TokenVerifier
+from tornado_members.auth.caller import Caller
+from tornado_members.auth.tokens import TokenVerifier
 
 ISSUER = "https://issuer.example"
 AUDIENCE = "members-test"
@@ -24,8 +25,13 @@ def private_key(algorithm: str, name: str = "first") -> PrivateKey:
 
 @cache
 def _make_key(algorithm: str, _name: str) -> PrivateKey:
-    if algorithm == "ES256":
-        return ec.generate_private_key(ec.SECP256R1())
+    curves: dict[str, ec.EllipticCurve] = {
+        "ES256": ec.SECP256R1(),
+        "ES384": ec.SECP384R1(),
+        "ES512": ec.SECP521R1(),
+    }
+    if algorithm in curves:
+        return ec.generate_private_key(curves[algorithm])
     if algorithm == "EdDSA":
         return ed25519.Ed25519PrivateKey.generate()
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -171,6 +171,8 @@ class HealthMonitor:
             elif state.problem:
                 detail = f"are {state.age:.0f} s old and still used: {state.problem}"
                 statuses.append(DependencyStatus(name, State.DEGRADED, detail))
+            elif state.left_out:
+                statuses.append(DependencyStatus(name, State.DEGRADED, state.left_out))
             else:
                 statuses.append(DependencyStatus(name, State.OK))
         return statuses

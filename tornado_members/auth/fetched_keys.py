@@ -1,4 +1,4 @@
-"""Keys that are fetched from an address: ahead of need, and never more often than is polite."""
+"""Keys that are fetched from a URL: ahead of need, at most once in a cool-down."""
 
 import asyncio
 import random
@@ -13,17 +13,16 @@ from tornado_members.settings import KeyFetching
 
 log = getLogger(__name__)
 
-_UNSAID_SECONDS = 300.0  # until the next fetch, where the answer does not say
-_FIRST_PAUSE = 1.0  # seconds until the second attempt, while there are no keys at all
-_PATIENCE = 2.0  # seconds that a request waits for the fetch that it caused
+_DEFAULT_LIFE = 300.0  # seconds until the next fetch, if the response does not say
+_FIRST_PAUSE = 1.0  # seconds until the second attempt, while there are no keys
+_MAX_WAIT = 2.0  # seconds that a request waits for the fetch that it caused
 
 
 class FetchedKeys:
-    """An issuer's keys. They are fetched at the start and again before they grow old.
+    """An issuer's keys, fetched at the start and again before they expire.
 
-    A token with an unknown key may cause a fetch as well, but only one a cool-down, whatever their
-    number. There is one fetch at a time. While it fails, the last good keys serve on, for
-    `keep_seconds`.
+    Tokens with an unknown key cause a fetch as well, but at most one in a cool-down. There is one
+    fetch at a time. While fetching fails, the last good keys are used for `keep_seconds`.
     """
 
     def __init__(
@@ -33,17 +32,17 @@ class FetchedKeys:
         settings: KeyFetching,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`fetch` raises KeysUnusable; `clock` tells seconds."""
+        """`fetch` raises KeysUnusable; `clock` returns seconds."""
         self._issuer = issuer
         self._fetch = fetch
         self._settings = settings
         self._clock = clock
-        # Each of the two requests of a discovery ends by itself; this is for what nobody foresaw.
-        self._most_seconds = 2 * settings.timeout_ms / 1000 + 1
+        # Each of the two requests of a discovery has a time limit; this one is the last resort.
+        self._max_seconds = 2 * settings.timeout_ms / 1000 + 1
         self._keys: KeySet | None = None
-        self._fetched = 0.0  # when the keys were
-        self._begun = float("-inf")  # when the last attempt was
-        self._due = 0.0  # when the next one is
+        self._fetched = 0.0  # time of the last success
+        self._begun = float("-inf")  # time of the last attempt
+        self._due = 0.0  # time of the next one
         self._failures = 0  # in a row
         self._all_failures = 0
         self._problem: str | None = None
@@ -51,7 +50,7 @@ class FetchedKeys:
         self._refreshing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Fetch them, and go on doing so. It is no error if it fails: it may go well later."""
+        """Fetch the keys, and start refreshing them. A failure is not an error: it is retried."""
         await self._attempt_once()
         self._refreshing = asyncio.create_task(self._refresh())
 
@@ -67,31 +66,32 @@ class FetchedKeys:
         if self._keys is None or self._clock() - self._fetched > self._settings.keep_seconds:
             wait = max(1, round(self._due - self._clock()))
             raise DependencyUnavailable(
-                "The keys of the token's issuer cannot be had.", retry_after=wait
+                "The keys of the token's issuer are not available.", retry_after=wait
             )
         return self._keys
 
     async def look_again(self) -> None:
-        """Fetch, unless that was done a moment ago; wait for it a moment at most."""
+        """Fetch, unless the cool-down lasts; wait for it for two seconds at most."""
         if self._attempt is None:
             if self._clock() - self._begun < self._settings.cooldown_seconds:
                 return
             self._begin()
         if self._attempt:
-            await asyncio.wait([self._attempt], timeout=_PATIENCE)
+            await asyncio.wait([self._attempt], timeout=_MAX_WAIT)
 
     def state(self) -> KeyState:
-        """Old keys are worth something for `keep_seconds`."""
+        """Return the state; keys count for `keep_seconds` after they were last confirmed."""
         age = self._clock() - self._fetched
         usable = self._keys is not None and age <= self._settings.keep_seconds
         count = len(self._keys.keys) if self._keys and usable else 0
         age = age if self._keys else 0.0
-        return KeyState(count, age, self._all_failures, self._problem)
+        left_out = self._keys.summarize_left_out() if self._keys and usable else None
+        return KeyState(count, age, self._all_failures, self._problem, left_out)
 
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(max(0.0, self._due - self._clock()))
-            if self._clock() >= self._due:  # else somebody fetched meanwhile
+            if self._clock() >= self._due:  # else a token caused a fetch meanwhile
                 await self._attempt_once()
 
     async def _attempt_once(self) -> None:
@@ -102,12 +102,12 @@ class FetchedKeys:
 
     def _begin(self) -> None:
         self._begun = self._clock()
-        # A task of its own: whoever waits for it may go away.
+        # A task of its own: the request that waits for it may be cancelled.
         self._attempt = asyncio.create_task(self._run_attempt())
 
     async def _run_attempt(self) -> None:
         try:
-            async with asyncio.timeout(self._most_seconds):
+            async with asyncio.timeout(self._max_seconds):
                 fetched = await self._fetch()
             keys = await asyncio.to_thread(parse_key_set, fetched.documents, fetched.url)
         except TimeoutError:
@@ -125,12 +125,13 @@ class FetchedKeys:
     def _note_success(self, keys: KeySet, max_age: float | None) -> None:
         if self._keys is None or keys.documents != self._keys.documents:
             log.info("the key set of %s has changed; keys: %d", self._issuer, len(keys.keys))
+            keys.log_left_out(f"the key set of {self._issuer}")
             self._keys = keys  # else it stays the same object, and tokens stay remembered
         self._failures = 0
         self._problem = None
         self._fetched = self._clock()
-        life = _UNSAID_SECONDS if max_age is None else max_age
-        life *= random.uniform(0.8, 0.95)  # noqa: S311  # ahead of need, and not all at once
+        life = _DEFAULT_LIFE if max_age is None else max_age
+        life *= random.uniform(0.8, 0.95)  # noqa: S311  # ahead of need, and spread
         settings = self._settings
         life = min(max(life, settings.min_refresh_seconds), settings.max_refresh_seconds)
         self._due = self._fetched + life
@@ -140,8 +141,8 @@ class FetchedKeys:
         if self._keys is None:
             pause = min(pause, _FIRST_PAUSE * 2 ** min(self._failures, 10))
         if self._failures == 0:
-            meanwhile = "the old ones serve on" if self._keys else "its tokens cannot be checked"
-            log.error("the keys of %s cannot be had: %s; %s", self._issuer, reason, meanwhile)
+            meanwhile = "the old ones are used" if self._keys else "its tokens cannot be verified"
+            log.error("the keys of %s cannot be fetched: %s; %s", self._issuer, reason, meanwhile)
         self._failures += 1
         self._all_failures += 1
         self._problem = reason

@@ -1,13 +1,13 @@
-"""Keys that tokens are checked with, from the settings or from a file."""
+"""Key sets that verify signatures (RFC 7517), and where they come from."""
 
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -17,12 +17,22 @@ from tornado_members.model.strict_json import parse_object
 
 log = getLogger(__name__)
 
-_KEY_TYPES = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
-_CURVES = {"ES256": ("P-256",), "EdDSA": ("Ed25519", "Ed448")}  # RFC 7518 §3.4, RFC 8037 §3.1
-_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # RFC 7518 §6
-_LATEST_DATE = 253402300799  # seconds since the epoch: the end of the year 9999
-_LEAST_RSA_BITS = 2048  # RFC 8725 §3.5, RFC 7518 §3.3
-_LOOK_SECONDS = 1.0
+_RSA_ALGORITHMS: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+# The algorithms that a key fits, by its type and curve (RFC 7518 §3, RFC 8037 §3.1).
+_FITTING: Final[Mapping[tuple[str, str | None], frozenset[str]]] = {
+    ("RSA", None): _RSA_ALGORITHMS,
+    ("EC", "P-256"): frozenset({"ES256"}),
+    ("EC", "P-384"): frozenset({"ES384"}),
+    ("EC", "P-521"): frozenset({"ES512"}),
+    ("OKP", "Ed25519"): frozenset({"EdDSA"}),
+    ("OKP", "Ed448"): frozenset({"EdDSA"}),
+}
+_ENCRYPTION_PREFIXES: Final = ("RSA-OAEP", "RSA1_5", "ECDH-ES")  # RFC 7518 §4.1
+_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})  # §6
+_LATEST_DATE: Final = 253402300799  # seconds since the epoch: the end of the year 9999
+_MIN_RSA_BITS: Final = 2048  # RFC 8725 §3.5, RFC 7518 §3.3
+_CHECK_SECONDS: Final = 1.0
+_MAX_LISTED: Final = 3  # keys that are left out, in one line
 
 
 class KeysUnusable(OperatorError):
@@ -31,130 +41,154 @@ class KeysUnusable(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that verifies signatures, what it was made from, and when its time is over."""
+    """A key that verifies signatures: its material, the algorithms it fits, and its JWK."""
 
-    jwk: jwt.PyJWK
+    material: Any = field(repr=False)  # a public key of `cryptography`, or the bytes of a secret
+    algorithms: frozenset[str]
     document: Mapping[str, Any]
     expires: float = math.inf  # seconds since the epoch
+
+    @property
+    def kid(self) -> str | None:
+        """Its name (RFC 7517 §4.5)."""
+        return self.document.get("kid")
 
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """Keys by their `kid` (RFC 7517 §4.5) and algorithm, and what they were made from."""
+    """The usable keys of a key set, what it was parsed from, and why other keys were left out."""
 
-    keys: Mapping[tuple[str | None, str], Key]
+    keys: tuple[Key, ...]
     documents: tuple[Mapping[str, Any], ...]
+    left_out: tuple[str, ...] = ()
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
-        """The key for a token's header, if it is one for this algorithm.
+        """Return the key for a token's header; None if there is none, or a choice.
 
-        A token without `kid` finds its key only where there is no choice. A shared secret has no
-        name, and whatever a token calls it, there is only the one.
+        By `kid`. Without one in the token, it is the only key that fits the algorithm. With one
+        that no key has, it is the only fitting key that has no `kid` itself.
         """
-        if algorithm == "HS256":
-            return self.keys.get((None, algorithm))
-        if kid is None and len(self.keys) == 1:
-            ((kid, only),) = self.keys
-            return self.keys[kid, only] if only == algorithm else None
-        return self.keys.get((kid, algorithm))
+        fitting = [key for key in self.keys if algorithm in key.algorithms]
+        if kid is not None and any(key.kid == kid for key in self.keys):
+            found = [key for key in fitting if key.kid == kid]
+        elif kid is not None:
+            found = [key for key in fitting if key.kid is None]
+        else:
+            found = fitting
+        return found[0] if len(found) == 1 else None
 
     def public(self, now: float) -> list[Mapping[str, Any]]:
-        """Those that verify now (seconds since the epoch), as they stand in a JWKS."""
-        return [key.document for key in self.keys.values() if now < key.expires]
+        """Return the JWKs of the keys that verify now (seconds since the epoch)."""
+        return [key.document for key in self.keys if now < key.expires]
 
+    def log_left_out(self, source: str) -> None:
+        """Log each key that was left out; called once for each new version of a key set."""
+        for reason in self.left_out:
+            log.warning("%s: left out %s", source, reason)
 
-class KeySource(Protocol):
-    """Where an issuer's keys come from. The same object means that nothing has changed."""
-
-    def keys(self) -> KeySet:
-        """Return the present keys. Raises DependencyUnavailable if there are none."""
-
-    async def look_again(self) -> None:
-        """A token names a key that is not there: perhaps it is new."""
-
-    def state(self) -> "KeyState":
-        """How it stands with them."""
+    def summarize_left_out(self) -> str | None:
+        """Return why keys were left out, in one line of bounded length; None if none was."""
+        if not self.left_out:
+            return None
+        listed = "; ".join(self.left_out[:_MAX_LISTED])
+        more = len(self.left_out) - _MAX_LISTED
+        return f"left out {listed}" + (f"; and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """For operators: how many keys there are, how old, and whether they could be had lately."""
+    """For operators: the number of keys, their age, and whether they could be fetched lately."""
 
     count: int
-    age: float = 0.0  # seconds since they were last found to be the right ones
-    failures: int = 0  # attempts to have them that failed, since the start
-    problem: str | None = None  # why they cannot be had now
+    age: float = 0.0  # seconds since they were last confirmed
+    failures: int = 0  # failed attempts to fetch or read them, since the start
+    problem: str | None = None  # why they cannot be fetched or read now
+    left_out: str | None = None  # why some keys of the set are not used
+
+
+class KeySource(Protocol):
+    """Where an issuer's keys come from. The same KeySet object means that nothing has changed."""
+
+    def keys(self) -> KeySet:
+        """Return the current keys. Raises DependencyUnavailable if there are none at the moment."""
+
+    async def look_again(self) -> None:
+        """Refresh the keys: a token needs a key that is not there, and may be new."""
+
+    def state(self) -> KeyState:
+        """Return the state of the keys."""
 
 
 class FixedKeys:
-    """Keys that stand in the settings."""
+    """Keys from the settings."""
 
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
 
     def keys(self) -> KeySet:
-        """The keys."""
+        """Return the keys."""
         return self._keys
 
     async def look_again(self) -> None:
-        """There is nowhere to look."""
+        """Do nothing: the keys do not change."""
 
     def state(self) -> KeyState:
-        """They are what they are."""
-        return KeyState(len(self._keys.keys))
+        """Return their number, and why some are left out."""
+        return KeyState(len(self._keys.keys), left_out=self._keys.summarize_left_out())
 
 
 class FileKeys:
     """Keys of a JWKS file, read again when it changes; while it is broken, the last good ones."""
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises KeysUnusable. `clock` tells seconds."""
+        """Raises KeysUnusable. `clock` returns seconds."""
         self._file = file
         self._clock = clock
-        self._looked = clock()
-        self._read_at = self._looked  # when it last was as it should be
+        self._checked_at = clock()
+        self._read_at = self._checked_at  # when the file was last valid
         self._failures = 0
         self._problem: str | None = None
         self._stamp = self._read_stamp()
         self._keys = read_key_set(file)
+        self._keys.log_left_out(str(file))
 
     def keys(self) -> KeySet:
-        """The keys as the file has them, looked at once a second at most."""
+        """Return the keys of the file, checked for changes at most once a second."""
         now = self._clock()
-        if now - self._looked >= _LOOK_SECONDS:
-            self._looked = now
-            self._look()
+        if now - self._checked_at >= _CHECK_SECONDS:
+            self._checked_at = now
+            self._check()
         return self._keys
 
     async def look_again(self) -> None:
-        """It is looked at often enough."""
+        """Do nothing: the file is checked often enough."""
 
     def state(self) -> KeyState:
-        """A file that is broken has a problem until it is changed again."""
-        found = self.keys()
-        return KeyState(len(found.keys), self._age(), self._failures, self._problem)
+        """Return the state; a broken file has a problem until it changes again."""
+        keys = self.keys()
+        age = self._clock() - self._read_at if self._problem else 0.0
+        left_out = keys.summarize_left_out()
+        return KeyState(len(keys.keys), age, self._failures, self._problem, left_out)
 
-    def _age(self) -> float:
-        return self._clock() - self._read_at if self._problem else 0.0
-
-    def _look(self) -> None:
+    def _check(self) -> None:
         stamp = self._read_stamp()
         if stamp == self._stamp:
             if self._problem is None:
-                self._read_at = self._looked
+                self._read_at = self._checked_at
             return
         self._stamp = stamp
         try:
-            found = read_key_set(self._file)
+            keys = read_key_set(self._file)
         except KeysUnusable as error:
-            log.error("%s; going on with the keys that were there before", error)
+            log.error("%s; keeping the keys that were there before", error)
             self._failures += 1
             self._problem = str(error)
             return
-        self._problem, self._read_at = None, self._looked
-        if found.documents != self._keys.documents:
-            log.info("%s has changed; it holds %d keys now", self._file, len(found.keys))
-            self._keys = found
+        self._problem, self._read_at = None, self._checked_at
+        if keys.documents != self._keys.documents:
+            log.info("%s has changed; it now holds %d keys", self._file, len(keys.keys))
+            keys.log_left_out(str(self._file))
+            self._keys = keys
 
     def _read_stamp(self) -> tuple[int, int, int] | None:
         try:
@@ -164,59 +198,79 @@ class FileKeys:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet:
-    """Keys of a JWKS (RFC 7517 §5) that can verify signatures; others are left out, as §5 says.
+class _NotForSignatures(ValueError):
+    """The key declares another purpose, such as encryption; leaving it out is no problem."""
 
-    Raises KeysUnusable where none is left, or where one is private.
+
+def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet:
+    """Parse the JWKs of a key set (RFC 7517 §5); those that cannot be used are left out.
+
+    Encryption keys are left out silently. Keys of a foreign kind, weak ones and secret ones are
+    left out with a reason, and the others are used. Raises KeysUnusable if no key is left.
     """
     documents = tuple(documents)
-    found: dict[tuple[str | None, str], Key] = {}
-    left_out = []
+    keys: list[Key] = []
+    left_out: list[str] = []
+    other_purpose: list[str] = []
     for position, document in enumerate(documents):
-        if _PRIVATE & document.keys():
-            raise KeysUnusable(f"{source}: key {position} is secret; a key set holds public keys")
         try:
             key = _parse_key(document)
-            name = (document.get("kid"), key.jwk.algorithm_name)
-            if name in found:
-                raise ValueError("another one has its kid and algorithm")
+            _check_distinct(key, keys)
+        except _NotForSignatures as error:
+            other_purpose.append(f"key {position}: {error}")
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
             left_out.append(f"key {position}: {error}")
         else:
-            found[name] = key
-    if not found:
-        reasons = "; ".join(left_out) or "it is empty"
-        raise KeysUnusable(
-            f"{source}: has no key that signatures could be checked with ({reasons})"
-        )
-    for reason in left_out:
-        log.warning("%s: left out %s", source, reason)
-    return KeySet(found, documents)
+            keys.append(key)
+    if not keys:
+        reasons = "; ".join([*left_out, *other_purpose]) or "it is empty"
+        raise KeysUnusable(f"{source}: has no key that can verify signatures ({reasons})")
+    return KeySet(tuple(keys), documents, tuple(left_out))
+
+
+def _check_distinct(key: Key, others: Sequence[Key]) -> None:
+    """Raises ValueError if another key has the same name and fits the same algorithm."""
+    named = [other for other in others if key.kid is not None and other.kid == key.kid]
+    if any(key.algorithms & other.algorithms for other in named):
+        raise ValueError("another key has its kid and algorithm")
 
 
 def _parse_key(document: Mapping[str, Any]) -> Key:
-    """One key. Raises ValueError, and what PyJWT does, for one that cannot verify signatures."""
-    if document.get("use", "sig") != "sig":
-        raise ValueError("it is not for signatures (use)")
-    operations = document.get("key_ops", ["verify"])
-    if not isinstance(operations, list) or "verify" not in operations:
-        raise ValueError("it is not for verifying (key_ops)")
+    """Parse one JWK. Raises ValueError, or what PyJWT raises, if it cannot verify signatures."""
+    if _PRIVATE_MEMBERS & document.keys():
+        raise ValueError("it is secret; a key set holds public keys")
+    _check_purpose(document)
     if not isinstance(document.get("kid"), str | None):
         raise ValueError("its kid is not a string")
-    if document.get("alg", "RS256") not in _KEY_TYPES:
-        raise ValueError("its algorithm is not one of ours")
-    jwk = jwt.PyJWK(dict(document))
-    if _KEY_TYPES.get(jwk.algorithm_name) != jwk.key_type:
-        raise ValueError(f"{jwk.algorithm_name} is not an algorithm for it here")
-    if document.get("crv") not in _CURVES.get(jwk.algorithm_name, (document.get("crv"),)):
-        raise ValueError(f"{jwk.algorithm_name} is not for its curve")
-    if isinstance(jwk.key, RSAPublicKey) and jwk.key.key_size < _LEAST_RSA_BITS:
-        raise ValueError(f"it has only {jwk.key.key_size} bits")
-    return Key(jwk, document, key_expiry(document))
+    kind, curve = document.get("kty"), document.get("crv")
+    if not isinstance(kind, str) or not isinstance(curve, str | None):
+        raise ValueError("it has no key type (kty)")
+    fitting = _FITTING.get((kind, None if kind == "RSA" else curve))
+    if fitting is None:
+        raise ValueError(f"keys of type {' '.join(filter(None, (kind, curve)))[:40]} are not used")
+    if "alg" in document:
+        fitting = frozenset({document["alg"]}) & fitting
+        if not fitting:
+            raise ValueError("its algorithm (alg) is not one that its type is used for")
+    material = jwt.PyJWK(dict(document), min(fitting)).key
+    if isinstance(material, RSAPublicKey) and material.key_size < _MIN_RSA_BITS:
+        raise ValueError(f"it has only {material.key_size} bits")
+    return Key(material, fitting, document, key_expiry(document))
+
+
+def _check_purpose(document: Mapping[str, Any]) -> None:
+    """Raises _NotForSignatures (RFC 7517 §4.2, §4.3)."""
+    if document.get("use", "sig") != "sig":
+        raise _NotForSignatures("it is not for signatures (use)")
+    operations = document.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
+        raise _NotForSignatures("it is not for verifying (key_ops)")
+    if str(document.get("alg", "")).startswith(_ENCRYPTION_PREFIXES):
+        raise _NotForSignatures("it is for encryption (alg)")
 
 
 def key_expiry(document: Mapping[str, Any]) -> float:
-    """When a key's time is over, in seconds since the epoch (`exp`, OpenID Federation 1.0 §8.7.2).
+    """Return when a key expires, in seconds since the epoch (OpenID Federation 1.0 §8.7.2, `exp`).
 
     Raises ValueError.
     """
@@ -224,18 +278,17 @@ def key_expiry(document: Mapping[str, Any]) -> float:
         return math.inf
     expiry = document["exp"]
     if type(expiry) not in (int, float) or not 0 <= expiry <= _LATEST_DATE:
-        raise ValueError("its exp is no date")
+        raise ValueError("its exp is not a date")
     return float(expiry)
 
 
 def secret_key_set(secret: str) -> KeySet:
-    """The one key of an issuer with whom a secret is shared (HS256)."""
-    jwk = jwt.PyJWK({"kty": "oct", "k": jwt.utils.base64url_encode(secret.encode()).decode()})
-    return KeySet({(None, "HS256"): Key(jwk, {})}, ())
+    """Return the one key of an issuer that shares a secret (HS256). It has no kid."""
+    return KeySet((Key(secret.encode(), frozenset({"HS256"}), {}),), ())
 
 
 def read_key_set(file: Path) -> KeySet:
-    """The keys of a JWKS file. Raises KeysUnusable."""
+    """Read the keys of a JWKS file. Raises KeysUnusable."""
     try:
         text = file.read_bytes()
     except OSError as error:
@@ -244,7 +297,7 @@ def read_key_set(file: Path) -> KeySet:
 
 
 def parse_jwks(text: bytes, source: str) -> list[dict[str, Any]]:
-    """What a JWKS document (RFC 7517 §5) has for keys. Raises KeysUnusable."""
+    """Return the JWKs of a JWKS document (RFC 7517 §5). Raises KeysUnusable."""
     try:
         documents = parse_object(text)["keys"]
         if not isinstance(documents, list) or not all(isinstance(d, dict) for d in documents):

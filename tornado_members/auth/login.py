@@ -1,17 +1,16 @@
 """Login: a username and a password for a token of our own."""
 
 import asyncio
-import time
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tornado_members.auth.issuer_rules import GENERATION, MAX_SUBJECT
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import Passwords
 from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.throttle import LoginThrottle
-from tornado_members.auth.tokens import GENERATION, MAX_SUBJECT
 from tornado_members.errors import DependencyUnavailable, LoginFailed, UserBlocked
-from tornado_members.settings import Issuer
 from tornado_members.storage.users import User, UserStore
 
 _LONGEST = 4 * MAX_SUBJECT  # characters, before they are composed
@@ -35,7 +34,7 @@ class Login:
         passwords: Passwords,
         throttle: LoginThrottle,
         key: OwnKey,
-        issuer: Issuer,
+        issuer: OwnIssuer,
         token_seconds: int,
     ) -> None:
         self._users = users
@@ -77,16 +76,11 @@ class Login:
                 await self._users.renew_hash(user, renewed)
 
     def _issue(self, user: User) -> IssuedToken:
-        now = int(time.time())
-        claims = {
-            "iss": self._issuer.issuer,
-            "aud": self._issuer.audience,
-            "sub": user.username,
-            "iat": now,
-            "exp": now + self._token_seconds,
-            "access_rights": user.access_rights,
-            GENERATION: user.generation,
-        }
+        claims = self._issuer.claims(
+            user.username,
+            self._token_seconds,
+            **{"access_rights": user.access_rights, GENERATION: user.generation},
+        )
         return IssuedToken(self._key.current().sign(claims), self._token_seconds)
 
 

@@ -1,29 +1,136 @@
-"""What the claims of a token allow, by the table in the settings."""
+"""What the claims of a token allow, by tables that are compiled once at the start."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self
 
-from tornado_members.settings import Permission, Permissions
+from tornado_members.auth.claims import find_claim
+from tornado_members.settings import IssuerPermissions, Permission, Permissions
 
 READ: Final = "members:read"
 WRITE: Final = "members:write"
 DELETE: Final = "members:delete"
 
+Granted = frozenset[Permission]
 
-def granted(claims: Mapping[str, Any], table: Permissions) -> frozenset[Permission]:
-    """The permissions of a token: those of its `scope` and those of its `access_rights` together.
+_NOTHING: Final[Granted] = frozenset()
+# Claims that identify somebody are compared as a whole: a quoted local part may hold spaces, and
+# "x ada@example.org y"@evil.example is not Ada.
+_IDENTITY_CLAIMS: Final = frozenset(
+    {
+        *("sub", "email", "upn", "unique_name", "preferred_username", "username", "name"),
+        *("nickname", "given_name", "family_name", "azp", "appid", "client_id", "cid", "oid"),
+    }
+)
 
-    `scope` is a string of words (RFC 8693 §4.2) or a list of them; words that the table does not
-    know allow nothing. A right to which the table gives nothing blocks the bearer, whatever the
-    scope says.
+
+class GrantRule(Protocol):
+    """One claim, and what it grants."""
+
+    @property
+    def path(self) -> Sequence[str]:
+        """Where the claim is."""
+
+    def granted(self, claims: Mapping[str, Any]) -> Granted:
+        """Return what this claim grants; nothing if it is absent or of another shape."""
+
+    def blocks(self, claims: Mapping[str, Any]) -> bool:
+        """Return True if this claim takes everything from its bearer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRule:
+    """A claim whose values grant permissions.
+
+    Its value may be a string (compared as a whole, and word by word), a list of strings, or an
+    integer. Any other value grants nothing.
     """
-    rights = claims.get("access_rights")
-    by_rights: tuple[Permission, ...] = ()
-    if rights is not None:
-        by_rights = table.access_rights.get(rights, ()) if type(rights) is int else ()
-        if not by_rights:
-            return frozenset()
-    scope = claims.get("scope", "")
-    words = scope.split() if isinstance(scope, str) else scope if isinstance(scope, list) else []
-    by_scope = (table.scope.get(word, ()) for word in words if isinstance(word, str))
-    return frozenset(by_rights).union(*by_scope)
+
+    path: tuple[str, ...]
+    values: Mapping[str, Granted]
+    is_identity: bool = False  # compared as a whole only
+
+    @classmethod
+    def compile(cls, path: Sequence[str], values: Mapping[str, Sequence[Permission]]) -> Self:
+        """Prepare a rule of the settings."""
+        table = {value: frozenset(allowed) for value, allowed in values.items()}
+        return cls(tuple(path), table, is_identity=path[-1] in _IDENTITY_CLAIMS)
+
+    def granted(self, claims: Mapping[str, Any]) -> Granted:
+        """Return what this claim grants."""
+        value = find_claim(claims, self.path)
+        if value is None or not self._may_be_trusted(claims):
+            return _NOTHING
+        return _NOTHING.union(*(self.values.get(word, _NOTHING) for word in self._words(value)))
+
+    def blocks(self, claims: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """Return False."""
+        return False
+
+    def _words(self, value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+            if not self.is_identity:
+                yield from value.split()
+        elif type(value) is int:  # a truth value is an int as well
+            yield str(value)
+        elif isinstance(value, list):
+            yield from (one for one in value if isinstance(one, str))
+
+    def _may_be_trusted(self, claims: Mapping[str, Any]) -> bool:
+        """Return False for an e-mail address that the issuer says it did not verify."""
+        if self.path != ("email",) or "email_verified" not in claims:
+            return True
+        return claims["email_verified"] in (True, "true")  # Amazon Cognito writes a string
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRightsRule:
+    """The integer claim `access_rights`. A right that grants nothing blocks its bearer."""
+
+    rights: Mapping[int, Granted]
+    path: tuple[str, ...] = ("access_rights",)
+
+    def granted(self, claims: Mapping[str, Any]) -> Granted:
+        """Return what this right grants."""
+        value = find_claim(claims, self.path)
+        return self.rights.get(value, _NOTHING) if type(value) is int else _NOTHING
+
+    def blocks(self, claims: Mapping[str, Any]) -> bool:
+        """Return True if there is such a claim, and it grants nothing."""
+        return type(find_claim(claims, self.path)) is int and not self.granted(claims)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantTable:
+    """What the claims of one issuer's tokens grant: several rules add up."""
+
+    rules: tuple[GrantRule, ...]
+    always: Granted = _NOTHING
+    at_most: Granted | None = None  # None: no cap
+
+    @classmethod
+    def compile(cls, own: IssuerPermissions | None, common: Permissions) -> Self:
+        """Prepare the table of an issuer: its own, or the common one, under its cap."""
+        if own is None:
+            return cls(_common_rules(common))
+        if own.claims is not None:
+            rules: tuple[GrantRule, ...] = tuple(
+                ClaimRule.compile(rule.claim, rule.values) for rule in own.claims
+            )
+        else:
+            rules = () if own.always else _common_rules(common)
+        cap = None if own.at_most is None else frozenset(own.at_most)
+        return cls(rules, frozenset(own.always), cap)
+
+    def granted(self, claims: Mapping[str, Any]) -> Granted:
+        """Return the permissions of a token with these claims."""
+        if any(rule.blocks(claims) for rule in self.rules):
+            return _NOTHING
+        found = self.always.union(*(rule.granted(claims) for rule in self.rules))
+        return found if self.at_most is None else found & self.at_most
+
+
+def _common_rules(common: Permissions) -> tuple[GrantRule, ...]:
+    rights = {right: frozenset(allowed) for right, allowed in common.access_rights.items()}
+    return AccessRightsRule(rights), ClaimRule.compile(("scope",), common.scope)

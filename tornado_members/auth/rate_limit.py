@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Protocol
 
-from tornado_members.auth.tokens import Caller
+from tornado_members.auth.caller import Caller
 from tornado_members.errors import TooManyRequests
 
 _WINDOW = 60  # seconds

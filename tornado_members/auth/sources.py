@@ -1,11 +1,13 @@
-"""Each issuer's keys, from where its settings say."""
+"""Opens the key sources of all issuers: from the settings, a file, a URL or by discovery."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from logging import getLogger
 
 from tornado_members.auth.fetched_keys import FetchedKeys
+from tornado_members.auth.issuer_rules import key_source_names
 from tornado_members.auth.jwks_client import JwksClient
 from tornado_members.auth.keys import (
     FileKeys,
@@ -15,13 +17,16 @@ from tornado_members.auth.keys import (
     parse_key_set,
     secret_key_set,
 )
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import own_signing_key
-from tornado_members.settings import Issuer, Settings
+from tornado_members.settings import Issuer, Settings, is_safe_url
+
+log = getLogger(__name__)
 
 
 @asynccontextmanager
 async def open_key_sources(settings: Settings) -> AsyncIterator[dict[str, KeySource]]:
-    """By the name of the issuer; those that are fetched are fetched at once, and all together.
+    """Yield the sources by the names of key_source_names(); the first fetches run concurrently.
 
     Raises KeysUnusable, SettingsError.
     """
@@ -29,11 +34,14 @@ async def open_key_sources(settings: Settings) -> AsyncIterator[dict[str, KeySou
         client = JwksClient(timeout=settings.auth.key_fetching.timeout_ms / 1000)
         stack.callback(client.close)
         sources: dict[str, KeySource] = {}
-        for issuer in settings.auth.issuers:
+        issuers = settings.auth.issuers
+        for issuer, name in zip(issuers, key_source_names(issuers), strict=True):
+            if name in sources:
+                continue
             try:
-                sources[issuer.issuer] = _make_source(issuer, settings, client)
+                sources[name] = _make_source(issuer, name, settings, client)
             except KeysUnusable as error:
-                raise KeysUnusable(f"auth.issuers, {issuer.issuer}: {error}") from error
+                raise KeysUnusable(f"auth.issuers, {name}: {error}") from error
         fetched = [source for source in sources.values() if isinstance(source, FetchedKeys)]
         for source in fetched:
             stack.push_async_callback(source.close)
@@ -41,19 +49,33 @@ async def open_key_sources(settings: Settings) -> AsyncIterator[dict[str, KeySou
         yield sources
 
 
-def _make_source(issuer: Issuer, settings: Settings, client: JwksClient) -> KeySource:
+def _make_source(issuer: Issuer, name: str, settings: Settings, client: JwksClient) -> KeySource:
     if secret := issuer.shared_secret():
         return FixedKeys(secret_key_set(secret))
     if issuer.jwks and issuer.jwks.keys is not None:
-        return FixedKeys(parse_key_set(issuer.jwks.keys, f"the keys of {issuer.issuer}"))
+        keys = parse_key_set(issuer.jwks.keys, f"the keys of {name}")
+        keys.log_left_out(f"the keys of {name}")
+        return FixedKeys(keys)
     fetching = settings.auth.key_fetching
     if issuer.jwks and issuer.jwks.url:
-        return FetchedKeys(issuer.issuer, partial(client.fetch, issuer.jwks.url), fetching)
-    own = settings.own_jwks_file() if issuer.issuer == settings.auth.own_issuer else None
-    file = issuer.jwks.file if issuer.jwks else own
+        _warn_of_plain_http(name, issuer.jwks.url)
+        return FetchedKeys(name, partial(client.fetch, issuer.jwks.url), fetching)
+    own = OwnIssuer.from_settings(settings)
+    own_file = own.jwks_file if own and own.name == issuer.issuer else None
+    file = issuer.jwks.file if issuer.jwks else own_file
     if file is None:
         discover = partial(client.discover, issuer.discovery_url, issuer.issuer)
-        return FetchedKeys(issuer.issuer, discover, fetching)
-    if file == own and not file.exists():
+        return FetchedKeys(name, discover, fetching)
+    if file == own_file and not file.exists():
         own_signing_key(file)
     return FileKeys(file)
+
+
+def _warn_of_plain_http(name: str, url: str) -> None:
+    if not is_safe_url(url):
+        log.warning(
+            "the keys of %s are fetched over plain HTTP from %s: whoever can change that traffic "
+            "can sign tokens",
+            name,
+            url,
+        )

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 
 from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import rotate
 
 
@@ -20,11 +21,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Rotate."""
     settings = arguments.source.load()
-    jwks_file = settings.own_jwks_file()
-    if jwks_file is None:
-        raise KeysUnusable("auth.own_issuer is no issuer whose keys are in a file of ours")
-    longest = settings.auth.max_lifetime_seconds + settings.auth.leeway_seconds
-    rotation = rotate(jwks_file, 0 if arguments.at_once else longest)
+    own = OwnIssuer.from_settings(settings)
+    if own is None or own.jwks_file is None:
+        raise KeysUnusable("auth.own_issuer is not an issuer whose keys are in a file here")
+    rotation = rotate(own.jwks_file, 0 if arguments.at_once else own.longest_seconds)
     print(f"signs from now on: {rotation.new}")
     if arguments.at_once:
         print(f"no more, once each service has looked: {rotation.old}, and older ones")

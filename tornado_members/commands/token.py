@@ -2,11 +2,10 @@
 
 import re
 import sys
-import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from typing import Any
 
 from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import OWN_ALGORITHM, own_signing_key
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -36,30 +35,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the token."""
     settings = arguments.source.load()
-    auth = settings.auth
-    if arguments.expires > auth.max_lifetime_seconds:
-        limit = f"{auth.max_lifetime_seconds} seconds (auth.max_lifetime_seconds)"
+    own = OwnIssuer.from_settings(settings)
+    if own is None or own.jwks_file is None:
+        raise KeysUnusable("auth.own_issuer is not an issuer whose keys are in a file here")
+    if arguments.expires > own.max_lifetime:
+        limit = f"{own.max_lifetime} seconds (auth.max_lifetime_seconds)"
         print(f"token: --expires: may be at most {limit}", file=sys.stderr)
         return 2
-    jwks_file = settings.own_jwks_file()
-    own = [issuer for issuer in auth.issuers if issuer.issuer == auth.own_issuer]
-    if jwks_file is None or not own:
-        raise KeysUnusable("auth.own_issuer is no issuer whose keys are in a file of ours")
-    if OWN_ALGORITHM not in own[0].algorithms:
-        raise KeysUnusable(f"auth.issuers: {own[0].issuer} takes no {OWN_ALGORITHM}, our signature")
-    now = int(time.time())
-    claims: dict[str, Any] = {
-        "iss": own[0].issuer,
-        "aud": own[0].audience,
-        "sub": arguments.sub,
-        "iat": min(now, now + arguments.expires),
-        "exp": now + arguments.expires,
-    }
+    if not own.accepts_own_signature:
+        raise KeysUnusable(f"auth.issuers: {own.name} does not accept {OWN_ALGORITHM}")
     if arguments.scope is None:
-        claims["access_rights"] = arguments.rights
+        grant = {"access_rights": arguments.rights}
     else:
-        claims["scope"] = arguments.scope
-    print(own_signing_key(jwks_file).sign(claims))
+        grant = {"scope": arguments.scope}
+    claims = own.claims(arguments.sub, arguments.expires, **grant)
+    print(own_signing_key(own.jwks_file).sign(claims))
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from getpass import getpass
 
 from tornado_members.auth.login import is_username, normalize_username
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, hash_password
 from tornado_members.commands.options import add_settings_options
 from tornado_members.embedded.private_servers import servers_for
@@ -89,7 +90,8 @@ async def _set_password(users: UserStore, arguments: Namespace, _settings: Setti
 
 
 async def _remove(users: UserStore, arguments: Namespace, settings: Settings) -> None:
-    longest = settings.auth.max_lifetime_seconds + settings.auth.leeway_seconds
+    own = OwnIssuer.from_settings(settings)
+    longest = own.longest_seconds if own else 0
     _expect(await users.remove(arguments.username, keep=longest), arguments)
     print(f"removed {arguments.username}")
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn
 from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
-from tornado_members.auth.tokens import Caller
+from tornado_members.auth.caller import Caller
 from tornado_members.directory import Representation
 from tornado_members.errors import (
     BadRequest,

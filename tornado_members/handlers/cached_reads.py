@@ -22,7 +22,7 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-from tornado_members.auth.tokens import Caller
+from tornado_members.auth.caller import Caller
 from tornado_members.directory import Representation
 from tornado_members.handlers.members import MEMBER_ID, MemberHandler
 from tornado_members.http.admission import bearer_token
@@ -105,7 +105,7 @@ class CachedReads(HTTPServerConnectionDelegate):
     def known_caller(self, headers: HTTPHeaders) -> Caller | None:
         """Who is asking, if that is remembered and they may read."""
         token = bearer_token(headers)
-        caller = self._services.tokens.recall(token) if token else None
+        caller = self._services.tokens.get_cached(token) if token else None
         return caller if caller and _PERMISSION in caller.permissions else None
 
     def take(self, read: "_Read") -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
+from tornado_members.auth.caller import Caller
 from tornado_members.auth.rate_limit import RateLimit
-from tornado_members.auth.tokens import Caller, TokenVerifier
+from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.errors import (
     BadParameter,
     BadRequest,

@@ -7,6 +7,7 @@ from logging import getLogger
 from pathlib import Path
 
 from tornado_members import __version__
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Settings, SettingsSource
 from tornado_members.telemetry.logs import fields, writes_json
@@ -38,8 +39,8 @@ def _banner(
         lines.append(f"  private MongoDB    127.0.0.1:{private.ports.mongodb}")
     if private.ports.memcached:
         lines.append(f"  private Memcached  127.0.0.1:{private.ports.memcached}")
-    own_keys = settings.own_jwks_file()
-    if own_keys and own_keys.with_name("signing.pem").exists() and url.startswith("http:"):
+    own = OwnIssuer.from_settings(settings)
+    if own and own.can_sign and url.startswith("http:"):
         lines += [
             "",
             "Try it in another shell:",

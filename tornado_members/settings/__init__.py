@@ -5,14 +5,12 @@
 
 from tornado_members.settings.auth import (
     Auth,
-    Issuer,
-    Jwks,
     KeyFetching,
     Login,
-    Permission,
-    Permissions,
 )
+from tornado_members.settings.issuers import Issuer, Jwks
 from tornado_members.settings.loading import SettingsSource, load_settings
+from tornado_members.settings.permissions import IssuerPermissions, Permission, Permissions
 from tornado_members.settings.schema import (
     Audit,
     Cors,
@@ -33,6 +31,7 @@ __all__ = [
     "Cache",
     "Cors",
     "Issuer",
+    "IssuerPermissions",
     "Jwks",
     "KeyFetching",
     "Limits",

@@ -1,103 +1,12 @@
 """Settings of tokens, of their issuers and of the login."""
 
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from tornado_members.settings.types import (
-    FilePath,
-    SafeUrl,
-    Section,
-    SettingsError,
-    is_safe_url,
-    values,
-)
-
-Permission = Literal["members:read", "members:write", "members:delete"]
-Algorithm = Literal["RS256", "ES256", "EdDSA", "HS256"]
-PublicAlgorithms: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
-LEAST_SECRET = 32  # bytes (RFC 7518 §3.2)
-
-
-class Jwks(Section):
-    """The source of an issuer's public keys: exactly one of the three."""
-
-    file: FilePath | None = Field(None, description="JSON file with the key set (RFC 7517).")
-    url: SafeUrl | None = Field(
-        None,
-        description="URL from which the key set is fetched.",
-        json_schema_extra=values("`https://...`, or `http://...` on this machine itself"),
-    )
-    keys: tuple[dict[str, Any], ...] | None = Field(None, description="The keys themselves.")
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> "Jwks":
-        if sum(source is not None for source in (self.file, self.url, self.keys)) != 1:
-            raise ValueError("should have exactly one of file, url and keys")
-        return self
-
-
-class Issuer(Section):
-    """An issuer whose tokens are accepted."""
-
-    issuer: str = Field(min_length=1, description="The `iss` claim of its tokens.")
-    audience: str = Field(min_length=1, description="The `aud` claim of tokens for this service.")
-    algorithms: tuple[Algorithm, ...] = Field(
-        PublicAlgorithms,
-        min_length=1,
-        description="Signature algorithms that are accepted. HS256 requires a secret and excludes "
-        "the others.",
-    )
-    jwks: Jwks | None = Field(
-        None,
-        description="Where its public keys are. `null` for `auth.own_issuer` is "
-        "`<data_dir>/keys/jwks.json`. `null` for another issuer is OpenID discovery from "
-        "`<issuer>/.well-known/openid-configuration`.",
-        json_schema_extra=values("`{file: PATH}`, `{url: https://...}`, `{keys: [...]}` or `null`"),
-    )
-    secret: SecretStr | None = Field(
-        None,
-        description="Secret shared with the issuer, for HS256.",
-        json_schema_extra=values(f"text of at least {LEAST_SECRET} bytes, or `null`"),
-    )
-    secret_file: FilePath | None = Field(
-        None, description="File that contains the secret, instead of `secret`."
-    )
-
-    @model_validator(mode="after")
-    def _secret_or_public(self) -> "Issuer":
-        has_secret = self.secret is not None or self.secret_file is not None
-        if self.secret is not None and self.secret_file is not None:
-            raise ValueError("should have either secret or secret_file")
-        if "HS256" in self.algorithms and not has_secret:
-            raise ValueError("should have a secret, or a secret_file, for HS256")
-        if has_secret and (self.jwks is not None or set(self.algorithms) != {"HS256"}):
-            raise ValueError("should have, with a secret, the algorithms [HS256] and no jwks")
-        if self.secret is not None:
-            _check_secret(self.secret.get_secret_value())
-        return self
-
-    def shared_secret(self) -> str | None:
-        """Return the secret, if the issuer has one. Raises SettingsError for an invalid file."""
-        if self.secret_file is None:
-            return self.secret.get_secret_value() if self.secret else None
-        try:
-            secret = self.secret_file.read_text(encoding="utf-8").strip()
-            _check_secret(secret)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SettingsError(f"auth.issuers: {self.secret_file}: {reason}") from None
-        return secret
-
-    @property
-    def discovery_url(self) -> str:
-        """The URL of its configuration (OpenID Connect Discovery 1.0 §4)."""
-        return f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
-
-
-def _check_secret(secret: str) -> None:
-    if len(secret.encode()) < LEAST_SECRET:
-        raise ValueError(f"a secret should have at least {LEAST_SECRET} bytes")
+from tornado_members.settings.issuers import Issuer
+from tornado_members.settings.permissions import Permissions
+from tornado_members.settings.types import Section, is_safe_url, link
 
 
 class KeyFetching(Section):
@@ -137,27 +46,6 @@ class KeyFetching(Section):
         return self
 
 
-class Permissions(Section):
-    """The permissions that a token's claims grant."""
-
-    access_rights: dict[int, tuple[Permission, ...]] = Field(
-        {
-            0: (),
-            1: ("members:read",),
-            2: ("members:read", "members:write"),
-            3: ("members:read", "members:write", "members:delete"),
-        },
-        description="Permissions by the value of the numeric claim `access_rights`. A value "
-        "without permissions blocks the token.",
-        json_schema_extra=values("map of an integer to a list of permissions"),
-    )
-    scope: dict[str, tuple[Permission, ...]] = Field(
-        {name: (name,) for name in get_args(Permission)},
-        description="Permissions by a word of the claim `scope`.",
-        json_schema_extra=values("map of a word to a list of permissions"),
-    )
-
-
 class Auth(Section):
     """The tokens that are accepted, and what they allow."""
 
@@ -167,9 +55,23 @@ class Auth(Section):
         "first start creates its key.",
     )
     issuers: tuple[Issuer, ...] = Field(
-        (Issuer(issuer="tornado-members", audience="members"),),
+        (Issuer(issuer="tornado-members", audience=("members",)),),
         min_length=1,
-        description="The issuers whose tokens are accepted.",
+        description="The issuers whose tokens are accepted. One issuer may be listed several times "
+        "with different audiences: the first entry that accepts a token applies.",
+        json_schema_extra=link("identity-providers.md"),
+    )
+    max_token_bytes: int = Field(
+        16 * 1024,
+        ge=256,
+        le=1024 * 1024,
+        description="Maximum size of a token, in bytes. `server.limits.header_bytes` has to leave "
+        "room for it.",
+    )
+    sender_constrained: Literal["refuse", "ignore"] = Field(
+        "refuse",
+        description="What to do with tokens that are bound to a key of their holder (`cnf`: DPoP, "
+        "mTLS). The service does not check its possession. `ignore` accepts them as bearer tokens.",
     )
     leeway_seconds: int = Field(
         30,
@@ -187,10 +89,15 @@ class Auth(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "Auth":
-        names = [issuer.issuer for issuer in self.issuers]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"issuers has {name!r} more than once")
+        seen = set()
+        for i, issuer in enumerate(self.issuers):
+            meant = (issuer.issuer, frozenset(issuer.audience or issuer.client_ids or ()))
+            if meant in seen:
+                raise ValueError(
+                    f"issuers.{i} should have another audience: {issuer.issuer!r} is listed before "
+                    "with the same one"
+                )
+            seen.add(meant)
         return self
 
     @model_validator(mode="after")
@@ -203,10 +110,6 @@ class Auth(Section):
                     "which its keys could be discovered"
                 )
         return self
-
-    def find_own_issuer(self) -> Issuer | None:
-        """Return the issuer for which this service signs, if its tokens are accepted."""
-        return next((one for one in self.issuers if one.issuer == self.own_issuer), None)
 
 
 class Login(Section):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -50,7 +50,8 @@ def load_settings(file: Path | None = None, *, data_dir: Path | None = None) -> 
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        faults = [_describe(e) for e in error.errors(include_url=False) if not _echoes(e)]
+        errors = error.errors(include_url=False)
+        faults = [_describe(e) for e in [e for e in errors if not _echoes(e)] or errors]
     except VariableError:
         given = ", ".join(
             name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)
@@ -122,13 +123,20 @@ def _describe(error: ErrorDetails) -> str:
     model: type[BaseModel] = Settings
     known = list(Settings.model_fields)
     allowed = ""
+    is_map = False
     for part in error["loc"]:
         if isinstance(part, str) and part in model.model_fields:
-            inner = section_within(model.model_fields[part].annotation)
+            annotation = model.model_fields[part].annotation
+            inner, is_map = section_within(annotation), _is_map(annotation)
             allowed = "" if inner else allowed_values(model, part)
             model = inner or Section
             known = list(model.model_fields)
-        elif error["type"] != "extra_forbidden" and not isinstance(part, int) and model is Section:
+        elif (
+            error["type"] != "extra_forbidden"
+            and not isinstance(part, int)
+            and model is Section
+            and not is_map
+        ):
             continue  # a branch of a union, which the file does not have
         path.append(str(part))
     key = ".".join(path)
@@ -158,6 +166,11 @@ def _echoes(error: ErrorDetails) -> bool:
         or (error["type"] == "tuple_type" and isinstance(given, str))
         or (error["type"] == "too_short" and bool(given))
     )
+
+
+def _is_map(annotation: Any) -> bool:
+    """Return whether a setting is a map whose keys the operator chooses."""
+    return get_origin(annotation) is dict or any(map(_is_map, get_args(annotation)))
 
 
 def _suggest(name: str, known: list[str]) -> str:

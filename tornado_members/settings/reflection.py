@@ -13,6 +13,13 @@ def section_within(annotation: Any) -> type[BaseModel] | None:
     return next((s for a in get_args(annotation) if (s := section_within(a))), None)
 
 
+def nested_section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the section of a setting; None if its author describes its values as a whole."""
+    field = model.model_fields[name]
+    described = isinstance(field.json_schema_extra, dict) and "values" in field.json_schema_extra
+    return None if described else section_within(field.annotation)
+
+
 def allowed_values(model: type[BaseModel], name: str) -> str:
     """Describe the values that a setting allows, such as "integer, 0 to 65535"."""
     return _describe(field_schema(model, name))

@@ -178,10 +178,3 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment override the file, key by key."""
         return env_settings, init_settings
-
-    def own_jwks_file(self) -> Path | None:
-        """Return the file of the own issuer's public keys, or None if they are not in a file."""
-        issuer = self.auth.find_own_issuer()
-        if issuer is None or "HS256" in issuer.algorithms:
-            return None
-        return issuer.jwks.file if issuer.jwks else self.data_dir / "keys" / "jwks.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tornado_members.errors import OperatorError
 
@@ -38,6 +38,11 @@ def link(see: str | None) -> dict[str, Any]:
     return {"see": see} if see else {}
 
 
+def as_tuple(value: Any) -> Any:
+    """Take one string for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
 def _absolute(path: Path) -> Path:
     if path == Path() or "\0" in str(path):
         raise ValueError("should be the path of a file or folder")
@@ -57,8 +62,11 @@ def _host_port(text: str) -> str:
     return text
 
 
-def is_safe_url(text: str) -> bool:
-    """Return whether keys may be fetched from a URL: over TLS, or from a loopback address."""
+def is_safe_url(text: str, *, allow_http: bool = False) -> bool:
+    """Return whether keys may be fetched from a URL: over TLS, or from a loopback address.
+
+    `allow_http` also permits plain HTTP to any other host.
+    """
     try:
         url = urlsplit(text)
         host, _ = url.hostname or "", url.port
@@ -66,7 +74,7 @@ def is_safe_url(text: str) -> bool:
         return False
     if not host or "@" in url.netloc or url.fragment or not text.isprintable() or " " in text:
         return False
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+    return url.scheme == "https" or (url.scheme == "http" and (allow_http or _is_loopback(host)))
 
 
 def _is_loopback(host: str) -> bool:
@@ -74,12 +82,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _safe_url(text: str) -> str:
-    if not is_safe_url(text):
-        raise ValueError("should be https://..., or http://... on this machine itself")
-    return text
 
 
 def _collector_url(text: str) -> str:
@@ -124,7 +126,11 @@ def _origin(text: str) -> str:
 FilePath = Annotated[Path, AfterValidator(_absolute)]
 Origin = Annotated[str, AfterValidator(_origin)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
-SafeUrl = Annotated[str, AfterValidator(_safe_url)]
+Names = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(as_tuple),
+    Field(min_length=1),
+]
 CollectorUrl = Annotated[str, AfterValidator(_collector_url)]
 Proxy = Annotated[str, AfterValidator(_proxy)]
 Port = Annotated[int, Field(ge=0, le=65535)]

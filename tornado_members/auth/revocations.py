@@ -1,54 +1,55 @@
-"""Tokens that were good when they were issued, and are no more: their user lost rights since."""
+"""Tokens that were valid when they were issued, and are revoked: their user has lost rights."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from logging import getLogger
 from typing import Any, Protocol
 
-from tornado_members.auth.tokens import Caller
+from tornado_members.auth.caller import Caller
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.storage.users import Standing
 
 log = getLogger(__name__)
 
-_LOOK_SECONDS = 0.4
+_POLL_SECONDS = 0.4
 
 
 class _Users(Protocol):
     def find_withdrawn(self, seconds: float) -> Coroutine[Any, Any, dict[str, Standing]]:
-        """Whoever has no rights, or had tokens withdrawn in the last `seconds`."""
+        """Return the users without rights, and those whose tokens were revoked lately."""
 
 
-class Withdrawals:
-    """The few users whose tokens want a second look, asked for twice a second and kept in memory.
+class TokenRevocations:
+    """The few users whose tokens need a second look, polled from MongoDB and kept in memory.
 
-    While MongoDB does not answer, what was known goes on to hold.
+    While MongoDB does not answer, the last known state applies.
     """
 
     def __init__(self, users: _Users, issuer: str, token_seconds: float) -> None:
-        """`token_seconds`: the longest that a token may be accepted after it was issued."""
+        """`token_seconds`: the longest time for which a token may be accepted after its issue."""
         self._users = users
         self._issuer = issuer
         self._token_seconds = token_seconds
         self._standings: Mapping[str, Standing] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._failing = False
 
     async def open(self) -> None:
-        """Look, and go on doing so. Raises DependencyUnavailable."""
-        await self._look()
-        self._looking = asyncio.create_task(self._keep_looking())
+        """Load the users, and start polling. Raises DependencyUnavailable."""
+        await self._load()
+        self._polling = asyncio.create_task(self._poll())
 
     async def close(self) -> None:
-        """Stop looking."""
-        if self._looking:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        """Stop polling."""
+        if self._polling:
+            self._polling.cancel()
+            await asyncio.gather(self._polling, return_exceptions=True)
 
     def apply(self, caller: Caller) -> Caller:
-        """The caller as they stand now: one who is blocked may do nothing.
+        """Return the caller with its present permissions: a blocked user has none.
 
-        Raises TokenInvalid for a token that was withdrawn.
+        Raises TokenInvalid for a token that was revoked.
         """
         if caller.issuer != self._issuer:
             return caller
@@ -56,29 +57,31 @@ class Withdrawals:
         if standing is None:
             return caller
         if standing.access_rights == 0:
-            return Caller(caller.issuer, caller.subject, frozenset(), caller.generation)
+            return replace(caller, permissions=frozenset())
         if caller.generation is not None and caller.generation < standing.generation:
             raise TokenInvalid("was withdrawn; log in again", "withdrawn")
         return caller
 
-    async def _keep_looking(self) -> None:
+    async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             try:
-                await self._look()
+                await self._load()
             except DependencyUnavailable as error:
                 self._note_failure(error)
             except Exception as error:
                 if not self._failing:
-                    log.exception("the users whose tokens were withdrawn cannot be had")
+                    log.exception("revoked tokens cannot be loaded")
                 self._note_failure(error)
             else:
                 self._failing = False
 
-    async def _look(self) -> None:
+    async def _load(self) -> None:
         self._standings = await self._users.find_withdrawn(self._token_seconds)
 
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:
-            log.warning("who was blocked cannot be looked up (%s); what was known holds", error)
+            log.warning(
+                "blocked users cannot be looked up (%s); the last known state applies", error
+            )
         self._failing = True

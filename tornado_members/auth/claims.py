@@ -1,0 +1,26 @@
+"""Claims by their path: one name, or several that lead into nested objects."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def find_claim(claims: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """Return the value at `path`; None if there is none, or the path leads through a non-object."""
+    value: Any = claims
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def nest_claim(path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return claims in which `value` is at `path`."""
+    for name in reversed(path):
+        value = {name: value}
+    return dict(value)
+
+
+def show_path(path: Sequence[str]) -> str:
+    """Return a path for people, such as `realm_access.roles`."""
+    return ".".join(path)

@@ -1,0 +1,73 @@
+"""The issuer for which this service signs tokens itself."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tornado_members.auth.claims import nest_claim
+from tornado_members.auth.signing import OWN_ALGORITHM, has_signing_key
+from tornado_members.settings import Issuer, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class OwnIssuer:
+    """The entry of auth.own_issuer in auth.issuers, and where its keys are."""
+
+    entry: Issuer
+    jwks_file: Path | None  # None if its keys are not in a file
+    max_lifetime: int  # seconds that a token may be valid
+    leeway: int  # seconds that it is accepted beyond
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """Return None if the service does not accept tokens of auth.own_issuer."""
+        auth = settings.auth
+        entry = next((one for one in auth.issuers if one.issuer == auth.own_issuer), None)
+        if entry is None:
+            return None
+        file = entry.jwks.file if entry.jwks else settings.data_dir / "keys" / "jwks.json"
+        return cls(
+            entry,
+            None if "HS256" in entry.algorithms else file,
+            entry.max_lifetime_seconds or auth.max_lifetime_seconds,
+            auth.leeway_seconds,
+        )
+
+    @property
+    def name(self) -> str:
+        """The `iss` claim."""
+        return self.entry.issuer
+
+    @property
+    def accepts_own_signature(self) -> bool:
+        """True if a token signed with the own key would be accepted."""
+        return OWN_ALGORITHM in self.entry.algorithms
+
+    @property
+    def can_sign(self) -> bool:
+        """True if there is a key to sign with, and its signatures are accepted."""
+        file = self.jwks_file
+        return file is not None and self.accepts_own_signature and has_signing_key(file)
+
+    @property
+    def longest_seconds(self) -> int:
+        """Seconds after its issue for which a token may be accepted at most."""
+        return self.max_lifetime + self.leeway
+
+    def claims(self, subject: str, seconds: int, **more: Any) -> Mapping[str, Any]:
+        """Return the claims of a token that is valid for so many seconds from now."""
+        now = int(time.time())
+        entry = self.entry
+        meant = (
+            {"aud": entry.audience[0]} if entry.audience else {"client_id": entry.client_ids[0]}  # type: ignore[index]
+        )
+        return {
+            "iss": self.name,
+            **meant,
+            **nest_claim(entry.subject_claim, subject),
+            "iat": min(now, now + seconds),
+            "exp": now + seconds,
+            **more,
+        }
