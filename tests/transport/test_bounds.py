@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from typing import Any
 
 import pytest
@@ -156,6 +156,124 @@ def test_who_reads_slowly_is_waited_for(run: Run) -> None:
                 await asyncio.sleep(0.005)
             (answer,) = answers(bytes(client.received))
             assert answer.whole
+
+    run(main())
+
+
+def small_receiver(address: Any) -> socket.socket:
+    """A socket whose kernel buffer holds next to nothing."""
+    receiver = socket.socket()
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    receiver.connect(address)
+    receiver.setblocking(False)
+    return receiver
+
+
+def test_a_client_that_reads_below_the_least_rate_is_disconnected(run: Run) -> None:
+    """Each byte counted as progress, once: four requests were answered for hours."""
+
+    async def main() -> None:
+        limits = Limits(write_seconds=0.3, write_bytes_per_second=30_000_000)
+        async with serving(application(Large), limits) as (server, address):
+            with small_receiver(address) as slow:
+                slow.send(GET)
+                await until(lambda: server.connections)
+                for _ in range(1000):
+                    await asyncio.sleep(0.01)
+                    if not server.connections:
+                        return
+                    with suppress(BlockingIOError):
+                        slow.recv(4096)
+            raise AssertionError("it is still connected")
+
+    run(main())
+
+
+def test_a_client_that_sends_on_has_to_read_as_well(run: Run) -> None:
+    """Requests that it pipelines are no progress."""
+
+    async def main() -> None:
+        async with serving(application(Large), QUICK) as (server, address):
+            with small_receiver(address) as greedy:
+                greedy.send(GET)
+                await until(lambda: server.connections)
+                for _ in range(500):
+                    await asyncio.sleep(0.01)
+                    if not server.connections:
+                        return
+                    greedy.send(b"G")
+            raise AssertionError("it is still connected")
+
+    run(main())
+
+
+def test_what_many_clients_do_not_read_is_held_once(run: Run) -> None:
+    shared = bytes(20_000_000)
+
+    class Shared(RequestHandler):
+        async def get(self) -> None:
+            self.finish(shared)
+
+    async def main() -> None:
+        async with serving(application(Shared)) as (server, address), AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connected(address)) for _ in range(20)]
+            for client in clients:
+                client.transport.pause_reading()
+                client.transport.write(GET)
+            await until(lambda: sum(c.out.paused for c in server._connections) == 20)
+            assert server.response_budget.used == len(shared)
+            waiting = sum(c.transport.get_write_buffer_size() for c in server._connections)
+            assert waiting <= 20 * 32 * 1024
+            clients[0].transport.resume_reading()
+            await clients[0].until(b"\r\n\r\n")
+            await until(lambda: answers(bytes(clients[0].received))[0].whole)
+            assert answers(bytes(clients[0].received))[0].body == shared
+        await until(lambda: not server.connections)
+        assert server.response_budget.used == 0
+
+    run(main())
+
+
+def test_slow_readers_make_room_for_others_when_memory_is_short(run: Run) -> None:
+    async def main() -> None:
+        limits = Limits(response_buffer_bytes=50_000_000)
+        async with serving(application(Large), limits) as (server, address):
+            async with AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(connected(address)) for _ in range(4)]
+                for client in clients:
+                    client.transport.pause_reading()
+                    client.transport.write(GET)
+                await until(lambda: server.response_budget.is_exceeded)
+                (answer,) = answers(await ask(address, LAST))
+                assert answer.whole
+                await until(lambda: server.connections == 2)
+                assert not server.response_budget.is_exceeded
+            await until(lambda: not server.connections)
+            assert server.response_budget.used == 0
+
+    run(main())
+
+
+def test_an_answer_leaves_whole_before_the_connection_ends(run: Run) -> None:
+    """Also if it is larger than what the transport is given, and its request was not read."""
+
+    class Refusing(RequestHandler):
+        def put(self) -> None:
+            raise AssertionError("it is refused")
+
+        def prepare(self) -> None:
+            self.finish(b"x" * 20_000_000)
+
+    async def main() -> None:
+        app = application(stream_request_body(Refusing))
+        async with serving(app) as (_, address), connected(address) as client:
+            client.transport.pause_reading()
+            client.transport.write(PUT.replace(b"1000", b"9000000"))
+            await asyncio.sleep(0.05)
+            client.transport.resume_reading()
+            (answer,) = answers(await client.until_closed())
+            assert answer.whole
+            assert answer.headers["connection"] == "close"
 
     run(main())
 

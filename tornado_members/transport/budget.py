@@ -21,3 +21,28 @@ class ByteBudget:
     def release(self, size: int) -> None:
         """Count `size` bytes less."""
         self.used -= size
+
+
+class SharedBytesBudget(ByteBudget):
+    """Counts bytes objects that wait to be sent, each once for all connections it waits for."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is in bytes."""
+        super().__init__(limit)
+        self._holders: dict[int, int] = {}  # by the object's id: how often it is held
+
+    def hold(self, data: bytes) -> None:
+        """Count `data` as held once more."""
+        holders = self._holders.get(id(data), 0)
+        self._holders[id(data)] = holders + 1
+        if not holders:
+            self.add(len(data))
+
+    def let_go(self, data: bytes) -> None:
+        """Count `data` as held once less."""
+        holders = self._holders[id(data)] - 1
+        if holders:
+            self._holders[id(data)] = holders
+        else:
+            del self._holders[id(data)]
+            self.release(len(data))

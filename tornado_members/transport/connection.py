@@ -40,12 +40,11 @@ class Connection(asyncio.Protocol):
         self.peer = peer
         self.exchange: Exchange | None = None  # the request that is read or answered
         self.incoming = Incoming(self, loop, server.limits, server.body_budget)
-        self.out = Outgoing(loop, server.limits, server.done)
+        self.out = Outgoing(loop, server.limits, server.done, server.response_budget)
         self.draining = False
         self.eof = False  # the client sends no more
         self.lost = False
         self._lingering = False
-        self._received = 0  # bytes, when the deadlines were last looked at
         self._began = False  # whether the application knows of this connection
         self._server = server
         self._limits = server.limits
@@ -73,8 +72,11 @@ class Connection(asyncio.Protocol):
         """Whether to go on: the client may still read, unless it is TLS, which has no halves."""
         self.eof = True
         exchange, incoming = self.exchange, self.incoming
-        if self._lingering or not self.transport.can_write_eof():
+        if not self.transport.can_write_eof():
             return False
+        if self._lingering:
+            self.close()
+            return True
         if incoming.discarding:
             return False
         if exchange is None:  # does something unread have its turn soon?
@@ -187,7 +189,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close, once what was written has left."""
         if not self.lost:
-            self.transport.close()
+            self.out.close()
 
     def close_if_ended(self) -> None:
         """Close, if nothing can come any more."""
@@ -219,10 +221,9 @@ class Connection(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         """End what has taken too long, if anything has."""
-        still_sends = self.incoming.received != self._received
-        self._received = self.incoming.received
-        if now >= self.out.deadline and not self.out.makes_progress(now) and not still_sends:
-            log.info("%s reads nothing", self.peer)
+        # Many clients send all of their body before they read. It has a deadline of its own.
+        if now >= self.out.deadline and self.out.reads_too_slowly(now) and not self.incoming.body:
+            log.info("%s reads its answer too slowly", self.peer)
             self.abort()
         elif now < self.incoming.deadline:
             return
@@ -244,7 +245,7 @@ class Connection(asyncio.Protocol):
             if exchange.headers_written:
                 self.close()  # half an answer must not look like a whole one
                 return
-        self.transport.write(whole_answer(refused, self._server.render, with_body=not is_head))
+        self.out.send(whole_answer(refused, self._server.render, with_body=not is_head))
         self._linger()
 
     def fail(self, exchange: Exchange, error: Exception) -> None:
@@ -273,11 +274,15 @@ class Connection(asyncio.Protocol):
             self.abandon(self.exchange)
         self._lingering = True
         self.incoming.forget()
-        self.incoming.deadline = self._loop.time() + self._limits.linger_seconds
+        self.incoming.deadline = inf
         if self.eof:
             self.close()
             return
+        self.incoming.resume()
+        self.out.after_all(self._write_eof)
+
+    def _write_eof(self) -> None:
+        self.incoming.deadline = self._loop.time() + self._limits.linger_seconds
         if self.transport.can_write_eof():
             with suppress(OSError):  # it was reset, and that is yet to be read
                 self.transport.write_eof()
-        self.incoming.resume()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = getLogger(__name__)
 
+_JOINED_BYTES = 16 * 1024  # up to which copying a piece costs less than another system call
 _DIGITS = re.compile("[0-9]+")
 
 
@@ -98,11 +99,16 @@ class Exchange(HTTPConnection):
         if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
             raise ValueError("a header has a CR or an LF in it")
         data = f"{text}\r\n\r\n".encode("latin-1")
-        return self._send(data + self._framed(chunk) if chunk else data)
+        if not chunk:
+            return self._send(data)
+        parts = self._framed(chunk)
+        if len(chunk) <= _JOINED_BYTES:
+            return self._send(data + b"".join(parts))
+        return self._send(data, *parts)
 
     def write(self, chunk: bytes) -> "Future[None]":
         """More of the answer's body. Raises HTTPOutputError if it is more than was announced."""
-        return self._send(self._framed(chunk))
+        return self._send(*self._framed(chunk))
 
     def finish(self) -> None:
         """The answer is complete. Raises HTTPOutputError if it is less than was announced."""
@@ -119,10 +125,10 @@ class Exchange(HTTPConnection):
         if not self.closed:
             self._connection.answered(self)
 
-    def _send(self, data: bytes) -> "Future[None]":
+    def _send(self, *parts: bytes) -> "Future[None]":
         if self.closed or self.finished:
             return self._connection.out.fail()
-        return self._connection.out.send(data)
+        return self._connection.out.send(*parts)
 
     # For the connection.
 
@@ -181,15 +187,17 @@ class Exchange(HTTPConnection):
         elif request.version == "HTTP/1.0":
             headers["Connection"] = "Keep-Alive"
 
-    def _framed(self, chunk: bytes) -> bytes:
+    def _framed(self, chunk: bytes) -> tuple[bytes, ...]:
         if self._left is not None:
             self._left -= len(chunk)
             if self._left < 0:
                 self._connection.close()
                 raise HTTPOutputError("Tried to write more data than Content-Length")
         if self._chunked and chunk:  # an empty one would be the end
-            return b"%x\r\n%b\r\n" % (len(chunk), chunk)
-        return chunk
+            if len(chunk) <= _JOINED_BYTES:
+                return (b"%x\r\n%b\r\n" % (len(chunk), chunk),)
+            return b"%x\r\n" % len(chunk), chunk, b"\r\n"
+        return (chunk,)
 
 
 @lru_cache(256)

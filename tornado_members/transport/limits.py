@@ -17,6 +17,7 @@ class Limits:
     body_bytes: int = 100 * KIB * KIB  # for requests that set no limit of their own
     piece_bytes: int = 64 * KIB  # of a body, handed to the application at once
     body_buffer_bytes: int = 256 * KIB * KIB  # of bodies that applications hold, all together
+    response_buffer_bytes: int = 256 * KIB * KIB  # of answers that wait for clients to read
     discard_bytes: int = KIB * KIB  # of a body that was answered unread, to keep its connection
     read_ahead_bytes: int = 64 * KIB  # of what follows a request that is not answered yet
 
@@ -25,6 +26,7 @@ class Limits:
     body_seconds: float = 10  # without a byte of a body that is waited for; and in all, besides
     body_bytes_per_second: float = KIB  # what a body may take as long as
     write_seconds: float = 30  # without a byte taken by the client
+    write_bytes_per_second: float = KIB  # that a client reads at least, after write_seconds
     orphan_seconds: float = 60  # for an answer to a client that has closed its side
     linger_seconds: float = 5  # for reading what is thrown away, so that the client hears why
     handshake_seconds: float = 10  # TLS

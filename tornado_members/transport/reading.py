@@ -62,7 +62,6 @@ class Incoming:
         self._body_deadline = inf  # for all of it, as the application has set it
         self._body_patience = inf  # for all of it, further off with each byte
         self._held_since = 0.0
-        self.received = 0  # bytes, ever
         self._held = False  # the application wants nothing more for now
         self._paused = False
 
@@ -73,7 +72,6 @@ class Incoming:
 
     def feed(self, data: bytes) -> None:
         """More has come."""
-        self.received += len(data)
         self.unread = self.unread + data if self.unread else data
         exchange = self._connection.exchange
         if self.discarding:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from tornado_members.transport.budget import ByteBudget
+from tornado_members.transport.budget import ByteBudget, SharedBytesBudget
 from tornado_members.transport.connection import Connection
 from tornado_members.transport.limits import Limits
 from tornado_members.transport.listening import Listening
@@ -24,6 +24,10 @@ _LOOKS = 4  # at the clock, in the time of the shortest time-out
 _MOST_SECONDS = 1.0  # between two looks
 _SETTLED_SECONDS = 1.0  # a connection that has been silent for less may be about to speak
 _WARNING_SECONDS = 60  # between two warnings
+# tcp(7): how much of what is written the kernel holds before it is sent. It bounds the memory that
+# a client takes that does not read, and leaves the throughput of one that does as it is.
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+_NOTSENT_BYTES = 128 * 1024
 _MOST_CLOSED = 16  # at once, where others are waiting
 
 
@@ -43,6 +47,7 @@ class FastServer:
         self.delegate = delegate
         self.limits = limits or Limits()
         self.body_budget = ByteBudget(self.limits.body_buffer_bytes)
+        self.response_budget = SharedBytesBudget(self.limits.response_buffer_bytes)
         self.render = render
         self._ssl_context = ssl_context
         self._protocol = protocol
@@ -151,11 +156,28 @@ class FastServer:
                 return
             connection.refuse(TooManyBodies())
 
+    def _abort_slow_readers(self, now: float) -> None:
+        """Close the connections that read most slowly, until an eighth of the budget is free."""
+        rates = [
+            (rate, id(connection), connection)
+            for connection in self._connections
+            if (rate := connection.out.rate(now, _SETTLED_SECONDS)) is not None
+        ]
+        rates.sort()
+        for _, _, connection in rates:
+            if self.response_budget.used <= self.response_budget.limit * 7 // 8:
+                return
+            log.info("%s is closed: too much waits to be read", connection.peer)
+            connection.abort()
+            connection.out.lose(None)  # now, and not when the loop tells of the end
+
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         connected.setblocking(False)
         if connected.family in (socket.AF_INET, socket.AF_INET6):
             with suppress(OSError):  # it is gone already
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if _NOTSENT_LOWAT is not None:
+                    connected.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _NOTSENT_BYTES)
         protocol = "https" if self._ssl_context else "http"
         peer = Peer(connected.family, address, self._protocol or protocol)
         connection = Connection(self, self._loop, peer)
@@ -213,5 +235,7 @@ class FastServer:
         for connection in [*self._connections]:
             if now >= connection.incoming.deadline or now >= connection.out.deadline:
                 connection.expire(now)
+        if self.response_budget.is_exceeded:
+            self._abort_slow_readers(now)
         pause = min(self.limits.shortest_seconds / _LOOKS, _MOST_SECONDS)
         self._look = self._loop.call_later(pause, self._look_at_the_clock)
