@@ -1,15 +1,12 @@
 """What every request meets: method, caller, problem details, request id."""
 
-import asyncio
-import socket
 from typing import Any
 
 import pytest
 
 from tests.support.api import Api, problem
 from tests.support.tokens import make_token
-from tests.support.wire import AnyServer, bare_connection, listener_of, on_both
-from tornado_members.model.member import MemberDraft
+from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.services import Services
 
 PATHS = ["/members", "/members/1", "/members/by-name/Ada"]
@@ -195,32 +192,3 @@ async def test_a_path_that_is_not_percent_encoded_is_a_bad_request(http_server: 
         answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b'"bad-request"' in answer
-
-
-@on_both
-async def test_a_request_is_over_when_its_last_byte_has_left(
-    services: Services, http_server: AnyServer
-) -> None:
-    """Else a stop of the service would break off answers that are on their way."""
-    first = await services.directory.take_ids(1000)
-    drafts = [MemberDraft(name=f"{i:0255}") for i in range(1000)]
-    await services.directory.create_many(drafts, first)
-    with socket.socket() as small:
-        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        small.setblocking(False)
-        listening = listener_of(http_server)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        await asyncio.get_running_loop().sock_connect(small, listening.getsockname())
-        reader, writer = await asyncio.open_connection(sock=small, limit=1024)
-        writer.write(
-            b"GET /members?limit=1000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            b"Authorization: Bearer %b\r\n\r\n" % make_token(access_rights=1).encode()
-        )
-        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
-        assert services.requests.in_flight == 1
-        async with asyncio.timeout(10):
-            await reader.read()
-            await services.requests.idle.wait()
-        assert services.requests.in_flight == 0
-        writer.close()
-        await writer.wait_closed()

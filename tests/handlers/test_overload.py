@@ -3,12 +3,14 @@
 import asyncio
 import signal
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.support.api import Api, parsed
+from tests.support.wire import AnyServer, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.services import Services
 from tornado_members.settings import Settings
@@ -55,6 +57,20 @@ class TestInFlight:
         hung.resume()
         assert sorted([(await task).code for task in waiting]) == [201, 201]
         assert (await api("GET", "/members")).code == 200
+
+    async def test_responses_that_nobody_reads_take_no_place(
+        self, api: Api, http_server: AnyServer, services: Services
+    ) -> None:
+        request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+        async with AsyncExitStack() as stack:
+            for _ in range(4):
+                _, writer = await stack.enter_async_context(small_connection(http_server))
+                writer.write(request)
+            routes = services.requests.durations
+            while ("/docs/{file}", "GET", 200) not in routes:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert (await api("GET", "/members")).code == 200
+            assert services.requests.in_flight == 0
 
 
 class TestDeadline:

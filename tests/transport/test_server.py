@@ -113,6 +113,28 @@ def test_a_drain_has_an_end(run: Run) -> None:
     run(main())
 
 
+def test_a_drain_waits_until_answers_have_been_read(run: Run) -> None:
+    class Large(RequestHandler):
+        async def get(self) -> None:
+            self.finish(b"x" * 20_000_000)
+
+    async def main() -> None:
+        async with serving(application(Large)) as (server, address), connected(address) as client:
+            client.transport.pause_reading()
+            client.transport.write(GET)
+            await until(lambda: any(c.out.paused for c in server._connections))
+            draining = asyncio.create_task(server.drain(10))
+            await turns(20)
+            assert not draining.done()
+            client.transport.resume_reading()
+            (answer,) = answers(await client.until_closed())
+            assert answer.whole
+            client.transport.close()
+            assert await draining == 0
+
+    run(main())
+
+
 def test_what_is_pipelined_behind_the_last_answer_is_not_begun(run: Run) -> None:
     """The answer said that it is the last one: the client will ask again, elsewhere."""
 

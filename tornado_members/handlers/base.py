@@ -277,9 +277,15 @@ class BaseHandler(RequestHandler):
         """No: an ETag here is a version, never a digest of the bytes."""
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
-        """End the answer. The request is over once its last byte has left, or can never leave."""
+        """Complete the response, which frees the request's place among those in progress.
+
+        What the client does not read is the HTTP server's to bound. A client that reads slowly
+        would otherwise take a place from others.
+        """
         sent = super().finish(chunk)
-        sent.add_done_callback(self._sent)
+        sent.add_done_callback(_ignore_disconnect)
+        self.services.requests.request_finished()
+        self.services.deadlines.end(self)
         return sent
 
     def on_connection_close(self) -> None:
@@ -320,12 +326,6 @@ class BaseHandler(RequestHandler):
         for name, value in headers.items():
             self.set_header(name, value)
 
-    def _sent(self, sent: "Future[None]") -> None:
-        if not sent.cancelled():
-            sent.exception()  # the client has gone: nobody is left to be told
-        self.services.requests.request_finished()
-        self.services.deadlines.end(self)
-
     def give_up(self) -> None:
         """Answer that it took too long, unless the answer has begun; what it does goes on."""
         if not self._finished and not self._headers_written:
@@ -343,6 +343,12 @@ def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
 
 def _leave_unread() -> None:
     """In the place of HTTPServerRequest._parse_body."""
+
+
+def _ignore_disconnect(sent: "Future[None]") -> None:
+    """Retrieve the exception of a response that its client does not read."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 class NotFoundHandler(BaseHandler):

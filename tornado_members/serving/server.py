@@ -53,6 +53,7 @@ def make_server(
         handshake_seconds=limits.header_seconds,
         body_seconds=limits.body_seconds,
         write_seconds=limits.write_seconds,
+        response_buffer_bytes=limits.response_buffer_bytes,
     )
     return FastServer(application, limits=bounds, ssl_context=tls, render=render_refusal)
 

@@ -80,7 +80,15 @@ class Limits(Section):
         gt=0,
         le=3600,
         description="Time that a client may go without reading any of its response, in seconds. "
-        "The connection is then closed.",
+        "After that time, it must have read 1 KiB for each further second. Otherwise the "
+        "connection is closed.",
+    )
+    response_buffer_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=2 * 1024 * 1024,
+        description="Maximum memory for responses that clients have not read yet, in bytes. Beyond "
+        "it, the connections that read most slowly are closed.",
+        json_schema_extra=link("operations.md#limits"),
     )
     request_seconds: float = Field(
         10,

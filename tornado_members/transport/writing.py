@@ -61,6 +61,8 @@ class Outgoing:
         if self._after is not None or self.transport.is_closing():
             return self.fail()
         for part in parts:
+            if self.transport.is_closing():  # the write before found that the client has gone
+                return self.fail()
             self._sent += len(part)
             if not self.paused and len(part) <= _SLICE_BYTES:
                 self.transport.write(part)
@@ -156,7 +158,7 @@ class Outgoing:
 
     def _write_slices(self) -> None:
         """Give the transport slices, until one of them has to wait."""
-        while self._queue and not self.paused:
+        while self._queue and not self.paused and not self.transport.is_closing():
             part, start = self._queue.popleft()
             end = min(start + _SLICE_BYTES, len(part))
             self._queued -= end - start
