@@ -59,7 +59,9 @@ class Cache(Protocol):
         refuted: Entry | None = None,
     ) -> Found: ...
     async def peek(self, keys: Sequence[bytes]) -> Mapping[bytes, Entry]: ...  # noqa: D102
-    def changing(self, *keys: bytes) -> AbstractAsyncContextManager[None]: ...  # noqa: D102
+    def changing(  # noqa: D102
+        self, *keys: bytes
+    ) -> AbstractAsyncContextManager[Callable[[], float]]: ...
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def renew_epochs(self) -> bool: ...  # noqa: D102

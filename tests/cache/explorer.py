@@ -7,6 +7,14 @@ where each process is, what the model holds, and what a reader that begins now h
 
 A fault is a step, too: a state has one successor for each process that can go on, and one for each
 thing that can go wrong there, as long as the exploration has faults left.
+
+Time is abstract in most explorations: a tombstone expires once none of its writers is under way. A
+process that ticks makes it countable: times to live are ticks, and a writer commits before its own
+ticks are over. It may be paused longer than that only as a fault. There a commit while a reader may
+use the key is guilty at once, so that fewer readers are needed.
+
+Every state in which no process can go on is also checked for liveness: a write that ended has left
+no mark of its own, and a read is a hit soon although a new write comes in each tick.
 """
 
 import asyncio
@@ -19,11 +27,11 @@ from typing import Any, NamedTuple
 
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry, Tombstone, decode
-from tornado_members.cache.leases import Leases, Lifetimes
-from tornado_members.cache.memcached import NodeAway, Put
+from tornado_members.cache.leases import HIT, Leases, Lifetimes
+from tornado_members.cache.memcached import Held, NodeAway, Put
 
 KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"
-LIFETIMES = Lifetimes(entry=1, lease=1, tombstone=1, quarantine=1)  # nothing here counts seconds
+_ROUNDS = 12  # of the liveness check: more than every lifetime in use, in ticks
 
 Op = tuple[Any, ...]
 Row = tuple[tuple[int, Any], ...]  # answers, each with the number of the coroutine that had it
@@ -33,6 +41,7 @@ _ROWS_CHECKED = 4
 FAILED = "failed"  # the answer to a command that raises NodeAway
 DEAD = "dead"  # an answer to nothing: the process is gone
 UNKNOWN = "unknown"  # the answer to a commit that gave up
+TOO_LATE = "too late"  # the answer to a commit that was not sent, since its time was over
 BLOCKED: Op = ("blocked",)
 DONE: Op = ("done",)
 # What carries each operation out.
@@ -40,6 +49,7 @@ _METHODS = {
     verb: "_" + verb.replace(" ", "_")
     for verb in (
         *("find", "commit", "noticed", "abandon", "taint", "answers again", "is read again"),
+        *("starts", "tick", "has ended"),
         *("get", "gets", "put"),
     )
 }
@@ -62,7 +72,7 @@ class ModelNode:
                 found[key] = value
         return found
 
-    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         (key,) = keys
         found = await do("gets", key)
         return {} if found is None else {key: found}
@@ -90,12 +100,12 @@ class Nonces:
         return b"%b%012x" % (self._name, self.used)
 
 
-def leases_of(name: str, kind: type[Leases] = Leases) -> Leases:
-    """The protocol as one process runs it."""
+def leases_of(name: str, kind: type[Leases] = Leases, lifetime: int = 1) -> Leases:
+    """The protocol as one process runs it; `lifetime` is that of its tombstones, in ticks."""
     return kind(
         ModelNode(),
         namespace=b"",
-        lifetimes=LIFETIMES,
+        lifetimes=Lifetimes(entry=1, lease=1, tombstone=lifetime, quarantine=lifetime),
         counts=CacheCounts(),
         word=Nonces(name).word,
     )
@@ -113,15 +123,30 @@ class Process:
     name: str
     start: Callable[[], list[Routine]]
     is_writer: bool = False
+    kind: type[Leases] = Leases  # what it runs, for the check of liveness
+    lifetime: int = 1
+
+
+class Quarantine(NamedTuple):
+    """What is stored to keep every reader from the node."""
+
+    value: bytes
+    ttl: int
+    # Those whose writes were under way when it was begun, and may have lost their tombstones.
+    writers: frozenset[str]
+
+    @property
+    def token(self) -> int:
+        """A number that is another one once it was stored anew."""
+        return 1000 * int(self.value) + self.ttl
 
 
 class World(NamedTuple):
     """The model, and what the promise forbids to a reader that begins now."""
 
     epoch: bytes | None = b"0" * 16
-    # Those whose writes were under way when it was begun, and may have lost their tombstones.
-    quarantine: frozenset[str] | None = None
-    item: tuple[bytes, int] | None = None  # the value, and its token for cas
+    quarantine: Quarantine | None = None
+    item: Held | None = None
     recurring: frozenset[int] = frozenset()  # tokens from before a restart: they may come again
     committed: int = 1  # the version in the database
     answered: int = 1  # the newest version whose write was answered
@@ -130,6 +155,9 @@ class World(NamedTuple):
     owed: frozenset[str] = frozenset()  # writers whose tombstones are still to be set
     tainted: bool = False
     undecided: frozenset[str] = frozenset()  # commits of dead writers that may still happen
+    ended: frozenset[str] = frozenset()  # writers that have removed their marks, or tried to
+    excused: bool = False  # a mark may be left over: its writer died, or could not remove it
+    time_left: frozenset[tuple[str, int]] = frozenset()  # ticks in which each writer must commit
     faults: int = 1
 
 
@@ -252,7 +280,7 @@ def _plain(value: Any) -> Any:
 
 
 def _go_on(routine: Routine, answer: Any) -> Any:
-    if answer in (DEAD, UNKNOWN):
+    if answer in (DEAD, UNKNOWN, TOO_LATE):
         return DONE
     try:
         yielded = routine.throw(NodeAway()) if answer == FAILED else routine.send(answer)
@@ -277,7 +305,7 @@ class Guilty(Exception):
 class Explorer:
     """Visits every state that the processes can come to, with at most one of the faults.
 
-    `faults`: crash, restart, eviction, epoch, failure.
+    `faults`: crash, restart, eviction, epoch, failure, pause.
     """
 
     def __init__(self, processes: Sequence[Process], faults: Sequence[str] = ()) -> None:
@@ -287,6 +315,8 @@ class Explorer:
         widths = [len(behaviour.pending[0]) for behaviour in self._behaviours]
         self._first = [sum(widths[:i]) for i in range(len(widths))]
         self._renews = any(process.name.startswith("p") for process in processes)
+        self._is_timed = any(process.name.startswith("t") for process in processes)
+        self._live: set[World] = set()
         self._start = State(
             World(faults=1 if faults else 0), (0,) * len(processes), (None,) * sum(widths)
         )
@@ -298,11 +328,15 @@ class Explorer:
         while waiting:
             state = waiting.pop()
             try:
+                is_over = True
                 for label, following in self._successors(state):
+                    is_over = is_over and len(label) == 1  # nothing but time and weather
                     successor = self._without_forgotten(following)
                     if successor not in came_from:
                         came_from[successor] = (state, label)
                         waiting.append(successor)
+                if is_over:
+                    self._check_liveness(state)
             except Guilty as guilty:
                 cause: tuple[State, Label] | None = came_from[state]
                 while cause:
@@ -332,7 +366,7 @@ class Explorer:
         """Whether a step's answer is known, whenever it is made: then nothing need come between."""
         world = state.world
         if op[0] == "abandon":
-            return not world.owed
+            return not self._renews
         if op[0] != "get" or op[1] == KEY or world.faults or world.tainted or self._renews:
             return False
         return world.epoch is not None and world.quarantine is None
@@ -431,12 +465,36 @@ class Explorer:
     def _find(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         yield state.world.committed, state.world
 
-    def _commit(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
+    def _starts(self, state: State, number: int, ticks: int) -> Iterator[tuple[Any, World]]:
+        """A write begins, which must be committed within so many ticks."""
+        mine = (self._processes[number].name, ticks)
+        yield None, state.world._replace(time_left=state.world.time_left | {mine})
+
+    def _commit(
+        self, state: State, number: int, looks_at_the_clock: bool
+    ) -> Iterator[tuple[Any, World]]:
         world, version = state.world, state.world.committed + 1
-        yield version, world._replace(committed=version)
+        name = self._processes[number].name
+        if looks_at_the_clock and (name, 0) in world.time_left:
+            yield TOO_LATE, world._replace(excused=True)
+            return
+        if self._is_timed and not _is_covered(world, name):
+            raise Guilty(f"uncovered: {name} commits, and readers are not kept from the key")
+        others = frozenset(one for one in world.time_left if one[0] != name)
+        yield version, world._replace(committed=version, time_left=others)
         if "crash" in self._faults and world.faults:
-            undecided = world.undecided | {self._processes[number].name}
-            yield UNKNOWN, world._replace(undecided=undecided, faults=0)
+            undecided = world.undecided | {name}
+            yield UNKNOWN, world._replace(undecided=undecided, faults=0, excused=True)
+
+    def _tick(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        """Time goes on, unless a writer would be late by it: that is a fault."""
+        world, living = state.world, {*self._writing(state)} - state.world.undecided
+        late = any(name in living and ticks == 1 for name, ticks in world.time_left)
+        if late and ("pause" not in self._faults or not world.faults):
+            return
+        after = _ticked(world)._replace(faults=0 if late else world.faults)
+        over = {name for name, ticks in after.time_left if not ticks}
+        yield None, after._replace(undecided=world.undecided - over)
 
     def _noticed(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
         """An outage, by everybody who shares it."""
@@ -444,12 +502,17 @@ class Explorer:
         yield None, state.world._replace(away="away", owed=owed)
 
     def _abandon(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
-        owed = state.world.owed - {self._processes[number].name}
-        yield None, state.world._replace(owed=owed) if state.world.owed else state.world
+        name = self._processes[number].name
+        owed, ended = state.world.owed - {name}, state.world.ended | {name}
+        yield None, state.world._replace(owed=owed, ended=ended) if self._renews else state.world
+
+    def _has_ended(self, state: State, _number: int, name: str) -> Iterator[tuple[Any, World]]:
+        yield name in state.world.ended, state.world
 
     def _taint(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         """While the node is away, a new epoch is on its way to it already."""
-        yield None, state.world if state.world.away else state.world._replace(tainted=True)
+        world = state.world._replace(excused=True)
+        yield None, world if world.away else world._replace(tainted=True)
 
     def _answers_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         """As it went away; or it had died, and was started again."""
@@ -467,14 +530,17 @@ class Explorer:
         if key == EPOCH:
             yield world.epoch, world
         elif key == QUARANTINE:
-            yield (None if world.quarantine is None else b"1"), world
+            yield world.quarantine and world.quarantine.value, world
         else:
-            yield (world.item and world.item[0]), world
+            yield (world.item and world.item.value), world
 
     def _gets(self, state: State, _number: int, key: bytes) -> Iterator[tuple[Any, World]]:
         world = state.world
         if key == EPOCH:  # no two are alike: its number does for a token
-            yield (world.epoch and (world.epoch, int(world.epoch, 16))), world
+            yield (world.epoch and Held(world.epoch, int(world.epoch, 16), None)), world
+        elif key == QUARANTINE:
+            found = world.quarantine
+            yield found and Held(found.value, found.token, found.ttl), world
         else:
             yield world.item, world
 
@@ -489,7 +555,9 @@ class Explorer:
     ) -> Iterator[tuple[Any, World]]:
         world = state.world
         if key == QUARANTINE:
-            yield True, world._replace(quarantine=frozenset(self._writing(state)))
+            known = world.quarantine and world.quarantine.token
+            begun = Quarantine(value, ttl or 0, frozenset(self._writing(state)))
+            yield token == known, world._replace(quarantine=begun) if token == known else world
         elif key == EPOCH:
             known = None if world.epoch is None else int(world.epoch, 16)
             is_let = token == known or isinstance(token, str)
@@ -501,13 +569,13 @@ class Explorer:
         else:
             for new in self._new_tokens(state):
                 recurring = world.recurring - {new}
-                yield True, world._replace(item=(value, new), recurring=recurring)
+                yield True, world._replace(item=Held(value, new, ttl), recurring=recurring)
 
     @staticmethod
-    def _is_let(item: tuple[bytes, int] | None, token: Any) -> bool:
+    def _is_let(item: Held | None, token: Any) -> bool:
         if isinstance(token, str):
             return True
-        return item is None if token is None else item is not None and item[1] == token
+        return item is None if token is None else item is not None and item.token == token
 
     def _new_tokens(self, state: State) -> Iterator[int]:
         """A number that nobody holds, or one that somebody held when Memcached restarted."""
@@ -521,7 +589,7 @@ class Explorer:
     def _held(self, state: State) -> frozenset[int]:
         item = state.world.item
         tokens = [b.tokens[p] for b, p in zip(self._behaviours, state.places, strict=True)]
-        return frozenset({item[1]} if item else ()).union(*tokens)
+        return frozenset({item.token} if item else ()).union(*tokens)
 
     def _writing(self, state: State) -> Iterator[str]:
         """The writers under way; of a dead one, for as long as its commit may still happen."""
@@ -551,11 +619,10 @@ class Explorer:
             )
             yield f"{name}, which is dead, commits", after
         living = writing - world.undecided
-        if world.quarantine is not None and not world.quarantine & living:
+        if world.quarantine and not self._is_timed and not world.quarantine.writers & living:
             yield "the quarantine ends", world._replace(quarantine=None, undecided=frozenset())
-        stored = world.item and _decoded(world.item[0])
-        writers = stored.writers if isinstance(stored, Tombstone) else ()
-        if writers and not living & {name.decode().partition(":")[0] for name in writers}:
+        writers = {name.partition(":")[0] for name in _marked(world)}
+        if writers and not self._is_timed and not living & writers:
             yield "a tombstone expires", world._replace(item=None, undecided=frozenset())
         if world.tainted:
             yield "a new epoch, for a taint", world._replace(epoch=b"e" * 16, tainted=False)
@@ -573,12 +640,84 @@ class Explorer:
         if "eviction" in self._faults:
             yield "the epoch is evicted", world._replace(epoch=None)
             # A tombstone that is evicted is the one thing that is not promised.
-            if world.item and not isinstance(_decoded(world.item[0]), Tombstone):
+            if world.item and not isinstance(_decoded(world.item.value), Tombstone):
                 yield "an entry or a lease is gone", world._replace(item=None)
 
     def _deaths(self, state: State) -> Iterator[tuple[Label, State]]:
         for number, process in enumerate(self._processes):
             place, behaviour = state.places[number], self._behaviours[number]
             if process.is_writer and place and behaviour.pending[place] != (DONE,):
-                dead = behaviour.after(place, 0, DEAD)
-                yield (process.name, "dies"), self._at(state, number, dead)
+                dead = self._at(state, number, behaviour.after(place, 0, DEAD))
+                world = state.world._replace(excused=True)
+                yield (process.name, "dies"), _in_world(dead, world)
+
+    def _check_liveness(self, state: State) -> None:
+        """Raises Guilty for a mark that was left behind, or a key that is never a hit again."""
+        world = state.world
+        if _marked(world) and not world.excused:
+            raise Guilty("lingers: a write has ended, and its mark stands")
+        if world not in self._live:
+            self._check_hits(state)
+            self._live.add(world)
+
+    def _check_hits(self, state: State) -> None:
+        """Let a write come in each tick, and see that a read is a hit in time."""
+        epoch = b"e" * 16 if state.world.tainted else state.world.epoch
+        world = state.world._replace(epoch=epoch, tainted=False, away="", faults=0)
+        for number in range(_ROUNDS):
+            world = _ticked(world)
+            statuses: list[str] = []
+            for routine in self._round(number, statuses):
+                world = self._run_alone(_in_world(state, world), routine)
+            if statuses[-1] == HIT:
+                return
+        raise Guilty(f"no hit: {_ROUNDS} reads of a key that is written meanwhile are bypasses")
+
+    def _round(self, number: int, statuses: list[str]) -> Iterator[Routine]:
+        """One write and two reads, by the code that the other processes run."""
+        kind, lifetime = self._processes[0].kind, self._processes[0].lifetime
+        leases = leases_of(f"x{number}", kind, lifetime)
+
+        async def write() -> None:
+            await leases.announce([KEY], b"x%d" % number)
+            await leases.release([KEY], b"x%d" % number)
+
+        async def read() -> None:
+            statuses.append((await leases.read(KEY, load)).status)
+
+        yield write()
+        yield read()
+        yield read()
+
+    def _run_alone(self, state: State, routine: Routine) -> World:
+        """Run a coroutine to its end while nothing else happens."""
+        answer = None
+        while (op := _go_on(routine, answer)) != DONE:
+            answer, world = next(iter(getattr(self, _METHODS[op[0]])(state, -1, *op[1:])))
+            state = _in_world(state, world)
+        return state.world
+
+
+def _marked(world: World) -> set[str]:
+    """The writers whose marks stand on the key."""
+    stored = world.item and _decoded(world.item.value)
+    marks = stored.marks if isinstance(stored, Tombstone) else ()
+    return {writer.decode() for writer, _ in marks}
+
+
+def _is_covered(world: World, writer: str) -> bool:
+    """True if every reader goes past the node, or past this key of it."""
+    return writer in _marked(world) or world.quarantine is not None or world.epoch is None
+
+
+def _ticked(world: World) -> World:
+    """Count every time to live down."""
+    item, quarantine = world.item, world.quarantine
+    if item is not None:
+        ttl = (item.seconds_left or 0) - 1
+        item = item._replace(seconds_left=ttl) if ttl > 0 else None
+    if quarantine is not None:
+        ttl = quarantine.ttl - 1
+        quarantine = quarantine._replace(ttl=ttl) if ttl > 0 else None
+    time_left = frozenset((name, max(0, ticks - 1)) for name, ticks in world.time_left)
+    return world._replace(item=item, quarantine=quarantine, time_left=time_left)

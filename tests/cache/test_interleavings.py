@@ -2,7 +2,9 @@
 
 Two readers and two writers, in all interleavings, and with at most one fault anywhere: no read
 returns anything older than a write that was answered before it began (stale), or than a read that
-had ended before it began (backward). And without any one of the protocol's rules, some do.
+had ended before it began (backward). No write that ended leaves its mark on a tombstone (lingers),
+and once faults are over, a read is a hit although writers keep coming (no hit). Without any one of
+the protocol's rules, an exploration finds one of these.
 
 A backward read takes three reads: one that stores what it read before the commit, one that sees
 the new version, and one after it. So one of the readers reads twice ("again").
@@ -29,7 +31,7 @@ from tornado_members.cache import naive
 from tornado_members.cache.batching import T, Turnstile
 from tornado_members.cache.entries import Tombstone, encode_tombstone
 from tornado_members.cache.leases import Leases
-from tornado_members.cache.memcached import NodeAway
+from tornado_members.cache.memcached import Held, NodeAway
 
 Kind = type[Leases]
 
@@ -43,13 +45,17 @@ async def read(leases: Leases, times: int) -> None:
         del found
 
 
-async def write(leases: Leases, name: bytes) -> None:
-    """As LeaseCache.changing and WatchedNode do it, with time taken out."""
+async def write(
+    leases: Leases, name: bytes, ticks: int | None = None, *, looks_at_the_clock: bool = True
+) -> None:
+    """As LeaseCache.changing and WatchedNode do it, with time taken out or counted in ticks."""
+    if ticks:
+        await do("starts", ticks)
     try:
         await leases.announce([KEY], name)
     except NodeAway:
         await do("noticed")
-    version = await do("commit")
+    version = await do("commit", looks_at_the_clock)
     await do("abandon")
     try:
         await leases.release([KEY], name)
@@ -58,29 +64,51 @@ async def write(leases: Leases, name: bytes) -> None:
     await do("answers", version)
 
 
-async def pay(leases: Leases) -> None:
+async def pay(leases: Leases, *, looks_again: bool = True) -> None:
     """What a process does that owes something to a node which answers again."""
     for name in (await do("answers again")).split():
         await leases.announce([KEY], name.encode())
+        if looks_again and await do("has ended", name):
+            await leases.release([KEY], name.encode())
     await leases.renew_epoch()
     await do("is read again")
 
 
-def reader(number: int, kind: Kind = Leases) -> Process:
-    return Process(f"r{number}", lambda: [read(leases_of(f"r{number}", kind), 1)])
+async def tick(leases: Leases, times: int) -> None:
+    """Time, of which each process hears from the node at least once in every tick."""
+    for _ in range(times):
+        await leases.probe()
+        await do("tick")
 
 
-def again(kind: Kind = Leases) -> Process:
-    return Process("a1", lambda: [read(leases_of("a1", kind), 2)])
+def reader(number: int, kind: Kind = Leases, lifetime: int = 1) -> Process:
+    name = f"r{number}"
+    return Process(
+        name, lambda: [read(leases_of(name, kind, lifetime), 1)], kind=kind, lifetime=lifetime
+    )
 
 
-def writer(number: int, kind: Kind = Leases) -> Process:
+def again(kind: Kind = Leases, lifetime: int = 1) -> Process:
+    return Process("a1", lambda: [read(leases_of("a1", kind, lifetime), 2)])
+
+
+def writer(number: int, kind: Kind = Leases, ticks: int | None = None, **options: Any) -> Process:
+    """`ticks`: how long a write may take, where time is counted."""
     name = f"w{number}"
-    return Process(name, lambda: [write(leases_of(name, kind), name.encode())], is_writer=True)
+
+    def start() -> list[Routine]:
+        return [write(leases_of(name, kind, ticks or 1), name.encode(), ticks, **options)]
+
+    return Process(name, start, is_writer=True)
 
 
-def payer() -> Process:
-    return Process("p1", lambda: [pay(leases_of("p1"))])
+def payer(**options: Any) -> Process:
+    return Process("p1", lambda: [pay(leases_of("p1"), **options)])
+
+
+def clock(ticks: int, kind: Kind = Leases, lifetime: int = 1) -> Process:
+    """A process that sees the node in every tick; its own writes may take `lifetime`."""
+    return Process("t1", lambda: [tick(leases_of("t1", kind, lifetime), ticks)])
 
 
 def renewer(kind: Kind = Leases) -> Process:
@@ -91,6 +119,26 @@ def renewer(kind: Kind = Leases) -> Process:
 def invalidator(kind: Kind = Leases) -> Process:
     """Tells of a change that is over, or was none: it may come at any time."""
     return Process("i1", lambda: [leases_of("i1", kind).invalidate([KEY])])
+
+
+def beside_a_short_one(kind: Kind = Leases) -> list[Process]:
+    """Two writers, one of which may take longer than the other one's tombstones live."""
+    return [reader(1), writer(1, kind, 3), writer(2, kind, 1), clock(1)]
+
+
+def in_a_short_quarantine(kind: Kind = Leases) -> list[Process]:
+    """A writer that may take longer than the quarantine that a reader begins."""
+    return [reader(1, kind, 2), writer(1, kind, 4), clock(3, kind, lifetime=4)]
+
+
+def after_a_death(kind: Kind = Leases) -> list[Process]:
+    """A writer that may die, and times to live that are long enough to be renewed in time."""
+    return [reader(1, kind, 3), again(kind), writer(1, kind, 3), clock(1, kind, lifetime=3)]
+
+
+def paused(**options: Any) -> list[Process]:
+    """A writer that may be paused for longer than its tombstone lives."""
+    return [reader(1), writer(1, Leases, 2, **options), clock(2)]
 
 
 # With two writers each fault multiplies the states by ten: there the second reader reads only once,
@@ -105,6 +153,10 @@ EXPLORATIONS = {
     "a new epoch": ([reader(1), again(), writer(1)], ["epoch"]),
     "a command fails": ([reader(1), reader(2), writer(1), payer()], ["failure"]),
     "an invalidation": ([reader(1), again(), writer(1), invalidator()], []),
+    "a writer beside one that takes less time": (beside_a_short_one(), []),
+    "a quarantine for writers that take less time": (in_a_short_quarantine(), ["restart"]),
+    "a writer dies, and time is counted": (after_a_death(), ["crash"]),
+    "a writer is paused": (paused(), ["pause"]),
 }
 # Of more than a minute in all.
 EXHAUSTIVE = {
@@ -196,7 +248,7 @@ def aside_reader(number: int) -> Process:
 def aside_writer() -> Process:
     async def write_aside() -> None:
         cache = naive.NaiveCache([ModelNode()], ttl=1, namespace="")  # type: ignore[list-item]
-        version = await do("commit")
+        version = await do("commit", False)
         await cache.forget(KEY)
         await do("answers", version)
 
@@ -224,7 +276,8 @@ class BlindTombstones(Leases):
 
     async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
         for key in keys:
-            await self._node.set(key, encode_tombstone(key, (writer,)), 1)
+            tombstone = Tombstone(((writer, 1),))
+            await self._node.set(key, encode_tombstone(key, tombstone), 1)  # type: ignore[attr-defined]
 
 
 class InTheirEpoch(Leases):
@@ -241,7 +294,7 @@ class InTheirEpoch(Leases):
         await super().release(keys, self._own)
 
     def counts_in(self, tombstone: Tombstone, epoch: bytes) -> bool:
-        return any(writer.endswith(epoch) for writer in tombstone.writers)
+        return any(writer.endswith(epoch) for writer, _ in tombstone.marks)
 
 
 class WithoutQuarantine(Leases):
@@ -255,7 +308,7 @@ class BlindRenewal(Leases):
     """Sets a new epoch on a node that has restarted, as on any other."""
 
     async def renew_epoch(self) -> None:
-        await self._node.set(self._epoch_key, self._word(), 1)
+        await self._node.set(self._epoch_key, self._word(), 1)  # type: ignore[attr-defined]
 
 
 class BlindInvalidation(Leases):
@@ -266,29 +319,65 @@ class BlindInvalidation(Leases):
             await self._node.delete(key)  # type: ignore[attr-defined]
 
 
+class RenewedMarks(Leases):
+    """Whoever stores a tombstone gives every mark on it a new time to live."""
+
+    def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
+        return dict.fromkeys(super().marks_of(key, held), self._lifetimes.tombstone)
+
+
+class ShortenedMarks(Leases):
+    """Whoever stores a tombstone gives it a time to live for its own write alone."""
+
+    def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
+        marks = super().marks_of(key, held)
+        return {name: min(ticks, self._lifetimes.tombstone) for name, ticks in marks.items()}
+
+
+class QuarantineOfTheFirst(Leases):
+    """A quarantine is as long as whoever began it would have it."""
+
+    def _is_too_short(self, _quarantine: bytes) -> bool:
+        return False
+
+
 def all_of(kind: Kind) -> list[Process]:
     return [reader(1, kind), again(kind), writer(1, kind)]
 
 
 BROKEN: list[Any] = [
-    (LeasesAlone, all_of(LeasesAlone), []),
-    (BlindTombstones, [*all_of(BlindTombstones), writer(2, BlindTombstones)], []),
-    (InTheirEpoch, all_of(InTheirEpoch), ["epoch"]),
-    (WithoutQuarantine, all_of(WithoutQuarantine), ["restart"]),
+    (LeasesAlone, all_of(LeasesAlone), [], "backward"),
+    (BlindTombstones, [*all_of(BlindTombstones), writer(2, BlindTombstones)], [], "backward"),
+    (InTheirEpoch, all_of(InTheirEpoch), ["epoch"], "backward"),
+    (WithoutQuarantine, all_of(WithoutQuarantine), ["restart"], "backward"),
     pytest.param(
         BlindRenewal,
         [renewer(BlindRenewal), *all_of(Leases)],
         ["restart"],
+        "backward",
         marks=pytest.mark.exhaustive,  # found after some seconds
     ),
-    (BlindInvalidation, [*all_of(Leases), invalidator(BlindInvalidation)], []),
+    (BlindInvalidation, [*all_of(Leases), invalidator(BlindInvalidation)], [], "backward"),
+    (RenewedMarks, after_a_death(RenewedMarks), ["crash"], "no hit"),
+    (ShortenedMarks, beside_a_short_one(ShortenedMarks), [], "uncovered"),
+    (QuarantineOfTheFirst, in_a_short_quarantine(QuarantineOfTheFirst), ["restart"], "uncovered"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "processes", "faults"), BROKEN)
+@pytest.mark.parametrize(("kind", "processes", "faults", "verdict"), BROKEN)
 def test_without_one_of_its_rules_it_is_found_guilty(
-    kind: Kind, processes: list[Process], faults: list[str]
+    kind: Kind, processes: list[Process], faults: list[str], verdict: str
 ) -> None:
-    with pytest.raises(Guilty, match="backward"):
+    with pytest.raises(Guilty, match=verdict):
         Explorer(processes, faults).explore()
     assert kind.__doc__
+
+
+def test_a_paused_writer_that_does_not_look_at_the_clock_is_found_guilty() -> None:
+    with pytest.raises(Guilty, match="uncovered"):
+        Explorer(paused(looks_at_the_clock=False), ["pause"]).explore()
+
+
+def test_a_late_payment_that_does_not_look_again_is_found_guilty() -> None:
+    with pytest.raises(Guilty, match="lingers"):
+        Explorer([reader(1), writer(1), payer(looks_again=False)], ["failure"]).explore()

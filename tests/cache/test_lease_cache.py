@@ -1,11 +1,12 @@
 """The protocol on real servers: caches that share them are the processes of a cluster."""
 
 import asyncio
+import math
 import re
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,11 +21,20 @@ from tests.support.memcached import (
     start_memcached,
     stored_keys,
 )
+from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.entries import Entry, encode_lease
 from tornado_members.cache.lease_cache import LeaseCache
-from tornado_members.cache.leases import HIT, LEASED, STORED, bypass
+from tornado_members.cache.leases import (
+    HIT,
+    LEASED,
+    REFUSED,
+    STORED,
+    Leases,
+    Lifetimes,
+    bypass,
+)
 from tornado_members.cache.memcached import MAX_VALUE, MemcachedNode, Put
-from tornado_members.cache.nodes import Timing
+from tornado_members.cache.nodes import Timing, _MissingMarks
 from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, MemberNotFound, NameTaken
@@ -97,9 +107,9 @@ def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
 
 
 @asynccontextmanager
-async def own_memcached() -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
+async def own_memcached(*options: str) -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
     """A server that the test may stop and kill."""
-    server, address = await start_memcached()
+    server, address = await start_memcached(None, *options)
     flush_cache(address, "test")
     try:
         yield server, address
@@ -244,6 +254,100 @@ async def test_what_no_node_takes_is_not_stored_and_leaves_the_node_well(address
         assert one.counts.refused_fills == {"too-large": 2}
 
 
+async def test_what_a_smaller_node_refuses_is_not_stored_and_leaves_the_node_well() -> None:
+    """Memcached's -I may be less than our own limit."""
+
+    async def load() -> Entry:
+        return Entry(1, b"-", b"x" * 700_000)
+
+    async with own_memcached("-I", "512k") as (_, address), process(address) as cache:
+        for _ in range(5):
+            assert (await cache.read(b"large", load)).status == REFUSED
+        assert await status(cache, Source()) == STORED
+        assert await status(cache, Source()) == HIT
+        assert cache.states() == {address: None}
+        assert cache.counts.refused_fills == {"refused": 5}
+
+
+@asynccontextmanager
+async def protocol(address: str, seconds: int) -> AsyncIterator[Leases]:
+    """The protocol of a process whose writes may take so many seconds."""
+    node = MemcachedNode(address, timeout=5)
+    lifetimes = Lifetimes(entry=60, lease=3, tombstone=seconds, quarantine=seconds)
+    try:
+        yield Leases(node, namespace=PREFIX, lifetimes=lifetimes, counts=CacheCounts())
+    finally:
+        await node.close()
+
+
+def seconds_left(address: str, key: bytes) -> int:
+    reply = ask_memcached(address, b"mg %b%b t\r\nverbosity 0\r\n" % (PREFIX, key))
+    found = re.match(rb"HD t(\d+)", reply)
+    return int(found[1]) if found else 0
+
+
+async def test_the_mark_of_a_writer_that_died_expires_while_others_write(address: str) -> None:
+    async with protocol(address, seconds=2) as dead, protocol(address, seconds=2) as alive:
+        await dead.announce([PREFIX + b"a"], b"dead")
+        statuses = []
+        async with asyncio.timeout(20):
+            while HIT not in statuses:
+                await alive.announce([PREFIX + b"a"], b"alive")
+                await alive.release([PREFIX + b"a"], b"alive")
+                statuses = [(await alive.read(PREFIX + b"a", Source().load)).status for _ in "12"]
+                await asyncio.sleep(0.2)
+
+
+async def test_a_writer_with_less_time_leaves_the_tombstone_of_another_as_long_as_it_was(
+    address: str,
+) -> None:
+    async with protocol(address, seconds=60) as long, protocol(address, seconds=2) as short:
+        keys = [PREFIX + b"a"]
+        await long.announce(keys, b"long")
+        await short.announce(keys, b"short")
+        assert seconds_left(address, b"a") > 50
+        await short.release(keys, b"short")
+        assert seconds_left(address, b"a") > 50
+        await short.announce(keys, b"short")
+        await long.release(keys, b"long")
+        assert 0 < seconds_left(address, b"a") <= 2
+
+
+async def test_a_quarantine_is_as_long_as_the_longest_write(address: str) -> None:
+    async with protocol(address, seconds=60) as long, protocol(address, seconds=2) as short:
+        flush_memcached(address)
+        await short.probe()
+        assert 0 < seconds_left(address, b"quarantine") <= 2
+        await long.probe()
+        assert seconds_left(address, b"quarantine") > 50
+        await short.probe()
+        await short._begin_quarantine()
+        assert seconds_left(address, b"quarantine") > 50
+
+
+async def test_many_writers_share_one_mark_that_expires(address: str) -> None:
+    async with protocol(address, seconds=2) as leases:
+        keys = [PREFIX + b"a"]
+        writers = [b"writer%d" % number for number in range(101)]
+        for writer in writers:
+            await leases.announce(keys, writer)
+        for writer in writers:
+            await leases.release(keys, writer)
+        assert 0 < seconds_left(address, b"a") <= 2
+
+
+async def test_a_write_knows_how_long_its_tombstone_will_last(address: str) -> None:
+    """A process that was paused between its tombstone and its commit finds that out."""
+    now = 1000.0
+    async with process(address, now=lambda: now) as cache, process() as without_nodes:
+        async with cache.changing(b"a") as left:
+            assert 0.5 <= left() < seconds_left(address, b"a")
+            now += seconds_left(address, b"a")
+            assert left() < 0
+        async with without_nodes.changing(b"a") as left:
+            assert left() == math.inf
+
+
 async def test_who_comes_while_another_one_fills_stores_nothing(address: str) -> None:
     source = Source(1)
     async with process(address) as one, process(address) as other:
@@ -310,17 +414,21 @@ async def test_a_refuted_entry_is_loaded_again(address: str) -> None:
     [
         b"",
         b"\n",
-        b"1 V KEY EPOCH 1 mark",
-        b"2 V KEY EPOCH 1 mark\nx",
-        b"1 V other EPOCH 1 mark\nx",
-        b"1 V KEY EPOCH x mark\nx",
-        b"1 V KEY EPOCH 1\nx",
-        b"1 N KEY EPOCH\nx",
-        b"1 V KEY fedcba9876543210 1 mark\nx",
-        b"1 N KEY fedcba9876543210\n",
-        b"1 L KEY fedcba9876543210 nonce\n",
-        b"1 T other writer\n",
-        b"1 X KEY EPOCH\n",
+        b"2 V KEY EPOCH 1 mark",
+        b"1 V KEY EPOCH 1 mark\nx",
+        b"2 V other EPOCH 1 mark\nx",
+        b"2 V KEY EPOCH x mark\nx",
+        b"2 V KEY EPOCH 1\nx",
+        b"2 N KEY EPOCH\nx",
+        b"2 V KEY fedcba9876543210 1 mark\nx",
+        b"2 N KEY fedcba9876543210\n",
+        b"2 L KEY fedcba9876543210 nonce\n",
+        b"2 T other writer=5\n",
+        b"2 T KEY writer\n",
+        b"2 T KEY writer=\n",
+        b"2 T KEY =5\n",
+        b"2 T KEY writer=0\n",
+        b"2 X KEY EPOCH\n",
     ],
 )
 async def test_what_does_not_count_is_replaced(address: str, stored: bytes) -> None:
@@ -548,6 +656,27 @@ async def test_a_node_that_hangs_for_a_moment_gets_its_tombstone_late() -> None:
             assert await status(other, source) == bypass("tombstone")
         assert one.counts.unannounced_writes == 0
         assert one.counts.epochs_set == 0
+
+
+async def test_a_tombstone_that_is_set_late_does_not_outlive_its_write(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write ends while the tombstone that it is owed is on its way to the node."""
+    async with process(address) as cache:
+        (node,) = cache.nodes
+        key, announce = PREFIX + b"a", node.leases.announce
+        paid = asyncio.Event()
+
+        async def announce_late(keys: Collection[bytes], writer: bytes) -> None:
+            await node.release([key], b"writer")
+            await announce(keys, writer)
+            paid.set()
+
+        monkeypatch.setattr(node.leases, "announce", announce_late)
+        node._owed[b"writer"] = _MissingMarks({key})
+        node._wanted.set()
+        await paid.wait()
+        await until(lambda: stored_keys(address, 0) == [PREFIX + b"epoch"])
 
 
 async def test_a_process_that_was_busy_while_a_node_came_back_announces_at_the_end() -> None:

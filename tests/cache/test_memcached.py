@@ -77,8 +77,8 @@ async def test_every_command(address: str) -> None:
         added = [Put(b"a", b"2", 60), Put(b"b", b"\r\nEND\r\n", 60)]
         assert await node.put_many(added) == [False, True]
         assert await node.get_many([b"a", b"b", b"c", b"a"]) == {b"a": b"1", b"b": b"\r\nEND\r\n"}
-        value, token = (await node.gets_many([b"a"]))[b"a"]
-        assert value == b"1"
+        value, token, seconds_left = (await node.gets_many([b"a"]))[b"a"]
+        assert (value, seconds_left) in [(b"1", 60), (b"1", 59)]
         assert await node.put_many([Put(b"a", b"3", 60, token)]) == [True]
         assert await node.put_many([Put(b"a", b"4", 60, token)]) == [False]
         assert await node.delete(b"a") is True
@@ -93,7 +93,8 @@ async def test_what_somebody_stored_with_flags_is_nothing_and_no_failure(address
     async with opened(address) as node:
         for _ in range(5):
             assert await node.get_many([b"flagged", b"a"]) == {b"flagged": b""}
-        _, token = (await node.gets_many([b"flagged"]))[b"flagged"]
+        value, token, _ = (await node.gets_many([b"flagged"]))[b"flagged"]
+        assert value == b""
         assert await node.put_many([Put(b"flagged", b"ours", 60, token)]) == [True]
         assert await node.get_many([b"flagged"]) == {b"flagged": b"ours"}
         assert not node.is_away
@@ -126,7 +127,7 @@ async def test_many_at_once(address: str) -> None:
         ]
         found = await node.gets_many([*keys, b"unknown", keys[0]])
         assert list(found) == keys
-        tokens = {key: token for key, (_, token) in found.items()}
+        tokens = {key: held.token for key, held in found.items()}
         await node.set(keys[1], b"other", 60)
         puts = [
             Put(keys[0], b"\r\nEND\r\n", 60, tokens[keys[0]]),
@@ -142,12 +143,19 @@ async def test_many_at_once(address: str) -> None:
         assert await node.gets_many([]) == {}
 
 
-async def test_a_put_that_the_server_refuses_is_an_error(address: str) -> None:
+async def test_a_put_that_the_server_refuses_is_not_stored_and_no_failure(address: str) -> None:
     async with opened(address) as node:
-        with pytest.raises(NodeAway):
-            await node.put_many([Put(b"a", b"x" * 2_000_000, 60), Put(b"b", b"1", 60)])
-        await node.set(b"b", b"2", 60)
-        assert await node.get_many([b"a", b"b"]) == {b"b": b"2"}
+        for _ in range(5):
+            puts = [Put(b"a", b"x" * 2_000_000, 60), Put(b"b", b"1", 60)]
+            assert (await node.put_many(puts))[0] is None
+        assert await node.get_many([b"a", b"b"]) == {b"b": b"1"}
+        assert not node.is_away
+
+
+async def test_a_value_without_an_end_has_no_seconds_left(address: str) -> None:
+    async with opened(address) as node:
+        assert await node.put_many([Put(b"a", b"1", None)]) == [True]
+        assert (await node.gets_many([b"a"]))[b"a"].seconds_left is None
 
 
 @pytest.mark.parametrize(
@@ -285,6 +293,12 @@ async def reply(*pieces: bytes, pause: float = 0.0, then: float = 0.0) -> Talk:
 NONSENSE: list[bytes] = [
     b"",
     b"\r\n",
+    b"VA",
+    b"VA\r\n",
+    b"VA 1\r\nx\r\n",
+    b"VA -5 ka c1 f0 t9\r\n",
+    b"VA 10 ka c1 f0 t9\r\nshort\r\n",
+    b"VA 99999999999 ka c1 f0 t9\r\nx\r\n",
     b"VALUE",
     b"VALUE\r\n",
     b"VALUE a\r\n",
@@ -326,6 +340,14 @@ async def test_a_reply_to_something_else_is_not_taken_for_an_answer() -> None:
     talk = await reply(b"VALUE other 0 1 1\r\nx\r\nEND\r\n", then=1)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         assert await node.get_many([b"a"]) == {}
+
+
+@pytest.mark.parametrize("answered", [b"VA 1 kother c1 f0 t9", b"VA 1 ka c1 f0", b"HD ka c1 f0 t9"])
+async def test_a_meta_reply_to_something_else_is_an_error(answered: bytes) -> None:
+    talk = await reply(answered + b"\r\nx\r\n", then=1)
+    async with server_that(talk) as address, opened(address, timeout=0.2) as node:
+        with pytest.raises(NodeAway):
+            await node.gets_many([b"a"])
 
 
 async def test_bytes_behind_a_reply_close_the_connection() -> None:

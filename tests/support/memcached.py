@@ -53,11 +53,13 @@ def stored_keys(address: str, expected: int) -> list[bytes]:
     return keys
 
 
-async def start_memcached(port: int | None = None) -> tuple[subprocess.Popen[bytes], str]:
+async def start_memcached(
+    port: int | None = None, *options: str
+) -> tuple[subprocess.Popen[bytes], str]:
     """A Memcached of the test's own, which the test ends; and its address."""
     program, port = find_memcached(), port or free_port()
     assert program, "the tests need Memcached"
-    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root"]
+    command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root", *options]
     process = subprocess.Popen(command)  # noqa: ASYNC220, S603
     async with asyncio.timeout(5):
         while True:

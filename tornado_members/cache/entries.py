@@ -1,18 +1,20 @@
 """What stands under a key in Memcached: a line, and behind it the bytes that are answered.
 
-    1 V <key> <epoch> <version> <mark>    and the body: what is there
-    1 N <key> <epoch>                     nothing is there
-    1 L <key> <epoch> <nonce>             somebody reads the database, to store what is there
-    1 T <key> <writer> <writer> ...       these writes are changing it: a tombstone
+    2 V <key> <epoch> <version> <mark>    and the body: what is there
+    2 N <key> <epoch>                     nothing is there
+    2 L <key> <epoch> <nonce>             somebody reads the database, to store what is there
+    2 T <key> <writer>=<seconds> ...      these writes are changing it: a tombstone
 
 The first word is the schema: raised whenever the form of an entry, or of what it holds, changes.
 Each carries its own full key, and everything but a tombstone the epoch under which it was begun.
 None of it is JSON, so a hit parses none.
 """
 
+import re
 from dataclasses import dataclass, field
 
-_SCHEMA = b"1"
+_SCHEMA = b"2"
+_SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,18 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """Writes under way. It counts in every epoch."""
+    """Writes under way. It counts in every epoch.
 
-    writers: tuple[bytes, ...]
+    Each writer's mark is its name and the seconds that it had left when the tombstone was stored.
+    The tombstone was stored to live as long as the last of its marks.
+    """
+
+    marks: tuple[tuple[bytes, int], ...]
+
+    @property
+    def ttl(self) -> int:
+        """The time to live with which it was stored, in seconds."""
+        return max(seconds for _, seconds in self.marks)
 
 
 def encode_value(key: bytes, epoch: bytes, entry: Entry | None) -> bytes:
@@ -61,9 +72,10 @@ def encode_lease(key: bytes, epoch: bytes, nonce: bytes) -> bytes:
     return b"%b L %b %b %b\n" % (_SCHEMA, key, epoch, nonce)
 
 
-def encode_tombstone(key: bytes, writers: tuple[bytes, ...]) -> bytes:
+def encode_tombstone(key: bytes, tombstone: Tombstone) -> bytes:
     """A Tombstone."""
-    return b"%b T %b %b\n" % (_SCHEMA, key, b" ".join(writers))
+    marks = b" ".join(b"%b=%d" % mark for mark in tombstone.marks)
+    return b"%b T %b %b\n" % (_SCHEMA, key, marks)
 
 
 def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
@@ -79,6 +91,13 @@ def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
             return Value(epoch, None)
         case b"L", [epoch, _] if not body:
             return Lease(epoch)
-        case b"T", writers if not body:
-            return Tombstone(tuple(writers))
+        case b"T", marks if not body:
+            return _decode_tombstone(marks)
     return None
+
+
+def _decode_tombstone(marks: list[bytes]) -> Tombstone | None:
+    split = [mark.partition(b"=") for mark in marks]
+    if not all(writer and _SECONDS.fullmatch(seconds) for writer, _, seconds in split):
+        return None
+    return Tombstone(tuple((writer, int(seconds)) for writer, _, seconds in split))

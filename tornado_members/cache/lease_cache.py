@@ -5,7 +5,7 @@ import math
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -14,12 +14,13 @@ from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.debts import Debts, Ledger
 from tornado_members.cache.entries import Entry
 from tornado_members.cache.leases import Found, Lifetimes, Load, bypass, random_word
-from tornado_members.cache.memcached import MemcachedNode
+from tornado_members.cache.memcached import MemcachedNode, clock
 from tornado_members.cache.nodes import Timing, WatchedNode
 from tornado_members.cache.placement import namespace_prefix, place
 from tornado_members.errors import DependencyUnavailable, Problem
 
 T = TypeVar("T")
+SecondsLeft = Callable[[], float]
 
 _LEASE_SECONDS = 3
 _CLOCK_SLACK = 2  # Memcached counts whole seconds, and may take the first for over at once
@@ -42,19 +43,27 @@ class LeaseCache:
         write_deadline: float,
         ledger: Ledger,
         require_for_writes: bool = False,
+        now: Callable[[], float] = clock,
     ) -> None:
         """`ttl`, and `write_deadline`, within which a commit is known to be or not, are seconds.
 
         Caches of different namespaces may share their servers; those of one share the ledger.
+        `now` has to go on while the process is stopped and while the machine sleeps.
         """
         self._prefix = namespace_prefix(namespace)
         self._require = require_for_writes
         self._turnstile: Turnstile[Found] = Turnstile()
         self.counts = CacheCounts()
-        announcement = timing.noticed + timing.timeout + ledger.deadline
-        longest_write = math.ceil(announcement + write_deadline) + _CLOCK_SLACK
+        self._now = now
+        self._write_deadline = write_deadline
+        # Seconds from the first tombstone of a write to its commit: two attempts to announce it, of
+        # two round trips each, which may take a quarter longer than their time-out; the debt; and
+        # the commit itself.
+        announcement = timing.noticed + 5 * timing.timeout + ledger.deadline
+        self._longest_write = math.ceil(announcement + write_deadline)
+        outlives = self._longest_write + _CLOCK_SLACK
         lifetimes = Lifetimes(
-            entry=ttl, lease=_LEASE_SECONDS, tombstone=longest_write, quarantine=longest_write
+            entry=ttl, lease=_LEASE_SECONDS, tombstone=outlives, quarantine=outlives
         )
         self._debts = Debts(ledger, process=_process_name(), write_deadline=write_deadline)
         self.nodes = tuple(
@@ -113,8 +122,12 @@ class LeaseCache:
         return await node.leases.read(key, load, refuted=refuted)
 
     @asynccontextmanager
-    async def changing(self, *keys: bytes) -> AsyncIterator[None]:
+    async def changing(self, *keys: bytes) -> AsyncIterator[SecondsLeft]:
         """Round a write to the database that touches these keys.
+
+        Yields a function that returns the seconds within which the write must be committed. Once
+        they are over, its tombstones may have expired, and it must not be sent any more. A process
+        that was paused between its tombstones and its commit finds that out by asking just before.
 
         A Problem that the block raises means that nothing was written. After DependencyUnavailable
         and any other exception this is not known: readers are then kept from the keys for as long
@@ -125,10 +138,13 @@ class LeaseCache:
         """
         writer = random_word()
         places = self._places(keys)
+        end = self._now() + (self._longest_write if places else math.inf)
         try:
-            await self._announce(places, writer)
+            if not await self._announce(places, writer):
+                # Other processes may have paid its debt by then, and read the node.
+                end = min(end, self._now() + self._write_deadline)
             try:
-                yield
+                yield lambda: end - self._now()
             except Problem as problem:
                 if not isinstance(problem, DependencyUnavailable):
                     await self._release(places, writer)
@@ -145,11 +161,12 @@ class LeaseCache:
                 places.setdefault(node, []).append(self._prefix + key)
         return places
 
-    async def _announce(self, places: dict[WatchedNode, list[bytes]], writer: bytes) -> None:
+    async def _announce(self, places: dict[WatchedNode, list[bytes]], writer: bytes) -> bool:
+        """Return True if every node has the tombstones, False if a debt is recorded instead."""
         announcing = [node.announce(keys, writer) for node, keys in places.items()]
         certain = await _all(announcing)
         if all(certain):
-            return
+            return True
         told = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
         try:
             if self._require:
@@ -161,6 +178,7 @@ class LeaseCache:
             await self._release({node: places[node] for node in told}, writer)
             raise
         self.counts.unannounced_writes += 1
+        return False
 
     async def _release(self, places: dict[WatchedNode, list[bytes]], writer: bytes) -> None:
         await _all([node.release(keys, writer) for node, keys in places.items()])

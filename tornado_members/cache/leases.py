@@ -6,14 +6,19 @@ entry, and the reader stores version 1 behind it. So
   whatever touched the key in between makes the storing fail;
 - a writer puts a *tombstone* on the key before it commits and takes it away afterwards. While it
   is there everybody reads the database, so that nobody sees the new version and then the old one.
-  Writers of one key stand on the tombstone side by side, and each takes away only itself;
+  A tombstone holds one mark per writer of the key. A writer adds and removes its own mark only.
+  Each mark expires on its own, so the mark of a writer that died does not outlive its time while
+  others write the key, and a writer with a short time does not shorten the time of another;
 - everything but a tombstone belongs to the node's *epoch*, a random number under a key of its own.
   A new one empties the node at once, and a node that restarted has none;
 - whoever finds no epoch starts a *quarantine* before a new one: the tombstones of writes that are
-  still under way may have been lost with the old one.
+  still under way may have been lost with the old one. A process whose writes may take longer than
+  the quarantine lasts extends it.
 
-Nothing here knows time or tasks. tests/cache/test_interleavings.py runs this code through all
-interleavings, and shows for each of these rules what goes wrong without it.
+Time is counted by the node alone: what is stored are seconds to live, never a time of day, so the
+clocks of the processes do not matter (docs/decisions/tombstones.md). Nothing here knows tasks.
+tests/cache/test_interleavings.py runs this code through all interleavings, and shows for each of
+these rules what goes wrong without it.
 """
 
 import asyncio
@@ -36,7 +41,7 @@ from tornado_members.cache.entries import (
     encode_tombstone,
     encode_value,
 )
-from tornado_members.cache.memcached import MAX_VALUE, NodeAway, Put
+from tornado_members.cache.memcached import MAX_VALUE, Held, NodeAway, Put
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -47,10 +52,11 @@ LEASED = "fwd=miss; detail=leased"
 OVERTAKEN = "fwd=miss; detail=overtaken"
 NOT_STORED = "fwd=miss; detail=node-away"
 TOO_LARGE = "fwd=miss; detail=too-large"
+REFUSED = "fwd=miss; detail=refused"
 
 _JITTER = 0.1  # entries live up to a tenth less than they may, so as not to expire all at once
-_MOST_WRITERS = 100
-_MANY_WRITERS = b"*"  # nobody's: such a tombstone expires
+_MOST_MARKS = 100
+_MANY_WRITERS = b"*"  # one mark for all, if there are too many; no writer removes it
 _EPOCH = re.compile(rb"[0-9a-f]{16}")
 
 
@@ -79,9 +85,8 @@ class Node(Protocol):
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]: ...  # noqa: D102
     async def gets_many(  # noqa: D102
         self, keys: Sequence[bytes]
-    ) -> Mapping[bytes, tuple[bytes, int]]: ...
-    async def put_many(self, puts: Sequence[Put]) -> list[bool]: ...  # noqa: D102
-    async def set(self, key: bytes, value: bytes, ttl: int) -> None: ...  # noqa: D102
+    ) -> Mapping[bytes, Held]: ...
+    async def put_many(self, puts: Sequence[Put]) -> Sequence[bool | None]: ...  # noqa: D102
 
 
 def random_word() -> bytes:
@@ -191,8 +196,8 @@ class Leases:
         while not await self._set_epoch():
             pass
 
-    async def greet(self) -> None:
-        """Hear from the node, and see that it has an epoch."""
+    async def probe(self) -> None:
+        """Ask the node for its epoch, and begin one if it has none."""
         await self._look()
 
     async def _look(self, *keys: bytes) -> tuple[bytes | None, Mapping[bytes, bytes]]:
@@ -203,22 +208,40 @@ class Leases:
         found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
         epoch = found.get(self._epoch_key)
         if epoch is None or not _EPOCH.fullmatch(epoch):
+            # Also if another process is faster with the epoch: its quarantine may be too short.
+            await self._begin_quarantine()
             await self._set_epoch()
             return None, {}
-        return (None, {}) if self._quarantine_key in found else (epoch, found)
+        quarantine = found.get(self._quarantine_key)
+        if quarantine is None:
+            return epoch, found
+        if self._is_too_short(quarantine):
+            await self._begin_quarantine()
+        return None, {}
 
     async def _set_epoch(self) -> bool:
         """Set a new epoch, in quarantine if there was none; False if somebody else was faster."""
         found = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
-        if found is None or not _EPOCH.fullmatch(found[0]):
+        if found is None or not _EPOCH.fullmatch(found.value):
             await self._begin_quarantine()
-        put = Put(self._epoch_key, self._word(), None, found and found[1])
-        (is_set,) = await self._node.put_many([put])
+        put = Put(self._epoch_key, self._word(), None, found and found.token)
+        is_set = not await self._put([put])
         self._counts.epochs_set += is_set
         return is_set
 
     async def _begin_quarantine(self) -> None:
-        await self._node.set(self._quarantine_key, b"1", self._lifetimes.quarantine)
+        """Begin one, or extend one that ends before writes of this process may have ended."""
+        seconds, key = self._lifetimes.quarantine, self._quarantine_key
+        while True:
+            held = (await self._node.gets_many([key])).get(key)
+            if held and (held.seconds_left is None or held.seconds_left >= seconds):
+                return
+            if not await self._put([Put(key, b"%d" % seconds, seconds, held and held.token)]):
+                return
+
+    def _is_too_short(self, quarantine: bytes) -> bool:
+        """True if a process whose writes take less time than those of this one began it."""
+        return not quarantine.isdigit() or int(quarantine) < self._lifetimes.quarantine
 
     def counts_in(self, _tombstone: Tombstone, _epoch: bytes) -> bool:
         """Whether a tombstone counts: always. It may be older than the epoch, and its write not."""
@@ -239,7 +262,7 @@ class Leases:
 
     async def _token_of(self, key: bytes, value: bytes) -> int | None:
         found = (await self._node.gets_many([key])).get(key)
-        return found[1] if found and found[0] == value else None
+        return found.token if found and found.value == value else None
 
     async def _fill(self, key: bytes, epoch: bytes, token: int | None, load: Load) -> Found:
         """Read the database, and store what it says if there is a token to do so."""
@@ -265,9 +288,13 @@ class Leases:
             return Found(entry, NOT_STORED)
         if stored:
             self._counts.fills += 1
-        else:
-            self._counts.refused_fills["overtaken"] += 1
-        return Found(entry, STORED if stored else OVERTAKEN)
+            return Found(entry, STORED)
+        if stored is None:
+            self._counts.refused_fills["refused"] += 1
+            await self._give_up(key, token)
+            return Found(entry, REFUSED)
+        self._counts.refused_fills["overtaken"] += 1
+        return Found(entry, OVERTAKEN)
 
     async def _give_up(self, key: bytes, token: int) -> None:
         with suppress(NodeAway):  # the lease expires
@@ -277,34 +304,52 @@ class Leases:
         self._counts.bypasses[reason] += 1
         return Found(await load(), bypass(reason))
 
-    def _put_tombstone(self, key: bytes, found: tuple[bytes, int] | None, writer: bytes) -> Put:
-        stored, token = found or (b"", None)
-        others = _writers(key, stored)
-        writers = (*others, writer) if len(others) < _MOST_WRITERS else (_MANY_WRITERS,)
-        return Put(key, encode_tombstone(key, writers), self._lifetimes.tombstone, token)
+    def _put_tombstone(self, key: bytes, held: Held | None, writer: bytes) -> Put:
+        """Add a writer's mark to those that stand on the key."""
+        marks = {**self.marks_of(key, held), writer: self._lifetimes.tombstone}
+        if len(marks) > _MOST_MARKS:
+            marks = {_MANY_WRITERS: max(marks.values())}
+        return _put_marks(key, marks, held and held.token)
 
-    def _put_without(
-        self, key: bytes, found: tuple[bytes, int] | None, writer: bytes
-    ) -> Put | None:
-        if found is None:
+    def _put_without(self, key: bytes, held: Held | None, writer: bytes) -> Put | None:
+        """Remove a writer's mark, or an entry; None if there is nothing to do."""
+        if held is None:
             return None
-        stored, token = found
-        writers = _writers(key, stored)
-        others = tuple(other for other in writers if other != writer)
+        others = self.marks_of(key, held)
+        others.pop(writer, None)
         if not others:
-            return Put(key, b"", 0, token)
-        if others == writers:
+            return Put(key, b"", 0, held.token)
+        # Also where its mark has expired: another writer may be about to store it once more.
+        if writer not in _marks_in(key, held):
             return None
-        return Put(key, encode_tombstone(key, others), self._lifetimes.tombstone, token)
+        return _put_marks(key, others, held.token)
+
+    def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
+        """Return the marks on a key that have not expired, with the seconds that each has left.
+
+        The node counted how long ago the tombstone was stored: its time to live, less what is left
+        of it. From here until it is stored again nothing is counted, so no mark ends too early.
+        """
+        marks = _marks_in(key, held)
+        if not marks or held is None or held.seconds_left is None:
+            return marks
+        age = max(0, max(marks.values()) - held.seconds_left)
+        return {writer: seconds - age for writer, seconds in marks.items() if seconds > age}
 
     async def _put(self, puts: Sequence[Put]) -> list[bytes]:
-        """Store; returns the keys where somebody else was faster."""
+        """Store; returns the keys where another process was faster."""
         done = await self._node.put_many(puts) if puts else []
+        if None in done:
+            raise NodeAway("the node refused what the protocol has to store")
         return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
 
 
-def _writers(key: bytes, stored: bytes) -> tuple[bytes, ...]:
-    match decode(key, stored):
-        case Tombstone(writers):
-            return writers
-    return ()
+def _marks_in(key: bytes, held: Held | None) -> dict[bytes, int]:
+    """Return the marks on a key as they were stored."""
+    tombstone = held and decode(key, held.value)
+    return dict(tombstone.marks) if isinstance(tombstone, Tombstone) else {}
+
+
+def _put_marks(key: bytes, marks: Mapping[bytes, int], token: int | None) -> Put:
+    tombstone = Tombstone(tuple(marks.items()))
+    return Put(key, encode_tombstone(key, tombstone), tombstone.ttl, token)

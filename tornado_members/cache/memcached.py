@@ -33,13 +33,30 @@ MAX_VALUE = MAX_ITEM - 1024  # bytes; an item has its key and a head as well
 _KEY = re.compile(rb"[!-~]{1,250}")
 _FAILURES_ALLOWED = 3  # in a row, before a server counts as away
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
-_REPLIES = {b"STORED\r\n": True} | dict.fromkeys(
-    (b"NOT_STORED\r\n", b"EXISTS\r\n", b"NOT_FOUND\r\n"), False
-)
+_REPLIES: dict[bytes, bool | None] = {
+    b"STORED\r\n": True,
+    b"NOT_STORED\r\n": False,
+    b"EXISTS\r\n": False,
+    b"NOT_FOUND\r\n": False,
+    # The server is well: the value is above its -I, or it evicts nothing (-M) and is full.
+    b"SERVER_ERROR object too large for cache\r\n": None,
+    b"SERVER_ERROR out of memory storing object\r\n": None,
+}
 
 
 class NodeAway(Exception):
     """The server did not answer, or not in time, or not sensibly. Whatever was asked is unknown."""
+
+
+class Held(NamedTuple):
+    """A stored value, the token that replaces it (`Put`), and the seconds until it expires.
+
+    `seconds_left` is a whole number by the server's own clock; None if the value never expires.
+    """
+
+    value: bytes
+    token: int
+    seconds_left: int | None
 
 
 class Put(NamedTuple):
@@ -92,24 +109,31 @@ class MemcachedNode:
         values = await self._command(lambda client: client.multi_get(*unique))
         return {key: value for key, value in zip(unique, values, strict=True) if value is not None}
 
-    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
-        """The values of those keys that have one, each with its token for `put_many`."""
+    async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        """Return the values of those keys that have one, with the tokens that replace them.
+
+        aiomcache knows neither the time that a value has left nor the meta commands that tell it.
+        """
         unique = list(dict.fromkeys(map(_checked, keys)))
+        request = b"".join(b"mg %b k c f t v\r\n" % key for key in unique)
 
-        async def command(client: aiomcache.Client) -> dict[bytes, tuple[bytes, int]]:
-            values, tokens = await client._multi_get(await client._pool.acquire(), *unique)
-            return {key: (values[key], tokens[key]) for key in unique if key in values}
+        async def command(client: aiomcache.Client) -> dict[bytes, Held]:
+            reader, writer = await client._pool.acquire()
+            writer.write(request)
+            found = [(key, await _read_held(reader, key)) for key in unique]
+            return {key: held for key, held in found if held is not None}
 
-        return await self._command(command)
+        return await self._command(command) if unique else {}
 
-    async def put_many(self, puts: Sequence[Put]) -> list[bool]:
-        """Store values in one round trip; whether each was stored.
+    async def put_many(self, puts: Sequence[Put]) -> list[bool | None]:
+        """Store values in one round trip.
 
-        aiomcache waits for each reply before it sends the next command.
+        Returns for each: True if it was stored, False if another client was faster, None if the
+        server refuses such a value. aiomcache would wait for each reply before the next command.
         """
         request = b"".join(map(_encode_put, puts))
 
-        async def command(client: aiomcache.Client) -> list[bool]:
+        async def command(client: aiomcache.Client) -> list[bool | None]:
             reader, writer = await client._pool.acquire()
             writer.write(request)
             return [_REPLIES[await reader.readline()] for _ in puts]
@@ -233,6 +257,22 @@ def _encode_put(put: Put) -> bytes:
     ttl = 0 if put.ttl is None else put.ttl or -1
     words = (put.key, ttl, len(put.value), put.token, put.value)
     return b"cas %b 0 %d %d %d\r\n%b\r\n" % words
+
+
+async def _read_held(reader: asyncio.StreamReader, key: bytes) -> Held | None:
+    """Read one reply to "mg" (memcached's doc/protocol.txt, "Meta Get"). Raises on any other."""
+    status, *words = (await reader.readline()).split()
+    if status == b"EN" and words in ([], [b"k" + key]):  # the version of Memcached decides which
+        return None
+    size, *flags = words
+    returned = {flag[:1]: flag[1:] for flag in flags}
+    if status != b"VA" or returned[b"k"] != key:
+        raise ConnectionError("answered another question")
+    value = (await reader.readexactly(int(size) + 2))[:-2]
+    left = int(returned[b"t"])
+    # Values of this program have no client flags: one that has is another program's.
+    ours = value if returned[b"f"] == b"0" else b""
+    return Held(ours, int(returned[b"c"]), None if left < 0 else left)
 
 
 def clock() -> float:

@@ -7,6 +7,7 @@ what other processes do it knows nothing; docs/architecture.md says what that me
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from logging import getLogger
 
 from tornado_members.cache import entries
 from tornado_members.cache.counts import CacheCounts
+from tornado_members.cache.lease_cache import SecondsLeft
 from tornado_members.cache.leases import HIT, STORED, Found, Load, bypass
 from tornado_members.cache.memcached import MemcachedNode, NodeAway
 from tornado_members.cache.placement import namespace_prefix, place
@@ -167,10 +169,10 @@ class NaiveStandIn:
         return {}
 
     @asynccontextmanager
-    async def changing(self, *keys: bytes) -> AsyncIterator[None]:
+    async def changing(self, *keys: bytes) -> AsyncIterator[SecondsLeft]:
         """Remove the entries of a write, also where its outcome is unknown."""
         try:
-            yield
+            yield lambda: math.inf
         finally:
             for key in keys:
                 await self._cache.forget(key)

@@ -26,7 +26,7 @@ from tornado_members.cache.batching import LoopTurn
 from tornado_members.cache.counts import CacheCounts
 from tornado_members.cache.debts import DebtsOfNode
 from tornado_members.cache.leases import Leases, Lifetimes
-from tornado_members.cache.memcached import MemcachedNode, NodeAway, Put, clock
+from tornado_members.cache.memcached import Held, MemcachedNode, NodeAway, Put, clock
 from tornado_members.cache.pulse import Pulse
 from tornado_members.together import Together
 
@@ -60,6 +60,14 @@ class Timing:
         return self.heartbeat + 3 * self.timeout
 
 
+@dataclass(slots=True)
+class _MissingMarks:
+    """The keys on which a write still has no tombstone."""
+
+    keys: set[bytes]
+    is_over: bool = False  # the write has ended, and its outcome is known
+
+
 class WatchedNode:
     """A node, the protocol on it, and what this process knows of its health."""
 
@@ -89,7 +97,7 @@ class WatchedNode:
         self._readable_at = float("inf")
         self._failed_at = float("-inf")
         self._taints = 0
-        self._owed: dict[bytes, set[bytes]] = {}  # by writer: keys still without their tombstone
+        self._owed: dict[bytes, _MissingMarks] = {}  # by writer
         self._paid = asyncio.Event()
         self._wanted = asyncio.Event()  # something is owed to the node
         self._watching: asyncio.Task[None] | None = None
@@ -132,7 +140,7 @@ class WatchedNode:
         A node that may be read before the first look of the watch is waited for.
         """
         with suppress(NodeAway):
-            await self.leases.greet()
+            await self.leases.probe()
             self._pulse.heard_at = self._heard_at
             if self._timing.return_after < self._timing.pause:
                 await asyncio.sleep(self._timing.return_after)
@@ -156,26 +164,29 @@ class WatchedNode:
         try:
             await self.leases.announce(keys, writer)
         except NodeAway:
-            self._owed[writer] = set(keys)
+            debt = self._owed[writer] = _MissingMarks(set(keys))
             self._wanted.set()
         else:
             return True
         away_since = self._now() if self._away_since is None else self._away_since
         end = away_since + self._timing.noticed
-        while self._owed[writer] and (rest := end - self._now()) > 0:
+        while debt.keys and (rest := end - self._now()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest):
                     await self._paid.wait()
-        if self._owed[writer]:
+        if debt.keys:
             # Should this process have been busy all the while, it may have missed that it answers.
             with suppress(NodeAway):
                 await self.leases.announce(keys, writer)
-                self._owed[writer].clear()
-        return not self._owed[writer]
+                debt.keys.clear()
+        return not debt.keys
 
     async def release(self, keys: Collection[bytes], writer: bytes) -> None:
         """Take the tombstones of a write away. If that fails, the node is tainted."""
-        self.abandon(writer)
+        debt = self._owed.pop(writer, None)
+        if debt:
+            debt.keys.clear()
+            debt.is_over = True
         if not await self._is_done(self.leases.release(keys, writer)):
             self.taint()
 
@@ -225,19 +236,15 @@ class WatchedNode:
         """As MemcachedNode's; reads of one turn of the loop share a request."""
         return await self._hearing(self._get_together.get_many(keys))
 
-    async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, tuple[bytes, int]]:
+    async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
         """As MemcachedNode's; reads of one turn of the loop share a request."""
         return await self._hearing(self._gets_together.get_many(keys))
 
-    async def put_many(self, puts: Sequence[Put]) -> list[bool]:
+    async def put_many(self, puts: Sequence[Put]) -> Sequence[bool | None]:
         """As MemcachedNode's; the few puts of many in one turn of the loop share a request."""
         if len(puts) > _MOST_SHARED:
             return await self._hearing(self._node.put_many(puts))
-        return [*await self._hearing(self._put_together.ask(puts))]
-
-    async def set(self, key: bytes, value: bytes, ttl: int) -> None:
-        """As MemcachedNode's."""
-        await self._hearing(self._node.set(key, value, ttl))
+        return await self._hearing(self._put_together.ask(puts))
 
     async def _is_done(self, command: Awaitable[object]) -> bool:
         """True if the node did it for certain."""
@@ -274,7 +281,7 @@ class WatchedNode:
                 if self._owed or self._taints:
                     await self._pay()
                 elif self._now() - self._heard_at >= self._timing.pause:
-                    await self.leases.greet()
+                    await self.leases.probe()
             except NodeAway:
                 pass
             except Exception:  # what is owed to the node stays owed: it is looked after for ever
@@ -288,10 +295,13 @@ class WatchedNode:
 
     async def _pay(self) -> None:
         """Set the tombstones of writes that are still under way; then a new epoch, if tainted."""
-        for writer, keys in list(self._owed.items()):
-            if keys:
+        for writer, debt in list(self._owed.items()):
+            if debt.keys:
+                keys = frozenset(debt.keys)
                 await self.leases.announce(keys, writer)
-                keys.clear()
+                debt.keys.clear()
+                if debt.is_over:  # it ended meanwhile, and may have found no tombstone to remove
+                    await self.leases.release(keys, writer)
         self._paid.set()
         self._paid.clear()
         taints = self._taints
