@@ -13,7 +13,9 @@ from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiH
 from tornado_members.handlers.history import HistoryHandler
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
-from tornado_members.handlers.members import MemberByNameHandler, MemberHandler, MembersHandler
+from tornado_members.handlers.member import MemberHandler
+from tornado_members.handlers.member_by_name import MemberByNameHandler
+from tornado_members.handlers.members import MembersHandler
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.static_files import Published
 from tornado_members.openapi.document import Route, describe, path_pattern

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -334,8 +335,9 @@ async def test_who_reads_nothing_before_everything_is_sent_is_served(
         received = bytearray()
         while piece := await reader.read(65536):
             received += piece
-    assert received.count(b'"is missing"') == 7000
-    assert received.endswith(b"0\r\n\r\n")
+    assert received.endswith(b"\r\n0\r\n\r\n")
+    content = re.sub(rb"\r\n[0-9a-f]+\r\n", b"", received)  # a result may span two chunks
+    assert content.count(b'"is missing"') == 7000
     assert services.requests.in_flight == 0
 
 

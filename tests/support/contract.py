@@ -1,4 +1,4 @@
-"""The document at /openapi.json, as a judge of the answers that tests see."""
+"""Checks the answers that tests see against /openapi.json."""
 
 import gzip
 import json
@@ -17,18 +17,18 @@ _ADDRESS = "urn:openapi.json"
 
 
 class Contract:
-    """What a service says of its API."""
+    """The OpenAPI description of a service."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         resource = Resource.from_contents(document, default_specification=DRAFT202012)
         self.document = document
         self._registry = Registry[Any]().with_resource(_ADDRESS, resource)
-        # As the routes are matched: what stands before what, the first one first.
+        # In the order in which the routes are matched.
         self._paths = {re.compile(_pattern(path)): item for path, item in document["paths"].items()}
         self._validators: dict[str, Draft202012Validator] = {}
 
     def follow(self, part: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a reference within the document leads to; what is none is that itself."""
+        """Resolve a part of the document if it is a reference."""
         if "$ref" not in part:
             return part
         found: Any = self.document
@@ -37,7 +37,7 @@ class Contract:
         return self.follow(found)
 
     def faults(self, schema: Mapping[str, Any], value: Any) -> list[str]:
-        """What is wrong with a value."""
+        """Return the faults of a value against a schema."""
         key = json.dumps(schema)
         if key not in self._validators:
             text = key.replace('"#/', f'"{_ADDRESS}#/')
@@ -49,13 +49,18 @@ class Contract:
         return [error.message for error in self._validators[key].iter_errors(value)]
 
     def check(self, method: str, path: str, answer: HTTPResponse) -> None:
-        """That an answer is one that the document tells of: its status, its headers, its body."""
+        """Assert that the document describes an answer: its status, headers and body."""
         found = [item for pattern, item in self._paths.items() if pattern.fullmatch(path)]
         where = f"{method} {path}: {answer.code}"
         if not found:
             assert answer.code in (HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_ENTITY_TOO_LARGE), where
             return
-        operation = found[0].get(method.lower())
+        if method == "OPTIONS" and answer.code == HTTPStatus.NO_CONTENT:
+            methods = {name.upper() for name in found[0]}
+            assert methods <= set(answer.headers["Allow"].split(", ")), where
+            return
+        # A HEAD is answered as the GET, without its body (RFC 9110 §9.3.2).
+        operation = found[0].get("get" if method == "HEAD" else method.lower())
         if operation is None:
             assert answer.code in (405, 413, 400), where
             return
@@ -63,7 +68,8 @@ class Contract:
         described = self.follow(operation["responses"][str(answer.code)])
         for name, header in described.get("headers", {}).items():
             self._check_header(where, name, self.follow(header), answer.headers.get(name))
-        if content := described.get("content"):
+        content = described.get("content")
+        if content and method != "HEAD":
             media_type = answer.headers["Content-Type"].partition(";")[0]
             assert media_type in content, f"{where} is {media_type}"
             if media_type.endswith(("/json", "+json")):
@@ -87,11 +93,11 @@ class Contract:
 
 
 def _pattern(path: str) -> str:
-    """Of a path as it stands in the document."""
+    """Return the regular expression of a path of the document."""
     return re.sub(r"\\\{name\\\}", ".+", re.sub(r"\\\{(?!name)\w+\\\}", "[^/]+", re.escape(path)))
 
 
 @cache
 def contract_of(document: bytes) -> Contract:
-    """One for all tests whose service says the same."""
+    """Return the contract of a description; tests with the same description share it."""
     return Contract(json.loads(document))

@@ -24,7 +24,7 @@ from tornado.httputil import (
 
 from tornado_members.auth.caller import Caller
 from tornado_members.directory import Representation
-from tornado_members.handlers.members import MEMBER_ID, MemberHandler
+from tornado_members.handlers.member import MEMBER_ID, MemberHandler
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.responses import (
     PRIVATE,

@@ -2,25 +2,72 @@
 
 from typing import Final
 
+from tornado_members.errors import NotFound
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.operations import FIND_ASSET, FIND_DESCRIPTION, SHOW_PAGE
 from tornado_members.http.conditional import names_tag
 from tornado_members.http.encoding import accepts_gzip
 from tornado_members.http.static_files import Published, find_file
+from tornado_members.openapi.operation import JSON, Answer, Operation
 from tornado_members.services import Services
 
-# Scripts and styles of ours alone, and requests to us alone; the pictures are in the style sheet.
+# Only scripts, styles and requests of this origin; images are embedded in the style sheet.
 _PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+_KEPT: Final = ("ETag", "Cache-Control")
+_UNCHANGED: Final = Answer("The caller has the current version", headers=_KEPT)
+_CONDITIONS: Final = ("If-None-Match",)
+
+FIND_DESCRIPTION: Final = Operation(
+    name="findDescription",
+    summary="Read this description (OpenAPI 3.1)",
+    tag="description",
+    headers=_CONDITIONS,
+    answers={
+        200: Answer(
+            "OpenAPI 3.1",
+            {JSON: {"type": "object", "required": ["openapi", "info", "paths"]}},
+            headers=(*_KEPT, "Vary"),
+            may_have=("Content-Encoding",),
+        ),
+        304: _UNCHANGED,
+    },
+)
+SHOW_PAGE: Final = Operation(
+    name="showPage",
+    summary="Open a page to read this description and try it",
+    tag="description",
+    headers=_CONDITIONS,
+    answers={
+        200: Answer("The page", {"text/html": {"type": "string"}}, headers=_KEPT),
+        304: _UNCHANGED,
+    },
+)
+FIND_ASSET: Final = Operation(
+    name="findAsset",
+    summary="Read a file of the page",
+    tag="description",
+    headers=_CONDITIONS,
+    answers={
+        200: Answer(
+            "The file",
+            {name: {"type": "string"} for name in ("text/css", "text/javascript", "image/png")},
+            headers=_KEPT,
+            may_have=("Vary", "Content-Encoding"),
+        ),
+        304: _UNCHANGED,
+    },
+    problems=(NotFound,),
+)
+
 
 class PublishingHandler(BaseHandler):
-    """What is there for everybody, and changes with the program only."""
+    """Base of handlers for public files that change only with the program."""
 
     def publish(self, file: Published) -> None:
-        """It may be kept, and has to be asked for again: a 304 costs little, an old script much."""
+        """Send a file that caches may store but must revalidate."""
         accepted = ",".join(self.request.headers.get_list("Accept-Encoding"))
         as_gzip = accepts_gzip(accepted)
         etag = file.etag(as_gzip=as_gzip)
@@ -48,7 +95,7 @@ class OpenApiHandler(PublishingHandler):
         self.document = document
 
     async def get(self) -> None:
-        """The description of this API in OpenAPI 3.1."""
+        """Send the OpenAPI description."""
         self.publish(self.document)
 
     head = get
@@ -61,7 +108,7 @@ class DocsHandler(PublishingHandler):
     operations = {"GET": SHOW_PAGE, "HEAD": SHOW_PAGE}
 
     async def get(self) -> None:
-        """A page to read this and to try it on."""
+        """Send the page."""
         self.set_header("Content-Security-Policy", _PAGE_POLICY)
         self.publish(await find_file("docs.html"))
 
@@ -75,7 +122,7 @@ class DocsFileHandler(PublishingHandler):
     operations = {"GET": FIND_ASSET, "HEAD": FIND_ASSET}
 
     async def get(self, name: str) -> None:
-        """A file that the page needs."""
+        """Send a file of the page."""
         self.publish(await find_file(name))
 
     head = get

@@ -1,11 +1,40 @@
-"""The history of a member: who changed what."""
+"""The history of a member: its changes, and who made them."""
 
 import json
+from typing import Final
 
+from tornado_members.auth.permissions import DELETE
+from tornado_members.errors import DependencyUnavailable, MemberNotFound
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.history_query import next_path, parse_history_query
-from tornado_members.handlers.members import parse_member_id
-from tornado_members.handlers.operations import FIND_HISTORY
+from tornado_members.handlers.declarations import MEMBER_HEADERS
+from tornado_members.handlers.history_query import (
+    HISTORY_PARAMETERS,
+    next_path,
+    parse_history_query,
+)
+from tornado_members.handlers.member import parse_member_id
+from tornado_members.openapi.operation import JSON, Answer, Operation
+from tornado_members.openapi.schemas import CHANGE_OF_ADA, reference
+
+FIND_HISTORY: Final = Operation(
+    name="findHistory",
+    summary="List the changes of a member, newest first",
+    tag="members",
+    # Records name the callers, so they are for administrators.
+    permission=DELETE,
+    query=HISTORY_PARAMETERS,
+    answers={
+        200: Answer(
+            "A page of changes, newest first",
+            {JSON: reference("HistoryPage")},
+            {JSON: {"items": [CHANGE_OF_ADA], "next": None}},
+            headers=MEMBER_HEADERS,
+            may_have=("Link", "Content-Encoding"),
+        )
+    },
+    problems=(MemberNotFound, DependencyUnavailable),
+    description="Includes deleted members, until their records expire (`audit.keep_days`).",
+)
 
 
 class HistoryHandler(BaseHandler):
@@ -15,7 +44,7 @@ class HistoryHandler(BaseHandler):
     operations = {"GET": FIND_HISTORY, "HEAD": FIND_HISTORY}
 
     async def get(self, text: str) -> None:
-        """A page of a member's changes, the newest first."""
+        """Send a page of changes."""
         member_id = parse_member_id(text)
         limit, after = parse_history_query(self.request.query_arguments)
         found = await self.services.directory.history(member_id, after=after, limit=limit + 1)

@@ -8,25 +8,68 @@ from urllib.parse import quote
 
 from tornado.web import stream_request_body
 
+from tornado_members.auth.permissions import WRITE
 from tornado_members.bulk.csv_rows import CsvRows
 from tornado_members.bulk.dry_run import DryRunDirectory
 from tornado_members.bulk.import_job import ImportJob
 from tornado_members.bulk.json_rows import JsonRows
 from tornado_members.bulk.loader import Loader, OnConflict
-from tornado_members.errors import BadParameter, BodyTooLarge, Problem, UnreadableFile
+from tornado_members.errors import (
+    BadParameter,
+    BodyTooLarge,
+    DependencyUnavailable,
+    Problem,
+    UnreadableFile,
+)
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.operations import IMPORT_MEMBERS
 from tornado_members.http.body_limit import MAX_DISCARDED, announced_length
 from tornado_members.http.spool import Spool
 from tornado_members.http.spool_budget import SpoolAccount
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
-from tornado_members.openapi.operation import CSV, NDJSON
+from tornado_members.openapi.operation import CSV, NDJSON, Answer, Body, Operation, Parameter
+from tornado_members.openapi.schemas import CSV_FILE, CSV_OF_ADA, TEXT_FILE
 from tornado_members.services import Services
 
 _LONGEST_LINE: Final = 64 * 1024  # bytes, or characters: no member is nearly as long
 _ON_CONFLICT: Final[Sequence[OnConflict]] = ("reject", "skip", "replace")
 # Seconds that a sender has to come to his end, and to read, when the import was broken off.
 _LINGER_SECONDS: Final = 5
+
+IMPORT_MEMBERS: Final = Operation(
+    name="importMembers",
+    summary="Import members from a CSV or NDJSON file",
+    tag="members",
+    permission=WRITE,
+    query={
+        "on_conflict": Parameter(
+            "What to do with a row whose name another member has: `reject` it, `skip` it, or "
+            "`replace` the fields of that member.",
+            {"type": "string", "enum": ["reject", "skip", "replace"], "default": "reject"},
+            "skip",
+        ),
+        "dry_run": Parameter(
+            "Report the result of each row without writing anything.",
+            {"type": "boolean", "default": False},
+            True,
+        ),
+    },
+    body=Body(
+        {CSV: CSV_FILE, NDJSON: TEXT_FILE},
+        {CSV: CSV_OF_ADA},
+        "One member per CSV record, after a header that names the columns, or per NDJSON line. "
+        "`memberId`, as in exports, is ignored.",
+    ),
+    answers={
+        200: Answer(
+            "The result of each row, one JSON object per line, streamed in the order of the input",
+            {NDJSON: TEXT_FILE},
+            {NDJSON: '{"line": 2, "status": 201, "code": "created", "member": "/members/42"}\n'},
+            headers=("Cache-Control",),
+            may_have=("X-Ignored-Columns",),
+        )
+    },
+    problems=(UnreadableFile, DependencyUnavailable),
+)
 
 
 @stream_request_body

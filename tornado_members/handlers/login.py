@@ -1,20 +1,66 @@
-"""Login, and the keys that verify what it issues."""
+"""The login, and the public keys that verify its tokens."""
 
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
-from tornado_members.errors import Fault, InvalidCredentialsBody
+from tornado_members.errors import (
+    DependencyUnavailable,
+    Fault,
+    InvalidCredentialsBody,
+    LoginFailed,
+    TooManyAttempts,
+    UserBlocked,
+)
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.handlers.operations import LOG_IN, PUBLIC_KEYS
 from tornado_members.model.strict_json import json_pointer
-from tornado_members.openapi.operation import JSON
+from tornado_members.openapi.operation import JSON, Answer, Body, Operation
+from tornado_members.openapi.schemas import reference
 from tornado_members.services import Services
 
 _FIELDS = ("username", "password")
+
+LOG_IN: Final = Operation(
+    name="logIn",
+    summary="Get a token for a username and a password",
+    tag="login",
+    body=Body(
+        {JSON: reference("Credentials")},
+        {JSON: {"username": "ada", "password": "correct horse"}},
+    ),
+    answers={
+        200: Answer(
+            "A token",
+            {JSON: reference("Token")},
+            {JSON: {"access_token": "eyJ...", "token_type": "Bearer", "expires_in": 900}},
+            headers=("Cache-Control",),
+        )
+    },
+    problems=(
+        InvalidCredentialsBody,
+        LoginFailed,
+        UserBlocked,
+        TooManyAttempts,
+        DependencyUnavailable,
+    ),
+)
+PUBLIC_KEYS: Final = Operation(
+    name="findKeys",
+    summary="Read the public keys of this service (RFC 7517)",
+    tag="login",
+    answers={
+        200: Answer(
+            "The key set",
+            {JSON: reference("KeySet")},
+            {JSON: {"keys": [{"kty": "RSA", "kid": "1", "alg": "RS256", "n": "...", "e": "AQAB"}]}},
+            headers=("Cache-Control",),
+        )
+    },
+    problems=(DependencyUnavailable,),
+)
 
 
 class LoginHandler(BaseHandler):
@@ -28,7 +74,7 @@ class LoginHandler(BaseHandler):
         self.login = login
 
     async def post(self) -> None:
-        """A token for a username and a password."""
+        """Issue a token for a username and a password."""
         username, password = _credentials(self.json_body())
         token = await self.login.log_in(username, password, self.caller_address())
         body = {"access_token": token.text, "token_type": "Bearer", "expires_in": token.seconds}
@@ -48,7 +94,7 @@ class JwksHandler(BaseHandler):
         self.keys = keys
 
     async def get(self) -> None:
-        """The public keys with which this service signs (RFC 7517 §5)."""
+        """Send the public keys (RFC 7517 §5)."""
         self.set_header("Content-Type", JSON)
         self.set_header("Cache-Control", "public, max-age=60")
         self.finish(json.dumps({"keys": self.keys.keys().public(time.time())}))
@@ -57,10 +103,10 @@ class JwksHandler(BaseHandler):
 
 
 def _credentials(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Raises InvalidCredentialsBody with every fault of the body."""
+    """Return the username and the password. Raises InvalidCredentialsBody with every fault."""
     unknown = [field for field in body if field not in _FIELDS]
     shown = unknown[: InvalidCredentialsBody.most_faults]
-    faults = [Fault(json_pointer(field), "is not a field of a login") for field in shown]
+    faults = [Fault(json_pointer(field), "is not a field of the credentials") for field in shown]
     for field in _FIELDS:
         if field not in body:
             faults.append(Fault(f"/{field}", "is missing"))
@@ -72,5 +118,5 @@ def _credentials(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _is_text(text: str) -> bool:
-    """Whether there is no half of a character in it, which JSON can write as an escape."""
+    """Return True if there is no lone surrogate in it, which JSON can write as an escape."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,4 +1,4 @@
-"""/openapi.json: the routes that are served, and what their handlers say of themselves."""
+"""Builds /openapi.json from the routes and the declarations of their handlers."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -39,11 +39,10 @@ from tornado_members.openapi.schemas import (
 _PLACE: Final = re.compile(r"\{(\w+)\}")
 # Problems of any request, from the HTTP server, AdmittingApplication and BaseHandler. Some occur
 # before the method or the path is known.
-_OF_ALL_METHODS: Final = (
-    *(BadRequest, RequestTooSlow, BodyTooLarge, TargetTooLong, HeadersTooLarge),
-    *(InternalError, Overloaded, VersionNotSupported),
+_ANYWHERE: Final = (
+    *(BadRequest, BadParameter, RequestTooSlow, BodyTooLarge, TargetTooLong, HeadersTooLarge),
+    *(NotAcceptable, InternalError, Overloaded, ResponseTimeout, VersionNotSupported),
 )
-_ANYWHERE: Final = (*_OF_ALL_METHODS, NotAcceptable, BadParameter, ResponseTimeout)
 _WITH_TOKEN: Final = (
     *(TokenMissing, TokenInvalid, PermissionMissing),
     *(TooManyRequests, DependencyUnavailable),
@@ -51,28 +50,28 @@ _WITH_TOKEN: Final = (
 _WITH_BODY: Final = (MalformedBody, UnsupportedMediaType)
 
 _INTRODUCTION: Final = """\
-Members, read through a cache that does not lie: once a write has been answered, no read that starts
-afterwards returns anything older.
+Members, read through a linearizable cache: a read that starts after a write was acknowledged never
+returns an older version.
 
-Errors are problem objects (RFC 9457) with a stable `code`. The `ETag` of a member is its version:
-send it back in `If-None-Match` to read only what is new, in `If-Match` to change only what you have
-seen. Query parameters and fields that are not described here are refused."""
+Errors are problem objects (RFC 9457) with a stable `code`. The `ETag` of a member is its version.
+Send it in `If-None-Match` to fetch a member only if it changed, and in `If-Match` to change only
+the version that you have read. Every resource supports `OPTIONS`, and `HEAD` wherever it supports
+`GET`. Query parameters and fields that are not described here are refused."""
 
-_WHO_MAY: Final = """\
-A JWT of one of the issuers that this service knows. It grants by its `scope` claim (`members:read`,
-`members:write`, `members:delete`, with spaces between them) or by `access_rights` (1 read, 2 read
-and write, 3 all, 0 nothing), as the service's settings have it. Each operation names the permission
-that it needs."""
+_AUTHENTICATION: Final = """\
+A JWT of one of the configured issuers. By default the claim `scope` (`members:read`,
+`members:write`, `members:delete`, separated by spaces) and the claim `access_rights` (1 read, 2
+read and write, 3 all, 0 nothing) grant permissions; the settings can name other claims. Each operation names the permission that it requires."""
 
 _TAGS: Final = {
-    "members": "One resource: the member.",
-    "login": "Tokens for the users that this service keeps, and the keys that verify them.",
-    "description": "What you are reading.",
+    "members": "Members, one by one or many at once.",
+    "login": "Tokens for the users of this service, and the keys that verify them.",
+    "description": "This description of the API.",
 }
 
 
 class Described(Protocol):
-    """A handler class: its methods' docstrings are the summaries."""
+    """A handler class with declared operations."""
 
     operations: ClassVar[Mapping[str, Operation]]
 
@@ -81,15 +80,15 @@ Route = tuple[str, type[Described]]
 
 
 def path_pattern(path: str) -> str:
-    """The regular expression of a route's path, with a group for each {parameter}."""
-    parts = _PLACE.split(path)  # text and names by turns
+    """Return the regular expression of a route, with one group for each {parameter}."""
+    parts = _PLACE.split(path)  # alternately text and names
     names = [f"({PATH_PARAMETERS[name].pattern})" for name in parts[1::2]]
     texts = [re.escape(text) for text in parts[::2]]
     return "".join(part for pair in zip(texts, [*names, ""], strict=True) for part in pair)
 
 
 def describe(routes: Sequence[Route], *, never: Collection[type[Problem]] = ()) -> dict[str, Any]:
-    """The document of a service that has these routes; `never` are problems that it cannot have."""
+    """Describe a service with these routes; `never` are problems that cannot occur in it."""
     operations = [one for _, handler in routes for one in handler.operations.values()]
     tags = {operation.tag for operation in operations}
     names = {operation.name for operation in operations}
@@ -119,7 +118,7 @@ def describe(routes: Sequence[Route], *, never: Collection[type[Problem]] = ()) 
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": _WHO_MAY,
+                    "description": _AUTHENTICATION,
                 }
             },
         },
@@ -127,7 +126,7 @@ def describe(routes: Sequence[Route], *, never: Collection[type[Problem]] = ()) 
 
 
 class _Builder:
-    """Gathers the components to which the operations refer."""
+    """Collects the components that the operations refer to."""
 
     def __init__(self, names: Iterable[str], never: Collection[type[Problem]]) -> None:
         self._names = frozenset(names)
@@ -140,29 +139,27 @@ class _Builder:
 
     @property
     def problems(self) -> list[type[Problem]]:
-        """Those that were referred to, by status and code."""
+        """The problems that were referred to."""
         return [kind for kind in problem_kinds() if kind in self._kinds]
 
     def path_item(self, path: str, handler: type[Described]) -> dict[str, Any]:
-        """All methods of a path."""
+        """Describe the methods of a path. HEAD and OPTIONS, which every path has, are left out."""
         named: dict[int, str] = {}
         item: dict[str, Any] = {}
         for method, operation in handler.operations.items():
-            # Of two methods with one operation, the first has its name.
+            if method == "HEAD":
+                continue
+            # If two methods share an operation, the first has its name.
             first = named.setdefault(id(operation), method) == method
             name = operation.name if first else f"{operation.name}By{method.title()}"
-            summary = _first_line(getattr(handler, method.lower()))
-            item[method.lower()] = self._operation(path, method, operation, name, summary)
-        item["options"] = self._options(path, handler)
+            item[method.lower()] = self._operation(path, operation, name)
         return item
 
-    def _operation(
-        self, path: str, method: str, operation: Operation, name: str, summary: str
-    ) -> dict[str, Any]:
+    def _operation(self, path: str, operation: Operation, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {
             "operationId": name,
             "tags": [operation.tag],
-            "summary": summary,
+            "summary": operation.summary,
             "description": _description(operation),
             "parameters": [
                 *(_path_parameter(place) for place in _PLACE.findall(path)),
@@ -172,33 +169,15 @@ class _Builder:
             "security": [{"token": [operation.permission]}] if operation.permission else [],
             "responses": {
                 **{
-                    str(status): self._answer(method, answer)
+                    str(status): self._answer(answer)
                     for status, answer in operation.answers.items()
                 },
-                **self._problems(method, operation),
+                **self._problems(operation),
             },
         }
         if operation.body:
             found["requestBody"] = self._body(operation.body)
         return found
-
-    def _options(self, path: str, handler: type[Described]) -> dict[str, Any]:
-        first = next(iter(handler.operations.values()))
-        slug = "".join(word.title() for word in re.findall(r"\w+", path))
-        answer = Answer("The methods of this path", headers=("Allow",))
-        operation = Operation(name=f"options{slug}", tag=first.tag, answers={204: answer})
-        problems = self._problems("OPTIONS", operation, _OF_ALL_METHODS)
-        return {
-            "operationId": operation.name,
-            "tags": [operation.tag],
-            "summary": "Which methods the path has",
-            "parameters": [
-                *(_any_path_parameter(place) for place in _PLACE.findall(path)),
-                self._request_header("X-Request-Id"),
-            ],
-            "security": [],
-            "responses": {"204": self._answer("OPTIONS", answer), **problems},
-        }
 
     def _body(self, body: Body) -> dict[str, Any]:
         found: dict[str, Any] = {"required": True, "content": self._content(body)}
@@ -206,16 +185,16 @@ class _Builder:
             found["description"] = body.description
         return found
 
-    def _answer(self, method: str, answer: Answer) -> dict[str, Any]:
+    def _answer(self, answer: Answer) -> dict[str, Any]:
         always = ("X-Request-Id", "Content-Security-Policy", *answer.headers)
         found: dict[str, Any] = {
             "description": answer.description,
             "headers": self._headers(always, answer.may_have),
         }
-        if answer.content and method != "HEAD":
+        if answer.content:
             found["content"] = self._content(answer)
         links = {n: link for n, link in answer.links.items() if link.operation in self._names}
-        if links and method != "HEAD":
+        if links:
             found["links"] = {name: _link(link) for name, link in links.items()}
         return found
 
@@ -239,19 +218,14 @@ class _Builder:
         return found
 
     def _request_header(self, name: str) -> dict[str, Any]:
-        """A name may say behind a dot which of two meanings a header has."""
+        """Describe a header; a suffix of its name after a dot selects one of two meanings."""
         header = {"name": name.partition(".")[0], "in": "header", **REQUEST_HEADERS[name]}
         self.parameters[name] = header
         return {"$ref": f"#/components/parameters/{name}"}
 
-    def _problems(
-        self,
-        method: str,
-        operation: Operation,
-        anywhere: Sequence[type[Problem]] = _ANYWHERE,
-    ) -> dict[str, Any]:
-        """The answers that are problems, a status each."""
-        kinds: list[type[Problem]] = [*anywhere, *operation.problems]
+    def _problems(self, operation: Operation) -> dict[str, Any]:
+        """Describe the responses that are problems, by status."""
+        kinds: list[type[Problem]] = [*_ANYWHERE, *operation.problems]
         if operation.permission:
             kinds += _WITH_TOKEN
         if operation.body:
@@ -261,15 +235,12 @@ class _Builder:
         for kind in problem_kinds():
             if kind in kinds:
                 by_status.setdefault(kind.status, []).append(kind)
-        return {
-            str(status): self._problem(method, by_status[status]) for status in sorted(by_status)
-        }
+        return {str(status): self._problem(by_status[status]) for status in sorted(by_status)}
 
-    def _problem(self, method: str, kinds: list[type[Problem]]) -> dict[str, Any]:
-        """One answer, which may be of several kinds."""
+    def _problem(self, kinds: list[type[Problem]]) -> dict[str, Any]:
+        """Describe a response that is one of several kinds of problem."""
         self._kinds.update(kinds)
-        has_body = method != "HEAD"
-        name = "Or".join(kind.__name__ for kind in kinds) + ("" if has_body else ".head")
+        name = "Or".join(kind.__name__ for kind in kinds)
         common = [name for name in kinds[0].always_headers if _all_have(kinds, name)]
         some = {name for kind in kinds for name in kind.may_have_headers + kind.always_headers}
         always = ("X-Request-Id", "Content-Security-Policy", "Cache-Control", *common)
@@ -277,15 +248,14 @@ class _Builder:
             "description": "; ".join(kind.title for kind in kinds),
             "headers": self._headers(always, sorted(some - {*common})),
         }
-        if has_body:
-            references = [reference(kind.__name__) for kind in kinds]
-            schema = references[0] if len(kinds) == 1 else {"oneOf": references}
-            found["content"] = {"application/problem+json": {"schema": schema}}
+        references = [reference(kind.__name__) for kind in kinds]
+        schema = references[0] if len(kinds) == 1 else {"oneOf": references}
+        found["content"] = {"application/problem+json": {"schema": schema}}
         self.responses[name] = found
         return {"$ref": f"#/components/responses/{name}"}
 
     def _mention(self, schema: Any) -> None:
-        """Note the components that a schema refers to, and those to which they do."""
+        """Record the components that a schema refers to, recursively."""
         for name in re.findall(r"'#/components/schemas/(\w+)'", str(schema)):
             if name not in self.mentioned:
                 self.mentioned.add(name)
@@ -298,12 +268,8 @@ def _all_have(kinds: Iterable[type[Problem]], header: str) -> bool:
 
 def _description(operation: Operation) -> str:
     needs = operation.permission
-    text = f"Needs the permission `{needs}`." if needs else "For everybody, without a token."
+    text = f"Requires the permission `{needs}`." if needs else "Requires no token."
     return f"{text} {operation.description}".strip()
-
-
-def _first_line(method: Any) -> str:
-    return (method.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def _parameter(name: str, place: str, parameter: Parameter) -> dict[str, Any]:
@@ -320,17 +286,6 @@ def _parameter(name: str, place: str, parameter: Parameter) -> dict[str, Any]:
 
 def _path_parameter(name: str) -> dict[str, Any]:
     return {**_parameter(name, "path", PATH_PARAMETERS[name]), "required": True}
-
-
-def _any_path_parameter(name: str) -> dict[str, Any]:
-    """Whatever stands there, the methods are the same."""
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "description": "Whatever it is.",
-        "schema": {"type": "string", "minLength": 1},
-    }
 
 
 def _link(link: Link) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class Operation:
     """
 
     name: str
+    summary: str  # at most 80 characters
     tag: str
     answers: Mapping[int, Answer]
     permission: Permission | None = None

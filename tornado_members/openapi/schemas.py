@@ -1,5 +1,6 @@
 """What goes over the wire, as JSON schemas (2020-12) drawn from the models that check it."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
@@ -190,6 +191,19 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         },
     },
 }
+
+# Bodies of imports and exports.
+TEXT_FILE: Final[Schema] = {"type": "string"}
+CSV_FILE: Final[Schema] = {
+    "description": "The first line names the columns. Other headings and delimiters are "
+    "recognised, too.",
+    "type": "string",
+    "pattern": r"^(?:memberId,)?name(?:,email)?(?:,phone)?\r?\n",
+}
+CSV_OF_ADA: Final = (
+    "memberId,name,email,phone\r\n42,Ada Lovelace,ada@example.org,'+44 20 7946 0018\r\n"
+)
+NDJSON_OF_ADA: Final = json.dumps(ADA) + "\n"
 
 
 def problem_kinds(base: type[Problem] = Problem) -> list[type[Problem]]:

@@ -1,0 +1,50 @@
+"""The parts that the declarations of several operations on members share."""
+
+from typing import Final
+
+from tornado_members.openapi.operation import JSON, Answer, Body, Link
+from tornado_members.openapi.schemas import ADA, DRAFT_OF_ADA, reference
+
+READ_CONDITIONS: Final = (
+    *("If-None-Match", "If-Modified-Since"),
+    *("If-Match", "If-Unmodified-Since"),
+)
+WRITE_CONDITIONS: Final = ("If-Match", "If-None-Match.write", "If-Unmodified-Since")
+# Headers of every response with data of members.
+MEMBER_HEADERS: Final = ("Cache-Control", "Vary")
+MEMBER_DRAFT: Final = Body({JSON: reference("MemberDraft")}, {JSON: DRAFT_OF_ADA})
+NOT_MODIFIED: Final = Answer(
+    "The caller has the current version",
+    headers=("ETag", *MEMBER_HEADERS),
+    may_have=("Last-Modified", "Cache-Status"),
+)
+
+_BY_ID = {"memberId": "$response.body#/memberId"}
+_LINKS = {
+    name: Link(name, _BY_ID, description)
+    for name, description in (
+        ("findMember", "Read this member."),
+        ("replaceMember", "Replace this member."),
+        ("patchMember", "Change some fields of this member."),
+        ("deleteMember", "Delete this member."),
+    )
+} | {
+    "findMemberByName": Link(
+        "findMemberByName", {"name": "$response.body#/name"}, "Read this member by its name."
+    )
+}
+
+
+def member_answer(description: str, *headers: str, may_have: tuple[str, ...] = ()) -> Answer:
+    """Declare a response whose body is one member; `headers` are always present."""
+    return Answer(
+        description,
+        {JSON: reference("Member")},
+        {JSON: ADA},
+        ("ETag", *MEMBER_HEADERS, *headers),
+        ("Last-Modified", *may_have),
+        _LINKS,
+    )
+
+
+CREATED: Final = member_answer("The new member", "Location")

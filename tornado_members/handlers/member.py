@@ -1,0 +1,135 @@
+"""One member, addressed by its id."""
+
+import re
+from functools import partial
+from typing import Final
+
+from tornado_members.auth.permissions import DELETE, READ, WRITE
+from tornado_members.errors import (
+    DependencyUnavailable,
+    InvalidMember,
+    MemberNotFound,
+    NameTaken,
+    PreconditionFailed,
+    PreconditionRequired,
+    WriteConflict,
+)
+from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.declarations import (
+    MEMBER_DRAFT,
+    NOT_MODIFIED,
+    READ_CONDITIONS,
+    WRITE_CONDITIONS,
+    member_answer,
+)
+from tornado_members.model.member import apply_merge_patch, parse_draft
+from tornado_members.openapi.operation import Answer, Body, Operation
+from tornado_members.openapi.schemas import reference
+
+MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+FIND_MEMBER: Final = Operation(
+    name="findMember",
+    summary="Read a member",
+    tag="members",
+    permission=READ,
+    headers=("Cache-Control", *READ_CONDITIONS),
+    answers={200: member_answer("The member", may_have=("Cache-Status",)), 304: NOT_MODIFIED},
+    problems=(MemberNotFound, PreconditionFailed, DependencyUnavailable),
+)
+REPLACE_MEMBER: Final = Operation(
+    name="replaceMember",
+    summary="Replace a member",
+    tag="members",
+    permission=WRITE,
+    headers=WRITE_CONDITIONS,
+    body=Body(
+        MEMBER_DRAFT.content,
+        MEMBER_DRAFT.examples,
+        "A field that is left out becomes null. `memberId` may be repeated.",
+    ),
+    answers={200: member_answer("The replaced member")},
+    problems=(
+        *(MemberNotFound, InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
+        *(WriteConflict, DependencyUnavailable),
+    ),
+)
+PATCH_MEMBER: Final = Operation(
+    name="patchMember",
+    summary="Change some fields of a member (JSON merge patch)",
+    tag="members",
+    permission=WRITE,
+    headers=WRITE_CONDITIONS,
+    body=Body(
+        {MERGE_PATCH: reference("MemberPatch")},
+        {MERGE_PATCH: {"phone": None, "name": "Ada King"}},
+    ),
+    answers={200: member_answer("The changed member")},
+    problems=REPLACE_MEMBER.problems,
+)
+DELETE_MEMBER: Final = Operation(
+    name="deleteMember",
+    summary="Delete a member",
+    tag="members",
+    permission=DELETE,
+    headers=WRITE_CONDITIONS,
+    answers={204: Answer("The member is deleted; its id is never used again")},
+    problems=(
+        MemberNotFound,
+        PreconditionFailed,
+        PreconditionRequired,
+        WriteConflict,
+        DependencyUnavailable,
+    ),
+)
+
+
+class MemberHandler(BaseHandler):
+    """/members/{memberId}"""
+
+    route = "/members/{memberId}"
+    operations = {
+        "GET": FIND_MEMBER,
+        "HEAD": FIND_MEMBER,
+        "PUT": REPLACE_MEMBER,
+        "PATCH": PATCH_MEMBER,
+        "DELETE": DELETE_MEMBER,
+    }
+
+    async def get(self, text: str) -> None:
+        """Send the member."""
+        directory, no_cache = self.services.directory, self.wants_no_cache()
+        self.answer_member(await directory.get(parse_member_id(text), no_cache=no_cache))
+
+    head = get
+
+    async def put(self, text: str) -> None:
+        """Replace every field of the member."""
+        member_id = parse_member_id(text)
+        draft = parse_draft(self.json_body(), member_id=member_id)
+        condition, by = self.precondition(), self.actor()
+        self.answer_member(
+            await self.services.directory.replace(member_id, draft, condition, by=by)
+        )
+
+    async def patch(self, text: str) -> None:
+        """Apply a JSON merge patch (RFC 7396)."""
+        member_id = parse_member_id(text)
+        merge_patch = self.json_body()
+        change = partial(apply_merge_patch, merge_patch=merge_patch)
+        condition, by = self.precondition(), self.actor()
+        self.answer_member(await self.services.directory.patch(member_id, change, condition, by=by))
+
+    async def delete(self, text: str) -> None:
+        """Delete the member."""
+        member_id, condition = parse_member_id(text), self.precondition()
+        await self.services.directory.delete(member_id, condition, by=self.actor())
+        self.set_status(204)
+
+
+def parse_member_id(text: str) -> int:
+    """Parse the id in a path. Raises MemberNotFound for an id that no member can have."""
+    if not MEMBER_ID.fullmatch(text):
+        raise MemberNotFound("with this id: ids are whole numbers from 1")
+    return int(text)

@@ -1,0 +1,86 @@
+"""One member, addressed by its name."""
+
+from typing import Final
+
+from tornado_members.auth.permissions import READ, WRITE
+from tornado_members.directory import Representation
+from tornado_members.errors import (
+    DependencyUnavailable,
+    InvalidMember,
+    NameTaken,
+    PreconditionFailed,
+    PreconditionRequired,
+    WriteConflict,
+)
+from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.declarations import (
+    CREATED,
+    NOT_MODIFIED,
+    WRITE_CONDITIONS,
+    member_answer,
+)
+from tornado_members.handlers.member import FIND_MEMBER
+from tornado_members.model.member import parse_draft
+from tornado_members.openapi.operation import JSON, Answer, Body, Operation
+from tornado_members.openapi.schemas import DETAILS_OF_ADA, reference
+
+FIND_BY_NAME: Final = Operation(
+    name="findMemberByName",
+    summary="Read a member by its name",
+    tag="members",
+    permission=READ,
+    headers=FIND_MEMBER.headers,
+    answers={
+        200: member_answer("The member", "Content-Location", may_have=("Cache-Status",)),
+        304: Answer(
+            NOT_MODIFIED.description,
+            headers=(*NOT_MODIFIED.headers, "Content-Location"),
+            may_have=NOT_MODIFIED.may_have,
+        ),
+    },
+    problems=FIND_MEMBER.problems,
+)
+PUT_BY_NAME: Final = Operation(
+    name="putMemberByName",
+    summary="Create or replace the member with this name",
+    tag="members",
+    permission=WRITE,
+    headers=WRITE_CONDITIONS,
+    body=Body({JSON: reference("MemberDetails")}, {JSON: DETAILS_OF_ADA}),
+    answers={200: member_answer("The replaced member", "Content-Location"), 201: CREATED},
+    problems=(
+        *(InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
+        *(WriteConflict, DependencyUnavailable),
+    ),
+)
+
+
+class MemberByNameHandler(BaseHandler):
+    """/members/by-name/{name}"""
+
+    route = "/members/by-name/{name}"
+    operations = {"GET": FIND_BY_NAME, "HEAD": FIND_BY_NAME, "PUT": PUT_BY_NAME}
+
+    async def get(self, name: str) -> None:
+        """Send the member with this name."""
+        directory, no_cache = self.services.directory, self.wants_no_cache()
+        self.answer_named(await directory.get_by_name(name, no_cache=no_cache))
+
+    head = get
+
+    async def put(self, name: str) -> None:
+        """Create the member with this name, or replace its fields."""
+        body = self.json_body()
+        draft = parse_draft(body, name=name)
+        member, is_new = await self.services.directory.put_by_name(
+            draft, body.get("memberId"), self.precondition(), by=self.actor()
+        )
+        if is_new:
+            self.answer_created(member)
+        else:
+            self.answer_named(member)
+
+    def answer_named(self, member: Representation) -> None:
+        """Send a member with its address by id, which a rename does not change (RFC 9110 §8.7)."""
+        self.set_header("Content-Location", f"/members/{member.member_id}")
+        self.answer_member(member)
