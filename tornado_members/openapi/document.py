@@ -61,7 +61,8 @@ the version that you have read. Every resource supports `OPTIONS`, and `HEAD` wh
 _AUTHENTICATION: Final = """\
 A JWT of one of the configured issuers. By default the claim `scope` (`members:read`,
 `members:write`, `members:delete`, separated by spaces) and the claim `access_rights` (1 read, 2
-read and write, 3 all, 0 nothing) grant permissions; the settings can name other claims. Each operation names the permission that it requires."""
+read and write, 3 all, 0 nothing) grant permissions; the settings can name other claims. Each
+operation names the permission that it requires."""
 
 _TAGS: Final = {
     "members": "Members, one by one or many at once.",
