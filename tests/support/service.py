@@ -12,9 +12,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 
@@ -53,11 +54,19 @@ class Command:
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
         )
 
-    def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str, *arguments: str, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run it to its end, in this process, which saves its start."""
         argv = [command, "--config", str(self.config), *arguments]
         output, errors = StringIO(), StringIO()
-        with chdir(self.folder), redirect_stdout(output), redirect_stderr(errors):
+        given = sys.stdin if stdin is None else TextIOWrapper(BytesIO(stdin.encode()))
+        with (
+            chdir(self.folder),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+            patch.object(sys, "stdin", given),
+        ):
             try:
                 code: Any = main(argv)
             except SystemExit as ended:  # argparse's

@@ -34,9 +34,17 @@ class IssuerRules:
         self._leeway = auth.leeway_seconds
 
     def check_header(self, header: Mapping[str, Any]) -> None:
-        """Check `alg` and `typ` (RFC 8725 §3.1, §3.11)."""
+        """Check `alg` and `typ`."""
+        self.check_algorithm(header)
+        self.check_type(header)
+
+    def check_algorithm(self, header: Mapping[str, Any]) -> None:
+        """Check `alg` (RFC 8725 §3.1)."""
         if header["alg"] not in self._algorithms:
             raise TokenInvalid("is signed with an algorithm that is not accepted", "algorithm")
+
+    def check_type(self, header: Mapping[str, Any]) -> None:
+        """Check `typ` (RFC 8725 §3.11)."""
         if "typ" in header and _short_type(header["typ"]) not in self._types:
             raise TokenInvalid("is of a type that is not accepted", "header")
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from logging import getLogger
+from pathlib import Path
 
 from tornado_members.auth.fetched_keys import FetchedKeys
 from tornado_members.auth.issuer_rules import key_source_names
@@ -12,9 +13,11 @@ from tornado_members.auth.jwks_client import JwksClient
 from tornado_members.auth.keys import (
     FileKeys,
     FixedKeys,
+    KeySet,
     KeySource,
     KeysUnusable,
     parse_key_set,
+    read_key_set,
     secret_key_set,
 )
 from tornado_members.auth.own_issuer import OwnIssuer
@@ -49,6 +52,24 @@ async def open_key_sources(settings: Settings) -> AsyncIterator[dict[str, KeySou
         yield sources
 
 
+def read_local_keys(issuer: Issuer, settings: Settings) -> KeySet | None:
+    """Return the keys that are in the settings or in a file; None if they are fetched.
+
+    Raises KeysUnusable, SettingsError. Makes no keys.
+    """
+    if secret := issuer.shared_secret():
+        return secret_key_set(secret)
+    if issuer.jwks and issuer.jwks.keys is not None:
+        return parse_key_set(issuer.jwks.keys, f"the keys of {issuer.issuer}")
+    file = issuer.jwks.file if issuer.jwks else _own_file(issuer, settings)
+    return read_key_set(file) if file else None
+
+
+def _own_file(issuer: Issuer, settings: Settings) -> Path | None:
+    own = OwnIssuer.from_settings(settings)
+    return own.jwks_file if own and own.name == issuer.issuer else None
+
+
 def _make_source(issuer: Issuer, name: str, settings: Settings, client: JwksClient) -> KeySource:
     if secret := issuer.shared_secret():
         return FixedKeys(secret_key_set(secret))
@@ -60,8 +81,7 @@ def _make_source(issuer: Issuer, name: str, settings: Settings, client: JwksClie
     if issuer.jwks and issuer.jwks.url:
         _warn_of_plain_http(name, issuer.jwks.url)
         return FetchedKeys(name, partial(client.fetch, issuer.jwks.url), fetching)
-    own = OwnIssuer.from_settings(settings)
-    own_file = own.jwks_file if own and own.name == issuer.issuer else None
+    own_file = _own_file(issuer, settings)
     file = issuer.jwks.file if issuer.jwks else own_file
     if file is None:
         discover = partial(client.discover, issuer.discovery_url, issuer.issuer)

@@ -1,20 +1,28 @@
-"""Print a token that this service accepts, and nothing else."""
+"""Print a token that this service accepts; or explain what the service makes of a given one."""
 
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
+from tornado_members.auth.explanation import explain
 from tornado_members.auth.keys import KeysUnusable
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import OWN_ALGORITHM, own_signing_key
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 3600
+_MAX_INPUT = 2 * 1024 * 1024  # bytes of a token to be explained
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What the token should say."""
-    grant = parser.add_mutually_exclusive_group(required=True)
+    """Declare the claims of the token."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["explain"],
+        help="explain what the service makes of the token on standard input, offline",
+    )
+    grant = parser.add_mutually_exclusive_group()
     grant.add_argument(
         "--rights",
         type=int,
@@ -33,8 +41,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the token."""
+    """Print the token, or the explanation: then the exit code is 1 for a token without use."""
     settings = arguments.source.load()
+    if arguments.action == "explain":
+        lines = explain(_read_token(), settings)
+        print("\n".join(map(str, lines)))
+        return 0 if lines[-1].passed else 1
+    if arguments.rights is None and arguments.scope is None:
+        print("token: one of --rights and --scope is required", file=sys.stderr)
+        return 2
     own = OwnIssuer.from_settings(settings)
     if own is None or own.jwks_file is None:
         raise KeysUnusable("auth.own_issuer is not an issuer whose keys are in a file here")
@@ -51,6 +66,12 @@ def run(arguments: Namespace) -> int:
     claims = own.claims(arguments.sub, arguments.expires, **grant)
     print(own_signing_key(own.jwks_file).sign(claims))
     return 0
+
+
+def _read_token() -> str:
+    """Return the token on standard input, with or without `Authorization: Bearer` before it."""
+    text = sys.stdin.buffer.read(_MAX_INPUT).decode("utf-8", "replace").strip()
+    return re.sub(r"^(authorization:\s*)?(bearer\s+)?", "", text, flags=re.IGNORECASE)
 
 
 def _seconds(text: str) -> int:
