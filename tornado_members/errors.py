@@ -403,7 +403,7 @@ class TooManyAttempts(Problem):
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(
-            f"Too many logins have failed. Try again in {retry_after} seconds.",
+            f"Too many login attempts. Try again in {retry_after} seconds.",
             headers={"Retry-After": str(retry_after)},
         )
 

@@ -1,7 +1,8 @@
-"""Guessing is slowed, for a user from an address, for the user, and for the address."""
+"""Limits on login attempts by user, by network, and by both."""
 
 import pytest
 
+from tornado_members.auth.login_queue import Source
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.errors import TooManyAttempts
@@ -11,6 +12,7 @@ LIMITS = {
     "attempts_per_user_and_address": 3,
     "attempts_per_user": 5,
     "attempts_per_address": 7,
+    "logins_per_user": 4,
     "window_seconds": 100,
 }
 
@@ -24,16 +26,24 @@ class Gate:
         self.throttle = LoginThrottle(counts, Login.model_validate(LIMITS), lambda: self.now)
 
     async def failed(self, username: str, address: str, times: int = 1) -> int:
-        """How many of so many attempts are let through; all of them fail."""
+        """Return how many of some attempts are admitted; all of them fail."""
         count = 0
         for _ in range(times):
+            attempt = self.throttle.attempt(username, address)
             try:
-                await self.throttle.check(username, address)
+                await self.throttle.check(attempt)
             except TooManyAttempts:
                 continue
-            await self.throttle.note_failure(username, address)
+            await self.throttle.record_failure(attempt)
             count += 1
         return count
+
+    async def succeeded(self, username: str, address: str) -> Source:
+        """Log in; returns where the attempt came from. Raises TooManyAttempts."""
+        attempt = self.throttle.attempt(username, address)
+        source = await self.throttle.check(attempt)
+        await self.throttle.record_success(attempt)
+        return source
 
 
 async def test_one_user_from_one_address() -> None:
@@ -80,7 +90,7 @@ async def test_a_household_is_one_address(address: str, same: str, other: str) -
 async def test_what_does_not_fail_is_not_counted() -> None:
     gate = Gate()
     for _ in range(20):
-        await gate.throttle.check("ada", "10.0.0.1")
+        await gate.throttle.check(gate.throttle.attempt("ada", "10.0.0.1"))
     assert await gate.failed("ada", "10.0.0.1", 9) == 3
 
 
@@ -88,6 +98,56 @@ async def test_after_a_while_everything_is_forgotten() -> None:
     gate = Gate()
     await gate.failed("ada", "10.0.0.1", 9)
     with pytest.raises(TooManyAttempts) as stopped:
-        await gate.throttle.check("ada", "10.0.0.1")
+        await gate.throttle.check(gate.throttle.attempt("ada", "10.0.0.1"))
     gate.now += int(stopped.value.headers["Retry-After"])
     assert await gate.failed("ada", "10.0.0.1") == 1
+
+
+async def test_a_user_who_logged_in_recently_is_not_locked_out_from_there() -> None:
+    gate = Gate()
+    await gate.succeeded("ada", "10.0.0.1")
+    await gate.failed("bob", "10.0.0.1", 9)  # a neighbour uses up the limit of the address,
+    for number in range(2, 9):
+        await gate.failed("ada", f"10.0.0.{number}", 9)  # and attackers that of the user
+        await gate.failed(f"user-{number}", "10.0.0.1", 9)
+    assert await gate.failed("ada", "10.0.0.9") == 0
+    assert await gate.failed("eve", "10.0.0.1") == 0
+    assert (await gate.succeeded("ada", "10.0.0.1")).is_recent
+    assert await gate.failed("ada", "10.0.0.1", 9) == 3  # guessing is bounded there, too
+
+
+async def test_recently_is_one_to_two_weeks() -> None:
+    gate = Gate()
+    await gate.succeeded("ada", "10.0.0.1")
+    for days, is_recent in ((6, True), (1, True), (20, False)):
+        gate.now += days * 86400
+        source = await gate.throttle.check(gate.throttle.attempt("ada", "10.0.0.1"))
+        assert source.is_recent == is_recent
+
+
+async def test_sources_are_networks_or_recent_users_on_them() -> None:
+    gate = Gate()
+    await gate.succeeded("ada", "10.0.0.1")
+
+    async def source(username: str, address: str) -> Source:
+        return await gate.throttle.check(gate.throttle.attempt(username, address))
+
+    bob = await source("bob", "10.0.0.1")
+    assert bob == await source("eve", "10.0.0.1")
+    assert not bob.is_recent
+    ada = await source("ada", "10.0.0.1")
+    assert ada.key != bob.key
+    assert ada.is_recent
+    assert not (await source("ada", "10.0.0.2")).is_recent
+
+
+async def test_logins_of_one_user_are_limited() -> None:
+    """Each takes a hash, as a wrong password does."""
+    gate = Gate()
+    for number in range(4):
+        await gate.succeeded("ada", f"10.0.0.{number}")
+    with pytest.raises(TooManyAttempts):
+        await gate.succeeded("ada", "10.0.0.9")
+    await gate.succeeded("bob", "10.0.0.9")
+    gate.now += 100
+    await gate.succeeded("ada", "10.0.0.9")

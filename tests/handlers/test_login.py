@@ -4,7 +4,9 @@ import asyncio
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tests.support.api import Api, parsed, problem
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.app import make_app
 from tornado_members.auth import passwords
+from tornado_members.auth.login_queue import Source
 from tornado_members.auth.passwords import hash_password
 from tornado_members.auth.signing import own_signing_key, rotate
 from tornado_members.services import Services
@@ -162,18 +165,17 @@ async def test_logging_in_often_and_at_once_is_no_guessing(api: Api) -> None:
     assert [answer.code for answer in answers] == [200] * 8
 
 
-async def test_more_than_can_wait_are_told_to_come_later(
-    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tornado_members.auth.passwords._MOST_WAITING", 2)
+async def test_more_than_can_wait_are_told_to_come_later(api: Api, services: Services) -> None:
     assert services.login
-    async with services.login._passwords.turn():  # one of the two
+    queue = services.login._queue
+    queue._others._max_waiting = 1
+    async with queue.turn(Source(b"somebody")):
         logins = [asyncio.create_task(log_in(api)) for _ in range(3)]
         refused, waiting = await asyncio.wait(logins, return_when=asyncio.FIRST_COMPLETED)
         while len(refused) < 2:
             refused, waiting = await asyncio.wait(logins, timeout=0.05)
     for answer in [login.result() for login in refused]:
-        problem(answer, 503, "dependency-unavailable")
+        problem(answer, 503, "overloaded")
         assert answer.headers["Retry-After"] == "1"
     assert [(await login).code for login in waiting] == [200]
 
@@ -345,3 +347,54 @@ class TestWithoutAKey:
         problem(await api("POST", "/login", rights=None), 404, "not-found")
         problem(await api("GET", "/.well-known/jwks.json", rights=None), 404, "not-found")
         assert (await api("GET", "/members")).code == 200
+
+
+class TestUnderAttack:
+    """Clients of many addresses, which a trusted proxy names."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        server = {**settings.server.model_dump(), "trusted_proxies": ["127.0.0.0/8"]}
+        limits = {**settings.login.model_dump(), "attempts_per_user": 10}
+        return Settings.model_validate({**settings.model_dump(), "server": server, "login": limits})
+
+    async def log_in(
+        self, api: Api, address: str, username: str = "ada", password: str = PASSWORD
+    ) -> int:
+        """Log in from an address; returns the status."""
+        body = {"username": username, "password": password}
+        headers = {"X-Forwarded-For": address}
+        return int((await api("POST", "/login", body, rights=None, headers=headers)).code)
+
+    @pytest.mark.parametrize("addresses", [1, 50])
+    async def test_a_user_logs_in_during_a_flood(
+        self, api: Api, http_server_client: Any, addresses: int
+    ) -> None:
+        http_server_client.max_clients = 150  # requests at once; the others would wait in it
+        answers: Counter[int] = Counter()
+        over = asyncio.Event()
+
+        async def flood(number: int) -> None:
+            address = f"198.51.100.{number % addresses}"
+            while not over.is_set():
+                status = await self.log_in(api, address, f"user-{number}", "wrong")
+                answers[status] += 1
+                if status != 401:  # the client shares its loop with the service
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(over.wait(), 0.5)
+
+        floods = [asyncio.create_task(flood(number)) for number in range(120)]
+        while not answers[503]:  # noqa: ASYNC110  # until more arrive than can be hashed
+            await asyncio.sleep(0.01)
+        statuses = [await self.log_in(api, "203.0.113.7") for _ in range(5)]
+        over.set()
+        await asyncio.gather(*floods)
+        assert statuses == [200] * 5, answers
+
+    async def test_wrong_passwords_lock_nobody_out_who_logged_in_recently(self, api: Api) -> None:
+        assert await self.log_in(api, "203.0.113.7") == 200
+        for number in range(5):
+            for _ in range(3):
+                await self.log_in(api, f"198.51.100.{number}", password="wrong")
+        assert await self.log_in(api, "203.0.113.8") == 429
+        assert await self.log_in(api, "203.0.113.7") == 200

@@ -1,4 +1,4 @@
-"""Login: a username and a password for a token of our own."""
+"""Login: exchanges a username and a password for a token of this service."""
 
 import asyncio
 import unicodedata
@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tornado_members.auth.issuer_rules import GENERATION, MAX_SUBJECT
+from tornado_members.auth.login_queue import LoginQueue
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import Passwords
 from tornado_members.auth.signing import OwnKey
@@ -13,12 +14,12 @@ from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.errors import DependencyUnavailable, LoginFailed, UserBlocked
 from tornado_members.storage.users import User, UserStore
 
-_LONGEST = 4 * MAX_SUBJECT  # characters, before they are composed
+_LONGEST = 4 * MAX_SUBJECT  # characters, before composition
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token, and the seconds that it lives."""
+    """A token and its lifetime in seconds."""
 
     text: str
     seconds: int
@@ -40,40 +41,35 @@ class Login:
         self._users = users
         self._passwords = passwords
         self._throttle = throttle
+        self._queue = LoginQueue()
         self._key = key
         self._issuer = issuer
         self._token_seconds = token_seconds
 
     async def log_in(self, username: str, password: str, address: str) -> IssuedToken:
-        """A token for a user who knows the password.
+        """Return a token for a user who knows the password. `address` is the client's.
 
-        Raises LoginFailed, which does not tell an unknown user from a wrong password, neither by
-        its words nor by its time; UserBlocked, TooManyAttempts, DependencyUnavailable.
+        Raises LoginFailed, whose text and time do not tell an unknown user from a wrong password.
+        Raises UserBlocked, TooManyAttempts, Overloaded, DependencyUnavailable.
         """
         username = normalize_username(username)
-        await self._throttle.check(username, address)  # whoever is stopped does not wait
+        attempt = self._throttle.attempt(username, address)
+        source = await self._throttle.check(attempt)  # refused attempts do not wait
         user = await self._users.find_user(username)
-        async with self._passwords.turn():
-            # Again: many guesses at once gain nothing.
-            await self._throttle.check(username, address)
+        async with self._queue.turn(source):
+            await self._throttle.check(attempt)  # again, as those before it count by now
             hashed = user.password_hash if user else None
-            is_right = await self._passwords.verify(password, hashed)
-            if not is_right:
-                await self._throttle.note_failure(username, address)
-        if user is None or not is_right:
-            raise LoginFailed
-        if user.access_rights == 0:
-            raise UserBlocked
-        await self._renew_hash(user, password)
-        return await asyncio.to_thread(self._issue, user)
-
-    async def _renew_hash(self, user: User, password: str) -> None:
-        """Hash it with today's care, if that can be done: the login goes well without."""
-        with suppress(DependencyUnavailable):
-            async with self._passwords.turn():
-                renewed = await self._passwords.rehash(password, user.password_hash)
-            if renewed:
+            if not await self._passwords.verify(password, hashed):
+                await self._throttle.record_failure(attempt)
+                raise LoginFailed
+            await self._throttle.record_success(attempt)
+            if user is None or user.access_rights == 0:
+                raise UserBlocked
+            renewed = await self._passwords.rehash(password, user.password_hash)
+        if renewed:
+            with suppress(DependencyUnavailable):  # the old hash stays valid
                 await self._users.renew_hash(user, renewed)
+        return await asyncio.to_thread(self._issue, user)
 
     def _issue(self, user: User) -> IssuedToken:
         claims = self._issuer.claims(
@@ -85,14 +81,14 @@ class Login:
 
 
 def normalize_username(username: str) -> str:
-    """A name however the keyboard composed it, without white space around it (RFC 8265 §3.4).
+    """Return a name in NFC, without surrounding white space (RFC 8265 §3.4).
 
-    One that is too long to be anybody's is nobody's.
+    A name that is too long for any user becomes empty, which no user's name is.
     """
-    # Composing takes time that grows with the square of the length.
+    # Composing takes time quadratic in the length.
     return unicodedata.normalize("NFC", username).strip() if len(username) <= _LONGEST else ""
 
 
 def is_username(username: str) -> bool:
-    """Whether somebody may be called that: it is going to be the subject of tokens."""
+    """True if a user may have this name, which becomes the subject of tokens."""
     return 0 < len(username) <= MAX_SUBJECT and username.isprintable()

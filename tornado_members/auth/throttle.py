@@ -1,71 +1,115 @@
-"""Guessing is slowed: so many failed logins in a while, and no more."""
+"""Limits on login attempts, against guessing, and against using up all the time for hashing."""
 
+import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from tornado_members.auth.login_queue import Source
 from tornado_members.errors import TooManyAttempts
 from tornado_members.settings import Login
 
-_IPV6_NETWORK = 64  # bits: a single household has all addresses below
+_IPV6_NETWORK = 64  # bits: one household has all addresses below
+_RECENT_SECONDS = 7 * 86400  # a user logged in recently: in this period or the one before
 
 
 class Counts(Protocol):
-    """Numbers that every process sees."""
+    """Counters that all processes share."""
 
     async def get(self, key: bytes, *, enough: int) -> int:
-        """A number, or one that is at least `enough` where that is known already."""
+        """Return a counter, or a number of at least `enough` if it is known to be as high."""
 
     async def add(self, key: bytes, amount: int, ttl: int) -> int:
-        """Add to a number that is forgotten `ttl` seconds after it was new; returns it."""
+        """Add to a counter that is deleted `ttl` seconds after its creation; return it."""
 
 
-class _Limit(NamedTuple):
-    key: bytes
-    most: int
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One login attempt: the user, the client's network, and the counters that concern it.
+
+    Counters are named by digests, so that Memcached holds neither user names nor addresses.
+    """
+
+    user_and_network: bytes  # failures
+    user: bytes  # failures
+    network: bytes  # failures
+    logins: bytes  # successes of the user
+    recent: tuple[bytes, bytes]  # successes of the user on the network, in this period and before
 
 
 class LoginThrottle:
-    """Counts failures on a user from an address, on the user, and from the address.
+    """Counts failed attempts by user and network, by user and by network, and logins by user.
 
-    Time goes in windows that every process knows by the clock.
+    A user who logged in from a network recently is exempt there from the limits by user and by
+    network: attackers elsewhere, or behind the same address, cannot lock that user out. Guesses
+    from there are bounded by the limit by user and network.
     """
 
     def __init__(
         self, counts: Counts, settings: Login, clock: Callable[[], float] = time.time
     ) -> None:
-        """`clock` tells seconds since the epoch."""
+        """`clock` returns seconds since the epoch."""
         self._counts = counts
         self._settings = settings
         self._clock = clock
 
-    async def check(self, username: str, address: str) -> None:
-        """Raises TooManyAttempts."""
-        for limit in self._limits(username, address):
-            if await self._counts.get(limit.key, enough=limit.most) >= limit.most:
-                seconds = self._settings.window_seconds
-                raise TooManyAttempts(max(1, round(seconds - self._clock() % seconds)))
+    def attempt(self, username: str, address: str) -> Attempt:
+        """Return an attempt that begins now. `address` is the client's; empty for a Unix socket."""
+        window = int(self._clock() // self._settings.window_seconds)
+        period = int(self._clock() // _RECENT_SECONDS)
+        network = network_of(address)
+        return Attempt(
+            user_and_network=_key("both", username, network, window),
+            user=_key("user", username, window),
+            network=_key("address", network, window),
+            logins=_key("logins", username, window),
+            recent=(
+                _key("recent", username, network, period),
+                _key("recent", username, network, period - 1),
+            ),
+        )
 
-    async def note_failure(self, username: str, address: str) -> None:
-        """Count one that failed."""
-        for limit in self._limits(username, address):
-            await self._counts.add(limit.key, 1, self._settings.window_seconds + 1)
+    async def check(self, attempt: Attempt) -> Source:
+        """Return where the attempt comes from, for its place in the queue.
 
-    def _limits(self, username: str, address: str) -> list[_Limit]:
-        settings = self._settings
-        window = int(self._clock() // settings.window_seconds)
-        network = _network(address)
-        return [
-            _Limit(_key("both", username, network, window), settings.attempts_per_user_and_address),
-            _Limit(_key("address", network, window), settings.attempts_per_address),
-            _Limit(_key("user", username, window), settings.attempts_per_user),
-        ]
+        Raises TooManyAttempts.
+        """
+        settings, get = self._settings, self._counts.get
+        both, by_user, by_network, logins, *recent = await asyncio.gather(
+            get(attempt.user_and_network, enough=settings.attempts_per_user_and_address),
+            get(attempt.user, enough=settings.attempts_per_user),
+            get(attempt.network, enough=settings.attempts_per_address),
+            get(attempt.logins, enough=settings.logins_per_user),
+            *(get(key, enough=1) for key in attempt.recent),
+        )
+        is_recent = any(recent)
+        if (
+            both >= settings.attempts_per_user_and_address
+            or logins >= settings.logins_per_user
+            or (by_user >= settings.attempts_per_user and not is_recent)
+            or (by_network >= settings.attempts_per_address and not is_recent)
+        ):
+            seconds = settings.window_seconds
+            raise TooManyAttempts(max(1, round(seconds - self._clock() % seconds)))
+        if is_recent:
+            return Source(attempt.recent[0], is_recent=True)
+        return Source(attempt.network)
+
+    async def record_failure(self, attempt: Attempt) -> None:
+        """Count an attempt with a wrong password."""
+        for key in (attempt.user_and_network, attempt.user, attempt.network):
+            await self._counts.add(key, 1, self._settings.window_seconds + 1)
+
+    async def record_success(self, attempt: Attempt) -> None:
+        """Count an attempt with the right password."""
+        await self._counts.add(attempt.logins, 1, self._settings.window_seconds + 1)
+        await self._counts.add(attempt.recent[0], 1, 2 * _RECENT_SECONDS + 1)
 
 
 def _key(*parts: str | int) -> bytes:
-    """Neither names nor addresses are to be read in a cache."""
     digest = blake2b(digest_size=16)
     for part in parts:
         text = str(part).encode("utf-8", "replace")
@@ -73,7 +117,8 @@ def _key(*parts: str | int) -> bytes:
     return b"login:" + digest.hexdigest().encode()
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """Return the network of an address: an IPv4 address itself, the /64 of an IPv6 address."""
     try:
         parsed = ip_address(address)
     except ValueError:

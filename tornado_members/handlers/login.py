@@ -16,7 +16,7 @@ from tornado_members.errors import (
     UserBlocked,
 )
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.model.strict_json import json_pointer
+from tornado_members.model.strict_json import has_lone_surrogate, json_pointer
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation
 from tornado_members.openapi.schemas import reference
 from tornado_members.services import Services
@@ -110,13 +110,8 @@ def _credentials(body: Mapping[str, Any]) -> tuple[str, str]:
     for field in _FIELDS:
         if field not in body:
             faults.append(Fault(f"/{field}", "is missing"))
-        elif not isinstance(body[field], str) or not _is_text(body[field]):
+        elif not isinstance(body[field], str) or has_lone_surrogate(body[field]):
             faults.append(Fault(f"/{field}", "must be a string"))
     if faults:
         raise InvalidCredentialsBody(faults, unlisted=len(unknown) - len(shown))
     return body["username"], body["password"]
-
-
-def _is_text(text: str) -> bool:
-    """Return True if there is no lone surrogate in it, which JSON can write as an escape."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)

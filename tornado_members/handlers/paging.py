@@ -22,6 +22,7 @@ from tornado_members.model.member import (
     SortField,
     normalize_name,
 )
+from tornado_members.model.strict_json import has_lone_surrogate
 from tornado_members.openapi.operation import Parameter
 
 _MAX_LIMIT: Final = 1000
@@ -190,15 +191,6 @@ def _parse_cursor(text: str, query: ListQuery) -> int | str:
         raise BadParameter("after", "is a cursor of a list with other filters")
     if query.field == "memberId" and type(key) is int and 0 < key <= MAX_MEMBER_ID:
         return key
-    if query.field == "name" and isinstance(key, str) and _is_text(key):
+    if query.field == "name" and isinstance(key, str) and not has_lone_surrogate(key):
         return key
     raise no_cursor
-
-
-def _is_text(key: str) -> bool:
-    """Whether a string has no lone surrogate, which BSON could not carry."""
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from tornado_members.errors import Fault, InvalidMember
 from tornado_members.model import characters
-from tornado_members.model.strict_json import json_pointer
+from tornado_members.model.strict_json import has_lone_surrogate, json_pointer
 
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
 MAX_CHARACTERS = 255
@@ -43,7 +43,6 @@ _PLAIN_EMAIL = re.compile(
     r"(?=.{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@([\w.-]+)", re.ASCII
 )
 _LONGEST_PLAIN_EMAIL = 254  # §4.5.3.1.3, without the angle brackets
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _DIGIT = re.compile(r"[0-9]")
 # Control characters, line and paragraph separators: a name is one line.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp"})
@@ -101,7 +100,7 @@ def _fault(detail: str) -> PydanticCustomError:
 
 
 def _check_text(text: str) -> str:
-    if _SURROGATE.search(text):  # JSON can carry half a character; UTF-8 and BSON cannot
+    if has_lone_surrogate(text):  # JSON can carry half a character; UTF-8 and BSON cannot
         raise _fault("contains a lone surrogate, which is no character")
     if len(text) > MAX_CHARACTERS:
         raise _fault(f"has {len(text)} characters; at most {MAX_CHARACTERS} are allowed")

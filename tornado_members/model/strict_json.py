@@ -1,9 +1,11 @@
 """JSON read strictly: what two parsers could read differently is refused."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_DIGITS = 1000
 _LONGEST_NAME = 255  # characters
 
@@ -49,6 +51,11 @@ def _integer(text: str) -> int:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"is not JSON: {text} is no number there")
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """True if a string contains half a character, which JSON can write and UTF-8 cannot."""
+    return _SURROGATE.search(text) is not None
 
 
 def json_pointer(name: str) -> str:

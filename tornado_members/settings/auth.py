@@ -147,3 +147,6 @@ class Login(Section):
         "`server.trusted_proxies` if there is a reverse proxy; otherwise all its clients share one "
         "address.",
     )
+    logins_per_user: int = Field(
+        300, ge=1, description="Maximum successful logins of one user per window."
+    )
