@@ -27,7 +27,7 @@ _MAX_SOURCES = 100_000  # counted per period; some 15 MB
 
 
 class Source(NamedTuple):
-    """Where a login comes from."""
+    """The source of a login."""
 
     key: bytes
     is_recent: bool = False  # the user logged in from there recently

@@ -20,7 +20,7 @@ PRIVATE = "private, no-cache"
 VARY = "Authorization, Accept"
 
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
-# A date of whole seconds cannot tell two changes within one second apart (RFC 9110 §8.8.2.2).
+# A date of whole seconds does not distinguish two changes within one second (RFC 9110 §8.8.2.2).
 _SETTLED = timedelta(seconds=2)
 
 
