@@ -76,7 +76,7 @@ class Setting:
 
     @property
     def is_list_of_sections(self) -> bool:
-        """Whether its value is a list of sections."""
+        """True if its value is a list of sections."""
         return self.section is not None and isinstance(self.default, tuple)
 
     @property

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     overview = ArgumentParser(
         prog=PROGRAM,
         formatter_class=RawDescriptionHelpFormatter,
-        epilog="\n".join(f"  {name:7} {summary}" for name, summary in _COMMANDS.items()),
+        epilog="\n".join(f"  {name:8}{summary}" for name, summary in _COMMANDS.items()),
     )
     overview.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     overview.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of these:")

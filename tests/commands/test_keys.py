@@ -93,7 +93,7 @@ def test_a_key_in_wrong_hands_stops_at_once(installation: Installation) -> None:
     assert installation.accepts(old)
     finished = installation.command.run("keys", "rotate", "--at-once")
     assert finished.returncode == 0
-    assert "no more" in finished.stdout
+    assert "no longer valid" in finished.stdout
     installation.look_at_the_file()
     assert not installation.accepts(old)
     assert installation.accepts(installation.command.token("--rights", "1"))

@@ -207,11 +207,11 @@ def test_a_file_in_other_columns(command: Command, members: Any) -> None:
         (["missing.csv"], "No such file"),
         (["."], "Is a directory"),
         ([], "required"),
-        (["--fake", "0"], "whole number"),
+        (["--fake", "0"], "integer"),
         (["x.csv", "--column", "age=Age"], "fields: name, email, phone"),
-        (["x.csv", "--encoding", "klingon"], "klingon is not an encoding"),
-        (["settings.yaml", "--rejects", "settings.yaml"], "is there already"),
-        (["settings.yaml", "--encoding", "utf-16"], "is not in utf-16"),
+        (["x.csv", "--encoding", "klingon"], "unknown encoding klingon"),
+        (["settings.yaml", "--rejects", "settings.yaml"], "already exists"),
+        (["settings.yaml", "--encoding", "utf-16"], "is not valid utf-16"),
     ],
 )
 def test_what_cannot_be_done_is_told(command: Command, arguments: list[str], words: str) -> None:

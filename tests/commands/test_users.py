@@ -71,13 +71,13 @@ def test_the_life_of_a_user(users: Users, admin: Admin) -> None:
         (["add", "ada", "--rights", "1"], "", "8 to 1024"),
         (["add", "ada", "--rights", "1"], "short\n", "8 to 1024"),
         (["add", "ada", "--rights", "1"], "x" * 1025, "8 to 1024"),
-        (["add", "ada", "--rights", "1"], "half \ud800 a character", "not UTF-8"),
-        (["add", "a\nb", "--rights", "1"], PASSWORD, "a username has"),
-        (["add", " ", "--rights", "1"], PASSWORD, "a username has"),
-        (["add", "x" * 256, "--rights", "1"], PASSWORD, "a username has"),
-        (["set-rights", "nobody", "1"], "", "no user called nobody"),
-        (["set-password", "nobody"], PASSWORD, "no user called nobody"),
-        (["remove", "nobody"], "", "no user called nobody"),
+        (["add", "ada", "--rights", "1"], "half \ud800 a character", "not valid UTF-8"),
+        (["add", "a\nb", "--rights", "1"], PASSWORD, "a username must have"),
+        (["add", " ", "--rights", "1"], PASSWORD, "a username must have"),
+        (["add", "x" * 256, "--rights", "1"], PASSWORD, "a username must have"),
+        (["set-rights", "nobody", "1"], "", "the user nobody does not exist"),
+        (["set-password", "nobody"], PASSWORD, "the user nobody does not exist"),
+        (["remove", "nobody"], "", "the user nobody does not exist"),
         (["promote", "ada"], "", "invalid choice"),
         ([], "", "ACTION"),
     ],
@@ -95,7 +95,7 @@ def test_what_cannot_be_done_is_told(
 def test_nobody_is_added_twice(users: Users) -> None:
     assert users("add", "ada", "--rights", "1", typed=PASSWORD).returncode == 0
     again = users("add", " ada ", "--rights", "3", typed=PASSWORD)
-    assert (again.returncode, again.stderr) == (2, "users: there is a user called ada already\n")
+    assert (again.returncode, again.stderr) == (2, "users: the user ada already exists\n")
     assert users("list").stdout == "ada  1  read\n"
 
 
@@ -116,7 +116,7 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(
     monkeypatch.setattr("tornado_members.commands.users.getpass", ask)
     monkeypatch.setattr(sys, "stdin", Terminal())
     refused = users.command.run("users", "add", "ada", "--rights", "1")
-    assert (refused.returncode, "the two differ" in refused.stderr) == (2, True)
+    assert (refused.returncode, "the passwords differ" in refused.stderr) == (2, True)
     assert users.command.run("users", "add", "ada", "--rights", "1").returncode == 0
     assert asked == ["Password: ", "Again: "] * 2
 

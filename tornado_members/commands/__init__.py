@@ -1,1 +1,1 @@
-"""What can be called from a shell; each has its script under scripts/."""
+"""The subcommands of `tornado-members`, one module each. Most have a script below scripts/."""

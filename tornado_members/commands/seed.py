@@ -1,4 +1,4 @@
-"""Load members from a CSV file, or make some up."""
+"""Load members from a CSV file, or generate fake ones."""
 
 import asyncio
 import os
@@ -36,21 +36,23 @@ _ACTOR = Actor(issuer=None, subject="scripts/seed")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Where the members come from, and what to do where a name is taken."""
+    """Add the source of the members, and the treatment of taken names."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("file", nargs="?", type=Path, help="a CSV file with a header line")
-    source.add_argument("--fake", type=_positive, metavar="N", help="make up N members instead")
+    source.add_argument("file", nargs="?", type=Path, help="CSV file with a header line")
+    source.add_argument(
+        "--fake", type=_positive, metavar="N", help="generate N fake members instead"
+    )
     parser.add_argument(
         "--on-conflict",
         choices=("reject", "skip", "replace"),
         default="reject",
-        help="what to do with a row whose name another member has (reject)",
+        help="treatment of a row whose name another member has (reject)",
     )
     parser.add_argument(
         "--rejects",
         type=Path,
         metavar="FILE",
-        help="a new file for refused rows (<data_dir>/rejects/<name of the file>)",
+        help="new file for rejected rows (<data_dir>/rejects/<name of the file>)",
     )
     parser.add_argument(
         "--column",
@@ -58,26 +60,28 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=[],
         type=_column,
         metavar="FIELD=HEADING",
-        help="which column holds the name, email or phone, where its heading does not tell",
+        help="the heading of the name, email or phone column, if it is not a usual one",
     )
-    parser.add_argument("--encoding", type=_encoding, default="utf-8", help="of the file (utf-8)")
+    parser.add_argument(
+        "--encoding", type=_encoding, default="utf-8", help="encoding of the file (utf-8)"
+    )
 
 
 def run(arguments: Namespace) -> int:
-    """Load; the exit code is 0 when everything is there now, 1 when rows were refused."""
+    """Load the members. Returns 0 if all are loaded, 1 if rows were rejected, 2 on failure."""
     settings = arguments.source.load()
     configure_logging(settings.log.level)
     if arguments.fake:
-        return _with_directory(settings, partial(_load_made_up, wanted=arguments.fake))
+        return _with_directory(settings, partial(_load_fake_members, wanted=arguments.fake))
     try:
         return _run_file(arguments, settings)
-    except UnicodeError as error:  # of an encoding that cannot go on behind a fault
-        print(f"seed: {arguments.file}: is not in {arguments.encoding}: {error}", file=sys.stderr)
+    except UnicodeError as error:  # of an encoding that cannot continue after an error
+        print(f"seed: {arguments.file} is not valid {arguments.encoding}: {error}", file=sys.stderr)
         return 2
     except (UnreadableFile, OSError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
         if isinstance(error, UnreadableFile) and "no column 'name'" in error.reason:
-            reason = f"{error.reason}; say which one it is with --column name=HEADING"
+            reason = f"{error.reason}; name it with --column name=HEADING"
         where = getattr(error, "filename", None) or arguments.file
         print(f"seed: {where}: {reason}", file=sys.stderr)
         return 2
@@ -89,7 +93,9 @@ def _run_file(arguments: Namespace, settings: Settings) -> int:
         settings.data_dir / "rejects", arguments.file.name
     )
     if rejects.exists():
-        raise FileExistsError(EEXIST, "is there already; name another for --rejects", str(rejects))
+        raise FileExistsError(
+            EEXIST, "already exists; pass another file to --rejects", str(rejects)
+        )
     with arguments.file.open("rb") as stream:
         rows = CsvFile(stream, encoding=arguments.encoding, columns=dict(arguments.column))
         tell(_explain_columns(rows))
@@ -105,7 +111,7 @@ def _run_file(arguments: Namespace, settings: Settings) -> int:
 
 
 def _new_file(folder: Path, name: str) -> Path:
-    """A place for a file of this name that is not taken: what was refused before stays."""
+    """Return a path for a new file of this name. Rejected rows of earlier runs are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     path = Path(name)
     numbered = (folder / f"{path.stem}.{i}{path.suffix}" for i in count(2))
@@ -113,7 +119,7 @@ def _new_file(folder: Path, name: str) -> Path:
 
 
 def _explain_columns(rows: CsvFile) -> str:
-    """Which column holds what, and which are not used: a heading that is not known is no error."""
+    """Describe the columns used, missing and ignored. Unknown headings are not errors."""
     used = [f"{field} from {rows.header[i]!r}" for field, i in rows.positions.items()]
     ignored = [repr(h) for i, h in enumerate(rows.header) if i not in rows.positions.values()]
     missing = [field for field in _FIELDS if field not in rows.positions]
@@ -126,7 +132,7 @@ def _explain_columns(rows: CsvFile) -> str:
 
 
 def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitable[T]]) -> T:
-    """Do a job on the members, starting private servers where they are wanted."""
+    """Run a job on the members, with private servers if the settings require them."""
 
     async def work() -> T:
         uri, cache_servers = private.addresses_for(settings)
@@ -140,7 +146,7 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
         return asyncio.run(work())
 
 
-async def _load_made_up(directory: MemberDirectory, wanted: int) -> int:
+async def _load_fake_members(directory: MemberDirectory, wanted: int) -> int:
     started = time.monotonic()
     loader = Loader(directory, "skip", _ACTOR)
     people = fake_members()
@@ -186,14 +192,16 @@ def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError("should be a whole number from 1")
+        raise ArgumentTypeError("should be an integer of at least 1")
     return int(text)
 
 
 def _column(text: str) -> tuple[str, str]:
     field, equals, heading = text.partition("=")
     if not equals or field not in _FIELDS:
-        raise ArgumentTypeError("should be such as name='Full name'; fields: name, email, phone")
+        raise ArgumentTypeError(
+            "should be FIELD=HEADING, such as name='Full name'; fields: name, email, phone"
+        )
     return field, heading
 
 
@@ -201,5 +209,5 @@ def _encoding(text: str) -> str:
     try:
         "".encode(text)
     except LookupError:
-        raise ArgumentTypeError(f"{text} is not an encoding") from None
+        raise ArgumentTypeError(f"unknown encoding {text}") from None
     return text

@@ -1,14 +1,14 @@
-"""Print which private servers the settings want, a line each: what scripts/setup must provide."""
+"""Print the private servers that the settings require, one per line, for scripts/setup."""
 
 from argparse import ArgumentParser, Namespace
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """There are none."""
+    """Add nothing."""
 
 
 def run(arguments: Namespace) -> int:
-    """Print them."""
+    """Print the names of the programs."""
     settings = arguments.source.load()
     if settings.mongodb.embedded:
         print("mongod")

@@ -29,14 +29,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=range(4),
         help="access_rights: 0 nothing, 1 read, 2 read and write, 3 read, write and delete",
     )
-    grant.add_argument("--scope", help='what it allows: "members:read members:write"')
-    parser.add_argument("--sub", default="developer", help="whom it speaks for (developer)")
+    grant.add_argument("--scope", help='permissions, such as "members:read members:write"')
+    parser.add_argument("--sub", default="developer", help="the subject (developer)")
     parser.add_argument(
         "--expires",
         type=_seconds,
         default=_DEFAULT_SECONDS,
         metavar="TIME",
-        help="how long it is valid: 90, 15m, 1h, 1d (1h); a negative time has passed",
+        help="lifetime: 90, 15m, 1h, 1d (1h); a negative one gives an expired token",
     )
 
 
@@ -77,5 +77,5 @@ def _read_token() -> str:
 def _seconds(text: str) -> int:
     match = re.fullmatch(r"(-?[0-9]{1,9})([smhd]?)", text)
     if not match:
-        raise ArgumentTypeError("should be a number of seconds, or such as 15m, 1h, 1d")
+        raise ArgumentTypeError("should be a number of seconds, or 15m, 1h, 1d")
     return int(match[1]) * _UNITS[match[2] or "s"]

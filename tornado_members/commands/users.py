@@ -1,4 +1,4 @@
-"""Add, list, change and remove those who may log in."""
+"""Add, list, change and remove the users of POST /login."""
 
 import asyncio
 import sys
@@ -22,36 +22,40 @@ _RIGHTS_HELP = "0 blocked, 1 read, 2 read and write, 3 read, write and delete"
 
 
 class UserError(OperatorError):
-    """A user who cannot be added or changed. The text says why."""
+    """A user cannot be added or changed. The message gives the reason."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to do, and with whom."""
+    """Add the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add = actions.add_parser("add", help="a new user; asks for a password, or reads a line")
+    add = actions.add_parser(
+        "add", help="add a user; prompts for a password, or reads a line of standard input"
+    )
     add.add_argument("username")
     add.add_argument("--rights", type=int, choices=range(4), required=True, help=_RIGHTS_HELP)
-    actions.add_parser("list", help="all users, a line each")
-    rights = actions.add_parser("set-rights", help="what a user may do; 0 blocks, within a second")
+    actions.add_parser("list", help="list all users, one per line")
+    rights = actions.add_parser("set-rights", help="change the rights of a user, within a second")
     rights.add_argument("username")
     rights.add_argument("rights", type=int, choices=range(4), help=_RIGHTS_HELP)
-    password = actions.add_parser("set-password", help="another password; ends issued tokens")
+    password = actions.add_parser(
+        "set-password", help="change a password, and end the tokens of the user"
+    )
     password.add_argument("username")
-    remove = actions.add_parser("remove", help="a user may log in no more; ends issued tokens")
+    remove = actions.add_parser("remove", help="remove a user, and end the tokens of the user")
     remove.add_argument("username")
     for action in actions.choices.values():  # the options may also follow the action
         add_settings_options(action, default=SUPPRESS)
 
 
 def run(arguments: Namespace) -> int:
-    """Do it."""
+    """Run an action. Raises UserError."""
     settings = arguments.source.load()
     configure_logging(settings.log.level)
     action = _ACTIONS[arguments.action]
     if "username" in arguments:
         arguments.username = normalize_username(arguments.username)
         if not is_username(arguments.username):
-            raise UserError("a username has 1 to 255 characters, all of which can be printed")
+            raise UserError("a username must have 1 to 255 printable characters")
     if arguments.action in ("add", "set-password"):
         arguments.password_hash = _hash(_ask_password())
 
@@ -67,7 +71,7 @@ def run(arguments: Namespace) -> int:
 
 async def _add(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
     if not await users.add(arguments.username, arguments.password_hash, arguments.rights):
-        raise UserError(f"there is a user called {arguments.username} already")
+        raise UserError(f"the user {arguments.username} already exists")
     print(f"added {arguments.username}: {_RIGHTS[arguments.rights]}")
 
 
@@ -86,7 +90,7 @@ async def _set_rights(users: UserStore, arguments: Namespace, _settings: Setting
 
 async def _set_password(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
     _expect(await users.set_password(arguments.username, arguments.password_hash), arguments)
-    print(f"the password of {arguments.username} was changed")
+    print(f"changed the password of {arguments.username}")
 
 
 async def _remove(users: UserStore, arguments: Namespace, settings: Settings) -> None:
@@ -107,26 +111,26 @@ _ACTIONS: dict[str, Callable[[UserStore, Namespace, Settings], Awaitable[None]]]
 
 def _expect(found: bool, arguments: Namespace) -> None:
     if not found:
-        raise UserError(f"there is no user called {arguments.username}")
+        raise UserError(f"the user {arguments.username} does not exist")
 
 
 def _hash(password: str) -> str:
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
-        raise UserError(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
+        raise UserError(f"a password must have {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
     try:
         return hash_password(password)
     except UnicodeEncodeError:
-        raise UserError("the password is not UTF-8") from None
+        raise UserError("the password is not valid UTF-8") from None
 
 
 def _ask_password() -> str:
-    """From the terminal, twice; or the first line of standard input."""
+    """Read a password: twice from the terminal, or the first line of standard input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     try:
         password, again = getpass("Password: "), getpass("Again: ")
     except EOFError:  # Ctrl-D
-        raise UserError("no password was given; nothing was changed") from None
+        raise UserError("no password was entered; nothing was changed") from None
     if password != again:
-        raise UserError("the two differ; nothing was changed")
+        raise UserError("the passwords differ; nothing was changed")
     return password

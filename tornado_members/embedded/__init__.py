@@ -1,7 +1,7 @@
-"""A private MongoDB and Memcached, for a first run and for tests: nothing to install or to set up.
+"""A private MongoDB and Memcached for first runs and tests, without installation or configuration.
 
-They live in the data folder and belong to whoever uses it. The first command to come starts them,
-others join it, and the last to leave stops them; a lock that every user shares says who is there,
-and the kernel lets go of it even for a command that was killed. So whoever finds nobody there and
-servers running knows that they were left behind, and ends them.
+They belong to a data folder. The first command that uses the folder starts them, further commands
+join, and the last one stops them. Each user holds a shared lock, which the kernel releases even
+for a killed command. A command that finds no other user but running servers therefore knows that
+they were left behind, and ends them.
 """

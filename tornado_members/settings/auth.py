@@ -10,7 +10,7 @@ from tornado_members.settings.types import Section, is_safe_url, link
 
 
 class KeyFetching(Section):
-    """How often key sets are fetched from URLs."""
+    """The intervals at which key sets are fetched from URLs."""
 
     timeout_ms: int = Field(
         3000, ge=1, le=60_000, description="Timeout of one fetch, in milliseconds."
