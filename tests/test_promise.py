@@ -1,6 +1,6 @@
 """The promise of the cache, held against what several services answer under load and faults.
 
-`scripts/soak` does the same for as long as one likes.
+`scripts/soak` does the same for longer.
 """
 
 import asyncio

@@ -1,23 +1,23 @@
-"""The report of a soak, on records made by hand; the storms themselves are in test_promise.py."""
+"""The report of a soak, on records made by hand. test_promise.py runs real soaks."""
 
 import pytest
 
-from tests import soak
 from tests.support.faults import Injected
 from tests.support.histories import GONE, Answer
 from tests.support.hot_members import Record
+from tools import soak
 
 WRITTEN = Answer(10.0, 10.1, "service-1", "write", 7, 3, 200, body=5)
 FRESH = Answer(10.2, 10.3, "service-2", "read", 7, 3, 200, body=5)
 OLD = Answer(10.6, 10.7, "service-2", "read", 7, 2, 200, body=4)
 
 
-def test_a_truthful_record_is_a_success(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_accepts_a_correct_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert soak.report(Record([WRITTEN, FRESH], seconds=1), [], grace=1) == 0
     assert "stale reads: 0, backward reads: 0" in capsys.readouterr().out
 
 
-def test_a_lie_is_a_failure_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_describes_a_stale_read(capsys: pytest.CaptureFixture[str]) -> None:
     kill = Injected("node-kill", "node-1", 10.0, 11.0)
     assert soak.report(Record([WRITTEN, FRESH, OLD], seconds=1), [kill], grace=1) == 1
     shown = capsys.readouterr().out
@@ -28,7 +28,7 @@ def test_a_lie_is_a_failure_and_is_told(capsys: pytest.CaptureFixture[str]) -> N
     ) in shown
 
 
-def test_a_partition_excuses_what_is_not_too_old() -> None:
+def test_report_tolerates_stale_reads_within_a_partition_s_grace() -> None:
     cut = [Injected("cut", "service-1 and node-1", 9.0, 10.5)]
     record = Record([WRITTEN, FRESH, OLD], seconds=1)
     assert soak.report(record, cut, grace=1) == 0
@@ -45,15 +45,15 @@ def test_a_partition_excuses_what_is_not_too_old() -> None:
     ],
     ids=["two bodies for a version", "gone", "a 5xx for nothing", "somebody else"],
 )
-def test_other_wrong_answers_are_failures(record: Record) -> None:
+def test_report_rejects_other_wrong_responses(record: Record) -> None:
     assert soak.report(record, [], grace=1) == 1
 
 
-def test_a_5xx_for_a_reason_is_none() -> None:
+def test_report_accepts_a_5xx_during_a_stepdown() -> None:
     reason = [Injected("stepdown", "mongodb", 8.0, 9.0)]
     assert soak.report(Record(failures=[(10.0, "service-1", 503)], seconds=1), reason, 1) == 0
 
 
-def test_a_fault_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_rejects_an_unknown_fault(capsys: pytest.CaptureFixture[str]) -> None:
     assert soak.main(["--faults", "earthquake"]) == 2
     assert "node-kill" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A long look for answers that /openapi.json does not tell of, on a service of its own."""
+"""Search for responses that /openapi.json does not describe, on a service of its own."""
 
 import random
 import signal
@@ -13,9 +13,9 @@ from tests.support.service import Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it; 1 if an answer was not as it should be."""
+    """Run schemathesis. Returns 1 if a response did not match, or the service logged an error."""
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up then, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up
     with (
         suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="tornado-members-fuzz-") as name,
@@ -39,20 +39,20 @@ def _fuzz(arguments: Namespace, folder: Path) -> int:
     errors = [line for line in command.log().splitlines() if " ERROR " in line]
     print("\n".join(["the service logged errors:", *errors] if errors else ["no error was logged"]))
     again = f"scripts/fuzz --seconds {arguments.seconds} --seed {arguments.seed}"
-    print(f"once more, the same: {again}")
+    print(f"to repeat: {again}")
     return 1 if done.returncode or errors else 0
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="scripts/fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=300, help="how long, about (%(default)s)")
-    parser.add_argument("--max-examples", type=int, help="requests an operation, at most")
-    parser.add_argument("--workers", type=int, default=2, help="at a time (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=300, help="duration (%(default)s)")
+    parser.add_argument("--max-examples", type=int, help="maximum number of requests per operation")
+    parser.add_argument("--workers", type=int, default=2, help="concurrent workers (%(default)s)")
     parser.add_argument(
         "--seed",
         type=int,
         default=random.randrange(10**6),  # noqa: S311
-        help="the same one makes up the same requests",
+        help="the same seed generates the same requests",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Load, faults, and every answer checked: does the cache lie?"""
+"""Run services under load and faults, and check every response for stale or wrong data."""
 
 import asyncio
 import logging
@@ -24,14 +24,14 @@ EXAMPLES = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it; 1 if anything untrue was answered."""
+    """Run a soak. Returns 1 if a response was stale or wrong."""
     arguments = _parser().parse_args(argv)
     kinds = _kinds(arguments.faults, arguments.nodes)
     if kinds is None:
         print(f"--faults takes all, none, or some of {','.join(KINDS)}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up then, too
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # connections break here on purpose
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # connections break on purpose
     with (
         suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="tornado-members-soak-") as name,
@@ -68,23 +68,23 @@ async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_ur
 
 
 def report(record: Record, injected: Sequence[Injected], grace: float) -> int:
-    """Print what was done and what was wrong with it; 1 if anything was."""
+    """Print the figures and the wrong responses of a record. Returns 1 if there were any."""
     reads, writes, seconds = record.count("read"), record.count("write"), record.seconds
     by_kind = Counter(fault.kind for fault in injected)
     print(f"operations: {reads + writes} in {seconds:.1f} s")
     print(f"  {reads / seconds:.0f} reads/s, {writes / seconds:.0f} writes/s")
     print(f"  hit ratio: {_hit_ratio(record)}")
     print(f"  writes of unknown outcome: {record.unknown}")
-    print(f"  statuses: {dict(sorted(record.statuses.items()))} (0: no answer)")
-    print(f"  asking and noting took {record.cpu_seconds / seconds:.0%} of a core")
+    print(f"  statuses: {dict(sorted(record.statuses.items()))} (0: no response)")
+    print(f"  the load itself took {record.cpu_seconds / seconds:.0%} of a core")
     print(f"faults: {', '.join(f'{n} {kind}' for kind, n in sorted(by_kind.items())) or 'none'}")
     verdict = judge(record, injected, grace)
     print(f"stale reads: {verdict.stale}, backward reads: {verdict.backward}")
     if {*by_kind} & {*PARTITIONS}:
-        print(f"  (what was answered in a {' or '.join(PARTITIONS)} may be unknown for {grace} s)")
+        print(f"  (reads during a {' or '.join(PARTITIONS)} may be stale for {grace} s)")
     if verdict.lies:
-        print(f"  the oldest was {max(lie.age for lie in verdict.lies):.3f} s too old")
-    print(f"other wrong answers: {len(verdict.others)}")
+        print(f"  the most stale one by {max(lie.age for lie in verdict.lies):.3f} s")
+    print(f"other wrong responses: {len(verdict.others)}")
     for line in verdict.lines[:EXAMPLES]:
         print(f"  {line}")
     return 1 if verdict.lines else 0
@@ -92,7 +92,7 @@ def report(record: Record, injected: Sequence[Injected], grace: float) -> int:
 
 def _hit_ratio(record: Record) -> str:
     if not record.reads_with_status:
-        return "unknown (no Cache-Status in the answers)"
+        return "unknown (no Cache-Status in the responses)"
     return f"{record.hits / record.reads_with_status:.1%}"
 
 
@@ -111,15 +111,20 @@ def _parser() -> ArgumentParser:
         "--seconds",
         type=float,
         default=60,
-        help="of load; the start and the verdict come on top (60)",
+        help="duration of the load; the start and the verdict take longer (60)",
     )
     add("--processes", type=int, default=3, help="services (3)")
     add("--nodes", type=int, default=2, help="Memcached nodes (2); 0 is a control without a cache")
-    add("--readers", type=int, default=4, help="readers of each service (4)")
+    add("--readers", type=int, default=4, help="readers per service (4)")
     add("--faults", default="all", help=f"all, none, or some of {','.join(KINDS)}")
     add("--protocol", choices=["leases", "naive"], default="leases", help="cache.protocol")
-    add("--grace", type=float, default=1, help="seconds that a partition may make stale (1)")
-    add("--seed", type=int, default=random.randrange(10**6), help="of what is random")  # noqa: S311
+    add(
+        "--grace",
+        type=float,
+        default=1,
+        help="seconds of stale reads that a partition allows (1)",
+    )
+    add("--seed", type=int, default=random.randrange(10**6), help="seed of all random choices")  # noqa: S311
     return parser
 
 
