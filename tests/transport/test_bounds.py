@@ -278,6 +278,34 @@ def test_an_answer_leaves_whole_before_the_connection_ends(run: Run) -> None:
     run(main())
 
 
+def test_a_connection_that_is_to_close_reads_no_more_of_a_body(run: Run) -> None:
+    """And is cut off if the client does not read what was written before."""
+
+    @stream_request_body
+    class Interrupted(RequestHandler):
+        async def data_received(self, chunk: bytes) -> None:
+            connection: Any = self.request.connection
+            self.write(chunk + bytes(20_000_000))
+            self.flush()
+            connection.close()
+
+    async def main() -> None:
+        app = application(Interrupted)
+        limits = Limits(write_seconds=0.1)
+        async with serving(app, limits) as (server, address), connected(address) as client:
+            client.transport.pause_reading()
+            client.transport.write(PUT.replace(b"1000", b"9000000"))
+            await until(lambda: server.connections)
+            for _ in range(500):
+                client.transport.write(b"x" * 100)
+                await asyncio.sleep(0.01)
+                if not server.connections:
+                    return
+            raise AssertionError("it is still connected")
+
+    run(main())
+
+
 def test_the_next_answer_waits_until_the_last_one_was_read(run: Run) -> None:
     """Else somebody who asks and never reads would have his answers piled up."""
     asked = []
@@ -365,6 +393,86 @@ def test_who_is_silent_makes_room(run: Run) -> None:
             await begun.until(b"slow")
 
     run(main())
+
+
+CHUNKED = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe"
+
+
+@pytest.mark.parametrize(
+    "sent", [GET[:20], PUT + b"some", CHUNKED, GET.replace(b"/", b"/large", 1), b"nonsense\r\n\r\n"]
+)
+def test_slow_clients_make_room_where_no_connection_is_idle(run: Run, sent: bytes) -> None:
+    class Some(Large):
+        async def put(self) -> None:
+            self.finish("put")
+
+        async def get(self) -> None:
+            self.finish(b"x" * (20_000_000 if "large" in str(self.request.uri) else 5))
+
+    async def main() -> None:
+        limits = Limits(connections=5, linger_seconds=60)
+        async with (
+            serving(application(Some), limits) as (server, address),
+            AsyncExitStack() as stack,
+        ):
+            for _ in range(5):
+                client = await stack.enter_async_context(connected(address))
+                client.transport.pause_reading()
+                client.transport.write(sent)
+            await until(lambda: server.connections == 5)
+            assert (await ask(address, LAST)).endswith(b"xxxxx")
+
+    run(main())
+
+
+def test_a_body_that_arrives_fast_enough_keeps_its_connection(run: Run) -> None:
+    async def main() -> None:
+        async with (
+            serving(echo(), Limits(connections=1)) as (_, address),
+            connected(address) as uploading,
+            connected(address) as waiting,
+        ):
+            uploading.transport.write(PUT.replace(b"1000", b"300000").replace(b"/stream", b"/"))
+            waiting.transport.write(LAST)
+            for _ in range(15):
+                uploading.transport.write(b"x" * 20_000)
+                await asyncio.sleep(0.1)
+            await uploading.until(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
+def test_one_address_has_no_more_connections_than_its_limit(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        limits = Limits(connections_per_address=3)
+        async with (
+            serving(echo(), limits, is_exempt=lambda one: one == "127.0.0.9") as (server, address),
+            AsyncExitStack() as stack,
+        ):
+
+            async def connect(source: str = "127.0.0.1") -> Client:
+                local = (source, 0)
+                return await stack.enter_async_context(connected(address, local_addr=local))
+
+            first = [await connect() for _ in range(3)]
+            await until(lambda: server.connections == 3)
+            await (await connect()).until_closed()
+            other = await connect("127.0.0.2")
+            other.transport.write(GET)
+            await other.until(b"HTTP/1.1 200 ")
+            exempt = [await connect("127.0.0.9") for _ in range(5)]
+            await until(lambda: server.connections == 9)
+            await asyncio.sleep(1.1)
+            fresh = await connect()  # now the longest idle one makes room
+            fresh.transport.write(GET)
+            await fresh.until(b"HTTP/1.1 200 ")
+            assert sum(client.ended.is_set() for client in first) == 1
+            assert not any(client.ended.is_set() for client in [other, *exempt])
+
+    run(main())
+    assert "127.0.0.1 has 3 connections" in caplog.text
 
 
 OUT_OF_DESCRIPTORS = """

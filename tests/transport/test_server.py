@@ -232,6 +232,24 @@ def test_a_tls_handshake_that_does_not_come_is_not_waited_for(run: Run) -> None:
     run(main())
 
 
+def test_tls_handshakes_make_room_for_others(run: Run) -> None:
+    context, client_context = contexts()
+
+    async def main() -> None:
+        limits = Limits(connections=2, handshake_seconds=60)
+        async with (
+            serving(echo(), limits, ssl_context=context) as (server, address),
+            connected(address),
+            connected(address),
+        ):
+            await until(lambda: server.connections == 2)
+            async with connected(address, ssl=client_context) as client:
+                client.transport.write(GET)
+                await client.until(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
 def test_the_application_hears_of_the_end_of_each_connection_it_knows(run: Run) -> None:
     class AccessLogRecord(type(echo())):  # type: ignore[misc]
         def on_close(self, server_conn: object) -> None:

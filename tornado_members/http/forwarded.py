@@ -23,14 +23,17 @@ class TrustedProxies:
         self._networks = tuple(ip_network(text) for text in trusted if text != _UNIX)
         self._trusts_unix = _UNIX in trusted
 
+    def trusts(self, peer: str) -> bool:
+        """Return whether the peer of a connection is a trusted proxy; empty for a Unix socket."""
+        return self._trusts_unix if peer in _UNIX_PEERS else self._trusts(_parse(peer))
+
     def caller(self, peer: str, headers: HTTPHeaders) -> str:
         """Return the client's address. `peer` is the connection's; empty for a Unix socket."""
         if not self._networks and not self._trusts_unix:
             return peer
-        is_unix = peer in _UNIX_PEERS
-        address = None if is_unix else _parse(peer)
-        if not (self._trusts_unix if is_unix else self._trusts(address)):
+        if not self.trusts(peer):
             return peer
+        address = None if peer in _UNIX_PEERS else _parse(peer)
         hops = ",".join(headers.get_list("X-Forwarded-For")).split(",")
         for hop in reversed(hops):
             named = _parse(hop.strip())

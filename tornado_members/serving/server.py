@@ -15,6 +15,7 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
+from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.refusals import render_refusal
 from tornado_members.serving.patience import Connection, Watched
 from tornado_members.settings import Limits
@@ -38,13 +39,18 @@ def make_server(
     tls: ssl.SSLContext | None = None,
     *,
     transport: Transport = "fast",
+    proxies: TrustedProxies | None = None,
 ) -> "MembersServer | FastServer":
-    """The HTTP server; it leaves the limit on bodies to the application, which answers for it."""
+    """Return the HTTP server. It leaves the limit of each body to the application.
+
+    Trusted proxies may have any number of connections.
+    """
     limits = limits or Limits()
     if transport == "tornado":
         return MembersServer(application, limits=limits, tls=tls)
     bounds = transport_limits.Limits(
         connections=most_connections(limits.connections),
+        connections_per_address=limits.connections_per_address,
         head_bytes=limits.header_bytes,
         body_bytes=sys.maxsize,
         body_buffer_bytes=limits.body_buffer_bytes,
@@ -55,7 +61,13 @@ def make_server(
         write_seconds=limits.write_seconds,
         response_buffer_bytes=limits.response_buffer_bytes,
     )
-    return FastServer(application, limits=bounds, ssl_context=tls, render=render_refusal)
+    return FastServer(
+        application,
+        limits=bounds,
+        ssl_context=tls,
+        render=render_refusal,
+        is_exempt=(proxies or TrustedProxies()).trusts,
+    )
 
 
 def loop_factory(transport: Transport) -> Callable[[], asyncio.AbstractEventLoop] | None:

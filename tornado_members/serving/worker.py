@@ -79,7 +79,9 @@ async def _serve(context: WorkerContext) -> None:
     ):
         tls = tls_context(settings.server.tls)
         limits, transport = settings.server.limits, settings.server.transport
-        server = make_server(make_app(services), limits, tls, transport=transport)
+        server = make_server(
+            make_app(services), limits, tls, transport=transport, proxies=services.proxies
+        )
         signals = ShutdownSignals(context.channel)  # before this line SIGTERM ends the process
         server.add_sockets(context.listeners.sockets)
         context.channel.send(READY)

@@ -49,6 +49,8 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._loop = loop
+        self._opened_at = loop.time()
+        self._lingers_since = 0.0
 
     @property
     def silent_since(self) -> float:
@@ -56,6 +58,31 @@ class Connection(asyncio.Protocol):
         if self.exchange is not None or self._lingering or self.lost or not self.incoming.is_blank:
             return inf
         return self.incoming.deadline - self._limits.idle_seconds
+
+    def rate(self, now: float, settled_seconds: float) -> float | None:
+        """Return at how many bytes per second the client sends or reads what is waited for.
+
+        None if the client is not waited for, or for less than `settled_seconds`.
+        """
+        if self.lost:
+            return None
+        if not hasattr(self, "transport"):  # its TLS handshake is not complete
+            return 0.0 if now - self._opened_at >= settled_seconds else None
+        if self.out.paused:
+            return self.out.rate(now, settled_seconds)
+        if self._lingering:
+            return 0.0 if now - self._lingers_since >= settled_seconds else None
+        return self.incoming.rate(now, settled_seconds)
+
+    def give_way(self) -> None:
+        """Close the connection, so that another client can have one."""
+        log.info("%s is too slow, and makes room for another client", self.peer)
+        is_reading = self.incoming.body is not None or self.incoming.watch is not None
+        if is_reading and not self.out.paused:
+            self.refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "The request arrives too slowly."))
+            self.close()  # without waiting for what else the client may send
+        else:
+            self.abort()
 
     # asyncio calls these.
 
@@ -188,8 +215,13 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close, once what was written has left."""
-        if not self.lost:
-            self.out.close()
+        if self.lost:
+            return
+        if self.out.paused:  # as a transport that closes, it reads no more meanwhile
+            self.incoming.forget()
+            self.incoming.deadline = inf
+            self.incoming.stop()
+        self.out.close()
 
     def close_if_ended(self) -> None:
         """Close, if nothing can come any more."""
@@ -273,6 +305,7 @@ class Connection(asyncio.Protocol):
         if self.exchange is not None and not self.exchange.closed:
             self.abandon(self.exchange)
         self._lingering = True
+        self._lingers_since = self._loop.time()
         self.incoming.forget()
         self.incoming.deadline = inf
         if self.eof:

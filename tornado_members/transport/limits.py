@@ -10,6 +10,7 @@ class Limits:
     """Sizes in bytes, times in seconds."""
 
     connections: int = 10_000  # at once; for further ones, silent ones make room
+    connections_per_address: int = 0  # at once; 0 is no limit
 
     request_line_bytes: int = 8 * KIB
     head_bytes: int = 16 * KIB  # the request line and all headers

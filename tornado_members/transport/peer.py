@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 class Peer:
     """What HTTPServerRequest reads from `connection.context`."""
 
-    def __init__(self, family: int, address: Any, protocol: str) -> None:
+    def __init__(self, family: int, address: Any, protocol: str, key: str | None = None) -> None:
+        """`key` is what all connections of this peer have in common; None if it is not known."""
+        self.key = key
         self.address_family = family
         self.address = address
         self.protocol = protocol

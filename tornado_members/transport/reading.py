@@ -137,6 +137,13 @@ class Incoming:
             return None
         return self._body_received / seconds
 
+    def rate(self, now: float, settled_seconds: float) -> float | None:
+        """Return the same for whatever is awaited, which may also be a head."""
+        if self.watch is None:
+            return self.body_rate(now, settled_seconds)
+        seconds = now - (self.deadline - self._limits.head_seconds)
+        return len(self.unread) / seconds if seconds >= settled_seconds else None
+
     def read_head(self) -> None:
         """Read a request, if there is a whole head."""
         if self.is_blank:
@@ -329,6 +336,10 @@ class Incoming:
         if not self._paused and not self._connection.eof:
             self._paused = True
             self._connection.transport.pause_reading()
+
+    def stop(self) -> None:
+        """Read nothing more: the connection is about to close."""
+        self._pause()
 
     def resume(self) -> None:
         """Have more come, if it was to wait."""

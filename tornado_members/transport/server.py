@@ -4,13 +4,15 @@ import asyncio
 import heapq
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from logging import getLogger
+from math import inf
 from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
+from tornado_members.transport.addresses import AddressTable, address_key
 from tornado_members.transport.budget import ByteBudget, SharedBytesBudget
 from tornado_members.transport.connection import Connection
 from tornado_members.transport.limits import Limits
@@ -29,6 +31,7 @@ _WARNING_SECONDS = 60  # between two warnings
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _NOTSENT_BYTES = 128 * 1024
 _MOST_CLOSED = 16  # at once, where others are waiting
+_SLOW_BYTES_PER_SECOND = 16 * 1024  # of a client that may have to make room for another
 
 
 class FastServer:
@@ -42,8 +45,13 @@ class FastServer:
         ssl_context: ssl.SSLContext | None = None,
         protocol: str | None = None,
         render: Render = render_plainly,
+        is_exempt: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`protocol` is what requests are told, where a proxy in front speaks TLS."""
+        """`protocol` is that of requests, where a proxy in front terminates TLS.
+
+        `is_exempt` returns whether an IP address may have any number of connections, as a reverse
+        proxy's may. Unix sockets have no such limit.
+        """
         self.delegate = delegate
         self.limits = limits or Limits()
         self.body_budget = ByteBudget(self.limits.body_buffer_bytes)
@@ -51,11 +59,13 @@ class FastServer:
         self.render = render
         self._ssl_context = ssl_context
         self._protocol = protocol
+        self._is_exempt = is_exempt
         self._connections: set[Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._addresses = AddressTable()
+        self._opening: dict[Connection, asyncio.Task[None]] = {}
         self._listening: Listening | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._warned_at = float("-inf")
+        self._warned_at: dict[str, float] = {}  # by message
         self._empty: asyncio.Event = asyncio.Event()
         self._draining = False
 
@@ -120,7 +130,7 @@ class FastServer:
 
     async def close_all_connections(self) -> None:
         """Break off whatever is open, and wait until it is closed."""
-        for opening in self._opening:
+        for opening in self._opening.values():
             opening.cancel()
         for connection in [*self._connections]:
             connection.abort()
@@ -136,6 +146,7 @@ class FastServer:
         if connection not in self._connections:
             return
         self._connections.remove(connection)
+        self._addresses.remove(connection.peer.key, connection)
         self._look_for_room()
         if not self._connections:
             self._empty.set()
@@ -172,6 +183,10 @@ class FastServer:
             connection.out.lose(None)  # now, and not when the loop tells of the end
 
     def _accepted(self, connected: socket.socket, address: Any) -> None:
+        key = address_key(connected.family, address)
+        if key is not None and not self._admits(key, address[0]):
+            connected.close()
+            return
         connected.setblocking(False)
         if connected.family in (socket.AF_INET, socket.AF_INET6):
             with suppress(OSError):  # it is gone already
@@ -179,15 +194,30 @@ class FastServer:
                 if _NOTSENT_LOWAT is not None:
                     connected.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _NOTSENT_BYTES)
         protocol = "https" if self._ssl_context else "http"
-        peer = Peer(connected.family, address, self._protocol or protocol)
+        peer = Peer(connected.family, address, self._protocol or protocol, key)
         connection = Connection(self, self._loop, peer)
         connection.draining = self._draining
         self._connections.add(connection)
+        self._addresses.add(key, connection)
         self._empty.clear()
         self._look_for_room()
         task = self._loop.create_task(self._open(connection, connected))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening[connection] = task
+        task.add_done_callback(lambda _: self._opening.pop(connection, None))
+
+    def _admits(self, key: str, address: str) -> bool:
+        """True if an address may have one connection more. Its longest idle one makes room."""
+        limit = self.limits.connections_per_address
+        known = self._addresses.connections(key)
+        if not limit or len(known) < limit or self._is_exempt(address):
+            return True
+        settled = self._loop.time() - _SETTLED_SECONDS
+        idle = min(known, key=lambda one: one.silent_since)
+        if idle.silent_since < settled:
+            idle.close()
+            return True
+        self._warn("%s has %d connections, and more are refused", address, len(known))
+        return False
 
     async def _open(self, connection: Connection, connected: socket.socket) -> None:
         try:
@@ -203,19 +233,40 @@ class FastServer:
             self.forget(connection, began=False)
 
     def _make_room(self) -> None:
-        """Somebody is waiting: close those that have been silent for longest."""
+        """A client waits for a connection: close the longest idle ones, or else the slowest."""
         now = self._loop.time()
-        if now - self._warned_at > _WARNING_SECONDS:
-            self._warned_at = now
-            log.warning("there are %d connections, and there is no room for more", self.connections)
+        self._warn("there are %d connections, and there is no room for more", self.connections)
         settled = now - _SETTLED_SECONDS
-        silent = [one for one in self._connections if one.silent_since < settled]
-        for one in heapq.nsmallest(_MOST_CLOSED, silent, key=lambda one: one.silent_since):
+        idle = [one for one in self._connections if one.silent_since < settled]
+        for one in heapq.nsmallest(_MOST_CLOSED, idle, key=lambda one: one.silent_since):
             one.close()
+        if not idle:
+            self._close_slowest(now)
+
+    def _close_slowest(self, now: float) -> None:
+        """Close connections whose clients send or read next to nothing."""
+        rates = [
+            (rate, id(connection), connection)
+            for connection in self._connections
+            if (rate := connection.rate(now, _SETTLED_SECONDS)) is not None
+            and rate < _SLOW_BYTES_PER_SECOND
+        ]
+        for _, _, connection in heapq.nsmallest(_MOST_CLOSED, rates):
+            if connection in self._opening:
+                self._opening[connection].cancel()
+            else:
+                connection.give_way()
 
     def _look_for_room(self) -> None:
         if self._listening:
             self._listening.set_room(len(self._connections) < self.limits.connections)
+
+    def _warn(self, message: str, *arguments: object) -> None:
+        """Log a warning, at most once a minute for each message."""
+        now = self._loop.time()
+        if now - self._warned_at.get(message, -inf) > _WARNING_SECONDS:
+            self._warned_at[message] = now
+            log.warning(message, *arguments)
 
     async def _wait(self, seconds: float, hurry: asyncio.Event) -> None:
         """Until there are no connections, or somebody is in a hurry, for at most so long."""

@@ -1,0 +1,26 @@
+"""What counts as one address."""
+
+import socket
+
+import pytest
+
+from tornado_members.transport.addresses import address_key
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:0db8:0001:0002"),
+        ("2001:db8:1:2::9", "2001:0db8:0001:0002"),
+        ("fe80::1%eth0", "fe80:0000:0000:0000"),
+    ],
+)
+def test_an_ipv6_network_is_one_address(address: str, key: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    assert address_key(family, (address, 1234)) == key
+
+
+def test_peers_on_a_unix_socket_have_no_address() -> None:
+    assert address_key(socket.AF_UNIX, "") is None
