@@ -8,13 +8,13 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from tornado_members.errors import PreconditionRequired, Problem, TooManyRequests
 from tornado_members.handlers.base import BaseHandler, NotFoundHandler
-from tornado_members.handlers.cached_reads import CachedReads
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from tornado_members.handlers.history import HistoryHandler
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.member import MemberHandler
 from tornado_members.handlers.member_by_name import MemberByNameHandler
+from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.handlers.members import MembersHandler
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.static_files import Published
@@ -87,6 +87,6 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         services.admission,
         default_handler_class=NotFoundHandler,
         default_handler_args=injected,
-        log_function=BaseHandler.tell,
+        log_function=BaseHandler.log_request,
     )
-    return CachedReads(application, services)
+    return MemberCacheApplication(application, services)

@@ -45,7 +45,7 @@ async def test_what_a_script_may_read(api: Api) -> None:
     assert answer.headers["Access-Control-Allow-Origin"] == APP
     assert "ETag" in answer.headers["Access-Control-Expose-Headers"].split(", ")
     assert "Access-Control-Allow-Credentials" not in answer.headers
-    assert answer.headers.get_list("Vary") == ["Origin", "Authorization, Accept"]
+    assert answer.headers.get_list("Vary") == ["Origin, Authorization, Accept"]
 
 
 @pytest.mark.parametrize("path", ["/members/99", "/nothing"])

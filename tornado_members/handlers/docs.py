@@ -73,7 +73,7 @@ class PublishingHandler(BaseHandler):
         etag = file.etag(as_gzip=as_gzip)
         self.set_header("ETag", etag)
         self.set_header("Cache-Control", "public, no-cache")
-        self.add_header("Vary", "Accept-Encoding")
+        self.add_vary("Accept-Encoding")
         if names_tag(self.request.headers, etag):
             self.set_status(304)
             self.finish()

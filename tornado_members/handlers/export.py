@@ -15,6 +15,7 @@ from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.encoding import GzipStream, accepts_gzip
+from tornado_members.http.responses import PRIVATE, VARY
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
 from tornado_members.model.list_query import ListQuery
 from tornado_members.model.member import Member
@@ -35,7 +36,7 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
     If MongoDB is unavailable at the first read, this raises DependencyUnavailable. Later it waits
     for MongoDB, and then aborts the response, so that no client takes a part for the whole.
     """
-    services, media_type = handler.services, handler.chosen_type
+    services, media_type = handler.services, handler.media_type
     accepted = ",".join(handler.request.headers.get_list("Accept-Encoding"))
     gzip = GzipStream() if accepts_gzip(accepted) else None
     _set_headers(handler, media_type, is_compressed=gzip is not None)
@@ -52,7 +53,7 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
                 await answer.send(gzip.compress(piece) if gzip else piece)
             await answer.send(gzip.end() if gzip else b"")
     except Exception as error:
-        if not handler.has_begun:
+        if not handler.response_started:
             raise
         # Tornado would end the answer as if it were whole.
         if not isinstance(error, ReaderGone | DependencyUnavailable):
@@ -66,9 +67,8 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
 def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) -> None:
     handler.set_header("Content-Type", _CONTENT_TYPES[media_type])
     handler.set_header("Content-Disposition", f'attachment; filename="{_FILE_NAMES[media_type]}"')
-    handler.set_header("Cache-Control", "private, no-cache")
-    handler.add_header("Vary", "Accept-Encoding")
-    handler.add_header("Vary", "Authorization, Accept")
+    handler.set_header("Cache-Control", PRIVATE)
+    handler.add_vary(f"Accept-Encoding, {VARY}")
     if is_compressed:
         handler.set_header("Content-Encoding", "gzip")
 

@@ -5,7 +5,6 @@ from typing import Final
 
 from tornado_members.auth.permissions import DELETE
 from tornado_members.errors import DependencyUnavailable, MemberNotFound
-from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.declarations import MEMBER_HEADERS
 from tornado_members.handlers.history_query import (
     HISTORY_PARAMETERS,
@@ -13,6 +12,7 @@ from tornado_members.handlers.history_query import (
     parse_history_query,
 )
 from tornado_members.handlers.member import parse_member_id
+from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.openapi.operation import JSON, Answer, Operation
 from tornado_members.openapi.schemas import CHANGE_OF_ADA, reference
 
@@ -37,7 +37,7 @@ FIND_HISTORY: Final = Operation(
 )
 
 
-class HistoryHandler(BaseHandler):
+class HistoryHandler(MemberResourceHandler):
     """/members/{memberId}/history"""
 
     route = "/members/{memberId}/history"
@@ -55,6 +55,6 @@ class HistoryHandler(BaseHandler):
             self.set_header("Link", f'<{following}>; rel="next"')
         body = {"items": [record.to_dict() for record in page], "next": following}
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        self.answer_compressible(content.encode())
+        self.send_json(content.encode())
 
     head = get

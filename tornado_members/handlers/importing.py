@@ -21,8 +21,9 @@ from tornado_members.errors import (
     Problem,
     UnreadableFile,
 )
-from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.http.body_limit import MAX_DISCARDED, announced_length
+from tornado_members.http.request_body import media_type_of
 from tornado_members.http.spool import Spool
 from tornado_members.http.spool_budget import SpoolAccount
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
@@ -73,7 +74,7 @@ IMPORT_MEMBERS: Final = Operation(
 
 
 @stream_request_body
-class ImportHandler(BaseHandler):
+class ImportHandler(MemberResourceHandler):
     """/members/import"""
 
     route = "/members/import"
@@ -109,7 +110,7 @@ class ImportHandler(BaseHandler):
 
     def _begin(self) -> None:
         on_conflict, dry_run = _parse_query(self.request.query_arguments)
-        media_type = self.check_body_type()
+        media_type = media_type_of(self.request, self.operation)
         rules = self.services.rules
         self._limit = rules.import_max_mib * 1024 * 1024
         if announced_length(self.request.headers) > self._limit:
@@ -142,7 +143,7 @@ class ImportHandler(BaseHandler):
             self._unwanted += len(chunk)
             if self._unwanted > MAX_DISCARDED:
                 self._no_more.set()
-                if importing is None and not self.is_finished:
+                if importing is None and not self.response_finished:
                     self.finish()
             return
         self._received += len(chunk)
@@ -159,7 +160,7 @@ class ImportHandler(BaseHandler):
         """The body is complete."""
         self._no_more.set()
         if self._importing is None:
-            if not self.is_finished:
+            if not self.response_finished:
                 self.finish()
             return
         self._demand_reading()
@@ -180,7 +181,7 @@ class ImportHandler(BaseHandler):
         self._no_more.set()
         if self._importing is not None:
             self._importing.abandon()
-        elif not self.is_finished:
+        elif not self.response_finished:
             self.finish()
 
     async def _oversee(self, importing: ImportJob) -> None:
@@ -191,7 +192,7 @@ class ImportHandler(BaseHandler):
                 return
             await self._spool.drain()
             failure = self._spool.failure or importing.failure
-            if self.is_gone:
+            if self.client_disconnected:
                 self._answer.break_off(ReaderGone("the client has disconnected"))
             elif failure:
                 if not self._spool.failure:
@@ -221,7 +222,7 @@ class ImportHandler(BaseHandler):
             await self._overseeing
 
     async def _send(self, results: bytes) -> None:
-        if not self.has_begun:
+        if not self.response_started:
             self._tell_columns()
         try:
             await self._answer.send(results)

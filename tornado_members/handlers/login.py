@@ -16,6 +16,7 @@ from tornado_members.errors import (
     UserBlocked,
 )
 from tornado_members.handlers.base import BaseHandler
+from tornado_members.http.request_body import json_object
 from tornado_members.model.strict_json import has_lone_surrogate, json_pointer
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation
 from tornado_members.openapi.schemas import reference
@@ -75,7 +76,7 @@ class LoginHandler(BaseHandler):
 
     async def post(self) -> None:
         """Issue a token for a username and a password."""
-        username, password = _credentials(self.json_body())
+        username, password = _credentials(json_object(self.request, self.operation))
         token = await self.login.log_in(username, password, self.caller_address())
         body = {"access_token": token.text, "token_type": "Bearer", "expires_in": token.seconds}
         self.set_header("Content-Type", JSON)

@@ -14,7 +14,6 @@ from tornado_members.errors import (
     PreconditionRequired,
     WriteConflict,
 )
-from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.declarations import (
     MEMBER_DRAFT,
     NOT_MODIFIED,
@@ -22,6 +21,7 @@ from tornado_members.handlers.declarations import (
     WRITE_CONDITIONS,
     member_answer,
 )
+from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.model.member import apply_merge_patch, parse_draft
 from tornado_members.openapi.operation import Answer, Body, Operation
 from tornado_members.openapi.schemas import reference
@@ -85,7 +85,7 @@ DELETE_MEMBER: Final = Operation(
 )
 
 
-class MemberHandler(BaseHandler):
+class MemberHandler(MemberResourceHandler):
     """/members/{memberId}"""
 
     route = "/members/{memberId}"
@@ -100,7 +100,7 @@ class MemberHandler(BaseHandler):
     async def get(self, text: str) -> None:
         """Send the member."""
         directory, no_cache = self.services.directory, self.wants_no_cache()
-        self.answer_member(await directory.get(parse_member_id(text), no_cache=no_cache))
+        self.send_member(await directory.get(parse_member_id(text), no_cache=no_cache))
 
     head = get
 
@@ -109,9 +109,7 @@ class MemberHandler(BaseHandler):
         member_id = parse_member_id(text)
         draft = parse_draft(self.json_body(), member_id=member_id)
         condition, by = self.precondition(), self.actor()
-        self.answer_member(
-            await self.services.directory.replace(member_id, draft, condition, by=by)
-        )
+        self.send_member(await self.services.directory.replace(member_id, draft, condition, by=by))
 
     async def patch(self, text: str) -> None:
         """Apply a JSON merge patch (RFC 7396)."""
@@ -119,7 +117,7 @@ class MemberHandler(BaseHandler):
         merge_patch = self.json_body()
         change = partial(apply_merge_patch, merge_patch=merge_patch)
         condition, by = self.precondition(), self.actor()
-        self.answer_member(await self.services.directory.patch(member_id, change, condition, by=by))
+        self.send_member(await self.services.directory.patch(member_id, change, condition, by=by))
 
     async def delete(self, text: str) -> None:
         """Delete the member."""

@@ -12,7 +12,6 @@ from tornado_members.errors import (
     PreconditionRequired,
     WriteConflict,
 )
-from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.declarations import (
     CREATED,
     NOT_MODIFIED,
@@ -20,6 +19,7 @@ from tornado_members.handlers.declarations import (
     member_answer,
 )
 from tornado_members.handlers.member import FIND_MEMBER
+from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation
 from tornado_members.openapi.schemas import DETAILS_OF_ADA, reference
@@ -55,7 +55,7 @@ PUT_BY_NAME: Final = Operation(
 )
 
 
-class MemberByNameHandler(BaseHandler):
+class MemberByNameHandler(MemberResourceHandler):
     """/members/by-name/{name}"""
 
     route = "/members/by-name/{name}"
@@ -64,7 +64,7 @@ class MemberByNameHandler(BaseHandler):
     async def get(self, name: str) -> None:
         """Send the member with this name."""
         directory, no_cache = self.services.directory, self.wants_no_cache()
-        self.answer_named(await directory.get_by_name(name, no_cache=no_cache))
+        self.send_named(await directory.get_by_name(name, no_cache=no_cache))
 
     head = get
 
@@ -76,11 +76,11 @@ class MemberByNameHandler(BaseHandler):
             draft, body.get("memberId"), self.precondition(), by=self.actor()
         )
         if is_new:
-            self.answer_created(member)
+            self.send_created(member)
         else:
-            self.answer_named(member)
+            self.send_named(member)
 
-    def answer_named(self, member: Representation) -> None:
+    def send_named(self, member: Representation) -> None:
         """Send a member with its address by id, which a rename does not change (RFC 9110 §8.7)."""
         self.set_header("Content-Location", f"/members/{member.member_id}")
-        self.answer_member(member)
+        self.send_member(member)

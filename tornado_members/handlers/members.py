@@ -6,9 +6,9 @@ from typing import Final
 
 from tornado_members.auth.permissions import READ, WRITE
 from tornado_members.errors import DependencyUnavailable, InvalidMember, NameTaken, WriteConflict
-from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.declarations import CREATED, MEMBER_DRAFT, MEMBER_HEADERS
 from tornado_members.handlers.export import export_members
+from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.handlers.paging import (
     LIST_PARAMETERS,
     next_path,
@@ -67,7 +67,7 @@ ADD_MEMBER: Final = Operation(
 )
 
 
-class MembersHandler(BaseHandler):
+class MembersHandler(MemberResourceHandler):
     """/members"""
 
     route = "/members"
@@ -80,7 +80,7 @@ class MembersHandler(BaseHandler):
 
     async def get(self) -> None:
         """Send a page of members, or all of them as a stream."""
-        if self.chosen_type != JSON:
+        if self.media_type != JSON:
             query, limit = parse_export_query(self.request.query_arguments)
             await self.send_count(query.filters)
             await export_members(self, query, limit)
@@ -95,13 +95,13 @@ class MembersHandler(BaseHandler):
         await self.send_count(query.filters)
         body = {"items": [member.to_dict() for member in page], "next": following}
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        self.answer_compressible(text.encode())
+        self.send_json(text.encode())
 
     head = get
 
     async def send_count(self, filters: Filters) -> None:
         """Send the number of members that match, if the caller prefers it (RFC 7240)."""
-        self.add_header("Vary", "Prefer")
+        self.add_vary("Prefer")
         preferences = parse_preferences(self.request.headers.get_list("Prefer"))
         if preferences.get("count") == "exact":
             self.set_header("X-Total-Count", str(await self.services.directory.count(filters)))
@@ -110,6 +110,6 @@ class MembersHandler(BaseHandler):
     async def put(self) -> None:
         """Create a member."""
         draft = parse_draft(self.json_body())
-        self.answer_created(await self.services.directory.create(draft, by=self.actor()))
+        self.send_created(await self.services.directory.create(draft, by=self.actor()))
 
     post = put

@@ -10,7 +10,7 @@ _CHECKS = 4  # within the time of one request
 class _Request(Protocol):
     """A request whose response can be replaced by a 503."""
 
-    def give_up(self) -> None:
+    def time_out(self) -> None:
         """Respond that it took too long, unless the response has begun."""
 
 
@@ -42,4 +42,4 @@ class Deadlines:
             late = [request for request, begun in self._begun.items() if begun < oldest]
             for request in late:
                 self.end(request)
-                request.give_up()
+                request.time_out()

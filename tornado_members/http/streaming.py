@@ -29,10 +29,10 @@ class StreamingHandler(Protocol):
     route: ClassVar[str]
     request_id: str | None
     problem_code: str | None
-    is_gone: bool
+    client_disconnected: bool
 
     @property
-    def is_finished(self) -> bool: ...
+    def response_finished(self) -> bool: ...
     def set_status(self, status_code: int) -> None: ...
     def write(self, chunk: Any) -> None: ...
     def flush(self) -> "Future[None]": ...
@@ -69,7 +69,7 @@ class StreamedAnswer:
         await self._flush()
 
     async def _flush(self) -> None:
-        if self._handler.is_gone:
+        if self._handler.client_disconnected:
             raise ReaderGone("the client has disconnected")
         sent = self._handler.flush()
         try:
@@ -79,7 +79,7 @@ class StreamedAnswer:
             raise ReaderGone(f"the client read nothing for {self._seconds:g} seconds") from None
         finally:
             self._timeout = None
-        if sent.cancelled() or sent.exception() or self._handler.is_gone:
+        if sent.cancelled() or sent.exception() or self._handler.client_disconnected:
             raise ReaderGone("the client has disconnected")
 
     def end(self) -> None:
@@ -102,7 +102,7 @@ class StreamedAnswer:
             if stream is not None and stream.socket is not None:
                 stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         self._close()
-        if not self._handler.is_finished:
+        if not self._handler.response_finished:
             self._handler.finish()
 
     def _close(self) -> None:

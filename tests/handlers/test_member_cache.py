@@ -15,7 +15,7 @@ from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
 from tornado_members.directory import Representation
-from tornado_members.handlers.cached_reads import CachedReads
+from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 
@@ -44,13 +44,13 @@ class Counting(HTTPServerConnectionDelegate):
 @pytest.fixture
 def app(services: Services) -> HTTPServerConnectionDelegate:
     reads = make_app(services)
-    assert isinstance(reads, CachedReads)
+    assert isinstance(reads, MemberCacheApplication)
     reads.application = Counting(reads.application)
     return reads
 
 
 @pytest.fixture
-def handlers(app: CachedReads) -> Counting:
+def handlers(app: MemberCacheApplication) -> Counting:
     """What is behind the short way."""
     assert isinstance(app.application, Counting)
     return app.application
@@ -102,16 +102,16 @@ ACCESS_LOGGER: list[tuple[str, dict[str, str], bool]] = [
 
 @on_both
 async def test_it_answers_as_the_handlers_do(
-    api: Api, app: CachedReads, handlers: Counting, subtests: pytest.Subtests
+    api: Api, app: MemberCacheApplication, handlers: Counting, subtests: pytest.Subtests
 ) -> None:
     await cache_ada(api)
     for name, headers, is_short in ACCESS_LOGGER:
         with subtests.test(name):
-            app._is_open = True
+            app._is_enabled = True
             before = handlers.asked
             short = await api("GET", "/members/1", headers=headers)
             assert (handlers.asked == before) is is_short
-            app._is_open = False
+            app._is_enabled = False
             long = await api("GET", "/members/1", headers=headers)
             assert handlers.asked > before
             assert told(short) == told(long)
@@ -119,11 +119,13 @@ async def test_it_answers_as_the_handlers_do(
             assert (short.headers["X-Request-Id"] == long.headers["X-Request-Id"]) is same
 
 
-async def test_a_member_that_has_settled_has_its_date(api: Api, app: CachedReads) -> None:
+async def test_a_member_that_has_settled_has_its_date(
+    api: Api, app: MemberCacheApplication
+) -> None:
     await cache_ada(api)
     await asyncio.sleep(3.1)  # dates have whole seconds, and are told after two
     short = await api("GET", "/members/1")
-    app._is_open = False
+    app._is_enabled = False
     long = await api("GET", "/members/1")
     assert short.headers["Last-Modified"]
     assert told(short) == told(long)
@@ -131,10 +133,14 @@ async def test_a_member_that_has_settled_has_its_date(api: Api, app: CachedReads
 
 @pytest.mark.parametrize("is_open", [True, False])
 async def test_everything_else_is_the_handlers(
-    api: Api, app: CachedReads, handlers: Counting, is_open: bool, subtests: pytest.Subtests
+    api: Api,
+    app: MemberCacheApplication,
+    handlers: Counting,
+    is_open: bool,
+    subtests: pytest.Subtests,
 ) -> None:
     await cache_ada(api)
-    app._is_open = is_open
+    app._is_enabled = is_open
     for method, path, status in [
         ("HEAD", "/members/1", 200),
         ("OPTIONS", "/members/1", 204),
@@ -242,7 +248,7 @@ async def test_without_the_cache_the_handlers_answer(
     async with cache_that_fails(services, RuntimeError("a bug")):
         assert parsed(await api("GET", "/members/1"))["name"] == "Ada Lovelace"
     assert handlers.asked == before + 1
-    assert "the cache was not asked" in caplog.text
+    assert "the cache could not be read" in caplog.text
     assert services.requests.in_flight == 0
 
 

@@ -1,0 +1,74 @@
+"""What the handlers of members share."""
+
+from typing import Any
+
+from tornado_members.directory import Representation
+from tornado_members.errors import PreconditionRequired
+from tornado_members.handlers.base import BaseHandler
+from tornado_members.http.conditional import parse_precondition
+from tornado_members.http.encoding import accepts_gzip, compressed
+from tornado_members.http.request_body import json_object
+from tornado_members.http.responses import PRIVATE, VARY, member_response
+from tornado_members.model.history import Actor
+from tornado_members.model.precondition import Precondition
+from tornado_members.openapi.operation import JSON
+
+
+class MemberResourceHandler(BaseHandler):
+    """Base of the handlers of members."""
+
+    def json_body(self) -> dict[str, Any]:
+        """Return the JSON object in the body. Raises UnsupportedMediaType, MalformedBody."""
+        return json_object(self.request, self.operation)
+
+    def precondition(self) -> Precondition:
+        """Return the precondition of a write (RFC 9110 §13.1).
+
+        Raises BadRequest, and PreconditionRequired with members.require_if_match.
+        """
+        condition = parse_precondition(self.request.headers)
+        is_conditional = condition.must_exist or condition.must_not_exist
+        if self.services.rules.require_if_match and not is_conditional:
+            raise PreconditionRequired
+        return condition
+
+    def actor(self) -> Actor | None:
+        """Return who makes a change, for the history."""
+        caller = self.caller
+        return Actor(caller.issuer, caller.subject, self.request_id) if caller else None
+
+    def wants_no_cache(self) -> bool:
+        """Return True if the caller wants MongoDB to be read (RFC 9111 §5.2.1.4)."""
+        directives = ",".join(self.request.headers.get_list("Cache-Control"))
+        return "no-cache" in [word.strip().lower() for word in directives.split(",")]
+
+    def send_member(self, member: Representation, status: int = 200) -> None:
+        """Send a member. Raises PreconditionFailed if a read has a condition that fails."""
+        is_read = self.request.method in ("GET", "HEAD")
+        response = member_response(
+            member, status=status, request_headers=self.request.headers if is_read else None
+        )
+        self.cache_status = member.cache_status
+        self.set_status(response.status)
+        for name, value in response.headers.get_all():
+            if name == "Vary":
+                self.add_vary(value)
+            else:
+                self.set_header(name, value)
+        self.finish(response.body or None)
+
+    def send_created(self, member: Representation) -> None:
+        """Send a new member with its address (RFC 9110 §15.3.2)."""
+        self.set_header("Location", f"/members/{member.member_id}")
+        self.send_member(member, 201)
+
+    def send_json(self, body: bytes) -> None:
+        """Send a body about members, compressed if the caller accepts gzip; it has no ETag."""
+        self.add_vary(f"Accept-Encoding, {VARY}")
+        accepted = ",".join(self.request.headers.get_list("Accept-Encoding"))
+        shorter = compressed(body) if accepts_gzip(accepted) else None
+        if shorter is not None:
+            self.set_header("Content-Encoding", "gzip")
+        self.set_header("Cache-Control", PRIVATE)
+        self.set_header("Content-Type", JSON)
+        self.finish(shorter or body)

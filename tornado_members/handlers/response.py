@@ -1,0 +1,113 @@
+"""The response of a handler: its headers, and problems for all errors."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tornado.web import RequestHandler
+
+from tornado_members.errors import MemberNotFound, Problem, ResponseTimeout
+from tornado_members.http.body_limit import leaves_body_unread
+from tornado_members.http.cors import cross_origin_headers
+from tornado_members.http.problems import PROBLEM_JSON, encode_problem, log_failure, problem_of
+from tornado_members.http.responses import SECURITY_HEADERS, cache_status
+from tornado_members.services import Services
+
+
+class ResponseHandler(RequestHandler):
+    """Sets the headers of every response, and answers every error with a problem."""
+
+    route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
+
+    services: Services
+    request_id: str | None = None
+    cache_status: str | None = None  # for the log and the metrics
+    problem_code: str | None = None
+    timed_out = False
+
+    @property
+    def response_started(self) -> bool:
+        """True if a part of the response was sent: its status cannot change any more."""
+        return bool(self._headers_written)
+
+    @property
+    def response_finished(self) -> bool:
+        """True if the response is complete, or can never be."""
+        return bool(self._finished)
+
+    def set_default_headers(self) -> None:
+        """Tornado calls this before `initialize`, and again before it renders an error."""
+        self.clear_header("Server")
+        self.set_header("X-Request-Id", self.request_id or "")
+        self.set_headers(SECURITY_HEADERS)
+
+    def set_headers(self, headers: Mapping[str, str]) -> None:
+        """Set several headers."""
+        for name, value in headers.items():
+            self.set_header(name, value)
+
+    def add_vary(self, names: str) -> None:
+        """Add names to the Vary header, which is sent as one line."""
+        present = self._headers.get("Vary")
+        self.set_header("Vary", f"{present}, {names}" if present else names)
+
+    def set_cache_status(self, status: str | None) -> None:
+        """Report how the cache served a read (RFC 9211)."""
+        self.cache_status = status
+        if status is not None:
+            self.set_header("Cache-Status", cache_status(status))
+
+    def set_cors_headers(self) -> None:
+        """Let scripts of the allowed origins read the response."""
+        rules = self.services.cors
+        if not rules.origins:
+            return
+        if "*" not in rules.origins:
+            self.add_vary("Origin")
+        self.set_headers(cross_origin_headers(rules, self.request.headers.get("Origin")))
+
+    def allowed_methods(self) -> str:
+        """Return the value of the Allow header."""
+        raise NotImplementedError
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer any error, ours or Tornado's, with a problem (RFC 9457)."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.finish(self.render_problem(self.problem_of(status_code, error)))
+
+    def problem_of(self, status_code: int, error: BaseException | None) -> Problem:
+        """Return the problem to send."""
+        return problem_of(status_code, error, self.request.method or "", self.allowed_methods())
+
+    def render_problem(self, problem: Problem) -> bytes:
+        """Set the status and the headers of a problem; return its body."""
+        self.set_cors_headers()  # again: Tornado has cleared the headers
+        self.problem_code = problem.code
+        self.set_status(problem.status)
+        self.set_headers(problem.headers)
+        if isinstance(problem, MemberNotFound):
+            self.set_cache_status(problem.cache_status)
+        self.set_header("Content-Type", PROBLEM_JSON)
+        self.set_header("Cache-Control", "no-store")
+        if leaves_body_unread(self.request):
+            self.set_header("Connection", "close")
+        return encode_problem(problem, self.request_id or "")
+
+    def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
+        # After a time-out, Tornado complains that the response is already finished.
+        if not self.timed_out or isinstance(value, ResponseTimeout):
+            log_failure(value, self.request_id, self.route)
+
+    def time_out(self) -> None:
+        """Send a ResponseTimeout, unless the response has started; the handler's work goes on."""
+        if not self.response_finished and not self.response_started:
+            self.timed_out = True
+            timeout = ResponseTimeout()
+            self.log_exception(ResponseTimeout, timeout, None)
+            self.send_error(timeout.status, exc_info=(ResponseTimeout, timeout, None))
+
+    def check_etag_header(self) -> bool:
+        """Return False: member_response() has evaluated the conditions."""
+        return False
+
+    def compute_etag(self) -> None:
+        """Return no ETag: an ETag is a version here, never a digest of the bytes."""
