@@ -1,7 +1,7 @@
 """What the product does: keep members, and say who they are."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -25,6 +25,7 @@ from tornado_members.model.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import Change
 from tornado_members.storage.members import MemberStore
+from tornado_members.storage.write_window import write_window
 
 # Cache-Status (RFC 9211 §2) of a read that was not to be answered from the cache.
 _ON_REQUEST = "fwd=request"
@@ -178,7 +179,7 @@ class MemberDirectory:
     async def create(self, draft: MemberDraft, *, by: Actor | None = None) -> Representation:
         """Add a member. Raises NameTaken."""
         member_id = await self._store.take_ids()
-        async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
+        async with self._changing(_id_key(member_id), _name_key(draft.name)):
             return _represent(await self._store.insert(draft, member_id, by=by))
 
     async def replace(
@@ -250,7 +251,7 @@ class MemberDirectory:
             _check(existing, condition)
             # If another program added the member, the cache may have that nobody has the name.
             keys = _id_key(existing.member_id), _name_key(draft.name)
-            async with self._cache.changing(*keys):
+            async with self._changing(*keys):
                 member = await self._store.replace_named(
                     existing.member_id, draft, condition, by=by
                 )
@@ -264,16 +265,23 @@ class MemberDirectory:
         """Remove a member for good. Raises MemberNotFound, PreconditionFailed."""
         _check_id(member_id)
         for _ in range(_MOST_ATTEMPTS):
-            async with self._cache.changing(_id_key(member_id)):
+            async with self._changing(_id_key(member_id)):
                 if await self._store.delete(member_id, condition, by=by):
                     return
             await self._get_current(member_id, condition)
         raise WriteConflict
 
+    @asynccontextmanager
+    async def _changing(self, *keys: bytes) -> AsyncIterator[None]:
+        """A write of members whose entries have these keys, sent while its tombstones last."""
+        async with self._cache.changing(*keys) as seconds_left:
+            with write_window(seconds_left):
+                yield
+
     async def _replace(
         self, member_id: int, draft: MemberDraft, condition: Precondition, by: Actor | None
     ) -> Member | None:
-        async with self._cache.changing(_id_key(member_id), _name_key(draft.name)):
+        async with self._changing(_id_key(member_id), _name_key(draft.name)):
             return await self._store.replace(member_id, draft, condition, by=by)
 
     async def _get_current(self, member_id: int, condition: Precondition) -> Member:
@@ -305,7 +313,7 @@ class MemberDirectory:
     ) -> Sequence[Member | None]:
         """Add members under ids in a row that were taken; None stands where a name was taken."""
         keys = [_id_key(member_id) for member_id in range(first, first + len(drafts))]
-        async with self._cache.changing(*keys, *{_name_key(draft.name) for draft in drafts}):
+        async with self._changing(*keys, *{_name_key(draft.name) for draft in drafts}):
             return await self._store.insert_many(drafts, first, by=by)
 
     async def replace_if_unchanged(
@@ -316,7 +324,7 @@ class MemberDirectory:
         False if another writer changed or deleted the member since.
         """
         seen = Precondition(one_of=frozenset({member.version}))
-        async with self._cache.changing(_id_key(member.member_id), _name_key(draft.name)):
+        async with self._changing(_id_key(member.member_id), _name_key(draft.name)):
             replaced = await self._store.replace_named(member.member_id, draft, seen, by=by)
         return replaced is not None
 

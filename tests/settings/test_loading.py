@@ -255,6 +255,11 @@ BAD_ISSUERS = [
         ("server: {trusted_proxies: 10.0.0.5}", ["server.trusted_proxies", "'10.0.0.5'"]),
         ("cache: {return_ms: 399}", ["cache.return_ms", "was 399", "at least 400"]),
         ("cache: {timeout_ms: 500}", ["cache.return_ms", "was 1000", "at least 1600"]),
+        (
+            "cache: {timeout_ms: 10000, return_ms: 40000}",
+            ["cache.timeout_ms", "was 10000", "at most 2000", "mongodb.timeout_ms"],
+        ),
+        ("mongodb: {timeout_ms: 99}", ["cache.timeout_ms", "was 100", "at most 99"]),
         ("log: {level: loud}", ["log.level", "'loud'", "'debug'"]),
     ],
 )

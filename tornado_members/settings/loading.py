@@ -180,7 +180,13 @@ def _suggest(name: str, known: list[str]) -> str:
 
 def _contradictions(settings: Settings) -> Iterator[str]:
     """Yield errors of values that are valid alone and not in combination."""
-    cache = settings.cache
+    cache, longest = settings.cache, settings.mongodb.timeout_ms
+    if cache.servers and cache.timeout_ms > longest:
+        yield (
+            f"cache.timeout_ms: was {cache.timeout_ms}; should be at most {longest}, which is "
+            "mongodb.timeout_ms: a write asks the cache several times before it commits, and "
+            "tombstones last little longer than the commit may take"
+        )
     least = cache.heartbeat_ms / 2 + 3 * cache.timeout_ms
     if cache.protocol == "leases" and cache.servers and cache.return_ms < least:
         yield (

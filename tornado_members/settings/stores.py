@@ -82,7 +82,10 @@ class Cache(Section):
         json_schema_extra=values("integer, 1 to 2592000 (30 days)"),
     )
     timeout_ms: int = Field(
-        100, ge=1, le=60_000, description="Timeout of one operation, in milliseconds."
+        100,
+        ge=1,
+        le=60_000,
+        description="Timeout of one operation, in milliseconds. At most `mongodb.timeout_ms`.",
     )
     heartbeat_ms: int = Field(
         200,

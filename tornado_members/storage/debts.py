@@ -5,9 +5,7 @@ docs/decisions/debts.md says why they are kept in MongoDB.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import pymongo
+from dataclasses import dataclass
 
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
@@ -35,7 +33,7 @@ class DebtLedger:
     deadline = RECORD_SECONDS
 
     def __init__(self, mongo: Mongo) -> None:
-        self.mongo = replace(mongo, deadline=RECORD_SECONDS)
+        self.mongo = mongo.patient(RECORD_SECONDS)
         self._debts = mongo.database["cache_debts"]
 
     @reports_outages
@@ -51,20 +49,17 @@ class DebtLedger:
             "writesEndAfter": debt.writes_end_after,
             "recordedAt": "$$NOW",  # for operators; no clock decides anything
         }
-        with pymongo.timeout(RECORD_SECONDS):
-            await self._debts.update_one({"_id": _key(debt)}, [{"$set": fields}], upsert=True)
+        await self._debts.update_one({"_id": _key(debt)}, [{"$set": fields}], upsert=True)
 
     @reports_outages
     async def remove(self, debt: Debt) -> None:
         """Remove a debt that was paid, unless it was recorded anew since it was read."""
-        with pymongo.timeout(RECORD_SECONDS):
-            await self._debts.delete_one({"_id": _key(debt), "nonce": debt.nonce})
+        await self._debts.delete_one({"_id": _key(debt), "nonce": debt.nonce})
 
     @reports_outages
     async def read(self) -> Sequence[Debt]:
         """All debts: few, and mostly none."""
-        with pymongo.timeout(RECORD_SECONDS):
-            documents = await self._debts.find().to_list(None)
+        documents = await self._debts.find().to_list(None)
         return [
             Debt(
                 str(document["node"]),

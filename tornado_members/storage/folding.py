@@ -9,11 +9,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from logging import getLogger
 from typing import Any, Final
 
-import pymongo
 from pymongo import UpdateOne
 
 from tornado_members.errors import DependencyUnavailable
@@ -40,7 +38,7 @@ class Folding:
     """Fills in the missing fields of all documents that are members."""
 
     def __init__(self, mongo: Mongo) -> None:
-        self.mongo = replace(mongo, deadline=_TIMEOUT_SECONDS)
+        self.mongo = mongo.patient(_TIMEOUT_SECONDS)
         self._members = mongo.database["members"]
         self._unmatched: list[Any] = []  # ids, after a scan that could change nothing
         self._is_reported = False
@@ -89,8 +87,7 @@ class Folding:
 
     @reports_outages
     async def _read_batch(self, cursor: Any) -> list[Document]:
-        with pymongo.timeout(_TIMEOUT_SECONDS):
-            return list(await cursor.to_list(_BATCH))
+        return list(await cursor.to_list(_BATCH))
 
     @reports_outages
     async def _close(self, cursor: Any) -> None:
@@ -98,14 +95,12 @@ class Folding:
 
     @reports_outages
     async def _count(self) -> int:
-        with pymongo.timeout(_TIMEOUT_SECONDS):
-            return await self._members.count_documents(_TO_BE_FOLDED, hint=BY_FOLDED_NAME)
+        return await self._members.count_documents(_TO_BE_FOLDED, hint=BY_FOLDED_NAME)
 
     @reports_outages
     async def _fill_in(self, batch: list[Document]) -> int:
         """Return how many were changed: others may have been quicker, or have renamed some."""
-        with pymongo.timeout(_TIMEOUT_SECONDS):
-            result = await self._members.bulk_write([_filling(one) for one in batch], ordered=False)
+        result = await self._members.bulk_write([_filling(one) for one in batch], ordered=False)
         return result.modified_count
 
 

@@ -1,7 +1,6 @@
 """Making indexes, which on a million documents takes longer than any other operation may."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from logging import getLogger
 
 import pymongo
@@ -18,7 +17,8 @@ class Indexes:
     """The indexes of one collection."""
 
     def __init__(self, mongo: Mongo, collection: str) -> None:
-        self.mongo = replace(mongo, deadline=_PATIENCE_SECONDS)
+        self.mongo = mongo.patient(_PATIENCE_SECONDS)
+        self._timeout = mongo.timeout
         self._name = collection
         self._collection = mongo.database[collection]
 
@@ -29,11 +29,12 @@ class Indexes:
         Raises pymongo.errors.OperationFailure for documents that contradict a unique one, and for
         an index that is there with other options.
         """
-        present = await self._collection.index_information()
-        missing = [
-            index.document["name"] for index in wanted if index.document["name"] not in present
-        ]
-        documents = await self._collection.estimated_document_count() if missing else 0
+        with pymongo.timeout(self._timeout):  # a MongoDB that is away is noticed soon
+            present = await self._collection.index_information()
+            missing = [
+                index.document["name"] for index in wanted if index.document["name"] not in present
+            ]
+            documents = await self._collection.estimated_document_count() if missing else 0
         if documents:
             log.info(
                 "making indexes of the %d documents in %s: %s",
@@ -41,7 +42,6 @@ class Indexes:
                 self._name,
                 ", ".join(missing),
             )
-        with pymongo.timeout(_PATIENCE_SECONDS):
-            await self._collection.create_indexes(list(wanted))
+        await self._collection.create_indexes(list(wanted))
         if documents:
             log.info("made the indexes")

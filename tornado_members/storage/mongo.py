@@ -11,7 +11,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from time import perf_counter
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
@@ -36,6 +36,7 @@ from pymongo.read_concern import ReadConcern
 
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.settings import SettingsError
+from tornado_members.storage.write_window import WindowGuard, WriteHeldUp, seconds_left
 from tornado_members.telemetry.metrics import Histogram
 
 Document = dict[str, Any]
@@ -83,7 +84,8 @@ class OperationCounts:
     """How long operations of the stores took, and how many failed, in this process."""
 
     times: dict[str, Histogram] = field(default_factory=dict)  # by operation
-    failures: Counter[tuple[str, str]] = field(default_factory=Counter)  # and away or refused
+    # By operation, and away, refused or held-up.
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     heard: Callable[[str, float], None] | None = None  # who is told, too, where there are traces
 
     def note(self, operation: str, seconds: float) -> None:
@@ -113,18 +115,30 @@ class Mongo:
     operations: OperationCounts = field(default_factory=OperationCounts)
 
     async def in_time(self, operation: Coroutine[Any, Any, T]) -> T:
-        """Do it before the deadline. Raises TimeoutError.
+        """Do it before the deadline. Raises TimeoutError, and WriteHeldUp.
 
-        The drivers' own time-out (timeoutMS) does not count the wait for one of Motor's threads,
-        of which there are five a core: while MongoDB hangs, each of them waits for one operation
-        and all others for a thread. Those that still wait must be cancelled, so as not to happen
-        after all. PyMongo's own client counts everything, and must not be cancelled: while many
-        wait for a connection, that leaves its pool locked for ever. It ends by itself.
+        The driver's deadline begins here and is absolute: it sends no command after `timeout`, nor
+        after the end of the write window, however long the operation waits for one of Motor's
+        threads. There are five threads per core; while MongoDB hangs, all other operations wait.
+        (The client's own timeoutMS begins when an operation has a thread.)
+
+        An operation of Motor that still waits for a thread is cancelled at `deadline`. One of
+        PyMongo's own client must not be cancelled: while many wait for a connection, that leaves
+        its pool locked for ever. It ends by itself.
         """
-        if isinstance(self.client, AsyncMongoClient):
-            operation = self.undisturbed(operation)
-        async with asyncio.timeout(self.deadline):
-            return await operation
+        left = min(self.timeout, seconds_left())
+        if left <= 0:
+            operation.close()
+            raise WriteHeldUp
+        with pymongo.timeout(left):
+            if isinstance(self.client, AsyncMongoClient):
+                operation = self.undisturbed(operation)
+            async with asyncio.timeout(self.deadline):
+                return await operation
+
+    def patient(self, seconds: float) -> "Mongo":
+        """The same client for operations that may take so many seconds, the wait included."""
+        return replace(self, timeout=seconds, deadline=seconds)
 
     async def undisturbed(self, operation: Coroutine[Any, Any, T]) -> T:
         """Do it, to its end even if nobody waits for that any more."""
@@ -175,6 +189,7 @@ def open_mongo(
         "timeoutMS": round(timeout * 1000),
         "appname": "tornado_members",
         "tz_aware": True,
+        "event_listeners": [WindowGuard()],
     }
     client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     try:
@@ -266,6 +281,9 @@ def reports_outages(
         except TimeoutError as error:
             counts.failures[operation, "away"] += 1
             raise DependencyUnavailable from error
+        except WriteHeldUp:
+            counts.failures[operation, "held-up"] += 1
+            raise DependencyUnavailable("The write was held up for too long.") from None
         except DependencyUnavailable:
             counts.failures[operation, "away"] += 1
             raise

@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from tornado_members.errors import DependencyUnavailable, WriteConflict
 from tornado_members.storage.mongo import Mongo, Session, begin, is_outage, open_session
+from tornado_members.storage.write_window import WriteHeldUp
 
 T = TypeVar("T")
 Work = Callable[[Session], Awaitable[T | None]]
@@ -80,7 +81,10 @@ class Transactions:
         try:
             with pymongo.timeout(left):  # counts for everything together
                 return await _repeat(session, work, until)
-        except DependencyUnavailable:
+        except (
+            DependencyUnavailable,
+            WriteHeldUp,
+        ):  # the second may stop a commit that is repeated
             in_doubt = True
             raise
         finally:

@@ -1,0 +1,64 @@
+"""The time within which a write may be sent to MongoDB.
+
+The tombstones that keep readers from the cache expire. A process that is paused between placing
+them and sending the write (SIGSTOP, a suspended machine, a long stall) must not send it any more.
+So the clock is looked at immediately before each command is sent, on the connection itself.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from pymongo import monitoring
+
+_seconds_left: ContextVar[Callable[[], float]] = ContextVar(
+    "_seconds_left", default=lambda: math.inf
+)
+
+
+class WriteHeldUp(BaseException):
+    """A command was not sent, because its write window was over.
+
+    Not an Exception: the driver swallows those that a listener raises.
+    """
+
+
+@contextmanager
+def write_window(seconds_left: Callable[[], float]) -> Iterator[None]:
+    """Send commands of the block only while `seconds_left` returns more than 0.
+
+    It is called in threads of the driver, too. It has to use a clock that goes on while the process
+    is stopped and while the machine sleeps (CLOCK_BOOTTIME): the driver's own deadlines use
+    CLOCK_MONOTONIC, which does not count sleep.
+    """
+    token = _seconds_left.set(seconds_left)
+    try:
+        yield
+    finally:
+        _seconds_left.reset(token)
+
+
+def seconds_left() -> float:
+    """Return the seconds that the write window of this context lasts, infinity without one."""
+    return _seconds_left.get()()
+
+
+class WindowGuard(monitoring.CommandListener):
+    """Refuses to send a command whose write window is over.
+
+    Both drivers call `started` in the context of the operation when the command is encoded and a
+    connection is there: nothing but the sending comes after it. Motor copies the context of the
+    caller into its thread.
+    """
+
+    def started(self, _event: monitoring.CommandStartedEvent) -> None:
+        """Raises WriteHeldUp."""
+        if seconds_left() <= 0:
+            raise WriteHeldUp
+
+    def succeeded(self, _event: monitoring.CommandSucceededEvent) -> None:
+        """Nothing is to be done."""
+
+    def failed(self, _event: monitoring.CommandFailedEvent) -> None:
+        """Nothing is to be done."""
