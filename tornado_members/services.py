@@ -33,6 +33,7 @@ from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.request_id import RequestIds
 from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.settings import Cors, Members, Settings
+from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.debts import DebtLedger
@@ -192,6 +193,7 @@ async def open_services(
         tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri))
+        name_ranges.prepare()  # now, as nobody waits for the event loop yet
         stores.mongo.operations.heard = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         await enter(folding(stores.mongo))

@@ -22,12 +22,13 @@ from tornado_members.admin.health import HealthMonitor
 from tornado_members.admin.status import ProcessStatus
 from tornado_members.auth.keys import KeyState
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.http.allowed_hosts import AllowedHosts
 from tornado_members.settings import Settings
 
 
 @pytest.fixture
 def admin_app(process_status: ProcessStatus) -> HTTPServerConnectionDelegate:
-    return make_admin_app(process_status)
+    return make_admin_app(process_status, AllowedHosts())
 
 
 class Admin:
@@ -36,10 +37,11 @@ class Admin:
     def __init__(self, client: Fetching) -> None:
         self._client = client
 
-    async def __call__(self, path: str, method: str = "GET", accept: str = "*/*") -> HTTPResponse:
-        return await self._client.fetch(
-            path, method=method, headers={"Accept": accept}, raise_error=False
-        )
+    async def __call__(
+        self, path: str, method: str = "GET", accept: str = "*/*", host: str | None = None
+    ) -> HTTPResponse:
+        headers = {"Accept": accept} | ({"Host": host} if host else {})
+        return await self._client.fetch(path, method=method, headers=headers, raise_error=False)
 
 
 def samples(process_status: ProcessStatus) -> dict[tuple[str, ...], float]:
@@ -102,6 +104,16 @@ class TestRoutes:
         answer = await admin("/metrics", accept=accept)
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         assert answer.body.endswith(b"# EOF\n")
+
+    async def test_hosts_that_are_not_allowed_learn_nothing(self, admin: Admin) -> None:
+        """A web page whose name resolves to this address (DNS rebinding)."""
+        for path in ("/livez", "/readyz", "/metrics", "/nothing"):
+            answer = await admin(path, host="evil.example:8889")
+            assert answer.code == 421
+            assert b"admin.hosts" in answer.body
+            assert b"members_" not in answer.body
+        assert (await admin("/readyz", host="10.244.1.7:8889")).code == 200
+        assert (await admin("/metrics", host="localhost")).code == 200
 
     async def test_other_paths_and_methods_are_refused(self, admin: Admin) -> None:
         assert (await admin("/members/1")).code == 404

@@ -17,6 +17,7 @@ from tests.support.deployment import DEPLOY, needs_no_private_servers, settings_
 from tests.support.service import ROOT
 from tornado_members.admin.app import ADMIN_ROUTES, make_admin_app
 from tornado_members.admin.status import ProcessStatus
+from tornado_members.http.allowed_hosts import AllowedHosts
 
 DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
 TEXT = DOCKERFILE.read_text()
@@ -101,7 +102,7 @@ async def test_the_health_check_reports_the_state_of_the_service(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     check = runpy.run_path(str(HEALTH_CHECK))["main"]
-    server = HTTPServer(make_admin_app(process_status))
+    server = HTTPServer(make_admin_app(process_status, AllowedHosts()))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setenv("MEMBERS_ADMIN__PORT", str(listener.getsockname()[1]))
         listener.setblocking(False)

@@ -1,12 +1,16 @@
 """Private servers and their users; tests/test_serving.py has them as processes."""
 
 import fcntl
+import os
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.embedded.programs import find_memcached, free_port
 
 
 def memcached_in(folder: Path) -> PrivateServers:
@@ -74,3 +78,27 @@ def test_what_dies_as_it_is_started_is_started_again(
 def test_where_none_is_wanted_the_folder_is_not_touched(folder: Path) -> None:
     with PrivateServers(folder / "data", mongodb=False, memcached=False):
         assert not (folder / "data").exists()
+
+
+class TestOfAnotherUser:
+    """A process with the name and the arguments of our Memcached, and another owner."""
+
+    @pytest.fixture
+    def foreign(self, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+        if os.geteuid() != 0:
+            pytest.skip("only root starts processes of other users")
+        command = [find_memcached() or "", "-l", "127.0.0.1", "-p", str(free_port()), "-U", "0"]
+        mark = str((folder / "memcached.pid").resolve())
+        with subprocess.Popen([*command, "-P", mark], user=65534) as process:  # noqa: S603
+            yield process
+            process.kill()
+
+    def test_it_is_neither_ended_nor_in_the_way(
+        self, folder: Path, foreign: "subprocess.Popen[bytes]"
+    ) -> None:
+        with memcached_in(folder) as servers:
+            assert servers.ports.memcached
+            (ours,) = servers.processes()
+            assert ours.pid != foreign.pid
+        assert foreign.poll() is None
+        assert servers.processes() == []

@@ -13,6 +13,7 @@ from tornado_members.admin.handlers import (
     UnknownPathHandler,
 )
 from tornado_members.admin.status import ServiceStatus
+from tornado_members.http.allowed_hosts import AllowedHosts
 
 ADMIN_ROUTES: list[tuple[str, type[AdminHandler]]] = [
     (r"/livez", LivezHandler),
@@ -21,9 +22,9 @@ ADMIN_ROUTES: list[tuple[str, type[AdminHandler]]] = [
 ]
 
 
-def make_admin_app(status: ServiceStatus) -> Application:
+def make_admin_app(status: ServiceStatus, hosts: AllowedHosts) -> Application:
     """Return the application that an HTTP server serves on the admin listener."""
-    injected = {"status": status}
+    injected = {"status": status, "hosts": hosts}
     return Application(
         [(path, handler, injected) for path, handler in ADMIN_ROUTES],
         default_handler_class=UnknownPathHandler,

@@ -8,6 +8,7 @@ from tornado.web import RequestHandler
 
 from tornado_members.admin.exposition import render
 from tornado_members.admin.status import ServiceStatus
+from tornado_members.http.allowed_hosts import AllowedHosts
 
 _TEXT = "text/plain; charset=utf-8"
 
@@ -15,8 +16,14 @@ _TEXT = "text/plain; charset=utf-8"
 class AdminHandler(RequestHandler):
     """Base of the admin handlers. No token is required: bind the listener to a private address."""
 
-    def initialize(self, status: ServiceStatus) -> None:
+    def initialize(self, status: ServiceStatus, hosts: AllowedHosts) -> None:
         self.status = status
+        self.hosts = hosts
+
+    def prepare(self) -> None:
+        """Refuse a request for another host's name, which a web page may have caused."""
+        if not self.hosts.allows(self.request.headers.get("Host")):
+            self.send_error(421)
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -28,9 +35,12 @@ class AdminHandler(RequestHandler):
         """Return no ETag: each answer is new."""
 
     def write_error(self, status_code: int, **_: Any) -> None:
+        text = f"{status_code} {self._reason}\n"
         if status_code == 405:
             self.set_header("Allow", "GET, HEAD")
-        self.finish(f"{status_code} {self._reason}\n")
+        elif status_code == 421:
+            text += "Use an IP address or localhost, or add the host name to admin.hosts.\n"
+        self.finish(text)
 
     def answer(self, status: int, content: dict[str, Any], text: str) -> None:
         """Send `content` as JSON to clients that accept JSON, else `text`."""
@@ -87,4 +97,6 @@ class UnknownPathHandler(AdminHandler):
     """Any other path"""
 
     def prepare(self) -> None:
-        self.send_error(404)
+        super().prepare()
+        if not self._finished:
+            self.send_error(404)

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -209,13 +210,20 @@ class PrivateServers:
         self._children = [child for child in self._children if child.poll() is None]
 
     def _running(self, name: str) -> list[psutil.Process]:
-        """Find the servers of this folder by a path of it among their arguments."""
+        """Return the servers of this folder: ours, with an argument that names a place in it.
+
+        A process of another user may have the same name and arguments.
+        """
         self._reap()
-        mark = str(self._place(name))
+        mark, owner = str(self._place(name)), os.geteuid()
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.name() == name and mark in process.cmdline():
+                if (
+                    process.name() == name
+                    and mark in process.cmdline()
+                    and process.uids().effective == owner
+                ):
                     found.append(process)
         return found
 

@@ -9,6 +9,7 @@ from tornado.httpserver import HTTPServer
 
 from tornado_members.admin.app import make_admin_app
 from tornado_members.admin.status import ServiceStatus
+from tornado_members.http.allowed_hosts import AllowedHosts
 from tornado_members.serving.sockets import Listeners
 
 
@@ -23,12 +24,13 @@ class EventWait:
     It does not run while a worker is forked and it starts no thread: both would be inherited.
     """
 
-    def __init__(self, status: ServiceStatus, listening: Listeners) -> None:
+    def __init__(self, status: ServiceStatus, listening: Listeners, hosts: AllowedHosts) -> None:
+        """`hosts` are those that the admin listener answers."""
         self._listening = listening
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(_InlineExecutor())
         self._event = asyncio.Event()
-        self._server = HTTPServer(make_admin_app(status), idle_connection_timeout=60)
+        self._server = HTTPServer(make_admin_app(status, hosts), idle_connection_timeout=60)
         self._loop.run_until_complete(self._listen())
 
     async def _listen(self) -> None:

@@ -16,6 +16,7 @@ from tornado_members.admin.aggregation import SharedSnapshot, WorkerAggregator
 from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
+from tornado_members.http.allowed_hosts import AllowedHosts
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.event_wait import EventWait
 from tornado_members.serving.reload import reload_settings
@@ -121,7 +122,9 @@ class Supervisor:
         self._restart_pause = _TICK_SECONDS  # of private servers
         self._next_restart_at = 0.0
         self._aggregator = WorkerAggregator()
-        self._events = EventWait(self._aggregator, admin_listeners)
+        self._events = EventWait(
+            self._aggregator, admin_listeners, AllowedHosts(settings.admin.hosts)
+        )
         self._events.add(signals, signals.clear)
 
     def run(self) -> None:

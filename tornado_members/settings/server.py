@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tornado_members.settings.types import FilePath, Port, Proxy, Section, link, values
+from tornado_members.settings.types import FilePath, HostName, Port, Proxy, Section, link, values
 
 
 class Tls(Section):
@@ -174,4 +174,10 @@ class Admin(Section):
         8889,
         description="TCP port to listen on. 0 picks a free port, and so does 8889 if another "
         "process has it.",
+    )
+    hosts: tuple[HostName, ...] = Field(
+        (),
+        description="Host names by which clients may address the listener, besides IP addresses "
+        "and `localhost`. `*` allows all names.",
+        json_schema_extra=link("operations.md#health"),
     )

@@ -55,6 +55,15 @@ def _absolute(path: Path) -> Path:
 _HOST_PORT = re.compile(r"(?P<host>[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
+_HOST_NAME = re.compile(r"\*|[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
+
+
+def _host_name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError("should be a host name in lower case, without a port, or *")
+    return text
+
+
 def _host_port(text: str) -> str:
     match = _HOST_PORT.fullmatch(text)
     if not match or not 0 < int(match["port"]) <= 65535:
@@ -125,6 +134,7 @@ def _origin(text: str) -> str:
 
 FilePath = Annotated[Path, AfterValidator(_absolute)]
 Origin = Annotated[str, AfterValidator(_origin)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Names = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],

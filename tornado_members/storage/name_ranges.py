@@ -34,8 +34,6 @@ def successor(text: str) -> str | None:
 def name_ranges(prefix: str) -> list[Range]:
     """Ranges in order, none of which touches another, with every name whose folding begins so.
 
-    The first call in a process takes a tenth of a second.
-
     They hold other names as well. Only letters before the first combining mark are looked at: marks
     change places in normalizing, and letters do not.
     """
@@ -74,6 +72,11 @@ def _joined(ends: Sequence[tuple[str, str]]) -> list[Range]:
         else:
             ranges.append((first, end))
     return ranges
+
+
+def prepare() -> None:
+    """Build the table of spellings, which takes a tenth of a second once per process."""
+    _table()
 
 
 def _spellings(letter: str) -> Sequence[tuple[str, str]]:
