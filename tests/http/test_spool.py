@@ -54,7 +54,7 @@ async def test_spool_is_bounded_while_other_imports_complete(
             await asyncio.sleep(0.01)
 
     watching = asyncio.create_task(watch())
-    greedy = [asyncio.create_task(send_unread(http_server, 8)) for _ in range(3)]
+    greedy = [asyncio.create_task(send_unread(http_server, 60)) for _ in range(3)]
     await until(lambda: max(held, default=0) > _MIB * 0.9)
     headers = {"Content-Type": "text/csv"}
     answer = await api("POST", "/members/import", raw=b"name,email\n" + _ROWS, headers=headers)
@@ -64,12 +64,12 @@ async def test_spool_is_bounded_while_other_imports_complete(
     watching.cancel()
     assert all(isinstance(error, ConnectionError) for error in done)
     assert max(held) <= _MIB
-    await asyncio.wait_for(services.requests.idle.wait(), 9)
+    await asyncio.wait_for(services.requests.idle.wait(), 30)
     assert services.spool_budget.held == 0
 
 
 async def trickle(writer: asyncio.StreamWriter) -> None:
-    for _ in range(300):
+    for _ in range(3000):
         writer.write(_ROWS[:60])
         await writer.drain()
         await asyncio.sleep(0.02)
@@ -81,7 +81,7 @@ async def test_sending_does_not_count_as_reading(http_server: Any, services: Ser
         writer.write(head(_MIB, "Content-Type: text/csv") + b"name,email\n")
         with pytest.raises(ConnectionError):
             await trickle(writer)
-    await asyncio.wait_for(services.requests.idle.wait(), 9)
+    await asyncio.wait_for(services.requests.idle.wait(), 30)
 
 
 def test_budget_is_shared_by_the_accounts_of_a_caller() -> None:
