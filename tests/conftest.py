@@ -22,6 +22,7 @@ from tornado.ioloop import IOLoop
 from tests.support.api import Api, Fetching, PathClient
 from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
+from tests.support.namespace import namespace_of
 from tests.support.service import Command
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
@@ -173,21 +174,28 @@ def tail_changes() -> bool:
 
 
 @pytest.fixture
+def emptied_cache(
+    cache_servers: tuple[str, ...], settings: Settings, admin: pymongo.MongoClient[dict[str, Any]]
+) -> tuple[str, ...]:
+    """The nodes, with nothing on them but an epoch."""
+    for address in cache_servers:
+        with suppress(OSError):  # one that is away is what the test is about
+            flush_cache(address, namespace_of(admin[settings.mongodb.database]))
+    return cache_servers
+
+
+@pytest.fixture
 def services(
     io_loop: IOLoop,
     settings: Settings,
     servers: PrivateServers,
-    cache_servers: tuple[str, ...],
+    emptied_cache: tuple[str, ...],
     tail_changes: bool,
 ) -> Iterator[Services]:
-    for address in cache_servers:
-        with suppress(OSError):  # one that is away is what the test is about
-            flush_cache(address, settings.mongodb.database)
-
     async def enter() -> tuple[AsyncExitStack, Services]:
         stack = AsyncExitStack()
         opening = open_services(
-            settings, servers.mongodb_uri, cache_servers, tail_changes=tail_changes
+            settings, servers.mongodb_uri, emptied_cache, tail_changes=tail_changes
         )
         return stack, await stack.enter_async_context(opening)
 

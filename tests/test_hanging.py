@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.http_client import HttpClient, Reply
 from tests.support.memcached import flush_cache
+from tests.support.mongodb import Admin
+from tests.support.namespace import namespace_of
 from tests.support.service import Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -33,7 +35,11 @@ def held_by(worker: psutil.Process) -> Held:
 
 @pytest.fixture(params=["motor", "pymongo"])
 def service(
-    request: pytest.FixtureRequest, folder: Path, servers: PrivateServers, database_name: str
+    request: pytest.FixtureRequest,
+    folder: Path,
+    servers: PrivateServers,
+    admin: Admin,
+    database_name: str,
 ) -> Iterator[Service]:
     mongodb = {
         "uri": servers.mongodb_uri,
@@ -41,7 +47,8 @@ def service(
         "driver": request.param,
         "timeout_ms": 500,
     }
-    flush_cache(servers.cache_servers[0], database_name)  # without the quarantine of a new one
+    # As if it had been in use: a new one is in quarantine.
+    flush_cache(servers.cache_servers[0], namespace_of(admin[database_name]))
     cache = {"servers": servers.cache_servers, "heartbeat_ms": 1000}
     with Command(folder, {"mongodb": mongodb, "cache": cache}).serving() as service:
         yield service

@@ -13,6 +13,7 @@ import yaml
 
 from tests.support.memcached import flush_cache
 from tests.support.mongodb import Admin
+from tests.support.namespace import namespace_of
 from tests.support.service import ROOT
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.embedded.private_servers import PrivateServers
@@ -38,14 +39,14 @@ def documented_steps() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def serving(settings: Settings, servers: PrivateServers) -> Any:
+def serving(settings: Settings, servers: PrivateServers, admin: Admin) -> Any:
     """A service without its HTTP, until it is stopped; its node has been in use for a while."""
     (node,) = servers.cache_servers
 
     @asynccontextmanager
     async def serving(*, fresh_cache: bool) -> AsyncIterator[tuple[MemberDirectory, UserStore]]:
         if fresh_cache:
-            flush_cache(node, settings.mongodb.database)
+            flush_cache(node, namespace_of(admin[settings.mongodb.database]))
         async with (
             open_stores(settings, servers.mongodb_uri) as stores,
             open_directory(settings, stores, servers.cache_servers) as directory,

@@ -36,6 +36,7 @@ from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
+from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
@@ -81,6 +82,17 @@ class Services:
     rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
     admission: AdmissionControl
     dependencies: Dependencies
+    cluster_id: str
+
+
+class DatabaseMismatch(OperatorError):
+    """A worker found another database than the workers that it was to join."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "mongodb.uri, mongodb.uri_file: this is another database than that of the running "
+            "workers. Stop all services to move to another database."
+        )
 
 
 class MongoDBUnusable(OperatorError):
@@ -95,13 +107,27 @@ class Stores:
     members: MemberStore
     users: UserStore
     audit: AuditLog | None  # None where changes are not recorded
+    cluster_id: str
+
+
+def cache_namespace(database: str, cluster_id: str) -> str:
+    """Return the namespace of a cluster's keys in Memcached.
+
+    The name of the database is a part of it because a copy of a database has the id of its source.
+    """
+    return f"{database}:{cluster_id}"
 
 
 @asynccontextmanager
-async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Stores]:
-    """The stores, on a client made in the running event loop and closed at the end.
+async def open_stores(
+    settings: Settings, mongodb_uri: str, cluster_id: str | None = None
+) -> AsyncIterator[Stores]:
+    """Open the stores, on a client made in the running event loop and closed at the end.
 
-    Raises MongoDBUnusable, TransactionsMissing, and SettingsError for a URI that is none.
+    `cluster_id` is that of the workers that this process joins, if there are any.
+
+    Raises MongoDBUnusable, DatabaseMismatch, TransactionsMissing, and SettingsError for a URI that
+    is not valid.
     """
     mongo = open_mongo(
         mongodb_uri,
@@ -110,9 +136,13 @@ async def open_stores(settings: Settings, mongodb_uri: str) -> AsyncIterator[Sto
         settings.mongodb.timeout_ms / 1000,
     )
     try:
-        stores = _make_stores(settings, mongo)
         where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
         try:
+            identity = ClusterIdentity(mongo)
+            found = await identity.find()
+            if cluster_id not in (None, found):
+                raise DatabaseMismatch
+            stores = _make_stores(settings, mongo, found or await identity.create())
             await stores.members.prepare()
             await stores.users.prepare()
             if stores.audit:
@@ -133,11 +163,12 @@ def _said(error: BaseException | None) -> str:
     return f"refuses: {details.get('codeName') or type(refusal).__name__}"
 
 
-def _make_stores(settings: Settings, mongo: Mongo) -> Stores:
+def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str) -> Stores:
+    users = UserStore(mongo)
     if not settings.audit.enabled:
-        return Stores(mongo, MemberStore(mongo), UserStore(mongo), None)
+        return Stores(mongo, MemberStore(mongo), users, None, cluster_id)
     audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days))
-    return Stores(mongo, MemberStore(mongo, RecordedWrites(audit)), UserStore(mongo), audit)
+    return Stores(mongo, MemberStore(mongo, RecordedWrites(audit)), users, audit, cluster_id)
 
 
 @asynccontextmanager
@@ -145,7 +176,7 @@ async def open_directory(
     settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[MemberDirectory]:
     """The members, with the cache in front of them."""
-    cache = _make_cache(settings, cache_servers, stores.mongo)
+    cache = _make_cache(settings, cache_servers, stores)
     try:
         await cache.open()
         yield MemberDirectory(stores.members, cache, stores.audit)
@@ -154,9 +185,10 @@ async def open_directory(
 
 
 def _make_cache(
-    settings: Settings, servers: tuple[str, ...], mongo: Mongo
+    settings: Settings, servers: tuple[str, ...], stores: Stores
 ) -> LeaseCache | NaiveStandIn:
-    ttl, namespace = settings.cache.ttl_seconds, settings.mongodb.database
+    ttl = settings.cache.ttl_seconds
+    namespace = cache_namespace(settings.mongodb.database, stores.cluster_id)
     timing = Timing(
         heartbeat=settings.cache.heartbeat_ms / 1000,
         timeout=settings.cache.timeout_ms / 1000,
@@ -173,8 +205,8 @@ def _make_cache(
         namespace=namespace,
         ttl=ttl,
         timing=timing,
-        write_deadline=mongo.deadline,
-        ledger=DebtLedger(mongo),
+        write_deadline=stores.mongo.deadline,
+        ledger=DebtLedger(stores.mongo),
         require_for_writes=settings.cache.require_for_writes,
     )
 
@@ -186,13 +218,17 @@ async def open_services(
     cache_servers: tuple[str, ...],
     *,
     tail_changes: bool = True,
+    cluster_id: str | None = None,
 ) -> AsyncIterator[Services]:
-    """What the handlers stand on. Raises MongoDBUnusable, KeysUnusable, SettingsError."""
+    """Open what the handlers use; `cluster_id` is that of the workers that this process joins.
+
+    Raises MongoDBUnusable, DatabaseMismatch, KeysUnusable, SettingsError.
+    """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
-        stores = await enter(open_stores(settings, mongodb_uri))
+        stores = await enter(open_stores(settings, mongodb_uri, cluster_id))
         name_ranges.prepare()  # now, as nobody waits for the event loop yet
         stores.mongo.operations.heard = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
@@ -204,7 +240,7 @@ async def open_services(
             await enter(invalidating(changes, lease, directory, numbers))
         own = OwnIssuer.from_settings(settings)
         revocations = await enter(open_revocations(own, stores.users))
-        counts = await enter(open_counts(settings, cache_servers))
+        counts = await enter(open_counts(settings, cache_servers, stores.cluster_id))
         login = await enter(open_login(settings, own, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
         rate_limit = RateLimit(counts, per_minute) if per_minute else None
@@ -232,6 +268,7 @@ async def open_services(
             dependencies=Dependencies(
                 stores.mongo, settings.mongodb.driver, keys, numbers, follows
             ),
+            cluster_id=stores.cluster_id,
         )
 
 
@@ -250,12 +287,13 @@ async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
 
 @asynccontextmanager
 async def open_counts(
-    settings: Settings, cache_servers: tuple[str, ...]
+    settings: Settings, cache_servers: tuple[str, ...], cluster_id: str
 ) -> AsyncIterator[SharedCounts]:
     """Numbers that all processes count together; nothing connects before one is counted."""
     timeout = settings.cache.timeout_ms / 1000
     nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
-    counts = SharedCounts(nodes, namespace=settings.mongodb.database)
+    namespace = cache_namespace(settings.mongodb.database, cluster_id)
+    counts = SharedCounts(nodes, namespace=namespace)
     try:
         yield counts
     finally:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pymongo.read_concern import ReadConcern
 
 from tests.support.memcached import ask_memcached, flush_memcached
+from tests.support.namespace import namespace_of
 from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -98,14 +99,14 @@ class Bed:
         """How many documents MongoDB has given out; a query may ask for several."""
         return int(self.client.admin.command("serverStatus")["metrics"]["document"]["returned"])
 
-    def empty_cache(self, namespaces: list[str]) -> None:
+    def empty_cache(self, databases: list[str]) -> None:
         """Leave nothing in Memcached but an epoch for each of our services.
 
         Without one, they would take it for restarted, and read past it for some seconds.
         """
         flush_memcached(self.memcached)
-        for namespace in namespaces:
-            key = namespace_prefix(namespace) + b"epoch"
+        for database in databases:
+            key = namespace_prefix(namespace_of(self.client[database])) + b"epoch"
             ask_memcached(self.memcached, b"add %b 0 0 16\r\n0123456789abcdef\r\n" % key)
 
 

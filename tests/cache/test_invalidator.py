@@ -53,9 +53,12 @@ class Forgetting:
         self.failures = 0  # still to come, for single changes
         self.is_cut_off = False
         self.asked = 0
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
 
     async def forget_changed(self, changes: Sequence[Change]) -> bool:
         self.asked += 1
+        await self.goes_on.wait()
         if self.failures:
             self.failures -= 1
             raise RuntimeError("on purpose")
@@ -222,6 +225,27 @@ async def test_when_nobody_can_tell_the_stream_goes_on_all_the_same(
         alone.is_cut_off = False
         members.insert_one({"_id": 9, "name": "Z"})
         await until(lambda: alone.forgotten == [Change(9, "Z")])
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_a_stream_that_is_not_followed_further_is_reported(
+    mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the holder, whose removal hangs, and by a process that waits for the lease."""
+    monkeypatch.setattr(invalidator, "STANDSTILL_SECONDS", 2.0)
+    hanging, waiting = Forgetting(), Forgetting()
+    async with running(mongo, hanging) as first:
+        await until(lambda: first.is_holder and hanging.everything)
+        await until(lambda: first.reason_for_concern() is None)
+        hanging.goes_on.clear()
+        members.insert_one({"_id": 1, "name": "A"})
+        async with running(mongo, waiting) as second:
+            for numbers in (first, second):
+                await until(lambda: "no progress" in (numbers.reason_for_concern() or ""))  # noqa: B023
+            assert "the change stream has made no progress" in caplog.text
+            hanging.goes_on.set()
+            for numbers in (first, second):
+                await until(lambda: numbers.reason_for_concern() is None)  # noqa: B023
 
 
 async def suspended(process: psutil.Process, meanwhile: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pymongo
 import pytest
 
 from tests.support.load import Load
@@ -109,6 +110,40 @@ def test_new_settings_are_taken_up_unless_they_are_wrong(
     assert "server.port: a change takes a restart" in command.log()
     assert service("PUT", "/members/1", {"name": "Bob"})[0] == 428
     assert service.stop() == 0
+
+
+def test_settings_of_the_cluster_are_refused_at_a_reload(
+    service: Service, command: Command
+) -> None:
+    first = set(workers(service))
+    change(command, cache={"servers": []})
+    service.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "cache.servers: cannot change from" in command.log())
+    assert set(workers(service)) == first
+    assert service("GET", "/members")[0] == 200
+
+
+def another_databases(servers: PrivateServers) -> list[str]:
+    with pymongo.MongoClient[dict[str, Any]](servers.mongodb_uri) as client:
+        return client.list_database_names()
+
+
+def test_a_worker_does_not_join_those_of_another_database(
+    service: Service, command: Command, folder: Path
+) -> None:
+    """A URI is no setting of the cluster: it may change with a password."""
+    first = set(workers(service))
+    uri = json.loads(command.config.read_text())["mongodb"]["uri"]
+    with PrivateServers(folder / "another", memcached=False, die_with_parent=True) as another:
+        change(command, mongodb={"uri": another.mongodb_uri})
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "another database than that of the running workers" in command.log())
+        wait_for(lambda: set(workers(service)) == first)
+        assert "test" not in another_databases(another)
+    assert service("GET", "/members")[0] == 200
+    change(command, mongodb={"uri": f"{uri}&connectTimeoutMS=9000"})
+    reload(service, command.log)
+    assert not first & set(workers(service))
 
 
 def test_a_worker_that_dies_is_replaced_and_none_outlives_the_supervisor(

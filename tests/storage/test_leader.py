@@ -1,7 +1,7 @@
 """One holder at a time, decided by a real MongoDB."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
@@ -75,3 +75,35 @@ async def test_one_that_runs_out_can_be_renewed_while_nobody_has_it(
     leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)}})
     assert await lease.renew({"_data": "1"})
     assert lease.progress == {"_data": "1"}
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(seconds=leader.LEASE_SECONDS + 2)])
+async def test_a_lease_that_ends_later_than_one_can_is_free(
+    mongo: Mongo, leases: Any, ahead: timedelta
+) -> None:
+    """MongoDB's clock was set back, or the primary before had one that was ahead."""
+    ended, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
+    await ended.take()
+    await ended.renew({"_data": "1"})
+    leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime.now(UTC) + ahead}})
+    assert await other.take()
+    assert other.progress == {"_data": "1"}
+    assert not await ended.take()
+    left = leases.find_one({"_id": "test"})["expiresAt"].replace(tzinfo=UTC) - datetime.now(UTC)
+    assert left < timedelta(seconds=leader.LEASE_SECONDS + 1)
+
+
+async def test_progress_is_noted_by_those_who_wait_as_well(mongo: Mongo) -> None:
+    holder, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
+    await holder.take()
+    await other.take()
+    began = other.progressed_at
+    await holder.renew({"_data": "1"})
+    assert not await other.take()
+    assert other.progressed_at is not None
+    assert began is not None
+    assert other.progressed_at > began
+    noted = other.progressed_at
+    await holder.renew({"_data": "1"})
+    await other.take()
+    assert other.progressed_at == noted

@@ -180,7 +180,7 @@ class HealthMonitor:
     def _change_stream(self) -> list[DependencyStatus]:
         if self._changes is None:
             return []
-        problem = self._changes.problem
+        problem = self._changes.reason_for_concern()
         if problem:
             return [DependencyStatus("change stream", State.DEGRADED, problem)]
         detail = "followed here" if self._changes.is_holder else "followed by another process"

@@ -124,6 +124,12 @@ def _change_stream_metrics(numbers: InvalidatorNumbers) -> Iterator[Family]:
         merge="max",
     ).put(numbers.lag_seconds or 0.0)
     yield Family(
+        "members_change_stream_standstill_seconds",
+        "gauge",
+        "Time since any process last followed the change stream further.",
+        merge="max",
+    ).put(numbers.standstill_seconds)
+    yield Family(
         "members_change_stream_reopenings", "counter", "Times the change stream was reopened."
     ).put(numbers.reopened)
     yield Family(

@@ -34,6 +34,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is opened a
 _NOT_REPLICATED_PAUSE = 60.0
 _REST_SECONDS = 0.75  # after handing over: longer than another one takes to ask
 _HANDS_OVER_EVERY = 10.0  # seconds, at most: should nobody do better, the stream has to go on
+# Seconds without progress, by whichever process, before it is reported. An idle replica set makes
+# progress every ten seconds: the primary writes a no-op to its oplog (periodicNoopIntervalSecs).
+STANDSTILL_SECONDS = 60.0
 _ATTEMPTS_AT_KEYS = 5  # before everything is forgotten in place of some keys that cannot be
 
 
@@ -65,8 +68,15 @@ class InvalidatorNumbers:
     reopened: int = 0
     lost_histories: int = 0
     failed_removals: int = 0
+    standstill_seconds: float = 0.0  # since the stream was last followed further, by any process
     # Why changes may go unnoticed; None while somebody follows the stream.
     problem: str | None = "nobody has followed it yet"
+
+    def reason_for_concern(self) -> str | None:
+        """Return why changes may go unnoticed; None while the stream is followed."""
+        if self.problem is None and self.standstill_seconds > STANDSTILL_SECONDS:
+            return f"has made no progress for {self.standstill_seconds:.0f} s"
+        return self.problem
 
 
 @asynccontextmanager
@@ -99,7 +109,7 @@ class Invalidator:
         self._lease = lease
         self._cache = cache
         self._numbers = numbers
-        self._token: Token | None = None
+        self._token: Token | None = None  # each node was told up to here, or its debt is recorded
         self._handed_over_at = float("-inf")
         self._warned = False
 
@@ -151,9 +161,21 @@ class Invalidator:
             log.exception("the lease to remove changes from the cache cannot be had")
             self._numbers.problem = "its lease cannot be had"
             return False
+        self._note_standstill()
         if not taken:  # it is another's
             self._numbers.problem = None
         return taken
+
+    def _note_standstill(self) -> None:
+        """Measure how long no process has followed the stream further; log it when it begins."""
+        progressed_at = self._lease.progressed_at
+        if progressed_at is None:
+            return
+        before = self._numbers.standstill_seconds
+        seconds = asyncio.get_running_loop().time() - progressed_at
+        self._numbers.standstill_seconds = seconds
+        if before <= STANDSTILL_SECONDS < seconds:
+            log.warning("the change stream has made no progress for %.0f s", seconds)
 
     async def _tail(self) -> None:
         """Read the stream again and again, from where it broke; until another should do it."""

@@ -8,7 +8,7 @@ from typing import Self
 STOP = b"S"  # the whole service stops
 REPLACE = b"R"  # another worker replaces this one
 # From a worker to the supervisor.
-READY = b"+"
+READY = b"+"  # followed by the cluster id of its database
 FAILED = b"-"  # followed by the reason in UTF-8
 
 _MAX_MESSAGE = 64 * 1024  # bytes

@@ -15,12 +15,20 @@ _PRIVATE: dict[str, Callable[[Settings], bool]] = {
     "mongodb.uri": lambda settings: settings.mongodb.embedded,
     "cache.servers": lambda settings: settings.cache.servers == "embedded",
 }
+# Processes that differ in these answer stale members from the cache.
+_OF_THE_CLUSTER = {
+    "mongodb": ("database",),
+    "cache": ("servers", "protocol", "heartbeat_ms", "timeout_ms", "return_ms"),
+}
 
 
 def reload_settings(source: SettingsSource, old: Settings) -> Settings:
-    """The settings as they are now, as far as they can be taken up without a restart.
+    """Return the present settings, as far as they can be taken up without a restart.
 
-    Raises SettingsError where they are wrong, or cannot do without.
+    A worker finds out whether mongodb.uri leads to the database of the others (services.py): the
+    URI may change with a password or with the hosts of the replica set.
+
+    Raises SettingsError if they are not valid, or need a restart.
     """
     new = source.load()
     tls_context(new.server.tls)
@@ -29,6 +37,15 @@ def reload_settings(source: SettingsSource, old: Settings) -> Settings:
             raise SettingsError(f"{key}: embedded takes a restart")
         if is_private(new) and new.data_dir != old.data_dir:
             raise SettingsError("data_dir: the private servers use the old one")
+    for section, names in _OF_THE_CLUSTER.items():
+        for name in names:
+            was, is_now = (getattr(getattr(each, section), name) for each in (old, new))
+            in_any_order = name == "servers" and set(was) == set(is_now)
+            if was != is_now and not in_any_order:
+                raise SettingsError(
+                    f"{section}.{name}: cannot change from {was!r} to {is_now!r} while services "
+                    "run. Stop all services of the cluster, then start them."
+                )
     kept = {key: getattr(old.server, key) for key in _BOUND}
     for key, value in kept.items():
         if getattr(new.server, key) != value:

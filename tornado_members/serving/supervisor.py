@@ -121,6 +121,7 @@ class Supervisor:
         self._next_fork_at = 0.0  # time.monotonic()
         self._restart_pause = _TICK_SECONDS  # of private servers
         self._next_restart_at = 0.0
+        self._cluster_id: str | None = None  # of the database that the workers use
         self._aggregator = WorkerAggregator()
         self._events = EventWait(
             self._aggregator, admin_listeners, AllowedHosts(settings.admin.hosts)
@@ -177,7 +178,8 @@ class Supervisor:
         self._events.wait(seconds)
         for worker in list(self._workers):
             while message := worker.channel.receive():
-                if message == READY:
+                if message.startswith(READY):
+                    self._cluster_id = message[len(READY) :].decode()
                     self._worker_ready(worker)
                 elif message.startswith(FAILED):
                     worker.failure = message[len(FAILED) :].decode("utf-8", "replace")
@@ -325,7 +327,13 @@ class Supervisor:
             for channel in (ours, *(worker.channel for worker in self._workers)):
                 channel.close()
             context = WorkerContext(
-                self._settings, self._listeners, self._private, theirs, snapshot, supervisor
+                self._settings,
+                self._listeners,
+                self._private,
+                theirs,
+                snapshot,
+                supervisor,
+                self._cluster_id,
             )
             code = run_worker(context)
         except BaseException:

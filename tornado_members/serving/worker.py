@@ -41,6 +41,7 @@ class WorkerContext:
     channel: Channel
     snapshot: SharedSnapshot  # to which it writes its status
     supervisor: int  # process id
+    cluster_id: str | None  # of the database that the other workers use; None for the first worker
 
 
 def run_worker(context: WorkerContext) -> int:
@@ -74,7 +75,7 @@ async def _serve(context: WorkerContext) -> None:
     settings = context.settings
     addresses = context.private.addresses_for(settings)
     async with (
-        open_services(settings, *addresses) as services,
+        open_services(settings, *addresses, cluster_id=context.cluster_id) as services,
         open_process_status(services) as status,
     ):
         tls = tls_context(settings.server.tls)
@@ -84,7 +85,7 @@ async def _serve(context: WorkerContext) -> None:
         )
         signals = ShutdownSignals(context.channel)  # before this line SIGTERM ends the process
         server.add_sockets(context.listeners.sockets)
-        context.channel.send(READY)
+        context.channel.send(READY + services.cluster_id.encode())
         async with publish_snapshots(context.snapshot, status):
             order = await signals.first
             if order in (STOP, REPLACE):

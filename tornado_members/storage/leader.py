@@ -30,6 +30,9 @@ class LeaderLease:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.progress: Mapping[str, Any] | None = None  # as the last holder left it
         self.valid_until = 0.0  # by the event loop's clock
+        # When `progress` was last seen to change, by this holder or another; the loop's clock.
+        self.progressed_at: float | None = None
+        self._last_progress: Mapping[str, Any] | None = None
         self._timeout = mongo.timeout
         self._leases = mongo.database["leases"]
         self._name = name
@@ -74,6 +77,7 @@ class LeaderLease:
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
+        self._note_progress(document, asked)
         if document is None or document["holder"] != self.holder:
             self.valid_until = 0.0
             return False
@@ -81,13 +85,25 @@ class LeaderLease:
         self.valid_until = asked + LEASE_SECONDS - _MARGIN_SECONDS
         return True
 
+    def _note_progress(self, document: Document | None, asked: float) -> None:
+        progress = document.get("progress") if document else None
+        if self.progressed_at is None or progress != self._last_progress:
+            self.progressed_at, self._last_progress = asked, progress
+
 
 def _claim_of(holder: str, progress: Mapping[str, Any] | None) -> list[Document]:
-    """An update that gives the lease to `holder` if it is his, nobody's, or has run out."""
+    """Return an update that gives the lease to `holder` if it holds it, or if the lease is free.
+
+    The lease is free if no process holds it, if it has run out, and if it would run out later than
+    a lease that is taken now: then MongoDB's clock was set back, or the primary before had a clock
+    that was ahead.
+    """
     ours = {"$eq": ["$holder", holder]}
     nobody = {"$eq": [{"$ifNull": ["$holder", None]}, None]}
-    free = {"$or": [ours, nobody, {"$lte": ["$expiresAt", "$$NOW"]}]}
     until = {"$add": ["$$NOW", round(LEASE_SECONDS * 1000)]}
+    ended = {"$lte": ["$expiresAt", "$$NOW"]}
+    too_far = {"$gt": ["$expiresAt", until]}
+    free = {"$or": [ours, nobody, ended, too_far]}
     fields: Document = {
         "holder": {"$cond": [free, holder, "$holder"]},
         "expiresAt": {"$cond": [free, until, "$expiresAt"]},

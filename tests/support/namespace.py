@@ -1,0 +1,20 @@
+"""The namespace in which services on a database keep their keys in Memcached."""
+
+from typing import Any
+
+import pymongo
+from pymongo.database import Database
+
+from tornado_members.services import cache_namespace
+
+
+def namespace_of(database: Database[dict[str, Any]]) -> str:
+    """The namespace; the id of the cluster is created if no service has done so yet."""
+    document = database["cluster"].find_one_and_update(
+        {"_id": "cluster"},
+        {"$setOnInsert": {"id": f"tests-{database.name}"}},
+        upsert=True,
+        return_document=pymongo.ReturnDocument.AFTER,
+    )
+    assert document
+    return cache_namespace(database.name, document["id"])
