@@ -31,12 +31,13 @@ def flush_memcached(address: str) -> None:
     assert ask_memcached(address, b"flush_all\r\n") == b"OK\r\n"
 
 
-def flush_cache(address: str, namespace: str) -> None:
-    """Leave nothing on the server but an epoch, as if it had been in use for a while."""
+def flush_cache(address: str, *namespaces: str) -> None:
+    """Leave nothing on the server but the epochs, as if it had been in use for a while."""
     flush_memcached(address)
-    key = namespace_prefix(namespace) + b"epoch"
-    command = b"add %b 0 0 16\r\n0123456789abcdef\r\nget %b\r\n" % (key, key)
-    assert b"0123456789abcdef" in ask_memcached(address, command)
+    for namespace in namespaces:
+        key = namespace_prefix(namespace) + b"epoch"
+        command = b"add %b 0 0 16\r\n0123456789abcdef\r\nget %b\r\n" % (key, key)
+        assert b"0123456789abcdef" in ask_memcached(address, command)
 
 
 def stored_keys(address: str, expected: int) -> list[bytes]:

@@ -8,11 +8,11 @@ from pymongo.database import Database
 from tornado_members.services import cache_namespace
 
 
-def namespace_of(database: Database[dict[str, Any]]) -> str:
-    """The namespace; the id of the cluster is created if no service has done so yet."""
+def namespace_of(database: Database[dict[str, Any]], cluster_id: str = "tests") -> str:
+    """The namespace; the cluster gets this id if no service has given it one."""
     document = database["cluster"].find_one_and_update(
         {"_id": "cluster"},
-        {"$setOnInsert": {"id": f"tests-{database.name}"}},
+        {"$setOnInsert": {"id": cluster_id}},
         upsert=True,
         return_document=pymongo.ReturnDocument.AFTER,
     )
