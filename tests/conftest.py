@@ -31,6 +31,8 @@ from tornado_members.app import make_app, publish_description
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import mongod_command
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import Services, open_services
 from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
@@ -185,17 +187,29 @@ def emptied_cache(
 
 
 @pytest.fixture
+def member_fields() -> FieldTable:
+    """The fields of members; a test may add some."""
+    return MEMBER_FIELDS
+
+
+@pytest.fixture
 def services(
     io_loop: IOLoop,
     settings: Settings,
     servers: PrivateServers,
+    *,
     emptied_cache: tuple[str, ...],
     tail_changes: bool,
+    member_fields: FieldTable,
 ) -> Iterator[Services]:
     async def enter() -> tuple[AsyncExitStack, Services]:
         stack = AsyncExitStack()
         opening = open_services(
-            settings, servers.mongodb_uri, emptied_cache, tail_changes=tail_changes
+            settings,
+            servers.mongodb_uri,
+            emptied_cache,
+            tail_changes=tail_changes,
+            fields=member_fields,
         )
         return stack, await stack.enter_async_context(opening)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pymongo
 
+from tests.support.members import make_draft
 from tests.support.memcached import flush_cache
 from tests.support.namespace import namespace_of
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.model.member import MemberDraft
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 
@@ -43,6 +43,6 @@ async def test_clusters_do_not_read_each_others_members(
                     open_directory(settings, stores, servers.cache_servers) as directory,
                 ):
                     if creates:
-                        await directory.create(MemberDraft(name=name))
+                        await directory.create(make_draft(name=name))
                     found = await read_until_hit(directory, 1)
                     assert name.encode() in found.body

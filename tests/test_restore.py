@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.members import make_draft
 from tests.support.memcached import flush_cache
 from tests.support.mongodb import Admin
 from tests.support.namespace import namespace_of
 from tests.support.service import ROOT
 from tornado_members.directory import MemberDirectory, Representation
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.model.member import MemberDraft
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore
 
-ADA, BOB, EVE = MemberDraft(name="Ada"), MemberDraft(name="Bob"), MemberDraft(name="Eve")
-LATER = MemberDraft(name="Ada", phone="555-0100")
+ADA, BOB, EVE = make_draft(name="Ada"), make_draft(name="Bob"), make_draft(name="Eve")
+LATER = make_draft(name="Ada", phone="555-0100")
 
 COLLECTIONS = ("members", "counters", "users")
 
@@ -87,7 +87,7 @@ async def test_nothing_of_the_later_time_comes_back(
         assert database.command(step)["ok"] == 1
     async with serving(fresh_cache=as_documented) as (directory, users):
         restored = await read(directory, 1)
-        changed = await directory.replace(1, MemberDraft(name="Ada", phone="555-0199"))
+        changed = await directory.replace(1, make_draft(name="Ada", phone="555-0199"))
         eve = await directory.create(EVE)
         ada = (await users.find_withdrawn(60))["ada"]
     assert (b"555-0100" not in restored.body) is as_documented  # not what the cache remembers

@@ -18,6 +18,7 @@ from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.handlers.members import MembersHandler
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.static_files import Published
+from tornado_members.model.fields import FieldTable
 from tornado_members.openapi.document import Route, describe, path_pattern
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
@@ -63,13 +64,15 @@ def publish_description(services: Services) -> Published:
         never.add(PreconditionRequired)
     if not services.rate_limit:
         never.add(TooManyRequests)
-    return _published((*routes, OPENAPI_ROUTE), frozenset(never))
+    return _published((*routes, OPENAPI_ROUTE), frozenset(never), services.fields)
 
 
 @cache
-def _published(routes: tuple[Route, ...], never: frozenset[type[Problem]]) -> Published:
+def _published(
+    routes: tuple[Route, ...], never: frozenset[type[Problem]], fields: FieldTable
+) -> Published:
     """Describe the routes, once per process: it takes ten times as long as opening services."""
-    return Published.of(json.dumps(describe(routes, never=never)).encode(), JSON)
+    return Published.of(json.dumps(describe(routes, never=never, fields=fields)).encode(), JSON)
 
 
 def make_app(services: Services) -> HTTPServerConnectionDelegate:

@@ -18,9 +18,11 @@ from tornado_members.errors import (
     PreconditionFailed,
     WriteConflict,
 )
+from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor, Place, Record
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.model.member import MAX_MEMBER_ID, Member, MemberDraft, normalize_name
+from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
+from tornado_members.model.names import normalize_name
 from tornado_members.model.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import Change
@@ -29,6 +31,7 @@ from tornado_members.storage.write_window import write_window
 
 # Cache-Status (RFC 9211 §2) of a read that was not to be answered from the cache.
 _ON_REQUEST = "fwd=request"
+_NO_MARK = b"-"  # of entries that lead from a name to an id, and of the plain cache
 _REFUTED = "fwd=bypass; detail=refuted"
 # Names move rarely. One that moves each time it is looked at is left to the database.
 _MOST_REFUTATIONS = 3
@@ -80,11 +83,20 @@ class MemberDirectory:
     Where changes are recorded, `by` is whoever makes one.
     """
 
-    def __init__(self, store: MemberStore, cache: Cache, audit: AuditLog | None = None) -> None:
+    def __init__(
+        self,
+        store: MemberStore,
+        cache: Cache,
+        audit: AuditLog | None = None,
+        fields: FieldTable = MEMBER_FIELDS,
+    ) -> None:
         """`audit` has what the store records, if it does."""
         self._store = store
         self._cache = cache
         self._audit = audit
+        # The last part of the mark of each member's entry. A process that has other fields would
+        # answer with other bytes, so it does not take the entry for its own.
+        self._schema = b"@" + fields.digest
 
     @property
     def cache_counts(self) -> CacheCounts:
@@ -99,7 +111,7 @@ class MemberDirectory:
         """The member with this id; with `no_cache`, from the database. Raises MemberNotFound."""
         _check_id(member_id)
         if no_cache:
-            found = Found(_to_entry(await self._store.find_member(member_id)), _ON_REQUEST)
+            found = Found(self._to_entry(await self._store.find_member(member_id)), _ON_REQUEST)
         else:
             found = await self._read(member_id)
         if found.entry is None:
@@ -110,7 +122,11 @@ class MemberDirectory:
         """Those of these members that the cache has; all are asked for at once, none is loaded."""
         ids = {_id_key(member_id): member_id for member_id in member_ids}
         found = await self._cache.peek([*ids])
-        return {ids[key]: _represent_entry(ids[key], entry, HIT) for key, entry in found.items()}
+        return {
+            ids[key]: _represent_entry(ids[key], entry, HIT)
+            for key, entry in found.items()
+            if self._has_our_fields(entry)
+        }
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """The member with this name; with `no_cache`, from the database. Raises MemberNotFound."""
@@ -140,15 +156,35 @@ class MemberDirectory:
 
     async def _read(self, member_id: int) -> Found:
         async def load() -> Entry | None:
-            return _to_entry(await self._store.find_member(member_id))
+            return self._to_entry(await self._store.find_member(member_id))
 
-        return await self._cache.read(_id_key(member_id), load)
+        found = await self._cache.read(_id_key(member_id), load)
+        if found.entry is not None and not self._has_our_fields(found.entry):
+            found = await self._cache.read(_id_key(member_id), load, refuted=found.entry)
+            if found.entry is not None and not self._has_our_fields(found.entry):
+                return Found(await load(), _REFUTED)  # a process with other fields was faster
+        return found
+
+    def _has_our_fields(self, entry: Entry) -> bool:
+        """True unless a process with other fields stored the entry."""
+        return entry.mark.endswith(self._schema) or entry.mark == _NO_MARK
+
+    def _to_entry(self, member: Member | None) -> Entry | None:
+        """Return what the cache keeps of a member.
+
+        The mark has the hash of its name, the second of its last change, and the schema.
+        """
+        if member is None:
+            return None
+        changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
+        mark = _name_hash(member.name) + b"@" + changed + self._schema
+        return Entry(member.version, mark, member.to_json())
 
     async def _load_lead(self, name: str) -> Entry | None:
         member = await self._store.find_by_name(name)
         if member is None:
             return None
-        return Entry(0, b"-", b"%d" % member.member_id, source=member)
+        return Entry(0, _NO_MARK, b"%d" % member.member_id, source=member)
 
     async def page(self, query: ListQuery) -> list[Member]:
         """At most `query.limit` members in order, from behind `query.after` on."""
@@ -373,14 +409,6 @@ def _check(member: Member, condition: Precondition) -> None:
         raise PreconditionFailed
 
 
-def _to_entry(member: Member | None) -> Entry | None:
-    """What the cache keeps of a member; the mark has its name's hash, and when it was changed."""
-    if member is None:
-        return None
-    changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
-    return Entry(member.version, _name_hash(member.name) + b"@" + changed, member.to_json())
-
-
 def _led_to(lead: Entry) -> int | None:
     """The id to which a name leads; None for nonsense, of whatever length."""
     is_id = lead.body.isdigit() and len(lead.body) <= len(str(MAX_MEMBER_ID))
@@ -392,7 +420,7 @@ def _bears(entry: Entry, name: str) -> bool:
 
 
 def _represent_entry(member_id: int, entry: Entry, cache_status: str) -> Representation:
-    seconds = entry.mark.partition(b"@")[2]
+    seconds = b"" if entry.mark == _NO_MARK else entry.mark.split(b"@")[1]
     is_date = seconds.isdigit() and len(seconds) < _TOO_MANY_DIGITS
     updated_at = datetime.fromtimestamp(int(seconds), UTC) if is_date else None
     return Representation(member_id, entry.version, entry.body, updated_at, cache_status)

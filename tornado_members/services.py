@@ -32,12 +32,15 @@ from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.request_id import RequestIds
 from tornado_members.http.spool_budget import SpoolBudget
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.debts import DebtLedger
+from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.folding import folding
 from tornado_members.storage.leader import LeaderLease
 from tornado_members.storage.members import MemberStore
@@ -66,6 +69,7 @@ class Services:
     """What the handlers use."""
 
     directory: MemberDirectory
+    fields: FieldTable  # of members
     tokens: TokenVerifier
     requests: RequestMetrics
     request_ids: RequestIds
@@ -120,7 +124,10 @@ def cache_namespace(database: str, cluster_id: str) -> str:
 
 @asynccontextmanager
 async def open_stores(
-    settings: Settings, mongodb_uri: str, cluster_id: str | None = None
+    settings: Settings,
+    mongodb_uri: str,
+    cluster_id: str | None = None,
+    fields: FieldTable = MEMBER_FIELDS,
 ) -> AsyncIterator[Stores]:
     """Open the stores, on a client made in the running event loop and closed at the end.
 
@@ -142,7 +149,7 @@ async def open_stores(
             found = await identity.find()
             if cluster_id not in (None, found):
                 raise DatabaseMismatch
-            stores = _make_stores(settings, mongo, found or await identity.create())
+            stores = _make_stores(settings, mongo, found or await identity.create(), fields)
             await stores.members.prepare()
             await stores.users.prepare()
             if stores.audit:
@@ -163,12 +170,13 @@ def _said(error: BaseException | None) -> str:
     return f"refuses: {details.get('codeName') or type(refusal).__name__}"
 
 
-def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str) -> Stores:
+def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: FieldTable) -> Stores:
     users = UserStore(mongo)
     if not settings.audit.enabled:
-        return Stores(mongo, MemberStore(mongo), users, None, cluster_id)
+        return Stores(mongo, MemberStore(mongo, fields=fields), users, None, cluster_id)
     audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days))
-    return Stores(mongo, MemberStore(mongo, RecordedWrites(audit)), users, audit, cluster_id)
+    members = MemberStore(mongo, RecordedWrites(audit, fields), fields)
+    return Stores(mongo, members, users, audit, cluster_id)
 
 
 @asynccontextmanager
@@ -179,7 +187,7 @@ async def open_directory(
     cache = _make_cache(settings, cache_servers, stores)
     try:
         await cache.open()
-        yield MemberDirectory(stores.members, cache, stores.audit)
+        yield MemberDirectory(stores.members, cache, stores.audit, stores.members.fields)
     finally:
         await cache.close()
 
@@ -219,6 +227,7 @@ async def open_services(
     *,
     tail_changes: bool = True,
     cluster_id: str | None = None,
+    fields: FieldTable = MEMBER_FIELDS,
 ) -> AsyncIterator[Services]:
     """Open what the handlers use; `cluster_id` is that of the workers that this process joins.
 
@@ -228,11 +237,11 @@ async def open_services(
         enter = stack.enter_async_context
         tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
-        stores = await enter(open_stores(settings, mongodb_uri, cluster_id))
+        stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields))
         name_ranges.prepare()  # now, as nobody waits for the event loop yet
         stores.mongo.operations.heard = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
-        await enter(folding(stores.mongo))
+        await enter(folding(stores.mongo, MemberCodec(fields)))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
         if follows:
             changes = MemberChanges(stores.mongo)
@@ -247,6 +256,7 @@ async def open_services(
         tokens = TokenVerifier(settings.auth, keys, current=revocations.apply)
         yield Services(
             directory=directory,
+            fields=fields,
             tokens=tokens,
             requests=RequestMetrics(),
             request_ids=RequestIds(),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.members import make_draft
 from tornado_members.bulk.csv_rows import CsvFile
 from tornado_members.bulk.rows import Refusal
 from tornado_members.errors import UnreadableFile
@@ -22,7 +23,7 @@ def rows(content: bytes | str, **options: Any) -> list[tuple[int, Any]]:
     ]
 
 
-ADA = MemberDraft(name="Ada", email="ada@example.org", phone="555-0100")
+ADA = make_draft(name="Ada", email="ada@example.org", phone="555-0100")
 
 
 @pytest.mark.parametrize(
@@ -53,13 +54,13 @@ def test_the_same_member_however_it_is_written(content: str | bytes) -> None:
 
 def test_empty_cells_are_null() -> None:
     assert rows("name,email,phone\nAda,,\nBob, ,\t\n") == [
-        (2, MemberDraft(name="Ada")),
-        (3, MemberDraft(name="Bob")),
+        (2, make_draft(name="Ada")),
+        (3, make_draft(name="Bob")),
     ]
 
 
 def test_columns_that_are_not_there_are_null() -> None:
-    assert rows("name\nAda\n") == [(2, MemberDraft(name="Ada"))]
+    assert rows("name\nAda\n") == [(2, make_draft(name="Ada"))]
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,9 @@ def test_a_row_that_cannot_be_loaded_is_told_and_the_rest_comes(
     data = line if isinstance(line, bytes) else line.encode()
     content = b"name,email,phone\nFirst,,\n" + data + b"\nLast,,\n"
     found = rows(content)
-    assert found[0] == (2, MemberDraft(name="First"))
+    assert found[0] == (2, make_draft(name="First"))
     assert found[1] == (3, kind)
-    assert found[2][1] == MemberDraft(name="Last")
+    assert found[2][1] == make_draft(name="Last")
 
 
 def test_a_quote_that_is_never_closed_costs_one_row() -> None:
@@ -110,19 +111,19 @@ def test_utf_16_that_breaks_off_costs_one_row() -> None:
 
 def test_a_header_may_have_a_line_break_in_it() -> None:
     content = 'name,"Phone\n(home)",email\nAda,,ada@example.org\n'
-    assert rows(content) == [(3, MemberDraft(name="Ada", email="ada@example.org"))]
+    assert rows(content) == [(3, make_draft(name="Ada", email="ada@example.org"))]
 
 
 def test_another_encoding_can_be_named() -> None:
     content = "name\nJosé\n".encode("cp1252")
     assert rows(content) == [(2, "wrong encoding")]
-    assert rows(content, encoding="cp1252") == [(2, MemberDraft(name="José"))]
+    assert rows(content, encoding="cp1252") == [(2, make_draft(name="José"))]
 
 
 def test_columns_can_be_named() -> None:
     content = "Who,Mail,name\nAda,ada@example.org,not this one\n"
     found = rows(content, columns={"name": "who"})
-    assert found == [(2, MemberDraft(name="Ada", email="ada@example.org"))]
+    assert found == [(2, make_draft(name="Ada", email="ada@example.org"))]
 
 
 @pytest.mark.parametrize(

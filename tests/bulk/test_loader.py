@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api, parsed
+from tests.support.members import make_draft
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.bulk.id_set import IdSet
 from tornado_members.bulk.loader import Loader, OnConflict, Outcome, Result
@@ -17,7 +18,7 @@ from tornado_members.services import Services
 
 
 def drafts(*names: str, phone: str | None = None) -> list[MemberDraft]:
-    return [MemberDraft(name=name, email=None, phone=phone) for name in names]
+    return [make_draft(name=name, email=None, phone=phone) for name in names]
 
 
 async def load(services: Services, on_conflict: OnConflict, *batches: list[MemberDraft]) -> str:
@@ -60,9 +61,9 @@ async def test_what_is_replaced_is_seen_at_once(api: Api, services: Services) ->
 
 async def test_what_a_source_does_not_speak_of_stays(api: Api, services: Services) -> None:
     await api.create("Ada", email="ada@example.org", phone="555-0100")
-    silent = MemberDraft(name="Ada")
+    silent = make_draft(name="Ada")
     assert await load(services, "replace", [silent]) == "u"
-    assert await load(services, "replace", [MemberDraft(name="Ada", phone=None)]) == "r"
+    assert await load(services, "replace", [make_draft(name="Ada", phone=None)]) == "r"
     ada = parsed(await api("GET", "/members/1"))
     assert (ada["email"], ada["phone"]) == ("ada@example.org", None)
 
@@ -171,7 +172,7 @@ async def test_replace_starts_anew_when_another_writer_was_faster(
 ) -> None:
     await api.create("Ada", phone="555-0100")
     directory = Interfering(services, lambda: api(*write))
-    batch = [MemberDraft(name="Ada", email="ada@example.org"), MemberDraft(name="Ada", phone=None)]
+    batch = [make_draft(name="Ada", email="ada@example.org"), make_draft(name="Ada", phone=None)]
     outcomes = await Loader(directory, "replace").load(batch)
     assert "".join(outcome.result[0] for outcome in outcomes) == results
     assert {outcome.member_id for outcome in outcomes} == {member[0]}

@@ -10,6 +10,7 @@ from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
 from tests.support.memcached import ask_memcached, stored_keys
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.changes import Change
@@ -166,8 +167,28 @@ class TestRequired:
         assert status(answer) == "memcached; fwd=bypass; detail=node-away"
 
 
-@pytest.mark.parametrize("mark", [b"@99999999999999", b"abcd@xyz", b"abcd", b"@", b"abcd@-5"])
-async def test_a_mark_that_makes_no_sense_is_as_none(
+SCHEMA = b"@" + MEMBER_FIELDS.digest
+
+
+@pytest.mark.parametrize("date", [b"@99999999999999", b"abcd@xyz", b"abcd", b"@", b"abcd@-5"])
+async def test_date_in_a_mark_that_makes_no_sense_is_not_shown(
+    api: Api, cache_servers: tuple[str, ...], date: bytes
+) -> None:
+    ada = await api.create("Ada")
+    await api("GET", "/members/1")
+    rewrite(
+        cache_servers[0],
+        b"member:1",
+        lambda stored: re.sub(rb"\S+(?=\n)", date + SCHEMA, stored, count=1),
+    )
+    answer = await api("GET", "/members/1")
+    assert (parsed(answer), status(answer)) == (ada, HIT)
+    assert "Last-Modified" not in answer.headers
+    assert parsed(await api("GET", "/members/by-name/Ada")) == ada
+
+
+@pytest.mark.parametrize("mark", [b"@", b"abcd@1@00000000", b"abcd" + SCHEMA + b"0"])
+async def test_entry_of_other_fields_is_not_answered(
     api: Api, cache_servers: tuple[str, ...], mark: bytes
 ) -> None:
     ada = await api.create("Ada")
@@ -175,9 +196,9 @@ async def test_a_mark_that_makes_no_sense_is_as_none(
     rewrite(
         cache_servers[0], b"member:1", lambda stored: re.sub(rb"\S+(?=\n)", mark, stored, count=1)
     )
-    answer = await api("GET", "/members/1")
-    assert (parsed(answer), status(answer)) == (ada, HIT)
-    assert "Last-Modified" not in answer.headers
+    for expected in (STORED, HIT):
+        answer = await api("GET", "/members/1")
+        assert (parsed(answer), status(answer)) == (ada, expected)
     assert parsed(await api("GET", "/members/by-name/Ada")) == ada
 
 

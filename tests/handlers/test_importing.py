@@ -170,7 +170,7 @@ def test_any_member_comes_back_from_an_export_just_so(
                 draft = parse_draft(person)
             except InvalidMember:
                 continue
-            valid.setdefault(draft.name, draft.model_dump())
+            valid.setdefault(draft.name, dict(draft.values))
         io_loop.run_sync(lambda: check(list(valid.values())))
 
     async def check(people: list[dict[str, Any]]) -> None:

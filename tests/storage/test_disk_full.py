@@ -6,9 +6,9 @@ from typing import Literal
 
 import pytest
 
+from tests.support.members import make_draft
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.model.member import MemberDraft
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import open_mongo
 
@@ -21,18 +21,18 @@ async def test_what_was_written_before_the_disk_was_full_is_there_afterwards(fol
         mongos = [open_mongo(own.mongodb_uri, "test", driver, timeout=1) for driver in drivers]
         stores = [MemberStore(mongo) for mongo in mongos]
         await stores[0].prepare()
-        ada = await stores[0].insert(MemberDraft(name="Ada"))
+        ada = await stores[0].insert(make_draft(name="Ada"))
         (mongod,) = own.processes()
         resource.prlimit(mongod.pid, resource.RLIMIT_FSIZE, (1, 1))
         for store in stores:
             with pytest.raises(DependencyUnavailable):
-                await store.insert(MemberDraft(name="Grace"))
+                await store.insert(make_draft(name="Grace"))
         mongod.wait(10)
         own.revive()
         for store in stores:
             assert await store.find_member(ada.member_id) == ada
         # Not written, for certain; the name is free, and no id is given twice.
-        grace = await stores[0].insert(MemberDraft(name="Grace"))
+        grace = await stores[0].insert(make_draft(name="Grace"))
         assert grace.member_id > ada.member_id
         for mongo in mongos:
             await mongo.close()

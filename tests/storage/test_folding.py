@@ -10,10 +10,10 @@ import pytest
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
+from tests.support.members import make_draft
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.model.member import MemberDraft
 from tornado_members.storage import folding
 from tornado_members.storage.folding import Folding
 from tornado_members.storage.members import MemberStore
@@ -57,7 +57,7 @@ async def test_the_start_fills_in_what_is_missing(mongo: Mongo, members: Any) ->
         "x": (None, None),
     }
     assert members.find_one({"_id": 1})["version"] == 7  # what a caller sees is what it was
-    for filters in (Filters(name_prefix="STRASS"), Filters(email="ADA@example.org")):
+    for filters in (Filters(name_prefix="STRASS"), Filters(equal={"email": "ADA@example.org"})):
         assert [m.member_id for m in await store.page(ListQuery(filters))] == [1]
 
 
@@ -95,7 +95,7 @@ async def test_a_member_that_is_changed_meanwhile_keeps_what_the_change_gave_it(
         batch = await read(self, cursor)
         rounds += 1
         if rounds == 1:
-            await store.replace(1, MemberDraft(name="Renamed By Us", email="B@x.org"))
+            await store.replace(1, make_draft(name="Renamed By Us", email="B@x.org"))
             members.update_one({"_id": 2}, {"$set": {"name": "Renamed By Hand"}})
             members.update_one({"_id": 3}, {"$set": {"email": "By@Hand.org"}})
             members.delete_one({"_id": 4})
@@ -119,7 +119,7 @@ async def test_a_service_that_runs_fills_in_what_others_write(
     store = MemberStore(mongo)
     await store.prepare()
     monkeypatch.setattr(folding, "_SCAN_SECONDS", 0.01)
-    await store.insert(MemberDraft(name="Ada"))
+    await store.insert(make_draft(name="Ada"))
     async with folding.folding(mongo):
         gone = {"nameFold": "", "emailFold": ""}
         members.update_one({"_id": 1}, {"$set": {"name": "GRACE"}, "$unset": gone})
@@ -161,7 +161,7 @@ async def test_filling_in_has_more_patience_than_a_request(
 async def test_looking_costs_one_key(mongo: Mongo, admin: Admin) -> None:
     store = MemberStore(mongo)
     await store.prepare()
-    await store.insert_many([MemberDraft(name=f"Member {i}") for i in range(200)])
+    await store.insert_many([make_draft(name=f"Member {i}") for i in range(200)])
     find = {"find": "members", "filter": folding._TO_BE_FOLDED, "hint": "nameFold_1_name_1__id_1"}
     explained = admin["test"].command("explain", find, verbosity="executionStats")
     assert explained["executionStats"]["totalKeysExamined"] <= 1

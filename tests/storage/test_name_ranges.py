@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tornado_members.model.member import fold, normalize_name
+from tornado_members.model.names import normalize_name
+from tornado_members.model.text import case_fold
 from tornado_members.storage import name_ranges as module
 from tornado_members.storage.name_ranges import name_ranges, successor
 
@@ -35,10 +36,10 @@ def is_in(name: str, prefix: str) -> bool:
 @example("\u1fb7x", 1)
 def test_every_beginning_of_a_folded_name_leads_to_the_name(text: str, length: int) -> None:
     name = normalize_name(text)
-    beginning = fold(name)[:length]
+    beginning = case_fold(name)[:length]
     # Also as a caller would write it: in capitals, decomposed.
     for prefix in (beginning, beginning.upper(), unicodedata.normalize("NFD", beginning), name):
-        if prefix and fold(name).startswith(fold(prefix)):
+        if prefix and case_fold(name).startswith(case_fold(prefix)):
             assert is_in(name, prefix)
 
 

@@ -13,11 +13,12 @@ import pytest
 from bson import Int64
 from tornado.ioloop import IOLoop
 
+from tests.support.members import make_draft, make_member
 from tests.support.mongodb import failing
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken, WriteConflict
 from tornado_members.model.history import Actor, Place, Record
-from tornado_members.model.member import Member, MemberDraft
+from tornado_members.model.member import Member
 from tornado_members.model.precondition import Precondition
 from tornado_members.storage import transactions
 from tornado_members.storage.audit import AuditLog
@@ -27,8 +28,8 @@ from tornado_members.storage.recorded import RecordedWrites
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
-ADA = MemberDraft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
-GRACE = MemberDraft(name="Grace Hopper")
+ADA = make_draft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
+GRACE = make_draft(name="Grace Hopper")
 SOMEBODY = Actor("https://issuer.example", "somebody", "request-1")
 
 
@@ -75,18 +76,18 @@ async def test_what_is_recorded_of_each_kind_of_change(
 ) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     ada = await store.insert(ADA, by=SOMEBODY)
-    await store.replace(ada.member_id, ADA.model_copy(update={"phone": None}), by=SOMEBODY)
+    await store.replace(ada.member_id, make_draft(**{**ADA.values, "phone": None}), by=SOMEBODY)
     other = replace(SOMEBODY, subject="somebody else", request_id="request-2")
-    await store.replace_named(ada.member_id, MemberDraft(name=ADA.name), by=other)
+    await store.replace_named(ada.member_id, make_draft(name=ADA.name), by=other)
     await store.replace(ada.member_id, GRACE)
     await store.delete(ada.member_id, by=SOMEBODY)
     found = await history(audit, ada.member_id)
     assert [(r.place.version, r.kind, r.by, r.before, r.after) for r in reversed(found)] == [
-        (1, "created", SOMEBODY, None, ADA.model_dump()),
+        (1, "created", SOMEBODY, None, ADA.values),
         (2, "changed", SOMEBODY, {"phone": "555-0100"}, {"phone": None}),
         (3, "changed", other, {"email": "ada@example.org"}, {"email": None}),
         (4, "changed", None, {"name": "Ada Lovelace"}, {"name": "Grace Hopper"}),
-        (5, "deleted", SOMEBODY, GRACE.model_dump(), None),
+        (5, "deleted", SOMEBODY, GRACE.values, None),
     ]
     times = [r.at for r in reversed(found) if r.at]
     assert times == sorted(times)
@@ -122,9 +123,9 @@ async def test_many_at_once_are_recorded_one_by_one(
     store: MemberStore, audit: AuditLog, records: Any
 ) -> None:
     await store.insert(GRACE)
-    await store.insert(MemberDraft(name="Barbara"))
-    twice = MemberDraft(name="Twice", phone="555-0100")
-    drafts = [ADA, GRACE, twice, MemberDraft(name="Twice"), MemberDraft(name="Barbara")]
+    await store.insert(make_draft(name="Barbara"))
+    twice = make_draft(name="Twice", phone="555-0100")
+    drafts = [ADA, GRACE, twice, make_draft(name="Twice"), make_draft(name="Barbara")]
     stored = await store.insert_many(drafts, by=SOMEBODY)
     assert [member and member.name for member in stored] == [
         "Ada Lovelace",
@@ -143,7 +144,7 @@ async def test_many_at_once_are_recorded_one_by_one(
 
 WRITES: list[tuple[str, Callable[[MemberStore], Coroutine[Any, Any, Any]]]] = [
     ("insert", lambda store: store.insert(GRACE)),
-    ("insert_many", lambda store: store.insert_many([GRACE, MemberDraft(name="Barbara")])),
+    ("insert_many", lambda store: store.insert_many([GRACE, make_draft(name="Barbara")])),
     ("replace", lambda store: store.replace(1, GRACE)),
     ("delete", lambda store: store.delete(1)),
 ]
@@ -201,7 +202,7 @@ async def test_of_fifty_who_mean_one_version_one_succeeds(
     await store.insert(ADA)
     condition = Precondition(one_of=frozenset({1}))
     stores = (store, recording(mongo))
-    writers = [stores[n % 2].replace(1, MemberDraft(name=f"Ada {n}"), condition) for n in range(50)]
+    writers = [stores[n % 2].replace(1, make_draft(name=f"Ada {n}"), condition) for n in range(50)]
     results = await asyncio.gather(*writers)
     assert sum(member is not None for member in results) == 1
     assert len(await history(audit, 1)) == 2
@@ -214,7 +215,7 @@ async def test_fifty_who_mean_any_version_all_succeed_and_are_all_recorded(
     stores = (store, recording(mongo))
     names = [f"Ada {n}" for n in range(50)]
     await asyncio.gather(
-        *(stores[n % 2].replace(1, MemberDraft(name=name)) for n, name in enumerate(names))
+        *(stores[n % 2].replace(1, make_draft(name=name)) for n, name in enumerate(names))
     )
     found = await history(audit, 1)
     assert [record.place.version for record in found] == list(range(51, 0, -1))
@@ -250,7 +251,7 @@ async def test_who_holds_a_member_for_too_long_is_in_the_way(
                 await write
         session.abort_transaction()
     assert records.count_documents({}) == 1
-    assert await store.replace(1, GRACE) == Member(1, GRACE.name, None, None, version=2)
+    assert await store.replace(1, GRACE) == make_member(1, 2, name=GRACE.name)
     await mongo.close()
 
 
@@ -277,7 +278,7 @@ async def test_what_passes_is_tried_again(
     await store.insert(ADA)
     with failing(admin, 1, **fault):
         changed = await store.replace(1, GRACE)
-    assert changed == Member(1, GRACE.name, None, None, version=2)
+    assert changed == make_member(1, 2, name=GRACE.name)
     assert await versions(audit, 1) == [2, 1]
 
 
@@ -307,7 +308,7 @@ async def test_a_commit_whose_outcome_is_not_known_is_an_outage(
     monkeypatch.undo()
     await mongo.close()
     # Whether it was written or not; and nothing is in the way any more.
-    seen = await store.replace(1, MemberDraft(name="Barbara"))
+    seen = await store.replace(1, make_draft(name="Barbara"))
     assert seen
     assert await versions(audit, 1) == list(range(seen.version, 0, -1))
 
@@ -326,7 +327,7 @@ async def test_what_was_begun_is_ended_for_nobody_too(
     while mongo.left_alone:
         await asyncio.wait(mongo.left_alone)
     assert await versions(audit, 1) == [2, 1]
-    assert await store.find_member(1) == Member(1, GRACE.name, None, None, version=2)
+    assert await store.find_member(1) == make_member(1, 2, name=GRACE.name)
 
 
 async def test_nothing_is_committed_after_its_time(
@@ -356,7 +357,7 @@ async def test_who_gives_up_leaves_no_change_without_its_record(
     await store.insert(ADA)
     chance = random.Random(1)  # noqa: S311
     for n in range(30):
-        writing = asyncio.create_task(store.replace(1, MemberDraft(name=f"Ada {n}")))
+        writing = asyncio.create_task(store.replace(1, make_draft(name=f"Ada {n}")))
         await asyncio.sleep(chance.random() * 0.008)
         writing.cancel()
         with suppress(asyncio.CancelledError):
@@ -380,7 +381,7 @@ async def test_what_another_program_did_is_taken_as_it_is(
             {"_id": 7, "name": "The last", "version": 2**63 - 1},
         ]
     )
-    await store.replace(5, MemberDraft(name="By hand"))
+    await store.replace(5, make_draft(name="By hand"))
     await store.delete(7)
     (changed,), (deleted,) = [await history(audit, i) for i in (5, 7)]
     assert (changed.place.version, changed.kind, changed.before, changed.after) == (

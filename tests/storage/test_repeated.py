@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from tests.support.fault_proxy import FaultProxy
+from tests.support.members import make_draft, make_member
 from tests.support.mongodb import Admin
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.model.member import Member, MemberDraft
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
 from tornado_members.storage.recorded import RecordedWrites
 
-ADA, GRACE = MemberDraft(name="Ada"), MemberDraft(name="Grace")
+ADA, GRACE = make_draft(name="Ada"), make_draft(name="Grace")
 
 
 @pytest.fixture
@@ -75,6 +75,6 @@ async def test_each_write_is_done_once(
         assert await store.delete(1) is True
         assert proxy.swallowed == 3
     assert (ada.member_id, ada.version) == (1, 1)
-    assert grace == Member(1, "Grace", None, None, version=2)
+    assert grace == make_member(1, 2, name="Grace")
     kinds = [(record["kind"], record["version"]) for record in records.find(sort=[("version", 1)])]
     assert kinds == ([("created", 1), ("changed", 2), ("deleted", 3)] if recorded else [])

@@ -15,6 +15,7 @@ import pytest
 from motor.frameworks import asyncio as motor_framework
 
 from tests.support.ledger import MemoryLedger
+from tests.support.members import make_draft
 from tests.support.mongodb import failing
 from tornado_members.cache.lease_cache import LeaseCache
 from tornado_members.cache.memcached import MemcachedNode
@@ -22,7 +23,6 @@ from tornado_members.cache.nodes import Timing
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.model.member import MemberDraft
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
@@ -31,8 +31,8 @@ from tornado_members.storage.write_window import write_window
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
-ADA = MemberDraft(name="Ada Lovelace")
-GRACE = MemberDraft(name="Grace Hopper")
+ADA = make_draft(name="Ada Lovelace")
+GRACE = make_draft(name="Grace Hopper")
 
 
 def store_on(mongo: Mongo, audited: bool) -> MemberStore:
@@ -184,7 +184,7 @@ async def test_a_process_that_was_paused_after_its_tombstones_does_not_write(
             directory.create(GRACE),
             directory.replace(created.member_id, GRACE),
             directory.delete(created.member_id),
-            directory.put_by_name(MemberDraft(name=ADA.name, phone="555-0100")),
+            directory.put_by_name(make_draft(name=ADA.name, phone="555-0100")),
             directory.create_many([GRACE], await directory.take_ids(1)),
         ):
             with pytest.raises(DependencyUnavailable, match="held up"):

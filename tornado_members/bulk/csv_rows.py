@@ -6,21 +6,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Final
 
+from tornado_members.bulk.csv_export import ID_HEADING
 from tornado_members.bulk.formula_cells import restore
 from tornado_members.bulk.lines import LineCutter, Record, Records
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.errors import InvalidMember, UnreadableFile
-from tornado_members.model.member import MemberDraft, parse_draft
-
-EXPORT_HEADER: Final = ("memberId", "name", "email", "phone")
+from tornado_members.model.fields import FieldTable, heading_key
+from tornado_members.model.member import MEMBER_FIELDS, MemberDraft, parse_draft
 
 _DELIMITERS: Final = ",;\t|"
-# How people head these columns, in lower case and without anything but letters.
-_HEADINGS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("name", "fullname"), "name"),
-    **dict.fromkeys(("email", "emailaddress", "mail"), "email"),
-    **dict.fromkeys(("phone", "phonenumber", "telephone", "tel"), "phone"),
-}
 _BYTE_ORDER_MARKS: Final = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -46,6 +40,7 @@ class CsvRows:
         columns: Mapping[str, str] | None = None,
         longest: int = LONGEST_RECORD,
         longest_line: int | None = None,
+        fields: FieldTable = MEMBER_FIELDS,
     ) -> None:
         """`columns` names the heading of a field where it is not the usual one.
 
@@ -57,6 +52,7 @@ class CsvRows:
         self.delimiter = ""  # until the header is known
         self.positions: dict[str, int] = {}
         self._columns = columns or {}
+        self._fields = fields
         self._longest = longest
         self._start = b""
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -147,8 +143,8 @@ class CsvRows:
         if record.reason:
             raise UnreadableFile(f"the header cannot be read as CSV: it {record.reason}")
         self.header = _cells(record.lines, self.delimiter)
-        self.positions = _find_columns(self.header, self._columns)
-        self._is_export = EXPORT_HEADER[0] in self.header
+        self.positions = _find_columns(self.header, self._columns, self._fields.by_heading)
+        self._is_export = ID_HEADING in self.header
 
     def _cut(self, record: Record) -> Sequence[str] | Refusal:
         if record.reason:
@@ -163,14 +159,14 @@ class CsvRows:
         if len(cells) < width or any(cell.strip() for cell in cells[width:]):
             detail = f"has {len(cells)} cells where the header has {width}"
             return Refusal.of_row("wrong number of cells", detail)
-        fields = {field: self._text(cells[i]) for field, i in self.positions.items()}
-        if any(text and self._undecoded.search(text) for text in fields.values()):
+        values = {field: self._text(cells[i]) for field, i in self.positions.items()}
+        if any(text and self._undecoded.search(text) for text in values.values()):
             detail = f"has bytes that are not {self.encoding.removesuffix('-sig')}"
             return Refusal.of_row("wrong encoding", detail)
-        if fields["name"] is None:
+        if values["name"] is None:
             return Refusal.of_field("no name", "/name", "is missing")
         try:
-            return parse_draft(fields)
+            return parse_draft(values, fields=self._fields)
         except InvalidMember as error:
             return Refusal(f"bad {error.faults[0].pointer[1:]}", error.faults)
 
@@ -211,14 +207,16 @@ def _cells(lines: list[str], delimiter: str) -> list[str]:
     return next(csv.reader(lines, delimiter=delimiter))
 
 
-def _find_columns(header: Sequence[str], columns: Mapping[str, str]) -> dict[str, int]:
+def _find_columns(
+    header: Sequence[str], columns: Mapping[str, str], by_heading: Mapping[str, str]
+) -> dict[str, int]:
     """Which column holds which field. Raises UnreadableFile."""
     positions: dict[str, int] = {}
     named = {heading.strip().lower(): field for field, heading in columns.items()}
     for i, heading in enumerate(header):
         field = named.get(heading.strip().lower())
-        if field is None and not columns.keys() & (usual := _usual_field(heading)):
-            field = next(iter(usual), None)
+        if field is None and (usual := by_heading.get(heading_key(heading))) not in columns:
+            field = usual
         if field is not None and field in positions:
             first = header[positions[field]]
             raise UnreadableFile(f"two columns hold the {field}: {first!r} and {heading!r}")
@@ -229,11 +227,6 @@ def _find_columns(header: Sequence[str], columns: Mapping[str, str]) -> dict[str
     if "name" not in positions:
         raise UnreadableFile(f"the header has no column 'name': {_shown(header)}")
     return positions
-
-
-def _usual_field(heading: str) -> set[str]:
-    field = _HEADINGS.get(re.sub("[^a-z]", "", heading.lower()))
-    return {field} if field else set()
 
 
 def _shown(header: Sequence[str]) -> str:

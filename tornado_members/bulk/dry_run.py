@@ -36,7 +36,7 @@ class DryRunDirectory:
         places = ",".join("?" * len(names))
         query = f"SELECT name, id FROM names WHERE name IN ({places})"  # noqa: S608
         found = {
-            name: Member(member_id, name, None, None, version=1)
+            name: Member(member_id, {"name": name}, version=1)
             for name, member_id in self._names.execute(query, tuple(names))
         }
         return {**await self._directory.find_by_names(names), **found}

@@ -1,24 +1,21 @@
-"""People who do not exist."""
+"""Members of people who do not exist."""
 
 from collections.abc import Iterator
 
 from mimesis import Person
 from mimesis.locales import Locale
 
-from tornado_members.model.member import MemberDraft
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MEMBER_FIELDS, MemberDraft, parse_draft
 
 
-def fake_members() -> Iterator[MemberDraft]:
-    """Drafts without end, no two of one name."""
+def fake_members(fields: FieldTable = MEMBER_FIELDS) -> Iterator[MemberDraft]:
+    """Yield drafts without end. No two have the same name."""
     person = Person(Locale.EN)
-    given: set[str] = set()
+    names: set[str] = set()
     while True:
-        name = person.full_name()
-        while name in given:  # some 10 million pairs of names; more names for those who come late
-            name = f"{name} {person.last_name()}"
-        given.add(name)
-        yield MemberDraft(
-            name=name,
-            email=person.email(domains=["example.com", "example.net", "example.org"]),
-            phone=person.phone_number(mask="+1-555-###-####"),
-        )
+        values = {field.name: field.fake(person) for field in fields if field.fake}
+        while values["name"] in names:  # there are 10 million pairs of names; later ones get more
+            values["name"] += f" {person.last_name()}"
+        names.add(values["name"])
+        yield parse_draft(values, fields=fields)

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.errors import Fault, InvalidMember
-from tornado_members.model.member import MAX_MEMBER_ID, MemberDraft, parse_draft
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, MemberDraft, parse_draft
 from tornado_members.model.strict_json import parse_object
 
 _MOST_FAULTS: Final = 20  # that are told of one line
@@ -20,9 +21,10 @@ class JsonRows:
     service says where it will be.
     """
 
-    def __init__(self, longest: int) -> None:
-        """`longest` is the number of bytes that a line may have."""
+    def __init__(self, longest: int, fields: FieldTable = MEMBER_FIELDS) -> None:
+        """`longest` is the maximum length of a line in bytes."""
         self._longest = longest
+        self._fields = fields
         self._lines: deque[bytes] = deque()
         self._begun = bytearray()  # a line whose end has not come
         self._line = 0
@@ -57,20 +59,20 @@ class JsonRows:
         if len(line) > self._longest:
             return Refusal.of_row("too long", f"has more than {self._longest} bytes")
         try:
-            fields = parse_object(line)
+            values = parse_object(line)
         except ValueError as error:
             return Refusal.of_row("not JSON", str(error))
-        return _parse_row(fields)
+        return _parse_row(values, self._fields)
 
 
-def _parse_row(fields: Mapping[str, Any]) -> MemberDraft | Refusal:
-    rest = dict(fields)
+def _parse_row(values: Mapping[str, Any], fields: FieldTable) -> MemberDraft | Refusal:
+    rest = dict(values)
     faults: list[Fault] = []
     member_id = rest.pop("memberId", 1)
     if type(member_id) is not int or not 1 <= member_id <= MAX_MEMBER_ID:
         faults.append(Fault("/memberId", f"must be an integer from 1 to {MAX_MEMBER_ID}"))
     try:
-        draft = parse_draft(rest)
+        draft = parse_draft(rest, fields=fields)
     except InvalidMember as error:
         faults += error.faults
     if faults:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -184,8 +184,10 @@ class Loader:
 
 
 def _completed(draft: MemberDraft, owner: Member) -> MemberDraft:
-    """Return the draft with the fields that it does not set taken from the member."""
-    missing = MemberDraft.model_fields.keys() - draft.model_fields_set
+    """Return a draft that takes the fields that it does not name from the member of its name."""
+    missing = draft.values.keys() - draft.given
     if not missing:
         return draft
-    return draft.model_copy(update={field: getattr(owner, field) for field in missing})
+    return replace(
+        draft, values={**draft.values, **{name: owner.values.get(name) for name in missing}}
+    )

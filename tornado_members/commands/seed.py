@@ -24,14 +24,14 @@ from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import UnreadableFile
 from tornado_members.model.history import Actor
-from tornado_members.model.member import MemberDraft
+from tornado_members.model.member import MEMBER_FIELDS, MemberDraft
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
 
 T = TypeVar("T")
 
-_FIELDS = ("name", "email", "phone")
+_FIELDS = ", ".join(MEMBER_FIELDS.names)
 _ACTOR = Actor(issuer=None, subject="scripts/seed")
 
 
@@ -60,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=[],
         type=_column,
         metavar="FIELD=HEADING",
-        help="the heading of the name, email or phone column, if it is not a usual one",
+        help=f"the column of a field with an unusual heading; fields: {_FIELDS}",
     )
     parser.add_argument(
         "--encoding", type=_encoding, default="utf-8", help="encoding of the file (utf-8)"
@@ -122,7 +122,7 @@ def _explain_columns(rows: CsvFile) -> str:
     """Describe the columns used, missing and ignored. Unknown headings are not errors."""
     used = [f"{field} from {rows.header[i]!r}" for field, i in rows.positions.items()]
     ignored = [repr(h) for i, h in enumerate(rows.header) if i not in rows.positions.values()]
-    missing = [field for field in _FIELDS if field not in rows.positions]
+    missing = [field for field in MEMBER_FIELDS.names if field not in rows.positions]
     parts = [", ".join(used)]
     if missing:
         parts.append(f"no {' and no '.join(missing)} (--column names one)")
@@ -198,9 +198,9 @@ def _positive(text: str) -> int:
 
 def _column(text: str) -> tuple[str, str]:
     field, equals, heading = text.partition("=")
-    if not equals or field not in _FIELDS:
+    if not equals or field not in MEMBER_FIELDS.names:
         raise ArgumentTypeError(
-            "should be FIELD=HEADING, such as name='Full name'; fields: name, email, phone"
+            f"should be FIELD=HEADING, such as name='Full name'; fields: {_FIELDS}"
         )
     return field, heading
 

@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from tornado_members.openapi.examples import example_draft, example_member
 from tornado_members.openapi.operation import JSON, Answer, Body, Link
-from tornado_members.openapi.schemas import ADA, DRAFT_OF_ADA, reference
+from tornado_members.openapi.schemas import reference
 
 READ_CONDITIONS: Final = (
     *("If-None-Match", "If-Modified-Since"),
@@ -12,7 +13,7 @@ READ_CONDITIONS: Final = (
 WRITE_CONDITIONS: Final = ("If-Match", "If-None-Match.write", "If-Unmodified-Since")
 # Headers of every response with data of members.
 MEMBER_HEADERS: Final = ("Cache-Control", "Vary")
-MEMBER_DRAFT: Final = Body({JSON: reference("MemberDraft")}, {JSON: DRAFT_OF_ADA})
+MEMBER_DRAFT: Final = Body({JSON: reference("MemberDraft")}, {JSON: example_draft})
 NOT_MODIFIED: Final = Answer(
     "The caller has the current version",
     headers=("ETag", *MEMBER_HEADERS),
@@ -40,7 +41,7 @@ def member_answer(description: str, *headers: str, may_have: tuple[str, ...] = (
     return Answer(
         description,
         {JSON: reference("Member")},
-        {JSON: ADA},
+        {JSON: example_member},
         ("ETag", *MEMBER_HEADERS, *headers),
         ("Last-Modified", *may_have),
         _LINKS,

@@ -1,16 +1,13 @@
 """All members that a list has, as a stream."""
 
 import asyncio
-import csv
-import io
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from logging import getLogger
 from typing import Final
 
-from tornado_members.bulk.csv_rows import EXPORT_HEADER
-from tornado_members.bulk.formula_cells import defuse
+from tornado_members.bulk.csv_export import csv_header, encode_csv
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.handlers.base import BaseHandler
@@ -41,8 +38,8 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
     gzip = GzipStream() if accepts_gzip(accepted) else None
     _set_headers(handler, media_type, is_compressed=gzip is not None)
     answer = StreamedAnswer(handler, services.write_seconds)
-    encode = _encode_csv if media_type == CSV else _encode_ndjson
-    begin = _encode_row(EXPORT_HEADER) if media_type == CSV else b""
+    encode = encode_csv if media_type == CSV else _encode_ndjson
+    begin = csv_header(services.fields) if media_type == CSV else b""
     try:
         if handler.request.method == "HEAD":
             await answer.send_headers()
@@ -106,15 +103,3 @@ async def _read(directory: MemberDirectory, query: ListQuery, patience: float) -
 
 def _encode_ndjson(members: Sequence[Member]) -> bytes:
     return b"".join(member.to_json() + b"\n" for member in members)
-
-
-def _encode_csv(members: Sequence[Member]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(
-        (m.member_id, defuse(m.name), defuse(m.email or ""), defuse(m.phone or "")) for m in members
-    )
-    return text.getvalue().encode()
-
-
-def _encode_row(cells: Sequence[str]) -> bytes:
-    return ",".join(cells).encode() + b"\r\n"

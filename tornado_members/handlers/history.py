@@ -13,8 +13,9 @@ from tornado_members.handlers.history_query import (
 )
 from tornado_members.handlers.member import parse_member_id
 from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.openapi.examples import example_history
 from tornado_members.openapi.operation import JSON, Answer, Operation
-from tornado_members.openapi.schemas import CHANGE_OF_ADA, reference
+from tornado_members.openapi.schemas import reference
 
 FIND_HISTORY: Final = Operation(
     name="findHistory",
@@ -27,7 +28,7 @@ FIND_HISTORY: Final = Operation(
         200: Answer(
             "A page of changes, newest first",
             {JSON: reference("HistoryPage")},
-            {JSON: {"items": [CHANGE_OF_ADA], "next": None}},
+            {JSON: example_history},
             headers=MEMBER_HEADERS,
             may_have=("Link", "Content-Encoding"),
         )

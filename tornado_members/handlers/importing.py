@@ -27,8 +27,9 @@ from tornado_members.http.request_body import media_type_of
 from tornado_members.http.spool import Spool
 from tornado_members.http.spool_budget import SpoolAccount
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
+from tornado_members.openapi.examples import example_csv
 from tornado_members.openapi.operation import CSV, NDJSON, Answer, Body, Operation, Parameter
-from tornado_members.openapi.schemas import CSV_FILE, CSV_OF_ADA, TEXT_FILE
+from tornado_members.openapi.schemas import TEXT_FILE, csv_file
 from tornado_members.services import Services
 
 _LONGEST_LINE: Final = 64 * 1024  # bytes, or characters: no member is nearly as long
@@ -55,8 +56,8 @@ IMPORT_MEMBERS: Final = Operation(
         ),
     },
     body=Body(
-        {CSV: CSV_FILE, NDJSON: TEXT_FILE},
-        {CSV: CSV_OF_ADA},
+        {CSV: csv_file, NDJSON: TEXT_FILE},
+        {CSV: example_csv},
         "One member per CSV record, after a header that names the columns, or per NDJSON line. "
         "`memberId`, as in exports, is ignored.",
     ),
@@ -116,9 +117,11 @@ class ImportHandler(MemberResourceHandler):
         if announced_length(self.request.headers) > self._limit:
             raise BodyTooLarge(self._limit)
         if media_type == CSV:
-            self._rows = CsvRows(longest=_LONGEST_LINE, longest_line=_LONGEST_LINE)
+            self._rows = CsvRows(
+                longest=_LONGEST_LINE, longest_line=_LONGEST_LINE, fields=self.services.fields
+            )
         else:
-            self._rows = JsonRows(_LONGEST_LINE)
+            self._rows = JsonRows(_LONGEST_LINE, self.services.fields)
         directory = self.services.directory
         self._answer = StreamedAnswer(self, rules.import_unread_seconds)
         caller = self.caller

@@ -107,15 +107,16 @@ class MemberHandler(MemberResourceHandler):
     async def put(self, text: str) -> None:
         """Replace every field of the member."""
         member_id = parse_member_id(text)
-        draft = parse_draft(self.json_body(), member_id=member_id)
+        draft = parse_draft(self.json_body(), member_id=member_id, fields=self.services.fields)
         condition, by = self.precondition(), self.actor()
         self.send_member(await self.services.directory.replace(member_id, draft, condition, by=by))
 
     async def patch(self, text: str) -> None:
         """Apply a JSON merge patch (RFC 7396)."""
         member_id = parse_member_id(text)
-        merge_patch = self.json_body()
-        change = partial(apply_merge_patch, merge_patch=merge_patch)
+        change = partial(
+            apply_merge_patch, merge_patch=self.json_body(), fields=self.services.fields
+        )
         condition, by = self.precondition(), self.actor()
         self.send_member(await self.services.directory.patch(member_id, change, condition, by=by))
 

@@ -21,8 +21,9 @@ from tornado_members.handlers.declarations import (
 from tornado_members.handlers.member import FIND_MEMBER
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.model.member import parse_draft
+from tornado_members.openapi.examples import example_details
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation
-from tornado_members.openapi.schemas import DETAILS_OF_ADA, reference
+from tornado_members.openapi.schemas import reference
 
 FIND_BY_NAME: Final = Operation(
     name="findMemberByName",
@@ -46,7 +47,7 @@ PUT_BY_NAME: Final = Operation(
     tag="members",
     permission=WRITE,
     headers=WRITE_CONDITIONS,
-    body=Body({JSON: reference("MemberDetails")}, {JSON: DETAILS_OF_ADA}),
+    body=Body({JSON: reference("MemberDetails")}, {JSON: example_details}),
     answers={200: member_answer("The replaced member", "Content-Location"), 201: CREATED},
     problems=(
         *(InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
@@ -71,7 +72,7 @@ class MemberByNameHandler(MemberResourceHandler):
     async def put(self, name: str) -> None:
         """Create the member with this name, or replace its fields."""
         body = self.json_body()
-        draft = parse_draft(body, name=name)
+        draft = parse_draft(body, name=name, fields=self.services.fields)
         member, is_new = await self.services.directory.put_by_name(
             draft, body.get("memberId"), self.precondition(), by=self.actor()
         )

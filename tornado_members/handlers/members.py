@@ -18,14 +18,9 @@ from tornado_members.handlers.paging import (
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.model.list_query import Filters
 from tornado_members.model.member import parse_draft
+from tornado_members.openapi.examples import example_csv, example_ndjson, example_page
 from tornado_members.openapi.operation import CSV, JSON, NDJSON, Answer, Link, Operation
-from tornado_members.openapi.schemas import (
-    ADA,
-    CSV_OF_ADA,
-    NDJSON_OF_ADA,
-    TEXT_FILE,
-    reference,
-)
+from tornado_members.openapi.schemas import TEXT_FILE, reference
 
 LIST_MEMBERS: Final = Operation(
     name="listMembers",
@@ -39,7 +34,7 @@ LIST_MEMBERS: Final = Operation(
             "A page of members. As text/csv or application/x-ndjson: a stream of all members that "
             "match, or of the first `limit` if `limit` is given",
             {JSON: reference("MemberPage"), CSV: TEXT_FILE, NDJSON: TEXT_FILE},
-            {JSON: {"items": [ADA], "next": None}, CSV: CSV_OF_ADA, NDJSON: NDJSON_OF_ADA},
+            {JSON: example_page, CSV: example_csv, NDJSON: example_ndjson},
             headers=MEMBER_HEADERS,
             may_have=(
                 *("Link", "X-Total-Count", "Preference-Applied"),
@@ -109,7 +104,7 @@ class MembersHandler(MemberResourceHandler):
 
     async def put(self) -> None:
         """Create a member."""
-        draft = parse_draft(self.json_body())
+        draft = parse_draft(self.json_body(), fields=self.services.fields)
         self.send_created(await self.services.directory.create(draft, by=self.actor()))
 
     post = put

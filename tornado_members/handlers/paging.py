@@ -3,29 +3,22 @@
 import base64
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from pydantic import ValidationError
-
 from tornado_members.errors import BadParameter
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.model.member import (
-    MAX_CHARACTERS,
-    MAX_MEMBER_ID,
-    NAME_PATTERN,
-    Member,
-    MemberDraft,
-    SortField,
-    normalize_name,
-)
+from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, SortField
+from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name
 from tornado_members.model.strict_json import has_lone_surrogate
+from tornado_members.model.text import MAX_CHARACTERS
 from tornado_members.openapi.operation import Parameter
 
 _MAX_LIMIT: Final = 1000
+_EQUAL: Final = tuple(field.name for field in MEMBER_FIELDS if field.filter)
 _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
     "memberId": ("memberId", False),
     "-memberId": ("memberId", True),
@@ -44,8 +37,7 @@ LIST_PARAMETERS: Final = {
         "Only members whose name begins so, whatever the case.",
         {"type": "string", "pattern": NAME_PATTERN},
     ),
-    "email": Parameter("Only members with this e-mail address, whatever the case.", _TEXT),
-    "phone": Parameter("Only members with this telephone number, as it is written.", _TEXT),
+    **{field.name: Parameter(field.filter, _TEXT) for field in MEMBER_FIELDS if field.filter},
     "limit": Parameter(
         "Members on a page, at most.",
         {
@@ -73,7 +65,9 @@ def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
     """The query of a list. Raises BadParameter for one that is wrong."""
     texts = {name: _text(name, values) for name, values in arguments.items()}
     filters = Filters(
-        **{name: parse(texts[name]) for name, parse in _FILTERS.items() if name in texts}
+        name=_parse_name(texts["name"]) if "name" in texts else None,
+        name_prefix=_parse_prefix(texts["name_prefix"]) if "name_prefix" in texts else None,
+        equal={name: _check_length(name, texts[name]) for name in _EQUAL if name in texts},
     )
     query = ListQuery(filters)
     if "limit" in texts:
@@ -103,9 +97,9 @@ def parse_export_query(
 
 def next_path(query: ListQuery, page: Sequence[Member]) -> str:
     """Where the page behind this one is: the same query, behind its last member."""
-    parameters: dict[str, Any] = {
-        name: value for name in _FILTERS if (value := getattr(query.filters, name)) is not None
-    }
+    filters = query.filters
+    named = {"name": filters.name, "name_prefix": filters.name_prefix, **filters.equal}
+    parameters: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
     parameters |= {"limit": query.limit, "sort": _sort(query)}
     parameters["after"] = _cursor(query, query.key_of(page[-1]))
     return f"/members?{urlencode(parameters)}"
@@ -121,9 +115,9 @@ def _text(name: str, values: Sequence[bytes]) -> str:
 def _parse_name(text: str) -> str:
     """As the name of a member."""
     try:
-        return MemberDraft(name=text).name
-    except ValidationError as error:
-        raise BadParameter("name", error.errors()[0]["msg"]) from None
+        return check_name(text)
+    except ValueError as error:
+        raise BadParameter("name", str(error)) from None
 
 
 def _parse_prefix(text: str) -> str:
@@ -140,14 +134,6 @@ def _check_length(parameter: str, text: str) -> str:
         detail = f"has {len(text)} characters; at most {MAX_CHARACTERS} are allowed"
         raise BadParameter(parameter, detail)
     return text
-
-
-_FILTERS: Final[Mapping[str, Callable[[str], str]]] = {
-    "name": _parse_name,
-    "name_prefix": _parse_prefix,
-    "email": lambda text: _check_length("email", text),
-    "phone": lambda text: _check_length("phone", text),
-}
 
 
 def _parse_limit(text: str) -> int:
@@ -172,7 +158,8 @@ def _cursor(query: ListQuery, key: int | str) -> str:
 
 
 def _digest(filters: Filters) -> str:
-    return blake2b(json.dumps(astuple(filters)).encode(), digest_size=6).hexdigest()
+    texts = [filters.name, filters.name_prefix, *(filters.equal.get(name) for name in _EQUAL)]
+    return blake2b(json.dumps(texts).encode(), digest_size=6).hexdigest()
 
 
 def _parse_cursor(text: str, query: ListQuery) -> int | str:

@@ -1,6 +1,7 @@
-"""Which members are to be listed, and in what order: what HTTP asks and storage answers."""
+"""The query of a list: HTTP parses it, and storage answers it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from tornado_members.model.member import Member, SortField
@@ -8,12 +9,12 @@ from tornado_members.model.member import Member, SortField
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What is true of every member of a list; None demands nothing."""
+    """The conditions on every member of a list. None is no condition."""
 
-    name: str | None = None  # exactly this, in the form that normalize_name gives
-    name_prefix: str | None = None  # the name begins so, whatever the case
-    email: str | None = None  # this, whatever the case
-    phone: str | None = None  # exactly this
+    name: str | None = None  # the whole name, in the form that normalize_name returns
+    name_prefix: str | None = None  # the beginning of the name, in any case
+    # By field, the whole value; in any case if the field is case-folded.
+    equal: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class ListQuery:
     limit: int = 50
 
     def key_of(self, member: Member) -> int | str:
-        """A member's place in this order; no two members have the same one."""
+        """Return the sort key of a member. It is unique."""
         return member.member_id if self.field == "memberId" else member.name
 
     def behind(self, member: Member) -> Self:
-        """The same list from behind a member on, such as the last one of a page."""
+        """Return the query of the members behind this one."""
         return replace(self, after=self.key_of(member))

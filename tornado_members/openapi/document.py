@@ -26,11 +26,13 @@ from tornado_members.errors import (
     UnsupportedMediaType,
     VersionNotSupported,
 )
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS
 from tornado_members.openapi.operation import Answer, Body, Link, Operation, Parameter
 from tornado_members.openapi.schemas import (
     PATH_PARAMETERS,
-    SCHEMAS,
+    make_schemas,
     problem_kinds,
     problem_schema,
     reference,
@@ -88,12 +90,17 @@ def path_pattern(path: str) -> str:
     return "".join(part for pair in zip(texts, [*names, ""], strict=True) for part in pair)
 
 
-def describe(routes: Sequence[Route], *, never: Collection[type[Problem]] = ()) -> dict[str, Any]:
+def describe(
+    routes: Sequence[Route],
+    *,
+    never: Collection[type[Problem]] = (),
+    fields: FieldTable = MEMBER_FIELDS,
+) -> dict[str, Any]:
     """Describe a service with these routes; `never` are problems that cannot occur in it."""
     operations = [one for _, handler in routes for one in handler.operations.values()]
     tags = {operation.tag for operation in operations}
     names = {operation.name for operation in operations}
-    builder = _Builder(names, never)
+    builder = _Builder(names, never, fields)
     paths = {path: builder.path_item(path, handler) for path, handler in routes}
     return {
         "openapi": "3.1.1",
@@ -109,7 +116,7 @@ def describe(routes: Sequence[Route], *, never: Collection[type[Problem]] = ()) 
         ],
         "paths": paths,
         "components": {
-            "schemas": {name: SCHEMAS[name] for name in SCHEMAS if name in builder.mentioned}
+            "schemas": builder.mentioned_schemas()
             | {kind.__name__: problem_schema(kind) for kind in builder.problems},
             "responses": builder.responses,
             "parameters": builder.parameters,
@@ -129,14 +136,22 @@ def describe(routes: Sequence[Route], *, never: Collection[type[Problem]] = ()) 
 class _Builder:
     """Collects the components that the operations refer to."""
 
-    def __init__(self, names: Iterable[str], never: Collection[type[Problem]]) -> None:
+    def __init__(
+        self, names: Iterable[str], never: Collection[type[Problem]], fields: FieldTable
+    ) -> None:
         self._names = frozenset(names)
+        self._fields = fields
+        self._schemas = make_schemas(fields)
         self._never = never
-        self.mentioned: set[str] = set()
+        self._mentioned: set[str] = set()
         self.responses: dict[str, Any] = {}
         self.parameters: dict[str, Any] = {}
         self.headers: dict[str, Any] = {}
         self._kinds: set[type[Problem]] = set()
+
+    def mentioned_schemas(self) -> dict[str, Any]:
+        """Return those that were referred to."""
+        return {name: one for name, one in self._schemas.items() if name in self._mentioned}
 
     @property
     def problems(self) -> list[type[Problem]]:
@@ -201,12 +216,17 @@ class _Builder:
 
     def _content(self, carrier: Answer | Body) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for media_type, schema in carrier.content.items():
+        for media_type, declared in carrier.content.items():
+            schema = self._resolve(declared)
             self._mention(schema)
             found[media_type] = {"schema": schema}
             if media_type in carrier.examples:
-                found[media_type]["example"] = carrier.examples[media_type]
+                found[media_type]["example"] = self._resolve(carrier.examples[media_type])
         return found
+
+    def _resolve(self, declared: Any) -> Any:
+        """Return a schema or an example, which may depend on the fields of members."""
+        return declared(self._fields) if callable(declared) else declared
 
     def _headers(self, always: Iterable[str], may_have: Iterable[str]) -> dict[str, Any]:
         found = {}
@@ -258,9 +278,9 @@ class _Builder:
     def _mention(self, schema: Any) -> None:
         """Record the components that a schema refers to, recursively."""
         for name in re.findall(r"'#/components/schemas/(\w+)'", str(schema)):
-            if name not in self.mentioned:
-                self.mentioned.add(name)
-                self._mention(SCHEMAS[name])
+            if name not in self._mentioned:
+                self._mentioned.add(name)
+                self._mention(self._schemas[name])
 
 
 def _all_have(kinds: Iterable[type[Problem]], header: str) -> bool:

@@ -4,11 +4,12 @@
 in and out. `document.py` tells the same in OpenAPI, so that it cannot be another thing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tornado_members.errors import Problem
+from tornado_members.model.fields import FieldTable
 from tornado_members.settings import Permission
 
 JSON = "application/json"
@@ -16,6 +17,8 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 
 Schema = Mapping[str, Any]
+# A schema or an example that depends on the fields of members is a function of their table.
+OfFields = Callable[[FieldTable], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class PathParameter(Parameter):
 class Body:
     """What a request carries: media types, each with its schema, and an example of each."""
 
-    content: Mapping[str, Schema]
+    content: Mapping[str, Schema | OfFields]
     examples: Mapping[str, Any] = field(default_factory=dict)
     description: str = ""
     # Unused by operations that read their body as a stream. Checking JSON takes 0.2 ms per KiB.
@@ -67,7 +70,7 @@ class Answer:
     """
 
     description: str
-    content: Mapping[str, Schema] = field(default_factory=dict)
+    content: Mapping[str, Schema | OfFields] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
     may_have: tuple[str, ...] = ()

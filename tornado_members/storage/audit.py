@@ -15,7 +15,6 @@ from tornado_members.storage.mongo import Document, Mongo, Session, reports_outa
 
 _OTHER_OPTIONS = 85  # IndexOptionsConflict
 _EXPIRY = [("at", ASCENDING)]
-_FIELDS = ("name", "email", "phone")
 _LAST_VERSION = 2**63 - 1
 
 
@@ -82,8 +81,9 @@ def record_of(before: Member | None, after: Member | None, by: Actor | None) -> 
         return None
     version = min(known.version + 1, _LAST_VERSION) if after is None else known.version
     kind: Kind = "deleted" if after is None else "changed" if before else "created"
-    changed = [f for f in _FIELDS if getattr(before, f, None) != getattr(after, f, None)]
-    fields = changed if kind == "changed" else _FIELDS
+    fields = [*known.values]
+    if before and after:
+        fields = [name for name in fields if before.values[name] != after.values[name]]
     return {
         "memberId": Int64(known.member_id),
         "version": Int64(version),
@@ -91,8 +91,8 @@ def record_of(before: Member | None, after: Member | None, by: Actor | None) -> 
         "at": datetime.now(UTC),
         "by": {"issuer": by.issuer, "subject": by.subject} if by else None,
         "requestId": by.request_id if by else None,
-        "before": {field: getattr(before, field) for field in fields} if before else None,
-        "after": {field: getattr(after, field) for field in fields} if after else None,
+        "before": {name: before.values[name] for name in fields} if before else None,
+        "after": {name: after.values[name] for name in fields} if after else None,
     }
 
 

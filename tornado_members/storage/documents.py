@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from bson import Decimal128, Int64
 
-from tornado_members.model.member import MAX_MEMBER_ID, Member, MemberDraft, fold
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
+from tornado_members.model.text import case_fold
 from tornado_members.storage.mongo import Document
 
 LAST_VERSION: Final = 2**63 - 1
@@ -72,21 +74,6 @@ def to_version(value: object) -> int:
     return int(number) if 1 <= number <= LAST_VERSION else 1
 
 
-def to_member(document: Mapping[str, Any] | None) -> Member | None:
-    """The member that a document is; None if it is not a member, or if there is no document."""
-    if document is None or not is_member(document):
-        return None
-    updated_at = document.get("updatedAt")
-    return Member(
-        member_id=int(document["_id"]),
-        name=document["name"],
-        email=_to_text(document.get("email")),
-        phone=_to_text(document.get("phone")),
-        version=to_version(document.get("version")),
-        updated_at=updated_at if isinstance(updated_at, datetime) else None,
-    )
-
-
 def names_held(document: Mapping[str, Any]) -> list[str]:
     """The names that the unique index has of a document, member or not."""
     name = document.get("name")
@@ -94,49 +81,70 @@ def names_held(document: Mapping[str, Any]) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
-def to_document(member: Member) -> Document:
-    """The document of a new member."""
-    return {
-        "_id": Int64(member.member_id),
-        "name": member.name,
-        "email": member.email,
-        "phone": member.phone,
-        **case_folded(member.name, member.email),
-        "version": Int64(member.version),
-        "createdAt": member.updated_at,
-        "updatedAt": member.updated_at,
-    }
-
-
-def case_folded(name: str, email: str | None) -> Document:
-    """The fields beside name and e-mail address by which lists find members in any case."""
-    return {"nameFold": fold(name), "emailFold": None if email is None else fold(email)}
-
-
-def to_update(draft: MemberDraft) -> list[Document]:
-    """An update that raises the version only if something changes, decided by the server itself.
-
-    Everything a client sent is a $literal: a name such as '$email' is text, not a field path.
-    """
-    fields = {field: {"$literal": value} for field, value in draft.model_dump().items()}
-    folds = {field: {"$literal": f} for field, f in case_folded(draft.name, draft.email).items()}
-    unchanged = {"$and": [{"$eq": [f"${field}", value]} for field, value in fields.items()]}
-    return [
-        {
-            "$set": {
-                **fields,
-                **folds,
-                "version": {"$cond": [unchanged, VERSION, {"$add": [VERSION, Int64(1)]}]},
-                "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},
-            }
-        }
-    ]
-
-
 def version_in(versions: Collection[int]) -> Document:
     """An expression: the document's version is one of these."""
     return {"$in": [VERSION, [Int64(number) for number in versions if number <= LAST_VERSION]]}
 
 
-def _to_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+class MemberCodec:
+    """Turns members into documents and back, by the table of their fields."""
+
+    def __init__(self, fields: FieldTable = MEMBER_FIELDS) -> None:
+        self.fields = fields
+        self._names = fields.names
+
+    def decode(self, document: Mapping[str, Any] | None) -> Member | None:
+        """Return the member that a document is; None if it is not a member, or no document.
+
+        Fields of other programs may be absent or of other types. Such a field counts as null.
+        """
+        if document is None or not is_member(document):
+            return None
+        get = document.get
+        updated_at = get("updatedAt")
+        return Member(
+            member_id=int(document["_id"]),
+            values={
+                name: value if isinstance(value := get(name), str) else None for name in self._names
+            },
+            version=to_version(get("version")),
+            updated_at=updated_at if isinstance(updated_at, datetime) else None,
+        )
+
+    def encode(self, member: Member) -> Document:
+        """Return the document of a new member."""
+        return {
+            "_id": Int64(member.member_id),
+            **member.values,
+            **self.case_folded(member.values),
+            "version": Int64(member.version),
+            "createdAt": member.updated_at,
+            "updatedAt": member.updated_at,
+        }
+
+    def case_folded(self, values: Mapping[str, Any]) -> Document:
+        """Return the copies of fields by which lists find members in any case."""
+        return {
+            field.folded_name: None if (value := values[field.name]) is None else case_fold(value)
+            for field in self.fields.case_folded
+        }
+
+    def update(self, draft: MemberDraft) -> list[Document]:
+        """Return an update that raises the version only if it changes something.
+
+        The server decides this. All that a client sent is a $literal: a name such as '$email' is
+        text, not a path. Fields that are not in the table stay as they are.
+        """
+        values = {name: {"$literal": value} for name, value in draft.values.items()}
+        folded = self.case_folded(draft.values).items()
+        unchanged = {"$and": [{"$eq": [f"${name}", value]} for name, value in values.items()]}
+        return [
+            {
+                "$set": {
+                    **values,
+                    **{name: {"$literal": value} for name, value in folded},
+                    "version": {"$cond": [unchanged, VERSION, {"$add": [VERSION, Int64(1)]}]},
+                    "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},
+                }
+            }
+        ]

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pymongo import UpdateOne
 
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.storage.documents import MEMBERS_ONLY, case_folded
+from tornado_members.storage.documents import MEMBERS_ONLY, MemberCodec
 from tornado_members.storage.listing import BY_FOLDED_NAME
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
@@ -37,8 +37,10 @@ _TO_BE_FOLDED: Final[Document] = {"nameFold": _UNFOLDED, **MEMBERS_ONLY}
 class Folding:
     """Fills in the missing fields of all documents that are members."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, codec: MemberCodec | None = None) -> None:
         self.mongo = mongo.patient(_TIMEOUT_SECONDS)
+        self._codec = codec or MemberCodec()
+        self._names = [field.name for field in self._codec.fields.case_folded]
         self._members = mongo.database["members"]
         self._unmatched: list[Any] = []  # ids, after a scan that could change nothing
         self._is_reported = False
@@ -52,7 +54,7 @@ class Folding:
         seen: list[Any] = []
         # One cursor for the scan: documents that cannot be changed do not hide those behind them.
         cursor = self._members.find(
-            _TO_BE_FOLDED, {"name": 1, "email": 1}, hint=BY_FOLDED_NAME, batch_size=_BATCH
+            _TO_BE_FOLDED, dict.fromkeys(self._names, 1), hint=BY_FOLDED_NAME, batch_size=_BATCH
         )
         try:
             while batch := await self._read_batch(cursor):
@@ -100,25 +102,28 @@ class Folding:
     @reports_outages
     async def _fill_in(self, batch: list[Document]) -> int:
         """Return how many were changed: others may have been quicker, or have renamed some."""
-        result = await self._members.bulk_write([_filling(one) for one in batch], ordered=False)
+        updates = [self._filling(document) for document in batch]
+        result = await self._members.bulk_write(updates, ordered=False)
         return result.modified_count
 
-
-def _filling(document: Document) -> UpdateOne:
-    """The update of a document, if its name and e-mail address still are those that were read."""
-    name, email = document["name"], document.get("email")
-    if isinstance(email, str):
-        same: Any = {"email": {"$eq": email}}
-    else:
-        email, same = None, {"$expr": {"$ne": [{"$type": "$email"}, "string"]}}
-    unchanged = {"_id": document["_id"], "name": {"$eq": name}, "nameFold": _UNFOLDED, **same}
-    return UpdateOne(unchanged, {"$set": case_folded(name, email)})
+    def _filling(self, document: Document) -> UpdateOne:
+        """Return the update of a document, if its text still is what was read."""
+        texts = {name: document.get(name) for name in self._names}
+        values = {name: text if isinstance(text, str) else None for name, text in texts.items()}
+        unchanged: list[Document] = [
+            {"$expr": {"$ne": [{"$type": f"${name}"}, "string"]}}
+            if value is None
+            else {name: {"$eq": value}}
+            for name, value in values.items()
+        ]
+        same = {"_id": document["_id"], "nameFold": _UNFOLDED, "$and": unchanged}
+        return UpdateOne(same, {"$set": self._codec.case_folded(values)})
 
 
 @asynccontextmanager
-async def folding(mongo: Mongo) -> AsyncIterator[None]:
+async def folding(mongo: Mongo, codec: MemberCodec | None = None) -> AsyncIterator[None]:
     """Fill in what other programs leave out, for as long as the block lasts."""
-    task = asyncio.create_task(_keep_filling_in(Folding(mongo)))
+    task = asyncio.create_task(_keep_filling_in(Folding(mongo, codec)))
     try:
         yield
     finally:

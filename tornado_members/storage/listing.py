@@ -12,8 +12,10 @@ from typing import Any, Final
 from bson import MinKey
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.model.member import fold
+from tornado_members.model.member import MEMBER_FIELDS
+from tornado_members.model.text import case_fold
 from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY
 from tornado_members.storage.mongo import Collection, Document
 from tornado_members.storage.name_ranges import name_ranges, successor
@@ -33,14 +35,19 @@ def _behind(field: str, key: str) -> Index:
     return [(field, ASCENDING), (key, ASCENDING)]
 
 
-# Members without an address or a number take no room in these. `$gt` rather than `$type`, since the
-# planner sees that an equality implies it.
-_PARTIAL: Final = [
-    IndexModel(_behind(field, key), partialFilterExpression={field: {"$gt": ""}})
-    for field in ("emailFold", "phone")
-    for key in ("_id", "name")
-]
-INDEXES: Final = [IndexModel(BY_FOLDED_NAME), *_PARTIAL]
+def list_indexes(fields: FieldTable) -> list[IndexModel]:
+    """Return the indexes of lists, beside the unique one of names.
+
+    Members that lack the field take no room in an index of a filter. `$gt` rather than `$type`,
+    since the planner sees that an equality implies it.
+    """
+    partial = [
+        IndexModel(_behind(name, key), partialFilterExpression={name: {"$gt": ""}})
+        for name in (field.filtered_name for field in fields if field.filter)
+        for key in ("_id", "name")
+    ]
+    return [IndexModel(BY_FOLDED_NAME), *partial]
+
 
 _FIELDS: Final = {"memberId": "_id", "name": "name"}
 # So many keys of a prefix are looked at before a page; where there are more, one in a few members
@@ -51,26 +58,29 @@ _MOST_KEYS = 5000
 class MemberLists:
     """Reads pages of members' documents, and counts them."""
 
-    def __init__(self, members: Collection) -> None:
+    def __init__(self, members: Collection, fields: FieldTable = MEMBER_FIELDS) -> None:
         self._members = members
+        self._filtered = {field.name: field for field in fields if field.filter}
 
     async def page(self, query: ListQuery) -> list[Document]:
         """At most `query.limit` documents in order, from behind `query.after` on."""
         filters = query.filters
-        if filters.name_prefix is not None and _equality(filters) is None:
+        if filters.name_prefix is not None and self._equality(filters) is None:
             keys = await self._keys_of_prefix(filters.name_prefix, _FIELDS[query.field])
             if keys is not None:
                 return await self._pick(query, keys)
             if query.field == "name":
                 return await self._walk_names(query, filters.name_prefix)
-        return await self._read(query, _matching(query))
+        return await self._read(query, self._matching(query))
 
     async def count(self, filters: Filters) -> int:
         """How many members there are of this kind. It looks at each one's key in an index."""
-        field = _equality(filters)
+        field = self._equality(filters)
         if field is not None:
             index = BY_NAME if field == "name" else _behind(field, "_id")
-            return await self._members.count_documents(_matching(ListQuery(filters)), hint=index)
+            return await self._members.count_documents(
+                self._matching(ListQuery(filters)), hint=index
+            )
         # Nothing but fields of the index, so that no document is fetched.
         which: Document = {
             "nameFold": {"$gte": MinKey()},
@@ -107,7 +117,7 @@ class MemberLists:
         found: list[Document] = []
         while keys and len(found) < query.limit:
             missing = query.limit - len(found)
-            which = _matching(query)
+            which = self._matching(query)
             which[_FIELDS[query.field]]["$in"] = keys[:missing]
             found += await self._read(query, which)
             keys = keys[missing:]
@@ -120,7 +130,7 @@ class MemberLists:
         for first, end in reversed(ranges) if query.descending else ranges:
             if _is_before(query, first, end):
                 continue
-            which = _matching(query)
+            which = self._matching(query)
             bounds = [which, {"name": {"$gte": first}}]
             if end is not None:
                 bounds.append({"name": {"$lt": end}})
@@ -132,7 +142,7 @@ class MemberLists:
 
     async def _read(self, query: ListQuery, which: Document) -> list[Document]:
         key = _FIELDS[query.field]
-        field = _equality(query.filters)
+        field = self._equality(query.filters)
         cursor = self._members.find(which).limit(query.limit)
         if field == "name":  # one at most, which needs no order
             cursor = cursor.hint(BY_NAME)
@@ -142,6 +152,31 @@ class MemberLists:
             cursor = cursor.hint(index).sort(key, direction)
         return await cursor.to_list(query.limit)
 
+    def _equality(self, filters: Filters) -> str | None:
+        """Return what the index to use begins with; None if no filter names a whole value.
+
+        Names are unique. Of the others, the first in the table leads to the fewest members.
+        """
+        if filters.name is not None:
+            return "name"
+        named = (one.filtered_name for name, one in self._filtered.items() if name in filters.equal)
+        return next(named, None)
+
+    def _matching(self, query: ListQuery) -> Document:
+        """Return the filter of a query. It matches members only."""
+        filters = query.filters
+        found: Document = {field: dict(conditions) for field, conditions in MEMBERS_ONLY.items()}
+        if filters.name is not None:
+            found["name"]["$eq"] = filters.name
+        if filters.name_prefix is not None:
+            found["nameFold"] = _range(filters.name_prefix)
+        for name, value in filters.equal.items():
+            field = self._filtered[name]
+            found[field.filtered_name] = case_fold(value) if field.case_folded else value
+        if query.after is not None:
+            found[_FIELDS[query.field]]["$lt" if query.descending else "$gt"] = query.after
+        return found
+
 
 def _is_before(query: ListQuery, first: str, end: str | None) -> bool:
     """Whether all of a range of names was on the pages before."""
@@ -150,34 +185,8 @@ def _is_before(query: ListQuery, first: str, end: str | None) -> bool:
     return first >= query.after if query.descending else end is not None and end <= query.after
 
 
-def _equality(filters: Filters) -> str | None:
-    """The field whose one value leads to the fewest members."""
-    if filters.name is not None:
-        return "name"
-    if filters.email is not None:
-        return "emailFold"
-    return "phone" if filters.phone is not None else None
-
-
-def _matching(query: ListQuery) -> Document:
-    """The filter of a query. It matches members only."""
-    filters = query.filters
-    which: Document = {field: dict(conditions) for field, conditions in MEMBERS_ONLY.items()}
-    if filters.name is not None:
-        which["name"]["$eq"] = filters.name
-    if filters.name_prefix is not None:
-        which["nameFold"] = _range(filters.name_prefix)
-    if filters.email is not None:
-        which["emailFold"] = fold(filters.email)
-    if filters.phone is not None:
-        which["phone"] = filters.phone
-    if query.after is not None:
-        which[_FIELDS[query.field]]["$lt" if query.descending else "$gt"] = query.after
-    return which
-
-
 def _range(prefix: str) -> Document:
     """Of all strings those that begin as this one does when it is folded."""
-    first = fold(prefix)
+    first = case_fold(prefix)
     end = successor(first)
     return {"$gte": first} if end is None else {"$gte": first, "$lt": end}

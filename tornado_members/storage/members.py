@@ -10,23 +10,22 @@ from pymongo import DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from tornado_members.errors import NameTaken
+from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.model.member import Member, MemberDraft
+from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft
 from tornado_members.model.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.documents import (
     IS_MEMBER,
     MEMBER_ID_RANGE,
+    MemberCodec,
     names_held,
-    to_document,
-    to_member,
-    to_update,
     version_in,
 )
 from tornado_members.storage.folding import Folding
 from tornado_members.storage.indexes import Indexes
-from tornado_members.storage.listing import BY_NAME, INDEXES, MemberLists
+from tornado_members.storage.listing import BY_NAME, MemberLists, list_indexes
 from tornado_members.storage.mongo import Mongo, reports_outages
 from tornado_members.storage.writes import PlainWrites, Writes, is_name_taken
 from tornado_members.together import Together
@@ -37,13 +36,20 @@ _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 class MemberStore:
     """Every call raises DependencyUnavailable when MongoDB does not answer in time."""
 
-    def __init__(self, mongo: Mongo, writes: Writes | None = None) -> None:
-        """`writes` is how changes are made, if not plainly."""
+    def __init__(
+        self,
+        mongo: Mongo,
+        writes: Writes | None = None,
+        fields: FieldTable = MEMBER_FIELDS,
+    ) -> None:
+        """`writes` makes the changes; the default records nothing of them."""
         self.mongo = mongo
+        self.fields = fields
+        self._codec = MemberCodec(fields)
         self._members = mongo.database["members"]
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
-        self._lists = MemberLists(self._members)
+        self._lists = MemberLists(self._members, fields)
         self._together = Together(self.find_members)
 
     async def prepare(self) -> None:
@@ -55,8 +61,8 @@ class MemberStore:
         # By itself, so that what is said of names that are shared is said of nothing else.
         indexes = Indexes(self.mongo, "members")
         await indexes.make([IndexModel(BY_NAME, unique=True)])
-        await indexes.make(INDEXES)
-        await Folding(self.mongo).fill_in()
+        await indexes.make(list_indexes(self.fields))
+        await Folding(self.mongo, self._codec).fill_in()
         await self._raise_ids()
 
     @reports_outages
@@ -82,16 +88,16 @@ class MemberStore:
     async def find_members(self, member_ids: Sequence[int]) -> list[Member | None]:
         """The members with these ids, None where no member has it."""
         if len(member_ids) == 1:
-            return [to_member(await self._members.find_one({"_id": member_ids[0]}))]
+            return [self._codec.decode(await self._members.find_one({"_id": member_ids[0]}))]
         cursor = self._members.find({"_id": {"$in": list(set(member_ids))}})
-        members = map(to_member, await cursor.to_list(None))
+        members = map(self._codec.decode, await cursor.to_list(None))
         found = {member.member_id: member for member in members if member is not None}
         return [found.get(member_id) for member_id in member_ids]
 
     @reports_outages
     async def find_by_name(self, name: str) -> Member | None:
         """The member with exactly this name."""
-        return to_member(await self._members.find_one({"name": name}))
+        return self._codec.decode(await self._members.find_one({"name": name}))
 
     @reports_outages
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
@@ -102,13 +108,13 @@ class MemberStore:
         found: dict[str, Member | None] = {}
         cursor = self._members.find({"name": {"$in": list(names)}})
         for document in await cursor.to_list(None):
-            found.update(dict.fromkeys(names_held(document), to_member(document)))
+            found.update(dict.fromkeys(names_held(document), self._codec.decode(document)))
         return {name: found[name] for name in names if name in found}
 
     @reports_outages
     async def page(self, query: ListQuery) -> list[Member]:
         """At most `query.limit` members in order, from behind `query.after` on."""
-        members = map(to_member, await self._lists.page(query))
+        members = map(self._codec.decode, await self._lists.page(query))
         return [member for member in members if member is not None]
 
     @reports_outages
@@ -130,7 +136,7 @@ class MemberStore:
         """
         member = Member.from_draft(member_id or await self._ids.take(), draft)
         try:
-            await self._writes.insert(to_document(member), by)
+            await self._writes.insert(self._codec.encode(member), by)
         except DuplicateKeyError as error:
             raise await self._name_taken(error.details, draft.name) from error
         return member
@@ -145,7 +151,7 @@ class MemberStore:
         """
         first = first or await self._ids.take(len(drafts))
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
-        refused = await self._writes.insert_many([to_document(m) for m in members], by)
+        refused = await self._writes.insert_many([self._codec.encode(m) for m in members], by)
         return [None if i in refused else member for i, member in enumerate(members)]
 
     async def replace(
@@ -186,10 +192,10 @@ class MemberStore:
         self, member_id: int, which: Mapping[str, Any], draft: MemberDraft, by: Actor | None
     ) -> Member | None:
         try:
-            document = await self._writes.update(member_id, which, to_update(draft), by)
+            document = await self._writes.update(member_id, which, self._codec.update(draft), by)
         except DuplicateKeyError as error:
             raise await self._name_taken(error.details, draft.name) from error
-        return to_member(document)
+        return self._codec.decode(document)
 
     async def _name_taken(self, details: Mapping[str, Any] | None, name: str) -> Exception:
         """What to raise for a duplicate key; the server's own text, with the value, stays here."""
@@ -198,7 +204,7 @@ class MemberStore:
         holder = await self._members.find_one({"name": name})
         if holder is None:  # gone or renamed since
             return NameTaken(None)
-        member = to_member(holder)
+        member = self._codec.decode(holder)
         return NameTaken(member.member_id) if member else NameTaken(None, by_member=False)
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import chain, takewhile
 from typing import Final
 
-from tornado_members.model.member import fold
+from tornado_members.model.text import case_fold
 
 Range = tuple[str, str | None]  # from here on, up to there; None has no end
 
@@ -37,7 +37,7 @@ def name_ranges(prefix: str) -> list[Range]:
     They hold other names as well. Only letters before the first combining mark are looked at: marks
     change places in normalizing, and letters do not.
     """
-    letters = takewhile(lambda c: not unicodedata.combining(c), _decomposed(fold(prefix)))
+    letters = takewhile(lambda c: not unicodedata.combining(c), _decomposed(case_fold(prefix)))
     heads = [("", "".join(letters))]  # what a name begins with, and the letters that are to come
     ends: list[tuple[str, str]] = []
     for _ in range(_DEPTH):

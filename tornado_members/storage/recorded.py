@@ -7,9 +7,11 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
+from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.storage.audit import AuditLog, record_of
-from tornado_members.storage.documents import names_held, to_member
+from tornado_members.storage.documents import MemberCodec, names_held
 from tornado_members.storage.mongo import Document, Session
 from tornado_members.storage.transactions import Transactions
 from tornado_members.storage.writes import refused
@@ -21,7 +23,8 @@ class RecordedWrites:
     Raises WriteConflict where others were in the way for as long as an operation may take.
     """
 
-    def __init__(self, audit: AuditLog) -> None:
+    def __init__(self, audit: AuditLog, fields: FieldTable = MEMBER_FIELDS) -> None:
+        self._decode = MemberCodec(fields).decode
         self._transactions = Transactions(audit.mongo)
         self._members = audit.mongo.database["members"]
         self._audit = audit
@@ -96,7 +99,7 @@ class RecordedWrites:
         by: Actor | None,
         session: Session,
     ) -> None:
-        records = [record_of(to_member(old), to_member(new), by) for old, new in changes]
+        records = [record_of(self._decode(old), self._decode(new), by) for old, new in changes]
         if added := [record for record in records if record is not None]:
             await self._audit.add(added, session)
 

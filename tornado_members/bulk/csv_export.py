@@ -1,0 +1,27 @@
+"""Members as CSV (RFC 4180), one row per member."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Final
+
+from tornado_members.bulk.formula_cells import defuse
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import Member
+
+ID_HEADING: Final = "memberId"
+
+
+def csv_header(fields: FieldTable) -> bytes:
+    """Return the first line."""
+    return ",".join([ID_HEADING, *fields.names]).encode() + b"\r\n"
+
+
+def encode_csv(members: Sequence[Member]) -> bytes:
+    """Return the rows. Text that a spreadsheet would execute is made harmless."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(
+        (member.member_id, *(defuse(value or "") for value in member.values.values()))
+        for member in members
+    )
+    return text.getvalue().encode()

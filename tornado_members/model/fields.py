@@ -1,0 +1,107 @@
+"""The declaration of a field, and a table of fields."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from tornado_members.errors import Fault
+from tornado_members.model.strict_json import json_pointer
+from tornado_members.model.text import check_text
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field of a member. Its value is a string, or null if it is not required."""
+
+    name: str  # in JSON, documents, exports and histories
+    description: str  # for /openapi.json
+    example: str
+    # Returns the value in the form in which it is stored. Raises ValueError, with words that fit
+    # behind the name of the field.
+    check: Callable[[str], str] = check_text
+    required: bool = False
+    # What `check` demands, as keywords of JSON Schema, for clients.
+    json_schema: Mapping[str, Any] = field(default_factory=dict)
+    # The same for responses, where documents of other programs may hold more.
+    stored_schema: Mapping[str, Any] | None = None
+    csv_headings: tuple[str, ...] = ()  # beside the name; see heading_key()
+    filter: str | None = None  # describes the query parameter of lists that names a value of it
+    case_folded: bool = False  # filters find it in any case, by a folded copy in the document
+    fake: Callable[[Any], str] | None = None  # makes up a value, given a mimesis.Person
+
+    @property
+    def folded_name(self) -> str:
+        """The name of the case-folded copy in a document."""
+        return f"{self.name}Fold"
+
+    @property
+    def filtered_name(self) -> str:
+        """The name of what filters compare in a document."""
+        return self.folded_name if self.case_folded else self.name
+
+    def request_schema(self) -> dict[str, Any]:
+        """The JSON schema of a value that a client sends; a field that may be absent is null."""
+        string = dict(sorted({**self.json_schema, "type": "string"}.items()))
+        about = {"description": self.description, "examples": [self.example]}
+        if self.required:
+            return {**about, **string}
+        return {"anyOf": [string, {"type": "null"}], "default": None, **about}
+
+
+class FieldTable:
+    """The fields of a member, in the order in which they are shown."""
+
+    def __init__(self, fields: Iterable[Field]) -> None:
+        self._fields = tuple(fields)
+        self.names = tuple(one.name for one in self._fields)
+        self.case_folded = tuple(one for one in self._fields if one.case_folded)
+        # In any case and without punctuation, the headings under which CSV files have each field.
+        self.by_heading = {
+            heading: one.name
+            for one in self._fields
+            for heading in (heading_key(one.name), *one.csv_headings)
+        }
+        # Processes whose tables differ share one cache. The digest keeps apart what they store.
+        self.digest = blake2b("\n".join(self.names).encode(), digest_size=4).hexdigest().encode()
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self._fields)
+
+    def __getitem__(self, name: str) -> Field:
+        return next(one for one in self._fields if one.name == name)
+
+    def with_field(self, added: Field) -> "FieldTable":
+        """Return a table with one more field."""
+        return FieldTable([*self._fields, added])
+
+    def validate(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+        """Return a value for each valid field, and a fault for each other one."""
+        values: dict[str, Any] = {}
+        faults: list[Fault] = []
+        for one in self._fields:
+            value = given.get(one.name, _MISSING)
+            if not one.required and (value is None or value is _MISSING):
+                values[one.name] = None
+                continue
+            try:
+                values[one.name] = _checked(one, value)
+            except ValueError as error:
+                faults.append(Fault(json_pointer(one.name), str(error)))
+        return values, faults
+
+
+def heading_key(heading: str) -> str:
+    """Return a heading in lower case, without anything but letters."""
+    return re.sub("[^a-z]", "", heading.lower())
+
+
+def _checked(one: Field, value: object) -> str:
+    if value is _MISSING:
+        raise ValueError("is missing")
+    if not isinstance(value, str):
+        raise ValueError("must be a string" if one.required else "must be a string or null")
+    return one.check(value)
