@@ -90,7 +90,7 @@ class Services:
 
 
 class DatabaseMismatch(OperatorError):
-    """A worker found another database than the workers that it was to join."""
+    """A worker connects to another database than the workers that it joins."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -100,17 +100,17 @@ class DatabaseMismatch(OperatorError):
 
 
 class MongoDBUnusable(OperatorError):
-    """Nothing can be opened without it. The text says where it was looked for, and what it said."""
+    """MongoDB cannot be used. The message says where it was tried, and what MongoDB answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What is kept in MongoDB."""
+    """The stores on MongoDB."""
 
     mongo: Mongo
     members: MemberStore
     users: UserStore
-    audit: AuditLog | None  # None where changes are not recorded
+    audit: AuditLog | None  # None without audit.enabled
     cluster_id: str
 
 
@@ -155,14 +155,14 @@ async def open_stores(
             if stores.audit:
                 await stores.audit.prepare()
         except (DependencyUnavailable, PyMongoError) as error:
-            raise MongoDBUnusable(f"{where} {_said(error)}") from error
+            raise MongoDBUnusable(f"{where} {_reason_of(error)}") from error
         yield stores
     finally:
         await mongo.close()
 
 
-def _said(error: BaseException | None) -> str:
-    """What MongoDB said: a wrong password, no permission, members of one name, or nothing."""
+def _reason_of(error: BaseException | None) -> str:
+    """Return MongoDB's answer: a wrong password, no permission, duplicate names, or none."""
     refusal = error.__cause__ if isinstance(error, DependencyUnavailable) else error
     if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
         return "does not answer"
@@ -183,7 +183,7 @@ def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: Fiel
 async def open_directory(
     settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[MemberDirectory]:
-    """The members, with the cache in front of them."""
+    """Open the members with the cache in front of them."""
     cache = _make_cache(settings, cache_servers, stores)
     try:
         await cache.open()
@@ -284,7 +284,7 @@ async def open_services(
 
 @asynccontextmanager
 async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
-    """The time that requests have, and somebody who looks at the clock."""
+    """Open the deadlines of requests, with the task that checks them."""
     deadlines = Deadlines(settings.server.limits.request_seconds)
     watching = asyncio.create_task(deadlines.watch())
     try:

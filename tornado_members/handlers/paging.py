@@ -62,7 +62,7 @@ LIST_PARAMETERS: Final = {
 
 
 def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
-    """The query of a list. Raises BadParameter for one that is wrong."""
+    """Parse the query of a list. Raises BadParameter."""
     texts = {name: _text(name, values) for name, values in arguments.items()}
     filters = Filters(
         name=_parse_name(texts["name"]) if "name" in texts else None,
@@ -85,7 +85,7 @@ def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
 def parse_export_query(
     arguments: Mapping[str, Sequence[bytes]],
 ) -> tuple[ListQuery, int | None]:
-    """The same for an export, and how many members it may have: any number, or None for all."""
+    """Parse the query of an export; also return its limit, or None for all members."""
     limits = arguments.get("limit", [])
     if len(limits) != 1:
         return parse_list_query(arguments), None
@@ -96,7 +96,7 @@ def parse_export_query(
 
 
 def next_path(query: ListQuery, page: Sequence[Member]) -> str:
-    """Where the page behind this one is: the same query, behind its last member."""
+    """Return the address of the page after this one."""
     filters = query.filters
     named = {"name": filters.name, "name_prefix": filters.name_prefix, **filters.equal}
     parameters: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
@@ -113,7 +113,7 @@ def _text(name: str, values: Sequence[bytes]) -> str:
 
 
 def _parse_name(text: str) -> str:
-    """As the name of a member."""
+    """Validate and normalise a name as that of a member."""
     try:
         return check_name(text)
     except ValueError as error:
@@ -121,7 +121,7 @@ def _parse_name(text: str) -> str:
 
 
 def _parse_prefix(text: str) -> str:
-    """The same, but that white space at its end is a part of it."""
+    """Normalise a prefix like a name, but keep white space at its end."""
     name = normalize_name(text)
     end = text[len(text.rstrip()) :] if name else ""
     return _check_length("name_prefix", name + unicodedata.normalize("NFC", end))
@@ -147,9 +147,9 @@ def _sort(query: ListQuery) -> str:
 
 
 def _cursor(query: ListQuery, key: int | str) -> str:
-    """Opaque to clients; it holds its sort and a digest of its filters, to be used with no other.
+    """Return a cursor. It holds the sort and a digest of the filters for which it is valid.
 
-    It is not signed: one that was made up names a place in the list, which is all that it can do.
+    It is not signed: a forged one can only name another place in the list.
     """
     text = json.dumps(
         [_sort(query), _digest(query.filters), key], separators=(",", ":"), ensure_ascii=False
@@ -163,14 +163,14 @@ def _digest(filters: Filters) -> str:
 
 
 def _parse_cursor(text: str, query: ListQuery) -> int | str:
-    no_cursor = BadParameter("after", "is not a cursor; take it from 'next'")
+    invalid = BadParameter("after", "is not a cursor; take it from 'next'")
     try:
         padded = text + "=" * (-len(text) % 4)
         content = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, RecursionError):
-        raise no_cursor from None
+        raise invalid from None
     if not isinstance(content, list) or len(content) != 3 or content[0] not in list(_SORTS):
-        raise no_cursor
+        raise invalid
     sort, digest, key = content
     if sort != _sort(query):
         raise BadParameter("after", f"is a cursor of another sort than {_sort(query)}")
@@ -180,4 +180,4 @@ def _parse_cursor(text: str, query: ListQuery) -> int | str:
         return key
     if query.field == "name" and isinstance(key, str) and not has_lone_surrogate(key):
         return key
-    raise no_cursor
+    raise invalid

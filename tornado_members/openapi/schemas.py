@@ -13,28 +13,30 @@ from tornado_members.openapi.operation import PathParameter, Schema
 
 _REFERENCE: Final = "#/components/schemas/"
 
-# Of /docs: docs.js starts the viewer, Swagger UI.
+# The files of /docs; docs.js starts the viewer, Swagger UI.
 PAGE_FILES: Final = ("docs.js", "docs.css", "swagger-ui.css", "swagger-ui-bundle.js")
 
 PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
     "memberId": PathParameter(
-        "The member's id. One that no member can have is a 404.",
+        "The id of the member. An invalid id is a 404.",
         {"type": "integer", "minimum": 1, "maximum": MAX_MEMBER_ID},
         EXAMPLE_ID,
     ),
     "name": PathParameter(
-        "The member's name, percent-encoded, slashes too; compared in Unicode NFC, without the "
-        "white space around it.",
+        "The name of the member, percent-encoded, slashes as well. It is compared in Unicode NFC, "
+        "without surrounding white space.",
         {"type": "string", "pattern": NAME_PATTERN},
         MEMBER_FIELDS["name"].example,
         pattern=".+",
     ),
-    "file": PathParameter("Its name.", {"type": "string", "enum": PAGE_FILES}, PAGE_FILES[0]),
+    "file": PathParameter(
+        "The name of the file.", {"type": "string", "enum": PAGE_FILES}, PAGE_FILES[0]
+    ),
 }
 
 
 def reference(name: str) -> Schema:
-    """To a schema of the document's components."""
+    """Return a reference to a schema of the components."""
     return {"$ref": _REFERENCE + name}
 
 
@@ -59,7 +61,7 @@ def _without_default(schema: Schema) -> Schema:
 def _member(fields: FieldTable) -> Schema:
     properties: dict[str, Any] = {
         "memberId": {
-            "description": "given by the service, never twice",
+            "description": "Assigned by the service and never reused.",
             "type": "integer",
             "minimum": 1,
             "maximum": MAX_MEMBER_ID,
@@ -85,22 +87,31 @@ def _change(fields: FieldTable) -> Schema:
     }
     properties = {
         "version": {
-            "description": "the one that the change made, its ETag; a deletion makes the last one",
+            "description": "The version that the change created; a deletion creates the last.",
             "type": "integer",
             "minimum": 1,
         },
         "kind": {"enum": list(get_args(Kind))},
         "at": {"type": "string", "format": "date-time"},
         "by": {
-            "description": "Who made it: the iss and sub of their token. A command of the "
-            "service's own has no issuer.",
+            "description": "Who made the change: the iss and sub of the token. A command of the "
+            "service has no issuer.",
             "type": ["object", "null"],
             "required": ["issuer", "subject"],
             "properties": {"issuer": text, "subject": {"type": "string"}},
         },
-        "requestId": {**text, "description": "the X-Request-Id of the request that made it"},
-        "before": {**values, "description": "What was changed, as it was; null: no member."},
-        "after": {**values, "description": "The same, as it became; null: no member."},
+        "requestId": {
+            **text,
+            "description": "The X-Request-Id of the request that made the change.",
+        },
+        "before": {
+            **values,
+            "description": "The changed fields before it; null if the member did not exist.",
+        },
+        "after": {
+            **values,
+            "description": "The changed fields after it; null if the member was deleted.",
+        },
     }
     return {
         "description": "A change of a member",
@@ -132,7 +143,7 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             {name: _without_default(schema) for name, schema in requested.items()},
         ),
         "MemberPage": {
-            "description": "A page of members, and where the next one is",
+            "description": "A page of members, and the address of the next page",
             "type": "object",
             "required": ["items", "next"],
             "properties": {
@@ -142,7 +153,7 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
         },
         "Change": _change(fields),
         "HistoryPage": {
-            "description": "A page of a member's changes, and where the next one is",
+            "description": "A page of a member's changes, and the address of the next page",
             "type": "object",
             "required": ["items", "next"],
             "properties": {
@@ -151,7 +162,7 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             },
         },
         "Credentials": {
-            "description": "Who logs in",
+            "description": "The credentials of a user",
             "type": "object",
             "required": ["username", "password"],
             "properties": {"username": {"type": "string"}, "password": {"type": "string"}},
@@ -219,7 +230,7 @@ def problem_schema(kind: type[Problem]) -> Schema:
             "status": {"const": kind.status},
             "detail": {"type": "string"},
             "code": {"const": kind.code},
-            "requestId": {"type": "string", "description": "the answer's X-Request-Id"},
+            "requestId": {"type": "string", "description": "The X-Request-Id of the response."},
             **{name: extension.schema for name, extension in kind.extended_by.items()},
         },
     }
