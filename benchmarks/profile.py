@@ -36,7 +36,7 @@ _WAITING = re.compile(
 LAYERS = (
     ("Tornado: streams and HTTP/1", r"tornado/(iostream|http1connection|httpserver|tcpserver)"),
     ("Tornado: routes and handlers", r"tornado/(web|routing|ioloop|gen|concurrent|locks)"),
-    ("ours: transport", r"tornado_members/transport/"),
+    ("ours: http1", r"tornado_members/http1/"),
     ("ours: auth", r"tornado_members/auth/"),
     ("ours: cache", r"tornado_members/cache/"),
     ("aiomcache", r"aiomcache/"),

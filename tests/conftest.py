@@ -45,7 +45,7 @@ hypothesis.settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The HTTP server on which the service runs in all tests that do not name one."""
-    parser.addoption("--transport", choices=["fast", "tornado"], default="fast")
+    parser.addoption("--transport", choices=["http1", "tornado"], default="http1")
 
 
 def pytest_configure(config: pytest.Config) -> None:

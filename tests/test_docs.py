@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import serve
+from tests.http1 import differential
 from tests.support.service import ROOT, Command
-from tests.transport import differential
 from tools import fuzz, soak
 from tornado_members.__main__ import main
 from tornado_members.admin.app import ADMIN_ROUTES

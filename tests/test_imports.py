@@ -31,7 +31,7 @@ HOUSE = [
     ["telemetry", "embedded"],
     ["settings"],
     ["model"],
-    ["errors", "together", "transport"],
+    ["errors", "together", "http1"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 
@@ -45,8 +45,8 @@ KEEPERS = {
     "jwt": {"auth"},
     "argon2": {"auth"},
     "mimesis": {"bulk"},
-    "httptools": {"transport"},
-    "uvloop": {"transport"},
+    "httptools": {"http1"},
+    "uvloop": {"http1"},
     "tqdm": {"commands", "bulk"},
     "prometheus_client": {"admin"},
     "opentelemetry": {"telemetry"},

@@ -90,7 +90,7 @@ def test_no_planted_secret_is_found_in_any_output(
     assert '"level": "debug"' in log
     assert all(json.loads(line)["message"] for line in log.splitlines())
     assert log.isascii()
-    assert ("refused with 400" if Command.transport == "fast" else "Malformed HTTP message") in log
+    assert ("refused with 400" if Command.transport == "http1" else "Malformed HTTP message") in log
     user = admin["test"]["users"].find_one({"username": "ada"})
     assert user
     secrets = [SHARED, PASSWORD, WRONG, user["password_hash"], own, token["access_token"]]

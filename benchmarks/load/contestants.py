@@ -110,8 +110,8 @@ class Contestant:
 def forms_of_ours() -> list[Contestant]:
     """The service with each transport that is built and each driver; as it comes, first."""
     transports = ["tornado"]
-    if find_spec("tornado_members.transport"):
-        transports.append("fast")
+    if find_spec("tornado_members.http1"):
+        transports.append("http1")
     transports.sort(key=lambda transport: transport != Server().transport)
     drivers = sorted(("motor", "pymongo"), key=lambda driver: driver != MongoDB().driver)
     return [

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import pytest
 
 from tornado_members.http.refusals import render_refusal
-from tornado_members.transport.refusals import BodyOverLimit, Refused, TooManyBodies
+from tornado_members.http1.refusals import BodyOverLimit, Refused, TooManyBodies
 
 
 @pytest.mark.parametrize(

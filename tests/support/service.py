@@ -29,7 +29,7 @@ STARTUP_SECONDS = 60
 class Command:
     """The package's command with a settings file of the test's own."""
 
-    transport = "fast"  # of services whose test does not name one
+    transport = "http1"  # of services whose test does not name one
 
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.folder = folder

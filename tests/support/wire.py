@@ -7,18 +7,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Any
 
 import pytest
-from tornado.httpserver import HTTPServer
+from tornado.httpserver import HTTPServer as TornadoHTTPServer
 
-from tornado_members.transport.server import FastServer
+from tornado_members.http1.server import HTTPServer
 
-AnyServer = HTTPServer | FastServer
+AnyServer = TornadoHTTPServer | HTTPServer
 # For tests of what an HTTP server has a part in; all others run on the one of --transport.
-on_both = pytest.mark.parametrize("transport", ["tornado", "fast"])
+on_both = pytest.mark.parametrize("transport", ["tornado", "http1"])
 
 
 def listener_of(http_server: AnyServer) -> socket.socket:
     """The socket on which it listens."""
-    if isinstance(http_server, FastServer):
+    if isinstance(http_server, HTTPServer):
         (listener,) = http_server.sockets
     else:
         (listener,) = http_server._sockets.values()

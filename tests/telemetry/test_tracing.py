@@ -28,7 +28,7 @@ from tornado_members.telemetry.tracing import CompletedOperation, SpanIds, Trace
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
 EITHER_WAY = pytest.mark.parametrize(
-    ("transport", "driver"), [("tornado", "motor"), ("fast", "pymongo")]
+    ("transport", "driver"), [("tornado", "motor"), ("http1", "pymongo")]
 )
 
 

@@ -16,7 +16,7 @@ from tornado_members.errors import (
     VersionNotSupported,
 )
 from tornado_members.http.responses import SECURITY_HEADERS
-from tornado_members.transport.refusals import BodyOverLimit, Refused, TooManyBodies
+from tornado_members.http1.refusals import BodyOverLimit, Refused, TooManyBodies
 
 log = getLogger(__name__)
 

@@ -12,8 +12,8 @@ from tornado.httputil import HTTPHeaders, format_timestamp
 from tornado_members.directory import Representation
 from tornado_members.errors import PreconditionFailed
 from tornado_members.http.conditional import is_not_modified, parse_precondition
+from tornado_members.http1.headers import duplicate
 from tornado_members.openapi.operation import JSON
-from tornado_members.transport.headers import duplicate
 
 # A response is data, never a page: a browser must not run, frame or guess anything in it.
 SECURITY_HEADERS: Final = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
+from tornado_members import http1
 from tornado_members.admin.aggregation import SharedSnapshot, publish_snapshots
 from tornado_members.admin.status import open_process_status
 from tornado_members.app import make_app
@@ -17,18 +18,17 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import OperatorError, Problem
 from tornado_members.services import Services, open_services
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
-from tornado_members.serving.server import MembersServer, loop_factory, make_server
+from tornado_members.serving.server import DrainingHTTPServer, loop_factory, make_server
 from tornado_members.serving.sockets import Listeners
 from tornado_members.serving.tls import tls_context
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
-from tornado_members.transport.server import FastServer
 
 log = getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 # How long a stop waits for connections without a request: a busy client sends one sooner.
-_SILENT_SECONDS = 1.0
+_IDLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ async def _serve(context: WorkerContext) -> None:
 async def _drain(
     settings: Settings,
     services: Services,
-    server: MembersServer | FastServer,
+    server: http1.HTTPServer | DrainingHTTPServer,
     signals: "ShutdownSignals",
     *,
     whole: bool,
@@ -110,14 +110,14 @@ async def _drain(
     If the `whole` service stops, it reports that it is not ready and accepts connections for
     another server.unready_seconds, so that load balancers can notice.
     """
-    server.say_goodbye()
+    server.announce_close()
     seconds = settings.server.drain_seconds
     if whole:
         await _wait(signals.force.wait(), settings.server.unready_seconds)
     server.stop()
-    silent_seconds = _SILENT_SECONDS if whole else seconds
+    idle_seconds = _IDLE_SECONDS if whole else seconds
     begun = asyncio.get_running_loop().time()
-    cut_off = await server.drain(seconds, silent_seconds=silent_seconds, hurry=signals.force)
+    cut_off = await server.drain(seconds, idle_seconds=idle_seconds, force=signals.force)
     if cut_off:
         log.warning("%d connections were closed: their requests did not end in time", cut_off)
     # Also requests whose client has disconnected.

@@ -128,11 +128,12 @@ class Server(Section):
         description="Number of worker processes. 0 starts one per core that the service may use.",
         json_schema_extra=link("operations.md#processes"),
     )
-    transport: Literal["fast", "tornado"] = Field(
-        "fast",
-        description="HTTP server. `fast` is the service's own, on llhttp and, where installed, "
-        "uvloop. `tornado` is Tornado's `HTTPServer` on asyncio's event loop.",
-        json_schema_extra=link("decisions/transport.md"),
+    transport: Literal["http1", "tornado"] = Field(
+        "http1",
+        description="HTTP server. `http1` is the service's own, on llhttp and, where installed, "
+        "uvloop. `tornado` is Tornado's `HTTPServer` on asyncio's event loop. Of `server.limits`, "
+        "it enforces `requests`, `request_seconds`, `header_bytes` and `idle_seconds` only.",
+        json_schema_extra=link("decisions/http1.md"),
     )
     unready_seconds: float = Field(
         0,

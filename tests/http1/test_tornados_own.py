@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
+from tests.http1.tornados_own import FURTHER_MODULES, MODULES
 from tests.support.service import ROOT
-from tests.transport.tornados_own import FURTHER_MODULES, MODULES
 
 
 def run(modules: list[str]) -> int:
     """In a process of their own: they change much that is global."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "tests.transport.tornados_own", *modules],
+        [sys.executable, "-m", "tests.http1.tornados_own", *modules],
         cwd=ROOT,
         capture_output=True,
         text=True,

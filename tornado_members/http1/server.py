@@ -12,13 +12,13 @@ from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from tornado_members.transport.addresses import AddressTable, address_key
-from tornado_members.transport.budget import ByteBudget, SharedBytesBudget
-from tornado_members.transport.connection import Connection
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.listening import Listening
-from tornado_members.transport.peer import Peer
-from tornado_members.transport.refusals import Render, TooManyBodies, render_plainly
+from tornado_members.http1.acceptor import Acceptor
+from tornado_members.http1.addresses import AddressTable, address_key
+from tornado_members.http1.budget import ByteBudget, SharedBytesBudget
+from tornado_members.http1.connection import Connection
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.peer import Peer
+from tornado_members.http1.refusals import Render, TooManyBodies, render_plainly
 
 log = getLogger(__name__)
 
@@ -34,7 +34,7 @@ _MOST_CLOSED = 16  # at once, where others are waiting
 _SLOW_BYTES_PER_SECOND = 16 * 1024  # of a client that may have to make room for another
 
 
-class FastServer:
+class HTTPServer:
     """Serves one application, as tornado.httpserver.HTTPServer does."""
 
     def __init__(
@@ -63,7 +63,7 @@ class FastServer:
         self._connections: set[Connection] = set()
         self._addresses = AddressTable()
         self._opening: dict[Connection, asyncio.Task[None]] = {}
-        self._listening: Listening | None = None
+        self._listening: Acceptor | None = None
         self._look: asyncio.TimerHandle | None = None
         self._warned_at: dict[str, float] = {}  # by message
         self._empty: asyncio.Event = asyncio.Event()
@@ -80,7 +80,7 @@ class FastServer:
             self._loop = asyncio.get_event_loop()
             self.done: asyncio.Future[None] = self._loop.create_future()
             self.done.set_result(None)
-            self._listening = Listening(self._loop, self._accepted, self._make_room)
+            self._listening = Acceptor(self._loop, self._accepted, self._make_room)
             self._look_at_the_clock()
         self._listening.add(listener)
 
@@ -99,7 +99,7 @@ class FastServer:
         if self._listening:
             self._listening.stop()
 
-    def say_goodbye(self) -> None:
+    def announce_close(self) -> None:
         """Let each answer that has not begun be the last one on its connection, and say so.
 
         On those that are accepted from now on as well.
@@ -109,21 +109,21 @@ class FastServer:
             connection.draining = True
 
     async def drain(
-        self, seconds: float, *, silent_seconds: float = 0, hurry: asyncio.Event | None = None
+        self, seconds: float, *, idle_seconds: float = 0, force: asyncio.Event | None = None
     ) -> int:
-        """Stop; let requests that are under way end, for at most so long, or until `hurry` is set.
+        """Stop; let requests that are under way end, for at most so long, or until `force` is set.
 
-        Connections without a request are waited for `silent_seconds`: a client may have sent one
+        Connections without a request are waited for `idle_seconds`: a client may have sent one
         just now. Returns how many had to be broken off.
         """
         self.stop()
-        self.say_goodbye()
-        hurry = hurry or asyncio.Event()
-        silent_seconds = min(silent_seconds, seconds)
-        await self._wait(silent_seconds, hurry)
+        self.announce_close()
+        force = force or asyncio.Event()
+        idle_seconds = min(idle_seconds, seconds)
+        await self._wait(idle_seconds, force)
         for connection in [*self._connections]:
             connection.drain()
-        await self._wait(seconds - silent_seconds, hurry)
+        await self._wait(seconds - idle_seconds, force)
         left = len(self._connections)
         await self.close_all_connections()
         return left
@@ -212,8 +212,8 @@ class FastServer:
         if not limit or len(known) < limit or self._is_exempt(address):
             return True
         settled = self._loop.time() - _SETTLED_SECONDS
-        idle = min(known, key=lambda one: one.silent_since)
-        if idle.silent_since < settled:
+        idle = min(known, key=lambda one: one.idle_since)
+        if idle.idle_since < settled:
             idle.close()
             return True
         self._warn("%s has %d connections, and more are refused", address, len(known))
@@ -237,8 +237,8 @@ class FastServer:
         now = self._loop.time()
         self._warn("there are %d connections, and there is no room for more", self.connections)
         settled = now - _SETTLED_SECONDS
-        idle = [one for one in self._connections if one.silent_since < settled]
-        for one in heapq.nsmallest(_MOST_CLOSED, idle, key=lambda one: one.silent_since):
+        idle = [one for one in self._connections if one.idle_since < settled]
+        for one in heapq.nsmallest(_MOST_CLOSED, idle, key=lambda one: one.idle_since):
             one.close()
         if not idle:
             self._close_slowest(now)
@@ -268,9 +268,9 @@ class FastServer:
             self._warned_at[message] = now
             log.warning(message, *arguments)
 
-    async def _wait(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Until there are no connections, or somebody is in a hurry, for at most so long."""
-        ends = [asyncio.ensure_future(self._until_empty()), asyncio.ensure_future(hurry.wait())]
+    async def _wait(self, seconds: float, force: asyncio.Event) -> None:
+        """Until there are no connections, or somebody is in a force, for at most so long."""
+        ends = [asyncio.ensure_future(self._until_empty()), asyncio.ensure_future(force.wait())]
         await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.http1.conftest import Run
+from tests.support.http1 import GET, answers, ask
 from tests.support.service import Command
-from tests.support.transport import GET, answers, ask
-from tests.transport.conftest import Run
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -14,7 +14,7 @@ def test_it_serves_refuses_with_problems_and_stops(
     folder: Path, servers: PrivateServers, database_name: str
 ) -> None:
     settings = {
-        "server": {"port": 0, "transport": "fast"},
+        "server": {"port": 0, "transport": "http1"},
         "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
         "cache": {"servers": servers.cache_servers},
     }

@@ -5,8 +5,8 @@ from typing import Any
 
 from tornado.web import RequestHandler
 
-from tests.support.transport import Answer, answers, application, ask, connected, echo, serving
-from tests.transport.conftest import Run
+from tests.http1.conftest import Run
+from tests.support.http1 import Answer, answers, application, ask, connected, echo, serving
 
 END = b"GET /end HTTP/1.1\r\nHost: end\r\nConnection: close\r\n\r\n"
 AGENT = b"User-Agent: a\r\nAuthorization: Bearer x\r\n"

@@ -18,11 +18,11 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream
 
-from tornado_members.transport.heads import Head
-from tornado_members.transport.peer import Peer, PeerStream
+from tornado_members.http1.peer import Peer, PeerStream
+from tornado_members.http1.request_head import RequestHead
 
 if TYPE_CHECKING:
-    from tornado_members.transport.connection import Connection
+    from tornado_members.http1.connection import Connection
 
 log = getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Exchange(HTTPConnection):
 
     delegate: HTTPMessageDelegate
 
-    def __init__(self, connection: "Connection", head: Head, body_bytes: int) -> None:
+    def __init__(self, connection: "Connection", head: RequestHead, body_bytes: int) -> None:
         self._connection = connection
         self.head = head
         self.context: Peer = connection.peer

@@ -5,7 +5,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tornado_members.transport.connection import Connection
+    from tornado_members.http1.connection import Connection
 
 
 class AddressTable:

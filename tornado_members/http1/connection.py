@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate
 from tornado.iostream import IOStream, StreamClosedError
 
-from tornado_members.transport.exchange import Exchange
-from tornado_members.transport.peer import Peer
-from tornado_members.transport.reading import Incoming
-from tornado_members.transport.refusals import Refused, TooManyBodies, whole_answer
-from tornado_members.transport.writing import Outgoing
+from tornado_members.http1.exchange import Exchange
+from tornado_members.http1.peer import Peer
+from tornado_members.http1.refusals import Refused, TooManyBodies, whole_answer
+from tornado_members.http1.request_reader import RequestReader
+from tornado_members.http1.response_writer import ResponseWriter
 
 if TYPE_CHECKING:
-    from tornado_members.transport.server import FastServer
+    from tornado_members.http1.server import HTTPServer
 
 log = getLogger(__name__)
 
@@ -36,11 +36,11 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, server: "FastServer", loop: asyncio.AbstractEventLoop, peer: Peer) -> None:
+    def __init__(self, server: "HTTPServer", loop: asyncio.AbstractEventLoop, peer: Peer) -> None:
         self.peer = peer
         self.exchange: Exchange | None = None  # the request that is read or answered
-        self.incoming = Incoming(self, loop, server.limits, server.body_budget)
-        self.out = Outgoing(loop, server.limits, server.done, server.response_budget)
+        self.incoming = RequestReader(self, loop, server.limits, server.body_budget)
+        self.out = ResponseWriter(loop, server.limits, server.done, server.response_budget)
         self.draining = False
         self.eof = False  # the client sends no more
         self.lost = False
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._lingers_since = 0.0
 
     @property
-    def silent_since(self) -> float:
+    def idle_since(self) -> float:
         """When the client last had nothing more to say, by the loop's clock; inf if it has."""
         if self.exchange is not None or self._lingering or self.lost or not self.incoming.is_blank:
             return inf

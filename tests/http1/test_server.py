@@ -1,4 +1,4 @@
-"""Listening, TLS, Unix sockets, and the end."""
+"""Acceptor, TLS, Unix sockets, and the end."""
 
 import asyncio
 import ssl
@@ -10,7 +10,8 @@ from tornado.netutil import bind_unix_socket
 from tornado.test.util import abstract_base_test
 from tornado.web import RequestHandler
 
-from tests.support.transport import (
+from tests.http1.conftest import Run
+from tests.support.http1 import (
     GET,
     LAST,
     answers,
@@ -22,9 +23,8 @@ from tests.support.transport import (
     turns,
     until,
 )
-from tests.transport.conftest import Run
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.server import FastServer
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.server import HTTPServer
 
 
 class Waiting(RequestHandler):
@@ -89,7 +89,7 @@ def test_goodbye_is_said_on_connections_that_come_later_too(run: Run) -> None:
         app = application(Waiting, begun=[], let_go=let_go)
         async with serving(app) as (server, address), connected(address) as before:
             await until(lambda: server.connections == 1)
-            server.say_goodbye()
+            server.announce_close()
             async with connected(address) as late:
                 for client in (before, late):
                     client.transport.write(GET)
@@ -159,7 +159,7 @@ def test_what_is_pipelined_behind_the_last_answer_is_not_begun(run: Run) -> None
 
 def test_a_unix_socket(run: Run, folder: Path) -> None:
     async def main() -> Any:
-        server = FastServer(echo())
+        server = HTTPServer(echo())
         path = str(folder / "socket")
         server.add_socket(bind_unix_socket(path))
         try:

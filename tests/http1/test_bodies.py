@@ -7,9 +7,9 @@ from contextlib import suppress
 import httptools
 import pytest
 
-from tornado_members.transport.bodies import ChunkedBody
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.refusals import BodyOverLimit, Refused
+from tornado_members.http1.bodies import ChunkedBody
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.refusals import BodyOverLimit, Refused
 
 LIMITS = Limits()
 MIB = 1024 * 1024

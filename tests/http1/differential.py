@@ -3,7 +3,7 @@
 Both serve the same application, which answers with what it understood. Whatever they do not agree
 on has to be on the list `DIFFERENCES`, with a reason.
 
-    python -m tests.transport.differential --seconds 60 [--seed N]
+    python -m tests.http1.differential --seconds 60 [--seed N]
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from logging import CRITICAL, getLogger
 from typing import NamedTuple
 
-from tests.support.transport import (
+from tests.support.http1 import (
     Address,
     Answer,
     answers,

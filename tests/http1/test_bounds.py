@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tornado.web import RequestHandler, stream_request_body
 
-from tests.support.service import ROOT
-from tests.support.transport import (
+from tests.http1.conftest import Run
+from tests.support.http1 import (
     GET,
     LAST,
     Client,
@@ -24,8 +24,8 @@ from tests.support.transport import (
     serving,
     until,
 )
-from tests.transport.conftest import Run
-from tornado_members.transport.limits import Limits
+from tests.support.service import ROOT
+from tornado_members.http1.limits import Limits
 
 QUICK = Limits(
     idle_seconds=0.1, head_seconds=0.1, body_seconds=0.1, write_seconds=0.1, linger_seconds=0.1
@@ -374,6 +374,7 @@ def test_who_is_silent_makes_room(run: Run) -> None:
                 before = server.connections
                 client = await stack.enter_async_context(connected(address))
                 await until(lambda: server.connections > before)
+                await asyncio.sleep(0.002)  # the clock of uvloop counts milliseconds
                 return client
 
             busy, begun = await open_one(), await open_one()
@@ -477,7 +478,7 @@ def test_one_address_has_no_more_connections_than_its_limit(
 
 OUT_OF_DESCRIPTORS = """
 import asyncio, os, resource, sys
-from tests.support.transport import GET, LAST, connected, echo, serving, ask, until
+from tests.support.http1 import GET, LAST, connected, echo, serving, ask, until
 from contextlib import AsyncExitStack
 
 async def main():

@@ -14,26 +14,26 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from tornado_members.transport.bodies import Body, SizedBody, make_body
-from tornado_members.transport.budget import ByteBudget
-from tornado_members.transport.exchange import Exchange
-from tornado_members.transport.heads import (
+from tornado_members.http1.bodies import Body, SizedBody, make_body
+from tornado_members.http1.budget import ByteBudget
+from tornado_members.http1.exchange import Exchange
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.refusals import Refused
+from tornado_members.http1.request_head import (
     HeadParser,
-    HeadWatch,
+    PartialHeadCheck,
     find_end_of_head,
     refuse_long_head,
     skip_empty_line,
 )
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.refusals import Refused
 
 if TYPE_CHECKING:
-    from tornado_members.transport.connection import Connection
+    from tornado_members.http1.connection import Connection
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Incoming:
+class RequestReader:
     """What one client sends, and how far it was read."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Incoming:
         """`budget` counts the bytes of bodies that the application holds."""
         self.deadline = inf
         self.unread = b""
-        self.watch: HeadWatch | None = None  # while a head comes in pieces
+        self.watch: PartialHeadCheck | None = None  # while a head comes in pieces
         self.body: Body | None = None  # while it is read
         self.discarding = 0  # bytes that are left of a body nobody reads
         self._discard_deadline = inf
@@ -169,7 +169,7 @@ class Incoming:
         if len(self.unread) > self._limits.head_bytes:
             refuse_long_head()
         if self.watch is None:
-            self.watch = HeadWatch()
+            self.watch = PartialHeadCheck()
             self.deadline = self._loop.time() + self._limits.head_seconds
         self.watch.look(self.unread)
         self._connection.close_if_ended()

@@ -19,9 +19,9 @@ from httptools import (
 )
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
-from tornado_members.transport.headers import duplicate
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.refusals import Refused
+from tornado_members.http1.headers import duplicate
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.refusals import Refused
 
 END_OF_LINE = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
@@ -49,7 +49,7 @@ class _Known(NamedTuple):
     keep_alive: bool
 
 
-class Head:
+class RequestHead:
     """A request without its body."""
 
     __slots__ = ("chunked", "expects_continue", "headers", "keep_alive", "length", "start_line")
@@ -94,7 +94,7 @@ class HeadParser:
         self._complete = False
         self._known: _Known | None = None  # a client mostly says the same again
 
-    def parse(self, data: bytes) -> Head:
+    def parse(self, data: bytes) -> RequestHead:
         """A head with its empty line. Raises Refused."""
         limits = self._limits
         end_of_line = data.find(END_OF_LINE)
@@ -120,7 +120,7 @@ class HeadParser:
         _check_host(headers, version)
         if target[0] != "/" or method == "CONNECT":
             target = _resolve_target(method, target, headers)
-        head = Head(RequestStartLine(method, target, version), headers)
+        head = RequestHead(RequestStartLine(method, target, version), headers)
         self._tell_framing(head)
         # A target with a host of its own has put that into the headers.
         if data.startswith(b"GET /") and not (head.length or head.chunked):
@@ -147,7 +147,7 @@ class HeadParser:
         if not self._complete:
             raise Refused(HTTPStatus.BAD_REQUEST, "The request is malformed.")
 
-    def _tell_framing(self, head: Head) -> None:
+    def _tell_framing(self, head: RequestHead) -> None:
         headers = head.headers
         if "Transfer-Encoding" in headers:
             if headers["Transfer-Encoding"].lower() != "chunked":
@@ -187,7 +187,7 @@ class HeadParser:
         self._complete = True
 
 
-class HeadWatch:
+class PartialHeadCheck:
     """Looks at a head that comes in pieces, so that what can never be one is refused at once."""
 
     def __init__(self) -> None:
@@ -207,10 +207,10 @@ class HeadWatch:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
 
 
-def _again(line: bytes, known: _Known) -> Head:
+def _again(line: bytes, known: _Known) -> RequestHead:
     """A head that is as the one before, but for what is asked for."""
     method, target, version = line.decode("latin-1").split(" ")
-    head = Head(RequestStartLine(method, target, version), duplicate(known.headers))
+    head = RequestHead(RequestStartLine(method, target, version), duplicate(known.headers))
     head.keep_alive = known.keep_alive
     return head
 

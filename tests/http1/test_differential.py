@@ -1,6 +1,6 @@
-"""A short run of what `scripts/fuzz-transport` does for as long as one likes."""
+"""A short run of what `scripts/fuzz-http1` does for as long as one likes."""
 
-from tests.transport.differential import compare
+from tests.http1.differential import compare
 
 
 def test_both_servers_make_the_same_of_the_same_bytes() -> None:

@@ -1,4 +1,4 @@
-"""A server of the service's own and a Tornado one, with the same application, and a bare client."""
+"""http1 and Tornado's HTTP server with the same application, and a bare client."""
 
 import asyncio
 import json
@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from tornado.httpserver import HTTPServer
+from tornado.httpserver import HTTPServer as TornadoHTTPServer
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, stream_request_body
 
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.server import FastServer
+from tornado_members.http1 import HTTPServer, Limits
 
 Address = tuple[str, int]
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -78,9 +77,9 @@ def application(handler: type[RequestHandler], **arguments: Any) -> Application:
 @asynccontextmanager
 async def serving(
     delegate: HTTPServerConnectionDelegate, limits: Limits | None = None, **options: Any
-) -> AsyncIterator[tuple[FastServer, Address]]:
-    """A FastServer on a free port."""
-    server = FastServer(delegate, limits=limits, **options)
+) -> AsyncIterator[tuple[HTTPServer, Address]]:
+    """Serve on a free port."""
+    server = HTTPServer(delegate, limits=limits, **options)
     listeners = bind_sockets(0, "127.0.0.1")
     address = listeners[0].getsockname()
     server.add_sockets(listeners)
@@ -94,7 +93,7 @@ async def serving(
 @asynccontextmanager
 async def serving_tornado(delegate: HTTPServerConnectionDelegate) -> AsyncIterator[Address]:
     """Tornado's HTTPServer on a free port."""
-    server = HTTPServer(delegate)
+    server = TornadoHTTPServer(delegate)
     listeners = bind_sockets(0, "127.0.0.1")
     address = listeners[0].getsockname()
     server.add_sockets(listeners)

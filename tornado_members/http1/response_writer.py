@@ -13,8 +13,8 @@ from math import inf
 
 from tornado.iostream import StreamClosedError
 
-from tornado_members.transport.budget import SharedBytesBudget
-from tornado_members.transport.limits import Limits
+from tornado_members.http1.budget import SharedBytesBudget
+from tornado_members.http1.limits import Limits
 
 _SLICE_BYTES = 32 * 1024
 # After this many writes that did not have to wait, the next one does: the loop has other work, such
@@ -22,7 +22,7 @@ _SLICE_BYTES = 32 * 1024
 _WRITES_IN_A_ROW = 64
 
 
-class Outgoing:
+class ResponseWriter:
     """Writes to one transport. `paused` is true while the kernel has not taken everything."""
 
     transport: asyncio.Transport

@@ -13,7 +13,8 @@ from tornado.httputil import (
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler
 
-from tests.support.transport import (
+from tests.http1.conftest import Run
+from tests.support.http1 import (
     GET,
     LAST,
     answers,
@@ -23,8 +24,7 @@ from tests.support.transport import (
     serving,
     until,
 )
-from tests.transport.conftest import Run
-from tornado_members.transport.limits import Limits
+from tornado_members.http1.limits import Limits
 
 
 class Various(RequestHandler):

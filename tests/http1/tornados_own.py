@@ -1,6 +1,6 @@
 """Tornado's own test modules, with the service's own HTTP server in the place of Tornado's.
 
-    python -m tests.transport.tornados_own tornado.test.httpserver_test ...
+    python -m tests.http1.tornados_own tornado.test.httpserver_test ...
 
 A test that fails has to be on the list `EXCEPTIONS`, with a reason; and one that is on the list has
 to fail.
@@ -17,8 +17,8 @@ import tornado.testing
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import ssl_options_to_context
 
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.server import FastServer
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.server import HTTPServer
 
 MODULES = ["tornado.test.httpserver_test"]
 # They test handlers, clients and much else, over a server.
@@ -55,16 +55,16 @@ EXCEPTIONS = {
     "FloodTest.test_many_small_messages_yield": "WebSocket frames sent ahead of the handshake's "
     "answer are lost: what has been read cannot be given back to a stream",
 }
-# What FastServer has no option for.
+# What HTTPServer has no option for.
 _UNSUPPORTED = {"xheaders", "decompress_request", "trusted_downstream"}
 
 
-def make_server(app: Any, **options: Any) -> FastServer:
+def make_server(app: Any, **options: Any) -> HTTPServer:
     """As tornado.httpserver.HTTPServer(app, **options)."""
     if any(options.get(name) for name in _UNSUPPORTED):
-        raise unittest.SkipTest("FastServer has no such option")
+        raise unittest.SkipTest("HTTPServer has no such option")
     if not isinstance(app, HTTPServerConnectionDelegate):
-        raise unittest.SkipTest("FastServer takes no callbacks")
+        raise unittest.SkipTest("HTTPServer takes no callbacks")
     limits: dict[str, Any] = {
         "piece_bytes": options.get("chunk_size"),
         "head_bytes": options.get("max_header_size"),
@@ -74,7 +74,7 @@ def make_server(app: Any, **options: Any) -> FastServer:
     context = options.get("ssl_options")
     if isinstance(context, dict):
         context = ssl_options_to_context(context, server_side=True)
-    return FastServer(
+    return HTTPServer(
         app,
         limits=Limits(**{name: value for name, value in limits.items() if value}),
         ssl_context=context,

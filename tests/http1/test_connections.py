@@ -9,7 +9,8 @@ import pytest
 from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler, stream_request_body
 
-from tests.support.transport import (
+from tests.http1.conftest import Run
+from tests.support.http1 import (
     GET,
     LAST,
     Echo,
@@ -22,8 +23,7 @@ from tests.support.transport import (
     turns,
     until,
 )
-from tests.transport.conftest import Run
-from tornado_members.transport.limits import Limits
+from tornado_members.http1.limits import Limits
 
 
 class Held(RequestHandler):

@@ -18,7 +18,7 @@ _PAUSE_SECONDS = 0.25  # before it is tried again
 Accepted = Callable[[socket.socket, Any], None]
 
 
-class Listening:
+class Acceptor:
     """Some listening sockets, which are read from while there is room."""
 
     def __init__(

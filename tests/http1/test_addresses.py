@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tornado_members.transport.addresses import address_key
+from tornado_members.http1.addresses import address_key
 
 
 @pytest.mark.parametrize(

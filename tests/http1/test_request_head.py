@@ -3,9 +3,9 @@
 import random
 import time
 
-from tornado_members.transport.heads import HeadParser
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.refusals import Refused
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.refusals import Refused
+from tornado_members.http1.request_head import HeadParser
 
 LINES = [
     *("GET /a HTTP/1.1", "GET /b HTTP/1.1", "GET /a HTTP/1.0", "GET //x HTTP/1.1"),

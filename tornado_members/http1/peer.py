@@ -4,8 +4,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tornado_members.transport.connection import Connection
-    from tornado_members.transport.exchange import Exchange
+    from tornado_members.http1.connection import Connection
+    from tornado_members.http1.exchange import Exchange
 
 
 class Peer:

@@ -5,9 +5,9 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import NoReturn, Protocol
 
-from tornado_members.transport.heads import END_OF_HEAD, END_OF_LINE, Head
-from tornado_members.transport.limits import Limits
-from tornado_members.transport.refusals import BodyOverLimit, Refused
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.refusals import BodyOverLimit, Refused
+from tornado_members.http1.request_head import END_OF_HEAD, END_OF_LINE, RequestHead
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
@@ -37,7 +37,7 @@ class Body(Protocol):
         """
 
 
-def make_body(head: Head, limits: Limits, limit: int) -> Body | None:
+def make_body(head: RequestHead, limits: Limits, limit: int) -> Body | None:
     """Return the body that the head announces; None without one.
 
     `limit` is in bytes of content. Raises BodyOverLimit.

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.support.transport import Address, Answer, answers, ask, connected, echo, serving, until
-from tests.transport.conftest import Run
-from tornado_members.transport.limits import Limits
+from tests.http1.conftest import Run
+from tests.support.http1 import Address, Answer, answers, ask, connected, echo, serving, until
+from tornado_members.http1.limits import Limits
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
