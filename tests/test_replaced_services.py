@@ -15,6 +15,7 @@ import pytest
 from pymongo.database import Database
 
 from tests.support.cluster import REPLACEMENTS, Cluster, Replacement, ServiceProgram
+from tests.support.following import followed
 from tests.support.http_client import HttpClient, NoAnswer
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -86,25 +87,13 @@ async def replace_while_memcached_hangs(
         for phones in await asyncio.gather(*(member.read_until_hit() for member in members)):
             assert phones == {OLD}
         async with cluster.nodes[0].paused():
-            with database["members"].watch() as changes:
+            async with followed(database):
                 await asyncio.gather(*(member.put(NEW) for member in members))
-                token = [changes.next() for _ in members][-1]["_id"]
-            await until_followed(database, token)
             await asyncio.gather(
                 *(service.replace(how) for service, how in zip(services, hows, strict=True))
             )
         answered = await asyncio.gather(*(member.read_until_hit() for member in members))
     return list(answered)
-
-
-async def until_followed(database: Database[Document], token: Document) -> None:
-    """Wait until no successor of the invalidator will be told of these changes again."""
-    async with asyncio.timeout(SECONDS_AT_MOST):
-        while True:
-            lease = database["leases"].find_one({"_id": "invalidator"}) or {}
-            if (lease.get("progress") or {}).get("_data", "") >= token["_data"]:
-                return
-            await asyncio.sleep(0.1)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.support.storm import Storm
 from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
-KINDS = (*HARMLESS, "service-kill", "process-stop", "stepdown")
+KINDS = (*HARMLESS, "service-kill", "process-stop", "replacement", "stepdown")
 EXAMPLES = 8
 
 
@@ -60,6 +60,7 @@ async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_ur
             seed=arguments.seed,
             tell=lambda line: print(line, flush=True),
             meanwhile=storm.change_resting,
+            without_writes=storm.without_writes,
         )
         await asyncio.gather(
             storm.blow(arguments.seconds), faults.run(kinds, arguments.seconds, pause=0.7)

@@ -193,6 +193,7 @@ class Cluster:
         self._folder = folder
         self._stack = AsyncExitStack()
         self.mongodb_uri = mongodb_uri
+        self.database = database
         self.token = make_token(access_rights=3, exp=int(time.time()) + 20 * 3600)
         self.nodes = [self._node(number) for number in range(1, nodes + 1)]
         self.proxies = [

@@ -5,15 +5,16 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from tests.support.cluster import Cluster, Program
+from tests.support.cluster import REPLACEMENTS, Cluster, Program, Replacement
 from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
+from tests.support.following import followed
 
 # In these, a process alone cannot reach a node that others reach: answers may be stale for as long
 # as the change stream lags. All other faults excuse nothing.
@@ -21,6 +22,7 @@ PARTITIONS = ("cut", "freeze")
 # These leave nobody without an answer, and no answer a 5xx.
 HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "cut", "freeze", "delay")
 NEED_PROXY = ("garbage", "cut", "freeze", "delay")
+_READS_SECONDS = 1.5  # of nodes that went on; longer than cache.return_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,12 @@ class Faults:
         longest: float = 2.0,
         tell: Callable[[str], None] = lambda _line: None,
         meanwhile: Callable[[str], Awaitable[None]] | None = None,
+        without_writes: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
         """What lasts a while lasts `longest` seconds at most; `tell` hears of what begins.
 
-        `meanwhile` is called with the name of a service that has just been cut off.
+        `meanwhile` is called with the name of a service that has just been cut off, or whose node
+        hangs; `without_writes` keeps others from writing.
         """
         self.injected: list[Injected] = []
         self._cluster = cluster
@@ -55,6 +59,7 @@ class Faults:
         self._longest = longest
         self._tell = tell
         self._meanwhile = meanwhile
+        self._without_writes = without_writes
         self._began = time.monotonic()
         self._kinds: dict[str, Callable[[], tuple[str, Awaitable[None]]]] = {
             "node-kill": lambda: self._restart(self._node(), signal.SIGKILL),
@@ -66,6 +71,7 @@ class Faults:
             "delay": lambda: self._spoil(Weather(delay=0.02), self._service()),
             "service-kill": lambda: self._restart(self._service(), signal.SIGKILL),
             "process-stop": lambda: self._pause(self._service()),
+            "replacement": self._replace,
             "stepdown": self._step_down,
         }
 
@@ -129,6 +135,26 @@ class Faults:
             await lasting
         finally:
             await proxy.set(FINE, who)
+
+    def _replace(self) -> tuple[str, Awaitable[None]]:
+        how = self._chance.choice(REPLACEMENTS)
+        return f"all services, by {how}", self._replace_all(how)
+
+    async def _replace_all(self, how: Replacement) -> None:
+        """All services are replaced while all nodes hang, and have missed a change."""
+        services = self._cluster.services
+        async with AsyncExitStack() as quiet:
+            async with AsyncExitStack() as hanging:
+                for node in self._cluster.nodes:
+                    await hanging.enter_async_context(node.paused())
+                with pymongo.MongoClient[dict[str, Any]](self._cluster.mongodb_uri) as client:
+                    async with followed(client[self._cluster.database]):
+                        if self._meanwhile:
+                            await self._meanwhile(self._chance.choice(services).name)
+                        # No write of those that come next may tell the nodes of a new epoch.
+                        await quiet.enter_async_context(self._without_writes())
+                await asyncio.gather(*(service.replace(how) for service in services))
+            await asyncio.sleep(_READS_SECONDS)
 
     def _step_down(self) -> tuple[str, Awaitable[None]]:
         # The longer one outlasts the time that an operation may take (mongodb.timeout_ms).

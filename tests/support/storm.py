@@ -3,11 +3,13 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 from tests.support.asker import Asker
 from tests.support.cluster import Cluster, ServiceProgram
 from tests.support.hot_members import HotMembers, Mayfly, Record
+from tests.support.http_client import NoAnswer
 
 STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # the fewer, the more often two meet on one
 
@@ -31,6 +33,9 @@ class Storm:
         self._readers, self._writers = readers, writers
         self._pause = pause
         self._until = 0.0
+        self._writing = 0  # writes in progress
+        self._may_write = asyncio.Event()
+        self._may_write.set()
         self._chance = random.Random(seed)  # noqa: S311
 
     async def blow(self, seconds: float) -> Record:
@@ -68,6 +73,49 @@ class Storm:
         for member_id, name in self.hot.resting.items():
             await asker.replace(member_id, name)
         asker.close()
+
+    @asynccontextmanager
+    async def without_writes(self) -> AsyncIterator[None]:
+        """Let reads alone go on: a write tells Memcached what it missed, and so hides it."""
+        self._may_write.clear()
+        try:
+            while self._writing:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            self._may_write.set()
+
+    async def find_cold(self, seconds: float) -> list[str]:
+        """Read each member through each service until it is a hit; returns those that are none.
+
+        They have so many seconds, under the load of the storm.
+        """
+        members = [*self.hot.steady, *self.hot.renamed, *self.hot.resting]
+        readers = [
+            self._read_until_hit(service, member_id, seconds)
+            for service in self._cluster.services
+            for member_id in members
+        ]
+        return [cold for cold in await asyncio.gather(*readers) if cold]
+
+    async def _read_until_hit(
+        self, service: ServiceProgram, member_id: int, seconds: float
+    ) -> str | None:
+        status: bytes | None = None
+        client = service.client(self._cluster.token)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    with suppress(NoAnswer):
+                        reply = await client(b"GET", b"/members/%d" % member_id)
+                        status = reply.headers.get(b"cache-status")
+                    if status and b"; hit" in status:
+                        return None
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            return f"member {member_id} through {service.name}: {status!r}"
+        finally:
+            client.close()
 
     async def race(self, slow: ServiceProgram, fast: ServiceProgram, spread: float) -> None:
         """Once for each member: one service reads it while another one changes it.
@@ -127,15 +175,28 @@ class Storm:
         await asker.read_something()
 
     async def _write(self, asker: Asker) -> None:
-        await asker.write_something()
+        async with self._in_turn():
+            await asker.write_something()
         await asyncio.sleep(2 * self._pause * self._chance.random())
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Write, unless there are to be no writes now."""
+        await self._may_write.wait()
+        self._writing += 1
+        try:
+            yield
+        finally:
+            self._writing -= 1
 
     async def _breed(self, service: ServiceProgram, fly: Mayfly) -> None:
         """A name's members one after another; a name in doubt is left for a new one."""
         asker = self.asker(service)
         try:
             while time.monotonic() < self._until:
-                if not await asker.live_and_die(fly):
+                async with self._in_turn():
+                    is_known = await asker.live_and_die(fly)
+                if not is_known:
                     del self.hot.mayflies[fly.name]
                     fly = Mayfly(self.hot.new_name())
                     self.hot.mayflies[fly.name] = fly
