@@ -38,7 +38,7 @@ class Run:
     record: Record
     injected: list[Injected]
     failures_of_memcached: list[tuple[float, str, int]]
-    cold: list[str]  # members that were no hit HITS_WITHIN so many seconds after a fault
+    cold: list[str]  # members that were no hit within HITS_WITHIN seconds after a fault
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +76,11 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
 
 async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> list[str]:
     """Each fault once, until every member is a hit again; returns what was none, and why."""
+    await storm.make_members()
     load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
     cold = []
     try:
-        await storm.find_cold(SECONDS_AT_MOST)  # a new node is in quarantine
+        await storm.find_cold(SECONDS_AT_MOST)  # a service that starts does not read at once
         for kind in kinds:
             await faults.inject(kind)
             cold += [f"after {kind}: {one}" for one in await storm.find_cold(HITS_WITHIN)]

@@ -13,9 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
+import pymongo
+
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
 from tests.support.http_client import HttpClient, NoAnswer
+from tests.support.memcached import flush_cache
+from tests.support.namespace import namespace_of
 from tests.support.service import ROOT, Command
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.embedded.programs import (
@@ -236,6 +240,8 @@ class Cluster:
         for node in self.nodes:
             self._stack.callback(node.kill)
             node.start()
+        await asyncio.gather(*(node.ready() for node in self.nodes))
+        await asyncio.to_thread(self._begin_epochs)
         for proxy in self.proxies:
             await self._stack.enter_async_context(proxy)
         behind = [proxy.address for proxy in self.proxies]
@@ -247,7 +253,14 @@ class Cluster:
             self._stack.callback(service.kill)
             service.start()
             self.services.append(service)
-        await asyncio.gather(*(program.ready() for program in [*self.nodes, *self.services]))
+        await asyncio.gather(*(service.ready() for service in self.services))
+
+    def _begin_epochs(self) -> None:
+        """Have the nodes as if they had been in use: new ones are in quarantine for seconds."""
+        with pymongo.MongoClient[dict[str, Any]](self.mongodb_uri) as client:
+            namespace = namespace_of(client[self.database])
+        for node in self.nodes:
+            flush_cache(f"127.0.0.1:{node.port}", namespace)
 
     def _node(self, number: int) -> Program:
         name, port = f"node-{number}", lasting_port()
