@@ -16,6 +16,7 @@ from tornado_members.handlers.member import MemberHandler
 from tornado_members.handlers.member_by_name import MemberByNameHandler
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.handlers.members import MembersHandler
+from tornado_members.handlers.own_member import OwnMemberHandler
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.static_files import Published
 from tornado_members.model.fields import FieldTable
@@ -29,6 +30,7 @@ ROUTES = [
     ("/members", MembersHandler),
     (IMPORT_PATH, ImportHandler),
     ("/members/by-name/{name}", MemberByNameHandler),
+    ("/members/me", OwnMemberHandler),
     ("/members/{memberId}", MemberHandler),
     ("/docs", DocsHandler),
     ("/docs/{file}", DocsFileHandler),

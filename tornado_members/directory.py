@@ -110,13 +110,24 @@ class MemberDirectory:
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """The member with this id; with `no_cache`, from the database. Raises MemberNotFound."""
         _check_id(member_id)
-        if no_cache:
-            found = Found(self._to_entry(await self._store.find_member(member_id)), _ON_REQUEST)
-        else:
-            found = await self._read(member_id)
+        found = await self._find(member_id, no_cache=no_cache)
         if found.entry is None:
             raise MemberNotFound(str(member_id), cache_status=found.status)
         return _represent_entry(member_id, found.entry, found.status)
+
+    async def get_if_named(
+        self, member_id: int, name: str, *, no_cache: bool = False
+    ) -> Representation | None:
+        """Return the member with this id if it has this name. No other member is looked up."""
+        found = await self._find(member_id, no_cache=no_cache)
+        if found.entry is None or not _bears(found.entry, normalize_name(name)):
+            return None
+        return _represent_entry(member_id, found.entry, found.status)
+
+    async def _find(self, member_id: int, *, no_cache: bool) -> Found:
+        if no_cache:
+            return Found(self._to_entry(await self._store.find_member(member_id)), _ON_REQUEST)
+        return await self._read(member_id)
 
     async def get_cached(self, member_ids: Iterable[int]) -> dict[int, Representation]:
         """Those of these members that the cache has; all are asked for at once, none is loaded."""

@@ -63,9 +63,27 @@ def test_the_life_of_a_user(users: Users, admin: Admin) -> None:
     assert users("list").stdout == ""
 
 
+def test_a_user_may_have_a_member_of_its_own(users: Users) -> None:
+    added = users("add", "ada", "--rights", "0", "--member", "42", typed=PASSWORD)
+    assert (added.returncode, added.stdout) == (0, "added ada: own member 42\n")
+    assert users("set-rights", "ada", "1").stdout == "ada: read; own member 42\n"
+    assert users("set-member", "ada", "7").stdout == "ada: read; own member 7\n"
+    assert users("list").stdout == "ada  1  read; own member 7\n"
+    assert users("set-member", "ada", "none").stdout == "ada: read\n"
+    assert users("set-rights", "ada", "0").stdout == "ada: blocked\n"
+    users("set-member", "ada", "7")
+    users("remove", "ada")
+    users("add", "ada", "--rights", "0", typed=PASSWORD)  # another person of this name
+    assert users("list").stdout == "ada  0  blocked\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "typed", "words"),
     [
+        (["add", "ada", "--rights", "0", "--member", "0"], PASSWORD, "the id of a member"),
+        (["add", "ada", "--rights", "0", "--member", "x"], PASSWORD, "the id of a member"),
+        (["set-member", "ada", "9999999999999999"], "", "the id of a member"),
+        (["set-member", "nobody", "1"], "", "no user called nobody"),
         (["add", "ada"], PASSWORD, "--rights"),
         (["add", "ada", "--rights", "4"], PASSWORD, "invalid choice"),
         (["add", "ada", "--rights", "1"], "", "8 to 1024"),

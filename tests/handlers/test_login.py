@@ -22,6 +22,7 @@ from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.app import make_app
 from tornado_members.auth import passwords
 from tornado_members.auth.login_queue import Source
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import hash_password
 from tornado_members.auth.signing import own_signing_key, rotate
 from tornado_members.services import Services
@@ -254,6 +255,53 @@ async def test_what_else_ends_issued_tokens(
     else:
         await users.remove("ada", keep=60)
     await within_a_second_and_some(api, headers, 403 if change == "removal" else 401)
+
+
+async def test_a_user_may_be_bound_to_a_member_and_reach_no_other(
+    api: Api, users: UserStore, hashed: str
+) -> None:
+    for name in ("X", "Y"):
+        await api.create(name)
+    await users.add("bound", hashed, 0, member_id=1)
+    headers = bearer(await log_in(api, "bound"))
+    assert (await api("GET", "/members/me", headers=headers)).code == 200
+    own = await api("PUT", "/members/1", {"name": "X", "phone": "123"}, headers=headers)
+    assert own.code == 200
+    for method, path in (("GET", "/members/2"), ("GET", "/members"), ("DELETE", "/members/1")):
+        assert (await api(method, path, headers=headers)).code == 403
+    await users.set_member("bound", 2)
+    await within_a_second_and_some(api, headers, 401)
+    headers = bearer(await log_in(api, "bound"))
+    assert (await api("GET", "/members/2", headers=headers)).code == 200
+    assert (await api("GET", "/members/1", headers=headers)).code == 403
+    await users.set_rights("bound", 1)  # more rights leave its tokens valid
+    both = bearer(await log_in(api, "bound"))
+    await within_a_second_and_some(api, both, 200)
+    assert (await api("PUT", "/members/me", {"name": "Z"}, headers=both)).code == 200
+    assert (await api("PUT", "/members/1", {"name": "Z"}, headers=both)).code == 403
+    await users.set_member("bound", None)
+    await users.set_rights("bound", 0)
+    await within_a_second_and_some(api, both, 403)  # without rights and member: blocked
+    problem(await log_in(api, "bound"), 403, "user-blocked")
+
+
+async def test_a_token_without_generation_is_held_to_the_rights_of_its_bound_user(
+    api: Api, users: UserStore, services: Services, settings: Settings
+) -> None:
+    """Such as one that the command prints."""
+    await api.create("X")
+    await users.add("bound", "", 0, member_id=1)
+    own = OwnIssuer.from_settings(settings)
+    assert own
+    assert own.jwks_file
+    everything = {"access_rights": 3, "scope": "members:read:own members:delete"}
+    claims = own.claims("bound", 60, member_id=1, **everything)
+    headers = {"Authorization": f"Bearer {own_signing_key(own.jwks_file).sign(claims)}"}
+    await asyncio.sleep(0.6)
+    assert services.login
+    assert (await api("GET", "/members/1", headers=headers)).code == 200
+    assert (await api("GET", "/members", headers=headers)).code == 403
+    assert (await api("DELETE", "/members/1", headers=headers)).code == 403
 
 
 async def within_a_second_and_some(api: Api, headers: dict[str, str], status: int) -> None:

@@ -124,6 +124,15 @@ BAD_ISSUERS = [
         "permissions: {at_most: ['members:read'], always: ['members:delete']}",
         ["auth.issuers.0.permissions", "beyond at_most: members:delete"],
     ),
+    (
+        PERMISSIONS % ("x", "{a: ['members:read:own']}"),
+        ["auth: issuers.0 should have member_claim", "members:read:own"],
+    ),
+    (
+        "permissions: {always: ['members:write:own']}",
+        ["auth: issuers.0 should have member_claim", "members:write:own"],
+    ),
+    ("member_claim: []", ["auth.issuers.0.member_claim: was []", "the name of a claim"]),
     ("algorithms: [RS128]", ["auth.issuers.0.algorithms.0", "'RS128'", "'PS512'"]),
     ("algorithms: [none]", ["auth.issuers.0.algorithms.0", "'none'", "'EdDSA'"]),
     ("token_types: []", ["auth.issuers.0.token_types", "at least 1"]),

@@ -14,11 +14,12 @@ def find_claim(claims: Mapping[str, Any], path: Sequence[str]) -> Any:
     return value
 
 
-def nest_claim(path: Sequence[str], value: Any) -> dict[str, Any]:
-    """Return claims in which `value` is at `path`."""
-    for name in reversed(path):
-        value = {name: value}
-    return dict(value)
+def set_claim(claims: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set the claim at `path`, and the objects that lead there."""
+    *parents, name = path
+    for parent in parents:
+        claims = claims.setdefault(parent, {})
+    claims[name] = value
 
 
 def show_path(path: Sequence[str]) -> str:

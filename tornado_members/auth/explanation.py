@@ -93,6 +93,7 @@ def _explain_entry(rules: IssuerRules, settings: Settings, token: _Token) -> Ite
         return
     caller = rules.caller(claims)
     yield Line(None, f"the caller is {_show(caller.subject)}")
+    yield _explain_member(rules, claims)
     if rules.name == settings.auth.own_issuer:
         yield Line(None, "whether this user was blocked or revoked since is not looked up here")
     granted = ", ".join(sorted(caller.permissions))
@@ -188,6 +189,18 @@ def _explain_grants(table: GrantTable, claims: Claims) -> Iterator[Line]:
     if table.at_most is not None:
         cap = ", ".join(sorted(table.at_most)) or "nothing"
         yield Line(None, f"at_most caps all this at {cap}")
+
+
+def _explain_member(rules: IssuerRules, claims: Claims) -> Line:
+    """Say which member is the caller's own; without one, permissions `...:own` are not granted."""
+    if rules.member_claim is None:
+        return Line(None, "the issuer has no member_claim: the permissions ...:own grant nothing")
+    member_id = rules.own_member(claims)
+    name = f"{show_path(rules.member_claim)} (member_claim)"
+    shown = f"{name} is {_show(find_claim(claims, rules.member_claim))}"
+    if member_id is None:
+        return Line(None, f"{shown}, not a memberId: the permissions ...:own grant nothing")
+    return Line(None, f"{shown}, the caller's own member")
 
 
 def _show(value: Any) -> str:

@@ -1,5 +1,6 @@
 """What the tokens of one issuer must be like: an entry of auth.issuers, compiled at the start."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -7,10 +8,13 @@ from tornado_members.auth.caller import Caller
 from tornado_members.auth.claims import find_claim, show_path
 from tornado_members.auth.permissions import GrantTable
 from tornado_members.errors import TokenInvalid
-from tornado_members.settings import Auth, Issuer
+from tornado_members.model.member import MAX_MEMBER_ID
+from tornado_members.settings import OWN_PERMISSIONS, Auth, Issuer
 
 MAX_SUBJECT: Final = 255  # characters
 GENERATION: Final = "generation"  # the claim by which a user's earlier tokens are revoked
+DEFAULT_MEMBER_CLAIM: Final = ("member_id",)  # of tokens that this service signs
+_MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 _LATEST_DATE: Final = 253402300799  # the end of the year 9999
 
 Claims = Mapping[str, Any]
@@ -26,6 +30,7 @@ class IssuerRules:
         self.source_name = source_name
         self.grants = GrantTable.compile(entry.permissions, auth.permissions)
         self.max_lifetime = entry.max_lifetime_seconds or auth.max_lifetime_seconds
+        self.member_claim = member_claim_of(entry, auth.own_issuer)
         self._algorithms = frozenset(entry.algorithms)
         self._types = frozenset(map(_short_type, entry.token_types))
         self._audience = frozenset(entry.audience or ())
@@ -115,12 +120,22 @@ class IssuerRules:
     def caller(self, claims: Claims) -> Caller:
         """Return the caller that checked claims speak for."""
         generation = claims.get(GENERATION)
+        member_id = self.own_member(claims)
+        granted = self.grants.granted(claims)
         return Caller(
             self.name,
             find_claim(claims, self.entry.subject_claim),
-            self.grants.granted(claims),
+            granted if member_id is not None else granted - OWN_PERMISSIONS,
             generation if type(generation) is int else None,
+            member_id,
         )
+
+    def own_member(self, claims: Claims) -> int | None:
+        """Return the id of the caller's own member; None for anything but a positive integer."""
+        value = find_claim(claims, self.member_claim) if self.member_claim else None
+        if isinstance(value, str) and _MEMBER_ID.fullmatch(value):
+            value = int(value)
+        return value if type(value) is int and 1 <= value <= MAX_MEMBER_ID else None
 
 
 def compile_issuers(auth: Auth) -> dict[str, tuple[IssuerRules, ...]]:
@@ -143,6 +158,12 @@ def key_source_names(issuers: Sequence[Issuer]) -> list[str]:
         number = of_issuer.index(where) + 1
         names.append(entry.issuer if number == 1 else f"{entry.issuer} ({number})")
     return names
+
+
+def member_claim_of(entry: Issuer, own_issuer: str) -> Sequence[str] | None:
+    """Return the path of the claim that holds the caller's own member; the own issuer has one."""
+    default = DEFAULT_MEMBER_CLAIM if entry.issuer == own_issuer else None
+    return entry.member_claim or default
 
 
 def _short_type(kind: str) -> str:

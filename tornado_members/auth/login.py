@@ -4,11 +4,13 @@ import asyncio
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from tornado_members.auth.issuer_rules import GENERATION, MAX_SUBJECT
 from tornado_members.auth.login_queue import LoginQueue
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import Passwords
+from tornado_members.auth.permissions import READ_OWN, WRITE_OWN
 from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.errors import DependencyUnavailable, LoginFailed, UserBlocked
@@ -63,7 +65,7 @@ class Login:
                 await self._throttle.record_failure(attempt)
                 raise LoginFailed
             await self._throttle.record_success(attempt)
-            if user is None or user.access_rights == 0:
+            if user is None or user.is_blocked:
                 raise UserBlocked
             renewed = await self._passwords.rehash(password, user.password_hash)
         if renewed:
@@ -72,10 +74,13 @@ class Login:
         return await asyncio.to_thread(self._issue, user)
 
     def _issue(self, user: User) -> IssuedToken:
+        granted: dict[str, Any] = {GENERATION: user.generation}
+        if user.access_rights:  # 0 would block the token
+            granted["access_rights"] = user.access_rights
+        if user.member_id is not None:
+            granted["scope"] = f"{READ_OWN} {WRITE_OWN}"
         claims = self._issuer.claims(
-            user.username,
-            self._token_seconds,
-            **{"access_rights": user.access_rights, GENERATION: user.generation},
+            user.username, self._token_seconds, member_id=user.member_id, **granted
         )
         return IssuedToken(self._key.current().sign(claims), self._token_seconds)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tornado_members.auth.claims import nest_claim
+from tornado_members.auth.claims import set_claim
+from tornado_members.auth.issuer_rules import DEFAULT_MEMBER_CLAIM
 from tornado_members.auth.signing import OWN_ALGORITHM, has_signing_key
 from tornado_members.settings import Issuer, Settings
 
@@ -56,18 +57,21 @@ class OwnIssuer:
         """Seconds after its issue for which a token may be accepted at most."""
         return self.max_lifetime + self.leeway
 
-    def claims(self, subject: str, seconds: int, **more: Any) -> Mapping[str, Any]:
-        """Return the claims of a token that is valid for so many seconds from now."""
+    def claims(
+        self, subject: str, seconds: int, *, member_id: int | None = None, **more: Any
+    ) -> Mapping[str, Any]:
+        """Return the claims of a token that is valid for so many seconds from now.
+
+        `member_id` is the id of the caller's own member.
+        """
         now = int(time.time())
-        entry = self.entry
-        meant = (
-            {"aud": entry.audience[0]} if entry.audience else {"client_id": entry.client_ids[0]}  # type: ignore[index]
-        )
-        return {
-            "iss": self.name,
-            **meant,
-            **nest_claim(entry.subject_claim, subject),
-            "iat": min(now, now + seconds),
-            "exp": now + seconds,
-            **more,
-        }
+        claims: dict[str, Any] = {"iss": self.name}
+        if self.entry.audience:
+            claims["aud"] = self.entry.audience[0]
+        elif self.entry.client_ids:
+            claims["client_id"] = self.entry.client_ids[0]
+        set_claim(claims, self.entry.subject_claim, subject)
+        claims |= {"iat": min(now, now + seconds), "exp": now + seconds}
+        if member_id is not None:
+            set_claim(claims, self.entry.member_claim or DEFAULT_MEMBER_CLAIM, member_id)
+        return {**claims, **more}

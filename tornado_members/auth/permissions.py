@@ -10,6 +10,10 @@ from tornado_members.settings import IssuerPermissions, Permission, Permissions
 READ: Final = "members:read"
 WRITE: Final = "members:write"
 DELETE: Final = "members:delete"
+READ_OWN: Final = "members:read:own"
+WRITE_OWN: Final = "members:write:own"
+# What allows the same for the caller's own member.
+OWN: Final[Mapping[Permission, Permission]] = {READ: READ_OWN, WRITE: WRITE_OWN}
 
 Granted = frozenset[Permission]
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
+from tornado_members.settings import OWN_PERMISSIONS
 from tornado_members.storage.users import Standing
 
 log = getLogger(__name__)
@@ -47,7 +48,9 @@ class TokenRevocations:
             await asyncio.gather(self._polling, return_exceptions=True)
 
     def apply(self, caller: Caller) -> Caller:
-        """Return the caller with its present permissions: a blocked user has none.
+        """Return the caller with its present permissions.
+
+        A blocked user has none. A user without rights but with a member has those `...:own` only.
 
         Raises TokenInvalid for a token that was revoked.
         """
@@ -56,10 +59,12 @@ class TokenRevocations:
         standing = self._standings.get(caller.subject)
         if standing is None:
             return caller
-        if standing.access_rights == 0:
+        if standing.is_blocked:
             return replace(caller, permissions=frozenset())
         if caller.generation is not None and caller.generation < standing.generation:
             raise TokenInvalid("was withdrawn; log in again", "withdrawn")
+        if standing.access_rights == 0:
+            return replace(caller, permissions=caller.permissions & OWN_PERMISSIONS)
         return caller
 
     async def _poll(self) -> None:

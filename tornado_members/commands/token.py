@@ -30,6 +30,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="access_rights: 0 nothing, 1 read, 2 read and write, 3 read, write and delete",
     )
     grant.add_argument("--scope", help='permissions, such as "members:read members:write"')
+    parser.add_argument(
+        "--member", type=int, metavar="ID", help="the caller's own member, for scopes ...:own"
+    )
     parser.add_argument("--sub", default="developer", help="the subject (developer)")
     parser.add_argument(
         "--expires",
@@ -63,7 +66,7 @@ def run(arguments: Namespace) -> int:
         grant = {"access_rights": arguments.rights}
     else:
         grant = {"scope": arguments.scope}
-    claims = own.claims(arguments.sub, arguments.expires, **grant)
+    claims = own.claims(arguments.sub, arguments.expires, member_id=arguments.member, **grant)
     print(own_signing_key(own.jwks_file).sign(claims))
     return 0
 

@@ -1,8 +1,9 @@
 """Add, list, change and remove the users of POST /login."""
 
 import asyncio
+import re
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Awaitable, Callable
 from getpass import getpass
 
@@ -12,13 +13,15 @@ from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, hash_p
 from tornado_members.commands.options import add_settings_options
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import OperatorError
+from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.services import open_stores
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.logs import configure_logging
 
 _RIGHTS = ("blocked", "read", "read and write", "read, write and delete")
-_RIGHTS_HELP = "0 blocked, 1 read, 2 read and write, 3 read, write and delete"
+_RIGHTS_HELP = "0 none, 1 read, 2 read and write, 3 read, write and delete"
+_MEMBER_HELP = "the id of the user's own member, which the user may read and change"
 
 
 class UserError(OperatorError):
@@ -33,10 +36,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add.add_argument("username")
     add.add_argument("--rights", type=int, choices=range(4), required=True, help=_RIGHTS_HELP)
+    add.add_argument("--member", type=_member_id, metavar="ID", help=_MEMBER_HELP)
     actions.add_parser("list", help="list all users, one per line")
     rights = actions.add_parser("set-rights", help="change the rights of a user, within a second")
     rights.add_argument("username")
     rights.add_argument("rights", type=int, choices=range(4), help=_RIGHTS_HELP)
+    member = actions.add_parser(
+        "set-member", help="bind a user to another member, and end the tokens of the user"
+    )
+    member.add_argument("username")
+    member.add_argument("member", type=_member_id, metavar="ID", help=f"{_MEMBER_HELP}; or none")
     password = actions.add_parser(
         "set-password", help="change a password, and end the tokens of the user"
     )
@@ -70,22 +79,28 @@ def run(arguments: Namespace) -> int:
 
 
 async def _add(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
-    if not await users.add(arguments.username, arguments.password_hash, arguments.rights):
-        raise UserError(f"the user {arguments.username} already exists")
-    print(f"added {arguments.username}: {_RIGHTS[arguments.rights]}")
+    name, rights, member_id = arguments.username, arguments.rights, arguments.member
+    if not await users.add(name, arguments.password_hash, rights, member_id):
+        raise UserError(f"the user {name} already exists")
+    print(f"added {name}: {_describe(rights, member_id)}")
 
 
 async def _list(users: UserStore, _arguments: Namespace, _settings: Settings) -> None:
     found = await users.list_users()
     width = max((len(user.username) for user in found), default=0)
     for user in found:
-        rights = user.access_rights
-        print(f"{user.username:{width}}  {rights}  {_RIGHTS[rights] if rights in range(4) else ''}")
+        described = _describe(user.access_rights, user.member_id)
+        print(f"{user.username:{width}}  {user.access_rights}  {described}")
 
 
 async def _set_rights(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
     _expect(await users.set_rights(arguments.username, arguments.rights), arguments)
-    print(f"{arguments.username}: {_RIGHTS[arguments.rights]}")
+    await _print_user(users, arguments.username)
+
+
+async def _set_member(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
+    _expect(await users.set_member(arguments.username, arguments.member), arguments)
+    await _print_user(users, arguments.username)
 
 
 async def _set_password(users: UserStore, arguments: Namespace, _settings: Settings) -> None:
@@ -104,9 +119,34 @@ _ACTIONS: dict[str, Callable[[UserStore, Namespace, Settings], Awaitable[None]]]
     "add": _add,
     "list": _list,
     "set-rights": _set_rights,
+    "set-member": _set_member,
     "set-password": _set_password,
     "remove": _remove,
 }
+
+
+async def _print_user(users: UserStore, username: str) -> None:
+    user = await users.find_user(username)
+    if user is not None:
+        print(f"{username}: {_describe(user.access_rights, user.member_id)}")
+
+
+def _describe(rights: int, member_id: int | None) -> str:
+    """Return what a user may do, such as "read; own member 42"."""
+    general = _RIGHTS[rights] if rights in range(4) else ""
+    if member_id is None:
+        return general
+    own = f"own member {member_id}"
+    return f"{general}; {own}" if rights else own
+
+
+def _member_id(text: str) -> int | None:
+    """Parse an id, or `none`."""
+    if text == "none":
+        return None
+    if not re.fullmatch("[1-9][0-9]{0,15}", text) or int(text) > MAX_MEMBER_ID:
+        raise ArgumentTypeError("should be the id of a member, a whole number from 1, or none")
+    return int(text)
 
 
 def _expect(found: bool, arguments: Namespace) -> None:

@@ -24,6 +24,7 @@ class BaseHandler(ResponseHandler):
 
     operation: Operation  # of this request; set by prepare()
     caller: Caller | None = None
+    own_member_id: int | None = None  # the only member that the caller may reach, if that is so
     media_type: str = JSON  # of the response, as negotiated
     client_disconnected = False
     span: RequestSpan | None = None
@@ -49,6 +50,7 @@ class BaseHandler(ResponseHandler):
         if admission is None:
             admission = await self.services.admission.admit(self.request, self.operations)
         self.caller = admission.caller
+        self.own_member_id = admission.own_member_id
         self.media_type = admission.media_type
         if admission.operation is not None:
             self.operation = admission.operation

@@ -22,6 +22,7 @@ from tornado_members.handlers.declarations import (
     member_answer,
 )
 from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.http.own_record import addresses_by_id
 from tornado_members.model.member import apply_merge_patch, parse_draft
 from tornado_members.openapi.operation import Answer, Body, Operation
 from tornado_members.openapi.schemas import reference
@@ -34,6 +35,7 @@ FIND_MEMBER: Final = Operation(
     summary="Read a member",
     tag="members",
     permission=READ,
+    is_own=addresses_by_id,
     headers=("Cache-Control", *READ_CONDITIONS),
     answers={200: member_answer("The member", may_have=("Cache-Status",)), 304: NOT_MODIFIED},
     problems=(MemberNotFound, PreconditionFailed, DependencyUnavailable),
@@ -43,6 +45,7 @@ REPLACE_MEMBER: Final = Operation(
     summary="Replace a member",
     tag="members",
     permission=WRITE,
+    is_own=addresses_by_id,
     headers=WRITE_CONDITIONS,
     body=Body(
         MEMBER_DRAFT.content,
@@ -60,6 +63,7 @@ PATCH_MEMBER: Final = Operation(
     summary="Change some fields of a member (JSON merge patch)",
     tag="members",
     permission=WRITE,
+    is_own=addresses_by_id,
     headers=WRITE_CONDITIONS,
     body=Body(
         {MERGE_PATCH: reference("MemberPatch")},
@@ -85,7 +89,38 @@ DELETE_MEMBER: Final = Operation(
 )
 
 
-class MemberHandler(MemberResourceHandler):
+class OneMemberHandler(MemberResourceHandler):
+    """The methods of a resource that is one member."""
+
+    def addressed_member(self, *path: str) -> int:
+        """Return the id in the path. Raises MemberNotFound."""
+        return parse_member_id(*path)
+
+    async def get(self, *path: str) -> None:
+        """Send the member."""
+        member_id, no_cache = self.addressed_member(*path), self.wants_no_cache()
+        self.send_member(await self.services.directory.get(member_id, no_cache=no_cache))
+
+    head = get
+
+    async def put(self, *path: str) -> None:
+        """Replace every field of the member."""
+        member_id = self.addressed_member(*path)
+        draft = parse_draft(self.json_body(), member_id=member_id, fields=self.services.fields)
+        condition, by = self.precondition(), self.actor()
+        self.send_member(await self.services.directory.replace(member_id, draft, condition, by=by))
+
+    async def patch(self, *path: str) -> None:
+        """Apply a JSON merge patch (RFC 7396)."""
+        member_id = self.addressed_member(*path)
+        change = partial(
+            apply_merge_patch, merge_patch=self.json_body(), fields=self.services.fields
+        )
+        condition, by = self.precondition(), self.actor()
+        self.send_member(await self.services.directory.patch(member_id, change, condition, by=by))
+
+
+class MemberHandler(OneMemberHandler):
     """/members/{memberId}"""
 
     route = "/members/{memberId}"
@@ -97,32 +132,9 @@ class MemberHandler(MemberResourceHandler):
         "DELETE": DELETE_MEMBER,
     }
 
-    async def get(self, text: str) -> None:
-        """Send the member."""
-        directory, no_cache = self.services.directory, self.wants_no_cache()
-        self.send_member(await directory.get(parse_member_id(text), no_cache=no_cache))
-
-    head = get
-
-    async def put(self, text: str) -> None:
-        """Replace every field of the member."""
-        member_id = parse_member_id(text)
-        draft = parse_draft(self.json_body(), member_id=member_id, fields=self.services.fields)
-        condition, by = self.precondition(), self.actor()
-        self.send_member(await self.services.directory.replace(member_id, draft, condition, by=by))
-
-    async def patch(self, text: str) -> None:
-        """Apply a JSON merge patch (RFC 7396)."""
-        member_id = parse_member_id(text)
-        change = partial(
-            apply_merge_patch, merge_patch=self.json_body(), fields=self.services.fields
-        )
-        condition, by = self.precondition(), self.actor()
-        self.send_member(await self.services.directory.patch(member_id, change, condition, by=by))
-
-    async def delete(self, text: str) -> None:
+    async def delete(self, *path: str) -> None:
         """Delete the member."""
-        member_id, condition = parse_member_id(text), self.precondition()
+        member_id, condition = self.addressed_member(*path), self.precondition()
         await self.services.directory.delete(member_id, condition, by=self.actor())
         self.set_status(204)
 

@@ -20,6 +20,7 @@ from tornado_members.handlers.declarations import (
 )
 from tornado_members.handlers.member import FIND_MEMBER
 from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.examples import example_details
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation
@@ -30,6 +31,7 @@ FIND_BY_NAME: Final = Operation(
     summary="Read a member by its name",
     tag="members",
     permission=READ,
+    is_own=is_checked_by_handler,
     headers=FIND_MEMBER.headers,
     answers={
         200: member_answer("The member", "Content-Location", may_have=("Cache-Status",)),
@@ -46,6 +48,7 @@ PUT_BY_NAME: Final = Operation(
     summary="Create or replace the member with this name",
     tag="members",
     permission=WRITE,
+    is_own=is_checked_by_handler,
     headers=WRITE_CONDITIONS,
     body=Body({JSON: reference("MemberDetails")}, {JSON: example_details}),
     answers={200: member_answer("The replaced member", "Content-Location"), 201: CREATED},
@@ -65,21 +68,37 @@ class MemberByNameHandler(MemberResourceHandler):
     async def get(self, name: str) -> None:
         """Send the member with this name."""
         directory, no_cache = self.services.directory, self.wants_no_cache()
-        self.send_named(await directory.get_by_name(name, no_cache=no_cache))
+        if self.own_member_id is not None:
+            self.send_named(await self.get_own(self.own_member_id, name, no_cache=no_cache))
+        else:
+            self.send_named(await directory.get_by_name(name, no_cache=no_cache))
 
     head = get
 
     async def put(self, name: str) -> None:
         """Create the member with this name, or replace its fields."""
+        if self.own_member_id is not None:
+            await self.get_own(self.own_member_id, name)
         body = self.json_body()
         draft = parse_draft(body, name=name, fields=self.services.fields)
+        meant = body.get("memberId", self.own_member_id)
         member, is_new = await self.services.directory.put_by_name(
-            draft, body.get("memberId"), self.precondition(), by=self.actor()
+            draft, meant, self.precondition(), by=self.actor()
         )
         if is_new:
             self.send_created(member)
         else:
             self.send_named(member)
+
+    async def get_own(self, member_id: int, name: str, *, no_cache: bool = False) -> Representation:
+        """Return the caller's own member if it has this name.
+
+        Raises PermissionMissing for any other name, whether or not a member has it.
+        """
+        member = await self.services.directory.get_if_named(member_id, name, no_cache=no_cache)
+        if member is None:
+            raise self.permission_missing()
+        return member
 
     def send_named(self, member: Representation) -> None:
         """Send a member with its address by id, which a rename does not change (RFC 9110 §8.7)."""

@@ -25,6 +25,7 @@ from tornado.httputil import (
 )
 
 from tornado_members.auth.caller import Caller
+from tornado_members.auth.permissions import READ
 from tornado_members.directory import Representation
 from tornado_members.handlers.member import MEMBER_ID, MemberHandler
 from tornado_members.http.admission import bearer_token
@@ -47,7 +48,6 @@ _HANDLER_HEADERS: Final = frozenset(
     }
 )
 _ACCEPTED: Final = frozenset({"*/*", JSON})
-_PERMISSION: Final = MemberHandler.operations["GET"].permission
 _START_LINES: Final = {
     200: ResponseStartLine("", 200, "OK"),
     304: ResponseStartLine("", 304, "Not Modified"),
@@ -87,11 +87,11 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             return None
         return int(match[1])
 
-    def cached_caller(self, headers: HTTPHeaders) -> Caller | None:
-        """Return the caller if the token was verified before and permits reading."""
+    def cached_caller(self, headers: HTTPHeaders, member_id: int) -> Caller | None:
+        """Return the caller if the token was verified before and permits reading this member."""
         token = bearer_token(headers)
         caller = self._services.tokens.get_cached(token) if token else None
-        return caller if caller and _PERMISSION in caller.permissions else None
+        return caller if caller and caller.may(READ, member_id) else None
 
     def answer(self, request: "FastPathRequest") -> None:
         """Answer a complete request, together with the others of this turn of the loop."""
@@ -179,7 +179,7 @@ class FastPathRequest(HTTPMessageDelegate):
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
         member_id = self._fast_path.requested_member(start_line, headers)
         if member_id is not None:
-            self.caller = self._fast_path.cached_caller(headers)
+            self.caller = self._fast_path.cached_caller(headers, member_id)
         if member_id is None or self.caller is None:
             return self._start_delegate()
         self.member_id = member_id

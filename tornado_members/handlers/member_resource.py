@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from tornado_members.auth.permissions import READ
 from tornado_members.directory import Representation
-from tornado_members.errors import PreconditionRequired
+from tornado_members.errors import NameTaken, PermissionMissing, PreconditionRequired, Problem
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.conditional import parse_precondition
 from tornado_members.http.encoding import accepts_gzip, compressed
@@ -20,6 +21,24 @@ class MemberResourceHandler(BaseHandler):
     def json_body(self) -> dict[str, Any]:
         """Return the JSON object in the body. Raises UnsupportedMediaType, MalformedBody."""
         return json_object(self.request, self.operation)
+
+    def permission_missing(self) -> PermissionMissing:
+        """Return the problem of a caller that may not do this with the member addressed."""
+        permission = self.operation.permission
+        if self.caller is None or permission is None:
+            raise TypeError(f"{self.operation.name} requires no permission")
+        return self.caller.missing(permission)
+
+    def problem_of(self, status_code: int, error: BaseException | None) -> Problem:
+        """Return the problem to send; it names no member that the caller may not read."""
+        if isinstance(error, NameTaken) and not self._may_read_members():
+            return NameTaken(None)
+        return super().problem_of(status_code, error)
+
+    def _may_read_members(self) -> bool:
+        if self.own_member_id is None or self.caller is None:
+            return True
+        return READ in self.caller.permissions
 
     def precondition(self) -> Precondition:
         """Return the precondition of a write (RFC 9110 §13.1).

@@ -19,7 +19,8 @@ from tornado_members.errors import (
     TokenMissing,
 )
 from tornado_members.http.negotiation import choose
-from tornado_members.openapi.operation import JSON, Operation
+from tornado_members.openapi.operation import JSON, Operation, OwnRequest
+from tornado_members.settings import Permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Admission:
     operation: Operation | None = None  # None for OPTIONS
     caller: Caller | None = None  # None if the operation needs no token
     media_type: str = JSON
+    own_member_id: int | None = None  # the only member that the caller may reach, if that is so
 
     @property
     def max_body_bytes(self) -> int:
@@ -57,18 +59,35 @@ class AdmissionControl:
         operation = operations.get(method)
         if operation is None:
             raise MethodNotAllowed(method, allowed_methods(operations))
-        caller = None
+        caller, own_member_id = None, None
         if operation.permission is not None:
             caller = await self._tokens.verify(_token(request.headers))
             if self._rate_limit:
                 await self._rate_limit.check(caller)
-            caller.require(operation.permission)
+            own_member_id = _authorize(caller, operation.permission, operation.is_own, request)
         if request.query:
             _check_query(request.query_arguments, operation)
         media_type = choose(request.headers.get("Accept", ""), operation.media_types)
         if media_type is None:
             raise NotAcceptable(" or ".join(operation.media_types))
-        return Admission(operation, caller, media_type)
+        return Admission(operation, caller, media_type, own_member_id)
+
+
+def _authorize(
+    caller: Caller, permission: Permission, is_own: OwnRequest | None, request: HTTPServerRequest
+) -> int | None:
+    """Return None if the caller has the permission, or the only member for which it has it.
+
+    Raises PermissionMissing, without looking up any member.
+    """
+    if permission in caller.permissions:
+        return None
+    member_id = caller.member_id
+    if member_id is None or is_own is None or not caller.has_own(permission):
+        raise caller.missing(permission)
+    if not is_own(request, member_id):
+        raise caller.missing(permission)
+    return member_id
 
 
 def allowed_methods(operations: Mapping[str, Operation]) -> str:

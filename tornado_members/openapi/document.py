@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 from tornado_members import __version__
+from tornado_members.auth.permissions import OWN
 from tornado_members.errors import (
     BadParameter,
     BadRequest,
@@ -182,7 +183,7 @@ class _Builder:
                 *(_parameter(name, "query", one) for name, one in operation.query.items()),
                 *(self._request_header(name) for name in ("X-Request-Id", *operation.headers)),
             ],
-            "security": [{"token": [operation.permission]}] if operation.permission else [],
+            "security": [{"token": [permission]} for permission in _permissions(operation)],
             "responses": {
                 **{
                     str(status): self._answer(answer)
@@ -287,9 +288,18 @@ def _all_have(kinds: Iterable[type[Problem]], header: str) -> bool:
     return all(header in kind.always_headers for kind in kinds)
 
 
+def _permissions(operation: Operation) -> list[str]:
+    """Return the permissions of which each one alone allows an operation."""
+    if operation.permission is None:
+        return []
+    own = OWN.get(operation.permission)
+    return [operation.permission, own] if own and operation.is_own else [operation.permission]
+
+
 def _description(operation: Operation) -> str:
-    needs = operation.permission
-    text = f"Requires the permission `{needs}`." if needs else "Requires no token."
+    needs, *own = [f"`{permission}`" for permission in _permissions(operation)] or [""]
+    text = f"Requires the permission {needs}" if needs else "Requires no token"
+    text += f", or {own[0]} for the caller's own member." if own else "."
     return f"{text} {operation.description}".strip()
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tornado.httputil import HTTPServerRequest
+
 from tornado_members.errors import Problem
 from tornado_members.model.fields import FieldTable
 from tornado_members.settings import Permission
@@ -19,6 +21,8 @@ CSV = "text/csv"
 Schema = Mapping[str, Any]
 # A schema or an example that depends on the fields of members is a function of their table.
 OfFields = Callable[[FieldTable], Any]
+# Returns True if a request concerns the caller's own member, of this id, and nothing else.
+OwnRequest = Callable[[HTTPServerRequest, int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,10 @@ class Answer:
 class Operation:
     """One method of a path; two may share one, as HEAD does with GET.
 
-    `name` is the OpenAPI operationId. No `permission` means that everybody may, with a token or
-    without. `problems` are those of the operation itself: what any request may meet (no token, a
-    parameter that does not exist, a body of another type ...) is added where it applies.
+    `name` is the OpenAPI operationId. Without `permission`, no token is required. `is_own` decides
+    for a caller that has the permission for its own member only; without it the caller is refused.
+    `problems` are those of the operation itself: those of any request (no token, an unknown
+    parameter, a body of another type ...) are added.
     """
 
     name: str
@@ -91,6 +96,7 @@ class Operation:
     tag: str
     answers: Mapping[int, Answer]
     permission: Permission | None = None
+    is_own: OwnRequest | None = None
     query: Mapping[str, Parameter] = field(default_factory=dict)
     headers: tuple[str, ...] = ()
     body: Body | None = None

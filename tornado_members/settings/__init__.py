@@ -10,7 +10,12 @@ from tornado_members.settings.auth import (
 )
 from tornado_members.settings.issuers import Issuer, Jwks
 from tornado_members.settings.loading import SettingsSource, load_settings
-from tornado_members.settings.permissions import IssuerPermissions, Permission, Permissions
+from tornado_members.settings.permissions import (
+    OWN_PERMISSIONS,
+    IssuerPermissions,
+    Permission,
+    Permissions,
+)
 from tornado_members.settings.schema import (
     Audit,
     Cors,
@@ -25,6 +30,7 @@ from tornado_members.settings.stores import Cache, MongoDB
 from tornado_members.settings.types import SettingsError, is_safe_url
 
 __all__ = [
+    "OWN_PERMISSIONS",
     "Admin",
     "Audit",
     "Auth",

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tornado_members.settings.issuers import Issuer
-from tornado_members.settings.permissions import Permissions
+from tornado_members.settings.permissions import OWN_PERMISSIONS, Permissions
 from tornado_members.settings.types import Section, is_safe_url, link
 
 
@@ -98,6 +98,17 @@ class Auth(Section):
                     "with the same one"
                 )
             seen.add(meant)
+        return self
+
+    @model_validator(mode="after")
+    def _own_records_are_named(self) -> "Auth":
+        for i, issuer in enumerate(self.issuers):
+            own = sorted(issuer.permissions.granted() & OWN_PERMISSIONS)
+            if own and issuer.member_claim is None and issuer.issuer != self.own_issuer:
+                raise ValueError(
+                    f"issuers.{i} should have member_claim, the claim that holds the caller's "
+                    f"memberId: its permissions grant {', '.join(own)}"
+                )
         return self
 
     @model_validator(mode="after")

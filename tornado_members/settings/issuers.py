@@ -104,6 +104,13 @@ class Issuer(Section):
         "`sub`.",
         json_schema_extra=values("text, or list of text"),
     )
+    member_claim: ClaimPath | None = Field(
+        None,
+        description="The claim that holds the `memberId` of the caller's own member, a positive "
+        "integer or its decimal string. The permissions `members:read:own` and `members:write:own` "
+        "require it. `null` for `auth.own_issuer` is `member_id`.",
+        json_schema_extra=values("text, list of text, or `null`", see="api.md#your-own-record"),
+    )
     jwks: Jwks | None = Field(
         None,
         description="Where its public keys are. `null` for `auth.own_issuer` is "

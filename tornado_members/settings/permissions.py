@@ -6,7 +6,14 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tornado_members.settings.types import Section, as_tuple, values
 
-Permission = Literal["members:read", "members:write", "members:delete"]
+Permission = Literal[
+    "members:read",
+    "members:write",
+    "members:delete",
+    "members:read:own",
+    "members:write:own",
+]
+OWN_PERMISSIONS: frozenset[Permission] = frozenset({"members:read:own", "members:write:own"})
 PermissionList = Annotated[tuple[Permission, ...], BeforeValidator(as_tuple)]
 
 
@@ -72,6 +79,11 @@ class IssuerPermissions(Section):
             see="identity-providers.md#claims",
         ),
     )
+
+    def granted(self) -> frozenset[Permission]:
+        """Return every permission that a token can be granted by this section itself."""
+        tables = [allowed for rule in self.claims or () for allowed in rule.values.values()]
+        return frozenset(self.always).union(*tables)
 
     @model_validator(mode="after")
     def _consistent(self) -> "IssuerPermissions":

@@ -1,4 +1,4 @@
-"""Users in MongoDB: who may log in, by which password, and what their tokens then allow."""
+"""Users in MongoDB: who may log in, by which password, and what their tokens grant."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from bson import Int64
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
+from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.storage.mongo import Document, Mongo, reports_outages
 
 _CLOCK_SLACK = timedelta(hours=1)  # that this machine's clock may differ from MongoDB's
@@ -18,24 +19,36 @@ _RAISED = {"$add": [_GENERATION, Int64(1)]}
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may log in.
+    """A user of the login.
 
-    `generation` is raised by whatever should end tokens already issued: fewer rights, another
-    password, removal. A token carries the one under which it was issued.
+    `generation` is raised by every change that revokes issued tokens: fewer rights, another
+    password, another member, removal. A token carries the generation of its issue.
     """
 
     username: str
     password_hash: str
     access_rights: int
     generation: int
+    member_id: int | None = None  # the user's own member
+
+    @property
+    def is_blocked(self) -> bool:
+        """True if the user may do nothing."""
+        return self.access_rights == 0 and self.member_id is None
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What became of a user: tokens of an earlier generation do not count; without rights, none."""
+    """The present state of a user whose tokens may be revoked."""
 
     access_rights: int
     generation: int
+    member_id: int | None = None
+
+    @property
+    def is_blocked(self) -> bool:
+        """True if the user may do nothing."""
+        return self.access_rights == 0 and self.member_id is None
 
 
 class UserStore:
@@ -74,11 +87,17 @@ class UserStore:
         return [user for user in users if user is not None]
 
     @reports_outages
-    async def add(self, username: str, password_hash: str, access_rights: int) -> bool:
-        """Store a new user; False when there is one of this name already."""
+    async def add(
+        self, username: str, password_hash: str, access_rights: int, member_id: int | None = None
+    ) -> bool:
+        """Store a new user; False if the name is taken. `member_id` is the user's own member."""
         now = datetime.now(UTC)
         removed = {"username": username, "forget_at": {"$ne": None}}
-        fields = {"password_hash": password_hash, "access_rights": access_rights}
+        fields = {
+            "password_hash": password_hash,
+            "access_rights": access_rights,
+            "member_id": _stored(member_id),
+        }
         back = {"$set": fields, "$unset": {"forget_at": 1}}
         revived = await self._users.update_one(removed, back)
         if revived.matched_count:
@@ -103,6 +122,11 @@ class UserStore:
             },
         )
 
+    async def set_member(self, username: str, member_id: int | None) -> bool:
+        """Bind a user to a member, or to none, which revokes the tokens already issued."""
+        fields = {"generation": _RAISED, "withdrawn_at": "$$NOW"}
+        return await self._change(username, {"member_id": _stored(member_id), **fields})
+
     async def set_password(self, username: str, password_hash: str) -> bool:
         """Change a user's password, which ends the tokens already issued."""
         fields = {"generation": _RAISED, "withdrawn_at": "$$NOW"}
@@ -124,6 +148,7 @@ class UserStore:
             {
                 "password_hash": "",
                 "access_rights": 0,
+                "member_id": None,
                 "generation": _RAISED,
                 "withdrawn_at": "$$NOW",
                 "forget_at": {"$add": ["$$NOW", Int64(keep * 1000)]},
@@ -140,10 +165,10 @@ class UserStore:
         blocked = {"access_rights": {"$in": [0, None]}, "withdrawn_at": None}
         cursor = self._users.find(
             {"username": {"$type": "string"}, "$or": [blocked, {"withdrawn_at": {"$gt": since}}]},
-            {"username": 1, "access_rights": 1, "generation": 1},
+            {"username": 1, "access_rights": 1, "generation": 1, "member_id": 1},
         )
         return {
-            user.username: Standing(user.access_rights, user.generation)
+            user.username: Standing(user.access_rights, user.generation, user.member_id)
             for user in map(_to_user, await cursor.to_list(None))
             if user is not None
         }
@@ -168,12 +193,18 @@ def _to_user(document: Mapping[str, Any] | None) -> User | None:
     if document is None or not isinstance(document.get("username"), str):
         return None
     password_hash = document.get("password_hash")
+    member_id = _whole(document.get("member_id"), otherwise=0)
     return User(
         username=document["username"],
         password_hash=password_hash if isinstance(password_hash, str) else "",
         access_rights=_whole(document.get("access_rights"), otherwise=0),
         generation=_whole(document.get("generation"), otherwise=1),
+        member_id=member_id if 1 <= member_id <= MAX_MEMBER_ID else None,
     )
+
+
+def _stored(member_id: int | None) -> Int64 | None:
+    return None if member_id is None else Int64(member_id)
 
 
 def _whole(value: object, otherwise: int) -> int:

@@ -1,0 +1,25 @@
+"""Requests that concern the caller's own member, which the permissions `...:own` allow.
+
+An operation that such callers may use names one of these functions. Each returns True if a request
+addresses the member with this id and no other. Nothing is looked up: the refusal for a member that
+exists is the one for a member that does not.
+"""
+
+from urllib.parse import unquote
+
+from tornado.httputil import HTTPServerRequest
+
+
+def addresses_by_id(request: HTTPServerRequest, member_id: int) -> bool:
+    """The id is the last segment of the path, decoded once, as routes decode it."""
+    return unquote(request.path.rpartition("/")[2]) == str(member_id)
+
+
+def addresses_itself(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
+    """The path is /members/me."""
+    return True
+
+
+def is_checked_by_handler(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
+    """The path has a name. The handler compares it with that of the caller's own member."""
+    return True
