@@ -83,7 +83,7 @@ def test_a_user_may_have_a_member_of_its_own(users: Users) -> None:
         (["add", "ada", "--rights", "0", "--member", "0"], PASSWORD, "the id of a member"),
         (["add", "ada", "--rights", "0", "--member", "x"], PASSWORD, "the id of a member"),
         (["set-member", "ada", "9999999999999999"], "", "the id of a member"),
-        (["set-member", "nobody", "1"], "", "no user called nobody"),
+        (["set-member", "nobody", "1"], "", "the user nobody does not exist"),
         (["add", "ada"], PASSWORD, "--rights"),
         (["add", "ada", "--rights", "4"], PASSWORD, "invalid choice"),
         (["add", "ada", "--rights", "1"], "", "8 to 1024"),
