@@ -1,1 +1,1 @@
-"""What things cost, beside what they could or would usually cost: scripts/bench NAME."""
+"""Benchmarks that compare the service with alternatives in the same run: scripts/bench NAME."""

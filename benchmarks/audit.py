@@ -1,4 +1,4 @@
-"""What recording changes costs: PUTs of a service that does and of one that does not, in turns."""
+"""The cost of the audit: PUTs of a service with it and of one without it, in turns."""
 
 import argparse
 import asyncio

@@ -25,7 +25,7 @@ Read = Callable[[bytes], Awaitable[object]]
 
 
 async def load() -> Entry:
-    """What the cache is filled with."""
+    """Return the entry with which the cache is filled."""
     return Entry(1, b"mark", BODY)
 
 
@@ -35,7 +35,7 @@ async def load_naive() -> naive.Entry:
 
 
 async def hits_a_second(read: Read, readers: int, seconds: float) -> float:
-    """How often all readers together get an answer."""
+    """Return the reads per second of all readers together."""
     done = 0
     end = time.perf_counter() + seconds
 

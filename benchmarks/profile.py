@@ -1,4 +1,4 @@
-"""Where the time of a request goes, layer by layer, as py-spy sees it under load."""
+"""The processor time of a request by layer, sampled by py-spy under load."""
 
 import os
 import re
@@ -32,7 +32,7 @@ _WAITING = re.compile(
 )
 
 # The innermost frame that belongs to a layer says whose a sample is: what a library that is not
-# here does (hashlib, re, tornado.httputil) counts for whoever called it.
+# here does (hashlib, re, tornado.httputil) counts for its caller.
 LAYERS = (
     ("Tornado: streams and HTTP/1", r"tornado/(iostream|http1connection|httpserver|tcpserver)"),
     ("Tornado: routes and handlers", r"tornado/(web|routing|ioloop|gen|concurrent|locks)"),
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _record(bed: Bed, cell: Cell, one: Running, track: Track, options: Namespace) -> str:
-    """What py-spy saw of the busiest process, in its own raw format: frames, and how often."""
+    """Return py-spy's samples of the busiest process in its raw format: frames and counts."""
     raw = bed.folder / "profile.raw"
     busiest = max(one.tree(), key=lambda process: sum(process.cpu_times()[:2]))
     spy = subprocess.Popen(  # noqa: S603
@@ -116,7 +116,7 @@ def stacks(lines: Iterable[str]) -> Iterator[tuple[list[tuple[str, str]], int]]:
 
 
 def by_layer(stacks: Iterable[tuple[list[tuple[str, str]], int]]) -> Counter[str]:
-    """How often each layer was at work."""
+    """Count the samples of each layer."""
     counted: Counter[str] = Counter()
     for frames, count in stacks:
         counted[next(filter(None, (_layer_of(file) for _, file in frames)), "other")] += count
@@ -124,7 +124,7 @@ def by_layer(stacks: Iterable[tuple[list[tuple[str, str]], int]]) -> Counter[str
 
 
 def by_function(stacks: Iterable[tuple[list[tuple[str, str]], int]]) -> Counter[str]:
-    """How often each function was, it and the C code that it calls."""
+    """Count the samples of each function, including the C code that it calls."""
     counted: Counter[str] = Counter()
     for frames, count in stacks:
         function, file = frames[0]

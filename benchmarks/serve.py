@@ -48,12 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compete(
     bed: Bed, contestants: Sequence[Contestant], cells: Sequence[Cell], options: Namespace
 ) -> bool:
-    """All tables for one number of processes, with everybody running."""
+    """Make all tables for one number of processes, with all contestants running."""
     processes = cells[0].processes
     cores = share_cores(processes)
     os.sched_setaffinity(0, cores.load)
     with ExitStack() as stack:
-        everybody: list[Running] = []
+        running_all: list[Running] = []
         for contestant in contestants:
             try:
                 one = stack.enter_context(running(contestant, bed, cores, processes))
@@ -64,23 +64,23 @@ def _compete(
             for line in wrong:
                 print(f"{contestant.title} does not answer as the others: {line}", file=sys.stderr)
             if not wrong:
-                everybody.append(one)
+                running_all.append(one)
         if options.check:
-            print(f"{len(everybody)} of {len(contestants)} answer as they should")
-            return len(everybody) == len(contestants)
+            print(f"{len(running_all)} of {len(contestants)} answer as they should")
+            return len(running_all) == len(contestants)
         if not cores.are_apart:
             print(f"\nWith {processes} processes, servers and load share cores {cores.servers}.")
-        track = Track(bed, cores, everybody, options.patience)
-        return all([_measure(cell, track, everybody, options) for cell in cells])  # noqa: C419
+        track = Track(bed, cores, running_all, options.patience)
+        return all([_measure(cell, track, running_all, options) for cell in cells])  # noqa: C419
 
 
-def _measure(cell: Cell, track: Track, everybody: Sequence[Running], options: Namespace) -> bool:
-    """One table: in each round everybody has a turn, and the one who begins moves on."""
-    results: dict[Contestant, list[Round]] = {one.contestant: [] for one in everybody}
+def _measure(cell: Cell, track: Track, running_all: Sequence[Running], options: Namespace) -> bool:
+    """Make one table: each contestant has one turn per round, in rotating order."""
+    results: dict[Contestant, list[Round]] = {one.contestant: [] for one in running_all}
     try:
         for i in range(options.rounds):
-            first = i % len(everybody)
-            for one in [*everybody[first:], *everybody[:first]]:
+            first = i % len(running_all)
+            for one in [*running_all[first:], *running_all[:first]]:
                 results[one.contestant].append(track.run(cell, one, options.seconds))
                 print(".", end="", file=sys.stderr, flush=True)
     finally:  # also of a run that is broken off: the rounds that were complete
@@ -128,9 +128,14 @@ def make_parser() -> ArgumentParser:
     add("--connections", nargs="+", type=int, default=[32], help="at once (32)")
     add("--processes", nargs="+", type=int, default=[1], help="of each server (1)")
     add("--seconds", type=int, default=2, help="that a turn takes, after one to warm up (2)")
-    add("--rounds", type=int, default=3, help="in each of which everybody has a turn (3)")
+    add(
+        "--rounds",
+        type=int,
+        default=3,
+        help="number of rounds; each contestant has one turn per round (3)",
+    )
     add("--patience", type=float, default=0, help="seconds to wait for a quiet machine (0)")
-    add("--check", action="store_true", help="only see that all answer as they should")
+    add("--check", action="store_true", help="only check the answers of all contestants")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What checking a token costs: by PyJWT alone, the first time, and remembered."""
+"""The cost of checking a token: by PyJWT alone, the first time, and remembered."""
 
 import asyncio
 import time
@@ -61,9 +61,9 @@ def measure(algorithm: str) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Print a line an algorithm."""
+    """Print one line per algorithm."""
     ArgumentParser(prog="scripts/bench tokens", description=__doc__).parse_args()
-    print("microseconds a token  PyJWT  first  remembered  PyJWT/remembered")
+    print("microseconds per token  PyJWT  first  remembered  PyJWT/remembered")
     for algorithm in ALGORITHMS:
         usual, first, remembered = measure(algorithm)
         ratio = usual / remembered

@@ -20,7 +20,7 @@ _SLOW = 200_000  # bytes a second
 
 @dataclass
 class Memory:
-    """What a process takes, in bytes, looked at ten times a second."""
+    """The memory of a process in bytes, sampled ten times a second."""
 
     process: psutil.Process
     peak: int = 0

@@ -1,4 +1,4 @@
-"""What a request pays for being seen: counters, beside prometheus_client's, and its line of log."""
+"""The cost of telemetry per request: counters, beside prometheus_client's, and the log line."""
 
 import argparse
 import asyncio

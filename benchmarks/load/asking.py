@@ -11,7 +11,7 @@ _SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered."""
+    """A response."""
 
     status: int
     headers: dict[str, str]  # their names in lower case
@@ -19,7 +19,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body. None for what is no JSON."""
+        """The parsed body; None if it is not JSON."""
         with suppress(ValueError):
             return json.loads(self.content)
         return None

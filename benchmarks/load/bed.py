@@ -1,4 +1,4 @@
-"""What every contestant stands on: servers, members, a key and a token, a place on the machine."""
+"""The test bed of all contestants: servers, members, a key, a token, processor cores."""
 
 import os
 import time
@@ -34,14 +34,14 @@ Collection = pymongo.collection.Collection[Document]
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where servers run, and where everything else does: wrk, the databases, this program."""
+    """The cores of the servers, and those of everything else: wrk, the databases, this program."""
 
     servers: tuple[int, ...]
     load: tuple[int, ...]
 
     @property
     def are_apart(self) -> bool:
-        """Whether the load takes nothing from what is measured."""
+        """True if the load runs on other cores than the servers."""
         return not {*self.servers} & {*self.load}
 
 
@@ -91,12 +91,12 @@ class Bed:
         return collection.with_options(read_concern=ReadConcern("majority"))
 
     def make_database(self, name: str) -> None:
-        """The same members for everybody, in a database of their own."""
+        """Copy the members into a database of the contestant."""
         self.client[_TEMPLATE]["members"].aggregate([{"$out": {"db": name, "coll": "members"}}])
         self.client[name]["members"].create_index("name", unique=True)
 
     def reads(self) -> int:
-        """How many documents MongoDB has given out; a query may ask for several."""
+        """Return the number of documents that MongoDB has returned."""
         return int(self.client.admin.command("serverStatus")["metrics"]["document"]["returned"])
 
     def empty_cache(self, databases: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Who runs: the service in each of its forms, and the usual ways of writing it."""
+"""The contestants: the service in each of its forms, and the usual ways of writing it."""
 
 import json
 import os
@@ -60,16 +60,16 @@ class Contestant:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is the service."""
+        """True for the service, False for a peer."""
         return self.transport is not None
 
     @property
     def has_cache(self) -> bool:
-        """Whether it reads Memcached at all."""
+        """True if it reads Memcached."""
         return self.name != "eve"
 
     def command(self, bed: Bed, port: int, processes: int) -> list[str]:
-        """How it is called."""
+        """Return its command line."""
         if self.is_ours:
             config = bed.folder / f"{self.name}.yaml"
             config.write_text(json.dumps(self._settings(bed, port, processes)))  # JSON is YAML
@@ -79,7 +79,7 @@ class Contestant:
         return [word.format(port=port, processes=processes) for word in words]
 
     def environment(self, bed: Bed, port: int, processes: int) -> dict[str, str]:
-        """What a peer is told; the service has its settings."""
+        """Return the environment of a peer; the service has settings."""
         kept = {key: text for key, text in os.environ.items() if not key.startswith("MEMBERS_")}
         peers = {
             "PEER_MONGODB_URI": bed.mongodb_uri,
@@ -94,7 +94,7 @@ class Contestant:
         return {**kept, "PYTHONPATH": str(ROOT)} if self.is_ours else {**kept, **peers}
 
     def _settings(self, bed: Bed, port: int, processes: int) -> dict[str, Any]:
-        """The defaults, but for what the bed is; and no line a request, as nobody here has."""
+        """Return the default settings on this bed, without an access log: no peer writes one."""
         issuer = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": bed.jwks}
         return {
             "data_dir": f"{self.name}-data",
@@ -108,7 +108,7 @@ class Contestant:
 
 
 def forms_of_ours() -> list[Contestant]:
-    """The service with each transport that is built and each driver; as it comes, first."""
+    """Return the service with each transport and driver; the default first."""
     transports = ["tornado"]
     if find_spec("tornado_members.http1"):
         transports.append("http1")

@@ -1,4 +1,4 @@
-"""Whether a contestant answers as the service does: before anything of it is measured."""
+"""Checks, before the measurement, that a contestant answers as the service does."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ _CHECKED = 4242  # a member that no load asks for first
 
 
 def faults(running: Running, bed: Bed) -> list[str]:
-    """What it does otherwise; a line each."""
+    """Return the differences, one line each."""
     return [line for line in _look(running, bed) if line]
 
 

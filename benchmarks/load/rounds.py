@@ -27,7 +27,7 @@ _serials = count(1)
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one contestant did in one round."""
+    """The result of one contestant in one round."""
 
     load: Load
     sample: Sample
@@ -53,7 +53,7 @@ class Round:
 
     @property
     def busy(self) -> float:
-        """How many cores it kept busy."""
+        """The number of busy cores."""
         return self.cpu_seconds / self.load.seconds
 
     @property
@@ -63,7 +63,7 @@ class Round:
 
 
 class Track:
-    """Where contestants run, one at a time, each in its turn."""
+    """Runs the contestants, one at a time, in turns."""
 
     def __init__(
         self, bed: Bed, cores: Cores, everybody: Sequence[Running], patience: float = 0

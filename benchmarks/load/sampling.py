@@ -18,7 +18,7 @@ FIELDS = ("name", "email", "phone")
 
 @dataclass(slots=True)
 class Sample:
-    """What was seen."""
+    """The result of comparing answers."""
 
     compared: int = 0
     stale: int = 0  # older than what had been committed before it was asked for
@@ -101,7 +101,7 @@ def as_answered(document: Document) -> Document:
 
 
 def _is_of(stored: Document, answered: Any) -> bool:
-    """Whether it may be that member, before or after some write: those change the phone only."""
+    """True if it may be this member before or after a write; writes change the phone only."""
     return isinstance(answered, dict) and answered == {**stored, "phone": answered.get("phone")}
 
 

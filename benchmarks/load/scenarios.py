@@ -1,4 +1,4 @@
-"""What is asked."""
+"""The requests of each scenario."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Scenario:
 
     @property
     def writes(self) -> bool:
-        """Whether members change meanwhile."""
+        """True if members change during the run."""
         return self.asks in ("put", "mixed")
 
 
@@ -64,5 +64,5 @@ FULL = (
 
 
 def members_for(cells: Sequence[Cell]) -> int:
-    """How many have to be there: as few as do, since everybody gets them."""
+    """Return the number of members to create: no more than needed, as all contestants copy them."""
     return max(_FEWEST, *(cell.scenario.members for cell in cells))

@@ -69,7 +69,7 @@ def _rule(widths: Sequence[int]) -> str:
 
 
 def remarks(scenario: Scenario, results: Results) -> list[str]:
-    """What else there is to know: how much was compared, and whatever was not as it should be."""
+    """Return remarks: how many answers were compared, and every anomaly."""
     every = [one for rounds in results.values() for one in rounds]
     compared = sum(one.sample.compared for one in every)
     foreign = [one.foreign for one in every]
@@ -103,6 +103,6 @@ def _faults(scenario: Scenario, contestant: Contestant, rounds: Sequence[Round])
 
 
 def is_sound(results: Results) -> bool:
-    """Whether everything that was compared was right."""
+    """True if every compared answer was right."""
     samples = [one.sample for rounds in results.values() for one in rounds]
     return not any(sample.wrong for sample in samples)

@@ -1,4 +1,4 @@
-"""What a server takes: processor time and memory, of all its processes, from /proc."""
+"""Processor time and memory of all processes of a server, from /proc."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +18,7 @@ class Usage:
 
 
 def usage_of(running: Running) -> Usage:
-    """What the processes of a server have taken."""
+    """Return the usage of all processes of a server."""
     seconds, largest = 0.0, 0
     for process in running.tree():
         with suppress(psutil.NoSuchProcess):
@@ -29,6 +29,6 @@ def usage_of(running: Running) -> Usage:
 
 
 def busy_seconds(cores: Iterable[int]) -> float:
-    """Processor time of everybody on these cores, another machine's on the same one included."""
+    """Return the processor time of all programs on these cores, stolen time included."""
     every = psutil.cpu_times(percpu=True)
     return sum(sum(every[core]) - every[core].idle - every[core].iowait for core in cores)

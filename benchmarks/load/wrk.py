@@ -18,7 +18,7 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How it went. A latency is from the sending of a request to the end of its answer."""
+    """The result of a run. A latency is the time from a request to the end of its response."""
 
     requests: int
     seconds: float

@@ -65,7 +65,7 @@ class BearerAuth(TokenAuth):
         resource: str,  # noqa: ARG002
         method: str,  # noqa: ARG002
     ) -> bool:
-        """Whether the token is good and has one of the roles."""
+        """True if the token is valid and has one of the roles."""
         try:
             claims = jwt.decode(
                 token, PUBLIC_KEY, algorithms=["RS256"], audience=AUDIENCE, issuer=ISSUER

@@ -27,7 +27,7 @@ CACHE_SECONDS = 300
 
 
 class MemberIn(BaseModel):
-    """What a caller says of a member."""
+    """The fields of a member in a request."""
 
     name: str = Field(min_length=1, max_length=255)
     email: str | None = None
@@ -87,7 +87,7 @@ def requires(permission: str) -> Callable[..., Awaitable[None]]:
 
 
 def cache_key(member_id: int) -> bytes:
-    """Where a member is cached."""
+    """Return the cache key of a member."""
     return f"{DATABASE}:{member_id}".encode()
 
 

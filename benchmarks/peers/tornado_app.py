@@ -28,7 +28,7 @@ CACHE_SECONDS = 300
 
 
 def cache_key(member_id: int) -> bytes:
-    """Where a member is cached."""
+    """Return the cache key of a member."""
     return f"{DATABASE}:{member_id}".encode()
 
 
@@ -43,7 +43,7 @@ def to_dict(document: dict[str, Any]) -> dict[str, Any]:
 
 
 class BaseHandler(RequestHandler):
-    """Who is calling, and what they may do."""
+    """The base of handlers: the caller and its permissions."""
 
     permissions = {"GET": "members:read", "PUT": "members:write"}
 
@@ -142,5 +142,5 @@ if __name__ == "__main__":
     listening = bind_sockets(int(os.environ["PEER_PORT"]), "127.0.0.1")
     processes = int(os.environ["PEER_PROCESSES"])
     if processes > 1:
-        fork_processes(processes)  # before anything else, as the guide has it
+        fork_processes(processes)  # before anything else, as in the guide
     asyncio.run(main(listening))
