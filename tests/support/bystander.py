@@ -1,0 +1,87 @@
+"""A client that waits while others attack: the latency of its requests, in processor time.
+
+Wall-clock latency depends on what else the machine does. The processor time that the worker's event
+loop uses between a request and its response does not: it is what the loop did before it came to the
+request, and the request itself. (A client that is kept from running meanwhile measures more, if
+the loop has work. So attacks should end soon.)
+"""
+
+import http.client
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+import psutil
+
+
+def event_loop_clock(service: psutil.Process) -> Callable[[], float]:
+    """Return a clock of the processor time of a service's event loop, in seconds.
+
+    The service has one worker, whose main thread runs the loop.
+    """
+    (worker,) = [process for process in service.children() if "python" in process.name()]
+    path = f"/proc/{worker.pid}/task/{worker.pid}/schedstat"
+
+    def clock() -> float:
+        with open(path, encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+
+    return clock
+
+
+class Bystander:
+    """Sends one request after another, from a thread of its own, for the time of a `with` block."""
+
+    def __init__(
+        self, port: int, path: str, headers: dict[str, str], clock: Callable[[], float]
+    ) -> None:
+        """`clock` returns the seconds by which latency is measured."""
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._request = (path, headers)
+        self._clock = clock
+        self._worst = 0.0
+        self._answered = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.failure: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._connection.close()
+
+    def reset(self) -> None:
+        """Begin to measure."""
+        self._worst, self._answered = 0.0, 0
+
+    def worst(self) -> float:
+        """Return the longest latency since `reset`, in seconds, after another two responses."""
+        enough = self._answered + 2
+        while self._answered < enough and self.failure is None:
+            time.sleep(0.0005)
+        if self.failure is not None:
+            raise self.failure
+        return self._worst
+
+    def _run(self) -> None:
+        try:
+            while not self._over.is_set():
+                self._ask()
+        except Exception as error:  # noqa: BLE001
+            self.failure = error
+
+    def _ask(self) -> None:
+        path, headers = self._request
+        began = self._clock()
+        self._connection.request("GET", path, headers=headers)
+        response = self._connection.getresponse()
+        response.read()
+        latency = self._clock() - began
+        assert response.status == 200, response.status
+        self._worst = max(self._worst, latency)
+        self._answered += 1
