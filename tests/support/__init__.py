@@ -1,1 +1,1 @@
-"""What several tests need."""
+"""Fixtures and tools that several tests share."""

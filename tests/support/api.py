@@ -33,7 +33,7 @@ class PathClient(SimpleAsyncHTTPClient):
 class Api:
     """Sends requests with a token of the given rights, and raises for no status.
 
-    Each answer has to be one of which /openapi.json tells.
+    Each answer must match /openapi.json.
     """
 
     def __init__(self, client: Fetching, contract: Contract) -> None:

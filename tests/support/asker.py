@@ -13,8 +13,8 @@ from tests.support.histories import GONE, UNNAMED
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer, Reply
 
-_PAUSE = 0.05  # seconds before another try where nobody answered
-_LIFE = 0.2  # seconds that a mayfly lives, at most
+_PAUSE = 0.05  # seconds before a retry when there was no answer
+_LIFE = 0.2  # seconds that a short-lived member exists, at most
 
 
 class Asker:
@@ -114,7 +114,7 @@ class Asker:
             self._record.misled.append(f"{self._process}: {name!r} was made a second time")
 
     async def create(self, name: str) -> int | None:
-        """PUT by a name that nobody bears; the new id, unless that is unknown."""
+        """PUT by a name that no member has; return the new id, unless it is unknown."""
         reply = await self._write(b"PUT", _by_name(name), self._hot.content())
         if reply is None or reply.status != 201:
             return None
@@ -141,8 +141,8 @@ class Asker:
     def _changing(self, fly: Mayfly, deleted: int | None = None) -> Iterator[list[bool]]:
         """Note the name's next generation, and the end of the member that bore it.
 
-        What the block puts into the list says whether it was answered to be so. What nobody
-        answered is noted as well: it may have happened.
+        What the block puts into the list says whether it was answered to be so. A write
+        without an answer is recorded as well: it may have happened.
         """
         fly.generation += 1
         attempt = Reply(time.monotonic())

@@ -50,7 +50,7 @@ class SharedSnapshot:
             said = message.get("params", {})
             if "id" in message:
                 answer = self._answers.pop(message["id"])
-                if not answer.done():  # else nobody waited so long
+                if not answer.done():  # else the wait has timed out
                     answer.set_result(message)
             elif message["method"] == "Network.requestWillBeSent":
                 self.requested.append(said["request"]["url"])

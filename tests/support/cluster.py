@@ -77,7 +77,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for whoever started us
+                start_new_session=True,  # Ctrl-C must reach the test run only
             )
 
     async def ready(self) -> None:

@@ -18,7 +18,7 @@ KINDS = {2: "server", 3: "client"}
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What was received of one."""
+    """A received span."""
 
     name: str
     kind: str

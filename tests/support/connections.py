@@ -1,4 +1,4 @@
-"""Whose a TCP connection over loopback is. For Linux."""
+"""Finds the process at the other end of a loopback TCP connection (Linux)."""
 
 import os
 import socket
@@ -34,7 +34,7 @@ def socket_inode(port: int, peer_port: int) -> int | None:
 
 
 def has_socket(pid: int, inode: int) -> bool:
-    """Whether a process has a socket open."""
+    """True if a process has a socket open."""
     with suppress(FileNotFoundError):  # the process has ended
         for file in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # it has closed this one just now

@@ -1,4 +1,4 @@
-"""What deploy/ says, read as those read it who deploy it."""
+"""Reads the files of deploy/ as their users do."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ def read_yaml(path: str) -> Any:
 
 
 def settings_with(file: Path, environment: Mapping[str, str] | None = None) -> Settings:
-    """What the service makes of a settings file and variables. Raises SettingsError."""
+    """Load settings from a file and variables, as the service does. Raises SettingsError."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (environment or {}).items():
             patch.setenv(name, value)
@@ -30,18 +30,18 @@ def settings_with(file: Path, environment: Mapping[str, str] | None = None) -> S
 
 
 def needs_no_private_servers(settings: Settings) -> bool:
-    """Whether it finds its servers where the settings say, and starts none."""
+    """True if the settings name all servers, so that the service starts none."""
     return not settings.mongodb.embedded and settings.cache.servers != "embedded"
 
 
 def stopping_seconds(settings: Settings) -> float:
-    """How long a stop takes at most: whoever kills the service sooner breaks requests off."""
+    """Return the longest duration of a stop in seconds; an earlier SIGKILL aborts requests."""
     server = settings.server
     return server.unready_seconds + server.drain_seconds + _CLOSE_SECONDS + MARGIN_SECONDS
 
 
 def descriptors(settings: Settings) -> int:
-    """How many files a worker may want to have open."""
+    """Return the number of descriptors that a worker may need."""
     return settings.server.limits.connections + _OWN_DESCRIPTORS
 
 

@@ -1,8 +1,7 @@
-"""A TCP proxy that can be told to misbehave, to some of its clients or to all.
+"""A TCP proxy that injects faults, for some of its clients or for all.
 
-It knows the process at the other end of a connection by its port, so that all processes may be
-given one and the same address (their cache's nodes are told apart by their addresses) and yet one
-alone can be cut off.
+It identifies the process of a connection by its port. So all services use the same address, as
+their cache nodes are identified by addresses, and yet one service alone can be cut off.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ Who = Callable[[int, int], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """What becomes of a connection's bytes."""
+    """A fault: what happens to the bytes of a connection."""
 
     kind: Literal["pass", "cut", "freeze", "garbage"] = "pass"
     delay: float = 0.0  # seconds, each way
@@ -49,7 +48,7 @@ class FaultProxy:
     """In front of one server. `async with` opens it, and closes all that it holds."""
 
     def __init__(self, target: str, who: Who = lambda _port, _own: None, *, seed: int = 0) -> None:
-        """`target` is host:port; `who` names the client at a port, if anybody knows."""
+        """`target` is host:port; `who` returns the name of the client at a port, if it is known."""
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._who = who
@@ -101,12 +100,12 @@ class FaultProxy:
         self._unanswered = request
 
     def weather_of(self, who: str | None) -> Weather:
-        """What a client meets now."""
+        """Return the present fault of a client."""
         return self._weather.get(who) or self._weather.get(None) or FINE
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._links)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -19,7 +19,7 @@ from tests.support.following import followed
 # In these, a process alone cannot reach a node that others reach: answers may be stale for as long
 # as the change stream lags. All other faults excuse nothing.
 PARTITIONS = ("cut", "freeze")
-# These leave nobody without an answer, and no answer a 5xx.
+# Faults during which every request has an answer, and none is a 5xx.
 HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "cut", "freeze", "delay")
 NEED_PROXY = ("garbage", "cut", "freeze", "delay")
 _READS_SECONDS = 1.5  # of nodes that went on; longer than cache.return_ms
@@ -36,7 +36,7 @@ class Injected:
 
 
 class Faults:
-    """What can go wrong, and what did."""
+    """The faults that can be injected, and those that were."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Faults:
         meanwhile: Callable[[str], Awaitable[None]] | None = None,
         without_writes: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
-        """What lasts a while lasts `longest` seconds at most; `tell` hears of what begins.
+        """A fault lasts `longest` seconds at most; `tell` is called when one begins.
 
         `meanwhile` is called with the name of a service that has just been cut off, or whose node
         hangs; `without_writes` keeps others from writing.
@@ -151,7 +151,7 @@ class Faults:
                     async with followed(client[self._cluster.database]):
                         if self._meanwhile:
                             await self._meanwhile(self._chance.choice(services).name)
-                        # No write of those that come next may tell the nodes of a new epoch.
+                        # No later write may give the nodes a new epoch.
                         await quiet.enter_async_context(self._without_writes())
                 await asyncio.gather(*(service.replace(how) for service in services))
             await asyncio.sleep(_READS_SECONDS)

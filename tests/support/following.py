@@ -1,4 +1,4 @@
-"""How far the change stream was followed, as the services note it in MongoDB."""
+"""The progress of the change-stream follower, as stored in MongoDB."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from pymongo.database import Database
 
 @asynccontextmanager
 async def followed(database: Database[dict[str, Any]], seconds: float = 30) -> AsyncIterator[None]:
-    """Wait, after the block, until no successor of the follower is told of its changes again."""
+    """After the block, wait until the changes in it are behind the stored progress."""
     with await asyncio.to_thread(database["members"].watch) as changes:
         yield
         while await asyncio.to_thread(changes.try_next):

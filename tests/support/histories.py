@@ -1,19 +1,19 @@
-"""What clients were answered, and whether a cache that does not lie could have answered so.
+"""Checks recorded answers for linearizability.
 
-A *register* is what changes in steps that everybody must see in one order: a member, known by its
-id, or a name. A member's versions are its ETags, and GONE, which is the last, since an id is never
-given twice. A name that one writer alone gives and takes away has generations: 0 before it was
-first given, 1 given, 2 taken away, 3 given again. Whoever finds a name knows the generation by the
-id to which it led; whoever does not (UNNAMED) saw some even one, and is believed whatever can be.
+A *register* has states that all clients must see in the same order. It is a member, identified by
+its id, or a name. The states of a member are its versions (ETags) and then GONE: an id is never
+used again. A name that only one writer assigns and removes has generations: 0 before it was first
+assigned, 1 assigned, 2 removed, 3 assigned again. A read that finds a name knows its generation by
+the id; a read that finds none (UNNAMED) saw an even generation, and the checker assumes the most
+favourable one.
 
-A read is *stale* if it is older than a write that had been answered before the read began, and
-*backward* if it is no staler than that, but older than what another read had returned by then.
-What overlaps may be seen in either order. A write whose outcome nobody was told (5xx, a broken
-connection) may have happened or not, and may yet: it makes nothing certain.
+A read is *stale* if it is older than a write that was acknowledged before the read began. It is
+*backward* if it is not stale, but older than the result of a read that ended before it began.
+Overlapping operations may take effect in either order. A write with an unknown outcome (5xx, a
+broken connection) may take effect at any later time or never, so nothing follows from it.
 
-A read by name is a read of the member to which it led, whatever became of the name. What cannot be
-checked is a name that several writers give to members and take from them: nobody could tell which
-of its changes came first. Such a name that leads nowhere is not recorded.
+A read by name counts as a read of the member that it returned. A name that several writers assign
+is not checked, because the order of its changes is unknown; a read that finds none is not recorded.
 """
 
 from bisect import bisect_right
@@ -23,24 +23,24 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 GONE = 2**62  # the version of a member that was deleted
-UNNAMED = -1  # a name that leads nowhere; which of its generations that was, the answer cannot tell
+UNNAMED = -1  # no member has the name; the answer does not show in which generation
 
 
 class Answer(NamedTuple):
-    """One answer, or the lack of one."""
+    """One request and its answer, if there was one."""
 
     start: float  # seconds; all on one monotonic clock
     end: float
     process: str  # the service process that was asked
     kind: Literal["read", "write"]
     register: int | str  # a memberId, or a name
-    version: int | None  # None: nobody can tell, as of a PUT that failed
+    version: int | None  # None: unknown, as after a failed PUT
     status: int = 200  # of the HTTP answer; 0: the connection broke
     body: int = 0  # a hash of the body; 0: nothing was kept of it
 
     @property
     def is_certain(self) -> bool:
-        """Whether its version was there once it had ended."""
+        """True if its version certainly existed when it ended."""
         return self.version is not None and (self.kind == "read" or 200 <= self.status < 300)
 
 
@@ -169,7 +169,7 @@ def find_contradictions(answers: Iterable[Answer]) -> list[tuple[Answer, Answer]
 
 
 def find_lost(answers: Iterable[Answer]) -> list[Answer]:
-    """Reads that found a member gone before anybody had begun to delete it."""
+    """Return the reads that found a member gone before any delete began."""
     gone = [answer for answer in answers if answer.version == GONE]
     deleted: dict[int | str, float] = {}
     for answer in gone:

@@ -1,4 +1,4 @@
-"""The few members that everybody reads and changes at once, and what came of it.
+"""The few members that all clients read and change at once, and the recorded answers.
 
 There are four kinds of them, so that each way to an old answer is tried:
 - *steady* ones keep their name, and are replaced by id and by name;
@@ -34,7 +34,7 @@ class Mayfly:
         self.ids = [*self.ids, member_id][-_REMEMBERED:]
 
     def generation_of(self, member_id: int) -> int | None:
-        """When the name was this member's; None if its writer has not heard of it yet."""
+        """Return the generation of a member's name; None if its writer does not know it yet."""
         return self._generations.get(member_id)
 
 
@@ -52,12 +52,12 @@ class HotMembers:
         self._changes = 0
 
     def new_name(self) -> str:
-        """A name that nobody bears."""
+        """Return a name that no member has."""
         self._names += 1
         return f"{self._run} {self._names}"
 
     def content(self, name: str | None = None) -> bytes:
-        """A body that nobody has sent before, so that every write is a change."""
+        """Return a body that was never sent before, so that every write is a change."""
         self._changes += 1
         named = {} if name is None else {"name": name}
         return json.dumps({**named, "phone": f"555 {self._changes:07}"}).encode()
@@ -72,10 +72,10 @@ class Record:
     """Everything that was answered."""
 
     answers: list[Answer] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)  # 0: there was no answer
+    statuses: Counter[int] = field(default_factory=Counter)  # 0: without an answer
     failures: list[tuple[float, str, int]] = field(default_factory=list)  # 5xx: when, who, status
     misled: list[str] = field(default_factory=list)  # answers that are wrong at first sight
-    unknown: int = 0  # writes whose outcome nobody was told
+    unknown: int = 0  # writes whose outcome is unknown
     hits: int = 0
     reads_with_status: int = 0  # those that had a Cache-Status
     seconds: float = 0.0
@@ -97,11 +97,11 @@ class Record:
         )
 
     def note_cache_status(self, reply: Reply) -> None:
-        """Whether a read was a hit, where the service tells (RFC 9211)."""
+        """Count a read as a hit if Cache-Status says so (RFC 9211)."""
         if status := reply.headers.get(b"cache-status"):
             self.reads_with_status += 1
             self.hits += b"; hit" in status
 
     def count(self, kind: Literal["read", "write"]) -> int:
-        """How many answers about members there were of a kind."""
+        """Return the number of answers of a kind about members."""
         return sum(a.kind == kind and isinstance(a.register, int) for a in self.answers)

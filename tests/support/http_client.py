@@ -108,7 +108,7 @@ class _Connection(asyncio.Protocol):
             self._waiting.set_exception(self._lost)
 
     def _parse(self) -> bool:
-        """Whether the reply is complete. Every answer of the service says how long it is."""
+        """True if the reply is complete. Every response of the service has a length."""
         head, end, body = self._received.partition(b"\r\n\r\n")
         if not end:
             return False

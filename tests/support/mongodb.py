@@ -1,4 +1,4 @@
-"""MongoDB as it is when it is not well: it fails what it is told to, or takes no writes."""
+"""Makes MongoDB fail chosen commands, or refuse writes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 @contextmanager
 def failing(admin: Admin, times: int, **how: Any) -> Iterator[None]:
-    """It fails commands of the service, as it is told to."""
+    """Make commands of the service fail."""
     data = {"appName": "tornado_members", **how}
     admin.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
     try:
@@ -22,7 +22,7 @@ def failing(admin: Admin, times: int, **how: Any) -> Iterator[None]:
 
 @contextmanager
 def read_only(admin: Admin) -> Iterator[None]:
-    """It refuses the writes of everybody, as before a migration to another cluster."""
+    """Refuse all writes, as before a migration to another cluster."""
     admin.admin.command({"setUserWriteBlockMode": 1, "global": True})
     try:
         yield

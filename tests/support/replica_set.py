@@ -25,8 +25,8 @@ ELECTION_MS, HEARTBEAT_MS = 1000, 200
 class ReplicaSet:
     """`async with` starts it; at the end, every process of it is killed.
 
-    With `proxied`, whoever speaks to a node goes through a proxy, the other nodes included, so that
-    a node can be cut off from the others alone. Nodes find their clients' names by their processes.
+    With `proxied`, all connections to a node pass through a proxy, those of other nodes included,
+    so that a node can be cut off from the others alone. Proxies find their clients' names by their processes.
     """
 
     def __init__(self, folder: Path, *, proxied: bool = False) -> None:
@@ -158,7 +158,7 @@ class ReplicaSet:
         return False
 
     def _states(self) -> Counter[int]:
-        """How many nodes say that they are the primary (1), a secondary (2), or something else."""
+        """Count the nodes by their state: primary (1), secondary (2), or another one."""
         states: Counter[int] = Counter()
         for node in self.nodes:
             with suppress(PyMongoError), self.client(node, 0.5) as client:

@@ -92,8 +92,7 @@ class Command:
     @contextmanager
     def serving(self) -> Iterator["Service"]:
         """The service, until the end of the block at the latest."""
-        # A pipe that nobody empties would stop it after some thousand lines of log. Each service
-        # has a file of its own, in which its welcome is found.
+        # A pipe without a reader would block the service after some thousand log lines.
         file = self.folder / f"serve-{len(self._logs)}.log"
         self._logs.append(file)
         with file.open("w") as log:
@@ -111,7 +110,7 @@ class Command:
             process.wait(timeout=STARTUP_SECONDS)
 
     def log(self) -> str:
-        """What services have written to their log."""
+        """Return the log of all services."""
         return "".join(file.read_text() for file in self._logs)
 
 

@@ -58,7 +58,7 @@ class Storm:
         return self.record
 
     def calm(self) -> None:
-        """Let everybody end with what is under way."""
+        """Let all clients finish their current request and stop."""
         self._until = 0.0
 
     def asker(self, service: ServiceProgram) -> Asker:
@@ -67,7 +67,7 @@ class Storm:
         return Asker(service, self._cluster.token, self.hot, self.record, chance)
 
     async def change_resting(self, service_name: str) -> None:
-        """Change the members that nobody changes otherwise, through one service."""
+        """Change the otherwise idle members, through one service."""
         (service,) = [s for s in self._cluster.services if s.name == service_name]
         asker = self.asker(service)
         for member_id, name in self.hot.resting.items():
@@ -76,7 +76,7 @@ class Storm:
 
     @asynccontextmanager
     async def without_writes(self) -> AsyncIterator[None]:
-        """Let reads alone go on: a write tells Memcached what it missed, and so hides it."""
+        """Let only reads continue: a write would repair a stale node, and so hide it."""
         self._may_write.clear()
         try:
             while self._writing:  # noqa: ASYNC110

@@ -72,5 +72,5 @@ def make_token(
 
 
 def verify(verifier: TokenVerifier, token: str) -> Caller:
-    """Who a token speaks for, asked from outside a loop."""
+    """Verify a token from outside an event loop."""
     return asyncio.run(verifier.verify(token))

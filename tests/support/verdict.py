@@ -1,4 +1,4 @@
-"""What a record of answers proves, in words for whoever has to find out why."""
+"""Describes what a record of answers proves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class Verdict:
 
     @property
     def stale(self) -> int:
-        """How many reads were older than a write that had been answered."""
+        """The number of reads older than an acknowledged write."""
         return sum(lie.kind == "stale" for lie in self.lies)
 
     @property
     def backward(self) -> int:
-        """How many reads, besides, were older than what had been read."""
+        """The number of other reads older than an earlier read."""
         return len(self.lies) - self.stale
 
 
@@ -56,7 +56,7 @@ def _torn(record: Record) -> list[str]:
 
 def _lost(record: Record) -> list[str]:
     return [
-        f"{answer.process}: {_named(answer)} was gone, and nobody had begun to delete it"
+        f"{answer.process}: {_named(answer)} was gone before any delete began"
         for answer in find_lost(record.answers)
     ]
 
@@ -72,7 +72,7 @@ def _needless(record: Record, injected: Sequence[Injected]) -> list[str]:
 
 
 def _describe(lie: Lie, injected: Sequence[Injected], began: float) -> str:
-    """Who was told what, and what should have been known. Times are from the first question on."""
+    """Describe a wrong answer, and the one that it contradicts. Times are since the first request."""
     read, known = lie.read, lie.against
     during = [f.kind for f in injected if f.start <= read.end and known.start <= f.end]
     return (

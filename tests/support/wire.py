@@ -26,7 +26,7 @@ def listener_of(http_server: AnyServer) -> socket.socket:
 
 
 def address_of(http_server: AnyServer) -> Any:
-    """Where it listens."""
+    """Return the address of a server."""
     return listener_of(http_server).getsockname()
 
 
