@@ -26,7 +26,7 @@ class ReplicaSet:
     """`async with` starts it; at the end, every process of it is killed.
 
     With `proxied`, all connections to a node pass through a proxy, those of other nodes included,
-    so that a node can be cut off from the others alone. Proxies find their clients' names by their processes.
+    so that a node can be cut off from the others alone. Proxies identify clients by process.
     """
 
     def __init__(self, folder: Path, *, proxied: bool = False) -> None:
