@@ -72,7 +72,7 @@ def _needless(record: Record, injected: Sequence[Injected]) -> list[str]:
 
 
 def _describe(lie: Lie, injected: Sequence[Injected], began: float) -> str:
-    """Describe a wrong answer and the one that it contradicts. Times count from the first request."""
+    """Describe a wrong answer and the one it contradicts. Times count from the first request."""
     read, known = lie.read, lie.against
     during = [f.kind for f in injected if f.start <= read.end and known.start <= f.end]
     return (
