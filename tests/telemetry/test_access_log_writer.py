@@ -27,6 +27,7 @@ TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
         PLAIN._replace(request_id="abc", subject="Zoë \u202e\"'\\", cache="hit", seconds=12.0),
         PLAIN._replace(status=503, code="dependency-unavailable", seconds=1e-9),
         PLAIN._replace(path='/members/"\n\x00\ud800', route="none", status=404),
+        PLAIN._replace(status=401, client_address="2001:db8::7", code="token-invalid"),
         PLAIN._replace(traceparent=TRACEPARENT),
         PLAIN._replace(traceparent=TRACEPARENT, span=SpanIds("a" * 32, "c" * 16)),
         PLAIN._replace(subject="s" * 1000, method="M'\\"),

@@ -102,6 +102,7 @@ class BaseHandler(ResponseHandler):
                 status=status,
                 seconds=seconds,
                 request_id=self.request_id,
+                client_address=self.caller_address() if status >= 400 else None,
                 subject=self.caller.subject if self.caller else None,
                 cache=self.cache_status,
                 code=self.problem_code,

@@ -28,12 +28,14 @@ class TrustedProxies:
         return self._trusts_unix if peer in _UNIX_PEERS else self._trusts(_parse(peer))
 
     def caller(self, peer: str, headers: HTTPHeaders) -> str:
-        """Return the client's address. `peer` is the connection's; empty for a Unix socket."""
-        if not self._networks and not self._trusts_unix:
-            return peer
-        if not self.trusts(peer):
-            return peer
+        """Return the client's address: without a port, and as IPv4 if it is mapped to IPv6.
+
+        `peer` is the address of the connection; empty for a Unix socket, for which the result is
+        `unix` if no proxy names the client.
+        """
         address = None if peer in _UNIX_PEERS else _parse(peer)
+        if not self.trusts(peer):
+            return _show(address, peer)
         hops = ",".join(headers.get_list("X-Forwarded-For")).split(",")
         for hop in reversed(hops):
             named = _parse(hop.strip())
@@ -42,10 +44,16 @@ class TrustedProxies:
             address = named
             if not self._trusts(named):
                 break
-        return peer if address is None else str(address)
+        return _show(address, peer)
 
     def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
+
+
+def _show(address: IPv4Address | IPv6Address | None, peer: str) -> str:
+    if address is not None:
+        return str(address)
+    return _UNIX if peer in _UNIX_PEERS else peer
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:

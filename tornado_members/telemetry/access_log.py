@@ -21,6 +21,7 @@ class AccessLogRecord(NamedTuple):
     status: int
     seconds: float
     request_id: str | None = None
+    client_address: str | None = None  # of a request that was refused or failed
     subject: str | None = None  # `sub` of the caller's token
     cache: str | None = None  # how the cache served a read (RFC 9211)
     code: str | None = None  # of the problem that was the answer
@@ -43,6 +44,7 @@ def log_fields(record: AccessLogRecord) -> dict[str, str | int | float | None]:
         "path": loggable_path(record.route, record.path),
         "status": record.status,
         "seconds": round(record.seconds, 6),
+        "client_address": record.client_address,
         "subject": record.subject[:_MAX_SUBJECT] if record.subject else None,
         "cache": record.cache,
         "code": record.code,
