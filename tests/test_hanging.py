@@ -49,7 +49,8 @@ def service(
     }
     # As if it had been in use: a new one is in quarantine.
     flush_cache(servers.cache_servers[0], namespace_of(admin[database_name]))
-    cache = {"servers": servers.cache_servers, "heartbeat_ms": 1000}
+    # A process that is not scheduled for a while would bypass the cache.
+    cache = {"servers": servers.cache_servers, "heartbeat_ms": 3000, "return_ms": 1800}
     with Command(folder, {"mongodb": mongodb, "cache": cache}).serving() as service:
         yield service
 

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -17,10 +16,11 @@ import pymongo
 
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
+from tests.support.fork_server import ForkedProcess
 from tests.support.http_client import HttpClient, NoAnswer
 from tests.support.memcached import flush_cache
 from tests.support.namespace import namespace_of
-from tests.support.service import ROOT, Command
+from tests.support.service import Command
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.embedded.programs import (
     dying_with_parent,
@@ -50,8 +50,11 @@ class Program:
         self.name = name
         self.port = port
         self.log = log
-        self._command = dying_with_parent(command)
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _start_process(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(dying_with_parent(command), **options)  # noqa: S603
 
     @property
     def pid(self) -> int | None:
@@ -70,10 +73,10 @@ class Program:
         """Start it; whether it is ready is another question."""
         settings = {name: v for name, v in os.environ.items() if not name.startswith("MEMBERS_")}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = self._start_process(
                 self._command,
                 cwd=self.log.parent,
-                env={**settings, "PYTHONPATH": str(ROOT)},
+                env=settings,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -133,7 +136,10 @@ class Program:
 
 
 class ServiceProgram(Program):
-    """A members service."""
+    """A members service. Its command is that of `tornado-members`."""
+
+    def _start_process(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return ForkedProcess(command, **options)
 
     def client(self, token: str) -> HttpClient:
         """A connection to it."""
@@ -282,7 +288,7 @@ class Cluster:
             "admin": {"port": lasting_port()},
         }
         command = Command(folder, settings)
-        start = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]
+        start = ["serve", "--config", str(command.config)]
         return ServiceProgram(name, start, port, folder / "serve.log")
 
     def _who(self, port: int, proxy_port: int) -> str | None:

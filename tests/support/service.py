@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import psutil
 
+from tests.support.fork_server import ForkedProcess
 from tornado_members.__main__ import main
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -45,12 +46,12 @@ class Command:
         self._logs: list[Path] = []
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start it."""
+        """Start it. tests/deploy/test_wheel.py starts the installed program instead."""
         command, *rest = arguments
-        return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "tornado_members", command, "--config", self.config, *rest],
+        return ForkedProcess(
+            [command, "--config", self.config, *rest],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=os.environ,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
         )
 
@@ -115,42 +116,13 @@ class Command:
 
 
 def run_each(commands: Sequence[Command], name: str) -> list[subprocess.CompletedProcess[str]]:
-    """Run a command of each to its end, side by side, each in a process of its own.
-
-    They are forks of one that has imported everything, which is most of what a start costs.
-    """
-    places = [[str(command.folder), str(command.config)] for command in commands]
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", _RUN_EACH, name, json.dumps(places)],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=STARTUP_SECONDS,
-    )
-    texts = [[(c.folder / file).read_text() for file in ("output", "errors")] for c in commands]
+    """Run a command of each to its end, side by side, each in a process of its own."""
+    processes = [command.start(name) for command in commands]
+    ends = [process.communicate(timeout=STARTUP_SECONDS) for process in processes]
     return [
-        subprocess.CompletedProcess(name, code, *text)
-        for code, text in zip(json.loads(done.stdout), texts, strict=True)
+        subprocess.CompletedProcess(name, process.returncode, *end)
+        for process, end in zip(processes, ends, strict=True)
     ]
-
-
-_RUN_EACH = """
-import importlib, json, os, sys
-from tornado_members.__main__ import main
-name, places = sys.argv[1], json.loads(sys.argv[2])
-importlib.import_module(f"tornado_members.commands.{name}")
-children = []
-for folder, config in places:
-    child = os.fork()
-    if child == 0:
-        os.chdir(folder)
-        for number, file in ((1, "output"), (2, "errors")):
-            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), number)
-        sys.exit(main([name, "--config", config]))
-    children.append(child)
-print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]))
-"""
 
 
 class Service:

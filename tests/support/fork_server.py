@@ -1,0 +1,160 @@
+"""Processes of the service that start in milliseconds: forks of one that has imported everything.
+
+The imports are most of what a start costs. `ForkedProcess` is a subprocess.Popen whose process is
+such a fork. The server ends with the process that uses it, and kills what it has started.
+"""
+
+import ctypes
+import gc
+import importlib
+import inspect
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from tornado_members.__main__ import main
+
+_ROOT: Final = Path(__file__).parent.parent.parent
+_MODULES: Final = [f"tornado_members.commands.{name}" for name in ("serve", "seed", "users")]
+_LONGEST_REQUEST: Final = 100_000  # bytes
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_PARAMETERS: Final = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]  # type: ignore[attr-defined]
+
+
+class ForkedProcess(subprocess.Popen[Any]):
+    """A command of the service, `[COMMAND, ARGUMENT, ...]`, in a process of its own.
+
+    It takes cwd, env, stdin, stdout, stderr, text and start_new_session as subprocess.Popen does.
+    """
+
+    _status: socket.socket
+
+    def _execute_child(self, *given: Any) -> None:
+        """Have the server fork, in place of fork and exec."""
+        options = dict(zip(_PARAMETERS, given, strict=True))
+        self._status, theirs = socket.socketpair()
+        request = {
+            "argv": [str(part) for part in options["args"]],
+            "cwd": str(options["cwd"]),
+            "env": dict(options["env"]),
+            "session": bool(options["start_new_session"]),
+        }
+        ours = {"p2cread": 0, "c2pwrite": 1, "errwrite": 2}
+        files = [number if options[name] == -1 else options[name] for name, number in ours.items()]
+        control = _control()
+        socket.send_fds(control, [json.dumps(request).encode()], [*files, theirs.fileno()])
+        self.pid = int(control.recv(64))
+        self._child_created = True
+        theirs.close()
+        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*(options[name] for name in pipes))  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        if self.returncode is None:
+            pid, status = self._try_wait(os.WNOHANG)
+            if pid:
+                self._handle_exitstatus(status)  # type: ignore[attr-defined]
+        return self.returncode
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        """As waitpid(2) does; the server is the parent, and passes the status on."""
+        if not select.select([self._status], [], [], 0 if wait_flags & os.WNOHANG else None)[0]:
+            return 0, 0
+        status = self._status.recv(64)
+        self._status.close()
+        return self.pid, int(status or signal.SIGKILL)  # without a status, the server has died
+
+
+@cache
+def _control() -> socket.socket:
+    """Start the server of this process; return the socket for requests to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", __name__, str(theirs.fileno())],
+            cwd=_ROOT,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+        ).returncode = 0  # its end is that of this process, so nothing waits for it
+    return ours
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a process for each request until the other end of the socket is closed."""
+    for name in _MODULES:
+        importlib.import_module(name)
+    gc.freeze()
+    children: dict[int, int] = {}  # process ids, to the descriptors for their statuses
+    wakeup, noticed = socket.socketpair()
+    noticed.setblocking(False)
+    signal.set_wakeup_fd(noticed.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the tests
+    while True:
+        readable, _, _ = select.select([control, wakeup], [], [])
+        if wakeup in readable:
+            wakeup.recv(4096)
+            _reap(children)
+        if control in readable:
+            request, files, _, _ = socket.recv_fds(control, _LONGEST_REQUEST, 4)
+            if not request:
+                break
+            pid = os.fork()
+            if not pid:
+                _become(json.loads(request), files[:3])
+            control.send(str(pid).encode())
+            children[pid] = files.pop()
+            for file in files:
+                os.close(file)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _reap(children: dict[int, int]) -> None:
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        with socket.socket(fileno=children.pop(pid)) as waiting:
+            waiting.send(str(status).encode())
+
+
+def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
+    """Be the process that was requested, as if it had been started with exec."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if request["session"]:
+        os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv = [str(_ROOT / "tornado_members" / "__main__.py"), *request["argv"]]
+    try:
+        code = main(request["argv"])
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:  # noqa: BLE001  # as the interpreter does at its end
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
