@@ -100,7 +100,7 @@ def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any
 @pytest.fixture
 def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> str:
     """An empty database, and an empty cache; dropping it would take ten times as long."""
-    for collection in ("members", "counters", "users", "leases", "cache_debts"):
+    for collection in ("members", "counters", "users", "leader_locks", "cache_debts"):
         admin["test"][collection].delete_many({})
     flush_memcached(servers.cache_servers[0])
     return "test"

@@ -27,8 +27,9 @@ HOUSE = [
     ["directory"],
     ["auth"],
     ["cache"],
+    ["embedded"],
     ["storage"],
-    ["telemetry", "embedded"],
+    ["telemetry"],
     ["settings"],
     ["model"],
     ["errors", "together", "http1"],
@@ -37,7 +38,7 @@ LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 
 # Who may import a library that belongs to one room.
 KEEPERS = {
-    "pymongo": {"storage", "services", "embedded"},  # embedded only sets up the replica set
+    "pymongo": {"storage"},
     "motor": {"storage"},
     "bson": {"storage"},
     "aiomcache": {"cache"},
@@ -53,6 +54,7 @@ KEEPERS = {
     # HTTP knows the directory, and nothing of what is under it.
     "tornado_members.storage": {
         "storage",
+        "embedded",  # makes its MongoDB a replica set
         "auth",
         "cache",
         "directory",

@@ -375,7 +375,7 @@ class MemberDirectory:
             replaced = await self._store.replace_named(member.member_id, draft, seen, by=by)
         return replaced is not None
 
-    async def forget_changed(self, changes: Iterable[Change]) -> bool:
+    async def invalidate_members(self, changes: Iterable[Change]) -> bool:
         """Let the cache forget members that another client changed, and names that they were given.
 
         False if a node does not answer: this is recorded, for when it does.
@@ -388,7 +388,7 @@ class MemberDirectory:
                 keys.append(_name_key(change.name))
         return await self._cache.invalidate(dict.fromkeys(keys))
 
-    async def forget_everything(self) -> bool:
+    async def flush_cache(self) -> bool:
         """Let the cache forget everything, since it is not known what was changed.
 
         False if a node does not answer: this is recorded, for when it does.

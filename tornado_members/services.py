@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from logging import getLogger
 
-from pymongo.errors import ConnectionFailure, PyMongoError
-
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.login import Login
 from tornado_members.auth.own_issuer import OwnIssuer
@@ -26,7 +24,7 @@ from tornado_members.cache.naive import NaiveCache, NaiveStandIn
 from tornado_members.cache.nodes import Timing
 from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
-from tornado_members.errors import DependencyUnavailable, OperatorError
+from tornado_members.errors import OperatorError
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
@@ -42,9 +40,10 @@ from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.folding import folding
-from tornado_members.storage.leader import LeaderLease
+from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
+from tornado_members.storage.outages import STORE_ERRORS, describe_failure
 from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.request_metrics import RequestMetrics
@@ -154,20 +153,11 @@ async def open_stores(
             await stores.users.prepare()
             if stores.audit:
                 await stores.audit.prepare()
-        except (DependencyUnavailable, PyMongoError) as error:
-            raise MongoDBUnusable(f"{where} {_reason_of(error)}") from error
+        except STORE_ERRORS as error:
+            raise MongoDBUnusable(f"{where} {describe_failure(error)}") from error
         yield stores
     finally:
         await mongo.close()
-
-
-def _reason_of(error: BaseException | None) -> str:
-    """Return MongoDB's answer: a wrong password, no permission, duplicate names, or none."""
-    refusal = error.__cause__ if isinstance(error, DependencyUnavailable) else error
-    if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
-        return "does not answer"
-    details = getattr(refusal, "details", None) or {}
-    return f"refuses: {details.get('codeName') or type(refusal).__name__}"
 
 
 def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: FieldTable) -> Stores:
@@ -239,13 +229,13 @@ async def open_services(
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields))
         name_ranges.prepare()  # now, as nobody waits for the event loop yet
-        stores.mongo.operations.heard = tracer.add_operation if tracer else None
+        stores.mongo.operations.listener = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         await enter(folding(stores.mongo, MemberCodec(fields)))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
         if follows:
             changes = MemberChanges(stores.mongo)
-            lease = LeaderLease(stores.mongo, "invalidator")
+            lease = LeaderElection(stores.mongo, "invalidator")
             await enter(invalidating(changes, lease, directory, numbers))
         own = OwnIssuer.from_settings(settings)
         revocations = await enter(open_revocations(own, stores.users))

@@ -18,7 +18,7 @@ from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.storage import changes
 from tornado_members.storage.changes import Change, MemberChanges
-from tornado_members.storage.leader import LeaderLease
+from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.mongo import Mongo, open_mongo
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -56,7 +56,7 @@ class Forgetting:
         self.goes_on = asyncio.Event()
         self.goes_on.set()
 
-    async def forget_changed(self, changes: Sequence[Change]) -> bool:
+    async def invalidate_members(self, changes: Sequence[Change]) -> bool:
         self.asked += 1
         await self.goes_on.wait()
         if self.failures:
@@ -66,7 +66,7 @@ class Forgetting:
             self.forgotten += changes
         return not self.is_cut_off
 
-    async def forget_everything(self) -> bool:
+    async def flush_cache(self) -> bool:
         self.everything += 1
         return not self.is_cut_off
 
@@ -76,7 +76,7 @@ async def running(
     mongo: Mongo, cache: Forgetting, name: str = "test"
 ) -> AsyncIterator[InvalidatorNumbers]:
     numbers = InvalidatorNumbers()
-    async with invalidating(MemberChanges(mongo), LeaderLease(mongo, name), cache, numbers):
+    async with invalidating(MemberChanges(mongo), LeaderElection(mongo, name), cache, numbers):
         yield numbers
 
 
@@ -162,7 +162,7 @@ async def test_without_a_history_everything_is_forgotten(
     mongo: Mongo, members: Any, token: Any
 ) -> None:
     cache = Forgetting()
-    members.database["leases"].insert_one({"_id": "test", "progress": token})
+    members.database["leader_locks"].insert_one({"_id": "test", "progress": token})
     async with running(mongo, cache):
         await until(lambda: cache.everything)
         members.insert_one({"_id": 1, "name": "A"})
@@ -261,7 +261,7 @@ async def test_a_holder_that_slept_too_long_stops(mongo: Mongo, members: Any) ->
     cache = Forgetting()
     async with running(mongo, cache) as numbers:
         await until(lambda: numbers.is_holder)
-        members.database["leases"].update_one({}, {"$set": {"holder": "another"}})
+        members.database["leader_locks"].update_one({}, {"$set": {"holder": "another"}})
         await until(lambda: not numbers.is_holder)
 
 
@@ -273,7 +273,9 @@ async def test_when_the_holder_is_killed_another_takes_over_and_misses_nothing(
     command = Command(folder, {"mongodb": mongodb, "cache": {"servers": servers.cache_servers}})
     cache = Forgetting()
     with command.serving() as service:
-        await until(lambda: members.database["leases"].find_one({"progress._data": {"$gt": ""}}))
+        await until(
+            lambda: members.database["leader_locks"].find_one({"progress._data": {"$gt": ""}})
+        )
         async with running(mongo, cache, "invalidator") as numbers:
             await asyncio.to_thread(service.stop, signal.SIGKILL)
             members.insert_one({"_id": 1, "name": "A"})

@@ -116,9 +116,9 @@ async def test_what_somebody_else_changed_is_forgotten(api: Api, services: Servi
     paths = ("/members/1", "/members/2", "/members/by-name/Eve")
     for path in paths:
         await api("GET", path)
-    await services.directory.forget_changed([Change(1, "Eve"), Change(3, None)])
+    await services.directory.invalidate_members([Change(1, "Eve"), Change(3, None)])
     assert [status(await api("GET", path)) for path in paths] == [STORED, HIT, STORED]
-    await services.directory.forget_everything()
+    await services.directory.flush_cache()
     assert [status(await api("GET", path)) for path in paths] == [STORED, STORED, STORED]
 
 

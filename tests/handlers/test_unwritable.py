@@ -12,7 +12,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError
 from tests.support.api import Api, parsed, problem
 from tests.support.mongodb import Admin, failing, locked, read_only
 from tornado_members.settings import Settings
-from tornado_members.storage.mongo import _PASSING_CODES, is_outage
+from tornado_members.storage.outages import _TRANSIENT_CODES, is_outage
 
 BODY = {"name": "Ada", "phone": "555-0100"}
 # With these, the drivers try it again until time is up: that is tested as an outage is.
@@ -88,7 +88,7 @@ async def test_whatever_passes_is_a_503(api: Api, admin: Admin) -> None:
     """Each code that a server says it with, of a read and of a write."""
     await api.create("Ada")
     headers = {"Cache-Control": "no-cache"}
-    for code in sorted(_PASSING_CODES - RETRIED):
+    for code in sorted(_TRANSIENT_CODES - RETRIED):
         with failing(admin, 2, failCommands=["find", "findAndModify"], errorCode=code):
             check(await api("GET", "/members/1", headers=headers))
             check(await api("PUT", "/members/1", BODY))

@@ -274,7 +274,7 @@ async def test_closing_waits_for_what_nobody_waits_for_any_more(
             raise
 
     with pytest.raises(TimeoutError):
-        await mongo.in_time(operation())
+        await mongo.with_deadline(operation())
     closing = asyncio.create_task(mongo.close())
     if driver == "pymongo":
         await asyncio.sleep(0.05)

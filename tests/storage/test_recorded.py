@@ -324,8 +324,8 @@ async def test_what_was_begun_is_ended_for_nobody_too(
     with pytest.raises(asyncio.CancelledError):
         await writing
     go_on.set()
-    while mongo.left_alone:
-        await asyncio.wait(mongo.left_alone)
+    while mongo.detached_tasks:
+        await asyncio.wait(mongo.detached_tasks)
     assert await versions(audit, 1) == [2, 1]
     assert await store.find_member(1) == make_member(1, 2, name=GRACE.name)
 
@@ -362,8 +362,8 @@ async def test_who_gives_up_leaves_no_change_without_its_record(
         writing.cancel()
         with suppress(asyncio.CancelledError):
             await writing
-    while mongo.left_alone:
-        await asyncio.wait(mongo.left_alone)
+    while mongo.detached_tasks:
+        await asyncio.wait(mongo.detached_tasks)
     seen = await store.find_member(1)
     assert seen
     found = await history(audit, 1)

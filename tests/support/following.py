@@ -19,7 +19,9 @@ async def followed(database: Database[dict[str, Any]], seconds: float = 30) -> A
     assert token
     async with asyncio.timeout(seconds):
         while True:
-            lease = await asyncio.to_thread(database["leases"].find_one, {"_id": "invalidator"})
+            lease = await asyncio.to_thread(
+                database["leader_locks"].find_one, {"_id": "invalidator"}
+            )
             if ((lease or {}).get("progress") or {}).get("_data", "") >= token["_data"]:
                 return
             await asyncio.sleep(0.1)

@@ -23,7 +23,7 @@ from tornado_members.storage.changes import (
     NotReplicated,
     Token,
 )
-from tornado_members.storage.leader import LeaderLease
+from tornado_members.storage.leader_election import LeaderElection
 
 log = getLogger(__name__)
 
@@ -47,14 +47,14 @@ class _HandOver(Exception):
 class Forgets(Protocol):
     """What has the cache: MemberDirectory."""
 
-    async def forget_changed(self, changes: Sequence[Change]) -> bool:
+    async def invalidate_members(self, changes: Sequence[Change]) -> bool:
         """Have nothing that was read before these changes.
 
         False if a node does not answer. It is then on record that the node must be emptied before
         it is read. Raises DependencyUnavailable if that could not be recorded.
         """
 
-    async def forget_everything(self) -> bool:
+    async def flush_cache(self) -> bool:
         """Have nothing that was read before now. False, and DependencyUnavailable, as above."""
 
 
@@ -81,7 +81,7 @@ class InvalidatorNumbers:
 
 @asynccontextmanager
 async def invalidating(
-    changes: MemberChanges, lease: LeaderLease, cache: Forgets, numbers: InvalidatorNumbers
+    changes: MemberChanges, lease: LeaderElection, cache: Forgets, numbers: InvalidatorNumbers
 ) -> AsyncIterator[None]:
     """Take part for as long as the block lasts; at its end the lease is another's to take."""
     invalidator = Invalidator(changes, lease, cache, numbers)
@@ -101,7 +101,7 @@ class Invalidator:
     def __init__(
         self,
         changes: MemberChanges,
-        lease: LeaderLease,
+        lease: LeaderElection,
         cache: Forgets,
         numbers: InvalidatorNumbers,
     ) -> None:
@@ -116,7 +116,7 @@ class Invalidator:
     async def run(self) -> None:
         """Go on until cancelled, whatever happens."""
         while True:
-            if await self._attempt(self._lease.take):
+            if await self._attempt(self._lease.acquire):
                 self._token = self._lease.progress
                 log.info("this process now removes from the cache what changes in MongoDB")
                 await self._hold()
@@ -127,15 +127,15 @@ class Invalidator:
 
     async def give_back(self) -> None:
         """Let another process go on at once. Raises DependencyUnavailable."""
-        if self._lease.is_valid:
-            await self._lease.give_back(self._token)
+        if self._lease.is_leader:
+            await self._lease.release(self._token)
 
     async def _hold(self) -> None:
         """Tail the stream until the lease is lost."""
         self._numbers.is_holder = True
         tail = asyncio.create_task(self._tail())
         try:
-            while self._lease.is_valid and not tail.done():
+            while self._lease.is_leader and not tail.done():
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._lease.valid_until):
                         renewed = await self._attempt(lambda: self._lease.renew(self._token))
@@ -149,7 +149,7 @@ class Invalidator:
         if handed_over:
             self._handed_over_at = asyncio.get_running_loop().time()
             with suppress(DependencyUnavailable):
-                await self._lease.give_back(self._token)
+                await self._lease.release(self._token)
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -227,9 +227,9 @@ class Invalidator:
             everything = batch.everything or attempts >= _ATTEMPTS_AT_KEYS
             try:
                 if everything:
-                    forgotten = await self._cache.forget_everything()
+                    forgotten = await self._cache.flush_cache()
                 else:
-                    forgotten = await self._cache.forget_changed(batch.changes)
+                    forgotten = await self._cache.invalidate_members(batch.changes)
                 if not forgotten:
                     self._consider_handing_over()
                 break

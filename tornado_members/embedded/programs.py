@@ -9,12 +9,9 @@ import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any
-
-import pymongo
-from pymongo.errors import PyMongoError
 
 from tornado_members.errors import OperatorError
+from tornado_members.storage.replica_set import ReplicaSetError, make_primary
 
 REPLICA_SET = "rs0"
 MEMCACHED_MISSING = "Memcached is not installed (on Debian: apt-get install memcached)."
@@ -88,39 +85,16 @@ def await_mongod(port: int, process: subprocess.Popen[bytes]) -> None:
 
     Raises EmbeddedError.
     """
-    try:
-        _become_primary(port, process)
-    except PyMongoError as error:
-        raise EmbeddedError(f"the private MongoDB did not start: {error}") from error
-
-
-def _become_primary(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    host = f"127.0.0.1:{port}"
-    with pymongo.MongoClient[dict[str, Any]](host, directConnection=True, timeoutMS=1000) as client:
-        while not _answers(client):
-            _check(process, "MongoDB", deadline)
-        _make_primary(client, host, process, deadline)
-
-
-def _make_primary(
-    client: pymongo.MongoClient[dict[str, Any]],
-    host: str,
-    process: subprocess.Popen[bytes],
-    deadline: float,
-) -> None:
-    with pymongo.timeout(_START_SECONDS):  # each step may be slow on a slow disk
-        config = client.local["system.replset"].find_one()
-        if config is None:
-            members = [{"_id": 0, "host": host}]
-            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
-        elif config["members"][0]["host"] != host:  # its former port was taken
-            config["members"][0]["host"] = host
-            config["version"] += 1
-            client.admin.command("replSetReconfig", config, force=True)
-        while not client.admin.command("hello").get("isWritablePrimary"):
-            _check(process, "MongoDB", deadline)
-            time.sleep(0.02)
+    try:
+        make_primary(
+            f"127.0.0.1:{port}",
+            REPLICA_SET,
+            timeout=_START_SECONDS,
+            check=lambda: _check(process, "MongoDB", deadline),
+        )
+    except ReplicaSetError as error:
+        raise EmbeddedError(f"the private MongoDB did not start: {error}") from error
 
 
 def await_memcached(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -145,14 +119,6 @@ def free_port(preferred: int | None = None) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise EmbeddedError("no port is free on 127.0.0.1")
-
-
-def _answers(client: pymongo.MongoClient[dict[str, Any]]) -> bool:
-    try:
-        client.admin.command("ping")
-    except PyMongoError:
-        return False
-    return True
 
 
 def _check(process: subprocess.Popen[bytes], name: str, deadline: float) -> None:

@@ -11,7 +11,8 @@ from pymongo.errors import OperationFailure
 from tornado_members.errors import OperatorError
 from tornado_members.model.history import Actor, Kind, Place, Record
 from tornado_members.model.member import Member
-from tornado_members.storage.mongo import Document, Mongo, Session, reports_outages
+from tornado_members.storage.mongo import Document, Mongo, Session
+from tornado_members.storage.outages import translate_outages
 
 _OTHER_OPTIONS = 85  # IndexOptionsConflict
 _EXPIRY = [("at", ASCENDING)]
@@ -34,7 +35,7 @@ class AuditLog:
         self._records = mongo.database["audit"]
         self._keep = keep
 
-    @reports_outages
+    @translate_outages
     async def prepare(self) -> None:
         """Make the indexes, and have records kept for as long as is wanted now.
 
@@ -61,7 +62,7 @@ class AuditLog:
         """Add records to a transaction."""
         await self._records.insert_many(records, session=session)
 
-    @reports_outages
+    @translate_outages
     async def page(self, member_id: int, *, after: Place | None, limit: int) -> list[Record]:
         """At most `limit` records of a member, the newest first, from behind `after` on."""
         query: Document = {"memberId": member_id}

@@ -17,7 +17,8 @@ from bson.timestamp import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tornado_members.storage.documents import to_member_id
-from tornado_members.storage.mongo import ChangeStream, Document, Mongo, is_outage, watch
+from tornado_members.storage.mongo import ChangeStream, Document, Mongo, watch
+from tornado_members.storage.outages import is_outage
 
 Token = Mapping[str, Any]  # a place in the stream, behind everything up to it; opaque
 

@@ -8,7 +8,8 @@ import secrets
 
 from pymongo import ReturnDocument
 
-from tornado_members.storage.mongo import Mongo, reports_outages
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.outages import translate_outages
 
 _KEY = "cluster"
 
@@ -20,13 +21,13 @@ class ClusterIdentity:
         self.mongo = mongo
         self._documents = mongo.database["cluster"]
 
-    @reports_outages
+    @translate_outages
     async def find(self) -> str | None:
         """Return the id; None if it was not created yet. Raises DependencyUnavailable."""
         document = await self._documents.find_one({"_id": _KEY})
         return None if document is None else str(document["id"])
 
-    @reports_outages
+    @translate_outages
     async def create(self) -> str:
         """Return the id; the first caller makes it up. Raises DependencyUnavailable."""
         document = await self._documents.find_one_and_update(

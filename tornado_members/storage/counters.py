@@ -4,7 +4,8 @@ from bson import Int64
 from pymongo import ReturnDocument
 
 from tornado_members.model.member import MAX_MEMBER_ID
-from tornado_members.storage.mongo import Mongo, reports_outages
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.outages import translate_outages
 
 
 class Counter:
@@ -19,7 +20,7 @@ class Counter:
         self._counters = mongo.database["counters"]
         self._name = name
 
-    @reports_outages
+    @translate_outages
     async def take(self, count: int = 1) -> int:
         """Take `count` numbers in a row; returns the first.
 
@@ -38,7 +39,7 @@ class Counter:
             raise OverflowError(f"the counter {self._name} is used up")
         return last - count + 1
 
-    @reports_outages
+    @translate_outages
     async def raise_to(self, number: int) -> None:
         """Never give out `number` or anything below it, for instance after a partial restore."""
         await self._counters.update_one(

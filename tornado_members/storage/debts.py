@@ -7,7 +7,8 @@ docs/decisions/debts.md says why they are kept in MongoDB.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tornado_members.storage.mongo import Document, Mongo, reports_outages
+from tornado_members.storage.mongo import Document, Mongo
+from tornado_members.storage.outages import translate_outages
 
 # Seconds until a record is acknowledged by a majority, or the write that needs it is refused.
 RECORD_SECONDS = 1.0
@@ -33,10 +34,10 @@ class DebtLedger:
     deadline = RECORD_SECONDS
 
     def __init__(self, mongo: Mongo) -> None:
-        self.mongo = mongo.patient(RECORD_SECONDS)
+        self.mongo = mongo.with_timeout(RECORD_SECONDS)
         self._debts = mongo.database["cache_debts"]
 
-    @reports_outages
+    @translate_outages
     async def record(self, debt: Debt) -> None:
         """Record a debt in place of the process's earlier one to the same node.
 
@@ -51,12 +52,12 @@ class DebtLedger:
         }
         await self._debts.update_one({"_id": _key(debt)}, [{"$set": fields}], upsert=True)
 
-    @reports_outages
+    @translate_outages
     async def remove(self, debt: Debt) -> None:
         """Remove a debt that was paid, unless it was recorded anew since it was read."""
         await self._debts.delete_one({"_id": _key(debt), "nonce": debt.nonce})
 
-    @reports_outages
+    @translate_outages
     async def read(self) -> Sequence[Debt]:
         """All debts: few, and mostly none."""
         documents = await self._debts.find().to_list(None)

@@ -17,7 +17,8 @@ from pymongo import UpdateOne
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.storage.documents import MEMBERS_ONLY, MemberCodec
 from tornado_members.storage.listing import BY_FOLDED_NAME
-from tornado_members.storage.mongo import Document, Mongo, reports_outages
+from tornado_members.storage.mongo import Document, Mongo
+from tornado_members.storage.outages import translate_outages
 
 log = getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Folding:
     """Fills in the missing fields of all documents that are members."""
 
     def __init__(self, mongo: Mongo, codec: MemberCodec | None = None) -> None:
-        self.mongo = mongo.patient(_TIMEOUT_SECONDS)
+        self.mongo = mongo.with_timeout(_TIMEOUT_SECONDS)
         self._codec = codec or MemberCodec()
         self._names = [field.name for field in self._codec.fields.case_folded]
         self._members = mongo.database["members"]
@@ -87,19 +88,19 @@ class Folding:
             )
         self._unmatched = ids
 
-    @reports_outages
+    @translate_outages
     async def _read_batch(self, cursor: Any) -> list[Document]:
         return list(await cursor.to_list(_BATCH))
 
-    @reports_outages
+    @translate_outages
     async def _close(self, cursor: Any) -> None:
         await cursor.close()
 
-    @reports_outages
+    @translate_outages
     async def _count(self) -> int:
         return await self._members.count_documents(_TO_BE_FOLDED, hint=BY_FOLDED_NAME)
 
-    @reports_outages
+    @translate_outages
     async def _fill_in(self, batch: list[Document]) -> int:
         """Return how many were changed: others may have been quicker, or have renamed some."""
         updates = [self._filling(document) for document in batch]

@@ -6,7 +6,8 @@ from logging import getLogger
 import pymongo
 from pymongo import IndexModel
 
-from tornado_members.storage.mongo import Mongo, reports_outages
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.outages import translate_outages
 
 log = getLogger(__name__)
 
@@ -17,12 +18,12 @@ class Indexes:
     """The indexes of one collection."""
 
     def __init__(self, mongo: Mongo, collection: str) -> None:
-        self.mongo = mongo.patient(_PATIENCE_SECONDS)
+        self.mongo = mongo.with_timeout(_PATIENCE_SECONDS)
         self._timeout = mongo.timeout
         self._name = collection
         self._collection = mongo.database[collection]
 
-    @reports_outages
+    @translate_outages
     async def make(self, wanted: Sequence[IndexModel]) -> None:
         """Make those that are missing, and say so if that may take a while.
 

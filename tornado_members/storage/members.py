@@ -26,7 +26,8 @@ from tornado_members.storage.documents import (
 from tornado_members.storage.folding import Folding
 from tornado_members.storage.indexes import Indexes
 from tornado_members.storage.listing import BY_NAME, MemberLists, list_indexes
-from tornado_members.storage.mongo import Mongo, reports_outages
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.outages import translate_outages
 from tornado_members.storage.writes import PlainWrites, Writes, is_name_taken
 from tornado_members.together import Together
 
@@ -65,7 +66,7 @@ class MemberStore:
         await Folding(self.mongo, self._codec).fill_in()
         await self._raise_ids()
 
-    @reports_outages
+    @translate_outages
     async def _raise_ids(self) -> None:
         # Not only members: to MongoDB, an id is a duplicate of an equal number of any type.
         last = await self._members.find_one(
@@ -81,10 +82,10 @@ class MemberStore:
         try:
             (found,) = await self._together.ask((member_id,))
         finally:
-            self.mongo.operations.tell("MemberStore.find_member", perf_counter() - began)
+            self.mongo.operations.notify("MemberStore.find_member", perf_counter() - began)
         return found
 
-    @reports_outages
+    @translate_outages
     async def find_members(self, member_ids: Sequence[int]) -> list[Member | None]:
         """The members with these ids, None where no member has it."""
         if len(member_ids) == 1:
@@ -94,12 +95,12 @@ class MemberStore:
         found = {member.member_id: member for member in members if member is not None}
         return [found.get(member_id) for member_id in member_ids]
 
-    @reports_outages
+    @translate_outages
     async def find_by_name(self, name: str) -> Member | None:
         """The member with exactly this name."""
         return self._codec.decode(await self._members.find_one({"name": name}))
 
-    @reports_outages
+    @translate_outages
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
         """By name, the members that have one of these names.
 
@@ -111,13 +112,13 @@ class MemberStore:
             found.update(dict.fromkeys(names_held(document), self._codec.decode(document)))
         return {name: found[name] for name in names if name in found}
 
-    @reports_outages
+    @translate_outages
     async def page(self, query: ListQuery) -> list[Member]:
         """At most `query.limit` members in order, from behind `query.after` on."""
         members = map(self._codec.decode, await self._lists.page(query))
         return [member for member in members if member is not None]
 
-    @reports_outages
+    @translate_outages
     async def count(self, filters: Filters) -> int:
         """How many members there are of this kind."""
         return await self._lists.count(filters)
@@ -126,7 +127,7 @@ class MemberStore:
         """Take so many new ids in a row; returns the first."""
         return await self._ids.take(count)
 
-    @reports_outages
+    @translate_outages
     async def insert(
         self, draft: MemberDraft, member_id: int | None = None, *, by: Actor | None = None
     ) -> Member:
@@ -141,7 +142,7 @@ class MemberStore:
             raise await self._name_taken(error.details, draft.name) from error
         return member
 
-    @reports_outages
+    @translate_outages
     async def insert_many(
         self, drafts: Sequence[MemberDraft], first: int | None = None, *, by: Actor | None = None
     ) -> list[Member | None]:
@@ -180,14 +181,14 @@ class MemberStore:
         which = _filter_for(member_id, condition, name=draft.name)
         return await self._replace(member_id, which, draft, by)
 
-    @reports_outages
+    @translate_outages
     async def delete(
         self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
     ) -> bool:
         """Remove the member with this id, if it is as demanded; False when there was none such."""
         return await self._writes.delete(member_id, _filter_for(member_id, condition), by)
 
-    @reports_outages
+    @translate_outages
     async def _replace(
         self, member_id: int, which: Mapping[str, Any], draft: MemberDraft, by: Actor | None
     ) -> Member | None:

@@ -1,8 +1,8 @@
-"""The MongoDB client, and the seam between its two drivers.
+"""The MongoDB client, and the differences between its two drivers.
 
-Motor was asked for and is the default; its makers ended it on 14 May 2026. PyMongo's own async
-client speaks nearly the same calls. Whatever differs between the two stays in this module, so that
-the stores above are written once and tested on both.
+Motor is the default. Its makers ended its support on 14 May 2026; PyMongo's own async client has
+nearly the same methods. This module hides what differs, so that the stores are written once. The
+tests run them on both drivers.
 """
 
 import asyncio
@@ -12,9 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from time import perf_counter
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -24,17 +22,9 @@ from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import (
-    BulkWriteError,
-    ConfigurationError,
-    ConnectionFailure,
-    OperationFailure,
-    PyMongoError,
-    WriteConcernError,
-)
+from pymongo.errors import ConfigurationError
 from pymongo.read_concern import ReadConcern
 
-from tornado_members.errors import DependencyUnavailable
 from tornado_members.settings import SettingsError
 from tornado_members.storage.write_window import WindowGuard, WriteHeldUp, seconds_left
 from tornado_members.telemetry.metrics import Histogram
@@ -46,60 +36,34 @@ Collection = AsyncCollection[Document]
 ChangeStream = AsyncChangeStream[Document]
 Session = AsyncClientSession
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _FOR_GOOD = WriteConcern(w="majority", j=True)
 # The driver's own time-out should come first: it says more.
 _DEADLINE_FACTOR = 1.25
-# What a server says that cannot do now what it could do later, or elsewhere. The names are those of
-# its own list (src/mongo/base/error_codes.yml).
-_PASSING_CODES = frozenset(
-    {
-        # No primary, or one that is leaving: NotWritablePrimary and its old names,
-        # PrimarySteppedDown, ShutdownInProgress, InterruptedAtShutdown,
-        # InterruptedDueToReplStateChange, InterruptedDueToStorageChange, ElectionInProgress,
-        # FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet,
-        # LinearizableReadConcernError, UnsatisfiableWriteConcern.
-        *(10107, 10058, 13435, 13436, 189, 91, 11600, 11602, 355, 216, 133, 134, 187, 100),
-        # Read-only, or full: UserWritesBlocked, OutOfDiskSpace, and what Atlas says of both.
-        *(371, 14031, 8000),
-        # Time is up: MaxTimeMSExpired, ExceededTimeLimit, LockTimeout, NetworkTimeout,
-        # NetworkInterfaceExceededTimeLimit; Interrupted and CursorKilled, by somebody's killOp.
-        *(50, 262, 24, 89, 202, 11601, 237),
-        # Too much of something: TemporarilyUnavailable, TooManyFilesOpen, ResourceExhausted,
-        # AdmissionQueueOverflow, RateLimitExceeded.
-        *(365, 264, 402, 433, 449),
-        # One server does not reach another: HostUnreachable, HostNotFound, SocketException,
-        # KeyNotFound (that signs cluster times).
-        *(6, 7, 9001, 211),
-        # Our password or our role is being changed: Unauthorized, AuthenticationFailed.
-        *(13, 18),
-    }
-)
 
 
 @dataclass(slots=True)
 class OperationCounts:
-    """How long operations of the stores took, and how many failed, in this process."""
+    """Durations and failures of the stores' operations in this process."""
 
     times: dict[str, Histogram] = field(default_factory=dict)  # by operation
     # By operation, and away, refused or held-up.
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
-    heard: Callable[[str, float], None] | None = None  # who is told, too, where there are traces
+    listener: Callable[[str, float], None] | None = None  # the tracer, if there are traces
 
-    def note(self, operation: str, seconds: float) -> None:
-        """Count one that ended, however it did."""
+    def record(self, operation: str, seconds: float) -> None:
+        """Count an operation that succeeded or failed."""
         times = self.times.get(operation)
         if times is None:
             times = self.times[operation] = Histogram()
         times.observe(seconds)
-        self.tell(operation, seconds)
+        self.notify(operation, seconds)
 
-    def tell(self, operation: str, seconds: float) -> None:
-        """Tell the request that is waiting for it, if it is traced."""
-        if self.heard is not None:
-            self.heard(operation, seconds)
+    def notify(self, operation: str, seconds: float) -> None:
+        """Report an operation to the trace of the request that waits for it, if there is one."""
+        if self.listener is not None:
+            self.listener(operation, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +72,14 @@ class Mongo:
 
     client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     database: Database
-    timeout: float  # seconds that an operation may take
-    deadline: float  # the same, the wait for its turn included
-    # Operations that nobody waits for any more.
-    left_alone: set[asyncio.Task[Any]] = field(default_factory=set)
+    timeout: float  # of an operation, in seconds
+    deadline: float  # the same, including the wait for a thread or a connection
+    # Operations that no caller waits for any more.
+    detached_tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     operations: OperationCounts = field(default_factory=OperationCounts)
 
-    async def in_time(self, operation: Coroutine[Any, Any, T]) -> T:
-        """Do it before the deadline. Raises TimeoutError, and WriteHeldUp.
+    async def with_deadline(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Await the operation until the deadline. Raises TimeoutError, and WriteHeldUp.
 
         The driver's deadline begins here and is absolute: it sends no command after `timeout`, nor
         after the end of the write window, however long the operation waits for one of Motor's
@@ -132,42 +96,42 @@ class Mongo:
             raise WriteHeldUp
         with pymongo.timeout(left):
             if isinstance(self.client, AsyncMongoClient):
-                operation = self.undisturbed(operation)
+                operation = self.shielded(operation)
             async with asyncio.timeout(self.deadline):
                 return await operation
 
-    def patient(self, seconds: float) -> "Mongo":
-        """The same client for operations that may take so many seconds, the wait included."""
+    def with_timeout(self, seconds: float) -> "Mongo":
+        """Return the same client with another timeout, which includes all waiting."""
         return replace(self, timeout=seconds, deadline=seconds)
 
-    async def undisturbed(self, operation: Coroutine[Any, Any, T]) -> T:
-        """Do it, to its end even if nobody waits for that any more."""
+    async def shielded(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Await the operation. It runs to its end even if the caller is cancelled."""
         task = asyncio.create_task(operation)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self.leave_alone(task)
+            self.detach(task)
             raise
 
-    def leave_alone(self, task: asyncio.Task[Any]) -> None:
-        """Let it end by itself, before the client is closed; whatever it raises is nobody's."""
-        self.left_alone.add(task)
+    def detach(self, task: asyncio.Task[Any]) -> None:
+        """Let a task end by itself, before the client is closed. Its exception is ignored."""
+        self.detached_tasks.add(task)
         task.add_done_callback(self._forget)
 
     async def ping(self) -> None:
-        """Hear from the primary. Raises TimeoutError, and what the driver does."""
-        await self.in_time(self.database.command("ping"))
+        """Await a reply of the primary. Raises TimeoutError and the driver's exceptions."""
+        await self.with_deadline(self.database.command("ping"))
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self.left_alone.discard(task)
+        self.detached_tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody is left to be told
+            task.exception()  # else asyncio logs that it was never retrieved
 
     async def close(self) -> None:
-        """Close every connection, once all operations have ended."""
-        while self.left_alone:  # the loop would cancel them at its own end
-            await asyncio.wait(self.left_alone)
-        with pymongo.timeout(self.timeout):  # the server is told which sessions end
+        """Close all connections after all operations have ended."""
+        while self.detached_tasks:  # asyncio.run would cancel them
+            await asyncio.wait(self.detached_tasks)
+        with pymongo.timeout(self.timeout):  # for the commands that end the sessions
             if isinstance(self.client, AsyncMongoClient):
                 await self.client.close()
             else:
@@ -177,13 +141,13 @@ class Mongo:
 def open_mongo(
     uri: str, database: str, driver: Literal["motor", "pymongo"], timeout: float
 ) -> Mongo:
-    """A client in the running event loop; it connects when it is first used.
+    """Return a client in the running event loop. It connects when it is first used.
 
-    Every operation may take `timeout` seconds. Writes are acknowledged by a majority with their
-    journal, and reads come from the primary's majority-committed data: what was answered survives
-    a failover.
+    `timeout` is that of each operation, in seconds. A majority acknowledges each write with its
+    journal, and reads return majority-committed data of the primary. So acknowledged writes and
+    data that was read survive a failover.
 
-    Raises SettingsError for a URI that is none.
+    Raises SettingsError for an invalid URI.
     """
     options: dict[str, Any] = {
         "timeoutMS": round(timeout * 1000),
@@ -194,17 +158,17 @@ def open_mongo(
     client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # an option that does not exist
+            warnings.simplefilter("error", UserWarning)  # the driver warns of unknown options
             make = AsyncMongoClient if driver == "pymongo" else AsyncIOMotorClient
             client = make(uri, **options)
     except (ConfigurationError, ValueError, OSError, UserWarning) as error:
-        # The driver's words may hold a part of the password that it took for something else.
+        # The driver's message may contain a part of the password.
         reason = "is it percent-encoded?" if "@" in uri else str(error)
-        raise SettingsError(f"mongodb.uri: is no URI that MongoDB takes: {reason}") from None
+        raise SettingsError(f"mongodb.uri: is not a valid MongoDB URI: {reason}") from None
     opened = client.get_database(
         database,
-        # Other programs may store dates that Python has not, and text that is not UTF-8. Neither
-        # may keep a document from being read, and with it a page of a list or the change stream.
+        # Other programs may store dates that Python does not support, and text that is not UTF-8.
+        # Such a document must not break the page of a list, or the change stream.
         codec_options=CodecOptions(
             tz_aware=True,
             datetime_conversion=DatetimeConversion.DATETIME_CLAMP,
@@ -220,82 +184,26 @@ def open_mongo(
 async def watch(
     collection: Collection, pipeline: Sequence[Mapping[str, Any]], **options: Any
 ) -> ChangeStream:
-    """A change stream. PyMongo's is open now, Motor's opens when it is first read."""
+    """Return a change stream. PyMongo opens it now, Motor when it is first read."""
     return cast(ChangeStream, await _awaited(collection.watch(pipeline, **options)))
 
 
 async def open_session(mongo: Mongo) -> Session:
-    """A session; whoever opens it has to end it."""
+    """Return a session. The caller has to end it."""
     return cast(Session, await _awaited(mongo.client.start_session()))
 
 
-async def begin(session: Session) -> None:
-    """Start a transaction, which reads from one moment, and is for good once it is committed."""
+async def start_transaction(session: Session) -> None:
+    """Start a transaction that reads a snapshot and is durable once it is committed."""
     concerns = (ReadConcern("snapshot"), _FOR_GOOD)
     await _awaited(session.start_transaction(*concerns, ReadPreference.PRIMARY))
 
 
 async def _awaited(result: Any) -> Any:
-    """What is a coroutine of one driver is a plain call of the other."""
+    """Await the result of a method that is a coroutine of one driver only."""
     return await result if inspect.isawaitable(result) else result
 
 
 def without_credentials(uri: str) -> str:
-    """A URI that may be shown."""
+    """Return the URI without user name and password."""
     return re.sub("//[^/]*@", "//", uri)
-
-
-def is_outage(error: PyMongoError) -> bool:
-    """Whether MongoDB is away for now, rather than asked for something it refuses."""
-    if isinstance(error, ConnectionFailure | WriteConcernError) or error.timeout:
-        return True
-    if error.has_error_label("RetryableWriteError"):  # the driver has tried it twice
-        return True
-    if isinstance(error, BulkWriteError):
-        return any(fault["code"] in _PASSING_CODES for fault in error.details["writeErrors"])
-    return isinstance(error, OperationFailure) and error.code in _PASSING_CODES
-
-
-class _OnMongo(Protocol):
-    mongo: Mongo
-
-
-S = TypeVar("S", bound=_OnMongo)
-
-
-def reports_outages(
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Turn an outage of MongoDB, whichever way the driver tells it, into DependencyUnavailable.
-
-    And count: the operation is called as the method is, MemberStore.find_member.
-    """
-    operation = method.__qualname__.replace("._", ".")
-
-    @wraps(method)
-    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        counts = self.mongo.operations
-        began = perf_counter()
-        try:
-            return await self.mongo.in_time(method(self, *args, **kwargs))
-        except TimeoutError as error:
-            counts.failures[operation, "away"] += 1
-            raise DependencyUnavailable from error
-        except WriteHeldUp:
-            counts.failures[operation, "held-up"] += 1
-            raise DependencyUnavailable("The write was held up for too long.") from None
-        except DependencyUnavailable:
-            counts.failures[operation, "away"] += 1
-            raise
-        except PyMongoError as error:
-            is_away = is_outage(error)
-            counts.failures[operation, "away" if is_away else "refused"] += 1
-            if is_away and isinstance(error, OperationFailure):
-                raise DependencyUnavailable("The database cannot do this now.") from error
-            if is_away:
-                raise DependencyUnavailable from error
-            raise
-        finally:
-            counts.note(operation, perf_counter() - began)
-
-    return wrapper

@@ -13,7 +13,8 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from tornado_members.errors import DependencyUnavailable, WriteConflict
-from tornado_members.storage.mongo import Mongo, Session, begin, is_outage, open_session
+from tornado_members.storage.mongo import Mongo, Session, open_session, start_transaction
+from tornado_members.storage.outages import is_outage
 from tornado_members.storage.write_window import WriteHeldUp
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ class Transactions:
         until = time.monotonic() + self.mongo.timeout if until is None else until
         # Of a statement that is cancelled, Motor's thread goes on. If the transaction is aborted
         # meanwhile, it happens for itself, outside of it. So nobody disturbs this.
-        return await self.mongo.undisturbed(self._run(work, of, until))
+        return await self.mongo.shielded(self._run(work, of, until))
 
     async def _run(self, work: Work[T], of: Hashable, until: float) -> T | None:
         turn = asyncio.Lock() if of is None else self._turns.setdefault(of, asyncio.Lock())
@@ -91,7 +92,7 @@ class Transactions:
             # Aborts what is open, which would keep others from the member for up to a minute.
             # Nobody need wait for it; and the time-out of this context may be over.
             ending = asyncio.create_task(self._end(session, in_doubt), context=Context())
-            self.mongo.leave_alone(ending)
+            self.mongo.detach(ending)
 
     async def _end(self, session: Session, in_doubt: bool) -> None:
         with suppress(PyMongoError):
@@ -106,7 +107,7 @@ async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
     longest_pause, hindered = _FIRST_PAUSE, False
     while True:
         try:
-            await begin(session)
+            await start_transaction(session)
             result = await work(session)
             if result is not None:
                 await _commit(session, until)

@@ -10,7 +10,8 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from tornado_members.model.member import MAX_MEMBER_ID
-from tornado_members.storage.mongo import Document, Mongo, reports_outages
+from tornado_members.storage.mongo import Document, Mongo
+from tornado_members.storage.outages import translate_outages
 
 _CLOCK_SLACK = timedelta(hours=1)  # that this machine's clock may differ from MongoDB's
 _GENERATION = {"$ifNull": ["$generation", Int64(1)]}
@@ -61,7 +62,7 @@ class UserStore:
         self.mongo = mongo
         self._users = mongo.database["users"]
 
-    @reports_outages
+    @translate_outages
     async def prepare(self) -> None:
         """Make the indexes: a name is there once; and those that find what was withdrawn."""
         await self._users.create_indexes(
@@ -73,12 +74,12 @@ class UserStore:
             ]
         )
 
-    @reports_outages
+    @translate_outages
     async def find_user(self, username: str) -> User | None:
         """The user of this name."""
         return _to_user(await self._users.find_one(_present(username)))
 
-    @reports_outages
+    @translate_outages
     async def list_users(self) -> list[User]:
         """All of them, by name."""
         present = {"forget_at": None, "username": {"$type": "string"}}
@@ -86,7 +87,7 @@ class UserStore:
         users = map(_to_user, await cursor.to_list(None))
         return [user for user in users if user is not None]
 
-    @reports_outages
+    @translate_outages
     async def add(
         self, username: str, password_hash: str, access_rights: int, member_id: int | None = None
     ) -> bool:
@@ -135,7 +136,7 @@ class UserStore:
             username, {"password_hash": {"$literal": password_hash}, **fields}
         )
 
-    @reports_outages
+    @translate_outages
     async def renew_hash(self, user: User, password_hash: str) -> None:
         """The same password hashed anew, unless it was changed meanwhile."""
         which = {"username": user.username, "password_hash": user.password_hash}
@@ -155,7 +156,7 @@ class UserStore:
             },
         )
 
-    @reports_outages
+    @translate_outages
     async def find_withdrawn(self, seconds: float) -> dict[str, Standing]:
         """Whoever had tokens withdrawn in the last `seconds`, or was blocked, nobody knows when.
 
@@ -173,7 +174,7 @@ class UserStore:
             if user is not None
         }
 
-    @reports_outages
+    @translate_outages
     async def _change(self, username: str, fields: Mapping[str, Any]) -> bool:
         """Change a user who is there; False when there is none of this name."""
         result = await self._users.update_one(_present(username), [{"$set": dict(fields)}])

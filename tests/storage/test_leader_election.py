@@ -7,47 +7,47 @@ from typing import Any
 import pymongo
 import pytest
 
-from tornado_members.storage import leader
-from tornado_members.storage.leader import LeaderLease
+from tornado_members.storage import leader_election
+from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.mongo import Mongo
 
 
 @pytest.fixture
 def leases(admin: pymongo.MongoClient[dict[str, Any]], database_name: str) -> Any:
     """The collection itself."""
-    return admin[database_name]["leases"]
+    return admin[database_name]["leader_locks"]
 
 
 async def test_of_many_one_gets_it(mongo: Mongo) -> None:
-    contenders = [LeaderLease(mongo, "test") for _ in range(20)]
-    taken = await asyncio.gather(*(contender.take() for contender in contenders))
+    contenders = [LeaderElection(mongo, "test") for _ in range(20)]
+    taken = await asyncio.gather(*(contender.acquire() for contender in contenders))
     assert sorted(taken) == [False] * 19 + [True]
-    assert [contender.is_valid for contender in contenders] == taken
+    assert [contender.is_leader for contender in contenders] == taken
 
 
 async def test_it_goes_over_with_what_was_noted(mongo: Mongo) -> None:
-    one, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
-    assert await one.take()
+    one, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
+    assert await one.acquire()
     assert one.progress is None
     assert await one.renew({"$at": 1})  # text, not an operator
     assert await one.renew(None)
-    assert not await other.take()
-    await one.give_back({"_data": "2"})
-    assert not one.is_valid
-    assert await other.take()
+    assert not await other.acquire()
+    await one.release({"_data": "2"})
+    assert not one.is_leader
+    assert await other.acquire()
     assert other.progress == {"_data": "2"}
 
 
 async def test_who_let_it_run_out_has_no_more_say(mongo: Mongo, leases: Any) -> None:
     """As one who was stopped, or cut off."""
-    late, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
-    await late.take()
+    late, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
+    await late.acquire()
     leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)}})
-    assert await other.take()
+    assert await other.acquire()
     await other.renew({"_data": "new"})
     assert not await late.renew({"_data": "old"})
-    assert not late.is_valid
-    await late.give_back({"_data": "old"})
+    assert not late.is_leader
+    await late.release({"_data": "old"})
     document = leases.find_one({"_id": "test"})
     assert document["holder"] == other.holder
     assert document["progress"] == {"_data": "new"}
@@ -56,54 +56,56 @@ async def test_who_let_it_run_out_has_no_more_say(mongo: Mongo, leases: Any) -> 
 async def test_a_holder_stops_before_another_begins(
     mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader, "LEASE_SECONDS", 0.8)
-    silent, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
-    assert await silent.take()
+    monkeypatch.setattr(leader_election, "LOCK_SECONDS", 0.8)
+    silent, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
+    assert await silent.acquire()
     async with asyncio.timeout(10):
-        while not await other.take():
+        while not await other.acquire():
             await asyncio.sleep(0.01)
-            in_time = silent.is_valid  # as it was before the last attempt
+            in_time = silent.is_leader  # as it was before the last attempt
     assert not in_time
-    assert not silent.is_valid
+    assert not silent.is_leader
 
 
 async def test_one_that_runs_out_can_be_renewed_while_nobody_has_it(
     mongo: Mongo, leases: Any
 ) -> None:
-    lease = LeaderLease(mongo, "test")
-    await lease.take()
+    lease = LeaderElection(mongo, "test")
+    await lease.acquire()
     leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)}})
     assert await lease.renew({"_data": "1"})
     assert lease.progress == {"_data": "1"}
 
 
-@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(seconds=leader.LEASE_SECONDS + 2)])
+@pytest.mark.parametrize(
+    "ahead", [timedelta(hours=1), timedelta(seconds=leader_election.LOCK_SECONDS + 2)]
+)
 async def test_a_lease_that_ends_later_than_one_can_is_free(
     mongo: Mongo, leases: Any, ahead: timedelta
 ) -> None:
     """MongoDB's clock was set back, or the primary before had one that was ahead."""
-    ended, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
-    await ended.take()
+    ended, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
+    await ended.acquire()
     await ended.renew({"_data": "1"})
     leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime.now(UTC) + ahead}})
-    assert await other.take()
+    assert await other.acquire()
     assert other.progress == {"_data": "1"}
-    assert not await ended.take()
+    assert not await ended.acquire()
     left = leases.find_one({"_id": "test"})["expiresAt"].replace(tzinfo=UTC) - datetime.now(UTC)
-    assert left < timedelta(seconds=leader.LEASE_SECONDS + 1)
+    assert left < timedelta(seconds=leader_election.LOCK_SECONDS + 1)
 
 
 async def test_progress_is_noted_by_those_who_wait_as_well(mongo: Mongo) -> None:
-    holder, other = LeaderLease(mongo, "test"), LeaderLease(mongo, "test")
-    await holder.take()
-    await other.take()
+    holder, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
+    await holder.acquire()
+    await other.acquire()
     began = other.progressed_at
     await holder.renew({"_data": "1"})
-    assert not await other.take()
+    assert not await other.acquire()
     assert other.progressed_at is not None
     assert began is not None
     assert other.progressed_at > began
     noted = other.progressed_at
     await holder.renew({"_data": "1"})
-    await other.take()
+    await other.acquire()
     assert other.progressed_at == noted

@@ -1,0 +1,122 @@
+"""Leader election: a lock in MongoDB lets one process at a time do a job."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import pymongo
+from pymongo import ReturnDocument
+
+from tornado_members.storage.mongo import Document, Mongo
+from tornado_members.storage.outages import translate_outages
+
+LOCK_SECONDS = 3.0
+# A leader that receives no reply stops this much sooner than another process can begin.
+_MARGIN_SECONDS = 0.5
+
+
+class LeaderElection:
+    """A candidate for one lock, a document of the collection `leader_locks`.
+
+    The document holds the leader, the time until which the lock is valid, and the progress of the
+    job. Only MongoDB's clock decides when a lock expires. The leader measures the time on a clock
+    of its own, from before each request, so that it stops in time even without a reply. A process
+    that was stopped (SIGSTOP, a suspended machine) may act once more when it continues. It cannot
+    change `progress` then.
+    """
+
+    def __init__(self, mongo: Mongo, name: str) -> None:
+        self.mongo = mongo
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.progress: Mapping[str, Any] | None = None  # as the last leader stored it
+        self.valid_until = 0.0  # by the event loop's clock
+        # When a change of `progress` was last seen, by any leader; on the event loop's clock.
+        self.progressed_at: float | None = None
+        self._last_progress: Mapping[str, Any] | None = None
+        self._timeout = mongo.timeout
+        self._locks = mongo.database["leader_locks"]
+        self._name = name
+
+    @property
+    def is_leader(self) -> bool:
+        """True if this process certainly holds the lock."""
+        return asyncio.get_running_loop().time() < self.valid_until
+
+    @translate_outages
+    async def acquire(self) -> bool:
+        """Acquire the lock if it is free. True if this process holds it now.
+
+        Raises DependencyUnavailable.
+        """
+        return await self._claim(None)
+
+    @translate_outages
+    async def renew(self, progress: Mapping[str, Any] | None) -> bool:
+        """Renew the lock and store the progress. Return False if another process holds the lock.
+
+        Raises DependencyUnavailable.
+        """
+        return await self._claim(progress)
+
+    @translate_outages
+    async def release(self, progress: Mapping[str, Any] | None) -> None:
+        """Store the progress, and let another process acquire the lock at once.
+
+        Raises DependencyUnavailable.
+        """
+        self.valid_until = 0.0
+        stored = {"progress": progress} if progress else {}
+        await self._locks.update_one(
+            {"_id": self._name, "holder": self.holder}, {"$set": {"holder": None, **stored}}
+        )
+
+    async def _claim(self, progress: Mapping[str, Any] | None) -> bool:
+        """Send one update, in which the server decides. It writes nothing if nothing changes."""
+        asked_at = asyncio.get_running_loop().time()
+        # A leader lets the driver time out before the lock expires: the driver's error says more,
+        # and the driver closes the connection.
+        left = self.valid_until - asked_at
+        with pymongo.timeout(min(self._timeout, left) if left > 0 else self._timeout):
+            document = await self._locks.find_one_and_update(
+                {"_id": self._name},
+                _claim_of(self.holder, progress),
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        self._note_progress(document, asked_at)
+        if document is None or document["holder"] != self.holder:
+            self.valid_until = 0.0
+            return False
+        self.progress = document.get("progress")
+        self.valid_until = asked_at + LOCK_SECONDS - _MARGIN_SECONDS
+        return True
+
+    def _note_progress(self, document: Document | None, asked_at: float) -> None:
+        progress = document.get("progress") if document else None
+        if self.progressed_at is None or progress != self._last_progress:
+            self.progressed_at, self._last_progress = asked_at, progress
+
+
+def _claim_of(holder: str, progress: Mapping[str, Any] | None) -> list[Document]:
+    """Return an update that gives the lock to `holder` if it holds the lock or the lock is free.
+
+    The lock is free if no process holds it, if it has expired, and if it expires later than a lock
+    that is acquired now. In the last case MongoDB's clock was set back, or the clock of the former
+    primary was ahead.
+    """
+    ours = {"$eq": ["$holder", holder]}
+    unheld = {"$eq": [{"$ifNull": ["$holder", None]}, None]}
+    until = {"$add": ["$$NOW", round(LOCK_SECONDS * 1000)]}
+    ended = {"$lte": ["$expiresAt", "$$NOW"]}
+    too_far = {"$gt": ["$expiresAt", until]}
+    free = {"$or": [ours, unheld, ended, too_far]}
+    fields: Document = {
+        "holder": {"$cond": [free, holder, "$holder"]},
+        "expiresAt": {"$cond": [free, until, "$expiresAt"]},
+    }
+    if progress:
+        fields["progress"] = {"$cond": [ours, {"$literal": progress}, "$progress"]}
+    return [{"$set": fields}]

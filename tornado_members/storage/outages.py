@@ -1,0 +1,116 @@
+"""Outages of MongoDB: which errors are outages, and what the stores raise for them."""
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from time import perf_counter
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.write_window import WriteHeldUp
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What a method of a store may raise if MongoDB is unavailable, or refuses an operation.
+STORE_ERRORS: Final = (DependencyUnavailable, PyMongoError)
+
+# Error codes of conditions that end by themselves, or that another server does not have. The names
+# are from src/mongo/base/error_codes.yml of MongoDB.
+_TRANSIENT_CODES = frozenset(
+    {
+        # No primary, or a primary that steps down: NotWritablePrimary and its old names,
+        # PrimarySteppedDown, ShutdownInProgress, InterruptedAtShutdown,
+        # InterruptedDueToReplStateChange, InterruptedDueToStorageChange, ElectionInProgress,
+        # FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet,
+        # LinearizableReadConcernError, UnsatisfiableWriteConcern.
+        *(10107, 10058, 13435, 13436, 189, 91, 11600, 11602, 355, 216, 133, 134, 187, 100),
+        # Read-only or full: UserWritesBlocked, OutOfDiskSpace, and AtlasError for both.
+        *(371, 14031, 8000),
+        # Timeouts: MaxTimeMSExpired, ExceededTimeLimit, LockTimeout, NetworkTimeout,
+        # NetworkInterfaceExceededTimeLimit; Interrupted and CursorKilled, after killOp.
+        *(50, 262, 24, 89, 202, 11601, 237),
+        # Overload: TemporarilyUnavailable, TooManyFilesOpen, ResourceExhausted,
+        # AdmissionQueueOverflow, RateLimitExceeded.
+        *(365, 264, 402, 433, 449),
+        # A server cannot reach another one: HostUnreachable, HostNotFound, SocketException,
+        # KeyNotFound (that signs cluster times).
+        *(6, 7, 9001, 211),
+        # The password or the role of the service changes: Unauthorized, AuthenticationFailed.
+        *(13, 18),
+    }
+)
+
+
+def is_outage(error: PyMongoError) -> bool:
+    """True if MongoDB is unavailable for now. False if it refuses the operation itself."""
+    if isinstance(error, ConnectionFailure | WriteConcernError) or error.timeout:
+        return True
+    if error.has_error_label("RetryableWriteError"):  # the driver has retried
+        return True
+    if isinstance(error, BulkWriteError):
+        return any(fault["code"] in _TRANSIENT_CODES for fault in error.details["writeErrors"])
+    return isinstance(error, OperationFailure) and error.code in _TRANSIENT_CODES
+
+
+def describe_failure(error: BaseException) -> str:
+    """Say in a few words why a store failed, such as "refuses: AuthenticationFailed"."""
+    refusal = error.__cause__ if isinstance(error, DependencyUnavailable) else error
+    if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
+        return "does not answer"
+    details = getattr(refusal, "details", None) or {}
+    return f"refuses: {details.get('codeName') or type(refusal).__name__}"
+
+
+class _Store(Protocol):
+    mongo: Mongo
+
+
+S = TypeVar("S", bound=_Store)
+
+
+def translate_outages(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Decorate a store's method: raise DependencyUnavailable when MongoDB is unavailable.
+
+    The method gets a deadline, and `OperationCounts` records it under its qualified name, such as
+    MemberStore.insert.
+    """
+    operation = method.__qualname__.replace("._", ".")
+
+    @wraps(method)
+    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        counts = self.mongo.operations
+        began = perf_counter()
+        try:
+            return await self.mongo.with_deadline(method(self, *args, **kwargs))
+        except TimeoutError as error:
+            counts.failures[operation, "away"] += 1
+            raise DependencyUnavailable from error
+        except WriteHeldUp:
+            counts.failures[operation, "held-up"] += 1
+            raise DependencyUnavailable("The write was held up for too long.") from None
+        except DependencyUnavailable:
+            counts.failures[operation, "away"] += 1
+            raise
+        except PyMongoError as error:
+            is_away = is_outage(error)
+            counts.failures[operation, "away" if is_away else "refused"] += 1
+            if is_away and isinstance(error, OperationFailure):
+                raise DependencyUnavailable("The database cannot do this now.") from error
+            if is_away:
+                raise DependencyUnavailable from error
+            raise
+        finally:
+            counts.record(operation, perf_counter() - began)
+
+    return wrapper
