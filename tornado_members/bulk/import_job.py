@@ -1,153 +1,180 @@
-"""An import: rows in as they come, batches to the loader, results out as they are known."""
+"""An import: reads rows as bytes arrive, loads them in batches, and writes their results."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from logging import getLogger
 
 from tornado_members.bulk.loader import BATCH, Loader, Outcome
-from tornado_members.bulk.results import encode_end, encode_outcome
-from tornado_members.bulk.rows import Refusal, Rows
-from tornado_members.errors import DependencyUnavailable, Problem, WriteConflict
+from tornado_members.bulk.results import ResultWriter
+from tornado_members.bulk.rows import Refusal, Row
+from tornado_members.bulk.sources import ByteQueue
+from tornado_members.errors import DependencyUnavailable, InternalError, Problem, WriteConflict
 from tornado_members.model.member import MemberDraft
 
 log = getLogger(__name__)
 
-Checked = tuple[int, MemberDraft | Refusal]  # the line of a row, and what is in it
-
-_STRIDE = 25  # rows that are checked before others have their turn: some two milliseconds
-_SLICE = 4096  # bytes that are cut into rows before others have their turn
+_SLICE_SECONDS = 0.005  # of reading rows before other tasks have their turn
 _LONGEST_PAUSE = 1.0  # seconds between two attempts at a batch
 
 
 class ImportJob:
-    """While one batch is loaded the next one is read. `async with` runs it.
+    """Loads one batch while it reads the next one.
 
-    So a fast sender has batches of 500, and a slow one has each result at once.
+    A fast sender gets batches of 500, and a slow one gets each result at once.
     """
 
     def __init__(
         self,
-        rows: Rows,
+        source: ByteQueue,
+        rows: Iterator[Row | None],
         loader: Loader,
-        tell: Callable[[bytes], Awaitable[None]],
+        results: ResultWriter,
+        write: Callable[[bytes], Awaitable[None]],
         *,
-        patience: float,
+        retry_seconds: float,
     ) -> None:
-        """`tell` takes results, and may have whoever loads wait.
+        """`rows` are read from `source`. `write` takes results, and may make the loader wait.
 
-        `patience` is for how many seconds a batch is tried again when MongoDB is away.
+        `retry_seconds` is how long a batch is tried again while MongoDB is unavailable.
         """
+        self._source = source
         self._rows = rows
         self._loader = loader
-        self._tell = tell
-        self._patience = patience
-        self._batch: list[Checked] = []
-        self._changed = asyncio.Event()  # the batch, or whether there will be another
-        self._taken = asyncio.Event()  # there is room in the batch
-        self._is_over = False  # no more rows come
+        self._results = results
+        self._write = write
+        self._retry_seconds = retry_seconds
+        self._batch: list[Row] = []
+        self._changed = asyncio.Event()  # the batch, or whether another will follow
+        self._taken = asyncio.Event()  # there is space in the batch
+        self._is_over = False  # no more rows will be read
         self._is_abandoned = False
-        self._line = 0  # on which the last row whose result is known began
+        self._has_rows = False
+        self._line = 0  # of the last row whose result is known
         self.failure: Exception | None = None
         self._loading = asyncio.create_task(self._load())
 
     @property
     def is_running(self) -> bool:
-        """Whether more rows make sense."""
+        """True while more rows can be loaded."""
         return not self._loading.done()
 
     async def push(self, data: bytes) -> None:
-        """More of the source; returns when more can be taken. Raises UnreadableFile."""
-        for start in range(0, len(data), _SLICE):
-            if self._is_over or not self.is_running:
-                return
-            self._rows.push(data[start : start + _SLICE])
-            await self._check_ready()
-            await asyncio.sleep(0)
+        """Read rows of these bytes; return when more can be taken.
+
+        Raises a Problem where the file cannot be read and nothing of it was loaded.
+        """
+        if not self._is_over and self.is_running:
+            self._source.push(data)
+            await self._read()
 
     async def end(self) -> None:
-        """The source is complete; returns when all of it is loaded. Raises UnreadableFile."""
-        self._rows.close()
-        await self._check_ready()
+        """Read the rest, and return when everything is loaded. Raises what `push` raises."""
+        self._source.close()
+        await self._read()
         self.stop()
         await self.ended()
+        if self.failure is None and not self._is_abandoned:
+            await self._write(self._results.summary())
 
     async def fail(self, problem: Problem) -> None:
-        """The source breaks off here: what is there is loaded, and the problem is the last line."""
+        """Load the rows that were read, and write the problem as the last line."""
         self.stop()
         await self.ended()
         if self.failure is None:
             self.failure = problem
-            await self._tell(encode_end(self._line + 1, problem))
+            await self._write(self._results.end(self._line + 1, problem))
 
     def stop(self) -> None:
-        """The batch that is under way is the last one, with the rows that wait to be in it."""
+        """Load what was read, and nothing more."""
         self._is_over = True
         self._changed.set()
 
     def abandon(self) -> None:
-        """Nobody wants to know any more: the batch under way is ended, and nothing else begun."""
+        """Complete the batch in progress, and begin no other."""
         self._is_abandoned = True
         self._batch.clear()
         self.stop()
 
     async def ended(self) -> None:
-        """Return when nothing is under way any more."""
+        """Return when no batch is in progress any more."""
         await asyncio.wait([self._loading])
 
-    async def _check_ready(self) -> None:
-        """Check rows, which takes the most time of all, in turns with everybody else."""
-        for count, row in enumerate(self._rows.ready(), 1):
+    async def _read(self) -> None:
+        """Read the rows that are complete, in slices of time."""
+        try:
+            await self._read_slices()
+        except Problem as problem:
+            if not self._has_rows:
+                raise
+            await self.fail(problem)
+        except Exception as error:
+            log.exception("import failed while reading rows")
+            if not self._has_rows:
+                raise InternalError from error
+            await self.fail(InternalError())
+
+    async def _read_slices(self) -> None:
+        slice_end = time.perf_counter() + _SLICE_SECONDS
+        for row in self._rows:
             if self._is_over or not self.is_running:
                 return
-            self._batch.append((row.line, row.content))
-            self._changed.set()
-            if count % _STRIDE == 0:
-                await asyncio.sleep(0)
+            if row is not None:
+                self._has_rows = True
+                self._batch.append(row)
+                self._changed.set()
+            elif self._source.is_starved:
+                return
             if len(self._batch) >= BATCH:
                 self._taken.clear()
                 await self._taken.wait()
+            elif time.perf_counter() > slice_end:
+                await asyncio.sleep(0)
+            else:
+                continue
+            slice_end = time.perf_counter() + _SLICE_SECONDS
 
     async def _load(self) -> None:
-        batch: list[Checked] = []
+        batch: list[Row] = []
         try:
-            while await self._has_rows():
+            while await self._has_batch():
                 batch, self._batch = self._batch, []
                 self._taken.set()
-                outcomes = iter(await self._load_patiently(batch))
-                results = [
-                    encode_outcome(line, row if isinstance(row, Refusal) else next(outcomes))
-                    for line, row in batch
-                ]
-                self._line = batch[-1][0]
-                await self._tell(b"".join(results))
+                outcomes = iter(await self._load_with_retries(batch))
+                results = []
+                for row in batch:
+                    content = row.content
+                    outcome = content if isinstance(content, Refusal) else next(outcomes)
+                    results.append(self._results.outcome(row, outcome))
+                self._line = batch[-1].line
+                await self._write(b"".join(results))
         except Exception as error:
             self.failure = error
-            is_known = isinstance(error, Problem)
+            is_problem = isinstance(error, Problem)
             log.log(
-                logging.WARNING if is_known else logging.ERROR,
-                "an import is broken off: %s",
+                logging.WARNING if is_problem else logging.ERROR,
+                "import aborted: %s",
                 error,
-                exc_info=None if is_known else error,
+                exc_info=None if is_problem else error,
             )
-            problem = error if isinstance(error, Problem) else None
-            await self._tell(encode_end(batch[0][0] if batch else self._line + 1, problem))
+            problem = error if isinstance(error, Problem) else InternalError()
+            await self._write(self._results.end(batch[0].line if batch else 1, problem))
         finally:
             self._taken.set()
 
-    async def _has_rows(self) -> bool:
+    async def _has_batch(self) -> bool:
         while not self._batch and not self._is_over:
             self._changed.clear()
             await self._changed.wait()
         return bool(self._batch)
 
-    async def _load_patiently(self, batch: list[Checked]) -> list[Outcome]:
-        """Raises DependencyUnavailable, WriteConflict, once patience has run out."""
-        drafts = [row for _, row in batch if isinstance(row, MemberDraft)]
+    async def _load_with_retries(self, batch: list[Row]) -> list[Outcome]:
+        """Raises DependencyUnavailable or WriteConflict after the time for retries."""
+        drafts = [row.content for row in batch if isinstance(row.content, MemberDraft)]
         if not drafts:
             return []
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._retry_seconds
         pause = 0.05
         while True:
             try:

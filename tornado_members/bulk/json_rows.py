@@ -1,80 +1,213 @@
-"""Members as lines of JSON (NDJSON), as they come."""
+"""Members as JSON objects: one per line (NDJSON), or the elements of an array."""
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from tornado_members.bulk.csv_export import ID_HEADING
+from tornado_members.bulk.mapping import ColumnMapping, map_columns
+from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
+from tornado_members.bulk.values import first_value
 from tornado_members.errors import Fault, InvalidMember
-from tornado_members.model.fields import FieldTable
-from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, MemberDraft, parse_draft
-from tornado_members.model.strict_json import parse_object
+from tornado_members.model.member import MAX_MEMBER_ID, parse_draft
+from tornado_members.model.strict_json import json_pointer, parse_object
 
-_MOST_FAULTS: Final = 20  # that are told of one line
+LONGEST: Final = 64 * 1024  # bytes of an object
+_MOST_FAULTS: Final = 20  # in the result of one row
+_MOST_UNKNOWN: Final = 100  # names of unknown fields that are remembered
+_MOST_MAPPINGS: Final = 100  # of sets of keys
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_IN_ARRAY: Final = re.compile(rb'["{}\[\]]')
+_IN_STRING: Final = re.compile(rb'["\\]')
 
 
-class JsonRows:
-    """A member a line; blank lines are none.
+def read_ndjson(
+    pieces: Iterable[bytes], options: FileOptions, info: FileInfo
+) -> Iterator[Row | None]:
+    """Yield the rows of lines that hold an object each; blank lines are none."""
+    reader = ObjectReader(options, info)
+    line, begun = 0, bytearray()
+    for piece in pieces:
+        first, *rest = piece.split(b"\n")
+        begun += first[: LONGEST + 1 - len(begun)]  # one byte more than allowed is enough to know
+        for further in rest:
+            line += 1
+            if row := reader.read(line, bytes(begun)):
+                yield row
+            begun[:] = further[: LONGEST + 1]
+        yield None
+    if row := reader.read(line + 1, bytes(begun)):
+        yield row
 
-    A line may have a memberId, as those of an export do: it says where the member was, and the
-    service says where it will be.
-    """
 
-    def __init__(self, longest: int, fields: FieldTable = MEMBER_FIELDS) -> None:
-        """`longest` is the maximum length of a line in bytes."""
-        self._longest = longest
-        self._fields = fields
-        self._lines: deque[bytes] = deque()
-        self._begun = bytearray()  # a line whose end has not come
-        self._line = 0
+def read_array(
+    pieces: Iterable[bytes], options: FileOptions, info: FileInfo
+) -> Iterator[Row | None]:
+    """Yield the rows of an array of objects. Raises UnreadableFile where it is malformed."""
+    reader = ObjectReader(options, info)
+    scanner = ArrayScanner()
+    for piece in pieces:
+        for line, text in scanner.feed(piece):
+            if row := reader.read(line, text):
+                yield row
+        yield None
+    if not scanner.is_complete:
+        yield Row(scanner.line, (), Refusal.of_row("not JSON", "the array is not complete"))
 
-    def push(self, data: bytes) -> None:
-        first, *rest = data.split(b"\n")
-        self._keep(first)
-        for line in rest:
-            self._lines.append(bytes(self._begun))
-            self._begun.clear()
-            self._keep(line)
 
-    def close(self) -> None:
-        if self._begun:
-            self._lines.append(bytes(self._begun))
-            self._begun.clear()
+class ArrayScanner:
+    """Finds the objects in the text of an array, without parsing them."""
 
-    def ready(self) -> Iterator[Row]:
-        while self._lines:
-            line = self._lines.popleft()
-            self._line += 1
-            if self._line == 1:
-                line = line.removeprefix(_BYTE_ORDER_MARK)
-            if line and not line.isspace():
-                yield Row(self._line, (), self._check(line))
+    def __init__(self) -> None:
+        self.line = 1
+        self.is_complete = False
+        self._depth = 0  # of brackets and braces
+        self._is_in_string = self._is_escaped = False
+        self._begun = bytearray()
+        self._start_line = 1
 
-    def _keep(self, data: bytes) -> None:
-        """One byte more than allowed is enough to know."""
-        self._begun += data[: self._longest + 1 - len(self._begun)]
+    def feed(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the line and the text of each element that ends in this piece."""
+        at = 0
+        while at < len(piece):
+            start = at
+            at, is_element = self._step(piece, at)
+            if self._depth or is_element:
+                self._begun += piece[start : min(at, start + LONGEST + 1 - len(self._begun))]
+            self.line += piece.count(b"\n", start, at)
+            if is_element:
+                yield self._start_line, bytes(self._begun)
+                self._begun.clear()
 
-    def _check(self, line: bytes) -> MemberDraft | Refusal:
-        if len(line) > self._longest:
-            return Refusal.of_row("too long", f"has more than {self._longest} bytes")
+    def _step(self, piece: bytes, at: int) -> tuple[int, bool]:
+        """Scan to the next place that matters; return it, and True behind an element."""
+        if self._is_escaped:
+            self._is_escaped = False
+            return at + 1, False
+        if self._depth == 0 or self.is_complete:
+            return self._between(piece, at)
+        found = (_IN_STRING if self._is_in_string else _IN_ARRAY).search(piece, at)
+        if found is None:
+            return len(piece), False
+        match found[0]:
+            case b"\\":
+                self._is_escaped = True
+            case b'"':
+                self._is_in_string = not self._is_in_string
+            case b"{" | b"[":
+                self._depth += 1
+            case _:
+                self._depth -= 1
+        return found.end(), self._depth == 0
+
+    def _between(self, piece: bytes, at: int) -> tuple[int, bool]:
+        """Skip to the next element of the array."""
+        character = piece[at : at + 1]
+        if character == b"]":
+            self.is_complete = True
+        elif character in (b"{", b"["):
+            if self._has_opened or character == b"{":
+                self._depth, self._start_line = 1, self.line
+            self._has_opened = True
+        return at + 1, False
+
+    _has_opened = False  # the bracket of the array itself
+
+
+class ObjectReader:
+    """Checks objects, whose keys may be what people head columns with."""
+
+    def __init__(self, options: FileOptions, info: FileInfo) -> None:
+        self._options = options
+        self._info = info
+        self._mappings: dict[tuple[str, ...], ColumnMapping] = {}
+
+    def read(self, line: int, text: bytes) -> Row | None:
+        """Return the row that a text holds; None for white space."""
+        text = text.removeprefix(_BYTE_ORDER_MARK) if line == 1 else text
+        if not text or text.isspace():
+            return None
+        if len(text) > LONGEST:
+            return Row(line, (), Refusal.of_row("too long", f"has more than {LONGEST} bytes"))
         try:
-            values = parse_object(line)
+            fields = parse_object(text)
         except ValueError as error:
-            return Refusal.of_row("not JSON", str(error))
-        return _parse_row(values, self._fields)
+            return Row(line, (), Refusal.of_row("not JSON", str(error)))
+        return self._check(line, fields)
+
+    def _check(self, line: int, fields: Mapping[str, Any]) -> Row:
+        mapping = self._map(tuple(fields))
+        values: dict[str, Any] = {}
+        unused: dict[str, list[str]] = {}
+        given = [*fields.values()]
+        for field, sources in mapping.sources.items():
+            value = _first_present(given, sources)
+            if isinstance(value, str) and ID_HEADING not in fields:
+                value, rest = first_value(field, value)
+                if rest:
+                    unused[field] = rest
+            values[field] = None if isinstance(value, str) and not value.strip() else value
+        faults = self._find_faults(fields, mapping, values)
+        try:
+            if values.get("name") is None and "name" in values:
+                del values["name"]  # an empty name is a missing one
+            draft = parse_draft(values, fields=self._options.fields)
+        except InvalidMember as error:
+            faults += error.faults
+        shown = (_text(fields.get("name")),)
+        if faults:
+            refusal = Refusal(f"bad {faults[0].pointer[1:]}", faults[:_MOST_FAULTS])
+            return Row(line, shown, refusal)
+        return Row(line, shown, draft, unused=unused)
+
+    def _map(self, keys: tuple[str, ...]) -> ColumnMapping:
+        """Return which keys hold what; objects of one file mostly have the same ones."""
+        mapping = self._mappings.get(keys)
+        if mapping is None:
+            if len(self._mappings) >= _MOST_MAPPINGS:
+                self._mappings.clear()
+            columns = [(f, key) for f, key in self._options.columns if key in keys]
+            exact = [(field, field) for field in self._options.fields.names if field in keys]
+            said = {field for field, _ in columns}
+            columns += [one for one in exact if one[0] not in said]
+            mapping = self._mappings[keys] = map_columns(keys, columns, self._options.fields)
+            for key in mapping.ignored:
+                if key != ID_HEADING and len(self._info.unknown_fields) < _MOST_UNKNOWN:
+                    self._info.unknown_fields[key] = None
+        return mapping
+
+    def _find_faults(
+        self, fields: Mapping[str, Any], mapping: ColumnMapping, values: Mapping[str, Any]
+    ) -> list[Fault]:
+        """Return the faults of an object beside those of its values."""
+        faults: list[Fault] = []
+        member_id = fields.get(ID_HEADING, 1)
+        if self._options.strict:
+            if type(member_id) is not int or not 1 <= member_id <= MAX_MEMBER_ID:
+                detail = f"must be an integer from 1 to {MAX_MEMBER_ID}"
+                faults.append(Fault("/memberId", detail))
+            unknown = [key for key in mapping.ignored if key != ID_HEADING]
+            faults += [_unknown(key) for key in unknown[:_MOST_FAULTS]]
+        if mapping.faults and "name" not in values:
+            faults += [Fault("", fault) for fault in mapping.faults]
+        return faults
 
 
-def _parse_row(values: Mapping[str, Any], fields: FieldTable) -> MemberDraft | Refusal:
-    rest = dict(values)
-    faults: list[Fault] = []
-    member_id = rest.pop("memberId", 1)
-    if type(member_id) is not int or not 1 <= member_id <= MAX_MEMBER_ID:
-        faults.append(Fault("/memberId", f"must be an integer from 1 to {MAX_MEMBER_ID}"))
-    try:
-        draft = parse_draft(rest, fields=fields)
-    except InvalidMember as error:
-        faults += error.faults
-    if faults:
-        return Refusal(f"bad {faults[0].pointer[1:]}", faults[:_MOST_FAULTS])
-    return draft
+def _unknown(key: str) -> Fault:
+    return Fault(json_pointer(key), "is not a field of a member")
+
+
+def _first_present(given: list[Any], sources: list[tuple[int, ...]]) -> Any:
+    """Return the first value that holds something; texts of several keys are joined."""
+    for columns in sources:
+        values = [given[column] for column in columns if given[column] not in (None, "")]
+        if len(columns) == 1 and values:
+            return values[0]
+        if values and all(isinstance(value, str) for value in values):
+            return " ".join(value.strip() for value in values)
+    return None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,7 +1,7 @@
-"""What became of the rows of a file: refused ones are told, counted, and kept to be mended."""
+"""The report of a run of the command: refused rows, counts, and what to do next."""
 
-import csv
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -11,64 +11,68 @@ from typing import Self, TextIO
 
 from tqdm import tqdm
 
-from tornado_members.bulk.csv_rows import CsvFile
+from tornado_members.bulk.display import printable, quoted
 from tornado_members.bulk.loader import Outcome, Result
+from tornado_members.bulk.options import FileInfo, FileOptions
+from tornado_members.bulk.rejects import RejectsFile
 from tornado_members.bulk.rows import Refusal, Row
 
-_MOST_SHOWN = 100
-# They stand first, so that a row with too few or too many cells is refused until it is mended.
-_OWN_COLUMNS = ["line", "reason"]
+_MOST_SHOWN = 100  # refused rows
+_MOST_UNUSED = 20  # further values
 
 
 class Report:
-    """Counts results; writes refused rows to a file of their own as they come.
+    """Prints and counts the results of one file, and keeps its refused rows."""
 
-    The file is in the source's delimiter and encoding, with the line and the reason before the
-    cells: mended, it can be loaded in its turn.
-    """
-
-    def __init__(self, source: CsvFile, rejects: Path) -> None:
-        """`rejects` must not be there yet; it is made with the first refused row."""
-        again = source.header[:2] == _OWN_COLUMNS  # rows that were refused before
-        self._skipped = 2 if again else 0
-        self._header = source.header[self._skipped :]
-        self._delimiter = source.delimiter
-        self._encoding = "utf-8" if source.encoding.startswith("utf") else source.encoding
-        self._rejects = rejects
-        self._stream: TextIO | None = None
+    def __init__(
+        self, info: FileInfo, options: FileOptions, rejects: Path, again: Sequence[str]
+    ) -> None:
+        """`again` is the beginning of the command that loads the rejects file."""
+        self._info = info
+        self._options = options
+        self._rejects = RejectsFile(rejects, info, options)
+        self._again = again
         self._results: Counter[Result] = Counter()
         self._kinds: Counter[str] = Counter()
+        self._unused = 0
         self._last_line = 0
+        self._has_explained = False
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._stream:
-            self._stream.close()
+        self._rejects.close()
 
     @property
     def refused(self) -> int:
         """How many rows were refused."""
         return self._kinds.total()
 
+    def explain(self) -> None:
+        """Print once what was found out about the file."""
+        if not self._has_explained:
+            self._has_explained = True
+            for line in explain_file(self._info, self._options):
+                print_beside_bar(line)
+
     def note(self, row: Row, outcome: Outcome | Refusal) -> None:
-        """What became of a row."""
+        """Count the result of a row, and print it if it was refused."""
         self._last_line = row.line
         if isinstance(outcome, Refusal):
             self._refuse(row, outcome)
         elif outcome.result is Result.TAKEN:
-            earlier = ", from an earlier row of this file" if outcome.twice else ""
-            reason = f"is taken by member {outcome.member_id}{earlier}"
-            if outcome.member_id is None:
-                reason = "is taken by a document in the database that is not a member"
+            earlier = ", from an earlier row" if outcome.twice else ""
+            owner = f"member {outcome.member_id}" if outcome.member_id else "another document"
+            reason = f"is taken by {owner}{earlier}"
             self._refuse(row, Refusal.of_field("name is taken", "/name", reason))
         else:
             self._results[outcome.result] += 1
+            self._note_unused(row)
 
     def summary(self, *, complete: bool) -> str:
-        """What became of all of them, or of those before the work was broken off."""
+        """Return the counts, and how to load the refused rows."""
         counts = {
             "loaded": self._results[Result.CREATED],
             "replaced": self._results[Result.REPLACED],
@@ -80,61 +84,94 @@ class Report:
         parts = [f"{n:,} {what}" for what, n in counts.items() if n or what in always]
         lines = [f"{', '.join(parts)} in {time.monotonic() - self._started:.1f} s"]
         lines += [f"{n:8,}  {kind}" for kind, n in self._kinds.most_common()]
+        if self._unused:
+            lines.append(f"{self._unused:8,}  had several values in a cell: the first is used")
+        if self._info.skipped_entries:
+            lines.append(f"{self._info.skipped_entries:8,}  were skipped: they are not people")
+        if self._info.unknown_fields:
+            lines.append(f"ignored: {', '.join(map(quoted, self._info.unknown_fields))}")
         if not complete:
-            lines.append(f"Broken off behind line {self._last_line}: run it again for the rest.")
-        if self._stream:
-            lines.append(f"The refused rows are in {self.place}: mend them and load that file.")
+            lines.append(f"Interrupted after line {self._last_line}: run it again for the rest.")
+        if self._rejects.exists:
+            lines.append("Correct the refused rows, and load them with:")
+            lines.append(f"  {self._command()}")
         return "\n".join(lines)
 
     @property
     def place(self) -> str:
-        """Where the refused rows are, as short as it can be said from here."""
-        return min(os.path.relpath(self._rejects), str(self._rejects), key=len)
+        """The path of the rejects file, as short as possible."""
+        path = self._rejects.path
+        return min(os.path.relpath(path), str(path), key=len)
+
+    def _command(self) -> str:
+        """Return the command that loads the rejects file."""
+        parts = [*self._again, self.place]
+        if not self._rejects.encoding.startswith("utf-8"):
+            parts += ["--encoding", self._rejects.encoding]
+        if self._info.delimiter != ",":
+            parts += ["--delimiter", self._info.delimiter.replace("\t", "tab")]
+        return shlex.join(parts)
 
     def _refuse(self, row: Row, refusal: Refusal) -> None:
         self._kinds[refusal.kind] += 1
         if self.refused <= _MOST_SHOWN:
-            shown = ",".join(row.cells)[:80].encode("utf-8", "replace").decode()
+            text = row.raw if row.raw is not None else ",".join(row.cells)
             hint = "; --encoding names another" if refusal.kind == "wrong encoding" else ""
-            tell(f"line {row.line}: {refusal.reason}{hint}  ({shown})")
+            reason = printable(refusal.reason, 1000)
+            print_beside_bar(f"line {row.line}: {reason}{hint}  ({printable(text)})")
         elif self.refused == _MOST_SHOWN + 1:
-            tell(f"... more are in {self.place}")
-        self._write(row, refusal)
+            print_beside_bar(f"... more are in {self.place}")
+        self._rejects.write(row, refusal)
 
-    def _write(self, row: Row, refusal: Refusal) -> None:
-        if self._stream is None:
-            # Bytes that fitted no character go out as they came in.
-            self._stream = self._rejects.open(
-                "x", encoding=self._encoding, errors="surrogateescape", newline=""
-            )
-            self._write_row([*_OWN_COLUMNS, *self._header])
-        if row.broken:  # as it came: quoted once more, it would no longer be broken
-            prefix = f"{row.line}{self._delimiter}{refusal.kind}{self._delimiter}"
-            already = row.cells[0].split(self._delimiter, self._skipped)[-1]
-            self._stream.write(f"{prefix}{already}\r\n")
-        else:
-            self._write_row([str(row.line), refusal.reason, *row.cells[self._skipped :]])
-
-    def _write_row(self, cells: Sequence[str]) -> None:
-        csv.writer(self._stream, delimiter=self._delimiter).writerow(cells)  # type: ignore[arg-type]
+    def _note_unused(self, row: Row) -> None:
+        if not row.unused:
+            return
+        self._unused += 1
+        if self._unused <= _MOST_UNUSED:
+            further = [f"{key} {', '.join(map(quoted, rest))}" for key, rest in row.unused.items()]
+            print_beside_bar(f"line {row.line}: not used: {'; '.join(further)}")
 
 
-def tell(line: str) -> None:
-    """Say something beside the progress bar."""
+def explain_file(info: FileInfo, options: FileOptions) -> list[str]:
+    """Return which columns hold what, and which are ignored."""
+    lines = []
+    if info.header_line > 1:
+        lines.append(f"header: line {info.header_line}; the lines above it are ignored")
+    if info.format != "CSV":
+        lines.append(f"format: {info.format}")
+    mapping = info.mapping
+    if mapping is None:
+        return lines
+    used = []
+    for field, sources in mapping.sources.items():
+        choices = [" + ".join(quoted(mapping.header[i]) for i in columns) for columns in sources]
+        used.append(f"{field} from {', else '.join(choices)}")
+    missing = [field for field in options.fields.names if field not in mapping.sources]
+    parts = [", ".join(used)]
+    if missing:
+        parts.append(f"no {' and no '.join(missing)} (--column names one)")
+    if mapping.ignored:
+        parts.append(f"ignored: {', '.join(map(quoted, mapping.ignored))}")
+    return [*lines, f"columns: {'; '.join(parts)}"]
+
+
+def print_beside_bar(line: str) -> None:
+    """Print a line on standard error, above the progress bar."""
     try:
         tqdm.write(line, file=sys.stderr)
         sys.stderr.flush()
-    except BrokenPipeError:  # nobody listens, as under `| head`: that must not stop the work
-        sys.stderr = _silence()
+    except BrokenPipeError:  # as under `| head`: that must not stop the work
+        sys.stderr = _open_null()
 
 
-def conclude(line: str) -> None:
-    """Say what came of it, on standard output."""
+def print_result(line: str) -> None:
+    """Print a line on standard output."""
     try:
-        print(line, flush=True)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
-        sys.stdout = _silence()
+        sys.stdout = _open_null()
 
 
-def _silence() -> TextIO:
+def _open_null() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")

@@ -1,11 +1,20 @@
-"""What became of each row of an import, as lines of JSON."""
+"""The results of an import, as lines of JSON."""
 
 import json
+import re
+from collections import Counter
 from typing import Any
 
 from tornado_members.bulk.loader import Outcome, Result
-from tornado_members.bulk.rows import Refusal
-from tornado_members.errors import BodyTooLarge, InternalError, InvalidMember, NameTaken, Problem
+from tornado_members.bulk.options import FileInfo
+from tornado_members.bulk.rows import Refusal, Row
+from tornado_members.errors import (
+    BodyTooLarge,
+    InvalidMember,
+    NameTaken,
+    Problem,
+    UnreadableFile,
+)
 
 _STATUS = {
     Result.CREATED: 201,
@@ -14,41 +23,71 @@ _STATUS = {
     Result.SKIPPED: 200,
     Result.TAKEN: NameTaken.status,
 }
+_MOST_UNUSED = 10  # further values of a cell that are listed
+# Characters that JSON allows, and that terminals execute or that reorder text.
+_HARMFUL = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def encode_outcome(line: int, outcome: Outcome | Refusal) -> bytes:
-    """The result of a row; the id of a member that is not there yet stays out of it."""
-    if isinstance(outcome, Refusal):
-        return _tell_refusal(line, outcome)
-    is_taken = outcome.result is Result.TAKEN
-    result: dict[str, Any] = {
-        "line": line,
-        "status": _STATUS[outcome.result],
-        "code": NameTaken.code if is_taken else outcome.result.value,
-    }
-    if outcome.member_id is not None and outcome.member_id > 0:
-        result["member"] = f"/members/{outcome.member_id}"
-    if outcome.twice:
-        result["twice"] = True
-    return _encode(result)
+class ResultWriter:
+    """Encodes the result of each row, and counts for the summary."""
 
+    def __init__(self, info: FileInfo, *, failures_only: bool = False) -> None:
+        self._info = info
+        self._failures_only = failures_only
+        self._counts: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
 
-def encode_end(line: int, problem: Problem | None) -> bytes:
-    """The last line of an import that did not come to its end: what stopped it, and where."""
-    stopped = problem or InternalError()
-    result: dict[str, Any] = {"line": line, "status": stopped.status, "code": stopped.code}
-    if isinstance(stopped, BodyTooLarge):
-        result["detail"] = stopped.detail
-    return _encode(result)
+    def outcome(self, row: Row, outcome: Outcome | Refusal) -> bytes:
+        """Return the line of a row; nothing for a success if only failures are wanted.
 
+        The id of a member that a dry run would create is not shown.
+        """
+        if isinstance(outcome, Refusal):
+            return self._refusal(row.line, outcome)
+        is_taken = outcome.result is Result.TAKEN
+        code = NameTaken.code if is_taken else outcome.result.value
+        (self._refused if is_taken else self._counts)[code] += 1
+        if self._failures_only and not is_taken:
+            return b""
+        result: dict[str, Any] = {
+            "line": row.line,
+            "status": _STATUS[outcome.result],
+            "code": code,
+        }
+        if outcome.member_id is not None and outcome.member_id > 0:
+            result["member"] = f"/members/{outcome.member_id}"
+        if outcome.twice:
+            result["twice"] = True
+        if row.unused:
+            result["unused"] = {key: rest[:_MOST_UNUSED] for key, rest in row.unused.items()}
+        return _encode(result)
 
-def _tell_refusal(line: int, refusal: Refusal) -> bytes:
-    errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]
-    return _encode(
-        {"line": line, "status": InvalidMember.status, "code": InvalidMember.code, "errors": errors}
-    )
+    def summary(self) -> bytes:
+        """Return the last line of a complete import."""
+        summary: dict[str, Any] = dict(self._counts)
+        if self._refused:
+            summary["refused"] = dict(self._refused)
+        line: dict[str, Any] = {"summary": summary}
+        if self._info.unknown_fields:
+            line["ignored"] = [*self._info.unknown_fields]
+        return _encode(line)
+
+    def end(self, line: int, problem: Problem) -> bytes:
+        """Return the last line of an import that was aborted: why, and from which line on."""
+        result: dict[str, Any] = {"line": line, "status": problem.status, "code": problem.code}
+        if isinstance(problem, BodyTooLarge | UnreadableFile):
+            result["detail"] = problem.detail
+        return _encode(result)
+
+    def _refusal(self, line: int, refusal: Refusal) -> bytes:
+        self._refused[InvalidMember.code] += 1
+        errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]
+        result = {"line": line, "status": InvalidMember.status, "code": InvalidMember.code}
+        return _encode({**result, "errors": errors})
 
 
 def _encode(result: dict[str, Any]) -> bytes:
-    # What a caller sent may stand in it: a lone surrogate there has no UTF-8.
-    return json.dumps(result, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    text = json.dumps(result, ensure_ascii=False)
+    # A lone surrogate has no UTF-8; escaped, it is what the caller sent.
+    text = _HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+    return text.encode() + b"\n"

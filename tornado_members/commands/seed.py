@@ -1,4 +1,4 @@
-"""Load members from a CSV file, or generate fake ones."""
+"""Load members from files, or generate fake ones."""
 
 import asyncio
 import os
@@ -6,20 +6,27 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from errno import EEXIST
 from functools import partial
-from io import BufferedReader
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from tqdm import tqdm
 
-from tornado_members.bulk.csv_rows import CsvFile
+from tornado_members.bulk.decoding import find_encoding
+from tornado_members.bulk.dry_run import DryRunDirectory
 from tornado_members.bulk.fake_members import fake_members
-from tornado_members.bulk.loader import BATCH, Loader, OnConflict, Result
-from tornado_members.bulk.report import Report, conclude, tell
+from tornado_members.bulk.header import is_delimiter
+from tornado_members.bulk.loader import BATCH, Directory, Loader, Result
+from tornado_members.bulk.mapping import parse_column, repeated_field
+from tornado_members.bulk.member_file import read_members
+from tornado_members.bulk.options import FileInfo, FileOptions
+from tornado_members.bulk.report import Report, print_beside_bar, print_result
 from tornado_members.bulk.rows import Refusal, Row
+from tornado_members.bulk.sources import read_stream
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import UnreadableFile
@@ -33,26 +40,44 @@ T = TypeVar("T")
 
 _FIELDS = ", ".join(MEMBER_FIELDS.names)
 _ACTOR = Actor(issuer=None, subject="scripts/seed")
+_STANDARD_INPUT = Path("-")
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    """A file whose header was read."""
+
+    path: Path
+    stream: BinaryIO
+    rows: Iterator[Row | None]
+    report: Report
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the source of the members, and the treatment of taken names."""
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("file", nargs="?", type=Path, help="CSV file with a header line")
-    source.add_argument(
-        "--fake", type=_positive, metavar="N", help="generate N fake members instead"
+    """Add the sources of members, how to read them, and what to do where a name is taken."""
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="CSV, Excel (.xlsx), vCard, LDIF, JSON or NDJSON, also compressed with gzip; "
+        "- is standard input",
     )
+    parser.add_argument("--fake", type=_positive, metavar="N", help="generate N members instead")
     parser.add_argument(
         "--on-conflict",
         choices=("reject", "skip", "replace"),
         default="reject",
-        help="treatment of a row whose name another member has (reject)",
+        help="what to do with a row whose name another member has (reject)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="report what would happen, and write nothing"
     )
     parser.add_argument(
         "--rejects",
         type=Path,
         metavar="FILE",
-        help="new file for rejected rows (<data_dir>/rejects/<name of the file>)",
+        help="a new file for refused rows (<data_dir>/rejects/<name of the file>)",
     )
     parser.add_argument(
         "--column",
@@ -60,79 +85,131 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=[],
         type=_column,
         metavar="FIELD=HEADING",
-        help=f"the column of a field with an unusual heading; fields: {_FIELDS}",
+        help=f"the column of a field ({_FIELDS}), by its heading or number (#3); "
+        "several for the name are joined",
+    )
+    parser.add_argument("--encoding", type=_encoding, help="of the file (utf-8)")
+    parser.add_argument(
+        "--delimiter", type=_delimiter, help="between the cells of a CSV file, or tab (detected)"
     )
     parser.add_argument(
-        "--encoding", type=_encoding, default="utf-8", help="encoding of the file (utf-8)"
+        "--header-line", type=_positive, metavar="N", help="that names the columns (detected)"
+    )
+    parser.add_argument("--sheet", help="name or number of a worksheet (the first one)")
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse columns that are not a member's"
+    )
+    parser.add_argument(
+        "--take-suspicious", action="store_true", help="load a last row that looks like a total"
     )
 
 
 def run(arguments: Namespace) -> int:
-    """Load the members. Returns 0 if all are loaded, 1 if rows were rejected, 2 on failure."""
+    """Load; the exit code is 0 if everything is there now, 1 if rows were refused, 2 for errors."""
+    problem = _find_contradiction(arguments)
+    if problem:
+        print(f"seed: {problem}", file=sys.stderr)
+        return 2
     settings = arguments.source.load()
     configure_logging(settings.log.level)
     if arguments.fake:
-        return _with_directory(settings, partial(_load_fake_members, wanted=arguments.fake))
+        return _with_directory(settings, partial(_load_fake, wanted=arguments.fake))
     try:
-        return _run_file(arguments, settings)
-    except UnicodeError as error:  # of an encoding that cannot continue after an error
-        print(f"seed: {arguments.file} is not valid {arguments.encoding}: {error}", file=sys.stderr)
-        return 2
-    except (UnreadableFile, OSError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
-        if isinstance(error, UnreadableFile) and "no column 'name'" in error.reason:
-            reason = f"{error.reason}; name it with --column name=HEADING"
-        where = getattr(error, "filename", None) or arguments.file
+        return _run_files(arguments, settings)
+    except OSError as error:
+        reason = error.strerror or error
+        where = error.filename or arguments.files[0]
         print(f"seed: {where}: {reason}", file=sys.stderr)
         return 2
 
 
-def _run_file(arguments: Namespace, settings: Settings) -> int:
-    """Raises UnreadableFile, OSError."""
-    rejects: Path = arguments.rejects or _new_file(
-        settings.data_dir / "rejects", arguments.file.name
+def _find_contradiction(arguments: Namespace) -> str | None:
+    """Return what is wrong with the arguments together."""
+    if bool(arguments.files) == bool(arguments.fake):
+        return "a FILE or --fake is required, and not both"
+    if arguments.files.count(_STANDARD_INPUT) > 1:
+        return "standard input can be read once only"
+    if arguments.rejects and len(arguments.files) > 1:
+        return "--rejects is for one file; without it, each file has its own"
+    if repeated := repeated_field(arguments.column):
+        return f"--column names {repeated} twice; only the name has several columns"
+    return None
+
+
+def _run_files(arguments: Namespace, settings: Settings) -> int:
+    """Open all files, so that faults of a header come before anything is loaded."""
+    with ExitStack() as stack:
+        files = []
+        for path in arguments.files:
+            try:
+                files.append(_open(path, arguments, settings, stack))
+            except UnreadableFile as error:
+                print(f"seed: {path}: {_hint(error.reason)}", file=sys.stderr)
+        if len(files) < len(arguments.files):
+            return 2
+        try:
+            loading = partial(_load_files, files=files, arguments=arguments)
+            _with_directory(settings, loading)
+        except UnreadableFile as error:  # behind rows that were loaded
+            print(f"seed: {_hint(error.reason)}", file=sys.stderr)
+            return 2
+        return 1 if any(file.report.refused for file in files) else 0
+
+
+def _hint(reason: str) -> str:
+    """Return a reason with the options of the command."""
+    reason = reason.replace("name the encoding, for", "name it with --encoding, for")
+    return reason.replace("such as column name=", "such as --column name=")
+
+
+def _open(path: Path, arguments: Namespace, settings: Settings, stack: ExitStack) -> _OpenFile:
+    """Open a file and read its header. Raises UnreadableFile and OSError."""
+    options = FileOptions(
+        encoding=arguments.encoding,
+        delimiter=arguments.delimiter,
+        columns=arguments.column,
+        header_line=arguments.header_line,
+        sheet=arguments.sheet,
+        strict=arguments.strict,
+        take_suspicious=arguments.take_suspicious,
     )
+    is_standard_input = path == _STANDARD_INPUT
+    stream: BinaryIO = (
+        sys.stdin.buffer if is_standard_input else stack.enter_context(path.open("rb"))
+    )
+    info = FileInfo()
+    rows = read_members(read_stream(stream), options, info)
+    name = "standard-input.csv" if is_standard_input else path.name
+    rejects = arguments.rejects or _new_file(settings.data_dir / "rejects", name)
     if rejects.exists():
         raise FileExistsError(
-            EEXIST, "already exists; pass another file to --rejects", str(rejects)
+            EEXIST, "already exists; name another file for --rejects", str(rejects)
         )
-    with arguments.file.open("rb") as stream:
-        rows = CsvFile(stream, encoding=arguments.encoding, columns=dict(arguments.column))
-        tell(_explain_columns(rows))
-        with Report(rows, rejects) as report:
-            loading = partial(_load_rows, on_conflict=arguments.on_conflict, rows=rows)
-            try:
-                _with_directory(settings, partial(loading, stream=stream, report=report))
-            except BaseException:
-                conclude(report.summary(complete=False))
-                raise
-    conclude(report.summary(complete=True))
-    return 1 if report.refused else 0
+    report = Report(info, options, rejects, _command(arguments))
+    first = next((row for row in rows if row is not None), None)
+    report.explain()
+    stack.enter_context(report)
+    return _OpenFile(path, stream, chain(() if first is None else (first,), rows), report)
+
+
+def _command(arguments: Namespace) -> list[str]:
+    """Return the beginning of a command like this one, for the rejects file."""
+    is_script = Path(sys.argv[0]).name == "__main__.py"
+    command = ["scripts/seed"] if is_script else ["tornado-members", "seed"]
+    conflict = arguments.on_conflict
+    return command if conflict == "reject" else [*command, "--on-conflict", conflict]
 
 
 def _new_file(folder: Path, name: str) -> Path:
-    """Return a path for a new file of this name. Rejected rows of earlier runs are kept."""
+    """Return a path for a file of this name that does not exist: earlier rejects stay."""
     folder.mkdir(parents=True, exist_ok=True)
     path = Path(name)
     numbered = (folder / f"{path.stem}.{i}{path.suffix}" for i in count(2))
     return next(p for p in chain([folder / name], numbered) if not p.exists())
 
 
-def _explain_columns(rows: CsvFile) -> str:
-    """Describe the columns used, missing and ignored. Unknown headings are not errors."""
-    used = [f"{field} from {rows.header[i]!r}" for field, i in rows.positions.items()]
-    ignored = [repr(h) for i, h in enumerate(rows.header) if i not in rows.positions.values()]
-    missing = [field for field in MEMBER_FIELDS.names if field not in rows.positions]
-    parts = [", ".join(used)]
-    if missing:
-        parts.append(f"no {' and no '.join(missing)} (--column names one)")
-    if ignored:
-        parts.append(f"ignored: {', '.join(ignored)}")
-    return f"columns: {'; '.join(parts)}"
-
-
 def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitable[T]]) -> T:
-    """Run a job on the members, with private servers if the settings require them."""
+    """Do a job on the members, with private servers if the settings want them."""
 
     async def work() -> T:
         uri, cache_servers = private.addresses_for(settings)
@@ -146,7 +223,7 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
         return asyncio.run(work())
 
 
-async def _load_fake_members(directory: MemberDirectory, wanted: int) -> int:
+async def _load_fake(directory: MemberDirectory, wanted: int) -> int:
     started = time.monotonic()
     loader = Loader(directory, "skip", _ACTOR)
     people = fake_members()
@@ -161,20 +238,42 @@ async def _load_fake_members(directory: MemberDirectory, wanted: int) -> int:
     return 0
 
 
-async def _load_rows(
-    directory: MemberDirectory,
-    on_conflict: OnConflict,
-    rows: CsvFile,
-    stream: BufferedReader,
-    report: Report,
+async def _load_files(
+    directory: MemberDirectory, files: Sequence[_OpenFile], arguments: Namespace
 ) -> None:
-    loader = Loader(directory, on_conflict, _ACTOR)
-    size = os.fstat(stream.fileno()).st_size or None  # a pipe has none
+    """Load the files one after another; a name that occurs in two of them occurs twice."""
+    target: Directory = directory
+    with ExitStack() as stack:
+        if arguments.dry_run:
+            dry_run = DryRunDirectory(directory, lambda _: True)
+            stack.callback(dry_run.close)
+            target = dry_run
+            print_beside_bar("dry run: nothing is written")
+        loader = Loader(target, arguments.on_conflict, _ACTOR)
+        for file in files:
+            prefix = f"{file.path}: " if len(files) > 1 else ""
+            try:
+                await _load_rows(loader, file)
+            except BaseException:
+                print_result(prefix + file.report.summary(complete=False))
+                raise
+            print_result(prefix + file.report.summary(complete=True))
+
+
+async def _load_rows(loader: Loader, file: _OpenFile) -> None:
+    try:
+        size = os.fstat(file.stream.fileno()).st_size or None  # a pipe has none
+    except OSError:
+        size = None
+    done = 0
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
+        rows = (row for row in file.rows if row is not None)
         for batch in _batches(rows, BATCH):
-            await _load_batch(loader, batch, report)
+            await _load_batch(loader, batch, file.report)
+            done += len(batch)
+            bar.set_postfix_str(f"{done:,} rows", refresh=False)
             if size:
-                bar.update(stream.tell() - bar.n)
+                bar.update(file.stream.tell() - bar.n)
 
 
 async def _load_batch(loader: Loader, batch: Sequence[Row], report: Report) -> None:
@@ -192,22 +291,28 @@ def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError("should be an integer of at least 1")
+        raise ArgumentTypeError("must be a positive integer")
     return int(text)
 
 
 def _column(text: str) -> tuple[str, str]:
-    field, equals, heading = text.partition("=")
-    if not equals or field not in MEMBER_FIELDS.names:
+    column = parse_column(text)
+    if column is None:
         raise ArgumentTypeError(
             f"should be FIELD=HEADING, such as name='Full name'; fields: {_FIELDS}"
         )
-    return field, heading
+    return column
 
 
 def _encoding(text: str) -> str:
-    try:
-        "".encode(text)
-    except LookupError:
-        raise ArgumentTypeError(f"unknown encoding {text}") from None
+    encoding = find_encoding(text)
+    if encoding is None:
+        raise ArgumentTypeError(f"unknown encoding {text}")
+    return encoding
+
+
+def _delimiter(text: str) -> str:
+    text = "\t" if text == "tab" else text
+    if not is_delimiter(text):
+        raise ArgumentTypeError("should be one character, such as ';', or tab")
     return text

@@ -114,7 +114,7 @@ def _check_query(arguments: Mapping[str, Sequence[bytes]], operation: Operation)
         if name not in operation.query:
             shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
             raise BadParameter(shown, f"is not a parameter; {_listed([*operation.query])}")
-        if len(values) > 1:
+        if len(values) > 1 and not operation.query[name].is_repeatable:
             raise BadParameter(name, "is given more than once")
 
 

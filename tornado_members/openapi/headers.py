@@ -98,9 +98,14 @@ ANSWER_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "example": 'attachment; filename="members.csv"',
     },
     "X-Ignored-Columns": {
-        "description": "Headings of the columns that the import ignored, percent-encoded.",
+        "description": "Headings of columns and names of fields that are ignored, percent-encoded.",
         "schema": _STRING,
         "example": "Shoe%20size",
+    },
+    "X-Header-Line": {
+        "description": "The line that names the columns, if it is not the first one.",
+        "schema": {"type": "integer", "minimum": 2},
+        "example": 4,
     },
     "X-Total-Count": {
         "description": "The number of members that match, if Prefer requested it.",

@@ -32,6 +32,7 @@ class Parameter:
     description: str
     schema: Schema
     example: Any = None
+    is_repeatable: bool = field(default=False, kw_only=True)  # in a query
 
 
 @dataclass(frozen=True, slots=True)

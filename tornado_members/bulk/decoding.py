@@ -1,0 +1,105 @@
+"""From bytes to text: encodings, byte order marks and line ends."""
+
+import codecs
+import io
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from tornado_members.bulk.display import quoted
+from tornado_members.errors import UnreadableFile
+
+_BYTE_ORDER_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LONGEST_MARK: Final = 4  # bytes; enough to recognise UTF-16 without a mark, too
+# Text encodings of files. Others that Python knows, such as punycode, take quadratic time.
+_ENCODING: Final = re.compile(
+    r"ascii|utf-(?:8(?:-sig)?|(?:16|32)(?:-[lb]e)?)|iso8859-\d+|cp\d+|koi8-[ru]|mac-\w+"
+    r"|shift_jis\w*|euc_(?:jp|kr)\w*|gbk|gb2312|gb18030|big5\w*|iso2022_jp|tis-620|johab"
+)
+_MULTI_BYTE: Final = re.compile(r"utf-(?:16|32)|shift|euc|gb|big5|iso2022|johab|cp9[345]")
+# In a decoder's output, bytes that do not fit the encoding stand as these (PEP 383).
+_ESCAPED: Final = re.compile("[\udc80-\udcff]")
+_REPLACED: Final = re.compile("\ufffd")
+
+
+def find_encoding(name: str) -> str | None:
+    """Return Python's name of an encoding of text files; None if it is unknown."""
+    try:
+        found = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        return None
+    return found if _ENCODING.fullmatch(found) else None
+
+
+class TextDecoder:
+    """Decodes the pieces of a file.
+
+    Bytes that do not fit the encoding come out as characters that `undecoded` finds, so that only
+    the rows that contain them are refused.
+    """
+
+    def __init__(self, encoding: str | None) -> None:
+        """`encoding` is what the caller says; a byte order mark overrides it."""
+        self.encoding = encoding or "utf-8"
+        self.is_declared = encoding is not None
+        self.undecoded = _ESCAPED
+
+    def decode(self, pieces: Iterable[bytes]) -> Iterator[str]:
+        r"""Yield text whose line ends are \n."""
+        head = b""
+        decoder: io.IncrementalNewlineDecoder | None = None
+        for piece in pieces:
+            if decoder is None:
+                head += piece
+                if len(head) < _LONGEST_MARK:
+                    yield ""
+                    continue
+                decoder, data = self._open(head), head
+            else:
+                data = piece
+            yield _decode(decoder, data, final=False, encoding=self.encoding)
+        data = b"" if decoder else head
+        decoder = decoder or self._open(head)
+        yield _decode(decoder, data, final=True, encoding=self.encoding)
+
+    def _open(self, head: bytes) -> io.IncrementalNewlineDecoder:
+        self.encoding = _detect(head) or self.encoding
+        is_multi_byte = _MULTI_BYTE.match(self.encoding) is not None
+        self.undecoded = _REPLACED if is_multi_byte else _ESCAPED
+        errors = "replace" if is_multi_byte else "surrogateescape"
+        decoder = codecs.getincrementaldecoder(self.encoding)(errors)
+        return io.IncrementalNewlineDecoder(decoder, translate=True)
+
+    def describe_undecoded(self, text: str) -> str:
+        """Return what to do about text that contains undecoded bytes."""
+        name = self.encoding.removesuffix("-sig").upper()
+        return (
+            f"has bytes that are not {name} (near {quoted(text)}); name the encoding, "
+            "for example windows-1252"
+        )
+
+
+def _detect(head: bytes) -> str | None:
+    """Return the encoding that the first bytes show."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return encoding
+    zeros = [byte == 0 for byte in head[:4]]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else None
+
+
+def _decode(
+    decoder: io.IncrementalNewlineDecoder, data: bytes, *, final: bool, encoding: str
+) -> str:
+    try:
+        return decoder.decode(data, final)
+    except UnicodeError:  # some decoders cannot continue after a fault
+        raise UnreadableFile(f"the file is not in the encoding {encoding}") from None

@@ -1,0 +1,99 @@
+"""The file of refused rows, which can be corrected and loaded again."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+from tornado_members.bulk.formula_cells import defuse
+from tornado_members.bulk.headings import recognise
+from tornado_members.bulk.mapping import ColumnMapping
+from tornado_members.bulk.options import FileInfo, FileOptions
+from tornado_members.bulk.rows import Refusal, Row
+
+# They come first, so that a row with too few or too many cells is refused until it is corrected.
+_OWN_COLUMNS: Final = ("line", "reason")
+# The cells of rows of formats without columns, such as vCards.
+_CONTACT_FIELDS: Final = ("name", "email", "phone")
+_PARTS_OF_NAME: Final = {
+    2: ("first name", "last name"),
+    3: ("first name", "middle name", "last name"),
+}
+
+
+class RejectsFile:
+    """Writes refused rows to a file with the delimiter and the encoding of their source.
+
+    Headings that the caller assigned with options are replaced by those of the fields, so that the
+    file means the same without these options. Cells that a spreadsheet would execute are defused.
+    """
+
+    def __init__(self, path: Path, info: FileInfo, options: FileOptions) -> None:
+        """The file must not exist; it is created with the first row."""
+        self.path = path
+        self._info = info
+        self._options = options
+        self._stream: TextIO | None = None
+        self._skipped = 0  # cells of a source that is such a file itself
+        self._width = 0
+
+    @property
+    def exists(self) -> bool:
+        """True once a row was written."""
+        return self._stream is not None
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the file: that of the source, or UTF-8 with a mark instead of UTF-16."""
+        return (
+            "utf-8-sig"
+            if self._info.encoding.startswith(("utf-16", "utf-32"))
+            else (self._info.encoding)
+        )
+
+    def write(self, row: Row, refusal: Refusal) -> None:
+        """Write a row, with its line and the reason before its cells."""
+        stream = self._stream or self._open()
+        reason = refusal.reason.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        cells = list(row.cells[self._skipped :])
+        if row.raw is not None:  # behind the last column, so that it cannot be loaded as it is
+            cells = [""] * self._width + [row.raw]
+        self._write_row(stream, [str(row.line), reason, *map(defuse, cells)])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._stream:
+            self._stream.close()
+
+    def _open(self) -> TextIO:
+        mapping = self._info.mapping
+        header = _portable_header(mapping, self._options) if mapping else [*_CONTACT_FIELDS]
+        self._skipped = 2 if tuple(header[:2]) == _OWN_COLUMNS else 0
+        header = header[self._skipped :]
+        self._width = len(header)
+        # Bytes that fitted no character are written as they were read.
+        self._stream = self.path.open(
+            "x", encoding=self.encoding, errors="surrogateescape", newline=""
+        )
+        self._write_row(self._stream, [*_OWN_COLUMNS, *map(defuse, header)])
+        return self._stream
+
+    def _write_row(self, stream: TextIO, cells: Sequence[str]) -> None:
+        csv.writer(stream, delimiter=self._info.delimiter).writerow(cells)
+
+
+def _portable_header(mapping: ColumnMapping, options: FileOptions) -> list[str]:
+    """Return headings that are recognised without options."""
+    header = list(mapping.header)
+    assigned = {field for field, _ in options.columns}
+    for field in assigned & mapping.sources.keys():
+        columns = mapping.sources[field][0]
+        names = _PARTS_OF_NAME.get(len(columns), (field,) * len(columns))
+        for column, name in zip(columns, names, strict=True):
+            header[column] = name
+    if assigned:
+        used = mapping.used
+        for i, heading in enumerate(header):
+            if i not in used and recognise(heading):
+                header[i] = f"unused {heading}"
+    return header

@@ -1,0 +1,43 @@
+"""Lines of text that arrives in pieces, and lines that are folded over several."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+_LONGEST: Final = 64 * 1024  # characters of a line that are kept, such as of a photo
+
+
+def unfold(texts: Iterable[str]) -> Iterator[tuple[int, str] | None]:
+    """Yield logical lines with the number of their first line; None means nothing yet.
+
+    A line that begins with a space or a tab continues the one before (RFC 6350 §3.2, RFC 2849).
+    """
+    first, parts, size = 0, [""], 0
+    for found in _split(texts):
+        if found is None:
+            yield None
+            continue
+        line, text = found
+        if text[:1] in (" ", "\t") and first:
+            if size < _LONGEST:
+                parts.append(text[1:])
+                size += len(text)
+            continue
+        if first:
+            yield first, "".join(parts)
+        first, parts, size = line, [text], len(text)
+    if first:
+        yield first, "".join(parts)
+
+
+def _split(texts: Iterable[str]) -> Iterator[tuple[int, str] | None]:
+    line, begun = 1, ""
+    for text in texts:
+        first, *rest = text.split("\n")
+        begun += first[: _LONGEST - len(begun)] if len(begun) < _LONGEST else ""
+        for further in rest:
+            yield line, begun
+            line += 1
+            begun = further[:_LONGEST]
+        yield None
+    if begun:
+        yield line, begun

@@ -1,0 +1,49 @@
+"""From the text of a cell to the value of a field."""
+
+import re
+from typing import Final
+
+from tornado_members.bulk.formula_cells import restore
+
+# A cell that a spreadsheet keeps as text: ="0123456789"
+_TEXT_FORMULA: Final = re.compile(r'="((?:[^"]|"")*)"')
+_BETWEEN_EMAILS: Final = re.compile(r"\s*(?::::|[;,\n])\s*")
+# Commas and strokes occur in one number; between two whole numbers they separate.
+_BETWEEN_PHONES: Final = re.compile(
+    r"\s*(?::::|\n|;(?!\s*ext=))\s*|(?<=\d{3})\s*[,/]\s*(?=\+\d)", re.IGNORECASE
+)
+_ADDRESS: Final = re.compile(r"(?:[^<>]*<)?\s*(?:mailto:)?([^<>]+?)\s*>?", re.IGNORECASE)
+_APOSTROPHE: Final = re.compile(r"'(?=\d)")
+
+
+def cell_text(cell: str, *, is_export: bool = False) -> str:
+    """Return what a cell says. Of an export, white space and all else is kept as it is."""
+    text = cell.strip()
+    if not text:
+        return ""
+    if formula := _TEXT_FORMULA.fullmatch(text):
+        return formula[1].replace('""', '"').strip()
+    return restore(cell if is_export else text)
+
+
+def first_value(field: str, text: str) -> tuple[str, list[str]]:
+    """Return the first of the values in a cell, and the others."""
+    if field == "email":
+        values = [_plain_address(value) for value in _split(_BETWEEN_EMAILS, text)]
+        if len(values) > 1 and not all("@" in value for value in values):
+            return text, []
+    elif field == "phone":
+        text = _APOSTROPHE.sub("", text, count=1) if text.startswith("'") else text
+        values = _split(_BETWEEN_PHONES, text)
+    else:
+        return text, []
+    return (values[0], values[1:]) if values else (text, [])
+
+
+def _split(separator: re.Pattern[str], text: str) -> list[str]:
+    return [value for value in separator.split(text) if value.strip()]
+
+
+def _plain_address(text: str) -> str:
+    found = _ADDRESS.fullmatch(text) if "<" in text or ":" in text else None
+    return found[1] if found else text
