@@ -57,7 +57,7 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
         nodes=2,
         proxied=2,
         protocol="leases",
-        cache={"timeout_ms": 200, "return_ms": 700},
+        cache={"timeout_ms": 150, "return_ms": 700},
     )
     async with cluster:
         storm = Storm(cluster)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cache.test_lease_cache import KEEN, Source, own_memcached, process, status, stop, until
 from tests.support.mongodb import failing
+from tornado_members.cache import debts
 from tornado_members.cache.debts import RELIED_ON
 from tornado_members.cache.lease_cache import LeaseCache
 from tornado_members.cache.leases import HIT
@@ -242,6 +243,38 @@ async def test_what_the_change_stream_could_not_tell_a_node_is_recorded(
         async with process(address, timing=KEEN, ledger=ledger) as newcomer:
             server.send_signal(SIGCONT)
             await hit(newcomer, source=source)
+
+
+async def test_a_debt_of_a_process_that_alone_was_cut_off_is_paid_by_those_who_were_not(
+    ledger: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debts, "_LOOK_SECONDS", 0.2)
+    source = Source(1)
+    async with (
+        own_memcached() as (_, address),
+        process(address, timing=KEEN, ledger=ledger) as one,
+    ):
+        await hit(one, source=source)
+        await ledger.record(Debt(address, "another", "1", WRITES_END_AFTER))
+        await until(lambda: one.counts.epochs_set == 1)
+        await hit(one, source=Source(2))
+        assert await ledger.read() == []
+
+
+async def test_a_document_that_is_no_debt_keeps_no_node_from_being_read(
+    ledger: Counting, admin: Admin, database_name: str
+) -> None:
+    documents: list[dict[str, Any]] = [
+        {"_id": 1},
+        {"_id": "x", "node": 1, "process": None, "nonce": []},
+    ]
+    admin[database_name]["cache_debts"].insert_many(documents)
+    async with (
+        own_memcached() as (_, address),
+        process(address, timing=KEEN, ledger=ledger) as one,
+    ):
+        await hit(one, source=Source())
+    assert await ledger.read() == []
 
 
 async def test_a_debt_of_a_node_that_was_removed_is_left_alone(ledger: Counting) -> None:

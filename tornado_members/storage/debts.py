@@ -13,6 +13,12 @@ from tornado_members.storage.outages import translate_outages
 # Seconds until a record is acknowledged by a majority, or the write that needs it is refused.
 RECORD_SECONDS = 1.0
 
+# Documents that another program put there are not debts.
+_DEBTS: Document = {
+    **{name: {"$type": "string"} for name in ("node", "process", "nonce")},
+    "writesEndAfter": {"$type": "double"},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Debt:
@@ -59,16 +65,11 @@ class DebtLedger:
 
     @translate_outages
     async def read(self) -> Sequence[Debt]:
-        """All debts: few, and mostly none."""
-        documents = await self._debts.find().to_list(None)
+        """Return all debts: few, and mostly none."""
+        documents = await self._debts.find(_DEBTS).to_list(None)
         return [
-            Debt(
-                str(document["node"]),
-                str(document["process"]),
-                str(document["nonce"]),
-                float(document["writesEndAfter"]),
-            )
-            for document in documents
+            Debt(each["node"], each["process"], each["nonce"], each["writesEndAfter"])
+            for each in documents
         ]
 
 

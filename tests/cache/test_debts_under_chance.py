@@ -1,0 +1,193 @@
+"""Debts under chance: processes that read and write are killed and started while a node hangs.
+
+All of them run in this process, on one Memcached behind a proxy that holds its bytes, as a server
+does that hangs and keeps its memory. A write that was sent may commit after its process was killed.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import pytest
+
+from tests.cache.test_lease_cache import own_memcached
+from tests.support.fault_proxy import FINE, FROZEN, FaultProxy
+from tests.support.ledger import MemoryLedger
+from tornado_members.cache import debts
+from tornado_members.cache.entries import Entry
+from tornado_members.cache.lease_cache import LeaseCache
+from tornado_members.cache.leases import HIT
+from tornado_members.cache.memcached import MemcachedNode, clock
+from tornado_members.cache.nodes import Timing
+from tornado_members.errors import DependencyUnavailable
+
+PROCESSES = 3
+TIMING = Timing(heartbeat=0.1, timeout=0.05, return_after=0.35)
+WRITE_DEADLINE = 0.2
+KEY = b"a"
+
+
+class Database:
+    """One register, and what is known of it for certain."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.version = 1
+        self.acknowledged = 1
+        self.read = 1
+        self.commits: set[asyncio.Task[int]] = set()
+        self._chance = chance
+
+    async def write(self, seconds_left: Callable[[], float]) -> None:
+        """Send a write, which commits in time or never, whatever becomes of the sender."""
+        await asyncio.sleep(self._chance.choice([0, 0.01, 0.05]))
+        if seconds_left() <= 0:
+            raise DependencyUnavailable
+        commit = asyncio.create_task(self._commit(min(seconds_left(), WRITE_DEADLINE)))
+        self.commits.add(commit)
+        commit.add_done_callback(self.commits.discard)
+        version = await asyncio.shield(commit)
+        self.acknowledged = max(self.acknowledged, version)
+
+    async def _commit(self, seconds: float) -> int:
+        end = clock() + seconds
+        await asyncio.sleep(seconds * self._chance.random() ** 3)
+        if clock() >= end:
+            raise DependencyUnavailable
+        self.version += 1
+        return self.version
+
+    async def load(self) -> Entry:
+        await asyncio.sleep(self._chance.choice([0, 0, 0.005]))
+        return Entry(self.version, b"-", b"")
+
+
+class Storm:
+    """What its processes read, and what of that was wrong."""
+
+    def __init__(self, address: str, seed: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311
+        self.database = Database(self.chance)
+        self.ledger = MemoryLedger()
+        self.wrong: list[str] = []
+        self.hits = 0
+        self.kills = 0
+        self.unannounced = 0
+        self._address = address
+
+    async def process(self) -> None:
+        """A process, until it is killed: cancelled, it tells nobody of what it knew."""
+        node = MemcachedNode(self._address, timeout=TIMING.timeout, probe_interval=TIMING.pause)
+        cache = LeaseCache(
+            [node],
+            namespace="test",
+            ttl=60,
+            timing=TIMING,
+            write_deadline=WRITE_DEADLINE,
+            ledger=self.ledger,
+        )
+        await cache.open()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(cache))
+                tasks.create_task(self._write(cache))
+        finally:
+            self.unannounced += cache.counts.unannounced_writes
+            await cache.close()
+
+    async def _read(self, cache: LeaseCache) -> None:
+        database = self.database
+        while True:
+            least = max(database.acknowledged, database.read)
+            found = await cache.read(KEY, database.load)
+            assert found.entry
+            if found.entry.version < least:
+                self.wrong.append(f"{found.status} of {found.entry.version} after {least}")
+            database.read = max(database.read, found.entry.version)
+            self.hits += found.status == HIT
+            await asyncio.sleep(0.002)
+
+    async def _write(self, cache: LeaseCache) -> None:
+        while True:
+            await asyncio.sleep(self.chance.random() ** 2)
+            with suppress(DependencyUnavailable):
+                async with cache.changing(KEY) as seconds_left:
+                    await self.database.write(seconds_left)
+
+
+@asynccontextmanager
+async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
+    """Blow for so long; at the end, what was seen."""
+    async with AsyncExitStack() as stack:
+        _, memcached = await stack.enter_async_context(own_memcached())
+        proxy = await stack.enter_async_context(FaultProxy(memcached))
+        blowing = Storm(proxy.address, seed)
+        processes = [asyncio.create_task(blowing.process()) for _ in range(PROCESSES)]
+        chance, loop = blowing.chance, asyncio.get_running_loop()
+        until = loop.time() + seconds
+        try:
+            while loop.time() < until:
+                await asyncio.sleep(1 + chance.random())
+                await proxy.set(FROZEN)
+                await asyncio.sleep(1.5 * chance.random())
+                for number in chance.sample(range(PROCESSES), chance.randint(1, PROCESSES)):
+                    await end(processes[number])
+                    processes[number] = asyncio.create_task(blowing.process())
+                    blowing.kills += 1
+                    await asyncio.sleep(0.3 * chance.random() ** 2)
+                await proxy.set(FINE)
+        finally:
+            await proxy.set(FINE)
+            for process in processes:
+                await end(process)
+            await asyncio.gather(*blowing.database.commits, return_exceptions=True)
+        yield blowing
+
+
+async def end(process: asyncio.Task[None]) -> None:
+    process.cancel()
+    with suppress(asyncio.CancelledError):
+        await process
+
+
+@pytest.fixture(autouse=True)
+def _short_reliance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debts, "RELIED_ON", 0.2)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_read_is_old(seed: int) -> None:
+    async with storm(25, seed) as blown:
+        assert blown.kills > 10
+        assert blown.unannounced > 5
+        assert blown.hits > 100
+        assert blown.wrong == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("what", ["nothing recorded", "nothing looked up", "paid at once"])
+async def test_without_a_rule_reads_are_old(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    def nothing_set(*_: object) -> None:
+        pass
+
+    match what:
+        case "nothing recorded":
+            monkeypatch.setattr(debts.DebtsOfNode, "record", nothing)
+        case "nothing looked up":
+            monkeypatch.setattr(
+                debts.DebtsOfNode,
+                "none_at",
+                property(lambda _: float("inf"), lambda *_: None),
+                raising=False,
+            )
+        case "paid at once":
+            monkeypatch.setattr(debts.Debts, "_due_at", lambda *_: float("-inf"))
+    for seed in range(6):
+        async with storm(15, seed) as blown:
+            if blown.wrong:
+                return
+    raise AssertionError("the rule is not needed, or not tested")
