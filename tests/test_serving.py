@@ -185,6 +185,10 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         ["MongoDB at mongodb://127.0.0.1:1/ (mongodb.uri) does not answer"],
     ),
     ({"mongodb": {"uri": "mongodb://x:y:z/"}}, ["mongodb.uri"]),
+    (
+        {"mongodb": {"uri": "mongodb+srv://u:secret@db.invalid/", "timeout_ms": 2000}},
+        ["MongoDB at mongodb+srv://db.invalid/ (mongodb.uri) cannot be found", "SRV record"],
+    ),
     ({"auth": {"own_issuer": "x", "issuers": [{"issuer": "y", "audience": "z"}]}}, ["jwks"]),
     (
         {"auth": {"issuers": [{"issuer": "y", "audience": "z", "jwks": {"file": "no"}}]}},

@@ -171,6 +171,16 @@ async def test_forms_are_not_read(api: Api, content_type: str) -> None:
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+async def test_a_byte_order_mark_before_a_json_body_is_ignored(api: Api) -> None:
+    created = await api("PUT", "/members", raw=b'\xef\xbb\xbf{"name": "Ada"}')
+    assert created.code == 201
+    merge = {"Content-Type": "application/merge-patch+json"}
+    patched = await api("PATCH", "/members/1", raw=b'\xef\xbb\xbf{"phone": "123"}', headers=merge)
+    assert patched.code == 200
+    twice = await api("PUT", "/members", raw=b'\xef\xbb\xbf\xef\xbb\xbf{"name": "Eve"}')
+    problem(twice, 400, "malformed-body")
+
+
 async def test_a_body_in_a_content_encoding_is_415(api: Api) -> None:
     body, headers = {"name": "Ada"}, {"Content-Encoding": "gzip"}
     problem(await api("PUT", "/members", body, headers=headers), 415, "unsupported-media-type")

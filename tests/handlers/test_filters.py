@@ -69,6 +69,10 @@ async def test_addresses_whatever_the_case_and_numbers_as_written(api: Api) -> N
     assert await names(api, email="ADA@EXAMPLE.ORG") == ["Ada", "Bob"]
     assert await names(api, email="ZOE\u0308@example.org") == ["Zoë"]
     assert await names(api, email="ada@example") == []
+    await api.create("Eve", email="eve@MÜNCHEN.de")
+    await api.create("Max", email="Eve@xn--mnchen-3ya.DE")
+    for form in ("eve@münchen.de", "EVE@xn--mnchen-3ya.de", "eve@mu\u0308nchen.de"):
+        assert await names(api, email=form) == ["Eve", "Max"]
     assert await names(api, phone="+44 20 7946") == ["Ada", "Zoë"]
     assert await names(api, phone="44 20 7946") == []
     everything = {"email": "ada@example.org", "phone": "+44 20 7946", "name_prefix": "A"}

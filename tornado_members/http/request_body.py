@@ -1,5 +1,6 @@
 """Reads the body of a request as its operation declares it."""
 
+import codecs
 from typing import Any
 
 from tornado.httputil import HTTPServerRequest
@@ -16,7 +17,8 @@ def json_object(request: HTTPServerRequest, operation: Operation) -> dict[str, A
     """Return the JSON object in the body. Raises UnsupportedMediaType, MalformedBody."""
     media_type_of(request, operation, default=operation.body.media_type if operation.body else "")
     try:
-        return parse_object(request.body)
+        # A byte order mark may be ignored (RFC 8259 §8.1); some editors and tools write one.
+        return parse_object(request.body.removeprefix(codecs.BOM_UTF8))
     except ValueError as error:
         raise MalformedBody(f"The body {error}.") from None
 

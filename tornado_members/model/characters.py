@@ -21,13 +21,11 @@ SHAPELESS: Final = r"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uff
 TYPOGRAPHIC_HYPHENS: Final = r"\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
 TYPOGRAPHIC_SPACES: Final = r"\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
 
-_EDGES: Final = re.compile(f"^[{FORMAT}{EMBEDDINGS}]+|[{FORMAT}{EMBEDDINGS}]+$")
-_EDGES_AND_OVERRIDES: Final = re.compile(
-    f"^[{FORMAT}{EMBEDDINGS}{OVERRIDES}]+|[{FORMAT}{EMBEDDINGS}{OVERRIDES}]+$"
-)
-_EDGES_AND_SPACES: Final = re.compile(
-    f"^[{FORMAT}{EMBEDDINGS}{SPACES}]+|[{FORMAT}{EMBEDDINGS}{SPACES}]+$"
-)
+_BASIC_PLANE: Final = "".join(map(chr, range(0x10000)))
+# For str.strip(), whose time is linear; that of an expression such as `[...]+$` is not.
+_EDGES: Final = "".join(re.findall(f"[{SPACES}{FORMAT}{EMBEDDINGS}]", _BASIC_PLANE))
+_EDGES_AND_OVERRIDES: Final = _EDGES + "".join(re.findall(f"[{OVERRIDES}]", _BASIC_PLANE))
+_MAX_SEARCHED: Final = 4096  # characters; longer text is too long for any field
 # A byte order mark means nothing anywhere. The others mean nothing beside a space.
 _BREAK: Final = r"[\xad\u200b\u2060\ufeff]"
 _MEANINGLESS: Final = re.compile(rf"\ufeff|{_BREAK}+(?=\s)|(?<=\s){_BREAK}+")
@@ -42,18 +40,19 @@ def trim(text: str) -> str:
     """Remove white space and invisible characters from both ends, and meaningless ones inside.
 
     Joiners inside a word stay: Persian words and emoji need them. So do bidirectional overrides,
-    which the rules refuse.
+    which the rules refuse. The time is linear in the length of the text.
     """
     if text.isascii():
         return text.strip()
-    return _EDGES_AND_SPACES.sub("", _MEANINGLESS.sub("", text))
-
-
-def trim_format(text: str, *, overrides: bool = False) -> str:
-    """Remove invisible characters from both ends, and nothing else; `overrides` as well."""
-    if text.isascii():
+    text = text.strip(_EDGES)
+    if len(text) > _MAX_SEARCHED:
         return text
-    return (_EDGES_AND_OVERRIDES if overrides else _EDGES).sub("", text)
+    return _MEANINGLESS.sub("", text).strip(_EDGES)
+
+
+def trim_with_overrides(text: str) -> str:
+    """Remove white space, invisible characters and bidirectional overrides from both ends."""
+    return text.strip() if text.isascii() else text.strip(_EDGES_AND_OVERRIDES)
 
 
 def plain_punctuation(text: str) -> str:

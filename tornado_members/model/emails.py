@@ -4,10 +4,11 @@ import re
 from functools import lru_cache
 
 import email_validator
+import idna
 from email_validator import EmailNotValidError, validate_email
 
 from tornado_members.model import characters
-from tornado_members.model.text import check_text
+from tornado_members.model.text import MAX_CHARACTERS, case_fold, check_text
 
 MAX_EMAIL_CHARACTERS = 254  # a path in SMTP has 256, with its brackets (RFC 5321 §4.5.3.1.3)
 
@@ -23,7 +24,7 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 def check_email(email: str) -> str:
     """Return the address in the form in which it is stored. Raises ValueError."""
-    email = characters.trim_format(check_text(email), overrides=True)
+    email = check_text(characters.trim_with_overrides(email))
     if is_plain_email(email):
         return email
     try:
@@ -31,6 +32,26 @@ def check_email(email: str) -> str:
     except EmailNotValidError as error:
         raise ValueError(f"is not an e-mail address: {error}") from None
     return email
+
+
+def fold_email(email: str) -> str:
+    """Return the form in which addresses are compared: in any case, and for any form of a domain.
+
+    An internationalized domain becomes its A-label (RFC 5890 §2.3.2.1), so that `münchen.de` and
+    `xn--mnchen-3ya.de` are one domain.
+    """
+    local, at, domain = email.rpartition("@")
+    return f"{case_fold(local)}{at}{_fold_domain(domain)}"
+
+
+@lru_cache(4096)
+def _fold_domain(domain: str) -> str:
+    if domain.isascii() or len(domain) > MAX_CHARACTERS:
+        return case_fold(domain)
+    try:
+        return idna.encode(domain, uts46=True).decode()
+    except (idna.IDNAError, UnicodeError):
+        return case_fold(domain)
 
 
 def is_plain_email(email: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tornado_members.errors import Fault
 from tornado_members.model.strict_json import json_pointer
-from tornado_members.model.text import check_text
+from tornado_members.model.text import case_fold, check_text
 
 _MISSING = object()
 
@@ -31,6 +31,7 @@ class Field:
     csv_headings: tuple[str, ...] = ()  # beside the name; see heading_key()
     filter: str | None = None  # describes the query parameter of lists that names a value of it
     case_folded: bool = False  # filters find it in any case, by a folded copy in the document
+    fold: Callable[[str], str] = case_fold  # makes that copy
     fake: Callable[[Any], str] | None = None  # makes up a value, given a mimesis.Person
 
     @property

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
 from tornado_members.errors import Fault, InvalidMember
-from tornado_members.model.emails import MAX_EMAIL_CHARACTERS, check_email
+from tornado_members.model.emails import MAX_EMAIL_CHARACTERS, check_email, fold_email
 from tornado_members.model.fields import Field, FieldTable
 from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name
 from tornado_members.model.phones import PHONE_PATTERN, check_phone
@@ -48,6 +48,7 @@ MEMBER_FIELDS: Final = FieldTable(
             csv_headings=("emailaddress", "mail"),
             filter="Only members with this e-mail address, whatever the case.",
             case_folded=True,
+            fold=fold_email,
             fake=lambda person: str(
                 person.email(domains=["example.com", "example.net", "example.org"])
             ),

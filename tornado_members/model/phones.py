@@ -28,13 +28,13 @@ PHONE_PATTERN = (
 
 def normalize_phone(phone: str) -> str:
     """Return a telephone number with plain hyphens and spaces, without a label before it."""
-    phone = characters.plain_punctuation(characters.trim_format(phone, overrides=True))
+    phone = characters.plain_punctuation(characters.trim_with_overrides(phone))
     return _EXTENSION.sub(" ext ", _PHONE_LABEL.sub("", phone, count=1))
 
 
 def check_phone(phone: str) -> str:
     """Return the number in the form in which it is stored. Raises ValueError."""
-    phone = normalize_phone(check_text(phone))
+    phone = normalize_phone(check_text(characters.trim_with_overrides(phone)))
     if _SCIENTIFIC.fullmatch(phone) or _DECIMAL.fullmatch(phone):
         raise ValueError(
             "is a number as a spreadsheet stores it, which may have lost digits: "

@@ -17,7 +17,6 @@ from bson import Decimal128, Int64
 
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
-from tornado_members.model.text import case_fold
 from tornado_members.storage.mongo import Document
 
 LAST_VERSION: Final = 2**63 - 1
@@ -125,7 +124,7 @@ class MemberCodec:
     def case_folded(self, values: Mapping[str, Any]) -> Document:
         """Return the copies of fields by which lists find members in any case."""
         return {
-            field.folded_name: None if (value := values[field.name]) is None else case_fold(value)
+            field.folded_name: None if (value := values[field.name]) is None else field.fold(value)
             for field in self.fields.case_folded
         }
 

@@ -172,7 +172,7 @@ class MemberLists:
             found["nameFold"] = _range(filters.name_prefix)
         for name, value in filters.equal.items():
             field = self._filtered[name]
-            found[field.filtered_name] = case_fold(value) if field.case_folded else value
+            found[field.filtered_name] = field.fold(value) if field.case_folded else value
         if query.after is not None:
             found[_FIELDS[query.field]]["$lt" if query.descending else "$gt"] = query.after
         return found

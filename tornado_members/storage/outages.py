@@ -7,6 +7,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     OperationFailure,
     PyMongoError,
@@ -66,6 +67,9 @@ def describe_failure(error: BaseException) -> str:
     refusal = error.__cause__ if isinstance(error, DependencyUnavailable) else error
     if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
         return "does not answer"
+    if isinstance(refusal, ConfigurationError) and refusal.__cause__ is not None:
+        # The resolver's message names the record, and holds no password.
+        return f"cannot be found: looking up its SRV record failed: {str(refusal).rstrip('.')}"
     details = getattr(refusal, "details", None) or {}
     return f"refuses: {details.get('codeName') or type(refusal).__name__}"
 
