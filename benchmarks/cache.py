@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager, suppress
 import aiomcache
 
 from tests.support.ledger import MemoryLedger
-from tornado_members.cache import naive
-from tornado_members.cache.entries import Entry
-from tornado_members.cache.lease_cache import LeaseCache
-from tornado_members.cache.memcached import MemcachedNode
-from tornado_members.cache.nodes import Timing
+from tornado_members import naive_cache as naive
 from tornado_members.embedded.programs import find_memcached, free_port
+from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.monitored_node import Timing
 
 BODY = b'{"memberId":42,"name":"Ada Lovelace","email":"ada@example.org","phone":null}'
 KEYS = [b"member:%d" % i for i in range(1000)]

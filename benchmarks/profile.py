@@ -28,7 +28,7 @@ _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(:(?P<line>\d+))?\)")
 # Threads that wait, which py-spy takes for busy now and then: for work, for a socket, for a time.
 _WAITING = re.compile(
     r"threading.py|concurrent/futures/thread.py|pymongo/(network_layer|periodic_executor).py"
-    r"|cache/pulse.py"
+    r"|lease_cache/heartbeat.py"
 )
 
 # The innermost frame that belongs to a layer says whose a sample is: what a library that is not
@@ -38,7 +38,7 @@ LAYERS = (
     ("Tornado: routes and handlers", r"tornado/(web|routing|ioloop|gen|concurrent|locks)"),
     ("ours: http1", r"tornado_members/http1/"),
     ("ours: auth", r"tornado_members/auth/"),
-    ("ours: cache", r"tornado_members/cache/"),
+    ("ours: cache", r"tornado_members/lease_cache/"),
     ("aiomcache", r"aiomcache/"),
     ("ours: handlers", r"tornado_members/(handlers|app)"),
     ("ours: directory and members", r"tornado_members/(directory|member|list_query)"),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import prometheus_client
 
 from tornado_members.auth.tokens import TokenCounts
-from tornado_members.cache.counts import CacheCounts
+from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.telemetry.access_log_writer import AccessLogWriter
 from tornado_members.telemetry.logs import ACCESS_LOGGER, JsonFormatter, TextFormatter

@@ -24,15 +24,16 @@ HOUSE = [
     ["http"],
     ["openapi"],
     ["bulk"],
+    ["invalidator"],
     ["directory"],
     ["auth"],
-    ["cache"],
+    ["naive_cache"],
     ["embedded"],
     ["storage"],
     ["telemetry"],
     ["settings"],
     ["model"],
-    ["errors", "together", "http1"],
+    ["errors", "http1", "lease_cache"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
 
@@ -41,7 +42,7 @@ KEEPERS = {
     "pymongo": {"storage"},
     "motor": {"storage"},
     "bson": {"storage"},
-    "aiomcache": {"cache"},
+    "aiomcache": {"lease_cache"},
     "tornado.web": {"handlers", "http", "app", "admin", "serving"},
     "jwt": {"auth"},
     "argon2": {"auth"},
@@ -56,14 +57,24 @@ KEEPERS = {
         "storage",
         "embedded",  # makes its MongoDB a replica set
         "auth",
-        "cache",
+        "invalidator",
         "directory",
         "admin",
         "services",
         "commands",
     },
-    "tornado_members.cache": {"cache", "services", "directory", "admin"},
+    "tornado_members.lease_cache": {
+        "lease_cache",
+        "naive_cache",
+        "storage",
+        "auth",
+        "directory",
+        "admin",
+        "services",
+    },
 }
+# Engines: each could be taken out of the product as it is.
+ENGINES = ("lease_cache", "http1")
 
 
 def modules() -> list[Path]:
@@ -98,6 +109,14 @@ def test_imports_point_down(file: Path) -> None:
         for library, keepers in KEEPERS.items():
             if name == library or name.startswith(library + "."):
                 assert room in keepers, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_imports_nothing_of_the_product(engine: str) -> None:
+    for file in (PACKAGE / engine).glob("*.py"):
+        for name in imported(file):
+            own = f"tornado_members.{engine}"
+            assert not name.startswith("tornado_members") or name.startswith(own), f"{file}: {name}"
 
 
 def test_every_room_has_its_place_in_the_house() -> None:

@@ -1,23 +1,35 @@
 """What the product does: keep members, and say who they are."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Protocol
 
-from tornado_members.cache.counts import CacheCounts
-from tornado_members.cache.entries import Entry
-from tornado_members.cache.leases import HIT, Found
 from tornado_members.errors import (
+    DependencyUnavailable,
     Fault,
     InvalidMember,
     MemberNotFound,
     NameTaken,
     PreconditionFailed,
+    Problem,
     WriteConflict,
 )
+from tornado_members.lease_cache.cache import AnnouncedWrite
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
+from tornado_members.lease_cache.protocol import HIT, Found
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor, Place, Record
 from tornado_members.model.list_query import Filters, ListQuery
@@ -32,9 +44,9 @@ from tornado_members.storage.write_window import write_window
 # Cache-Status (RFC 9211 §2) of a read that was not to be answered from the cache.
 _ON_REQUEST = "fwd=request"
 _NO_MARK = b"-"  # of entries that lead from a name to an id, and of the plain cache
-_REFUTED = "fwd=bypass; detail=refuted"
+_REJECTED = "fwd=bypass; detail=rejected"
 # Names move rarely. One that moves each time it is looked at is left to the database.
-_MOST_REFUTATIONS = 3
+_MOST_REJECTIONS = 3
 _MOST_ATTEMPTS = 100  # at a write whose member is changed again and again by others
 _TOO_MANY_DIGITS = 12  # for seconds since the epoch, up to the year 9999
 
@@ -60,12 +72,12 @@ class Cache(Protocol):
         key: bytes,
         load: Callable[[], Awaitable[Entry | None]],
         *,
-        refuted: Entry | None = None,
+        rejected: Entry | None = None,
     ) -> Found: ...
     async def peek(self, keys: Sequence[bytes]) -> Mapping[bytes, Entry]: ...  # noqa: D102
     def changing(  # noqa: D102
         self, *keys: bytes
-    ) -> AbstractAsyncContextManager[Callable[[], float]]: ...
+    ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def renew_epochs(self) -> bool: ...  # noqa: D102
@@ -142,16 +154,16 @@ class MemberDirectory:
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """The member with this name; with `no_cache`, from the database. Raises MemberNotFound."""
         name = normalize_name(name)
-        refuted = None
-        for _ in range(0 if no_cache else _MOST_REFUTATIONS):
+        rejected = None
+        for _ in range(0 if no_cache else _MOST_REJECTIONS):
             lead = await self._cache.read(
-                _name_key(name), lambda: self._load_lead(name), refuted=refuted
+                _name_key(name), lambda: self._load_lead(name), rejected=rejected
             )
             if lead.entry is None:
                 raise MemberNotFound("of this name", cache_status=lead.status)
             if isinstance(lead.entry.source, Member):  # it comes straight from the database
                 return _represent(lead.entry.source, lead.status)
-            refuted = lead.entry
+            rejected = lead.entry
             member_id = _led_to(lead.entry)
             if member_id is None:
                 continue
@@ -159,7 +171,7 @@ class MemberDirectory:
             if found.entry is not None and _bears(found.entry, name):
                 return _represent_entry(member_id, found.entry, found.status)
             # else that member bears another name now, or is gone
-        status = _ON_REQUEST if no_cache else _REFUTED
+        status = _ON_REQUEST if no_cache else _REJECTED
         member = await self._store.find_by_name(name)
         if member is None:
             raise MemberNotFound("of this name", cache_status=status)
@@ -171,9 +183,9 @@ class MemberDirectory:
 
         found = await self._cache.read(_id_key(member_id), load)
         if found.entry is not None and not self._has_our_fields(found.entry):
-            found = await self._cache.read(_id_key(member_id), load, refuted=found.entry)
+            found = await self._cache.read(_id_key(member_id), load, rejected=found.entry)
             if found.entry is not None and not self._has_our_fields(found.entry):
-                return Found(await load(), _REFUTED)  # a process with other fields was faster
+                return Found(await load(), _REJECTED)  # a process with other fields was faster
         return found
 
     def _has_our_fields(self, entry: Entry) -> bool:
@@ -320,10 +332,24 @@ class MemberDirectory:
 
     @asynccontextmanager
     async def _changing(self, *keys: bytes) -> AsyncIterator[None]:
-        """A write of members whose entries have these keys, sent while its tombstones last."""
-        async with self._cache.changing(*keys) as seconds_left:
-            with write_window(seconds_left):
-                yield
+        """Write members whose entries have these keys, while their tombstones last.
+
+        Raises DependencyUnavailable before anything is written if the cache cannot be told.
+        """
+        try:
+            async with self._cache.changing(*keys) as write:
+                try:
+                    with write_window(write.seconds_left):
+                        yield
+                except DependencyUnavailable:  # the outcome is not known
+                    raise
+                except Problem:
+                    write.void()
+                    raise
+        except NotAnnounced as error:
+            raise DependencyUnavailable(
+                "The cache cannot be told of the change. Nothing was written."
+            ) from error
 
     async def _replace(
         self, member_id: int, draft: MemberDraft, condition: Precondition, by: Actor | None
@@ -386,7 +412,8 @@ class MemberDirectory:
             keys.append(_id_key(change.member_id))
             if change.name is not None:
                 keys.append(_name_key(change.name))
-        return await self._cache.invalidate(dict.fromkeys(keys))
+        with _ledger_outages():
+            return await self._cache.invalidate(dict.fromkeys(keys))
 
     async def flush_cache(self) -> bool:
         """Let the cache forget everything, since it is not known what was changed.
@@ -394,7 +421,17 @@ class MemberDirectory:
         False if a node does not answer: this is recorded, for when it does.
         Raises DependencyUnavailable.
         """
-        return await self._cache.renew_epochs()
+        with _ledger_outages():
+            return await self._cache.renew_epochs()
+
+
+@contextmanager
+def _ledger_outages() -> Iterator[None]:
+    """Report an outage of the ledger, which is kept in MongoDB, as one of MongoDB."""
+    try:
+        yield
+    except LedgerUnavailable as error:
+        raise DependencyUnavailable from error
 
 
 def _id_key(member_id: int) -> bytes:

@@ -13,16 +13,11 @@ from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import Passwords
 from tornado_members.auth.rate_limit import RateLimit
 from tornado_members.auth.revocations import TokenRevocations
+from tornado_members.auth.shared_counts import SharedCounts
 from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
-from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
-from tornado_members.cache.lease_cache import LeaseCache
-from tornado_members.cache.memcached import MemcachedNode
-from tornado_members.cache.naive import NaiveCache, NaiveStandIn
-from tornado_members.cache.nodes import Timing
-from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import OperatorError
 from tornado_members.http.admission import AdmissionControl
@@ -30,8 +25,13 @@ from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.request_id import RequestIds
 from tornado_members.http.spool_budget import SpoolBudget
+from tornado_members.invalidator import InvalidatorNumbers, invalidating
+from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
+from tornado_members.naive_cache import NaiveCache, NaiveStandIn
 from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog

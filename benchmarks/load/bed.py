@@ -18,8 +18,8 @@ from pymongo.read_concern import ReadConcern
 
 from tests.support.memcached import ask_memcached, flush_memcached
 from tests.support.namespace import namespace_of
-from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.lease_cache.placement import namespace_prefix
 
 ISSUER, AUDIENCE, KEY_ID = "https://issuer.example", "members-bench", "bench"
 TOKEN_SECONDS = 6 * 3600

@@ -4,7 +4,7 @@ import pytest
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.rate_limit import RateLimit
-from tornado_members.cache.shared_counts import SharedCounts
+from tornado_members.auth.shared_counts import SharedCounts
 from tornado_members.errors import TooManyRequests
 
 ADA = Caller("issuer", "ada", frozenset())

@@ -3,8 +3,8 @@
 import pytest
 
 from tornado_members.auth.login_queue import Source
+from tornado_members.auth.shared_counts import SharedCounts
 from tornado_members.auth.throttle import LoginThrottle
-from tornado_members.cache.shared_counts import SharedCounts
 from tornado_members.errors import TooManyAttempts
 from tornado_members.settings import Login
 

@@ -17,12 +17,12 @@ from motor.frameworks import asyncio as motor_framework
 from tests.support.ledger import MemoryLedger
 from tests.support.members import make_draft
 from tests.support.mongodb import failing
-from tornado_members.cache.lease_cache import LeaseCache
-from tornado_members.cache.memcached import MemcachedNode
-from tornado_members.cache.nodes import Timing
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
+from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from tornado_members.storage.debts import RECORD_SECONDS, Debt
+from tornado_members.lease_cache.debts import Debt
+from tornado_members.storage.debts import RECORD_SECONDS
 
 
 class MemoryLedger:

@@ -6,8 +6,8 @@ import subprocess
 import time
 from contextlib import suppress
 
-from tornado_members.cache.placement import namespace_prefix
 from tornado_members.embedded.programs import find_memcached, free_port
+from tornado_members.lease_cache.placement import namespace_prefix
 
 
 def ask_memcached(address: str, request: bytes) -> bytes:

@@ -21,7 +21,7 @@ from logging import getLogger
 from typing import Any, Self
 
 from tornado_members.auth.keys import KeySource
-from tornado_members.cache.invalidator import InvalidatorNumbers
+from tornado_members.invalidator import InvalidatorNumbers
 from tornado_members.telemetry.metrics import Family
 
 log = getLogger(__name__)

@@ -4,11 +4,19 @@ One document for each node and process that could not reach it, in the collectio
 docs/decisions/debts.md says why they are kept in MongoDB.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.lease_cache.debts import Debt
+from tornado_members.lease_cache.errors import LedgerUnavailable
 from tornado_members.storage.mongo import Document, Mongo
 from tornado_members.storage.outages import translate_outages
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
 
 # Seconds until a record is acknowledged by a majority, or the write that needs it is refused.
 RECORD_SECONDS = 1.0
@@ -20,21 +28,25 @@ _DEBTS: Document = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Debt:
-    """`process` changed, or may be changing, members of which `node` still has old entries."""
+def _as_ledger(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Raise what the cache expects when MongoDB does not answer."""
 
-    node: str  # its address, as in cache.servers
-    process: str
-    nonce: str  # another one each time that the debt is recorded
-    # Seconds after the recording within which each write that relies on it has ended.
-    writes_end_after: float
+    @wraps(method)
+    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(self, *args, **kwargs)
+        except DependencyUnavailable as error:
+            raise LedgerUnavailable("the ledger of debts does not reply") from error
+
+    return wrapper
 
 
 class DebtLedger:
     """The collection.
 
-    Every method raises DependencyUnavailable when MongoDB does not answer in time.
+    Every method raises LedgerUnavailable when MongoDB does not answer in time.
     """
 
     deadline = RECORD_SECONDS
@@ -43,6 +55,7 @@ class DebtLedger:
         self.mongo = mongo.with_timeout(RECORD_SECONDS)
         self._debts = mongo.database["cache_debts"]
 
+    @_as_ledger
     @translate_outages
     async def record(self, debt: Debt) -> None:
         """Record a debt in place of the process's earlier one to the same node.
@@ -58,11 +71,13 @@ class DebtLedger:
         }
         await self._debts.update_one({"_id": _key(debt)}, [{"$set": fields}], upsert=True)
 
+    @_as_ledger
     @translate_outages
     async def remove(self, debt: Debt) -> None:
         """Remove a debt that was paid, unless it was recorded anew since it was read."""
         await self._debts.delete_one({"_id": _key(debt), "nonce": debt.nonce})
 
+    @_as_ledger
     @translate_outages
     async def read(self) -> Sequence[Debt]:
         """Return all debts: few, and mostly none."""

@@ -10,6 +10,7 @@ from pymongo import DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from tornado_members.errors import NameTaken
+from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.list_query import Filters, ListQuery
@@ -29,7 +30,6 @@ from tornado_members.storage.listing import BY_NAME, MemberLists, list_indexes
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
 from tornado_members.storage.writes import PlainWrites, Writes, is_name_taken
-from tornado_members.together import Together
 
 _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -51,7 +51,7 @@ class MemberStore:
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(self._members, fields)
-        self._together = Together(self.find_members)
+        self._together = Batcher(self.find_members)
 
     async def prepare(self) -> None:
         """Make what is missing: indexes, folded names, a counter that is past every id in use.

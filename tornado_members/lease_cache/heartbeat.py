@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from tornado_members.cache.memcached import clock
+from tornado_members.lease_cache.clock import clock
 
 _REPLY = b"VERSION "
 _LONGEST_REPLY = 512  # bytes
 
 
-class Pulse:
+class HeartbeatThread:
     """Asks a node for its version, again and again, and notes when that was answered.
 
     What it notes are plain numbers that one thread writes and another one reads.
@@ -38,8 +38,8 @@ class Pulse:
         self._timeout = timeout
         self._heartbeat = heartbeat
         self._now = now
-        self.heard_at = float("-inf")  # when the last question that was answered was sent
-        self.back_at = float("-inf")  # when it answered again, after a gap
+        self.last_reply_at = float("-inf")  # when the last question that was answered was sent
+        self.recovered_at = float("-inf")  # when it answered again, after a gap
         self._connection: socket.socket | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"pulse {host}:{port}", daemon=True)
@@ -76,9 +76,9 @@ class Pulse:
         reply = self._connection.recv(_LONGEST_REPLY)
         if not reply.startswith(_REPLY) or not reply.endswith(b"\r\n"):
             raise ConnectionError("that is no Memcached")
-        if sent - self.heard_at > self._heartbeat:
-            self.back_at = self._now()  # first: who sees the other one sees this one, too
-        self.heard_at = sent
+        if sent - self.last_reply_at > self._heartbeat:
+            self.recovered_at = self._now()  # first: who sees the other one sees this one, too
+        self.last_reply_at = sent
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None

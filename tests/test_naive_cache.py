@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.memcached import start_memcached, stored_keys
-from tornado_members.cache.memcached import MemcachedNode, NodeAway
-from tornado_members.cache.naive import Entry, NaiveCache
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import MemberNotFound
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.naive_cache import Entry, NaiveCache
 
 
 class Source:
@@ -156,7 +157,7 @@ async def test_a_removal_that_failed_is_made_up_for(address: str) -> None:
 
         async def delete(self, key: bytes) -> bool:
             if self.deaf:
-                raise NodeAway("it did not hear")
+                raise NodeUnavailable("it did not hear")
             return await super().delete(key)
 
     node = Deaf(address, timeout=1)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.cache.explorer import (
+from tests.lease_cache.explorer import (
     KEY,
     Explorer,
     Guilty,
@@ -24,19 +24,20 @@ from tests.cache.explorer import (
     Process,
     Routine,
     do,
-    leases_of,
     load,
+    protocol_of,
 )
-from tornado_members.cache import naive
-from tornado_members.cache.batching import T, Turnstile
-from tornado_members.cache.entries import Tombstone, encode_tombstone
-from tornado_members.cache.leases import Leases
-from tornado_members.cache.memcached import Held, NodeAway
+from tornado_members import naive_cache as naive
+from tornado_members.lease_cache.coalescing import SingleFlight, T
+from tornado_members.lease_cache.entries import Tombstone, encode_tombstone
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.memcached import Held
+from tornado_members.lease_cache.protocol import LeaseProtocol
 
-Kind = type[Leases]
+Kind = type[LeaseProtocol]
 
 
-async def read(leases: Leases, times: int) -> None:
+async def read(leases: LeaseProtocol, times: int) -> None:
     for _ in range(times):
         await do("begin")
         found = await leases.read(KEY, load)
@@ -46,99 +47,101 @@ async def read(leases: Leases, times: int) -> None:
 
 
 async def write(
-    leases: Leases, name: bytes, ticks: int | None = None, *, looks_at_the_clock: bool = True
+    leases: LeaseProtocol, name: bytes, ticks: int | None = None, *, looks_at_the_clock: bool = True
 ) -> None:
-    """As LeaseCache.changing and WatchedNode do it, with time taken out or counted in ticks."""
+    """As LeaseCache.changing and CacheNode do it, with time taken out or counted in ticks."""
     if ticks:
         await do("starts", ticks)
     try:
-        await leases.announce([KEY], name)
-    except NodeAway:
+        await leases.place_tombstones([KEY], name)
+    except NodeUnavailable:
         await do("noticed")
     version = await do("commit", looks_at_the_clock)
     await do("abandon")
     try:
-        await leases.release([KEY], name)
-    except NodeAway:
+        await leases.remove_tombstones([KEY], name)
+    except NodeUnavailable:
         await do("taint")
     await do("answers", version)
 
 
-async def pay(leases: Leases, *, looks_again: bool = True) -> None:
+async def pay(leases: LeaseProtocol, *, looks_again: bool = True) -> None:
     """What a process does that owes something to a node which answers again."""
     for name in (await do("answers again")).split():
-        await leases.announce([KEY], name.encode())
+        await leases.place_tombstones([KEY], name.encode())
         if looks_again and await do("has ended", name):
-            await leases.release([KEY], name.encode())
+            await leases.remove_tombstones([KEY], name.encode())
     await leases.renew_epoch()
     await do("is read again")
 
 
-async def tick(leases: Leases, times: int) -> None:
+async def tick(leases: LeaseProtocol, times: int) -> None:
     """Time, of which each process hears from the node at least once in every tick."""
     for _ in range(times):
         await leases.probe()
         await do("tick")
 
 
-def reader(number: int, kind: Kind = Leases, lifetime: int = 1) -> Process:
+def reader(number: int, kind: Kind = LeaseProtocol, lifetime: int = 1) -> Process:
     name = f"r{number}"
     return Process(
-        name, lambda: [read(leases_of(name, kind, lifetime), 1)], kind=kind, lifetime=lifetime
+        name, lambda: [read(protocol_of(name, kind, lifetime), 1)], kind=kind, lifetime=lifetime
     )
 
 
-def again(kind: Kind = Leases, lifetime: int = 1) -> Process:
-    return Process("a1", lambda: [read(leases_of("a1", kind, lifetime), 2)])
+def again(kind: Kind = LeaseProtocol, lifetime: int = 1) -> Process:
+    return Process("a1", lambda: [read(protocol_of("a1", kind, lifetime), 2)])
 
 
-def writer(number: int, kind: Kind = Leases, ticks: int | None = None, **options: Any) -> Process:
+def writer(
+    number: int, kind: Kind = LeaseProtocol, ticks: int | None = None, **options: Any
+) -> Process:
     """`ticks`: how long a write may take, where time is counted."""
     name = f"w{number}"
 
     def start() -> list[Routine]:
-        return [write(leases_of(name, kind, ticks or 1), name.encode(), ticks, **options)]
+        return [write(protocol_of(name, kind, ticks or 1), name.encode(), ticks, **options)]
 
     return Process(name, start, is_writer=True)
 
 
 def payer(**options: Any) -> Process:
-    return Process("p1", lambda: [pay(leases_of("p1"), **options)])
+    return Process("p1", lambda: [pay(protocol_of("p1"), **options)])
 
 
-def clock(ticks: int, kind: Kind = Leases, lifetime: int = 1) -> Process:
+def clock(ticks: int, kind: Kind = LeaseProtocol, lifetime: int = 1) -> Process:
     """A process that sees the node in every tick; its own writes may take `lifetime`."""
-    return Process("t1", lambda: [tick(leases_of("t1", kind, lifetime), ticks)])
+    return Process("t1", lambda: [tick(protocol_of("t1", kind, lifetime), ticks)])
 
 
-def renewer(kind: Kind = Leases) -> Process:
+def renewer(kind: Kind = LeaseProtocol) -> Process:
     """Sets a new epoch, whatever for."""
-    return Process("p1", lambda: [leases_of("p1", kind).renew_epoch()])
+    return Process("p1", lambda: [protocol_of("p1", kind).renew_epoch()])
 
 
-def invalidator(kind: Kind = Leases) -> Process:
+def invalidator(kind: Kind = LeaseProtocol) -> Process:
     """Tells of a change that is over, or was none: it may come at any time."""
-    return Process("i1", lambda: [leases_of("i1", kind).invalidate([KEY])])
+    return Process("i1", lambda: [protocol_of("i1", kind).invalidate([KEY])])
 
 
-def beside_a_short_one(kind: Kind = Leases) -> list[Process]:
+def beside_a_short_one(kind: Kind = LeaseProtocol) -> list[Process]:
     """Two writers, one of which may take longer than the other one's tombstones live."""
     return [reader(1), writer(1, kind, 3), writer(2, kind, 1), clock(1)]
 
 
-def in_a_short_quarantine(kind: Kind = Leases) -> list[Process]:
+def in_a_short_quarantine(kind: Kind = LeaseProtocol) -> list[Process]:
     """A writer that may take longer than the quarantine that a reader begins."""
     return [reader(1, kind, 2), writer(1, kind, 4), clock(3, kind, lifetime=4)]
 
 
-def after_a_death(kind: Kind = Leases) -> list[Process]:
+def after_a_death(kind: Kind = LeaseProtocol) -> list[Process]:
     """A writer that may die, and times to live that are long enough to be renewed in time."""
     return [reader(1, kind, 3), again(kind), writer(1, kind, 3), clock(1, kind, lifetime=3)]
 
 
 def paused(**options: Any) -> list[Process]:
     """A writer that may be paused for longer than its tombstone lives."""
-    return [reader(1), writer(1, Leases, 2, **options), clock(2)]
+    return [reader(1), writer(1, LeaseProtocol, 2, **options), clock(2)]
 
 
 # With two writers each fault multiplies the states by ten: there the second reader reads only once,
@@ -189,7 +192,7 @@ def test_no_interleaving_of_more_is_stale_or_backward(name: str) -> None:
     assert Explorer(*EXHAUSTIVE[name]).explore() > 10_000
 
 
-def sharing(kind: type[Turnstile[Any]]) -> Process:
+def sharing(kind: type[SingleFlight[Any]]) -> Process:
     """Three readers of one process."""
 
     def start() -> list[Routine]:
@@ -210,10 +213,10 @@ def sharing(kind: type[Turnstile[Any]]) -> Process:
 
 
 async def test_readers_who_share_what_was_not_sent_yet_are_not_stale() -> None:
-    assert Explorer([sharing(Turnstile), writer(1)]).explore() > 500
+    assert Explorer([sharing(SingleFlight), writer(1)]).explore() > 500
 
 
-class Joining(Turnstile[T]):
+class Joining(SingleFlight[T]):
     """Shares a request that is under way."""
 
     async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
@@ -260,58 +263,58 @@ def test_plain_cache_aside_is_found_guilty() -> None:
         Explorer([aside_reader(1), aside_reader(2), aside_writer()]).explore()
 
 
-class LeasesAlone(Leases):
+class LeasesAlone(LeaseProtocol):
     """As in the paper: a write only removes."""
 
-    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+    async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         pass
 
-    async def release(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
+    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
         for key in keys:
             await self._node.delete(key)  # type: ignore[attr-defined]
 
 
-class BlindTombstones(Leases):
+class BlindTombstones(LeaseProtocol):
     """A writer puts its tombstone over that of another."""
 
-    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+    async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         for key in keys:
             tombstone = Tombstone(((writer, 1),))
             await self._node.set(key, encode_tombstone(key, tombstone), 1)  # type: ignore[attr-defined]
 
 
-class InTheirEpoch(Leases):
+class InTheirEpoch(LeaseProtocol):
     """Tombstones count only in the epoch in which they were set."""
 
     _own = b""
 
-    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+    async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         epoch, _ = await self._look()
         self._own = writer + b":" + (epoch or b"")
-        await super().announce(keys, self._own)
+        await super().place_tombstones(keys, self._own)
 
-    async def release(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
-        await super().release(keys, self._own)
+    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
+        await super().remove_tombstones(keys, self._own)
 
     def counts_in(self, tombstone: Tombstone, epoch: bytes) -> bool:
         return any(writer.endswith(epoch) for writer, _ in tombstone.marks)
 
 
-class WithoutQuarantine(Leases):
+class WithoutQuarantine(LeaseProtocol):
     """A new epoch begins at once."""
 
     async def _begin_quarantine(self) -> None:
         pass
 
 
-class BlindRenewal(Leases):
+class BlindRenewal(LeaseProtocol):
     """Sets a new epoch on a node that has restarted, as on any other."""
 
     async def renew_epoch(self) -> None:
         await self._node.set(self._epoch_key, self._word(), 1)  # type: ignore[attr-defined]
 
 
-class BlindInvalidation(Leases):
+class BlindInvalidation(LeaseProtocol):
     """Takes a tombstone away that is another's."""
 
     async def invalidate(self, keys: Collection[bytes]) -> None:
@@ -319,14 +322,14 @@ class BlindInvalidation(Leases):
             await self._node.delete(key)  # type: ignore[attr-defined]
 
 
-class RenewedMarks(Leases):
+class RenewedMarks(LeaseProtocol):
     """Whoever stores a tombstone gives every mark on it a new time to live."""
 
     def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
         return dict.fromkeys(super().marks_of(key, held), self._lifetimes.tombstone)
 
 
-class ShortenedMarks(Leases):
+class ShortenedMarks(LeaseProtocol):
     """Whoever stores a tombstone gives it a time to live for its own write alone."""
 
     def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
@@ -334,7 +337,7 @@ class ShortenedMarks(Leases):
         return {name: min(ticks, self._lifetimes.tombstone) for name, ticks in marks.items()}
 
 
-class QuarantineOfTheFirst(Leases):
+class QuarantineOfTheFirst(LeaseProtocol):
     """A quarantine is as long as whoever began it would have it."""
 
     def _is_too_short(self, _quarantine: bytes) -> bool:
@@ -352,12 +355,12 @@ BROKEN: list[Any] = [
     (WithoutQuarantine, all_of(WithoutQuarantine), ["restart"], "backward"),
     pytest.param(
         BlindRenewal,
-        [renewer(BlindRenewal), *all_of(Leases)],
+        [renewer(BlindRenewal), *all_of(LeaseProtocol)],
         ["restart"],
         "backward",
         marks=pytest.mark.exhaustive,  # found after some seconds
     ),
-    (BlindInvalidation, [*all_of(Leases), invalidator(BlindInvalidation)], [], "backward"),
+    (BlindInvalidation, [*all_of(LeaseProtocol), invalidator(BlindInvalidation)], [], "backward"),
     (RenewedMarks, after_a_death(RenewedMarks), ["crash"], "no hit"),
     (ShortenedMarks, beside_a_short_one(ShortenedMarks), [], "uncovered"),
     (QuarantineOfTheFirst, in_a_short_quarantine(QuarantineOfTheFirst), ["restart"], "uncovered"),

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.memcached import ask_memcached, start_memcached
-from tornado_members.cache.memcached import MAX_TTL, MemcachedNode, NodeAway, Put, _FairTimeout
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.memcached import MAX_TTL, MemcachedNode, Put, _FairTimeout
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -209,7 +210,7 @@ async def test_what_is_no_time_to_live_is_refused(address: str, ttl: int) -> Non
 
 async def test_a_value_that_the_server_refuses_is_an_error(address: str) -> None:
     async with opened(address) as node:
-        with pytest.raises(NodeAway):
+        with pytest.raises(NodeUnavailable):
             await node.set(b"a", b"x" * 2_000_000, 60)
         await node.set(b"a", b"y", 60)
         assert await node.get_many([b"a"]) == {b"a": b"y"}
@@ -265,7 +266,7 @@ async def test_a_server_killed_under_load_does_not_freeze_the_loop(times: int) -
             value = b"x" * 100_000
 
             async def write(i: int, node: MemcachedNode = node, value: bytes = value) -> None:
-                with suppress(NodeAway):
+                with suppress(NodeUnavailable):
                     while True:
                         await node.set(b"key%d" % i, value, 60)
 
@@ -332,7 +333,7 @@ async def test_nonsense_is_an_error_within_the_deadline(nonsense: bytes) -> None
             node.put_many([Put(b"a", b"", 60)]),
         ):
             async with asyncio.timeout(2.5):  # before the server hangs up
-                with pytest.raises(NodeAway):
+                with pytest.raises(NodeUnavailable):
                     await call
 
 
@@ -346,7 +347,7 @@ async def test_a_reply_to_something_else_is_not_taken_for_an_answer() -> None:
 async def test_a_meta_reply_to_something_else_is_an_error(answered: bytes) -> None:
     talk = await reply(answered + b"\r\nx\r\n", then=1)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
-        with pytest.raises(NodeAway):
+        with pytest.raises(NodeUnavailable):
             await node.gets_many([b"a"])
 
 
@@ -374,7 +375,7 @@ async def test_a_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) 
         calls = [node.get_many([b"a"]) for _ in range(20)]  # they wait for one connection
         async with asyncio.timeout(3):  # one after the other, they would take four seconds
             results = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(result, NodeAway) for result in results)
+        assert all(isinstance(result, NodeUnavailable) for result in results)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -395,7 +396,7 @@ async def test_a_server_that_failed_is_not_asked_until_it_is_well() -> None:
 
     async with server_that(talk) as address, opened(address, probe_interval=60) as node:
         for _ in range(100):
-            with pytest.raises(NodeAway):
+            with pytest.raises(NodeUnavailable):
                 await node.get_many([b"a"])
     assert asked == 3
 
@@ -405,7 +406,7 @@ async def test_a_server_that_is_well_again_is_used_again() -> None:
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(opened(f"127.0.0.1:{port}", probe_interval=0.05))
         for _ in range(3):
-            with pytest.raises(NodeAway):
+            with pytest.raises(NodeUnavailable):
                 await node.get_many([b"a"])
         await until(lambda: node.is_away)
         process, _ = await start_memcached(port)
@@ -439,9 +440,9 @@ async def test_closing_ends_what_is_under_way() -> None:
         waiting = asyncio.create_task(node.get_many([b"a"]))
         await asyncio.sleep(0.05)
         await node.close()
-        with pytest.raises(NodeAway):
+        with pytest.raises(NodeUnavailable):
             await waiting
-        with pytest.raises(NodeAway):
+        with pytest.raises(NodeUnavailable):
             await node.get_many([b"a"])
 
 

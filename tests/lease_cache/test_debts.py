@@ -1,4 +1,4 @@
-"""Debts of the cache on a real MongoDB: each rule of cache/debts.py, with processes that end."""
+"""Debts of the cache on a real MongoDB: each rule of debts.py, with processes that end."""
 
 import asyncio
 from signal import SIGCONT
@@ -8,14 +8,22 @@ from typing import Any
 import pymongo
 import pytest
 
-from tests.cache.test_lease_cache import KEEN, Source, own_memcached, process, status, stop, until
+from tests.lease_cache.test_lease_cache import (
+    KEEN,
+    Source,
+    own_memcached,
+    process,
+    status,
+    stop,
+    until,
+)
 from tests.support.mongodb import failing
-from tornado_members.cache import debts
-from tornado_members.cache.debts import RELIED_ON
-from tornado_members.cache.lease_cache import LeaseCache
-from tornado_members.cache.leases import HIT
-from tornado_members.errors import DependencyUnavailable
-from tornado_members.storage.debts import Debt, DebtLedger
+from tornado_members.lease_cache import debts
+from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.debts import RELIED_ON, Debt
+from tornado_members.lease_cache.errors import NotAnnounced
+from tornado_members.lease_cache.protocol import HIT
+from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.mongo import Mongo
 
 WRITES_END_AFTER = 1.5  # seconds; process() gives a write half of one
@@ -102,7 +110,7 @@ async def test_a_write_whose_debt_cannot_be_recorded_is_refused(
     ):
         keys = [b"key%d" % i for i in range(20)]
         refusal = {"failCommands": ["update"], "errorCode": 13}
-        with failing(admin, 100, **refusal), pytest.raises(DependencyUnavailable):
+        with failing(admin, 100, **refusal), pytest.raises(NotAnnounced):
             async with one.changing(*keys):
                 raise AssertionError("this is written")
         async with one.changing(*keys):

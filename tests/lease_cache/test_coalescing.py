@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from tornado_members.together import Together
+from tornado_members.lease_cache.coalescing import Batcher
 
 
 class Oracle:
@@ -30,7 +30,7 @@ class Oracle:
 
 async def test_those_of_one_turn_share_a_question() -> None:
     oracle = Oracle()
-    together = Together(oracle.double)
+    together = Batcher(oracle.double)
     answers = await asyncio.gather(*(together.ask([i, i + 100]) for i in range(5)))
     assert [[*answer] for answer in answers] == [[2 * i, 2 * i + 200] for i in range(5)]
     assert oracle.asked == [[0, 100, 1, 101, 2, 102, 3, 103, 4, 104]]
@@ -38,7 +38,7 @@ async def test_those_of_one_turn_share_a_question() -> None:
 
 async def test_nobody_joins_a_question_that_is_out() -> None:
     oracle = Oracle()
-    together = Together(oracle.double)
+    together = Batcher(oracle.double)
     oracle.may_answer.clear()
     first = asyncio.create_task(together.ask([1]))
     await oracle.is_asked.wait()
@@ -52,7 +52,7 @@ async def test_nobody_joins_a_question_that_is_out() -> None:
 
 async def test_who_is_cancelled_takes_nobody_with_him() -> None:
     oracle = Oracle()
-    together = Together(oracle.double)
+    together = Batcher(oracle.double)
     oracle.may_answer.clear()
     tasks = [asyncio.create_task(together.ask([i])) for i in range(3)]
     await oracle.is_asked.wait()
@@ -66,7 +66,7 @@ async def test_who_is_cancelled_takes_nobody_with_him() -> None:
 
 async def test_what_goes_wrong_everybody_is_told() -> None:
     oracle = Oracle()
-    together = Together(oracle.double)
+    together = Batcher(oracle.double)
     oracle.error = LookupError("gone")
     results = await asyncio.gather(*(together.ask([i]) for i in range(3)), return_exceptions=True)
     assert [repr(result) for result in results] == ["LookupError('gone')"] * 3
@@ -76,7 +76,7 @@ async def test_what_goes_wrong_everybody_is_told() -> None:
 
 async def test_when_the_question_is_cancelled_so_are_those_who_wait() -> None:
     oracle = Oracle()
-    together = Together(oracle.double)
+    together = Batcher(oracle.double)
     oracle.may_answer.clear()
     waiting = asyncio.create_task(together.ask([1]))
     await oracle.is_asked.wait()
@@ -95,5 +95,5 @@ async def test_a_question_is_put_in_nobodys_context() -> None:
         return [0]
 
     who.set("Ada")
-    await Together(look).ask([1])
+    await Batcher(look).ask([1])
     assert seen == ["nobody"]

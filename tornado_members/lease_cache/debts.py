@@ -19,12 +19,12 @@ import random
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from logging import getLogger
 from typing import Protocol
 
-from tornado_members.cache.memcached import NodeAway, clock
-from tornado_members.errors import DependencyUnavailable, Problem
-from tornado_members.storage.debts import Debt
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
 
 log = getLogger(__name__)
 
@@ -34,14 +34,30 @@ _LOOK_SECONDS_AWAY = 1.0  # while one does not answer
 _LOOK_SECONDS_OWED = 0.1  # while one waits for nothing else
 
 
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """`process` changed, or may be changing, members of which `node` still has old entries."""
+
+    node: str  # its address, as in cache.servers
+    process: str
+    nonce: str  # another one each time that the debt is recorded
+    # Seconds after the recording within which each write that relies on it has ended.
+    writes_end_after: float
+
+
 class Ledger(Protocol):
-    """Where debts are recorded; storage/debts.py says what each method does."""
+    """A store of debts that all processes share. Each method raises LedgerUnavailable in time."""
 
-    deadline: float  # seconds, within which `record` returns or raises a Problem
+    deadline: float  # seconds, within which `record` returns or raises
 
-    async def record(self, debt: Debt) -> None: ...  # noqa: D102
-    async def remove(self, debt: Debt) -> None: ...  # noqa: D102
-    async def read(self) -> Sequence[Debt]: ...  # noqa: D102
+    async def record(self, debt: Debt) -> None:
+        """Record a debt durably, in place of the process's earlier one to the same node."""
+
+    async def remove(self, debt: Debt) -> None:
+        """Remove a debt that was paid, unless it was recorded anew since it was read."""
+
+    async def read(self) -> Sequence[Debt]:
+        """Return all debts: few, and mostly none."""
 
 
 class DebtsOfNode:
@@ -74,7 +90,7 @@ class DebtsOfNode:
     async def record(self) -> None:
         """Have a debt of this process stand in the ledger; the caller's write may then commit.
 
-        The node must be tainted before. Raises DependencyUnavailable.
+        The node must be tainted before. Raises LedgerUnavailable.
         """
         try:
             async with asyncio.timeout(self._ledger.deadline), self._recording:
@@ -83,7 +99,7 @@ class DebtsOfNode:
                 debt, sent_at = self._new(), self._now()
                 await self._ledger.record(debt)
         except TimeoutError:
-            raise DependencyUnavailable from None
+            raise LedgerUnavailable from None
         self.recorded = debt
         self._relied_on_until = sent_at + RELIED_ON
 
@@ -97,15 +113,15 @@ class DebtsOfNode:
 
 
 class IndebtedNode(Protocol):
-    """What of a node the debts need: WatchedNode."""
+    """What of a node the debts need: CacheNode."""
 
     debts: DebtsOfNode
 
     @property
     def address(self) -> str: ...  # noqa: D102
     @property
-    def is_tainted(self) -> bool: ...  # noqa: D102
-    def taint(self) -> None: ...  # noqa: D102
+    def is_stale(self) -> bool: ...  # noqa: D102
+    def mark_stale(self) -> None: ...  # noqa: D102
     def readable_at(self) -> float | None: ...  # noqa: D102
     async def pay_for_another(self) -> None: ...  # noqa: D102
 
@@ -145,7 +161,7 @@ class Debts:
     async def open(self, nodes: Collection[IndebtedNode]) -> None:
         """Look for the first time, and go on looking from now on."""
         self._nodes = nodes
-        with suppress(Problem):
+        with suppress(LedgerUnavailable):
             await self._look()
         self._watching = asyncio.create_task(self._watch())
 
@@ -165,7 +181,7 @@ class Debts:
                 await self._remove_paid()
                 if self._now() >= self._looked_at + self._pause():
                     await self._look()
-            except Problem:  # MongoDB is away, and health says so
+            except LedgerUnavailable:  # MongoDB is away, and health says so
                 self._looked_at = self._now()
             except Exception:
                 log.exception("looking for debts of the cache failed; it goes on")
@@ -189,7 +205,7 @@ class Debts:
                 del node.debts.to_remove[0]
 
     async def _look(self) -> None:
-        """Raises DependencyUnavailable."""
+        """Raises LedgerUnavailable."""
         began = self._looked_at = self._now()
         debts = await self._ledger.read()
         now = self._now()
@@ -213,7 +229,7 @@ class Debts:
         due = [debt for debt in debts if now >= self._due_at(debt)]
         if not due or node.readable_at() is None:
             return
-        with suppress(NodeAway):
+        with suppress(NodeUnavailable):
             await node.pay_for_another()
             for debt in due:
                 await self._ledger.remove(debt)
@@ -223,9 +239,9 @@ class Debts:
 
         Its record was on its way meanwhile, or was not acknowledged in time.
         """
-        if not (node.is_tainted or node.debts.is_recording or node.debts.to_remove):
+        if not (node.is_stale or node.debts.is_recording or node.debts.to_remove):
             node.debts.recorded = debt
-            node.taint()
+            node.mark_stale()
 
     def _due_at(self, debt: Debt) -> float:
         """When each write that relies on a debt of another process has ended."""

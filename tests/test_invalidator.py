@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.api import Api, parsed
 from tests.support.service import Command
-from tornado_members.cache import invalidator
-from tornado_members.cache.invalidator import InvalidatorNumbers, invalidating
+from tornado_members import invalidator
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.invalidator import InvalidatorNumbers, invalidating
 from tornado_members.storage import changes
 from tornado_members.storage.changes import Change, MemberChanges
 from tornado_members.storage.leader_election import LeaderElection

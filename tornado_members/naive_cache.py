@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from logging import getLogger
 
-from tornado_members.cache import entries
-from tornado_members.cache.counts import CacheCounts
-from tornado_members.cache.lease_cache import SecondsLeft
-from tornado_members.cache.leases import HIT, STORED, Found, Load, bypass
-from tornado_members.cache.memcached import MemcachedNode, NodeAway
-from tornado_members.cache.placement import namespace_prefix, place
+from tornado_members.lease_cache import entries
+from tornado_members.lease_cache.cache import AnnouncedWrite
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.placement import namespace_prefix, place
+from tornado_members.lease_cache.protocol import HIT, STORED, Found, Load, bypass
 
 log = getLogger(__name__)
 
@@ -64,7 +65,7 @@ class NaiveCache:
             return await load()
         try:
             stored = (await node.get_many([key])).get(key)
-        except NodeAway:
+        except NodeUnavailable:
             return await load()
         if stored is not None and (found := _decode(key, stored)):
             return found
@@ -75,7 +76,7 @@ class NaiveCache:
             if not fill.overtaken:
                 fill.storing = True
                 await node.set(key, _encode(key, entry), self._ttl)
-        except NodeAway as error:
+        except NodeUnavailable as error:
             log.debug("not stored: %s", error)
         finally:
             fill.ended.set()
@@ -105,7 +106,7 @@ class NaiveCache:
         """Remove an entry, or owe it; whether it is gone."""
         try:
             await node.delete(key)
-        except NodeAway as error:
+        except NodeUnavailable as error:
             log.debug("not removed: %s", error)
             now = time.monotonic()
             while self._owed and next(iter(self._owed.values())) < now:
@@ -143,7 +144,7 @@ class NaiveStandIn:
         """As LeaseCache's."""
         return {node.address: "node-away" if node.is_away else None for node in self._cache.nodes}
 
-    async def read(self, key: bytes, load: Load, *, refuted: object = None) -> Found:  # noqa: ARG002
+    async def read(self, key: bytes, load: Load, *, rejected: object = None) -> Found:  # noqa: ARG002
         """As LeaseCache's."""
         loaded: list[entries.Entry | None] = []
 
@@ -169,10 +170,10 @@ class NaiveStandIn:
         return {}
 
     @asynccontextmanager
-    async def changing(self, *keys: bytes) -> AsyncIterator[SecondsLeft]:
+    async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:
         """Remove the entries of a write, also where its outcome is unknown."""
         try:
-            yield lambda: math.inf
+            yield AnnouncedWrite(math.inf, time.monotonic)
         finally:
             for key in keys:
                 await self._cache.forget(key)

@@ -7,10 +7,13 @@ asked: a stale read without any fault of anybody's.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+Q = TypeVar("Q")
+A = TypeVar("A")
 GetMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, T]]]
 
 
@@ -24,7 +27,7 @@ class _Appointed(Generic[T]):
 _Place = asyncio.Future[T | _Appointed[T]]
 
 
-class Turnstile(Generic[T]):
+class SingleFlight(Generic[T]):
     """Of each key, at most one request is under way, and one waits, which newcomers share.
 
     So a stampede on a key costs two requests, and no answer is older than its question.
@@ -83,7 +86,7 @@ class Turnstile(Generic[T]):
             del self._under_way[key]
 
 
-class LoopTurn(Generic[T]):
+class ReadBatcher(Generic[T]):
     """Reads of one turn of the event loop go out in one request, in the order of their keys.
 
     The first of them makes it, in the next turn. A task of its own would cost each read two more.
@@ -130,3 +133,53 @@ class LoopTurn(Generic[T]):
 
 def _undone(places: Sequence[asyncio.Future[T]]) -> list[asyncio.Future[T]]:
     return [place for place in places if not place.done()]
+
+
+class Batcher(Generic[Q, A]):
+    """Asks `ask_all` for everybody; it answers each question, in their order.
+
+    It is asked to the end, also if those who wait for the answer are cancelled. What it raises,
+    everybody is told who shared the question.
+    """
+
+    def __init__(self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> None:
+        self._ask_all = ask_all
+        self._waiting: list[tuple[Sequence[Q], asyncio.Future[Sequence[A]]]] = []
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def ask(self, questions: Sequence[Q]) -> Sequence[A]:
+        """The answers to these questions."""
+        loop = asyncio.get_running_loop()
+        answers: asyncio.Future[Sequence[A]] = loop.create_future()
+        self._waiting.append((questions, answers))
+        if len(self._waiting) == 1:
+            # In the next turn, and in nobody's context: it is everybody's.
+            asking = loop.create_task(self._ask(), context=Context())
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
+        return await answers
+
+    async def _ask(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            answers = await self._ask_all([one for questions, _ in waiting for one in questions])
+        except BaseException as error:
+            for _, place in waiting:
+                if not place.done():
+                    _refuse(place, error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        start = 0
+        for questions, place in waiting:
+            end = start + len(questions)
+            if not place.done():
+                place.set_result(answers[start:end])
+            start = end
+
+
+def _refuse(place: "asyncio.Future[Sequence[A]]", error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        place.cancel()
+    else:
+        place.set_exception(error)

@@ -25,10 +25,11 @@ from operator import length_hint
 from types import coroutine
 from typing import Any, NamedTuple
 
-from tornado_members.cache.counts import CacheCounts
-from tornado_members.cache.entries import Entry, Tombstone, decode
-from tornado_members.cache.leases import HIT, Leases, Lifetimes
-from tornado_members.cache.memcached import Held, NodeAway, Put
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.entries import Entry, Tombstone, decode
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.memcached import Held, Put
+from tornado_members.lease_cache.protocol import HIT, LeaseProtocol, Lifetimes
 
 KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"
 _ROUNDS = 12  # of the liveness check: more than every lifetime in use, in ticks
@@ -38,7 +39,7 @@ Row = tuple[tuple[int, Any], ...]  # answers, each with the number of the corout
 Label = tuple[Any, ...]  # what a step was, for people
 Routine = Coroutine[Any, Any, None]
 _ROWS_CHECKED = 4
-FAILED = "failed"  # the answer to a command that raises NodeAway
+FAILED = "failed"  # the answer to a command that raises NodeUnavailable
 DEAD = "dead"  # an answer to nothing: the process is gone
 UNKNOWN = "unknown"  # the answer to a commit that gave up
 TOO_LATE = "too late"  # the answer to a commit that was not sent, since its time was over
@@ -100,7 +101,9 @@ class Nonces:
         return b"%b%012x" % (self._name, self.used)
 
 
-def leases_of(name: str, kind: type[Leases] = Leases, lifetime: int = 1) -> Leases:
+def protocol_of(
+    name: str, kind: type[LeaseProtocol] = LeaseProtocol, lifetime: int = 1
+) -> LeaseProtocol:
     """The protocol as one process runs it; `lifetime` is that of its tombstones, in ticks."""
     return kind(
         ModelNode(),
@@ -123,7 +126,7 @@ class Process:
     name: str
     start: Callable[[], list[Routine]]
     is_writer: bool = False
-    kind: type[Leases] = Leases  # what it runs, for the check of liveness
+    kind: type[LeaseProtocol] = LeaseProtocol  # what it runs, for the check of liveness
     lifetime: int = 1
 
 
@@ -267,7 +270,7 @@ def _variables(routine: Any) -> tuple[Any, ...]:
 def _plain(value: Any) -> Any:
     """Something hashable that is equal for equal values."""
     match value:
-        case Leases():
+        case LeaseProtocol():
             nonces = value._word.__self__  # type: ignore[attr-defined]
             return (nonces.used, *(word for word in vars(value).values() if type(word) is bytes))
         case ModelNode():
@@ -283,7 +286,7 @@ def _go_on(routine: Routine, answer: Any) -> Any:
     if answer in (DEAD, UNKNOWN, TOO_LATE):
         return DONE
     try:
-        yielded = routine.throw(NodeAway()) if answer == FAILED else routine.send(answer)
+        yielded = routine.throw(NodeUnavailable()) if answer == FAILED else routine.send(answer)
     except StopIteration:
         return DONE
     if isinstance(yielded, asyncio.Future):
@@ -676,11 +679,11 @@ class Explorer:
     def _round(self, number: int, statuses: list[str]) -> Iterator[Routine]:
         """One write and two reads, by the code that the other processes run."""
         kind, lifetime = self._processes[0].kind, self._processes[0].lifetime
-        leases = leases_of(f"x{number}", kind, lifetime)
+        leases = protocol_of(f"x{number}", kind, lifetime)
 
         async def write() -> None:
-            await leases.announce([KEY], b"x%d" % number)
-            await leases.release([KEY], b"x%d" % number)
+            await leases.place_tombstones([KEY], b"x%d" % number)
+            await leases.remove_tombstones([KEY], b"x%d" % number)
 
         async def read() -> None:
             statuses.append((await leases.read(KEY, load)).status)

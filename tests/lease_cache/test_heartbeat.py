@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tornado_members.cache.memcached import clock
-from tornado_members.cache.pulse import Pulse
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.heartbeat import HeartbeatThread
 
 NEVER = float("-inf")
 VERSION = b"VERSION 1.6.18\r\n"
@@ -38,8 +38,8 @@ def talking(answer: Callable[[], bytes]) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[Pulse]:
-    pulse = Pulse(*address, pause=0.01, timeout=2, heartbeat=heartbeat)
+def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[HeartbeatThread]:
+    pulse = HeartbeatThread(*address, pause=0.01, timeout=2, heartbeat=heartbeat)
     pulse.start()
     try:
         yield pulse
@@ -60,7 +60,7 @@ def test_only_a_version_is_a_sign_of_life(nonsense: bytes) -> None:
     with talking(answer) as address, listening(address) as pulse:
         for _ in range(3):
             assert asked.acquire(timeout=10)
-        assert pulse.heard_at == pulse.back_at == NEVER
+        assert pulse.last_reply_at == pulse.recovered_at == NEVER
 
 
 def test_it_was_well_when_it_was_asked_and_not_when_it_answered() -> None:
@@ -74,19 +74,19 @@ def test_it_was_well_when_it_was_asked_and_not_when_it_answered() -> None:
 
     with talking(answer) as address, listening(address) as pulse:
         assert asked.wait(10)
-        assert pulse.heard_at == NEVER
+        assert pulse.last_reply_at == NEVER
         while_it_waited = clock()
         may_answer.set()
-        _wait_until(lambda: pulse.heard_at > NEVER)
-        assert pulse.heard_at < while_it_waited <= pulse.back_at
+        _wait_until(lambda: pulse.last_reply_at > NEVER)
+        assert pulse.last_reply_at < while_it_waited <= pulse.recovered_at
 
 
 def test_answers_within_the_heartbeat_are_no_return() -> None:
     with talking(lambda: VERSION) as address, listening(address) as pulse:
-        _wait_until(lambda: pulse.heard_at > NEVER)
-        heard_at, back_at = pulse.heard_at, pulse.back_at
-        _wait_until(lambda: pulse.heard_at > heard_at)
-        assert pulse.back_at == back_at
+        _wait_until(lambda: pulse.last_reply_at > NEVER)
+        last_reply_at, recovered_at = pulse.last_reply_at, pulse.recovered_at
+        _wait_until(lambda: pulse.last_reply_at > last_reply_at)
+        assert pulse.recovered_at == recovered_at
 
 
 def test_an_answer_after_a_gap_is_a_return() -> None:
@@ -96,15 +96,15 @@ def test_an_answer_after_a_gap_is_a_return() -> None:
         return b"" if lost.is_set() else VERSION  # no answer: it times out
 
     with talking(answer) as address:
-        pulse = Pulse(*address, pause=0.01, timeout=0.1, heartbeat=0.5)
+        pulse = HeartbeatThread(*address, pause=0.01, timeout=0.1, heartbeat=0.5)
         pulse.start()
         try:
-            _wait_until(lambda: pulse.heard_at > NEVER)
+            _wait_until(lambda: pulse.last_reply_at > NEVER)
             lost.set()
-            _wait_until(lambda: clock() - pulse.heard_at > 0.7)
-            back_at = pulse.back_at
+            _wait_until(lambda: clock() - pulse.last_reply_at > 0.7)
+            recovered_at = pulse.recovered_at
             lost.clear()
-            _wait_until(lambda: pulse.back_at > back_at)
+            _wait_until(lambda: pulse.recovered_at > recovered_at)
         finally:
             pulse.stop()
 

@@ -11,16 +11,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 
-from tests.cache.test_lease_cache import own_memcached
+from tests.lease_cache.test_lease_cache import own_memcached
 from tests.support.fault_proxy import FINE, FROZEN, FaultProxy
 from tests.support.ledger import MemoryLedger
-from tornado_members.cache import debts
-from tornado_members.cache.entries import Entry
-from tornado_members.cache.lease_cache import LeaseCache
-from tornado_members.cache.leases import HIT
-from tornado_members.cache.memcached import MemcachedNode, clock
-from tornado_members.cache.nodes import Timing
-from tornado_members.errors import DependencyUnavailable
+from tornado_members.lease_cache import debts
+from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.errors import NotAnnounced
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.monitored_node import Timing
+from tornado_members.lease_cache.protocol import HIT
 
 PROCESSES = 3
 TIMING = Timing(heartbeat=0.1, timeout=0.05, return_after=0.35)
@@ -42,7 +43,7 @@ class Database:
         """Send a write, which commits in time or never, whatever becomes of the sender."""
         await asyncio.sleep(self._chance.choice([0, 0.01, 0.05]))
         if seconds_left() <= 0:
-            raise DependencyUnavailable
+            raise TimeoutError
         commit = asyncio.create_task(self._commit(min(seconds_left(), WRITE_DEADLINE)))
         self.commits.add(commit)
         commit.add_done_callback(self.commits.discard)
@@ -53,7 +54,7 @@ class Database:
         end = clock() + seconds
         await asyncio.sleep(seconds * self._chance.random() ** 3)
         if clock() >= end:
-            raise DependencyUnavailable
+            raise TimeoutError
         self.version += 1
         return self.version
 
@@ -110,9 +111,9 @@ class Storm:
     async def _write(self, cache: LeaseCache) -> None:
         while True:
             await asyncio.sleep(self.chance.random() ** 2)
-            with suppress(DependencyUnavailable):
-                async with cache.changing(KEY) as seconds_left:
-                    await self.database.write(seconds_left)
+            with suppress(TimeoutError, NotAnnounced):
+                async with cache.changing(KEY) as write:
+                    await self.database.write(write.seconds_left)
 
 
 @asynccontextmanager

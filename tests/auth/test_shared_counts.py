@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.memcached import flush_memcached, start_memcached
-from tornado_members.cache import shared_counts
-from tornado_members.cache.memcached import MemcachedNode
-from tornado_members.cache.shared_counts import SharedCounts
+from tornado_members.auth import shared_counts
+from tornado_members.auth.shared_counts import SharedCounts
+from tornado_members.lease_cache.memcached import MemcachedNode
 
 
 @asynccontextmanager

@@ -15,7 +15,6 @@ aiomcache is pinned: `_Wire` takes the place of its private connection pool.
 
 import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from logging import getLogger
@@ -23,6 +22,9 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import aiomcache
 from aiomcache.pool import Connection
+
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.errors import NodeUnavailable
 
 T = TypeVar("T")
 log = getLogger(__name__)
@@ -42,10 +44,6 @@ _REPLIES: dict[bytes, bool | None] = {
     b"SERVER_ERROR object too large for cache\r\n": None,
     b"SERVER_ERROR out of memory storing object\r\n": None,
 }
-
-
-class NodeAway(Exception):
-    """The server did not answer, or not in time, or not sensibly. Whatever was asked is unknown."""
 
 
 class Held(NamedTuple):
@@ -72,7 +70,7 @@ class Put(NamedTuple):
 
 
 class MemcachedNode:
-    """One server. Every command raises NodeAway, in time, if it cannot be carried out.
+    """One server. Every command raises NodeUnavailable, in time, if it cannot be carried out.
 
     The time-out begins when it is a command's turn. While the server hangs, those who wait for
     theirs are refused as soon as it counts as away, which takes one time-out.
@@ -94,7 +92,7 @@ class MemcachedNode:
         self._idle: list[_Wire] = []
         self._busy: set[_Wire] = set()
         self._failures = 0
-        self.heard_at = float("-inf")  # when what it answered last was sent, by clock()
+        self.last_reply_at = float("-inf")  # when what it answered last was sent, by clock()
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -141,10 +139,10 @@ class MemcachedNode:
         return await self._command(command) if puts else []
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
-        """Store a value, whatever was there. Raises NodeAway if the server refuses it."""
+        """Store a value, whatever was there. Raises NodeUnavailable if the server refuses it."""
         _checked(key, ttl)
         if not await self._command(lambda client: client.set(key, value, ttl)):
-            raise NodeAway(f"{self.address} did not store")
+            raise NodeUnavailable(f"{self.address} did not store")
 
     async def increment(self, key: bytes, amount: int, ttl: int) -> int:
         """Add to a number; one that is missing is 0 at first."""
@@ -162,7 +160,7 @@ class MemcachedNode:
         return await self._command(lambda client: client.delete(key))
 
     async def close(self) -> None:
-        """Close every connection. Commands under way end with NodeAway."""
+        """Close every connection. Commands under way end with NodeUnavailable."""
         self._closed = True
         if self._probing:
             self._probing.cancel()
@@ -175,10 +173,10 @@ class MemcachedNode:
         # The wait for one's own turn says nothing of the server, and ends when it counts as away.
         async with self._slots:
             if self._probing or self._closed:
-                raise NodeAway(f"{self.address} is away")
+                raise NodeUnavailable(f"{self.address} is away")
             try:
                 result = await self._attempt(command)
-            except NodeAway as error:
+            except NodeUnavailable as error:
                 self._note_failure(error)
                 raise
             self._failures = 0
@@ -197,15 +195,15 @@ class MemcachedNode:
                     raise
                 finally:
                     self._busy.discard(wire)
-                self.heard_at = max(self.heard_at, sent)
+                self.last_reply_at = max(self.last_reply_at, sent)
                 self._give_back(wire)
                 return result
         except TimeoutError:
-            raise NodeAway(f"{self.address} did not answer in time") from None
+            raise NodeUnavailable(f"{self.address} did not answer in time") from None
         except Exception as error:
             # Refused, reset, or nonsense, for which aiomcache has a ClientException, a ValueError,
             # an IndexError or a UnicodeDecodeError.
-            raise NodeAway(f"{self.address}: {type(error).__name__}: {error}") from error
+            raise NodeUnavailable(f"{self.address}: {type(error).__name__}: {error}") from error
 
     async def _take(self) -> "_Wire":
         while self._idle:
@@ -221,7 +219,7 @@ class MemcachedNode:
         else:
             wire.abort()
 
-    def _note_failure(self, error: NodeAway) -> None:
+    def _note_failure(self, error: NodeUnavailable) -> None:
         self._failures += 1
         if self._failures >= _FAILURES_ALLOWED and not self._probing and not self._closed:
             log.warning("Memcached %s; going on without it", error)
@@ -232,7 +230,7 @@ class MemcachedNode:
     async def _probe(self) -> None:
         while True:
             await asyncio.sleep(self._probe_interval)
-            with suppress(NodeAway):
+            with suppress(NodeUnavailable):
                 await self._attempt(lambda client: client.version())
                 break
         self._failures = 0
@@ -273,12 +271,6 @@ async def _read_held(reader: asyncio.StreamReader, key: bytes) -> Held | None:
     # Values of this program have no client flags: one that has is another program's.
     ours = value if returned[b"f"] == b"0" else b""
     return Held(ours, int(returned[b"c"]), None if left < 0 else left)
-
-
-def clock() -> float:
-    """Seconds that pass while this process is stopped, and while the machine sleeps."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
 
 
 class _FairTimeout:

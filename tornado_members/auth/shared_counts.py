@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from logging import getLogger
 
-from tornado_members.cache.memcached import MemcachedNode, NodeAway
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.memcached import MemcachedNode
 
 log = getLogger(__name__)
 
@@ -44,7 +45,7 @@ class SharedCounts:
             async with self._turns:
                 found = await self._node_of(key).get_many([self._prefix + key])
             return max(own, int(found.get(self._prefix + key, b"0")))
-        except (NodeAway, ValueError) as error:
+        except (NodeUnavailable, ValueError) as error:
             log.debug("known here only: %s", error)
             return own
 
@@ -62,7 +63,7 @@ class SharedCounts:
                 shared = await node.increment(shared_key, amount, ttl)
                 if shared < own:  # it had been away, or forgot
                     shared = await node.increment(shared_key, own - shared, ttl)
-        except NodeAway as error:
+        except NodeUnavailable as error:
             log.debug("counted here only: %s", error)
             return own
         return max(own, shared)

@@ -17,8 +17,8 @@ entry, and the reader stores version 1 behind it. So
 
 Time is counted by the node alone: what is stored are seconds to live, never a time of day, so the
 clocks of the processes do not matter (docs/decisions/tombstones.md). Nothing here knows tasks.
-tests/cache/test_interleavings.py runs this code through all interleavings, and shows for each of
-these rules what goes wrong without it.
+tests/lease_cache/test_interleavings.py runs this code through all interleavings, and shows for
+each of these rules what goes wrong without it.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from tornado_members.cache.counts import CacheCounts
-from tornado_members.cache.entries import (
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.entries import (
     Entry,
     Lease,
     Tombstone,
@@ -41,7 +41,8 @@ from tornado_members.cache.entries import (
     encode_tombstone,
     encode_value,
 )
-from tornado_members.cache.memcached import MAX_VALUE, Held, NodeAway, Put
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.memcached import MAX_VALUE, Held, Put
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -99,10 +100,11 @@ def bypass(reason: str) -> str:
     return f"fwd=bypass; detail={reason}"
 
 
-class Leases:
-    """The protocol on one node. Keys are whole: of the namespace, and fit for Memcached.
+class LeaseProtocol:
+    """The protocol on one node. Keys are complete: with the namespace, and valid for Memcached.
 
-    Everything but `read` raises NodeAway when the node did not do for certain what it should.
+    All methods but `read` and `peek` raise NodeUnavailable if the node did not do for certain what
+    they ask for.
     """
 
     def __init__(
@@ -121,20 +123,20 @@ class Leases:
         self._counts = counts
         self._word = word
 
-    async def read(self, key: bytes, load: Load, *, refuted: Entry | None = None) -> Found:
+    async def read(self, key: bytes, load: Load, *, rejected: Entry | None = None) -> Found:
         """What is there, from the node or else from `load`, whose exceptions pass through.
 
-        An entry that is equal to `refuted` is taken for none.
+        An entry that is equal to `rejected` is taken for none.
         """
         try:
             epoch, found = await self._look(key)
-        except NodeAway:
+        except NodeUnavailable:
             return await self._bypass("node-away", load)
         if epoch is None:
             return await self._bypass("quarantine", load)
         stored = found.get(key)
         match stored and decode(key, stored):
-            case Value(known, entry) if known == epoch and (refuted is None or entry != refuted):
+            case Value(known, entry) if known == epoch and (rejected is None or entry != rejected):
                 self._counts.hits += 1
                 return Found(entry, HIT)
             case Tombstone() as tombstone if self.counts_in(tombstone, epoch):
@@ -144,7 +146,7 @@ class Leases:
             case _:
                 try:
                     token = await self._take_lease(key, epoch, stored)
-                except NodeAway:
+                except NodeUnavailable:
                     return await self._bypass("node-away", load)
         return await self._fill(key, epoch, token, load)
 
@@ -152,7 +154,7 @@ class Leases:
         """What `read` would find under each key without loading anything."""
         try:
             epoch, stored = await self._look(*keys)
-        except NodeAway:
+        except NodeUnavailable:
             return {}
         found = {}
         for key in keys:
@@ -162,7 +164,7 @@ class Leases:
         self._counts.hits += len(found)
         return found
 
-    async def announce(self, keys: Collection[bytes], writer: bytes) -> None:
+    async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         """Put a tombstone on every key of a write, before it commits."""
         waiting = list(keys)
         while waiting:
@@ -170,7 +172,7 @@ class Leases:
             puts = [self._put_tombstone(key, found.get(key), writer) for key in waiting]
             waiting = await self._put(puts)
 
-    async def release(self, keys: Collection[bytes], writer: bytes) -> None:
+    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         """Take a write's tombstones away, after it committed or came to nothing.
 
         Where they are gone, whatever stands in their place is from before the commit, and goes.
@@ -186,7 +188,7 @@ class Leases:
 
         A tombstone stays: it is its writer's, and there is no entry beneath it.
         """
-        await self.release(keys, b"")
+        await self.remove_tombstones(keys, b"")
 
     async def renew_epoch(self) -> None:
         """Empty the node, for everybody and at once.
@@ -283,7 +285,7 @@ class Leases:
             return Found(entry, TOO_LARGE)
         try:
             (stored,) = await self._node.put_many([put])
-        except NodeAway:
+        except NodeUnavailable:
             self._counts.refused_fills["node-away"] += 1
             return Found(entry, NOT_STORED)
         if stored:
@@ -297,7 +299,7 @@ class Leases:
         return Found(entry, OVERTAKEN)
 
     async def _give_up(self, key: bytes, token: int) -> None:
-        with suppress(NodeAway):  # the lease expires
+        with suppress(NodeUnavailable):  # the lease expires
             await self._node.put_many([Put(key, b"", 0, token)])
 
     async def _bypass(self, reason: str, load: Load) -> Found:
@@ -340,7 +342,7 @@ class Leases:
         """Store; returns the keys where another process was faster."""
         done = await self._node.put_many(puts) if puts else []
         if None in done:
-            raise NodeAway("the node refused what the protocol has to store")
+            raise NodeUnavailable("the node refused what the protocol has to store")
         return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
 
 

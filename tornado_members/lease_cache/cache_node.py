@@ -1,0 +1,241 @@
+"""One cache node as the cache uses it: read only while it can be trusted, and told what it missed.
+
+The promise is kept through outages by three rules.
+- A node is read only while it replies, and after it has replied for a while (monitored_node.py).
+- A node that missed something that it had to get for certain (a tombstone of a write that goes on,
+  its removal, an invalidation) is *stale*: it gets a new epoch before this process reads it again.
+  Missed tombstones and invalidations are recorded as *debts* (debts.py), which other processes
+  settle if this one ends before.
+- A write whose tombstones cannot be placed waits, *before* it commits, until every process that
+  shares the outage has noticed it, too, and reads the database. If the node replies meanwhile, the
+  tombstones are placed late, and the write goes on at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from logging import getLogger
+
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.debts import DebtsOfNode
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
+from tornado_members.lease_cache.protocol import Found, LeaseProtocol, Load, bypass
+
+log = getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _PendingTombstones:
+    """The keys on which a write still has no tombstone."""
+
+    keys: set[bytes]
+    is_over: bool = False  # the write has ended, and its outcome is known
+
+
+class CacheNode:
+    """A node, the protocol on it, and what it is owed."""
+
+    def __init__(
+        self,
+        node: MonitoredNode,
+        protocol: LeaseProtocol,
+        *,
+        timing: Timing,
+        counts: CacheCounts,
+        debts: DebtsOfNode,
+        now: Callable[[], float] = clock,
+    ) -> None:
+        """`protocol` is that on this node."""
+        self.address = node.address
+        self.protocol = protocol
+        self.debts = debts
+        self._node = node
+        self._timing = timing
+        self._counts = counts
+        self._now = now
+        self._missed = 0  # how often it missed something, since its last new epoch
+        self._pending: dict[bytes, _PendingTombstones] = {}  # by writer
+        self._flushed = asyncio.Event()
+        self._wanted = asyncio.Event()  # there is something to flush
+        self._monitoring: asyncio.Task[None] | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """True if the node must get a new epoch before it is read."""
+        return self._missed > 0
+
+    def bypass_reason(self) -> str | None:
+        """Return why reads bypass the node now, in a word; None if they may use it."""
+        readable_at = self._node.readable_at()
+        if readable_at is None:
+            return "node-away"
+        if self.is_stale:
+            return "node-tainted"
+        if self._now() < readable_at:
+            return "node-back"
+        if self.debts.none_at < readable_at:
+            return "node-owed" if self.debts.found else "node-back"
+        return None
+
+    def readable_at(self) -> float | None:
+        """As MonitoredNode's."""
+        return self._node.readable_at()
+
+    async def open(self) -> None:
+        """Probe the node, and monitor it from now on.
+
+        A node that may be read before its first probe by the monitor is waited for.
+        """
+        with suppress(NodeUnavailable):
+            await self.protocol.probe()
+            if self._timing.return_after < self._timing.pause:
+                await asyncio.sleep(self._timing.return_after)
+        self._node.start()
+        self._monitoring = asyncio.create_task(self._monitor())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._monitoring:
+            self._monitoring.cancel()
+            await asyncio.wait([self._monitoring])
+        await self._node.close()
+
+    async def read(self, key: bytes, load: Load, *, rejected: Entry | None = None) -> Found:
+        """As LeaseProtocol's; past the node while it must not be read."""
+        reason = self.bypass_reason()
+        if reason is not None:
+            self._counts.bypasses[reason] += 1
+            return Found(await load(), bypass(reason))
+        return await self.protocol.read(key, load, rejected=rejected)
+
+    async def peek(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
+        """As LeaseProtocol's; nothing while the node must not be read."""
+        return {} if self.bypass_reason() else await self.protocol.peek(keys)
+
+    async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> bool:
+        """Place the tombstones of a write, or wait until no process reads its keys here.
+
+        Returns True if they were placed for certain. If not, `owe` must return before the write
+        commits.
+        """
+        try:
+            await self.protocol.place_tombstones(keys, writer)
+        except NodeUnavailable:
+            pending = self._pending[writer] = _PendingTombstones(set(keys))
+            self._wanted.set()
+        else:
+            return True
+        down_since = self._now() if self._node.down_since is None else self._node.down_since
+        end = down_since + self._timing.noticed
+        while pending.keys and (rest := end - self._now()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await self._flushed.wait()
+        if pending.keys:
+            # If this process was busy all the while, it may have missed that the node replies.
+            with suppress(NodeUnavailable):
+                await self.protocol.place_tombstones(keys, writer)
+                pending.keys.clear()
+        return not pending.keys
+
+    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
+        """Remove the tombstones of a write. If that fails, the node is stale."""
+        pending = self._pending.pop(writer, None)
+        if pending:
+            pending.keys.clear()
+            pending.is_over = True
+        if not await self._is_done(self.protocol.remove_tombstones(keys, writer)):
+            self.mark_stale()
+
+    def abandon(self, writer: bytes) -> None:
+        """Leave the tombstones of a write, whose outcome is unknown, to expire."""
+        self._pending.pop(writer, None)
+
+    async def invalidate(self, keys: Collection[bytes]) -> bool:
+        """Remove entries that another client changed.
+
+        If the node does not do it for certain, records a debt and returns False.
+        Raises LedgerUnavailable.
+        """
+        return await self._is_done(self.protocol.invalidate(keys)) or await self.owe()
+
+    async def renew_epoch(self) -> bool:
+        """Empty the node.
+
+        If the node does not do it for certain, records a debt and returns False.
+        Raises LedgerUnavailable.
+        """
+        return await self._is_done(self.protocol.renew_epoch()) or await self.owe()
+
+    async def owe(self) -> bool:
+        """Record that the node misses a change, where it outlives this process; returns False.
+
+        Raises LedgerUnavailable if it could not be recorded in time.
+        """
+        self.mark_stale()
+        await self.debts.record()
+        if not self.is_stale:  # paid meanwhile, without this debt
+            self.mark_stale()
+        return False
+
+    async def pay_for_another(self) -> None:
+        """Empty the node, since a process that ended owed it that. Raises NodeUnavailable."""
+        await self.protocol.renew_epoch()
+        log.warning("Memcached %s got a new epoch: another process had owed it one", self.address)
+
+    def mark_stale(self) -> None:
+        """Remember that the node missed something."""
+        self._missed += 1
+        self._counts.taints += 1
+        self._wanted.set()
+
+    async def _is_done(self, command: Awaitable[object]) -> bool:
+        """True if the node did it for certain."""
+        try:
+            await command
+        except NodeUnavailable as error:
+            log.debug("missed: %s", error)
+            return False
+        return True
+
+    async def _monitor(self) -> None:
+        """Probe the node, and flush what it is owed as soon as it replies."""
+        while True:
+            try:
+                if self._pending or self._missed:
+                    await self._flush_pending()
+                elif self._now() - self._node.last_reply_at >= self._timing.pause:
+                    await self.protocol.probe()
+            except NodeUnavailable:
+                pass
+            except Exception:  # what the node is owed stays pending: the monitor never ends
+                log.exception("monitoring Memcached %s failed; it goes on", self.address)
+            if self.bypass_reason() in ("node-back", "node-owed"):
+                self.debts.wanted.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.pause):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    async def _flush_pending(self) -> None:
+        """Place the tombstones of writes that are still under way; then renew a stale epoch."""
+        for writer, pending in list(self._pending.items()):
+            if pending.keys:
+                keys = frozenset(pending.keys)
+                await self.protocol.place_tombstones(keys, writer)
+                pending.keys.clear()
+                if pending.is_over:  # it ended meanwhile, and may have found none to remove
+                    await self.protocol.remove_tombstones(keys, writer)
+        self._flushed.set()
+        self._flushed.clear()
+        missed = self._missed
+        if missed:
+            await self.protocol.renew_epoch()
+            self._missed -= missed
+            if not self._missed:
+                self.debts.pay()
+            log.warning("Memcached %s got a new epoch: it had missed something", self.address)

@@ -1,0 +1,17 @@
+"""What goes wrong with the cache. Nothing else leaves this package but what its callers raise."""
+
+
+class CacheError(Exception):
+    """The cache could not do for certain what it was asked for."""
+
+
+class NodeUnavailable(CacheError):
+    """A node did not reply, not in time, or not sensibly. The outcome is unknown."""
+
+
+class LedgerUnavailable(CacheError):
+    """The ledger of debts did not reply in time."""
+
+
+class NotAnnounced(CacheError):
+    """A write could not be announced, and must not go on. Nothing was written."""

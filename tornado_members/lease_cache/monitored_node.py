@@ -1,0 +1,124 @@
+"""One cache node with what this process knows of its health.
+
+A node may be read only while it has replied within the heartbeat, and after it has replied for
+`return_after` without a failure. A process that was stopped itself has had no reply.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.coalescing import Batcher, ReadBatcher
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.heartbeat import HeartbeatThread
+from tornado_members.lease_cache.memcached import Held, MemcachedNode, Put
+
+T = TypeVar("T")
+
+_MOST_SHARED = 16  # puts; a caller with more of them would have the others wait
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds.
+
+    `return_after` has to be longer than any process takes to notice that a node is back, which is
+    half a heartbeat and three time-outs: each flushes what it owes the node before others read it.
+    """
+
+    heartbeat: float
+    timeout: float
+    return_after: float
+
+    @property
+    def pause(self) -> float:
+        """The time between two probes of a node."""
+        return self.heartbeat / 4
+
+    @property
+    def noticed(self) -> float:
+        """The time after which every process that shares an outage has noticed it.
+
+        A process that has a reply in between has not. But then the outage ended within a pause and
+        a time-out, and the waiting process notices that within two pauses and another time-out. A
+        time-out may be a quarter longer than its name.
+        """
+        return self.heartbeat + 3 * self.timeout
+
+
+class MonitoredNode:
+    """A MemcachedNode that batches commands, and notes which of them were replied to."""
+
+    def __init__(
+        self, node: MemcachedNode, timing: Timing, *, now: Callable[[], float] = clock
+    ) -> None:
+        self.address = node.address
+        self.down_since: float | None = now()  # until it has replied once
+        self.last_reply_at = float("-inf")  # when the last command that it replied to was sent
+        self._node = node
+        self._get_batcher = ReadBatcher(node.get_many)
+        self._gets_batcher = ReadBatcher(node.gets_many)
+        self._put_batcher = Batcher(node.put_many)
+        self._timing = timing
+        self._now = now
+        self._readable_at = float("inf")
+        self._failed_at = float("-inf")
+        self._heartbeat = HeartbeatThread(
+            *node.host_port,
+            pause=timing.pause,
+            timeout=timing.timeout,
+            heartbeat=timing.heartbeat,
+            now=now,
+        )
+
+    def start(self) -> None:
+        """Begin to probe the node in a thread."""
+        self._heartbeat.last_reply_at = self.last_reply_at
+        self._heartbeat.start()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.to_thread(self._heartbeat.stop)
+        await self._node.close()
+
+    def readable_at(self) -> float | None:
+        """When the node will have replied for long enough; None if it does not reply."""
+        last_reply_at = max(self.last_reply_at, self._heartbeat.last_reply_at)
+        if self.down_since is not None or self._now() - last_reply_at > self._timing.heartbeat:
+            return None
+        return max(self._readable_at, self._heartbeat.recovered_at + self._timing.return_after)
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """As MemcachedNode's; reads of one turn of the event loop share a request."""
+        return await self._monitored(self._get_batcher.get_many(keys))
+
+    async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        """As MemcachedNode's; reads of one turn of the event loop share a request."""
+        return await self._monitored(self._gets_batcher.get_many(keys))
+
+    async def put_many(self, puts: Sequence[Put]) -> Sequence[bool | None]:
+        """As MemcachedNode's; the few puts of many in one turn of the loop share a request."""
+        if len(puts) > _MOST_SHARED:
+            return await self._monitored(self._node.put_many(puts))
+        return await self._monitored(self._put_batcher.ask(puts))
+
+    async def _monitored(self, command: Awaitable[T]) -> T:
+        began = self._now()
+        try:
+            result = await command
+        except NodeUnavailable:
+            # Between failures that lie far apart it may have been up without our noticing.
+            if self.down_since is None or began - self._failed_at > self._timing.heartbeat:
+                self.down_since = self._now()
+            self._failed_at = self._now()
+            raise
+        # Not when the command began: it may have waited for its turn since.
+        began = max(began, self._node.last_reply_at)
+        last_reply_at = max(self.last_reply_at, self._heartbeat.last_reply_at)
+        if self.down_since is not None or began - last_reply_at > self._timing.heartbeat:
+            self.down_since = None
+            self._readable_at = self._now() + self._timing.return_after
+        self.last_reply_at = max(self.last_reply_at, began)
+        return result
