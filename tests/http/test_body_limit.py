@@ -186,3 +186,23 @@ async def test_a_client_that_leaves_while_it_is_checked_is_forgotten(
     assert (await api("GET", "/members")).code == 200
     assert "uncaught" not in caplog.text
     assert services.requests.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Content-Type: text/csv\r\nContent-Length: 99999999999", 401),
+        (TOKEN + b"Content-Type: text/csv\r\nContent-Length: 99999999999", 413),
+        (TOKEN + b"Content-Type: x/y\r\nContent-Length: 99999999999", 415),
+        (b"Content-Type: text/csv\r\nContent-Length: 5000\r\nExpect: 100-continue", 401),
+    ],
+)
+@on_both
+async def test_a_refused_import_says_that_it_closes_the_connection(
+    http_server: AnyServer, head: bytes, status: int
+) -> None:
+    async with bare_connection(http_server) as (reader, writer):
+        writer.write(b"POST /members/import HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+        answer = await reader.read()  # up to the end of the connection
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nConnection: close\r\n" in answer

@@ -30,7 +30,7 @@ from tornado_members.errors import (
     UnsupportedMediaType,
 )
 from tornado_members.handlers.member_resource import MemberResourceHandler
-from tornado_members.http.body_limit import MAX_DISCARDED, announced_length
+from tornado_members.http.body_limit import MAX_DISCARDED, announced_length, leave_body_unread
 from tornado_members.http.content_type import parse_content_type
 from tornado_members.http.spool import Spool
 from tornado_members.http.spool_budget import SpoolAccount
@@ -173,6 +173,7 @@ class ImportHandler(MemberResourceHandler):
                 self._begin()
         except Problem as problem:
             if not self._sends_anyway():
+                leave_body_unread(self.request)
                 raise
             self._refuse(problem)
 

@@ -71,6 +71,11 @@ def leaves_body_unread(request: HTTPServerRequest) -> bool:
     return bool(vars(request).get("leaves_body_unread"))
 
 
+def leave_body_unread(request: HTTPServerRequest) -> None:
+    """Note that a part of the body will not be read, so that the response says so."""
+    vars(request)["leaves_body_unread"] = True
+
+
 def has_body(headers: HTTPHeaders) -> bool:
     """True if the head announces a body."""
     return "Transfer-Encoding" in headers or announced_length(headers) > 0
@@ -155,5 +160,5 @@ class _AdmittedBody(HTTPMessageDelegate):
         vars(self._request)["admission"] = error
 
     def _finish_early(self) -> None:
-        vars(self._request)["leaves_body_unread"] = True
+        leave_body_unread(self._request)
         self.finish()
