@@ -24,6 +24,7 @@ from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.namespace import namespace_of
 from tests.support.service import Command
+from tests.support.slow_callbacks import SlowCallbacks
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
 from tornado_members.admin.status import ProcessStatus, open_process_status
@@ -64,6 +65,24 @@ def pytest_collection_finish() -> None:
     """What is here now stays to the end: nobody who collects garbage has to look at it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def slow_callbacks() -> Iterator[SlowCallbacks]:
+    slow = SlowCallbacks()
+    with slow.watching():
+        yield slow
+
+
+@pytest.fixture(autouse=True)
+def quick_callbacks(
+    slow_callbacks: SlowCallbacks, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """Fail a test in which the service keeps the event loop for too long in one go."""
+    slow_callbacks.found.clear()
+    yield
+    if request.node.get_closest_marker("slow_callbacks") is None:
+        assert not slow_callbacks.found, "these callbacks kept the event loop from everything else"
 
 
 @pytest.fixture(scope="session")

@@ -184,6 +184,7 @@ async def test_a_prefix_of_very_many_by_name_looks_only_where_such_names_are(
 MANY = 10_010
 
 
+@pytest.mark.slow_callbacks  # it inserts ten batches at once
 async def test_page_10000_costs_what_page_1_costs(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:

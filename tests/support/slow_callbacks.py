@@ -1,0 +1,83 @@
+"""Callbacks of the service that keep the event loop from everything else for too long.
+
+asyncio's own figure (`slow_callback_duration`) is wall-clock time, which depends on what else the
+machine does. This is processor time of the loop's thread, without that of garbage collection: the
+heap of a test run is much larger than that of a service.
+"""
+
+import asyncio
+import gc
+import time
+from asyncio.events import Handle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+MOST_SECONDS = 0.020
+
+
+class SlowCallbacks:
+    """Collects descriptions of slow callbacks while `watching`. uvloop's are not seen."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._collecting = 0.0  # seconds of garbage collection so far
+        self._collection_began = 0.0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch all event loops of this process."""
+        run = Handle._run
+
+        def measured_run(handle: Handle) -> None:
+            owner = _owner(handle._callback)  # type: ignore[attr-defined]
+            began, collecting = time.thread_time(), self._collecting
+            run(handle)
+            seconds = time.thread_time() - began - (self._collecting - collecting)
+            if seconds > MOST_SECONDS and owner:
+                self.found.append(f"{seconds * 1000:.0f} ms: {owner}")
+
+        gc.callbacks.append(self._note_collection)
+        Handle._run = measured_run  # type: ignore[assignment, method-assign]
+        try:
+            yield
+        finally:
+            Handle._run = run  # type: ignore[method-assign]
+            gc.callbacks.remove(self._note_collection)
+
+    def _note_collection(self, phase: str, _info: Any) -> None:
+        if phase == "start":
+            self._collection_began = time.thread_time()
+        else:
+            self._collecting += time.thread_time() - self._collection_began
+
+
+def _owner(callback: Any) -> str:
+    """Return what runs in a callback; empty if it is not the service's."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    bound = getattr(callback, "__self__", None)
+    if isinstance(bound, asyncio.Task):
+        return _owner_of_task(bound)
+    protocol = getattr(bound, "_protocol", None)  # of a transport
+    for part in (protocol, bound):
+        if part is not None and type(part).__module__.startswith("tornado_members."):
+            return f"{type(part).__qualname__}.{getattr(callback, '__name__', '')}"
+    if str(getattr(callback, "__module__", "")).startswith("tornado_members."):
+        return str(getattr(callback, "__qualname__", callback))
+    return ""
+
+
+def _owner_of_task(task: "asyncio.Task[Any]") -> str:
+    coroutine: Any = task.get_coro()
+    code = getattr(coroutine, "cr_code", None)
+    if code is None:
+        return ""
+    name = str(code.co_qualname)
+    if name == "RequestHandler._execute":
+        frame = coroutine.cr_frame
+        handler = type(frame.f_locals["self"]) if frame else None
+        is_ours = handler is not None and handler.__module__.startswith("tornado_members.")
+        return f"{handler.__qualname__} (of a request)" if handler and is_ours else ""
+    return name if "/tornado_members/" in code.co_filename else ""
