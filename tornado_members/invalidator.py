@@ -1,8 +1,8 @@
-"""What changed in MongoDB, by whatever hand, is removed from the cache.
+"""Invalidation of the cache by the change stream, for changes by any program.
 
-One process of all does it: who holds the lease reads the members' change stream, has each change
-forgotten, and only then counts it as done. So after a crash something may be removed twice, and
-nothing is left out.
+One process of all is the leader. It reads the change stream of the members, invalidates the cache
+for each event, and stores its position only after that. After a crash an event may be processed
+twice, and none is skipped.
 """
 
 import asyncio
@@ -28,39 +28,39 @@ from tornado_members.storage.leader_election import LeaderElection
 log = getLogger(__name__)
 
 _CLAIM_SECONDS = 0.25  # between two attempts to take the lease
-_RENEW_SECONDS = 1.0  # between two renewals, each of which notes how far we got
+_RENEW_SECONDS = 1.0  # between two renewals, each of which stores the position
 _RETRY_SECONDS = 0.2  # after a renewal that failed
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is opened again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened
 _NOT_REPLICATED_PAUSE = 60.0
-_REST_SECONDS = 0.75  # after handing over: longer than another one takes to ask
-_HANDS_OVER_EVERY = 10.0  # seconds, at most: should nobody do better, the stream has to go on
+_REST_SECONDS = 0.75  # after handing over: longer than another process takes to claim the lease
+_HANDS_OVER_EVERY = 10.0  # seconds, at least; the stream continues if no process does better
 # Seconds without progress, by whichever process, before it is reported. An idle replica set makes
 # progress every ten seconds: the primary writes a no-op to its oplog (periodicNoopIntervalSecs).
 STANDSTILL_SECONDS = 60.0
-_ATTEMPTS_AT_KEYS = 5  # before everything is forgotten in place of some keys that cannot be
+_ATTEMPTS_AT_KEYS = 5  # before the whole cache is flushed instead
 
 
 class _HandOver(Exception):
-    """A node cannot be told of a change from here. Perhaps it can from elsewhere."""
+    """A node does not respond to this process. It may respond to another one."""
 
 
 class Forgets(Protocol):
-    """What has the cache: MemberDirectory."""
+    """The cache of the members: MemberDirectory."""
 
     async def invalidate_members(self, changes: Sequence[Change]) -> bool:
-        """Have nothing that was read before these changes.
+        """Remove what was read before these changes.
 
-        False if a node does not answer. It is then on record that the node must be emptied before
-        it is read. Raises DependencyUnavailable if that could not be recorded.
+        Returns False if a node does not respond. A debt is then recorded: the node is emptied
+        before it is read. Raises DependencyUnavailable if the debt could not be recorded.
         """
 
     async def flush_cache(self) -> bool:
-        """Have nothing that was read before now. False, and DependencyUnavailable, as above."""
+        """Remove everything. Returns and raises the same."""
 
 
 @dataclass(slots=True)
 class InvalidatorNumbers:
-    """How it goes, for operators; counts are of this process."""
+    """Figures for operators; the counts are of this process."""
 
     is_holder: bool = False
     events: int = 0
@@ -69,8 +69,8 @@ class InvalidatorNumbers:
     lost_histories: int = 0
     failed_removals: int = 0
     standstill_seconds: float = 0.0  # since the stream was last followed further, by any process
-    # Why changes may go unnoticed; None while somebody follows the stream.
-    problem: str | None = "nobody has followed it yet"
+    # Why changes may go unnoticed; None while a process follows the stream.
+    problem: str | None = "is not followed yet"
 
     def reason_for_concern(self) -> str | None:
         """Return why changes may go unnoticed; None while the stream is followed."""
@@ -83,7 +83,7 @@ class InvalidatorNumbers:
 async def invalidating(
     changes: MemberChanges, lease: LeaderElection, cache: Forgets, numbers: InvalidatorNumbers
 ) -> AsyncIterator[None]:
-    """Take part for as long as the block lasts; at its end the lease is another's to take."""
+    """Take part in the election during the block; release the lease at its end."""
     invalidator = Invalidator(changes, lease, cache, numbers)
     running = asyncio.create_task(invalidator.run())
     try:
@@ -91,12 +91,12 @@ async def invalidating(
     finally:
         running.cancel()
         await asyncio.wait([running])
-        with suppress(DependencyUnavailable):  # it then runs out by itself
+        with suppress(DependencyUnavailable):  # the lease then expires
             await invalidator.give_back()
 
 
 class Invalidator:
-    """Waits for the lease, and while it is ours, sees to it that changes are forgotten."""
+    """Waits for the lease, and follows the change stream while it holds it."""
 
     def __init__(
         self,
@@ -109,24 +109,25 @@ class Invalidator:
         self._lease = lease
         self._cache = cache
         self._numbers = numbers
-        self._token: Token | None = None  # each node was told up to here, or its debt is recorded
+        # The position: up to here each node was invalidated, or its debt is recorded.
+        self._token: Token | None = None
         self._handed_over_at = float("-inf")
         self._warned = False
 
     async def run(self) -> None:
-        """Go on until cancelled, whatever happens."""
+        """Run until cancelled, whatever happens."""
         while True:
             if await self._attempt(self._lease.acquire):
                 self._token = self._lease.progress
-                log.info("this process now removes from the cache what changes in MongoDB")
+                log.info("this process follows the change stream now")
                 await self._hold()
-                self._numbers.problem = "it is not known who follows it"
-                log.warning("this process has the lease to remove changes from the cache no more")
+                self._numbers.problem = "its leader is unknown"
+                log.warning("lost the lease to follow the change stream")
             resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
             await asyncio.sleep(max(_CLAIM_SECONDS, resting))
 
     async def give_back(self) -> None:
-        """Let another process go on at once. Raises DependencyUnavailable."""
+        """Release the lease, so that another process continues. Raises DependencyUnavailable."""
         if self._lease.is_leader:
             await self._lease.release(self._token)
 
@@ -154,15 +155,15 @@ class Invalidator:
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
             taken = await claim()
-        except DependencyUnavailable:  # whoever is asking for a member is told
-            self._numbers.problem = "MongoDB does not say who follows it"
+        except DependencyUnavailable:  # requests report it
+            self._numbers.problem = "its leader is unknown: MongoDB does not respond"
             return False
-        except Exception:  # a refusal, such as for want of a permission
-            log.exception("the lease to remove changes from the cache cannot be had")
-            self._numbers.problem = "its lease cannot be had"
+        except Exception:  # MongoDB refuses it, for example without the permission
+            log.exception("cannot claim the lease to follow the change stream")
+            self._numbers.problem = "its lease cannot be claimed"
             return False
         self._note_standstill()
-        if not taken:  # it is another's
+        if not taken:  # another process holds it
             self._numbers.problem = None
         return taken
 
@@ -178,7 +179,7 @@ class Invalidator:
             log.warning("the change stream has made no progress for %.0f s", seconds)
 
     async def _tail(self) -> None:
-        """Read the stream again and again, from where it broke; until another should do it."""
+        """Read the stream, and reopen it where it broke, until another process should do so."""
         pause = _FIRST_PAUSE
         while True:
             before = self._token
@@ -190,36 +191,40 @@ class Invalidator:
                         self._token = batch.token
                 log.info("the members' collection was dropped, renamed or replaced")
             except _HandOver:
-                log.warning("a node cannot be told of changes from here; perhaps from elsewhere")
-                self._numbers.problem = "a node of the cache cannot be told"
+                log.warning(
+                    "a node does not respond to invalidations; handing over to another process"
+                )
+                self._numbers.problem = "a node of the cache does not respond"
                 return
             except HistoryLost as error:
                 self._numbers.lost_histories += 1
                 self._token = before = None
-                self._numbers.problem = "changes were lost"
-                log.warning("changes were lost, so all of the cache is forgotten: %s", error)
+                self._numbers.problem = "events were lost"
+                log.warning("events of the change stream were lost; flushing the cache: %s", error)
             except NotReplicated as error:
                 if not self._warned:
-                    log.warning("what others change in MongoDB stays cached for a while: %s", error)
+                    log.warning(
+                        "changes by other programs stay cached for cache.ttl_seconds: %s", error
+                    )
                 self._warned = True
-                self._numbers.problem = "MongoDB is no replica set"
+                self._numbers.problem = "MongoDB is not a replica set"
                 pause = _NOT_REPLICATED_PAUSE
             except ChangesUnavailable as error:
-                log.warning("the change stream broke and is opened again: %s", error)
-                self._numbers.problem = "it broke, and is opened again"
+                log.warning("the change stream broke; reopening it: %s", error)
+                self._numbers.problem = "broke, and is being reopened"
             except Exception:
-                log.exception("the change stream is opened again")
-                self._numbers.problem = "it broke, and is opened again"
-            if self._token != before:  # it had been well
+                log.exception("the change stream failed; reopening it")
+                self._numbers.problem = "broke, and is being reopened"
+            if self._token != before:  # it had worked
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             self._numbers.reopened += 1
 
     async def _forget(self, batch: Batch) -> None:
-        """Try until each node forgot the changes, or it is on record that one did not.
+        """Try until each node removed the changed members, or its debt is recorded.
 
-        What cannot be removed by its keys is removed with everything else. Raises _HandOver.
+        Flushes the cache if keys cannot be removed in several attempts. Raises _HandOver.
         """
         pause = _FIRST_PAUSE
         attempts = 0
@@ -238,7 +243,7 @@ class Invalidator:
             except Exception:
                 attempts += 1
                 self._numbers.failed_removals += 1
-                log.exception("changes could not be removed from the cache")
+                log.exception("cannot remove changed members from the cache; trying again")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         self._numbers.events += batch.events
@@ -247,14 +252,14 @@ class Invalidator:
             self._numbers.lag_seconds = max(lag, 0.0)
 
     def _consider_handing_over(self) -> None:
-        """Raises _HandOver, unless that was tried a moment ago: the node is away for everybody."""
+        """Raise _HandOver, unless this process did so recently: then no process does better."""
         self._numbers.failed_removals += 1
         if asyncio.get_running_loop().time() - self._handed_over_at > _HANDS_OVER_EVERY:
             raise _HandOver
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and see it end; being cancelled meanwhile waits for that."""
+    """Cancel a task and wait for its end, also when the caller is cancelled meanwhile."""
     task.cancel()
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

@@ -55,7 +55,7 @@ async def hit(*caches: LeaseCache, source: Source) -> None:
 
 
 async def missed(cache: LeaseCache, source: Source, server: Popen[bytes]) -> None:
-    """Make a change that the node, which hangs from now on, is not told of."""
+    """Make a change that the node misses, because it hangs from now on."""
     await stop(server)
     async with cache.changing(b"a"):
         source.version = (source.version or 0) + 1

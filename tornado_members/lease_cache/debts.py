@@ -1,14 +1,14 @@
-"""What nodes are owed, recorded where it outlives the process that owes it.
+"""Debts: changes that a node missed, recorded where they outlive the process that knows them.
 
 A write that commits without its tombstone leaves an old entry on a node that hangs. The process
 knows, and gives the node a new epoch before it reads it again; but the process may end first. So
 - a debt is *recorded*, acknowledged by a majority, before such a write commits, and relied on for
   `RELIED_ON` seconds, so that an outage costs one small write a second and not one per write;
 - it is removed only after the node's epoch was renewed, and only if it was not recorded anew;
-- a node that a process has not read yet, or that was away, is read only when it was found to owe
-  nothing, by a look at the ledger that began after the node had answered for `return_after`;
-- a debt of another process is paid by whoever finds it, once it has not been recorded anew for as
-  long as a write that relies on it may take. Before that, the epoch might be renewed too early.
+- a process reads a node that is new to it, or was away, only after a look at the ledger found no
+  debt of the node; the look begins when the node has answered for `return_after`;
+- any process pays a debt that it finds, once it has not been recorded anew for as long as a write
+  that relies on it may take. Before that, the epoch might be renewed too early.
 
 No clock of two machines is compared: how long a debt has stood unchanged is measured by the
 process that looks.
@@ -113,7 +113,7 @@ class DebtsOfNode:
 
 
 class IndebtedNode(Protocol):
-    """What of a node the debts need: CacheNode."""
+    """The part of CacheNode that the debts need."""
 
     debts: DebtsOfNode
 
@@ -235,9 +235,9 @@ class Debts:
                 await self._ledger.remove(debt)
 
     def _adopt(self, node: IndebtedNode, debt: Debt) -> None:
-        """Owe a debt of this process that stands although the node was paid, or not told of it.
+        """Owe a debt of this process that it does not know of.
 
-        Its record was on its way meanwhile, or was not acknowledged in time.
+        The node was paid while the record was on its way, or the record was not acknowledged.
         """
         if not (node.is_stale or node.debts.is_recording or node.debts.to_remove):
             node.debts.recorded = debt
