@@ -5,6 +5,7 @@ of one record, which is refused. Where a quote stands in a wrong place, the pars
 record ends with a line after which their number is even.
 """
 
+import csv
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class CsvParser:
         self.delimiter = delimiter
         self.line = line
         self._cell_end = re.compile(f"[{re.escape(delimiter)}\n]")
+        cell = f'(?:"(?:[^"]++|"")*+"|[^"{re.escape(delimiter)}]*+)'
+        self._well_formed = re.compile(f"{cell}(?:{re.escape(delimiter)}{cell})*+")
         self._state = _State.RECORD_START
         self._carry = ""  # the beginning of a line without quotes
         self._steps: dict[_State, Callable[[str, int], tuple[int, bool]]] = {
@@ -90,12 +93,17 @@ class CsvParser:
                     continue
                 end = text.find("\n", at)
                 line = text[at:] if end < 0 else text[at:end]
-                if '"' not in line and len(line) <= _MAX_KEPT:
-                    if end < 0:
+                if len(line) <= _MAX_KEPT and (end < 0 or '"' not in line):
+                    if end >= 0:
+                        at = end + 1
+                        yield self._split(line)
+                        continue
+                    if '"' not in line:
                         self._carry = line
                         return
+                elif end >= 0 and len(line) <= _MAX_KEPT and self._well_formed.fullmatch(line):
                     at = end + 1
-                    yield self._split(line)
+                    yield self._split(line, is_quoted=True)
                     continue
                 self._begin()
                 self._state = _State.CELL_START
@@ -116,11 +124,13 @@ class CsvParser:
         self._end_cell()
         yield self._finish()
 
-    def _split(self, line: str) -> Record:
-        """Return the record in a line without quotes."""
+    def _split(self, line: str, *, is_quoted: bool = False) -> Record:
+        """Return the record in a line without line breaks in its cells."""
         self.line += 1
         if line.count(self.delimiter) >= MAX_COLUMNS:
             return Record(self.line - 1, [], _too_wide(), line[:_MAX_KEPT])
+        if is_quoted:
+            return Record(self.line - 1, next(csv.reader([line], delimiter=self.delimiter)))
         return Record(self.line - 1, line.split(self.delimiter))
 
     def _finish(self) -> Record:

@@ -13,6 +13,7 @@ from tornado_members.errors import UnreadableFile
 
 MAX_HEADER_LINE: Final = 20
 DELIMITERS: Final = ",;\t|"
+_SLICE: Final = 1024  # characters that are parsed with each delimiter before control is returned
 _MAX_TEXT: Final = 128 * 1024  # characters in which the header has to be
 # How Excel declares the delimiter, in the first line.
 _DECLARATION: Final = re.compile(r'\s*"?sep=([^\w\s"]|\t)"?[^\S\n]*\n', re.IGNORECASE)
@@ -91,14 +92,16 @@ class CsvHeaderSearch:
 
     def find(
         self, pieces: Iterable[str]
-    ) -> Iterator[tuple[CsvParser, Candidate, list[Record]] | None]:
+    ) -> Iterator[tuple[CsvParser, Candidate, list[Record], str] | None]:
         """Yield None until the header is found, then once the parser, it, and what follows it.
+
+        What follows are records, and text that was not parsed yet.
 
         Raises UnreadableFile.
         """
-        for piece in pieces:
+        for piece, rest in _slices(pieces):
             if piece and (found := self._feed(piece, ended=False)):
-                yield found
+                yield *found, rest
                 return
             if self._is_over():
                 self._reason = self._reason or (
@@ -107,7 +110,7 @@ class CsvHeaderSearch:
                 raise self._fail()
             yield None
         if found := self._feed("", ended=True):
-            yield found
+            yield *found, ""
             return
         raise self._fail()
 
@@ -171,3 +174,10 @@ class CsvHeaderSearch:
     def _describe(self, record: Record) -> str:
         bad = next(cell for cell in record.cells if self._decoder.undecoded.search(cell))
         return f"line {record.line} {self._decoder.describe_undecoded(bad)}"
+
+
+def _slices(pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield short pieces, and what is left of the piece that each was taken from."""
+    for piece in pieces:
+        for end in range(_SLICE, max(len(piece), 1) + _SLICE, _SLICE):
+            yield piece[end - _SLICE : end], piece[end:]

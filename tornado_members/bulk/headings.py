@@ -130,7 +130,10 @@ def resolve(found: list[Heading]) -> list[str]:
 
 
 def _plain_words(heading: str) -> list[str]:
-    text = unicodedata.normalize("NFKD", _CAMEL_CASE.sub(" ", heading).replace("ß", "ss"))
+    text = _CAMEL_CASE.sub(" ", heading)
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    text = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
     text = "".join(c for c in text.casefold() if not unicodedata.combining(c))
     return _WORD.findall(unicodedata.normalize("NFC", text))
 

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
-PIECE = 16 * 1024  # bytes: at most this much is processed before control is returned
+PIECE = 4 * 1024  # bytes: at most this much is processed before control is returned
+_READ = 64 * 1024  # bytes that are read from a stream at once
 
 
 class ByteQueue:
@@ -43,5 +44,5 @@ class ByteQueue:
 
 def read_stream(stream: BinaryIO) -> Iterator[bytes]:
     """Yield the bytes of a stream."""
-    while piece := stream.read(4 * PIECE):
+    while piece := stream.read(_READ):
         yield piece

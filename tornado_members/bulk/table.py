@@ -20,10 +20,11 @@ def read_csv(pieces: Iterable[bytes], options: FileOptions, info: FileInfo) -> I
         if found is None:
             yield None
             continue
-        parser, header, records = found
+        parser, header, records, rest = found
         info.encoding, info.delimiter = decoder.encoding, parser.delimiter
         reader = TableReader(header.mapping, options, info, header.line, decoder)
         yield from reader.read(records)
+        yield from reader.read(parser.feed(rest))
         for text in texts:
             yield from reader.read(parser.feed(text))
             yield None

@@ -7,12 +7,12 @@ from tornado_members.bulk.formula_cells import restore
 
 # A cell that a spreadsheet keeps as text: ="0123456789"
 _TEXT_FORMULA: Final = re.compile(r'="((?:[^"]|"")*)"')
-_BETWEEN_EMAILS: Final = re.compile(r"\s*(?::::|[;,\n])\s*")
+_BETWEEN_EMAILS: Final = re.compile(r":::|[;,\n]")
 # Commas and strokes occur in one number; between two whole numbers they separate.
 _BETWEEN_PHONES: Final = re.compile(
-    r"\s*(?::::|\n|;(?!\s*ext=))\s*|(?<=\d{3})\s*[,/]\s*(?=\+\d)", re.IGNORECASE
+    r":::|\n|;(?!\s*ext=)|(?<=\d{3})\s*+[,/]\s*+(?=\+\d)", re.IGNORECASE
 )
-_ADDRESS: Final = re.compile(r"(?:[^<>]*<)?\s*(?:mailto:)?([^<>]+?)\s*>?", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"(?:[^<>]*+<)?(?:mailto:)?([^<>]++)>?", re.IGNORECASE)
 _APOSTROPHE: Final = re.compile(r"'(?=\d)")
 
 
@@ -41,9 +41,9 @@ def first_value(field: str, text: str) -> tuple[str, list[str]]:
 
 
 def _split(separator: re.Pattern[str], text: str) -> list[str]:
-    return [value for value in separator.split(text) if value.strip()]
+    return [value.strip() for value in separator.split(text) if value.strip()]
 
 
 def _plain_address(text: str) -> str:
     found = _ADDRESS.fullmatch(text) if "<" in text or ":" in text else None
-    return found[1] if found else text
+    return found[1].strip() if found else text

@@ -16,12 +16,13 @@ from xml.parsers import expat
 from tornado_members.bulk.csv_parser import MAX_COLUMNS, Record
 from tornado_members.errors import Overloaded, UnreadableFile
 
-_PIECE: Final = 16 * 1024  # bytes of XML that are parsed before control is returned
+_PIECE: Final = 8 * 1024  # bytes of XML that are parsed before control is returned
 _MAX_PART: Final = 256 * 1024 * 1024  # bytes of a part when it is unpacked
 _MAX_INDEX: Final = 256 * 1024  # bytes of the parts that are read at once, without a pause
 _MAX_PARTS: Final = 2000
 _END_OF_DIRECTORY: Final = b"PK\x05\x06"
 _LONGEST_END: Final = 22 + 65535  # bytes, with the comment
+_LONGEST_TAG: Final = 64 * 1024  # bytes
 _MAX_SHEETS: Final = 1000
 _MAX_TEXT: Final = 32_767  # characters of a cell, as Excel allows
 _TEXT_OVERHEAD: Final = 16  # bytes of a row in the database
@@ -128,7 +129,7 @@ def _parse(
         parser.EndElementHandler = lambda name: on_end(_local(name))
     if on_text:
         parser.CharacterDataHandler = on_text
-    left = limit
+    left, fed = limit, 0
     with archive.open(path) as part:
         try:
             while data := part.read(_PIECE):
@@ -136,6 +137,9 @@ def _parse(
                 if left < 0:
                     raise UnreadableFile("the workbook is damaged")
                 parser.Parse(data, False)
+                fed += len(data)
+                if fed - parser.CurrentByteIndex > _LONGEST_TAG:  # expat reads it again and again
+                    raise UnreadableFile("the workbook is damaged: a tag is too long")
                 yield None
             parser.Parse(b"", True)
         except expat.ExpatError as error:

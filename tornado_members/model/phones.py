@@ -8,7 +8,7 @@ from tornado_members.model.text import MAX_CHARACTERS, check_text
 # The characters of a telephone number: digits, punctuation and an extension.
 _PHONE = re.compile(r"(?:[0-9+()\-./,;#* ]|ext|x)*", re.IGNORECASE)
 # A URI (RFC 3966) or a label before a number, and the ways to write an extension.
-_PHONE_LABEL = re.compile(r"tel(?:\.:?|:)\s*", re.IGNORECASE)
+_PHONE_LABEL = re.compile(r"^\s*tel(?:\.:?|:)\s*", re.IGNORECASE)
 _EXTENSION = re.compile(r"\s*;ext=\s*|\s*\bext(?:ension\b|[:=])[.:]?\s*", re.IGNORECASE)
 # Spreadsheets store long numbers as floating point, and drop digits.
 _SCIENTIFIC = re.compile(r"\s*[0-9]+(?:[.,][0-9]+)?E[+-]?[0-9]+\s*", re.IGNORECASE)

@@ -1,0 +1,130 @@
+"""Files that are made to exhaust memory or time, and damaged ones."""
+
+import gzip
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_members.bulk.member_file import read_members
+from tornado_members.bulk.options import FileInfo, FileOptions
+from tornado_members.bulk.rows import Row
+from tornado_members.bulk.sources import ByteQueue
+from tornado_members.errors import UnreadableFile
+
+FILES = Path(__file__).parent / "files"
+_NS = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+_SHEETS = f'<workbook {_NS}><sheets><sheet name="Members" sheetId="1"/></sheets></workbook>'
+
+
+def read(data: bytes, limit: int | None = None) -> list[Row]:
+    """Read a file that arrives at once."""
+    queue = ByteQueue()
+    queue.push(data)
+    queue.close()
+    found = read_members(queue, FileOptions(), FileInfo(), limit=limit)
+    return [row for row in found if row is not None]
+
+
+def workbook(sheet: str, *, sheets: str = _SHEETS, parts: int = 0) -> bytes:
+    """Return a workbook with this part for its only sheet."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", sheets)
+        archive.writestr("xl/worksheets/sheet1.xml", sheet)
+        for number in range(parts):
+            archive.writestr(f"part{number}", "")
+    return file.getvalue()
+
+
+_ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><worksheet>&b;</worksheet>'
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: gzip.compress(b"name\n" + bytes(2**27)), "more than 200 times its size"),
+        (lambda: gzip.compress(gzip.compress(b"name\nAda\n")), "compressed twice"),
+        (lambda: gzip.compress(b"name\nAda\n")[:-3], "not complete"),
+        (lambda: gzip.compress(b"name\nAda\n")[:-9] + bytes(9), "damaged"),
+        (lambda: workbook(" " * (2**28 + 1)), "unpacks to more than"),
+        (lambda: workbook(_ENTITIES), "XML entities"),
+        (lambda: workbook("<worksheet/>", sheets="<workbook>" + " " * 2**19), "unpacks to more"),
+        (lambda: workbook(f'<worksheet a="{"x" * 2**20}"/>'), "a tag is too long"),
+        (lambda: workbook("<a>" * 1000), "damaged"),
+        (lambda: workbook("<worksheet/>", parts=3000), "too many parts"),
+        (lambda: workbook("<worksheet/>", sheets="<workbook/>"), "no sheet"),
+        (lambda: workbook("<worksheet/>")[:-30], "not complete"),
+        (lambda: b"PK\x03\x04" + bytes(100), "not complete"),
+    ],
+)
+def test_a_hostile_or_damaged_file_is_refused(make: Callable[[], bytes], words: str) -> None:
+    with pytest.raises(UnreadableFile, match=words):
+        read(make())
+
+
+def test_a_compressed_file_may_not_exceed_the_limit_of_the_body() -> None:
+    data = gzip.compress(b"name\n" + b"Ada\n" * 10_000)
+    assert len(read(data, limit=50_000)) == 10_000
+    with pytest.raises(UnreadableFile, match="more than 30,000 bytes"):
+        read(data, limit=30_000)
+
+
+def test_several_compressed_files_in_a_row_are_one() -> None:
+    assert len(read(gzip.compress(b"name\nAda\n") + gzip.compress(b"Bob\n"))) == 2
+
+
+@given(
+    st.sampled_from(sorted(FILES.iterdir())),
+    st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=3)), max_size=4),
+    st.integers(0, 400),
+)
+@hypothesis.settings(max_examples=300)
+def test_damaged_files_are_rows_or_refused(
+    file: Path, changes: list[tuple[int, bytes]], length: int
+) -> None:
+    data = bytearray(file.read_bytes())
+    for at, new in changes:
+        data[at : at + len(new)] = new
+    for content in (bytes(data), bytes(data[:length])):
+        with suppress(UnreadableFile):
+            assert all(row.line >= 1 for row in read(content, limit=2**20))
+
+
+HOSTILE: dict[str, Callable[[int], bytes]] = {
+    "quotes": lambda n: b"name\n" + b'"' * n,
+    "malformed": lambda n: b"name\n" + b'"a"b"c"' * n,
+    "spaces": lambda n: b"name,phone\nA,1" + b" " * n + b"x\n",
+    "invisible": lambda n: ("name\nA" + "\u200b" * n + "x\n").encode(),
+    "addresses": lambda n: b"name,email\nA," + b"<" * n,
+    "formula": lambda n: b"name\n" + b"='\"+" * n,
+    "braces": lambda n: b"[" + b"{" * n,
+    "folded": lambda n: b"BEGIN:VCARD\n" + b" a\n" * n,
+    "parameters": lambda n: b"BEGIN:VCARD\n" + b"TEL" + b';A="' * n + b":1",
+    "attribute": lambda n: workbook(f'<worksheet a="{"x" * n}"/>'),
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", HOSTILE)
+def test_time_grows_with_the_length_of_a_file(name: str) -> None:
+    """Four times the length takes no more than some eight times the processor's time."""
+
+    def seconds(length: int) -> float:
+        data = HOSTILE[name](length)
+        best = 9.0
+        for _ in range(3):
+            began = time.process_time()
+            with suppress(UnreadableFile):
+                read(data)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(60_000) < 8 * seconds(15_000) + 0.01
