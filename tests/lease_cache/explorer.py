@@ -631,8 +631,10 @@ class Explorer:
             yield "a new epoch, for a taint", world._replace(epoch=b"e" * 16, tainted=False)
 
     def _restarted(self, state: State) -> World:
+        # By a token that comes again, a writer may store a mark that was removed before.
         recurring = self._held(state)
-        return state.world._replace(epoch=None, quarantine=None, item=None, recurring=recurring)
+        emptied = state.world._replace(epoch=None, quarantine=None, item=None)
+        return emptied._replace(recurring=recurring, excused=bool(recurring))
 
     def _mishaps(self, state: State) -> Iterator[tuple[str, World]]:
         world = state.world

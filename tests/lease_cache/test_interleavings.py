@@ -174,7 +174,7 @@ EXHAUSTIVE = {
         ["failure", "restart"],
     ),
     "Memcached restarts before a new epoch": (
-        [reader(1), again(), writer(1), renewer()],
+        [reader(1), reader(2), writer(1), renewer()],
         ["restart"],
     ),
     "an invalidation": ([reader(1), again(), writer(1), writer(2), invalidator()], []),

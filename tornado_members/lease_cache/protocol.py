@@ -212,7 +212,7 @@ class LeaseProtocol:
         if epoch is None or not _EPOCH.fullmatch(epoch):
             # Also if another process is faster with the epoch: its quarantine may be too short.
             await self._begin_quarantine()
-            await self._set_epoch()
+            await self._set_epoch(is_quarantined=True)
             return None, {}
         quarantine = found.get(self._quarantine_key)
         if quarantine is None:
@@ -221,10 +221,14 @@ class LeaseProtocol:
             await self._begin_quarantine()
         return None, {}
 
-    async def _set_epoch(self) -> bool:
-        """Set a new epoch, in quarantine if there was none; False if somebody else was faster."""
+    async def _set_epoch(self, *, is_quarantined: bool = False) -> bool:
+        """Set a new epoch; False if another process was faster.
+
+        If there was none, a quarantine is begun before, unless the caller did.
+        """
         found = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
-        if found is None or not _EPOCH.fullmatch(found.value):
+        is_missing = found is None or not _EPOCH.fullmatch(found.value)
+        if is_missing and not is_quarantined:
             await self._begin_quarantine()
         put = Put(self._epoch_key, self._word(), None, found and found.token)
         is_set = not await self._put([put])
