@@ -26,7 +26,7 @@ from types import coroutine
 from typing import Any, NamedTuple
 
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.entries import Entry, Tombstone, decode
+from tornado_members.lease_cache.entries import Entry, Lease, Tombstone, decode
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import Held, Put
 from tornado_members.lease_cache.protocol import HIT, LeaseProtocol, Lifetimes
@@ -56,6 +56,10 @@ _METHODS = {
 }
 
 
+class Token(int):
+    """The answer to a put whose token the process may use again."""
+
+
 @coroutine
 def do(*op: Any) -> Any:
     """Have the explorer carry something out, now or later."""
@@ -78,7 +82,7 @@ class ModelNode:
         found = await do("gets", key)
         return {} if found is None else {key: found}
 
-    async def put_many(self, puts: Sequence[Put]) -> list[bool]:
+    async def put_many(self, puts: Sequence[Put]) -> list[int]:
         (put,) = puts
         return [await do("put", *put)]
 
@@ -245,8 +249,10 @@ def _tokens(row: Row) -> frozenset[int]:
     """Those that may still be used: for none is anything put twice."""
     tokens: set[int] = set()
     for _, answer in row:
-        if isinstance(answer, bool):
+        if isinstance(answer, bool | Token):
             tokens.clear()
+        if isinstance(answer, Token):
+            tokens.add(answer)
         elif isinstance(answer, tuple):
             tokens.add(answer[1])
     return frozenset(tokens)
@@ -572,7 +578,9 @@ class Explorer:
         else:
             for new in self._new_tokens(state):
                 recurring = world.recurring - {new}
-                yield True, world._replace(item=Held(value, new, ttl), recurring=recurring)
+                # Only the token of a lease is used again.
+                answer = Token(new) if isinstance(_decoded(value), Lease) else True
+                yield answer, world._replace(item=Held(value, new, ttl), recurring=recurring)
 
     @staticmethod
     def _is_let(item: Held | None, token: Any) -> bool:

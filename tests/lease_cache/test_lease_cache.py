@@ -424,7 +424,7 @@ async def test_a_rejected_entry_is_loaded_again(address: str) -> None:
         b"2 N KEY EPOCH\nx",
         b"2 V KEY fedcba9876543210 1 mark\nx",
         b"2 N KEY fedcba9876543210\n",
-        b"2 L KEY fedcba9876543210 nonce\n",
+        b"2 L KEY fedcba9876543210\n",
         b"2 T other writer=5\n",
         b"2 T KEY writer\n",
         b"2 T KEY writer=\n",
@@ -481,7 +481,7 @@ async def test_an_invalidation_removes_entries_and_leases_and_no_tombstone(addre
     async with process(address) as one, process(address) as other:
         await status(one, Source(1))
         node = MemcachedNode(address, timeout=5)
-        lease = encode_lease(PREFIX + b"leased", EPOCH, b"nonce")
+        lease = encode_lease(PREFIX + b"leased", EPOCH)
         await node.put_many([Put(PREFIX + b"leased", lease, 60)])
         await node.close()
         async with one.changing(b"changing"):

@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -50,6 +50,11 @@ async def server_that(talk: Talk) -> AsyncIterator[str]:
         server.close()
 
 
+async def outcomes(node: MemcachedNode, puts: Sequence[Put]) -> list[bool | None]:
+    """Put values; for each, whether it was stored, or None if the server refuses it."""
+    return [None if token is None else token > 0 for token in await node.put_many(puts)]
+
+
 class Frozen(BaseException):
     """The event loop runs nothing any more."""
 
@@ -76,15 +81,15 @@ async def test_every_command(address: str) -> None:
         assert await node.gets_many([b"a"]) == {}
         await node.set(b"a", b"1", 60)
         added = [Put(b"a", b"2", 60), Put(b"b", b"\r\nEND\r\n", 60)]
-        assert await node.put_many(added) == [False, True]
+        assert await outcomes(node, added) == [False, True]
         assert await node.get_many([b"a", b"b", b"c", b"a"]) == {b"a": b"1", b"b": b"\r\nEND\r\n"}
         value, token, seconds_left = (await node.gets_many([b"a"]))[b"a"]
         assert (value, seconds_left) in [(b"1", 60), (b"1", 59)]
-        assert await node.put_many([Put(b"a", b"3", 60, token)]) == [True]
-        assert await node.put_many([Put(b"a", b"4", 60, token)]) == [False]
+        assert await outcomes(node, [Put(b"a", b"3", 60, token)]) == [True]
+        assert await outcomes(node, [Put(b"a", b"4", 60, token)]) == [False]
         assert await node.delete(b"a") is True
         assert await node.delete(b"a") is False
-        assert await node.put_many([Put(b"a", b"5", 60, token)]) == [False]
+        assert await outcomes(node, [Put(b"a", b"5", 60, token)]) == [False]
         assert await node.get_many([]) == {}
         assert [await node.increment(b"n", amount, 60) for amount in (1, 5)] == [1, 6]
 
@@ -96,7 +101,7 @@ async def test_what_somebody_stored_with_flags_is_nothing_and_no_failure(address
             assert await node.get_many([b"flagged", b"a"]) == {b"flagged": b""}
         value, token, _ = (await node.gets_many([b"flagged"]))[b"flagged"]
         assert value == b""
-        assert await node.put_many([Put(b"flagged", b"ours", 60, token)]) == [True]
+        assert await outcomes(node, [Put(b"flagged", b"ours", 60, token)]) == [True]
         assert await node.get_many([b"flagged"]) == {b"flagged": b"ours"}
         assert not node.is_away
 
@@ -121,8 +126,8 @@ async def test_who_waits_for_a_turn_is_not_refused_by_a_server_that_is_well(addr
 async def test_many_at_once(address: str) -> None:
     async with opened(address) as node:
         keys = [b"key%d" % i for i in range(1000)]
-        assert await node.put_many([Put(key, b"1", 60) for key in keys]) == 1000 * [True]
-        assert await node.put_many([Put(keys[0], b"2", 60), Put(b"new", b"2", None)]) == [
+        assert await outcomes(node, [Put(key, b"1", 60) for key in keys]) == 1000 * [True]
+        assert await outcomes(node, [Put(keys[0], b"2", 60), Put(b"new", b"2", None)]) == [
             False,
             True,
         ]
@@ -136,11 +141,11 @@ async def test_many_at_once(address: str) -> None:
             Put(keys[2], b"", 0, tokens[keys[2]]),
             Put(b"unknown", b"", 60, 7),
         ]
-        assert await node.put_many(puts) == [True, False, True, False]
+        assert await outcomes(node, puts) == [True, False, True, False]
         expected = {keys[0]: b"\r\nEND\r\n", keys[1]: b"other", keys[3]: b"1"}
         assert await node.get_many(keys[:4]) == expected
-        assert await node.put_many([Put(keys[2], b"again", 60)]) == [True]
-        assert await node.put_many([]) == []
+        assert await outcomes(node, [Put(keys[2], b"again", 60)]) == [True]
+        assert await outcomes(node, []) == []
         assert await node.gets_many([]) == {}
 
 
@@ -153,9 +158,19 @@ async def test_a_put_that_the_server_refuses_is_not_stored_and_no_failure(addres
         assert not node.is_away
 
 
+async def test_a_value_that_is_stored_returns_the_token_that_replaces_it(address: str) -> None:
+    async with opened(address) as node:
+        (token,) = await node.put_many([Put(b"a", b"1", 60)])
+        assert token == (await node.gets_many([b"a"]))[b"a"].token
+        (second,) = await node.put_many([Put(b"a", b"2", 60, token)])
+        assert second not in (0, token)
+        assert await node.put_many([Put(b"a", b"3", 60, token)]) == [0]
+        assert await outcomes(node, [Put(b"a", b"", 0, second)]) == [True]
+
+
 async def test_a_value_without_an_end_has_no_seconds_left(address: str) -> None:
     async with opened(address) as node:
-        assert await node.put_many([Put(b"a", b"1", None)]) == [True]
+        assert await outcomes(node, [Put(b"a", b"1", None)]) == [True]
         assert (await node.gets_many([b"a"]))[b"a"].seconds_left is None
 
 
@@ -236,7 +251,7 @@ async def test_cancelled_commands_never_leave_their_reply_to_others(
                     assert (await node.gets_many([key]))[key][0] == value
                 case 2:  # of a lock that somebody holds, and of nobody's
                     puts = [Put(key, b"", 60), Put(b"%x" % chance.getrandbits(64), b"", 60)]
-                    assert await node.put_many(puts) == [False, True]
+                    assert await outcomes(node, puts) == [False, True]
                 case 3:
                     assert await node.increment(b"%x" % chance.getrandbits(64), 7, 60) == 7
 

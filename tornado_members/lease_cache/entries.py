@@ -2,7 +2,7 @@
 
     2 V <key> <epoch> <version> <mark>    and the body: what is there
     2 N <key> <epoch>                     nothing is there
-    2 L <key> <epoch> <nonce>             somebody reads the database, to store what is there
+    2 L <key> <epoch>                     a reader reads the database, to store what is there
     2 T <key> <writer>=<seconds> ...      these writes are changing it: a tombstone
 
 The first word is the schema: raised whenever the form of an entry, or of what it holds, changes.
@@ -67,9 +67,9 @@ def encode_value(key: bytes, epoch: bytes, entry: Entry | None) -> bytes:
     return head + entry.body
 
 
-def encode_lease(key: bytes, epoch: bytes, nonce: bytes) -> bytes:
-    """A Lease; the nonce lets its owner tell it from another one."""
-    return b"%b L %b %b %b\n" % (_SCHEMA, key, epoch, nonce)
+def encode_lease(key: bytes, epoch: bytes) -> bytes:
+    """A Lease."""
+    return b"%b L %b %b\n" % (_SCHEMA, key, epoch)
 
 
 def encode_tombstone(key: bytes, tombstone: Tombstone) -> bytes:
@@ -89,7 +89,7 @@ def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
             return Value(epoch, Entry(int(version), mark, body))
         case b"N", [epoch] if not body:
             return Value(epoch, None)
-        case b"L", [epoch, _] if not body:
+        case b"L", [epoch] if not body:
             return Lease(epoch)
         case b"T", marks if not body:
             return _decode_tombstone(marks)

@@ -35,15 +35,11 @@ MAX_VALUE = MAX_ITEM - 1024  # bytes; an item has its key and a head as well
 _KEY = re.compile(rb"[!-~]{1,250}")
 _FAILURES_ALLOWED = 3  # in a row, before a server counts as away
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
-_REPLIES: dict[bytes, bool | None] = {
-    b"STORED\r\n": True,
-    b"NOT_STORED\r\n": False,
-    b"EXISTS\r\n": False,
-    b"NOT_FOUND\r\n": False,
-    # The server is well: the value is above its -I, or it evicts nothing (-M) and is full.
-    b"SERVER_ERROR object too large for cache\r\n": None,
-    b"SERVER_ERROR out of memory storing object\r\n": None,
-}
+# The server is well: the value is above its -I, or it evicts nothing (-M) and is full.
+_REFUSALS = (
+    b"SERVER_ERROR object too large for cache\r\n",
+    b"SERVER_ERROR out of memory storing object\r\n",
+)
 
 
 class Held(NamedTuple):
@@ -110,7 +106,7 @@ class MemcachedNode:
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         """Return the values of those keys that have one, with the tokens that replace them.
 
-        aiomcache knows neither the time that a value has left nor the meta commands that tell it.
+        aiomcache does not know the meta commands, which tell the time that a value has left.
         """
         unique = list(dict.fromkeys(map(_checked, keys)))
         request = b"".join(b"mg %b k c f t v\r\n" % key for key in unique)
@@ -123,18 +119,18 @@ class MemcachedNode:
 
         return await self._command(command) if unique else {}
 
-    async def put_many(self, puts: Sequence[Put]) -> list[bool | None]:
-        """Store values in one round trip.
+    async def put_many(self, puts: Sequence[Put]) -> list[int | None]:
+        """Store or remove values in one round trip.
 
-        Returns for each: True if it was stored, False if another client was faster, None if the
-        server refuses such a value. aiomcache would wait for each reply before the next command.
+        Returns for each: the token of the stored value (1 for one that was removed), 0 if another
+        client was faster, None if the server refuses such a value.
         """
         request = b"".join(map(_encode_put, puts))
 
-        async def command(client: aiomcache.Client) -> list[bool | None]:
+        async def command(client: aiomcache.Client) -> list[int | None]:
             reader, writer = await client._pool.acquire()
             writer.write(request)
-            return [_REPLIES[await reader.readline()] for _ in puts]
+            return [_decode_put(await reader.readline()) for _ in puts]
 
         return await self._command(command) if puts else []
 
@@ -247,14 +243,29 @@ def _checked(key: bytes, ttl: int | None = None) -> bytes:
 
 
 def _encode_put(put: Put) -> bytes:
-    """A line and a block of the protocol (memcached's doc/protocol.txt, "Storage commands")."""
+    """Encode a meta command (memcached's doc/protocol.txt, "Meta Set", "Meta Delete")."""
     if put.token is None:
         _checked(put.key, put.ttl)
-        return b"add %b 0 %d %d\r\n%b\r\n" % (put.key, put.ttl or 0, len(put.value), put.value)
-    _checked(put.key, put.ttl or None)
-    ttl = 0 if put.ttl is None else put.ttl or -1
-    words = (put.key, ttl, len(put.value), put.token, put.value)
-    return b"cas %b 0 %d %d %d\r\n%b\r\n" % words
+        mode = b"ME"
+    else:
+        _checked(put.key, put.ttl or None)
+        mode = b"C%d" % put.token
+        if put.ttl == 0:
+            return b"md %b %b\r\n" % (put.key, mode)
+    words = (put.key, len(put.value), mode, put.ttl or 0, put.value)
+    return b"ms %b %d %b T%d c\r\n%b\r\n" % words
+
+
+def _decode_put(line: bytes) -> int | None:
+    if line in _REFUSALS:
+        return None
+    status, *flags = line.split()
+    if status == b"HD":
+        tokens = [int(flag[1:]) for flag in flags if flag.startswith(b"c")]
+        return max(tokens, default=1)
+    if status in (b"NS", b"EX", b"NF"):
+        return 0
+    raise ConnectionError("answered another question")
 
 
 async def _read_held(reader: asyncio.StreamReader, key: bytes) -> Held | None:

@@ -98,7 +98,7 @@ class MonitoredNode:
         """As MemcachedNode's; reads of one turn of the event loop share a request."""
         return await self._monitored(self._gets_batcher.get_many(keys))
 
-    async def put_many(self, puts: Sequence[Put]) -> Sequence[bool | None]:
+    async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]:
         """As MemcachedNode's; the few puts of many in one turn of the loop share a request."""
         if len(puts) > _MOST_SHARED:
             return await self._monitored(self._node.put_many(puts))

@@ -87,7 +87,7 @@ class Node(Protocol):
     async def gets_many(  # noqa: D102
         self, keys: Sequence[bytes]
     ) -> Mapping[bytes, Held]: ...
-    async def put_many(self, puts: Sequence[Put]) -> Sequence[bool | None]: ...  # noqa: D102
+    async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]: ...  # noqa: D102
 
 
 def random_word() -> bytes:
@@ -254,17 +254,16 @@ class LeaseProtocol:
         return True
 
     async def _take_lease(self, key: bytes, epoch: bytes, dead: bytes | None) -> int | None:
-        """The token to store with, or None if somebody else was faster.
+        """Return the token to store with, or None if another process was faster.
 
         `dead` is what stands under the key and does not count.
         """
-        lease = encode_lease(key, epoch, self._word())
         token = None if dead is None else await self._token_of(key, dead)
-        if dead is None or token is not None:
-            put = Put(key, lease, self._lifetimes.lease, token)
-            if (await self._node.put_many([put]))[0]:
-                return await self._token_of(key, lease)
-        return None
+        if dead is not None and token is None:
+            return None
+        put = Put(key, encode_lease(key, epoch), self._lifetimes.lease, token)
+        (lease,) = await self._node.put_many([put])
+        return lease or None
 
     async def _token_of(self, key: bytes, value: bytes) -> int | None:
         found = (await self._node.gets_many([key])).get(key)
