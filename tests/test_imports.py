@@ -1,6 +1,7 @@
 """Imports point down the list of docs/architecture.md, and never up."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,15 @@ def test_an_engine_imports_nothing_of_the_product(engine: str) -> None:
 
 def test_every_room_has_its_place_in_the_house() -> None:
     assert {room_of(file) for file in modules()} - {"__init__"} == set(LEVELS)
+
+
+def test_the_architecture_page_lists_the_rooms_in_this_order() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    tree = page.split("```\ntornado_members/\n")[1].split("```")[0]
+    listed = re.findall(r"^  (\S.*?)  ", tree, re.MULTILINE)
+    rooms = [re.sub(r"\.py$|/$", "", name) for line in listed for name in line.split(", ")]
+    assert set(rooms) == set(LEVELS)
+    assert [LEVELS[room] for room in rooms] == sorted(LEVELS.values())
 
 
 def test_importing_reads_no_settings_and_opens_nothing() -> None:
