@@ -71,7 +71,7 @@ class Client:
         sending = asyncio.create_task(write())
         created = 0
         async for piece in _pieces(reader):
-            created += piece.count(b'"created"')
+            created += piece.count(b'"code": "created"')
         await sending
         writer.close()
         return created

@@ -63,6 +63,25 @@ async def test_every_type_has_every_member(api: Api, admin: Admin, database_name
     ]
 
 
+async def test_csv_for_spreadsheets(api: Api, admin: Admin) -> None:
+    fill(admin, "test", 2)
+    sent = await api("GET", "/members?bom=true&delimiter=%3B", headers=CSV)
+    assert sent.body.decode("utf-8-sig").splitlines() == [
+        "memberId;name;email;phone",
+        *("1;0000000001;;'+1 555", "2;0000000002;;'+1 555"),
+    ]
+    assert sent.body.startswith(b"\xef\xbb\xbfmemberId")
+    again = await api(
+        "POST", "/members/import", raw=sent.body, headers={"Content-Type": "text/csv"}
+    )
+    assert json.loads(again.body.splitlines()[-1]) == {"summary": {"unchanged": 2}}
+    tabs = await api("GET", "/members?delimiter=tab", headers=CSV)
+    assert tabs.body.startswith(b"memberId\tname\t")
+    for query, parameter in (("bom=1", "bom"), ("delimiter=x", "delimiter")):
+        answer = await api("GET", f"/members?{query}", headers=CSV)
+        assert problem(answer, 400, "bad-parameter")["parameter"] == parameter
+
+
 async def test_an_export_takes_the_lists_parameters(api: Api, admin: Admin) -> None:
     fill(admin, "test", 1201)
 

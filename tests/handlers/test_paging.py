@@ -108,7 +108,7 @@ async def test_a_query_that_makes_no_sense_is_told(api: Api, subtests: pytest.Su
 
 async def test_an_unknown_parameter_is_told_which_there_are(api: Api) -> None:
     found = problem(await api("GET", "/members?offset=5"), 400, "bad-parameter")
-    known = "name, name_prefix, email, phone, limit, sort and after"
+    known = "name, name_prefix, email, phone, limit, sort, bom, delimiter and after"
     assert found["detail"] == f"offset: is not a parameter; there are {known}"
 
 

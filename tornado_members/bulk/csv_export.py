@@ -12,15 +12,16 @@ from tornado_members.model.member import Member
 ID_HEADING: Final = "memberId"
 
 
-def csv_header(fields: FieldTable) -> bytes:
-    """Return the first line."""
-    return ",".join([ID_HEADING, *fields.names]).encode() + b"\r\n"
+def csv_header(fields: FieldTable, *, delimiter: str = ",", bom: bool = False) -> bytes:
+    """Return the first line, with a byte order mark before it if `bom` is set."""
+    line = delimiter.join([ID_HEADING, *fields.names]) + "\r\n"
+    return line.encode("utf-8-sig" if bom else "utf-8")
 
 
-def encode_csv(members: Sequence[Member]) -> bytes:
+def encode_csv(members: Sequence[Member], delimiter: str = ",") -> bytes:
     """Return the rows. Text that a spreadsheet would execute is made harmless."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(
+    csv.writer(text, delimiter=delimiter).writerows(
         (member.member_id, *(defuse(value or "") for value in member.values.values()))
         for member in members
     )

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from logging import getLogger
 from typing import Final
 
@@ -11,6 +12,7 @@ from tornado_members.bulk.csv_export import csv_header, encode_csv
 from tornado_members.directory import MemberDirectory
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.handlers.base import BaseHandler
+from tornado_members.handlers.paging import parse_csv_options
 from tornado_members.http.encoding import GzipStream, accepts_gzip
 from tornado_members.http.responses import PRIVATE, VARY
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
@@ -38,8 +40,12 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
     gzip = GzipStream() if accepts_gzip(accepted) else None
     _set_headers(handler, media_type, is_compressed=gzip is not None)
     answer = StreamedAnswer(handler, services.write_seconds)
-    encode = encode_csv if media_type == CSV else _encode_ndjson
-    begin = csv_header(services.fields) if media_type == CSV else b""
+    encode: Callable[[Sequence[Member]], bytes] = _encode_ndjson
+    begin = b""
+    if media_type == CSV:
+        delimiter, bom = parse_csv_options(handler.request.query_arguments)
+        encode = partial(encode_csv, delimiter=delimiter)
+        begin = csv_header(services.fields, delimiter=delimiter, bom=bom)
     try:
         if handler.request.method == "HEAD":
             await answer.send_headers()

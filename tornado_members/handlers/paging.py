@@ -28,6 +28,8 @@ _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
 
+# Spreadsheets in countries with a decimal comma expect a semicolon.
+_DELIMITERS: Final = {",": ",", ";": ";", "tab": "\t"}
 LIST_PARAMETERS: Final = {
     "name": Parameter(
         "Only the member with exactly this name, in Unicode NFC.",
@@ -53,12 +55,33 @@ LIST_PARAMETERS: Final = {
         {"type": "string", "enum": [*_SORTS], "default": "memberId"},
         "name",
     ),
+    "bom": Parameter(
+        "Begin a CSV export with a byte order mark, by which spreadsheets recognise UTF-8.",
+        {"type": "boolean", "default": False},
+        True,
+    ),
+    "delimiter": Parameter(
+        "The separator of a CSV export: `,`, `;` or `tab`.",
+        {"type": "string", "enum": [*_DELIMITERS], "default": ","},
+        ";",
+    ),
     "after": Parameter(
         "Where the page before this one ended: take it from its `next`, with the same "
         "`sort` and filters.",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
     ),
 }
+
+
+def parse_csv_options(arguments: Mapping[str, Sequence[bytes]]) -> tuple[str, bool]:
+    """Return the delimiter of a CSV export, and whether it has a mark. Raises BadParameter."""
+    texts = {name: _text(name, values) for name, values in arguments.items()}
+    delimiter, bom = texts.get("delimiter", ","), texts.get("bom", "false")
+    if delimiter not in _DELIMITERS:
+        raise BadParameter("delimiter", f"should be one of {' '.join(_DELIMITERS)}")
+    if bom not in ("true", "false"):
+        raise BadParameter("bom", "should be true or false")
+    return _DELIMITERS[delimiter], bom == "true"
 
 
 def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
