@@ -192,3 +192,43 @@ async def test_the_key_of_a_good_token_of_many_is_not_looked_for_again() -> None
         with pytest.raises(TokenInvalid):
             await issuer.verifier.verify(make_token(headers={"kid": None}))
         assert issuer.server.requests == 1
+
+
+async def test_a_rotated_key_without_a_name_is_accepted_at_its_first_token() -> None:
+    """No token can name it, so a signature that fails is what causes the fetch."""
+
+    def nameless(name: str) -> Any:
+        jwk = {k: v for k, v in public_jwk("RS256", name).items() if k != "kid"}
+        return document({"keys": [jwk]})
+
+    async with an_issuer(cooldown_seconds=10) as issuer:
+        issuer.server.paths["/jwks"] = nameless("first")
+        await issuer.source.open()
+        assert await issuer.accepts()
+        issuer.server.paths["/jwks"] = nameless("second")
+        issuer.now = 10
+        for headers in ({"kid": None}, {"kid": "any"}):
+            await issuer.verifier.verify(make_token("RS256", "second", headers))
+        assert issuer.server.requests == 2
+        with pytest.raises(TokenInvalid):
+            await issuer.verifier.verify(make_token("RS256", "first", {"kid": None}))
+        assert issuer.server.requests == 2  # the cool-down lasts
+
+
+async def test_a_set_with_foreign_keys_is_logged_once_for_each_version(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    foreign = {"kty": "oct", "k": "c2VjcmV0", "kid": "hmac"}
+    async with an_issuer(min_refresh_seconds=0.1) as issuer:
+        issuer.server.paths["/jwks"] = document({"keys": [foreign, public_jwk("RS256")]})
+        for _ in range(3):
+            await issuer.source._attempt_once()
+            assert await issuer.accepts()
+        warnings = [record for record in caplog.records if "left out key 0" in record.message]
+        assert len(warnings) == 1
+        left_out = issuer.source.state().left_out
+        assert left_out
+        assert "key 0: it is secret" in left_out
+        issuer.server.paths["/jwks"] = document({"keys": [public_jwk("RS256")]})
+        await issuer.source._attempt_once()
+        assert issuer.source.state().left_out is None

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tornado_members.auth.permissions import GrantTable
-from tornado_members.settings import Permissions
+from tornado_members.settings import IssuerPermissions, Permissions
 
 READ, WRITE, DELETE = "members:read", "members:write", "members:delete"
 
@@ -53,3 +53,53 @@ def test_the_table_is_the_settings() -> None:
     assert table.granted({"access_rights": 7}) == {READ}
     assert table.granted({"access_rights": 3}) == set()
     assert table.granted({"scope": "admin members:read"}) == {DELETE}
+
+
+@pytest.mark.parametrize(
+    ("claim", "is_identity"),
+    [
+        *(("sub", True), ("email", True), ("https://example.org/email", True)),
+        *(("cognito:username", True), ("scope", False), ("https://example.org/roles", False)),
+        *(("cognito:groups", False), ("nickname", True), ("urn:x:Sub", True)),
+    ],
+)
+def test_claims_of_identity_are_compared_as_a_whole(claim: str, is_identity: bool) -> None:
+    own = IssuerPermissions.model_validate(
+        {"claims": [{"claim": claim, "values": {"ada@example.org": [READ]}}]}
+    )
+    table = GrantTable.compile(own, Permissions())
+    assert table.granted({claim: "ada@example.org"}) == {READ}
+    words = table.granted({claim: '"x ada@example.org x"@evil.example'})
+    assert words == (set() if is_identity else {READ})
+
+
+@pytest.mark.parametrize(
+    ("own", "claims", "allowed"),
+    [
+        ({}, {"scope": "members:read"}, {READ}),
+        ({"at_most": [READ]}, {"access_rights": 3}, {READ}),
+        ({"at_most": []}, {"access_rights": 3}, set()),
+        ({"at_most": [READ]}, {"access_rights": 0, "scope": "members:read"}, set()),
+        ({"always": [READ]}, {"access_rights": 3, "scope": "members:delete"}, {READ}),
+        ({"always": [READ]}, {"access_rights": 0}, {READ}),
+        ({"claims": []}, {"access_rights": 3, "scope": "members:read"}, set()),
+        ({"claims": [], "always": [READ], "at_most": [READ, WRITE]}, {}, {READ}),
+        (
+            {"claims": [{"claim": "r", "values": {"w": [WRITE]}}], "always": [READ]},
+            {"r": "w"},
+            {READ, WRITE},
+        ),
+        (
+            {"claims": [{"claim": "r", "values": {"a": [DELETE, READ]}}], "at_most": [READ]},
+            {"r": ["a"]},
+            {READ},
+        ),
+        ({"claims": [{"claim": "r", "values": {7: READ, "x": READ}}]}, {"r": 7}, {READ}),
+        ({"claims": [{"claim": "r", "values": {7: READ}}]}, {"r": [7]}, set()),
+    ],
+)
+def test_an_issuer_may_have_a_table_of_its_own(
+    own: dict[str, Any], claims: dict[str, Any], allowed: set[str]
+) -> None:
+    table = GrantTable.compile(IssuerPermissions.model_validate(own), Permissions())
+    assert table.granted(claims) == allowed

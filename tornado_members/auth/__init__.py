@@ -1,1 +1,1 @@
-"""Who is calling, and what they may do."""
+"""Tokens, their issuers and keys, permissions, the login and its limits."""

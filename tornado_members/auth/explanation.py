@@ -1,4 +1,4 @@
-"""What the service would say of a token, and why: for people, against the settings, offline."""
+"""Explains to people what the service makes of a token and why, by the settings, offline."""
 
 import json
 import time

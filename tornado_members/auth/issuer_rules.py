@@ -1,4 +1,4 @@
-"""What the tokens of one issuer must be like: an entry of auth.issuers, compiled at the start."""
+"""Rules for the tokens of one issuer: an entry of auth.issuers, compiled at the start."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -27,7 +27,7 @@ _HEADERS: Final[Mapping[str, str]] = {
 
 
 class RequestFailed(Exception):
-    """There was no complete answer. The text says why, and holds no password."""
+    """A request without a complete response. The text says why, and holds no password."""
 
 
 @dataclass(frozen=True, slots=True)

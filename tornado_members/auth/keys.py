@@ -107,7 +107,7 @@ class KeyState:
 
 
 class KeySource(Protocol):
-    """Where an issuer's keys come from. The same KeySet object means that nothing has changed."""
+    """The source of an issuer's keys. The same KeySet object means that nothing has changed."""
 
     def keys(self) -> KeySet:
         """Return the current keys. Raises DependencyUnavailable if there are none at the moment."""
@@ -199,7 +199,7 @@ class FileKeys:
 
 
 class _NotForSignatures(ValueError):
-    """The key declares another purpose, such as encryption; leaving it out is no problem."""
+    """The key declares another purpose, such as encryption, and is left out silently."""
 
 
 def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet:

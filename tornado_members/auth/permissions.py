@@ -1,5 +1,6 @@
-"""What the claims of a token allow, by tables that are compiled once at the start."""
+"""Permissions of a token, by tables over its claims that are compiled once at the start."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
@@ -18,7 +19,7 @@ OWN: Final[Mapping[Permission, Permission]] = {READ: READ_OWN, WRITE: WRITE_OWN}
 Granted = frozenset[Permission]
 
 _NOTHING: Final[Granted] = frozenset()
-# Claims that identify somebody are compared as a whole: a quoted local part may hold spaces, and
+# Claims that identify a person are compared as a whole: a quoted local part may hold spaces, and
 # "x ada@example.org y"@evil.example is not Ada.
 _IDENTITY_CLAIMS: Final = frozenset(
     {
@@ -33,7 +34,7 @@ class GrantRule(Protocol):
 
     @property
     def path(self) -> Sequence[str]:
-        """Where the claim is."""
+        """The names that lead to the claim."""
 
     def granted(self, claims: Mapping[str, Any]) -> Granted:
         """Return what this claim grants; nothing if it is absent or of another shape."""
@@ -58,7 +59,7 @@ class ClaimRule:
     def compile(cls, path: Sequence[str], values: Mapping[str, Sequence[Permission]]) -> Self:
         """Prepare a rule of the settings."""
         table = {value: frozenset(allowed) for value, allowed in values.items()}
-        return cls(tuple(path), table, is_identity=path[-1] in _IDENTITY_CLAIMS)
+        return cls(tuple(path), table, is_identity=_last_word(path[-1]) in _IDENTITY_CLAIMS)
 
     def granted(self, claims: Mapping[str, Any]) -> Granted:
         """Return what this claim grants."""
@@ -107,7 +108,7 @@ class AccessRightsRule:
 
 @dataclass(frozen=True, slots=True)
 class GrantTable:
-    """What the claims of one issuer's tokens grant: several rules add up."""
+    """The permissions that one issuer's tokens grant: several rules add up."""
 
     rules: tuple[GrantRule, ...]
     always: Granted = _NOTHING
@@ -133,6 +134,11 @@ class GrantTable:
             return _NOTHING
         found = self.always.union(*(rule.granted(claims) for rule in self.rules))
         return found if self.at_most is None else found & self.at_most
+
+
+def _last_word(name: str) -> str:
+    """Return the claim's own name, without a namespace such as `https://example.org/` or `x:`."""
+    return re.split("[/:]", name)[-1].lower()
 
 
 def _common_rules(common: Permissions) -> tuple[GrantRule, ...]:

@@ -1,4 +1,4 @@
-"""So many requests a minute for each subject, counted for all processes together."""
+"""A limit on the requests of each subject per minute, over all processes."""
 
 import math
 import time
@@ -13,28 +13,28 @@ _WINDOW = 60  # seconds
 
 
 class Counts(Protocol):
-    """Numbers that every process sees."""
+    """Numbers that all processes share."""
 
     async def add(self, key: bytes, amount: int, ttl: int) -> int:
         """Add to a number that is forgotten `ttl` seconds after it was new; returns it."""
 
 
 class RateLimit:
-    """Counts in windows of a minute that every process knows by the clock.
+    """Counts requests in windows of one minute, aligned to the clock.
 
-    Whoever is over the limit is refused from memory until the window ends: asking on costs them a
-    refusal, and nobody else a command to Memcached.
+    A subject over the limit is refused from memory until the window ends, without a command to
+    Memcached.
     """
 
     def __init__(
         self, counts: Counts, per_minute: int, clock: Callable[[], float] = time.time
     ) -> None:
-        """`clock` tells seconds since the epoch."""
+        """`clock` returns seconds since the epoch."""
         self._counts = counts
         self._most = per_minute
         self._clock = clock
         self._window = 0
-        self._over: set[bytes] = set()  # those who used up this window
+        self._over: set[bytes] = set()  # keys of subjects that have used up this window
 
     async def check(self, caller: Caller) -> None:
         """Count one request. Raises TooManyRequests."""
@@ -53,7 +53,7 @@ class RateLimit:
 
 
 def _key(caller: Caller, window: int) -> bytes:
-    """Subjects are not to be read in a cache."""
+    """Return a key from which the subject cannot be read."""
     digest = blake2b(digest_size=16)
     for text in (caller.issuer, caller.subject, str(window)):
         encoded = text.encode("utf-8", "replace")

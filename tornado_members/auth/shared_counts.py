@@ -1,4 +1,4 @@
-"""Numbers that every process sees, counted in Memcached, and in the process for when it is away."""
+"""Numbers that all processes share: in Memcached, and in each process for its outages."""
 
 import asyncio
 import time
@@ -16,10 +16,10 @@ _AT_ONCE = 4  # commands; the others wait here, where no time-out of the node's 
 
 
 class SharedCounts:
-    """Each number lives in both places, and the higher one is told.
+    """Keeps each number in Memcached and in the process, and returns the higher one.
 
-    A Memcached that is away, restarts or evicts makes processes forget about each other, but none
-    of them forgets what it counted itself, and it tells the others when it can.
+    After an outage, a restart or an eviction of Memcached, each process still has its own count,
+    and adds it to the shared one.
     """
 
     def __init__(
@@ -29,15 +29,15 @@ class SharedCounts:
         namespace: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Counts of different namespaces may share their servers. `clock` tells seconds."""
+        """Counts of different namespaces may share their servers. `clock` returns seconds."""
         self._nodes = tuple(nodes)
         self._prefix = blake2b(namespace.encode(), digest_size=6).hexdigest().encode() + b":count:"
         self._clock = clock
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._own: dict[bytes, tuple[int, float]] = {}  # and when it is forgotten, oldest first
+        self._own: dict[bytes, tuple[int, float]] = {}  # and when it expires, oldest first
 
     async def get(self, key: bytes, *, enough: int) -> int:
-        """A number. If our own is `enough` already, nobody else is asked."""
+        """Return a number. Memcached is not asked if the own count is `enough` already."""
         own = self._get_own(key)
         if own >= enough or not self._nodes:
             return own
@@ -50,7 +50,7 @@ class SharedCounts:
             return own
 
     async def add(self, key: bytes, amount: int, ttl: int) -> int:
-        """Add to a number, which is forgotten `ttl` seconds after it was new; returns it.
+        """Add to a number, which expires `ttl` seconds after it was created; return it.
 
         `key` is at most 200 printable ASCII bytes.
         """
@@ -61,7 +61,7 @@ class SharedCounts:
         try:
             async with self._turns:
                 shared = await node.increment(shared_key, amount, ttl)
-                if shared < own:  # it had been away, or forgot
+                if shared < own:  # after an outage or an eviction
                     shared = await node.increment(shared_key, own - shared, ttl)
         except NodeUnavailable as error:
             log.debug("counted here only: %s", error)

@@ -1,4 +1,4 @@
-"""The key of this service's own, with which it signs tokens."""
+"""The key with which this service signs tokens."""
 
 import fcntl
 import json
@@ -28,16 +28,16 @@ _OWN_KEY_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key of this service's own, with which it signs tokens."""
+    """The private key with which this service signs tokens."""
 
     kid: str
-    public_jwk: Mapping[str, Any] = field(compare=False)  # as it stands in a key set
+    public_jwk: Mapping[str, Any] = field(compare=False)  # as in a key set
     private: rsa.RSAPrivateKey = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, pem: bytes) -> Self:
-        """Raises ValueError, TypeError."""
-        # We made it ourselves, or the operator did: to prove its primes takes a tenth of a second.
+        """Parse a private key in PEM. Raises ValueError, TypeError."""
+        # The key is the operator's or was made here; checking its primes takes a tenth of a second.
         private = serialization.load_pem_private_key(
             pem, password=None, unsafe_skip_rsa_key_validation=True
         )
@@ -49,7 +49,7 @@ class SigningKey:
         return cls(kid, {**numbers, "kid": kid, "use": "sig", "alg": OWN_ALGORITHM}, private)
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A token (RFC 7515 compact) with these claims."""
+        """Return a token with these claims (RFC 7515, compact form)."""
         return jwt.encode(
             dict(claims), self.private, algorithm=OWN_ALGORITHM, headers={"kid": self.kid}
         )
@@ -57,15 +57,15 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """One key in the place of another."""
+    """The replacement of a key."""
 
     new: str  # its kid
     old: str
-    expires: float  # seconds since the epoch: then the old one verifies no more
+    expires: float  # seconds since the epoch, when the old key stops verifying
 
 
 def has_signing_key(jwks_file: Path) -> bool:
-    """Whether there is a private key beside this key set."""
+    """Return True if there is a private key beside this key set."""
     return jwks_file.with_name("signing.pem").exists()
 
 
@@ -83,13 +83,13 @@ def own_signing_key(jwks_file: Path) -> SigningKey:
         raise KeysUnusable(f"{error.filename}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise KeysUnusable(f"{pem_file}: is not a private key: {error}") from error
-    if not jwks_file.exists():  # the making was cut off between the two
+    if not jwks_file.exists():  # the process that made the keys was killed in between
         _write(jwks_file, _to_jwks([key.public_jwk]), mode=0o644)
     return key
 
 
 class OwnKey:
-    """The key beside a key set, as it is now: another process may have replaced it."""
+    """The present key beside a key set: another process may have replaced it."""
 
     def __init__(self, jwks_file: Path) -> None:
         """Raises KeysUnusable."""
@@ -97,7 +97,7 @@ class OwnKey:
         self._last = own_signing_key(jwks_file)
 
     def current(self) -> SigningKey:
-        """The key; while it cannot be read, the last one. Takes a millisecond or two."""
+        """Return the key; while it cannot be read, the last one. Takes a millisecond or two."""
         try:
             self._last = own_signing_key(self._file)
         except KeysUnusable as error:
@@ -108,9 +108,9 @@ class OwnKey:
 def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5) -> Rotation:
     """Replace the key beside this key set by a new one.
 
-    Old ones verify for another `keep_seconds` at most, in which the last token that they signed
-    expires; with 0, they stop at once. Services that look at the file learn of the new key within
-    `spread_seconds`: only then is anything signed with it. Raises KeysUnusable.
+    Old keys verify for another `keep_seconds`, until the last token that they signed has expired;
+    with 0 they stop at once. Services read the file again within `spread_seconds`, and only then is
+    anything signed with the new key. Raises KeysUnusable.
     """
     pem_file = jwks_file.with_name("signing.pem")
     with _alone(jwks_file):
@@ -133,7 +133,7 @@ def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5)
 
 @contextmanager
 def _alone(jwks_file: Path) -> Iterator[None]:
-    """Wait until nobody else rotates this key."""
+    """Hold the lock under which a key is rotated."""
     try:
         jwks_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = os.open(jwks_file.parent, os.O_RDONLY)
@@ -149,7 +149,7 @@ def _alone(jwks_file: Path) -> Iterator[None]:
 
 
 def _is_ours(jwk: Mapping[str, Any]) -> bool:
-    """Whether it was made here: its name is its thumbprint. Others are left as they are."""
+    """Return True if a key was made here: its kid is its thumbprint."""
     return jwk.get("kty") == "RSA" and jwk.get("kid") == _thumbprint(jwk)
 
 
@@ -166,13 +166,13 @@ def _make_key_pair(pem_file: Path, jwks_file: Path) -> None:
     pem = _make_pem()
     pem_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(pem_file, pem, mode=0o600)
-    # Another process may have been faster: whatever lies there now is the key.
+    # Another process may have been faster: the key is the one in the file.
     key = SigningKey.parse(pem_file.read_bytes())
     _write(jwks_file, _to_jwks([key.public_jwk]), mode=0o644)
 
 
 def _write(file: Path, content: bytes, mode: int, *, replace: bool = False) -> None:
-    """Write a file that is there whole or not at all; one that is there already is kept."""
+    """Write a file atomically. Without `replace`, an existing file is kept."""
     with NamedTemporaryFile(dir=file.parent) as draft:
         os.fchmod(draft.fileno(), mode)
         draft.write(content)

@@ -94,8 +94,8 @@ def _make_source(issuer: Issuer, name: str, settings: Settings, client: JwksClie
 def _warn_of_plain_http(name: str, url: str) -> None:
     if not is_safe_url(url):
         log.warning(
-            "the keys of %s are fetched over plain HTTP from %s: whoever can change that traffic "
-            "can sign tokens",
+            "the keys of %s are fetched over plain HTTP from %s: an attacker on that network can "
+            "sign tokens",
             name,
             url,
         )
