@@ -9,8 +9,9 @@ import pymongo
 from tests.support.members import make_draft
 from tests.support.memcached import flush_cache
 from tests.support.namespace import namespace_of
-from tornado_members.directory import MemberDirectory, Representation
+from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.member_entries import Representation
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 

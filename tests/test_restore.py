@@ -16,8 +16,9 @@ from tests.support.memcached import flush_cache
 from tests.support.mongodb import Admin
 from tests.support.namespace import namespace_of
 from tests.support.service import ROOT
-from tornado_members.directory import MemberDirectory, Representation
+from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.member_entries import Representation
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore

@@ -128,7 +128,7 @@ async def test_import_refuses_their_names_and_goes_on(api: Api, on_conflict: str
             raw=b"\n".join(lines),
             headers={"Content-Type": "application/x-ndjson"},
         )
-        first, *held, last = map(json.loads, answer.body.splitlines())
+        first, *held, last, _ = map(json.loads, answer.body.splitlines())
         assert (first["status"], last["status"]) == (201, 201)
         skipped = {"status": 200, "code": "skipped"}
         refused = {"status": 409, "code": "name-taken"}
@@ -203,7 +203,7 @@ async def test_list_of_dates_is_no_date_of_a_change(members: Any, api: Api) -> N
     assert (await patch(api, "/members/5", {"phone": "555"}, **early)).code == 200
 
 
-async def test_text_that_is_not_utf_8_is_shown_with_replacements(members: Any, api: Api) -> None:
+async def test_get_shows_text_that_is_not_utf_8_with_replacements(members: Any, api: Api) -> None:
     """The driver of another program may write any bytes."""
     broken = encode({"_id": 5, "name": "QQQQ"}).replace(b"QQQQ", b"\xffda\xfe")
     members.insert_one(RawBSONDocument(broken))

@@ -14,8 +14,8 @@ from tests.support.api import Api, Fetching, parsed, problem, token_of
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
-from tornado_members.directory import Representation
 from tornado_members.handlers.member_cache import MemberCacheApplication
+from tornado_members.member_entries import Representation
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 

@@ -20,7 +20,7 @@ from tornado_members.model.phones import PHONE_PATTERN
 
 
 def faults(body: dict[str, Any], **stated: Any) -> dict[str, str]:
-    """What is wrong with a body: pointer to detail."""
+    """Return the faults of a body, by pointer."""
     with pytest.raises(InvalidMember) as refused:
         parse_draft(body, **stated)
     return {fault.pointer: fault.detail for fault in refused.value.faults}
@@ -47,7 +47,7 @@ def faults(body: dict[str, Any], **stated: Any) -> dict[str, str]:
         ("$where", "$where"),
     ],
 )
-def test_a_name_is_normalized_and_kept(given_name: str, kept: str) -> None:
+def test_name_is_normalized(given_name: str, kept: str) -> None:
     assert parse_draft({"name": given_name}).name == kept
 
 
@@ -59,7 +59,7 @@ def test_a_name_is_normalized_and_kept(given_name: str, kept: str) -> None:
         *("\u202etxt.exe", "a\u2067b", "A\u202d"),
     ],
 )
-def test_what_is_no_name(name: str) -> None:
+def test_name_is_refused(name: str) -> None:
     assert list(faults({"name": name})) == ["/name"]
 
 
@@ -75,7 +75,7 @@ def test_what_is_no_name(name: str) -> None:
         "a@" + "b" * 60 + ".org",
     ],
 )
-def test_an_email_is_kept_as_written(email: str) -> None:
+def test_email_is_stored_as_written(email: str) -> None:
     assert parse_draft({"name": "Ada", "email": email}).values["email"] == email
 
 
@@ -100,7 +100,7 @@ def test_an_email_is_kept_as_written(email: str) -> None:
         "x" * 65 + "@example.org",
     ],
 )
-def test_what_is_no_email(email: str) -> None:
+def test_email_is_refused(email: str) -> None:
     assert list(faults({"name": "Ada", "email": email})) == ["/email"]
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_email(email: str) -> None:
         "*123",
     ],
 )
-def test_a_phone_is_kept_as_written(phone: str) -> None:
+def test_phone_is_stored_as_written(phone: str) -> None:
     assert parse_draft({"name": "Ada", "phone": phone}).values["phone"] == phone
 
 
@@ -133,7 +133,7 @@ def test_a_phone_is_kept_as_written(phone: str) -> None:
         ("020 7946 0018 extension 12", "020 7946 0018 ext 12"),
     ],
 )
-def test_a_phone_is_stored_in_plain_characters(phone: str, kept: str) -> None:
+def test_phone_is_stored_in_plain_characters(phone: str, kept: str) -> None:
     assert parse_draft({"name": "Ada", "phone": phone}).values["phone"] == kept
     assert parse_draft({"name": "Ada", "phone": kept}).values["phone"] == kept
 
@@ -147,14 +147,14 @@ def test_a_phone_is_stored_in_plain_characters(phone: str, kept: str) -> None:
         ("4,47912E+11", "as a spreadsheet stores it"),
     ],
 )
-def test_a_refused_phone_says_why(phone: str, words: str) -> None:
+def test_refused_phone_has_a_reason(phone: str, words: str) -> None:
     assert words in faults({"name": "Ada", "phone": phone})["/phone"]
 
 
 @pytest.mark.parametrize(
     "around", [" ", "\t", "\r\n", "\u00a0", "\u3000", " \ufeff ", "\u200b \u202a"]
 )
-def test_white_space_round_every_field_is_removed(around: str) -> None:
+def test_white_space_around_every_field_is_removed(around: str) -> None:
     fields = {"name": "Ada", "email": "ada@example.org", "phone": "+44 20 7946"}
     given = {name: f"{around}{value}{around}" for name, value in fields.items()}
     assert parse_draft(given).values == fields
@@ -162,7 +162,7 @@ def test_white_space_round_every_field_is_removed(around: str) -> None:
         parse_draft({"name": "Ada", "email": around})
 
 
-def test_trimming_is_linear_in_the_length_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trim_is_linear_in_the_length_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """No expression is searched for in text that is too long for a field."""
     searched: list[int] = []
 
@@ -179,7 +179,7 @@ def test_trimming_is_linear_in_the_length_of_a_text(monkeypatch: pytest.MonkeyPa
     assert searched == [101]
 
 
-def test_an_email_is_stored_without_invisible_characters_at_its_ends() -> None:
+def test_email_is_stored_without_invisible_characters_at_its_ends() -> None:
     draft = parse_draft({"name": "Ada", "email": "\ufeffada@example.org\u200b"})
     assert draft.values["email"] == "ada@example.org"
 
@@ -189,14 +189,14 @@ def test_an_email_is_stored_without_invisible_characters_at_its_ends() -> None:
         st.characters() | st.sampled_from("\u200b\u200d\u202e\u2066\ufeff\u3164 \xad"), max_size=8
     )
 )
-def test_the_published_pattern_admits_only_names(name: str) -> None:
+def test_name_pattern_admits_only_names(name: str) -> None:
     """The pattern has no flag `u` in Python: code points are characters there already."""
     if re.search(NAME_PATTERN, name) and not re.search("[\ud800-\udfff]", name):
         assert parse_draft({"name": name}).name
 
 
 @given(st.text("0123456789 ext=:.;-\u2011\xa0E", max_size=14))
-def test_the_published_pattern_admits_only_phones(phone: str) -> None:
+def test_phone_pattern_admits_only_phones(phone: str) -> None:
     if re.search(PHONE_PATTERN, phone):
         assert parse_draft({"name": "Ada", "phone": phone}).values["phone"]
 
@@ -205,11 +205,11 @@ def test_the_published_pattern_admits_only_phones(phone: str) -> None:
     "phone",
     ["", "12", "call me", "123abc", "1\n23", "123\t4", "1" * 256, "١٢٣", "n/a", "ext", "x" * 9],
 )
-def test_what_is_no_phone(phone: str) -> None:
+def test_phone_is_refused(phone: str) -> None:
     assert list(faults({"name": "Ada", "phone": phone})) == ["/phone"]
 
 
-def test_no_text_is_normalized_that_is_too_long_for_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_text_is_not_normalized(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reordering combining marks takes time that grows with the square of their number."""
     lengths = []
     normalize = unicodedata.normalize
@@ -228,14 +228,14 @@ def test_no_text_is_normalized_that_is_too_long_for_a_name(monkeypatch: pytest.M
     assert max(lengths) <= 4 * 255
 
 
-def test_what_is_optional_may_be_null_or_left_out() -> None:
+def test_optional_fields_may_be_null_or_absent() -> None:
     draft = make_draft(name="Ada")
     assert parse_draft({"name": "Ada", "email": None, "phone": None}) == draft
     assert parse_draft({"name": "Ada"}) == draft
 
 
 @pytest.mark.parametrize("value", [5, 1.5, True, [], {}, ["x"], {"$gt": ""}])
-def test_only_strings_are_strings(value: Any) -> None:
+def test_fields_must_be_strings(value: Any) -> None:
     found = faults({"name": value, "email": value, "phone": value})
     assert found == {
         "/name": "must be a string",
@@ -244,7 +244,7 @@ def test_only_strings_are_strings(value: Any) -> None:
     }
 
 
-def test_pointers_are_escaped_and_short() -> None:
+def test_json_pointers_are_escaped_and_short() -> None:
     found = faults({"name": "Ada", "a/b~c": 1, "k" * 9999: 1, "\ud800": 1, "": 1})
     assert found.pop("/a~1b~0c")
     assert all(len(pointer) < 300 for pointer in found)
@@ -252,7 +252,7 @@ def test_pointers_are_escaped_and_short() -> None:
     assert all(pointer.encode("utf-8") for pointer in found)
 
 
-def test_a_body_may_repeat_its_address_but_not_contradict_it() -> None:
+def test_body_may_repeat_its_address_but_not_contradict_it() -> None:
     assert parse_draft({"memberId": 7, "name": "Ada"}, member_id=7).name == "Ada"
     assert parse_draft({}, name=" Ada ").name == "Ada"
     assert parse_draft({"name": "Jose\u0301"}, name="José").name == "José"
@@ -265,7 +265,7 @@ def test_a_body_may_repeat_its_address_but_not_contradict_it() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=20), st.none() | st.integers() | st.text()))
-def test_any_object_is_a_member_or_is_told_why_not(body: dict[str, Any]) -> None:
+def test_parse_draft_returns_a_draft_or_lists_faults(body: dict[str, Any]) -> None:
     try:
         draft = parse_draft(body)
     except InvalidMember as error:
@@ -277,12 +277,12 @@ def test_any_object_is_a_member_or_is_told_why_not(body: dict[str, Any]) -> None
 
 
 @given(st.text())
-def test_normalizing_twice_changes_nothing_more(name: str) -> None:
+def test_normalize_name_is_idempotent(name: str) -> None:
     once = normalize_name(name)
     assert normalize_name(once) == once
 
 
-def test_a_member_over_the_wire() -> None:
+def test_member_to_json() -> None:
     member = Member.from_draft(42, make_draft(name="Zoë", phone="555-0100"))
     assert member.version == 1
     assert member.to_json().decode() == (
@@ -310,7 +310,7 @@ LABELS = [
 
 
 @given(st.text("aZ09.-_+!'=@ äN#", max_size=70), st.lists(st.sampled_from(LABELS), max_size=5))
-def test_what_is_taken_for_a_plain_address_is_one(local: str, labels: list[str]) -> None:
+def test_is_plain_email_admits_only_valid_addresses(local: str, labels: list[str]) -> None:
     """The quick way admits nothing that the library would not."""
     email = f"{local}@{'.'.join(labels)}"
     if is_plain_email(email):
@@ -319,6 +319,6 @@ def test_what_is_taken_for_a_plain_address_is_one(local: str, labels: list[str])
 
 @pytest.mark.parametrize("local", [1, 63, 64, 65])
 @pytest.mark.parametrize("domain", [180, 188, 189, 190, 191, 252, 253])
-def test_the_quick_way_keeps_to_the_lengths(local: int, domain: int) -> None:
+def test_is_plain_email_limits_lengths(local: int, domain: int) -> None:
     email = "x" * local + "@" + ".".join(["a" * 60] * 5)[: domain - 4] + ".com"
     assert is_plain_email(email) is (local <= 64 and len(email) <= 254)

@@ -29,7 +29,7 @@ from tornado_members.model.strict_json import parse_object
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_refused_and_why(data: bytes, reason: str) -> None:
+def test_parse_object_refuses_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_object(data)
 
@@ -48,12 +48,12 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
-def test_what_json_writes_is_read_back(value: dict[str, Any]) -> None:
+def test_parse_object_reads_what_json_writes(value: dict[str, Any]) -> None:
     assert parse_object(json.dumps(value).encode()) == value
 
 
 @given(st.binary())
-def test_any_bytes_are_an_object_or_a_value_error(data: bytes) -> None:
+def test_parse_object_returns_an_object_or_raises_value_error(data: bytes) -> None:
     try:
         outcome: Any = parse_object(data)
     except ValueError as error:

@@ -49,7 +49,7 @@ def members(admin: Admin, database_name: str) -> Any:
 
 @asynccontextmanager
 async def tail(mongo: Mongo, token: Token | None = None) -> AsyncIterator[Batches]:
-    """A stream that is open; one that starts from now has told so."""
+    """A stream that is open; one that starts now has yielded its first batch."""
     async with aclosing(MemberChanges(mongo).since(token)) as batches:
         if token is None:
             first = await anext(batches)
@@ -77,8 +77,8 @@ async def until_everything(batches: Batches) -> Batch:
     return batch
 
 
-async def test_what_an_event_tells(mongo: Mongo, members: Any) -> None:
-    """Events that come close together may be one batch, in which no change stands twice."""
+async def test_changes_read_from_events(mongo: Mongo, members: Any) -> None:
+    """Events that come close together may be one batch, in which no change occurs twice."""
     async with tail(mongo) as batches:
         steps: list[tuple[Callable[[], Any], Change]] = [
             (lambda: members.insert_one({"_id": Int64(1), "name": "Ada"}), Change(1, "Ada")),
@@ -95,7 +95,7 @@ async def test_what_an_event_tells(mongo: Mongo, members: Any) -> None:
             assert await collect(batches, 1) == [expected]
 
 
-async def test_what_is_no_member_is_passed_over(mongo: Mongo, members: Any) -> None:
+async def test_changes_skip_documents_that_are_not_members(mongo: Mongo, members: Any) -> None:
     async with tail(mongo) as batches:
         ids = ["x", True, 2.5, float("nan"), 2**60, 0, -1, {"a": 1}, None, Decimal128("7")]
         members.insert_many([{"_id": key, "name": f"{key}"} for key in ids])
@@ -103,7 +103,7 @@ async def test_what_is_no_member_is_passed_over(mongo: Mongo, members: Any) -> N
         assert await collect(batches, 1) == [Change(5, "Eve")]
 
 
-async def test_text_that_is_not_utf_8_does_not_end_the_stream(mongo: Mongo, members: Any) -> None:
+async def test_change_stream_survives_text_that_is_not_utf_8(mongo: Mongo, members: Any) -> None:
     """A stream that could not decode an event would be opened at the same place for ever."""
     async with tail(mongo) as batches:
         document = bson.encode({"_id": 5, "name": "QQ"}).replace(b"QQ", b"\xff\xfe")
@@ -111,7 +111,7 @@ async def test_text_that_is_not_utf_8_does_not_end_the_stream(mongo: Mongo, memb
         assert await collect(batches, 1) == [Change(5, "\ufffd\ufffd")]
 
 
-async def test_a_batch_knows_when_it_happened(mongo: Mongo, members: Any) -> None:
+async def test_batch_has_the_time_of_its_last_event(mongo: Mongo, members: Any) -> None:
     async with tail(mongo) as batches:
         members.insert_many([{"_id": i, "name": f"{i}"} for i in range(1, 6)])
         created = members.find_one({"_id": 5})
@@ -126,7 +126,7 @@ async def test_a_batch_knows_when_it_happened(mongo: Mongo, members: Any) -> Non
         assert abs((status["localTime"] - batch.happened.replace(tzinfo=None)).seconds) < 10
 
 
-async def test_it_goes_on_from_a_token(mongo: Mongo, members: Any) -> None:
+async def test_change_stream_resumes_from_a_token(mongo: Mongo, members: Any) -> None:
     async with tail(mongo) as batches:
         members.insert_one({"_id": 1, "name": "before"})
         await collect(batches, 1)
@@ -138,7 +138,7 @@ async def test_it_goes_on_from_a_token(mongo: Mongo, members: Any) -> None:
     assert found == [Change(i, f"{i}") for i in range(2, 1300)]
 
 
-async def test_after_an_import_little_is_held_at_once(
+async def test_change_stream_holds_few_events_after_an_import(
     mongo: Mongo, members: Any, admin: Admin
 ) -> None:
     """MongoDB itself would send as many events as have room in 16 MiB."""
@@ -158,7 +158,7 @@ async def test_after_an_import_little_is_held_at_once(
     assert max(sent) <= 500
 
 
-async def test_the_token_moves_while_no_member_changes(mongo: Mongo, admin: Admin) -> None:
+async def test_token_advances_while_no_member_changes(mongo: Mongo, admin: Admin) -> None:
     """Else the oplog would have forgotten it after some quiet days."""
     async with tail(mongo) as batches:
         before = (await anext(batches)).token
@@ -169,7 +169,7 @@ async def test_the_token_moves_while_no_member_changes(mongo: Mongo, admin: Admi
 
 
 @pytest.mark.parametrize("how", ["drop", "rename", "replace", "drop the database"])
-async def test_after_the_end_of_a_collection_it_goes_on_with_the_next(
+async def test_change_stream_resumes_with_the_next_collection(
     mongo: Mongo, members: Any, admin: Admin, how: str
 ) -> None:
     members.insert_one({"_id": 1, "name": "Ada"})
@@ -194,14 +194,14 @@ async def test_after_the_end_of_a_collection_it_goes_on_with_the_next(
 @pytest.mark.parametrize(
     "token", [{"_data": "no hex"}, {"_data": "8263"}, {"other": 1}, {"_data": "00" * 30}]
 )
-async def test_a_token_that_leads_nowhere_is_a_lost_history(mongo: Mongo, token: Token) -> None:
+async def test_invalid_token_raises_history_lost(mongo: Mongo, token: Token) -> None:
     with pytest.raises(HistoryLost):
         async with tail(mongo, token) as batches:
             await anext(batches)
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_a_token_that_the_oplog_no_longer_holds_is_a_lost_history(
+async def test_expired_token_raises_history_lost(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def small(data: Path, port: int) -> list[str]:
@@ -234,9 +234,7 @@ def _can_go_on(admin: Admin, token: Token | None) -> bool:
     return True
 
 
-async def test_a_cursor_that_is_killed_loses_nothing(
-    mongo: Mongo, members: Any, admin: Admin
-) -> None:
+async def test_killed_cursor_loses_no_changes(mongo: Mongo, members: Any, admin: Admin) -> None:
     async with tail(mongo) as batches:
         await anext(batches)
         operations = admin.admin.aggregate(
@@ -253,7 +251,7 @@ async def test_a_cursor_that_is_killed_loses_nothing(
 _OF_MEMBERS = {"ns": "test.members", "cursor.tailable": True}
 
 
-async def test_a_server_that_hangs_ends_the_stream_in_time_and_it_goes_on_later(
+async def test_hanging_server_ends_the_stream_which_resumes_later(
     servers: PrivateServers, driver: Any, members: Any
 ) -> None:
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.5)
@@ -275,7 +273,7 @@ async def test_a_server_that_hangs_ends_the_stream_in_time_and_it_goes_on_later(
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_a_server_that_is_no_replica_set_says_so(folder: Path) -> None:
+async def test_standalone_server_raises_not_replicated(folder: Path) -> None:
     port = free_port()
     place = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(  # noqa: ASYNC220, S603

@@ -17,7 +17,7 @@ def documents(admin: Admin, database_name: str) -> Any:
     return admin[database_name]["cluster"]
 
 
-async def test_all_processes_get_one_id(mongo: Mongo, documents: Any) -> None:
+async def test_cluster_identity_is_the_same_for_all_processes(mongo: Mongo, documents: Any) -> None:
     assert await ClusterIdentity(mongo).find() is None
     ids = await asyncio.gather(*(ClusterIdentity(mongo).create() for _ in range(20)))
     assert len({*ids}) == 1

@@ -14,7 +14,7 @@ from tornado_members.storage.mongo import open_mongo
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_what_was_written_before_the_disk_was_full_is_there_afterwards(folder: Path) -> None:
+async def test_acknowledged_writes_survive_a_full_disk(folder: Path) -> None:
     """No file of it may grow any more, as if the disk were full: it may not write at all."""
     with PrivateServers(folder, memcached=False, die_with_parent=True) as own:
         drivers: list[Literal["motor", "pymongo"]] = ["motor", "pymongo"]

@@ -32,7 +32,7 @@ def name_folds(members: Any) -> dict[Any, Any]:
     return {one["_id"]: (one.get("nameFold"), one.get("emailFold")) for one in members.find()}
 
 
-async def test_the_start_fills_in_what_is_missing(mongo: Mongo, members: Any) -> None:
+async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, members: Any) -> None:
     store = MemberStore(mongo)
     await store.prepare()
     members.insert_many(
@@ -61,7 +61,7 @@ async def test_the_start_fills_in_what_is_missing(mongo: Mongo, members: Any) ->
         assert [m.member_id for m in await store.page(ListQuery(filters))] == [1]
 
 
-async def test_many_are_filled_in_by_two_at_once_and_the_log_says_so(
+async def test_folding_by_two_processes_fills_in_many_and_logs_progress(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await MemberStore(mongo).prepare()
@@ -81,7 +81,7 @@ async def test_many_are_filled_in_by_two_at_once_and_the_log_says_so(
     assert not caplog.text
 
 
-async def test_a_member_that_is_changed_meanwhile_keeps_what_the_change_gave_it(
+async def test_folding_keeps_what_a_concurrent_change_stores(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemberStore(mongo)
@@ -112,7 +112,7 @@ async def test_a_member_that_is_changed_meanwhile_keeps_what_the_change_gave_it(
     }
 
 
-async def test_a_service_that_runs_fills_in_what_others_write(
+async def test_folding_fills_in_what_other_programs_write_later(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what they change, if they take the folded names away with the old name."""
@@ -130,7 +130,7 @@ async def test_a_service_that_runs_fills_in_what_others_write(
     assert name_folds(members) == {1: ("grace", None), 2: ("grace hopper", None)}
 
 
-async def test_filling_in_has_more_patience_than_a_request(
+async def test_folding_has_a_longer_timeout_than_requests(
     servers: PrivateServers,
     database_name: str,
     members: Any,
@@ -158,7 +158,7 @@ async def test_filling_in_has_more_patience_than_a_request(
         await mongo.close()
 
 
-async def test_looking_costs_one_key(mongo: Mongo, admin: Admin) -> None:
+async def test_folding_scan_costs_one_key(mongo: Mongo, admin: Admin) -> None:
     store = MemberStore(mongo)
     await store.prepare()
     await store.insert_many([make_draft(name=f"Member {i}") for i in range(200)])
@@ -168,7 +168,9 @@ async def test_looking_costs_one_key(mongo: Mongo, admin: Admin) -> None:
     assert explained["executionStats"]["totalDocsExamined"] == 0
 
 
-async def test_an_outage_is_told(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_folding_raises_dependency_unavailable_in_an_outage(
+    driver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(folding, "_TIMEOUT_SECONDS", 0.2)
     mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
     async with asyncio.timeout(10):
@@ -177,7 +179,9 @@ async def test_an_outage_is_told(driver: Any, monkeypatch: pytest.MonkeyPatch) -
     await mongo.close()
 
 
-async def test_documents_that_are_not_members_hide_no_members(mongo: Mongo, members: Any) -> None:
+async def test_folding_continues_behind_documents_that_are_not_members(
+    mongo: Mongo, members: Any
+) -> None:
     """More of each kind than one batch has."""
     await MemberStore(mongo).prepare()
     members.insert_many([{"_id": i, "name": [f"A {i}"]} for i in range(1, 261)])
@@ -187,7 +191,7 @@ async def test_documents_that_are_not_members_hide_no_members(mongo: Mongo, memb
     assert members.find_one({"nameFold": {"$exists": True}})["nameFold"] == "zoe"
 
 
-async def test_names_that_no_filter_matches_hide_no_members(
+async def test_folding_continues_behind_names_that_cannot_be_matched(
     mongo: Mongo, members: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Names that are not UTF-8 are read with replacements; the log says once that they stay so."""

@@ -18,14 +18,14 @@ def leases(admin: pymongo.MongoClient[dict[str, Any]], database_name: str) -> An
     return admin[database_name]["leader_locks"]
 
 
-async def test_of_many_one_gets_it(mongo: Mongo) -> None:
+async def test_leader_election_has_one_winner(mongo: Mongo) -> None:
     contenders = [LeaderElection(mongo, "test") for _ in range(20)]
     taken = await asyncio.gather(*(contender.acquire() for contender in contenders))
     assert sorted(taken) == [False] * 19 + [True]
     assert [contender.is_leader for contender in contenders] == taken
 
 
-async def test_it_goes_over_with_what_was_noted(mongo: Mongo) -> None:
+async def test_leader_lock_passes_on_with_the_progress(mongo: Mongo) -> None:
     one, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
     assert await one.acquire()
     assert one.progress is None
@@ -38,7 +38,7 @@ async def test_it_goes_over_with_what_was_noted(mongo: Mongo) -> None:
     assert other.progress == {"_data": "2"}
 
 
-async def test_who_let_it_run_out_has_no_more_say(mongo: Mongo, leases: Any) -> None:
+async def test_former_leader_cannot_change_the_lock(mongo: Mongo, leases: Any) -> None:
     """As one who was stopped, or cut off."""
     late, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
     await late.acquire()
@@ -53,7 +53,7 @@ async def test_who_let_it_run_out_has_no_more_say(mongo: Mongo, leases: Any) -> 
     assert document["progress"] == {"_data": "new"}
 
 
-async def test_a_holder_stops_before_another_begins(
+async def test_leader_stops_before_another_begins(
     mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leader_election, "LOCK_SECONDS", 0.8)
@@ -67,7 +67,7 @@ async def test_a_holder_stops_before_another_begins(
     assert not silent.is_leader
 
 
-async def test_one_that_runs_out_can_be_renewed_while_nobody_has_it(
+async def test_expired_leader_lock_can_be_renewed_while_it_is_free(
     mongo: Mongo, leases: Any
 ) -> None:
     lease = LeaderElection(mongo, "test")
@@ -80,7 +80,7 @@ async def test_one_that_runs_out_can_be_renewed_while_nobody_has_it(
 @pytest.mark.parametrize(
     "ahead", [timedelta(hours=1), timedelta(seconds=leader_election.LOCK_SECONDS + 2)]
 )
-async def test_a_lease_that_ends_later_than_one_can_is_free(
+async def test_leader_lock_that_expires_too_late_is_free(
     mongo: Mongo, leases: Any, ahead: timedelta
 ) -> None:
     """MongoDB's clock was set back, or the primary before had one that was ahead."""
@@ -95,7 +95,7 @@ async def test_a_lease_that_ends_later_than_one_can_is_free(
     assert left < timedelta(seconds=leader_election.LOCK_SECONDS + 1)
 
 
-async def test_progress_is_noted_by_those_who_wait_as_well(mongo: Mongo) -> None:
+async def test_progress_is_seen_by_candidates(mongo: Mongo) -> None:
     holder, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
     await holder.acquire()
     await other.acquire()

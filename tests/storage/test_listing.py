@@ -42,7 +42,7 @@ def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> Me
 
 @contextmanager
 def profiled(admin: Admin, database_name: str) -> Iterator[list[dict[str, Any]]]:
-    """What the service asks of MongoDB within the block, and how MongoDB went about it."""
+    """Collect the operations of the service within the block from MongoDB's profiler."""
     database, seen = admin[database_name], list[dict[str, Any]]()
     database.drop_collection("system.profile")
     database.create_collection("system.profile", capped=True, size=32 * 1024 * 1024)
@@ -97,7 +97,7 @@ def every_combination() -> Iterator[Filters]:
         )
 
 
-async def test_every_combination_comes_from_an_index(
+async def test_list_of_every_combination_uses_an_index(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:
     """Of the queries that the store sends: neither a collection scan nor a sort, and no detours."""
@@ -126,7 +126,7 @@ def _narrows_once(filters: Filters) -> bool:
     return filters.name is not None or others <= 1
 
 
-async def test_every_count_comes_from_an_index(
+async def test_count_of_every_combination_uses_an_index(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:
     await store.insert_many(list(crowd()))
@@ -141,12 +141,12 @@ async def test_every_count_comes_from_an_index(
         assert entries[0]["keysExamined"] <= (TOTAL + 2 if filters == Filters() else SHARING + 2)
 
 
-async def test_a_prefix_of_very_many_walks_in_the_order_of_the_list(
+async def test_list_by_a_common_prefix_walks_its_own_index(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only keys are looked at to find that out, and no more than there may be."""
     await store.insert_many(list(crowd()))
-    monkeypatch.setattr(listing, "_MOST_KEYS", 50)
+    monkeypatch.setattr(listing, "_MAX_KEYS", 50)
     for field, descending in ORDERS:
         query = ListQuery(Filters(name_prefix="group 1"), field, descending, limit=5)
         with profiled(admin, database_name) as entries:
@@ -159,7 +159,7 @@ async def test_a_prefix_of_very_many_walks_in_the_order_of_the_list(
         assert walk["planSummary"] == f"IXSCAN {{ {'_id' if field == 'memberId' else 'name'}: 1 }}"
 
 
-async def test_a_prefix_of_very_many_by_name_looks_only_where_such_names_are(
+async def test_list_by_a_common_prefix_in_the_order_of_names_reads_only_ranges(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order of names they lie together, and most others before them or behind."""
@@ -167,7 +167,7 @@ async def test_a_prefix_of_very_many_by_name_looks_only_where_such_names_are(
     drafts = [make_draft(name=f"{one} {i:02}") for one in beginnings for i in range(50)]
     meant = [make_draft(name=f"{one} {i:02}") for one in ("MARY", "Mary", "mary") for i in range(9)]
     await store.insert_many(drafts + meant)
-    monkeypatch.setattr(listing, "_MOST_KEYS", 5)
+    monkeypatch.setattr(listing, "_MAX_KEYS", 5)
     for descending in (False, True):
         query = ListQuery(Filters(name_prefix="mARY"), "name", descending, limit=5)
         found: list[Member] = []
@@ -185,7 +185,7 @@ MANY = 10_010
 
 
 @pytest.mark.slow_callbacks  # it inserts ten batches at once
-async def test_page_10000_costs_what_page_1_costs(
+async def test_list_page_10000_costs_what_page_1_costs(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:
     """In keys and documents that MongoDB looks at."""
@@ -235,7 +235,7 @@ FILTERS = st.builds(
 )
 
 
-def test_pages_together_are_a_plain_list(
+def test_list_pages_together_are_the_whole_list(
     io_loop: IOLoop,
     store: MemberStore,
     admin: Admin,
@@ -273,7 +273,7 @@ def test_pages_together_are_a_plain_list(
         limit: int,
         most_keys: int,
     ) -> None:
-        monkeypatch.setattr(listing, "_MOST_KEYS", most_keys)
+        monkeypatch.setattr(listing, "_MAX_KEYS", most_keys)
         admin[store.mongo.database.name]["members"].delete_many({})
         if drafts:
             run(lambda: store.insert_many(drafts))
@@ -295,7 +295,7 @@ def test_pages_together_are_a_plain_list(
     check()
 
 
-async def test_a_page_is_full_though_members_went_away_since_their_keys_were_read(
+async def test_list_page_is_full_although_members_were_deleted_meanwhile(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drafts = [make_draft(name=f"Ada {i}") for i in range(9)]
@@ -318,7 +318,7 @@ async def test_a_page_is_full_though_members_went_away_since_their_keys_were_rea
         assert await store.page(replace(query, limit=6)) == ordered
 
 
-async def test_a_member_that_was_renamed_since_its_key_was_read_is_not_taken_for_what_it_was(
+async def test_list_page_leaves_out_members_that_were_renamed_meanwhile(
     store: MemberStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = listing.MemberLists._keys_of_prefix

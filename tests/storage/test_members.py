@@ -1,4 +1,4 @@
-"""Members in a real MongoDB, through both drivers."""
+"""MemberStore on a real MongoDB, with both drivers."""
 
 import asyncio
 from typing import Any, cast
@@ -39,7 +39,7 @@ def members(admin: Admin, database_name: str) -> Any:
     return admin[database_name]["members"]
 
 
-async def test_a_member_is_kept_as_documented(store: MemberStore, members: Any) -> None:
+async def test_insert_stores_the_documented_fields(store: MemberStore, members: Any) -> None:
     member = await store.insert(ADA)
     document = members.find_one({"_id": member.member_id})
     assert isinstance(document["_id"], Int64)
@@ -49,7 +49,7 @@ async def test_a_member_is_kept_as_documented(store: MemberStore, members: Any) 
     assert set(document) == {"_id", *ADA.values, "nameFold", "emailFold", "version", *dates}
 
 
-async def test_finding(store: MemberStore) -> None:
+async def test_find_by_id_and_by_name(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     assert await store.find_member(ada.member_id) == ada
     assert await store.find_by_name("Ada Lovelace") == ada
@@ -58,8 +58,8 @@ async def test_finding(store: MemberStore) -> None:
     assert await store.find_by_name("ada lovelace") is None
 
 
-async def test_those_who_look_in_one_turn_look_together(store: MemberStore, members: Any) -> None:
-    """Each finds what he would have found alone, and MongoDB is asked once."""
+async def test_find_member_shares_a_query_within_one_turn(store: MemberStore, members: Any) -> None:
+    """Each look-up returns what it would return alone, from one query."""
     ada, grace = await store.insert(ADA), await store.insert(GRACE)
     members.insert_many([{"_id": 77}, {"_id": 78, "name": 5}, {"_id": 79.0, "name": "Float"}])
     ids = [grace.member_id, 999, ada.member_id, 77, 78, 79, ada.member_id]
@@ -72,7 +72,9 @@ async def test_those_who_look_in_one_turn_look_together(store: MemberStore, memb
     assert operations.count == before + 1
 
 
-async def test_documents_of_any_content_spoil_no_others(store: MemberStore, members: Any) -> None:
+async def test_find_member_is_not_affected_by_other_documents(
+    store: MemberStore, members: Any
+) -> None:
     ada, grace = await store.insert(ADA), await store.insert(GRACE)
     members.insert_one({"_id": Decimal128("77"), "name": "A number, but none of Python's"})
     broken = bson.encode({"_id": 78, "name": "QQQQ"}).replace(b"QQQQ", b"\xff\xfe\xfd\xfc")
@@ -83,7 +85,9 @@ async def test_documents_of_any_content_spoil_no_others(store: MemberStore, memb
     assert [*await asyncio.gather(*(store.find_member(number) for number in ids))] == expected
 
 
-async def test_replacing_raises_the_version_once_a_change(store: MemberStore, members: Any) -> None:
+async def test_replace_raises_the_version_by_one_per_change(
+    store: MemberStore, members: Any
+) -> None:
     ada = await store.insert(ADA)
     before = members.find_one({"_id": ada.member_id})
     assert await store.replace(ada.member_id, ADA) == ada
@@ -97,21 +101,21 @@ async def test_replacing_raises_the_version_once_a_change(store: MemberStore, me
     assert await store.replace(999, ADA) is None
 
 
-async def test_replacing_one_that_bears_a_name(store: MemberStore) -> None:
+async def test_replace_named_requires_the_name(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     draft = make_draft(name=ADA.name)
     assert await store.replace_named(ada.member_id, draft) == make_member(1, 2, name=ADA.name)
     assert await store.replace_named(ada.member_id, GRACE) is None
 
 
-async def test_concurrent_changes_each_raise_the_version(store: MemberStore) -> None:
+async def test_replace_concurrently_raises_the_version_each_time(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     drafts = [make_draft(name=ADA.name, phone=f"555-{i:04}") for i in range(20)]
     changed = await asyncio.gather(*(store.replace(ada.member_id, draft) for draft in drafts))
     assert sorted(member.version for member in changed if member) == list(range(2, 22))
 
 
-async def test_a_taken_name_comes_from_the_index(store: MemberStore) -> None:
+async def test_insert_and_replace_raise_name_taken(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     grace = await store.insert(GRACE)
     with pytest.raises(NameTaken) as taken:
@@ -123,14 +127,16 @@ async def test_a_taken_name_comes_from_the_index(store: MemberStore) -> None:
     assert await store.find_member(grace.member_id) == grace
 
 
-async def test_fifty_concurrent_inserts_of_one_name(store: MemberStore, members: Any) -> None:
+async def test_insert_of_one_name_fifty_times_creates_one_member(
+    store: MemberStore, members: Any
+) -> None:
     results = await asyncio.gather(*(store.insert(ADA) for _ in range(50)), return_exceptions=True)
     assert sum(isinstance(result, Member) for result in results) == 1
     assert sum(isinstance(result, NameTaken) for result in results) == 49
     assert members.count_documents({}) == 1
 
 
-async def test_inserting_many_leaves_out_taken_names(store: MemberStore) -> None:
+async def test_insert_many_leaves_out_taken_names(store: MemberStore) -> None:
     await store.insert(GRACE)
     drafts = [ADA, GRACE, make_draft(name="Edsger")]
     stored = await store.insert_many(drafts)
@@ -142,13 +148,13 @@ async def test_inserting_many_leaves_out_taken_names(store: MemberStore) -> None
     assert [member.member_id for member in stored if member] == [2, 4]
 
 
-async def test_deleting(store: MemberStore) -> None:
+async def test_delete_removes_a_member_once(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     assert await store.delete(ada.member_id) is True
     assert await store.delete(ada.member_id) is False
 
 
-async def test_pages_in_every_order(store: MemberStore) -> None:
+async def test_page_in_every_order(store: MemberStore) -> None:
     for name in ("b", "a", "d", "c"):
         await store.insert(make_draft(name=name))
 
@@ -161,7 +167,7 @@ async def test_pages_in_every_order(store: MemberStore) -> None:
     assert await names(field="name", descending=True, after=None, limit=9) == "dcba"
 
 
-async def test_another_programs_document_may_lack_what_is_optional(
+async def test_document_of_another_program_may_lack_optional_fields(
     store: MemberStore, members: Any
 ) -> None:
     members.insert_one({"_id": 5, "name": "By hand"})
@@ -171,7 +177,7 @@ async def test_another_programs_document_may_lack_what_is_optional(
     assert changed.version == 2
 
 
-async def test_a_document_that_is_no_member_is_not_there(
+async def test_prepare_skips_documents_that_are_not_members(
     store: MemberStore, members: Any, admin: Admin, database_name: str
 ) -> None:
     members.insert_many(
@@ -182,7 +188,7 @@ async def test_a_document_that_is_no_member_is_not_there(
             {"_id": 7, "name": "no version", "version": None},
             {"_id": 2**60, "name": "an id that no client could read"},
             {"_id": 3.5, "name": "an id that is not whole"},
-            {"_id": Decimal128("4"), "name": "an id of a type that nobody counts with"},
+            {"_id": Decimal128("4"), "name": "an id of a type that is not for counting"},
             {"_id": 2, "name": ["a name that is a list"]},
         ]
     )
@@ -195,7 +201,7 @@ async def test_a_document_that_is_no_member_is_not_there(
     assert admin[database_name]["counters"].find_one({"value": 8})
 
 
-async def test_ids_go_on_behind_the_members_at_hand(
+async def test_prepare_raises_the_counter_past_restored_members(
     store: MemberStore, members: Any, admin: Admin, database_name: str
 ) -> None:
     members.insert_one({"_id": Int64(500), "name": "Restored"})
@@ -204,7 +210,7 @@ async def test_ids_go_on_behind_the_members_at_hand(
     assert (await store.insert(ADA)).member_id == 501
 
 
-async def test_a_counter_never_goes_back(mongo: Mongo) -> None:
+async def test_counter_never_goes_back(mongo: Mongo) -> None:
     counter = Counter(mongo, "test")
     assert await counter.take() == 1
     assert await counter.take(10) == 2
@@ -215,21 +221,21 @@ async def test_a_counter_never_goes_back(mongo: Mongo) -> None:
     assert sorted(taken) == list(range(101, 151))
 
 
-async def test_a_counter_that_is_used_up_says_so(mongo: Mongo) -> None:
+async def test_counter_without_numbers_raises_overflow_error(mongo: Mongo) -> None:
     counter = Counter(mongo, "test")
     await counter.raise_to(2**53 - 1)
     with pytest.raises(OverflowError):
         await counter.take()
 
 
-async def test_writes_are_for_good_and_everything_has_a_time_limit(mongo: Mongo) -> None:
+async def test_client_has_majority_concerns_and_a_timeout(mongo: Mongo) -> None:
     concern = mongo.database["members"].write_concern.document
     assert concern == {"w": "majority", "j": True}
     assert mongo.database["members"].read_concern.level == "majority"
     assert cast(Any, mongo.client).options.timeout == 5
 
 
-async def test_a_database_that_is_away_is_reported_in_time(driver: Any) -> None:
+async def test_store_raises_dependency_unavailable_in_time(driver: Any) -> None:
     mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
     store = MemberStore(mongo)
     for call in (store.find_member(1), store.insert(ADA), store.delete(1), store.prepare()):
@@ -239,7 +245,7 @@ async def test_a_database_that_is_away_is_reported_in_time(driver: Any) -> None:
     await mongo.close()
 
 
-async def test_a_database_that_hangs_keeps_nobody_waiting_for_a_thread(
+async def test_store_operations_do_not_wait_for_threads_of_a_hanging_database(
     servers: PrivateServers, database_name: str, driver: Any
 ) -> None:
     """Motor has five threads a core: while each waits, all other operations wait for a thread."""
@@ -258,9 +264,7 @@ async def test_a_database_that_hangs_keeps_nobody_waiting_for_a_thread(
     await mongo.close()
 
 
-async def test_closing_waits_for_what_nobody_waits_for_any_more(
-    servers: PrivateServers, driver: Any
-) -> None:
+async def test_close_waits_for_detached_operations(servers: PrivateServers, driver: Any) -> None:
     """PyMongo's operations are not cancelled: the loop would do it at its end."""
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.05)
     let_go, ended = asyncio.Event(), []
@@ -284,10 +288,10 @@ async def test_closing_waits_for_what_nobody_waits_for_any_more(
     assert ended == ["done" if driver == "pymongo" else "cancelled"]
 
 
-async def test_closing_waits_for_no_server_that_hangs(
+async def test_close_does_not_wait_for_a_hanging_server(
     servers: PrivateServers, database_name: str, driver: Any
 ) -> None:
-    """The drivers would tell it of their sessions' end, and wait for half a minute."""
+    """By default, drivers wait half a minute for the commands that end sessions."""
     mongo = open_mongo(servers.mongodb_uri, database_name, driver, timeout=0.5)
     await MemberStore(mongo).find_member(1)
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
@@ -302,7 +306,7 @@ async def test_closing_waits_for_no_server_that_hangs(
 @pytest.mark.parametrize(
     "uri", ["mongodb://host:port", "mongodb://h/?x=y", "mongodb://u:hunter/hunter2@h/"]
 )
-async def test_a_uri_that_is_none_is_a_setting_that_is_wrong(uri: str, driver: Any) -> None:
+async def test_invalid_uri_raises_settings_error(uri: str, driver: Any) -> None:
     with pytest.raises(SettingsError, match=r"mongodb\.uri") as refused:
         open_mongo(uri, "test", driver, timeout=1)
     assert "hunter2" not in str(refused.value)

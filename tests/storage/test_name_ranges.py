@@ -34,7 +34,7 @@ def is_in(name: str, prefix: str) -> bool:
 @example("H\u0331x", 1)  # of which only the small letter has a form with its mark
 @example("ΐ", 1)
 @example("\u1fb7x", 1)
-def test_every_beginning_of_a_folded_name_leads_to_the_name(text: str, length: int) -> None:
+def test_name_ranges_contain_the_name_for_each_folded_prefix(text: str, length: int) -> None:
     name = normalize_name(text)
     beginning = case_fold(name)[:length]
     # Also as a caller would write it: in capitals, decomposed.
@@ -44,7 +44,7 @@ def test_every_beginning_of_a_folded_name_leads_to_the_name(text: str, length: i
 
 
 @given(TEXTS)
-def test_ranges_are_in_order_and_apart(prefix: str) -> None:
+def test_name_ranges_are_in_order_and_apart(prefix: str) -> None:
     ranges = name_ranges(prefix)
     assert 1 <= len(ranges) <= 100
     for (low, high), (following, _) in pairwise(ranges):
@@ -53,7 +53,7 @@ def test_ranges_are_in_order_and_apart(prefix: str) -> None:
     assert all(high is None or low < high for low, high in ranges)
 
 
-def test_they_leave_out_what_lies_between() -> None:
+def test_name_ranges_leave_out_names_between() -> None:
     for name in ("Maria", "MARIA", "mARiA", "maría"):
         assert is_in(name, "mar")
     for name in ("MBA", "Mas", "Mz", "N", "Zoë", "ab", "mb", "n"):
@@ -61,7 +61,7 @@ def test_they_leave_out_what_lies_between() -> None:
 
 
 @given(st.text(st.sampled_from("az\ud7ff\ue000\U0010ffff"), min_size=1, max_size=4), st.text())
-def test_the_successor_comes_right_behind(text: str, more: str) -> None:
+def test_successor_is_the_next_string(text: str, more: str) -> None:
     end = successor(text)
     if end is None:
         assert set(text) == {"\U0010ffff"}
@@ -71,7 +71,7 @@ def test_the_successor_comes_right_behind(text: str, more: str) -> None:
         end.encode()
 
 
-def test_there_are_no_forms_above_the_last_that_is_looked_at() -> None:
+def test_characters_above_the_table_have_no_other_forms() -> None:
     for code in range(module._LAST_WITH_FORMS + 1, sys.maxunicode + 1):
         form = chr(code)
         if unicodedata.is_normalized("NFC", form):

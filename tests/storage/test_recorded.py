@@ -71,7 +71,7 @@ async def versions(audit: AuditLog, member_id: int) -> list[int]:
     return [record.place.version for record in await history(audit, member_id)]
 
 
-async def test_what_is_recorded_of_each_kind_of_change(
+async def test_record_of_each_kind_of_change(
     store: MemberStore, audit: AuditLog, records: Any
 ) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
@@ -97,7 +97,7 @@ async def test_what_is_recorded_of_each_kind_of_change(
         assert isinstance(document["version"], Int64)
 
 
-async def test_what_changes_nothing_leaves_no_record(
+async def test_write_that_changes_nothing_leaves_no_record(
     store: MemberStore, audit: AuditLog, records: Any, members: Any
 ) -> None:
     ada = await store.insert(ADA)
@@ -119,7 +119,7 @@ async def test_what_changes_nothing_leaves_no_record(
     assert await history(audit, 999) == []
 
 
-async def test_many_at_once_are_recorded_one_by_one(
+async def test_insert_many_records_each_member(
     store: MemberStore, audit: AuditLog, records: Any
 ) -> None:
     await store.insert(GRACE)
@@ -151,7 +151,7 @@ WRITES: list[tuple[str, Callable[[MemberStore], Coroutine[Any, Any, Any]]]] = [
 
 
 @pytest.mark.parametrize("write", [w for _, w in WRITES], ids=[name for name, _ in WRITES])
-async def test_without_its_record_there_is_no_change(
+async def test_change_fails_without_its_record(
     store: MemberStore, records: Any, members: Any, write: Any
 ) -> None:
     """Whatever keeps the record out: here, an index that allows none beside the first."""
@@ -182,7 +182,7 @@ def _late_commit(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asynci
     return reached, go_on
 
 
-async def test_nobody_sees_one_without_the_other(
+async def test_readers_see_a_change_and_its_record_together(
     store: MemberStore, records: Any, members: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.insert(ADA)
@@ -195,7 +195,7 @@ async def test_nobody_sees_one_without_the_other(
     assert (members.find_one()["version"], records.count_documents({})) == (2, 2)
 
 
-async def test_of_fifty_who_mean_one_version_one_succeeds(
+async def test_fifty_writers_of_one_version_succeed_once(
     store: MemberStore, mongo: Mongo, audit: AuditLog
 ) -> None:
     """Half of them as if in another process."""
@@ -208,7 +208,7 @@ async def test_of_fifty_who_mean_one_version_one_succeeds(
     assert len(await history(audit, 1)) == 2
 
 
-async def test_fifty_who_mean_any_version_all_succeed_and_are_all_recorded(
+async def test_fifty_unconditional_writers_all_succeed_and_are_recorded(
     store: MemberStore, mongo: Mongo, audit: AuditLog
 ) -> None:
     await store.insert(ADA)
@@ -225,7 +225,7 @@ async def test_fifty_who_mean_any_version_all_succeed_and_are_all_recorded(
     assert before == after[:-1]
 
 
-async def test_fifty_who_create_one_name_create_one_member(
+async def test_fifty_creations_of_one_name_create_one_member(
     store: MemberStore, mongo: Mongo, records: Any
 ) -> None:
     stores = (store, recording(mongo))
@@ -237,7 +237,7 @@ async def test_fifty_who_create_one_name_create_one_member(
     assert records.count_documents({}) == 1
 
 
-async def test_who_holds_a_member_for_too_long_is_in_the_way(
+async def test_open_transaction_of_another_process_raises_write_conflict(
     servers: PrivateServers, store: MemberStore, admin: Admin, records: Any, driver: Any
 ) -> None:
     """A writer that was killed between change and commit: 503, and nothing was written."""
@@ -272,7 +272,7 @@ async def test_who_holds_a_member_for_too_long_is_in_the_way(
     ],
     ids=["commit lost", "commit unknown", "connection lost", "conflict"],
 )
-async def test_what_passes_is_tried_again(
+async def test_transient_error_is_retried(
     store: MemberStore, audit: AuditLog, admin: Admin, fault: dict[str, Any]
 ) -> None:
     await store.insert(ADA)
@@ -282,14 +282,14 @@ async def test_what_passes_is_tried_again(
     assert await versions(audit, 1) == [2, 1]
 
 
-async def test_a_commit_whose_outcome_is_not_known_is_an_outage(
+async def test_commit_of_unknown_outcome_raises_dependency_unavailable(
     servers: PrivateServers,
     store: MemberStore,
     audit: AuditLog,
     driver: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """MongoDB hangs as it is told to commit, and does so when it goes on."""
+    """MongoDB hangs at the commit, and commits when it continues."""
     await store.insert(ADA)
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.5)
     commit = transactions._commit
@@ -313,7 +313,7 @@ async def test_a_commit_whose_outcome_is_not_known_is_an_outage(
     assert await versions(audit, 1) == list(range(seen.version, 0, -1))
 
 
-async def test_what_was_begun_is_ended_for_nobody_too(
+async def test_transaction_ends_after_its_caller_is_cancelled(
     store: MemberStore, audit: AuditLog, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.insert(ADA)
@@ -330,7 +330,7 @@ async def test_what_was_begun_is_ended_for_nobody_too(
     assert await store.find_member(1) == make_member(1, 2, name=GRACE.name)
 
 
-async def test_nothing_is_committed_after_its_time(
+async def test_transaction_commits_nothing_after_its_deadline(
     servers: PrivateServers,
     store: MemberStore,
     audit: AuditLog,
@@ -350,7 +350,7 @@ async def test_nothing_is_committed_after_its_time(
     assert await store.replace(1, GRACE)  # nothing is in the way
 
 
-async def test_who_gives_up_leaves_no_change_without_its_record(
+async def test_cancelled_caller_leaves_no_change_without_its_record(
     store: MemberStore, audit: AuditLog, mongo: Mongo
 ) -> None:
     """Cancelled at any moment; what was begun ends by itself, as one or not at all."""
@@ -372,7 +372,7 @@ async def test_who_gives_up_leaves_no_change_without_its_record(
     assert await store.replace(1, GRACE)  # nothing is in the way
 
 
-async def test_what_another_program_did_is_taken_as_it_is(
+async def test_record_of_documents_of_other_programs(
     store: MemberStore, audit: AuditLog, members: Any
 ) -> None:
     members.insert_many(
@@ -397,7 +397,7 @@ async def test_what_another_program_did_is_taken_as_it_is(
     assert await history(audit, 8) == []
 
 
-async def test_pages_are_in_the_order_of_versions(audit: AuditLog, records: Any) -> None:
+async def test_history_pages_are_in_the_order_of_versions(audit: AuditLog, records: Any) -> None:
     """Also where a version is there twice, since a backup was restored in part."""
     who: dict[str, Any] = {"by": None, "requestId": None, "before": {}, "after": {}}
     template = {**who, "memberId": 1, "kind": "changed", "at": datetime.now(UTC)}
@@ -411,7 +411,7 @@ async def test_pages_are_in_the_order_of_versions(audit: AuditLog, records: Any)
     assert len(set(seen)) == len(there)
 
 
-async def test_how_long_records_are_kept_is_as_the_last_start_wanted_it(
+async def test_prepare_sets_how_long_records_are_kept(
     mongo: Mongo, audit: AuditLog, records: Any
 ) -> None:
     def kept() -> list[int]:

@@ -1,4 +1,4 @@
-"""The connection to MongoDB breaks before its answer, and the driver asks again: done once."""
+"""Broken connections to MongoDB: the driver retries, and each write happens once."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ ADA, GRACE = make_draft(name="Ada"), make_draft(name="Grace")
 
 @pytest.fixture
 def records(admin: Admin, database_name: str) -> Any:
-    """What was recorded of changes: nothing yet."""
+    """The records of changes, of which there are none yet."""
     records = admin[database_name]["audit"]
     records.delete_many({})
     return records
@@ -38,7 +38,9 @@ async def behind_a_proxy(servers: PrivateServers, driver: Any) -> AsyncIterator[
 
 
 @pytest.mark.usefixtures("records")
-async def test_a_number_is_taken_once(servers: PrivateServers, driver: Any) -> None:
+async def test_counter_reserves_a_number_once_after_a_broken_connection(
+    servers: PrivateServers, driver: Any
+) -> None:
     async with behind_a_proxy(servers, driver) as (proxy, mongo):
         counter = Counter(mongo, "memberId")
         assert await counter.take() == 1
@@ -57,7 +59,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("kind", LOST)
-async def test_each_write_is_done_once(
+async def test_store_writes_once_after_a_broken_connection(
     servers: PrivateServers, records: Any, driver: Any, kind: str
 ) -> None:
     lost, recorded = LOST[kind], kind != "plain"

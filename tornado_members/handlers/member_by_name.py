@@ -3,7 +3,6 @@
 from typing import Final
 
 from tornado_members.auth.permissions import READ, WRITE
-from tornado_members.directory import Representation
 from tornado_members.errors import (
     DependencyUnavailable,
     InvalidMember,
@@ -21,6 +20,7 @@ from tornado_members.handlers.declarations import (
 from tornado_members.handlers.member import FIND_MEMBER
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.http.own_record import is_checked_by_handler
+from tornado_members.member_entries import Representation
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.examples import example_details
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation

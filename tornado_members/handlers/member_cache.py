@@ -26,10 +26,10 @@ from tornado.httputil import (
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
-from tornado_members.directory import Representation
 from tornado_members.handlers.member import MEMBER_ID, MemberHandler
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.responses import http_date, member_response
+from tornado_members.member_entries import Representation
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord

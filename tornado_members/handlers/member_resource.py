@@ -3,13 +3,13 @@
 from typing import Any
 
 from tornado_members.auth.permissions import READ
-from tornado_members.directory import Representation
 from tornado_members.errors import NameTaken, PermissionMissing, PreconditionRequired, Problem
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.conditional import parse_precondition
 from tornado_members.http.encoding import accepts_gzip, compressed
 from tornado_members.http.request_body import json_object
 from tornado_members.http.responses import PRIVATE, VARY, member_response
+from tornado_members.member_entries import Representation
 from tornado_members.model.history import Actor
 from tornado_members.model.precondition import Precondition
 from tornado_members.openapi.operation import JSON

@@ -36,7 +36,7 @@ LIST_PARAMETERS: Final = {
         {"type": "string", "pattern": NAME_PATTERN},
     ),
     "name_prefix": Parameter(
-        "Only members whose name begins so, whatever the case.",
+        "Only members whose name begins so, in any case.",
         {"type": "string", "pattern": NAME_PATTERN},
     ),
     **{field.name: Parameter(field.filter, _TEXT) for field in MEMBER_FIELDS if field.filter},

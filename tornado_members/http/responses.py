@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from tornado.httputil import HTTPHeaders, format_timestamp
 
-from tornado_members.directory import Representation
 from tornado_members.errors import PreconditionFailed
 from tornado_members.http.conditional import is_not_modified, parse_precondition
 from tornado_members.http1.headers import duplicate
+from tornado_members.member_entries import Representation
 from tornado_members.openapi.operation import JSON
 
 # A response is data, never a page: a browser must not run, frame or guess anything in it.

@@ -1,4 +1,4 @@
-"""Who changed what: what is kept of each change of a member, where audit.enabled is set."""
+"""Records of the changes of members, which audit.enabled keeps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ Kind = Literal["created", "changed", "deleted"]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever makes a change: an issuer's word for who they are, and the request it came with.
+    """The caller who makes a change, by the claims `iss` and `sub`, and the id of the request.
 
-    A command of ours has a subject, its name, and nothing else.
+    A command of the service has only a subject: its name.
     """
 
     issuer: str | None
@@ -22,7 +22,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record stands in the history of its member."""
+    """The position of a record in the history of its member."""
 
     version: int
     record_id: str
@@ -30,10 +30,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One change of a member, and the version that it made; a deletion makes the last one.
+    """One change of a member, and the version that it created. A deletion creates the last one.
 
-    `before` and `after` have the fields that were changed, and all of them at the beginning and
-    the end; None stands for a member that was not there.
+    `before` and `after` have the changed fields. A creation has no `before`, and a deletion no
+    `after`; the other one has all fields.
     """
 
     place: Place
@@ -44,7 +44,7 @@ class Record:
     after: Mapping[str, str | None] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as it goes over the wire."""
+        """Return the record as clients see it."""
         by = self.by
         return {
             "version": self.place.version,

@@ -9,7 +9,7 @@ from tornado_members.model.member import Member, SortField
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The conditions on every member of a list. None is no condition."""
+    """The conditions on every member of a list. None sets no condition."""
 
     name: str | None = None  # the whole name, in the form that normalize_name returns
     name_prefix: str | None = None  # the beginning of the name, in any case

@@ -1,4 +1,4 @@
-"""JSON read strictly: what two parsers could read differently is refused."""
+"""A strict JSON parser. It refuses input that two parsers could read differently."""
 
 import json
 import re
@@ -6,26 +6,27 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MOST_DIGITS = 1000
-_LONGEST_NAME = 255  # characters
+_MAX_DIGITS = 1000
+_MAX_NAME_CHARACTERS = 255  # characters
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """The object that `data` holds (RFC 8259).
+    """Parse a JSON object (RFC 8259).
 
-    Raises ValueError, with words that fit behind "it". Refused beyond what json.loads refuses:
-    names that stand twice in an object (§4 leaves open which one counts), NaN and Infinity (§6),
-    anything but UTF-8 (§8.1), nesting too deep to parse, anything but an object.
+    Raises ValueError with a message that continues "The body". Beyond what json.loads refuses,
+    these are refused: a name that occurs twice in an object (§4 does not say which value counts),
+    NaN and Infinity (§6), encodings other than UTF-8 (§8.1), nesting that is too deep to parse, and
+    values other than objects.
     """
     try:
         value = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_distinct,
             parse_int=_integer,
-            parse_constant=_no_number,
+            parse_constant=_refuse_constant,
         )
     except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8: byte {error.start} fits no character") from None
+        raise ValueError(f"is not UTF-8: byte {error.start} is not part of a character") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"is not JSON: {error.msg} ({where})") from None
@@ -39,18 +40,18 @@ def parse_object(data: bytes) -> dict[str, Any]:
 def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("has an object in which a name stands twice")
+        raise ValueError("has an object in which a name occurs twice")
     return fields
 
 
 def _integer(text: str) -> int:
-    if len(text) > _MOST_DIGITS:  # reading it would take time that grows with its square
+    if len(text) > _MAX_DIGITS:  # the time to parse it grows with the square of its length
         raise ValueError(f"has a number of {len(text)} digits")
     return int(text)
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"is not JSON: {text} is no number there")
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"is not JSON: {text} is not a JSON number")
 
 
 def has_lone_surrogate(text: str) -> bool:
@@ -59,7 +60,7 @@ def has_lone_surrogate(text: str) -> bool:
 
 
 def json_pointer(name: str) -> str:
-    """A pointer to a member of an object (RFC 6901 §3), short and printable whatever its name."""
-    shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+    """Return a pointer to a member of an object (RFC 6901 §3), shortened and printable."""
+    shown = name if len(name) <= _MAX_NAME_CHARACTERS else name[:_MAX_NAME_CHARACTERS] + "…"
     shown = shown.encode("utf-8", "replace").decode()
     return "/" + shown.replace("~", "~0").replace("/", "~1")

@@ -11,7 +11,7 @@ LONGEST_FORM = 4 * MAX_CHARACTERS  # NFC makes one character of at most four (UA
 def check_text(text: str) -> str:
     """Return the text. Raises ValueError if no field can hold it."""
     if has_lone_surrogate(text):  # JSON can carry half a character; UTF-8 and BSON cannot
-        raise ValueError("contains a lone surrogate, which is no character")
+        raise ValueError("contains a lone surrogate, which is not a character")
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"has {len(text)} characters; at most {MAX_CHARACTERS} are allowed")
     return text

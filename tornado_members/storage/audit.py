@@ -1,4 +1,4 @@
-"""The collection `audit`: a record of each change of a member, for so long as it is kept."""
+"""The collection `audit`: a record of each change of a member."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,14 +20,15 @@ _LAST_VERSION = 2**63 - 1
 
 
 class TransactionsMissing(OperatorError):
-    """MongoDB is no replica set, and only those have transactions."""
+    """MongoDB is not a replica set. Only replica sets have transactions."""
 
 
 class AuditLog:
-    """Records are added by whoever makes the change, in its transaction, and never changed.
+    """Adds and reads records.
 
-    In a member's history they are in the order of its versions, which needs no clock: whoever
-    makes a version holds the member until the record is there. MongoDB removes them by their age.
+    The transaction that changes a member adds the record, and nothing changes it later. Records of
+    a member are in the order of its versions. This order needs no clock: no other writer can change
+    the member until the transaction ends. MongoDB deletes records by their age.
     """
 
     def __init__(self, mongo: Mongo, keep: timedelta) -> None:
@@ -37,14 +38,14 @@ class AuditLog:
 
     @translate_outages
     async def prepare(self) -> None:
-        """Make the indexes, and have records kept for as long as is wanted now.
+        """Create the indexes, and set how long MongoDB keeps records.
 
         Raises TransactionsMissing.
         """
         hello = await self.mongo.database.command("hello")
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise TransactionsMissing(
-                "audit.enabled: MongoDB is no replica set, and only those have transactions"
+                "audit.enabled: transactions need a replica set, and this MongoDB is not one"
             )
         await self._records.create_index(
             [("memberId", ASCENDING), ("version", DESCENDING), ("_id", DESCENDING)]
@@ -64,7 +65,7 @@ class AuditLog:
 
     @translate_outages
     async def page(self, member_id: int, *, after: Place | None, limit: int) -> list[Record]:
-        """At most `limit` records of a member, the newest first, from behind `after` on."""
+        """Return at most `limit` records of a member, the newest first, behind `after`."""
         query: Document = {"memberId": member_id}
         if after is not None:
             before = {"_id": {"$lt": ObjectId(after.record_id)}}
@@ -76,7 +77,7 @@ class AuditLog:
 
 
 def record_of(before: Member | None, after: Member | None, by: Actor | None) -> Document | None:
-    """What is kept of a change; None where nothing was changed."""
+    """Return the record of a change; None if nothing changed."""
     known = after or before
     if known is None or (before and after and before.version == after.version):
         return None

@@ -1,4 +1,4 @@
-"""Changes of members as MongoDB tells them, whoever made them: a change stream.
+"""The change stream of the members: changes of all programs, as MongoDB reports them.
 
 ChangesUnavailable
 ├── HistoryLost
@@ -22,22 +22,22 @@ from tornado_members.storage.outages import is_outage
 
 Token = Mapping[str, Any]  # a place in the stream, behind everything up to it; opaque
 
-_AWAIT_MS = 250  # how long the server waits for a change; with Motor a thread waits with it
-_GATHER_SECONDS = 0.002  # changes that are no further apart than this come in one batch
+_AWAIT_MS = 250  # for which the server waits for a change; with Motor, a thread waits, too
+_GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
 _MOST_CHANGES = 1000  # in one batch
 
 _NOT_REPLICATED = 40573
 _ACCESS_REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
 # ChangeStreamFatalError, ChangeStreamHistoryLost, BSONObjectTooLarge: a stream that is opened again
-# at the same place would break again.
+# at the same token would break again.
 _NO_WAY_ON = frozenset({280, 286, 10334})
 
-# Events that are held at once. Left to itself MongoDB sends 16 MiB of them after an import, and
-# they take many times that once they are read.
+# Events in one reply. By default MongoDB sends up to 16 MiB of them after an import, and Python
+# objects take many times that.
 _BATCH = 500
 
-# What is needed of an event, so that the server sends no more. A name that was not changed stays
-# out of it, and one that was is the new one.
+# The fields of an event that are used; the server sends no others. An update has the name only if
+# it changed the name.
 _PIPELINE = [
     {
         "$project": {
@@ -53,20 +53,20 @@ _PIPELINE = [
 
 
 class ChangesUnavailable(Exception):
-    """The stream broke, or cannot be opened. The text says why; another attempt may succeed."""
+    """The stream broke, or cannot be opened. Another attempt may succeed."""
 
 
 class HistoryLost(ChangesUnavailable):
-    """MongoDB cannot go on from the token: what changed since then is not known any more."""
+    """MongoDB cannot resume from the token. The changes since then are lost."""
 
 
 class NotReplicated(ChangesUnavailable):
-    """MongoDB is no replica set, and only those have change streams."""
+    """MongoDB is not a replica set. Only replica sets have change streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A member was added, changed or removed; `name` is its new one, where the change tells it."""
+    """A member was created, changed or deleted; `name` is its new name if that changed."""
 
     member_id: int
     name: str | None
@@ -74,13 +74,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What changed up to `token`. Where `everything` is set, anything may have."""
+    """The changes up to `token`. If `everything` is set, any member may have changed."""
 
     changes: tuple[Change, ...]
     everything: bool
     token: Token | None
     events: int
-    happened: datetime | None  # when the last event did
+    happened: datetime | None  # the time of the last event
 
 
 class MemberChanges:
@@ -88,14 +88,14 @@ class MemberChanges:
 
     def __init__(self, mongo: Mongo) -> None:
         self._members = mongo.database["members"]
-        # What an attempt may take: time for the server to wait, then for it to answer.
+        # Of one read: the server waits first, and then responds.
         self._timeout = _AWAIT_MS / 1000 + mongo.timeout
 
     async def since(self, token: Token | None) -> AsyncGenerator[Batch, None]:
-        """Batches from behind the token on; there is an empty one now and then.
+        """Yield batches of changes after the token; some are empty.
 
-        Without a token it starts from now, and the first batch says that anything may have changed
-        before. It ends when the collection was dropped or renamed: go on from the last token.
+        Without a token the stream starts now, and the first batch has `everything` set. It ends
+        when the collection is dropped or renamed; the caller resumes from the last token.
 
         Raises ChangesUnavailable.
         """
@@ -113,7 +113,7 @@ class MemberChanges:
 
 
 class _Reader:
-    """Reads one change stream. The next event is waited for while the last ones are dealt with."""
+    """Reads one change stream. It waits for the next event while the caller processes a batch."""
 
     def __init__(self, collection: Any, token: Token | None, timeout: float) -> None:
         self.token = token
@@ -125,7 +125,7 @@ class _Reader:
         self._next: asyncio.Task[Document | None] | None = None
 
     async def read(self) -> list[Document]:
-        """The events that are there, or else those that come within a moment."""
+        """Return the events that are available, or else the next ones."""
         events: list[Document] = []
         while len(events) < _MOST_CHANGES and not self.ended:
             if self._next is None:
@@ -162,7 +162,7 @@ class _Reader:
         return event
 
     async def close(self) -> None:
-        """Close it, once the read that is under way has ended: Motor's could not be stopped."""
+        """Close the stream after the current read, which Motor cannot cancel."""
         if self._next is not None:
             await asyncio.wait([self._next])
             if self._next.exception():
@@ -173,7 +173,7 @@ class _Reader:
 
 
 def _translate(error: PyMongoError, *, from_token: bool) -> ChangesUnavailable:
-    """What an error means; `from_token`: the stream was just being opened with a token."""
+    """Return what to raise for an error. `from_token`: it occurred on resuming from a token."""
     details = getattr(error, "details", None) or {}
     text = details.get("errmsg") or f"{type(error).__name__}: {error}"
     text = text.splitlines()[0][:300] if text else type(error).__name__
@@ -182,8 +182,8 @@ def _translate(error: PyMongoError, *, from_token: bool) -> ChangesUnavailable:
         return NotReplicated(text)
     if code in _NO_WAY_ON or error.has_error_label("NonResumableChangeStreamError"):
         return HistoryLost(text)
-    # There is no list of what a server says to a token that it does not like. Should the reason be
-    # another, opening it without one fails as well, and nothing is lost.
+    # The error codes for a token that the server rejects are not documented. If the reason is
+    # another one, the stream cannot be opened without a token either, and nothing is lost.
     if from_token and code and code not in _ACCESS_REFUSED and not is_outage(error):
         return HistoryLost(text)
     return ChangesUnavailable(text)
@@ -193,7 +193,7 @@ def _to_batch(events: list[Document], token: Token | None, *, fresh: bool) -> Ba
     changes = [_to_change(event) for event in events if event["operationType"] in _OF_A_MEMBER]
     return Batch(
         changes=tuple(dict.fromkeys(change for change in changes if change)),
-        # drop, rename, dropDatabase, invalidate, or what a later MongoDB has to tell
+        # drop, rename, dropDatabase, invalidate, and events of later versions of MongoDB
         everything=fresh or any(event["operationType"] not in _OF_A_MEMBER for event in events),
         token=token,
         events=len(events),
@@ -215,7 +215,7 @@ def _to_change(event: Document) -> Change | None:
 
 
 def _time_of(event: Document) -> datetime | None:
-    """When it happened by MongoDB's clock: `wallTime` (from 6.0 on), or else to the second."""
+    """Return the time of an event on MongoDB's clock: `wallTime` (from 6.0), or else in seconds."""
     happened = event.get("wallTime")
     if isinstance(happened, datetime):
         return happened.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
 """The identity of a cluster: a random id, kept in its database.
 
 It is a part of every key in Memcached, so that clusters whose databases have one name can share
-their servers. It also tells a worker whether it uses the database of the other workers.
+their servers. It also shows a worker whether it uses the database of the other workers.
 """
 
 import secrets

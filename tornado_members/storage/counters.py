@@ -1,4 +1,4 @@
-"""Ids from a counter in the database: given once, and never again."""
+"""A counter in MongoDB, from which ids are reserved."""
 
 from bson import Int64
 from pymongo import ReturnDocument
@@ -9,10 +9,9 @@ from tornado_members.storage.outages import translate_outages
 
 
 class Counter:
-    """A document of the collection `counters`: the last number that was given out.
+    """A document of the collection `counters`: the last number that was reserved.
 
-    A number is gone as soon as it has been taken: a writer that dies before it uses its number
-    leaves a gap, never a second owner.
+    A number is never reserved twice. A writer that dies before it uses its number leaves a gap.
     """
 
     def __init__(self, mongo: Mongo, name: str) -> None:
@@ -22,9 +21,9 @@ class Counter:
 
     @translate_outages
     async def take(self, count: int = 1) -> int:
-        """Take `count` numbers in a row; returns the first.
+        """Reserve `count` consecutive numbers; return the first.
 
-        Raises OverflowError when they are used up.
+        Raises OverflowError if no numbers are left.
         """
         document = await self._counters.find_one_and_update(
             {"_id": self._name},
@@ -33,15 +32,15 @@ class Counter:
             return_document=ReturnDocument.AFTER,
         )
         if document is None:
-            raise LookupError(f"the counter {self._name} was neither found nor made")
+            raise LookupError(f"the counter {self._name} was neither found nor created")
         last = int(document["value"])
         if last > MAX_MEMBER_ID:
-            raise OverflowError(f"the counter {self._name} is used up")
+            raise OverflowError(f"the counter {self._name} has no numbers left")
         return last - count + 1
 
     @translate_outages
     async def raise_to(self, number: int) -> None:
-        """Never give out `number` or anything below it, for instance after a partial restore."""
+        """Reserve no number up to this one any more. A restored counter may be behind."""
         await self._counters.update_one(
             {"_id": self._name}, {"$max": {"value": Int64(number)}}, upsert=True
         )

@@ -1,4 +1,4 @@
-"""Debts of the cache: nodes that could not be told of a change, recorded until they have been.
+"""Debts of the cache: nodes that missed an invalidation, recorded until they are invalidated.
 
 One document for each node and process that could not reach it, in the collection `cache_debts`.
 docs/decisions/debts.md says why they are kept in MongoDB.

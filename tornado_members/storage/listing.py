@@ -1,7 +1,7 @@
-"""How a list is answered: each combination of filters and order from an index that is named here.
+"""Queries of lists. Each combination of filters and order names the index that it uses.
 
-The planner is not asked which index it likes best: it would decide by a trial whose outcome depends
-on the data, and remember it for queries of the same shape and other values.
+The planner does not choose. It would try several indexes, with a result that depends on the data,
+and reuse that result for other values in queries of the same shape.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ BY_FOLDED_NAME: Final[Index] = [
 
 
 def _behind(field: str, key: str) -> Index:
-    """Members of one value of `field`, in the order of `key`."""
+    """Return an index of one value of `field` that is in the order of `key`."""
     return [(field, ASCENDING), (key, ASCENDING)]
 
 
@@ -50,9 +50,9 @@ def list_indexes(fields: FieldTable) -> list[IndexModel]:
 
 
 _FIELDS: Final = {"memberId": "_id", "name": "name"}
-# So many keys of a prefix are looked at before a page; where there are more, one in a few members
-# of the whole collection can be expected to match.
-_MOST_KEYS = 5000
+# The maximum number of keys of a prefix that are read for a page. If there are more, a large part
+# of all members matches.
+_MAX_KEYS = 5000
 
 
 class MemberLists:
@@ -63,7 +63,7 @@ class MemberLists:
         self._filtered = {field.name: field for field in fields if field.filter}
 
     async def page(self, query: ListQuery) -> list[Document]:
-        """At most `query.limit` documents in order, from behind `query.after` on."""
+        """Return at most `query.limit` documents in order, the first behind `query.after`."""
         filters = query.filters
         if filters.name_prefix is not None and self._equality(filters) is None:
             keys = await self._keys_of_prefix(filters.name_prefix, _FIELDS[query.field])
@@ -74,40 +74,40 @@ class MemberLists:
         return await self._read(query, self._matching(query))
 
     async def count(self, filters: Filters) -> int:
-        """How many members there are of this kind. It looks at each one's key in an index."""
+        """Count the members that match. MongoDB scans one index key for each."""
         field = self._equality(filters)
         if field is not None:
             index = BY_NAME if field == "name" else _behind(field, "_id")
             return await self._members.count_documents(
                 self._matching(ListQuery(filters)), hint=index
             )
-        # Nothing but fields of the index, so that no document is fetched.
-        which: Document = {
+        # Only fields of the index, so that MongoDB fetches no document.
+        matching: Document = {
             "nameFold": {"$gte": MinKey()},
             "name": {"$gte": ""},
             "_id": MEMBER_ID_RANGE,
         }
         if filters.name_prefix is not None:
-            which["nameFold"] = _range(filters.name_prefix)
-        return await self._members.count_documents(which, hint=BY_FOLDED_NAME)
+            matching["nameFold"] = _range(filters.name_prefix)
+        return await self._members.count_documents(matching, hint=BY_FOLDED_NAME)
 
     async def _keys_of_prefix(self, prefix: str, key: str) -> list[Any] | None:
-        """The sort keys of all members whose name begins so, in order; None if they are many."""
-        which = {
+        """Return the sort keys of all members with this prefix, in order; None if too many."""
+        matching = {
             "nameFold": _range(prefix),
             "name": {"$gte": ""},
             "_id": MEMBER_ID_RANGE,
         }
         only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
-        cursor = self._members.find(which, only, hint=BY_FOLDED_NAME, limit=_MOST_KEYS + 1)
+        cursor = self._members.find(matching, only, hint=BY_FOLDED_NAME, limit=_MAX_KEYS + 1)
         found = await cursor.to_list(None)
-        if len(found) > _MOST_KEYS:
+        if len(found) > _MAX_KEYS:
             return None
-        kind = (int, float) if key == "_id" else str  # another program may have other ideas
+        kind = (int, float) if key == "_id" else str  # other programs may store other types
         return sorted(entry[key] for entry in found if isinstance(entry[key], kind))
 
     async def _pick(self, query: ListQuery, keys: list[Any]) -> list[Document]:
-        """A page of the members with these sort keys, less those that went away meanwhile."""
+        """Return a page of the members with these sort keys. Some may be deleted by now."""
         if query.after is not None and query.descending:
             keys = keys[: bisect_left(keys, query.after)]
         elif query.after is not None:
@@ -117,21 +117,21 @@ class MemberLists:
         found: list[Document] = []
         while keys and len(found) < query.limit:
             missing = query.limit - len(found)
-            which = self._matching(query)
-            which[_FIELDS[query.field]]["$in"] = keys[:missing]
-            found += await self._read(query, which)
+            matching = self._matching(query)
+            matching[_FIELDS[query.field]]["$in"] = keys[:missing]
+            found += await self._read(query, matching)
             keys = keys[missing:]
         return found
 
     async def _walk_names(self, query: ListQuery, prefix: str) -> list[Document]:
-        """A page in the order of names, of more members than can be put in order here."""
+        """Return a page in the order of names, of more members than can be sorted here."""
         ranges = await asyncio.to_thread(name_ranges, prefix)
         found: list[Document] = []
         for first, end in reversed(ranges) if query.descending else ranges:
             if _is_before(query, first, end):
                 continue
-            which = self._matching(query)
-            bounds = [which, {"name": {"$gte": first}}]
+            matching = self._matching(query)
+            bounds = [matching, {"name": {"$gte": first}}]
             if end is not None:
                 bounds.append({"name": {"$lt": end}})
             missing = replace(query, limit=query.limit - len(found))
@@ -140,11 +140,11 @@ class MemberLists:
                 break
         return found
 
-    async def _read(self, query: ListQuery, which: Document) -> list[Document]:
+    async def _read(self, query: ListQuery, matching: Document) -> list[Document]:
         key = _FIELDS[query.field]
         field = self._equality(query.filters)
-        cursor = self._members.find(which).limit(query.limit)
-        if field == "name":  # one at most, which needs no order
+        cursor = self._members.find(matching).limit(query.limit)
+        if field == "name":  # at most one document, matching needs no order
             cursor = cursor.hint(BY_NAME)
         else:
             index = _behind(field, key) if field else [(key, ASCENDING)]
@@ -179,14 +179,14 @@ class MemberLists:
 
 
 def _is_before(query: ListQuery, first: str, end: str | None) -> bool:
-    """Whether all of a range of names was on the pages before."""
+    """True if earlier pages have the whole range of names."""
     if not isinstance(query.after, str):
         return False
     return first >= query.after if query.descending else end is not None and end <= query.after
 
 
 def _range(prefix: str) -> Document:
-    """Of all strings those that begin as this one does when it is folded."""
+    """Return the condition that a folded string begins with this prefix, folded."""
     first = case_fold(prefix)
     end = successor(first)
     return {"$gte": first} if end is None else {"$gte": first, "$lt": end}

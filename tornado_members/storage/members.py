@@ -1,4 +1,4 @@
-"""Members in MongoDB: a document each, `_id` is the memberId, the name is unique by an index."""
+"""The collection `members`: one document per member. Its `_id` is the memberId."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -35,7 +35,10 @@ _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class MemberStore:
-    """Every call raises DependencyUnavailable when MongoDB does not answer in time."""
+    """Reads and writes members.
+
+    All methods raise DependencyUnavailable if MongoDB does not respond in time.
+    """
 
     def __init__(
         self,
@@ -54,15 +57,15 @@ class MemberStore:
         self._together = Batcher(self.find_members)
 
     async def prepare(self) -> None:
-        """Make what is missing: indexes, folded names, a counter that is past every id in use.
+        """Create missing indexes, fill in folded names, and raise the counter past all ids.
 
-        On many documents that other programs wrote this takes minutes, and the log says how far it
-        is. Raises pymongo.errors.OperationFailure when the members at hand share a name.
+        This takes minutes on many documents of other programs. The log reports the progress. Raises
+        pymongo.errors.OperationFailure if two documents have the same name.
         """
-        # By itself, so that what is said of names that are shared is said of nothing else.
+        # Apart from the others, so that an error of it is one of duplicate names.
         indexes = Indexes(self.mongo, "members")
-        await indexes.make([IndexModel(BY_NAME, unique=True)])
-        await indexes.make(list_indexes(self.fields))
+        await indexes.create([IndexModel(BY_NAME, unique=True)])
+        await indexes.create(list_indexes(self.fields))
         await Folding(self.mongo, self._codec).fill_in()
         await self._raise_ids()
 
@@ -77,7 +80,7 @@ class MemberStore:
         await self._ids.raise_to(int(whole))
 
     async def find_member(self, member_id: int) -> Member | None:
-        """The member with this id; all that are looked for in one turn of the loop, at once."""
+        """Return the member with this id. Look-ups of one turn of the event loop share a query."""
         began = perf_counter()
         try:
             (found,) = await self._together.ask((member_id,))
@@ -87,7 +90,7 @@ class MemberStore:
 
     @translate_outages
     async def find_members(self, member_ids: Sequence[int]) -> list[Member | None]:
-        """The members with these ids, None where no member has it."""
+        """Return a member for each id; None if no member has it."""
         if len(member_ids) == 1:
             return [self._codec.decode(await self._members.find_one({"_id": member_ids[0]}))]
         cursor = self._members.find({"_id": {"$in": list(set(member_ids))}})
@@ -97,12 +100,12 @@ class MemberStore:
 
     @translate_outages
     async def find_by_name(self, name: str) -> Member | None:
-        """The member with exactly this name."""
+        """Return the member with exactly this name."""
         return self._codec.decode(await self._members.find_one({"name": name}))
 
     @translate_outages
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
-        """By name, the members that have one of these names.
+        """Return, by name, the members that have one of these names.
 
         None stands for a document that is not a member and holds the name.
         """
@@ -114,27 +117,24 @@ class MemberStore:
 
     @translate_outages
     async def page(self, query: ListQuery) -> list[Member]:
-        """At most `query.limit` members in order, from behind `query.after` on."""
+        """Return at most `query.limit` members in order, the first behind `query.after`."""
         members = map(self._codec.decode, await self._lists.page(query))
         return [member for member in members if member is not None]
 
     @translate_outages
     async def count(self, filters: Filters) -> int:
-        """How many members there are of this kind."""
+        """Count the members that match."""
         return await self._lists.count(filters)
 
     async def take_ids(self, count: int = 1) -> int:
-        """Take so many new ids in a row; returns the first."""
+        """Reserve so many consecutive ids; return the first."""
         return await self._ids.take(count)
 
     @translate_outages
     async def insert(
         self, draft: MemberDraft, member_id: int | None = None, *, by: Actor | None = None
     ) -> Member:
-        """Store a new member, under an id that was taken or under a new one.
-
-        Raises NameTaken.
-        """
+        """Create a member, with a reserved id or a new one. Raises NameTaken."""
         member = Member.from_draft(member_id or await self._ids.take(), draft)
         try:
             await self._writes.insert(self._codec.encode(member), by)
@@ -146,9 +146,9 @@ class MemberStore:
     async def insert_many(
         self, drafts: Sequence[MemberDraft], first: int | None = None, *, by: Actor | None = None
     ) -> list[Member | None]:
-        """Store new members under ids in a row, from `first` if they were taken.
+        """Create members with consecutive ids, from `first` if they are reserved.
 
-        None stands where the name was taken.
+        None stands for a draft whose name is taken.
         """
         first = first or await self._ids.take(len(drafts))
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
@@ -163,9 +163,9 @@ class MemberStore:
         *,
         by: Actor | None = None,
     ) -> Member | None:
-        """Give the member with this id new contents, if it is as the condition demands.
+        """Replace the fields of the member with this id if it meets the condition.
 
-        None when there is no such member. Raises NameTaken.
+        None if no such member exists. Raises NameTaken.
         """
         return await self._replace(member_id, _filter_for(member_id, condition), draft, by)
 
@@ -177,31 +177,31 @@ class MemberStore:
         *,
         by: Actor | None = None,
     ) -> Member | None:
-        """The same, but only if the member bears the draft's name already."""
-        which = _filter_for(member_id, condition, name=draft.name)
-        return await self._replace(member_id, which, draft, by)
+        """The same, but only if the member has the draft's name already."""
+        matching = _filter_for(member_id, condition, name=draft.name)
+        return await self._replace(member_id, matching, draft, by)
 
     @translate_outages
     async def delete(
         self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
     ) -> bool:
-        """Remove the member with this id, if it is as demanded; False when there was none such."""
+        """Delete the member with this id if it meets the condition. False if none does."""
         return await self._writes.delete(member_id, _filter_for(member_id, condition), by)
 
     @translate_outages
     async def _replace(
-        self, member_id: int, which: Mapping[str, Any], draft: MemberDraft, by: Actor | None
+        self, member_id: int, matching: Mapping[str, Any], draft: MemberDraft, by: Actor | None
     ) -> Member | None:
         try:
-            document = await self._writes.update(member_id, which, self._codec.update(draft), by)
+            document = await self._writes.update(member_id, matching, self._codec.update(draft), by)
         except DuplicateKeyError as error:
             raise await self._name_taken(error.details, draft.name) from error
         return self._codec.decode(document)
 
     async def _name_taken(self, details: Mapping[str, Any] | None, name: str) -> Exception:
-        """What to raise for a duplicate key; the server's own text, with the value, stays here."""
+        """Return what to raise for a duplicate key. MongoDB's message would contain the name."""
         if not is_name_taken(details or {}):
-            return RuntimeError("an id was given out twice: the counter is behind the members")
+            return RuntimeError("the next id is taken: the counter is behind the members")
         holder = await self._members.find_one({"name": name})
         if holder is None:  # gone or renamed since
             return NameTaken(None)

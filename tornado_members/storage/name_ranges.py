@@ -1,7 +1,7 @@
-"""Where in the order of names those are found that begin so when they are folded.
+"""The ranges of the index of names in which names with a case-folded prefix are.
 
-The order of a list is that of names as they are written, in which "MA", "Ma", "mA" and "ma" lie far
-apart, and what lies between them may be most of the collection.
+Lists are in the order of names as they are written. In this order "MA", "Ma", "mA" and "ma" are far
+apart, and most of the collection may be between them.
 """
 
 import unicodedata
@@ -13,32 +13,32 @@ from typing import Final
 
 from tornado_members.model.text import case_fold
 
-Range = tuple[str, str | None]  # from here on, up to there; None has no end
+Range = tuple[str, str | None]  # its first name, and the first name behind it, if any
 
-_DEPTH: Final = 3  # letters of which each spelling is looked for, which makes some thirty ranges
+_DEPTH: Final = 3  # letters of which all spellings are searched: some thirty ranges
 _LAST_CHARACTER = "\U0010ffff"
-# Above it no character has another case or another form (a test looks at all of them).
+# Higher characters have no other case and no other form (a test checks all of them).
 _LAST_WITH_FORMS: Final = 0x1FFFF
 
 
 def successor(text: str) -> str | None:
-    """The first string behind all that begin so, by code point, as MongoDB has it; None if none."""
+    """Return the first string behind all with this prefix, by code point; None if none is."""
     stem = text.rstrip(_LAST_CHARACTER)
     if not stem:
         return None
     following = ord(stem[-1]) + 1
-    following = 0xE000 if following == 0xD800 else following  # surrogates are no characters
+    following = 0xE000 if following == 0xD800 else following  # surrogates are not characters
     return stem[:-1] + chr(following)
 
 
 def name_ranges(prefix: str) -> list[Range]:
-    """Ranges in order, none of which touches another, with every name whose folding begins so.
+    """Return ranges, in order and apart, with all names that match when they are case-folded.
 
-    They hold other names as well. Only letters before the first combining mark are looked at: marks
-    change places in normalizing, and letters do not.
+    The ranges have other names as well. Only letters before the first combining mark count, because
+    normalization may reorder marks.
     """
     letters = takewhile(lambda c: not unicodedata.combining(c), _decomposed(case_fold(prefix)))
-    heads = [("", "".join(letters))]  # what a name begins with, and the letters that are to come
+    heads = [("", "".join(letters))]  # the beginning of a name, and the letters that follow
     ends: list[tuple[str, str]] = []
     for _ in range(_DEPTH):
         longer: list[tuple[str, str]] = []
@@ -56,7 +56,7 @@ def name_ranges(prefix: str) -> list[Range]:
 
 
 def _few(ends: Sequence[str]) -> list[tuple[str, str]]:
-    """First and last of what can be taken together: there are sixty kinds of the letter a."""
+    """Return the ends of ranges. Forms that are not ASCII share one: "a" has sixty of them."""
     plain = [end for end in ends if end.isascii()]
     others = [end for end in ends if not end.isascii()]
     return [*((end, end) for end in plain), *([(min(others), max(others))] if others else [])]
@@ -80,7 +80,7 @@ def prepare() -> None:
 
 
 def _spellings(letter: str) -> Sequence[tuple[str, str]]:
-    """What begins with a letter when it is folded and decomposed, and all that it becomes."""
+    """Return the characters that fold to this letter first, each with all that it folds to."""
     return _table().get(letter, [(letter, letter)])
 
 

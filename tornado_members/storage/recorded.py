@@ -1,4 +1,4 @@
-"""Changes of members, each with its record in one transaction: both are there, or neither is."""
+"""Writes of members' documents, each with a record in the same transaction."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,14 @@ from tornado_members.storage.audit import AuditLog, record_of
 from tornado_members.storage.documents import MemberCodec, names_held
 from tornado_members.storage.mongo import Document, Session
 from tornado_members.storage.transactions import Transactions
-from tornado_members.storage.writes import refused
+from tornado_members.storage.writes import indexes_of_taken_names
 
 
 class RecordedWrites:
-    """Writes whose changes are in the audit log.
+    """Writes that are recorded in the audit log.
 
-    Raises WriteConflict where others were in the way for as long as an operation may take.
+    All raise WriteConflict if other writers conflict with every attempt until the timeout of an
+    operation.
     """
 
     def __init__(self, audit: AuditLog, fields: FieldTable = MEMBER_FIELDS) -> None:
@@ -30,18 +31,21 @@ class RecordedWrites:
         self._audit = audit
 
     async def insert(self, document: Document, by: Actor | None) -> None:
-        """As Writes has it."""
+        """Implement Writes."""
 
         async def work(session: Session) -> bool:
             await self._members.insert_one(document, session=session)
             await self._record([(None, document)], by, session)
             return True
 
-        await self._transactions.run(work, of=document["name"])
+        await self._transactions.run(work, key=document["name"])
 
     async def insert_many(self, documents: Sequence[Document], by: Actor | None) -> set[int]:
-        """As Writes has it. A name that is taken ends a transaction: it begins anew without it."""
-        until = time.monotonic() + self._transactions.mongo.timeout
+        """Implement Writes.
+
+        A name that is taken ends the transaction. The next one leaves that document out.
+        """
+        deadline = time.monotonic() + self._transactions.mongo.timeout
         taken: set[int] = set()
         while len(taken) < len(documents):
             wanted = [i for i in range(len(documents)) if i not in taken]
@@ -53,10 +57,10 @@ class RecordedWrites:
                 return True
 
             try:
-                await self._transactions.run(work, until=until)
+                await self._transactions.run(work, deadline=deadline)
             except BulkWriteError as error:
-                taken |= {wanted[i] for i in refused(error)}
-                taken |= await self._find_taken(documents)  # so that it begins anew once, mostly
+                taken |= {wanted[i] for i in indexes_of_taken_names(error)}
+                taken |= await self._find_taken(documents)  # mostly, one more transaction is enough
             else:
                 break
         return taken
@@ -64,16 +68,16 @@ class RecordedWrites:
     async def update(
         self,
         member_id: int,
-        which: Mapping[str, Any],
+        matching: Mapping[str, Any],
         update: Sequence[Document],
         by: Actor | None,
     ) -> Document | None:
-        """As Writes has it."""
+        """Implement Writes."""
 
         async def work(session: Session) -> Document | None:
-            # The write comes first: it finds out at once whether others are in the way.
+            # The write comes first, because it fails at once if another writer conflicts with it.
             before = await self._members.find_one_and_update(
-                which, update, return_document=ReturnDocument.BEFORE, session=session
+                matching, update, return_document=ReturnDocument.BEFORE, session=session
             )
             if before is None:
                 return None
@@ -81,17 +85,17 @@ class RecordedWrites:
             await self._record([(before, after)], by, session)
             return after
 
-        return await self._transactions.run(work, of=member_id)
+        return await self._transactions.run(work, key=member_id)
 
-    async def delete(self, member_id: int, which: Mapping[str, Any], by: Actor | None) -> bool:
-        """As Writes has it."""
+    async def delete(self, member_id: int, matching: Mapping[str, Any], by: Actor | None) -> bool:
+        """Implement Writes."""
 
         async def work(session: Session) -> Document | None:
-            before = await self._members.find_one_and_delete(which, session=session)
+            before = await self._members.find_one_and_delete(matching, session=session)
             await self._record([(before, None)], by, session)
             return before
 
-        return await self._transactions.run(work, of=member_id) is not None
+        return await self._transactions.run(work, key=member_id) is not None
 
     async def _record(
         self,

@@ -1,4 +1,4 @@
-"""Several writes that happen together or not at all, on either driver."""
+"""Transactions, on both drivers."""
 
 import asyncio
 import random
@@ -20,68 +20,68 @@ from tornado_members.storage.write_window import WriteHeldUp
 T = TypeVar("T")
 Work = Callable[[Session], Awaitable[T | None]]
 
-_PASSES = "TransientTransactionError"  # nothing was written, and another attempt may succeed
+_TRANSIENT = "TransientTransactionError"  # nothing was written, and another attempt may succeed
 _UNKNOWN = "UnknownTransactionCommitResult"
 
-# Who was in the way has committed after some milliseconds. Seconds.
+# Seconds. Other transactions commit within some milliseconds.
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.05
 
 
 class Transactions:
-    """Of those who change the same thing, one at a time here: they would be in each other's way.
+    """Runs transactions. Those of this process that change the same member run one at a time.
 
-    What other processes are in the way of is tried again. MongoDB has nobody wait for a document
-    that another transaction has changed: it refuses, and fifty who try again at once get nowhere.
+    MongoDB does not let a transaction wait for a document that another one has changed: it refuses
+    the write. So a transaction that conflicts with another process is tried again after a random
+    pause. Without the pause, fifty writers of one member would all fail.
     """
 
     def __init__(self, mongo: Mongo) -> None:
         self.mongo = mongo
-        self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     async def run(
         self,
         work: Work[T],
         *,
-        of: Hashable = None,
-        until: float | None = None,
+        key: Hashable = None,
+        deadline: float | None = None,
     ) -> T | None:
-        """Do `work` in a transaction, when it is its turn `of` what it changes.
+        """Run `work` in a transaction, after earlier transactions with the same `key`.
 
-        It may be done several times. Where it returns None there was nothing to write, and nothing
-        is committed. What it raises passes through, and means that nothing was written, as does
-        WriteConflict: other writers conflicted with every attempt. After DependencyUnavailable the
-        outcome is not known.
+        `work` may run several times. If it returns None, nothing is committed. Exceptions of `work`
+        are raised, and mean that nothing was written. So does WriteConflict: other writers
+        conflicted with every attempt. After DependencyUnavailable the outcome is unknown.
 
-        All of it is over at `until`, on the clock of time.monotonic(), or after what one operation
-        may take. Later, nothing is committed.
+        Nothing is committed after the deadline, on the clock of time.monotonic(). The default is
+        the timeout of one operation.
         """
-        until = time.monotonic() + self.mongo.timeout if until is None else until
-        # Of a statement that is cancelled, Motor's thread goes on. If the transaction is aborted
-        # meanwhile, it happens for itself, outside of it. So nobody disturbs this.
-        return await self.mongo.shielded(self._run(work, of, until))
+        deadline = time.monotonic() + self.mongo.timeout if deadline is None else deadline
+        # Motor's thread continues when its task is cancelled. If the transaction was aborted then,
+        # the statement would run outside of it. So the task is shielded.
+        return await self.mongo.shielded(self._run(work, key, deadline))
 
-    async def _run(self, work: Work[T], of: Hashable, until: float) -> T | None:
-        turn = asyncio.Lock() if of is None else self._turns.setdefault(of, asyncio.Lock())
+    async def _run(self, work: Work[T], key: Hashable, deadline: float) -> T | None:
+        lock = asyncio.Lock() if key is None else self._locks.setdefault(key, asyncio.Lock())
         try:
-            async with asyncio.timeout(until - time.monotonic()):
-                await turn.acquire()
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await lock.acquire()
         except TimeoutError:
             raise WriteConflict from None
         try:
-            return await self._attempt(work, until)
+            return await self._attempt(work, deadline)
         finally:
-            turn.release()
+            lock.release()
 
-    async def _attempt(self, work: Work[T], until: float) -> T | None:
-        left = until - time.monotonic()
+    async def _attempt(self, work: Work[T], deadline: float) -> T | None:
+        left = deadline - time.monotonic()
         if left <= 0:
             raise WriteConflict
         session = await open_session(self.mongo)
         in_doubt = False
         try:
-            with pymongo.timeout(left):  # counts for everything together
-                return await _repeat(session, work, until)
+            with pymongo.timeout(left):  # for all statements together
+                return await _repeat(session, work, deadline)
         except (
             DependencyUnavailable,
             WriteHeldUp,
@@ -89,34 +89,34 @@ class Transactions:
             in_doubt = True
             raise
         finally:
-            # Aborts what is open, which would keep others from the member for up to a minute.
-            # Nobody need wait for it; and the time-out of this context may be over.
+            # Abort an open transaction, which would block other writers for up to a minute. The
+            # caller need not wait for it. The timeout of this context may be over.
             ending = asyncio.create_task(self._end(session, in_doubt), context=Context())
             self.mongo.detach(ending)
 
     async def _end(self, session: Session, in_doubt: bool) -> None:
         with suppress(PyMongoError):
-            if in_doubt:  # to the driver it has been committed, and the server may never have heard
+            if in_doubt:  # the commit may not have arrived, and the driver sends no abort
                 admin = self.mongo.client.get_database("admin")
                 await admin.command("killSessions", [session.session_id])
             await session.end_session()
 
 
-async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
-    """Raises WriteConflict."""
-    longest_pause, hindered = _FIRST_PAUSE, False
+async def _repeat(session: Session, work: Work[T], deadline: float) -> T | None:
+    """Attempt the transaction until it commits. Raises WriteConflict."""
+    longest_pause, conflicted = _FIRST_PAUSE, False
     while True:
         try:
             await start_transaction(session)
             result = await work(session)
             if result is not None:
-                await _commit(session, until)
-        except PyMongoError as error:  # nothing was committed, for certain
-            passes, is_away = error.has_error_label(_PASSES), is_outage(error)
-            hindered = hindered or (passes and not is_away)
+                await _commit(session, deadline)
+        except PyMongoError as error:  # nothing was committed
+            is_transient, is_away = error.has_error_label(_TRANSIENT), is_outage(error)
+            conflicted = conflicted or (is_transient and not is_away)
             pause = random.uniform(0, longest_pause)  # noqa: S311
-            if not passes or time.monotonic() + pause > until:
-                if hindered and (passes or is_away):
+            if not is_transient or time.monotonic() + pause > deadline:
+                if conflicted and (is_transient or is_away):
                     raise WriteConflict from error
                 raise
         else:
@@ -127,7 +127,7 @@ async def _repeat(session: Session, work: Work[T], until: float) -> T | None:
         longest_pause = min(longest_pause * 1.5, _LONGEST_PAUSE)
 
 
-async def _commit(session: Session, until: float) -> None:
+async def _commit(session: Session, deadline: float) -> None:
     """Commit, and retry while the outcome is unknown. Raises DependencyUnavailable."""
     while True:
         try:
@@ -135,7 +135,7 @@ async def _commit(session: Session, until: float) -> None:
         except PyMongoError as error:
             if not error.has_error_label(_UNKNOWN):
                 raise
-            if time.monotonic() + _LONGEST_PAUSE > until:
+            if time.monotonic() + _LONGEST_PAUSE > deadline:
                 raise DependencyUnavailable from error
         else:
             return

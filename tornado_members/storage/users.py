@@ -131,16 +131,16 @@ class UserStore:
     async def set_password(self, username: str, password_hash: str) -> bool:
         """Change a user's password, which ends the tokens already issued."""
         fields = {"generation": _RAISED, "withdrawn_at": "$$NOW"}
-        # $literal: a hash begins with a dollar sign, and is no field path.
+        # $literal: a hash begins with a dollar sign and would be read as a field path.
         return await self._change(
             username, {"password_hash": {"$literal": password_hash}, **fields}
         )
 
     @translate_outages
     async def renew_hash(self, user: User, password_hash: str) -> None:
-        """The same password hashed anew, unless it was changed meanwhile."""
-        which = {"username": user.username, "password_hash": user.password_hash}
-        await self._users.update_one(which, {"$set": {"password_hash": password_hash}})
+        """Store a new hash of the same password, unless the password was changed meanwhile."""
+        matching = {"username": user.username, "password_hash": user.password_hash}
+        await self._users.update_one(matching, {"$set": {"password_hash": password_hash}})
 
     async def remove(self, username: str, keep: float) -> bool:
         """Remove a user. The name is kept for `keep` seconds, the longest that a token may live."""
@@ -158,9 +158,10 @@ class UserStore:
 
     @translate_outages
     async def find_withdrawn(self, seconds: float) -> dict[str, Standing]:
-        """Whoever had tokens withdrawn in the last `seconds`, or was blocked, nobody knows when.
+        """Return the users whose tokens were revoked in the last `seconds`.
 
-        What was withdrawn before has expired by now.
+        Tokens that were revoked before have expired. Users without rights are included if the time
+        is unknown, because another program blocked them.
         """
         since = datetime.now(UTC) - timedelta(seconds=seconds) - _CLOCK_SLACK
         blocked = {"access_rights": {"$in": [0, None]}, "withdrawn_at": None}
@@ -176,7 +177,7 @@ class UserStore:
 
     @translate_outages
     async def _change(self, username: str, fields: Mapping[str, Any]) -> bool:
-        """Change a user who is there; False when there is none of this name."""
+        """Change a user. False if no user has this name."""
         result = await self._users.update_one(_present(username), [{"$set": dict(fields)}])
         return result.matched_count == 1
 
@@ -186,10 +187,10 @@ def _present(username: str) -> Document:
 
 
 def _to_user(document: Mapping[str, Any] | None) -> User | None:
-    """The user in a document; None if its name is not a string, or if there is no document.
+    """Return the user in a document; None without a document, or if its name is not a string.
 
-    Another program's document may lack what only this service needs, or have nonsense there. A
-    filter for a name also finds a list with that name in it.
+    In documents of other programs, fields may be missing or have other types. A filter for a name
+    also finds a list with that name in it.
     """
     if document is None or not isinstance(document.get("username"), str):
         return None
@@ -209,7 +210,7 @@ def _stored(member_id: int | None) -> Int64 | None:
 
 
 def _whole(value: object, otherwise: int) -> int:
-    """What mongosh writes for a whole number may be a float."""
+    """Return a whole number, which some shells store as a float."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
     return otherwise

@@ -1,4 +1,4 @@
-"""How a change of members gets into their collection."""
+"""Writes of members' documents, without records of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -14,66 +14,69 @@ _DUPLICATE_KEY = 11000
 
 
 class Writes(Protocol):
-    """PlainWrites, or RecordedWrites; `by` is whoever makes the change, where that is known."""
+    """Methods of PlainWrites and RecordedWrites. `by` is the caller who makes the change."""
 
     async def insert(self, document: Document, by: Actor | None) -> None:
-        """Raises DuplicateKeyError."""
+        """Insert a document. Raises DuplicateKeyError."""
 
     async def insert_many(self, documents: Sequence[Document], by: Actor | None) -> set[int]:
-        """Insert those whose name is free; returns the indexes of the others."""
+        """Insert the documents whose name is free. Return the indexes of the others."""
 
     async def update(
         self,
         member_id: int,
-        which: Mapping[str, Any],
+        matching: Mapping[str, Any],
         update: Sequence[Document],
         by: Actor | None,
     ) -> Document | None:
-        """The document as it is afterwards, if there was such a one. Raises DuplicateKeyError."""
+        """Update the document that matches. Return the new document, or None if none matches.
 
-    async def delete(self, member_id: int, which: Mapping[str, Any], by: Actor | None) -> bool:
-        """Whether there was such a one."""
+        Raises DuplicateKeyError.
+        """
+
+    async def delete(self, member_id: int, matching: Mapping[str, Any], by: Actor | None) -> bool:
+        """Delete the document that matches. False if none matches."""
 
 
 class PlainWrites:
-    """Each change is one operation, and nothing is kept of it."""
+    """Writes of matching nothing is recorded. Each is one operation."""
 
     def __init__(self, mongo: Mongo) -> None:
         self._members = mongo.database["members"]
 
     async def insert(self, document: Document, _by: Actor | None) -> None:
-        """As Writes has it."""
+        """Implement Writes."""
         await self._members.insert_one(document)
 
     async def insert_many(self, documents: Sequence[Document], _by: Actor | None) -> set[int]:
-        """As Writes has it."""
+        """Implement Writes."""
         try:
             await self._members.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             if error.details["writeConcernErrors"]:
                 raise DependencyUnavailable from error
-            return refused(error)
+            return indexes_of_taken_names(error)
         return set()
 
     async def update(
         self,
         _member_id: int,
-        which: Mapping[str, Any],
+        matching: Mapping[str, Any],
         update: Sequence[Document],
         _by: Actor | None,
     ) -> Document | None:
-        """As Writes has it."""
+        """Implement Writes."""
         return await self._members.find_one_and_update(
-            which, update, return_document=ReturnDocument.AFTER
+            matching, update, return_document=ReturnDocument.AFTER
         )
 
-    async def delete(self, _member_id: int, which: Mapping[str, Any], _by: Actor | None) -> bool:
-        """As Writes has it."""
-        return (await self._members.delete_one(which)).deleted_count == 1
+    async def delete(self, _member_id: int, matching: Mapping[str, Any], _by: Actor | None) -> bool:
+        """Implement Writes."""
+        return (await self._members.delete_one(matching)).deleted_count == 1
 
 
-def refused(error: BulkWriteError) -> set[int]:
-    """Which documents were not inserted, since their names are taken. Raises for other reasons."""
+def indexes_of_taken_names(error: BulkWriteError) -> set[int]:
+    """Return the indexes of documents whose names are taken. Raises the error if it has others."""
     faults = error.details["writeErrors"]
     if not faults or not all(map(is_name_taken, faults)):
         raise error
@@ -81,5 +84,5 @@ def refused(error: BulkWriteError) -> set[int]:
 
 
 def is_name_taken(details: Mapping[str, Any]) -> bool:
-    """Whether it was the index of names that refused a write."""
+    """True if the unique index of names indexes_of_taken_names a write."""
     return details.get("code") == _DUPLICATE_KEY and "name" in details.get("keyPattern", {})

@@ -1,0 +1,102 @@
+"""How the cache stores members: keys, entries and marks, and what is read from them.
+
+| key | entry |
+|---|---|
+| `member:42` | the member's version, a mark, and the bytes of its JSON |
+| `name:` and the hash of a name | the id of the member with this name |
+
+The mark of a member's entry is `NAME_HASH@SECONDS@SCHEMA`. NAME_HASH shows without parsing whether
+the member has a name. SECONDS is the time of its last change. SCHEMA is the digest of the fields:
+a process with other fields would send other bytes, so it does not use the entry.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MAX_MEMBER_ID, Member
+
+_NO_MARK = b"-"  # of name entries, and of all entries of the plain cache
+_SECONDS = slice(33, -9)  # in a mark: behind 32 characters of a hash, before 8 of a schema
+_MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """A member as it is sent: its version, and the bytes of its body."""
+
+    member_id: int
+    version: int
+    body: bytes
+    updated_at: datetime | None
+    cache_status: str | None = None  # the parameters of Cache-Status (RFC 9211)
+
+
+class MemberEntries:
+    """Entries of members with these fields."""
+
+    def __init__(self, fields: FieldTable) -> None:
+        self.schema = b"@" + fields.digest  # the end of each mark
+
+    def of_member(self, member: Member | None) -> Entry | None:
+        """Return the entry of a member; None if no member has the id."""
+        if member is None:
+            return None
+        changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
+        mark = _name_hash(member.name) + b"@" + changed + self.schema
+        return Entry(member.version, mark, member.to_json())
+
+    def is_usable(self, entry: Entry | None) -> bool:
+        """True if a process with the same fields stored the entry, or the absence of a member."""
+        return entry is None or entry.mark.endswith(self.schema) or entry.mark == _NO_MARK
+
+
+def id_key(member_id: int) -> bytes:
+    """Return the key of a member's entry."""
+    return b"member:%d" % member_id
+
+
+def name_key(name: str) -> bytes:
+    """Return the key of a name's entry."""
+    return b"name:" + _name_hash(name)
+
+
+def name_entry(member: Member | None) -> Entry | None:
+    """Return the entry of the member's name; None if no member has the name."""
+    return None if member is None else Entry(0, _NO_MARK, b"%d" % member.member_id, source=member)
+
+
+def member_id_in(entry: Entry) -> int | None:
+    """Return the id in the entry of a name; None if the entry is not valid."""
+    is_id = entry.body.isdigit() and len(entry.body) <= len(str(MAX_MEMBER_ID))
+    return int(entry.body) if is_id and 1 <= int(entry.body) <= MAX_MEMBER_ID else None
+
+
+def has_name(entry: Entry, name: str) -> bool:
+    """True if the entry is that of a member with this name."""
+    return entry.mark.startswith(_name_hash(name) + b"@")
+
+
+def represent_entry(member_id: int, entry: Entry, cache_status: str) -> Representation:
+    """Return the member of an entry, without parsing its body."""
+    seconds = entry.mark[_SECONDS]
+    is_date = seconds.isdigit() and len(seconds) <= _MAX_DIGITS
+    updated_at = datetime.fromtimestamp(int(seconds), UTC) if is_date else None
+    return Representation(member_id, entry.version, entry.body, updated_at, cache_status)
+
+
+def represent(member: Member, cache_status: str | None = None) -> Representation:
+    """Return a member that was read from MongoDB."""
+    return Representation(
+        member.member_id, member.version, member.to_json(), member.updated_at, cache_status
+    )
+
+
+def _name_hash(name: str) -> bytes:
+    """Return the hash of a name: keys may not contain all characters that names may.
+
+    Clients may ask for names with a lone surrogate, which no member has.
+    """
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()
