@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from benchmarks import serve
+from tests.auth.test_tokens import BAD_TOKENS
 from tests.http1 import differential
+from tests.lease_cache.test_interleavings import EXPLORATIONS
 from tests.support.service import ROOT, Command
 from tools import fuzz, soak
 from tornado_members.__main__ import main
@@ -57,6 +59,14 @@ def test_the_readme_states_the_ratios_that_were_measured() -> None:
         (table,) = (table for table in tables if table.startswith(title))
         ratio = re.findall(r"^\| FastAPI.*? ([\d.]+) x \|", table, re.MULTILINE)[0]
         assert sentence.format(round(float(ratio), 1)) in readme, title
+
+
+def test_the_readme_states_no_more_than_the_tests_cover() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert "more than 150 forged or malformed tokens" in readme
+    assert len(BAD_TOKENS) > 150
+    assert "a dozen scenarios" in readme
+    assert len(EXPLORATIONS) >= 12
 
 
 def test_every_route_and_method_is_documented() -> None:

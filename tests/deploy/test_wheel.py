@@ -116,6 +116,7 @@ def check_service(programs: Path, folder: Path) -> None:
             with urllib.request.urlopen(url + page, timeout=30) as response:  # noqa: S310
                 assert response.status == 200, page
     assert [path.name for path in work.iterdir()] == [".data"], "it wrote elsewhere"
+    assert {path.name for path in folder.iterdir()} == {"environment", "work"}, "it wrote to HOME"
 
 
 def test_the_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
