@@ -184,7 +184,7 @@ def test_columns_can_be_named() -> None:
         (b"a,b\n1,2\n", {}, "(?i)no column holds the name: line 1 has 'a', 'b'"),
         (b"name,Name\nx,y\n", {}, "Columns 1 and 2 both hold the name .*name=#1"),
         (b"name,email\n", {"columns": [("phone", "Tel.")]}, "no column 'Tel.'"),
-        (b"name,email\n", {"columns": [("phone", "#3")]}, "no column #3"),
+        (b"name,email\n", {"columns": [("phone", "#3")]}, "Column #3 does not exist"),
         (b"a,a\n", {"columns": [("name", "a")]}, "(?i)columns 1 and 2 are both headed 'a'.*#1"),
         (b"a,Mail,Mail\n", {}, "Columns 2 and 3 both hold the email.*; no column holds the name"),
         (b"\x00\x01\x02\x03", {}, "(?i)no column"),

@@ -60,11 +60,11 @@ class HeaderSearch:
         return len(mapping.sources), len(mapping.header)
 
     def fail(self, reason: str | None = None) -> UnreadableFile:
-        """Return the error that tells why no line can be the header, with all its faults."""
+        """Return the error with all reasons why no line can be the header."""
         if self._best is None:
             where = self._options.header_line
             return UnreadableFile(
-                reason or (f"there is no line {where}" if where else "the file is empty")
+                reason or (f"the file ends before line {where}" if where else "the file is empty")
             )
         faults = [*([reason] if reason else []), *self._best.faults]
         if "name" not in self._best.sources:

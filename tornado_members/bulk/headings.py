@@ -1,4 +1,4 @@
-"""How people head the columns of their files, in the languages of common programs."""
+"""Recognises the headings of columns, in the languages of common programs."""
 
 import re
 import unicodedata
@@ -26,12 +26,16 @@ _HEADINGS: Final = {  # beside those of the fields themselves
     ),
     DISPLAY: _words("displayname contactname anzeigename formattedname commonname"),
     FIRST: _words(
-        "firstname givenname givennames forename vorname prenom voornaam fornavn fornamn etunimi "
+        "first firstname namefirst givenname givennames "
+        " forename vorname prenom voornaam fornavn fornamn etunimi "
         "imie jmeno nombres nombredepila primernombre primeironome"
     ),
-    MIDDLE: _words("middlename additionalname segundonombre zweitervorname mellannamn отчество"),
+    MIDDLE: _words(
+        "middle middlename additionalname segundonombre zweitervorname mellannamn отчество"
+    ),
     LAST: _words(
-        "lastname surname familyname nachname familienname zuname nomdefamille apellido apellidos "
+        "last lastname namelast surname familyname nachname "
+        " familienname zuname nomdefamille apellido apellidos "
         "cognome sobrenome apelido achternaam etternavn efternavn efternamn sukunimi nazwisko "
         "prijmeni фамилия soyad"
     ),
@@ -78,13 +82,15 @@ _ALONE: Final = dict.fromkeys(
 )
 _NUMBERED: Final = 5
 _LONGEST: Final = 100  # characters of a heading that is recognised
+# Remarks in a heading that say nothing about its role, such as "Email Address [Required]".
+_REMARK: Final = re.compile(r"\[[^\]]*+\]|\b(?:required|optional|pflichtfeld)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL_CASE: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Heading:
-    """What a column holds; of several with one role, the smallest rank is preferred."""
+    """The role of a column; of several with one role, the smallest rank is preferred."""
 
     rank: tuple[int, int]
     role: str
@@ -130,7 +136,7 @@ def resolve(found: list[Heading]) -> list[str]:
 
 
 def _plain_words(heading: str) -> list[str]:
-    text = _CAMEL_CASE.sub(" ", heading)
+    text = _CAMEL_CASE.sub(" ", _REMARK.sub(" ", heading))
     if text.isascii():
         return _WORD.findall(text.lower())
     text = unicodedata.normalize("NFKD", text.replace("ß", "ss"))

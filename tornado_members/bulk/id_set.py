@@ -1,13 +1,13 @@
-"""A set of many ids that lie close together, in little memory."""
+"""A memory-efficient set of ids that are close together."""
 
-_BITS = 12  # of an id that say where it is on its page
+_BITS = 12  # of an id that are its position in a page
 
 
 class IdSet:
-    """A bit an id, on pages of 4096: a million ids in a row take an eighth of a megabyte.
+    """One bit per id, in pages of 4096 ids: a million consecutive ids take 125 KB.
 
-    An id that is alone on its page takes half a kilobyte. The ids of members come from a counter,
-    so that there are as many pages at most as it has gone through.
+    An id that is alone in its page takes 512 bytes. Member ids come from a counter, which bounds
+    the number of pages.
     """
 
     def __init__(self) -> None:

@@ -50,6 +50,8 @@ class ImportJob:
         self._taken = asyncio.Event()  # there is space in the batch
         self._is_over = False  # no more rows will be read
         self._is_abandoned = False
+        self._is_complete = False  # the whole source was read
+        self._problem: Problem | None = None  # that ends the source early
         self._has_rows = False
         self._line = 0  # of the last row whose result is known
         self.failure: Exception | None = None
@@ -73,18 +75,15 @@ class ImportJob:
         """Read the rest, and return when everything is loaded. Raises what `push` raises."""
         self._source.close()
         await self._read()
+        self._is_complete = True
         self.stop()
         await self.ended()
-        if self.failure is None and not self._is_abandoned:
-            await self._write(self._results.summary())
 
     async def fail(self, problem: Problem) -> None:
         """Load the rows that were read, and write the problem as the last line."""
+        self._problem = self._problem or problem
         self.stop()
         await self.ended()
-        if self.failure is None:
-            self.failure = problem
-            await self._write(self._results.end(self._line + 1, problem))
 
     def stop(self) -> None:
         """Load what was read, and nothing more."""
@@ -149,6 +148,7 @@ class ImportJob:
                     results.append(self._results.outcome(row, outcome))
                 self._line = batch[-1].line
                 await self._write(b"".join(results))
+            await self._write_last_line()
         except Exception as error:
             self.failure = error
             is_problem = isinstance(error, Problem)
@@ -162,6 +162,13 @@ class ImportJob:
             await self._write(self._results.end(batch[0].line if batch else 1, problem))
         finally:
             self._taken.set()
+
+    async def _write_last_line(self) -> None:
+        if self._problem:
+            self.failure = self._problem
+            await self._write(self._results.end(self._line + 1, self._problem))
+        elif self._is_complete and not self._is_abandoned:
+            await self._write(self._results.summary())
 
     async def _has_batch(self) -> bool:
         while not self._batch and not self._is_over:

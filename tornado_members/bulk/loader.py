@@ -44,7 +44,7 @@ class Outcome:
 
 
 class Directory(Protocol):
-    """What a loader needs of a MemberDirectory; a dry run has its own."""
+    """The part of a MemberDirectory that a loader uses; a dry run has its own."""
 
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]: ...
     async def take_ids(self, count: int) -> int: ...

@@ -1,4 +1,4 @@
-"""Which columns of a file hold which fields of a member."""
+"""Maps the columns of a file to the fields of a member."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -175,7 +175,7 @@ def _select(header: Sequence[str], field: str, selector: str, faults: list[str])
         position = int(selector[1:6]) - 1
         if 0 <= position < len(header):
             return position
-        faults.append(f"there is no column {selector}: the header has {len(header)}")
+        faults.append(f"column {selector} does not exist: the header has {len(header)}")
         return None
     wanted = selector.strip()
     found = [i for i, heading in enumerate(header) if heading.strip() == wanted]

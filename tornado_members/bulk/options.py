@@ -1,4 +1,4 @@
-"""What a caller says about a file, on the command line and over HTTP alike."""
+"""Options for reading a file, and facts that are found out while it is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tornado_members.model.member import MEMBER_FIELDS
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """How to read a file; what is not said is found out."""
+    """Options of the command line and of HTTP requests; None means detection."""
 
     encoding: str | None = None
     delimiter: str | None = None
@@ -25,7 +25,7 @@ class FileOptions:
 
 @dataclass(slots=True)
 class FileInfo:
-    """What was found out about a file, as far as it has been read."""
+    """Facts about a file, as far as it has been read."""
 
     format: str = "CSV"
     encoding: str = "utf-8"

@@ -47,7 +47,7 @@ class Report:
 
     @property
     def refused(self) -> int:
-        """How many rows were refused."""
+        """The number of refused rows."""
         return self._kinds.total()
 
     def explain(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the bytes of a file come from: pieces that arrive, or a stream that can be read.
+"""The bytes of a file: pieces that arrive, or a stream that can be read.
 
 Each format is a chain of generators, from pieces of bytes over pieces of text to rows. An empty
 piece, or None in place of a row, means "nothing yet": the generator returns control to its caller

@@ -71,6 +71,8 @@ class TableReader:
         self._mapping = mapping
         self._decoder = decoder
         self._header = [cell.strip() for cell in mapping.header]
+        named = [i for i, heading in enumerate(self._header) if heading]
+        self._width = max(named, default=-1) + 1  # without blank headings at the end
         self._used = mapping.used
         self._names = {i for columns in mapping.sources["name"] for i in columns}
         self._fields = options.fields
@@ -121,8 +123,8 @@ class TableReader:
         return len(filled) == 1 and filled[0] in self._names
 
     def _check(self, record: Record) -> Row:
-        cells, width = record.cells, len(self._header)
-        if len(cells) < width or any(cell.strip() for cell in cells[width:]):
+        cells, width = record.cells, self._width
+        if len(cells) < width or any(cell and not cell.isspace() for cell in cells[width:]):
             detail = f"has {len(cells)} cells where the header has {width}"
             return Row(record.line, cells, Refusal.of_row("wrong number of cells", detail))
         if self._decoder and (bad := self._find_undecoded(cells)):

@@ -1,144 +1,38 @@
 """POST /members/import: members from a file, and the result of each row as it is known."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final, cast
+from typing import Final
 from urllib.parse import quote
 
 from tornado.web import stream_request_body
 
-from tornado_members.auth.permissions import WRITE
 from tornado_members.bulk.decoding import find_encoding
 from tornado_members.bulk.dry_run import DryRunDirectory
-from tornado_members.bulk.header import is_delimiter
 from tornado_members.bulk.import_job import ImportJob
-from tornado_members.bulk.loader import Loader, OnConflict
-from tornado_members.bulk.mapping import parse_column, repeated_field
+from tornado_members.bulk.loader import Loader
 from tornado_members.bulk.member_file import read_members
-from tornado_members.bulk.options import FileInfo, FileOptions
+from tornado_members.bulk.options import FileInfo
 from tornado_members.bulk.results import ResultWriter
 from tornado_members.bulk.sources import ByteQueue
 from tornado_members.errors import (
-    BadParameter,
     BodyTooLarge,
-    DependencyUnavailable,
     EncodedBody,
-    Overloaded,
     Problem,
-    UnreadableFile,
     UnsupportedMediaType,
 )
+from tornado_members.handlers.import_query import IMPORT_MEMBERS, ImportQuery
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.http.body_limit import MAX_DISCARDED, announced_length, leave_body_unread
 from tornado_members.http.content_type import parse_content_type
 from tornado_members.http.spool import Spool
 from tornado_members.http.spool_budget import SpoolAccount
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
-from tornado_members.model.fields import FieldTable
-from tornado_members.openapi.examples import example_csv
-from tornado_members.openapi.operation import CSV, JSON, NDJSON, Answer, Body, Operation, Parameter
-from tornado_members.openapi.schemas import TEXT_FILE, csv_file
+from tornado_members.openapi.operation import NDJSON
 from tornado_members.services import Services
 
-_XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_BINARY_FILE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
-_ON_CONFLICT: Final[Sequence[OnConflict]] = ("reject", "skip", "replace")
-_MOST_COLUMNS: Final = 20  # values of the parameter `column`
 # Time that a sender has to reach its end, and to read, after the import was aborted.
 _LINGER_SECONDS: Final = 5
-
-IMPORT_MEMBERS: Final = Operation(
-    name="importMembers",
-    summary="Import members from a file",
-    tag="members",
-    permission=WRITE,
-    query={
-        "on_conflict": Parameter(
-            "What to do with a row whose name another member has: `reject` it, `skip` it, or "
-            "`replace` the fields of that member.",
-            {"type": "string", "enum": ["reject", "skip", "replace"], "default": "reject"},
-            "skip",
-        ),
-        "dry_run": Parameter(
-            "Report the result of each row without writing anything.",
-            {"type": "boolean", "default": False},
-            True,
-        ),
-        "results": Parameter(
-            "Write the result of every row, or of refused rows only. The summary always follows.",
-            {"type": "string", "enum": ["all", "failures"], "default": "all"},
-            "failures",
-        ),
-        "column": Parameter(
-            "A field, and the heading or the number of the column that holds it: "
-            "`email=E-mail Address`, `name=#3`. May be repeated; columns of the name are joined.",
-            {"type": "array", "items": {"type": "string", "maxLength": 300}, "maxItems": 20},
-            ["name=Full name"],
-            is_repeatable=True,
-        ),
-        "encoding": Parameter(
-            "The character encoding, such as `windows-1252`. It has the same effect as `charset` "
-            "in the Content-Type.",
-            {"type": "string", "maxLength": 40, "default": "utf-8"},
-            "windows-1252",
-        ),
-        "delimiter": Parameter(
-            "The character between the cells of a CSV file, or `tab`. It is detected by default.",
-            {"type": "string", "minLength": 1, "maxLength": 3},
-            ";",
-        ),
-        "header_line": Parameter(
-            "The number of the line that names the columns. It is detected by default.",
-            {"type": "integer", "minimum": 1, "maximum": 1000},
-            4,
-        ),
-        "sheet": Parameter(
-            "The name or number of a worksheet; the first one by default.",
-            {"type": "string", "maxLength": 100},
-            "Members",
-        ),
-        "strict": Parameter(
-            "Refuse columns and fields that are not a member's, instead of ignoring them.",
-            {"type": "boolean", "default": False},
-            True,
-        ),
-        "take_suspicious": Parameter(
-            "Load a last row that looks like a total, instead of refusing it.",
-            {"type": "boolean", "default": False},
-            True,
-        ),
-    },
-    body=Body(
-        {
-            CSV: csv_file,
-            NDJSON: TEXT_FILE,
-            JSON: {"type": "array", "items": {"type": "object"}},
-            "text/vcard": TEXT_FILE,
-            "text/x-ldif": TEXT_FILE,
-            _XLSX: _BINARY_FILE,
-            "application/gzip": _BINARY_FILE,
-        },
-        {CSV: example_csv},
-        "One member per CSV record, after a header that names the columns, per NDJSON line, per "
-        "element of an array, per card, entry or row of a worksheet. The content shows the format. "
-        "`memberId`, as in exports, is ignored.",
-    ),
-    answers={
-        200: Answer(
-            "The result of each row, one JSON object per line, streamed in the order of the "
-            "input, and a summary as the last line",
-            {NDJSON: TEXT_FILE},
-            {
-                NDJSON: '{"line": 2, "status": 201, "code": "created", "member": "/members/42"}\n'
-                '{"summary": {"created": 1}}\n'
-            },
-            headers=("Cache-Control",),
-            may_have=("X-Ignored-Columns", "X-Header-Line"),
-        )
-    },
-    problems=(UnreadableFile, Overloaded, DependencyUnavailable),
-)
 
 
 @stream_request_body
@@ -154,10 +48,10 @@ class ImportHandler(MemberResourceHandler):
     _spool: Spool
     _account: SpoolAccount
     _dry_run: DryRunDirectory | None = None
-    _importing: ImportJob | None = None  # None where the body is not wanted
+    _importing: ImportJob | None = None  # None if the body is discarded
     _overseeing: asyncio.Task[None] | None = None
     _received = 0  # bytes
-    _unwanted = 0  # bytes that came nevertheless
+    _unwanted = 0  # bytes that were discarded
     _limit = 0  # bytes
     _is_refused = False
 
@@ -166,7 +60,7 @@ class ImportHandler(MemberResourceHandler):
         self._no_more = asyncio.Event()  # of the body
 
     async def prepare(self) -> None:
-        """Whatever can be wrong with the request is told before its body is read."""
+        """Refuse a faulty request before its body is read."""
         try:
             await super().prepare()
             if self.request.method == "POST":
@@ -224,7 +118,7 @@ class ImportHandler(MemberResourceHandler):
         return found.media_type, encoding if is_declared else None
 
     async def data_received(self, chunk: bytes) -> None:
-        """Until this returns no more is read."""
+        """Read rows from a piece of the body; the next piece is read when this returns."""
         importing = self._importing
         if importing is None or not importing.is_running:
             self._unwanted += len(chunk)
@@ -244,7 +138,7 @@ class ImportHandler(MemberResourceHandler):
             self._refuse(problem)
 
     async def post(self) -> None:
-        """The body is complete."""
+        """Load the rest, and complete the response."""
         self._no_more.set()
         if self._importing is None:
             if not self.response_finished:
@@ -259,11 +153,11 @@ class ImportHandler(MemberResourceHandler):
         if self._overseeing:
             await self._overseeing
 
-    # What another method is told was told already; its body had to be read as well.
+    # Other methods were refused in prepare(), but their bodies have to be read as well.
     get = head = put = patch = delete = post
 
     def on_connection_close(self) -> None:
-        """The client has gone: the batch under way is ended, and nothing else begun."""
+        """Complete the batch in progress after a disconnect, and begin no other."""
         super().on_connection_close()
         self._no_more.set()
         if self._importing is not None:
@@ -272,7 +166,7 @@ class ImportHandler(MemberResourceHandler):
             self.finish()
 
     async def _oversee(self, importing: ImportJob) -> None:
-        """From the first row to the end of the answer, which comes here whatever happens."""
+        """Wait for the last row, and complete or abort the response."""
         try:
             await importing.ended()
             if self._is_refused:
@@ -295,13 +189,13 @@ class ImportHandler(MemberResourceHandler):
                 self._dry_run.close()
 
     async def _linger(self) -> None:
-        """Who still sends may not have read; a closed connection could take the rest from him."""
+        """Wait for a client that still sends: closing now could lose what it has not read."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
                 await self._no_more.wait()
 
     async def _forget(self, importing: ImportJob) -> None:
-        """Nothing was loaded, and nothing will be."""
+        """Discard a job that has loaded nothing."""
         self._importing = None
         self._is_refused = True
         importing.abandon()
@@ -319,7 +213,7 @@ class ImportHandler(MemberResourceHandler):
             raise
 
     def _demand_reading(self) -> None:
-        """From now on the results may not wait for the sender to finish."""
+        """Give the client less time to read, now that it does not only send."""
         self._answer.set_patience(self.services.write_seconds)
 
     def _set_file_headers(self) -> None:
@@ -332,91 +226,15 @@ class ImportHandler(MemberResourceHandler):
             self.set_header("X-Ignored-Columns", ", ".join([*shown, *more]))
 
     def _sends_anyway(self) -> bool:
-        """Whether the body comes whatever is answered now, and is short enough to be read."""
+        """True if the client sends the body in any case, and it is short enough to be read."""
         headers = self.request.headers
         return "Expect" not in headers and announced_length(headers) <= MAX_DISCARDED
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer at once; the body is still read, for who sends it may not read before."""
+        """Respond at once; the body is still read, because most clients read afterwards."""
         self.log_exception(type(problem), problem, None)
         self.clear()
         text = self.render_problem(problem)
         self.set_header("Content-Length", str(len(text)))
         self.write(text)
         self.flush()
-
-
-class ImportQuery:
-    """The parameters of an import. The constructor raises BadParameter."""
-
-    def __init__(self, arguments: Mapping[str, Sequence[bytes]], fields: FieldTable) -> None:
-        self._fields = fields
-        self._arguments = arguments
-        self.on_conflict = cast(OnConflict, self._choice("on_conflict", _ON_CONFLICT))
-        self.failures_only = self._choice("results", ("all", "failures")) == "failures"
-        self.dry_run = self._flag("dry_run")
-
-    def file_options(self, media_type: str, charset: str | None) -> FileOptions:
-        """Return how to read the file."""
-        return FileOptions(
-            encoding=self._encoding() or charset,
-            delimiter=self._delimiter(),
-            columns=self._columns(),
-            header_line=self._header_line(),
-            sheet=self._text("sheet"),
-            strict=self._flag("strict"),
-            take_suspicious=self._flag("take_suspicious"),
-            fields=self._fields,
-            default_format="ndjson" if media_type == NDJSON else "csv",
-        )
-
-    def _text(self, name: str) -> str | None:
-        values = self._arguments.get(name)
-        return values[0].decode("utf-8", "replace") if values else None
-
-    def _choice(self, name: str, choices: Sequence[str]) -> str:
-        value = self._text(name)
-        if value is not None and value not in choices:
-            raise BadParameter(name, f"should be one of {', '.join(choices)}")
-        return value or choices[0]
-
-    def _flag(self, name: str) -> bool:
-        value = self._text(name) or "false"
-        if value not in ("true", "false"):
-            raise BadParameter(name, "should be true or false")
-        return value == "true"
-
-    def _encoding(self) -> str | None:
-        value = self._text("encoding")
-        encoding = find_encoding(value[:40]) if value is not None else None
-        if value is not None and encoding is None:
-            raise BadParameter("encoding", "is not a known encoding, such as windows-1252")
-        return encoding
-
-    def _delimiter(self) -> str | None:
-        value = self._text("delimiter")
-        value = "\t" if value == "tab" else value
-        if value is not None and not is_delimiter(value):
-            raise BadParameter("delimiter", "should be one character, such as ;, or tab")
-        return value
-
-    def _header_line(self) -> int | None:
-        value = self._text("header_line")
-        if value is None:
-            return None
-        if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:9]) <= 1000:
-            raise BadParameter("header_line", "should be a number from 1 to 1000")
-        return int(value)
-
-    def _columns(self) -> list[tuple[str, str]]:
-        values = self._arguments.get("column", ())
-        if len(values) > _MOST_COLUMNS:
-            raise BadParameter("column", f"is given more than {_MOST_COLUMNS} times")
-        columns = [parse_column(v.decode("utf-8", "replace"), self._fields) for v in values]
-        found = [column for column in columns if column]
-        if len(found) < len(columns):
-            wanted = ", ".join(self._fields.names)
-            raise BadParameter("column", f"should be such as name=Full name; fields: {wanted}")
-        if repeated := repeated_field(found):
-            raise BadParameter("column", f"names {repeated} twice; only the name has several")
-        return found

@@ -71,7 +71,7 @@ class Spool:
         return self._sending.done() or self.failure is not None
 
     def _take_in(self, data: bytes) -> bool:
-        """Keep bytes in memory or in the file; False if there is no space."""
+        """Keep bytes in memory or in the file; False if both are full."""
         is_near = not self._written
         if is_near and (not self._near or self._near_size + len(data) <= _IN_MEMORY):
             self._near.append(data)

@@ -1,4 +1,4 @@
-"""How many bytes temporary files may hold, per caller and per process."""
+"""Limits on the bytes of temporary files, per caller and per process."""
 
 import asyncio
 from collections import Counter

@@ -23,7 +23,7 @@ class ReaderGone(Exception):
 
 
 class StreamingHandler(Protocol):
-    """What a StreamedAnswer needs of a handler."""
+    """The part of a handler that a StreamedAnswer uses."""
 
     request: HTTPServerRequest
     route: ClassVar[str]

@@ -1,0 +1,195 @@
+"""The declaration of POST /members/import, and its parameters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+from tornado_members.auth.permissions import WRITE
+from tornado_members.bulk.decoding import find_encoding
+from tornado_members.bulk.header import is_delimiter
+from tornado_members.bulk.loader import OnConflict
+from tornado_members.bulk.mapping import parse_column, repeated_field
+from tornado_members.bulk.options import FileOptions
+from tornado_members.errors import (
+    BadParameter,
+    DependencyUnavailable,
+    Overloaded,
+    UnreadableFile,
+)
+from tornado_members.model.fields import FieldTable
+from tornado_members.openapi.examples import example_csv
+from tornado_members.openapi.operation import CSV, JSON, NDJSON, Answer, Body, Operation, Parameter
+from tornado_members.openapi.schemas import TEXT_FILE, csv_file
+
+_XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_BINARY_FILE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
+_ON_CONFLICT: Final[Sequence[OnConflict]] = ("reject", "skip", "replace")
+_MAX_COLUMNS: Final = 20  # values of the parameter `column`
+_MAX_HEADER_LINE: Final = 1000
+
+IMPORT_MEMBERS: Final = Operation(
+    name="importMembers",
+    summary="Import members from a file",
+    tag="members",
+    permission=WRITE,
+    query={
+        "on_conflict": Parameter(
+            "What to do with a row whose name another member has: `reject` it, `skip` it, or "
+            "`replace` the fields of that member.",
+            {"type": "string", "enum": ["reject", "skip", "replace"], "default": "reject"},
+            "skip",
+        ),
+        "dry_run": Parameter(
+            "Report the result of each row without writing anything.",
+            {"type": "boolean", "default": False},
+            True,
+        ),
+        "results": Parameter(
+            "Write the result of every row, or of refused rows only. The summary always follows.",
+            {"type": "string", "enum": ["all", "failures"], "default": "all"},
+            "failures",
+        ),
+        "column": Parameter(
+            "A field, and the heading or the number of the column that holds it: "
+            "`email=E-mail Address`, `name=#3`. May be repeated; columns of the name are joined.",
+            {"type": "array", "items": {"type": "string", "maxLength": 300}, "maxItems": 20},
+            ["name=Full name"],
+            is_repeatable=True,
+        ),
+        "encoding": Parameter(
+            "The character encoding, such as `windows-1252`. It has the same effect as `charset` "
+            "in the Content-Type.",
+            {"type": "string", "maxLength": 40, "default": "utf-8"},
+            "windows-1252",
+        ),
+        "delimiter": Parameter(
+            "The character between the cells of a CSV file, or `tab`. It is detected by default.",
+            {"type": "string", "minLength": 1, "maxLength": 3},
+            ";",
+        ),
+        "header_line": Parameter(
+            "The number of the line that names the columns. It is detected by default.",
+            {"type": "integer", "minimum": 1, "maximum": _MAX_HEADER_LINE},
+            4,
+        ),
+        "sheet": Parameter(
+            "The name or number of a worksheet; the first one by default.",
+            {"type": "string", "maxLength": 100},
+            "Members",
+        ),
+        "strict": Parameter(
+            "Refuse columns and fields that are not a member's, instead of ignoring them.",
+            {"type": "boolean", "default": False},
+            True,
+        ),
+        "take_suspicious": Parameter(
+            "Load a last row that looks like a total, instead of refusing it.",
+            {"type": "boolean", "default": False},
+            True,
+        ),
+    },
+    body=Body(
+        {
+            CSV: csv_file,
+            NDJSON: TEXT_FILE,
+            JSON: {"type": "array", "items": {"type": "object"}},
+            "text/vcard": TEXT_FILE,
+            "text/x-ldif": TEXT_FILE,
+            _XLSX: _BINARY_FILE,
+            "application/gzip": _BINARY_FILE,
+        },
+        {CSV: example_csv},
+        "One member per CSV record, after a header that names the columns, per NDJSON line, per "
+        "element of an array, per card, entry or row of a worksheet. The content shows the format. "
+        "`memberId`, as in exports, is ignored.",
+    ),
+    answers={
+        200: Answer(
+            "The result of each row, one JSON object per line, streamed in the order of the "
+            "input, and a summary as the last line",
+            {NDJSON: TEXT_FILE},
+            {
+                NDJSON: '{"line": 2, "status": 201, "code": "created", "member": "/members/42"}\n'
+                '{"summary": {"created": 1}}\n'
+            },
+            headers=("Cache-Control",),
+            may_have=("X-Ignored-Columns", "X-Header-Line"),
+        )
+    },
+    problems=(UnreadableFile, Overloaded, DependencyUnavailable),
+)
+
+
+class ImportQuery:
+    """The parameters of an import. The constructor raises BadParameter."""
+
+    def __init__(self, arguments: Mapping[str, Sequence[bytes]], fields: FieldTable) -> None:
+        self._fields = fields
+        self._arguments = arguments
+        self.on_conflict = cast(OnConflict, self._choice("on_conflict", _ON_CONFLICT))
+        self.failures_only = self._choice("results", ("all", "failures")) == "failures"
+        self.dry_run = self._flag("dry_run")
+
+    def file_options(self, media_type: str, charset: str | None) -> FileOptions:
+        """Return how to read the file."""
+        return FileOptions(
+            encoding=self._encoding() or charset,
+            delimiter=self._delimiter(),
+            columns=self._columns(),
+            header_line=self._header_line(),
+            sheet=self._text("sheet"),
+            strict=self._flag("strict"),
+            take_suspicious=self._flag("take_suspicious"),
+            fields=self._fields,
+            default_format="ndjson" if media_type == NDJSON else "csv",
+        )
+
+    def _text(self, name: str) -> str | None:
+        values = self._arguments.get(name)
+        return values[0].decode("utf-8", "replace") if values else None
+
+    def _choice(self, name: str, choices: Sequence[str]) -> str:
+        value = self._text(name)
+        if value is not None and value not in choices:
+            raise BadParameter(name, f"should be one of {', '.join(choices)}")
+        return value or choices[0]
+
+    def _flag(self, name: str) -> bool:
+        value = self._text(name) or "false"
+        if value not in ("true", "false"):
+            raise BadParameter(name, "should be true or false")
+        return value == "true"
+
+    def _encoding(self) -> str | None:
+        value = self._text("encoding")
+        encoding = find_encoding(value[:40]) if value is not None else None
+        if value is not None and encoding is None:
+            raise BadParameter("encoding", "is not a known encoding, such as windows-1252")
+        return encoding
+
+    def _delimiter(self) -> str | None:
+        value = self._text("delimiter")
+        value = "\t" if value == "tab" else value
+        if value is not None and not is_delimiter(value):
+            raise BadParameter("delimiter", "should be one character, such as ;, or tab")
+        return value
+
+    def _header_line(self) -> int | None:
+        value = self._text("header_line")
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:9]) <= _MAX_HEADER_LINE:
+            raise BadParameter("header_line", f"should be a number from 1 to {_MAX_HEADER_LINE}")
+        return int(value)
+
+    def _columns(self) -> list[tuple[str, str]]:
+        values = self._arguments.get("column", ())
+        if len(values) > _MAX_COLUMNS:
+            raise BadParameter("column", f"is given more than {_MAX_COLUMNS} times")
+        columns = [parse_column(v.decode("utf-8", "replace"), self._fields) for v in values]
+        found = [column for column in columns if column]
+        if len(found) < len(columns):
+            wanted = ", ".join(self._fields.names)
+            raise BadParameter("column", f"should be such as name=Full name; fields: {wanted}")
+        if repeated := repeated_field(found):
+            raise BadParameter("column", f"names {repeated} twice; only the name has several")
+        return found
