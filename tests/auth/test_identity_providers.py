@@ -220,6 +220,22 @@ def test_a_token_without_sub_speaks_for_another_claim() -> None:
     )
 
 
+def test_a_caller_without_a_member_has_no_permission_for_its_own() -> None:
+    scope = "members:read:own members:write:own members:read"
+    entry = {**ENTRY, "member_claim": ["ext", "member"]}
+    for member, granted in ((7, set(scope.split())), (None, {READ}), ("x", {READ})):
+        claims = {"iss": ENTRY["issuer"], "aud": "members", "scope": scope}
+        caller = verify(
+            verifier_of([entry], [public_jwk("RS256")]),
+            make_token(**claims, ext={"member": member}),
+        )
+        assert caller.permissions == granted
+        assert caller.member_id == (7 if member == 7 else None)
+    unnamed = verifier_of([ENTRY], [public_jwk("RS256")])
+    token = make_token(iss=ENTRY["issuer"], aud="members", scope=scope, member_id=7)
+    assert verify(unnamed, token).permissions == {READ}
+
+
 def test_client_ids_stand_for_the_audience_of_tokens_without_aud() -> None:
     entry: dict[str, Any] = {"issuer": "https://pool.example.org", "client_ids": ["one", "two"]}
     verifier = verifier_of([entry], [public_jwk("RS256")])

@@ -96,6 +96,7 @@ def test_claims_of_identity_are_compared_as_a_whole(claim: str, is_identity: boo
         ),
         ({"claims": [{"claim": "r", "values": {7: READ, "x": READ}}]}, {"r": 7}, {READ}),
         ({"claims": [{"claim": "r", "values": {7: READ}}]}, {"r": [7]}, set()),
+        ({"claims": [{"claim": "r", "values": {"True": READ, "1": READ}}]}, {"r": True}, set()),
     ],
 )
 def test_an_issuer_may_have_a_table_of_its_own(
