@@ -9,7 +9,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Protocol
 
@@ -40,14 +40,14 @@ from tornado_members.member_entries import (
     represent_entry,
 )
 from tornado_members.model.fields import FieldTable
-from tornado_members.model.history import Actor, Place, Record
+from tornado_members.model.history import Actor, Position, Record
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
 from tornado_members.model.names import normalize_name
 from tornado_members.model.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import Change
-from tornado_members.storage.members import MemberStore
+from tornado_members.storage.members import IdTaken, MemberStore
 from tornado_members.storage.write_window import write_window
 
 # Cache-Status (RFC 9211 §2) of reads that the cache did not answer.
@@ -200,7 +200,7 @@ class MemberDirectory:
         """True if changes are recorded."""
         return self._audit is not None
 
-    async def history(self, member_id: int, *, after: Place | None, limit: int) -> list[Record]:
+    async def history(self, member_id: int, *, after: Position | None, limit: int) -> list[Record]:
         """Return at most `limit` changes of a member, the newest first, behind `after`.
 
         Raises MemberNotFound if neither a member nor a record has this id.
@@ -215,9 +215,12 @@ class MemberDirectory:
 
     async def create(self, draft: MemberDraft, *, by: Actor | None = None) -> Representation:
         """Create a member. Raises NameTaken."""
-        member_id = await self._store.take_ids()
-        async with self._changing(id_key(member_id), name_key(draft.name)):
-            return represent(await self._store.insert(draft, member_id, by=by))
+        for _ in range(_MAX_ATTEMPTS):
+            member_id = await self._store.take_ids()
+            with suppress(IdTaken):
+                async with self._changing(id_key(member_id), name_key(draft.name)):
+                    return represent(await self._store.insert(draft, member_id, by=by))
+        raise WriteConflict
 
     async def replace(
         self,
@@ -326,7 +329,7 @@ class MemberDirectory:
                         yield
                 except DependencyUnavailable:  # the outcome is unknown
                     raise
-                except Problem:
+                except (Problem, IdTaken):
                     write.void()
                     raise
         except NotAnnounced as error:
@@ -367,7 +370,10 @@ class MemberDirectory:
     async def create_many(
         self, drafts: Sequence[MemberDraft], first: int, *, by: Actor | None = None
     ) -> Sequence[Member | None]:
-        """Create members with consecutive reserved ids. None stands for a name that is taken."""
+        """Create members with consecutive reserved ids.
+
+        None stands for a draft whose name, or whose id, another document has.
+        """
         keys = [id_key(member_id) for member_id in range(first, first + len(drafts))]
         async with self._changing(*keys, *{name_key(draft.name) for draft in drafts}):
             return await self._store.insert_many(drafts, first, by=by)

@@ -237,3 +237,19 @@ async def test_put_by_name_is_read_at_once_whoever_added_the_member(
         await read(name)
     assert find_lies(history) == []
     assert services.directory.cache_counts.misses > 0
+
+
+async def test_ids_that_other_programs_took_are_skipped(members: Any, api: Api) -> None:
+    """Also after the start, which raises the counter past all ids."""
+    assert (await api.create("First"))["memberId"] == 1
+    members.insert_many([{"_id": n, "name": f"By hand {n}"} for n in (2, 3, Decimal128("70"))])
+    assert (await api.create("Second"))["memberId"] == 71
+    members.insert_many([{"_id": n, "name": f"By hand {n}"} for n in (72, 75)])
+    lines = b"".join(b'{"name":"Import %d"}\n' % number for number in range(5))
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = await api("POST", "/members/import", raw=lines, headers=headers)
+    results = [json.loads(line) for line in answer.body.splitlines()][:5]
+    assert [result["status"] for result in results] == [201] * 5
+    for number, result in enumerate(results):
+        assert parsed(await api("GET", result["member"]))["name"] == f"Import {number}"
+    assert members.find_one({"_id": 72})["name"] == "By hand 72"

@@ -17,7 +17,7 @@ from tests.support.members import make_draft, make_member
 from tests.support.mongodb import failing
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken, WriteConflict
-from tornado_members.model.history import Actor, Place, Record
+from tornado_members.model.history import Actor, Position, Record
 from tornado_members.model.member import Member
 from tornado_members.model.precondition import Precondition
 from tornado_members.storage import transactions
@@ -68,7 +68,7 @@ async def history(audit: AuditLog, member_id: int) -> list[Record]:
 
 
 async def versions(audit: AuditLog, member_id: int) -> list[int]:
-    return [record.place.version for record in await history(audit, member_id)]
+    return [record.position.version for record in await history(audit, member_id)]
 
 
 async def test_record_of_each_kind_of_change(
@@ -82,7 +82,7 @@ async def test_record_of_each_kind_of_change(
     await store.replace(ada.member_id, GRACE)
     await store.delete(ada.member_id, by=SOMEBODY)
     found = await history(audit, ada.member_id)
-    assert [(r.place.version, r.kind, r.by, r.before, r.after) for r in reversed(found)] == [
+    assert [(r.position.version, r.kind, r.by, r.before, r.after) for r in reversed(found)] == [
         (1, "created", SOMEBODY, None, ADA.values),
         (2, "changed", SOMEBODY, {"phone": "555-0100"}, {"phone": None}),
         (3, "changed", other, {"email": "ada@example.org"}, {"email": None}),
@@ -218,7 +218,7 @@ async def test_fifty_unconditional_writers_all_succeed_and_are_recorded(
         *(stores[n % 2].replace(1, make_draft(name=name)) for n, name in enumerate(names))
     )
     found = await history(audit, 1)
-    assert [record.place.version for record in found] == list(range(51, 0, -1))
+    assert [record.position.version for record in found] == list(range(51, 0, -1))
     after = [record.after["name"] for record in reversed(found) if record.after]
     before = [record.before["name"] for record in reversed(found) if record.before]
     assert set(after[1:]) == set(names)
@@ -367,7 +367,7 @@ async def test_cancelled_caller_leaves_no_change_without_its_record(
     seen = await store.find_member(1)
     assert seen
     found = await history(audit, 1)
-    assert [record.place.version for record in found] == list(range(seen.version, 0, -1))
+    assert [record.position.version for record in found] == list(range(seen.version, 0, -1))
     assert found[0].after == {"name": seen.name}
     assert await store.replace(1, GRACE)  # nothing is in the way
 
@@ -384,13 +384,13 @@ async def test_record_of_documents_of_other_programs(
     await store.replace(5, make_draft(name="By hand"))
     await store.delete(7)
     (changed,), (deleted,) = [await history(audit, i) for i in (5, 7)]
-    assert (changed.place.version, changed.kind, changed.before, changed.after) == (
+    assert (changed.position.version, changed.kind, changed.before, changed.after) == (
         2,
         "changed",
         {},
         {},
     )
-    assert deleted.place.version == 2**63 - 1
+    assert deleted.position.version == 2**63 - 1
     members.insert_one({"_id": 8})  # not a member
     assert await store.replace(8, ADA) is None
     assert await store.delete(8) is False
@@ -404,9 +404,9 @@ async def test_history_pages_are_in_the_order_of_versions(audit: AuditLog, recor
     there = [3, 1, 2, 2, 2, 1]
     records.insert_many([{**template, "version": version} for version in there])
     records.insert_one({**template, "memberId": 2, "version": 2})
-    seen: list[Place] = []
+    seen: list[Position] = []
     while page := await audit.page(1, after=seen[-1] if seen else None, limit=2):
-        seen += [record.place for record in page]
+        seen += [record.position for record in page]
     assert [place.version for place in seen] == sorted(there, reverse=True)
     assert len(set(seen)) == len(there)
 

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from tornado_members.errors import BadParameter
-from tornado_members.model.history import Place
+from tornado_members.model.history import Position
 from tornado_members.openapi.operation import Parameter
 
 _DEFAULT_LIMIT: Final = 50
@@ -29,7 +29,7 @@ HISTORY_PARAMETERS: Final = {
 }
 
 
-def parse_history_query(arguments: Mapping[str, Sequence[bytes]]) -> tuple[int, Place | None]:
+def parse_history_query(arguments: Mapping[str, Sequence[bytes]]) -> tuple[int, Position | None]:
     """How many changes are asked for, and behind which one. Raises BadParameter."""
     limit = (arguments.get("limit") or [b"%d" % _DEFAULT_LIMIT])[0]
     if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MAX_LIMIT:
@@ -39,10 +39,10 @@ def parse_history_query(arguments: Mapping[str, Sequence[bytes]]) -> tuple[int, 
     cursor = _CURSOR.fullmatch(arguments["after"][0])
     if not cursor:
         raise BadParameter("after", "is not a cursor; take it from 'next'")
-    return int(limit), Place(min(int(cursor[1]), _LAST_VERSION), cursor[2].decode())
+    return int(limit), Position(min(int(cursor[1]), _LAST_VERSION), cursor[2].decode())
 
 
-def next_path(member_id: int, limit: int, place: Place) -> str:
+def next_path(member_id: int, limit: int, position: Position) -> str:
     """Where the page behind the one that ends there is."""
-    query = {"limit": limit, "after": f"{place.version}-{place.record_id}"}
+    query = {"limit": limit, "after": f"{position.version}-{position.record_id}"}
     return f"/members/{member_id}/history?{urlencode(query)}"

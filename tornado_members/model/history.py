@@ -21,7 +21,7 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """The position of a record in the history of its member."""
 
     version: int
@@ -36,7 +36,7 @@ class Record:
     `after`; the other one has all fields.
     """
 
-    place: Place
+    position: Position
     kind: Kind
     at: datetime | None
     by: Actor | None
@@ -47,7 +47,7 @@ class Record:
         """Return the record as clients see it."""
         by = self.by
         return {
-            "version": self.place.version,
+            "version": self.position.version,
             "kind": self.kind,
             "at": self.at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z" if self.at else None,
             "by": {"issuer": by.issuer, "subject": by.subject} if by else None,

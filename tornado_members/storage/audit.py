@@ -9,7 +9,7 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import OperationFailure
 
 from tornado_members.errors import OperatorError
-from tornado_members.model.history import Actor, Kind, Place, Record
+from tornado_members.model.history import Actor, Kind, Position, Record
 from tornado_members.model.member import Member
 from tornado_members.storage.mongo import Document, Mongo, Session
 from tornado_members.storage.outages import translate_outages
@@ -64,7 +64,7 @@ class AuditLog:
         await self._records.insert_many(records, session=session)
 
     @translate_outages
-    async def page(self, member_id: int, *, after: Place | None, limit: int) -> list[Record]:
+    async def page(self, member_id: int, *, after: Position | None, limit: int) -> list[Record]:
         """Return at most `limit` records of a member, the newest first, behind `after`."""
         query: Document = {"memberId": member_id}
         if after is not None:
@@ -101,7 +101,7 @@ def record_of(before: Member | None, after: Member | None, by: Actor | None) -> 
 def _to_record(document: Mapping[str, Any]) -> Record:
     by = document["by"]
     return Record(
-        place=Place(int(document["version"]), str(document["_id"])),
+        position=Position(int(document["version"]), str(document["_id"])),
         kind=document["kind"],
         at=document["at"],
         by=Actor(by["issuer"], by["subject"], document["requestId"]) if by else None,

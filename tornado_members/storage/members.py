@@ -29,9 +29,13 @@ from tornado_members.storage.indexes import Indexes
 from tornado_members.storage.listing import BY_NAME, MemberLists, list_indexes
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
-from tornado_members.storage.writes import PlainWrites, Writes, is_name_taken
+from tornado_members.storage.writes import PlainWrites, Writes, is_id_taken
 
 _NO_LATER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+class IdTaken(Exception):
+    """Another program's document has the reserved id. The counter is past it now."""
 
 
 class MemberStore:
@@ -134,12 +138,15 @@ class MemberStore:
     async def insert(
         self, draft: MemberDraft, member_id: int | None = None, *, by: Actor | None = None
     ) -> Member:
-        """Create a member, with a reserved id or a new one. Raises NameTaken."""
+        """Create a member, with a reserved id or a new one. Raises NameTaken, IdTaken."""
         member = Member.from_draft(member_id or await self._ids.take(), draft)
         try:
             await self._writes.insert(self._codec.encode(member), by)
         except DuplicateKeyError as error:
-            raise await self._name_taken(error.details, draft.name) from error
+            if is_id_taken(error.details or {}):
+                await self._raise_ids()
+                raise IdTaken from error
+            raise await self._name_taken(draft.name) from error
         return member
 
     @translate_outages
@@ -148,12 +155,14 @@ class MemberStore:
     ) -> list[Member | None]:
         """Create members with consecutive ids, from `first` if they are reserved.
 
-        None stands for a draft whose name is taken.
+        None stands for a draft whose name is taken, or whose id is another program's document.
         """
         first = first or await self._ids.take(len(drafts))
         members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
-        refused = await self._writes.insert_many([self._codec.encode(m) for m in members], by)
-        return [None if i in refused else member for i, member in enumerate(members)]
+        names, ids = await self._writes.insert_many([self._codec.encode(m) for m in members], by)
+        if ids:
+            await self._raise_ids()
+        return [None if i in names | ids else member for i, member in enumerate(members)]
 
     async def replace(
         self,
@@ -195,13 +204,11 @@ class MemberStore:
         try:
             document = await self._writes.update(member_id, matching, self._codec.update(draft), by)
         except DuplicateKeyError as error:
-            raise await self._name_taken(error.details, draft.name) from error
+            raise await self._name_taken(draft.name) from error
         return self._codec.decode(document)
 
-    async def _name_taken(self, details: Mapping[str, Any] | None, name: str) -> Exception:
-        """Return what to raise for a duplicate key. MongoDB's message would contain the name."""
-        if not is_name_taken(details or {}):
-            return RuntimeError("the next id is taken: the counter is behind the members")
+    async def _name_taken(self, name: str) -> NameTaken:
+        """Return what to raise for a duplicate name. MongoDB's message would contain the name."""
         holder = await self._members.find_one({"name": name})
         if holder is None:  # gone or renamed since
             return NameTaken(None)

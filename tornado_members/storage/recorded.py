@@ -14,7 +14,7 @@ from tornado_members.storage.audit import AuditLog, record_of
 from tornado_members.storage.documents import MemberCodec, names_held
 from tornado_members.storage.mongo import Document, Session
 from tornado_members.storage.transactions import Transactions
-from tornado_members.storage.writes import indexes_of_taken_names
+from tornado_members.storage.writes import Duplicates, duplicates_in
 
 
 class RecordedWrites:
@@ -40,15 +40,15 @@ class RecordedWrites:
 
         await self._transactions.run(work, key=document["name"])
 
-    async def insert_many(self, documents: Sequence[Document], by: Actor | None) -> set[int]:
+    async def insert_many(self, documents: Sequence[Document], by: Actor | None) -> Duplicates:
         """Implement Writes.
 
-        A name that is taken ends the transaction. The next one leaves that document out.
+        A duplicate ends the transaction. The next one leaves that document out.
         """
         deadline = time.monotonic() + self._transactions.mongo.timeout
-        taken: set[int] = set()
-        while len(taken) < len(documents):
-            wanted = [i for i in range(len(documents)) if i not in taken]
+        names: set[int] = set()
+        ids: set[int] = set()
+        while wanted := [i for i in range(len(documents)) if i not in names | ids]:
 
             async def work(session: Session, wanted: Sequence[int] = wanted) -> bool:
                 fresh = [documents[i] for i in wanted]
@@ -59,11 +59,13 @@ class RecordedWrites:
             try:
                 await self._transactions.run(work, deadline=deadline)
             except BulkWriteError as error:
-                taken |= {wanted[i] for i in indexes_of_taken_names(error)}
-                taken |= await self._find_taken(documents)  # mostly, one more transaction is enough
+                found = duplicates_in(error)
+                ids |= {wanted[i] for i in found.ids}
+                names |= {wanted[i] for i in found.names}
+                names |= await self._find_taken(documents)  # so one more transaction is enough
             else:
                 break
-        return taken
+        return Duplicates(names, ids)
 
     async def update(
         self,

@@ -1,7 +1,8 @@
 """Writes of members' documents, without records of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple, Protocol
 
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
@@ -13,14 +14,21 @@ from tornado_members.storage.mongo import Document, Mongo
 _DUPLICATE_KEY = 11000
 
 
+class Duplicates(NamedTuple):
+    """The indexes of documents that were not inserted."""
+
+    names: AbstractSet[int] = frozenset()  # another document has the name
+    ids: AbstractSet[int] = frozenset()  # another program's document has the id
+
+
 class Writes(Protocol):
     """Methods of PlainWrites and RecordedWrites. `by` is the caller who makes the change."""
 
     async def insert(self, document: Document, by: Actor | None) -> None:
         """Insert a document. Raises DuplicateKeyError."""
 
-    async def insert_many(self, documents: Sequence[Document], by: Actor | None) -> set[int]:
-        """Insert the documents whose name is free. Return the indexes of the others."""
+    async def insert_many(self, documents: Sequence[Document], by: Actor | None) -> Duplicates:
+        """Insert the documents whose id and name are free. Return the others."""
 
     async def update(
         self,
@@ -48,15 +56,15 @@ class PlainWrites:
         """Implement Writes."""
         await self._members.insert_one(document)
 
-    async def insert_many(self, documents: Sequence[Document], _by: Actor | None) -> set[int]:
+    async def insert_many(self, documents: Sequence[Document], _by: Actor | None) -> Duplicates:
         """Implement Writes."""
         try:
             await self._members.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             if error.details["writeConcernErrors"]:
                 raise DependencyUnavailable from error
-            return indexes_of_taken_names(error)
-        return set()
+            return duplicates_in(error)
+        return Duplicates()
 
     async def update(
         self,
@@ -75,14 +83,21 @@ class PlainWrites:
         return (await self._members.delete_one(matching)).deleted_count == 1
 
 
-def indexes_of_taken_names(error: BulkWriteError) -> set[int]:
-    """Return the indexes of documents whose names are taken. Raises the error if it has others."""
+def duplicates_in(error: BulkWriteError) -> Duplicates:
+    """Return the documents that a unique index refused. Raises the error if it has others."""
     faults = error.details["writeErrors"]
-    if not faults or not all(map(is_name_taken, faults)):
+    names = {fault["index"] for fault in faults if is_name_taken(fault)}
+    ids = {fault["index"] for fault in faults if is_id_taken(fault)}
+    if not faults or len(names) + len(ids) < len(faults):
         raise error
-    return {fault["index"] for fault in faults}
+    return Duplicates(names, ids)
 
 
 def is_name_taken(details: Mapping[str, Any]) -> bool:
-    """True if the unique index of names indexes_of_taken_names a write."""
+    """True if the unique index of names refused a write."""
     return details.get("code") == _DUPLICATE_KEY and "name" in details.get("keyPattern", {})
+
+
+def is_id_taken(details: Mapping[str, Any]) -> bool:
+    """True if the index of ids refused a write."""
+    return details.get("code") == _DUPLICATE_KEY and "_id" in details.get("keyPattern", {})
