@@ -9,7 +9,8 @@ from statistics import median
 import jwt
 
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, private_key, public_jwk
-from tornado_members.auth.keys import FixedKeys, parse_key_set
+from tornado_members.auth.key_set import parse_key_set
+from tornado_members.auth.keys import FixedKeys
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.settings import Auth
 

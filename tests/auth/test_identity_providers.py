@@ -15,7 +15,8 @@ import yaml
 from tests.support.service import ROOT
 from tests.support.tokens import make_token, private_key, public_jwk, verify
 from tornado_members.auth.caller import Caller
-from tornado_members.auth.keys import FixedKeys, parse_key_set
+from tornado_members.auth.key_set import parse_key_set
+from tornado_members.auth.keys import FixedKeys
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.errors import TokenInvalid
 from tornado_members.settings import Auth

@@ -19,7 +19,7 @@ from tests.support.key_server import (
     status,
 )
 from tornado_members.auth.jwks_client import MAX_ANSWER, JwksClient
-from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.key_set import KeysUnusable
 
 CONFIGURATION = "/.well-known/openid-configuration"
 

@@ -15,7 +15,7 @@ from tests.support.certificates import make_certificates
 from tests.support.key_server import KeyServer, key_server
 from tornado_members.auth.jwks_client import JwksClient
 from tornado_members.auth.key_requests import Proxy, RequestFailed
-from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.key_set import KeysUnusable
 
 HOST = "keys.example"  # resolves nowhere: only the proxy knows the way
 

@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.support.tokens import make_token, private_key, public_jwk
-from tornado_members.auth.keys import FileKeys, FixedKeys, KeysUnusable, parse_key_set, read_key_set
+from tornado_members.auth.key_set import KeysUnusable, parse_key_set, read_key_set
+from tornado_members.auth.keys import FileKeys, FixedKeys
 
 
 def nameless(algorithm: str, name: str = "first") -> dict[str, Any]:
@@ -77,6 +78,12 @@ def test_foreign_keys_are_left_out_with_a_reason_and_the_others_work(
     assert state.count == 1
     assert state.left_out
     assert "and 3 more" in state.left_out
+
+
+def test_a_key_that_is_listed_twice_is_one() -> None:
+    keys = parse_key_set([RSA, EC, dict(RSA)], "test")
+    assert (len(keys.keys), keys.left_out) == (2, ())
+    assert keys.find(None, "RS256") is keys.keys[0]
 
 
 def test_encryption_keys_are_no_problem() -> None:

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from tests.support.tokens import public_jwk
-from tornado_members.auth.keys import KeysUnusable, read_key_set
+from tornado_members.auth.key_set import KeysUnusable, read_key_set
 from tornado_members.auth.signing import own_signing_key
 
 

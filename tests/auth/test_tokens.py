@@ -14,14 +14,8 @@ from hypothesis import strategies as st
 
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, private_key, public_jwk, verify
 from tornado_members.auth import tokens
-from tornado_members.auth.keys import (
-    FixedKeys,
-    Key,
-    KeySet,
-    KeyState,
-    parse_key_set,
-    secret_key_set,
-)
+from tornado_members.auth.key_set import Key, KeySet, parse_key_set, secret_key_set
+from tornado_members.auth.keys import FixedKeys, KeyState
 from tornado_members.auth.tokens import MAX_REMEMBERED, TokenVerifier
 from tornado_members.errors import TokenInvalid
 from tornado_members.settings import Auth

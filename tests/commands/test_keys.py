@@ -10,7 +10,8 @@ import pytest
 from tests.support.service import Command
 from tests.support.tokens import public_jwk, verify
 from tornado_members.auth import signing
-from tornado_members.auth.keys import FileKeys, KeysUnusable
+from tornado_members.auth.key_set import KeysUnusable
+from tornado_members.auth.keys import FileKeys
 from tornado_members.auth.signing import own_signing_key, rotate
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.errors import TokenInvalid

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tornado_members.auth.claims import find_claim, show_path
 from tornado_members.auth.issuer_rules import IssuerRules, compile_issuers
-from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.key_set import KeysUnusable
 from tornado_members.auth.permissions import GrantTable
 from tornado_members.auth.sources import read_local_keys
 from tornado_members.auth.token_format import check_header, read_token

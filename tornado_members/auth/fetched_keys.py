@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from logging import getLogger
 
 from tornado_members.auth.jwks_client import Fetched
-from tornado_members.auth.keys import KeySet, KeyState, KeysUnusable, parse_key_set
+from tornado_members.auth.key_set import KeySet, KeysUnusable, parse_key_set
+from tornado_members.auth.keys import KeyState
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.settings import KeyFetching
 

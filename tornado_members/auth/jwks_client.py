@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tornado_members.auth.key_requests import BoundedClient
-from tornado_members.auth.keys import KeysUnusable, parse_jwks
+from tornado_members.auth.key_set import KeysUnusable, parse_jwks
 from tornado_members.model.strict_json import parse_object
 from tornado_members.settings import is_safe_url
 

@@ -18,7 +18,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tornado_members.auth.keys import KeysUnusable, key_expiry, parse_jwks
+from tornado_members.auth.key_set import KeysUnusable, key_expiry, parse_jwks
 
 log = getLogger(__name__)
 

@@ -10,16 +10,14 @@ from pathlib import Path
 from tornado_members.auth.fetched_keys import FetchedKeys
 from tornado_members.auth.issuer_rules import key_source_names
 from tornado_members.auth.jwks_client import JwksClient
-from tornado_members.auth.keys import (
-    FileKeys,
-    FixedKeys,
+from tornado_members.auth.key_set import (
     KeySet,
-    KeySource,
     KeysUnusable,
     parse_key_set,
     read_key_set,
     secret_key_set,
 )
+from tornado_members.auth.keys import FileKeys, FixedKeys, KeySource
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import own_signing_key
 from tornado_members.settings import Issuer, Settings, is_safe_url

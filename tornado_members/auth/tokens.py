@@ -11,7 +11,8 @@ import jwt
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.issuer_rules import IssuerRules, compile_issuers
-from tornado_members.auth.keys import Key, KeySet, KeySource
+from tornado_members.auth.key_set import Key, KeySet
+from tornado_members.auth.keys import KeySource
 from tornado_members.auth.token_format import check_header, read_token
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.settings import Auth

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 
-from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.key_set import KeysUnusable
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import rotate
 

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from tornado_members.auth.explanation import explain
-from tornado_members.auth.keys import KeysUnusable
+from tornado_members.auth.key_set import KeysUnusable
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import OWN_ALGORITHM, own_signing_key
 
