@@ -1,0 +1,195 @@
+"""What a connection that takes all it can costs in memory: no more than docs/operations.md says."""
+
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pymongo
+import pytest
+
+from tests.support.deployment import DEPLOY, read_yaml, settings_with
+from tests.support.service import ROOT, Command, Service
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.serving.server import raise_file_limit
+from tornado_members.settings import Settings
+
+WARM_UP = 30  # connections, for what is allocated once
+CONNECTIONS = 100
+FILLING = 400
+KIB = 1024
+NEEDS_TOKEN = ("does not read an export", "sends an import slowly", "does not read a list")
+
+
+class Target:
+    """A running service of one worker, with some members."""
+
+    def __init__(self, service: Service) -> None:
+        self._port = int(service.url.rpartition(":")[2])
+        children = psutil.Process(service.process.pid).children()
+        (self.worker,) = [process for process in children if "python" in process.name()]
+        self.token = b"Authorization: Bearer " + service._token.encode()
+
+    def resident(self) -> int:
+        """Return the bytes of memory that the worker uses."""
+        return int(self.worker.memory_info().rss)
+
+    def settled(self) -> int:
+        """Return the same once it no longer changes."""
+        last, now = 0, self.resident()
+        while last != now:
+            time.sleep(0.2)
+            last, now = now, self.resident()
+        return now
+
+    def connect(self, data: bytes, answers: int) -> socket.socket:
+        """Send something on a new connection, and read so many bytes of the answer."""
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+        with suppress(ConnectionError, TimeoutError):
+            connection.settimeout(0.5 if len(data) > 200_000 else 10)
+            connection.sendall(data)
+            while answers > 0:
+                answers -= len(connection.recv(answers)) or answers
+        return connection
+
+
+DOCUMENTATION = (ROOT / "docs" / "operations.md").read_text()
+
+
+def documented_costs() -> dict[str, int]:
+    """Return the KiB per connection that the documentation states, by kind."""
+    rows = re.findall(r"^\| ([a-z ]+) \| ([0-9]+) KiB \|", DOCUMENTATION, re.MULTILINE)
+    return {kind: int(cost) for kind, cost in rows}
+
+
+def at_rest() -> int:
+    """Return the bytes of a worker without clients that the documentation states."""
+    (mebibytes,) = re.findall(r"A worker at rest uses ([0-9]+) MiB", DOCUMENTATION)
+    return int(mebibytes) * KIB * KIB
+
+
+def head(line: bytes, *lines: bytes) -> bytes:
+    return b"\r\n".join([line + b" HTTP/1.1", b"Host: members", *lines, b"", b""])
+
+
+def posted(line: bytes, media_type: bytes, *lines: bytes, length: int, sent: bytes) -> bytes:
+    """A request of whose body only a part is sent."""
+    sizes = (b"Content-Type: " + media_type, b"Content-Length: %d" % length)
+    return head(line, *sizes, *lines) + sent
+
+
+FILE = head(b"GET /docs/swagger-ui-bundle.js")
+JSON = b"application/json"
+# By the name in the documentation: what is sent, and how many bytes of the answer are read.
+KINDS: dict[str, tuple[Callable[[bytes], bytes], int]] = {
+    "is idle": (lambda _: head(b"GET /nothing"), 100),
+    "sends a header section slowly": (lambda _: head(b"GET /")[:-2] + b"A: " + b"a" * 15 * KIB, 0),
+    "sends a body slowly": (
+        lambda _: posted(b"POST /login", JSON, length=16 * KIB, sent=b" " * (16 * KIB - 1)),
+        0,
+    ),
+    "sends a body that is refused": (
+        lambda _: posted(b"PUT /members", JSON, length=9_000_000, sent=b" " * 100_000),
+        0,
+    ),
+    "pipelines requests": (lambda _: FILE * 8000, 0),
+    "does not read a file": (lambda _: FILE, 0),
+    "does not read an export": (lambda token: head(b"GET /members", b"Accept: text/csv", token), 0),
+    "sends an import slowly": (
+        lambda token: posted(
+            b"POST /members/import?dry_run=true",
+            b"text/csv",
+            token,
+            length=9_000_000,
+            sent=b"name\n" + b"a" * 60 * KIB,
+        ),
+        0,
+    ),
+    "does not read a list": (lambda token: head(b"GET /members?limit=1000", token), 0),
+}
+
+
+@pytest.fixture(scope="module")
+def target(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> Iterator[Target]:
+    patience = {f"{name}_seconds": 600 for name in ("header", "body", "idle", "write")}
+    limits = {"connections_per_address": 4096, **patience}
+    settings = {
+        "mongodb": {"uri": servers.mongodb_uri, "database": "greedy"},
+        "cache": {"servers": servers.cache_servers},
+        "server": {"port": 0, "limits": limits, "drain_seconds": 0},
+    }
+    raise_file_limit(4096)
+    with tempfile.TemporaryDirectory(prefix="tornado-members-test-") as name:
+        with Command(Path(name), settings).serving() as service:
+            members = [
+                {"_id": number, "name": f"{number:0200}", "version": 1} for number in range(1, 1001)
+            ]
+            admin["greedy"]["members"].insert_many(members)
+            yield Target(service)
+        admin.drop_database("greedy")
+
+
+def test_greedy_connections_cost_what_is_documented(target: Target) -> None:
+    assert target.settled() <= at_rest()
+    costs = {}
+    with ExitStack() as stack:
+        # Free memory is used up first, and all connections stay open: else the cost would not show.
+        for request, answers in [
+            KINDS["is idle"],
+            KINDS["sends a header section slowly"],
+        ] * FILLING:
+            stack.enter_context(target.connect(request(target.token), answers))
+        for kind, (request, answers) in KINDS.items():
+            data = request(target.token)
+            before = 0
+            for number in range(WARM_UP + CONNECTIONS):
+                if number == WARM_UP:
+                    before = target.settled()
+                stack.enter_context(target.connect(data, answers))
+            costs[kind] = (target.settled() - before) / CONNECTIONS / KIB
+    documented = documented_costs()
+    assert costs.keys() == documented.keys()
+    assert {kind: cost for kind, cost in costs.items() if cost > documented[kind]} == {}
+
+
+def most_memory(settings: Settings) -> int:
+    """Return the bytes that a service may use by the sum in docs/operations.md."""
+    costs, limits = documented_costs(), settings.server.limits
+    worker = (
+        at_rest()
+        + limits.connections * max(costs[kind] for kind in costs if kind not in NEEDS_TOKEN) * KIB
+        + limits.body_buffer_bytes
+        + limits.response_buffer_bytes
+        + 64 * KIB * KIB  # to hash a password
+    )
+    return settings.server.processes * worker
+
+
+def test_the_documented_sum_is_that_of_the_default_settings() -> None:
+    (stated,) = re.findall(r"\*\*([0-9]+) MiB per worker\*\*", DOCUMENTATION)
+    assert int(stated) == round(most_memory(Settings()) / KIB / KIB)
+
+
+def test_the_limits_of_deployments_fit() -> None:
+    service = read_yaml("docker/compose.yaml")["services"]["members"]
+    settings = settings_with(DEPLOY / "docker/settings.yaml", service["environment"])
+    assert most_memory(settings) <= in_bytes(service["mem_limit"])
+
+    pod = read_yaml("kubernetes/deployment.yaml")["spec"]["template"]["spec"]
+    settings = settings_with(DEPLOY / "kubernetes/settings.yaml")
+    assert most_memory(settings) <= in_bytes(pod["containers"][0]["resources"]["limits"]["memory"])
+    (spool,) = [volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume]
+    per_worker = settings.members.import_spool_mib * KIB * KIB
+    assert settings.server.processes * per_worker <= in_bytes(spool["sizeLimit"])
+
+
+def in_bytes(text: str) -> int:
+    """Return a size of Docker or Kubernetes, such as 1g or 512Mi."""
+    found = re.fullmatch(r"([0-9]+)([MmGg])i?", text)
+    assert found
+    return int(found[1]) * {"m": KIB**2, "g": KIB**3}[found[2].lower()]
