@@ -334,7 +334,7 @@ class MemberDirectory:
                     raise
         except NotAnnounced as error:
             raise DependencyUnavailable(
-                "The cache cannot be told of the change. Nothing was written."
+                "The cache could not be invalidated, so nothing was written. Try again."
             ) from error
 
     async def _replace(

@@ -1,4 +1,4 @@
-"""How the cache stores members: keys, entries and marks, and what is read from them.
+"""The keys, entries and marks under which the cache stores members.
 
 | key | entry |
 |---|---|

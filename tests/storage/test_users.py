@@ -19,7 +19,7 @@ def users(io_loop: IOLoop, mongo: Mongo) -> UserStore:
     return users
 
 
-async def test_a_name_is_there_once(users: UserStore) -> None:
+async def test_add_refuses_a_name_that_exists(users: UserStore) -> None:
     assert await users.add("ada", HASH, 2)
     assert not await users.add("ada", "other", 3)
     assert await users.find_user("ada") == User("ada", HASH, 2, 1)
@@ -53,7 +53,7 @@ async def test_another_password_ends_issued_tokens_and_the_same_hashed_anew_does
     assert await users.find_withdrawn(60) == {"ada": Standing(2, 2)}
 
 
-async def test_whoever_was_removed_has_no_rights_and_tokens_of_then_stay_void(
+async def test_removed_user_has_no_rights_and_tokens_stay_revoked(
     users: UserStore,
 ) -> None:
     await users.add("ada", HASH, 2)
@@ -69,7 +69,7 @@ async def test_whoever_was_removed_has_no_rights_and_tokens_of_then_stay_void(
     assert not await users.add("ada", HASH, 1)
 
 
-async def test_what_was_withdrawn_is_found_until_the_tokens_have_expired(
+async def test_find_withdrawn_until_the_tokens_have_expired(
     users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
     for name in ("ada", "bob", "carl"):
@@ -83,7 +83,7 @@ async def test_what_was_withdrawn_is_found_until_the_tokens_have_expired(
     assert set(await users.find_withdrawn(3 * 86400)) == {"ada", "bob", "carl", "dora"}
 
 
-async def test_what_another_program_stored_is_enough(
+async def test_user_of_another_program_may_lack_fields(
     users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
     admin["test"]["users"].insert_one({"username": "ada", "access_rights": 2})
@@ -92,7 +92,7 @@ async def test_what_another_program_stored_is_enough(
     assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
 
 
-async def test_documents_that_are_no_users_hide_nobody(
+async def test_documents_that_are_not_users_hide_no_users(
     users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
     admin["test"]["users"].insert_many(
@@ -119,7 +119,7 @@ async def test_documents_that_are_no_users_hide_nobody(
     }
 
 
-async def test_names_that_are_forgotten_are_forgotten_by_the_database(
+async def test_removed_names_expire_in_the_database(
     users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
     indexes = admin["test"]["users"].index_information()
