@@ -122,6 +122,25 @@ def test_an_engine_imports_nothing_of_the_product(engine: str) -> None:
             assert not name.startswith("tornado_members") or name.startswith(own), f"{file}: {name}"
 
 
+def test_parsers_of_http1_import_no_input_and_output() -> None:
+    for name in ("request_reader", "request_head", "bodies", "events", "body_timer"):
+        file = PACKAGE / "http1" / f"{name}.py"
+        assert not {"asyncio", "socket", "ssl"} & set(imported(file)), file
+
+
+def test_modules_of_http1_import_each_other_one_way_only() -> None:
+    modules = {file.stem: file for file in (PACKAGE / "http1").glob("*.py")}
+    uses = {
+        stem: {name.split(".")[2] for name in imported(file) if name.count(".") >= 2}
+        & modules.keys()
+        for stem, file in modules.items()
+    }
+    while uses:
+        leaves = {stem for stem, used in uses.items() if not used & uses.keys()}
+        assert leaves, f"a circle of {sorted(uses)}"
+        uses = {stem: used for stem, used in uses.items() if stem not in leaves}
+
+
 def test_every_room_has_its_place_in_the_house() -> None:
     assert {room_of(file) for file in modules()} - {"__init__"} == set(LEVELS)
 

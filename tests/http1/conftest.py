@@ -1,11 +1,15 @@
-"""The server is tested on both event loops, wherever the loop can make a difference."""
+"""Runs the tests on both event loops where that matters, and checks each change of a state."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 import uvloop
+
+from tornado_members.http1 import connection
+from tornado_members.http1.connection import Connection, State
 
 Main = Coroutine[Any, Any, Any]
 
@@ -34,3 +38,40 @@ class Run:
 )
 def run(request: pytest.FixtureRequest) -> Run:
     return Run(request.param)
+
+
+_FEW_ENDS = {State.OPENING, State.LINGERING, State.CLOSING, State.CLOSED}
+
+
+def transitions() -> dict[State, set[State]]:
+    """The table of states that the docstring of connection.py draws."""
+    table: dict[State, set[State]] = {}
+    state = State.OPENING
+    for line in str(connection.__doc__).splitlines():
+        if found := re.match(r"([A-Z]+)  ", line):
+            state = State[found[1]]
+            table[state] = set() if state in _FEW_ENDS else {State.LINGERING, State.CLOSING}
+        elif not line.startswith("  "):
+            continue
+        table[state] |= {State.CLOSED, *(State[name] for name in line[72:].split())}
+    table[State.CLOSED].clear()
+    return table
+
+
+@pytest.fixture(autouse=True)
+def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[State, State]]]:
+    """All changes of a connection's state in one test. Each has to be in the table."""
+    changes: set[tuple[State, State]] = set()
+
+    def change(one: Any, new: State) -> None:
+        old = vars(one).get("_state", new)
+        if old is not new:
+            changes.add((old, new))
+        vars(one)["_state"] = new
+
+    state = property(lambda one: vars(one)["_state"], change)
+    monkeypatch.setattr(Connection, "state", state, raising=False)
+    yield changes
+    table = transitions()
+    wrong = [f"{old.name} -> {new.name}" for old, new in changes if new not in table[old]]
+    assert not wrong

@@ -220,7 +220,7 @@ def test_what_many_clients_do_not_read_is_held_once(run: Run) -> None:
             for client in clients:
                 client.transport.pause_reading()
                 client.transport.write(GET)
-            await until(lambda: sum(c.out.paused for c in server._connections) == 20)
+            await until(lambda: sum(c.writer.paused for c in server._connections) == 20)
             assert server.response_budget.used == len(shared)
             waiting = sum(c.transport.get_write_buffer_size() for c in server._connections)
             assert waiting <= 20 * 32 * 1024

@@ -122,7 +122,7 @@ def test_a_drain_waits_until_answers_have_been_read(run: Run) -> None:
         async with serving(application(Large)) as (server, address), connected(address) as client:
             client.transport.pause_reading()
             client.transport.write(GET)
-            await until(lambda: any(c.out.paused for c in server._connections))
+            await until(lambda: any(c.writer.paused for c in server._connections))
             draining = asyncio.create_task(server.drain(10))
             await turns(20)
             assert not draining.done()

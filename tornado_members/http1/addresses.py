@@ -2,33 +2,32 @@
 
 import socket
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from tornado_members.http1.connection import Connection
+Connection = TypeVar("Connection")
 
 
-class AddressTable:
-    """The open connections of each address; those of an IPv6 network /64 count as one address."""
+class AddressTable(Generic[Connection]):
+    """The open connections of each address."""
 
     def __init__(self) -> None:
         self._connections: dict[str, set[Connection]] = {}
 
-    def add(self, address: str | None, connection: "Connection") -> None:
-        """Count an open connection. `address` is what `address_key` returns."""
-        if address is not None:
-            self._connections.setdefault(address, set()).add(connection)
+    def add(self, key: str | None, connection: Connection) -> None:
+        """Add an open connection. `key` is what `address_key` returns."""
+        if key is not None:
+            self._connections.setdefault(key, set()).add(connection)
 
-    def remove(self, address: str | None, connection: "Connection") -> None:
-        """Count a connection as closed."""
-        if address is not None and (known := self._connections.get(address)) is not None:
+    def remove(self, key: str | None, connection: Connection) -> None:
+        """Remove a connection that has closed."""
+        if key is not None and (known := self._connections.get(key)) is not None:
             known.discard(connection)
             if not known:
-                del self._connections[address]
+                del self._connections[key]
 
-    def connections(self, address: str | None) -> "set[Connection]":
+    def connections(self, key: str) -> set[Connection]:
         """Return the open connections of an address."""
-        return self._connections.get(address or "", set())
+        return self._connections.get(key, set())
 
 
 def address_key(family: int, address: Any) -> str | None:
@@ -40,4 +39,4 @@ def address_key(family: int, address: Any) -> str | None:
     parsed = ip_address(address[0].partition("%")[0])
     if not isinstance(parsed, IPv6Address) or parsed.ipv4_mapped:
         return str(getattr(parsed, "ipv4_mapped", None) or parsed)
-    return parsed.exploded[:19]  # 64 bits, which is what one subscriber usually has
+    return parsed.exploded[:19]  # 64 bits, the usual network of one subscriber

@@ -60,7 +60,7 @@ class SizedBody:
     def take(self, data: bytes) -> tuple[bytes, bytes]:
         """See Body."""
         size = min(self.left, self._piece_bytes)
-        piece = data[:size]
+        piece = data if len(data) <= size else data[:size]
         self.left -= len(piece)
         self.complete = not self.left
         return piece, data[size:]

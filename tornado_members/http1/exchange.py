@@ -1,11 +1,12 @@
-"""One request and its answer: what Tornado's handlers hold as `request.connection`."""
+"""One request and its response: what Tornado's handlers have as `request.connection`."""
 
 import re
 from asyncio import Future
 from collections.abc import Callable
+from enum import IntEnum, auto
 from functools import lru_cache
 from logging import getLogger
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from tornado.escape import native_str
 from tornado.httputil import (
@@ -18,65 +19,116 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream
 
+from tornado_members.http1.headers import header_lines
 from tornado_members.http1.peer import Peer, PeerStream
 from tornado_members.http1.request_head import RequestHead
-
-if TYPE_CHECKING:
-    from tornado_members.http1.connection import Connection
+from tornado_members.http1.response_writer import ResponseWriter
 
 log = getLogger(__name__)
 
-_JOINED_BYTES = 16 * 1024  # up to which copying a piece costs less than another system call
+_JOINED_BYTES = 16 * 1024  # up to this size, copying a piece costs less than another system call
 _DIGITS = re.compile("[0-9]+")
 
 
+class ResponseState(IntEnum):
+    """How far a response has come."""
+
+    PENDING = auto()
+    STARTED = auto()  # its headers are written
+    COMPLETE = auto()
+    ABANDONED = auto()  # no more of it can be sent
+
+
+# Python 3.11 runs Python code for each look-up of a member. These names are looked up once.
+PENDING, STARTED, COMPLETE, ABANDONED = ResponseState
+
+
+class ExchangeOwner(Protocol):
+    """What an exchange needs of its connection."""
+
+    peer: Peer
+    writer: ResponseWriter
+
+    @property
+    def is_draining(self) -> bool:
+        """True if each response should be the last one on its connection."""
+        ...
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return what the transport knows under `name`."""
+        ...
+
+    def leaves_body_unread(self) -> bool:
+        """True if the connection has to close after a response that is sent now."""
+        ...
+
+    def response_complete(self, exchange: Any) -> None:
+        """Go on after the response."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection once everything has been sent."""
+        ...
+
+    def detach(self) -> IOStream:
+        """Return the socket as a stream."""
+        ...
+
+
 class Exchange(HTTPConnection):
-    """As tornado.http1connection.HTTP1Connection is towards its application."""
+    """Has the interface of tornado.http1connection.HTTP1Connection towards the application."""
 
     delegate: HTTPMessageDelegate
 
-    def __init__(self, connection: "Connection", head: RequestHead, body_bytes: int) -> None:
+    def __init__(self, connection: ExchangeOwner, head: RequestHead, body_bytes: int) -> None:
+        """`body_bytes` is the limit of the body until the application sets another."""
         self._connection = connection
         self.head = head
-        self.context: Peer = connection.peer
-        self.no_keep_alive = not head.keep_alive
+        self.context = connection.peer
+        self.response = PENDING
+        self.keep_alive = head.keep_alive
         self.max_body_size = body_bytes
         self.body_timeout: float | None = None
-        self.close_callback: Callable[[], None] | None = None
-        self.headers_written = False
-        self.body_left = bool(head.length or head.chunked)  # of the request
-        self.told = False  # the application, that the request has ended, one way or the other
-        self.finished = False  # the answer
-        self.closed = False  # nobody is there any more who could be answered
+        self.is_notified = False  # the application, of the end of the request
+        self._close_callback: Callable[[], None] | None = None
         self._chunked = False
-        self._left: int | None = None  # bytes of the answer's body; None if that is not known
+        self._left: int | None = None  # bytes of the response's body; None if that is unknown
 
     @property
     def stream(self) -> PeerStream:
-        """As much of a stream as is asked for: whether it is closed, and the peer's certificate."""
-        return PeerStream(self._connection, self)
+        """What applications use of an IOStream: whether it is closed, and the certificate."""
+        return PeerStream(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """True if nothing can be sent to the client any more."""
+        return self.response is ABANDONED
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return what the connection's transport knows under `name`."""
+        return self._connection.get_extra_info(name)
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
-        """Have it called if the client goes before its answer is complete."""
-        self.close_callback = callback
+        """Have it called if the client disconnects before the response is complete."""
+        self._close_callback = callback
 
     def set_max_body_size(self, max_body_size: int) -> None:
-        """Another limit for this body, in bytes; before it is read."""
+        """Set another limit for this body, in bytes, before it is read."""
         self.max_body_size = max_body_size
 
     def set_body_timeout(self, timeout: float) -> None:
-        """Seconds that the whole body may take; before it is read."""
+        """Set how many seconds the whole body may take, before it is read."""
         self.body_timeout = timeout
 
     def close(self) -> None:
-        """Close the connection, whether it was answered or not."""
-        self.closed = True
+        """Close the connection, whether the request was answered or not."""
+        self.response = ABANDONED
         self._connection.close()
 
     def detach(self) -> IOStream:
-        """The connection itself, for another protocol; HTTP is over on it."""
+        """Return the connection's socket, for another protocol; HTTP has ended on it."""
         stream = self._connection.detach()
-        self.closed = True
+        self.response = ABANDONED
         return stream
 
     def write_headers(
@@ -85,85 +137,88 @@ class Exchange(HTTPConnection):
         headers: HTTPHeaders,
         chunk: bytes | None = None,
     ) -> "Future[None]":
-        """Begin the answer. Raises ValueError for headers that would break out of their line.
+        """Start the response. Raises ValueError for headers that contain a line end.
 
         The future is done when the kernel has taken everything.
         """
         if not isinstance(start_line, ResponseStartLine):
-            raise TypeError("an answer begins with a ResponseStartLine")
-        self._choose_framing(start_line.code, headers, len(chunk or b""))
-        self.headers_written = start_line.code >= 200 or start_line.code == 101
-        lines = [_status_line(start_line.code, native_str(start_line.reason))]
-        lines += [name + ": " + value for name, value in headers.get_all()]
+            raise TypeError("a response begins with a ResponseStartLine")
+        self._set_framing(start_line.code, headers, len(chunk or b""))
+        is_interim = start_line.code < 200 and start_line.code != 101  # RFC 9110 §15.2
+        if self.response is PENDING and not is_interim:
+            self.response = STARTED
+        lines = [_status_line(start_line.code, start_line.reason)]
+        lines += header_lines(headers)
         text = "\r\n".join(lines)
         if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
-            raise ValueError("a header has a CR or an LF in it")
+            raise ValueError("a header contains CR or LF")
         data = f"{text}\r\n\r\n".encode("latin-1")
         if not chunk:
             return self._send(data)
-        parts = self._framed(chunk)
-        if len(chunk) <= _JOINED_BYTES:
-            return self._send(data + b"".join(parts))
+        parts = self._frame(chunk)
+        if len(parts) == 1 and len(chunk) <= _JOINED_BYTES:
+            return self._send(data + parts[0])
         return self._send(data, *parts)
 
     def write(self, chunk: bytes) -> "Future[None]":
-        """More of the answer's body. Raises HTTPOutputError if it is more than was announced."""
-        return self._send(*self._framed(chunk))
+        """Send more of the body. Raises HTTPOutputError beyond the response's Content-Length."""
+        return self._send(*self._frame(chunk))
 
     def finish(self) -> None:
-        """The answer is complete. Raises HTTPOutputError if it is less than was announced."""
-        if self.finished:
+        """Complete the response. Raises HTTPOutputError if bytes of its Content-Length lack."""
+        state = self.response
+        if state is COMPLETE or state is ABANDONED:
             return
-        self.finished = True
-        if self._left and not self.closed:
-            self._connection.close()
+        if self._left:
+            self.close()
             raise HTTPOutputError(f"Tried to write {self._left} bytes less than Content-Length")
-        if not self.headers_written:  # whatever it was, it was no answer
-            self.no_keep_alive = True
-        if self._chunked and not self.closed:
-            self._connection.out.send(b"0\r\n\r\n")
-        if not self.closed:
-            self._connection.answered(self)
+        if state is PENDING:  # the client has received no response
+            self.keep_alive = False
+        if self._chunked:
+            self._connection.writer.send(b"0\r\n\r\n")
+        self.response = COMPLETE
+        self._close_callback = None
+        self._connection.response_complete(self)
 
     def _send(self, *parts: bytes) -> "Future[None]":
-        if self.closed or self.finished:
-            return self._connection.out.fail()
-        return self._connection.out.send(*parts)
+        if self.response >= COMPLETE:
+            return self._connection.writer.fail()
+        return self._connection.writer.send(*parts)
 
-    # For the connection.
+    # The connection calls these.
 
     def abandon(self) -> None:
-        """Tell the application that the rest of the request will not come."""
-        self.closed = True
-        if self.told or not hasattr(self, "delegate"):
+        """Tell the application that the rest of the request will not arrive."""
+        self.response = ABANDONED
+        if self.is_notified or not hasattr(self, "delegate"):
             return
-        self.told = True
+        self.is_notified = True
         try:
             self.delegate.on_connection_close()
         except Exception:
             log.exception("uncaught exception")
 
-    def tell_of_close(self) -> None:
-        """Tell the application that its client has gone."""
-        callback, self.close_callback = self.close_callback, None
+    def notify_close(self) -> None:
+        """Tell the application that its client has disconnected."""
+        callback, self._close_callback = self._close_callback, None
         if callback is not None:
             try:
                 callback()
             except Exception:
                 log.exception("uncaught exception")
 
-    def _choose_framing(self, code: int, headers: HTTPHeaders, written: int) -> None:
-        """Choose how the client finds the end of the answer (RFC 9112 §6.3), and what follows it.
+    def _set_framing(self, code: int, headers: HTTPHeaders, written: int) -> None:
+        """Choose how the client finds the end of the response (RFC 9112 §6.3, §9.3).
 
-        `written` is how many bytes of the answer's body are written together with its headers.
+        `written` is how many bytes of the body are sent together with the headers.
         """
-        if code < 200:  # informational; or another protocol follows
+        if code < 200:  # interim; or another protocol follows
             self._left = 0
             return
         request = self.head.start_line
         length = headers.get("Content-Length")
         if length is not None and not _DIGITS.fullmatch(length):
-            raise ValueError(f"the Content-Length of an answer is {length!r}")
+            raise ValueError(f"the Content-Length of a response is {length!r}")
         self._chunked = False
         if request.method == "HEAD" or code in (204, 304):
             self._left = 0
@@ -175,23 +230,28 @@ class Exchange(HTTPConnection):
             headers["Transfer-Encoding"] = "chunked"
         else:
             self._left = None
-            self.no_keep_alive = True
-        if "Connection" in headers and "close" in headers["Connection"].lower():
-            self.no_keep_alive = True
-        if self.body_left and self._left == written and not self._connection.can_discard(self):
-            self.no_keep_alive = True  # the answer is complete before its request is
-        self.no_keep_alive |= self._connection.draining
-        if self.no_keep_alive:
-            if request.version == "HTTP/1.1":
+            self.keep_alive = False
+        self._set_connection_header(headers, is_complete=self._left == written)
+
+    def _set_connection_header(self, headers: HTTPHeaders, *, is_complete: bool) -> None:
+        if (
+            ("Connection" in headers and "close" in headers["Connection"].lower())
+            or self._connection.is_draining
+            or (is_complete and self.head.has_body and self._connection.leaves_body_unread())
+        ):
+            self.keep_alive = False
+        is_current = self.head.start_line.version == "HTTP/1.1"
+        if not self.keep_alive:
+            if is_current:
                 headers["Connection"] = "close"
-        elif request.version == "HTTP/1.0":
+        elif not is_current:
             headers["Connection"] = "Keep-Alive"
 
-    def _framed(self, chunk: bytes) -> tuple[bytes, ...]:
+    def _frame(self, chunk: bytes) -> tuple[bytes, ...]:
         if self._left is not None:
             self._left -= len(chunk)
             if self._left < 0:
-                self._connection.close()
+                self.close()
                 raise HTTPOutputError("Tried to write more data than Content-Length")
         if self._chunked and chunk:  # an empty one would be the end
             if len(chunk) <= _JOINED_BYTES:
@@ -201,5 +261,5 @@ class Exchange(HTTPConnection):
 
 
 @lru_cache(256)
-def _status_line(code: int, reason: str) -> str:
-    return f"HTTP/1.1 {code} {reason}"
+def _status_line(code: int, reason: str | bytes) -> str:
+    return f"HTTP/1.1 {code} {native_str(reason)}"

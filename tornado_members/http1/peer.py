@@ -1,45 +1,48 @@
-"""Who is at the other end of a connection, as Tornado's requests ask for it."""
+"""The client of a connection, in the form in which Tornado's requests read it."""
 
 import socket
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tornado_members.http1.connection import Connection
-    from tornado_members.http1.exchange import Exchange
+from typing import Any, Protocol
 
 
 class Peer:
     """What HTTPServerRequest reads from `connection.context`."""
 
     def __init__(self, family: int, address: Any, protocol: str, key: str | None = None) -> None:
-        """`key` is what all connections of this peer have in common; None if it is not known."""
+        """`key` is common to all connections of this peer; None if it is unknown."""
         self.key = key
         self.address_family = family
         self.address = address
         self.protocol = protocol
         is_ip = family in (socket.AF_INET, socket.AF_INET6)
-        self.remote_ip = str(address[0]) if is_ip else "0.0.0.0"  # noqa: S104 (as Tornado has it)
+        self.remote_ip = str(address[0]) if is_ip else "0.0.0.0"  # noqa: S104  (as in Tornado)
 
     def __str__(self) -> str:
         return self.remote_ip if self.remote_ip != "0.0.0.0" else str(self.address)  # noqa: S104
 
 
-class PeerStream:
-    """In the place of the IOStream that Tornado has under its connections."""
+class _Exchange(Protocol):
+    @property
+    def is_closed(self) -> bool: ...
+    def get_extra_info(self, name: str) -> Any: ...
+    def close(self) -> None: ...
 
-    def __init__(self, connection: "Connection", exchange: "Exchange") -> None:
-        self._connection = connection
+
+class PeerStream:
+    """Stands for the IOStream that Tornado's connections have."""
+
+    def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange
 
     @property
     def socket(self) -> Any:
         """The socket; with TLS the object that knows the peer's certificate."""
-        transport = self._connection.transport
-        return transport.get_extra_info("ssl_object") or transport.get_extra_info("socket")
+        return self._exchange.get_extra_info("ssl_object") or self._exchange.get_extra_info(
+            "socket"
+        )
 
     def closed(self) -> bool:
-        """Whether the client can no longer be answered."""
-        return self._exchange.closed
+        """Return True if nothing can be sent to the client any more."""
+        return self._exchange.is_closed
 
     def close(self) -> None:
         """Close the connection."""

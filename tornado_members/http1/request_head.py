@@ -37,6 +37,7 @@ _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
 _LONGEST_LENGTH = 20  # digits
 _VERSION = b"HTTP/1.1"
+_TARGET_AT = len(b"GET ")
 _MOST_REMEMBERED = 4096  # bytes; each connection has its own
 _SOME_LINE = b"POST / HTTP/1.1"
 
@@ -45,6 +46,7 @@ class _Known(NamedTuple):
     """What a head was that asked for nothing but a path."""
 
     rest: bytes  # all but the method and the target
+    version: str
     headers: HTTPHeaders
     keep_alive: bool
 
@@ -52,7 +54,15 @@ class _Known(NamedTuple):
 class RequestHead:
     """A request without its body."""
 
-    __slots__ = ("chunked", "expects_continue", "headers", "keep_alive", "length", "start_line")
+    __slots__ = (
+        "chunked",
+        "expects_continue",
+        "has_body",
+        "headers",
+        "keep_alive",
+        "length",
+        "start_line",
+    )
 
     def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders) -> None:
         self.start_line = start_line
@@ -60,15 +70,16 @@ class RequestHead:
         self.length = 0  # of the body in bytes, unless it is chunked
         self.chunked = False
         self.keep_alive = start_line.version == "HTTP/1.1"
+        self.has_body = False  # content follows the head
         self.expects_continue = False
 
 
-def find_end_of_head(data: bytes) -> int:
-    """How many bytes the head has, or -1 if it goes on."""
-    end = data.find(END_OF_HEAD)
+def find_end_of_head(data: bytes, start: int = 0) -> int:
+    """Return how many bytes the head has; -1 if it does not end behind `start`."""
+    end = data.find(END_OF_HEAD, start)
     if end >= 0:
         return end + len(END_OF_HEAD)
-    found = _ANY_END_OF_HEAD.search(data)
+    found = _ANY_END_OF_HEAD.search(data, start)
     return found.end() if found else -1
 
 
@@ -107,7 +118,7 @@ class HeadParser:
             _refuse_line(data[:end_of_line])
         rest = data[end_of_line - len(_VERSION) :]
         if self._known and self._known.rest == rest and data.startswith(b"GET /"):
-            return _again(line[0], self._known)
+            return _repeat(data[_TARGET_AT : end_of_line - len(_VERSION) - 1], self._known)
         # Each header has a line. To parse thousands would cost more than to count them.
         if data.count(b"\n", end_of_line) > limits.headers + 2:
             raise Refused(
@@ -121,12 +132,12 @@ class HeadParser:
         if target[0] != "/" or method == "CONNECT":
             target = _resolve_target(method, target, headers)
         head = RequestHead(RequestStartLine(method, target, version), headers)
-        self._tell_framing(head)
+        self._set_framing(head)
         # A target with a host of its own has put that into the headers.
         if data.startswith(b"GET /") and not (head.length or head.chunked):
             is_plain = not head.expects_continue and "Upgrade" not in headers
             if is_plain and len(rest) <= _MOST_REMEMBERED:
-                self._known = _Known(rest, duplicate(headers), head.keep_alive)
+                self._known = _Known(rest, version, duplicate(headers), head.keep_alive)
         return head
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
@@ -147,20 +158,21 @@ class HeadParser:
         if not self._complete:
             raise Refused(HTTPStatus.BAD_REQUEST, "The request is malformed.")
 
-    def _tell_framing(self, head: RequestHead) -> None:
+    def _set_framing(self, head: RequestHead) -> None:
         headers = head.headers
         if "Transfer-Encoding" in headers:
             if headers["Transfer-Encoding"].lower() != "chunked":
                 raise Refused(HTTPStatus.BAD_REQUEST, "The only Transfer-Encoding is chunked.")
             if head.start_line.version == "HTTP/1.0":  # RFC 9112 §6.1: faulty
                 raise Refused(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding.")
-            head.chunked = True
+            head.chunked = head.has_body = True
             self._llhttp = None  # it waits for a body, which it is not given
         elif "Content-Length" in headers:
             length = headers["Content-Length"]
             if len(length) > _LONGEST_LENGTH:
                 raise Refused(HTTPStatus.BAD_REQUEST, "The Content-Length is too long a number.")
             head.length = int(length)
+            head.has_body = head.length > 0
             self._llhttp = None
         if "Connection" in headers:
             options = {option.strip() for option in headers["Connection"].lower().split(",")}
@@ -194,8 +206,8 @@ class PartialHeadCheck:
         self._llhttp: HttpRequestParser | None = HttpRequestParser(object())
         self._seen = 0
 
-    def look(self, data: bytes) -> None:
-        """See what there is of the head by now. Raises Refused."""
+    def check(self, data: bytes) -> None:
+        """Check what has arrived of the head. Raises Refused."""
         if self._llhttp is None:
             return
         new, self._seen = data[self._seen :], len(data)
@@ -207,10 +219,10 @@ class PartialHeadCheck:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
 
 
-def _again(line: bytes, known: _Known) -> RequestHead:
-    """A head that is as the one before, but for what is asked for."""
-    method, target, version = line.decode("latin-1").split(" ")
-    head = RequestHead(RequestStartLine(method, target, version), duplicate(known.headers))
+def _repeat(target: bytes, known: _Known) -> RequestHead:
+    """Return a head that differs from the one before in its target only."""
+    line = RequestStartLine("GET", target.decode("latin-1"), known.version)
+    head = RequestHead(line, duplicate(known.headers))
     head.keep_alive = known.keep_alive
     return head
 

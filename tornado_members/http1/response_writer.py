@@ -58,18 +58,18 @@ class ResponseWriter:
 
     def send(self, *parts: bytes) -> "Future[None]":
         """Write; the future is done when the kernel has everything."""
-        if self._after is not None or self.transport.is_closing():
+        transport = self.transport
+        if self._after is not None:
             return self.fail()
         for part in parts:
-            if self.transport.is_closing():  # the write before found that the client has gone
-                return self.fail()
-            self._sent += len(part)
-            if not self.paused and len(part) <= _SLICE_BYTES:
-                self.transport.write(part)
+            size = len(part)
+            self._sent += size
+            if not self.paused and size <= _SLICE_BYTES:
+                transport.write(part)
             elif part:
                 self._enqueue(part)
-        if self.transport.is_closing():
-            return self.fail()
+            if transport.is_closing():  # it was before, or the client has disconnected
+                return self.fail()
         self._in_a_row += 1
         if not self.paused and self._in_a_row < _WRITES_IN_A_ROW:
             return self._done

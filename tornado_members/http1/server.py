@@ -61,13 +61,13 @@ class HTTPServer:
         self._protocol = protocol
         self._is_exempt = is_exempt
         self._connections: set[Connection] = set()
-        self._addresses = AddressTable()
+        self._addresses: AddressTable[Connection] = AddressTable()
         self._opening: dict[Connection, asyncio.Task[None]] = {}
         self._listening: Acceptor | None = None
         self._look: asyncio.TimerHandle | None = None
         self._warned_at: dict[str, float] = {}  # by message
         self._empty: asyncio.Event = asyncio.Event()
-        self._draining = False
+        self.is_draining = False
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on sockets that listen."""
@@ -104,9 +104,7 @@ class HTTPServer:
 
         On those that are accepted from now on as well.
         """
-        self._draining = True
-        for connection in self._connections:
-            connection.draining = True
+        self.is_draining = True
 
     async def drain(
         self, seconds: float, *, idle_seconds: float = 0, force: asyncio.Event | None = None
@@ -141,8 +139,8 @@ class HTTPServer:
 
     # For connections.
 
-    def forget(self, connection: Connection, *, began: bool) -> None:
-        """A connection is closed; `began`: the application has heard of it."""
+    def forget(self, connection: Connection) -> None:
+        """Take a closed connection off the books."""
         if connection not in self._connections:
             return
         self._connections.remove(connection)
@@ -150,7 +148,7 @@ class HTTPServer:
         self._look_for_room()
         if not self._connections:
             self._empty.set()
-        if began:
+        if connection.is_known:
             self.delegate.on_close(connection)
 
     def refuse_slow_bodies(self) -> None:
@@ -159,7 +157,7 @@ class HTTPServer:
         rates = [
             (rate, id(connection), connection)
             for connection in self._connections
-            if (rate := connection.incoming.body_rate(now, _SETTLED_SECONDS)) is not None
+            if (rate := connection.body_rate(now, _SETTLED_SECONDS)) is not None
         ]
         rates.sort()
         for _, _, connection in rates:
@@ -172,7 +170,7 @@ class HTTPServer:
         rates = [
             (rate, id(connection), connection)
             for connection in self._connections
-            if (rate := connection.out.rate(now, _SETTLED_SECONDS)) is not None
+            if (rate := connection.writer.rate(now, _SETTLED_SECONDS)) is not None
         ]
         rates.sort()
         for _, _, connection in rates:
@@ -180,7 +178,7 @@ class HTTPServer:
                 return
             log.info("%s is closed: too much waits to be read", connection.peer)
             connection.abort()
-            connection.out.lose(None)  # now, and not when the loop tells of the end
+            connection.writer.lose(None)  # now, and not when the loop tells of the end
 
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         key = address_key(connected.family, address)
@@ -196,7 +194,6 @@ class HTTPServer:
         protocol = "https" if self._ssl_context else "http"
         peer = Peer(connected.family, address, self._protocol or protocol, key)
         connection = Connection(self, self._loop, peer)
-        connection.draining = self._draining
         self._connections.add(connection)
         self._addresses.add(key, connection)
         self._empty.clear()
@@ -230,7 +227,7 @@ class HTTPServer:
         except (OSError, asyncio.CancelledError) as error:  # no TLS, or gone again
             log.info("no connection with %s: %s", connection.peer, error)
             connected.close()
-            self.forget(connection, began=False)
+            self.forget(connection)
 
     def _make_room(self) -> None:
         """A client waits for a connection: close the longest idle ones, or else the slowest."""
@@ -284,7 +281,7 @@ class HTTPServer:
         """One timer for all connections: to set one for each request would cost more."""
         now = self._loop.time()
         for connection in [*self._connections]:
-            if now >= connection.incoming.deadline or now >= connection.out.deadline:
+            if now >= connection.deadline or now >= connection.writer.deadline:
                 connection.expire(now)
         if self.response_budget.is_exceeded:
             self._abort_slow_readers(now)

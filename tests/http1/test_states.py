@@ -1,0 +1,33 @@
+"""The table of a connection's states. A fixture holds each test in this folder to it."""
+
+from tests.http1.conftest import Run, transitions
+from tests.support.http1 import GET, LAST, answers, ask, echo, serving
+from tornado_members.http1.connection import State
+
+
+def test_the_table_has_every_state_and_each_can_be_reached() -> None:
+    table = transitions()
+    assert {*table} == {*State}
+    assert {state for states in table.values() for state in states} == {*State} - {State.OPENING}
+    assert table[State.CLOSED] == set()
+    assert table[State.RESPONDING] == {
+        *(State.FLUSHING, State.IDLE, State.LINGERING, State.CLOSING, State.CLOSED)
+    }
+
+
+def test_two_requests_go_through_these_states(run: Run, observed: set[tuple[State, State]]) -> None:
+    put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+
+    async def main() -> None:
+        async with serving(echo()) as (_, address):
+            assert len(answers(await ask(address, GET, put[:20], put[20:-1], b"o", LAST))) == 3
+
+    run(main())
+    expected = [
+        *((State.OPENING, State.IDLE), (State.IDLE, State.CALLING), (State.CALLING, State.BODY)),
+        *((State.CALLING, State.RESPONDING), (State.BODY, State.RESPONDING)),
+        *((State.IDLE, State.HEAD), (State.HEAD, State.CALLING), (State.BODY, State.CALLING)),
+        (State.RESPONDING, State.IDLE),
+        *((State.RESPONDING, State.CLOSING), (State.CLOSING, State.CLOSED)),
+    ]
+    assert observed == {*expected}
