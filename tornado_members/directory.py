@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import Protocol
 
+from tornado_members.cached_members import CachedMembers, take_look_up
 from tornado_members.errors import (
     DependencyUnavailable,
     Fault,
@@ -27,7 +28,7 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
-from tornado_members.lease_cache.protocol import HIT, Found
+from tornado_members.lease_cache.protocol import HIT, Found, Hit, LookUp
 from tornado_members.member_entries import (
     MemberEntries,
     Representation,
@@ -69,8 +70,9 @@ class Cache(Protocol):
         load: Callable[[], Awaitable[Entry | None]],
         *,
         rejected: Entry | None = None,
+        look_up: LookUp | None = None,
     ) -> Found: ...
-    async def peek(self, keys: Sequence[bytes]) -> Mapping[bytes, Entry]: ...  # noqa: D102
+    async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
     def changing(  # noqa: D102
         self, *keys: bytes
     ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...
@@ -134,16 +136,18 @@ class MemberDirectory:
             return Found(await self._load(member_id), _ON_REQUEST)
         return await self._read(member_id)
 
-    async def get_cached(self, member_ids: Iterable[int]) -> dict[int, Representation]:
-        """Return those of these members that the cache has, by id, from one question per node."""
+    async def get_cached(self, member_ids: Iterable[int]) -> CachedMembers:
+        """Look these members up in the cache, with one question per node. None is loaded."""
         ids = {id_key(member_id): member_id for member_id in member_ids}
-        found = await self._cache.peek([*ids])
-        schema = self._entries.schema
-        return {
-            ids[key]: represent_entry(ids[key], entry, HIT)
-            for key, entry in found.items()
-            if entry.mark.endswith(schema)
-        }
+        looked_up = await self._cache.look_up([*ids])
+        cached, schema = CachedMembers(), self._entries.schema
+        for key, one in looked_up.items():
+            member_id = ids[key]
+            if not isinstance(one, Hit):
+                cached.others[member_id] = one
+            elif one.entry is not None and one.entry.mark.endswith(schema):
+                cached.members[member_id] = represent_entry(member_id, one.entry, HIT)
+        return cached
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """Return the member with this name. `no_cache` reads MongoDB. Raises MemberNotFound."""
@@ -177,7 +181,8 @@ class MemberDirectory:
 
     async def _read(self, member_id: int) -> Found:
         load = partial(self._load, member_id)
-        found = await self._cache.read(id_key(member_id), load)
+        look_up = take_look_up(member_id)
+        found = await self._cache.read(id_key(member_id), load, look_up=look_up)
         if not self._entries.is_usable(found.entry):
             found = await self._cache.read(id_key(member_id), load, rejected=found.entry)
             if not self._entries.is_usable(found.entry):  # a process with other fields was faster

@@ -20,7 +20,7 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.placement import namespace_prefix, place
-from tornado_members.lease_cache.protocol import HIT, STORED, Found, Load, bypass
+from tornado_members.lease_cache.protocol import HIT, STORED, Found, Load, LookUp, bypass
 
 log = getLogger(__name__)
 
@@ -144,7 +144,14 @@ class NaiveStandIn:
         """As LeaseCache's."""
         return {node.address: "node-away" if node.is_away else None for node in self._cache.nodes}
 
-    async def read(self, key: bytes, load: Load, *, rejected: object = None) -> Found:  # noqa: ARG002
+    async def read(
+        self,
+        key: bytes,
+        load: Load,
+        *,
+        rejected: object = None,  # noqa: ARG002
+        look_up: object = None,  # noqa: ARG002
+    ) -> Found:
         """As LeaseCache's."""
         loaded: list[entries.Entry | None] = []
 
@@ -165,8 +172,8 @@ class NaiveStandIn:
         self.counts.hits += 1
         return Found(entries.Entry(entry.version, b"-", entry.body), HIT)
 
-    async def peek(self, _keys: Sequence[bytes]) -> Mapping[bytes, entries.Entry]:
-        """As LeaseCache's, of which this is allowed to have nothing."""
+    async def look_up(self, _keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
+        """As LeaseCache's, without nodes."""
         return {}
 
     @asynccontextmanager

@@ -134,6 +134,6 @@ async def test_services_with_other_fields_share_no_entries_and_lose_no_values(
             assert parsed(await api("GET", "/members/by-name/Ada")) == ADA
             for found in (await other.get(1), await other.get_by_name("Ada")):
                 assert json.loads(found.body) == without
-        assert json.loads((await other.get_cached([1]))[1].body) == without
+        assert json.loads((await other.get_cached([1])).members[1].body) == without
         await other.patch(1, lambda member: apply_merge_patch(member, {"phone": "555"}))
         assert parsed(await api("GET", "/members/1")) == {**ADA, "phone": "555"}

@@ -14,8 +14,10 @@ from tests.support.api import Api, Fetching, parsed, problem, token_of
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
+from tornado_members.cached_members import CachedMembers
 from tornado_members.handlers.member_cache import MemberCacheApplication
-from tornado_members.member_entries import Representation
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 
@@ -211,7 +213,7 @@ async def test_many_at_once_are_one_question(
     await cache_ada(api)
     asked, together = [], services.directory.get_cached
 
-    async def get_cached(member_ids: Any) -> dict[int, Representation]:
+    async def get_cached(member_ids: Any) -> CachedMembers:
         asked.append([*member_ids])
         return await together(asked[-1])
 
@@ -228,6 +230,34 @@ async def test_many_at_once_are_one_question(
     assert handlers.asked == before
     assert sum(map(len, asked)) == 30
     assert len(asked) < 10
+
+
+@on_both
+async def test_a_read_of_a_member_that_is_not_cached_asks_memcached_three_questions(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look-up of the fast path is passed on to the handler."""
+    await cache_ada(api)
+    path = f"/members/{(await api.create('Grace Hopper'))['memberId']}"
+    asked: list[str] = []
+    look, command = LeaseProtocol._look, MemcachedNode._command
+
+    async def counted_look(protocol: LeaseProtocol, *keys: bytes) -> Any:
+        asked.extend(["look"] if keys else [])  # a probe has no keys
+        return await look(protocol, *keys)
+
+    async def counted_command(node: MemcachedNode, asking: Any) -> Any:
+        name = asking.__qualname__.split(".")[1]
+        asked.extend([] if name == "get_many" else [name])
+        return await command(node, asking)
+
+    monkeypatch.setattr(LeaseProtocol, "_look", counted_look)
+    monkeypatch.setattr(MemcachedNode, "_command", counted_command)
+    answer = await api("GET", path)
+    assert answer.headers["Cache-Status"] == "memcached; fwd=miss; stored"
+    assert asked == ["look", "put_many", "put_many"]
+    answer = await api("GET", path)
+    assert answer.headers["Cache-Status"] == "memcached; hit"
 
 
 @asynccontextmanager
@@ -395,10 +425,10 @@ async def test_one_that_is_handed_over_is_under_way_all_the_time(
     await cache_ada(api)
     asked, may_answer = asyncio.Event(), asyncio.Event()
 
-    async def get_cached(_member_ids: Any) -> dict[int, Representation]:
+    async def get_cached(_member_ids: Any) -> CachedMembers:
         asked.set()
         await may_answer.wait()
-        return {}
+        return CachedMembers()
 
     monkeypatch.setattr(services.directory, "get_cached", get_cached)
     requests = services.requests

@@ -6,10 +6,11 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
+import aiomcache
 import psutil
 import pytest
 
@@ -35,10 +36,13 @@ from tornado_members.lease_cache.protocol import (
     LEASED,
     REFUSED,
     STORED,
+    Hit,
     LeaseProtocol,
     Lifetimes,
     bypass,
 )
+
+T = TypeVar("T")
 
 PREFIX = namespace_prefix("test")
 EPOCH = b"0123456789abcdef"  # flush_cache's
@@ -65,13 +69,18 @@ class Source:
 
 
 class Counting(MemcachedNode):
-    """A node that counts its reads."""
+    """A node that counts its reads, and all of its requests."""
 
     reads = 0
+    requests = 0
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         self.reads += 1
         return await super().get_many(keys)
+
+    async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
+        self.requests += 1
+        return await super()._command(command)
 
 
 @asynccontextmanager
@@ -203,12 +212,13 @@ async def test_what_was_loaded_before_a_write_is_not_stored_behind_it(address: s
 
 async def peeked(cache: LeaseCache) -> int | None:
     """The version that is found without loading anything."""
-    found = await cache.peek([b"a", b"b"])
-    assert b"b" not in found
-    return found[b"a"].version if found else None
+    found = await cache.look_up([b"a", b"b"])
+    hits = {key: one.entry for key, one in found.items() if isinstance(one, Hit) and one.entry}
+    assert b"b" not in hits
+    return hits[b"a"].version if hits else None
 
 
-async def test_a_peek_finds_what_a_read_may_be_answered_with_and_nothing_else(
+async def test_a_look_up_is_a_hit_where_a_read_would_be_and_nowhere_else(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, nobody = Source(1), Source(None)
@@ -234,6 +244,33 @@ async def test_a_peek_finds_what_a_read_may_be_answered_with_and_nothing_else(
         await one.nodes[0].protocol._begin_quarantine()
         assert await peeked(one) is None
     assert (source.asked, nobody.asked) == (3, 1)
+
+
+async def test_a_read_with_its_look_up_asks_the_node_twice(address: str) -> None:
+    source = Source(1)
+    async with process(address, kind=Counting) as one, process(address) as other:
+        node = one.nodes[0]._node._node
+        assert isinstance(node, Counting)
+        look_up = (await one.look_up([b"a"]))[b"a"]
+        node.requests = 0
+        found = await one.read(b"a", source.load, look_up=look_up)
+        assert (found.status, node.requests) == (STORED, 2)  # a lease, and the entry
+        assert await status(other, source) == HIT
+
+
+async def test_a_look_up_that_is_overtaken_by_a_write_leads_to_nothing_old(address: str) -> None:
+    source = Source(1)
+    async with process(address) as one, process(address) as other:
+        miss = (await one.look_up([b"a"]))[b"a"]
+        await status(other, source)
+        hit = (await one.look_up([b"a"]))[b"a"]
+        assert isinstance(hit, Hit)
+        async with other.changing(b"a"):
+            source.version = 2
+        for look_up in (hit, miss):
+            found = await one.read(b"a", source.load, look_up=look_up)
+            assert found.entry
+            assert found.entry.version == 2
 
 
 async def test_what_no_node_takes_is_not_stored_and_leaves_the_node_well(address: str) -> None:

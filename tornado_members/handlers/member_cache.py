@@ -10,7 +10,7 @@ docs/decisions/member-cache.md.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from functools import lru_cache
 from logging import getLogger
 from typing import Final
@@ -26,6 +26,7 @@ from tornado.httputil import (
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
+from tornado_members.cached_members import CachedMembers
 from tornado_members.handlers.member import MEMBER_ID, MemberHandler
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.responses import http_date, member_response
@@ -108,17 +109,18 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
 
     async def _answer_pending(self) -> None:
         pending, self._pending = self._pending, []
-        members: Mapping[int, Representation] = {}
+        cached = CachedMembers()
         try:
             ids = [request.member_id for request in pending]
-            members = await self._services.directory.get_cached(ids)
+            cached = await self._services.directory.get_cached(ids)
         except Exception:
             log.exception("the cache could not be read")
         for request in pending:
-            member = members.get(request.member_id)
+            member = cached.members.get(request.member_id)
             try:
                 if member is None:
-                    request.pass_on()
+                    with cached.passed_on(request.member_id):
+                        request.pass_on()
                 else:
                     self._respond(request, member)
             except Exception:  # must not affect the other requests

@@ -21,9 +21,11 @@ from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.placement import namespace_prefix, place
 from tornado_members.lease_cache.protocol import (
     Found,
+    Hit,
     LeaseProtocol,
     Lifetimes,
     Load,
+    LookUp,
     bypass,
     random_word,
 )
@@ -127,28 +129,46 @@ class LeaseCache:
         """By the address of each node, why it is not read now; None if it is."""
         return {node.address: node.bypass_reason() for node in self.nodes}
 
-    async def read(self, key: bytes, load: Load, *, rejected: Entry | None = None) -> Found:
+    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
+        """Look at each node once, and decide how each of these keys may be read.
+
+        Without nodes the result is empty.
+        """
+        places = self._places(keys)
+        looked_up = await _all([node.look_up(its_keys) for node, its_keys in places.items()])
+        start = len(self._prefix)
+        found = {key[start:]: one for some in looked_up for key, one in some.items()}
+        for one in found.values():
+            self.counts.hits += isinstance(one, Hit) and one.entry is not None
+        return found
+
+    async def read(
+        self,
+        key: bytes,
+        load: Load,
+        *,
+        rejected: Entry | None = None,
+        look_up: LookUp | None = None,
+    ) -> Found:
         """Return the entry of a key, from its node or else from `load`, and how it was found.
 
         Exceptions of `load` pass through. Readers of one key may share a request that was sent
         after each of them had asked. An entry that is equal to `rejected` counts as a miss.
+        `look_up` saves a request: one of this reader's that was not a hit.
         """
         key = self._prefix + key
-        return await self._flights.ask(key, lambda: self._read(key, load, rejected))
+        if self._flights.is_busy(key):  # there may be an entry when this reader has its turn
+            look_up = None
+        return await self._flights.ask(key, lambda: self._read(key, load, rejected, look_up))
 
-    async def peek(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        """Return those entries that `read` would return as hits; nothing is loaded."""
-        places = self._places(keys)
-        found = await _all([node.peek(its_keys) for node, its_keys in places.items()])
-        start = len(self._prefix)
-        return {key[start:]: entry for some in found for key, entry in some.items()}
-
-    async def _read(self, key: bytes, load: Load, rejected: Entry | None) -> Found:
+    async def _read(
+        self, key: bytes, load: Load, rejected: Entry | None, look_up: LookUp | None
+    ) -> Found:
         node = place(self.nodes, key)
         if node is None:
             self.counts.bypasses["no-node"] += 1
             return Found(await load(), bypass("no-node"))
-        return await node.read(key, load, rejected=rejected)
+        return await node.read(key, load, rejected=rejected, look_up=look_up)
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:

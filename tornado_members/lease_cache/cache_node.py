@@ -23,7 +23,7 @@ from tornado_members.lease_cache.debts import DebtsOfNode
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
-from tornado_members.lease_cache.protocol import Found, LeaseProtocol, Load, bypass
+from tornado_members.lease_cache.protocol import Bypass, Found, LeaseProtocol, Load, LookUp
 
 log = getLogger(__name__)
 
@@ -104,17 +104,24 @@ class CacheNode:
             await asyncio.wait([self._monitoring])
         await self._node.close()
 
-    async def read(self, key: bytes, load: Load, *, rejected: Entry | None = None) -> Found:
+    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """As LeaseProtocol's; past the node while it must not be read."""
         reason = self.bypass_reason()
-        if reason is not None:
-            self._counts.bypasses[reason] += 1
-            return Found(await load(), bypass(reason))
-        return await self.protocol.read(key, load, rejected=rejected)
+        return dict.fromkeys(keys, Bypass(reason)) if reason else await self.protocol.look_up(keys)
 
-    async def peek(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        """As LeaseProtocol's; nothing while the node must not be read."""
-        return {} if self.bypass_reason() else await self.protocol.peek(keys)
+    async def read(
+        self,
+        key: bytes,
+        load: Load,
+        *,
+        rejected: Entry | None = None,
+        look_up: LookUp | None = None,
+    ) -> Found:
+        """As LeaseProtocol's; past the node while it must not be read."""
+        reason = self.bypass_reason()
+        if reason:
+            look_up = Bypass(reason)
+        return await self.protocol.read(key, load, rejected=rejected, look_up=look_up)
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> bool:
         """Place the tombstones of a write, or wait until no process reads its keys here.

@@ -36,6 +36,10 @@ class SingleFlight(Generic[T]):
     def __init__(self) -> None:
         self._under_way: dict[bytes, list[_Place[T]]] = {}  # and who waits for the next request
 
+    def is_busy(self, key: bytes) -> bool:
+        """True if a request of this key is under way."""
+        return key in self._under_way
+
     async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
         """What `request` answers, to oneself or to another one who asked the same."""
         waiting = self._under_way.get(key)

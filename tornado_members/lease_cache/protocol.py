@@ -70,6 +70,37 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Miss:
+    """The key has no entry: a reader may take a lease."""
+
+    epoch: bytes
+    dead: bytes | None  # a value under the key that does not count, if there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The key has an entry, or is known to have none in the database."""
+
+    entry: Entry | None
+    if_rejected: Miss
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """Another reader is about to store: this one reads the database only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """The node, or this key of it, must not be used: readers read the database only."""
+
+    reason: str
+
+
+LookUp = Hit | Miss | Leased | Bypass
+
+
+@dataclass(frozen=True, slots=True)
 class Lifetimes:
     """Seconds, whole ones as Memcached counts them."""
 
@@ -103,8 +134,8 @@ def bypass(reason: str) -> str:
 class LeaseProtocol:
     """The protocol on one node. Keys are complete: with the namespace, and valid for Memcached.
 
-    All methods but `read` and `peek` raise NodeUnavailable if the node did not do for certain what
-    they ask for.
+    All methods but `look_up` and `read` raise NodeUnavailable if the node did not do for certain
+    what they ask for.
     """
 
     def __init__(
@@ -123,46 +154,59 @@ class LeaseProtocol:
         self._counts = counts
         self._word = word
 
-    async def read(self, key: bytes, load: Load, *, rejected: Entry | None = None) -> Found:
-        """What is there, from the node or else from `load`, whose exceptions pass through.
-
-        An entry that is equal to `rejected` is taken for none.
-        """
-        try:
-            epoch, found = await self._look(key)
-        except NodeUnavailable:
-            return await self._bypass("node-away", load)
-        if epoch is None:
-            return await self._bypass("quarantine", load)
-        stored = found.get(key)
-        match stored and decode(key, stored):
-            case Value(known, entry) if known == epoch and (rejected is None or entry != rejected):
-                self._counts.hits += 1
-                return Found(entry, HIT)
-            case Tombstone() as tombstone if self.counts_in(tombstone, epoch):
-                return await self._bypass("tombstone", load)
-            case Lease(known) if known == epoch:
-                token = None
-            case _:
-                try:
-                    token = await self._take_lease(key, epoch, stored)
-                except NodeUnavailable:
-                    return await self._bypass("node-away", load)
-        return await self._fill(key, epoch, token, load)
-
-    async def peek(self, keys: Sequence[bytes]) -> dict[bytes, Entry]:
-        """What `read` would find under each key without loading anything."""
+    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
+        """Look at the node once, and decide how each key may be read."""
         try:
             epoch, stored = await self._look(*keys)
         except NodeUnavailable:
-            return {}
-        found = {}
-        for key in keys:
-            match key in stored and decode(key, stored[key]):
-                case Value(known, entry) if known == epoch and entry is not None:
-                    found[key] = entry
-        self._counts.hits += len(found)
-        return found
+            return dict.fromkeys(keys, Bypass("node-away"))
+        if epoch is None:
+            return dict.fromkeys(keys, Bypass("quarantine"))
+        return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
+
+    def _decide(self, key: bytes, epoch: bytes, stored: bytes | None) -> LookUp:
+        match stored and decode(key, stored):
+            case Value(known, entry) if known == epoch:
+                return Hit(entry, Miss(epoch, stored))
+            case Tombstone() as tombstone if self.counts_in(tombstone, epoch):
+                return Bypass("tombstone")
+            case Lease(known) if known == epoch:
+                return Leased()
+        return Miss(epoch, stored)
+
+    async def read(
+        self,
+        key: bytes,
+        load: Load,
+        *,
+        rejected: Entry | None = None,
+        look_up: LookUp | None = None,
+    ) -> Found:
+        """Return the entry of a key, from the node or else from `load`, and how it was found.
+
+        Exceptions of `load` pass through. An entry that is equal to `rejected` counts as a miss.
+        `look_up` is one of this reader's, made after it was asked for the entry; a hit among them
+        is looked up again.
+        """
+        if look_up is None or isinstance(look_up, Hit):
+            look_up = (await self.look_up([key]))[key]
+        if isinstance(look_up, Hit):
+            if rejected is None or look_up.entry != rejected:
+                self._counts.hits += 1
+                return Found(look_up.entry, HIT)
+            look_up = look_up.if_rejected
+        match look_up:
+            case Bypass(reason):
+                return await self._bypass(reason, load)
+            case Leased():
+                self._counts.misses += 1
+                self._counts.refused_fills["leased"] += 1
+                return Found(await load(), LEASED)
+        try:
+            token = await self._take_lease(key, look_up)
+        except NodeUnavailable:
+            return await self._bypass("node-away", load)
+        return await self._fill(key, look_up.epoch, token, load)
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         """Put a tombstone on every key of a write, before it commits."""
@@ -253,15 +297,12 @@ class LeaseProtocol:
         """Whether a tombstone counts: always. It may be older than the epoch, and its write not."""
         return True
 
-    async def _take_lease(self, key: bytes, epoch: bytes, dead: bytes | None) -> int | None:
-        """Return the token to store with, or None if another process was faster.
-
-        `dead` is what stands under the key and does not count.
-        """
-        token = None if dead is None else await self._token_of(key, dead)
-        if dead is not None and token is None:
+    async def _take_lease(self, key: bytes, miss: Miss) -> int | None:
+        """Return the token to store with, or None if another process was faster."""
+        token = None if miss.dead is None else await self._token_of(key, miss.dead)
+        if miss.dead is not None and token is None:
             return None
-        put = Put(key, encode_lease(key, epoch), self._lifetimes.lease, token)
+        put = Put(key, encode_lease(key, miss.epoch), self._lifetimes.lease, token)
         (lease,) = await self._node.put_many([put])
         return lease or None
 
