@@ -1,4 +1,4 @@
-"""The servers that tests run on: real ones, on free ports, in a private folder, once a run."""
+"""The servers of the tests: real ones, on free ports, in a private folder, once per process."""
 
 import asyncio
 import gc
@@ -45,16 +45,16 @@ hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The HTTP server on which the service runs in all tests that do not name one."""
+    """Add an option for the HTTP server of all tests that do not name one."""
     parser.addoption("--transport", choices=["http1", "tornado"], default="http1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a run that is told to end clean up, and keep the caller's settings out of it."""
+    """Let a run clean up after SIGTERM, and ignore the settings in the environment."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Else the first test that asks for the current event loop makes one that nobody closes.
+    # Otherwise the first test that asks for the current event loop creates one and leaks it.
     asyncio.set_event_loop(None)
-    # A shell that runs the tests in the background has it ignored, and every process after it.
+    # A shell that runs the tests in the background ignores SIGINT, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for variable in [name for name in os.environ if name.startswith("MEMBERS_")]:
         del os.environ[variable]
@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is here now stays to the end: nobody who collects garbage has to look at it again."""
+    """Exclude the modules, which stay to the end, from garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -90,7 +90,7 @@ def servers() -> Iterator[PrivateServers]:
     folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-"))
 
     def obedient(data: Path, port: int) -> list[str]:
-        """A mongod that fails when it is told to (failCommand)."""
+        """Enable failCommand, which makes mongod fail on request."""
         return [*mongod_command(data, port), "--setParameter", "enableTestCommands=1"]
 
     with ExitStack() as stack:
@@ -104,21 +104,21 @@ def servers() -> Iterator[PrivateServers]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder of the test's own, which pytest's tmp_path would keep for a while."""
+    """A temporary folder, removed after the test. pytest keeps tmp_path for three runs."""
     with tempfile.TemporaryDirectory(prefix="tornado-members-test-") as name:
         yield Path(name)
 
 
 @pytest.fixture(scope="session")
 def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
-    """A client of the tests' own, for what the service would not do."""
+    """A MongoDB client apart from the service's, for what the service would not do."""
     with pymongo.MongoClient[dict[str, Any]](servers.mongodb_uri) as client:
         yield client
 
 
 @pytest.fixture
 def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> str:
-    """An empty database, and an empty cache; dropping it would take ten times as long."""
+    """An empty database and an empty cache. Dropping it would take ten times as long."""
     for collection in ("members", "counters", "users", "leader_locks", "cache_debts"):
         admin["test"][collection].delete_many({})
     flush_memcached(servers.cache_servers[0])
@@ -127,13 +127,13 @@ def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, 
 
 @pytest.fixture
 def driver() -> str:
-    """The MongoDB driver; tests that should run on both name both."""
+    """The MongoDB driver. Tests of both override this."""
     return "motor"
 
 
 @pytest.fixture
 def transport(request: pytest.FixtureRequest) -> str:
-    """The HTTP server underneath; tests that should run on both name both."""
+    """The HTTP server. Tests of both override this."""
     return str(request.config.getoption("--transport"))
 
 
@@ -165,7 +165,7 @@ def cache_servers(servers: PrivateServers) -> tuple[str, ...]:
 def mongo(
     io_loop: IOLoop, servers: PrivateServers, database_name: str, driver: Any
 ) -> Iterator[Mongo]:
-    """A client as the service has it."""
+    """A MongoDB client with the service's options."""
 
     async def opened() -> Mongo:
         return open_mongo(servers.mongodb_uri, database_name, driver, timeout=5)
@@ -179,7 +179,7 @@ def mongo(
 def collected(driver: Any) -> Iterator[None]:
     """PyMongo's async client forgets a socket if it is closed or cancelled while it connects.
 
-    It would be found, and held against, whichever test runs when garbage is next collected.
+    The warning would fail whichever test runs when garbage is next collected.
     """
     yield
     if driver == "pymongo":
@@ -190,7 +190,7 @@ def collected(driver: Any) -> Iterator[None]:
 
 @pytest.fixture
 def tail_changes() -> bool:
-    """Whether the change stream removes from the cache, too: for most tests it is in the way."""
+    """True if the service follows the change stream, which interferes with most tests."""
     return False
 
 
@@ -252,7 +252,7 @@ def process_status(io_loop: IOLoop, services: Services) -> Iterator[ProcessStatu
 
 @pytest.fixture
 def app(services: Services) -> HTTPServerConnectionDelegate:
-    """What pytest-tornasync serves."""
+    """The application that pytest-tornasync serves."""
     return make_app(services)
 
 
@@ -263,7 +263,7 @@ def http_server(
     settings: Settings,
     http_server_port: tuple[socket.socket, int],
 ) -> Iterator[AnyServer]:
-    """In the place of pytest-tornasync's: the server as it is made for production."""
+    """Replaces pytest-tornasync's fixture with the server that production uses."""
 
     async def start() -> AnyServer:
         server = make_server(app, settings.server.limits, transport=settings.server.transport)
@@ -278,7 +278,7 @@ def http_server(
 
 @pytest.fixture
 def http_server_client(http_server: AnyServer) -> Iterator[Fetching]:
-    """In the place of pytest-tornasync's, which can only ask a server of Tornado where it is."""
+    """Replaces pytest-tornasync's fixture, which requires a Tornado server."""
     host, port = address_of(http_server)
     with closing(PathClient(force_instance=True)) as client:
         client.base = f"http://{host}:{port}"
@@ -287,7 +287,7 @@ def http_server_client(http_server: AnyServer) -> Iterator[Fetching]:
 
 @pytest.fixture
 def contract(services: Services) -> Contract:
-    """What the service says of its API."""
+    """The service's description of its API."""
     return contract_of(publish_description(services).plain)
 
 

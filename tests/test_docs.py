@@ -1,4 +1,4 @@
-"""The documentation tells the truth: all of it that can be checked."""
+"""The documentation matches the program, as far as a test can check it."""
 
 import os
 import re
@@ -34,7 +34,7 @@ COMMAND_LINE = (ROOT / "docs" / "cli.md").read_text()
 
 
 def problems(base: type[Problem] = Problem) -> list[type[Problem]]:
-    """Every kind of problem."""
+    """Return every class of problems."""
     return [kind for sub in base.__subclasses__() for kind in [sub, *problems(sub)]]
 
 
@@ -97,13 +97,13 @@ def test_every_metric_is_documented_with_its_labels(process_status: ProcessStatu
         assert re.sub("_(bucket|count|sum)$", "", name) in shown, name
 
 
-def test_every_page_of_the_admin_listener_is_documented() -> None:
+def test_every_admin_page_is_documented() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     documented = re.findall(r"^\| `(/[a-z]+)` \|", text, re.MULTILINE)
     assert documented == [path for path, _ in ADMIN_ROUTES]
 
 
-def test_every_route_has_its_name_for_logs_and_metrics() -> None:
+def test_every_handler_names_its_route_for_logs_and_metrics() -> None:
     for path, handler in [*ROUTES, HISTORY_ROUTE, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
         assert issubclass(handler, BaseHandler)
         assert handler.route == path
@@ -115,7 +115,7 @@ def test_every_script_is_documented() -> None:
         assert script.read_text().splitlines()[1].startswith("# ")
 
 
-def test_every_option_that_is_documented_exists(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_documented_option_exists(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("seed", "token", "serve", "keys"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
@@ -160,21 +160,21 @@ VARIABLE = [
 
 
 def comparable(text: str) -> str:
-    """Without what differs from answer to answer."""
+    """Return text without what differs between responses."""
     for pattern, replacement in VARIABLE:
         text = re.sub(pattern, replacement, text)
     return text.replace("\r", "").strip()
 
 
 def console_steps(text: str) -> list[tuple[str, str]]:
-    """The commands of a page, each with what it shows."""
+    """Return the commands of a page, each with the output that it shows."""
     blocks = "\n".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL))
     steps = [step.partition("\n") for step in re.split(r"^\$ ", blocks, flags=re.MULTILINE)[1:]]
     return [(line, shown) for line, _, shown in steps]
 
 
 @pytest.mark.parametrize(("page", "commands"), [("README.md", 4), ("docs/api.md", 24)])
-def test_the_requests_of_the_pages_get_the_answers_that_they_show(
+def test_documented_requests_receive_the_documented_responses(
     folder: Path, servers: PrivateServers, database_name: str, page: str, commands: int
 ) -> None:
     settings: dict[str, Any] = {

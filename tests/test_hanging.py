@@ -1,4 +1,4 @@
-"""MongoDB hangs, with hundreds of requests on it: what is cached goes on, and nothing piles up."""
+"""MongoDB hangs under hundreds of requests: cached reads continue, and nothing piles up."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +22,7 @@ SLACK = 20  # threads and descriptors that come and go
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds."""
+    """The resources of a process."""
 
     threads: int
     descriptors: int
@@ -91,7 +91,9 @@ async def until_written(client: HttpClient) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_nothing_piles_up(service: Service, servers: PrivateServers) -> None:
+async def test_requests_do_not_pile_up_while_mongodb_hangs(
+    service: Service, servers: PrivateServers
+) -> None:
     for name in ("Ada", "Grace"):
         assert service("PUT", "/members", {"name": name})[0] == 201
     (worker,) = psutil.Process(service.process.pid).children()

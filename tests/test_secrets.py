@@ -1,4 +1,4 @@
-"""Nothing that is secret is logged or told, not even at the level of debugging."""
+"""No output contains a secret, not even at the log level debug."""
 
 import json
 import socket

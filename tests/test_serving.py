@@ -46,7 +46,7 @@ def kill(command: Command, name: str) -> None:
             process.kill()
 
 
-def test_what_was_answered_is_there_whatever_is_killed(own: Command) -> None:
+def test_acknowledged_writes_survive_kills_of_every_process(own: Command) -> None:
     """The life of an installation: first start, crashes of each part, restarts."""
     with own.serving() as service:
         assert service("PUT", "/members", {"name": "Ada"})[0] == 201
@@ -83,7 +83,7 @@ def wait_for(condition: Any, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-def test_commands_share_the_private_servers_and_the_last_one_ends_them(own: Command) -> None:
+def test_commands_share_the_private_servers_and_the_last_one_stops_them(own: Command) -> None:
     with own.serving() as first, own.serving() as second:
         assert len(own.servers()) == 2
         assert first("PUT", "/members", {"name": "Ada"})[0] == 201
@@ -107,7 +107,7 @@ def test_commands_share_the_private_servers_and_the_last_one_ends_them(own: Comm
         (["seed", "--fake", "1000000"], signal.SIGHUP),
     ],
 )
-def test_a_stop_during_the_start_leaves_nothing(
+def test_signal_during_the_start_leaves_no_process(
     own: Command, arguments: list[str], how: signal.Signals
 ) -> None:
     process = own.start(*arguments)
@@ -119,7 +119,7 @@ def test_a_stop_during_the_start_leaves_nothing(
     assert own.servers() == []
 
 
-def test_with_servers_of_its_own_it_starts_none(joined: Command) -> None:
+def test_serve_starts_no_private_servers_if_addresses_are_given(joined: Command) -> None:
     with joined.serving() as service:
         assert service("PUT", "/members", {"name": "Ada"})[0] == 201
         assert {child.name() for child in children(service)} == {psutil.Process().name()}
@@ -129,7 +129,7 @@ def test_with_servers_of_its_own_it_starts_none(joined: Command) -> None:
         assert service.stop() == 0
 
 
-def test_the_lines_it_prints_can_be_pasted(joined: Command) -> None:
+def test_banner_shows_commands_that_work(joined: Command) -> None:
     (spaced := joined.folder / "a folder").mkdir()
     joined = Command(spaced, json.loads(joined.config.read_text()))
     with joined.serving() as service:
@@ -146,9 +146,9 @@ def test_the_lines_it_prints_can_be_pasted(joined: Command) -> None:
         assert done.stdout.count('"name":"Ada Lovelace"') == 2
 
 
-@pytest.mark.parametrize("told", ["the supervisor", "everybody"])
-def test_requests_in_flight_end_before_it_stops(
-    joined: Command, servers: PrivateServers, told: str
+@pytest.mark.parametrize("signalled", ["the supervisor", "all processes"])
+def test_stop_completes_requests_in_progress(
+    joined: Command, servers: PrivateServers, signalled: str
 ) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     answers: list[tuple[int, Any]] = []
@@ -161,9 +161,9 @@ def test_requests_in_flight_end_before_it_stops(
             )
             asking.start()
             time.sleep(0.5)  # for it to arrive; should it not have, the test cannot fail
-            workers = children(service) if told == "everybody" else []
+            workers = children(service) if signalled == "all processes" else []
             service.process.send_signal(signal.SIGTERM)
-            for worker in workers:  # as systemd does, unless it is told otherwise
+            for worker in workers:  # as systemd does with its default KillMode
                 worker.terminate()
             wait_for(lambda: "stopping" in joined.log())
             assert service.process.poll() is None
@@ -201,7 +201,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-def test_what_stops_the_start_is_told_without_a_traceback(
+def test_failed_start_reports_the_reason_without_a_traceback(
     folder: Path, servers: PrivateServers
 ) -> None:
     defaults = {"mongodb": {"uri": servers.mongodb_uri}, "cache": {"servers": []}}

@@ -1,4 +1,4 @@
-"""scripts/keys: another key to sign with."""
+"""The command keys, which rotates the signing key."""
 
 import json
 import time
@@ -58,7 +58,9 @@ def installation(folder: Path) -> Installation:
     return Installation(folder)
 
 
-def test_old_tokens_stay_good_until_the_last_has_expired(installation: Installation) -> None:
+def test_rotate_keeps_the_old_key_until_its_last_token_has_expired(
+    installation: Installation,
+) -> None:
     old = installation.command.token("--rights", "1", "--expires", "1h")
     assert installation.accepts(old)
     finished = installation.command.run("keys", "rotate")
@@ -76,7 +78,7 @@ def test_old_tokens_stay_good_until_the_last_has_expired(installation: Installat
     assert not installation.accepts(old)
 
 
-def test_a_remembered_token_ends_with_its_key(installation: Installation) -> None:
+def test_cached_token_ends_with_its_key(installation: Installation) -> None:
     """Remembered or not: the key's end is not forgotten."""
     forged = own_signing_key(installation.jwks)
     rotate(installation.jwks, 60, spread_seconds=0)
@@ -89,7 +91,7 @@ def test_a_remembered_token_ends_with_its_key(installation: Installation) -> Non
     assert not installation.accepts(token)
 
 
-def test_a_key_in_wrong_hands_stops_at_once(installation: Installation) -> None:
+def test_rotate_at_once_ends_the_old_key(installation: Installation) -> None:
     old = installation.command.token("--rights", "1")
     assert installation.accepts(old)
     finished = installation.command.run("keys", "rotate", "--at-once")
@@ -101,13 +103,13 @@ def test_a_key_in_wrong_hands_stops_at_once(installation: Installation) -> None:
     assert len(json.loads(installation.jwks.read_text())["keys"]) == 1
 
 
-def test_before_the_first_start_there_is_a_key_to_rotate_all_the_same(folder: Path) -> None:
+def test_rotate_works_before_the_first_start(folder: Path) -> None:
     file = folder / "keys" / "jwks.json"
     rotate(file, 60, spread_seconds=0)
     assert len(json.loads(file.read_text())["keys"]) == 2
 
 
-def test_at_once_ends_every_older_key_of_ours_and_no_other(installation: Installation) -> None:
+def test_rotate_at_once_ends_every_own_key_and_no_other(installation: Installation) -> None:
     first = installation.command.token("--rights", "1")
     rotate(installation.jwks, 3600, spread_seconds=0)
     document = json.loads(installation.jwks.read_text())
@@ -120,7 +122,7 @@ def test_at_once_ends_every_older_key_of_ours_and_no_other(installation: Install
     assert kids == [own_signing_key(installation.jwks).kid, "RS256-somebody's"]
 
 
-def test_a_key_whose_rotation_was_cut_off_gets_its_end_by_the_next(
+def test_rotate_completes_an_interrupted_rotation(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = own_signing_key(installation.jwks).kid
@@ -142,7 +144,7 @@ def test_a_key_whose_rotation_was_cut_off_gets_its_end_by_the_next(
     assert [kid for kid, end in ends.items() if not end] == [own_signing_key(installation.jwks).kid]
 
 
-def test_keys_whose_time_is_over_are_swept_away(
+def test_rotate_removes_expired_keys(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = time.time()
@@ -152,7 +154,7 @@ def test_keys_whose_time_is_over_are_swept_away(
     assert len(json.loads(installation.jwks.read_text())["keys"]) == 2
 
 
-def test_a_rotation_that_is_cut_off_leaves_keys_that_verify_what_is_signed(
+def test_interrupted_rotation_leaves_a_key_that_verifies_the_signatures(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, writes = signing._write, 0
@@ -175,7 +177,7 @@ def test_a_rotation_that_is_cut_off_leaves_keys_that_verify_what_is_signed(
         assert installation.accepts(installation.command.token("--rights", "1"))
 
 
-def test_without_a_key_set_it_says_so(folder: Path) -> None:
+def test_rotate_without_an_own_key_set_is_an_error(folder: Path) -> None:
     (folder / "file").write_text("")
     with pytest.raises(KeysUnusable, match="file"):
         rotate(folder / "file" / "jwks.json", 60, spread_seconds=0)

@@ -43,7 +43,7 @@ def write(command: Command, content: str | bytes, name: str = "people.csv") -> s
     return str(file)
 
 
-def test_what_can_be_loaded_is_and_the_rest_is_told(command: Command, members: Any) -> None:
+def test_seed_loads_valid_rows_and_reports_the_others(command: Command, members: Any) -> None:
     finished = command.run_alone("seed", write(command, PEOPLE))
     assert finished.returncode == 1
     assert finished.stdout.startswith("3 loaded, 3 refused in ")
@@ -152,7 +152,9 @@ def test_several_files_standard_input_and_a_dry_run(command: Command, members: A
     assert output.startswith("1 loaded, 0 refused"), errors
 
 
-def test_what_breaks_off_is_told_and_keeps_what_it_read(command: Command, members: Any) -> None:
+def test_interrupted_seed_reports_its_position_and_keeps_rejects(
+    command: Command, members: Any
+) -> None:
     lines = [f"Person {i},{'' if i % 3 else 'no address'}" for i in range(200_000)]
     file = write(command, "name,email\n" + "\n".join(lines))
     process = command.start("seed", file)
@@ -168,7 +170,7 @@ def test_what_breaks_off_is_told_and_keeps_what_it_read(command: Command, member
     assert all(line.endswith(",no address") for line in refused)
 
 
-def test_it_says_which_columns_it_takes(command: Command) -> None:
+def test_seed_prints_the_columns_it_uses(command: Command) -> None:
     finished = command.run("seed", write(command, "State;Name;Telefon\nak;Ada;555-0100\n"))
     assert finished.stderr == (
         "columns: name from 'Name', phone from 'Telefon'; no email (--column names one); "
@@ -176,7 +178,7 @@ def test_it_says_which_columns_it_takes(command: Command) -> None:
     )
 
 
-def test_nobody_needs_to_listen(command: Command, members: Any) -> None:
+def test_seed_completes_when_its_output_is_closed(command: Command, members: Any) -> None:
     file = write(command, "name,email\n" + "Ada,no\n" * 500 + "Bob,bob@example.org\n")
     process = command.start("seed", file, stderr=subprocess.STDOUT)
     assert process.stdout
@@ -185,7 +187,7 @@ def test_nobody_needs_to_listen(command: Command, members: Any) -> None:
     assert members.count_documents({}) == 1
 
 
-def test_a_pipe_is_a_file(command: Command, members: Any) -> None:
+def test_seed_reads_from_a_pipe(command: Command, members: Any) -> None:
     pipe = command.folder / "pipe.csv"
     os.mkfifo(pipe)
     process = command.start("seed", str(pipe))
@@ -196,7 +198,7 @@ def test_a_pipe_is_a_file(command: Command, members: Any) -> None:
 
 
 @pytest.mark.parametrize("on_conflict", ["reject", "skip", "replace"])
-def test_a_second_run_changes_nothing(command: Command, members: Any, on_conflict: str) -> None:
+def test_second_run_changes_nothing(command: Command, members: Any, on_conflict: str) -> None:
     file = write(command, PEOPLE)
     arguments = ("seed", file, "--on-conflict", on_conflict)
     first = command.run(*arguments)
@@ -207,7 +209,7 @@ def test_a_second_run_changes_nothing(command: Command, members: Any, on_conflic
     assert list(members.find()) == before
 
 
-def test_all_loaded_is_exit_code_0(command: Command) -> None:
+def test_exit_code_is_0_if_all_rows_are_loaded(command: Command) -> None:
     file = write(command, "name\nAda\nBob\n")
     for expected in ("2 loaded, 0 refused", "0 loaded, 2 there already, 0 refused"):
         finished = command.run("seed", file)
@@ -216,7 +218,7 @@ def test_all_loaded_is_exit_code_0(command: Command) -> None:
     assert list((command.data / "rejects").iterdir()) == []
 
 
-def test_replacing_and_skipping(command: Command, members: Any) -> None:
+def test_on_conflict_replaces_or_skips(command: Command, members: Any) -> None:
     command.run("seed", write(command, "name,phone\nAda,555-0001\n"))
     changed = write(command, "name,phone\nAda,555-0002\n")
     assert command.run("seed", changed).stdout.startswith("0 loaded, 1 refused")
@@ -228,7 +230,7 @@ def test_replacing_and_skipping(command: Command, members: Any) -> None:
     assert members.find_one()["phone"] == "555-0002"
 
 
-def test_bytes_that_are_no_text_come_back_as_they_were(command: Command) -> None:
+def test_rejects_keep_undecodable_bytes(command: Command) -> None:
     finished = command.run("seed", write(command, b"name\nJos\xe9\nAda\n"))
     assert finished.stdout.startswith("1 loaded, 1 refused")
     assert b"Jos\xe9" in (command.data / "rejects" / "people.csv").read_bytes()
@@ -236,7 +238,7 @@ def test_bytes_that_are_no_text_come_back_as_they_were(command: Command) -> None
     assert again.returncode == 0
 
 
-def test_many_refusals_are_not_all_printed(command: Command) -> None:
+def test_many_rejects_are_summarized(command: Command) -> None:
     finished = command.run("seed", write(command, "name,email\n" + "Ada,no\n" * 500))
     assert len(finished.stderr.splitlines()) == 102
     assert "... more are in" in finished.stderr
@@ -244,7 +246,7 @@ def test_many_refusals_are_not_all_printed(command: Command) -> None:
     assert "... more are in data/rejects/people.csv" in finished.stderr
 
 
-def test_a_file_in_other_columns(command: Command, members: Any) -> None:
+def test_column_option_names_other_headings(command: Command, members: Any) -> None:
     file = write(command, "Who;Reach me at\nAda;555-0100\n")
     assert command.run("seed", file).returncode == 2
     arguments = ("--column", "name=Who", "--column", "phone=Reach me at")
@@ -268,14 +270,16 @@ def test_a_file_in_other_columns(command: Command, members: Any) -> None:
         (["x.csv", "--encoding", "punycode"], "unknown encoding"),
     ],
 )
-def test_what_cannot_be_done_is_told(command: Command, arguments: list[str], words: str) -> None:
+def test_seed_reports_invalid_arguments_and_files(
+    command: Command, arguments: list[str], words: str
+) -> None:
     finished = command.run("seed", *arguments)
     assert finished.returncode == 2
     assert words in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
-def test_fake_members(command: Command, members: Any) -> None:
+def test_fake_generates_members(command: Command, members: Any) -> None:
     for total in (1200, 2400):
         finished = command.run("seed", "--fake", "1200")
         assert finished.returncode == 0
@@ -283,7 +287,7 @@ def test_fake_members(command: Command, members: Any) -> None:
     assert members.find_one({"_id": 2400})
 
 
-def test_what_is_loaded_is_recorded_as_its_work(
+def test_audit_records_name_the_command(
     folder: Path, servers: PrivateServers, admin: Admin, database_name: str
 ) -> None:
     admin[database_name]["audit"].delete_many({})

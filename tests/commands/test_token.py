@@ -1,4 +1,4 @@
-"""scripts/token, as a process."""
+"""The command token."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ def command(folder: Path) -> Command:
     return Command(folder)
 
 
-def test_it_prints_a_token_that_is_accepted_and_nothing_else(command: Command) -> None:
+def test_token_prints_an_accepted_token_and_nothing_else(command: Command) -> None:
     finished = command.run_alone("token", "--rights", "3")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.count("\n") == 1
@@ -36,7 +36,7 @@ def test_it_prints_a_token_that_is_accepted_and_nothing_else(command: Command) -
 @pytest.mark.parametrize(
     ("given", "seconds"), [("90", 90), ("15m", 900), ("2h", 7200), ("1d", 86400), ("-60", -60)]
 )
-def test_how_long_it_is_valid(command: Command, given: str, seconds: int) -> None:
+def test_token_expires_after_the_requested_time(command: Command, given: str, seconds: int) -> None:
     token = command.token("--rights", "1", "--expires", given)
     claims = jwt.decode(token, options={"verify_signature": False})
     assert abs(claims["exp"] - time.time() - seconds) < 10
@@ -53,14 +53,16 @@ def test_how_long_it_is_valid(command: Command, given: str, seconds: int) -> Non
         (["--rights", "1", "--config", "missing.yaml"], "cannot be read"),
     ],
 )
-def test_what_cannot_be_done_is_told(command: Command, arguments: list[str], words: str) -> None:
+def test_token_reports_invalid_arguments(
+    command: Command, arguments: list[str], words: str
+) -> None:
     finished = command.run("token", *arguments)
     assert (finished.returncode, finished.stdout) == (2, "")
     assert words in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
-def test_without_a_key_of_its_own_it_says_so(folder: Path) -> None:
+def test_token_without_an_own_key_is_an_error(folder: Path) -> None:
     issuers = [{"issuer": "somebody", "audience": "members", "jwks": {"keys": []}}]
     finished = Command(folder, {"auth": {"issuers": issuers}}).run("token", "--rights", "1")
     assert finished.returncode == 2

@@ -1,4 +1,4 @@
-"""scripts/users: who may log in."""
+"""The command users."""
 
 import sys
 from functools import partial
@@ -46,7 +46,7 @@ def users(
     return Users(Command(folder, {"mongodb": mongodb, "cache": {"servers": []}}), monkeypatch)
 
 
-def test_the_life_of_a_user(users: Users, admin: Admin) -> None:
+def test_users_adds_lists_changes_and_removes(users: Users, admin: Admin) -> None:
     added = users("add", "ada", "--rights", "2", typed=f"{PASSWORD}\nignored\n")
     assert (added.returncode, added.stdout, added.stderr) == (0, "added ada: read and write\n", "")
     document = admin["test"]["users"].find_one({"username": "ada"})
@@ -83,7 +83,7 @@ def test_a_user_may_have_a_member_of_its_own(users: Users) -> None:
         (["add", "ada", "--rights", "0", "--member", "0"], PASSWORD, "the id of a member"),
         (["add", "ada", "--rights", "0", "--member", "x"], PASSWORD, "the id of a member"),
         (["set-member", "ada", "9999999999999999"], "", "the id of a member"),
-        (["set-member", "nobody", "1"], "", "the user nobody does not exist"),
+        (["set-member", "stranger", "1"], "", "the user stranger does not exist"),
         (["add", "ada"], PASSWORD, "--rights"),
         (["add", "ada", "--rights", "4"], PASSWORD, "invalid choice"),
         (["add", "ada", "--rights", "1"], "", "8 to 1024"),
@@ -93,14 +93,14 @@ def test_a_user_may_have_a_member_of_its_own(users: Users) -> None:
         (["add", "a\nb", "--rights", "1"], PASSWORD, "a username must have"),
         (["add", " ", "--rights", "1"], PASSWORD, "a username must have"),
         (["add", "x" * 256, "--rights", "1"], PASSWORD, "a username must have"),
-        (["set-rights", "nobody", "1"], "", "the user nobody does not exist"),
-        (["set-password", "nobody"], PASSWORD, "the user nobody does not exist"),
-        (["remove", "nobody"], "", "the user nobody does not exist"),
+        (["set-rights", "stranger", "1"], "", "the user stranger does not exist"),
+        (["set-password", "stranger"], PASSWORD, "the user stranger does not exist"),
+        (["remove", "stranger"], "", "the user stranger does not exist"),
         (["promote", "ada"], "", "invalid choice"),
         ([], "", "ACTION"),
     ],
 )
-def test_what_cannot_be_done_is_told(
+def test_users_reports_invalid_arguments(
     users: Users, arguments: list[str], typed: str, words: str
 ) -> None:
     finished = users(*arguments, typed=typed)
@@ -110,14 +110,14 @@ def test_what_cannot_be_done_is_told(
     assert users("list").stdout == ""
 
 
-def test_nobody_is_added_twice(users: Users) -> None:
+def test_add_refuses_an_existing_user(users: Users) -> None:
     assert users("add", "ada", "--rights", "1", typed=PASSWORD).returncode == 0
     again = users("add", " ada ", "--rights", "3", typed=PASSWORD)
     assert (again.returncode, again.stderr) == (2, "users: the user ada already exists\n")
     assert users("list").stdout == "ada  1  read\n"
 
 
-def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(
+def test_add_prompts_twice_for_a_hidden_password_on_a_terminal(
     users: Users, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Terminal(StringIO):
@@ -139,7 +139,7 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(
     assert asked == ["Password: ", "Again: "] * 2
 
 
-def test_the_settings_may_be_named_behind_the_action(users: Users) -> None:
+def test_config_may_follow_the_action(users: Users) -> None:
     other = users.command.folder / "other.yaml"
     other.write_text("server: {port: wrong}")
     finished = users("list", "--config", str(other))

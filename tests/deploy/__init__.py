@@ -1,1 +1,1 @@
-"""Tests of what is in deploy/: whatever here can tell whether it is right."""
+"""Tests of the files in deploy/."""

@@ -1,4 +1,4 @@
-"""The composition: valid, with settings that hold, names that are there, and nothing left open."""
+"""The composition: valid, with valid settings, existing names, and no unnecessary access."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ FILE = DEPLOY / "docker" / "compose.yaml"
 
 @pytest.fixture(scope="module")
 def composition() -> Any:
-    """With what is merged into each service."""
+    """The composition, with merge keys applied."""
     read = PyOptions(apply_merge=True).from_yaml(FILE.read_text())
     read.validate()
     return read.to_dict()
@@ -31,14 +31,14 @@ def composition() -> Any:
 
 @pytest.fixture(scope="module")
 def settings(composition: Any) -> Settings:
-    """Those that its service has: the image's, and its variables over them."""
+    """The settings of its service: the image's, overridden by its variables."""
     variables = composition["services"]["members"]["environment"]
     ours = {name: text for name, text in variables.items() if name.startswith("MEMBERS_")}
     assert ours
     return settings_with(DEPLOY / "docker" / "settings.yaml", ours)
 
 
-def test_the_settings_hold_and_lead_to_its_own_servers(
+def test_settings_are_valid_and_name_the_servers_of_the_composition(
     composition: Any, settings: Settings
 ) -> None:
     assert needs_no_private_servers(settings)
@@ -51,7 +51,7 @@ def test_the_settings_hold_and_lead_to_its_own_servers(
     assert f"_id: '{name}'" in mongodb["healthcheck"]["test"][-1]
 
 
-def test_nothing_may_do_more_than_it_must(composition: Any) -> None:
+def test_containers_have_no_unnecessary_privileges(composition: Any) -> None:
     for name, service in composition["services"].items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -60,7 +60,7 @@ def test_nothing_may_do_more_than_it_must(composition: Any) -> None:
     assert composition["networks"]["back"]["internal"] is True
 
 
-def test_only_the_port_for_requests_is_published_and_only_on_this_machine(
+def test_only_the_api_port_is_published_and_only_on_loopback(
     composition: Any, settings: Settings
 ) -> None:
     port = settings.server.port
@@ -72,7 +72,7 @@ def test_only_the_port_for_requests_is_published_and_only_on_this_machine(
     assert published == {"members": [f"127.0.0.1:{port}:{port}"]}
 
 
-def test_the_service_has_the_time_to_stop_and_the_files_that_it_may_want(
+def test_service_has_the_stop_timeout_and_open_files_it_needs(
     composition: Any, settings: Settings
 ) -> None:
     members = composition["services"]["members"]
@@ -84,7 +84,7 @@ def test_the_service_has_the_time_to_stop_and_the_files_that_it_may_want(
         assert condition["condition"] == "service_healthy"
 
 
-def test_what_is_to_stay_is_on_volumes(composition: Any, settings: Settings) -> None:
+def test_persistent_data_is_on_volumes(composition: Any, settings: Settings) -> None:
     mounted = dict(
         reversed(volume.split(":"))
         for service in composition["services"].values()

@@ -25,7 +25,7 @@ SETTINGS = DEPLOY / "docker" / "settings.yaml"
 HEALTH_CHECK = DEPLOY / "docker" / "healthcheck.py"
 
 
-def test_the_linter_has_nothing_to_say() -> None:
+def test_dockerfile_passes_the_linter() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     command = [str(hadolint), "--no-color", "--failure-threshold", "style", str(DOCKERFILE)]
     linted = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -45,7 +45,7 @@ def let_through(path: str) -> bool:
     return not ignored
 
 
-def test_the_build_sees_the_files_it_copies_and_no_others() -> None:
+def test_build_context_has_the_copied_files_and_no_others() -> None:
     copied = " ".join(re.findall(r"^COPY (?!--from)(.+) \S+$", TEXT, re.MULTILINE)).split()
     assert len(copied) == 9
     for path in copied:
@@ -62,7 +62,7 @@ def test_the_build_sees_the_files_it_copies_and_no_others() -> None:
         assert not let_through(private), private
 
 
-def test_the_image_installs_the_wheel_without_the_private_mongodb() -> None:
+def test_image_installs_the_wheel_without_the_private_mongodb() -> None:
     installed = re.findall(r"-r (requirements\S+\.txt)", TEXT)
     assert installed == ["requirements-service.txt", "requirements-otel.txt"]
     assert "pip wheel --no-deps" in TEXT
@@ -75,7 +75,7 @@ def test_commands_find_the_settings_in_the_working_directory() -> None:
     assert "COPY deploy/docker/settings.yaml /etc/tornado_members/settings.yaml" in TEXT
 
 
-def test_its_settings_are_valid_and_start_no_private_servers() -> None:
+def test_settings_are_valid_and_start_no_private_servers() -> None:
     settings = settings_with(SETTINGS)
     assert needs_no_private_servers(settings)
     assert settings.server.host == settings.admin.host == "0.0.0.0"  # noqa: S104
@@ -86,17 +86,17 @@ def test_its_settings_are_valid_and_start_no_private_servers() -> None:
     assert re.findall("^USER (.*)$", TEXT, re.MULTILINE) == ["10001:10001"]
 
 
-def test_no_variable_in_it_wins_over_a_file_that_is_mounted() -> None:
+def test_image_sets_no_variable_that_overrides_a_mounted_file() -> None:
     assert "MEMBERS_" not in TEXT
     assert "MEMBERS_" not in yaml.safe_dump(yaml.safe_load(SETTINGS.read_text()))
 
 
-def test_the_health_check_probes_an_existing_page() -> None:
+def test_health_check_probes_an_existing_page() -> None:
     (path,) = re.findall(r'healthcheck.py", "(.*)"\]', TEXT)
     assert path in dict(ADMIN_ROUTES)
 
 
-async def test_the_health_check_reports_the_state_of_the_service(
+async def test_health_check_reports_the_state_of_the_service(
     process_status: ProcessStatus,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

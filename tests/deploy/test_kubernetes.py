@@ -1,4 +1,4 @@
-"""The manifests: as Kubernetes' schemas have them, and of one mind with the settings in them."""
+"""The manifests: valid by Kubernetes' schemas, and consistent with the settings in them."""
 
 from pathlib import Path
 from typing import Any
@@ -50,28 +50,28 @@ def container(pod: Any) -> Any:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("manifest", MANIFESTS)
-def test_each_manifest_is_as_the_schema_has_it(manifest: str, version: str) -> None:
+def test_manifest_matches_the_schema(manifest: str, version: str) -> None:
     document = read_yaml(f"kubernetes/{manifest}")
     assert kubernetes_validate.validate(document, version, strict=True) == version
     assert document["metadata"]["name"] == "members"
 
 
-def test_the_kustomization_names_files_that_are_there() -> None:
+def test_kustomization_names_existing_files() -> None:
     assert set(KUSTOMIZATION["resources"]) == set(MANIFESTS) - {"autoscaler.yaml"}
     (generated,) = KUSTOMIZATION["configMapGenerator"]
     assert generated["files"] == ["settings.yaml"]
-    # It writes its labels into the peers of a NetworkPolicy, too, if it is told to select by them.
+    # With these, Kustomize would also add its labels to the peers of a NetworkPolicy.
     assert "labels" not in KUSTOMIZATION
     assert "commonLabels" not in KUSTOMIZATION
 
 
-def test_the_settings_hold_and_want_no_private_servers(settings: Settings) -> None:
+def test_settings_are_valid_and_start_no_private_servers(settings: Settings) -> None:
     assert needs_no_private_servers(settings)
-    # 0 would count the cores of the node, whatever the pod may use of them.
+    # 0 would count the cores of the node, not the share of the pod.
     assert settings.server.processes > 0
 
 
-def test_probes_ask_the_admin_port_for_pages_that_there_are(
+def test_probes_request_existing_pages_of_the_admin_port(
     container: Any, settings: Settings
 ) -> None:
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -81,17 +81,17 @@ def test_probes_ask_the_admin_port_for_pages_that_there_are(
         asked = container[probe]["httpGet"]
         assert asked["port"] == "admin"
         assert asked["path"] in dict(ADMIN_ROUTES)
-    # /livez gives a start a minute; making indexes takes longer, and must not be broken off.
+    # /livez allows a start one minute. Building indexes takes longer, and must not be interrupted.
     assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
 
 
-def test_a_pod_has_the_time_to_stop(pod: Any, settings: Settings) -> None:
+def test_pod_has_the_stop_timeout_it_needs(pod: Any, settings: Settings) -> None:
     assert pod["terminationGracePeriodSeconds"] >= stopping_seconds(settings)
     assert settings.server.unready_seconds > 0
 
 
-def test_a_pod_may_do_nothing_that_it_need_not(pod: Any, container: Any) -> None:
+def test_pod_has_no_unnecessary_privileges(pod: Any, container: Any) -> None:
     dockerfile = (DEPLOY / "docker" / "Dockerfile").read_text()
     user = pod["securityContext"]
     assert user["runAsNonRoot"] is True
@@ -104,7 +104,7 @@ def test_a_pod_may_do_nothing_that_it_need_not(pod: Any, container: Any) -> None
     assert pod["automountServiceAccountToken"] is False
 
 
-def test_no_variable_of_a_service_gets_among_the_settings(
+def test_variables_of_services_are_not_read_as_settings(
     pod: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMBERS_PROBE_SERVICE_HOST", "10.0.0.1")
@@ -113,7 +113,9 @@ def test_no_variable_of_a_service_gets_among_the_settings(
     assert pod["enableServiceLinks"] is False
 
 
-def test_what_the_settings_name_is_mounted(pod: Any, container: Any, settings: Settings) -> None:
+def test_files_that_the_settings_name_are_mounted(
+    pod: Any, container: Any, settings: Settings
+) -> None:
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     assert set(mounted.values()) == set(volumes)
@@ -133,7 +135,7 @@ def test_what_the_settings_name_is_mounted(pod: Any, container: Any, settings: S
     assert volumes[mounted["/etc/tornado_members"]]["configMap"]["name"] == generated["name"]
 
 
-def test_everything_selects_the_same_pods(deployment: Any) -> None:
+def test_all_selectors_match_the_same_pods(deployment: Any) -> None:
     label = {"app.kubernetes.io/name": "members"}
     pods = deployment["template"]["metadata"]["labels"]
     assert deployment["selector"]["matchLabels"] == pods == label
@@ -145,7 +147,7 @@ def test_everything_selects_the_same_pods(deployment: Any) -> None:
         assert spread["labelSelector"]["matchLabels"] == label
 
 
-def test_ports_are_those_of_the_pod(container: Any, settings: Settings) -> None:
+def test_ports_match_the_pod(container: Any, settings: Settings) -> None:
     named = {port["name"] for port in container["ports"]}
     (port,) = read_yaml("kubernetes/service.yaml")["spec"]["ports"]
     assert port["targetPort"] in named
@@ -157,12 +159,12 @@ def test_ports_are_those_of_the_pod(container: Any, settings: Settings) -> None:
     assert let_out == wanted
 
 
-def test_prometheus_is_led_to_the_admin_port(deployment: Any, settings: Settings) -> None:
+def test_prometheus_annotation_names_the_admin_port(deployment: Any, settings: Settings) -> None:
     said = deployment["template"]["metadata"]["annotations"]
     assert said["prometheus.io/port"] == str(settings.admin.port)
 
 
-def test_the_image_is_what_the_kustomization_replaces(container: Any) -> None:
+def test_kustomization_replaces_the_image_of_the_pod(container: Any) -> None:
     (image,) = KUSTOMIZATION["images"]
     assert image["name"] == container["image"]
     assert Path(image["newName"]).name == container["image"]

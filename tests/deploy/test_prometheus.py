@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard: PromQL that parses, of metrics that there are."""
+"""The alert rules and the dashboard: valid PromQL on existing metrics."""
 
 import json
 import re
@@ -24,7 +24,7 @@ OF_GRAFANA = {"__rate_interval": "5m"}
 
 @pytest.fixture
 def served(process_status: ProcessStatus) -> dict[str, set[str]]:
-    """The samples that /metrics may have, each with its labels."""
+    """The samples of /metrics, with the labels of each."""
     families = process_status.collect()
     labels = {family.name.removesuffix("_total"): set(family.labels) for family in families}
     found: dict[str, set[str]] = {}
@@ -56,7 +56,7 @@ def parts(node: Any) -> Iterator[Any]:
 
 
 def check(expression: str, served: dict[str, set[str]]) -> None:
-    """Fails where it is no PromQL, or of what is not there."""
+    """Fail for invalid PromQL, and for metrics and labels that do not exist."""
     known = set().union(*served.values())
     selectors = 0
     for part in parts(promql_parser.parse(expression)):
@@ -81,16 +81,14 @@ def filled_in(expression: str) -> str:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_each_alert_is_of_metrics_that_there_are(
-    rule: dict[str, Any], served: dict[str, set[str]]
-) -> None:
+def test_alert_uses_existing_metrics(rule: dict[str, Any], served: dict[str, set[str]]) -> None:
     check(rule["expr"], served)
     assert rule["labels"]["severity"] in ("info", "warning", "critical")
     assert set(rule["annotations"]) == {"summary", "description"}
     promql_parser.parse_duration(rule.get("for", "1m"))
 
 
-def test_the_alerts_are_those_of_the_documentation() -> None:
+def test_alerts_match_the_documentation() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     table = text.split("**Alerts worth having.**")[1].split("\n## ")[0]
     documented = re.findall(r"^\| (\w+) \| `(.*?)`(?: for (\d+) m)? \|", table, re.MULTILINE)
@@ -99,7 +97,7 @@ def test_the_alerts_are_those_of_the_documentation() -> None:
     ]
 
 
-def test_each_panel_is_of_metrics_that_there_are(served: dict[str, set[str]]) -> None:
+def test_panels_use_existing_metrics(served: dict[str, set[str]]) -> None:
     for panel in PANELS:
         assert panel["targets"], panel["title"]
         for target in panel["targets"]:
@@ -110,7 +108,7 @@ def test_each_panel_is_of_metrics_that_there_are(served: dict[str, set[str]]) ->
         check(filled_in(annotation["expr"]), served)
 
 
-def test_the_variables_are_of_metrics_that_there_are(served: dict[str, set[str]]) -> None:
+def test_variables_use_existing_metrics(served: dict[str, set[str]]) -> None:
     for variable in DASHBOARD["templating"]["list"]:
         if variable["type"] == "query":
             asked = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
@@ -119,7 +117,7 @@ def test_the_variables_are_of_metrics_that_there_are(served: dict[str, set[str]]
             assert asked[2] in OF_PROMETHEUS
 
 
-def test_panels_have_numbers_of_their_own_and_do_not_cover_each_other() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     numbers = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(set(numbers)) == len(numbers)
     covered: dict[tuple[int, int], str] = {}
@@ -131,7 +129,7 @@ def test_panels_have_numbers_of_their_own_and_do_not_cover_each_other() -> None:
                 assert covered.setdefault((x, y), panel["title"]) == panel["title"]
 
 
-def test_the_check_sees_what_is_wrong(served: dict[str, set[str]]) -> None:
+def test_check_rejects_wrong_expressions(served: dict[str, set[str]]) -> None:
     for wrong in (
         "members_reddy == 0",
         'members_ready{route="x"}',

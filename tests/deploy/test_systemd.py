@@ -24,7 +24,7 @@ WORST_EXPOSURE = 20  # tenths, of `systemd-analyze security`; 100 is a unit with
 
 
 def directives(unit: str) -> dict[str, list[str]]:
-    """What a unit says, by the directive's name, in order."""
+    """Return the values of a unit by directive, in order."""
     found: dict[str, list[str]] = {}
     for name, value in re.findall(r"^(\w+)=(.*)$", (FOLDER / unit).read_text(), re.MULTILINE):
         found.setdefault(name, []).append(value)
@@ -38,7 +38,7 @@ def service() -> dict[str, list[str]]:
 
 @pytest.fixture
 def settings(service: dict[str, list[str]], folder: Path) -> Settings:
-    """Those of a service that is started by the unit."""
+    """The settings of a service that the unit starts."""
     variables = dict(line.split("=", 1) for line in service["Environment"])
     (credential,) = service["LoadCredential"]
     (folder / credential.split(":")[0]).write_text("mongodb://u:p@db1,db2,db3/?replicaSet=rs0\n")
@@ -51,9 +51,9 @@ def settings(service: dict[str, list[str]], folder: Path) -> Settings:
 
 
 def analyze(*arguments: str) -> str:
-    """What systemd-analyze says when all is well. It is in Debian's package systemd."""
+    """Return the output of systemd-analyze, which must succeed. Debian's package is systemd."""
     program = shutil.which("systemd-analyze")
-    assert program, "there is no systemd-analyze; scripts/setup --dev installs it where it may"
+    assert program, "systemd-analyze is missing; scripts/setup --dev installs it"
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -71,47 +71,49 @@ def units(folder: Path) -> list[str]:
     return placed
 
 
-def test_systemd_knows_every_directive(units: list[str]) -> None:
+def test_units_pass_systemd_analyze_verify(units: list[str]) -> None:
     assert analyze("verify", "--man=no", "--recursive-errors=no", *units) == ""
 
 
-def test_systemd_finds_the_service_confined(units: list[str]) -> None:
+def test_service_is_confined_according_to_systemd_analyze(units: list[str]) -> None:
     said = analyze("security", "--offline=true", f"--threshold={WORST_EXPOSURE}", units[0])
     assert "Overall exposure level" in said
 
 
-def test_the_settings_hold_and_lead_to_servers(settings: Settings) -> None:
+def test_settings_are_valid_and_name_servers(settings: Settings) -> None:
     assert needs_no_private_servers(settings)
     assert "db1" in settings.mongodb.connection_uri()
     assert settings.data_dir == Path("/var/lib/tornado_members")
 
 
-def test_the_service_has_the_time_to_stop(
+def test_service_has_the_stop_timeout_it_needs(
     service: dict[str, list[str]], settings: Settings
 ) -> None:
     (text,) = service["TimeoutStopSec"]
     assert seconds(text) >= stopping_seconds(settings)
 
 
-def test_only_the_supervisor_is_told_to_stop(service: dict[str, list[str]]) -> None:
-    """A worker that is told by itself stops listening at once."""
+def test_only_the_supervisor_receives_sigterm(service: dict[str, list[str]]) -> None:
+    """A worker that receives SIGTERM itself stops listening at once."""
     assert service["KillMode"] == ["mixed"]
 
 
-def test_the_service_may_open_the_files_that_it_wants(
+def test_service_may_open_the_files_it_needs(
     service: dict[str, list[str]], settings: Settings
 ) -> None:
     assert int(service["LimitNOFILE"][0]) >= descriptors(settings)
 
 
-def test_it_is_told_to_reload_and_tells_when_it_is_ready(service: dict[str, list[str]]) -> None:
+def test_service_is_reloaded_by_sighup_and_notifies_readiness(
+    service: dict[str, list[str]],
+) -> None:
     assert service["Type"] == ["notify"]
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     (command,) = service["ExecStart"]
     assert command == f"{PROGRAM} serve --config /etc/tornado_members/settings.yaml"
 
 
-def test_it_may_write_to_its_own_folder_and_nowhere_else(
+def test_service_may_write_to_its_state_directory_only(
     service: dict[str, list[str]], settings: Settings
 ) -> None:
     assert [f"/var/lib/{name}" for name in service["StateDirectory"]] == [str(settings.data_dir)]
@@ -119,7 +121,7 @@ def test_it_may_write_to_its_own_folder_and_nowhere_else(
     assert "ReadWritePaths" not in service
 
 
-def test_user_and_socket_are_those_of_the_service(
+def test_user_and_socket_match_the_service(
     service: dict[str, list[str]], settings: Settings
 ) -> None:
     declared = re.findall("^u (\\S+) ", (FOLDER / "sysusers.conf").read_text(), re.MULTILINE)

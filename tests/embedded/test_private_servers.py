@@ -17,7 +17,7 @@ def memcached_in(folder: Path) -> PrivateServers:
     return PrivateServers(folder, mongodb=False, die_with_parent=True)
 
 
-def test_the_last_user_ends_them(folder: Path) -> None:
+def test_last_user_stops_the_servers(folder: Path) -> None:
     with memcached_in(folder) as first:
         with memcached_in(folder) as second:
             assert second.ports == first.ports
@@ -25,7 +25,7 @@ def test_the_last_user_ends_them(folder: Path) -> None:
     assert first.processes() == []
 
 
-def test_a_user_that_is_just_dying_is_waited_for(folder: Path) -> None:
+def test_last_user_waits_for_a_user_that_is_being_killed(folder: Path) -> None:
     """The kernel lets go of the lock of a killed process a moment after it was killed."""
     with memcached_in(folder) as servers:
         dying = (folder / "users.lock").open()
@@ -34,7 +34,7 @@ def test_a_user_that_is_just_dying_is_waited_for(folder: Path) -> None:
     assert servers.processes() == []
 
 
-def test_a_folder_may_have_spaces_and_be_reached_by_a_link(folder: Path) -> None:
+def test_data_dir_may_contain_spaces_and_be_a_link(folder: Path) -> None:
     (folder / "a folder").mkdir()
     (folder / "link").symlink_to(folder / "a folder")
     with memcached_in(folder / "link") as one, memcached_in(folder / "a folder") as other:
@@ -42,7 +42,7 @@ def test_a_folder_may_have_spaces_and_be_reached_by_a_link(folder: Path) -> None
     assert one.processes() == []
 
 
-def test_what_died_is_started_again_on_its_port(folder: Path) -> None:
+def test_dead_server_is_restarted_on_its_port(folder: Path) -> None:
     with memcached_in(folder) as servers:
         assert servers.revive() == []
         (memcached,) = servers.processes()
@@ -54,7 +54,7 @@ def test_what_died_is_started_again_on_its_port(folder: Path) -> None:
         assert len(servers.processes()) == 1
 
 
-def test_what_dies_as_it_is_started_is_started_again(
+def test_server_that_dies_during_its_start_is_restarted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = PrivateServers._start_memcached
@@ -75,7 +75,7 @@ def test_what_dies_as_it_is_started_is_started_again(
         assert len(servers.processes()) == 1
 
 
-def test_where_none_is_wanted_the_folder_is_not_touched(folder: Path) -> None:
+def test_data_dir_is_untouched_without_private_servers(folder: Path) -> None:
     with PrivateServers(folder / "data", mongodb=False, memcached=False):
         assert not (folder / "data").exists()
 
