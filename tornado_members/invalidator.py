@@ -27,7 +27,7 @@ from tornado_members.storage.leader_election import LeaderElection
 
 log = getLogger(__name__)
 
-_CLAIM_SECONDS = 0.25  # between two attempts to take the lease
+_CLAIM_SECONDS = 0.5  # between two attempts to take the lease
 _RENEW_SECONDS = 1.0  # between two renewals, each of which stores the position
 _RETRY_SECONDS = 0.2  # after a renewal that failed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened

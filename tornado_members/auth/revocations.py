@@ -13,7 +13,7 @@ from tornado_members.storage.users import Standing
 
 log = getLogger(__name__)
 
-_POLL_SECONDS = 0.4
+_POLL_SECONDS = 0.8  # a token is revoked within a second
 
 
 class _Users(Protocol):

@@ -27,6 +27,8 @@ from tornado_members.lease_cache.protocol import Bypass, Found, LeaseProtocol, L
 
 log = getLogger(__name__)
 
+_PROBE_SECONDS = 1.0  # between two probes of a node that is read
+
 
 @dataclass(slots=True)
 class _PendingTombstones:
@@ -224,9 +226,19 @@ class CacheNode:
             if self.bypass_reason() in ("node-back", "node-owed"):
                 self.debts.wanted.set()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._timing.pause):
+                async with asyncio.timeout(self._probe_pause()):
                     await self._wanted.wait()
             self._wanted.clear()
+
+    def _probe_pause(self) -> float:
+        """Seconds until the next probe: short only while reads bypass the node.
+
+        The heartbeat thread notices an outage of a node that is read. The probe then only finds
+        out that the node has restarted, which the next read does as well.
+        """
+        if self.bypass_reason() is None and not self._pending:
+            return max(self._timing.pause, _PROBE_SECONDS)
+        return self._timing.pause
 
     async def _flush_pending(self) -> None:
         """Place the tombstones of writes that are still under way; then renew a stale epoch."""
