@@ -299,7 +299,7 @@ async def test_a_token_without_generation_is_held_to_the_rights_of_its_bound_use
     headers = {"Authorization": f"Bearer {own_signing_key(own.jwks_file).sign(claims)}"}
     assert services.login
     async with asyncio.timeout(10):
-        while (await api("GET", "/members", headers=headers)).code != 403:
+        while (await api("GET", "/members", headers=headers)).code != 403:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (await api("GET", "/members/1", headers=headers)).code == 200
     assert (await api("DELETE", "/members/1", headers=headers)).code == 403
