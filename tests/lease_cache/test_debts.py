@@ -17,9 +17,11 @@ from tests.lease_cache.test_lease_cache import (
     stop,
     until,
 )
+from tests.support.ledger import MemoryLedger
 from tests.support.mongodb import failing
 from tornado_members.lease_cache import debts
 from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.debts import RELIED_ON, Debt
 from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.lease_cache.protocol import HIT
@@ -99,6 +101,23 @@ async def test_an_outage_costs_a_record_a_second_and_not_one_a_write(ledger: Cou
             async with one.changing(b"a"):
                 writes += 1
     assert 3 <= ledger.records <= 2 + seconds / RELIED_ON
+
+
+async def test_a_process_that_is_paused_behind_its_record_does_not_write() -> None:
+    """Another process may have paid the debt meanwhile."""
+    paused = 0.0
+
+    class Pausing(MemoryLedger):
+        async def record(self, debt: Debt) -> None:
+            nonlocal paused
+            await super().record(debt)
+            paused = 100.0
+
+    async with (
+        process("127.0.0.1:1", timing=KEEN, ledger=Pausing(), now=lambda: clock() + paused) as one,
+        one.changing(b"a") as write,
+    ):
+        assert write.seconds_left() < 0
 
 
 async def test_a_write_whose_debt_cannot_be_recorded_is_refused(

@@ -173,7 +173,7 @@ async def test_a_process_that_was_paused_after_its_tombstones_does_not_write(
         created = await directory.create(ADA)
         announce = cache._announce
 
-        async def announce_and_sleep(*args: Any) -> bool:
+        async def announce_and_sleep(*args: Any) -> float:
             nonlocal now
             announced = await announce(*args)
             now += 1000

@@ -88,7 +88,6 @@ class LeaseCache:
         self._flights: SingleFlight[Found] = SingleFlight()
         self.counts = CacheCounts()
         self._now = now
-        self._write_deadline = write_deadline
         # Seconds from the first tombstone of a write to its commit: two attempts to announce it, of
         # two round trips each, which may take a quarter longer than their time-out; the debt; and
         # the commit itself.
@@ -98,7 +97,7 @@ class LeaseCache:
         lifetimes = Lifetimes(
             entry=ttl, lease=_LEASE_SECONDS, tombstone=outlives, quarantine=outlives
         )
-        self._debts = Debts(ledger, process=_process_name(), write_deadline=write_deadline)
+        self._debts = Debts(ledger, process=_process_name(), write_deadline=write_deadline, now=now)
         self.nodes = tuple(self._make_node(node, timing, lifetimes) for node in nodes)
 
     def _make_node(self, node: MemcachedNode, timing: Timing, lifetimes: Lifetimes) -> CacheNode:
@@ -184,9 +183,7 @@ class LeaseCache:
         places = self._places(keys)
         ends_at = self._now() + (self._longest_write if places else math.inf)
         try:
-            if not await self._announce(places, writer):
-                # Other processes may have paid its debt by then, and read the node.
-                ends_at = min(ends_at, self._now() + self._write_deadline)
+            ends_at = min(ends_at, await self._announce(places, writer))
             write = AnnouncedWrite(ends_at, self._now)
             try:
                 yield write
@@ -206,22 +203,25 @@ class LeaseCache:
                 places.setdefault(node, []).append(self._prefix + key)
         return places
 
-    async def _announce(self, places: dict[CacheNode, list[bytes]], writer: bytes) -> bool:
-        """Return True if every node has the tombstones, False if a debt is recorded instead."""
+    async def _announce(self, places: dict[CacheNode, list[bytes]], writer: bytes) -> float:
+        """Place tombstones, or record debts where nodes do not reply.
+
+        Returns when the write must have ended on account of its debts, infinity without any.
+        """
         placing = [node.place_tombstones(keys, writer) for node, keys in places.items()]
         certain = await _all(placing)
         if all(certain):
-            return True
+            return math.inf
         placed = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
         try:
             if self._require:
                 raise NotAnnounced("a node of the cache does not reply")
-            await _all([node.owe() for node in places if node not in placed])
+            ends_at = await _all([node.owe() for node in places if node not in placed])
         except (LedgerUnavailable, NotAnnounced) as error:
             await self._remove_tombstones({node: places[node] for node in placed}, writer)
             raise NotAnnounced(str(error)) from error
         self.counts.unannounced_writes += 1
-        return False
+        return min(ends_at)
 
     async def _remove_tombstones(self, places: dict[CacheNode, list[bytes]], writer: bytes) -> None:
         await _all([node.remove_tombstones(keys, writer) for node, keys in places.items()])

@@ -170,7 +170,7 @@ class CacheNode:
         If the node does not do it for certain, records a debt and returns False.
         Raises LedgerUnavailable.
         """
-        return await self._is_done(self.protocol.invalidate(keys)) or await self.owe()
+        return await self._is_done(self.protocol.invalidate(keys)) or await self._misses_it()
 
     async def renew_epoch(self) -> bool:
         """Empty the node.
@@ -178,17 +178,23 @@ class CacheNode:
         If the node does not do it for certain, records a debt and returns False.
         Raises LedgerUnavailable.
         """
-        return await self._is_done(self.protocol.renew_epoch()) or await self.owe()
+        return await self._is_done(self.protocol.renew_epoch()) or await self._misses_it()
 
-    async def owe(self) -> bool:
-        """Record that the node misses a change, where it outlives this process; returns False.
+    async def owe(self) -> float:
+        """Record that the node misses a change, where it outlives this process.
 
+        Returns when a write that relies on the record must have ended.
         Raises LedgerUnavailable if it could not be recorded in time.
         """
         self.mark_stale()
-        await self.debts.record()
+        ends_at = await self.debts.record()
         if not self.is_stale:  # paid meanwhile, without this debt
             self.mark_stale()
+        return ends_at
+
+    async def _misses_it(self) -> bool:
+        """Record a debt; returns False."""
+        await self.owe()
         return False
 
     async def pay_for_another(self) -> None:

@@ -80,6 +80,7 @@ class DebtsOfNode:
         self._new = new
         self._now = now
         self._relied_on_until = float("-inf")
+        self._writes_end_at = float("-inf")
         self._recording = asyncio.Lock()
 
     @property
@@ -87,21 +88,26 @@ class DebtsOfNode:
         """True while a debt is on its way to the ledger."""
         return self._recording.locked()
 
-    async def record(self) -> None:
+    async def record(self) -> float:
         """Have a debt of this process stand in the ledger; the caller's write may then commit.
 
-        The node must be tainted before. Raises LedgerUnavailable.
+        Returns when the write must have ended, by the clock `now`: another process may pay the debt
+        after that. A process that is paused after the record finds out that it is too late.
+
+        The node must be marked as stale before. Raises LedgerUnavailable.
         """
         try:
             async with asyncio.timeout(self._ledger.deadline), self._recording:
                 if self._now() < self._relied_on_until:
-                    return
+                    return self._writes_end_at
                 debt, sent_at = self._new(), self._now()
                 await self._ledger.record(debt)
         except TimeoutError:
             raise LedgerUnavailable from None
         self.recorded = debt
         self._relied_on_until = sent_at + RELIED_ON
+        self._writes_end_at = sent_at + debt.writes_end_after
+        return self._writes_end_at
 
     def pay(self) -> None:
         """Note that the node has got a new epoch since our debt was recorded."""
