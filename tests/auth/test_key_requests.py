@@ -20,13 +20,6 @@ from tornado_members.auth.key_set import KeysUnusable
 HOST = "keys.example"  # resolves nowhere: only the proxy knows the way
 
 
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 @asynccontextmanager
 async def proxy_before(server: KeyServer) -> AsyncIterator[tuple[str, asyncio.StreamReader]]:
     """A proxy that leads to a server, by its host and port; and the lines that it prints."""

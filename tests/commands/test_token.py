@@ -49,6 +49,7 @@ def test_token_expires_after_the_requested_time(command: Command, given: str, se
         (["--rights", "4"], "invalid choice"),
         (["--rights", "1", "--scope", "x"], "not allowed with"),
         (["--rights", "1", "--expires", "soon"], "15m"),
+        (["--scope", "members:read:own", "--member", "0"], "the id of a member"),
         (["--rights", "1", "--expires", "2d"], "auth.max_lifetime_seconds"),
         (["--rights", "1", "--config", "missing.yaml"], "cannot be read"),
     ],

@@ -1,9 +1,11 @@
 """The options that every command takes."""
 
-from argparse import ArgumentParser, Namespace
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
+from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.settings import SettingsSource
 
 PROGRAM = "tornado-members"
@@ -30,3 +32,12 @@ def add_settings_options(parser: ArgumentParser, default: Any = None) -> None:
 def settings_source(arguments: Namespace) -> SettingsSource:
     """Return where the settings of a command come from."""
     return SettingsSource(arguments.config, arguments.data_dir)
+
+
+def member_id_or_none(text: str) -> int | None:
+    """Parse the id of a member, or `none`. Raises ArgumentTypeError."""
+    if text == "none":
+        return None
+    if not re.fullmatch("[1-9][0-9]{0,15}", text) or int(text) > MAX_MEMBER_ID:
+        raise ArgumentTypeError("should be the id of a member, a whole number from 1, or none")
+    return int(text)

@@ -8,6 +8,7 @@ from tornado_members.auth.explanation import explain
 from tornado_members.auth.key_set import KeysUnusable
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.signing import OWN_ALGORITHM, own_signing_key
+from tornado_members.commands.options import member_id_or_none
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 3600
@@ -31,7 +32,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     grant.add_argument("--scope", help='permissions, such as "members:read members:write"')
     parser.add_argument(
-        "--member", type=int, metavar="ID", help="the caller's own member, for scopes ...:own"
+        "--member",
+        type=member_id_or_none,
+        metavar="ID",
+        help="the caller's own member, for scopes ...:own",
     )
     parser.add_argument("--sub", default="developer", help="the subject (developer)")
     parser.add_argument(

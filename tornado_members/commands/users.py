@@ -1,19 +1,17 @@
 """Add, list, change and remove the users of POST /login."""
 
 import asyncio
-import re
 import sys
-from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 from getpass import getpass
 
 from tornado_members.auth.login import is_username, normalize_username
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, hash_password
-from tornado_members.commands.options import add_settings_options
+from tornado_members.commands.options import add_settings_options, member_id_or_none
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import OperatorError
-from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.services import open_stores
 from tornado_members.settings import Settings
 from tornado_members.storage.users import UserStore
@@ -36,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add.add_argument("username")
     add.add_argument("--rights", type=int, choices=range(4), required=True, help=_RIGHTS_HELP)
-    add.add_argument("--member", type=_member_id, metavar="ID", help=_MEMBER_HELP)
+    add.add_argument("--member", type=member_id_or_none, metavar="ID", help=_MEMBER_HELP)
     actions.add_parser("list", help="list all users, one per line")
     rights = actions.add_parser("set-rights", help="change the rights of a user, within a second")
     rights.add_argument("username")
@@ -45,7 +43,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "set-member", help="bind a user to another member, and end the tokens of the user"
     )
     member.add_argument("username")
-    member.add_argument("member", type=_member_id, metavar="ID", help=f"{_MEMBER_HELP}; or none")
+    member.add_argument(
+        "member", type=member_id_or_none, metavar="ID", help=f"{_MEMBER_HELP}; or none"
+    )
     password = actions.add_parser(
         "set-password", help="change a password, and end the tokens of the user"
     )
@@ -138,15 +138,6 @@ def _describe(rights: int, member_id: int | None) -> str:
         return general
     own = f"own member {member_id}"
     return f"{general}; {own}" if rights else own
-
-
-def _member_id(text: str) -> int | None:
-    """Parse an id, or `none`."""
-    if text == "none":
-        return None
-    if not re.fullmatch("[1-9][0-9]{0,15}", text) or int(text) > MAX_MEMBER_ID:
-        raise ArgumentTypeError("should be the id of a member, a whole number from 1, or none")
-    return int(text)
 
 
 def _expect(found: bool, arguments: Namespace) -> None:
