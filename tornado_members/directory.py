@@ -30,6 +30,7 @@ from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
 from tornado_members.lease_cache.protocol import HIT, Found, Hit, LookUp
 from tornado_members.member_entries import (
+    ID_KEY,
     MemberEntries,
     Representation,
     has_name,
@@ -138,7 +139,7 @@ class MemberDirectory:
 
     async def get_cached(self, member_ids: Iterable[int]) -> CachedMembers:
         """Look these members up in the cache, with one question per node. None is loaded."""
-        ids = {id_key(member_id): member_id for member_id in member_ids}
+        ids = {ID_KEY % member_id: member_id for member_id in member_ids}
         looked_up = await self._cache.look_up([*ids])
         cached, schema = CachedMembers(), self._entries.schema
         for key, one in looked_up.items():

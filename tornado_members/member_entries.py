@@ -18,6 +18,7 @@ from tornado_members.lease_cache.entries import Entry
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
+ID_KEY = b"member:%d"
 _NO_MARK = b"-"  # of name entries, and of all entries of the plain cache
 _SECONDS = slice(33, -9)  # in a mark: behind 32 characters of a hash, before 8 of a schema
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
@@ -55,7 +56,7 @@ class MemberEntries:
 
 def id_key(member_id: int) -> bytes:
     """Return the key of a member's entry."""
-    return b"member:%d" % member_id
+    return ID_KEY % member_id
 
 
 def name_key(name: str) -> bytes:

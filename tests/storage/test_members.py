@@ -221,6 +221,19 @@ async def test_counter_never_goes_back(mongo: Mongo) -> None:
     assert sorted(taken) == list(range(101, 151))
 
 
+@pytest.mark.parametrize(
+    ("stored", "first"),
+    [("500", 501), (Decimal128("7.5"), 8), (7.0, 8), ([9], 1), (None, 1), (float("nan"), 1)],
+)
+async def test_counter_of_another_type_is_repaired(
+    mongo: Mongo, admin: Admin, stored: Any, first: int
+) -> None:
+    counter = Counter(mongo, "test")
+    admin["test"]["counters"].insert_one({"_id": "test", "value": stored})
+    await counter.raise_to(0)
+    assert await counter.take() == first
+
+
 async def test_counter_without_numbers_raises_overflow_error(mongo: Mongo) -> None:
     counter = Counter(mongo, "test")
     await counter.raise_to(2**53 - 1)

@@ -40,7 +40,12 @@ class Counter:
 
     @translate_outages
     async def raise_to(self, number: int) -> None:
-        """Reserve no number up to this one any more. A restored counter may be behind."""
+        """Reserve no number up to this one any more.
+
+        A restored counter may be behind, and another program may have stored another type.
+        """
+        stored = {"input": "$value", "to": "long", "onError": Int64(0), "onNull": Int64(0)}
+        raised = {"$max": [{"$convert": stored}, Int64(number)]}
         await self._counters.update_one(
-            {"_id": self._name}, {"$max": {"value": Int64(number)}}, upsert=True
+            {"_id": self._name}, [{"$set": {"value": raised}}], upsert=True
         )
