@@ -77,6 +77,8 @@ def test_the_filter_finds_the_addresses_of_guesses_and_of_nothing_else(
     found = [match["host"] for line in lines if (match := expression.search(line))]
     assert found == ["203.0.113.1", "203.0.113.2", "2001:db8::3", "203.0.113.4"]
     logged = {json.loads(line).get("client_address") for line in lines}
+    (refused,) = (line for line in map(json.loads, lines) if line.get("status") == 403)
+    assert refused["subject"] == INJECTION[:64]
     assert {"203.0.113.11", "203.0.113.12", "203.0.113.13", "203.0.113.15"} <= logged
     assert "203.0.113.14" not in logged  # a request that succeeded
     dated = re.search(r'"time": "([^.]+)', lines[-1])

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import NotFound, Overloaded, Problem
 from tornado_members.handlers.response import ResponseHandler
-from tornado_members.http.admission import allowed_methods
+from tornado_members.http.admission import allowed_methods, caller_of
 from tornado_members.http.body_limit import admission_of
 from tornado_members.http.cors import preflight_headers
 from tornado_members.openapi.operation import JSON, Operation
@@ -91,6 +91,7 @@ class BaseHandler(ResponseHandler):
     def log_request(self) -> None:
         """Count the request and write its access-log line. Tornado calls this at its end."""
         request, status = self.request, self.get_status()
+        caller = caller_of(request)  # self.caller is not set if the caller lacks the permission
         seconds = request.request_time()
         if self.span is not None:
             self.span.end(self, status, seconds)
@@ -103,7 +104,7 @@ class BaseHandler(ResponseHandler):
                 seconds=seconds,
                 request_id=self.request_id,
                 client_address=self.caller_address() if status >= 400 else None,
-                subject=self.caller.subject if self.caller else None,
+                subject=caller.subject if caller else None,
                 cache=self.cache_status,
                 code=self.problem_code,
                 traceparent=request.headers.get("traceparent"),

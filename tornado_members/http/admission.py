@@ -62,6 +62,7 @@ class AdmissionControl:
         caller, own_member_id = None, None
         if operation.permission is not None:
             caller = await self._tokens.verify(_token(request.headers))
+            vars(request)["caller"] = caller
             if self._rate_limit:
                 await self._rate_limit.check(caller)
             own_member_id = _authorize(caller, operation.permission, operation.is_own, request)
@@ -88,6 +89,12 @@ def _authorize(
     if not is_own(request, member_id):
         raise caller.missing(permission)
     return member_id
+
+
+def caller_of(request: HTTPServerRequest) -> Caller | None:
+    """Return the caller of a request, also if it is then refused; None without a valid token."""
+    caller: Caller | None = vars(request).get("caller")
+    return caller
 
 
 def allowed_methods(operations: Mapping[str, Operation]) -> str:
