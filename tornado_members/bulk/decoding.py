@@ -49,6 +49,7 @@ class TextDecoder:
         self.encoding = encoding or "utf-8"
         self.is_declared = encoding is not None
         self.undecoded = _ESCAPED
+        self.has_undecoded = False  # in what was decoded so far
 
     def decode(self, pieces: Iterable[bytes]) -> Iterator[str]:
         r"""Yield text whose line ends are \n."""
@@ -63,10 +64,16 @@ class TextDecoder:
                 decoder, data = self._open(head), head
             else:
                 data = piece
-            yield _decode(decoder, data, final=False, encoding=self.encoding)
+            yield self._check(_decode(decoder, data, final=False, encoding=self.encoding))
         data = b"" if decoder else head
         decoder = decoder or self._open(head)
-        yield _decode(decoder, data, final=True, encoding=self.encoding)
+        yield self._check(_decode(decoder, data, final=True, encoding=self.encoding))
+
+    def _check(self, text: str) -> str:
+        """Note whether bytes did not fit the encoding."""
+        if not (self.has_undecoded or text.isascii()):
+            self.has_undecoded = self.undecoded.search(text) is not None
+        return text
 
     def _open(self, head: bytes) -> io.IncrementalNewlineDecoder:
         self.encoding = _detect(head) or self.encoding

@@ -59,8 +59,11 @@ class ColumnMapping:
         for field, sources in self.sources.items():
             values[field] = None
             for columns in sources:
-                texts = [cell_text(cells[column], is_export=is_export) for column in columns]
-                if text := " ".join(filter(None, texts)):
+                text = cell_text(cells[columns[0]], is_export=is_export)
+                if len(columns) > 1:
+                    further = (cell_text(cells[i], is_export=is_export) for i in columns[1:])
+                    text = " ".join(filter(None, (text, *further)))
+                if text:
                     values[field], rest = (text, []) if is_export else first_value(field, text)
                     if rest:
                         unused[field] = rest

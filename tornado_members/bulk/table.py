@@ -86,10 +86,8 @@ class TableReader:
             if record.fault:
                 detail = f"cannot be read as CSV: it {record.fault}"
                 row = Row(record.line, (), Refusal.of_row("bad quoting", detail), raw=record.raw)
-            elif not any(cell and not cell.isspace() for cell in record.cells):
+            elif self._is_blank(record.cells) or self._repeats_header(record.cells):
                 continue
-            elif [cell.strip() for cell in record.cells] == self._header:
-                continue  # the header again, as in files that were joined
             else:
                 row = self._check(record)
             if self._held:
@@ -115,19 +113,34 @@ class TableReader:
             row = Row(row.line, row.cells, Refusal.of_row("suspicious", detail))
         yield row
 
+    def _is_blank(self, cells: Sequence[str]) -> bool:
+        if cells and cells[0] and not cells[0].isspace():
+            return False
+        return not any(cell and not cell.isspace() for cell in cells)
+
+    def _repeats_header(self, cells: Sequence[str]) -> bool:
+        """True for the header again, as in files that were joined."""
+        if cells[0].strip() != self._header[0]:
+            return False
+        return [cell.strip() for cell in cells] == self._header
+
     def _is_bare(self, record: Record) -> bool:
         """True if the row has nothing but a name, and others of the file have more."""
         if record.fault or len(self._header) == 1 or self._has_bare_rows:
             return False
-        filled = [i for i, cell in enumerate(record.cells) if cell and not cell.isspace()]
+        cells = record.cells
+        if len(cells) > 1 and cells[0].strip() and cells[1].strip():
+            return False
+        filled = [i for i, cell in enumerate(cells) if cell and not cell.isspace()]
         return len(filled) == 1 and filled[0] in self._names
 
     def _check(self, record: Record) -> Row:
         cells, width = record.cells, self._width
-        if len(cells) < width or any(cell and not cell.isspace() for cell in cells[width:]):
+        surplus = cells[width:] if len(cells) > width else ()
+        if len(cells) < width or any(cell and not cell.isspace() for cell in surplus):
             detail = f"has {len(cells)} cells where the header has {width}"
             return Row(record.line, cells, Refusal.of_row("wrong number of cells", detail))
-        if self._decoder and (bad := self._find_undecoded(cells)):
+        if self._decoder and self._decoder.has_undecoded and (bad := self._find_undecoded(cells)):
             detail = self._decoder.describe_undecoded(bad)
             return Row(record.line, cells, Refusal.of_row("wrong encoding", detail))
         if record.cut & self._used:

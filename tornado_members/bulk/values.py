@@ -13,6 +13,8 @@ _BETWEEN_PHONES: Final = re.compile(
     r":::|\n|;(?!\s*ext=)|(?<=\d{3})\s*+[,/]\s*+(?=\+\d)", re.IGNORECASE
 )
 _ADDRESS: Final = re.compile(r"(?:[^<>]*+<)?(?:mailto:)?([^<>]++)>?", re.IGNORECASE)
+# Most cells have one value in its plain form, which has none of these.
+_SPECIAL: Final = re.compile(r"[:;,/<>'\n]")
 _APOSTROPHE: Final = re.compile(r"'(?=\d)")
 
 
@@ -21,13 +23,15 @@ def cell_text(cell: str, *, is_export: bool = False) -> str:
     text = cell.strip()
     if not text:
         return ""
-    if formula := _TEXT_FORMULA.fullmatch(text):
+    if text[0] == "=" and (formula := _TEXT_FORMULA.fullmatch(text)):
         return formula[1].replace('""', '"').strip()
-    return restore(cell if is_export else text)
+    return restore(cell if is_export else text) if "'" in cell or is_export else text
 
 
 def first_value(field: str, text: str) -> tuple[str, list[str]]:
     """Return the first of the values in a cell, and the others."""
+    if not _SPECIAL.search(text):
+        return text, []
     if field == "email":
         values = [_plain_address(value) for value in _split(_BETWEEN_EMAILS, text)]
         if len(values) > 1 and not all("@" in value for value in values):
