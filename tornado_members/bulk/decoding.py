@@ -88,7 +88,7 @@ class TextDecoder:
         name = self.encoding.removesuffix("-sig").upper()
         return (
             f"has bytes that are not {name} (near {quoted(text)}); name the encoding, "
-            "for example windows-1252"
+            "for example encoding=windows-1252"
         )
 
 

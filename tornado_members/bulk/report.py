@@ -19,6 +19,11 @@ from tornado_members.bulk.rows import Refusal, Row
 
 _MOST_SHOWN = 100  # refused rows
 _MOST_UNUSED = 20  # further values
+_OPTIONS = (
+    ("encoding=windows-1252", "--encoding windows-1252"),
+    ("column name=", "--column name="),
+    ("(take_suspicious loads it)", "(--take-suspicious loads it)"),
+)
 
 
 class Report:
@@ -116,9 +121,8 @@ class Report:
         self._kinds[refusal.kind] += 1
         if self.refused <= _MOST_SHOWN:
             text = row.raw if row.raw is not None else ",".join(row.cells)
-            hint = "; --encoding names another" if refusal.kind == "wrong encoding" else ""
-            reason = printable(refusal.reason, 1000)
-            print_beside_bar(f"line {row.line}: {reason}{hint}  ({printable(text)})")
+            reason = printable(with_options(refusal.reason), 1000)
+            print_beside_bar(f"line {row.line}: {reason}  ({printable(text)})")
         elif self.refused == _MOST_SHOWN + 1:
             print_beside_bar(f"... more are in {self.place}")
         self._rejects.write(row, refusal)
@@ -153,6 +157,13 @@ def explain_file(info: FileInfo, options: FileOptions) -> list[str]:
     if mapping.ignored:
         parts.append(f"ignored: {', '.join(map(quoted, mapping.ignored))}")
     return [*lines, f"columns: {'; '.join(parts)}"]
+
+
+def with_options(reason: str) -> str:
+    """Return a reason in which the parameters of HTTP requests are options of the command."""
+    for parameter, option in _OPTIONS:
+        reason = reason.replace(parameter, option)
+    return reason
 
 
 def print_beside_bar(line: str) -> None:

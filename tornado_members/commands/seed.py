@@ -24,7 +24,7 @@ from tornado_members.bulk.loader import BATCH, Directory, Loader, Result
 from tornado_members.bulk.mapping import parse_column, repeated_field
 from tornado_members.bulk.member_file import read_members
 from tornado_members.bulk.options import FileInfo, FileOptions
-from tornado_members.bulk.report import Report, print_beside_bar, print_result
+from tornado_members.bulk.report import Report, print_beside_bar, print_result, with_options
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.sources import read_stream
 from tornado_members.directory import MemberDirectory
@@ -144,22 +144,16 @@ def _run_files(arguments: Namespace, settings: Settings) -> int:
             try:
                 files.append(_open(path, arguments, settings, stack))
             except UnreadableFile as error:
-                print(f"seed: {path}: {_hint(error.reason)}", file=sys.stderr)
+                print(f"seed: {path}: {with_options(error.reason)}", file=sys.stderr)
         if len(files) < len(arguments.files):
             return 2
         try:
             loading = partial(_load_files, files=files, arguments=arguments)
             _with_directory(settings, loading)
         except UnreadableFile as error:  # behind rows that were loaded
-            print(f"seed: {_hint(error.reason)}", file=sys.stderr)
+            print(f"seed: {with_options(error.reason)}", file=sys.stderr)
             return 2
         return 1 if any(file.report.refused for file in files) else 0
-
-
-def _hint(reason: str) -> str:
-    """Return a reason with the options of the command."""
-    reason = reason.replace("name the encoding, for", "name it with --encoding, for")
-    return reason.replace("such as column name=", "such as --column name=")
 
 
 def _open(path: Path, arguments: Namespace, settings: Settings, stack: ExitStack) -> _OpenFile:
