@@ -62,7 +62,7 @@ class IssuerPermissions(Section):
     at_most: PermissionList | None = Field(
         None,
         description="The permissions that its tokens can grant at most, whatever they contain. "
-        "`null` is no cap. Set it for every issuer that is not the service's own.",
+        "`null` sets no cap. Set it for every issuer that is not the service's own.",
         json_schema_extra=values("list of permissions, or `null`"),
     )
     always: PermissionList = Field(
