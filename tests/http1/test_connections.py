@@ -105,6 +105,28 @@ def test_a_client_that_closes_its_side_is_still_answered(run: Run) -> None:
     run(main())
 
 
+def test_a_client_that_closes_its_side_may_take_its_time_to_read(run: Run) -> None:
+    class Large(RequestHandler):
+        async def get(self) -> None:
+            self.finish(b"x" * 20_000_000)
+
+    async def main() -> None:
+        limits = Limits(orphan_seconds=0.1)
+        async with (
+            serving(application(Large), limits) as (_, address),
+            connected(address) as client,
+        ):
+            client.transport.pause_reading()
+            client.transport.write(GET)
+            client.transport.write_eof()
+            await asyncio.sleep(0.4)
+            client.transport.resume_reading()
+            (answer,) = answers(await client.until_closed())
+            assert answer.whole
+
+    run(main())
+
+
 @pytest.mark.parametrize("behind", [0, 2])
 def test_a_handler_hears_that_its_client_has_gone(run: Run, behind: int) -> None:
     """And is not waited for much longer, nor is what was pipelined behind it."""

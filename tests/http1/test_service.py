@@ -9,6 +9,19 @@ from tests.support.http1 import GET, answers, ask
 from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
 
+HEAD = b" HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"PUT /members" + HEAD + b"Transfer-Encoding: chunked\r\n"
+REFUSED = [
+    (b"GET /" + HEAD + b"Host: y\r\n\r\n" + GET, 400, "bad-request"),
+    (CHUNKED + b"Content-Length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 400, "bad-request"),
+    (CHUNKED + b"\r\nnonsense\r\n", 400, "bad-request"),
+    (b"GET /" + b"x" * 9000 + HEAD + b"\r\n", 414, "target-too-long"),
+    (b"GET /" + HEAD + b"A: b\r\n" * 200 + b"\r\n", 431, "headers-too-large"),
+    (b"PUT /members" + HEAD + b"Content-Length: 99999999\r\n\r\n", 401, "token-missing"),
+    (b"POST /login" + HEAD + b"Content-Length: 99999999\r\n\r\n", 413, "body-too-large"),
+    (b"GET / HTTP/2.0\r\n\r\n", 505, "version-not-supported"),
+]
+
 
 def test_it_serves_refuses_with_problems_and_stops(
     folder: Path, servers: PrivateServers, database_name: str
@@ -23,12 +36,13 @@ def test_it_serves_refuses_with_problems_and_stops(
         assert service("PUT", "/members", {"name": "Ada"})[0] == 201
         assert service("GET", "/members/1")[1]["name"] == "Ada"
         where = urlsplit(service.url)
-        refused = b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"
-        (answer,) = answers(Run.on_asyncio(ask((where.hostname, where.port), refused + GET)))
-        assert answer.headers["content-type"] == "application/problem+json"
-        problem = json.loads(answer.body)
-        assert (answer.status, problem["code"]) == (400, "bad-request")
-        assert problem["requestId"] == answer.headers["x-request-id"]
+        for request, status, code in REFUSED:
+            (answer,) = answers(Run.on_asyncio(ask((where.hostname, where.port), request)))
+            assert (answer.status, answer.headers["connection"]) == (status, "close"), request
+            assert answer.headers["content-type"] == "application/problem+json"
+            problem = json.loads(answer.body)
+            assert (problem["status"], problem["code"]) == (status, code)
+            assert problem["requestId"] == answer.headers["x-request-id"]
         assert service.stop() == 0
     assert problem["requestId"] in command.log()
     assert "broken off" not in command.log()

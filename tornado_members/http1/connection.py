@@ -557,8 +557,14 @@ class Connection(asyncio.Protocol):
             self.refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive."))
         elif self.state is IDLE:
             self.close()
+        elif self.state in (RESPONDING, FLUSHING) and self._has_response_started:
+            self.deadline = inf  # whether the client is still there, the writer finds out
         else:
             self.abort()
+
+    @property
+    def _has_response_started(self) -> bool:
+        return self.exchange is not None and self.exchange.response is not PENDING
 
     def refuse(self, refused: Refused) -> None:
         """Respond instead of the application, unless it has started to."""
