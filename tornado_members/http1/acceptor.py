@@ -1,4 +1,4 @@
-"""Accepting connections: up to a bound, and not while there are no descriptors left."""
+"""Accept connections, up to a limit, and not while the process has no file descriptors left."""
 
 import asyncio
 import errno
@@ -9,47 +9,51 @@ from typing import Any
 
 log = getLogger(__name__)
 
-# The machine or the process has nothing left to make a connection of.
+# The machine or the process has no resources left for a connection.
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-# Somebody connected and was gone again (accept(2)), or another process was faster.
+# The client has disconnected (accept(2)), or another process has accepted the connection.
 _GONE = (BlockingIOError, InterruptedError, ConnectionAbortedError)
-_PAUSE_SECONDS = 0.25  # before it is tried again
-
-Accepted = Callable[[socket.socket, Any], None]
+_PAUSE_SECONDS = 0.25  # before the next attempt
 
 
 class Acceptor:
-    """Some listening sockets, which are read from while there is room."""
+    """Reads from listening sockets while the server has room for connections."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, accepted: Accepted, crowded: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        accepted: Callable[[socket.socket, Any], None],
+        make_room: Callable[[], None],
     ) -> None:
-        """`crowded` is told when somebody is waiting, and there is no room for him."""
+        """`accepted` gets each connection and its address.
+
+        `make_room` is called when a client waits for a connection that it cannot get.
+        """
         self._loop = loop
         self._accepted = accepted
-        self._crowded = crowded
+        self._make_room = make_room
         self._sockets: list[socket.socket] = []
         self._has_room = True
-        self._pause: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None  # while it does not accept
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """Those that are open."""
+        """The open sockets."""
         return [*self._sockets]
 
     def add(self, listener: socket.socket) -> None:
-        """Listen on one more."""
+        """Accept connections on one more socket."""
         listener.setblocking(False)
         self._sockets.append(listener)
-        if self._is_accepting:
+        if self._pause is None:
             self._loop.add_reader(listener, self._accept, listener)
 
     def set_room(self, has_room: bool) -> None:
-        """Whether there is room for another connection; others wait in the kernel meanwhile."""
+        """Set whether there is room for another connection. Without, clients wait in the kernel."""
         gained, self._has_room = has_room and not self._has_room, has_room
         if gained and self._pause:
             self._pause.cancel()
-            self._go_on()
+            self._resume()
 
     def stop(self) -> None:
         """Close the sockets."""
@@ -61,12 +65,8 @@ class Acceptor:
             self._pause.cancel()
             self._pause = None
 
-    @property
-    def _is_accepting(self) -> bool:
-        return self._pause is None
-
     def _accept(self, listener: socket.socket) -> None:
-        """One at a time: another process may be listening, too, and have less to do."""
+        """Accept one connection only: another process that listens may have less to do."""
         if not self._has_room:
             self._wait_for_room()
             return
@@ -77,20 +77,20 @@ class Acceptor:
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
-            log.warning("no connection can be accepted: %s", error.strerror)
+            log.warning("cannot accept a connection: %s", error.strerror)
             self._wait_for_room()
             return
         self._accepted(connected, address)
 
     def _wait_for_room(self) -> None:
-        """Somebody is waiting; the loop is not to turn for him all the time."""
+        """Stop reading: a client that waits would otherwise wake the loop all the time."""
         if self._pause is None:
-            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._go_on)
+            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
             for listener in self._sockets:
                 self._loop.remove_reader(listener)
-            self._crowded()
+            self._make_room()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         self._pause = None
         for listener in self._sockets:
             self._loop.add_reader(listener, self._accept, listener)

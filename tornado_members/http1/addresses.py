@@ -1,4 +1,4 @@
-"""How many connections each address has."""
+"""Count the connections of each address."""
 
 import socket
 from ipaddress import IPv6Address, ip_address

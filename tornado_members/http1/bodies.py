@@ -67,7 +67,7 @@ class SizedBody:
 
 
 class _Expects(Enum):
-    """What the next bytes of a chunked body are."""
+    """The part of a chunked body that comes next."""
 
     CHUNK_HEADER = auto()
     CONTENT = auto()

@@ -1,4 +1,4 @@
-"""How long a request's body may take, and how fast it arrives."""
+"""Time a request's body: its deadline, and its rate."""
 
 from math import inf
 

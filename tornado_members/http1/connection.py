@@ -46,7 +46,7 @@ from tornado_members.http1.events import Data
 from tornado_members.http1.exchange import ABANDONED, COMPLETE, PENDING, STARTED, Exchange
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.peer import Peer
-from tornado_members.http1.refusals import Refused, Render, TooManyBodies, whole_answer
+from tornado_members.http1.refusals import Refused, Render, TooManyBodies, whole_response
 from tornado_members.http1.request_head import RequestHead
 from tornado_members.http1.request_reader import RequestReader
 from tornado_members.http1.response_writer import ResponseWriter
@@ -93,7 +93,7 @@ _AWAITS_CONTENT = frozenset({CALLING, HELD, BODY})
 
 
 class ConnectionOwner(Protocol):
-    """What a connection needs of its server."""
+    """The server, as a connection uses it."""
 
     delegate: HTTPServerConnectionDelegate
     limits: Limits
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def buffered(self) -> int:
-        """How many bytes have been received and wait to be parsed."""
+        """The number of received bytes that wait to be parsed."""
         return self._reader.buffered
 
     def rate(self, now: float, settled_seconds: float) -> float | None:
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
             self._await_body()
         elif exchange is not None and exchange.is_notified:
             self._await_orphan()
-            exchange.notify_close()  # the client may have disconnected: nobody can know
+            exchange.notify_close()  # the client may have disconnected; there is no way to know
         return True
 
     def pause_writing(self) -> None:
@@ -544,6 +544,12 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
 
+    def abort_slow_reader(self) -> None:
+        """Close the connection at once, and free the memory of what its client has not read."""
+        log.info("%s is closed: its unread response takes too much memory", self.peer)
+        self.abort()
+        self.writer.lose(None)  # now, and not when the loop calls `connection_lost`
+
     def expire(self, now: float) -> None:
         """End what has taken too long."""
         # Many clients send all of their body before they read. It has a deadline of its own.
@@ -578,7 +584,7 @@ class Connection(asyncio.Protocol):
             if has_started:
                 self.close()  # half a response must not look like a whole one
                 return
-        self.writer.send(whole_answer(refused, self._server.render, with_body=not is_head))
+        self.writer.send(whole_response(refused, self._server.render, with_body=not is_head))
         self._linger()
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:

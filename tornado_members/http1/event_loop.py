@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 
 def find_fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, for asyncio.Runner(loop_factory=...); None, for asyncio's own, where it is not."""
+    """Return uvloop's factory for asyncio.Runner; None without uvloop, for asyncio's own loop."""
     try:
-        import uvloop  # noqa: PLC0415 (it is optional)
+        import uvloop  # noqa: PLC0415  (it is optional)
     except ImportError:
         return None
     return uvloop.new_event_loop

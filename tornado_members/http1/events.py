@@ -1,4 +1,4 @@
-"""What a client sends, as RequestReader returns it."""
+"""The events that RequestReader returns."""
 
 from dataclasses import dataclass
 

@@ -31,7 +31,7 @@ _DIGITS = re.compile("[0-9]+")
 
 
 class ResponseState(IntEnum):
-    """How far a response has come."""
+    """The progress of a response."""
 
     PENDING = auto()
     STARTED = auto()  # its headers are written
@@ -44,7 +44,7 @@ PENDING, STARTED, COMPLETE, ABANDONED = ResponseState
 
 
 class ExchangeOwner(Protocol):
-    """What an exchange needs of its connection."""
+    """The connection, as an exchange uses it."""
 
     peer: Peer
     writer: ResponseWriter
@@ -96,7 +96,7 @@ class Exchange(HTTPConnection):
 
     @property
     def stream(self) -> PeerStream:
-        """What applications use of an IOStream: whether it is closed, and the certificate."""
+        """The part of an IOStream that applications use: its end, and the certificate."""
         return PeerStream(self)
 
     @property

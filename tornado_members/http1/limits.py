@@ -1,4 +1,4 @@
-"""What a server takes from its clients: how much, and for how long."""
+"""Limits on what clients may use, in bytes and seconds."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,39 @@ KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes, times in seconds."""
+    """The limits of one server. Names end in their unit."""
 
-    connections: int = 10_000  # at once; for further ones, silent ones make room
-    connections_per_address: int = 0  # at once; 0 is no limit
+    # Connections. At the limit, idle and slow clients make room for others.
+    connections: int = 10_000
+    connections_per_address: int = 0  # 0 is no limit
 
+    # One request.
     request_line_bytes: int = 8 * KIB
     head_bytes: int = 16 * KIB  # the request line and all headers
     headers: int = 100
-    body_bytes: int = 100 * KIB * KIB  # for requests that set no limit of their own
-    piece_bytes: int = 64 * KIB  # of a body, handed to the application at once
-    body_buffer_bytes: int = 256 * KIB * KIB  # of bodies that applications hold, all together
-    response_buffer_bytes: int = 256 * KIB * KIB  # of answers that wait for clients to read
-    discard_bytes: int = KIB * KIB  # of a body that was answered unread, to keep its connection
-    read_ahead_bytes: int = 64 * KIB  # of what follows a request that is not answered yet
+    body_bytes: int = 100 * KIB * KIB  # unless the application sets another limit
+    piece_bytes: int = 64 * KIB  # of a body, given to the application in one call
+    discard_bytes: int = KIB * KIB  # a longer body that is not wanted ends the connection
+    read_ahead_bytes: int = 64 * KIB  # kept of what follows a request in progress
 
-    idle_seconds: float = 60  # without a request
-    head_seconds: float = 10  # from the first byte of a head to its last
-    body_seconds: float = 10  # without a byte of a body that is waited for; and in all, besides
-    body_bytes_per_second: float = KIB  # what a body may take as long as
-    write_seconds: float = 30  # without a byte taken by the client
-    write_bytes_per_second: float = KIB  # that a client reads at least, after write_seconds
-    orphan_seconds: float = 60  # for an answer to a client that has closed its side
-    linger_seconds: float = 5  # for reading what is thrown away, so that the client hears why
+    # All requests together.
+    body_buffer_bytes: int = 256 * KIB * KIB  # bodies that the application holds
+    response_buffer_bytes: int = 256 * KIB * KIB  # responses that clients have not read
+
+    # Time for the client.
     handshake_seconds: float = 10  # TLS
+    idle_seconds: float = 60  # between requests
+    head_seconds: float = 10  # from the first byte of a head to its last
+    body_seconds: float = 10  # without a byte of a body; and for all of it, plus
+    body_bytes_per_second: float = KIB  # one second for so many bytes
+    write_seconds: float = 30  # without reading a byte of a response; after that time,
+    write_bytes_per_second: float = KIB  # the client must have read so much in each second
+    orphan_seconds: float = 60  # until the response starts, after the client's end of sending
+    linger_seconds: float = 5  # to discard what the client sends after the last response
 
     @property
     def shortest_seconds(self) -> float:
-        """The time-out that passes first."""
+        """The shortest time, which decides how often the server looks at the clock."""
         return min(
             self.idle_seconds,
             self.head_seconds,

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class Peer:
-    """What HTTPServerRequest reads from `connection.context`."""
+    """Attributes that HTTPServerRequest reads from `connection.context`."""
 
     def __init__(self, family: int, address: Any, protocol: str, key: str | None = None) -> None:
         """`key` is common to all connections of this peer; None if it is unknown."""

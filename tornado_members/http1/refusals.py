@@ -1,47 +1,49 @@
-"""Requests that no application gets to see, and what their senders are told."""
+"""Requests that the server refuses on its own, and the responses to them."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 
 class Refused(Exception):
-    """A request that is not served: the status, and a sentence for whoever sent it."""
+    """The request is not served."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
+        """`reason` is a sentence for the client."""
         super().__init__(reason)
         self.status = status
         self.reason = reason
 
 
 class BodyOverLimit(Refused):
-    """A body that is, or announces itself as, longer than `limit` bytes."""
+    """The body is longer than its limit, or announced to be."""
 
     def __init__(self, limit: int) -> None:
-        reason = f"A body may have at most {limit} bytes here."
+        """`limit` is in bytes."""
+        reason = f"The body of this request may have at most {limit} bytes."
         super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
         self.limit = limit
 
 
 class TooManyBodies(Refused):
-    """A body for which the server has no memory left."""
+    """The server has no memory left for the body."""
 
     def __init__(self) -> None:
         reason = "The server holds too many request bodies. Send the request again later."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 
-# Makes the headers and the body of the answer, without Content-Length and Connection.
+# Returns the headers and the body of a response, without Content-Length and Connection.
 Render = Callable[[Refused], tuple[Mapping[str, str], bytes]]
 
 
 def render_plainly(refused: Refused) -> tuple[Mapping[str, str], bytes]:
-    """One line of text."""
+    """Render the reason as a line of text."""
     headers = {"Content-Type": "text/plain; charset=utf-8"}
     return headers, f"{refused.reason}\n".encode()
 
 
-def whole_answer(refused: Refused, render: Render, *, with_body: bool) -> bytes:
-    """The bytes of the answer; the connection ends behind it."""
+def whole_response(refused: Refused, render: Render, *, with_body: bool) -> bytes:
+    """Return the bytes of the response, which is the last one on its connection."""
     headers, body = render(refused)
     lines = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]

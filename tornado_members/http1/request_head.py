@@ -1,8 +1,7 @@
-"""From the bytes of a head to a request line, headers, and how long the body is.
+"""Parse a head: request line, headers, and how the body is framed (RFC 9112 §3, §5, §6).
 
-A head is parsed when it is complete, so how it was cut up on its way makes no difference. llhttp
-parses the headers and refuses what RFC 9112 has no place for; what it lets through and we do not is
-refused here.
+A head is parsed when it is complete, so where the network cuts it makes no difference. llhttp
+parses the headers and refuses most of what RFC 9112 does not allow. This module refuses the rest.
 """
 
 import re
@@ -25,25 +24,25 @@ from tornado_members.http1.refusals import Refused
 
 END_OF_LINE = b"\r\n"
 END_OF_HEAD = b"\r\n\r\n"
-# Also where somebody ends lines otherwise: llhttp refuses that, but it has to be asked.
+# Heads with other line ends, too: they have to reach llhttp, which refuses them.
 _ANY_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
-# RFC 9112 §3; RFC 9110 §5.6.2 for the method. Bytes beyond ASCII are the application's business.
+# RFC 9112 §3; RFC 9110 §5.6.2 for the method. The application decides about bytes beyond ASCII.
 _REQUEST = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e\x80-\xff]+ HTTP/"
 _REQUEST_LINE = re.compile(_REQUEST + rb"1\.[01]")
 _OTHER_VERSION = re.compile(_REQUEST + rb"[0-9]\.[0-9]")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
-# RFC 3986 §3.2.2 without the fine print; no comma, which could hide a second Host.
+# The characters of RFC 3986 §3.2.2, except the comma, which could hide a second Host.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
 _LONGEST_LENGTH = 20  # digits
 _VERSION = b"HTTP/1.1"
 _TARGET_AT = len(b"GET ")
-_MOST_REMEMBERED = 4096  # bytes; each connection has its own
+_MOST_REMEMBERED = 4096  # bytes per connection
 _SOME_LINE = b"POST / HTTP/1.1"
 
 
 class _Known(NamedTuple):
-    """What a head was that asked for nothing but a path."""
+    """The last head of a connection, if it was a plain GET request."""
 
     rest: bytes  # all but the method and the target
     version: str
@@ -52,7 +51,7 @@ class _Known(NamedTuple):
 
 
 class RequestHead:
-    """A request without its body."""
+    """A parsed head."""
 
     __slots__ = (
         "chunked",
@@ -96,17 +95,17 @@ def skip_empty_line(data: bytes) -> bytes:
 
 
 class HeadParser:
-    """One connection's, for one head after the other."""
+    """Parses the heads of one connection."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._llhttp: HttpRequestParser | None = None
         self._headers = HTTPHeaders()
         self._complete = False
-        self._known: _Known | None = None  # a client mostly says the same again
+        self._known: _Known | None = None  # clients mostly repeat their headers
 
     def parse(self, data: bytes) -> RequestHead:
-        """A head with its empty line. Raises Refused."""
+        """Parse a head that ends with its empty line. Raises Refused."""
         limits = self._limits
         end_of_line = data.find(END_OF_LINE)
         if end_of_line > limits.request_line_bytes:
@@ -119,7 +118,7 @@ class HeadParser:
         rest = data[end_of_line - len(_VERSION) :]
         if self._known and self._known.rest == rest and data.startswith(b"GET /"):
             return _repeat(data[_TARGET_AT : end_of_line - len(_VERSION) - 1], self._known)
-        # Each header has a line. To parse thousands would cost more than to count them.
+        # Each header has a line. Counting thousands costs less than parsing them.
         if data.count(b"\n", end_of_line) > limits.headers + 2:
             raise Refused(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -133,7 +132,7 @@ class HeadParser:
             target = _resolve_target(method, target, headers)
         head = RequestHead(RequestStartLine(method, target, version), headers)
         self._set_framing(head)
-        # A target with a host of its own has put that into the headers.
+        # An absolute target has replaced the Host header, so it is not remembered.
         if data.startswith(b"GET /") and not (head.length or head.chunked):
             is_plain = not head.expects_continue and "Upgrade" not in headers
             if is_plain and len(rest) <= _MOST_REMEMBERED:
@@ -148,10 +147,10 @@ class HeadParser:
             llhttp.feed_data(data)
             self._llhttp = llhttp
         except HttpParserUpgrade:
-            pass  # it believes that no HTTP follows, and is not asked again
+            pass  # it expects another protocol from here on, and is not used again
         except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
-            # It knows some methods, where any token is one (RFC 9110 §9.1), and ASCII alone. The
-            # line was looked at already: it is asked again, for the headers.
+            # llhttp knows some methods, but any token is one (RFC 9110 §9.1), and knows ASCII only.
+            # The request line has been checked: only the headers are parsed again.
             self._parse_headers(_SOME_LINE + data[end_of_line:], len(_SOME_LINE))
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
@@ -166,7 +165,7 @@ class HeadParser:
             if head.start_line.version == "HTTP/1.0":  # RFC 9112 §6.1: faulty
                 raise Refused(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding.")
             head.chunked = head.has_body = True
-            self._llhttp = None  # it waits for a body, which it is not given
+            self._llhttp = None  # it would expect a body
         elif "Content-Length" in headers:
             length = headers["Content-Length"]
             if len(length) > _LONGEST_LENGTH:
@@ -179,7 +178,7 @@ class HeadParser:
             head.keep_alive = "close" not in options and (
                 head.keep_alive or "keep-alive" in options
             )
-        if head.start_line.method == "CONNECT":  # whatever follows may be meant for a tunnel
+        if head.start_line.method == "CONNECT":  # what follows may belong to a tunnel
             head.keep_alive = False
         if "Expect" in headers and head.start_line.version == "HTTP/1.1":
             head.expects_continue = headers["Expect"].lower() == "100-continue"
@@ -187,7 +186,7 @@ class HeadParser:
     # llhttp calls these.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; llhttp leaves the white space behind its value."""
+        """Add a header. llhttp leaves white space at the end of its value."""
         key, text = name.decode("ascii"), value.decode("latin-1").rstrip(" \t")
         if key in self._headers:
             self._headers.add(key, text)
@@ -195,12 +194,12 @@ class HeadParser:
             self._headers[key] = text
 
     def on_headers_complete(self) -> None:
-        """The end of the head was found where we have found it."""
+        """The head ends where this module has found its end."""
         self._complete = True
 
 
 class PartialHeadCheck:
-    """Looks at a head that comes in pieces, so that what can never be one is refused at once."""
+    """Checks a head that arrives in pieces, to refuse it as soon as it is malformed."""
 
     def __init__(self) -> None:
         self._llhttp: HttpRequestParser | None = HttpRequestParser(object())
@@ -214,7 +213,7 @@ class PartialHeadCheck:
         try:
             self._llhttp.feed_data(new)
         except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
-            self._llhttp = None  # that is seen when it is complete
+            self._llhttp = None  # the parser decides when the head is complete
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
 
@@ -234,7 +233,9 @@ def refuse_long_head() -> NoReturn:
 
 def _refuse_line(line: bytes) -> NoReturn:
     if _OTHER_VERSION.fullmatch(line):
-        raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "This speaks HTTP/1.1 and HTTP/1.0.")
+        raise Refused(
+            HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The server supports HTTP/1.1 and HTTP/1.0."
+        )
     raise Refused(HTTPStatus.BAD_REQUEST, "The request line is malformed.")
 
 
@@ -244,11 +245,11 @@ def _is_authority(text: str) -> bool:
 
 
 def _check_host(headers: HTTPHeaders, version: str) -> None:
-    """RFC 9112 §3.2: one Host, and a valid one; HTTP/1.0 may have none."""
+    """Require one valid Host header (RFC 9112 §3.2); HTTP/1.0 may omit it."""
     hosts = headers.get_list("Host")
     if len(hosts) == 1:
         if not _is_authority(hosts[0]):
-            raise Refused(HTTPStatus.BAD_REQUEST, "The Host header is not a host.")
+            raise Refused(HTTPStatus.BAD_REQUEST, "The Host header is not a valid host.")
     elif hosts:
         raise Refused(HTTPStatus.BAD_REQUEST, "There is more than one Host header.")
     elif version == "HTTP/1.1":
@@ -256,7 +257,7 @@ def _check_host(headers: HTTPHeaders, version: str) -> None:
 
 
 def _resolve_target(method: str, target: str, headers: HTTPHeaders) -> str:
-    """What to route by (RFC 9112 §3.2), where it does not begin with a slash."""
+    """Return the path of a target that does not begin with a slash (RFC 9112 §3.2)."""
     if method == "CONNECT":
         if _is_authority(target) and ":" in target:
             return target
@@ -266,7 +267,7 @@ def _resolve_target(method: str, target: str, headers: HTTPHeaders) -> str:
     elif found := _ABSOLUTE.fullmatch(target):
         authority, rest = found[1], found[2] or ""
         if _is_authority(authority):
-            headers["Host"] = authority  # §3.2.2: it counts, whatever was sent as Host
+            headers["Host"] = authority  # §3.2.2: it replaces the header
             if not rest and method == "OPTIONS":
                 return "*"
             return rest if rest.startswith("/") else "/" + rest

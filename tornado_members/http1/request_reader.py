@@ -53,7 +53,7 @@ class RequestReader:
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be parsed."""
+        """The number of bytes that wait to be parsed."""
         return len(self._buffer)
 
     @property
@@ -73,7 +73,7 @@ class RequestReader:
 
     @property
     def unread_body(self) -> int | None:
-        """How many bytes of the request's body are still to be read; None if that is unknown."""
+        """The number of bytes of the request's body that are still to be read; None if unknown."""
         if self._expects is _COMPLETE or self._head is None:
             return 0
         if isinstance(self._body, SizedBody):

@@ -1,7 +1,6 @@
-"""The server: it has the connections, and looks at the clock for them."""
+"""The server: it accepts connections, keeps count of them, and checks their deadlines."""
 
 import asyncio
-import heapq
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -12,26 +11,24 @@ from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
+from tornado_members.http1 import eviction
 from tornado_members.http1.acceptor import Acceptor
 from tornado_members.http1.addresses import AddressTable, address_key
 from tornado_members.http1.budget import ByteBudget, SharedBytesBudget
 from tornado_members.http1.connection import Connection
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.peer import Peer
-from tornado_members.http1.refusals import Render, TooManyBodies, render_plainly
+from tornado_members.http1.refusals import Render, render_plainly
 
 log = getLogger(__name__)
 
-_LOOKS = 4  # at the clock, in the time of the shortest time-out
-_MOST_SECONDS = 1.0  # between two looks
-_SETTLED_SECONDS = 1.0  # a connection that has been silent for less may be about to speak
-_WARNING_SECONDS = 60  # between two warnings
-# tcp(7): how much of what is written the kernel holds before it is sent. It bounds the memory that
-# a client takes that does not read, and leaves the throughput of one that does as it is.
+_CHECKS = 4  # of all deadlines, in the shortest of the times that clients have
+_MOST_SECONDS = 1.0  # between two checks
+_WARNING_SECONDS = 60  # between two equal warnings
+# tcp(7): how much of what is written the kernel holds before it is sent. It bounds the memory for
+# a client that does not read. The throughput of one that does stays as it is.
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _NOTSENT_BYTES = 128 * 1024
-_MOST_CLOSED = 16  # at once, where others are waiting
-_SLOW_BYTES_PER_SECOND = 16 * 1024  # of a client that may have to make room for another
 
 
 class HTTPServer:
@@ -47,72 +44,70 @@ class HTTPServer:
         render: Render = render_plainly,
         is_exempt: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`protocol` is that of requests, where a proxy in front terminates TLS.
+        """`protocol` is that of all requests, for a proxy in front that terminates TLS.
 
-        `is_exempt` returns whether an IP address may have any number of connections, as a reverse
-        proxy's may. Unix sockets have no such limit.
+        `render` returns the response to a request that the server refuses. `is_exempt` returns
+        whether an IP address may have any number of connections, as a reverse proxy's may. Unix
+        sockets have no such limit.
         """
         self.delegate = delegate
         self.limits = limits or Limits()
         self.body_budget = ByteBudget(self.limits.body_buffer_bytes)
         self.response_budget = SharedBytesBudget(self.limits.response_buffer_bytes)
         self.render = render
+        self.is_draining = False
         self._ssl_context = ssl_context
-        self._protocol = protocol
+        self._protocol = protocol or ("https" if ssl_context else "http")
         self._is_exempt = is_exempt
         self._connections: set[Connection] = set()
         self._addresses: AddressTable[Connection] = AddressTable()
         self._opening: dict[Connection, asyncio.Task[None]] = {}
-        self._listening: Acceptor | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._acceptor: Acceptor | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._warned_at: dict[str, float] = {}  # by message
         self._empty: asyncio.Event = asyncio.Event()
-        self.is_draining = False
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept connections on sockets that listen."""
+        """Accept connections on listening sockets."""
         for listener in sockets:
             self.add_socket(listener)
 
     def add_socket(self, listener: socket.socket) -> None:
-        """Accept connections on a socket that listens."""
-        if self._listening is None:
+        """Accept connections on a listening socket."""
+        if self._acceptor is None:
             self._loop = asyncio.get_event_loop()
             self.done: asyncio.Future[None] = self._loop.create_future()
             self.done.set_result(None)
-            self._listening = Acceptor(self._loop, self._accepted, self._make_room)
-            self._look_at_the_clock()
-        self._listening.add(listener)
+            self._acceptor = Acceptor(self._loop, self._accepted, self._make_room)
+            self._check_deadlines()
+        self._acceptor.add(listener)
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """Those on which it listens."""
-        return self._listening.sockets if self._listening else []
+        """The listening sockets."""
+        return self._acceptor.sockets if self._acceptor else []
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     def stop(self) -> None:
-        """Accept no more connections; those that are open go on."""
-        if self._listening:
-            self._listening.stop()
+        """Accept no more connections. Open connections continue."""
+        if self._acceptor:
+            self._acceptor.stop()
 
     def announce_close(self) -> None:
-        """Let each answer that has not begun be the last one on its connection, and say so.
-
-        On those that are accepted from now on as well.
-        """
+        """Add `Connection: close` to all responses from now on, also on later connections."""
         self.is_draining = True
 
     async def drain(
         self, seconds: float, *, idle_seconds: float = 0, force: asyncio.Event | None = None
     ) -> int:
-        """Stop; let requests that are under way end, for at most so long, or until `force` is set.
+        """Stop, and wait up to `seconds` for requests in progress, or until `force` is set.
 
-        Connections without a request are waited for `idle_seconds`: a client may have sent one
-        just now. Returns how many had to be broken off.
+        Idle connections stay open for `idle_seconds`: a request may be on its way. Returns how many
+        connections had to be closed at the end.
         """
         self.stop()
         self.announce_close()
@@ -127,17 +122,17 @@ class HTTPServer:
         return left
 
     async def close_all_connections(self) -> None:
-        """Break off whatever is open, and wait until it is closed."""
+        """Close all connections at once, and wait until they are closed."""
         for opening in self._opening.values():
             opening.cancel()
         for connection in [*self._connections]:
             connection.abort()
         await self._until_empty()
-        if self._look and not self.sockets:
-            self._look.cancel()
-            self._look = None
+        if self._timer and not self.sockets:
+            self._timer.cancel()
+            self._timer = None
 
-    # For connections.
+    # Connections call these.
 
     def forget(self, connection: Connection) -> None:
         """Take a closed connection off the books."""
@@ -145,40 +140,17 @@ class HTTPServer:
             return
         self._connections.remove(connection)
         self._addresses.remove(connection.peer.key, connection)
-        self._look_for_room()
+        self._update_room()
         if not self._connections:
             self._empty.set()
         if connection.is_known:
             self.delegate.on_close(connection)
 
     def refuse_slow_bodies(self) -> None:
-        """Refuse the bodies that arrive most slowly, until an eighth of the budget is free."""
-        now = self._loop.time()
-        rates = [
-            (rate, id(connection), connection)
-            for connection in self._connections
-            if (rate := connection.body_rate(now, _SETTLED_SECONDS)) is not None
-        ]
-        rates.sort()
-        for _, _, connection in rates:
-            if self.body_budget.used <= self.body_budget.limit * 7 // 8:
-                return
-            connection.refuse(TooManyBodies())
+        """Free memory in the body budget, if there are slow bodies."""
+        eviction.refuse_slow_bodies(self._connections, self._loop.time(), self.body_budget)
 
-    def _abort_slow_readers(self, now: float) -> None:
-        """Close the connections that read most slowly, until an eighth of the budget is free."""
-        rates = [
-            (rate, id(connection), connection)
-            for connection in self._connections
-            if (rate := connection.writer.rate(now, _SETTLED_SECONDS)) is not None
-        ]
-        rates.sort()
-        for _, _, connection in rates:
-            if self.response_budget.used <= self.response_budget.limit * 7 // 8:
-                return
-            log.info("%s is closed: too much waits to be read", connection.peer)
-            connection.abort()
-            connection.writer.lose(None)  # now, and not when the loop tells of the end
+    # New connections.
 
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         key = address_key(connected.family, address)
@@ -186,32 +158,28 @@ class HTTPServer:
             connected.close()
             return
         connected.setblocking(False)
-        if connected.family in (socket.AF_INET, socket.AF_INET6):
-            with suppress(OSError):  # it is gone already
+        if key is not None:
+            with suppress(OSError):  # the client has disconnected
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if _NOTSENT_LOWAT is not None:
                     connected.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _NOTSENT_BYTES)
-        protocol = "https" if self._ssl_context else "http"
-        peer = Peer(connected.family, address, self._protocol or protocol, key)
+        peer = Peer(connected.family, address, self._protocol, key)
         connection = Connection(self, self._loop, peer)
         self._connections.add(connection)
         self._addresses.add(key, connection)
         self._empty.clear()
-        self._look_for_room()
+        self._update_room()
         task = self._loop.create_task(self._open(connection, connected))
         self._opening[connection] = task
         task.add_done_callback(lambda _: self._opening.pop(connection, None))
 
     def _admits(self, key: str, address: str) -> bool:
-        """True if an address may have one connection more. Its longest idle one makes room."""
+        """Return whether an address may have one connection more. An idle one makes room."""
         limit = self.limits.connections_per_address
         known = self._addresses.connections(key)
         if not limit or len(known) < limit or self._is_exempt(address):
             return True
-        settled = self._loop.time() - _SETTLED_SECONDS
-        idle = min(known, key=lambda one: one.idle_since)
-        if idle.idle_since < settled:
-            idle.close()
+        if eviction.close_idle(known, self._loop.time(), most=1):
             return True
         self._warn("%s has %d connections, and more are refused", address, len(known))
         return False
@@ -224,39 +192,40 @@ class HTTPServer:
                 ssl=self._ssl_context,
                 ssl_handshake_timeout=self.limits.handshake_seconds if self._ssl_context else None,
             )
-        except (OSError, asyncio.CancelledError) as error:  # no TLS, or gone again
+        except (OSError, asyncio.CancelledError) as error:  # no TLS, or disconnected
             log.info("no connection with %s: %s", connection.peer, error)
             connected.close()
             self.forget(connection)
 
     def _make_room(self) -> None:
-        """A client waits for a connection: close the longest idle ones, or else the slowest."""
+        """A client waits for a connection: close idle connections, or else the slowest."""
+        self._warn("all %d connections are in use", self.connections)
         now = self._loop.time()
-        self._warn("there are %d connections, and there is no room for more", self.connections)
-        settled = now - _SETTLED_SECONDS
-        idle = [one for one in self._connections if one.idle_since < settled]
-        for one in heapq.nsmallest(_MOST_CLOSED, idle, key=lambda one: one.idle_since):
-            one.close()
-        if not idle:
-            self._close_slowest(now)
+        if not eviction.close_idle(self._connections, now):
+            eviction.evict_slowest(self._connections, now, self._evict)
 
-    def _close_slowest(self, now: float) -> None:
-        """Close connections whose clients send or read next to nothing."""
-        rates = [
-            (rate, id(connection), connection)
-            for connection in self._connections
-            if (rate := connection.rate(now, _SETTLED_SECONDS)) is not None
-            and rate < _SLOW_BYTES_PER_SECOND
-        ]
-        for _, _, connection in heapq.nsmallest(_MOST_CLOSED, rates):
-            if connection in self._opening:
-                self._opening[connection].cancel()
-            else:
-                connection.give_way()
+    def _evict(self, connection: Connection) -> None:
+        if connection in self._opening:
+            self._opening[connection].cancel()
+        else:
+            connection.give_way()
 
-    def _look_for_room(self) -> None:
-        if self._listening:
-            self._listening.set_room(len(self._connections) < self.limits.connections)
+    def _update_room(self) -> None:
+        if self._acceptor:
+            self._acceptor.set_room(len(self._connections) < self.limits.connections)
+
+    # Time.
+
+    def _check_deadlines(self) -> None:
+        """Check all connections by one timer: a timer per request would cost more."""
+        now = self._loop.time()
+        for connection in [*self._connections]:
+            if now >= connection.deadline or now >= connection.writer.deadline:
+                connection.expire(now)
+        if self.response_budget.is_exceeded:
+            eviction.abort_slow_readers(self._connections, now, self.response_budget)
+        pause = min(self.limits.shortest_seconds / _CHECKS, _MOST_SECONDS)
+        self._timer = self._loop.call_later(pause, self._check_deadlines)
 
     def _warn(self, message: str, *arguments: object) -> None:
         """Log a warning, at most once a minute for each message."""
@@ -266,7 +235,7 @@ class HTTPServer:
             log.warning(message, *arguments)
 
     async def _wait(self, seconds: float, force: asyncio.Event) -> None:
-        """Until there are no connections, or somebody is in a force, for at most so long."""
+        """Wait until all connections are closed or `force` is set, for at most `seconds`."""
         ends = [asyncio.ensure_future(self._until_empty()), asyncio.ensure_future(force.wait())]
         await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
@@ -276,14 +245,3 @@ class HTTPServer:
         if self._connections:
             self._empty.clear()
             await self._empty.wait()
-
-    def _look_at_the_clock(self) -> None:
-        """One timer for all connections: to set one for each request would cost more."""
-        now = self._loop.time()
-        for connection in [*self._connections]:
-            if now >= connection.deadline or now >= connection.writer.deadline:
-                connection.expire(now)
-        if self.response_budget.is_exceeded:
-            self._abort_slow_readers(now)
-        pause = min(self.limits.shortest_seconds / _LOOKS, _MOST_SECONDS)
-        self._look = self._loop.call_later(pause, self._look_at_the_clock)
