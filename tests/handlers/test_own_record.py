@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pymongo
@@ -68,22 +69,19 @@ def bearer(token: str | None) -> dict[str, str]:
     return {"X-Request-Id": "fixed"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
-def body_of(operation: Operation) -> tuple[bytes | None, str]:
+def body_of(operation: Operation, name: str = "New") -> tuple[bytes | None, str]:
     """A body that the operation takes, and its type."""
     if operation.body is None:
         return None, ""
     media_type = operation.body.media_type
-    fields = {"email": "new@example.org"}
-    bodies = {CSV: b"name\r\nNew\r\n", MERGE_PATCH: json.dumps(fields).encode()}
-    return bodies.get(media_type, b'{"name": "New"}'), media_type
+    bodies = {CSV: b"name\r\nNew\r\n", MERGE_PATCH: b'{"email": "new@example.org"}'}
+    return bodies.get(media_type, json.dumps({"name": name}).encode()), media_type
 
 
-async def send(
-    api: Api, token: str | None, method: str, path: str, operation: Operation
+async def send(  # noqa: PLR0917
+    api: Api, token: str | None, method: str, path: str, operation: Operation, name: str
 ) -> HTTPResponse:
-    raw, media_type = body_of(operation)
-    if "by-name" in path and raw is not None:
-        raw = b"{}"
+    raw, media_type = body_of(operation, name)
     headers = bearer(token)
     if media_type:
         headers["Content-Type"] = media_type
@@ -117,28 +115,26 @@ def reaches(path: str, permission: str, who: str, target: int) -> bool:
     return permission in full or (permission in own and one_member and target == OWN_ID)
 
 
-@pytest.mark.parametrize("who", CALLERS)
-async def test_every_route_and_method_for_every_kind_of_caller(members: Api, who: str) -> None:
+async def test_every_route_and_method_for_every_kind_of_caller(members: Api) -> None:
     names = {OWN_ID: "Own", OTHER_ID: "Other", ABSENT_ID: "Absent"}
-    for path, method, operation in OPERATIONS:
+    for who, (path, method, operation) in product(CALLERS, OPERATIONS):
         if method == "DELETE" and who == "delete":
             continue  # it would take the members from the rows behind it
-        for target in (OWN_ID, OTHER_ID, ABSENT_ID) if "{" in path else (OWN_ID,):
+        assert operation.permission
+        is_one = "{" in path
+        for target in names if is_one else (OWN_ID,):
             address = path.format(memberId=target, name=names[target])
-            response = await send(members, CALLERS[who], method, address, operation)
-            where = (method, address, response.code, response.body)
-            assert operation.permission
+            name = names[target] if is_one or path == "/members/me" else "New"
+            response = await send(members, CALLERS[who], method, address, operation, name)
+            where = (who, method, address, response.code, response.body)
             if CALLERS[who] is None:
                 assert response.code == 401, where
             elif not reaches(path, operation.permission, who, target):
                 assert response.code == 403, where
+            elif (is_one and target == ABSENT_ID) or (path == "/members/me" and "own" not in who):
+                assert response.code in (200, 201, 404), where
             else:
-                assert response.code in (200, 201, 404, 409), where
-                if "{" in path or path == "/members/me":
-                    unnamed = path == "/members/me" and who in ("read", "write")
-                    creates = method == "PUT" and "by-name" in path
-                    is_missing = unnamed or (target == ABSENT_ID and not creates)
-                    assert is_missing or response.code != 404, where
+                assert response.code in (200, 201, 409 if path == "/members" else 200), where
 
 
 async def test_the_refusal_of_a_member_is_that_of_one_that_does_not_exist(members: Api) -> None:
@@ -146,16 +142,14 @@ async def test_the_refusal_of_a_member_is_that_of_one_that_does_not_exist(member
     extras: list[Mapping[str, str]] = [
         {},
         {"If-None-Match": '"1"'},
-        {"If-Match": '"1"'},
         {"If-Match": "nonsense"},
-        {"Cache-Control": "no-cache"},
         {"Accept": "text/html"},
         {"Content-Type": "text/plain"},
     ]
     for path, method, operation in OPERATIONS:
         if path not in ("/members/{memberId}", "/members/by-name/{name}", HISTORY_ROUTE[0]):
             continue
-        for who in ("own", "own-write", "own-both"):
+        for who in ("own", "own-both"):
             for extra in extras:
                 seen = set()
                 for target, name in ((OTHER_ID, "Other"), (ABSENT_ID, "Absent"), (10**14, "x")):
