@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, Lease, Tombstone, decode
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.memcached import Held, Put
+from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import HIT, LeaseProtocol, Lifetimes
 
 KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"

@@ -31,7 +31,7 @@ from tornado_members import naive_cache as naive
 from tornado_members.lease_cache.coalescing import SingleFlight, T
 from tornado_members.lease_cache.entries import Tombstone, encode_tombstone
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.memcached import Held
+from tornado_members.lease_cache.meta_commands import Held
 from tornado_members.lease_cache.protocol import LeaseProtocol
 
 Kind = type[LeaseProtocol]

@@ -28,7 +28,8 @@ from tornado_members.lease_cache.cache_node import _PendingTombstones
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, encode_lease
 from tornado_members.lease_cache.errors import NotAnnounced
-from tornado_members.lease_cache.memcached import MAX_VALUE, MemcachedNode, Put
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.meta_commands import MAX_VALUE, Put
 from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.protocol import (

@@ -14,7 +14,9 @@ from tests.support.memcached import ask_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.memcached import MAX_TTL, MemcachedNode, Put, _FairTimeout
+from tornado_members.lease_cache.fair_timeout import FairTimeout
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.meta_commands import MAX_TTL, Put
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -468,14 +470,14 @@ async def stand_still(seconds: float) -> None:
 
 
 async def test_our_own_lag_does_not_count_as_the_servers() -> None:
-    async with _FairTimeout(0.05):
+    async with FairTimeout(0.05):
         for _ in range(7):
             await stand_still(0.1)
 
 
 async def test_lag_without_end_does_not_hold_a_command_for_ever() -> None:
     async def lag() -> None:
-        async with _FairTimeout(0.02):
+        async with FairTimeout(0.02):
             for _ in range(30):
                 await stand_still(0.03)
 

@@ -13,7 +13,8 @@ from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.coalescing import Batcher, ReadBatcher
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
-from tornado_members.lease_cache.memcached import Held, MemcachedNode, Put
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.meta_commands import Held, Put
 
 T = TypeVar("T")
 

@@ -42,7 +42,7 @@ from tornado_members.lease_cache.entries import (
     encode_value,
 )
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.memcached import MAX_VALUE, Held, Put
+from tornado_members.lease_cache.meta_commands import MAX_VALUE, Held, Put
 
 Load = Callable[[], Awaitable[Entry | None]]
 

@@ -1,0 +1,41 @@
+"""A time-out that does not blame the server for a busy event loop."""
+
+import asyncio
+from typing import Any
+
+
+class FairTimeout:
+    """A time-out that does not take our own lag for the server's.
+
+    When the time is up the answer may be there, unread: so there is a quarter more for it. And when
+    this comes late, the event loop was busy, and nobody looked: then it begins again, for a while.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        self._graces = 4
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._arm(self._seconds)
+
+    async def __aexit__(self, *raised: Any) -> None:
+        self._handle.cancel()
+        await self._timeout.__aexit__(*raised)  # raises TimeoutError in the place of its cancelling
+
+    def _arm(self, seconds: float) -> None:
+        self._due = self._loop.time() + seconds
+        self._handle = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        was_late = self._loop.time() - self._due > self._seconds / 5
+        if was_late and self._graces:
+            self._graces -= 1
+            self._arm(self._seconds)
+        elif self._graces:
+            self._graces = 0
+            self._arm(self._seconds / 4)
+        else:
+            self._timeout.reschedule(self._loop.time())
