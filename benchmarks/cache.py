@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 
 import aiomcache
 
+from tests.support import naive_cache as naive
 from tests.support.ledger import MemoryLedger
-from tornado_members import naive_cache as naive
 from tornado_members.embedded.programs import find_memcached, free_port
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.entries import Entry
@@ -30,7 +30,7 @@ async def load() -> Entry:
 
 
 async def load_naive() -> naive.Entry:
-    """The same, for the other protocol."""
+    """Return the same entry for plain cache-aside."""
     return naive.Entry(1, BODY)
 
 

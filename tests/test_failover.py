@@ -86,7 +86,6 @@ async def lose_primaries(
             replica_set.uri,
             processes=2,
             nodes=1,
-            protocol="leases",
             cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is well
         )
         async with cluster:

@@ -30,7 +30,6 @@ HOUSE = [
     ["cached_members"],
     ["member_entries"],
     ["auth"],
-    ["naive_cache"],
     ["embedded"],
     ["storage"],
     ["telemetry"],
@@ -68,7 +67,6 @@ KEEPERS = {
     },
     "tornado_members.lease_cache": {
         "lease_cache",
-        "naive_cache",
         "storage",
         "auth",
         "cached_members",

@@ -56,7 +56,6 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
         processes=2,
         nodes=2,
         proxied=2,
-        protocol="leases",
         cache={"timeout_ms": 150, "return_ms": 700},
     )
     async with cluster:
@@ -145,8 +144,8 @@ async def test_the_naive_cache_does(folder: Path, servers: PrivateServers) -> No
         processes=2,
         nodes=1,
         proxied=1,
-        protocol="naive",
-        cache={"timeout_ms": 1000},
+        naive=True,
+        cache={"timeout_ms": 1000, "return_ms": 5000},
     )
     async with cluster:
         storm = Storm(cluster)

@@ -76,7 +76,6 @@ async def replace_while_memcached_hangs(
         database="replaced",
         processes=len(hows),
         nodes=1,
-        protocol="leases",
         cache={"return_ms": 500},
     )
     async with cluster:

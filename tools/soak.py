@@ -43,13 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_uri: str) -> int:
     wanted = ", ".join(kinds) or "none"
-    print(f"seed {arguments.seed}; protocol {arguments.protocol}; faults: {wanted}")
+    print(
+        f"seed {arguments.seed}; {'naive' if arguments.naive else 'lease'} cache; faults: {wanted}"
+    )
     cluster = Cluster(
         folder,
         mongodb_uri,
         processes=arguments.processes,
         nodes=arguments.nodes,
-        protocol=arguments.protocol,
+        naive=arguments.naive,
         proxied=arguments.nodes if {*kinds} & {*NEED_PROXY} else 0,
         seed=arguments.seed,
     )
@@ -118,7 +120,7 @@ def _parser() -> ArgumentParser:
     add("--nodes", type=int, default=2, help="Memcached nodes (2); 0 is a control without a cache")
     add("--readers", type=int, default=4, help="readers per service (4)")
     add("--faults", default="all", help=f"all, none, or some of {','.join(KINDS)}")
-    add("--protocol", choices=["leases", "naive"], default="leases", help="cache.protocol")
+    add("--naive", action="store_true", help="use plain cache-aside, which returns stale members")
     add(
         "--grace",
         type=float,

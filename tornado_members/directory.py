@@ -61,10 +61,12 @@ _MAX_ATTEMPTS = 100  # at a write whose member other writers change each time
 
 
 class Cache(Protocol):
-    """The methods of LeaseCache that the directory uses."""
+    """The methods of LeaseCache that the directory and services.py use."""
 
     counts: CacheCounts
 
+    async def open(self) -> None: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
     async def read(  # noqa: D102
         self,
         key: bytes,

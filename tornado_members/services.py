@@ -18,7 +18,7 @@ from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
-from tornado_members.directory import MemberDirectory
+from tornado_members.directory import Cache, MemberDirectory
 from tornado_members.errors import OperatorError
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
@@ -31,7 +31,6 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
-from tornado_members.naive_cache import NaiveCache, NaiveStandIn
 from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog
@@ -174,7 +173,7 @@ async def open_directory(
     settings: Settings, stores: Stores, cache_servers: tuple[str, ...]
 ) -> AsyncIterator[MemberDirectory]:
     """Open the members with the cache in front of them."""
-    cache = _make_cache(settings, cache_servers, stores)
+    cache = make_cache(settings, cache_servers, stores)
     try:
         await cache.open()
         yield MemberDirectory(stores.members, cache, stores.audit, stores.members.fields)
@@ -182,10 +181,8 @@ async def open_directory(
         await cache.close()
 
 
-def _make_cache(
-    settings: Settings, servers: tuple[str, ...], stores: Stores
-) -> LeaseCache | NaiveStandIn:
-    ttl = settings.cache.ttl_seconds
+def make_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> Cache:
+    """Return the cache of a service. Tests replace this function by that of another cache."""
     namespace = cache_namespace(settings.mongodb.database, stores.cluster_id)
     timing = Timing(
         heartbeat=settings.cache.heartbeat_ms / 1000,
@@ -196,12 +193,10 @@ def _make_cache(
         MemcachedNode(address, timeout=timing.timeout, probe_interval=timing.pause)
         for address in servers
     ]
-    if settings.cache.protocol == "naive":
-        return NaiveStandIn(NaiveCache(nodes, ttl=ttl, namespace=namespace))
     return LeaseCache(
         nodes,
         namespace=namespace,
-        ttl=ttl,
+        ttl=settings.cache.ttl_seconds,
         timing=timing,
         write_deadline=stores.mongo.deadline,
         ledger=DebtLedger(stores.mongo),

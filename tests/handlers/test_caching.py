@@ -129,24 +129,6 @@ async def test_readers_together_cost_the_database_one_read(api: Api, services: S
     assert services.directory.cache_counts.misses == 1
 
 
-class TestNaive:
-    """The other protocol, for comparison."""
-
-    @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
-        cache = settings.cache.model_copy(update={"protocol": "naive"})
-        return settings.model_copy(update={"cache": cache})
-
-    async def test_reads_by_id_are_cached(self, api: Api) -> None:
-        await api.create("Ada")
-        assert [status(await api("GET", "/members/1")) for _ in range(2)] == [STORED, HIT]
-        await api("PUT", "/members/1", {"name": "Eve"})
-        assert parsed(await api("GET", "/members/1"))["name"] == "Eve"
-        by_name = await api("GET", "/members/by-name/Eve")
-        assert (by_name.code, status(by_name)) == (200, "memcached; fwd=bypass; detail=naive")
-        problem(await api("GET", "/members/7"), 404, "member-not-found")
-
-
 class TestRequired:
     """A service whose writes must be announced, and that has nobody to announce them to."""
 

@@ -456,9 +456,8 @@ class TestWithMoreToDo:
         [
             {"cors": {"origins": ["https://app.example"]}},
             {"rate_limit": {"requests_per_minute": 1000}},
-            {"cache": {"servers": [], "protocol": "naive"}},
         ],
-        ids=["cors", "rate limit", "naive"],
+        ids=["cors", "rate limit"],
         indirect=True,
     )
     async def test_it_is_closed(self, api: Api, handlers: Counting) -> None:

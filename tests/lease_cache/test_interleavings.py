@@ -27,7 +27,7 @@ from tests.lease_cache.explorer import (
     load,
     protocol_of,
 )
-from tornado_members import naive_cache as naive
+from tests.support import naive_cache as naive
 from tornado_members.lease_cache.coalescing import SingleFlight, T
 from tornado_members.lease_cache.entries import Tombstone, encode_tombstone
 from tornado_members.lease_cache.errors import NodeUnavailable

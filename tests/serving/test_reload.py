@@ -18,7 +18,6 @@ REFUSED = [
     ("mongodb", "database", "others"),
     ("cache", "servers", ["10.0.0.1:11211"]),
     ("cache", "servers", []),
-    ("cache", "protocol", "naive"),
     ("cache", "heartbeat_ms", 300),
     ("cache", "timeout_ms", 150),
     ("cache", "return_ms", 2000),

@@ -16,7 +16,7 @@ import pymongo
 
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
-from tests.support.fork_server import ForkedProcess
+from tests.support.fork_server import NAIVE_CACHE, ForkedProcess
 from tests.support.http_client import HttpClient, NoAnswer
 from tests.support.memcached import flush_cache
 from tests.support.namespace import namespace_of
@@ -29,7 +29,6 @@ from tornado_members.embedded.programs import (
     memcached_command,
 )
 
-Protocol = Literal["leases", "naive"]
 Replacement = Literal["reload", "restart", "kill", "worker-kill"]
 REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
 START_SECONDS = 60
@@ -52,6 +51,7 @@ class Program:
         self.log = log
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}  # further variables
 
     def _start_process(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(dying_with_parent(command), **options)  # noqa: S603
@@ -71,12 +71,12 @@ class Program:
 
     def start(self) -> None:
         """Start it; whether it is ready is another question."""
-        settings = {name: v for name, v in os.environ.items() if not name.startswith("MEMBERS_")}
+        inherited = {name: v for name, v in os.environ.items() if not name.startswith("MEMBERS_")}
         with self.log.open("ab") as log:
             self._process = self._start_process(
                 self._command,
                 cwd=self.log.parent,
-                env=settings,
+                env={**inherited, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -193,13 +193,17 @@ class Cluster:
         *,
         processes: int,
         nodes: int,
-        protocol: Protocol,
+        naive: bool = False,
         proxied: int = 0,
         database: str = "test",
         cache: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        """The first `proxied` of the nodes are behind a proxy; `cache` holds further settings."""
+        """The first `proxied` of the nodes are behind a proxy; `cache` holds further settings.
+
+        With `naive`, the services use plain cache-aside.
+        """
+        self._naive = naive
         self._folder = folder
         self._stack = AsyncExitStack()
         self.mongodb_uri = mongodb_uri
@@ -214,7 +218,7 @@ class Cluster:
         self._processes = processes
         self._settings: dict[str, Any] = {
             "mongodb": {"uri": mongodb_uri, "database": database},
-            "cache": {"protocol": protocol, **(cache or {})},
+            "cache": dict(cache or {}),
             "auth": {
                 "issuers": [
                     {
@@ -256,6 +260,8 @@ class Cluster:
         self._settings["cache"]["servers"] = [*behind, *direct]
         for number in range(1, self._processes + 1):
             service = self._service(number)
+            if self._naive:
+                service.environment[NAIVE_CACHE] = "1"
             self._stack.callback(service.kill)
             service.start()
             self.services.append(service)

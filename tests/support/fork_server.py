@@ -19,8 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from tests.support import naive_cache
 from tornado_members.__main__ import main
 
+NAIVE_CACHE: Final = "TESTS_NAIVE_CACHE"  # in the environment: use plain cache-aside
 _ROOT: Final = Path(__file__).parent.parent.parent
 _MODULES: Final = [f"tornado_members.commands.{name}" for name in ("serve", "seed", "users")]
 _LONGEST_REQUEST: Final = 100_000  # bytes
@@ -144,6 +146,8 @@ def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = [str(_ROOT / "tornado_members" / "__main__.py"), *request["argv"]]
+    if NAIVE_CACHE in os.environ:
+        naive_cache.install()
     try:
         code = main(request["argv"])
     except SystemExit as ended:

@@ -18,7 +18,7 @@ _PRIVATE: dict[str, Callable[[Settings], bool]] = {
 # Processes that differ in these answer stale members from the cache.
 _OF_THE_CLUSTER = {
     "mongodb": ("database",),
-    "cache": ("servers", "protocol", "heartbeat_ms", "timeout_ms", "return_ms"),
+    "cache": ("servers", "heartbeat_ms", "timeout_ms", "return_ms"),
 }
 
 

@@ -188,7 +188,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             "tombstones last little longer than the commit may take"
         )
     least = cache.heartbeat_ms / 2 + 3 * cache.timeout_ms
-    if cache.protocol == "leases" and cache.servers and cache.return_ms < least:
+    if cache.servers and cache.return_ms < least:
         yield (
             f"cache.return_ms: was {cache.return_ms}; should be at least {least:g}, half of "
             "cache.heartbeat_ms plus three times cache.timeout_ms: every service may take that "

@@ -104,11 +104,6 @@ class Cache(Section):
         "value.",
         json_schema_extra=link("operations.md#the-cache"),
     )
-    protocol: Literal["leases", "naive"] = Field(
-        "leases",
-        description="How entries are kept consistent. `naive` is for comparison only: it returns "
-        "stale members.",
-    )
     require_for_writes: bool = Field(
         False,
         description="Refuse writes that cannot be announced to the cache. They receive 503, and "

@@ -1,9 +1,8 @@
-"""Plain read-through caching: filled on a miss, removed on a write, gone after a time to live.
+"""Plain cache-aside, the control of the tests: stored on a miss, removed on a write.
 
-It is safe against a server that is away, hangs or talks nonsense, and against entries of another
-key or format. Within one process it does not lie: what was loaded before a change is not stored
-behind it, and a removal that failed is owed, so that reads go past the entry until it is gone. Of
-what other processes do it knows nothing; docs/architecture.md says what that means.
+It is correct within one process: an entry that was loaded before a change is not stored after it,
+and reads bypass an entry whose removal failed. It knows nothing of other processes, so services
+that use it return stale members, which the tests of the promise must detect.
 """
 
 import asyncio
@@ -14,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from logging import getLogger
 
+from tornado_members import services
 from tornado_members.lease_cache import entries
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
@@ -21,6 +21,7 @@ from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.placement import namespace_prefix, place
 from tornado_members.lease_cache.protocol import HIT, STORED, Found, Load, LookUp, bypass
+from tornado_members.settings import Settings
 
 log = getLogger(__name__)
 
@@ -30,30 +31,30 @@ _SCHEMA = b"1"  # raised whenever the form of an entry, or of what it holds, cha
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the cache keeps: a version, and the bytes that are answered with it."""
+    """A version and the bytes of a response."""
 
     version: int
     body: bytes
 
 
 class _Fill:
-    """A read on its way to store what it loads."""
+    """A read that has not stored its entry yet."""
 
     def __init__(self) -> None:
-        self.overtaken = False  # by a change: what it loads may be what was there before
+        self.overtaken = False  # by a change: it may load the state before
         self.storing = False
         self.ended = asyncio.Event()
 
 
 class NaiveCache:
-    """Entries on one or more servers; with no server at all, everything is loaded each time."""
+    """Entries on one or more servers."""
 
     def __init__(self, nodes: Sequence[MemcachedNode], *, ttl: int, namespace: str) -> None:
         """`ttl` is seconds; caches of different namespaces may share their servers."""
         self.nodes = tuple(nodes)
         self._ttl = ttl
         self._prefix = namespace_prefix(namespace)
-        # Keys still to be removed, and when their entries will be gone anyway.
+        # Keys whose removal failed, and when their entries expire.
         self._owed: dict[bytes, float] = {}
         self._fills: dict[bytes, set[_Fill]] = {}
 
@@ -124,17 +125,14 @@ class NaiveCache:
 
 
 class NaiveStandIn:
-    """In the place of LeaseCache (cache.protocol: naive), for comparison.
-
-    What has a mark to be checked by, and what is not there, it does not keep.
-    """
+    """Has the interface of LeaseCache. It does not cache names and absent members."""
 
     def __init__(self, cache: NaiveCache) -> None:
         self._cache = cache
         self.counts = CacheCounts()
 
     async def open(self) -> None:
-        """Nothing is to be done."""
+        """Do nothing."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -197,7 +195,7 @@ class NaiveStandIn:
 
 
 class _NotKept(Exception):
-    """What was loaded is not for this cache."""
+    """The loaded entry is not cached."""
 
 
 def _encode(key: bytes, entry: Entry) -> bytes:
@@ -205,9 +203,23 @@ def _encode(key: bytes, entry: Entry) -> bytes:
 
 
 def _decode(key: bytes, stored: bytes) -> Entry | None:
-    """The entry, unless it is another key's, of another format, or no entry at all."""
+    """Return the entry; None if it has another key or format."""
     head, newline, body = stored.partition(b"\n")
     words = head.split(b" ")
     if not newline or words[:2] != [_SCHEMA, key] or len(words) != 3 or not words[2].isdigit():
         return None
     return Entry(int(words[2]), body)
+
+
+def install() -> None:
+    """Have every service that this process opens use plain cache-aside."""
+    services.make_cache = _make_naive_cache
+
+
+def _make_naive_cache(
+    settings: Settings, servers: tuple[str, ...], stores: services.Stores
+) -> NaiveStandIn:
+    timeout = settings.cache.timeout_ms / 1000
+    nodes = [MemcachedNode(address, timeout=timeout, probe_interval=timeout) for address in servers]
+    namespace = services.cache_namespace(settings.mongodb.database, stores.cluster_id)
+    return NaiveStandIn(NaiveCache(nodes, ttl=settings.cache.ttl_seconds, namespace=namespace))
