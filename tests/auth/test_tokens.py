@@ -476,6 +476,59 @@ def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
     assert MAX_REMEMBERED == 10_000
 
 
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from([ISSUER, AUDIENCE, "RS256", "members:read", "7", NOW, "cl"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(
+    [
+        *("iss", "aud", "sub", "iat", "exp", "nbf", "cnf", "azp", "client_id", "scope", "scp"),
+        *("access_rights", "email", "email_verified", "ext", "member", "generation"),
+    ]
+)
+HEADER_NAMES = st.sampled_from(["alg", "kid", "typ", "crit", "b64", "zip", "jwk", "cty"])
+
+
+@pytest.fixture(scope="module")
+def permissive() -> TokenVerifier:
+    """A verifier whose entries use every setting that reads claims."""
+    grant = {"members:read": ["members:read"], "7": ["members:delete"]}
+    claims: list[dict[str, Any]] = [
+        {"claim": name, "values": grant} for name in ("scope", "scp", "email", "sub")
+    ]
+    claims.append({"claim": ["ext", "a"], "values": grant})
+    permissions = {"at_most": ["members:read", "members:read:own"], "claims": claims}
+    entry = {"issuer": ISSUER, "permissions": permissions, "member_claim": ["ext", "a"]}
+    entries = [
+        {**entry, "audience": AUDIENCE, "subject_claim": "azp"},
+        {**entry, "audience": [AUDIENCE, "b"], "member_claim": "member"},
+        {**entry, "client_ids": "cl"},
+    ]
+    keys = FixedKeys(parse_key_set([public_jwk("RS256")], "test"))
+    return TokenVerifier(Auth.model_validate({"issuers": entries}), {ISSUER: keys})
+
+
+@given(st.dictionaries(NAMES, JSON_VALUES), st.dictionaries(HEADER_NAMES, JSON_VALUES, max_size=1))
+def test_claims_and_headers_of_any_shape_are_refused_or_capped(
+    permissive: TokenVerifier, claims: dict[str, Any], header: dict[str, Any]
+) -> None:
+    """Under a good signature: no exception but TokenInvalid, and nothing beyond the cap."""
+    token = signed({**HEADER, **header}, {**CLAIMS, **claims})
+    try:
+        caller = verify(permissive, token)
+    except TokenInvalid:
+        return
+    assert caller.permissions <= {"members:read", "members:read:own"}
+    assert isinstance(caller.subject, str)
+    assert caller.member_id is None or type(caller.member_id) is int
+
+
 @given(st.data())
 def test_a_mutated_token_is_never_accepted(data: st.DataObject) -> None:
     """Whatever is changed, left out or put in: no exception but TokenInvalid, and no way in."""
