@@ -19,7 +19,7 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
 ID_KEY = b"member:%d"
-_NO_MARK = b"-"  # of name entries, and of all entries of the plain cache
+_NO_MARK = b"-"  # of name entries
 _SECONDS = slice(33, -9)  # in a mark: behind 32 characters of a hash, before 8 of a schema
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
 
@@ -51,7 +51,7 @@ class MemberEntries:
 
     def is_usable(self, entry: Entry | None) -> bool:
         """True if a process with the same fields stored the entry, or the absence of a member."""
-        return entry is None or entry.mark.endswith(self.schema) or entry.mark == _NO_MARK
+        return entry is None or entry.mark.endswith(self.schema)
 
 
 def id_key(member_id: int) -> bytes:
