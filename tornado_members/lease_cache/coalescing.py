@@ -1,8 +1,8 @@
-"""Asking together, and never too late to be told the truth.
+"""Requests that callers share.
 
-A reader may share a request only if it has *not been sent yet* when he comes. To join one that is
-under way can hand him an answer that was overtaken by a write which was acknowledged before he
-asked: a stale read without any fault of anybody's.
+A caller may share a request only if it has *not been sent yet*. The answer to a request that is
+under way may be older than a write that was acknowledged before the caller asked: a stale read
+without any fault.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ GetMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, T]]]
 
 @dataclass(frozen=True, slots=True)
 class _Appointed(Generic[T]):
-    """What one who waited is told if the next request is his to make, and for whom."""
+    """The result of a caller that has to make the next request, for the callers that share it."""
 
     sharers: "list[_Place[T]]"
 
@@ -28,20 +28,20 @@ _Place = asyncio.Future[T | _Appointed[T]]
 
 
 class SingleFlight(Generic[T]):
-    """Of each key, at most one request is under way, and one waits, which newcomers share.
+    """Allows one request per key under way, and one that waits, which new callers share.
 
     So a stampede on a key costs two requests, and no answer is older than its question.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[bytes, list[_Place[T]]] = {}  # and who waits for the next request
+        self._under_way: dict[bytes, list[_Place[T]]] = {}  # and the callers of the next one
 
     def is_busy(self, key: bytes) -> bool:
         """True if a request of this key is under way."""
         return key in self._under_way
 
     async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
-        """What `request` answers, to oneself or to another one who asked the same."""
+        """Return the answer of `request`, made by this caller or by one that shares it."""
         waiting = self._under_way.get(key)
         if waiting is None:
             self._under_way[key] = []
@@ -103,7 +103,7 @@ class ReadBatcher(Generic[T]):
         self._others: list[asyncio.Future[Mapping[bytes, T] | None]] = []
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, T]:
-        """The values of these keys, and perhaps of others. Raises what the request raises."""
+        """Return the values of these keys, and perhaps of others. Raises as the request."""
         self._keys.update(dict.fromkeys(keys))
         if not self._is_waited_for:
             return await self._ask()
@@ -140,10 +140,10 @@ def _undone(places: Sequence[asyncio.Future[T]]) -> list[asyncio.Future[T]]:
 
 
 class Batcher(Generic[Q, A]):
-    """Asks `ask_all` for everybody; it answers each question, in their order.
+    """Puts the questions of one turn of the event loop to `ask_all`, which answers in their order.
 
-    It is asked to the end, also if those who wait for the answer are cancelled. What it raises,
-    everybody is told who shared the question.
+    The request is completed even if its callers are cancelled. An exception of `ask_all` is raised
+    in all of them.
     """
 
     def __init__(self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> None:
@@ -152,12 +152,12 @@ class Batcher(Generic[Q, A]):
         self._asking: set[asyncio.Task[None]] = set()
 
     async def ask(self, questions: Sequence[Q]) -> Sequence[A]:
-        """The answers to these questions."""
+        """Return the answers to these questions."""
         loop = asyncio.get_running_loop()
         answers: asyncio.Future[Sequence[A]] = loop.create_future()
         self._waiting.append((questions, answers))
         if len(self._waiting) == 1:
-            # In the next turn, and in nobody's context: it is everybody's.
+            # In the next turn, and without the context of one caller: all share it.
             asking = loop.create_task(self._ask(), context=Context())
             self._asking.add(asking)
             asking.add_done_callback(self._asking.discard)

@@ -12,7 +12,7 @@ _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
 
 
 async def _nothing_of_ours(_value: bytes, _flags: int) -> bytes:
-    """What somebody else stored with flags, which nobody here uses, is no entry."""
+    """Treat a value with client flags, which another program stored, as empty."""
     return b""
 
 
@@ -39,10 +39,10 @@ class MemcachedConnection:
         return self._connection
 
     def release(self, connection: Connection) -> None:
-        """Whether it may be used again is decided by MemcachedNode."""
+        """Do nothing: MemcachedNode decides if the connection may be used again."""
 
     def is_clean(self) -> bool:
-        """Whether it is open and everything that was received has been read."""
+        """True if the connection is open and all received bytes were read."""
         reader = self._reader
         gone = reader.at_eof() or reader.exception() is not None or self._writer.is_closing()
         return not gone and reader.unread == 0
@@ -69,7 +69,9 @@ class _ReplyReader(asyncio.StreamReader):
         line = await super().readline()
         self.unread -= len(line)
         if not line.endswith(b"\r\n") or len(line) > _LONGEST_LINE:
-            raise ConnectionError("broke off" if len(line) <= _LONGEST_LINE else "is no Memcached")
+            raise ConnectionError(
+                "broke off" if len(line) <= _LONGEST_LINE else "is not a Memcached"
+            )
         return line
 
     async def readexactly(self, n: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What stands under a key in Memcached: a line, and behind it the bytes that are answered.
+"""The values that the cache stores in Memcached: a line, then the bytes of the response.
 
     2 V <key> <epoch> <version> <mark>    and the body: what is there
     2 N <key> <epoch>                     nothing is there
@@ -79,7 +79,7 @@ def encode_tombstone(key: bytes, tombstone: Tombstone) -> bytes:
 
 
 def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
-    """What was stored; None for another key's, another schema's, or nonsense."""
+    """Decode a stored value; None for one of another key or schema, and for nonsense."""
     head, newline, body = stored.partition(b"\n")
     words = head.split(b" ")
     if not newline or len(words) < 4 or words[0] != _SCHEMA or words[2] != key:

@@ -1,4 +1,4 @@
-"""What goes wrong with the cache. Nothing else leaves this package but what its callers raise."""
+"""Exceptions of the cache. Other exceptions come from the code that its callers pass to it."""
 
 
 class CacheError(Exception):

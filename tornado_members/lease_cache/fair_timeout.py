@@ -5,10 +5,11 @@ from typing import Any
 
 
 class FairTimeout:
-    """A time-out that does not take our own lag for the server's.
+    """A time-out that extends itself while the event loop of this process is late.
 
-    When the time is up the answer may be there, unread: so there is a quarter more for it. And when
-    this comes late, the event loop was busy, and nobody looked: then it begins again, for a while.
+    When the time is over, the reply may have arrived unread, so a quarter more is allowed for it.
+    If this check itself is late, the event loop was busy: then the time begins again, four times at
+    most.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -23,7 +24,7 @@ class FairTimeout:
 
     async def __aexit__(self, *raised: Any) -> None:
         self._handle.cancel()
-        await self._timeout.__aexit__(*raised)  # raises TimeoutError in the place of its cancelling
+        await self._timeout.__aexit__(*raised)  # raises TimeoutError instead of its cancellation
 
     def _arm(self, seconds: float) -> None:
         self._due = self._loop.time() + seconds

@@ -75,7 +75,7 @@ class HeartbeatThread:
         self._connection.sendall(b"version\r\n")
         reply = self._connection.recv(_LONGEST_REPLY)
         if not reply.startswith(_REPLY) or not reply.endswith(b"\r\n"):
-            raise ConnectionError("that is no Memcached")
+            raise ConnectionError("that is not a Memcached")
         if sent - self.last_reply_at > self._heartbeat:
             self.recovered_at = self._now()  # first: who sees the other one sees this one, too
         self.last_reply_at = sent

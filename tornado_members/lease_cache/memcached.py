@@ -7,8 +7,8 @@ So here
   command's reply was read to its end and nothing came behind it;
 - a reply that breaks off, is too long or is not ended as it should be is an error at once;
 - every command has a deadline, and who waits for a connection is refused with those who have one;
-- a server that fails is left alone, at no cost to anybody, until a probe in the background finds
-  it well again.
+- a server that fails gets no commands, and costs no time, until a probe in the background
+  succeeds.
 
 aiomcache is pinned: `connection.py` replaces its private connection pool.
 """
@@ -70,7 +70,7 @@ class MemcachedNode:
 
     @property
     def is_away(self) -> bool:
-        """Whether commands are refused at once, because the server failed and is being probed."""
+        """True while commands are refused at once: the server failed and is probed."""
         return self._probing is not None
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -82,7 +82,7 @@ class MemcachedNode:
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         """Return the values of those keys that have one, with the tokens that replace them.
 
-        aiomcache does not know the meta commands, which tell the time that a value has left.
+        They include the seconds until the value expires, which only the meta commands return.
         """
         unique = list(dict.fromkeys(map(checked, keys)))
         request = b"".join(map(encode_gets, unique))

@@ -46,9 +46,9 @@ class Put(NamedTuple):
 def checked(key: bytes, ttl: int | None = None) -> bytes:
     """Return the key. Raises ValueError if it or the time to live is not valid for Memcached."""
     if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no key")
+        raise ValueError(f"{key!r} is not a valid key")
     if ttl is not None and not 1 <= ttl <= MAX_TTL:
-        raise ValueError(f"{ttl} seconds is no time to live")
+        raise ValueError(f"{ttl} seconds is not a valid time to live")
     return key
 
 

@@ -1,4 +1,4 @@
-"""Where a key lives: its namespace, and its node."""
+"""The place of a key: its namespace and its node."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -13,15 +13,15 @@ N = TypeVar("N", bound=_Addressed)
 
 
 def namespace_prefix(namespace: str) -> bytes:
-    """What the keys of a namespace begin with: caches of several may share their servers."""
+    """Return the prefix of a namespace's keys: caches of several namespaces may share servers."""
     return digest(namespace.encode(), size=6).hex().encode()
 
 
 def place(nodes: Sequence[N], key: bytes) -> N | None:
-    """The node of a key, by rendezvous hashing (Thaler and Ravishankar, 1998).
+    """Return the node of a key, by rendezvous hashing (Thaler and Ravishankar, 1998).
 
     The order of the list does not matter; a node that is added or removed moves only its own share
-    of the keys. None if there is no node at all.
+    of the keys. Without nodes, returns None.
     """
     if len(nodes) < 2:
         return nodes[0] if nodes else None
@@ -29,7 +29,7 @@ def place(nodes: Sequence[N], key: bytes) -> N | None:
 
 
 def digest(data: bytes, size: int) -> bytes:
-    """`size` bytes that stand for any number of them."""
+    """Return a digest of `size` bytes."""
     return blake2b(data, digest_size=size).digest()
 
 

@@ -1,19 +1,19 @@
 """The protocol of one node: epochs, leases and tombstones, after Nishtala et al., NSDI'13 §3.2.1.
 
-Plain read-through caching lies: a reader loads version 1, a writer stores version 2 and removes the
-entry, and the reader stores version 1 behind it. So
+Plain read-through caching returns stale entries: a reader loads version 1, a writer stores version
+2 and removes the entry, and the reader then stores version 1. So
 - a reader stores under a *lease* that it took before it read the database, by compare-and-set:
   whatever touched the key in between makes the storing fail;
-- a writer puts a *tombstone* on the key before it commits and takes it away afterwards. While it
-  is there everybody reads the database, so that nobody sees the new version and then the old one.
+- a writer places a *tombstone* on the key before it commits, and removes it afterwards. Meanwhile
+  all readers read the database, so that none sees the new version and then the old one.
   A tombstone holds one mark per writer of the key. A writer adds and removes its own mark only.
   Each mark expires on its own, so the mark of a writer that died does not outlive its time while
   others write the key, and a writer with a short time does not shorten the time of another;
 - everything but a tombstone belongs to the node's *epoch*, a random number under a key of its own.
   A new one empties the node at once, and a node that restarted has none;
-- whoever finds no epoch starts a *quarantine* before a new one: the tombstones of writes that are
-  still under way may have been lost with the old one. A process whose writes may take longer than
-  the quarantine lasts extends it.
+- a process that finds no epoch starts a *quarantine* before a new one: the tombstones of writes
+  that are still under way may have been lost with the old one. A process whose writes may take
+  longer than the quarantine lasts extends it.
 
 Time is counted by the node alone: what is stored are seconds to live, never a time of day, so the
 clocks of the processes do not matter (docs/decisions/tombstones.md). Nothing here knows tasks.
@@ -58,12 +58,13 @@ REFUSED = "fwd=miss; detail=refused"
 _JITTER = 0.1  # entries live up to a tenth less than they may, so as not to expire all at once
 _MOST_MARKS = 100
 _MANY_WRITERS = b"*"  # one mark for all, if there are too many; no writer removes it
+_MAX_DIGITS = 10  # of seconds
 _EPOCH = re.compile(rb"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a read found, None for nothing, and how."""
+    """The entry that a read found, None if there is none, and how it was found."""
 
     entry: Entry | None
     status: str
@@ -112,7 +113,7 @@ class Lifetimes:
 
 
 class Node(Protocol):
-    """What of a Memcached the protocol needs; memcached.py says what each command does."""
+    """The commands of MemcachedNode that the protocol uses."""
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]: ...  # noqa: D102
     async def gets_many(  # noqa: D102
@@ -122,12 +123,12 @@ class Node(Protocol):
 
 
 def random_word() -> bytes:
-    """A number that nobody else has."""
+    """Return a random number, unique in practice."""
     return secrets.token_hex(8).encode()
 
 
 def bypass(reason: str) -> str:
-    """The status of a read past the cache."""
+    """Return the status of a read that bypasses the cache."""
     return f"fwd=bypass; detail={reason}"
 
 
@@ -228,14 +229,14 @@ class LeaseProtocol:
             waiting = await self._put([put for put in puts if put])
 
     async def invalidate(self, keys: Collection[bytes]) -> None:
-        """Remove entries and leases, since somebody else changed what they stand for.
+        """Remove entries and leases whose members another client changed.
 
-        A tombstone stays: it is its writer's, and there is no entry beneath it.
+        Tombstones stay: each belongs to a writer, and hides no entry.
         """
         await self.remove_tombstones(keys, b"")
 
     async def renew_epoch(self) -> None:
-        """Empty the node, for everybody and at once.
+        """Invalidate all entries of the node at once, for all processes.
 
         One that has no epoch has restarted since: then this is the beginning of a new one.
         """
@@ -247,9 +248,9 @@ class LeaseProtocol:
         await self._look()
 
     async def _look(self, *keys: bytes) -> tuple[bytes | None, Mapping[bytes, bytes]]:
-        """The epoch, None where nothing counts; and what stands under the keys.
+        """Return the epoch, None if the node must not be used; and the values of the keys.
 
-        The epoch comes first: whoever set it had begun its quarantine before.
+        The epoch is read first: the process that set it had begun its quarantine before.
         """
         found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
         epoch = found.get(self._epoch_key)
@@ -291,10 +292,11 @@ class LeaseProtocol:
 
     def _is_too_short(self, quarantine: bytes) -> bool:
         """True if a process whose writes take less time than those of this one began it."""
-        return not quarantine.isdigit() or int(quarantine) < self._lifetimes.quarantine
+        is_number = quarantine.isdigit() and len(quarantine) < _MAX_DIGITS
+        return not is_number or int(quarantine) < self._lifetimes.quarantine
 
     def counts_in(self, _tombstone: Tombstone, _epoch: bytes) -> bool:
-        """Whether a tombstone counts: always. It may be older than the epoch, and its write not."""
+        """Return True: a tombstone may be older than the epoch while its write is not."""
         return True
 
     async def _take_lease(self, key: bytes, miss: Miss) -> int | None:
