@@ -15,7 +15,11 @@ from tornado_members.model.member import MemberDraft
 
 log = getLogger(__name__)
 
-_SLICE_SECONDS = 0.005  # of reading rows before other tasks have their turn
+# A request of another client takes several turns of the event loop. After each slice, the import
+# therefore pauses for longer than one turn.
+_SLICE_SECONDS = 0.002  # of reading rows
+_PAUSE_SECONDS = 0.001
+_STRIDE = 100  # results that are encoded before other tasks have their turn
 _LONGEST_PAUSE = 1.0  # seconds between two attempts at a batch
 
 
@@ -129,7 +133,7 @@ class ImportJob:
                 self._taken.clear()
                 await self._taken.wait()
             elif time.perf_counter() > slice_end:
-                await asyncio.sleep(0)
+                await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 continue
             slice_end = time.perf_counter() + _SLICE_SECONDS
@@ -142,7 +146,9 @@ class ImportJob:
                 self._taken.set()
                 outcomes = iter(await self._load_with_retries(batch))
                 results = []
-                for row in batch:
+                for count, row in enumerate(batch, 1):
+                    if count % _STRIDE == 0:
+                        await asyncio.sleep(0)
                     content = row.content
                     outcome = content if isinstance(content, Refusal) else next(outcomes)
                     results.append(self._results.outcome(row, outcome))
