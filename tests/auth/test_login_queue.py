@@ -85,10 +85,21 @@ async def test_attempts_are_forgotten_in_the_period_after_the_next() -> None:
     async with Run() as run:
         await run.attempts(a=9)
         run.now += 60
-        await run.add("a1", "b1")
+        await run.attempts(b=1)
         run.now += 60
-        await run.add("a2", "b2", "b3")
-        assert await run.serve_all() == ["b1", "a2", "b2", "a1", "b3"]
+        await run.add("b1", "a1")
+        assert await run.serve_all() == ["a1", "b1"]
+
+
+async def test_a_login_that_waited_too_long_is_refused() -> None:
+    async with Run() as run:
+        await run.add("a1", "b1", "c1", is_recent=True)
+        await run.add("d1")
+        run.now += 9
+        await run.add("e1")
+        run.now += 2
+        assert await run.serve_all() == ["e1"]
+        assert sorted(run.refused) == ["a1", "b1", "c1", "d1"]
 
 
 async def test_recent_users_and_others_alternate() -> None:

@@ -34,7 +34,7 @@ class Gate:
                 await self.throttle.check(attempt)
             except TooManyAttempts:
                 continue
-            await self.throttle.record_failure(attempt)
+            await self.throttle.record(attempt, succeeded=False)
             count += 1
         return count
 
@@ -42,7 +42,7 @@ class Gate:
         """Log in; returns where the attempt came from. Raises TooManyAttempts."""
         attempt = self.throttle.attempt(username, address)
         source = await self.throttle.check(attempt)
-        await self.throttle.record_success(attempt)
+        await self.throttle.record(attempt, succeeded=True)
         return source
 
 

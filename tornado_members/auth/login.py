@@ -59,15 +59,18 @@ class Login:
         source = await self._throttle.check(attempt)  # refused attempts do not wait
         user = await self._users.find_user(username)
         async with self._queue.turn(source):
-            await self._throttle.check(attempt)  # again, as those before it count by now
+            self._throttle.check_own(attempt)  # again, as those before it count by now
             hashed = user.password_hash if user else None
-            if not await self._passwords.verify(password, hashed):
-                await self._throttle.record_failure(attempt)
-                raise LoginFailed
-            await self._throttle.record_success(attempt)
-            if user is None or user.is_blocked:
-                raise UserBlocked
-            renewed = await self._passwords.rehash(password, user.password_hash)
+            is_right = await self._passwords.verify(password, hashed)
+            recording = self._throttle.record(attempt, succeeded=is_right)
+            renewed = None
+            if user and is_right and not user.is_blocked:
+                renewed = await self._passwords.rehash(password, user.password_hash)
+        await recording
+        if user is None or not is_right:
+            raise LoginFailed
+        if user.is_blocked:
+            raise UserBlocked
         if renewed:
             with suppress(DependencyUnavailable):  # the old hash stays valid
                 await self._users.renew_hash(user, renewed)

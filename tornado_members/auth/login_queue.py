@@ -22,6 +22,7 @@ from tornado_members.errors import Overloaded
 
 MAX_WAITING = 64  # in each of the two queues
 _OLDEST_EVERY = 4  # turns, or new sources could make a frequent one wait forever
+_MAX_SECONDS = 10  # that a login waits; its client has had another answer by then
 _PERIOD_SECONDS = 60  # attempts count in the period in which they are made and in the next one
 _MAX_SOURCES = 100_000  # counted per period; some 15 MB
 
@@ -43,7 +44,8 @@ class LoginQueue:
         self._attempts = _RecentCounts(clock)
         self._arrivals = 0
         self._is_busy = False
-        self._queues = (_Queue(max_waiting), _Queue(max_waiting))  # the next turn: first the first
+        # The first of the two has the next turn.
+        self._queues = (_Queue(max_waiting, clock), _Queue(max_waiting, clock))
         self._recent, self._others = self._queues
 
     @asynccontextmanager
@@ -86,36 +88,48 @@ class _Place(NamedTuple):
 class _Queue:
     """Logins that wait, by their places."""
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, clock: Callable[[], float]) -> None:
         self._max_waiting = max_waiting
+        self._clock = clock
         self._turns = 0
         self._waiting: dict[_Place, asyncio.Future[None]] = {}
+        self._since: dict[_Place, float] = {}
 
     def add(self, place: _Place) -> "asyncio.Future[None]":
         """Return a future that is done when it is the login's turn, or is Overloaded."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[place] = turn
+        self._since[place] = self._clock()
         if len(self._waiting) > self._max_waiting:
-            refused = self._waiting.pop(max(self._waiting))
-            if not refused.done():
-                refused.set_exception(Overloaded())
+            self._refuse(max(self._waiting))
         return turn
 
     def remove(self, place: _Place) -> None:
         """Remove a login that was cancelled."""
         self._waiting.pop(place, None)
+        self._since.pop(place, None)
 
     def serve_next(self) -> bool:
         """Give the turn to a login; False if none is waiting."""
+        too_old = self._clock() - _MAX_SECONDS
+        for place in [place for place, since in self._since.items() if since < too_old]:
+            self._refuse(place)
         while self._waiting:
             self._turns += 1
             is_oldest = self._turns % _OLDEST_EVERY == 0
             place = min(self._waiting, key=attrgetter("arrival") if is_oldest else None)
             turn = self._waiting.pop(place)
+            del self._since[place]
             if not turn.done():  # else it was cancelled just now
                 turn.set_result(None)
                 return True
         return False
+
+    def _refuse(self, place: _Place) -> None:
+        turn = self._waiting.pop(place)
+        del self._since[place]
+        if not turn.done():
+            turn.set_exception(Overloaded())
 
 
 class _RecentCounts:

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from hashlib import blake2b
 from logging import getLogger
+from typing import Any
 
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
@@ -38,23 +39,33 @@ class SharedCounts:
 
     async def get(self, key: bytes, *, enough: int) -> int:
         """Return a number. Memcached is not asked if the own count is `enough` already."""
-        own = self._get_own(key)
-        if own >= enough or not self._nodes:
-            return own
-        try:
-            async with self._turns:
-                found = await self._node_of(key).get_many([self._prefix + key])
-            return max(own, int(found.get(self._prefix + key, b"0")))
-        except (NodeUnavailable, ValueError) as error:
-            log.debug("known here only: %s", error)
-            return own
+        own = self.get_own(key)
+        return own if own >= enough else (await self.get_many([key]))[0]
 
-    async def add(self, key: bytes, amount: int, ttl: int) -> int:
+    async def get_many(self, keys: Sequence[bytes]) -> list[int]:
+        """Return numbers, by one request to each Memcached."""
+        by_node: dict[MemcachedNode, list[bytes]] = {}
+        for key in keys if self._nodes else ():
+            by_node.setdefault(self._node_of(key), []).append(self._prefix + key)
+        shared: dict[bytes, int] = {}
+        for node, prefixed in by_node.items():
+            try:
+                async with self._turns:
+                    found = await node.get_many(prefixed)
+                shared |= {key: int(value) for key, value in found.items()}
+            except (NodeUnavailable, ValueError) as error:
+                log.debug("known here only: %s", error)
+        return [max(self.get_own(key), shared.get(self._prefix + key, 0)) for key in keys]
+
+    def add(self, key: bytes, amount: int, ttl: int) -> Coroutine[Any, Any, int]:
         """Add to a number, which expires `ttl` seconds after it was created; return it.
 
-        `key` is at most 200 printable ASCII bytes.
+        The process counts at once, before the coroutine runs. `key` is at most 200 printable ASCII
+        bytes.
         """
-        own = self._add_own(key, amount, ttl)
+        return self._share(key, amount, ttl, self._add_own(key, amount, ttl))
+
+    async def _share(self, key: bytes, amount: int, ttl: int, own: int) -> int:
         if not self._nodes:
             return own
         node, shared_key = self._node_of(key), self._prefix + key
@@ -73,7 +84,8 @@ class SharedCounts:
         for node in self._nodes:
             await node.close()
 
-    def _get_own(self, key: bytes) -> int:
+    def get_own(self, key: bytes) -> int:
+        """Return the number as this process counted it."""
         count, forgotten = self._own.get(key, (0, 0.0))
         return count if self._clock() < forgotten else 0
 

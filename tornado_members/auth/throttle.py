@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Protocol
+from typing import Any, Protocol
 
 from tornado_members.auth.login_queue import Source
 from tornado_members.errors import TooManyAttempts
@@ -19,14 +19,20 @@ _RECENT_SECONDS = 7 * 86400  # a user logged in recently: in this period or the 
 class Counts(Protocol):
     """Counters that all processes share."""
 
-    async def get(self, key: bytes, *, enough: int) -> int:
-        """Return a counter, or a number of at least `enough` if it is known to be as high."""
+    def get_own(self, key: bytes) -> int:
+        """Return a counter as this process counted it."""
 
-    async def add(self, key: bytes, amount: int, ttl: int) -> int:
-        """Add to a counter that is deleted `ttl` seconds after its creation; return it."""
+    async def get_many(self, keys: Sequence[bytes]) -> Sequence[int]:
+        """Return counters."""
+
+    def add(self, key: bytes, amount: int, ttl: int) -> Coroutine[Any, Any, int]:
+        """Add to a counter that is deleted `ttl` seconds after its creation.
+
+        The process counts at once; the coroutine shares it with the others.
+        """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """One login attempt: the user, the client's network, and the counters that concern it.
 
@@ -38,6 +44,11 @@ class Attempt:
     network: bytes  # failures
     logins: bytes  # successes of the user
     recent: tuple[bytes, bytes]  # successes of the user on the network, in this period and before
+    is_recent: bool = False  # as found by `check`
+
+    def counters(self) -> list[bytes]:
+        """Return all counters."""
+        return [self.user_and_network, self.user, self.network, self.logins, *self.recent]
 
 
 class LoginThrottle:
@@ -77,15 +88,20 @@ class LoginThrottle:
 
         Raises TooManyAttempts.
         """
-        settings, get = self._settings, self._counts.get
-        both, by_user, by_network, logins, *recent = await asyncio.gather(
-            get(attempt.user_and_network, enough=settings.attempts_per_user_and_address),
-            get(attempt.user, enough=settings.attempts_per_user),
-            get(attempt.network, enough=settings.attempts_per_address),
-            get(attempt.logins, enough=settings.logins_per_user),
-            *(get(key, enough=1) for key in attempt.recent),
-        )
-        is_recent = any(recent)
+        self.check_own(attempt)
+        return self._check(attempt, await self._counts.get_many(attempt.counters()))
+
+    def check_own(self, attempt: Attempt) -> None:
+        """Check by what this process counted. Raises TooManyAttempts.
+
+        At its turn, an attempt must not wait for counters: a flood of other attempts does.
+        """
+        self._check(attempt, [self._counts.get_own(key) for key in attempt.counters()])
+
+    def _check(self, attempt: Attempt, counted: Sequence[int]) -> Source:
+        settings = self._settings
+        both, by_user, by_network, logins, *recent = counted
+        is_recent = attempt.is_recent = attempt.is_recent or any(recent)
         if (
             both >= settings.attempts_per_user_and_address
             or logins >= settings.logins_per_user
@@ -98,15 +114,15 @@ class LoginThrottle:
             return Source(attempt.recent[0], is_recent=True)
         return Source(attempt.network)
 
-    async def record_failure(self, attempt: Attempt) -> None:
-        """Count an attempt with a wrong password."""
-        for key in (attempt.user_and_network, attempt.user, attempt.network):
-            await self._counts.add(key, 1, self._settings.window_seconds + 1)
-
-    async def record_success(self, attempt: Attempt) -> None:
-        """Count an attempt with the right password."""
-        await self._counts.add(attempt.logins, 1, self._settings.window_seconds + 1)
-        await self._counts.add(attempt.recent[0], 1, 2 * _RECENT_SECONDS + 1)
+    def record(self, attempt: Attempt, *, succeeded: bool) -> "asyncio.Future[list[int]]":
+        """Count an attempt: in this process at once, for all when the future is done."""
+        add, window = self._counts.add, self._settings.window_seconds + 1
+        if succeeded:
+            lifetimes = {attempt.logins: window, attempt.recent[0]: 2 * _RECENT_SECONDS + 1}
+        else:
+            failures = (attempt.user_and_network, attempt.user, attempt.network)
+            lifetimes = dict.fromkeys(failures, window)
+        return asyncio.gather(*(add(key, 1, ttl) for key, ttl in lifetimes.items()))
 
 
 def _key(*parts: str | int) -> bytes:
