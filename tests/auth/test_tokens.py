@@ -12,7 +12,15 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.tokens import AUDIENCE, ISSUER, make_token, private_key, public_jwk, verify
+from tests.support.tokens import (
+    AUDIENCE,
+    ISSUER,
+    LIFETIME,
+    make_token,
+    private_key,
+    public_jwk,
+    verify,
+)
 from tornado_members.auth import tokens
 from tornado_members.auth.key_set import Key, KeySet, parse_key_set, secret_key_set
 from tornado_members.auth.keys import FixedKeys, KeyState
@@ -70,7 +78,7 @@ def signed(header: Any, claims: Any) -> str:
 
 
 HEADER = {"alg": "RS256", "kid": "RS256-first", "typ": "JWT"}
-CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "eve", "iat": NOW, "exp": NOW + 600}
+CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "eve", "iat": NOW, "exp": NOW + LIFETIME}
 
 
 def under(**header: Any) -> str:
@@ -266,12 +274,14 @@ BAD_TOKENS: dict[str, str] = {
     "not valid yet": make_token(nbf=NOW + 3600),
     "valid for too long": make_token(exp=NOW + 86400 * 30),
     "valid for ever": make_token(exp=2**62),
-    "expiry is a string": make_token(exp=str(NOW + 600)),
+    "expiry is a string": make_token(exp=str(NOW + LIFETIME)),
     "expiry is true": make_token(exp=True),
     "expiry is null": signed(HEADER, {**CLAIMS, "exp": None}),
-    "expiry is a list": signed(HEADER, {**CLAIMS, "exp": [NOW + 600]}),
+    "expiry is a list": signed(HEADER, {**CLAIMS, "exp": [NOW + LIFETIME]}),
     "expiry is infinite": make_token(exp=float("inf")),
-    "expiry is 1e400": signed(HEADER, json.dumps(CLAIMS).replace(f"{NOW + 600}", "1e400").encode()),
+    "expiry is 1e400": signed(
+        HEADER, json.dumps(CLAIMS).replace(f"{NOW + LIFETIME}", "1e400").encode()
+    ),
     "expiry is enormous": make_token(exp=10**400),
     "expiry is negative": make_token(exp=-1),
     "issue time is a string": make_token(iat=str(NOW)),
@@ -352,7 +362,7 @@ def test_an_only_key_needs_no_name() -> None:
         under(typ="application/at+JWT"),
         under(jku="https://issuer.example/keys", x5t="abc", cty="JWT", **{"urn:other": 1}),
         make_token(aud=[AUDIENCE, "another"]),
-        make_token(iat=NOW + 10, exp=NOW + 600.5, nbf=NOW + 0.25),
+        make_token(iat=NOW + 10, exp=NOW + LIFETIME + 0.5, nbf=NOW + 0.25),
         make_token(sub="Zoë 👩‍🚀".replace("\u200d", "")),
         make_token(sub="x" * 255),
     ],

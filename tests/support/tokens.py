@@ -15,6 +15,10 @@ from tornado_members.auth.tokens import TokenVerifier
 ISSUER = "https://issuer.example"
 AUDIENCE = "members-test"
 
+# Seconds. Tokens that are made when tests are collected must outlast a slow run: an expired one
+# is refused whatever else is wrong with it.
+LIFETIME = 3600
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -58,7 +62,7 @@ def make_token(
         "aud": AUDIENCE,
         "sub": "somebody",
         "iat": now,
-        "exp": now + 600,
+        "exp": now + LIFETIME,
         "jti": uuid.uuid4().hex,
     }
     header = {"kid": f"{algorithm}-{key_name}", **(headers or {})}
