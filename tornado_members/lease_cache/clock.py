@@ -1,9 +1,13 @@
-"""The clock of the cache."""
+"""The clock of the cache: seconds that also pass while the machine is suspended."""
 
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
+# Linux's monotonic clock stands still while the machine is suspended; its boot-time clock does not.
+_BOOT_TIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
-def clock() -> float:
-    """Return seconds that also pass while this process is stopped or the machine is suspended."""
-    boot_time = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+clock: Final[Callable[[], float]] = (
+    time.monotonic if _BOOT_TIME is None else partial(time.clock_gettime, _BOOT_TIME)
+)
