@@ -1,4 +1,4 @@
-"""Members imported over HTTP and exported again: how long it takes, and in how much memory."""
+"""Imports and exports members over HTTP, and measures time and memory."""
 
 import argparse
 import asyncio
@@ -9,10 +9,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pymongo
 
 from tests.support.service import Command, Service
+from tornado_members.bulk.loader import BATCH
+from tornado_members.embedded.private_servers import PrivateServers
 
 _LINE = "Person {0:07},person.{0}@example.org,+1-555-{0:07}\r\n"
 _SLOW = 200_000  # bytes a second
@@ -124,13 +128,37 @@ async def measure(what: str, count: int, process: psutil.Process, work: "asyncio
     return result
 
 
-async def run(service: Service, token: str, count: int) -> None:
-    """Each way in turn, on the same members."""
-    process = psutil.Process(service.process.pid)
+def insert_plainly(uri: str) -> tuple[int, float]:
+    """Insert copies of all members without the service, into a collection with the same indexes.
+
+    Returns their number and the time in seconds, without that for reading the members.
+    """
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        members = client["members"]["members"]
+        copies = client["members"]["copies"]
+        for index in members.index_information().values():
+            if index["key"] != [("_id", 1)]:
+                copies.create_index(index["key"], unique=index.get("unique", False))
+        count, seconds = 0, 0.0
+        cursor = members.find()
+        while batch := [*itertools.islice(cursor, BATCH)]:
+            began = time.perf_counter()
+            copies.insert_many(batch, ordered=False)
+            seconds += time.perf_counter() - began
+            count += len(batch)
+        copies.drop()
+    return count, seconds
+
+
+async def run(service: Service, token: str, count: int, mongodb_uri: str) -> None:
+    """Measure each operation in turn, on the same members."""
+    (process,) = psutil.Process(service.process.pid).children()  # the worker of the supervisor
     client = Client(service, token)
     task = asyncio.create_task
     created = await measure("import", count, process, task(client.import_members(count)))
     assert created == count, f"{created} of {count} were created"
+    copied, seconds = await asyncio.to_thread(insert_plainly, mongodb_uri)
+    print(f"{'insert_many alone':<22} {seconds:7.1f} s {copied / seconds:9,.0f}/s", flush=True)
     again = await measure("import once more", count, process, task(client.import_members(count)))
     assert again == 0
     for what, headers in {
@@ -146,17 +174,18 @@ async def run(service: Service, token: str, count: int) -> None:
 
 
 async def main() -> None:
-    """A service of its own, in a folder that is gone afterwards."""
+    """Start a service in a temporary folder, and measure it."""
     parser = argparse.ArgumentParser(prog="scripts/bench transfer", description=__doc__)
     parser.add_argument("--members", type=int, default=1_000_000, help="how many (1,000,000)")
     options = parser.parse_args()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         command = Command(folder)
+        private = stack.enter_context(PrivateServers(command.data, die_with_parent=True))
         service = stack.enter_context(command.serving())
         token = command.token("--rights", "3", "--expires", "12h")
         print(f"{options.members:,} members")
-        await run(service, token, options.members)
+        await run(service, token, options.members, private.mongodb_uri)
 
 
 if __name__ == "__main__":
