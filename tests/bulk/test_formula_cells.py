@@ -16,14 +16,14 @@ LEADS = ["", "'", '"', " ", "\t", "\u00a0", "''", " '\" "]
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\uff1d1", "\uff0b1"]
 )
-def test_no_cell_begins_with_what_would_be_executed(lead: str, text: str) -> None:
+def test_defused_cell_does_not_begin_a_formula(lead: str, text: str) -> None:
     defused = defuse(lead + text)
     assert defused == "'" + lead + text
     assert restore(defused) == lead + text
 
 
 @pytest.mark.parametrize("separator", [";", "|"])
-def test_nor_does_what_another_separator_makes_a_cell(separator: str) -> None:
+def test_defused_cell_begins_no_formula_after_another_separator(separator: str) -> None:
     text = f"x{separator}=1+1{separator} -2{separator}y"
     defused = defuse(text)
     assert not any(re.match(r"[\s\"]*[=+@-]", part) for part in defused.split(separator))
@@ -31,7 +31,7 @@ def test_nor_does_what_another_separator_makes_a_cell(separator: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Ada", "O'Brien", "'tis", "a=b", "a-b@example.org", "x; y"])
-def test_what_is_harmless_stays_as_it_is(text: str) -> None:
+def test_defuse_keeps_harmless_text(text: str) -> None:
     assert defuse(text) == text
     assert restore(text) == text
 

@@ -44,11 +44,11 @@ ADA = make_draft(name="Ada", email="ada@example.org", phone=None)
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_a_member_a_line(data: bytes, size: int) -> None:
+def test_one_member_per_line(data: bytes, size: int) -> None:
     assert rows(data, size) == [(1, ADA)]
 
 
-def test_what_a_line_does_not_say_is_not_set() -> None:
+def test_omitted_fields_are_not_set() -> None:
     assert rows(b'{"name": "Ada"}')[0][1].given == {"name"}
 
 
@@ -90,7 +90,7 @@ def test_unknown_fields_are_ignored_and_named_once_unless_strict() -> None:
     assert rows(b'{"name": "Ada", "memberId": 0}', strict=True)[0][1].keys() == {"/memberId"}
 
 
-def test_keys_may_be_what_people_head_columns_with() -> None:
+def test_keys_are_recognised_like_headings() -> None:
     data = b'{"firstName": "Ada", "lastName": "Example", "Email Address": "a@b.org", "phone": ""}'
     assert rows(data) == [(1, make_draft(name="Ada Example", email="a@b.org", phone=None))]
 

@@ -28,7 +28,7 @@ async def load(services: Services, on_conflict: OnConflict, *batches: list[Membe
     return "".join(outcome.result[0] for outcome in outcomes)
 
 
-async def test_members_get_ids_in_their_order(api: Api, services: Services) -> None:
+async def test_ids_follow_the_order_of_drafts(api: Api, services: Services) -> None:
     names = [f"Person {i:03}" for i in range(100)]
     outcomes = await Loader(services.directory, "reject").load(drafts(*names))
     assert [outcome.member_id for outcome in outcomes] == list(range(1, 101))
@@ -39,7 +39,7 @@ async def test_members_get_ids_in_their_order(api: Api, services: Services) -> N
     ("on_conflict", "expected"),
     [("reject", "cct uut ttu"), ("skip", "ccs uus ssu"), ("replace", "cct uut rrt")],
 )
-async def test_a_second_run_changes_nothing_and_a_changed_one_does_as_told(
+async def test_second_run_changes_nothing_and_conflicts_follow_the_option(
     api: Api, services: Services, on_conflict: OnConflict, expected: str
 ) -> None:
     first, again, changed = expected.split()
@@ -52,14 +52,14 @@ async def test_a_second_run_changes_nothing_and_a_changed_one_does_as_told(
     assert await load(services, on_conflict, after) == changed
 
 
-async def test_what_is_replaced_is_seen_at_once(api: Api, services: Services) -> None:
+async def test_replaced_member_is_visible_at_once(api: Api, services: Services) -> None:
     await load(services, "reject", drafts("Ada"))
     await api("GET", "/members/1")
     assert await load(services, "replace", drafts("Ada", phone="555-0123")) == "r"
     assert parsed(await api("GET", "/members/1"))["phone"] == "555-0123"
 
 
-async def test_what_a_source_does_not_speak_of_stays(api: Api, services: Services) -> None:
+async def test_replace_keeps_fields_that_the_source_omits(api: Api, services: Services) -> None:
     await api.create("Ada", email="ada@example.org", phone="555-0100")
     silent = make_draft(name="Ada")
     assert await load(services, "replace", [silent]) == "u"
@@ -68,7 +68,7 @@ async def test_what_a_source_does_not_speak_of_stays(api: Api, services: Service
     assert (ada["email"], ada["phone"]) == ("ada@example.org", None)
 
 
-async def test_two_loaders_at_once_load_each_member_once(api: Api, services: Services) -> None:
+async def test_concurrent_loaders_create_each_member_once(api: Api, services: Services) -> None:
     source = drafts(*(f"Person {i}" for i in range(300)))
     results = await asyncio.gather(*(load(services, "skip", source) for _ in range(4)))
     assert sum(result.count("c") for result in results) == 300
@@ -107,7 +107,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3, 4])
-async def test_a_batch_that_failed_half_way_ends_as_if_it_had_not(
+async def test_batch_that_failed_half_way_can_be_repeated(
     api: Api, services: Services, failures: int
 ) -> None:
     await api.create("Ada")

@@ -68,7 +68,7 @@ def test_empty_cells_are_null() -> None:
     ]
 
 
-def test_columns_that_are_not_there_are_null() -> None:
+def test_missing_columns_are_null() -> None:
     assert rows("name\nAda\n") == [(2, make_draft(name="Ada"))]
 
 
@@ -88,9 +88,7 @@ def test_columns_that_are_not_there_are_null() -> None:
         ("x" * 200_000 + ",,", "too long"),
     ],
 )
-def test_a_row_that_cannot_be_loaded_is_told_and_the_rest_comes(
-    line: str | bytes, kind: str
-) -> None:
+def test_invalid_row_is_refused_and_the_rest_is_read(line: str | bytes, kind: str) -> None:
     data = line if isinstance(line, bytes) else line.encode()
     content = b"name,email,phone\nFirst,,\n" + data + b"\nLast,,\n"
     found = rows(content)
@@ -153,7 +151,7 @@ def test_lines_are_counted_as_an_editor_counts_them() -> None:
     assert [line for line, _ in rows(content)] == [2, 4, 6, 9]
 
 
-def test_utf_16_that_breaks_off_costs_one_row() -> None:
+def test_truncated_utf_16_costs_one_row() -> None:
     content = "\ufeffname\nAda\nBob\n".encode("utf-16-le")
     assert [line for line, _ in rows(content + b"\x41")] == [2, 3, 4]
     assert rows(content[:-4] + b"\x00\xd8\x0a\x00")[-1] == (3, "wrong encoding")

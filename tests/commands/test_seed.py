@@ -61,7 +61,7 @@ def test_seed_loads_valid_rows_and_reports_the_others(command: Command, members:
     ]
 
 
-def test_rejects_can_be_mended_and_loaded(command: Command, members: Any) -> None:
+def test_rejects_can_be_corrected_and_loaded(command: Command, members: Any) -> None:
     command.run("seed", write(command, PEOPLE))
     rejects = command.data / "rejects" / "people.csv"
     with rejects.open(newline="") as stream:
@@ -80,9 +80,7 @@ def test_rejects_can_be_mended_and_loaded(command: Command, members: Any) -> Non
     assert len(rows) == 2
 
 
-def test_rejects_lose_nothing_and_load_only_once_they_are_mended(
-    command: Command, members: Any
-) -> None:
+def test_rejects_keep_all_text_and_load_only_once_corrected(command: Command, members: Any) -> None:
     broken = [
         "too;many;cells;555-0100",
         "too few",

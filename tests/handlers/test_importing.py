@@ -1,4 +1,4 @@
-"""Members in by the thousand, and what became of each one out."""
+"""POST /members/import over real connections."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ def short(results: list[dict[str, Any]]) -> list[tuple[int, int, str, str | None
     return [(r["line"], r["status"], r["code"], r.get("member")) for r in results]
 
 
-async def test_each_line_has_its_result_in_its_order(api: Api) -> None:
+async def test_import_returns_a_result_per_row_in_order(api: Api) -> None:
     results = await send(api, PEOPLE)
     assert short(results) == [
         (2, 201, "created", "/members/1"),
@@ -95,7 +95,7 @@ async def test_each_line_has_its_result_in_its_order(api: Api) -> None:
     assert [r["status"] for r in again] == [200, 200, 422, 200, 409, 422, 200]
 
 
-async def test_columns_that_are_not_used_are_told(api: Api) -> None:
+async def test_import_lists_ignored_columns(api: Api) -> None:
     answer = await api("POST", "/members/import", raw=PEOPLE.encode(), headers=CSV)
     assert answer.headers["X-Ignored-Columns"] == "state"
 
@@ -120,7 +120,7 @@ LINES = [
         ("replace", "unchanged replaced created name-taken name-taken", "555-0100"),
     ],
 )
-async def test_a_name_that_is_taken_and_a_rehearsal_of_it(
+async def test_on_conflict_and_its_dry_run(
     api: Api, on_conflict: str, codes: str, bob: str | None
 ) -> None:
     await api.create("Ada", email="ada@example.org")
@@ -140,7 +140,7 @@ async def test_a_name_that_is_taken_and_a_rehearsal_of_it(
     assert later["memberId"] != 77
 
 
-async def test_a_rehearsal_tells_the_same_over_many_batches(api: Api) -> None:
+async def test_dry_run_predicts_many_batches(api: Api) -> None:
     lines = [json.dumps({"name": f"Person {i % 1100}"}) for i in range(2500)]
     rehearsed = await send(api, "\n".join(lines), "?dry_run=true", NDJSON)
     real = await send(api, "\n".join(lines), "", NDJSON)
@@ -163,7 +163,7 @@ members: st.SearchStrategy[dict[str, Any]] = st.builds(
 
 
 @pytest.mark.parametrize("media_type", ["text/csv", "application/x-ndjson"])
-def test_any_member_comes_back_from_an_export_just_so(
+def test_import_restores_an_export(
     io_loop: IOLoop, api: Api, admin: Admin, media_type: str
 ) -> None:
     @given(st.lists(members, min_size=10, max_size=30))
@@ -214,7 +214,7 @@ def test_any_member_comes_back_from_an_export_just_so(
         ("", {**CSV, "Accept": "application/json"}, 406, "not-acceptable"),
     ],
 )
-async def test_a_wrong_request_is_told(
+async def test_import_refuses_a_wrong_request(
     api: Api, query: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     answer = await api("POST", f"/members/import{query}", raw=b"name\nAda\n", headers=headers)
@@ -224,7 +224,7 @@ async def test_a_wrong_request_is_told(
 
 
 @pytest.mark.parametrize("body", [b"", b"\n\n", b"a,b\n1,2\n", b'"name\nAda\n', b"name,Name\n"])
-async def test_a_file_without_a_usable_header_is_told(
+async def test_import_refuses_a_file_without_a_usable_header(
     api: Api, services: Services, body: bytes
 ) -> None:
     found = problem(
@@ -234,7 +234,7 @@ async def test_a_file_without_a_usable_header_is_told(
     assert services.requests.in_flight == 0
 
 
-async def test_who_may_not_is_told_and_other_methods_are_none(api: Api) -> None:
+async def test_import_needs_the_permission_and_post(api: Api) -> None:
     for rights, status, code in (
         (None, 401, "token-missing"),
         (1, 403, "permission-missing"),
@@ -272,7 +272,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_results_come_while_the_body_still_goes(http_server: Any) -> None:
+async def test_results_arrive_while_the_body_is_sent(http_server: Any) -> None:
     async with bare_connection(http_server) as (reader, writer):
         writer.write(head(None, "Content-Type: text/csv", "Connection: close"))
         writer.write(chunk(b"name\nAd"))
@@ -288,7 +288,7 @@ async def test_results_come_while_the_body_still_goes(http_server: Any) -> None:
     assert rest.endswith(b"0\r\n\r\n")
 
 
-async def test_who_is_refused_hears_of_it_before_and_after_the_body(http_server: Any) -> None:
+async def test_refusal_is_sent_before_the_body_and_readable_after_it(http_server: Any) -> None:
     async with bare_connection(http_server) as (reader, writer):
         for _ in range(2):  # the connection can be used again
             writer.write(head(1_000_000, rights=1))
@@ -305,7 +305,7 @@ async def test_who_is_refused_hears_of_it_before_and_after_the_body(http_server:
     ("rights", "length", "answer"),
     [(2, 1000, b"HTTP/1.1 100 "), (1, 1000, b"HTTP/1.1 403 "), (2, 3 * 2**20, b"HTTP/1.1 413 ")],
 )
-async def test_who_asks_first_is_told_whether_to_send(
+async def test_expect_100_continue_is_answered(
     http_server: Any, rights: int, length: int, answer: bytes
 ) -> None:
     async with bare_connection(http_server) as (reader, writer):
@@ -313,7 +313,7 @@ async def test_who_asks_first_is_told_whether_to_send(
         assert (await reader.readline()).startswith(answer)
 
 
-async def test_a_body_over_the_limit_is_loaded_up_to_it_and_told(
+async def test_body_over_the_limit_is_loaded_up_to_it(
     http_server: Any, api: Api, services: Services
 ) -> None:
     problem(
@@ -331,7 +331,7 @@ async def test_a_body_over_the_limit_is_loaded_up_to_it_and_told(
     assert services.requests.in_flight == 0
 
 
-async def test_who_reads_nothing_before_everything_is_sent_is_served(
+async def test_client_may_send_everything_before_it_reads(
     http_server: Any, services: Services
 ) -> None:
     """With results that are larger than all that the system and the process would hold."""
@@ -352,7 +352,7 @@ async def test_who_reads_nothing_before_everything_is_sent_is_served(
     assert services.requests.in_flight == 0
 
 
-async def test_who_never_reads_is_dropped_and_his_batches_are_whole(
+async def test_client_that_never_reads_is_disconnected_between_batches(
     http_server: Any, services: Services, admin: Admin
 ) -> None:
     rows = b"name,email\n" + b"Ada,\n" * 500 + b",x\n" * 7000
@@ -365,7 +365,7 @@ async def test_who_never_reads_is_dropped_and_his_batches_are_whole(
 
 
 @pytest.mark.parametrize("how", ["aborts", "ends"])
-async def test_who_breaks_off_leaves_whole_lines_and_may_send_again(
+async def test_interrupted_import_loads_whole_lines_and_can_be_repeated(
     http_server: Any, services: Services, admin: Admin, api: Api, how: str
 ) -> None:
     rows = "name\n" + "".join(f"Person {i}\n" for i in range(1500))
@@ -387,7 +387,7 @@ async def test_who_breaks_off_leaves_whole_lines_and_may_send_again(
     assert len(asyncio.all_tasks()) < 12, "something was left running"
 
 
-async def test_an_outage_is_waited_for_and_then_told(
+async def test_import_waits_for_an_outage_and_reports_a_long_one(
     http_server: Any, servers: PrivateServers, services: Services
 ) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
@@ -433,14 +433,14 @@ async def test_hostile_bodies_have_results(api: Api) -> None:
     assert [r["status"] for r in await send(api, deep, "", NDJSON)] == [422, 200, 422]
 
 
-async def test_bad_utf_8_is_told_by_its_line(api: Api) -> None:
+async def test_undecodable_rows_are_refused_with_their_line(api: Api) -> None:
     results = await send(api, b"name\nAda\nJos\xe9\nBob\n")
     assert [r["status"] for r in results] == [201, 422, 201]
     assert results[1]["line"] == 3
     assert "UTF-8" in results[1]["errors"][0]["detail"]
 
 
-async def test_quoted_line_breaks_may_lie_between_two_chunks(http_server: Any) -> None:
+async def test_quoted_line_breaks_between_two_chunks(http_server: Any) -> None:
     body = '\ufeffname,note\r\n"Ada","two\r\nlines ""here"""\r\nBob,x\r\n'.encode()
     for size in (1, 2, 5):
         async with bare_connection(http_server) as (reader, writer):
@@ -458,7 +458,7 @@ async def test_quoted_line_breaks_may_lie_between_two_chunks(http_server: Any) -
         assert received.count(b'"line"') == 2
 
 
-async def test_who_goes_away_before_the_first_row_leaves_nothing_running(
+async def test_disconnect_before_the_first_row_leaves_nothing_running(
     http_server: Any, services: Services
 ) -> None:
     async with bare_connection(http_server) as (_reader, writer):
@@ -468,7 +468,7 @@ async def test_who_goes_away_before_the_first_row_leaves_nothing_running(
         await services.requests.idle.wait()
 
 
-async def test_a_method_that_nobody_knows_is_told_and_forgotten(
+async def test_unknown_method_is_a_405(
     http_server: Any, services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Tornado answers it before the handler is prepared."""
