@@ -168,7 +168,7 @@ def mongo(
     """A MongoDB client with the service's options."""
 
     async def opened() -> Mongo:
-        return open_mongo(servers.mongodb_uri, database_name, driver, timeout=5)
+        return open_mongo(servers.mongodb_uri, database_name, driver, timeout=30)
 
     mongo = io_loop.run_sync(opened)
     yield mongo

@@ -245,7 +245,7 @@ async def test_client_has_majority_concerns_and_a_timeout(mongo: Mongo) -> None:
     concern = mongo.database["members"].write_concern.document
     assert concern == {"w": "majority", "j": True}
     assert mongo.database["members"].read_concern.level == "majority"
-    assert cast(Any, mongo.client).options.timeout == 5
+    assert cast(Any, mongo.client).options.timeout == 30
 
 
 async def test_store_raises_dependency_unavailable_in_time(driver: Any) -> None:
