@@ -31,10 +31,11 @@ _SCHEMA = b"1"  # raised whenever the form of an entry, or of what it holds, cha
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A version and the bytes of a response."""
+    """A version, the bytes of a response, and the mark by which the service recognises them."""
 
     version: int
     body: bytes
+    mark: bytes = b"-"
 
 
 class _Fill:
@@ -157,7 +158,7 @@ class NaiveStandIn:
             loaded.append(await load())
             if loaded[0] is None or loaded[0].source is not None:
                 raise _NotKept
-            return Entry(loaded[0].version, loaded[0].body)
+            return Entry(loaded[0].version, loaded[0].body, loaded[0].mark)
 
         try:
             entry = await self._cache.read(key, load_it)
@@ -168,7 +169,7 @@ class NaiveStandIn:
             self.counts.misses += 1
             return Found(loaded[0], STORED)
         self.counts.hits += 1
-        return Found(entries.Entry(entry.version, b"-", entry.body), HIT)
+        return Found(entries.Entry(entry.version, entry.mark, entry.body), HIT)
 
     async def look_up(self, _keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
         """As LeaseCache's, without nodes."""
@@ -199,16 +200,16 @@ class _NotKept(Exception):
 
 
 def _encode(key: bytes, entry: Entry) -> bytes:
-    return b"%b %b %d\n%b" % (_SCHEMA, key, entry.version, entry.body)
+    return b"%b %b %d %b\n%b" % (_SCHEMA, key, entry.version, entry.mark, entry.body)
 
 
 def _decode(key: bytes, stored: bytes) -> Entry | None:
     """Return the entry; None if it has another key or format."""
     head, newline, body = stored.partition(b"\n")
     words = head.split(b" ")
-    if not newline or words[:2] != [_SCHEMA, key] or len(words) != 3 or not words[2].isdigit():
+    if not newline or words[:2] != [_SCHEMA, key] or len(words) != 4 or not words[2].isdigit():
         return None
-    return Entry(int(words[2]), body)
+    return Entry(int(words[2]), body, words[3])
 
 
 def install() -> None:
