@@ -133,6 +133,21 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(command: Command
     assert "\\x1b[2J" in printed
 
 
+def test_rejects_of_json_keep_what_was_refused(command: Command, members: Any) -> None:
+    text = '{"name": "Ada", "email": "a@"}\n{"name": Bob}\n{"name": "Eve"}\n'
+    finished = command.run("seed", write(command, text, "people.ndjson"))
+    assert finished.stdout.startswith("1 loaded, 2 refused")
+    rejects = command.data / "rejects" / "people.ndjson"
+    rows = list(csv.reader(rejects.read_text().splitlines()))
+    assert rows[0] == ["line", "reason", "name", "email", "phone"]
+    assert rows[1][2:] == ["Ada", "a@", ""]
+    assert rows[2][2:] == ["", "", "", '{"name": Bob}']
+    rejects.write_text(rejects.read_text().replace("a@", "a@b.org"))
+    finished = command.run("seed", str(rejects))
+    assert finished.stdout.startswith("1 loaded, 1 refused")
+    assert members.find_one({"name": "Ada"})["email"] == "a@b.org"
+
+
 def test_several_files_standard_input_and_a_dry_run(command: Command, members: Any) -> None:
     first, second = write(command, "name\nAda\n"), write(command, "name\nBob\nAda\n", "more.csv")
     finished = command.run("seed", first, second, "--dry-run")

@@ -129,11 +129,13 @@ class ObjectReader:
         if not text or text.isspace():
             return None
         if len(text) > LONGEST:
-            return Row(line, (), Refusal.of_row("too long", f"has more than {LONGEST} bytes"))
+            refusal = Refusal.of_row("too long", f"has more than {LONGEST} bytes")
+            return Row(line, (), refusal, raw=text.decode("utf-8", "surrogateescape"))
         try:
             fields = parse_object(text)
         except ValueError as error:
-            return Row(line, (), Refusal.of_row("not JSON", str(error)))
+            refusal = Refusal.of_row("not JSON", str(error))
+            return Row(line, (), refusal, raw=text.decode("utf-8", "surrogateescape"))
         return self._check(line, fields)
 
     def _check(self, line: int, fields: Mapping[str, Any]) -> Row:
@@ -155,7 +157,7 @@ class ObjectReader:
             draft = parse_draft(values, fields=self._options.fields)
         except InvalidMember as error:
             faults += error.faults
-        shown = (_text(fields.get("name")),)
+        shown = tuple(_text(values.get(field)) for field in ("name", "email", "phone"))
         if faults:
             refusal = Refusal(f"bad {faults[0].pointer[1:]}", faults[:_MOST_FAULTS])
             return Row(line, shown, refusal)

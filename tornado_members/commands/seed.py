@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import EEXIST
@@ -41,6 +41,7 @@ T = TypeVar("T")
 _FIELDS = ", ".join(MEMBER_FIELDS.names)
 _ACTOR = Actor(issuer=None, subject="scripts/seed")
 _STANDARD_INPUT = Path("-")
+_STRIDE = 100  # rows that are processed before other tasks have their turn
 
 
 @dataclass(slots=True)
@@ -261,8 +262,7 @@ async def _load_rows(loader: Loader, file: _OpenFile) -> None:
         size = None
     done = 0
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
-        rows = (row for row in file.rows if row is not None)
-        for batch in _batches(rows, BATCH):
+        async for batch in _batches(file.rows):
             await _load_batch(loader, batch, file.report)
             done += len(batch)
             bar.set_postfix_str(f"{done:,} rows", refresh=False)
@@ -273,13 +273,25 @@ async def _load_rows(loader: Loader, file: _OpenFile) -> None:
 async def _load_batch(loader: Loader, batch: Sequence[Row], report: Report) -> None:
     drafts = [row.content for row in batch if isinstance(row.content, MemberDraft)]
     outcomes = iter(await loader.load(drafts))
-    for row in batch:
+    for number, row in enumerate(batch, 1):
+        if number % _STRIDE == 0:
+            await asyncio.sleep(0)
         report.note(row, row.content if isinstance(row.content, Refusal) else next(outcomes))
 
 
-def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(rows)
-    while batch := list(islice(iterator, size)):
+async def _batches(rows: Iterable[Row | None]) -> AsyncIterator[list[Row]]:
+    """Yield rows in batches; the cache and MongoDB have their turn meanwhile."""
+    batch: list[Row] = []
+    for row in rows:
+        if row is None:
+            continue
+        batch.append(row)
+        if len(batch) % _STRIDE == 0:
+            await asyncio.sleep(0)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
         yield batch
 
 

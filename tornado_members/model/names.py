@@ -34,9 +34,9 @@ def normalize_name(name: str) -> str:
 
 def check_name(name: str) -> str:
     """Return the name in the form in which it is stored. Raises ValueError."""
-    name = check_text(normalize_name(name))
+    given, name = name, check_text(normalize_name(name))
     if not name:
-        raise ValueError("is empty")
+        raise ValueError("has only invisible characters" if given.strip() else "is empty")
     if name.isascii() and name.isprintable():
         return name
     if characters.is_invisible(name):
