@@ -97,7 +97,7 @@ async def lose_primaries(
 
 
 async def read_everything(storm: Storm, cluster: Cluster) -> None:
-    """What each service says of every member in the end, from the cache and from MongoDB."""
+    """Read every member through each service at the end, from the cache and from MongoDB."""
     known = {a.register for a in storm.record.answers if isinstance(a.register, int)}
     for service in cluster.services:
         for no_cache in (False, True):
@@ -135,7 +135,7 @@ def test_nothing_acknowledged_is_lost_and_no_read_goes_back(
 def test_what_could_not_be_done_is_a_503(lost: tuple[Record, list[Injected]]) -> None:
     record, _ = lost
     assert {status for status in record.statuses if status >= 500} <= {503}
-    assert record.statuses[0] == 0  # nobody was left without an answer
+    assert record.statuses[0] == 0  # every request received a response
 
 
 @pytest.mark.exhaustive

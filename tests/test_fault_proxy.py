@@ -1,4 +1,4 @@
-"""The proxy does what it is told, so that a fault in a test is the fault that it says."""
+"""The proxy injects exactly the faults that tests request."""
 
 import asyncio
 import os

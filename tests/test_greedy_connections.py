@@ -1,4 +1,4 @@
-"""What a connection that takes all it can costs in memory: no more than docs/operations.md says."""
+"""The memory of greedy connections is at most what docs/operations.md states."""
 
 import re
 import socket

@@ -45,7 +45,7 @@ def members(admin: Admin, database_name: str) -> Any:
 
 
 class Forgetting:
-    """In the place of the directory: it keeps what it was told to forget."""
+    """A directory that records what it is asked to invalidate."""
 
     def __init__(self) -> None:
         self.forgotten: list[Change] = []
@@ -89,7 +89,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_what_others_change_is_forgotten(mongo: Mongo, members: Any) -> None:
     cache = Forgetting()
     async with running(mongo, cache) as numbers:
-        await until(lambda: cache.everything)  # nobody knows what happened before
+        await until(lambda: cache.everything)  # earlier changes are unknown
         for i in range(1, 4):
             members.insert_one({"_id": i, "name": f"{i}"})
         await until(lambda: len(cache.forgotten) == 3)

@@ -1,4 +1,4 @@
-"""What all tests of this room need."""
+"""Fixtures of the tests of tokens."""
 
 import pytest
 

@@ -31,7 +31,7 @@ class Issuer:
         self.verifier = TokenVerifier(auth, {ISSUER: self.source})
 
     async def accepts(self, key_name: str = "first") -> bool:
-        """Whether a new token that is signed with this key is accepted."""
+        """True if a new token signed with this key is accepted."""
         try:
             await self.verifier.verify(make_token("RS256", key_name))
         except TokenInvalid:

@@ -1,4 +1,4 @@
-"""Fetching key sets: what is no good answer is a failure, soon and with a reason."""
+"""Fetching key sets: every bad response is a failure with a reason, in bounded time."""
 
 import json
 from collections.abc import AsyncIterator

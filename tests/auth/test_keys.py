@@ -184,7 +184,7 @@ class Clock:
 
 
 def write(file: Path, *names: str) -> None:
-    """Write a key set as a careful program does: whole, in the place of the old one."""
+    """Write a key set atomically, as careful programs do."""
     draft = file.with_suffix(".new")
     draft.write_text(json.dumps({"keys": [public_jwk("RS256", name) for name in names]}))
     draft.replace(file)
@@ -226,7 +226,7 @@ def test_while_a_file_is_broken_the_last_good_keys_serve(
     for _ in range(5):
         clock.now += 1.1
         assert source.keys().find("RS256-first", "RS256")
-    assert len(caplog.records) == 1  # told once a change, not once a second
+    assert len(caplog.records) == 1  # logged once per change, not once per second
     write(file, "second")
     clock.now += 1.1
     assert source.keys().find("RS256-second", "RS256")

@@ -1,4 +1,4 @@
-"""What claims allow."""
+"""The permissions that claims grant."""
 
 from typing import Any
 

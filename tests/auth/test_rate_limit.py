@@ -26,7 +26,7 @@ def limits(clock: Clock, count: int = 2) -> list[RateLimit]:
 
 
 async def allowed(limit: RateLimit, caller: Caller, times: int) -> int:
-    """How many of so many requests are let through."""
+    """Return how many of these requests are admitted."""
     count = 0
     for _ in range(times):
         try:

@@ -1,4 +1,4 @@
-"""Who compares answers beside the load knows a stale one, and one that never was true."""
+"""The sampler recognizes stale responses, and responses that were never true."""
 
 import json
 import threading
@@ -54,7 +54,7 @@ def answering(status: int, body: Any) -> Iterator[int]:
 def sampled(
     scenario: str, port: int, admin: pymongo.MongoClient[Any], folder: Path, times: int = 3
 ) -> Sample:
-    """What is made of some answers."""
+    """The verdicts on some responses."""
     members = admin["test"]["members"].with_options(read_concern=ReadConcern("majority"))
     etags = folder / "etags"
     etags.write_text('"a"\n' * 100)
@@ -70,7 +70,7 @@ def sampled(
     [
         (200, TRUE, ""),
         (200, {**TRUE, "phone": "+1-555-6"}, "stale"),
-        (200, {**TRUE, "phone": "+1-555-8"}, "wrong"),  # nobody wrote that yet
+        (200, {**TRUE, "phone": "+1-555-8"}, "wrong"),  # not written yet
         (200, {**TRUE, "name": "Eve"}, "wrong"),
         (200, None, "wrong"),
         (404, TRUE, "wrong"),

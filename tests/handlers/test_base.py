@@ -1,4 +1,4 @@
-"""What every request meets: method, caller, problem details, request id."""
+"""The steps of every request: method, caller, problem details, request id."""
 
 from typing import Any
 
@@ -159,7 +159,7 @@ async def test_json_is_json_however_it_is_written(api: Api, content_type: str) -
     "content_type", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/x"]
 )
 async def test_forms_are_not_read(api: Api, content_type: str) -> None:
-    """Reading one takes time, and nobody was asked yet who is calling."""
+    """Reading a body takes time, and the caller is not known yet."""
     headers = {"Content-Type": content_type}
     for rights, path, status in (
         (None, "/nope", 404),

@@ -1,4 +1,4 @@
-"""What the cache does to requests, and what Cache-Status says of it (RFC 9211)."""
+"""The effect of the cache on requests, and Cache-Status (RFC 9211)."""
 
 import asyncio
 import re
@@ -130,7 +130,7 @@ async def test_readers_together_cost_the_database_one_read(api: Api, services: S
 
 
 class TestRequired:
-    """A service whose writes must be announced, and that has nobody to announce them to."""
+    """A service whose writes must be announced, without a node that could be informed."""
 
     @pytest.fixture
     def cache_servers(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ CHROMIUM = find_chromium()
 
 @pytest.mark.skipif(
     CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="there is no Chromium, and none could be installed",
+    reason="Chromium is missing and could not be installed",
 )
 async def test_whoever_fills_in_a_token_can_send_a_request_and_see_the_answer(
     http_server: HTTPServer,  # noqa: ARG001
@@ -42,7 +42,7 @@ async def test_whoever_fills_in_a_token_can_send_a_request_and_see_the_answer(
         assert page.complaints == []  # nothing that the Content-Security-Policy forbids
         asked = [url for url in page.requested if not url.startswith("data:")]
         assert len(asked) >= 6
-        assert {url[: len(address)] for url in asked} == {address}  # nobody else
+        assert {url[: len(address)] for url in asked} == {address}  # no other host
 
 
 async def test_the_page_may_do_little(api: Api) -> None:

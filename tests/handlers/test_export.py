@@ -36,7 +36,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def fill(admin: Admin, database: str, count: int, length: int = 10) -> None:
-    """Members that nobody had to wait for."""
+    """Members that are available at once."""
     admin[database]["members"].insert_many(
         {"_id": i, "name": f"{i:0{length}}", "email": None, "phone": "+1 555", "version": 1}
         for i in range(1, count + 1)
@@ -205,7 +205,7 @@ async def test_who_takes_nothing_is_dropped(
 async def test_who_reads_slowly_is_served(
     http_server: Any, services: Services, admin: Admin
 ) -> None:
-    """In all he takes much longer than the time in which he has to take something."""
+    """In total the client takes much longer than server.limits.write_seconds."""
     fill(admin, "test", 3000, length=255)
     async with small_connection(http_server) as (reader, writer):
         writer.write(request("/members", "Accept: text/csv", "Connection: close"))
@@ -224,7 +224,7 @@ async def test_who_goes_away_ends_it(http_server: Any, services: Services, admin
         writer.write(request("/members", "Accept: text/csv"))
         await reader.readline()
         writer.transport.abort()
-        async with asyncio.timeout(0.4):  # sooner than he would be dropped
+        async with asyncio.timeout(0.4):  # before the client would be disconnected
             await services.requests.idle.wait()
 
 

@@ -201,7 +201,7 @@ async def test_an_import_is_recorded_row_by_row(api: Api) -> None:
 
 
 class TestWhereChangesAreNotRecorded:
-    """audit.enabled: false, as it comes"""
+    """audit.enabled: false, the default"""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

@@ -371,7 +371,7 @@ class TestWhoseKeysAreElsewhere:
 
 
 class TestWithoutOurAlgorithm:
-    """What we sign, this issuer's settings do not accept."""
+    """The issuer's settings do not accept the service's own signatures."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
@@ -384,7 +384,7 @@ class TestWithoutOurAlgorithm:
 
 
 class TestWithoutAKey:
-    """auth.own_issuer is nobody whose key is here."""
+    """auth.own_issuer is not an issuer with a key here."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

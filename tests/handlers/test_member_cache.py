@@ -53,7 +53,7 @@ def app(services: Services) -> HTTPServerConnectionDelegate:
 
 @pytest.fixture
 def handlers(app: MemberCacheApplication) -> Counting:
-    """What is behind the short way."""
+    """The application behind the fast path."""
     assert isinstance(app.application, Counting)
     return app.application
 
@@ -65,7 +65,7 @@ async def cache_ada(api: Api) -> None:
 
 
 def told(response: HTTPResponse) -> tuple[int, Any, list[tuple[str, str]]]:
-    """What does not differ from one answer to the next."""
+    """Return the parts of a response that do not vary."""
     headers = [pair for pair in response.headers.get_all() if pair[0] not in OWN_HEADERS]
     body: Any = response.body
     if response.code >= 400:
@@ -125,7 +125,7 @@ async def test_a_member_that_has_settled_has_its_date(
     api: Api, app: MemberCacheApplication
 ) -> None:
     await cache_ada(api)
-    await asyncio.sleep(3.1)  # dates have whole seconds, and are told after two
+    await asyncio.sleep(3.1)  # dates have whole seconds, and are sent after two
     short = await api("GET", "/members/1")
     app._is_enabled = False
     long = await api("GET", "/members/1")
@@ -445,7 +445,7 @@ async def test_one_that_is_handed_over_is_under_way_all_the_time(
 
 
 class TestWithMoreToDo:
-    """Where more is to be done than to answer, the handlers do it."""
+    """The handlers serve requests that need more than a response."""
 
     @pytest.fixture
     def settings(self, settings: Settings, request: pytest.FixtureRequest) -> Settings:

@@ -107,5 +107,5 @@ async def until_well(api: Api) -> None:
 
 
 def test_the_tests_leave_their_servers_running(servers: PrivateServers) -> None:
-    """What the tests above stop, they start again."""
+    """Resume the servers that the tests suspended."""
     assert all(process.status() != psutil.STATUS_STOPPED for process in servers.processes())

@@ -98,7 +98,7 @@ OPERATIONS = [
 
 
 def reaches(path: str, permission: str, who: str, target: int) -> bool:
-    """Whether a kind of caller may do something with a member, by what the API promises."""
+    """True if the API permits a kind of caller an operation on a member."""
     full = {
         "read": {READ},
         "write": {WRITE},

@@ -56,7 +56,7 @@ async def unlucky(server: AnyServer) -> AsyncIterator[Unlucky]:
 
 
 async def history(api: Api) -> list[tuple[str, int]]:
-    """What was done to the first member."""
+    """Return the changes of the first member."""
     records: list[dict[str, Any]] = parsed(await api("GET", "/members/1/history"))["items"]
     return [(record["kind"], record["version"]) for record in reversed(records)]
 
@@ -118,7 +118,7 @@ async def test_a_repeated_deletion_finds_nothing_more_to_do(
 async def test_a_repeated_creation_by_name_changes_nothing(
     api: Api, http_server: AnyServer
 ) -> None:
-    """Who can repeat himself at will asks for it in this way."""
+    """A client that repeats requests freely uses this form."""
     async with unlucky(http_server) as ask:
         reply = await ask(b"PUT", b"/members/by-name/Ada", b'{"phone": "555-0100"}')
     assert (reply.status, reply.headers[b"etag"]) == (200, b'"1"')

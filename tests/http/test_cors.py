@@ -1,4 +1,4 @@
-"""Scripts of other origins: off as it comes, and by settings for those that are named."""
+"""CORS: off by default, and enabled for the origins in the settings."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whose word about a caller's address is taken."""
+"""The client's address behind trusted and untrusted proxies."""
 
 import pytest
 from tornado.httputil import HTTPHeaders
@@ -13,7 +13,7 @@ TRUSTED = ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
     [
         ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
         ("192.0.2.7", "203.0.113.9", "203.0.113.9"),
-        ("192.0.2.8", "203.0.113.9", "192.0.2.8"),  # says so, and is nobody
+        ("192.0.2.8", "203.0.113.9", "192.0.2.8"),  # claims it, and is not trusted
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),  # the first is what it says
         ("10.0.0.1", "203.0.113.9, 10.1.1.1, 192.0.2.7", "203.0.113.9"),

@@ -1,4 +1,4 @@
-"""What a caller is ready to take, and what they are told otherwise."""
+"""Content negotiation, and the 406 where it fails."""
 
 import pytest
 from hypothesis import given

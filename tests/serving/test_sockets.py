@@ -1,4 +1,4 @@
-"""Where the service listens: TCP, a Unix socket, sockets of systemd's; and TLS."""
+"""The listening sockets: TCP, a Unix socket, systemd's sockets; and TLS."""
 
 import gc
 import http.client
@@ -31,7 +31,7 @@ from tornado_members.settings import Admin, Server, SettingsError, Tls
 
 
 def make_certificate(folder: Path, serial: int) -> Tls:
-    """A self-signed one for 127.0.0.1, with its key, in the place of any that was there."""
+    """Write a self-signed certificate for 127.0.0.1 with its key, over an earlier one."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -229,7 +229,7 @@ def test_a_certificate_that_cannot_be_used_is_told(folder: Path, what: str, word
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_second_service_on_one_machine_finds_a_port_for_probes() -> None:
     with socket.socket() as other:
-        with suppress(OSError):  # somebody has it already, which will do
+        with suppress(OSError):  # another process has it, which suffices
             other.bind(("127.0.0.1", Admin().port))
             other.listen()
         listening = listen_for_admin(Admin())

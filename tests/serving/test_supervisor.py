@@ -74,7 +74,7 @@ def test_rolling_restarts_lose_no_request(service: Service, command: Command) ->
         assert (status, "draining" in report) == (200, False)
     assert not load.failures
     assert load.answers > 20
-    # What retired workers had counted goes on to count; what they count now is told each second.
+    # The counts of retired workers remain; workers publish new ones every second.
     wait_for(lambda: counted_requests(service) >= load.answers, seconds=10)
 
 
@@ -131,7 +131,7 @@ def another_databases(servers: PrivateServers) -> list[str]:
 def test_a_worker_does_not_join_those_of_another_database(
     service: Service, command: Command, folder: Path
 ) -> None:
-    """A URI is no setting of the cluster: it may change with a password."""
+    """The URI is not a setting of the cluster: it may change with a password."""
     first = set(workers(service))
     uri = json.loads(command.config.read_text())["mongodb"]["uri"]
     with PrivateServers(folder / "another", memcached=False, die_with_parent=True) as another:
@@ -155,7 +155,7 @@ def test_a_worker_that_dies_is_replaced_and_none_outlives_the_supervisor(
     wait_for(lambda: "was killed by signal 9; starting a replacement" in command.log())
     wait_for(lambda: len(workers(service)) == 2 and first not in workers(service))
     assert service("GET", "/members")[0] == 200
-    second.terminate()  # by somebody else than us: it ends in order, and is missed all the same
+    second.terminate()  # not by the supervisor, which replaces it all the same
     wait_for(lambda: len(workers(service)) == 2 and second not in workers(service))
     left = workers(service)
     left[0].suspend()  # one that can notice nothing
@@ -171,7 +171,7 @@ def test_whoever_hangs_at_the_stop_is_killed(service: Service, command: Command)
     hanging.suspend()
     service.process.terminate()
     wait_for(lambda: "stopping" in command.log())
-    assert service.stop() == 0  # told twice, it waits for nobody any more
+    assert service.stop() == 0  # after a second signal it waits no longer
     assert f"worker {hanging.pid} did not stop in time; killing it" in command.log()
 
 

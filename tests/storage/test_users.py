@@ -79,7 +79,7 @@ async def test_find_withdrawn_until_the_tokens_have_expired(
     longer_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 2}}
     admin["test"]["users"].update_many({}, [{"$set": {"withdrawn_at": longer_ago}}])
     admin["test"]["users"].insert_one({"username": "dora", "access_rights": 0})
-    assert await users.find_withdrawn(60) == {"dora": Standing(0, 1)}  # nobody knows since when
+    assert await users.find_withdrawn(60) == {"dora": Standing(0, 1)}  # since an unknown time
     assert set(await users.find_withdrawn(3 * 86400)) == {"ada", "bob", "carl", "dora"}
 
 

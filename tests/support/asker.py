@@ -13,7 +13,7 @@ from tests.support.histories import GONE, UNNAMED
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer, Reply
 
-_PAUSE = 0.05  # seconds before a retry when there was no answer
+_PAUSE = 0.05  # seconds before a retry after a missing response
 _LIFE = 0.2  # seconds that a short-lived member exists, at most
 
 

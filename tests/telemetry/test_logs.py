@@ -34,7 +34,7 @@ class Log:
         self.logger.addHandler(self.handler)
 
     def lines(self) -> list[str]:
-        """What was written since the last time."""
+        """Return the lines written since the last call."""
         text = self.output.getvalue()
         self.output.seek(0)
         self.output.truncate()
@@ -102,7 +102,7 @@ def test_the_count_is_of_those_that_were_left_out(log: Log) -> None:
         log.trouble("another trouble", code="other") if number == 50 else None
     assert len(log.lines()) == 5 + 1
     log.now = 10
-    log.repeats.flush()  # nobody has logged anything since
+    log.repeats.flush()  # without a further record
     (summary,) = map(json.loads, log.lines())
     assert summary["repeated"] == 95
     assert summary["request_id"] == "r99"

@@ -1,4 +1,4 @@
-"""Which traceparent headers are taken up (W3C Trace Context)."""
+"""The traceparent headers that are accepted (W3C Trace Context)."""
 
 import pytest
 

@@ -173,7 +173,7 @@ async def test_a_collector_that_is_away_is_told_of_once_and_its_return_once(
 
 
 class Recorded:
-    """An exporter that keeps what it is told."""
+    """An exporter that keeps the spans."""
 
     def __init__(self) -> None:
         self.found: list[tuple[TraceContext | None, list[CompletedOperation]]] = []
@@ -205,7 +205,7 @@ def request(traceparent: str | None = None) -> Any:
         (None, 0, False),
         (SAMPLED, 0, True),
         (UNSAMPLED, 1, False),
-        (f"00-{TRACE}-{PARENT}-03", 0, True),  # of the other flags nobody knows anything
+        (f"00-{TRACE}-{PARENT}-03", 0, True),  # the other flags are undefined
         (f"00-{TRACE}-{'0' * 16}-01", 0, False),  # no traceparent, whatever it says
     ],
 )
