@@ -1,7 +1,7 @@
 """The promise through failovers: three MongoDB nodes, and the primary is lost under load.
 
-Of the two services, one speaks to MongoDB through Motor and records changes, the other through
-PyMongo's own client and does not.
+One of the two services uses Motor and records changes; the other uses PyMongo's asynchronous
+client and does not record changes.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from tests.support.replica_set import ReplicaSet
 from tests.support.storm import Storm
 from tests.support.verdict import judge
 
-SECONDS_AT_MOST = 60  # for what takes far less
-CALM = 0.4  # seconds of load round each fault
+SECONDS_AT_MOST = 60  # for operations that take far less
+CALM = 0.4  # seconds of load around each fault
 
 Lose = Callable[[ReplicaSet], Awaitable[None]]
 FAULTS: dict[str, Lose] = {
@@ -35,7 +35,7 @@ LONG = {
 
 
 class Losses:
-    """The primary is lost in one way after another, under load."""
+    """Loses the primary in one way after another, under load."""
 
     def __init__(self, replica_set: ReplicaSet, storm: Storm) -> None:
         self.injected: list[Injected] = []
@@ -43,7 +43,7 @@ class Losses:
         self._storm = storm
 
     async def happen(self, kinds: Mapping[str, Lose], rounds: int) -> None:
-        """Each loss so many times; each ends when all services have written again."""
+        """Inject each loss so many times; each ends when all services have written again."""
         load = asyncio.create_task(self._storm.blow(SECONDS_AT_MOST * rounds))
         try:
             for kind, lose in rounds * [*kinds.items()]:
@@ -63,7 +63,7 @@ class Losses:
             self.injected.append(Injected(kind, "mongodb", start, time.monotonic()))
 
     async def _until_written(self, since: float) -> None:
-        """Wait until each service has acknowledged a write that it was asked for since then."""
+        """Wait until each service has acknowledged a write that was sent after `since`."""
         seen: set[str] = set()
         async with asyncio.timeout(SECONDS_AT_MOST):
             while len(seen) < 2:
@@ -79,14 +79,14 @@ class Losses:
 async def lose_primaries(
     folder: Path, kinds: Mapping[str, Lose] = FAULTS, rounds: int = 1
 ) -> tuple[Record, list[Injected]]:
-    """A storm through failovers, after which everything is read once more, past the cache too."""
+    """Run a storm through failovers; then read everything, also past the cache."""
     async with ReplicaSet(folder, proxied="primary-cut-off" in kinds) as replica_set:
         cluster = Cluster(
             folder,
             replica_set.uri,
             processes=2,
             nodes=1,
-            cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is well
+            cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is healthy
         )
         async with cluster:
             storm = Storm(cluster, readers=2)
@@ -97,7 +97,7 @@ async def lose_primaries(
 
 
 async def read_everything(storm: Storm, cluster: Cluster) -> None:
-    """Read every member through each service at the end, from the cache and from MongoDB."""
+    """Read every member through each service, from the cache and from MongoDB."""
     known = {a.register for a in storm.record.answers if isinstance(a.register, int)}
     for service in cluster.services:
         for no_cache in (False, True):
@@ -113,8 +113,8 @@ def lost() -> tuple[Record, list[Injected]]:
         return asyncio.run(lose_primaries(Path(folder)))
 
 
-def test_writes_go_on_when_there_is_a_primary(lost: tuple[Record, list[Injected]]) -> None:
-    """Through both services, after each loss: otherwise there would be no record."""
+def test_writes_continue_once_there_is_a_primary(lost: tuple[Record, list[Injected]]) -> None:
+    """Both services write again after each loss; otherwise there would be no record."""
     record, injected = lost
     assert [fault.kind for fault in injected] == [*FAULTS]
     for fault in injected:
@@ -124,22 +124,22 @@ def test_writes_go_on_when_there_is_a_primary(lost: tuple[Record, list[Injected]
         assert {a.process for a in written} == {"service-1", "service-2"}
 
 
-def test_nothing_acknowledged_is_lost_and_no_read_goes_back(
+def test_acknowledged_writes_are_durable_and_no_read_goes_back(
     lost: tuple[Record, list[Injected]],
 ) -> None:
-    """A write that is not there at the end is a stale read at the end."""
+    """A write that is missing at the end shows up as a stale read."""
     record, injected = lost
     assert judge(record, injected, grace=0).lines == []
 
 
-def test_what_could_not_be_done_is_a_503(lost: tuple[Record, list[Injected]]) -> None:
+def test_requests_that_fail_receive_503(lost: tuple[Record, list[Injected]]) -> None:
     record, _ = lost
     assert {status for status in record.statuses if status >= 500} <= {503}
     assert record.statuses[0] == 0  # every request received a response
 
 
 @pytest.mark.exhaustive
-def test_the_same_many_times_and_with_partitions(folder: Path) -> None:
+def test_promise_holds_through_many_failovers_and_partitions(folder: Path) -> None:
     record, injected = asyncio.run(lose_primaries(folder, LONG, rounds=4))
     assert {fault.kind for fault in injected} == {*LONG}
     assert judge(record, injected, grace=0).lines == []

@@ -22,7 +22,7 @@ SLACK = 20  # threads and descriptors that come and go
 
 @dataclass(frozen=True)
 class Held:
-    """The resources of a process."""
+    """The resources that a process holds."""
 
     threads: int
     descriptors: int
@@ -47,7 +47,7 @@ def service(
         "driver": request.param,
         "timeout_ms": 500,
     }
-    # As if it had been in use: a new one is in quarantine.
+    # As if it had been in use: a new node is in quarantine.
     flush_cache(servers.cache_servers[0], namespace_of(admin[database_name]))
     # A process that is not scheduled for a while would bypass the cache.
     cache = {"servers": servers.cache_servers, "heartbeat_ms": 3000, "return_ms": 1800}
@@ -66,14 +66,14 @@ async def clients(service: Service, count: int) -> AsyncIterator[list[HttpClient
 
 
 async def until_cached(client: HttpClient, path: bytes) -> None:
-    """A service that has just started reads past the cache for some seconds."""
+    """Wait for the first hit: a new service bypasses the cache for some seconds."""
     async with asyncio.timeout(20):
         while b"; hit" not in (await client(b"GET", path)).headers[b"cache-status"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
 def ask(client: HttpClient, number: int) -> asyncio.Task[Reply]:
-    """One of several requests that need MongoDB."""
+    """Send one of several requests that need MongoDB."""
     requests = [
         (b"GET", b"/members/%d" % (1000 + number), b""),
         (b"PUT", b"/members/2", b'{"name": "Grace %d"}' % number),
@@ -85,7 +85,7 @@ def ask(client: HttpClient, number: int) -> asyncio.Task[Reply]:
 
 
 async def until_written(client: HttpClient) -> None:
-    """Wait until it works again, without a restart, for the five seconds that are promised."""
+    """Wait until writes succeed again, without a restart, for at most the promised five seconds."""
     async with asyncio.timeout(5):
         while (await client(b"PUT", b"/members/by-name/Grace", b"{}")).status >= 500:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

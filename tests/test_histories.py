@@ -1,6 +1,6 @@
-"""The checker of histories finds what is guilty, and nothing else.
+"""The checker of histories finds every guilty history, and no innocent one.
 
-The tests of the cache's promise stand on it, so it is tested as if it were part of the product.
+The tests of the cache's promise depend on it, so it is tested like a part of the product.
 """
 
 import random
@@ -112,13 +112,13 @@ GUILTY: dict[str, tuple[list[Answer], Literal["stale", "backward"]]] = {
 
 
 @pytest.mark.parametrize("history", INNOCENT.values(), ids=INNOCENT)
-def test_what_is_innocent(history: list[Answer]) -> None:
+def test_find_lies_accepts_innocent_histories(history: list[Answer]) -> None:
     assert find_lies(history) == []
     assert find_lies(reversed(history)) == []
 
 
 @pytest.mark.parametrize(("history", "kind"), GUILTY.values(), ids=GUILTY)
-def test_what_is_guilty(history: list[Answer], kind: str) -> None:
+def test_find_lies_finds_guilty_histories(history: list[Answer], kind: str) -> None:
     (lie,) = find_lies(history)
     assert lie.kind == kind
     assert lie.read == history[-1]
@@ -127,7 +127,7 @@ def test_what_is_guilty(history: list[Answer], kind: str) -> None:
     assert [lie.read for lie in find_lies(reversed(history))] == [history[-1]]
 
 
-def test_in_a_partition_reads_may_be_stale_for_so_long_and_no_longer() -> None:
+def test_find_lies_allows_the_grace_period_of_a_partition_only() -> None:
     cut = [Window(0, 2)]
     history = [write(0.5, 1, 2), read(1.5, 1.6, 1), read(2.9, 3, 1), read(3.1, 3.2, 1)]
     (lie,) = find_lies(history, cut, grace=2)
@@ -138,13 +138,13 @@ def test_in_a_partition_reads_may_be_stale_for_so_long_and_no_longer() -> None:
     assert len(find_lies(history)) == 3
 
 
-def test_one_version_has_one_body() -> None:
+def test_find_contradictions_finds_two_bodies_of_one_version() -> None:
     answers = [read(i, i + 0.5, 1)._replace(body=body) for i, body in enumerate([5, 5, 0, 6])]
     assert find_contradictions(answers) == [(answers[0], answers[3])]
     assert find_contradictions([answers[0], answers[3]._replace(version=2)]) == []
 
 
-def test_a_member_that_nobody_deleted_is_not_gone() -> None:
+def test_find_lost_finds_a_member_gone_without_a_deletion() -> None:
     gone = read(2, 3, GONE)
     assert find_lost([write(0, 1, 5), gone]) == [gone]
     assert find_lost([gone, write(4, 5, GONE)]) == [gone]
@@ -170,7 +170,7 @@ def answers(draw: st.DrawFn) -> Answer:
 
 @settings(max_examples=150)
 @given(st.lists(answers(), max_size=25), st.lists(st.tuples(TIMES, TIMES), max_size=2))
-def test_it_agrees_with_one_that_is_slow_and_obvious(
+def test_find_lies_agrees_with_a_slow_and_obvious_checker(
     history: list[Answer], times: list[tuple[int, int]]
 ) -> None:
     windows = [Window(min(pair), max(pair)) for pair in times]
@@ -181,7 +181,7 @@ def test_it_agrees_with_one_that_is_slow_and_obvious(
 def slowly(
     history: list[Answer], windows: list[Window], grace: float
 ) -> list[tuple[Answer, Literal["stale", "backward"]]]:
-    """Every answer against every other."""
+    """Compare every answer with every other one."""
     resolved = [  # certain answers, with their versions
         (answer, answer.version or 0)
         for answer in history
@@ -200,7 +200,7 @@ def slowly(
             default=-1,
         )
 
-    # What an answer that names no version saw depends on those that ended before it began.
+    # The version behind an answer without one depends on the answers that ended before it began.
     for answer in sorted(history, key=lambda answer: answer.start):
         if answer.version == UNNAMED:
             certain = max(newest(answer, ("read", "write")), 0)
@@ -226,7 +226,7 @@ def slowly(
 
 
 def linearizable(count: int, seed: int) -> list[Answer]:
-    """A history of registers that each operation meets in one moment between start and end."""
+    """A history of registers, in which each operation takes effect between its start and end."""
     chance = random.Random(seed)  # noqa: S311
     versions = dict.fromkeys(range(8), 1)
     history = []
@@ -243,15 +243,15 @@ def linearizable(count: int, seed: int) -> list[Answer]:
 
 
 @given(st.integers())
-def test_whatever_a_register_without_a_cache_answers_is_innocent(seed: int) -> None:
+def test_find_lies_accepts_any_register_without_a_cache(seed: int) -> None:
     assert find_lies(linearizable(300, seed)) == []
 
 
-def test_one_lie_among_very_many_answers_is_found_soon() -> None:
+def test_find_lies_finds_one_lie_among_many_answers_soon() -> None:
     history = linearizable(100_000, seed=1)
     old = history[-1].end + 1000
     history.append(read(old, old + 1, 1, register=0))
     began = time.process_time()
     lies: list[Lie] = find_lies(history)
     assert [lie.read for lie in lies] == history[-1:]
-    assert time.process_time() - began < 5  # a hundred times less than pair by pair
+    assert time.process_time() - began < 5  # a hundredth of the time of a comparison of all pairs

@@ -1,6 +1,6 @@
-"""The promise of the cache, held against what several services answer under load and faults.
+"""The promise of the cache, checked on the answers of several services under load and faults.
 
-`scripts/soak` does the same for longer.
+`scripts/soak` runs the same check for longer.
 """
 
 import asyncio
@@ -19,31 +19,31 @@ from tests.support.storm import Storm
 from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
-GRACE = 0  # seconds that answers may be stale: none of the faults below cuts one process off alone
-SECONDS_AT_MOST = 90  # for what takes far less
+GRACE = 0  # seconds of allowed staleness: none of the faults below cuts off one process alone
+SECONDS_AT_MOST = 90  # for operations that take far less
 
-# Faults of Memcached, in which no answer may be a 5xx; and those in which some may be missing.
+# Faults of Memcached, during which no answer may be a 5xx; and of services, which may lose some.
 OF_MEMCACHED = ("delay", "node-kill", "node-stop", "garbage")
 OF_SERVICES = ("replacement", "process-stop", "service-kill")
 
-HITS_WITHIN = 10.0  # seconds after each fault, of every member through every service
+HITS_WITHIN = 10.0  # seconds after each fault, for every member through every service
 
 DELAY = 0.03  # seconds, each way; a command waits for two of them (cache.timeout_ms)
 
 
 @dataclass
 class Run:
-    """What a short storm left."""
+    """The results of a short storm."""
 
     record: Record
     injected: list[Injected]
     failures_of_memcached: list[tuple[float, str, int]]
-    cold: list[str]  # members that were no hit within HITS_WITHIN seconds after a fault
+    cold: list[str]  # members that did not hit within HITS_WITHIN seconds after a fault
 
 
 @pytest.fixture(scope="module")
 def run(servers: PrivateServers) -> Run:
-    """One storm for most tests of this file, with the cache as it is by default."""
+    """One storm for most tests of this file, with the default settings of the cache."""
     with tempfile.TemporaryDirectory(prefix="tornado-members-promise-") as folder:
         return asyncio.run(_storm(Path(folder), servers.mongodb_uri))
 
@@ -74,12 +74,12 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
 
 
 async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> list[str]:
-    """Each fault once, until every member is a hit again; returns what was none, and why."""
+    """Inject each fault once, until every member hits again; return the misses, and why."""
     await storm.make_members()
     load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
     cold = []
     try:
-        await storm.find_cold(SECONDS_AT_MOST)  # a service that starts does not read at once
+        await storm.find_cold(SECONDS_AT_MOST)  # a new service bypasses the cache at first
         for kind in kinds:
             await faults.inject(kind)
             cold += [f"after {kind}: {one}" for one in await storm.find_cold(HITS_WITHIN)]
@@ -90,9 +90,9 @@ async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> list
 
 
 async def _with_races(storm: Storm, cluster: Cluster, round_trips: int, rounds: int) -> None:
-    """One service is slow to reach a node, and the other is not; until somebody lies.
+    """Delay one service's path to a node, but not the other's, until a read is wrong.
 
-    `round_trips` are those of a fill: to look and to store; with leases, two more for the lease.
+    `round_trips` are those of a fill: to look up and to store; with leases, two more for the lease.
     """
     slow, fast = cluster.services
     for proxy in cluster.proxies:
@@ -105,37 +105,37 @@ async def _with_races(storm: Storm, cluster: Cluster, round_trips: int, rounds: 
         await proxy.set(FINE, slow.name)
 
 
-def test_there_was_a_storm(run: Run) -> None:
-    """Everything below would be true of a history in which nothing happened, too."""
+def test_storm_made_many_requests_and_faults(run: Run) -> None:
+    """The other checks would also pass on a history in which nothing happened."""
     assert {fault.kind for fault in run.injected} == {*OF_MEMCACHED, *OF_SERVICES}
     assert run.record.count("write") > 30
     assert run.record.count("read") > 200
     assert {answer.process for answer in run.record.answers} == {"service-1", "service-2"}
 
 
-def test_a_memcached_that_fails_is_nobodys_error(run: Run) -> None:
-    """Killed, stopped and talking garbage, under load."""
+def test_memcached_failures_cause_no_errors(run: Run) -> None:
+    """Kill it, stop it and let it send garbage, under load."""
     assert run.failures_of_memcached == []
 
 
-def test_every_member_is_a_hit_again_after_each_fault(run: Run) -> None:
-    """Under the load of the storm, without a restart of anything."""
+def test_cache_hits_every_member_again_after_each_fault(run: Run) -> None:
+    """Under the load of the storm, without a restart of any process."""
     assert run.cold == []
 
 
-def test_nothing_else_is_wrong(run: Run) -> None:
-    """No member under another's name, none with two bodies for a version, none lost."""
+def test_storm_finds_no_contradiction_and_no_loss(run: Run) -> None:
+    """Each version has one body and one name, and no member is lost."""
     assert judge(run.record, run.injected, GRACE).others == []
 
 
-def test_the_cache_does_not_lie(run: Run) -> None:
+def test_cache_is_never_stale_or_backward(run: Run) -> None:
     assert judge(run.record, run.injected, GRACE).lines == []
 
 
-async def test_the_naive_cache_does(folder: Path, servers: PrivateServers) -> None:
-    """The proof can fail: plain read-through is found guilty, under a fault that excuses nothing.
+async def test_naive_cache_is_stale_or_backward(folder: Path, servers: PrivateServers) -> None:
+    """The proof can fail: plain read-through is guilty, under a fault that excuses nothing.
 
-    What one service stores is late, and the other changes the member meanwhile.
+    The fills of one service are late, and the other changes the member in the meantime.
     """
     cluster = Cluster(
         folder,

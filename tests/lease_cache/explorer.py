@@ -1,20 +1,22 @@
-"""All interleavings of a few processes on a model of Memcached and of the database.
+"""Explores all interleavings of a few processes on a model of Memcached and of the database.
 
-The processes are the real coroutines, driven by hand: each await on the model is a point at which
-another process may go on. What a coroutine does next depends on nothing but the answers that it
-has had, so it is run once for each row of answers, and what is searched is a graph of states:
-where each process is, what the model holds, and what a reader that begins now has a right to see.
+The processes are the real coroutines, driven by hand. At each await on the model, another
+process may continue. The next step of a coroutine depends only on the answers that it has
+received. So each coroutine runs once for each sequence of answers, and the search covers a graph
+of states. A state is the place of each process, the contents of the model, and the oldest
+versions that a new reader may still return.
 
-A fault is a step, too: a state has one successor for each process that can go on, and one for each
-thing that can go wrong there, as long as the exploration has faults left.
+A fault is a step, too: a state has one successor for each process that can continue, and one for
+each fault that can happen there, while the exploration has faults left.
 
-Time is abstract in most explorations: a tombstone expires once none of its writers is under way. A
-process that ticks makes it countable: times to live are ticks, and a writer commits before its own
-ticks are over. It may be paused longer than that only as a fault. There a commit while a reader may
+Time is abstract in most explorations: a tombstone expires once none of its writers is active. A
+process that ticks makes time countable: times to live are ticks, and a writer commits before its
+own ticks are over. Only a fault pauses a writer for longer. There, a commit while a reader may
 use the key is guilty at once, so that fewer readers are needed.
 
-Every state in which no process can go on is also checked for liveness: a write that ended has left
-no mark of its own, and a read is a hit soon although a new write comes in each tick.
+The explorer also checks the liveness of every state in which no process can continue. A write
+that ended has left no mark of its own, and reads soon hit although a new write starts in each
+tick.
 """
 
 import asyncio
@@ -35,17 +37,17 @@ KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"
 _ROUNDS = 12  # of the liveness check: more than every lifetime in use, in ticks
 
 Op = tuple[Any, ...]
-Row = tuple[tuple[int, Any], ...]  # answers, each with the number of the coroutine that had it
-Label = tuple[Any, ...]  # what a step was, for people
+Row = tuple[tuple[int, Any], ...]  # answers, each with the number of the coroutine that received it
+Label = tuple[Any, ...]  # describes a step for the report
 Routine = Coroutine[Any, Any, None]
 _ROWS_CHECKED = 4
 FAILED = "failed"  # the answer to a command that raises NodeUnavailable
-DEAD = "dead"  # an answer to nothing: the process is gone
-UNKNOWN = "unknown"  # the answer to a commit that gave up
-TOO_LATE = "too late"  # the answer to a commit that was not sent, since its time was over
+DEAD = "dead"  # ends the coroutine: its process has died
+UNKNOWN = "unknown"  # the answer to a commit whose outcome is unknown
+TOO_LATE = "too late"  # the answer to a commit that was not sent because its deadline had passed
 BLOCKED: Op = ("blocked",)
 DONE: Op = ("done",)
-# What carries each operation out.
+# The method that executes each operation.
 _METHODS = {
     verb: "_" + verb.replace(" ", "_")
     for verb in (
@@ -62,12 +64,12 @@ class Token(int):
 
 @coroutine
 def do(*op: Any) -> Any:
-    """Have the explorer carry something out, now or later."""
+    """Yield an operation, which the explorer executes now or later."""
     return (yield op)
 
 
 class ModelNode:
-    """What the protocol takes for a Memcached. A request of several keys is not one step."""
+    """Stands in for a Memcached node. The keys of one request are separate steps."""
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         found = {}
@@ -94,7 +96,7 @@ class ModelNode:
 
 
 class Nonces:
-    """A process's own, and the same in every run."""
+    """Nonces of one process, the same in every run."""
 
     def __init__(self, name: str) -> None:
         self._name = name.encode().hex().encode()
@@ -108,7 +110,7 @@ class Nonces:
 def protocol_of(
     name: str, kind: type[LeaseProtocol] = LeaseProtocol, lifetime: int = 1
 ) -> LeaseProtocol:
-    """The protocol as one process runs it; `lifetime` is that of its tombstones, in ticks."""
+    """The protocol of one process; `lifetime` is the time to live of its tombstones, in ticks."""
     return kind(
         ModelNode(),
         namespace=b"",
@@ -119,65 +121,67 @@ def protocol_of(
 
 
 async def load() -> Entry:
-    """What a majority of the database holds."""
+    """Read the version that a majority of the database nodes holds."""
     return Entry(await do("find"), b"-", b"")
 
 
 @dataclass
 class Process:
-    """Coroutines that share what one process shares."""
+    """The coroutines of one process, which share its state."""
 
     name: str
     start: Callable[[], list[Routine]]
     is_writer: bool = False
-    kind: type[LeaseProtocol] = LeaseProtocol  # what it runs, for the check of liveness
+    kind: type[LeaseProtocol] = LeaseProtocol  # the protocol that the liveness check runs
     lifetime: int = 1
 
 
 class Quarantine(NamedTuple):
-    """What is stored to keep every reader from the node."""
+    """The stored value that keeps every reader from the node."""
 
     value: bytes
     ttl: int
-    # Those whose writes were under way when it was begun, and may have lost their tombstones.
+    # The writers that were active when it began, and may have lost their tombstones.
     writers: frozenset[str]
 
     @property
     def token(self) -> int:
-        """A number that is another one once it was stored anew."""
+        """A number that differs after each renewal."""
         return 1000 * int(self.value) + self.ttl
 
 
 class World(NamedTuple):
-    """The model, and what the promise forbids to a reader that begins now."""
+    """The model, and the versions that a reader that begins now must not miss."""
 
     epoch: bytes | None = b"0" * 16
     quarantine: Quarantine | None = None
     item: Held | None = None
-    recurring: frozenset[int] = frozenset()  # tokens from before a restart: they may come again
+    recurring: frozenset[int] = frozenset()  # tokens from before a restart: they may recur
     committed: int = 1  # the version in the database
-    answered: int = 1  # the newest version whose write was answered
-    seen: int = 1  # the newest version that a read returned, or that was answered
-    away: str = ""  # "away" | "back": it answers, and nobody reads it yet
+    answered: int = 1  # the newest version whose write was acknowledged
+    seen: int = 1  # the newest version that a read returned, or that was acknowledged
+    away: str = ""  # "away" | "back": it answers, but is not read yet
     owed: frozenset[str] = frozenset()  # writers whose tombstones are still to be set
     tainted: bool = False
     undecided: frozenset[str] = frozenset()  # commits of dead writers that may still happen
     ended: frozenset[str] = frozenset()  # writers that have removed their marks, or tried to
-    excused: bool = False  # a mark may be left over: its writer died, or could not remove it
+    excused: bool = False  # a mark may remain: its writer died, or could not remove it
     time_left: frozenset[tuple[str, int]] = frozenset()  # ticks in which each writer must commit
     faults: int = 1
 
 
 class State(NamedTuple):
-    """Where everybody is."""
+    """The world, and the place of each process in its behaviour."""
 
     world: World
     places: tuple[int, ...]  # of each process, in its Behaviour
-    floors: tuple[tuple[int, int] | None, ...]  # of each coroutine: what its read must not miss
+    floors: tuple[
+        tuple[int, int] | None, ...
+    ]  # for each coroutine, the versions that its read must not miss
 
 
 def _in_world(state: State, world: World) -> State:
-    """The same places in another world; _replace takes three times as long."""
+    """Return the same places in another world; _replace takes three times as long."""
     return State(world, state.places, state.floors)
 
 
@@ -185,10 +189,10 @@ _decoded = cache(partial(decode, KEY))
 
 
 class Behaviour:
-    """What a process does next, after each row of answers that it may have had.
+    """The next operations of a process, after each sequence of answers that it may receive.
 
-    Rows after which it is at the same instructions with the same variables are one place. That is
-    checked: of some rows of each place, each answer must lead to one place again.
+    Sequences that lead to the same instructions with the same variables are one place. The
+    explorer checks this on some sequences of each place: each answer must lead to one place again.
     """
 
     def __init__(self, process: Process) -> None:
@@ -197,11 +201,11 @@ class Behaviour:
         self._known: dict[Any, int] = {}
         self._steps: dict[tuple[int, int, Any], int] = {}
         self.pending: list[tuple[Op, ...]] = []
-        self.tokens: list[frozenset[int]] = []  # those that it may still use
+        self.tokens: list[frozenset[int]] = []  # those that the process may still use
         self._place(())
 
     def after(self, place: int, index: int, answer: Any) -> int:
-        """Where it is once its coroutine number `index` has had an answer."""
+        """Return the place of the process after its coroutine `index` has received an answer."""
         step = (place, index, answer)
         if step not in self._steps:
             places = {self._place((*row, (index, answer))) for row in self._rows[place]}
@@ -235,7 +239,7 @@ class Behaviour:
 
     @staticmethod
     def _unblock(routines: list[Routine], pending: list[Any]) -> None:
-        """Let those go on for whom another one of the same process has settled something."""
+        """Continue the coroutines whose future another coroutine of the process has settled."""
         settled = True
         while settled:
             settled = False
@@ -246,7 +250,7 @@ class Behaviour:
 
 
 def _tokens(row: Row) -> frozenset[int]:
-    """Those that may still be used: for none is anything put twice."""
+    """Return the tokens that may still be used: each is used for one put only."""
     tokens: set[int] = set()
     for _, answer in row:
         if isinstance(answer, bool | Token):
@@ -259,9 +263,10 @@ def _tokens(row: Row) -> frozenset[int]:
 
 
 def _variables(routine: Any) -> tuple[Any, ...]:
-    """The instruction and the variables of each function that a coroutine is in.
+    """The instruction and the variables of each function on a coroutine's stack.
 
-    What stands half done in an expression is not among them: the model awaits in none that has.
+    Intermediate values of expressions are not included: no await on the model is in an expression
+    that has any.
     """
     frames = []
     while routine is not None:
@@ -274,7 +279,7 @@ def _variables(routine: Any) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """Something hashable that is equal for equal values."""
+    """Return a hashable value that is equal for equal values."""
     match value:
         case LeaseProtocol():
             nonces = value._word.__self__  # type: ignore[attr-defined]
@@ -302,7 +307,7 @@ def _go_on(routine: Routine, answer: Any) -> Any:
 
 @dataclass
 class Guilty(Exception):
-    """A read that returned what it must not, and how it came to that."""
+    """A read returned a forbidden version, or a check failed; `steps` lead to that state."""
 
     what: str
     steps: list[str] = field(default_factory=list)
@@ -312,7 +317,7 @@ class Guilty(Exception):
 
 
 class Explorer:
-    """Visits every state that the processes can come to, with at most one of the faults.
+    """Visits every state that the processes can reach, with at most one of the faults.
 
     `faults`: crash, restart, eviction, epoch, failure, pause.
     """
@@ -331,7 +336,7 @@ class Explorer:
         )
 
     def explore(self, limit: int = 10_000_000) -> int:
-        """Raises Guilty for a state that must not be; returns the number of states."""
+        """Visit all states; return their number. Raises Guilty for a forbidden state."""
         came_from: dict[State, tuple[State, Label] | None] = {self._start: None}
         waiting = [self._start]
         while waiting:
@@ -339,7 +344,7 @@ class Explorer:
             try:
                 is_over = True
                 for label, following in self._successors(state):
-                    is_over = is_over and len(label) == 1  # nothing but time and weather
+                    is_over = is_over and len(label) == 1  # only time and faults are left
                     successor = self._without_forgotten(following)
                     if successor not in came_from:
                         came_from[successor] = (state, label)
@@ -356,7 +361,7 @@ class Explorer:
         return len(came_from)
 
     def _without_forgotten(self, state: State) -> State:
-        """A token that may come again does no harm once nobody holds the old one."""
+        """Forget recurring tokens that are not held any more: they can do no harm."""
         if not state.world.recurring:
             return state
         recurring = state.world.recurring & self._held(state)
@@ -372,7 +377,7 @@ class Explorer:
         yield from self._weather(state)
 
     def _is_settled(self, state: State, op: Op) -> bool:
-        """Whether a step's answer is known, whenever it is made: then nothing need come between."""
+        """True if the answer is the same whenever the step is made: no step need come before it."""
         world = state.world
         if op[0] == "abandon":
             return not self._renews
@@ -381,7 +386,7 @@ class Explorer:
         return world.epoch is not None and world.quarantine is None
 
     def _may_begin(self, state: State, number: int) -> bool:
-        """Of processes that do the same, the second does not begin before the first."""
+        """Start identical processes in their order only, since they are interchangeable."""
         name = self._processes[number].name
         if (
             state.places[number]
@@ -424,7 +429,7 @@ class Explorer:
         return State(state.world, places, state.floors)
 
     def _answered(self, state: State, number: int, index: int, answer: Any) -> State:
-        """Hand an answer over, and take note at once of what ended by it."""
+        """Deliver an answer, and record at once the operations that it ended."""
         behaviour = self._behaviours[number]
         state = self._at(state, number, behaviour.after(state.places[number], index, answer))
         ended = True
@@ -458,7 +463,7 @@ class Explorer:
         return State(world, state.places, tuple(floors))
 
     def _carried_out(self, state: State, number: int, op: Op) -> Iterator[tuple[Any, World]]:
-        """What may come of a step: answers, each with the world in which it leaves us."""
+        """Yield each possible answer to a step, with the world after it."""
         verb, *rest = op
         results = list(getattr(self, _METHODS[verb])(state, number, *rest))
         if verb not in ("get", "gets", "put"):
@@ -475,7 +480,7 @@ class Explorer:
         yield state.world.committed, state.world
 
     def _starts(self, state: State, number: int, ticks: int) -> Iterator[tuple[Any, World]]:
-        """A write begins, which must be committed within so many ticks."""
+        """Start a write, which must commit within the given number of ticks."""
         mine = (self._processes[number].name, ticks)
         yield None, state.world._replace(time_left=state.world.time_left | {mine})
 
@@ -496,7 +501,7 @@ class Explorer:
             yield UNKNOWN, world._replace(undecided=undecided, faults=0, excused=True)
 
     def _tick(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
-        """Time goes on, unless a writer would be late by it: that is a fault."""
+        """Let time pass. If a writer would then be late, that is a fault."""
         world, living = state.world, {*self._writing(state)} - state.world.undecided
         late = any(name in living and ticks == 1 for name, ticks in world.time_left)
         if late and ("pause" not in self._faults or not world.faults):
@@ -506,7 +511,7 @@ class Explorer:
         yield None, after._replace(undecided=world.undecided - over)
 
     def _noticed(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
-        """An outage, by everybody who shares it."""
+        """Every process that shares an outage notices it."""
         owed = state.world.owed | {self._processes[number].name}
         yield None, state.world._replace(away="away", owed=owed)
 
@@ -519,12 +524,12 @@ class Explorer:
         yield name in state.world.ended, state.world
 
     def _taint(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
-        """While the node is away, a new epoch is on its way to it already."""
+        """While the node is away, a new epoch is already on its way to it."""
         world = state.world._replace(excused=True)
         yield None, world if world.away else world._replace(tainted=True)
 
     def _answers_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
-        """As it went away; or it had died, and was started again."""
+        """The node returns with its memory, or was restarted and returns empty."""
         owed, world = " ".join(sorted(state.world.owed)), state.world._replace(away="back")
         if state.world.away == "away":
             yield owed, world
@@ -545,7 +550,7 @@ class Explorer:
 
     def _gets(self, state: State, _number: int, key: bytes) -> Iterator[tuple[Any, World]]:
         world = state.world
-        if key == EPOCH:  # no two are alike: its number does for a token
+        if key == EPOCH:  # all epochs differ: the number serves as a token
             yield (world.epoch and Held(world.epoch, int(world.epoch, 16), None)), world
         elif key == QUARANTINE:
             found = world.quarantine
@@ -589,7 +594,7 @@ class Explorer:
         return item is None if token is None else item is not None and item.token == token
 
     def _new_tokens(self, state: State) -> Iterator[int]:
-        """A number that nobody holds, or one that somebody held when Memcached restarted."""
+        """Yield an unused token, and those that may recur after a restart of Memcached."""
         held = self._held(state) | state.world.recurring
         number = 1
         while number in held:
@@ -603,7 +608,7 @@ class Explorer:
         return frozenset({item.token} if item else ()).union(*tokens)
 
     def _writing(self, state: State) -> Iterator[str]:
-        """The writers under way; of a dead one, for as long as its commit may still happen."""
+        """Yield the active writers; a dead one counts while its commit may still happen."""
         yield from state.world.undecided
         for process, behaviour, place in zip(
             self._processes, self._behaviours, state.places, strict=True
@@ -612,7 +617,7 @@ class Explorer:
                 yield process.name
 
     def _weather(self, state: State) -> Iterator[tuple[Label, State]]:
-        """What happens without anybody doing it: time passes, and things go wrong."""
+        """Yield the steps that no process makes: time passes, and faults happen."""
         for label, world in self._passing_time(state):
             yield (label,), _in_world(state, world)
         if state.world.faults:
@@ -639,7 +644,7 @@ class Explorer:
             yield "a new epoch, for a taint", world._replace(epoch=b"e" * 16, tainted=False)
 
     def _restarted(self, state: State) -> World:
-        # By a token that comes again, a writer may store a mark that was removed before.
+        # With a recurring token, a writer may store a mark again that was removed before.
         recurring = self._held(state)
         emptied = state.world._replace(epoch=None, quarantine=None, item=None)
         return emptied._replace(recurring=recurring, excused=bool(recurring))
@@ -652,7 +657,7 @@ class Explorer:
             yield "a new epoch", world._replace(epoch=b"f" * 16)
         if "eviction" in self._faults:
             yield "the epoch is evicted", world._replace(epoch=None)
-            # A tombstone that is evicted is the one thing that is not promised.
+            # The eviction of a tombstone is the one fault that the promise excludes.
             if world.item and not isinstance(_decoded(world.item.value), Tombstone):
                 yield "an entry or a lease is gone", world._replace(item=None)
 
@@ -665,7 +670,7 @@ class Explorer:
                 yield (process.name, "dies"), _in_world(dead, world)
 
     def _check_liveness(self, state: State) -> None:
-        """Raises Guilty for a mark that was left behind, or a key that is never a hit again."""
+        """Raises Guilty for a mark that was left behind, or a key that never hits again."""
         world = state.world
         if _marked(world) and not world.excused:
             raise Guilty("lingers: a write has ended, and its mark stands")
@@ -674,7 +679,7 @@ class Explorer:
             self._live.add(world)
 
     def _check_hits(self, state: State) -> None:
-        """Let a write come in each tick, and see that a read is a hit in time."""
+        """Start a write in each tick, and check that a read hits in time."""
         epoch = b"e" * 16 if state.world.tainted else state.world.epoch
         world = state.world._replace(epoch=epoch, tainted=False, away="", faults=0)
         for number in range(_ROUNDS):
@@ -687,7 +692,7 @@ class Explorer:
         raise Guilty(f"no hit: {_ROUNDS} reads of a key that is written meanwhile are bypasses")
 
     def _round(self, number: int, statuses: list[str]) -> Iterator[Routine]:
-        """One write and two reads, by the code that the other processes run."""
+        """Yield one write and two reads, with the code that the processes run."""
         kind, lifetime = self._processes[0].kind, self._processes[0].lifetime
         leases = protocol_of(f"x{number}", kind, lifetime)
 
@@ -703,7 +708,7 @@ class Explorer:
         yield read()
 
     def _run_alone(self, state: State, routine: Routine) -> World:
-        """Run a coroutine to its end while nothing else happens."""
+        """Run a coroutine to its end while no other process runs."""
         answer = None
         while (op := _go_on(routine, answer)) != DONE:
             answer, world = next(iter(getattr(self, _METHODS[op[0]])(state, -1, *op[1:])))
@@ -712,19 +717,19 @@ class Explorer:
 
 
 def _marked(world: World) -> set[str]:
-    """The writers whose marks stand on the key."""
+    """Return the writers whose marks are on the key."""
     stored = world.item and _decoded(world.item.value)
     marks = stored.marks if isinstance(stored, Tombstone) else ()
     return {writer.decode() for writer, _ in marks}
 
 
 def _is_covered(world: World, writer: str) -> bool:
-    """True if every reader goes past the node, or past this key of it."""
+    """True if every reader bypasses the node, or this key of it."""
     return writer in _marked(world) or world.quarantine is not None or world.epoch is None
 
 
 def _ticked(world: World) -> World:
-    """Count every time to live down."""
+    """Decrement every time to live."""
     item, quarantine = world.item, world.quarantine
     if item is not None:
         ttl = (item.seconds_left or 0) - 1

@@ -1,4 +1,4 @@
-"""Questions of one turn of the loop are put as one, after the last of them was asked."""
+"""The batcher sends the items of one turn of the loop together, after the last was added."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tornado_members.lease_cache.coalescing import Batcher
 
 
 class Oracle:
-    """Answers each number with its double, when it is let."""
+    """Doubles each number, once it may answer."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
@@ -28,33 +28,33 @@ class Oracle:
         return [2 * number for number in numbers]
 
 
-async def test_those_of_one_turn_share_a_question() -> None:
+async def test_batcher_sends_items_of_one_turn_together() -> None:
     oracle = Oracle()
-    together = Batcher(oracle.double)
-    answers = await asyncio.gather(*(together.ask([i, i + 100]) for i in range(5)))
+    batcher = Batcher(oracle.double)
+    answers = await asyncio.gather(*(batcher.ask([i, i + 100]) for i in range(5)))
     assert [[*answer] for answer in answers] == [[2 * i, 2 * i + 200] for i in range(5)]
     assert oracle.asked == [[0, 100, 1, 101, 2, 102, 3, 103, 4, 104]]
 
 
-async def test_nobody_joins_a_question_that_is_out() -> None:
+async def test_batcher_adds_nothing_to_a_batch_in_flight() -> None:
     oracle = Oracle()
-    together = Batcher(oracle.double)
+    batcher = Batcher(oracle.double)
     oracle.may_answer.clear()
-    first = asyncio.create_task(together.ask([1]))
+    first = asyncio.create_task(batcher.ask([1]))
     await oracle.is_asked.wait()
     oracle.is_asked.clear()
-    second = asyncio.create_task(together.ask([1]))
+    second = asyncio.create_task(batcher.ask([1]))
     await oracle.is_asked.wait()
     oracle.may_answer.set()
     assert [[*await first], [*await second]] == [[2], [2]]
     assert oracle.asked == [[1], [1]]
 
 
-async def test_who_is_cancelled_takes_nobody_with_him() -> None:
+async def test_batcher_answers_other_callers_when_one_is_cancelled() -> None:
     oracle = Oracle()
-    together = Batcher(oracle.double)
+    batcher = Batcher(oracle.double)
     oracle.may_answer.clear()
-    tasks = [asyncio.create_task(together.ask([i])) for i in range(3)]
+    tasks = [asyncio.create_task(batcher.ask([i])) for i in range(3)]
     await oracle.is_asked.wait()
     tasks[0].cancel()
     oracle.may_answer.set()
@@ -64,29 +64,29 @@ async def test_who_is_cancelled_takes_nobody_with_him() -> None:
     assert oracle.asked == [[0, 1, 2]]
 
 
-async def test_what_goes_wrong_everybody_is_told() -> None:
+async def test_batcher_raises_an_error_in_every_caller() -> None:
     oracle = Oracle()
-    together = Batcher(oracle.double)
+    batcher = Batcher(oracle.double)
     oracle.error = LookupError("gone")
-    results = await asyncio.gather(*(together.ask([i]) for i in range(3)), return_exceptions=True)
+    results = await asyncio.gather(*(batcher.ask([i]) for i in range(3)), return_exceptions=True)
     assert [repr(result) for result in results] == ["LookupError('gone')"] * 3
     oracle.error = None
-    assert [*await together.ask([4])] == [8]
+    assert [*await batcher.ask([4])] == [8]
 
 
-async def test_when_the_question_is_cancelled_so_are_those_who_wait() -> None:
+async def test_batcher_cancels_callers_of_a_cancelled_batch() -> None:
     oracle = Oracle()
-    together = Batcher(oracle.double)
+    batcher = Batcher(oracle.double)
     oracle.may_answer.clear()
-    waiting = asyncio.create_task(together.ask([1]))
+    waiting = asyncio.create_task(batcher.ask([1]))
     await oracle.is_asked.wait()
-    (asking,) = together._asking
+    (asking,) = batcher._asking
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
-async def test_a_question_is_put_in_nobodys_context() -> None:
+async def test_batcher_runs_a_batch_outside_its_callers_contexts() -> None:
     who: ContextVar[str] = ContextVar("who", default="nobody")
     seen = []
 

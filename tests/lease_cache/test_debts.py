@@ -34,7 +34,7 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 
 class Counting(DebtLedger):
-    """A ledger that counts."""
+    """A ledger that counts its records."""
 
     records = 0
 
@@ -49,7 +49,7 @@ def ledger(mongo: Mongo) -> Counting:
 
 
 async def hit(*caches: LeaseCache, source: Source) -> None:
-    """Have each of these read from the node."""
+    """Wait until each of these caches hits."""
     for cache in caches:
         async with asyncio.timeout(10):
             while await status(cache, source) != HIT:  # noqa: ASYNC110
@@ -57,13 +57,13 @@ async def hit(*caches: LeaseCache, source: Source) -> None:
 
 
 async def missed(cache: LeaseCache, source: Source, server: Popen[bytes]) -> None:
-    """Make a change that the node misses, because it hangs from now on."""
+    """Write while the node hangs, so that it misses the change."""
     await stop(server)
     async with cache.changing(b"a"):
         source.version = (source.version or 0) + 1
 
 
-async def test_a_debt_stands_before_the_write_that_is_not_announced(ledger: Counting) -> None:
+async def test_debt_is_recorded_before_its_unannounced_write(ledger: Counting) -> None:
     async with (
         own_memcached() as (server, address),
         process(address, timing=KEEN, ledger=ledger) as one,
@@ -78,7 +78,7 @@ async def test_a_debt_stands_before_the_write_that_is_not_announced(ledger: Coun
         assert await ledger.read() == []
 
 
-async def test_without_outages_nothing_is_recorded(ledger: Counting) -> None:
+async def test_ledger_records_nothing_without_outages(ledger: Counting) -> None:
     source = Source()
     async with (
         own_memcached() as (_, address),
@@ -91,7 +91,7 @@ async def test_without_outages_nothing_is_recorded(ledger: Counting) -> None:
     assert ledger.records == 0
 
 
-async def test_an_outage_costs_a_record_a_second_and_not_one_a_write(ledger: Counting) -> None:
+async def test_ledger_records_once_per_second_of_an_outage_not_per_write(ledger: Counting) -> None:
     loop = asyncio.get_running_loop()
     writes = 0
     async with process("127.0.0.1:1", timing=KEEN, ledger=ledger) as one:
@@ -103,8 +103,8 @@ async def test_an_outage_costs_a_record_a_second_and_not_one_a_write(ledger: Cou
     assert 3 <= ledger.records <= 2 + seconds / RELIED_ON
 
 
-async def test_a_process_that_is_paused_behind_its_record_does_not_write() -> None:
-    """Another process may have paid the debt meanwhile."""
+async def test_write_has_no_time_left_after_a_pause_behind_its_record() -> None:
+    """Another process may have paid the debt in the meantime."""
     paused = 0.0
 
     class Pausing(MemoryLedger):
@@ -120,7 +120,7 @@ async def test_a_process_that_is_paused_behind_its_record_does_not_write() -> No
         assert write.seconds_left() < 0
 
 
-async def test_a_write_whose_debt_cannot_be_recorded_is_refused(
+async def test_write_is_refused_if_its_debt_cannot_be_recorded(
     ledger: Counting, admin: Admin
 ) -> None:
     async with (
@@ -137,10 +137,8 @@ async def test_a_write_whose_debt_cannot_be_recorded_is_refused(
 
 
 @pytest.mark.parametrize("looks", ["starts", "was there"])
-async def test_a_debt_of_a_process_that_ended_is_paid_by_another(
-    ledger: Counting, looks: str
-) -> None:
-    """By one that starts afterwards, and by one that shared the outage."""
+async def test_debt_of_an_ended_process_is_paid_by_another(ledger: Counting, looks: str) -> None:
+    """Either a process that starts later or one that shared the outage pays it."""
     source = Source(1)
     async with own_memcached() as (server, address):
         async with process(address, timing=KEEN, ledger=ledger) as other:
@@ -160,8 +158,8 @@ async def test_a_debt_of_a_process_that_ended_is_paid_by_another(
             assert newcomer.counts.epochs_set == 1
 
 
-async def test_a_debt_that_is_recorded_while_a_node_comes_back_is_found(ledger: Counting) -> None:
-    """By a process that shares the outage, and ends before it pays."""
+async def test_debt_recorded_while_a_node_returns_is_found(ledger: Counting) -> None:
+    """The debtor is a process that shares the outage, and ends before it pays."""
     source = Source(1)
     async with own_memcached() as (_, address):
         async with process(address, timing=KEEN, ledger=ledger) as one:
@@ -173,7 +171,7 @@ async def test_a_debt_that_is_recorded_while_a_node_comes_back_is_found(ledger: 
             await hit(newcomer, source=source)
 
 
-async def test_a_debt_is_not_paid_while_its_writes_may_still_commit(ledger: Counting) -> None:
+async def test_debt_is_not_paid_while_its_writes_may_still_commit(ledger: Counting) -> None:
     source = Source(1)
     debt = Debt("", "another", "0", WRITES_END_AFTER)
     async with own_memcached() as (_, address):
@@ -192,7 +190,7 @@ async def test_a_debt_is_not_paid_while_its_writes_may_still_commit(ledger: Coun
         await opening.__aexit__(None, None, None)
 
 
-async def test_a_debt_that_was_recorded_anew_is_not_removed(ledger: Counting) -> None:
+async def test_debt_recorded_again_is_not_removed(ledger: Counting) -> None:
     seen = Debt("node", "process", "1", 1.0)
     await ledger.record(seen)
     await ledger.record(Debt("node", "process", "2", 1.0))
@@ -203,7 +201,7 @@ async def test_a_debt_that_was_recorded_anew_is_not_removed(ledger: Counting) ->
     assert await ledger.read() == []
 
 
-async def test_several_pay_one_debt_at_once(ledger: Counting) -> None:
+async def test_debt_is_paid_by_several_processes_at_once(ledger: Counting) -> None:
     source = Source(1)
     async with own_memcached() as (server, address):
         async with process(address, timing=KEEN, ledger=ledger) as writer:
@@ -218,9 +216,7 @@ async def test_several_pay_one_debt_at_once(ledger: Counting) -> None:
         assert await ledger.read() == []
 
 
-async def test_a_node_that_is_back_before_mongodb_is_not_read(
-    ledger: Counting, admin: Admin
-) -> None:
+async def test_node_that_returns_before_mongodb_is_not_read(ledger: Counting, admin: Admin) -> None:
     source = Source(1)
     async with own_memcached() as (server, address):
         async with process(address, timing=KEEN, ledger=ledger) as writer:
@@ -236,10 +232,10 @@ async def test_a_node_that_is_back_before_mongodb_is_not_read(
                 await hit(newcomer, source=source)
 
 
-async def test_a_debt_whose_record_was_not_acknowledged_is_paid_all_the_same(
+async def test_debt_is_paid_although_its_record_was_not_acknowledged(
     ledger: Counting,
 ) -> None:
-    """It stands under the name of a process that does not know of it."""
+    """The debt has the name of a process that does not remember it."""
     async with (
         own_memcached() as (_, address),
         process(address, timing=KEEN, ledger=ledger) as one,
@@ -255,9 +251,7 @@ async def test_a_debt_whose_record_was_not_acknowledged_is_paid_all_the_same(
 
 
 @pytest.mark.parametrize("what", ["keys", "everything"])
-async def test_what_the_change_stream_could_not_tell_a_node_is_recorded(
-    ledger: Counting, what: str
-) -> None:
+async def test_debt_is_recorded_for_a_failed_invalidation(ledger: Counting, what: str) -> None:
     source = Source(1)
     async with own_memcached() as (server, address):
         async with process(address, timing=KEEN, ledger=ledger) as one:
@@ -272,7 +266,7 @@ async def test_what_the_change_stream_could_not_tell_a_node_is_recorded(
             await hit(newcomer, source=source)
 
 
-async def test_a_debt_of_a_process_that_alone_was_cut_off_is_paid_by_those_who_were_not(
+async def test_debt_of_a_partitioned_process_is_paid_by_connected_ones(
     ledger: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(debts, "_LOOK_SECONDS", 0.2)
@@ -288,7 +282,7 @@ async def test_a_debt_of_a_process_that_alone_was_cut_off_is_paid_by_those_who_w
         assert await ledger.read() == []
 
 
-async def test_a_document_that_is_no_debt_keeps_no_node_from_being_read(
+async def test_invalid_debt_documents_do_not_block_a_node(
     ledger: Counting, admin: Admin, database_name: str
 ) -> None:
     documents: list[dict[str, Any]] = [
@@ -304,7 +298,7 @@ async def test_a_document_that_is_no_debt_keeps_no_node_from_being_read(
     assert await ledger.read() == []
 
 
-async def test_a_debt_of_a_node_that_was_removed_is_left_alone(ledger: Counting) -> None:
+async def test_debt_of_a_removed_node_is_left_alone(ledger: Counting) -> None:
     debt = Debt("removed:11211", "another", "1", 0.0)
     await ledger.record(debt)
     async with (

@@ -1,7 +1,8 @@
-"""Debts under chance: processes that read and write are killed and started while a node hangs.
+"""Debts in a random storm: the test kills and starts readers and writers while a node hangs.
 
-All of them run in this process, on one Memcached behind a proxy that holds its bytes, as a server
-does that hangs and keeps its memory. A write that was sent may commit after its process was killed.
+All of these "processes" are tasks of this one, on one Memcached behind a proxy that holds its
+bytes, like a server that hangs and keeps its memory. A write that was sent may commit after its
+process was killed.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ REGISTERS = 12
 
 
 class Register:
-    """A value in the database, and what is known of its version for certain."""
+    """A value in the database, and the newest version that is certain."""
 
     def __init__(self, chance: random.Random) -> None:
         self.version = 1
@@ -39,7 +40,7 @@ class Register:
         self._chance = chance
 
     async def write(self, seconds_left: Callable[[], float]) -> None:
-        """Send a write, which commits in time or never, whatever becomes of the sender."""
+        """Send a write, which commits in time or never, even if its sender is killed."""
         await asyncio.sleep(self._chance.choice([0, 0.01, 0.05]))
         if seconds_left() <= 0:
             raise TimeoutError
@@ -77,7 +78,7 @@ class Storm:
         self._address = address
 
     async def process(self) -> None:
-        """Run a process until it is killed: when it is cancelled, its knowledge is lost."""
+        """Run a process until it is killed, that is, cancelled; its knowledge is lost then."""
         node = MemcachedNode(self._address, timeout=TIMING.timeout, probe_interval=TIMING.pause)
         cache = LeaseCache(
             [node],
@@ -120,7 +121,7 @@ class Storm:
 
 @asynccontextmanager
 async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
-    """Blow for so long; at the end, what was seen."""
+    """Run a storm for so many seconds, then yield its findings."""
     async with AsyncExitStack() as stack:
         _, memcached = await stack.enter_async_context(own_memcached())
         proxy = await stack.enter_async_context(FaultProxy(memcached))
@@ -161,7 +162,7 @@ def _short_reliance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(4))
-async def test_no_read_is_old(seed: int) -> None:
+async def test_reads_are_never_stale(seed: int) -> None:
     async with storm(25, seed) as blown:
         assert blown.kills > 10
         assert blown.unannounced > 5
@@ -171,7 +172,9 @@ async def test_no_read_is_old(seed: int) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("what", ["nothing recorded", "nothing looked up"])
-async def test_without_a_rule_reads_are_old(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+async def test_reads_are_stale_without_any_one_rule(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     async def nothing(*_: object) -> None:
         pass
 

@@ -1,4 +1,4 @@
-"""Hearing from a node: what counts as an answer, and from when it counts."""
+"""Heartbeats of a node: which replies count, and from which time."""
 
 import socketserver
 import threading
@@ -17,7 +17,7 @@ VERSION = b"VERSION 1.6.18\r\n"
 
 @contextmanager
 def talking(answer: Callable[[], bytes]) -> Iterator[tuple[str, int]]:
-    """A server that answers each question by `answer`."""
+    """A server that sends the reply of `answer` to each probe."""
 
     class Talker(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -50,7 +50,7 @@ def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[Heart
 @pytest.mark.parametrize(
     "nonsense", [b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"VERSION 1", b"\r\n"]
 )
-def test_only_a_version_is_a_sign_of_life(nonsense: bytes) -> None:
+def test_heartbeat_accepts_only_a_version_reply(nonsense: bytes) -> None:
     asked = threading.Semaphore(0)
 
     def answer() -> bytes:
@@ -63,8 +63,8 @@ def test_only_a_version_is_a_sign_of_life(nonsense: bytes) -> None:
         assert pulse.last_reply_at == pulse.recovered_at == NEVER
 
 
-def test_it_was_well_when_it_was_asked_and_not_when_it_answered() -> None:
-    """A question may lie in the buffer of a server that stands still; the answer is old then."""
+def test_heartbeat_counts_from_the_probe_not_from_the_reply() -> None:
+    """A hanging server may have had the probe in its buffer, so its reply may be old."""
     asked, may_answer = threading.Event(), threading.Event()
 
     def answer() -> bytes:
@@ -81,7 +81,7 @@ def test_it_was_well_when_it_was_asked_and_not_when_it_answered() -> None:
         assert pulse.last_reply_at < while_it_waited <= pulse.recovered_at
 
 
-def test_answers_within_the_heartbeat_are_no_return() -> None:
+def test_heartbeat_without_a_gap_is_not_a_return() -> None:
     with talking(lambda: VERSION) as address, listening(address) as pulse:
         _wait_until(lambda: pulse.last_reply_at > NEVER)
         last_reply_at, recovered_at = pulse.last_reply_at, pulse.recovered_at
@@ -89,11 +89,11 @@ def test_answers_within_the_heartbeat_are_no_return() -> None:
         assert pulse.recovered_at == recovered_at
 
 
-def test_an_answer_after_a_gap_is_a_return() -> None:
+def test_heartbeat_after_a_gap_is_a_return() -> None:
     lost = threading.Event()
 
     def answer() -> bytes:
-        return b"" if lost.is_set() else VERSION  # no answer: it times out
+        return b"" if lost.is_set() else VERSION  # no reply: the probe times out
 
     with talking(answer) as address:
         pulse = HeartbeatThread(*address, pause=0.01, timeout=0.1, heartbeat=0.5)

@@ -1,13 +1,17 @@
 """Proof: no interleaving of readers and writers of one key breaks the promise of the cache.
 
-Two readers and two writers, in all interleavings, and with at most one fault anywhere: no read
-returns anything older than a write that was answered before it began (stale), or than a read that
-had ended before it began (backward). No write that ended leaves its mark on a tombstone (lingers),
-and once faults are over, a read is a hit although writers keep coming (no hit). Without any one of
-the protocol's rules, an exploration finds one of these.
+The explorations cover two readers and two writers, in all interleavings, with at most one fault
+anywhere. They establish four properties:
 
-A backward read takes three reads: one that stores what it read before the commit, one that sees
-the new version, and one after it. So one of the readers reads twice ("again").
+- No read returns a version older than a write that was acknowledged before it began (stale).
+- No read returns a version older than a read that had ended before it began (backward).
+- No write that ended leaves its mark on a tombstone (lingers).
+- Once faults are over, a read hits although writers continue (no hit).
+
+Without any one of the protocol's rules, an exploration finds a violation of one of them.
+
+A backward read takes three reads: one that stores the value from before the commit, one that
+sees the new version, and one after it. So one of the readers reads twice ("again").
 """
 
 import asyncio
@@ -49,7 +53,7 @@ async def read(leases: LeaseProtocol, times: int) -> None:
 async def write(
     leases: LeaseProtocol, name: bytes, ticks: int | None = None, *, looks_at_the_clock: bool = True
 ) -> None:
-    """As LeaseCache.changing and CacheNode do it, with time taken out or counted in ticks."""
+    """Write as LeaseCache.changing and CacheNode do, with time abstract or counted in ticks."""
     if ticks:
         await do("starts", ticks)
     try:
@@ -66,7 +70,7 @@ async def write(
 
 
 async def pay(leases: LeaseProtocol, *, looks_again: bool = True) -> None:
-    """What a process does that owes something to a node which answers again."""
+    """Pay the debts to a node that answers again, as a process does."""
     for name in (await do("answers again")).split():
         await leases.place_tombstones([KEY], name.encode())
         if looks_again and await do("has ended", name):
@@ -76,7 +80,7 @@ async def pay(leases: LeaseProtocol, *, looks_again: bool = True) -> None:
 
 
 async def tick(leases: LeaseProtocol, times: int) -> None:
-    """Time, of which each process hears from the node at least once in every tick."""
+    """Let time pass; in each tick, every process receives at least one heartbeat of the node."""
     for _ in range(times):
         await leases.probe()
         await do("tick")
@@ -96,7 +100,7 @@ def again(kind: Kind = LeaseProtocol, lifetime: int = 1) -> Process:
 def writer(
     number: int, kind: Kind = LeaseProtocol, ticks: int | None = None, **options: Any
 ) -> Process:
-    """`ticks`: how long a write may take, where time is counted."""
+    """A writer; `ticks` limits the duration of its write, where time is counted."""
     name = f"w{number}"
 
     def start() -> list[Routine]:
@@ -115,17 +119,17 @@ def clock(ticks: int, kind: Kind = LeaseProtocol, lifetime: int = 1) -> Process:
 
 
 def renewer(kind: Kind = LeaseProtocol) -> Process:
-    """Sets a new epoch, whatever for."""
+    """A process that sets a new epoch, for no particular reason."""
     return Process("p1", lambda: [protocol_of("p1", kind).renew_epoch()])
 
 
 def invalidator(kind: Kind = LeaseProtocol) -> Process:
-    """Tells of a change that is over, or was none: it may come at any time."""
+    """A process that invalidates a key at any time, with or without a change."""
     return Process("i1", lambda: [protocol_of("i1", kind).invalidate([KEY])])
 
 
 def beside_a_short_one(kind: Kind = LeaseProtocol) -> list[Process]:
-    """Two writers, one of which may take longer than the other one's tombstones live."""
+    """Two writers, one of which may take longer than the tombstones of the other live."""
     return [reader(1), writer(1, kind, 3), writer(2, kind, 1), clock(1)]
 
 
@@ -135,7 +139,7 @@ def in_a_short_quarantine(kind: Kind = LeaseProtocol) -> list[Process]:
 
 
 def after_a_death(kind: Kind = LeaseProtocol) -> list[Process]:
-    """A writer that may die, and times to live that are long enough to be renewed in time."""
+    """A writer that may die, and times to live that are long enough for a renewal in time."""
     return [reader(1, kind, 3), again(kind), writer(1, kind, 3), clock(1, kind, lifetime=3)]
 
 
@@ -144,8 +148,8 @@ def paused(**options: Any) -> list[Process]:
     return [reader(1), writer(1, LeaseProtocol, 2, **options), clock(2)]
 
 
-# With two writers each fault multiplies the states by ten: there the second reader reads only once,
-# or one reader is enough, and the larger ones are left to `pytest -m exhaustive`.
+# With two writers, each fault multiplies the states by ten. There, the second reader reads only
+# once, or one reader is enough. The larger ones are left to `pytest -m exhaustive`.
 EXPLORATIONS = {
     "two writers": ([reader(1), reader(2), writer(1), writer(2)], []),
     "a writer dies": ([reader(1), again(), writer(1)], ["crash"]),
@@ -161,7 +165,7 @@ EXPLORATIONS = {
     "a writer dies, and time is counted": (after_a_death(), ["crash"]),
     "a writer is paused": (paused(), ["pause"]),
 }
-# Of more than a minute in all.
+# These take more than a minute in total.
 EXHAUSTIVE = {
     "two writers": ([reader(1), again(), writer(1), writer(2)], []),
     "one of two writers dies": ([reader(1), again(), writer(1), writer(2)], ["crash"]),
@@ -182,13 +186,13 @@ EXHAUSTIVE = {
 
 
 @pytest.mark.parametrize("name", EXPLORATIONS)
-def test_no_interleaving_is_stale_or_backward(name: str) -> None:
+def test_protocol_is_never_stale_or_backward(name: str) -> None:
     assert Explorer(*EXPLORATIONS[name]).explore() > 1000
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", EXHAUSTIVE)
-def test_no_interleaving_of_more_is_stale_or_backward(name: str) -> None:
+def test_protocol_is_never_stale_or_backward_in_larger_explorations(name: str) -> None:
     assert Explorer(*EXHAUSTIVE[name]).explore() > 10_000
 
 
@@ -200,7 +204,7 @@ def sharing(kind: type[SingleFlight[Any]]) -> Process:
 
         async def request() -> int:
             version = int(await do("find"))
-            await do("get", KEY)  # the reply is under way
+            await do("get", KEY)  # the reply is in flight
             return version
 
         async def read_together() -> None:
@@ -212,12 +216,12 @@ def sharing(kind: type[SingleFlight[Any]]) -> Process:
     return Process("r1", start)
 
 
-async def test_readers_who_share_what_was_not_sent_yet_are_not_stale() -> None:
+async def test_single_flight_that_shares_unsent_requests_is_not_stale() -> None:
     assert Explorer([sharing(SingleFlight), writer(1)]).explore() > 500
 
 
 class Joining(SingleFlight[T]):
-    """Shares a request that is under way."""
+    """Shares a request that is in flight."""
 
     async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
         if key not in self._under_way:
@@ -231,7 +235,7 @@ class Joining(SingleFlight[T]):
         return await joined  # type: ignore[no-any-return]
 
 
-async def test_readers_who_join_a_request_under_way_are_found_guilty() -> None:
+async def test_single_flight_that_joins_requests_in_flight_is_guilty() -> None:
     with pytest.raises(Guilty, match="stale"):
         Explorer([sharing(Joining), writer(1)]).explore()
 
@@ -258,13 +262,13 @@ def aside_writer() -> Process:
     return Process("w1", lambda: [write_aside()], is_writer=True)
 
 
-def test_plain_cache_aside_is_found_guilty() -> None:
+def test_plain_cache_aside_is_guilty() -> None:
     with pytest.raises(Guilty, match="stale"):
         Explorer([aside_reader(1), aside_reader(2), aside_writer()]).explore()
 
 
 class LeasesAlone(LeaseProtocol):
-    """As in the paper: a write only removes."""
+    """The leases of the paper, without tombstones: a write only deletes (NSDI'13 §3.2.1)."""
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         pass
@@ -275,7 +279,7 @@ class LeasesAlone(LeaseProtocol):
 
 
 class BlindTombstones(LeaseProtocol):
-    """A writer puts its tombstone over that of another."""
+    """A writer replaces the tombstone of another with its own."""
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         for key in keys:
@@ -308,14 +312,14 @@ class WithoutQuarantine(LeaseProtocol):
 
 
 class BlindRenewal(LeaseProtocol):
-    """Sets a new epoch on a node that has restarted, as on any other."""
+    """Sets a new epoch on a restarted node as on any other."""
 
     async def renew_epoch(self) -> None:
         await self._node.set(self._epoch_key, self._word(), 1)  # type: ignore[attr-defined]
 
 
 class BlindInvalidation(LeaseProtocol):
-    """Takes a tombstone away that is another's."""
+    """Deletes the tombstone of another process."""
 
     async def invalidate(self, keys: Collection[bytes]) -> None:
         for key in keys:
@@ -323,14 +327,14 @@ class BlindInvalidation(LeaseProtocol):
 
 
 class RenewedMarks(LeaseProtocol):
-    """Whoever stores a tombstone gives every mark on it a new time to live."""
+    """A writer that stores a tombstone renews the time to live of every mark on it."""
 
     def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
         return dict.fromkeys(super().marks_of(key, held), self._lifetimes.tombstone)
 
 
 class ShortenedMarks(LeaseProtocol):
-    """Whoever stores a tombstone gives it a time to live for its own write alone."""
+    """A writer that stores a tombstone gives it a time to live for its own write only."""
 
     def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
         marks = super().marks_of(key, held)
@@ -338,7 +342,7 @@ class ShortenedMarks(LeaseProtocol):
 
 
 class QuarantineOfTheFirst(LeaseProtocol):
-    """A quarantine is as long as whoever began it would have it."""
+    """A quarantine is only as long as the process that began it needs."""
 
     def _is_too_short(self, _quarantine: bytes) -> bool:
         return False
@@ -368,7 +372,7 @@ BROKEN: list[Any] = [
 
 
 @pytest.mark.parametrize(("kind", "processes", "faults", "verdict"), BROKEN)
-def test_without_one_of_its_rules_it_is_found_guilty(
+def test_protocol_without_any_one_rule_is_guilty(
     kind: Kind, processes: list[Process], faults: list[str], verdict: str
 ) -> None:
     with pytest.raises(Guilty, match=verdict):
@@ -376,11 +380,11 @@ def test_without_one_of_its_rules_it_is_found_guilty(
     assert kind.__doc__
 
 
-def test_a_paused_writer_that_does_not_look_at_the_clock_is_found_guilty() -> None:
+def test_paused_writer_that_ignores_its_deadline_is_guilty() -> None:
     with pytest.raises(Guilty, match="uncovered"):
         Explorer(paused(looks_at_the_clock=False), ["pause"]).explore()
 
 
-def test_a_late_payment_that_does_not_look_again_is_found_guilty() -> None:
+def test_late_payment_without_a_second_look_is_guilty() -> None:
     with pytest.raises(Guilty, match="lingers"):
         Explorer([reader(1), writer(1), payer(looks_again=False)], ["failure"]).explore()

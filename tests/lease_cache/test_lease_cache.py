@@ -1,4 +1,4 @@
-"""The protocol on real servers: caches that share them are the processes of a cluster."""
+"""The lease cache on real servers: caches that share them act as the processes of a cluster."""
 
 import asyncio
 import math
@@ -46,15 +46,15 @@ from tornado_members.lease_cache.protocol import (
 T = TypeVar("T")
 
 PREFIX = namespace_prefix("test")
-EPOCH = b"0123456789abcdef"  # flush_cache's
-# Nobody is ever away, however long the loop of a test stands still ...
+EPOCH = b"0123456789abcdef"  # the one that flush_cache sets
+# With CALM, no node counts as away, even if a test blocks the event loop for long ...
 CALM = Timing(heartbeat=60, timeout=5, return_after=0)
-# ... or everybody notices everything soon.
+# ... with KEEN, each process notices everything soon.
 KEEN = Timing(heartbeat=0.2, timeout=0.1, return_after=0.6)
 
 
 class Source:
-    """What is behind the cache, and how often it was asked."""
+    """The source behind the cache; counts its loads."""
 
     def __init__(self, version: int | None = 1) -> None:
         self.asked = 0
@@ -91,7 +91,7 @@ async def process(
     kind: type[MemcachedNode] = MemcachedNode,
     **options: Any,
 ) -> AsyncIterator[LeaseCache]:
-    """One of those that share the servers, ready to read."""
+    """One of the processes that share the servers, ready to read."""
     nodes = [
         kind(address, timeout=timing.timeout, probe_interval=timing.pause) for address in addresses
     ]
@@ -112,7 +112,7 @@ async def process(
 
 @pytest.fixture
 def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
-    """A node that has been in use."""
+    """The address of a node that has been in use."""
     flush_cache(servers.cache_servers[0], "test")
     return servers.cache_servers[0]
 
@@ -130,7 +130,7 @@ async def own_memcached(*options: str) -> AsyncIterator[tuple[subprocess.Popen[b
 
 
 async def stop(server: subprocess.Popen[bytes]) -> None:
-    """Stop each of its threads."""
+    """Stop each thread of the server."""
     server.send_signal(signal.SIGSTOP)
     await until(lambda: psutil.Process(server.pid).status() == psutil.STATUS_STOPPED)
     await asyncio.sleep(0.05)
@@ -154,7 +154,7 @@ async def until_read(cache: LeaseCache) -> None:
 
 
 @pytest.mark.parametrize("version", [1, None])
-async def test_the_second_read_asks_nobody(address: str, version: int | None) -> None:
+async def test_read_hits_after_the_first(address: str, version: int | None) -> None:
     source = Source(version)
     async with process(address) as one, process(address) as other:
         assert await status(one, source) == STORED
@@ -163,7 +163,7 @@ async def test_the_second_read_asks_nobody(address: str, version: int | None) ->
     assert source.asked == 1
 
 
-async def test_a_change_is_seen_by_every_process(address: str) -> None:
+async def test_change_is_visible_in_every_process(address: str) -> None:
     source = Source(None)
     async with process(address) as one, process(address) as other:
         for version in range(1, 6):
@@ -174,7 +174,7 @@ async def test_a_change_is_seen_by_every_process(address: str) -> None:
             assert await status(one, source) == HIT
 
 
-async def test_while_a_write_is_under_way_everybody_reads_the_database(address: str) -> None:
+async def test_read_bypasses_the_cache_during_a_write(address: str) -> None:
     source = Source()
     async with process(address) as one, process(address) as other:
         await status(one, source)
@@ -186,7 +186,7 @@ async def test_while_a_write_is_under_way_everybody_reads_the_database(address: 
         assert await status(other, source) == STORED
 
 
-async def test_a_write_that_ends_leaves_the_tombstone_to_the_other_one(address: str) -> None:
+async def test_write_that_ends_keeps_the_tombstone_of_another(address: str) -> None:
     source = Source()
     async with process(address) as one, process(address) as other:
         async with one.changing(b"a"):
@@ -196,7 +196,7 @@ async def test_a_write_that_ends_leaves_the_tombstone_to_the_other_one(address: 
         assert await status(other, source) == STORED
 
 
-async def test_what_was_loaded_before_a_write_is_not_stored_behind_it(address: str) -> None:
+async def test_fill_loaded_before_a_write_is_not_stored_after_it(address: str) -> None:
     source = Source(1)
     async with process(address) as one, process(address) as other:
         source.let_go.clear()
@@ -212,21 +212,21 @@ async def test_what_was_loaded_before_a_write_is_not_stored_behind_it(address: s
 
 
 async def peeked(cache: LeaseCache) -> int | None:
-    """The version that is found without loading anything."""
+    """Return the version that a look-up finds without loading anything."""
     found = await cache.look_up([b"a", b"b"])
     hits = {key: one.entry for key, one in found.items() if isinstance(one, Hit) and one.entry}
     assert b"b" not in hits
     return hits[b"a"].version if hits else None
 
 
-async def test_a_look_up_is_a_hit_where_a_read_would_be_and_nowhere_else(
+async def test_look_up_hits_exactly_where_a_read_would(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, nobody = Source(1), Source(None)
     async with process(address) as one, process(address) as other:
         assert await peeked(one) is None
         await one.read(b"a", source.load)
-        await one.read(b"b", nobody.load)  # "no such member" is no entry
+        await one.read(b"b", nobody.load)  # the cache does not store "no such member"
         assert [await peeked(cache) for cache in (one, other)] == [1, 1]
         async with other.changing(b"a"):
             assert await peeked(one) is None
@@ -247,7 +247,7 @@ async def test_a_look_up_is_a_hit_where_a_read_would_be_and_nowhere_else(
     assert (source.asked, nobody.asked) == (3, 1)
 
 
-async def test_a_read_with_its_look_up_asks_the_node_twice(address: str) -> None:
+async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) -> None:
     source = Source(1)
     async with process(address, kind=Counting) as one, process(address) as other:
         node = one.nodes[0]._node._node
@@ -255,11 +255,11 @@ async def test_a_read_with_its_look_up_asks_the_node_twice(address: str) -> None
         look_up = (await one.look_up([b"a"]))[b"a"]
         node.requests = 0
         found = await one.read(b"a", source.load, look_up=look_up)
-        assert (found.status, node.requests) == (STORED, 2)  # a lease, and the entry
+        assert (found.status, node.requests) == (STORED, 2)  # one for the lease, one for the entry
         assert await status(other, source) == HIT
 
 
-async def test_a_look_up_that_is_overtaken_by_a_write_leads_to_nothing_old(address: str) -> None:
+async def test_look_up_before_a_write_does_not_make_a_read_stale(address: str) -> None:
     source = Source(1)
     async with process(address) as one, process(address) as other:
         miss = (await one.look_up([b"a"]))[b"a"]
@@ -274,14 +274,14 @@ async def test_a_look_up_that_is_overtaken_by_a_write_leads_to_nothing_old(addre
             assert found.entry.version == 2
 
 
-async def test_what_no_node_takes_is_not_stored_and_leaves_the_node_well(address: str) -> None:
+async def test_entry_too_large_for_any_node_is_not_stored(address: str) -> None:
     async with process(address) as one:
         body = b"x" * 2**20
 
         async def load() -> Entry:
             return Entry(1, b"-", body)
 
-        for _ in range(2):  # the lease is not in the way of the next one
+        for _ in range(2):  # the lease of one read does not block the next
             found = await one.read(b"large", load)
             assert found.status == "fwd=miss; detail=too-large"
             assert found.entry
@@ -293,8 +293,8 @@ async def test_what_no_node_takes_is_not_stored_and_leaves_the_node_well(address
         assert one.counts.refused_fills == {"too-large": 2}
 
 
-async def test_what_a_smaller_node_refuses_is_not_stored_and_leaves_the_node_well() -> None:
-    """Memcached's -I may be less than our own limit."""
+async def test_entry_too_large_for_a_smaller_node_is_not_stored() -> None:
+    """The -I option of Memcached may be less than our own limit."""
 
     async def load() -> Entry:
         return Entry(1, b"-", b"x" * 700_000)
@@ -310,7 +310,7 @@ async def test_what_a_smaller_node_refuses_is_not_stored_and_leaves_the_node_wel
 
 @asynccontextmanager
 async def protocol(address: str, seconds: int) -> AsyncIterator[LeaseProtocol]:
-    """The protocol of a process whose writes may take so many seconds."""
+    """The protocol of a process whose writes may take the given number of seconds."""
     node = MemcachedNode(address, timeout=5)
     lifetimes = Lifetimes(entry=60, lease=3, tombstone=seconds, quarantine=seconds)
     try:
@@ -325,7 +325,7 @@ def seconds_left(address: str, key: bytes) -> int:
     return int(found[1]) if found else 0
 
 
-async def test_the_mark_of_a_writer_that_died_expires_while_others_write(address: str) -> None:
+async def test_mark_of_a_dead_writer_expires_while_others_write(address: str) -> None:
     async with protocol(address, seconds=2) as dead, protocol(address, seconds=2) as alive:
         await dead.place_tombstones([PREFIX + b"a"], b"dead")
         statuses = []
@@ -337,7 +337,7 @@ async def test_the_mark_of_a_writer_that_died_expires_while_others_write(address
                 await asyncio.sleep(0.2)
 
 
-async def test_a_writer_with_less_time_leaves_the_tombstone_of_another_as_long_as_it_was(
+async def test_tombstone_is_not_shortened_by_a_writer_with_less_time(
     address: str,
 ) -> None:
     async with protocol(address, seconds=60) as long, protocol(address, seconds=2) as short:
@@ -352,7 +352,7 @@ async def test_a_writer_with_less_time_leaves_the_tombstone_of_another_as_long_a
         assert 0 < seconds_left(address, b"a") <= 2
 
 
-async def test_a_quarantine_is_as_long_as_the_longest_write(address: str) -> None:
+async def test_quarantine_is_as_long_as_the_longest_write(address: str) -> None:
     async with protocol(address, seconds=60) as long, protocol(address, seconds=2) as short:
         flush_memcached(address)
         await short.probe()
@@ -364,7 +364,7 @@ async def test_a_quarantine_is_as_long_as_the_longest_write(address: str) -> Non
         assert seconds_left(address, b"quarantine") > 50
 
 
-async def test_many_writers_share_one_mark_that_expires(address: str) -> None:
+async def test_tombstone_of_many_writers_has_one_shared_mark_that_expires(address: str) -> None:
     async with protocol(address, seconds=2) as leases:
         keys = [PREFIX + b"a"]
         writers = [b"writer%d" % number for number in range(101)]
@@ -375,8 +375,8 @@ async def test_many_writers_share_one_mark_that_expires(address: str) -> None:
         assert 0 < seconds_left(address, b"a") <= 2
 
 
-async def test_a_write_knows_how_long_its_tombstone_will_last(address: str) -> None:
-    """A process that was paused between its tombstone and its commit finds that out."""
+async def test_write_knows_how_long_its_tombstone_lasts(address: str) -> None:
+    """A process that was paused between its tombstone and its commit detects the pause."""
     now = 1000.0
     async with process(address, now=lambda: now) as cache, process() as without_nodes:
         async with cache.changing(b"a") as write:
@@ -387,7 +387,7 @@ async def test_a_write_knows_how_long_its_tombstone_will_last(address: str) -> N
             assert write.seconds_left() == math.inf
 
 
-async def test_who_comes_while_another_one_fills_stores_nothing(address: str) -> None:
+async def test_read_during_the_fill_of_another_stores_nothing(address: str) -> None:
     source = Source(1)
     async with process(address) as one, process(address) as other:
         source.let_go.clear()
@@ -399,7 +399,7 @@ async def test_who_comes_while_another_one_fills_stores_nothing(address: str) ->
         assert await status(other, source) == HIT
 
 
-async def test_a_load_that_fails_gives_its_lease_back(address: str) -> None:
+async def test_failed_load_returns_its_lease(address: str) -> None:
     async def fail() -> Entry:
         raise LookupError("on purpose")
 
@@ -409,7 +409,7 @@ async def test_a_load_that_fails_gives_its_lease_back(address: str) -> None:
         assert await status(other, Source()) == STORED
 
 
-async def test_a_write_of_which_nothing_was_written_is_over(address: str) -> None:
+async def test_write_that_wrote_nothing_removes_its_tombstone(address: str) -> None:
     source = Source()
     async with process(address) as cache:
         for error in (LookupError(), asyncio.CancelledError()):
@@ -424,7 +424,7 @@ async def test_a_write_of_which_nothing_was_written_is_over(address: str) -> Non
     "error",
     [asyncio.CancelledError(), RuntimeError()],
 )
-async def test_a_write_of_which_nothing_is_known_keeps_its_tombstone(
+async def test_write_of_unknown_outcome_keeps_its_tombstone(
     address: str, error: BaseException
 ) -> None:
     async with process(address) as one, process(address) as other:
@@ -439,7 +439,7 @@ async def test_a_write_of_which_nothing_is_known_keeps_its_tombstone(
     assert int(seconds[1]) - time.time() > 0.5  # longer than the write may take
 
 
-async def test_a_rejected_entry_is_loaded_again(address: str) -> None:
+async def test_rejected_entry_is_loaded_again(address: str) -> None:
     source = Source(1)
     async with process(address) as cache:
         await status(cache, source)
@@ -471,7 +471,7 @@ async def test_a_rejected_entry_is_loaded_again(address: str) -> None:
         b"2 X KEY EPOCH\n",
     ],
 )
-async def test_what_does_not_count_is_replaced(address: str, stored: bytes) -> None:
+async def test_invalid_value_is_replaced(address: str, stored: bytes) -> None:
     node = MemcachedNode(address, timeout=5)
     await node.set(
         PREFIX + b"a", stored.replace(b"KEY", PREFIX + b"a").replace(b"EPOCH", EPOCH), 60
@@ -482,13 +482,13 @@ async def test_what_does_not_count_is_replaced(address: str, stored: bytes) -> N
         assert await status(cache, Source(7)) == HIT
 
 
-async def test_a_tombstone_counts_in_every_epoch(address: str) -> None:
+async def test_tombstone_counts_in_every_epoch(address: str) -> None:
     async with process(address) as one, process(address) as other, one.changing(b"a"):
         await other.renew_epochs()
         assert await status(other, Source()) == bypass("tombstone")
 
 
-async def test_a_new_epoch_empties_the_nodes_for_everybody(address: str) -> None:
+async def test_new_epoch_empties_the_nodes_for_every_process(address: str) -> None:
     async with process(address) as one, process(address) as other:
         await status(one, Source(1))
         await other.renew_epochs()
@@ -496,7 +496,7 @@ async def test_a_new_epoch_empties_the_nodes_for_everybody(address: str) -> None
         assert other.counts.epochs_set == 1
 
 
-async def test_a_node_without_an_epoch_gets_one_and_a_quarantine(address: str) -> None:
+async def test_node_without_an_epoch_gets_one_and_a_quarantine(address: str) -> None:
     flush_memcached(address)
     async with process(address) as one, process(address) as other:
         assert await status(one, Source()) == bypass("quarantine")
@@ -507,7 +507,7 @@ async def test_a_node_without_an_epoch_gets_one_and_a_quarantine(address: str) -
         assert one.counts.epochs_set + other.counts.epochs_set == 1
 
 
-async def test_an_epoch_that_is_none_is_replaced(address: str) -> None:
+async def test_invalid_epoch_is_replaced(address: str) -> None:
     ask_memcached(address, b"set %bepoch 0 0 3\r\nx y\r\nget x\r\n" % PREFIX)
     async with process(address) as cache:
         assert await status(cache, Source()) == bypass("quarantine")
@@ -515,7 +515,7 @@ async def test_an_epoch_that_is_none_is_replaced(address: str) -> None:
         assert await status(cache, Source()) == STORED
 
 
-async def test_an_invalidation_removes_entries_and_leases_and_no_tombstone(address: str) -> None:
+async def test_invalidation_removes_entries_and_leases_but_no_tombstone(address: str) -> None:
     async with process(address) as one, process(address) as other:
         await status(one, Source(1))
         node = MemcachedNode(address, timeout=5)
@@ -540,7 +540,7 @@ async def test_namespaces_do_not_see_each_other(address: str) -> None:
         assert await status(other, Source(2)) == HIT
 
 
-async def test_without_nodes_everything_is_loaded() -> None:
+async def test_cache_without_nodes_loads_everything() -> None:
     source = Source()
     async with process() as cache:
         assert await status(cache, source) == bypass("no-node")
@@ -551,7 +551,7 @@ async def test_without_nodes_everything_is_loaded() -> None:
         assert await status(cache, source) == bypass("no-node")
 
 
-async def test_a_key_lives_on_one_node_whatever_the_order_of_the_list(address: str) -> None:
+async def test_key_has_the_same_node_in_any_order_of_the_list(address: str) -> None:
     async with (
         own_memcached() as (_, second),
         process(address, second) as one,
@@ -578,7 +578,9 @@ async def test_reads_of_one_turn_of_the_loop_are_one_request(address: str) -> No
         assert node.reads == 1
 
 
-async def test_who_asks_for_others_and_is_cancelled_costs_them_nothing(address: str) -> None:
+async def test_cancelled_reader_does_not_affect_readers_that_share_its_request(
+    address: str,
+) -> None:
     async with process(address) as cache:
         readers = [asyncio.create_task(cache.read(b"key%d" % i, Source().load)) for i in range(5)]
         await asyncio.sleep(0)
@@ -587,7 +589,7 @@ async def test_who_asks_for_others_and_is_cancelled_costs_them_nothing(address: 
             assert (await reader).status == STORED
 
 
-async def test_a_stampede_costs_two_reads_and_nobody_gets_what_is_older_than_his_question(
+async def test_stampede_costs_two_loads_and_no_read_is_stale(
     address: str,
 ) -> None:
     source = Source(1)
@@ -598,7 +600,7 @@ async def test_a_stampede_costs_two_reads_and_nobody_gets_what_is_older_than_his
         node.reads = 0
         first = asyncio.create_task(cache.read(b"a", source.load))
         await until(lambda: source.asked == 1)
-        source.version = 2  # by somebody who tells nobody, to see who is answered what
+        source.version = 2  # without an invalidation, so that each answer shows when its load began
         await cache.renew_epochs()
         others = [asyncio.create_task(cache.read(b"a", source.load)) for _ in range(100)]
         await asyncio.sleep(0.01)
@@ -610,7 +612,7 @@ async def test_a_stampede_costs_two_reads_and_nobody_gets_what_is_older_than_his
         assert node.reads == 2
 
 
-async def test_who_is_cancelled_lets_another_one_ask() -> None:
+async def test_cancelled_reader_hands_its_load_to_another() -> None:
     source = Source()
     source.let_go.clear()
     async with process() as cache:
@@ -619,7 +621,7 @@ async def test_who_is_cancelled_lets_another_one_ask() -> None:
         readers[0].cancel()
         await asyncio.sleep(0.01)
         assert source.asked == 2
-        readers[1].cancel()  # it asks for the others by now
+        readers[1].cancel()  # by now, this reader loads for the others
         await asyncio.sleep(0.01)
         assert source.asked == 3
         source.let_go.set()
@@ -636,7 +638,7 @@ async def test_entries_do_not_expire_all_at_once(address: str) -> None:
     assert max(lives) - min(lives) > 100
 
 
-async def test_a_node_that_restarts_comes_back_empty_and_in_quarantine() -> None:
+async def test_restarted_node_returns_empty_and_in_quarantine() -> None:
     source = Source(1)
     async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
         await until_read(cache)
@@ -658,8 +660,8 @@ async def test_a_node_that_restarts_comes_back_empty_and_in_quarantine() -> None
             again.wait()
 
 
-async def test_what_a_hanging_node_missed_is_served_to_nobody() -> None:
-    """One process writes while the node hangs; the other one looks all the time."""
+async def test_hanging_node_never_serves_a_missed_change() -> None:
+    """One process writes while the node hangs; the other reads all the time."""
     source = Source(1)
     async with (
         own_memcached() as (server, address),
@@ -683,7 +685,7 @@ async def test_what_a_hanging_node_missed_is_served_to_nobody() -> None:
         assert not one.nodes[0].is_stale
 
 
-async def test_a_node_that_hangs_for_a_moment_gets_its_tombstone_late() -> None:
+async def test_node_that_hangs_briefly_gets_its_tombstone_late() -> None:
     source = Source(1)
     async with (
         own_memcached() as (server, address),
@@ -698,10 +700,10 @@ async def test_a_node_that_hangs_for_a_moment_gets_its_tombstone_late() -> None:
         assert one.counts.epochs_set == 0
 
 
-async def test_a_tombstone_that_is_set_late_does_not_outlive_its_write(
+async def test_late_tombstone_does_not_outlive_its_write(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The write ends while the tombstone that it is owed is on its way to the node."""
+    """The write ends while its late tombstone is on the way to the node."""
     async with process(address) as cache:
         (node,) = cache.nodes
         key, place_tombstones = PREFIX + b"a", node.protocol.place_tombstones
@@ -719,7 +721,7 @@ async def test_a_tombstone_that_is_set_late_does_not_outlive_its_write(
         await until(lambda: stored_keys(address, 0) == [PREFIX + b"epoch"])
 
 
-async def test_a_process_that_was_busy_while_a_node_came_back_announces_at_the_end() -> None:
+async def test_process_busy_while_a_node_returns_announces_at_the_end() -> None:
     async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
         await until_read(cache)
         await stop(server)
@@ -732,13 +734,13 @@ async def test_a_process_that_was_busy_while_a_node_came_back_announces_at_the_e
         await node.remove_tombstones([b"a"], b"writer")
 
 
-async def test_a_node_that_stays_away_costs_its_writers_one_wait() -> None:
+async def test_node_that_stays_away_costs_its_writers_one_wait() -> None:
     source = Source(1)
     timing = Timing(heartbeat=1, timeout=0.1, return_after=1)
     async with process("127.0.0.1:1", timing=timing) as cache:
         async with cache.changing(b"a"):
             pass
-        async with asyncio.timeout(10):  # each would wait for more than a second
+        async with asyncio.timeout(10):  # each write would wait for more than a second
             for _ in range(50):
                 async with cache.changing(b"a"):
                     pass
@@ -757,11 +759,11 @@ async def test_writes_may_require_the_cache() -> None:
         assert [key for key in stored_keys(address, 1) if b"key" in key] == []
 
 
-async def test_a_process_that_was_asleep_has_heard_from_nobody(address: str) -> None:
+async def test_suspended_process_trusts_no_node(address: str) -> None:
     async with process(address, timing=KEEN) as cache:
         await until_read(cache)
         assert await status(cache, Source()) == STORED
-        cache.nodes[0]._node._heartbeat.stop()  # all of a process sleeps, not its event loop alone
+        cache.nodes[0]._node._heartbeat.stop()  # stop the whole process, not only its event loop
         time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251
         assert await status(cache, Source()) == bypass("node-away")
         await until(lambda: cache.nodes[0].bypass_reason() == "node-back")
@@ -769,7 +771,7 @@ async def test_a_process_that_was_asleep_has_heard_from_nobody(address: str) -> 
         assert await status(cache, Source()) == HIT
 
 
-async def test_a_process_whose_event_loop_is_busy_has_heard_all_the_while(address: str) -> None:
+async def test_process_with_a_busy_event_loop_still_receives_heartbeats(address: str) -> None:
     async with process(address, timing=KEEN) as cache:
         await until_read(cache)
         assert await status(cache, Source()) == STORED
@@ -778,15 +780,15 @@ async def test_a_process_whose_event_loop_is_busy_has_heard_all_the_while(addres
             assert await status(cache, Source()) == HIT
 
 
-async def test_a_process_that_starts_waits_before_it_reads(address: str) -> None:
-    """Another one may still be on its way to tell the node what it missed."""
+async def test_new_process_waits_before_it_reads_a_node(address: str) -> None:
+    """Another process may still be about to invalidate what the node missed."""
     async with process(address, timing=KEEN) as cache:
         assert await status(cache, Source()) == bypass("node-back")
         await until_read(cache)
         assert await status(cache, Source()) == STORED
 
 
-async def test_an_invalidation_that_does_not_arrive_taints_the_node() -> None:
+async def test_lost_invalidation_taints_the_node() -> None:
     async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
         await until_read(cache)
         await status(cache, Source(1))
@@ -798,7 +800,7 @@ async def test_an_invalidation_that_does_not_arrive_taints_the_node() -> None:
         assert await status(cache, Source(2)) == STORED
 
 
-async def test_a_node_is_looked_after_whatever_goes_wrong(
+async def test_node_is_maintained_after_any_error(
     address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with process(address, timing=KEEN) as cache:

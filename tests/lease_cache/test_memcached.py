@@ -38,7 +38,7 @@ def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
 
 @asynccontextmanager
 async def server_that(talk: Talk) -> AsyncIterator[str]:
-    """A server that talks as told, to everyone who connects."""
+    """A server that runs `talk` on each connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -53,23 +53,23 @@ async def server_that(talk: Talk) -> AsyncIterator[str]:
 
 
 async def outcomes(node: MemcachedNode, puts: Sequence[Put]) -> list[bool | None]:
-    """Put values; for each, whether it was stored, or None if the server refuses it."""
+    """Put values; return for each whether it was stored, or None if the server refuses it."""
     return [None if token is None else token > 0 for token in await node.put_many(puts)]
 
 
 class Frozen(BaseException):
-    """The event loop runs nothing any more."""
+    """The event loop is frozen."""
 
 
 @contextmanager
 def no_freeze() -> Iterator[None]:
-    """Break off a loop that is frozen, which no time-out of its own could do."""
+    """Interrupt a frozen event loop, which no time-out of its own could do."""
 
     def fail(_number: int, _frame: object) -> None:
         raise Frozen
 
     before = signal.signal(signal.SIGALRM, fail)
-    signal.setitimer(signal.ITIMER_REAL, 15, 0.2)  # again and again: each task may spin
+    signal.setitimer(signal.ITIMER_REAL, 15, 0.2)  # repeatedly, since each task may spin
     try:
         yield
     finally:
@@ -77,7 +77,7 @@ def no_freeze() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-async def test_every_command(address: str) -> None:
+async def test_node_supports_every_command(address: str) -> None:
     async with opened(address) as node:
         assert await node.get_many([b"a", b"b"]) == {}
         assert await node.gets_many([b"a"]) == {}
@@ -96,7 +96,7 @@ async def test_every_command(address: str) -> None:
         assert [await node.increment(b"n", amount, 60) for amount in (1, 5)] == [1, 6]
 
 
-async def test_what_somebody_stored_with_flags_is_nothing_and_no_failure(address: str) -> None:
+async def test_get_ignores_a_value_with_foreign_flags(address: str) -> None:
     assert ask_memcached(address, b"set flagged 7 60 4\r\njunk\r\n") == b"STORED\r\n"
     async with opened(address) as node:
         for _ in range(5):
@@ -108,24 +108,24 @@ async def test_what_somebody_stored_with_flags_is_nothing_and_no_failure(address
         assert not node.is_away
 
 
-async def test_our_own_lag_is_not_taken_for_the_servers(address: str) -> None:
+async def test_deadline_excludes_lag_of_the_event_loop(address: str) -> None:
     async with opened(address, timeout=0.1) as node:
         for _ in range(4):
             command = asyncio.create_task(node.get_many([b"a"]))
             await asyncio.sleep(0)
-            time.sleep(0.3)  # noqa: ASYNC251  # the reply comes, and nobody looks
+            time.sleep(0.3)  # noqa: ASYNC251  # the reply arrives, but the loop is blocked
             assert await command == {}
         assert not node.is_away
 
 
-async def test_who_waits_for_a_turn_is_not_refused_by_a_server_that_is_well(address: str) -> None:
+async def test_command_that_waits_for_a_connection_does_not_fail(address: str) -> None:
     async with opened(address, timeout=0.1, connections=1) as node:
         values = await asyncio.gather(*(node.get_many([b"a"]) for _ in range(1000)))
         assert values == [{}] * 1000
         assert not node.is_away
 
 
-async def test_many_at_once(address: str) -> None:
+async def test_get_many_and_put_many_at_once(address: str) -> None:
     async with opened(address) as node:
         keys = [b"key%d" % i for i in range(1000)]
         assert await outcomes(node, [Put(key, b"1", 60) for key in keys]) == 1000 * [True]
@@ -151,7 +151,7 @@ async def test_many_at_once(address: str) -> None:
         assert await node.gets_many([]) == {}
 
 
-async def test_a_put_that_the_server_refuses_is_not_stored_and_no_failure(address: str) -> None:
+async def test_put_that_the_server_refuses_is_not_a_failure(address: str) -> None:
     async with opened(address) as node:
         for _ in range(5):
             puts = [Put(b"a", b"x" * 2_000_000, 60), Put(b"b", b"1", 60)]
@@ -160,7 +160,7 @@ async def test_a_put_that_the_server_refuses_is_not_stored_and_no_failure(addres
         assert not node.is_away
 
 
-async def test_a_value_that_is_stored_returns_the_token_that_replaces_it(address: str) -> None:
+async def test_put_returns_the_token_that_replaces_its_value(address: str) -> None:
     async with opened(address) as node:
         (token,) = await node.put_many([Put(b"a", b"1", 60)])
         assert token == (await node.gets_many([b"a"]))[b"a"].token
@@ -170,7 +170,7 @@ async def test_a_value_that_is_stored_returns_the_token_that_replaces_it(address
         assert await outcomes(node, [Put(b"a", b"", 0, second)]) == [True]
 
 
-async def test_a_value_without_an_end_has_no_seconds_left(address: str) -> None:
+async def test_gets_reports_no_seconds_left_without_a_time_to_live(address: str) -> None:
     async with opened(address) as node:
         assert await outcomes(node, [Put(b"a", b"1", None)]) == [True]
         assert (await node.gets_many([b"a"]))[b"a"].seconds_left is None
@@ -186,13 +186,13 @@ async def test_a_value_without_an_end_has_no_seconds_left(address: str) -> None:
         Put(b"a", b"", MAX_TTL + 1, 7),
     ],
 )
-async def test_what_cannot_be_put_never_reaches_the_server(address: str, put: Put) -> None:
+async def test_put_that_is_invalid_never_reaches_the_server(address: str, put: Put) -> None:
     async with opened(address) as node:
         with pytest.raises(ValueError, match="is not a valid"):
             await node.put_many([put])
 
 
-async def test_entries_live_as_long_as_they_are_given(address: str) -> None:
+async def test_entries_live_as_long_as_their_time_to_live(address: str) -> None:
     async with opened(address) as node:
         await node.set(b"short", b"1", 1)
         await node.set(b"long", b"1", MAX_TTL)
@@ -203,7 +203,7 @@ async def test_entries_live_as_long_as_they_are_given(address: str) -> None:
 @pytest.mark.parametrize(
     "key", [b"", b"a b", b"a\r\nflush_all", b"a\n", b"a\x00", "ä".encode(), b"k" * 251]
 )
-async def test_what_is_no_key_never_reaches_the_server(address: str, key: bytes) -> None:
+async def test_invalid_key_never_reaches_the_server(address: str, key: bytes) -> None:
     async with opened(address) as node:
         for call in (
             node.get_many([key]),
@@ -219,13 +219,13 @@ async def test_what_is_no_key_never_reaches_the_server(address: str, key: bytes)
 
 
 @pytest.mark.parametrize("ttl", [0, -1, MAX_TTL + 1, 1_800_000_000])
-async def test_what_is_no_time_to_live_is_refused(address: str, ttl: int) -> None:
+async def test_invalid_time_to_live_is_refused(address: str, ttl: int) -> None:
     async with opened(address) as node:
         with pytest.raises(ValueError, match="not a valid time to live"):
             await node.set(b"a", b"", ttl)
 
 
-async def test_a_value_that_the_server_refuses_is_an_error(address: str) -> None:
+async def test_set_that_the_server_refuses_is_an_error(address: str) -> None:
     async with opened(address) as node:
         with pytest.raises(NodeUnavailable):
             await node.set(b"a", b"x" * 2_000_000, 60)
@@ -234,10 +234,10 @@ async def test_a_value_that_the_server_refuses_is_an_error(address: str) -> None
 
 
 @pytest.mark.parametrize("rounds", [250, pytest.param(1000, marks=pytest.mark.exhaustive)])
-async def test_cancelled_commands_never_leave_their_reply_to_others(
+async def test_cancelled_command_never_leaves_its_reply_to_others(
     address: str, rounds: int
 ) -> None:
-    """Issue 489 of aiomcache: a connection whose reply is still to come went back to the pool."""
+    """Issue 489 of aiomcache: a connection returned to the pool with its reply still to come."""
     chance = random.Random(7)  # noqa: S311
     async with opened(address, connections=4) as node:
         keys = [b"key%d" % i for i in range(50)]
@@ -251,7 +251,7 @@ async def test_cancelled_commands_never_leave_their_reply_to_others(
                     assert await node.get_many([key]) == {key: value}
                 case 1:
                     assert (await node.gets_many([key]))[key][0] == value
-                case 2:  # of a lock that somebody holds, and of nobody's
+                case 2:  # of a lock that another client holds, and of one that is free
                     puts = [Put(key, b"", 60), Put(b"%x" % chance.getrandbits(64), b"", 60)]
                     assert await outcomes(node, puts) == [False, True]
                 case 3:
@@ -272,8 +272,8 @@ async def test_cancelled_commands_never_leave_their_reply_to_others(
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.exhaustive)])
-async def test_a_server_killed_under_load_does_not_freeze_the_loop(times: int) -> None:
-    """Issue 502 of aiomcache: reading a reply spun on the end of the stream without yielding."""
+async def test_server_killed_under_load_does_not_freeze_the_loop(times: int) -> None:
+    """Issue 502 of aiomcache: at the end of the stream, reading a reply spun forever."""
     for kill in (signal.SIGKILL, signal.SIGTERM) * times:
         async with AsyncExitStack() as stack:
             process, address = await start_memcached()
@@ -295,7 +295,7 @@ async def test_a_server_killed_under_load_does_not_freeze_the_loop(times: int) -
 
 
 async def reply(*pieces: bytes, pause: float = 0.0, then: float = 0.0) -> Talk:
-    """Talk that answers whatever is asked with these bytes, and hangs up."""
+    """Answer any command with these bytes, then hang up."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
@@ -339,7 +339,7 @@ NONSENSE: list[bytes] = [
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
-async def test_nonsense_is_an_error_within_the_deadline(nonsense: bytes) -> None:
+async def test_malformed_reply_is_an_error_within_the_deadline(nonsense: bytes) -> None:
     talk = await reply(nonsense, then=3)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         for call in (
@@ -354,22 +354,22 @@ async def test_nonsense_is_an_error_within_the_deadline(nonsense: bytes) -> None
                     await call
 
 
-async def test_a_reply_to_something_else_is_not_taken_for_an_answer() -> None:
+async def test_reply_for_another_key_is_rejected() -> None:
     talk = await reply(b"VALUE other 0 1 1\r\nx\r\nEND\r\n", then=1)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         assert await node.get_many([b"a"]) == {}
 
 
 @pytest.mark.parametrize("answered", [b"VA 1 kother c1 f0 t9", b"VA 1 ka c1 f0", b"HD ka c1 f0 t9"])
-async def test_a_meta_reply_to_something_else_is_an_error(answered: bytes) -> None:
+async def test_meta_reply_to_another_request_is_an_error(answered: bytes) -> None:
     talk = await reply(answered + b"\r\nx\r\n", then=1)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         with pytest.raises(NodeUnavailable):
             await node.gets_many([b"a"])
 
 
-async def test_bytes_behind_a_reply_close_the_connection() -> None:
-    """What a server says unasked would be read as the reply to the next command."""
+async def test_bytes_after_a_reply_close_the_connection() -> None:
+    """The client would read unsolicited bytes as the reply to the next command."""
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -386,7 +386,7 @@ async def test_bytes_behind_a_reply_close_the_connection() -> None:
 
 
 @pytest.mark.parametrize("pause", [0.15, 10.0])
-async def test_a_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) -> None:
+async def test_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) -> None:
     talk = await reply(b"E", b"N", b"D", b"\r", b"\n", pause=pause)
     async with server_that(talk) as address, opened(address, timeout=0.2, connections=1) as node:
         calls = [node.get_many([b"a"]) for _ in range(20)]  # they wait for one connection
@@ -396,13 +396,13 @@ async def test_a_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) 
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait, for at most five seconds, until something is so."""
+    """Wait for a condition, for at most five seconds."""
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
-async def test_a_server_that_failed_is_not_asked_until_it_is_well() -> None:
+async def test_failed_server_gets_no_commands_until_it_recovers() -> None:
     asked = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -418,7 +418,7 @@ async def test_a_server_that_failed_is_not_asked_until_it_is_well() -> None:
     assert asked == 3
 
 
-async def test_a_server_that_is_well_again_is_used_again() -> None:
+async def test_recovered_server_is_used_again() -> None:
     port = free_port()
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(opened(f"127.0.0.1:{port}", probe_interval=0.05))
@@ -434,7 +434,7 @@ async def test_a_server_that_is_well_again_is_used_again() -> None:
         assert await node.get_many([b"a"]) == {b"a": b"1"}
 
 
-async def test_a_cold_burst_opens_no_more_connections_than_allowed() -> None:
+async def test_cold_burst_opens_no_more_connections_than_allowed() -> None:
     open_now = most = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -451,7 +451,7 @@ async def test_a_cold_burst_opens_no_more_connections_than_allowed() -> None:
         assert most == 3
 
 
-async def test_closing_ends_what_is_under_way() -> None:
+async def test_close_ends_commands_in_flight() -> None:
     async with server_that(await reply(pause=5, then=5)) as address:
         node = MemcachedNode(address, timeout=60)
         waiting = asyncio.create_task(node.get_many([b"a"]))
@@ -464,18 +464,18 @@ async def test_closing_ends_what_is_under_way() -> None:
 
 
 async def stand_still(seconds: float) -> None:
-    """A turn of the event loop that takes long, in which nobody looks at any answer."""
+    """Block one turn of the event loop, so that no reply is read in time."""
     time.sleep(seconds)  # noqa: ASYNC251
     await asyncio.sleep(0)
 
 
-async def test_our_own_lag_does_not_count_as_the_servers() -> None:
+async def test_deadline_is_extended_by_lag_of_the_event_loop() -> None:
     async with FairTimeout(0.05):
         for _ in range(7):
             await stand_still(0.1)
 
 
-async def test_lag_without_end_does_not_hold_a_command_for_ever() -> None:
+async def test_endless_lag_does_not_hold_a_command_forever() -> None:
     async def lag() -> None:
         async with FairTimeout(0.02):
             for _ in range(30):
