@@ -261,6 +261,30 @@ def test_reading_waits_for_a_handler_that_takes_its_time(run: Run) -> None:
     run(main())
 
 
+def test_each_piece_of_a_body_has_a_turn_of_the_loop_of_its_own(run: Run) -> None:
+    """Else a client that sends much at once would hold up all others."""
+    order: list[str] = []
+
+    @stream_request_body
+    class Ordered(RequestHandler):
+        def data_received(self, chunk: bytes) -> None:
+            order.append(chunk.decode())
+            asyncio.get_running_loop().call_soon(order.append, "others")
+
+        def put(self) -> None:
+            self.finish()
+
+    async def main() -> None:
+        async with serving(application(Ordered), Limits(piece_bytes=1)) as (_, address):
+            chunks = b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+            for framing in (b"Content-Length: 3\r\n\r\nabc", chunks):
+                order.clear()
+                await ask(address, b"PUT / HTTP/1.1\r\nHost: x\r\n" + framing + LAST)
+                assert order[:5] == ["a", "others", "b", "others", "c"]
+
+    run(main())
+
+
 def test_a_streaming_handler_hears_that_the_rest_will_not_come(run: Run) -> None:
     async def main() -> None:
         taken: list[int] = []
