@@ -71,7 +71,10 @@ class CacheNode:
         return self._missed > 0
 
     def bypass_reason(self) -> str | None:
-        """Return why reads bypass the node now, in a word; None if they may use it."""
+        """Return why reads bypass the node now, in a word; None if they may use it.
+
+        Where only the look at its debts is missing, this asks for one.
+        """
         readable_at = self._node.readable_at()
         if readable_at is None:
             return "node-away"
@@ -80,6 +83,7 @@ class CacheNode:
         if self._now() < readable_at:
             return "node-back"
         if self.debts.none_at < readable_at:
+            self.debts.wanted.set()
             return "node-owed" if self.debts.found else "node-back"
         return None
 
@@ -229,8 +233,7 @@ class CacheNode:
                 pass
             except Exception:  # what the node is owed stays pending: the monitor never ends
                 log.exception("monitoring Memcached %s failed; it goes on", self.address)
-            if self.bypass_reason() in ("node-back", "node-owed"):
-                self.debts.wanted.set()
+            self.bypass_reason()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._probe_pause()):
                     await self._wanted.wait()
