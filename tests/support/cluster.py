@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
+import psutil
 import pymongo
 
 from tests.support.connections import has_socket, socket_inode
@@ -37,6 +38,14 @@ START_SECONDS = 60
 def lasting_port() -> int:
     """A port for a server that comes back to it: none that a connection may take meanwhile."""
     return free_port(preferred=random.randrange(20_000, 32_000))  # noqa: S311
+
+
+def _runs(pid: int) -> bool:
+    """True unless the process has ended, whether or not its end was collected."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Program:
@@ -99,11 +108,12 @@ class Program:
         await asyncio.sleep(0.02)
 
     async def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal, and wait for the end."""
+        """Send a signal, and wait for the end, also of what it started: its port is free then."""
         if self._process:
+            started = self.pids[1:]
             self._process.send_signal(how)
             async with asyncio.timeout(START_SECONDS):
-                while self._process.poll() is None:  # noqa: ASYNC110
+                while self._process.poll() is None or any(map(_runs, started)):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
     async def restart(self, how: signal.Signals) -> None:
