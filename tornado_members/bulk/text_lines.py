@@ -1,15 +1,18 @@
 """Lines of text that arrives in pieces, and lines that are folded over several."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 _LONGEST: Final = 64 * 1024  # characters of a line that are kept, such as of a photo
 
 
-def unfold(texts: Iterable[str]) -> Iterator[tuple[int, str] | None]:
+def unfold(
+    texts: Iterable[str], is_quoted_printable: Callable[[str], bool] = lambda _: False
+) -> Iterator[tuple[int, str] | None]:
     """Yield logical lines with the number of their first line; None means nothing yet.
 
-    A line that begins with a space or a tab continues the one before (RFC 6350 §3.2, RFC 2849).
+    A line that begins with a space or a tab continues the one before (RFC 6350 §3.2, RFC 2849). So
+    does a line after an equals sign in quoted-printable text (RFC 2045 §6.7).
     """
     first, parts, size = 0, [""], 0
     for found in _split(texts):
@@ -17,7 +20,11 @@ def unfold(texts: Iterable[str]) -> Iterator[tuple[int, str] | None]:
             yield None
             continue
         line, text = found
-        if text[:1] in (" ", "\t") and first:
+        is_soft = parts[-1].endswith("=") and is_quoted_printable(parts[0])
+        if is_soft or (text[:1] in (" ", "\t") and first):
+            if is_soft:
+                parts[-1] = parts[-1][:-1]
+                text = f" {text}"
             if size < _LONGEST:
                 parts.append(text[1:])
                 size += len(text)

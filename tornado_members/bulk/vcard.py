@@ -40,7 +40,7 @@ def read_vcards(
     decoder = TextDecoder(options.encoding)
     card: _Card | None = None
     depth = 0
-    for found in _join_soft_breaks(unfold(decoder.decode(pieces))):
+    for found in unfold(decoder.decode(pieces), _is_quoted_printable):
         if found is None:
             yield None
             continue
@@ -62,25 +62,8 @@ def read_vcards(
         yield Row(card.line, (), Refusal.of_row("not a vCard", detail))
 
 
-def _join_soft_breaks(
-    lines: Iterable[tuple[int, str] | None],
-) -> Iterator[tuple[int, str] | None]:
-    """Join lines that quoted-printable text continues with a "=" at their end."""
-    begun: tuple[int, str] | None = None
-    for found in lines:
-        if found is None:
-            yield None
-            continue
-        line, text = found
-        if begun:
-            line, text = begun[0], begun[1][:-1] + text
-            begun = None
-        if text.endswith("=") and _QUOTED_PRINTABLE.search(text) and len(text) < 64 * 1024:
-            begun = line, text
-        else:
-            yield line, text
-    if begun:
-        yield begun
+def _is_quoted_printable(line: str) -> bool:
+    return _QUOTED_PRINTABLE.search(line.partition(":")[0]) is not None
 
 
 def _take(card: _Card, text: str) -> None:
