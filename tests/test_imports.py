@@ -88,6 +88,11 @@ def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+def module_path(file: Path) -> tuple[str, ...]:
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
 def imported(file: Path) -> Iterator[str]:
     """Every module that a file imports, wherever it does."""
     for node in ast.walk(ast.parse(file.read_text())):
@@ -139,6 +144,19 @@ def test_modules_of_http1_import_each_other_one_way_only() -> None:
         leaves = {stem for stem, used in uses.items() if not used & uses.keys()}
         assert leaves, f"a circle of {sorted(uses)}"
         uses = {stem: used for stem, used in uses.items() if stem not in leaves}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also not lazily, nor for types only."""
+    files = {".".join(("tornado_members", *module_path(file))): file for file in modules()}
+    imports: dict[str, set[str]] = {}
+    for name, file in files.items():
+        found = files.keys() & {*imported(file)} - {name}
+        # `from package import module` imports the module.
+        imports[name] = {one for one in found if not any(x.startswith(f"{one}.") for x in found)}
+    while free := {name for name, needed in imports.items() if not needed}:
+        imports = {name: needed - free for name, needed in imports.items() if name not in free}
+    assert not imports.keys() & set().union(*imports.values())
 
 
 def test_every_room_has_its_place_in_the_house() -> None:

@@ -12,7 +12,7 @@ from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.telemetry.access_log_writer import AccessLogWriter
 from tornado_members.telemetry.logs import JsonFormatter, configure_logging
 from tornado_members.telemetry.request_metrics import RequestMetrics
-from tornado_members.telemetry.tracing import SpanIds
+from tornado_members.telemetry.spans import SpanIds
 
 PLAIN = AccessLogRecord(
     method="GET", route="/members/{memberId}", path="/members/42", status=200, seconds=0.00123456

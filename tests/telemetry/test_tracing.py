@@ -22,8 +22,9 @@ from tests.support.service import ROOT, Command
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Server, Settings, SettingsError, Telemetry
 from tornado_members.telemetry import tracing as module
+from tornado_members.telemetry.spans import CompletedOperation, SpanIds
 from tornado_members.telemetry.traceparent import TraceContext
-from tornado_members.telemetry.tracing import CompletedOperation, SpanIds, Tracer, open_tracer
+from tornado_members.telemetry.tracing import Tracer, open_tracer
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"

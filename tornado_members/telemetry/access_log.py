@@ -5,8 +5,8 @@ A record never holds a member's name, a query string, a body or credentials.
 
 from typing import NamedTuple
 
+from tornado_members.telemetry.spans import SpanIds
 from tornado_members.telemetry.traceparent import parse_traceparent
-from tornado_members.telemetry.tracing import SpanIds
 
 _MAX_SEGMENT = 64  # characters of a path that matches no route
 _MAX_SUBJECT = 64  # characters

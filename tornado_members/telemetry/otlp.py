@@ -31,8 +31,8 @@ from opentelemetry.trace import (
 )
 
 from tornado_members import __version__
+from tornado_members.telemetry.spans import CompletedOperation, SpanIds, TracedRequest
 from tornado_members.telemetry.traceparent import TraceContext
-from tornado_members.telemetry.tracing import CompletedOperation, SpanIds, TracedRequest
 
 log = getLogger(__name__)
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, Protocol
 
 from tornado.httputil import HTTPServerRequest
 
 from tornado_members.settings import Server, SettingsError, Telemetry
+from tornado_members.telemetry.spans import CompletedOperation, Exporter, SpanIds, TracedRequest
 from tornado_members.telemetry.traceparent import TraceContext, parse_traceparent
 
 # An import makes one operation per batch; its trace keeps the first ones only.
@@ -26,48 +26,6 @@ _FLAGS = slice(53, 55)  # of a traceparent header
 _SAMPLED = 1
 
 _current: ContextVar["RequestSpan | None"] = ContextVar("request_span", default=None)
-
-
-class SpanIds(NamedTuple):
-    """The ids of a span, in hexadecimal digits."""
-
-    trace_id: str
-    span_id: str
-
-
-class CompletedOperation(NamedTuple):
-    """An operation that a request made."""
-
-    operation: str
-    seconds: float
-    ended: int  # nanoseconds since the epoch
-
-
-class TracedRequest(Protocol):
-    """The parts of a request handler that a span may show: never a path, a name or a token."""
-
-    request: HTTPServerRequest
-
-    @property
-    def route(self) -> str:
-        """The pattern of its path."""
-
-
-class Exporter(Protocol):
-    """Makes spans of requests, and sends them."""
-
-    def record(
-        self,
-        handler: TracedRequest,
-        status: int,
-        seconds: float,
-        parent: TraceContext | None,
-        operations: list[CompletedOperation],
-    ) -> SpanIds:
-        """Record a request that has just been answered after `seconds`. Must not block."""
-
-    def close(self) -> None:
-        """Send the spans that are left. May block."""
 
 
 class RequestSpan:
