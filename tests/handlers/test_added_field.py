@@ -1,4 +1,4 @@
-"""A field that is added to the one table is known everywhere."""
+"""A field that is added to the field table is supported everywhere."""
 
 import json
 import re
@@ -125,7 +125,7 @@ async def service_without_birthdays(
 async def test_services_with_other_fields_share_no_entries_and_lose_no_values(
     api: Api, settings: Settings, servers: Any, cache_servers: tuple[str, ...]
 ) -> None:
-    """As while a new version of the service replaces the old one."""
+    """As during the replacement of an old version of the service by a new one."""
     await api.create("Ada", birthday="1815-12-10")
     without = {name: ADA[name] for name in ADA if name != "birthday"}
     async with service_without_birthdays(settings, servers, cache_servers) as other:

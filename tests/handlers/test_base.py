@@ -20,12 +20,12 @@ NEEDED = {"GET": 1, "HEAD": 1, "PUT": 2, "POST": 2, "PATCH": 2, "DELETE": 3}
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every method of every path."""
+    """Return every method of every path."""
     return [(m, path) for path in PATHS for m in METHODS if m in ALLOWED[path].split(", ")]
 
 
 @pytest.mark.parametrize(("method", "path"), pairs())
-async def test_each_method_needs_its_permission(api: Api, method: str, path: str) -> None:
+async def test_method_needs_its_permission(api: Api, method: str, path: str) -> None:
     none = await api(method, path, rights=None)
     assert none.code == 401
     assert none.headers["WWW-Authenticate"] == 'Bearer realm="members"'
@@ -39,7 +39,7 @@ async def test_each_method_needs_its_permission(api: Api, method: str, path: str
             assert answer.code not in (401, 403)
 
 
-async def test_a_refused_write_changes_nothing(api: Api) -> None:
+async def test_refused_write_changes_nothing(api: Api) -> None:
     await api.create("Ada")
     for rights in (None, 0, 1):
         await api("PUT", "/members/1", {"name": "Eve"}, rights=rights)
@@ -58,7 +58,7 @@ NO_CREDENTIALS = [
 ]
 
 
-async def test_credentials_that_do_not_verify(api: Api, subtests: pytest.Subtests) -> None:
+async def test_invalid_credentials_are_401(api: Api, subtests: pytest.Subtests) -> None:
     for credentials in NO_CREDENTIALS:
         with subtests.test(credentials=credentials):
             answer = await api(
@@ -72,20 +72,20 @@ async def test_credentials_that_do_not_verify(api: Api, subtests: pytest.Subtest
                 assert found["detail"].startswith("The token ")
 
 
-async def test_the_scheme_is_read_in_any_case(api: Api) -> None:
+async def test_authorization_scheme_is_case_insensitive(api: Api) -> None:
     headers = {"Authorization": f"bEaReR   {make_token(scope='members:read')}"}
     assert (await api("GET", "/members", rights=None, headers=headers)).code == 200
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_options_tells_the_methods_to_anybody(api: Api, path: str) -> None:
+async def test_options_lists_the_methods_without_credentials(api: Api, path: str) -> None:
     answer = await api("OPTIONS", path, rights=None)
     assert (answer.code, answer.body) == (204, b"")
     assert answer.headers["Allow"] == ALLOWED[path]
 
 
 @on_both
-async def test_another_method_is_405_with_allow(api: Api, subtests: pytest.Subtests) -> None:
+async def test_unsupported_method_is_405_with_allow(api: Api, subtests: pytest.Subtests) -> None:
     others = [(m, p) for m in ("PATCH", "TRACE", "FOO", "POST", "DELETE") for p in PATHS]
     refused = [(m, p) for m, p in others if m not in ALLOWED[p].split(", ")]
     assert len(refused) == 12
@@ -100,14 +100,14 @@ NO_PATHS = ["/", "/nothing", "/members/", "/members/1/", "/members/1/x", "/Membe
 
 
 @on_both
-async def test_a_path_that_does_not_exist_is_404(api: Api, subtests: pytest.Subtests) -> None:
+async def test_unknown_path_is_404(api: Api, subtests: pytest.Subtests) -> None:
     for path in NO_PATHS:
         with subtests.test(path=path):
             for method in ("GET", "PUT", "DELETE", "OPTIONS", "TRACE", "FOO"):
                 problem(await api(method, path, rights=None), 404, "not-found")
 
 
-async def test_whatever_goes_wrong_inside_is_a_500_that_says_nothing(
+async def test_internal_error_is_a_500_without_details(
     api: Api, services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(*_: Any, **__: Any) -> None:
@@ -123,7 +123,7 @@ async def test_whatever_goes_wrong_inside_is_a_500_that_says_nothing(
 
 
 @on_both
-async def test_a_request_id_is_taken_over_if_it_is_sane(api: Api) -> None:
+async def test_request_id_is_accepted_if_it_is_valid(api: Api) -> None:
     answer = await api("GET", "/members", headers={"X-Request-Id": "abc-123:x/y"})
     assert answer.headers["X-Request-Id"] == "abc-123:x/y"
     for insane in ("a b", "x" * 129, '"<script>', "ä"):
@@ -133,7 +133,7 @@ async def test_a_request_id_is_taken_over_if_it_is_sane(api: Api) -> None:
     assert first != second
 
 
-async def test_answers_say_nothing_of_the_server_and_are_not_sniffed(api: Api) -> None:
+async def test_response_has_no_server_header_and_forbids_sniffing(api: Api) -> None:
     for path in ("/members", "/nothing"):
         answer = await api("GET", path)
         assert "Server" not in answer.headers
@@ -141,7 +141,7 @@ async def test_answers_say_nothing_of_the_server_and_are_not_sniffed(api: Api) -
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "x"])
-async def test_another_media_type_is_415(api: Api, content_type: str) -> None:
+async def test_unsupported_media_type_is_415(api: Api, content_type: str) -> None:
     headers = {"Content-Type": content_type}
     answer = await api("PUT", "/members", {"name": "Ada"}, headers=headers)
     problem(answer, 415, "unsupported-media-type")
@@ -150,7 +150,7 @@ async def test_another_media_type_is_415(api: Api, content_type: str) -> None:
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON"]
 )
-async def test_json_is_json_however_it_is_written(api: Api, content_type: str) -> None:
+async def test_json_media_type_is_accepted_in_any_form(api: Api, content_type: str) -> None:
     answer = await api("PUT", "/members", {"name": "Ada"}, headers={"Content-Type": content_type})
     assert answer.code == 201
 
@@ -158,7 +158,7 @@ async def test_json_is_json_however_it_is_written(api: Api, content_type: str) -
 @pytest.mark.parametrize(
     "content_type", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/x"]
 )
-async def test_forms_are_not_read(api: Api, content_type: str) -> None:
+async def test_form_bodies_are_not_read(api: Api, content_type: str) -> None:
     """Reading a body takes time, and the caller is not known yet."""
     headers = {"Content-Type": content_type}
     for rights, path, status in (
@@ -171,7 +171,7 @@ async def test_forms_are_not_read(api: Api, content_type: str) -> None:
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_byte_order_mark_before_a_json_body_is_ignored(api: Api) -> None:
+async def test_byte_order_mark_before_a_json_body_is_ignored(api: Api) -> None:
     created = await api("PUT", "/members", raw=b'\xef\xbb\xbf{"name": "Ada"}')
     assert created.code == 201
     merge = {"Content-Type": "application/merge-patch+json"}
@@ -181,7 +181,7 @@ async def test_a_byte_order_mark_before_a_json_body_is_ignored(api: Api) -> None
     problem(twice, 400, "malformed-body")
 
 
-async def test_a_body_in_a_content_encoding_is_415(api: Api) -> None:
+async def test_body_with_a_content_encoding_is_415(api: Api) -> None:
     body, headers = {"name": "Ada"}, {"Content-Encoding": "gzip"}
     problem(await api("PUT", "/members", body, headers=headers), 415, "unsupported-media-type")
     assert (
@@ -190,8 +190,8 @@ async def test_a_body_in_a_content_encoding_is_415(api: Api) -> None:
 
 
 @on_both
-async def test_a_path_that_is_not_percent_encoded_is_a_bad_request(http_server: AnyServer) -> None:
-    """Tornado would take its bytes for Latin-1, and keep another name than was sent."""
+async def test_path_that_is_not_percent_encoded_is_400(http_server: AnyServer) -> None:
+    """Tornado would decode its bytes as Latin-1, and store another name than was sent."""
     async with bare_connection(http_server) as (reader, writer):
         token = make_token(access_rights=3).encode()
         path = "/members/by-name/Zoë".encode()

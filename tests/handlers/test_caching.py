@@ -24,7 +24,7 @@ def status(response: HTTPResponse) -> str:
     return str(response.headers["Cache-Status"])
 
 
-async def test_reads_by_id_are_cached(api: Api) -> None:
+async def test_get_by_id_is_cached(api: Api) -> None:
     ada = await api.create("Ada")
     for expected in (STORED, HIT, HIT):
         answer = await api("GET", "/members/1")
@@ -34,7 +34,7 @@ async def test_reads_by_id_are_cached(api: Api) -> None:
     assert (unchanged.code, status(unchanged)) == (304, HIT)
 
 
-async def test_reads_by_name_are_cached(api: Api) -> None:
+async def test_get_by_name_is_cached(api: Api) -> None:
     ada = await api.create("Ada")
     statuses = []
     for _ in range(4):
@@ -45,7 +45,7 @@ async def test_reads_by_name_are_cached(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/members/1", "/members/by-name/Ada"])
-async def test_that_there_is_none_is_cached_until_there_is(api: Api, path: str) -> None:
+async def test_get_caches_absence_until_the_member_exists(api: Api, path: str) -> None:
     for expected in (STORED, HIT):
         answer = await api("GET", path)
         problem(answer, 404, "member-not-found")
@@ -54,7 +54,7 @@ async def test_that_there_is_none_is_cached_until_there_is(api: Api, path: str) 
     assert parsed(await api("GET", path)) == ada
 
 
-async def test_a_change_is_read_at_once(api: Api) -> None:
+async def test_get_returns_a_change_at_once(api: Api) -> None:
     await api.create("Ada")
     for i in range(5):
         for path in ("/members/1", "/members/by-name/Ada"):
@@ -66,7 +66,7 @@ async def test_a_change_is_read_at_once(api: Api) -> None:
     assert parsed(await api("GET", "/members/1")) == parsed(changed)
 
 
-async def test_a_name_that_moves_takes_its_readers_along(api: Api) -> None:
+async def test_get_by_name_follows_a_name_that_moves(api: Api) -> None:
     await api.create("Ada")
     for _ in range(3):
         await api("GET", "/members/by-name/Ada")
@@ -85,7 +85,7 @@ async def test_a_name_that_moves_takes_its_readers_along(api: Api) -> None:
         problem(await api("GET", path), 404, "member-not-found")
 
 
-async def test_who_wants_no_cache_gets_the_database(api: Api, services: Services) -> None:
+async def test_get_with_no_cache_reads_the_database(api: Api, services: Services) -> None:
     await api.create("Ada")
     for path in ("/members/1", "/members/by-name/Ada"):
         await api("GET", path)
@@ -99,7 +99,7 @@ async def test_who_wants_no_cache_gets_the_database(api: Api, services: Services
     assert services.directory.cache_counts.hits == 0
 
 
-async def test_writes_say_nothing_of_the_cache(api: Api) -> None:
+async def test_writes_have_no_cache_status(api: Api) -> None:
     for answer in (
         await api("PUT", "/members", {"name": "Ada"}),
         await api("PUT", "/members/1", {"name": "Ada"}),
@@ -110,7 +110,7 @@ async def test_writes_say_nothing_of_the_cache(api: Api) -> None:
         assert "Cache-Status" not in answer.headers
 
 
-async def test_what_somebody_else_changed_is_forgotten(api: Api, services: Services) -> None:
+async def test_invalidated_members_are_removed_from_the_cache(api: Api, services: Services) -> None:
     await api.create("Ada")
     await api.create("Bob")
     paths = ("/members/1", "/members/2", "/members/by-name/Eve")
@@ -122,7 +122,7 @@ async def test_what_somebody_else_changed_is_forgotten(api: Api, services: Servi
     assert [status(await api("GET", path)) for path in paths] == [STORED, STORED, STORED]
 
 
-async def test_readers_together_cost_the_database_one_read(api: Api, services: Services) -> None:
+async def test_concurrent_gets_cost_the_database_one_read(api: Api, services: Services) -> None:
     await api.create("Ada")
     answers = await asyncio.gather(*(api("GET", "/members/1") for _ in range(8)))
     assert {answer.code for answer in answers} == {200}
@@ -153,7 +153,7 @@ SCHEMA = b"@" + MEMBER_FIELDS.digest
 
 
 @pytest.mark.parametrize("date", [b"@99999999999999", b"abcd@xyz", b"abcd", b"@", b"abcd@-5"])
-async def test_date_in_a_mark_that_makes_no_sense_is_not_shown(
+async def test_entry_with_an_invalid_date_has_no_last_modified(
     api: Api, cache_servers: tuple[str, ...], date: bytes
 ) -> None:
     ada = await api.create("Ada")
@@ -170,7 +170,7 @@ async def test_date_in_a_mark_that_makes_no_sense_is_not_shown(
 
 
 @pytest.mark.parametrize("mark", [b"@", b"abcd@1@00000000", b"abcd" + SCHEMA + b"0"])
-async def test_entry_of_other_fields_is_not_answered(
+async def test_entry_of_another_schema_is_not_served(
     api: Api, cache_servers: tuple[str, ...], mark: bytes
 ) -> None:
     ada = await api.create("Ada")
@@ -185,7 +185,7 @@ async def test_entry_of_other_fields_is_not_answered(
 
 
 @pytest.mark.parametrize("lead", [b"", b"nobody", b"-1", b"1.0", b"9" * 400, b"9" * 5000])
-async def test_a_lead_that_leads_nowhere_is_not_followed(
+async def test_entry_of_a_name_with_an_invalid_id_is_ignored(
     api: Api, cache_servers: tuple[str, ...], lead: bytes
 ) -> None:
     ada = await api.create("Ada")
@@ -198,7 +198,7 @@ async def test_a_lead_that_leads_nowhere_is_not_followed(
 
 
 def rewrite(address: str, prefix: bytes, change: Callable[[bytes], bytes]) -> None:
-    """Change what is stored under the one key that begins so."""
+    """Change the stored value of the only key with this prefix."""
     keys = map(unquote_to_bytes, stored_keys(address, expected=2))
     key = next((key for key in keys if prefix in key), b"none")
     reply = ask_memcached(address, b"get %b\r\n" % key)

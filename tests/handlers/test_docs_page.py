@@ -1,4 +1,4 @@
-"""/docs: a page to read the API and to try it, in a real browser."""
+"""/docs, the page to read and try the API, in a real browser."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ CHROMIUM = find_chromium()
     CHROMIUM is None and os.environ.get("CI") != "true",
     reason="Chromium is missing and could not be installed",
 )
-async def test_whoever_fills_in_a_token_can_send_a_request_and_see_the_answer(
+async def test_docs_page_sends_requests_with_a_token_and_shows_the_response(
     http_server: HTTPServer,  # noqa: ARG001
     http_server_port: tuple[socket.socket, int],
     folder: Path,
@@ -39,13 +39,13 @@ async def test_whoever_fills_in_a_token_can_send_a_request_and_see_the_answer(
         assert shown.startswith("201")
         assert '"name": "Ada Lovelace"' in shown
         assert "location: /members/1" in shown
-        assert page.complaints == []  # nothing that the Content-Security-Policy forbids
+        assert page.complaints == []  # no violation of the Content-Security-Policy
         asked = [url for url in page.requested if not url.startswith("data:")]
         assert len(asked) >= 6
         assert {url[: len(address)] for url in asked} == {address}  # no other host
 
 
-async def test_the_page_may_do_little(api: Api) -> None:
+async def test_docs_page_has_a_strict_content_security_policy(api: Api) -> None:
     answer = await api("GET", "/docs", rights=None)
     assert answer.code == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -64,7 +64,7 @@ async def test_the_page_may_do_little(api: Api) -> None:
         ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
     ],
 )
-async def test_its_files_are_served_with_their_types_and_kept(
+async def test_docs_files_have_their_types_and_may_be_cached(
     api: Api, name: str, media_type: str
 ) -> None:
     answer = await api("GET", f"/docs/{name}", rights=None)
@@ -87,7 +87,7 @@ NO_FILES = [
 ]
 
 
-async def test_nothing_else_is_served(api: Api, subtests: pytest.Subtests) -> None:
+async def test_docs_serves_no_other_files(api: Api, subtests: pytest.Subtests) -> None:
     for name in NO_FILES:
         with subtests.test(name=name):
             problem(await api("GET", f"/docs/{name}"), 404, "not-found")

@@ -1,4 +1,4 @@
-"""All members as a stream, at the pace of who reads it."""
+"""GET /members as a stream of all members, at the pace of its client."""
 
 import asyncio
 import csv
@@ -27,7 +27,7 @@ NDJSON = {"Accept": "application/x-ndjson"}
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With as little patience as a test has."""
+    """With time-outs that a test can wait for."""
     mongodb = settings.mongodb.model_copy(update={"timeout_ms": 300})
     limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
     server = settings.server.model_copy(update={"limits": limits})
@@ -43,8 +43,10 @@ def fill(admin: Admin, database: str, count: int, length: int = 10) -> None:
     )
 
 
-async def test_every_type_has_every_member(api: Api, admin: Admin, database_name: str) -> None:
-    fill(admin, database_name, 1201)  # some batches, and one more
+async def test_export_has_every_member_in_every_type(
+    api: Api, admin: Admin, database_name: str
+) -> None:
+    fill(admin, database_name, 1201)  # two full batches and a partial one
     sent = await api("GET", "/members", headers=CSV)
     assert sent.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
     assert sent.headers["Content-Disposition"] == 'attachment; filename="members.csv"'
@@ -63,7 +65,7 @@ async def test_every_type_has_every_member(api: Api, admin: Admin, database_name
     ]
 
 
-async def test_csv_for_spreadsheets(api: Api, admin: Admin) -> None:
+async def test_export_csv_is_safe_for_spreadsheets(api: Api, admin: Admin) -> None:
     fill(admin, "test", 2)
     sent = await api("GET", "/members?bom=true&delimiter=%3B", headers=CSV)
     assert sent.body.decode("utf-8-sig").splitlines() == [
@@ -82,7 +84,7 @@ async def test_csv_for_spreadsheets(api: Api, admin: Admin) -> None:
         assert problem(answer, 400, "bad-parameter")["parameter"] == parameter
 
 
-async def test_an_export_takes_the_lists_parameters(api: Api, admin: Admin) -> None:
+async def test_export_accepts_the_parameters_of_the_list(api: Api, admin: Admin) -> None:
     fill(admin, "test", 1201)
 
     async def ids(query: str) -> list[int]:
@@ -103,7 +105,7 @@ async def test_an_export_takes_the_lists_parameters(api: Api, admin: Admin) -> N
         problem(await api("GET", f"/members?{query}", headers=CSV), 400, "bad-parameter")
 
 
-async def test_of_nobody_there_is_a_header(api: Api) -> None:
+async def test_export_without_members_is_a_header(api: Api) -> None:
     assert (await api("GET", "/members", headers=CSV)).body == b"memberId,name,email,phone\r\n"
     empty = await api("GET", "/members", headers=NDJSON)
     assert (empty.code, empty.body) == (200, b"")
@@ -123,12 +125,12 @@ async def test_of_nobody_there_is_a_header(api: Api) -> None:
         ("TEXT/CSV", "text/csv"),
     ],
 )
-async def test_the_type_is_the_one_that_is_liked_best(api: Api, accept: str, expected: str) -> None:
+async def test_export_has_the_preferred_type(api: Api, accept: str, expected: str) -> None:
     answer = await api("HEAD", "/members", headers={"Accept": accept})
     assert answer.headers["Content-Type"].partition(";")[0] == expected
 
 
-async def test_what_is_not_offered_is_told(api: Api) -> None:
+async def test_export_in_an_unsupported_type_is_406(api: Api) -> None:
     found = problem(
         await api("GET", "/members", headers={"Accept": "text/html"}), 406, "not-acceptable"
     )
@@ -138,7 +140,9 @@ async def test_what_is_not_offered_is_told(api: Api) -> None:
     problem(await api("GET", "/members", rights=0, headers=CSV), 403, "permission-missing")
 
 
-async def test_head_has_the_headers_and_asks_nobody(api: Api, servers: PrivateServers) -> None:
+async def test_export_head_has_the_headers_without_a_database_read(
+    api: Api, servers: PrivateServers
+) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     mongod.suspend()
     try:
@@ -151,7 +155,7 @@ async def test_head_has_the_headers_and_asks_nobody(api: Api, servers: PrivateSe
 
 
 @pytest.mark.parametrize(("accepted", "is_compressed"), [("gzip", True), ("gzip;q=0", False)])
-async def test_it_is_compressed_for_who_asks(
+async def test_export_is_compressed_on_request(
     api: Api, admin: Admin, accepted: str, is_compressed: bool
 ) -> None:
     fill(admin, "test", 1201)
@@ -163,7 +167,7 @@ async def test_it_is_compressed_for_who_asks(
 
 
 def request(path: str, *headers: str, version: str = "1.1") -> bytes:
-    """A GET with a token."""
+    """A GET request with a token."""
     lines = [
         f"GET {path} HTTP/{version}",
         "Host: x",
@@ -173,7 +177,7 @@ def request(path: str, *headers: str, version: str = "1.1") -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def test_what_is_compressed_can_be_read_batch_by_batch(
+async def test_export_flushes_compressed_data_after_each_batch(
     http_server: Any, admin: Admin
 ) -> None:
     fill(admin, "test", 1201)
@@ -187,7 +191,7 @@ async def test_what_is_compressed_can_be_read_batch_by_batch(
     assert first.count(b"\r\n") == 501
 
 
-async def test_who_takes_nothing_is_dropped(
+async def test_export_disconnects_a_client_that_reads_nothing(
     http_server: Any, services: Services, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(admin, "test", 8000, length=255)
@@ -202,7 +206,7 @@ async def test_who_takes_nothing_is_dropped(
     assert "read nothing for 0.5 seconds" in caplog.text
 
 
-async def test_who_reads_slowly_is_served(
+async def test_export_serves_a_slow_client(
     http_server: Any, services: Services, admin: Admin
 ) -> None:
     """In total the client takes much longer than server.limits.write_seconds."""
@@ -218,7 +222,9 @@ async def test_who_reads_slowly_is_served(
     assert services.requests.in_flight == 0
 
 
-async def test_who_goes_away_ends_it(http_server: Any, services: Services, admin: Admin) -> None:
+async def test_export_ends_when_its_client_disconnects(
+    http_server: Any, services: Services, admin: Admin
+) -> None:
     fill(admin, "test", 8000, length=255)
     async with small_connection(http_server) as (reader, writer):
         writer.write(request("/members", "Accept: text/csv"))
@@ -228,7 +234,7 @@ async def test_who_goes_away_ends_it(http_server: Any, services: Services, admin
             await services.requests.idle.wait()
 
 
-async def test_an_outage_is_waited_for_and_then_told_by_breaking_off(
+async def test_export_waits_for_a_short_outage_and_breaks_off_in_a_long_one(
     http_server: Any, admin: Admin, servers: PrivateServers, services: Services
 ) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
@@ -264,7 +270,7 @@ async def read_all(
     return bytes(received)
 
 
-async def test_an_outage_at_its_beginning_is_a_503(api: Api, servers: PrivateServers) -> None:
+async def test_export_during_an_outage_is_a_503(api: Api, servers: PrivateServers) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     mongod.suspend()
     try:
@@ -276,7 +282,7 @@ async def test_an_outage_at_its_beginning_is_a_503(api: Api, servers: PrivateSer
 
 
 @pytest.mark.parametrize("keep_alive", ["Connection: keep-alive", "X-None: none"])
-async def test_an_old_client_knows_the_end_by_the_connections(
+async def test_export_to_http_1_0_ends_with_the_connection(
     http_server: Any, admin: Admin, keep_alive: str
 ) -> None:
     fill(admin, "test", 3)
@@ -288,9 +294,7 @@ async def test_an_old_client_knows_the_end_by_the_connections(
     assert body.count(b"\r\n") == 4
 
 
-async def test_an_old_client_is_told_by_a_reset_that_it_is_not_the_end(
-    http_server: Any, admin: Admin
-) -> None:
+async def test_export_to_http_1_0_is_reset_if_incomplete(http_server: Any, admin: Admin) -> None:
     fill(admin, "test", 8000, length=255)
     async with small_connection(http_server) as (reader, writer):
         writer.write(request("/members", "Accept: text/csv", version="1.0"))

@@ -1,4 +1,4 @@
-"""Lists of some members only."""
+"""The filters of the list."""
 
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,7 +19,7 @@ async def names(api: Api, **query: Any) -> list[str]:
     return [member["name"] for member in await walk(api, f"/members?{urlencode(query)}")]
 
 
-async def test_a_name_is_found_in_the_form_in_which_it_is_kept(api: Api) -> None:
+async def test_filter_by_name_compares_the_stored_form(api: Api) -> None:
     for name in ("José", "jose", "a/b c+d&e=f%20", RIGHT_TO_LEFT, WIDEST):
         await api.create(name)
     assert await names(api, name=" Jose\u0301 ") == ["José"]
@@ -43,8 +43,8 @@ PREFIXES = [
     ("😀😀", [WIDEST]),
     (WIDEST, [WIDEST]),
     ("عادل", [RIGHT_TO_LEFT]),
-    ("\u212a", ["kelvin"]),  # the sign
-    ("  strasse ", ["STRASSE 2"]),  # white space at the end is a part of it
+    ("\u212a", ["kelvin"]),  # the Kelvin sign
+    ("  strasse ", ["STRASSE 2"]),  # trailing white space is part of the name
     ("$", ["$where"]),
     (".*", []),
     ("\U0010ffff", ["\U0010ffff last"]),
@@ -52,7 +52,7 @@ PREFIXES = [
 ]
 
 
-async def test_prefixes_whatever_the_case_in_pages_of_one(api: Api) -> None:
+async def test_filter_by_prefix_ignores_case_in_pages_of_one(api: Api) -> None:
     for name in dict.fromkeys(name for _, found in PREFIXES for name in found):
         await api.create(name)
     for prefix, expected in PREFIXES:
@@ -61,7 +61,7 @@ async def test_prefixes_whatever_the_case_in_pages_of_one(api: Api) -> None:
             assert sorted(found) == sorted(expected), prefix
 
 
-async def test_addresses_whatever_the_case_and_numbers_as_written(api: Api) -> None:
+async def test_filter_ignores_the_case_of_emails_but_compares_phones_exactly(api: Api) -> None:
     await api.create("Ada", email="Ada@Example.org", phone="+44 20 7946")
     await api.create("Bob", email="ada@example.ORG", phone="+44207946")
     await api.create("Zoë", email="zoë@example.org", phone="+44 20 7946")
@@ -80,7 +80,7 @@ async def test_addresses_whatever_the_case_and_numbers_as_written(api: Api) -> N
     assert await names(api, **everything, name="Bob") == []
 
 
-async def test_a_changed_member_is_found_by_what_it_is_now(api: Api) -> None:
+async def test_filter_finds_a_changed_member_by_its_new_values(api: Api) -> None:
     await api.create("$email", email="$name@example.org")
     await api("PUT", "/members/1", {"name": "$NAME", "email": "$Phone@example.org"})
     assert await names(api, name_prefix="$name") == ["$NAME"]
@@ -113,7 +113,7 @@ NONSENSE = [
 ]
 
 
-async def test_a_filter_that_makes_no_sense_is_told(api: Api, subtests: pytest.Subtests) -> None:
+async def test_filter_that_is_invalid_is_400(api: Api, subtests: pytest.Subtests) -> None:
     for query, parameter in NONSENSE:
         with subtests.test(query=query[:50]):
             found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
@@ -124,17 +124,17 @@ async def test_a_filter_that_makes_no_sense_is_told(api: Api, subtests: pytest.S
 @pytest.mark.parametrize(
     ("raw", "status", "found"),
     [
-        ("name=José".encode(), b"200", b"Jos"),  # no URI, and clear all the same
+        ("name=José".encode(), b"200", b"Jos"),  # not a valid URI, but unambiguous
         ("name=José".encode("latin-1"), b"400", b"is not UTF-8"),
         (b"name=Jos%C3%A9&&", b"200", b"Jos"),
         (b"name_prefix=jos%c3%89", b"200", b"Jos"),
-        (b"name=100%", b"200", b"100%"),  # as it stands
+        (b"name=100%", b"200", b"100%"),  # taken literally
         (b"name=a+b%2bc;d", b"200", b"a b+c;d"),
         (b"n%61me=100%25", b"200", b"100%"),
         (b"name", b"400", b"is empty"),
     ],
 )
-async def test_a_query_is_read_as_the_bytes_that_came(
+async def test_query_is_decoded_from_its_raw_bytes(
     api: Api, http_server: HTTPServer, raw: bytes, status: bytes, found: bytes
 ) -> None:
     for name in ("José", "100%", "a b+c;d"):
@@ -160,7 +160,7 @@ async def test_head_is_get_without_the_body(api: Api) -> None:
         assert head.headers[name] == get.headers[name]
 
 
-async def test_an_exact_count_is_given_to_those_who_prefer_it(api: Api) -> None:
+async def test_list_has_an_exact_count_on_preference(api: Api) -> None:
     for i in range(7):
         await api.create(f"Ada {i}", email="a@example.org" if i < 5 else None, phone="555-01")
     await api.create("Bob", email="A@example.org")
@@ -176,7 +176,7 @@ async def test_an_exact_count_is_given_to_those_who_prefer_it(api: Api) -> None:
     ]:
         path = f"/members?limit=1&{query}"
         headers = {"Prefer": "respond-async, Count=exact; x=y"}
-        while path:  # it is of the whole list, on each page of it
+        while path:  # the count covers the whole list, on each page
             response = await api("GET", path, headers=headers)
             assert response.headers["X-Total-Count"] == f"{total}", query
             assert response.headers["Preference-Applied"] == "count=exact"
@@ -185,7 +185,7 @@ async def test_an_exact_count_is_given_to_those_who_prefer_it(api: Api) -> None:
 
 
 @pytest.mark.parametrize("prefer", ["", "count", "count=", "count=estimated", "x;count=exact", ","])
-async def test_nobody_else_pays_for_a_count(api: Api, prefer: str) -> None:
+async def test_list_without_the_preference_counts_nothing(api: Api, prefer: str) -> None:
     response = await api("GET", "/members", headers={"Prefer": prefer})
     assert response.code == 200
     assert "X-Total-Count" not in response.headers

@@ -18,7 +18,7 @@ from tornado_members.settings import Audit, Settings
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
-# Documents that hold a name each and are not members.
+# Documents that hold a name and are not members.
 NOT_MEMBERS: dict[str, Any] = {
     "ObjectId": ObjectId("0123456789abcdef01234567"),
     "fraction": 7.5,
@@ -54,13 +54,13 @@ def members(admin: Admin, database_name: str) -> Any:
 
 @pytest.fixture(params=["plain", "recorded"])
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    """Both ways in which changes are written."""
+    """With both ways to write changes, with and without history."""
     return settings.model_copy(update={"audit": Audit(enabled=request.param == "recorded")})
 
 
 @pytest.fixture
 def documents(members: Any) -> list[Any]:
-    """Documents that are not members, there when the service starts."""
+    """Documents that are not members, present when the service starts."""
     members.insert_many([{"_id": key, "name": name} for name, key in NOT_MEMBERS.items()])
     members.insert_many([{"_id": i, "name": name} for i, name in enumerate(LISTS.values(), 13)])
     return list(members.find())
@@ -196,7 +196,7 @@ async def test_version_in_etag_is_the_one_that_conditions_compare(members: Any, 
 
 
 async def test_list_of_dates_is_no_date_of_a_change(members: Any, api: Api) -> None:
-    """A condition on the time holds where an answer has no Last-Modified."""
+    """A condition on the date holds where a response has no Last-Modified."""
     members.insert_one({"_id": 5, "name": "Ada", "updatedAt": [datetime(2038, 1, 1, tzinfo=UTC)]})
     assert "Last-Modified" not in (await api("GET", "/members/5")).headers
     early = {"If-Unmodified-Since": "Fri, 01 Jan 2010 00:00:00 GMT"}

@@ -1,4 +1,4 @@
-"""The history of a member, where changes are recorded: audit.enabled."""
+"""The history of a member, where audit.enabled records changes."""
 
 import asyncio
 from datetime import datetime
@@ -26,13 +26,13 @@ def settings(settings: Settings, admin: Admin, database_name: str) -> Settings:
 
 @pytest.fixture
 def driver() -> Any:
-    """The other one: most tests of handlers run on Motor."""
+    """Use PyMongo: most tests of handlers run on Motor."""
     return "pymongo"
 
 
 @pytest.fixture(autouse=True)
 def garbage(collected: None) -> None:
-    """Sockets that it forgets are found where they were lost."""
+    """Find lost sockets in the test that lost them."""
 
 
 async def history(api: Api, member_id: int = 1) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ async def history(api: Api, member_id: int = 1) -> list[dict[str, Any]]:
     return items
 
 
-async def test_every_request_that_changes_a_member_is_recorded(api: Api) -> None:
+async def test_history_records_every_change_of_a_member(api: Api) -> None:
     requests: list[tuple[str, str, Any, dict[str, str]]] = [
         ("PUT", "/members", {"name": "Ada", "email": "ada@example.org"}, {}),
         ("PUT", "/members/1", {"name": "Ada"}, {}),
@@ -77,7 +77,7 @@ async def test_every_request_that_changes_a_member_is_recorded(api: Api) -> None
     assert [record["kind"] for record in await history(api, 2)] == ["created"]
 
 
-async def test_pages_together_are_the_whole_history(api: Api) -> None:
+async def test_history_pages_together_are_the_whole_history(api: Api) -> None:
     await api.create("Ada")
     for n in range(6):
         await api("PUT", "/members/1", {"name": "Ada", "phone": f"555-{n:04}"})
@@ -88,12 +88,12 @@ async def test_pages_together_are_the_whole_history(api: Api) -> None:
             items += parsed(response)["items"]
             path = parsed(response)["next"]
             assert response.headers.get("Link") == (f'<{path}>; rel="next"' if path else None)
-            await api("PUT", "/members/1", {"name": "Ada"})  # what is new comes before the page
+            await api("PUT", "/members/1", {"name": "Ada"})  # new changes come before the page
         seen = [item["version"] for item in items]
         assert seen == list(range(seen[0], 0, -1))
 
 
-async def test_a_history_is_for_those_who_may_delete(api: Api) -> None:
+async def test_history_needs_the_permission_to_delete(api: Api) -> None:
     await api.create("Ada")
     for rights in (1, 2):
         refused = await api("GET", "/members/1/history", rights=rights)
@@ -107,9 +107,7 @@ async def test_a_history_is_for_those_who_may_delete(api: Api) -> None:
     problem(await api("DELETE", "/members/1/history"), 405, "method-not-allowed")
 
 
-async def test_there_is_one_of_whatever_was_there_once(
-    api: Api, admin: Admin, database_name: str
-) -> None:
+async def test_history_remains_after_a_deletion(api: Api, admin: Admin, database_name: str) -> None:
     await api.create("Ada")
     await api("DELETE", "/members/1")
     assert len(await history(api)) == 2
@@ -121,7 +119,7 @@ async def test_there_is_one_of_whatever_was_there_once(
     problem(await api("GET", "/members/1/history/1"), 404, "not-found")
 
 
-async def test_a_member_may_be_called_history(api: Api) -> None:
+async def test_history_is_a_valid_member_name(api: Api) -> None:
     await api.create("history")
     assert parsed(await api("GET", "/members/by-name/history"))["memberId"] == 1
 
@@ -141,14 +139,14 @@ NONSENSE = [
 ]
 
 
-async def test_a_query_that_makes_no_sense_is_told(api: Api, subtests: pytest.Subtests) -> None:
+async def test_history_refuses_an_invalid_query(api: Api, subtests: pytest.Subtests) -> None:
     for query, parameter in NONSENSE:
         with subtests.test(query=query[:50]):
             found = problem(await api("GET", f"/members/1/history?{query}"), 400, "bad-parameter")
             assert found["parameter"] == parameter
 
 
-async def test_a_cursor_beyond_the_end_leads_to_an_empty_page(api: Api) -> None:
+async def test_history_cursor_beyond_the_end_gives_an_empty_page(api: Api) -> None:
     await api.create("Ada")
     page = await api("GET", f"/members/1/history?after=1-{'0' * 24}")
     assert parsed(page) == {"items": [], "next": None}
@@ -156,8 +154,8 @@ async def test_a_cursor_beyond_the_end_leads_to_an_empty_page(api: Api) -> None:
     assert len(parsed(page)["items"]) == 1
 
 
-async def test_what_was_recorded_is_read_at_once(api: Api) -> None:
-    """The cache knows of no transactions, and needs not."""
+async def test_recorded_change_is_visible_at_once(api: Api) -> None:
+    """The cache does not use transactions, and need not."""
     await api.create("Ada")
     for n in range(10):
         for _ in range(2):
@@ -171,7 +169,7 @@ async def test_what_was_recorded_is_read_at_once(api: Api) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-async def test_of_fifty_writers_of_one_version_one_succeeds(api: Api, method: str) -> None:
+async def test_if_match_lets_one_of_fifty_recorded_writers_succeed(api: Api, method: str) -> None:
     await api.create("Ada")
     headers = {"If-Match": '"1"', **(MERGE_PATCH if method == "PATCH" else {})}
     body = None if method == "DELETE" else {"name": "Ada", "phone": "555-0100"}
@@ -181,7 +179,7 @@ async def test_of_fifty_writers_of_one_version_one_succeeds(api: Api, method: st
     assert len(await history(api)) == 2
 
 
-async def test_an_import_is_recorded_row_by_row(api: Api) -> None:
+async def test_history_records_an_import_row_by_row(api: Api) -> None:
     csv = {"Content-Type": "text/csv", "X-Request-Id": "import-1"}
     first = await api("POST", "/members/import", raw=b"name\nAda\nGrace\n", headers=csv)
     again = await api(
@@ -207,7 +205,7 @@ class TestWhereChangesAreNotRecorded:
     def settings(self, settings: Settings) -> Settings:
         return settings.model_copy(update={"audit": Audit(enabled=False)})
 
-    async def test_there_is_no_history_and_no_transaction(
+    async def test_service_without_audit_has_no_history_and_no_transaction(
         self, api: Api, admin: Admin, database_name: str
     ) -> None:
         def begun() -> int:
@@ -232,10 +230,10 @@ class TestWhereAWriteMayTakeHalfASecond:
         mongodb = settings.mongodb.model_copy(update={"timeout_ms": 500})
         return settings.model_copy(update={"mongodb": mongodb})
 
-    async def test_a_write_of_unknown_outcome_leaves_its_tombstone(
+    async def test_write_of_unknown_outcome_leaves_its_tombstone(
         self, api: Api, admin: Admin, servers: PrivateServers
     ) -> None:
-        """And one that others were in the way of does not: of that, it is known."""
+        """A write that only conflicts with others leaves none: its outcome is known."""
         await api.create("Ada")
         with admin.start_session() as session, session.start_transaction():
             admin["test"]["members"].update_one(

@@ -1,4 +1,4 @@
-"""Tokens that are none, thrown at the service as it listens."""
+"""Invalid tokens, sent to the listening service."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ LARGEST = 15_000  # characters: larger tokens do not fit into server.limits.head
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: bytes) -> int:
-    """The status of a read with this token, whose answer is a whole problem."""
+    """Send a read with this token; check that the refusal is a whole problem; return its status."""
     writer.write(
         b"GET /members/1 HTTP/1.1\r\nHost: members\r\nAuthorization: Bearer %b\r\n\r\n" % token
     )
@@ -29,7 +29,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token:
     return status
 
 
-async def test_each_hostile_token_is_a_401(http_server: AnyServer) -> None:
+async def test_hostile_token_is_a_401(http_server: AnyServer) -> None:
     async with bare_connection(http_server) as (reader, writer):
         for what, token in BAD_TOKENS.items():
             if "\n" not in token and len(token) < LARGEST:
@@ -39,11 +39,11 @@ async def test_each_hostile_token_is_a_401(http_server: AnyServer) -> None:
         assert await ask(reader, writer, make_token(access_rights=1).encode()) == 404
 
 
-# What fits into a header's line at all.
+# Every character that fits into a header line.
 PRINTABLE = st.binary(max_size=8).map(lambda b: bytes(c for c in b if 32 < c < 127 or c > 160))
 
 
-def test_a_mutated_token_is_never_more_than_a_401(io_loop: IOLoop, http_server: AnyServer) -> None:
+def test_mutated_token_is_never_more_than_a_401(io_loop: IOLoop, http_server: AnyServer) -> None:
     @given(st.data())
     def throw(data: st.DataObject) -> None:
         good = data.draw(st.sampled_from([GOOD, make_token("ES256"), make_token("EdDSA")])).encode()
