@@ -27,7 +27,7 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 CSV = {"Content-Type": "text/csv"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
-# From a list of people who hold an office: as it is, faults and all.
+# From a list of officials, with its original faults.
 PEOPLE = """state,name,email,phone
 ak,Alyse Galvin,representative.alyse.galvin@akleg.gov,907-465-3875
 al,"Jack W. ""Jay"" Williams, III",,334-261-0800
@@ -41,7 +41,7 @@ co,José Menéndez,jose.menendez@example.gov,+1-555-0100
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With as little patience as a test has, and the least body."""
+    """With time-outs that a test can wait for, and a small limit on bodies."""
     mongodb = settings.mongodb.model_copy(update={"timeout_ms": 1000})
     limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
     server = settings.server.model_copy(update={"limits": limits})
@@ -52,7 +52,7 @@ def settings(settings: Settings) -> Settings:
 async def send(
     api: Api, body: str | bytes, query: str = "", headers: dict[str, str] = CSV
 ) -> list[dict[str, Any]]:
-    """Import; the results."""
+    """Import rows; return the results."""
     raw = body.encode() if isinstance(body, str) else body
     answer = await api("POST", f"/members/import{query}", raw=raw, headers=headers)
     assert answer.code == 200, answer.body
@@ -249,7 +249,7 @@ async def test_import_needs_the_permission_and_post(api: Api) -> None:
 
 
 def head(length: int | None, *headers: str, query: str = "", rights: int = 2) -> bytes:
-    """The beginning of an import."""
+    """Return the head of an import request."""
     body = f"Content-Length: {length}" if length is not None else "Transfer-Encoding: chunked"
     lines = [
         f"POST /members/import{query} HTTP/1.1",
@@ -290,7 +290,7 @@ async def test_results_arrive_while_the_body_is_sent(http_server: Any) -> None:
 
 async def test_refusal_is_sent_before_the_body_and_readable_after_it(http_server: Any) -> None:
     async with bare_connection(http_server) as (reader, writer):
-        for _ in range(2):  # the connection can be used again
+        for _ in range(2):  # the connection remains usable
             writer.write(head(1_000_000, rights=1))
             assert (await reader.readline()).startswith(b"HTTP/1.1 403 ")
             writer.write(b"x" * 1_000_000)
@@ -334,7 +334,7 @@ async def test_body_over_the_limit_is_loaded_up_to_it(
 async def test_client_may_send_everything_before_it_reads(
     http_server: Any, services: Services
 ) -> None:
-    """With results that are larger than all that the system and the process would hold."""
+    """The results are larger than all buffers of the kernel and of the process together."""
     rows = b",x\n" * 7000
     async with small_connection(http_server) as (reader, writer):
         writer.write(head(len(rows) + 11, "Content-Type: text/csv", "Connection: close"))
@@ -342,7 +342,7 @@ async def test_client_may_send_everything_before_it_reads(
         for start in range(0, len(rows), 3000):
             writer.write(rows[start : start + 3000])
             await writer.drain()
-            await asyncio.sleep(0.1)  # in all, longer than a reader may take nothing
+            await asyncio.sleep(0.1)  # in total, longer than a client may read nothing
         received = bytearray()
         while piece := await reader.read(65536):
             received += piece
@@ -408,7 +408,7 @@ async def test_import_waits_for_an_outage_and_reports_a_long_one(
         assert received.endswith(b"0\r\n\r\n") is is_short
         last = json.loads(received.split(b"\r\n")[-2 if not is_short else -6].splitlines()[-1])
         if is_short:
-            # Whatever the first attempts have done is what this import has done.
+            # This import reports the rows that its first attempts loaded as its own.
             assert received.count(b'"code": "created"') == 400
         else:
             assert (last["status"], last["code"]) == (503, "dependency-unavailable")
@@ -471,7 +471,7 @@ async def test_disconnect_before_the_first_row_leaves_nothing_running(
 async def test_unknown_method_is_a_405(
     http_server: Any, services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Tornado answers it before the handler is prepared."""
+    """Tornado answers it before it prepares the handler."""
     async with small_connection(http_server) as (reader, writer):
         writer.write(head(10).replace(b"POST", b"BREW", 1))
         assert (await reader.readline()).startswith(b"HTTP/1.1 405 ")

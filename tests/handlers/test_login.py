@@ -1,4 +1,4 @@
-"""POST /login, what its tokens do, and what becomes of them."""
+"""POST /login: what its tokens allow, and what ends them."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def hashed(fast_hashes: None) -> str:  # noqa: ARG001
 
 @pytest.fixture(scope="module")
 def keys() -> Iterator[Path]:
-    """A key pair: to make one takes a while."""
+    """A key pair, made once because that is slow."""
     with tempfile.TemporaryDirectory(prefix="tornado-members-test-") as name:
         own_signing_key(Path(name, "jwks.json"))
         yield Path(name)
@@ -57,7 +57,7 @@ def keys() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(settings: Settings, folder: Path, keys: Path) -> Settings:
-    """With an issuer of its own beside the one of all tests."""
+    """With an own issuer beside the issuer of all tests."""
     shutil.copytree(keys, folder / "keys")
     own = {"issuer": "us", "audience": "members", "jwks": {"file": folder / "keys" / "jwks.json"}}
     other = {
@@ -69,7 +69,7 @@ def settings(settings: Settings, folder: Path, keys: Path) -> Settings:
         {
             **settings.model_dump(),
             "auth": {"own_issuer": "us", "issuers": [own, other]},
-            # A window that no test sees the end of.
+            # A window that outlasts every test.
             "login": {"attempts_per_user_and_address": 3, "window_seconds": 86400},
         }
     )
@@ -99,7 +99,7 @@ def bearer(response: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {parsed(response)['access_token']}"}
 
 
-async def test_the_right_password_gives_a_token(api: Api) -> None:
+async def test_login_with_the_right_password_returns_a_token(api: Api) -> None:
     response = await log_in(api)
     assert response.code == 200
     assert response.headers["Cache-Control"] == "no-store"
@@ -119,7 +119,7 @@ async def test_the_right_password_gives_a_token(api: Api) -> None:
     problem(await api("DELETE", "/members/1", headers=headers), 403, "permission-missing")
 
 
-async def test_no_answer_tells_a_wrong_password_from_an_unknown_user(api: Api) -> None:
+async def test_login_answers_a_wrong_password_like_an_unknown_user(api: Api) -> None:
     answers = [
         problem(await log_in(api, username, "wrong"), 401, "login-failed")["detail"]
         for username in ("ada", "nobody", "blocked", "x" * 5000, "\n", "")
@@ -127,11 +127,11 @@ async def test_no_answer_tells_a_wrong_password_from_an_unknown_user(api: Api) -
     assert len(set(answers)) == 1
 
 
-async def test_an_unknown_user_costs_as_many_hashes_as_a_wrong_password(
+async def test_login_of_an_unknown_user_hashes_as_often_as_a_wrong_password(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time cannot be tested, but that what takes it is done."""
-    await log_in(api)  # by then, what unknown users are compared with is there
+    """Time cannot be tested, but the hashing that takes the time can."""
+    await log_in(api)  # makes the hash that stands for unknown users
     hashes = []
     verify = PasswordHasher.verify
 
@@ -143,15 +143,15 @@ async def test_an_unknown_user_costs_as_many_hashes_as_a_wrong_password(
     for username in ("ada", "nobody"):
         problem(await log_in(api, username, "wrong"), 401, "login-failed")
     assert len(hashes) == 2
-    assert hashes[0] == hashes[1]  # by the same parameters
+    assert hashes[0] == hashes[1]  # with the same parameters
 
 
-async def test_a_blocked_user_is_told_so_for_the_right_password(api: Api) -> None:
+async def test_login_reports_a_block_only_with_the_right_password(api: Api) -> None:
     problem(await log_in(api, "blocked"), 403, "user-blocked")
     problem(await log_in(api, "blocked", "wrong"), 401, "login-failed")
 
 
-async def test_guessing_is_slowed(api: Api) -> None:
+async def test_login_limits_guesses(api: Api) -> None:
     guesses = await asyncio.gather(*(log_in(api, password=f"guess-{n}") for n in range(10)))
     codes = sorted(response.code for response in guesses)
     assert codes == [401] * 3 + [429] * 7
@@ -161,12 +161,14 @@ async def test_guessing_is_slowed(api: Api) -> None:
     problem(await log_in(api, "somebody else", "wrong"), 401, "login-failed")
 
 
-async def test_logging_in_often_and_at_once_is_no_guessing(api: Api) -> None:
+async def test_login_often_and_concurrently_is_not_limited(api: Api) -> None:
     answers = await asyncio.gather(*(log_in(api) for _ in range(8)))
     assert [answer.code for answer in answers] == [200] * 8
 
 
-async def test_more_than_can_wait_are_told_to_come_later(api: Api, services: Services) -> None:
+async def test_login_beyond_the_queue_is_refused_with_retry_after(
+    api: Api, services: Services
+) -> None:
     assert services.login
     queue = services.login._queue
     queue._others._max_waiting = 1
@@ -181,16 +183,16 @@ async def test_more_than_can_wait_are_told_to_come_later(api: Api, services: Ser
     assert [(await login).code for login in waiting] == [200]
 
 
-async def test_what_is_composed_in_another_way_is_the_same(api: Api, users: UserStore) -> None:
+async def test_login_normalizes_usernames_and_passwords(api: Api, users: UserStore) -> None:
     await users.add("Zo\u00eb", hash_password("caf\u00e9 au lait"), 1)
     assert (await log_in(api, " Zoe\u0308 ", "cafe\u0301 au lait")).code == 200
 
 
-async def test_a_name_that_is_too_long_is_nobodys(api: Api) -> None:
+async def test_login_with_an_overlong_username_is_refused(api: Api) -> None:
     problem(await log_in(api, "ada" + " " * 1017 + "zzz"), 401, "login-failed")
 
 
-async def test_a_hash_that_was_made_with_less_care_is_made_anew(
+async def test_login_replaces_a_hash_of_weaker_parameters(
     api: Api, admin: Admin, users: UserStore
 ) -> None:
     await users.add("bob", PasswordHasher(time_cost=1, memory_cost=64).hash(PASSWORD), 1)
@@ -212,13 +214,15 @@ async def test_a_hash_that_was_made_with_less_care_is_made_anew(
         ({"username": "\ud800", "password": "\udfff"}, ["/username", "/password"]),
     ],
 )
-async def test_what_is_no_login_is_told(api: Api, body: Any, pointers: list[str]) -> None:
+async def test_login_with_an_invalid_body_is_refused(
+    api: Api, body: Any, pointers: list[str]
+) -> None:
     response = await api("POST", "/login", body, rights=None)
     faults = problem(response, 422, "invalid-credentials-body")["errors"]
     assert [fault["pointer"] for fault in faults] == pointers
 
 
-async def test_a_form_is_not_taken(api: Api) -> None:
+async def test_login_refuses_a_form(api: Api) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     response = await api("POST", "/login", raw=b"username=ada", rights=None, headers=headers)
     problem(response, 415, "unsupported-media-type")
@@ -237,13 +241,13 @@ async def test_blocking_takes_effect_on_tokens_already_issued(api: Api, users: U
     await users.set_rights("ada", 0)
     await within_a_second_and_some(api, headers, 403)
     await users.set_rights("ada", 3)
-    await within_a_second_and_some(api, headers, 401)  # it was withdrawn for good
+    await within_a_second_and_some(api, headers, 401)  # the token was revoked for good
     headers = bearer(await log_in(api))
     assert (await api("GET", "/members/1", headers=headers)).code == 200
 
 
 @pytest.mark.parametrize("change", ["fewer rights", "password", "removal"])
-async def test_what_else_ends_issued_tokens(
+async def test_changes_of_a_user_end_its_issued_tokens(
     api: Api, users: UserStore, hashed: str, change: str
 ) -> None:
     await api.create("X")
@@ -257,7 +261,7 @@ async def test_what_else_ends_issued_tokens(
     await within_a_second_and_some(api, headers, 403 if change == "removal" else 401)
 
 
-async def test_a_user_may_be_bound_to_a_member_and_reach_no_other(
+async def test_user_bound_to_a_member_reaches_no_other(
     api: Api, users: UserStore, hashed: str
 ) -> None:
     for name in ("X", "Y"):
@@ -285,10 +289,10 @@ async def test_a_user_may_be_bound_to_a_member_and_reach_no_other(
     problem(await log_in(api, "bound"), 403, "user-blocked")
 
 
-async def test_a_token_without_generation_is_held_to_the_rights_of_its_bound_user(
+async def test_token_without_generation_is_limited_to_its_bound_user(
     api: Api, users: UserStore, services: Services, settings: Settings
 ) -> None:
-    """Such as one that the command prints."""
+    """For example, a token that the command prints."""
     await api.create("X")
     await users.add("bound", "", 0, member_id=1)
     own = OwnIssuer.from_settings(settings)
@@ -306,21 +310,19 @@ async def test_a_token_without_generation_is_held_to_the_rights_of_its_bound_use
 
 
 async def within_a_second_and_some(api: Api, headers: dict[str, str], status: int) -> None:
-    """Without the look at who was blocked, it would never be."""
+    """Wait for a status that only the check for blocked users causes."""
     async with asyncio.timeout(10):
         while (await api("GET", "/members/1", headers=headers)).code != status:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
-async def test_tokens_of_other_issuers_do_not_care_who_is_blocked_here(
-    api: Api, users: UserStore
-) -> None:
+async def test_tokens_of_other_issuers_ignore_blocks_here(api: Api, users: UserStore) -> None:
     await users.add("somebody", "", 0)  # the subject of the tests' tokens
     await asyncio.sleep(1.2)  # longer than a revocation takes
     assert (await api("PUT", "/members", {"name": "X"})).code == 201
 
 
-async def test_a_rotated_key_signs_and_the_old_tokens_stay_good(api: Api, folder: Path) -> None:
+async def test_rotated_key_signs_and_old_tokens_remain_valid(api: Api, folder: Path) -> None:
     await api.create("X")
     file = folder / "keys" / "jwks.json"
     before = bearer(await log_in(api))
@@ -334,9 +336,7 @@ async def test_a_rotated_key_signs_and_the_old_tokens_stay_good(api: Api, folder
     assert {key["kid"] for key in published["keys"]} == set(kids)
 
 
-async def test_while_the_signing_key_cannot_be_read_the_last_one_signs(
-    api: Api, folder: Path
-) -> None:
+async def test_last_key_signs_while_the_key_file_is_unreadable(api: Api, folder: Path) -> None:
     (folder / "keys" / "signing.pem").write_text("nonsense")
     assert (await log_in(api)).code == 200
 
@@ -348,14 +348,14 @@ class TestWithoutLogin:
     def settings(self, settings: Settings) -> Settings:
         return Settings.model_validate({**settings.model_dump(), "login": {"enabled": False}})
 
-    async def test_there_is_no_route(self, api: Api) -> None:
+    async def test_login_has_no_route(self, api: Api) -> None:
         for method in ("POST", "GET", "OPTIONS"):
             problem(await api(method, "/login", rights=None), 404, "not-found")
         assert (await api("GET", "/.well-known/jwks.json", rights=None)).code == 200
 
 
 class TestWhoseKeysAreElsewhere:
-    """The own issuer's keys are not in a file of ours: another service signs for it."""
+    """The own issuer's keys are not in a local file: another service signs for it."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
@@ -363,7 +363,9 @@ class TestWhoseKeysAreElsewhere:
         auth = {"own_issuer": "us", "issuers": [issuer]}
         return Settings.model_validate({**settings.model_dump(), "auth": auth})
 
-    async def test_whom_it_blocks_is_blocked_here_too(self, api: Api, admin: Admin) -> None:
+    async def test_block_applies_to_tokens_of_the_other_service(
+        self, api: Api, admin: Admin
+    ) -> None:
         headers = {"Authorization": f"Bearer {make_token(iss='us', sub='ada', access_rights=1)}"}
         assert (await api("GET", "/members/1", headers=headers)).code == 404
         admin["test"]["users"].update_one({"username": "ada"}, {"$set": {"access_rights": 0}})
@@ -379,7 +381,7 @@ class TestWithoutOurAlgorithm:
         auth = {"own_issuer": "us", "issuers": [issuer, settings.auth.issuers[1].model_dump()]}
         return Settings.model_validate({**settings.model_dump(), "auth": auth})
 
-    async def test_there_is_no_login(self, api: Api) -> None:
+    async def test_login_is_unavailable(self, api: Api) -> None:
         problem(await api("POST", "/login", rights=None), 404, "not-found")
 
 
@@ -392,7 +394,7 @@ class TestWithoutAKey:
         other["issuers"] = [settings.auth.issuers[1].model_dump()]
         return Settings.model_validate({**settings.model_dump(), "auth": other})
 
-    async def test_there_is_neither_login_nor_key_set(self, api: Api) -> None:
+    async def test_login_and_key_set_are_unavailable(self, api: Api) -> None:
         problem(await api("POST", "/login", rights=None), 404, "not-found")
         problem(await api("GET", "/.well-known/jwks.json", rights=None), 404, "not-found")
         assert (await api("GET", "/members")).code == 200
@@ -410,13 +412,13 @@ class TestUnderAttack:
     async def log_in(
         self, api: Api, address: str, username: str = "ada", password: str = PASSWORD
     ) -> int:
-        """Log in from an address; returns the status."""
+        """Log in from an address; return the status."""
         body = {"username": username, "password": password}
         headers = {"X-Forwarded-For": address}
         return int((await api("POST", "/login", body, rights=None, headers=headers)).code)
 
     @pytest.mark.parametrize("addresses", [1, 50])
-    async def test_a_user_logs_in_during_a_flood(
+    async def test_user_logs_in_during_a_flood(
         self,
         api: Api,
         http_server_client: Any,
@@ -433,7 +435,7 @@ class TestUnderAttack:
             return await verify(*arguments)
 
         monkeypatch.setattr(passwords, "verify", slowly)
-        http_server_client.max_clients = 150  # requests at once; the others would wait in it
+        http_server_client.max_clients = 150  # concurrent requests; the client queues all others
         answers: Counter[int] = Counter()
         over = asyncio.Event()
 
@@ -454,7 +456,7 @@ class TestUnderAttack:
         await asyncio.gather(*floods)
         assert statuses == [200] * 3, answers
 
-    async def test_wrong_passwords_lock_nobody_out_who_logged_in_recently(self, api: Api) -> None:
+    async def test_wrong_passwords_do_not_lock_out_recent_users(self, api: Api) -> None:
         assert await self.log_in(api, "203.0.113.7") == 200
         for number in range(5):
             for _ in range(3):

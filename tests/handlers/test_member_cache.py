@@ -1,4 +1,4 @@
-"""The short way answers as the handlers do, and only what they would answer from the cache."""
+"""The fast path answers as the handlers do, and only what they would answer from the cache."""
 
 import asyncio
 import logging
@@ -22,12 +22,12 @@ from tornado_members.services import Services
 from tornado_members.settings import Settings
 
 ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
-# Each answer has its own.
+# Headers that differ from one response to the next.
 OWN_HEADERS = {"Date", "X-Request-Id"}
 
 
 class Counting(HTTPServerConnectionDelegate):
-    """An application that counts what it is asked."""
+    """An application that counts its requests."""
 
     def __init__(self, application: HTTPServerConnectionDelegate) -> None:
         self.application = application
@@ -59,7 +59,7 @@ def handlers(app: MemberCacheApplication) -> Counting:
 
 
 async def cache_ada(api: Api) -> None:
-    """Have Ada in the cache, and the token remembered."""
+    """Cache the member Ada, and have the token remembered."""
     await api.create(**ADA)
     await api("GET", "/members/1")
 
@@ -73,8 +73,8 @@ def told(response: HTTPResponse) -> tuple[int, Any, list[tuple[str, str]]]:
     return response.code, body, sorted(headers)
 
 
-# What is asked for, and whether the short way is enough to answer it.
-ACCESS_LOGGER: list[tuple[str, dict[str, str], bool]] = [
+# Requests by name: their headers, and whether the fast path answers them.
+VARIANTS: list[tuple[str, dict[str, str], bool]] = [
     ("plain", {}, True),
     ("any type", {"Accept": "*/*"}, True),
     ("JSON", {"Accept": "application/json"}, True),
@@ -103,11 +103,11 @@ ACCESS_LOGGER: list[tuple[str, dict[str, str], bool]] = [
 
 
 @on_both
-async def test_it_answers_as_the_handlers_do(
+async def test_fast_path_answers_as_the_handlers_do(
     api: Api, app: MemberCacheApplication, handlers: Counting, subtests: pytest.Subtests
 ) -> None:
     await cache_ada(api)
-    for name, headers, is_short in ACCESS_LOGGER:
+    for name, headers, is_short in VARIANTS:
         with subtests.test(name):
             app._is_enabled = True
             before = handlers.asked
@@ -121,7 +121,7 @@ async def test_it_answers_as_the_handlers_do(
             assert (short.headers["X-Request-Id"] == long.headers["X-Request-Id"]) is same
 
 
-async def test_a_member_that_has_settled_has_its_date(
+async def test_fast_path_sends_last_modified_after_two_seconds(
     api: Api, app: MemberCacheApplication
 ) -> None:
     await cache_ada(api)
@@ -134,7 +134,7 @@ async def test_a_member_that_has_settled_has_its_date(
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-async def test_everything_else_is_the_handlers(
+async def test_fast_path_leaves_other_requests_to_the_handlers(
     api: Api,
     app: MemberCacheApplication,
     handlers: Counting,
@@ -147,8 +147,8 @@ async def test_everything_else_is_the_handlers(
         ("HEAD", "/members/1", 200),
         ("OPTIONS", "/members/1", 204),
         ("GET", "/members/1?verbose=1", 400),
-        ("GET", "/members/2", 404),  # there is none
-        ("GET", "/members/2", 404),  # as the cache knows by now
+        ("GET", "/members/2", 404),  # there is no such member
+        ("GET", "/members/2", 404),  # now the cache knows that, too
         ("GET", "/members/01", 404),
         ("GET", "/members/%31", 200),
         ("GET", "/members/9999999999999999", 404),
@@ -162,7 +162,7 @@ async def test_everything_else_is_the_handlers(
             assert handlers.asked == before + 1
 
 
-async def test_who_may_not_read_is_refused_by_the_handlers(api: Api, handlers: Counting) -> None:
+async def test_fast_path_leaves_refusals_to_the_handlers(api: Api, handlers: Counting) -> None:
     await cache_ada(api)
     before = handlers.asked
     nobody = make_token(access_rights=0)
@@ -171,7 +171,7 @@ async def test_who_may_not_read_is_refused_by_the_handlers(api: Api, handlers: C
         ("Basic YTpi", 401, "token-missing"),
         ("Bearer nonsense", 401, "token-invalid"),
         (f"Bearer {nobody}", 403, "permission-missing"),
-        (f"Bearer {nobody}", 403, "permission-missing"),  # the token is remembered now
+        (f"Bearer {nobody}", 403, "permission-missing"),  # by now, the token is remembered
     ]:
         headers = {"Authorization": authorization} if authorization else {}
         problem(await api("GET", "/members/1", rights=None, headers=headers), status, code)
@@ -179,7 +179,7 @@ async def test_who_may_not_read_is_refused_by_the_handlers(api: Api, handlers: C
     assert handlers.asked == before
 
 
-async def test_a_token_that_expires_is_refused(
+async def test_fast_path_refuses_a_token_that_expires(
     api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cache_ada(api)
@@ -191,7 +191,7 @@ async def test_a_token_that_expires_is_refused(
     problem(await api("GET", "/members/1"), 401, "token-invalid")
 
 
-async def test_a_change_is_read_at_once(api: Api) -> None:
+async def test_fast_path_returns_a_change_at_once(api: Api) -> None:
     await cache_ada(api)
     for number in range(5):
         phone = f"+44 20 7946 00{number}"
@@ -203,7 +203,7 @@ async def test_a_change_is_read_at_once(api: Api) -> None:
 
 
 @on_both
-async def test_many_at_once_are_one_question(
+async def test_fast_path_looks_up_concurrent_reads_together(
     api: Api,
     http_server: AnyServer,
     services: Services,
@@ -233,7 +233,7 @@ async def test_many_at_once_are_one_question(
 
 
 @on_both
-async def test_a_read_of_a_member_that_is_not_cached_asks_memcached_three_questions(
+async def test_fast_path_miss_sends_memcached_three_requests(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look-up of the fast path is passed on to the handler."""
@@ -270,7 +270,7 @@ async def cache_that_fails(services: Services, error: Exception) -> AsyncIterato
         yield
 
 
-async def test_without_the_cache_the_handlers_answer(
+async def test_fast_path_without_the_cache_leaves_requests_to_the_handlers(
     api: Api, services: Services, handlers: Counting, caplog: pytest.LogCaptureFixture
 ) -> None:
     await cache_ada(api)
@@ -282,7 +282,7 @@ async def test_without_the_cache_the_handlers_answer(
     assert services.requests.in_flight == 0
 
 
-async def test_one_that_fails_leaves_the_others_alone(
+async def test_fast_path_failure_does_not_affect_other_requests(
     http_server_client: Fetching,
     api: Api,
     services: Services,
@@ -310,12 +310,12 @@ async def test_one_that_fails_leaves_the_others_alone(
     codes = [answer.code for answer in answers if isinstance(answer, HTTPResponse)]
     (broken_off,) = [answer for answer in answers if not isinstance(answer, HTTPResponse)]
     assert codes == [200, 200, 200, 200]
-    assert "closed" in str(broken_off)  # at once, that is
+    assert "closed" in str(broken_off)  # that is, at once
     assert "a request failed" in caplog.text
     assert services.requests.in_flight == 0
 
 
-async def test_too_many_at_once_are_refused(api: Api, services: Services) -> None:
+async def test_fast_path_refuses_too_many_concurrent_requests(api: Api, services: Services) -> None:
     await cache_ada(api)
     services.requests.in_flight += services.most_requests
     try:
@@ -325,7 +325,7 @@ async def test_too_many_at_once_are_refused(api: Api, services: Services) -> Non
 
 
 @on_both
-async def test_answers_to_what_is_pipelined_come_in_order(
+async def test_fast_path_answers_pipelined_requests_in_order(
     api: Api, http_server: AnyServer, services: Services
 ) -> None:
     await cache_ada(api)
@@ -348,7 +348,9 @@ async def test_answers_to_what_is_pipelined_come_in_order(
 
 @on_both
 @pytest.mark.parametrize("host", ["", "Host: a b\r\n", "Host: a,b\r\n", "Host: a\r\nHost: b\r\n"])
-async def test_a_host_that_is_none_is_refused(api: Api, http_server: AnyServer, host: str) -> None:
+async def test_fast_path_refuses_an_invalid_host(
+    api: Api, http_server: AnyServer, host: str
+) -> None:
     await cache_ada(api)
     async with bare_connection(http_server) as (reader, writer):
         request = f"GET /members/1 HTTP/1.1\r\n{host}Authorization: Bearer {token_of(3)}\r\n\r\n"
@@ -357,7 +359,7 @@ async def test_a_host_that_is_none_is_refused(api: Api, http_server: AnyServer, 
 
 
 @on_both
-async def test_a_client_that_goes_costs_nothing(
+async def test_fast_path_releases_requests_of_disconnected_clients(
     api: Api, http_server: AnyServer, services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     await cache_ada(api)
@@ -373,7 +375,7 @@ async def test_a_client_that_goes_costs_nothing(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_it_is_counted_and_told_as_any_other(
+async def test_fast_path_requests_are_counted_and_logged(
     api: Api, services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     await cache_ada(api)
@@ -403,7 +405,7 @@ async def test_it_is_counted_and_told_as_any_other(
 
 
 @on_both
-async def test_the_time_before_a_request_is_not_its_own(
+async def test_fast_path_duration_excludes_the_idle_time_before(
     api: Api, http_server: AnyServer, services: Services
 ) -> None:
     await cache_ada(api)
@@ -419,7 +421,7 @@ async def test_the_time_before_a_request_is_not_its_own(
 
 
 @on_both
-async def test_one_that_is_handed_over_is_under_way_all_the_time(
+async def test_request_handed_to_the_handlers_stays_in_flight(
     api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cache_ada(api)
@@ -460,7 +462,7 @@ class TestWithMoreToDo:
         ids=["cors", "rate limit"],
         indirect=True,
     )
-    async def test_it_is_closed(self, api: Api, handlers: Counting) -> None:
+    async def test_fast_path_is_disabled(self, api: Api, handlers: Counting) -> None:
         await cache_ada(api)
         before = handlers.asked
         assert (await api("GET", "/members/1")).code == 200

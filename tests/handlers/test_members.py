@@ -1,4 +1,4 @@
-"""The members' resource over real HTTP, on real MongoDB and Memcached."""
+"""The resource of members over real HTTP, on real MongoDB and Memcached."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
-async def test_adding_gives_an_id_a_location_and_a_version(api: Api, method: str) -> None:
+async def test_create_returns_an_id_a_location_and_a_version(api: Api, method: str) -> None:
     response = await api(method, "/members", ADA)
     assert response.code == 201
     assert response.headers["Content-Type"] == "application/json"
@@ -22,7 +22,7 @@ async def test_adding_gives_an_id_a_location_and_a_version(api: Api, method: str
     assert member == {"memberId": 1, **ADA}
 
 
-async def test_a_member_is_read_back_as_it_was_added(api: Api) -> None:
+async def test_get_returns_a_member_as_created(api: Api) -> None:
     added = await api.create(**ADA)
     for _ in range(2):  # from the database, then from the cache
         response = await api("GET", f"/members/{added['memberId']}", rights=1)
@@ -44,7 +44,7 @@ async def test_head_is_get_without_the_body(api: Api) -> None:
         assert head.headers.get("ETag") == get.headers.get("ETag")
 
 
-async def test_a_read_after_a_write_sees_the_write(api: Api) -> None:
+async def test_get_after_a_write_returns_the_write(api: Api) -> None:
     member = await api.create("Grace Hopper")
     path = f"/members/{member['memberId']}"
     for round_ in range(5):
@@ -56,8 +56,8 @@ async def test_a_read_after_a_write_sees_the_write(api: Api) -> None:
         assert seen.headers["ETag"] == changed.headers["ETag"] == f'"{round_ + 2}"'
 
 
-async def test_no_reader_sees_less_than_what_was_answered(api: Api) -> None:
-    """One writer, many readers: no read is older than the last write that was answered before."""
+async def test_get_is_never_older_than_an_acknowledged_write(api: Api) -> None:
+    """One writer, many readers: no read is older than the last write acknowledged before it."""
     await api.create("Ada")
     answered = 1
 
@@ -81,19 +81,19 @@ async def test_no_reader_sees_less_than_what_was_answered(api: Api) -> None:
     await writing
 
 
-async def test_replacing_drops_what_is_left_out(api: Api) -> None:
+async def test_put_replaces_omitted_fields_with_null(api: Api) -> None:
     await api.create(**ADA)
     response = await api("PUT", "/members/1", {"name": "Ada King"})
     assert parsed(response) == {"memberId": 1, "name": "Ada King", "email": None, "phone": None}
 
 
-async def test_a_write_that_changes_nothing_keeps_the_version(api: Api) -> None:
+async def test_put_without_a_change_keeps_the_version(api: Api) -> None:
     await api.create(**ADA)
     response = await api("PUT", "/members/1", ADA)
     assert response.headers["ETag"] == '"1"'
 
 
-async def test_what_was_read_can_be_sent_back(api: Api) -> None:
+async def test_put_accepts_a_representation_that_was_read(api: Api) -> None:
     member = await api.create(**ADA)
     by_id = await api("PUT", "/members/1", {**member, "phone": None})
     assert by_id.code == 200
@@ -102,7 +102,7 @@ async def test_what_was_read_can_be_sent_back(api: Api) -> None:
     assert parsed(by_name) == member
 
 
-async def test_deleting(api: Api) -> None:
+async def test_delete_removes_a_member(api: Api) -> None:
     await api.create(**ADA)
     await api("GET", "/members/1")
     response = await api("DELETE", "/members/1")
@@ -112,7 +112,7 @@ async def test_deleting(api: Api) -> None:
     problem(await api("PUT", "/members/1", ADA), 404, "member-not-found")
 
 
-async def test_an_id_is_never_given_twice(api: Api) -> None:
+async def test_create_never_reuses_an_id(api: Api) -> None:
     await api.create("One")
     two = await api.create("Two")
     await api("DELETE", f"/members/{two['memberId']}")
@@ -123,7 +123,7 @@ async def test_an_id_is_never_given_twice(api: Api) -> None:
 NO_IDS = ["0", "-1", "01", "1.0", "abc", "9007199254740993", "1" + "0" * 30, "%00", "1%20"]
 
 
-async def test_an_id_that_cannot_be_is_not_found(api: Api, subtests: pytest.Subtests) -> None:
+async def test_impossible_id_is_404(api: Api, subtests: pytest.Subtests) -> None:
     for member_id in NO_IDS:
         with subtests.test(member_id=member_id):
             problem(await api("GET", f"/members/{member_id}"), 404, "member-not-found")
@@ -131,7 +131,7 @@ async def test_an_id_that_cannot_be_is_not_found(api: Api, subtests: pytest.Subt
             problem(await api("DELETE", f"/members/{member_id}"), 404, "member-not-found")
 
 
-async def test_a_taken_name_names_its_owner(api: Api) -> None:
+async def test_name_conflict_names_the_owner(api: Api) -> None:
     ada = await api.create(**ADA)
     other = await api.create("Grace Hopper")
     answers = [
@@ -145,12 +145,12 @@ async def test_a_taken_name_names_its_owner(api: Api) -> None:
         assert b"index" not in answer.body
 
 
-async def test_of_fifty_who_want_one_name_exactly_one_gets_it(api: Api) -> None:
+async def test_create_gives_one_name_to_one_of_fifty_callers(api: Api) -> None:
     answers = await asyncio.gather(*(api("PUT", "/members", ADA) for _ in range(50)))
     assert sorted(answer.code for answer in answers) == [201] + [409] * 49
 
 
-async def test_concurrent_creates_get_distinct_ids(api: Api) -> None:
+async def test_create_gives_concurrent_callers_distinct_ids(api: Api) -> None:
     members = await asyncio.gather(*(api.create(f"Member {i}") for i in range(50)))
     assert len({member["memberId"] for member in members}) == 50
 
@@ -172,7 +172,7 @@ AWKWARD_NAMES = [
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
-async def test_any_name_round_trips_in_bodies_and_paths(api: Api, name: str) -> None:
+async def test_name_round_trips_in_bodies_and_paths(api: Api, name: str) -> None:
     member = await api.create(name)
     assert member["name"] == name
     response = await api("GET", f"/members/by-name/{quote(name, safe='')}")
@@ -182,14 +182,14 @@ async def test_any_name_round_trips_in_bodies_and_paths(api: Api, name: str) -> 
     assert (again.code, parsed(again)["memberId"]) == (200, member["memberId"])
 
 
-async def test_names_are_found_in_any_normal_form(api: Api) -> None:
+async def test_get_by_name_accepts_any_normal_form(api: Api) -> None:
     await api.create("  Jose\u0301  ")
     for form in ("José", "Jose\u0301", " José "):
         response = await api("GET", f"/members/by-name/{quote(form)}")
         assert parsed(response)["name"] == "José"
 
 
-async def test_putting_by_name_creates_once(api: Api) -> None:
+async def test_put_by_name_creates_once(api: Api) -> None:
     path = "/members/by-name/Ada%20Lovelace"
     first = await api("PUT", path, {"email": "ada@example.org"})
     assert (first.code, first.headers["Location"]) == (201, "/members/1")
@@ -201,31 +201,31 @@ async def test_putting_by_name_creates_once(api: Api) -> None:
     assert (changed.code, changed.headers["ETag"]) == (200, '"2"')
 
 
-async def test_concurrent_puts_by_name_make_one_member(api: Api) -> None:
+async def test_put_by_name_creates_one_member_concurrently(api: Api) -> None:
     path = "/members/by-name/Ada"
     answers = await asyncio.gather(*(api("PUT", path, {}) for _ in range(20)))
     assert sorted(answer.code for answer in answers) == [200] * 19 + [201]
     assert len({parsed(answer)["memberId"] for answer in answers}) == 1
 
 
-async def test_putting_by_name_does_not_rename(api: Api) -> None:
+async def test_put_by_name_does_not_rename(api: Api) -> None:
     answer = await api("PUT", "/members/by-name/Ada", {"name": "Grace"})
     assert problem(answer, 422, "invalid-member")["errors"][0]["pointer"] == "/name"
 
 
 @pytest.mark.parametrize("member_id", [7, True, "1", None])
-async def test_an_id_beside_a_name_must_be_that_member(api: Api, member_id: Any) -> None:
+async def test_put_by_name_accepts_only_the_id_of_that_member(api: Api, member_id: Any) -> None:
     await api.create("Ada")
     answer = await api("PUT", "/members/by-name/Ada", {"memberId": member_id})
     assert problem(answer, 422, "invalid-member")["errors"][0]["pointer"] == "/memberId"
 
 
-async def test_an_unknown_name_is_not_found(api: Api) -> None:
+async def test_unknown_name_is_404(api: Api) -> None:
     problem(await api("GET", "/members/by-name/Nobody"), 404, "member-not-found")
     problem(await api("GET", "/members/by-name/%00"), 404, "member-not-found")
 
 
-async def test_a_path_that_is_not_utf8_is_a_bad_request(api: Api) -> None:
+async def test_path_that_is_not_utf8_is_400(api: Api) -> None:
     problem(await api("GET", "/members/by-name/%ff%fe"), 400, "bad-request")
     problem(await api("GET", "/members/by-name/%ED%A0%80"), 400, "bad-request")
 
@@ -277,7 +277,7 @@ HOSTILE_BODIES: list[tuple[bytes, int]] = [
 ]
 
 
-async def test_what_is_no_member_is_refused_and_nothing_is_stored(
+async def test_invalid_member_is_refused_and_nothing_is_stored(
     api: Api, subtests: pytest.Subtests
 ) -> None:
     for body, status in HOSTILE_BODIES:
@@ -291,7 +291,7 @@ async def test_what_is_no_member_is_refused_and_nothing_is_stored(
             assert parsed(await api("GET", "/members"))["items"] == []
 
 
-async def test_every_fault_is_told_at_once(api: Api) -> None:
+async def test_invalid_member_reports_every_fault(api: Api) -> None:
     body = {"name": "", "email": "x", "phone": "y", "a/b~c": 1, "memberId": 3}
     found = problem(await api("POST", "/members", body), 422, "invalid-member")
     pointers = [fault["pointer"] for fault in found["errors"]]
@@ -299,7 +299,7 @@ async def test_every_fault_is_told_at_once(api: Api) -> None:
     assert all(fault["detail"] for fault in found["errors"])
 
 
-async def test_faults_beyond_a_hundred_are_counted_only(api: Api) -> None:
+async def test_invalid_member_counts_faults_beyond_a_hundred(api: Api) -> None:
     body = {f"field{i}": i for i in range(500)}
     found = problem(await api("POST", "/members", body), 422, "invalid-member")
     assert len(found["errors"]) == 100

@@ -1,4 +1,4 @@
-"""Right answers while a server behind the service is gone, and while it goes."""
+"""Correct responses while a server behind the service is down, and while it fails."""
 
 import asyncio
 import signal
@@ -40,7 +40,7 @@ def cache_servers(
 
 
 async def read_own_writes(api: Api, member_id: int, rounds: int) -> None:
-    """Change a member again and again, and see each change, as its only writer."""
+    """Change a member repeatedly as its only writer, and check that each change is visible."""
     for i in range(rounds):
         phone = f"555-{i:04}"
         changed = await api(
@@ -59,7 +59,7 @@ async def read_own_writes(api: Api, member_id: int, rounds: int) -> None:
     [("there", signal.SIGKILL), ("there", signal.SIGTERM), ("never there", signal.SIGKILL)],
     indirect=["cache_servers"],
 )
-async def test_a_cache_killed_under_load_costs_no_right_answer(
+async def test_memcached_killed_under_load_causes_no_wrong_response(
     api: Api, own_memcached: tuple[subprocess.Popen[bytes], str], how: signal.Signals
 ) -> None:
     members = [await api.create(str(i + 1)) for i in range(8)]
@@ -70,7 +70,7 @@ async def test_a_cache_killed_under_load_costs_no_right_answer(
 
 
 @pytest.mark.parametrize("cache_servers", ["there"], indirect=True)
-async def test_a_database_that_hangs_is_a_503_in_time_and_the_cache_goes_on(
+async def test_hanging_mongodb_is_a_503_in_time_while_cached_reads_continue(
     api: Api, servers: PrivateServers
 ) -> None:
     cached = await api.create("Ada")
@@ -80,7 +80,7 @@ async def test_a_database_that_hangs_is_a_503_in_time_and_the_cache_goes_on(
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     mongod.suspend()
     try:
-        async with asyncio.timeout(15):  # thirty times what one operation may take
+        async with asyncio.timeout(15):  # thirty times the limit of one operation
             answers = await asyncio.gather(
                 api("GET", f"/members/{other['memberId']}"),
                 api("GET", "/members"),
@@ -100,12 +100,12 @@ async def test_a_database_that_hangs_is_a_503_in_time_and_the_cache_goes_on(
 
 
 async def until_well(api: Api) -> None:
-    """Wait until the service works again, without a restart, in at most ten seconds."""
+    """Wait until the service recovers, without a restart, in at most ten seconds."""
     async with asyncio.timeout(10):
         while (await api("PUT", "/members/by-name/Somebody", {})).code >= 500:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
-def test_the_tests_leave_their_servers_running(servers: PrivateServers) -> None:
+def test_servers_are_running_after_the_tests(servers: PrivateServers) -> None:
     """Resume the servers that the tests suspended."""
     assert all(process.status() != psutil.STATUS_STOPPED for process in servers.processes())

@@ -1,4 +1,4 @@
-"""Too many requests at once, too many of one subject, and answers that take too long."""
+"""Too many concurrent requests, too many of one subject, and responses that take too long."""
 
 import asyncio
 import signal
@@ -29,7 +29,7 @@ def settings(settings: Settings, limits: dict[str, Any]) -> Settings:
 
 @pytest.fixture
 def hung(servers: PrivateServers) -> Iterator[psutil.Process]:
-    """MongoDB, which takes connections and answers nothing."""
+    """A MongoDB that accepts connections and answers nothing."""
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     mongod.suspend()
     yield mongod
@@ -37,13 +37,13 @@ def hung(servers: PrivateServers) -> Iterator[psutil.Process]:
 
 
 class TestInFlight:
-    """More at once than there may be."""
+    """More concurrent requests than the limit."""
 
     @pytest.fixture
     def limits(self) -> dict[str, Any]:
         return {"requests": 2}
 
-    async def test_what_is_too_much_is_refused_at_once(
+    async def test_excess_requests_are_refused_at_once(
         self, api: Api, services: Services, hung: psutil.Process
     ) -> None:
         waiting = [asyncio.create_task(api("PUT", "/members", {"name": n})) for n in ("A", "B")]
@@ -58,7 +58,7 @@ class TestInFlight:
         assert sorted([(await task).code for task in waiting]) == [201, 201]
         assert (await api("GET", "/members")).code == 200
 
-    async def test_responses_that_nobody_reads_take_no_place(
+    async def test_unread_responses_do_not_count_as_in_flight(
         self, api: Api, http_server: AnyServer, services: Services
     ) -> None:
         request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -72,13 +72,13 @@ class TestInFlight:
 
 
 class TestDeadline:
-    """Longer than an answer may take."""
+    """Responses that take longer than the limit."""
 
     @pytest.fixture
     def limits(self) -> dict[str, Any]:
         return {"request_seconds": 0.2}
 
-    async def test_an_answer_that_takes_too_long_is_a_503_and_what_it_did_goes_on(
+    async def test_slow_response_is_a_503_while_its_write_continues(
         self, api: Api, services: Services, hung: psutil.Process, caplog: pytest.LogCaptureFixture
     ) -> None:
         answer = await api("PUT", "/members", {"name": "Ada"})
@@ -94,14 +94,14 @@ class TestDeadline:
 
 
 class TestRateLimit:
-    """More often than one subject may ask."""
+    """More requests of one subject than the limit."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
         limit = {"requests_per_minute": 3}
         return Settings.model_validate({**settings.model_dump(), "rate_limit": limit})
 
-    async def test_one_subject_may_ask_so_often_in_a_minute(self, api: Api) -> None:
+    async def test_requests_per_minute_of_a_subject_are_limited(self, api: Api) -> None:
         answers = [await api("GET", "/members") for _ in range(8)]
         codes = [answer.code for answer in answers]
         assert codes[:3] == [200, 200, 200]

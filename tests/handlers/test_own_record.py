@@ -1,4 +1,4 @@
-"""Callers that may reach their own member only, and every other kind beside them."""
+"""Callers that may reach their own member only, compared with every other kind."""
 
 import json
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ CALLERS: dict[str, str | None] = {
 
 @pytest.fixture
 def members(io_loop: IOLoop, api: Api) -> Api:
-    """Two members: that of the caller, and another."""
+    """Two members: the caller's own, and another."""
 
     async def create() -> None:
         for name in ("Own", "Other"):
@@ -70,7 +70,7 @@ def bearer(token: str | None) -> dict[str, str]:
 
 
 def body_of(operation: Operation, name: str = "New") -> tuple[bytes | None, str]:
-    """A body that the operation takes, and its type."""
+    """Return a body that the operation accepts, and its type."""
     if operation.body is None:
         return None, ""
     media_type = operation.body.media_type
@@ -115,11 +115,11 @@ def reaches(path: str, permission: str, who: str, target: int) -> bool:
     return permission in full or (permission in own and one_member and target == OWN_ID)
 
 
-async def test_every_route_and_method_for_every_kind_of_caller(members: Api) -> None:
+async def test_each_route_and_method_admits_the_right_callers(members: Api) -> None:
     names = {OWN_ID: "Own", OTHER_ID: "Other", ABSENT_ID: "Absent"}
     for who, (path, method, operation) in product(CALLERS, OPERATIONS):
         if method == "DELETE" and who == "delete":
-            continue  # it would take the members from the rows behind it
+            continue  # it would delete the members of the following rows
         assert operation.permission
         is_one = "{" in path
         for target in names if is_one else (OWN_ID,):
@@ -137,8 +137,8 @@ async def test_every_route_and_method_for_every_kind_of_caller(members: Api) -> 
                 assert response.code in (200, 201, 409 if path == "/members" else 200), where
 
 
-async def test_the_refusal_of_a_member_is_that_of_one_that_does_not_exist(members: Api) -> None:
-    """Byte for byte: status, headers and body, whatever the request asks besides."""
+async def test_refused_member_looks_like_one_that_does_not_exist(members: Api) -> None:
+    """Byte for byte: status, headers and body, whatever else the request asks for."""
     extras: list[Mapping[str, str]] = [
         {},
         {"If-None-Match": '"1"'},
@@ -157,14 +157,14 @@ async def test_the_refusal_of_a_member_is_that_of_one_that_does_not_exist(member
                     raw, media_type = body_of(operation)
                     headers = {**bearer(CALLERS[who]), "Content-Type": media_type, **extra}
                     response = await members(method, address, raw=raw, rights=None, headers=headers)
-                    # A handler compares names behind the checks of Accept and the like.
+                    # A handler compares names after the checks of Accept and other headers.
                     assert response.code in ((403, 406) if "by-name" in path else (403,))
                     kept = sorted((n, v) for n, v in response.headers.get_all() if n != "Date")
                     seen.add((response.code, response.body, str(kept)))
                 assert len(seen) == 1, (method, path, who, extra)
 
 
-async def test_lists_exports_and_filters_are_refused_whatever_they_would_find(
+async def test_lists_exports_and_filters_are_refused_in_any_case(
     members: Api,
 ) -> None:
     for query in ("", "?name=Own", "?name=Other", "?limit=1", "?email=x", "?after=x", "?x=1"):
@@ -212,7 +212,7 @@ async def test_me_is_the_callers_own_member(members: Api) -> None:
     problem(by_name, 403, "permission-missing")
 
 
-async def test_a_taken_name_names_no_member(members: Api) -> None:
+async def test_name_conflict_hides_the_owner(members: Api) -> None:
     """Unless the caller may read all members anyway."""
     own = bearer(CALLERS["own-both"])
     for method, path in (("PUT", "/members/me"), ("PUT", f"/members/{OWN_ID}")):
@@ -228,7 +228,7 @@ async def test_a_taken_name_names_no_member(members: Api) -> None:
     assert parsed(known)["member"] == f"/members/{OTHER_ID}"
 
 
-async def test_by_name_reaches_the_own_member_by_its_present_name(members: Api) -> None:
+async def test_by_name_reaches_the_own_member_by_its_current_name(members: Api) -> None:
     own = bearer(CALLERS["own-both"])
     for name in ("Own", "%20Own%20"):
         found = await members("GET", f"/members/by-name/{name}", rights=None, headers=own)
@@ -246,7 +246,7 @@ async def test_by_name_reaches_the_own_member_by_its_present_name(members: Api) 
     problem(contradicting, 422, "invalid-member")
 
 
-async def test_a_claim_that_is_not_an_id_allows_nothing(members: Api) -> None:
+async def test_member_claim_that_is_not_an_id_grants_nothing(members: Api) -> None:
     ids = [1, "1"]
     others = [None, 0, -1, 1.0, True, "01", "+1", "1 ", "1\n", "\u0661", "1e0", "", [1], {"1": 1}]
     for claim in [*ids, *others, 10**30, "9" * 17]:
@@ -257,7 +257,7 @@ async def test_a_claim_that_is_not_an_id_allows_nothing(members: Api) -> None:
             assert response.code == (200 if is_id else 403), claim
 
 
-async def test_the_fast_path_serves_the_own_member_and_no_other(
+async def test_fast_path_serves_the_own_member_and_no_other(
     members: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[int] = []
@@ -268,7 +268,7 @@ async def test_the_fast_path_serves_the_own_member_and_no_other(
         answer(self, read, member)
 
     monkeypatch.setattr(MemberCacheApplication, "_respond", recording)
-    for member_id in (OWN_ID, OTHER_ID):  # both in the cache
+    for member_id in (OWN_ID, OTHER_ID):  # both are in the cache
         staff = bearer(make_token(access_rights=1))
         await members("GET", f"/members/{member_id}", rights=None, headers=staff)
     for _ in range(3):
@@ -285,7 +285,7 @@ async def test_the_fast_path_serves_the_own_member_and_no_other(
     assert set(served) == {OWN_ID}
 
 
-async def test_an_encoded_address_is_the_member_that_the_handler_would_read(
+async def test_fast_path_decodes_a_path_as_the_handler_does(
     members: Api,
 ) -> None:
     headers = bearer(CALLERS["own"])
@@ -295,7 +295,7 @@ async def test_an_encoded_address_is_the_member_that_the_handler_would_read(
         assert response.code == status, text
 
 
-def test_every_operation_that_callers_may_use_for_their_own_member_is_declared() -> None:
+def test_operations_on_the_own_member_are_declared() -> None:
     declared = {(path, method) for path, method, operation in OPERATIONS if operation.is_own}
     assert {
         *(("/members/{memberId}", method) for method in ("GET", "HEAD", "PUT", "PATCH")),

@@ -1,4 +1,4 @@
-"""Lists, page by page."""
+"""The pages of the list."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from tests.support.api import Api, parsed, problem
 
 
 async def walk(api: Api, path: str) -> list[dict[str, Any]]:
-    """Every member of a list, following `next` and checking that `Link` agrees."""
+    """Return every member of a list by following `next`, and check that `Link` agrees."""
     items: list[dict[str, Any]] = []
     following: str | None = path
     while following:
@@ -42,23 +42,23 @@ async def test_pages_together_are_the_whole_list(api: Api, limit: int) -> None:
     assert await walk(api, f"/members?limit={limit}&sort=-name") == by_name[::-1]
 
 
-async def test_an_empty_list(api: Api) -> None:
+async def test_list_without_members_is_empty(api: Api) -> None:
     response = await api("GET", "/members")
     assert parsed(response) == {"items": [], "next": None}
 
 
-async def test_a_page_stays_right_when_members_come_and_go(api: Api) -> None:
+async def test_pages_stay_correct_while_members_change(api: Api) -> None:
     for i in range(6):
         await api.create(f"Member {i}")
     first = parsed(await api("GET", "/members?limit=3"))
-    await api("DELETE", "/members/3")  # the one at which the cursor stands
+    await api("DELETE", "/members/3")  # the member at the cursor
     await api("DELETE", "/members/5")
     await api.create("Newcomer")
     rest = parsed(await api("GET", first["next"]))
     assert [member["memberId"] for member in rest["items"]] == [4, 6, 7]
 
 
-# The digest of no filters. A cursor that is forged with it gets as far as one can.
+# The digest of no filters. A cursor that is forged with it passes the most checks.
 NONE = blake2b(json.dumps([None] * 4).encode(), digest_size=6).hexdigest()
 
 
@@ -98,21 +98,21 @@ NONSENSE = [
 ]
 
 
-async def test_a_query_that_makes_no_sense_is_told(api: Api, subtests: pytest.Subtests) -> None:
+async def test_list_refuses_an_invalid_query(api: Api, subtests: pytest.Subtests) -> None:
     for query, parameter in NONSENSE:
         with subtests.test(query=query[:50]):
             found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
             assert found["parameter"] == parameter
-            assert "filters" not in found["detail"]  # so the cursor was looked at
+            assert "filters" not in found["detail"]  # the service decoded the cursor
 
 
-async def test_an_unknown_parameter_is_told_which_there_are(api: Api) -> None:
+async def test_unknown_parameter_error_names_the_known_ones(api: Api) -> None:
     found = problem(await api("GET", "/members?offset=5"), 400, "bad-parameter")
     known = "name, name_prefix, email, phone, limit, sort, bom, delimiter and after"
     assert found["detail"] == f"offset: is not a parameter; there are {known}"
 
 
-async def test_a_cursor_is_for_its_own_list(api: Api) -> None:
+async def test_cursor_is_valid_for_its_own_list_only(api: Api) -> None:
     for name in ("Ada", "Adam"):
         await api.create(name)
     next_page = parsed(await api("GET", "/members?name_prefix=ad&limit=1"))["next"]
@@ -129,8 +129,8 @@ async def test_a_cursor_is_for_its_own_list(api: Api) -> None:
     assert [member["name"] for member in parsed(response)["items"]] == ["Adam"]
 
 
-async def test_whoever_stays_is_seen_once_while_others_come_and_go(api: Api) -> None:
-    """By id, which nothing moves: with a filter, and through a renaming of each member."""
+async def test_pages_show_each_remaining_member_once_during_changes(api: Api) -> None:
+    """By id, which never changes: with a filter, and while each member is renamed."""
     for i in range(30):
         await api.create(f"Old {i:02}")
     seen: list[int] = []
@@ -143,7 +143,7 @@ async def test_whoever_stays_is_seen_once_while_others_come_and_go(api: Api) -> 
         here = seen[-1]
         if turn < 5:
             await api.create(f"old newcomer {turn}")
-        # The one at the cursor goes, and one that comes later; their neighbours are renamed.
+        # Delete the member at the cursor and a later one; rename their neighbours.
         for gone in (here, here + 3):
             await api("DELETE", f"/members/{gone}")
         for renamed in (here - 1, here + 1):

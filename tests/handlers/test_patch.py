@@ -24,10 +24,10 @@ async def patch(api: Api, body: Any, path: str = "/members/1", **options: Any) -
         ({"email": None, "name": " Ada  King "}, {"email": None, "name": "Ada  King"}),
         ({"memberId": 1, "phone": "555-0199"}, {"phone": "555-0199"}),
         ({"phone": "$email"}, None),
-        ({"name": "$email"}, {"name": "$email"}),  # text, and no path of MongoDB's
+        ({"name": "$email"}, {"name": "$email"}),  # text, not a field path of MongoDB
     ],
 )
-async def test_what_it_names_is_changed(
+async def test_patch_changes_the_given_fields(
     api: Api, merge_patch: dict[str, Any], changed: dict[str, Any] | None
 ) -> None:
     await api.create(**ADA)
@@ -54,7 +54,7 @@ async def test_what_it_names_is_changed(
         ({"email": {"work": "x@example.org"}}, ["/email"]),
     ],
 )
-async def test_an_outcome_that_is_no_member_is_refused(
+async def test_patch_to_an_invalid_member_is_refused(
     api: Api, merge_patch: dict[str, Any], pointers: list[str]
 ) -> None:
     await api.create(**ADA)
@@ -63,15 +63,15 @@ async def test_an_outcome_that_is_no_member_is_refused(
     assert parsed(await api("GET", "/members/1")) == {"memberId": 1, **ADA}
 
 
-async def test_a_name_that_is_taken(api: Api) -> None:
+async def test_patch_to_a_taken_name_is_409(api: Api) -> None:
     await api.create("Ada")
     await api.create("Grace")
     answer = await patch(api, {"name": "Ada"}, "/members/2")
     assert problem(answer, 409, "name-taken")["member"] == "/members/1"
 
 
-async def test_nobodys_change_is_lost(api: Api) -> None:
-    """Two fields, changed again and again at the same time: each keeps what it was last given."""
+async def test_patch_loses_no_concurrent_change(api: Api) -> None:
+    """Two clients change one field each, concurrently: each field keeps its own last value."""
     await api.create("Ada")
 
     async def change(field: str, values: list[str]) -> None:
@@ -92,17 +92,17 @@ async def test_nobodys_change_is_lost(api: Api) -> None:
     "content_type",
     ["application/json", "text/plain", "application/merge-patch+json; charset=utf-16"],
 )
-async def test_only_a_merge_patch_is_taken(api: Api, content_type: str) -> None:
+async def test_patch_accepts_only_a_merge_patch(api: Api, content_type: str) -> None:
     answer = await api("PATCH", "/members/1", {}, headers={"Content-Type": content_type})
     problem(answer, 415, "unsupported-media-type")
     assert answer.headers["Accept-Patch"] == "application/merge-patch+json"
 
 
-async def test_what_is_no_object_is_refused(api: Api) -> None:
+async def test_patch_that_is_not_an_object_is_refused(api: Api) -> None:
     for body in (b"[]", b"null", b'"x"', b"{", b""):
         answer = await api("PATCH", "/members/1", raw=body, headers=TYPE)
         problem(answer, 400, "malformed-body")
 
 
-async def test_it_needs_the_permission_to_write(api: Api) -> None:
+async def test_patch_needs_the_permission_to_write(api: Api) -> None:
     problem(await patch(api, {}, rights=1), 403, "permission-missing")

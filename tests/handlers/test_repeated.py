@@ -1,4 +1,4 @@
-"""A connection breaks behind a request, and the client asks again: nothing is done twice."""
+"""A connection breaks after a request, and the client repeats it: nothing is done twice."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ def _no_history(admin: Admin, database_name: str) -> None:
 
 
 class Unlucky:
-    """A client whose first answer is lost, and who asks again."""
+    """A client whose first response is lost, and which then repeats its request."""
 
     def __init__(self, proxy: FaultProxy) -> None:
         host, _, port = proxy.address.rpartition(":")
@@ -62,7 +62,7 @@ async def history(api: Api) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("method", [b"POST", b"PUT"])
-async def test_a_repeated_creation_names_the_member_that_it_made(
+async def test_repeated_create_names_the_member_that_it_created(
     api: Api, http_server: AnyServer, method: bytes
 ) -> None:
     async with unlucky(http_server) as ask:
@@ -87,14 +87,14 @@ MERGE = b"Content-Type: application/merge-patch+json\r\n"
     ],
     ids=["PUT", "PATCH", "PUT by name"],
 )
-async def test_a_repeated_change_is_one_change(
+async def test_repeated_change_is_made_once(
     api: Api,
     http_server: AnyServer,
     request_line: tuple[bytes, bytes, bytes],
     headers: bytes,
     status: int,
 ) -> None:
-    """Conditional, it finds its own work, which it cannot know for its own."""
+    """A conditional request fails on its own earlier change, which it cannot recognize."""
     await api.create("Ada")
     async with unlucky(http_server) as ask:
         merge = MERGE if request_line[0] == b"PATCH" else b""
@@ -106,7 +106,7 @@ async def test_a_repeated_change_is_one_change(
 
 
 @pytest.mark.parametrize(("headers", "status"), [(b"", 404), (IF_MATCH, 412)])
-async def test_a_repeated_deletion_finds_nothing_more_to_do(
+async def test_repeated_delete_finds_nothing(
     api: Api, http_server: AnyServer, headers: bytes, status: int
 ) -> None:
     await api.create("Ada")
@@ -115,9 +115,7 @@ async def test_a_repeated_deletion_finds_nothing_more_to_do(
     assert await history(api) == [("created", 1), ("deleted", 2)]
 
 
-async def test_a_repeated_creation_by_name_changes_nothing(
-    api: Api, http_server: AnyServer
-) -> None:
+async def test_repeated_put_by_name_changes_nothing(api: Api, http_server: AnyServer) -> None:
     """A client that repeats requests freely uses this form."""
     async with unlucky(http_server) as ask:
         reply = await ask(b"PUT", b"/members/by-name/Ada", b'{"phone": "555-0100"}')

@@ -1,4 +1,4 @@
-"""A MongoDB that answers, and does not take what it is asked for: a 503, and never a 500."""
+"""A MongoDB that answers but refuses operations: the response is a 503, and never a 500."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from tornado_members.settings import Settings
 from tornado_members.storage.outages import _TRANSIENT_CODES, is_outage
 
 BODY = {"name": "Ada", "phone": "555-0100"}
-# With these, the drivers try it again until time is up: that is tested as an outage is.
+# After these errors, the drivers retry until the deadline; test_outages.py covers that.
 RETRIED = {6, 7, 89, 91, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
 CSV = {"Content-Type": "text/csv"}
 PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -42,7 +42,7 @@ def settings(settings: Settings, audit: bool) -> Settings:
 
 
 async def writes(api: Api) -> Sequence[HTTPResponse]:
-    """Each kind of write, of a member that is there."""
+    """Send each kind of write to an existing member."""
     return await asyncio.gather(
         api("PUT", "/members", {"name": "Grace"}),
         api("PUT", "/members/1", BODY),
@@ -62,7 +62,7 @@ def check(answer: HTTPResponse, *codes: str) -> None:
 @pytest.mark.parametrize("audit", [False, True], ids=["plain", "recorded"])
 @pytest.mark.parametrize("unwritable", [read_only, locked])
 @pytest.mark.usefixtures("collected")
-async def test_writes_are_a_503_and_reads_go_on(
+async def test_writes_are_a_503_while_reads_continue(
     api: Api,
     admin: Admin,
     unwritable: Callable[[Admin], AbstractContextManager[None]],
@@ -71,21 +71,23 @@ async def test_writes_are_a_503_and_reads_go_on(
     await api.create("Ada")
     with unwritable(admin):
         for answer in await writes(api):
-            check(answer, "write-conflict")  # by another one, which waits
+            check(answer, "write-conflict")  # with another write, which waits
         for path in ("/members/1", "/members/by-name/Ada", "/members"):
             assert (await api("GET", path)).code == 200
-        with pytest.raises(HTTPStreamClosedError):  # its last line says why; then it breaks off
+        with pytest.raises(
+            HTTPStreamClosedError
+        ):  # its last line gives the reason, then the connection breaks off
             await api("POST", "/members/import", raw=b"name\nBob\n", headers=CSV)
     assert "response aborted: The database " in caplog.text
-    async with asyncio.timeout(10):  # what waited behind the lock is done now, or given up
+    async with asyncio.timeout(10):  # the writes behind the lock have ended or were given up
         while (await api("PUT", "/members/by-name/Grace", {})).code == 503:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         while any(answer.code == 503 for answer in await writes(api)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
-async def test_whatever_passes_is_a_503(api: Api, admin: Admin) -> None:
-    """Each code that a server says it with, of a read and of a write."""
+async def test_transient_error_is_a_503(api: Api, admin: Admin) -> None:
+    """Each code with which a server reports it, for a read and for a write."""
     await api.create("Ada")
     headers = {"Cache-Control": "no-cache"}
     for code in sorted(_TRANSIENT_CODES - RETRIED):
@@ -95,15 +97,15 @@ async def test_whatever_passes_is_a_503(api: Api, admin: Admin) -> None:
     assert (await api("PUT", "/members/1", BODY)).code == 200
 
 
-async def test_what_does_not_pass_is_a_fault(api: Api, admin: Admin) -> None:
-    """It is in the log, and the answer says nothing of it."""
+async def test_permanent_error_is_a_500(api: Api, admin: Admin) -> None:
+    """The error is in the log, and the response has no details of it."""
     await api.create("Ada")
     with failing(admin, 1, failCommands=["find"], errorCode=2):
         problem(await api("GET", "/members/1"), 500, "internal-error")
 
 
-def test_a_batch_of_which_one_document_could_not_be_written_now_is_an_outage() -> None:
-    """Such as when the disk fills in the middle of it."""
+def test_batch_with_a_transiently_failed_document_is_an_outage() -> None:
+    """For example when the disk fills in the middle of the batch."""
     taken, full = {"index": 0, "code": 11000}, {"index": 1, "code": 14031}
     assert is_outage(BulkWriteError({"writeErrors": [taken, full]}))
     assert not is_outage(BulkWriteError({"writeErrors": [taken]}))

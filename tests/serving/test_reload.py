@@ -42,7 +42,7 @@ def write(source: SettingsSource, section: str = "mongodb", **values: Any) -> No
 
 
 @pytest.mark.parametrize(("section", "name", "value"), REFUSED)
-def test_settings_of_the_cluster_are_refused(
+def test_reload_refuses_settings_of_the_cluster(
     source: SettingsSource, section: str, name: str, value: Any
 ) -> None:
     write(source)
@@ -53,7 +53,7 @@ def test_settings_of_the_cluster_are_refused(
 
 
 @pytest.mark.parametrize(("section", "name", "value"), ACCEPTED)
-def test_other_settings_are_taken_up(
+def test_reload_applies_other_settings(
     source: SettingsSource, section: str, name: str, value: Any
 ) -> None:
     write(source)

@@ -16,7 +16,7 @@ Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 def transport() -> str:
-    """Use Tornado's HTTP server. tests/http1 has the same tests of the other one."""
+    """Use Tornado's HTTP server. tests/http1 has the same tests for the service's own server."""
     return "tornado"
 
 

@@ -62,14 +62,14 @@ def serial_number(port: int) -> int:
 
 @contextmanager
 def told(folder: Path) -> Iterator[socket.socket]:
-    """In the place of systemd's NOTIFY_SOCKET, which is in `folder`."""
+    """A socket that stands in for systemd's NOTIFY_SOCKET, in `folder`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(folder / "notify"))
         listener.settimeout(30)
         yield listener
 
 
-# systemd passes sockets on as descriptor 3 and so forth, and names the process that they are for.
+# systemd passes sockets as descriptor 3 and following, and names the process they are for.
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3, inheritable=True)
@@ -78,7 +78,7 @@ os.execv(sys.executable, [sys.executable, "-m", "tornado_members", "serve", *sys
 """
 
 
-def test_systemd_passes_the_socket_on_and_is_told_and_a_new_certificate_is_taken_up(
+def test_systemd_socket_is_used_and_notified_and_a_new_certificate_is_loaded(
     folder: Path, servers: PrivateServers, database_name: str
 ) -> None:
     tls = make_certificate(folder, 1)
@@ -125,9 +125,11 @@ def test_systemd_passes_the_socket_on_and_is_told_and_a_new_certificate_is_taken
             process.communicate()
 
 
-def test_a_unix_socket(folder: Path, servers: PrivateServers, database_name: str) -> None:
+def test_unix_socket_is_served_and_removed(
+    folder: Path, servers: PrivateServers, database_name: str
+) -> None:
     file = folder / "members.socket"
-    with socket.socket(socket.AF_UNIX) as killed:  # one that was left behind
+    with socket.socket(socket.AF_UNIX) as killed:  # left behind by a killed process
         killed.bind(str(file))
     command = Command(
         folder,
@@ -148,7 +150,7 @@ def test_a_unix_socket(folder: Path, servers: PrivateServers, database_name: str
     assert not file.exists()
 
 
-def test_a_place_that_is_taken_is_left_to_whoever_has_it(folder: Path) -> None:
+def test_socket_in_use_is_left_to_its_process(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(folder / "taken"))
         other.listen()
@@ -160,17 +162,17 @@ def test_a_place_that_is_taken_is_left_to_whoever_has_it(folder: Path) -> None:
     assert (folder / "file").read_text() == "precious"
 
 
-def test_a_file_that_is_no_longer_ours_is_not_removed(folder: Path) -> None:
+def test_replaced_socket_file_is_not_removed(folder: Path) -> None:
     listening = listen(Server(unix_socket=folder / "socket"), {})
     listening.close()
     (folder / "socket").unlink()
-    (folder / "other").write_text("")  # so that its inode is not given away again
+    (folder / "other").write_text("")  # so that its inode is not reused
     (folder / "socket").write_text("")
     listening.remove_file()
     assert (folder / "socket").exists()
 
 
-def test_sockets_that_are_for_another_process_are_not_ours() -> None:
+def test_sockets_for_another_process_are_ignored() -> None:
     environment = {"LISTEN_PID": "1", "LISTEN_FDS": "1"}
     listening = listen(Server(port=0), environment)
     assert listening.url("http").startswith("http://127.0.0.1:")
@@ -178,7 +180,7 @@ def test_sockets_that_are_for_another_process_are_not_ours() -> None:
     listening.close()
 
 
-def test_an_abstract_notify_socket() -> None:
+def test_abstract_notify_socket_is_notified() -> None:
     name = f"tornado-members-test-{os.getpid()}-{time.monotonic_ns()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("\0" + name)
@@ -216,7 +218,7 @@ def spoil(tls: Tls, what: str, folder: Path) -> None:
         ("encrypted", "server.tls: "),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_told(folder: Path, what: str, words: str) -> None:
+def test_unusable_certificate_is_reported(folder: Path, what: str, words: str) -> None:
     tls = make_certificate(folder, 1)
     assert tls_context(tls)
     spoil(tls, what, folder)
@@ -227,7 +229,7 @@ def test_a_certificate_that_cannot_be_used_is_told(folder: Path, what: str, word
 # Tornado leaves a socket that could not be bound to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_second_service_on_one_machine_finds_a_port_for_probes() -> None:
+def test_second_service_finds_another_admin_port() -> None:
     with socket.socket() as other:
         with suppress(OSError):  # another process has it, which suffices
             other.bind(("127.0.0.1", Admin().port))

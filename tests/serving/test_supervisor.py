@@ -58,7 +58,7 @@ def load_on(service: Service) -> Load:
 
 
 def reload(service: Service, log: Callable[[], str], times: int = 1) -> None:
-    """Have it take up its settings, and wait until it has."""
+    """Send a reload, and wait until it is complete."""
     for _ in range(times):
         before = set(workers(service))
         written = len(log())
@@ -91,14 +91,14 @@ def test_twenty_rolling_restarts_lose_no_request(service: Service, command: Comm
     assert not load.failures
 
 
-def test_new_settings_are_taken_up_unless_they_are_wrong(
+def test_reload_applies_new_settings_only_if_they_are_valid(
     service: Service, command: Command
 ) -> None:
     first = set(workers(service))
     change(command, members={"require_if_match": "perhaps"})
     service.process.send_signal(signal.SIGHUP)
     wait_for(lambda: "members.require_if_match: was 'perhaps'" in command.log())
-    # Nothing wrong with the form of these; it is a worker that finds out.
+    # These are well-formed; only a worker can detect the fault.
     change(command, members={"require_if_match": True}, mongodb={"uri_file": "/nowhere"})
     service.process.send_signal(signal.SIGHUP)
     wait_for(lambda: "/nowhere: No such file" in command.log())
@@ -112,9 +112,7 @@ def test_new_settings_are_taken_up_unless_they_are_wrong(
     assert service.stop() == 0
 
 
-def test_settings_of_the_cluster_are_refused_at_a_reload(
-    service: Service, command: Command
-) -> None:
+def test_reload_refuses_changed_settings_of_the_cluster(service: Service, command: Command) -> None:
     first = set(workers(service))
     change(command, cache={"servers": []})
     service.process.send_signal(signal.SIGHUP)
@@ -128,7 +126,7 @@ def another_databases(servers: PrivateServers) -> list[str]:
         return client.list_database_names()
 
 
-def test_a_worker_does_not_join_those_of_another_database(
+def test_worker_does_not_join_workers_of_another_database(
     service: Service, command: Command, folder: Path
 ) -> None:
     """The URI is not a setting of the cluster: it may change with a password."""
@@ -146,7 +144,7 @@ def test_a_worker_does_not_join_those_of_another_database(
     assert not first & set(workers(service))
 
 
-def test_a_worker_that_dies_is_replaced_and_none_outlives_the_supervisor(
+def test_dead_worker_is_replaced_and_none_outlives_the_supervisor(
     service: Service, command: Command
 ) -> None:
     first, second = workers(service)
@@ -158,7 +156,7 @@ def test_a_worker_that_dies_is_replaced_and_none_outlives_the_supervisor(
     second.terminate()  # not by the supervisor, which replaces it all the same
     wait_for(lambda: len(workers(service)) == 2 and second not in workers(service))
     left = workers(service)
-    left[0].suspend()  # one that can notice nothing
+    left[0].suspend()  # a worker that notices nothing
     assert service.stop(signal.SIGKILL) == -signal.SIGKILL
     _, alive = psutil.wait_procs(left, timeout=10)
     for process in alive:
@@ -166,7 +164,7 @@ def test_a_worker_that_dies_is_replaced_and_none_outlives_the_supervisor(
     assert alive == []
 
 
-def test_whoever_hangs_at_the_stop_is_killed(service: Service, command: Command) -> None:
+def test_hanging_worker_is_killed_at_the_stop(service: Service, command: Command) -> None:
     hanging, _ = workers(service)
     hanging.suspend()
     service.process.terminate()
@@ -176,7 +174,7 @@ def test_whoever_hangs_at_the_stop_is_killed(service: Service, command: Command)
 
 
 @pytest.mark.parametrize("by_nohup", [False, True])
-def test_a_terminal_that_is_closed_ends_it_unless_by_nohup(
+def test_closed_terminal_ends_the_service_unless_under_nohup(
     command: Command, by_nohup: bool
 ) -> None:
     change(command, server={"processes": 1})
@@ -195,7 +193,7 @@ def test_a_terminal_that_is_closed_ends_it_unless_by_nohup(
     try:
         os.close(theirs)
         wait_for(lambda: "Ctrl-C stops the service" in file.read_text())
-        process.send_signal(signal.SIGHUP)  # while there is a terminal, it means: reload
+        process.send_signal(signal.SIGHUP)  # while there is a terminal, this means a reload
         wait_for(lambda: file.read_text().count(" ready") == 2)
         os.close(ours)
         if by_nohup:
