@@ -26,7 +26,7 @@ class Run:
 
     @staticmethod
     def on_asyncio(main: Main) -> Any:
-        """Where the loop makes no difference."""
+        """Run a test for which the loop makes no difference."""
         return asyncio.run(main)
 
 

@@ -1,4 +1,4 @@
-"""The same bytes, cut at random places, to the service's own HTTP server and to Tornado's.
+"""Send the same bytes, cut at random places, to http1 and to Tornado's HTTP server.
 
 Both serve the same application, which answers with what it understood. Whatever they do not agree
 on has to be on the list `DIFFERENCES`, with a reason.
@@ -119,14 +119,14 @@ RESET = ("reset", None)
 
 
 class Difference(NamedTuple):
-    """What has to be in the bytes for it, and why it is."""
+    """A pattern that the bytes must match, and the reason for the difference."""
 
     pattern: bytes
     reason: str
     stricter: bool = True  # the own server refuses, there, what Tornado's takes; else it is free
 
     def explains(self, data: bytes, ours: Outcome, theirs: Outcome) -> bool:
-        """Whether it may be the reason for what the two have done."""
+        """Return True if it may explain the two outcomes."""
         if self.stricter and not _is_stricter(ours, theirs):
             return False
         return re.search(self.pattern, data, re.DOTALL | re.IGNORECASE) is not None
@@ -150,13 +150,13 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "no target": Difference(
         rb"(?:^|\n)[^\r\n :]* (?!/)[^ \r\n]+ HTTP/|(?:^|\n)CONNECT ",
-        "what is no target (RFC 9112 §3.2) is refused; Tornado routes by whatever it is",
+        "an invalid target (RFC 9112 §3.2) is refused; Tornado routes by any text",
     ),
     "absolute targets": Difference(
         rb" https?://", "they are routed by their path (RFC 9112 §3.2.2)", stricter=False
     ),
     "versions": Difference(rb" HTTP/1\.[2-9]", "only HTTP/1.1 and HTTP/1.0 are spoken"),
-    "PRI": Difference(rb"(?:^|\n)PRI ", "the preface of HTTP/2 is no request"),
+    "PRI": Difference(rb"(?:^|\n)PRI ", "the preface of HTTP/2 is refused"),
     "chunked in 1.0": Difference(
         rb"HTTP/1\.0\r\n.*?transfer-encoding", "it is faulty (RFC 9112 §6.1)"
     ),
@@ -181,7 +181,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "unknown methods": Difference(
         rb"(?:^|\n)(?!(?-i:GET|POST|PUT|OPTIONS|DELETE|FOO) )[^\r\n ]+ /stream",
-        "refused by a handler before the body: Tornado closes even where there is no body",
+        "refused by a handler before the body: Tornado closes also without a body",
         stricter=False,
     ),
 }
@@ -193,7 +193,7 @@ def explained(data: bytes, ours: Outcome, theirs: Outcome) -> list[str]:
 
 
 async def outcome(address: Address, data: bytes, cuts: list[int]) -> Outcome:
-    """What a server makes of it."""
+    """Return what a server responds, and how the connection ends."""
     async with connected(address) as client:
         for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
             if not client.lost.is_set():
@@ -225,7 +225,7 @@ class Comparison:
         self.differing: Counter[str] = Counter()
 
     async def run(self, seed: int, go_on: Callable[[int], bool]) -> list[str]:
-        """Compare until told not to; returns what nobody can explain."""
+        """Compare while `go_on` returns True; return the differences without a reason."""
         generator = Generator(seed)
         unexplained: list[str] = []
         async with serving(echo()) as (_, own), serving_tornado(echo()) as tornados:

@@ -1,4 +1,4 @@
-"""What counts as one address."""
+"""Addresses whose connections count together."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""How answers are framed, and what a handler that gets it wrong causes."""
+"""The framing of responses, and handlers that get it wrong."""
 
 from typing import Any
 
@@ -106,7 +106,7 @@ def test_head_has_headers_alone(run: Run, query: str) -> None:
         ("1.0", "", "write=a", "none"),
         ("1.0", "keep-alive", "write=a", "Keep-Alive"),
         ("1.0", "foo, Keep-Alive", "status=304", "Keep-Alive"),
-        ("1.0", "keep-alive", "flush=a", "none"),  # only the end of the connection tells its end
+        ("1.0", "keep-alive", "flush=a", "none"),  # the end of the connection is its end
         ("1.0", "close, keep-alive", "write=a", "none"),
     ],
 )
@@ -191,7 +191,7 @@ def test_where_no_body_may_be_none_is_sent(status: int) -> None:
 
 
 def test_an_answer_may_come_before_the_request_has_ended(run: Run) -> None:
-    """Even within headers_received. A body that is not read is no request."""
+    """Even within headers_received. A body that is not read is not parsed as a request."""
 
     class Hasty(Delegate):
         def headers_received(self, *_: Any) -> None:

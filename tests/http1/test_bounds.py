@@ -1,4 +1,4 @@
-"""Clients that are slow, greedy or many cost little, and others are served meanwhile."""
+"""Limits: clients that are slow, greedy or many cost little, and others are served."""
 
 import asyncio
 import socket
@@ -45,7 +45,9 @@ PUT = b"PUT /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     ],
     ids=["idle", "an empty line", "head", "last byte", "body", "chunk"],
 )
-def test_who_stops_in_between_is_not_waited_for(run: Run, sent: bytes, status: int | None) -> None:
+def test_a_client_that_stops_within_a_request_is_timed_out(
+    run: Run, sent: bytes, status: int | None
+) -> None:
     async def main() -> None:
         async with serving(echo(), QUICK) as (server, address), connected(address) as client:
             client.transport.write(sent)
@@ -66,7 +68,7 @@ async def dribble(client: Client, data: bytes, pause: float) -> None:
 
 
 def test_a_head_that_dribbles_is_not_waited_for(run: Run) -> None:
-    """Byte after byte is no progress: a head has one time for all of it."""
+    """A head has one deadline, however many bytes arrive."""
 
     async def main() -> None:
         async with serving(echo(), QUICK) as (_, address), connected(address) as client:
@@ -131,7 +133,7 @@ class Large(RequestHandler):
         self.finish(b"x" * 20_000_000)
 
 
-def test_who_does_not_read_is_hung_up_on(run: Run) -> None:
+def test_a_client_that_does_not_read_is_disconnected(run: Run) -> None:
     async def main() -> None:
         app = application(Large)
         async with serving(app, QUICK) as (server, address), connected(address) as client:
@@ -143,7 +145,7 @@ def test_who_does_not_read_is_hung_up_on(run: Run) -> None:
     run(main())
 
 
-def test_who_reads_slowly_is_waited_for(run: Run) -> None:
+def test_a_client_that_reads_slowly_receives_its_response(run: Run) -> None:
     async def main() -> None:
         limits = Limits(write_seconds=0.5)
         app = application(Large)
@@ -190,7 +192,7 @@ def test_a_client_has_to_read_at_the_least_rate(run: Run, rate: int, stays: bool
 
 
 def test_a_client_that_sends_on_has_to_read_as_well(run: Run) -> None:
-    """Requests that it pipelines are no progress."""
+    """Pipelined requests do not count as reading."""
 
     async def main() -> None:
         async with serving(application(Large), QUICK) as (server, address):
@@ -207,7 +209,7 @@ def test_a_client_that_sends_on_has_to_read_as_well(run: Run) -> None:
     run(main())
 
 
-def test_what_many_clients_do_not_read_is_held_once(run: Run) -> None:
+def test_a_response_that_many_clients_do_not_read_is_held_once(run: Run) -> None:
     shared = bytes(20_000_000)
 
     class Shared(RequestHandler):
@@ -307,7 +309,7 @@ def test_a_connection_that_is_to_close_reads_no_more_of_a_body(run: Run) -> None
 
 
 def test_the_next_answer_waits_until_the_last_one_was_read(run: Run) -> None:
-    """Else somebody who asks and never reads would have his answers piled up."""
+    """Otherwise the responses to a client that never reads would pile up."""
     asked = []
 
     class Counted(RequestHandler):
@@ -354,7 +356,7 @@ def test_no_more_connections_than_the_limit(run: Run) -> None:
     run(main())
 
 
-def test_who_is_silent_makes_room(run: Run) -> None:
+def test_idle_connections_make_room(run: Run) -> None:
     """The longest silent first; who is being answered, or is about to speak, stays."""
 
     async def main() -> None:

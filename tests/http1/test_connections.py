@@ -1,4 +1,4 @@
-"""What happens on one connection: order, flow, bodies, and clients that come and go."""
+"""One connection: order, flow control, bodies, and clients that disconnect."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(run: Run) ->
     run(main())
 
 
-def test_what_comes_ahead_is_left_in_the_clients_kernel(run: Run) -> None:
+def test_pipelined_bytes_beyond_the_limit_stay_in_the_clients_kernel(run: Run) -> None:
     """A flood of pipelined requests takes no more memory than the limit, and the read after it."""
 
     async def main() -> None:
@@ -147,7 +147,7 @@ def test_a_handler_hears_that_its_client_has_gone(run: Run, behind: int) -> None
 @pytest.mark.parametrize(
     "cut", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"]
 )
-def test_a_request_that_is_cut_short_is_nobodys(run: Run, cut: bytes) -> None:
+def test_an_incomplete_request_is_not_served(run: Run, cut: bytes) -> None:
     async def main() -> None:
         async with serving(echo()) as (_, address), connected(address) as client:
             client.transport.write(GET + cut)
@@ -394,7 +394,7 @@ def test_a_short_body_that_is_answered_unread_leaves_the_connection_open(
 
 
 def test_an_answer_before_the_body_ends_the_connection_gently(run: Run) -> None:
-    """What was sent of the body is thrown away, so that the answer is not lost in a reset."""
+    """The body is discarded, so that the response is not lost in a reset."""
 
     async def main() -> None:
         async with serving(application(Choosy)) as (_, address), connected(address) as client:
@@ -409,7 +409,7 @@ def test_an_answer_before_the_body_ends_the_connection_gently(run: Run) -> None:
     run(main())
 
 
-def test_what_the_request_says_of_its_client() -> None:
+def test_the_request_has_the_attributes_of_its_client() -> None:
     class Peer(Echo):
         async def answer(self) -> None:
             request = self.request
@@ -473,7 +473,7 @@ def test_a_delegate_that_fails_costs_its_connection(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:
-        raise RuntimeError("as it was told to")
+        raise RuntimeError("a deliberate error")
 
     async def main() -> None:
         async with serving(app) as (server, address):
@@ -491,7 +491,7 @@ def test_a_delegate_that_fails_costs_its_connection(
 
     app.start_request = start_failing  # type: ignore[method-assign]
     Run.on_asyncio(main())
-    assert "as it was told to" in caplog.text
+    assert "a deliberate error" in caplog.text
 
 
 def test_a_detached_connection_is_the_handlers(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""What anonymous clients can do to the others: they delay none, and memory stays bounded."""
+"""Anonymous attackers delay no other client, and memory stays bounded."""
 
 import socket
 import threading
@@ -89,7 +89,7 @@ def worst_seconds(target: Victim, data: bytes) -> float:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_bytes_delay_nobody_else(name: str) -> None:
+def test_hostile_bytes_delay_no_other_client(name: str) -> None:
     """The control in the same run is a client that sends small requests."""
     with victim() as target:
         best = float("inf")

@@ -1,4 +1,4 @@
-"""What is refused, with which status; and what looks as bad and is not."""
+"""Malformed requests and their status; and valid ones that look malformed."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "NUL in the target": (b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "DEL in the target": (b"GET /\x7f HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "no method": (b"/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-    "a method that is no token": (b"GE(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a method that is not a token": (b"GE(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
     "HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 505),
@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "no name": (b"GET / HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n", 400),
     "a space before the colon": (b"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n", 400),
     "a space in the name": (b"GET / HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n", 400),
-    "a name that is no token": (b"GET / HTTP/1.1\r\nHost: x\r\nA(b: c\r\n\r\n", 400),
+    "a name that is not a token": (b"GET / HTTP/1.1\r\nHost: x\r\nA(b: c\r\n\r\n", 400),
     "a name in Latin-1": (b"GET / HTTP/1.1\r\nHost: x\r\n\xe9: c\r\n\r\n", 400),
     "NUL in a value": (b"GET / HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n", 400),
     "a control character in a value": (b"GET / HTTP/1.1\r\nHost: x\r\nA: b\x0bc\r\n\r\n", 400),
@@ -156,7 +156,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
 }
 ALLOWED: dict[str, tuple[bytes, dict[str, object]]] = {
     "an empty line in front": (b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", {"uri": "/"}),
-    "a method that nobody knows": (b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n", {"method": "FOO"}),
+    "an unknown method": (b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n", {"method": "FOO"}),
     "bytes beyond ASCII in the target": (
         b"GET /\xc3\xa9?\xe9 HTTP/1.1\r\nHost: x\r\n\r\n",
         {"uri": "/\u00c3\u00a9?\u00e9"},
@@ -209,7 +209,7 @@ LIMITS = Limits(body_bytes=1024)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name: str) -> None:
+def test_malformed_requests_are_refused(name: str) -> None:
     """Once, and nothing behind it is taken for a request; whether it comes at once or in pieces."""
     data, status = REFUSED[name]
 
@@ -232,7 +232,7 @@ def test_what_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_what_is_allowed(name: str) -> None:
+def test_unusual_requests_are_served(name: str) -> None:
     """Also byte by byte; and what follows is a request of its own."""
     data, understood = ALLOWED[name]
 
@@ -270,7 +270,7 @@ def test_a_refusal_of_head_has_no_body() -> None:
     assert received.endswith(b"\r\n\r\n")
 
 
-def test_what_can_be_no_request_is_not_waited_for(run: Run) -> None:
+def test_a_malformed_head_is_refused_before_it_is_complete(run: Run) -> None:
     """It would be a 408 ten seconds later."""
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""What was remembered of a connection's last head makes no difference to the next one."""
+"""The remembered head of a connection does not change the meaning of the next one."""
 
 import itertools
 from typing import Any
@@ -78,11 +78,11 @@ def test_a_head_is_what_it_would_be_on_a_connection_of_its_own(run: Run) -> None
 
 
 def _ends(request: bytes, answer: Any) -> bool:
-    """Whether nothing can follow on its connection."""
+    """Return True if the connection ends with this response."""
     return b"HTTP/1.0" in request and "keep-alive" not in answer[2].get("connection", "").lower()
 
 
-def test_what_a_handler_does_to_headers_the_next_one_does_not_see(run: Run) -> None:
+def test_changes_of_a_handler_to_its_headers_do_not_reach_the_next_request(run: Run) -> None:
     class Meddling(RequestHandler):
         def get(self) -> None:
             headers = self.request.headers

@@ -80,8 +80,8 @@ def test_a_drain_lets_requests_end_and_closes_the_rest(run: Run) -> None:
     run(main())
 
 
-def test_goodbye_is_said_on_connections_that_come_later_too(run: Run) -> None:
-    """For server.unready_seconds it goes on accepting, and wants nobody to stay."""
+def test_announce_close_applies_to_later_connections(run: Run) -> None:
+    """During server.unready_seconds the server accepts connections, and asks each to close."""
 
     async def main() -> None:
         let_go = asyncio.Event()
@@ -135,7 +135,7 @@ def test_a_drain_waits_until_answers_have_been_read(run: Run) -> None:
     run(main())
 
 
-def test_what_is_pipelined_behind_the_last_answer_is_not_begun(run: Run) -> None:
+def test_requests_behind_the_last_response_are_not_served(run: Run) -> None:
     """The answer said that it is the last one: the client will ask again, elsewhere."""
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Tornado's own test modules, with the service's own HTTP server in the place of Tornado's.
+"""Run Tornado's own test modules with http1 instead of Tornado's HTTP server.
 
     python -m tests.http1.tornados_own tornado.test.httpserver_test ...
 
@@ -83,14 +83,14 @@ def make_server(app: Any, **options: Any) -> HTTPServer:
 
 
 class AnyLog(tornado.testing.ExpectLog):
-    """What is logged of a refusal, and where, is each server's own."""
+    """Accepts any log: each server logs refusals in its own way."""
 
     def __init__(self, logger: Any, regex: Any, *_: Any, **__: Any) -> None:
         super().__init__(logger, regex, required=False)
 
 
 def run(names: list[str]) -> tuple[int, list[str]]:
-    """How many tests were run, and what is wrong."""
+    """Return the number of tests that ran, and the unexpected results."""
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # as Tornado's own runner does
     logging.getLogger("tornado_members").setLevel(logging.CRITICAL)
     testing: Any = tornado.testing

@@ -1,4 +1,4 @@
-"""Which connections end when connections or memory are short: idle ones, then the slowest."""
+"""Choose the connections to end when connections or memory are short: idle, then slow ones."""
 
 import heapq
 from collections.abc import Callable, Collection, Iterable
