@@ -28,7 +28,7 @@ from types import coroutine
 from typing import Any, NamedTuple
 
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.entries import Entry, Lease, Tombstone, decode
+from tornado_members.lease_cache.entries import Entry, Tombstone, decode
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import HIT, LeaseProtocol, Lifetimes
@@ -58,10 +58,6 @@ _METHODS = {
 }
 
 
-class Token(int):
-    """The answer to a put whose token the process may use again."""
-
-
 @coroutine
 def do(*op: Any) -> Any:
     """Yield an operation, which the explorer executes now or later."""
@@ -86,7 +82,11 @@ class ModelNode:
 
     async def put_many(self, puts: Sequence[Put]) -> list[int]:
         (put,) = puts
-        return [await do("put", *put)]
+        stored = await do("put", *put[:4])
+        if not stored or not put.wants_token:
+            return [int(stored)]
+        held = await do("gets", put.key)  # of the same request, but other clients may be in between
+        return [held.token if held and held.value == put.value else 0]
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         await do("put", key, value, ttl, "whatever was there")
@@ -253,10 +253,8 @@ def _tokens(row: Row) -> frozenset[int]:
     """Return the tokens that may still be used: each is used for one put only."""
     tokens: set[int] = set()
     for _, answer in row:
-        if isinstance(answer, bool | Token):
+        if isinstance(answer, bool):
             tokens.clear()
-        if isinstance(answer, Token):
-            tokens.add(answer)
         elif isinstance(answer, tuple):
             tokens.add(answer[1])
     return frozenset(tokens)
@@ -583,9 +581,7 @@ class Explorer:
         else:
             for new in self._new_tokens(state):
                 recurring = world.recurring - {new}
-                # Only the token of a lease is used again.
-                answer = Token(new) if isinstance(_decoded(value), Lease) else True
-                yield answer, world._replace(item=Held(value, new, ttl), recurring=recurring)
+                yield True, world._replace(item=Held(value, new, ttl), recurring=recurring)
 
     @staticmethod
     def _is_let(item: Held | None, token: Any) -> bool:

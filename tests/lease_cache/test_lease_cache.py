@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import aiomcache
@@ -306,6 +306,22 @@ async def test_entry_too_large_for_a_smaller_node_is_not_stored() -> None:
         assert await status(cache, Source()) == HIT
         assert cache.states() == {address: None}
         assert cache.counts.refused_fills == {"refused": 5}
+
+
+async def test_entry_that_a_node_refuses_does_not_remove_the_tombstone_of_a_write() -> None:
+    source = Source()
+    async with (
+        own_memcached("-I", "512k") as (_, address),
+        process(address) as cache,
+        AsyncExitStack() as write,
+    ):
+
+        async def load() -> Entry:
+            await write.enter_async_context(cache.changing(b"a"))
+            return Entry(1, b"-", b"x" * 700_000)
+
+        assert (await cache.read(b"a", load)).status == REFUSED
+        assert await status(cache, source) == bypass("tombstone")
 
 
 @asynccontextmanager

@@ -160,14 +160,37 @@ async def test_put_that_the_server_refuses_is_not_a_failure(address: str) -> Non
         assert not node.is_away
 
 
+async def test_put_that_the_server_refuses_leaves_the_value_of_another_client(
+    address: str,
+) -> None:
+    large = b"x" * 2_000_000
+    async with opened(address) as node:
+        await node.set(b"a", b"tombstone", 60)
+        token = (await node.gets_many([b"a"]))[b"a"].token
+        puts = [Put(b"a", large, 60), Put(b"a", large, 60, token), Put(b"a", large, 60, token - 1)]
+        for put in (*puts, *(put._replace(wants_token=True) for put in puts)):
+            assert await node.put_many([put]) == [None]
+            assert await node.get_many([b"a"]) == {b"a": b"tombstone"}
+
+
 async def test_put_returns_the_token_that_replaces_its_value(address: str) -> None:
     async with opened(address) as node:
-        (token,) = await node.put_many([Put(b"a", b"1", 60)])
+        (token,) = await node.put_many([Put(b"a", b"1", 60, wants_token=True)])
         assert token == (await node.gets_many([b"a"]))[b"a"].token
-        (second,) = await node.put_many([Put(b"a", b"2", 60, token)])
+        (second,) = await node.put_many([Put(b"a", b"2", 60, token, wants_token=True)])
         assert second not in (0, token)
-        assert await node.put_many([Put(b"a", b"3", 60, token)]) == [0]
+        assert await node.put_many([Put(b"a", b"3", 60, token, wants_token=True)]) == [0]
+        assert await node.put_many([Put(b"a", b"3", 60, wants_token=True)]) == [0]
         assert await outcomes(node, [Put(b"a", b"", 0, second)]) == [True]
+
+
+async def test_put_returns_no_token_of_the_value_of_another_client() -> None:
+    """Another client replaced the value before the server reached the question for the token."""
+    answers = b"STORED\r\nVA 9 ka c7 f0 t9\r\ntombstone\r\n", b"STORED\r\nEN\r\n"
+    for answer in answers:
+        talk = await reply(answer, then=3)
+        async with server_that(talk) as address, opened(address) as node:
+            assert await node.put_many([Put(b"a", b"lease", 60, wants_token=True)]) == [0]
 
 
 async def test_gets_reports_no_seconds_left_without_a_time_to_live(address: str) -> None:

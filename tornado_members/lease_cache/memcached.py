@@ -29,10 +29,10 @@ from tornado_members.lease_cache.meta_commands import (
     Held,
     Put,
     checked,
-    decode_put,
     encode_gets,
     encode_put,
     read_held,
+    read_put,
 )
 
 T = TypeVar("T")
@@ -98,15 +98,16 @@ class MemcachedNode:
     async def put_many(self, puts: Sequence[Put]) -> list[int | None]:
         """Store or remove values in one round trip.
 
-        Returns for each: the token of the stored value (1 for one that was removed), 0 if another
-        client was faster, None if the server refuses such a value.
+        Returns for each: 1 if it was stored or removed (its token if the put wants that), 0 if
+        another client was faster, None if the server refuses such a value. A refused value leaves
+        what is under the key.
         """
         request = b"".join(map(encode_put, puts))
 
         async def command(client: aiomcache.Client) -> list[int | None]:
             reader, writer = await client._pool.acquire()
             writer.write(request)
-            return [decode_put(await reader.readline()) for _ in puts]
+            return [await read_put(reader, put) for put in puts]
 
         return await self._command(command) if puts else []
 

@@ -1,7 +1,9 @@
-"""Memcached's meta commands, encoded and parsed (memcached's doc/protocol.txt, "Meta Commands").
+"""Memcached commands that aiomcache does not know, encoded and parsed (its doc/protocol.txt).
 
-aiomcache does not know them. Only they return the token of a stored value, and the time that a
-value has left. They need Memcached 1.6.
+Only the meta commands return the time that a value has left. They need Memcached 1.6. Values are
+stored by the classic commands: a "Meta Set" that the server refuses, since the value is too large
+or memory is short, removes what is under the key, such as the tombstone of a writer. `add` and
+`cas` leave it.
 """
 
 import asyncio
@@ -35,12 +37,14 @@ class Put(NamedTuple):
     """A value to store if nothing is there; with a token of `gets_many`, if nothing touched it.
 
     `ttl` is seconds; None is for ever, and 0, which needs a token, removes what is there.
+    `wants_token` asks for the token of the stored value, in the same request.
     """
 
     key: bytes
     value: bytes
     ttl: int | None
     token: int | None = None
+    wants_token: bool = False
 
 
 def checked(key: bytes, ttl: int | None = None) -> bytes:
@@ -58,28 +62,41 @@ def encode_gets(key: bytes) -> bytes:
 
 
 def encode_put(put: Put) -> bytes:
-    """Encode a "Meta Set", or a "Meta Delete" for a time to live of 0."""
+    """Encode an `add` or a `cas`, or a "Meta Delete" for a time to live of 0."""
     if put.token is None:
         checked(put.key, put.ttl)
-        mode = b"ME"
+        head = b"add %b 0 %d %d" % (put.key, put.ttl or 0, len(put.value))
     else:
         checked(put.key, put.ttl or None)
-        mode = b"C%d" % put.token
         if put.ttl == 0:
-            return b"md %b %b\r\n" % (put.key, mode)
-    words = (put.key, len(put.value), mode, put.ttl or 0, put.value)
-    return b"ms %b %d %b T%d c\r\n%b\r\n" % words
+            return b"md %b C%d\r\n" % (put.key, put.token)
+        head = b"cas %b 0 %d %d %d" % (put.key, put.ttl or 0, len(put.value), put.token)
+    question = encode_gets(put.key) if put.wants_token else b""
+    return b"%b\r\n%b\r\n%b" % (head, put.value, question)
 
 
-def decode_put(line: bytes) -> int | None:
-    """Return the token of the stored value, 0 if it was not stored, None if it was refused."""
+async def read_put(reader: asyncio.StreamReader, put: Put) -> int | None:
+    """Read the reply to a put: 1 if it was stored, 0 if it was not, None if it was refused.
+
+    Instead of 1, a put that wants its token returns that, or 0 if another client was faster.
+    """
+    stored = _decode_put(await reader.readline())
+    if put.wants_token and put.ttl != 0:
+        held = await read_held(reader, put.key)
+        if stored:
+            # An equal value that another client stored since then is as good: what touches it from
+            # here on makes the token invalid.
+            stored = held.token if held and held.value == put.value else 0
+    return stored
+
+
+def _decode_put(line: bytes) -> int | None:
     if line in _REFUSALS:
         return None
-    status, *flags = line.split()
-    if status == b"HD":
-        tokens = [int(flag[1:]) for flag in flags if flag.startswith(b"c")]
-        return max(tokens, default=1)
-    if status in (b"NS", b"EX", b"NF"):
+    status = line.strip().partition(b" ")[0]
+    if status in (b"STORED", b"HD"):
+        return 1
+    if status in (b"NOT_STORED", b"EXISTS", b"NOT_FOUND", b"EX", b"NF"):
         return 0
     raise _unexpected(status)
 

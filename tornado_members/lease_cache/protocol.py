@@ -304,9 +304,10 @@ class LeaseProtocol:
         token = None if miss.dead is None else await self._token_of(key, miss.dead)
         if miss.dead is not None and token is None:
             return None
-        put = Put(key, encode_lease(key, miss.epoch), self._lifetimes.lease, token)
-        (lease,) = await self._node.put_many([put])
-        return lease or None
+        lease = encode_lease(key, miss.epoch)
+        put = Put(key, lease, self._lifetimes.lease, token, wants_token=True)
+        (taken,) = await self._node.put_many([put])
+        return taken or None
 
     async def _token_of(self, key: bytes, value: bytes) -> int | None:
         found = (await self._node.gets_many([key])).get(key)
