@@ -8,6 +8,8 @@ from tornado_members.http1.limits import Limits
 class BodyTimer:
     """Times one body. All times are those of the event loop, in seconds."""
 
+    __slots__ = ("_began", "_latest", "_limits", "_received", "_timeout_at")
+
     def __init__(self, limits: Limits, now: float, timeout: float | None) -> None:
         """`timeout` is what the application has set for the whole body."""
         self._limits = limits

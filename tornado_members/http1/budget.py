@@ -14,9 +14,10 @@ class ByteBudget:
         """True if more bytes are held than the limit allows."""
         return self.used > self.limit
 
-    def add(self, size: int) -> None:
-        """Count `size` bytes more."""
+    def add(self, size: int) -> bool:
+        """Count `size` bytes more; return False if they exceed the limit."""
         self.used += size
+        return self.used <= self.limit
 
     def release(self, size: int) -> None:
         """Count `size` bytes less."""

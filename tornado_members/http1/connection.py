@@ -482,8 +482,7 @@ class Connection(asyncio.Protocol):
         """Count bytes that the application holds. Raises Refused if no memory can be freed."""
         self._body_held += size
         budget = self._server.body_budget
-        budget.add(size)
-        if budget.is_exceeded:
+        if not budget.add(size):
             self._server.refuse_slow_bodies()
             if budget.is_exceeded:
                 raise TooManyBodies
