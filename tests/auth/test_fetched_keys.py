@@ -1,4 +1,4 @@
-"""Keys that are fetched: ahead of need, through outages, and politely."""
+"""Fetched keys: refreshed in advance, kept through outages, and requested sparingly."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ from tornado_members.settings import Auth, KeyFetching
 
 
 class Issuer:
-    """A key server, what fetches from it, and a verifier that asks that."""
+    """A key server, the source that fetches from it, and a verifier that uses the source."""
 
     def __init__(self, server: KeyServer, **settings: Any) -> None:
         self.server = server
@@ -56,7 +56,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_they_are_fetched_at_the_start_and_not_at_every_token() -> None:
+async def test_keys_are_fetched_at_the_start_and_not_for_every_token() -> None:
     async with an_issuer() as issuer:
         await issuer.source.open()
         for _ in range(5):
@@ -64,7 +64,7 @@ async def test_they_are_fetched_at_the_start_and_not_at_every_token() -> None:
         assert issuer.server.requests == 1
 
 
-async def test_a_rotated_key_is_accepted_at_its_first_token_and_the_old_one_no_more() -> None:
+async def test_rotated_key_is_accepted_at_its_first_token_and_the_old_one_refused() -> None:
     async with an_issuer(cooldown_seconds=10) as issuer:
         await issuer.source.open()
         old = make_token("RS256")
@@ -77,7 +77,7 @@ async def test_a_rotated_key_is_accepted_at_its_first_token_and_the_old_one_no_m
         assert issuer.server.requests == 2
 
 
-async def test_unknown_keys_cause_one_fetch_a_cool_down_whatever_their_number() -> None:
+async def test_unknown_keys_cause_one_fetch_per_cool_down() -> None:
     async with an_issuer(cooldown_seconds=10) as issuer:
         await issuer.source.open()
         for round_ in range(1, 4):
@@ -92,7 +92,7 @@ async def test_unknown_keys_cause_one_fetch_a_cool_down_whatever_their_number() 
 
 
 @pytest.mark.parametrize("failure", [hang, status(500), document({"keys": []})])
-async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(
+async def test_last_good_keys_remain_for_a_while_if_fetches_fail(
     failure: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with an_issuer(cooldown_seconds=10, keep_seconds=100) as issuer:
@@ -110,7 +110,7 @@ async def test_while_fetching_fails_the_last_good_keys_serve_on_for_a_while(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_a_request_does_not_wait_long_for_an_issuer_that_hangs(
+async def test_request_does_not_wait_long_for_a_hanging_issuer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tornado_members.auth.fetched_keys._MAX_WAIT", 0.01)
@@ -124,7 +124,7 @@ async def test_a_request_does_not_wait_long_for_an_issuer_that_hangs(
             assert await issuer.accepts()
 
 
-async def test_without_any_keys_it_is_the_service_that_fails_and_it_recovers() -> None:
+async def test_service_without_keys_is_unavailable_and_recovers() -> None:
     async with an_issuer() as issuer:
         issuer.server.paths["/jwks"] = status(500)
         await issuer.source.open()
@@ -138,8 +138,8 @@ async def test_without_any_keys_it_is_the_service_that_fails_and_it_recovers() -
         assert await issuer.accepts()
 
 
-async def test_they_are_fetched_again_before_they_grow_old() -> None:
-    """By the real clock: a second of max-age, and bounds that allow it."""
+async def test_keys_are_fetched_again_before_they_expire() -> None:
+    """With the real clock: a max-age of one second, and bounds that allow it."""
     async with an_issuer(min_refresh_seconds=0.1) as issuer:
         issuer.source._clock = asyncio.get_running_loop().time
         issuer.server.paths["/jwks"] = keys("RS256", "first", Cache_Control="max-age=0")
@@ -161,14 +161,14 @@ async def test_they_are_fetched_again_before_they_grow_old() -> None:
         ("", 240, 285),
     ],
 )
-async def test_when_the_next_fetch_is_due(max_age: str, least: float, most: float) -> None:
+async def test_next_fetch_depends_on_max_age(max_age: str, least: float, most: float) -> None:
     async with an_issuer() as issuer:
         issuer.server.paths["/jwks"] = keys("RS256", "first", Cache_Control=max_age)
         await issuer.source.open()
         assert least <= issuer.source._due <= most
 
 
-async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with an_issuer(cooldown_seconds=10) as issuer:
         await issuer.source.open()
         issuer.server.paths["/jwks"] = status(503)
@@ -182,7 +182,7 @@ async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
         ]
 
 
-async def test_the_key_of_a_good_token_of_many_is_not_looked_for_again() -> None:
+async def test_token_without_kid_causes_no_fetch_among_many_keys() -> None:
     """A token without kid cannot name a new key: it causes no fetch."""
     async with an_issuer(cooldown_seconds=10) as issuer:
         two = [public_jwk("RS256", "first"), public_jwk("RS256", "second")]
@@ -194,8 +194,8 @@ async def test_the_key_of_a_good_token_of_many_is_not_looked_for_again() -> None
         assert issuer.server.requests == 1
 
 
-async def test_a_rotated_key_without_a_name_is_accepted_at_its_first_token() -> None:
-    """No token can name it, so a signature that fails is what causes the fetch."""
+async def test_rotated_key_without_kid_is_accepted_at_its_first_token() -> None:
+    """No token can name the new key, so a signature that fails causes the fetch."""
 
     def nameless(name: str) -> Any:
         jwk = {k: v for k, v in public_jwk("RS256", name).items() if k != "kid"}
@@ -212,10 +212,10 @@ async def test_a_rotated_key_without_a_name_is_accepted_at_its_first_token() -> 
         assert issuer.server.requests == 2
         with pytest.raises(TokenInvalid):
             await issuer.verifier.verify(make_token("RS256", "first", {"kid": None}))
-        assert issuer.server.requests == 2  # the cool-down lasts
+        assert issuer.server.requests == 2  # the cool-down is still in effect
 
 
-async def test_a_set_with_foreign_keys_is_logged_once_for_each_version(
+async def test_set_with_foreign_keys_is_logged_once_per_version(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     foreign = {"kty": "oct", "k": "c2VjcmV0", "kid": "hmac"}

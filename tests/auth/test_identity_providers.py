@@ -28,7 +28,7 @@ BLOCK = re.compile(r"^```(yaml|json)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def read_page() -> dict[str, tuple[list[dict[str, Any]], dict[str, Any]]]:
-    """The settings and the token of each provider."""
+    """Return the settings and the token of each provider."""
     text = (ROOT / "docs" / "identity-providers.md").read_text()
     found = {}
     for title, section in SECTION.findall(text):
@@ -53,7 +53,7 @@ def verifier_of(
 
 
 def sign(token: Mapping[str, Any], claims: Mapping[str, Any], algorithm: str = "RS256") -> str:
-    """A token of this shape; a claim of None is left out."""
+    """A token of this shape; a claim of None is omitted."""
     header = token["header"]
     kid = {"kid": header.get("kid")}
     return make_token(
@@ -64,13 +64,13 @@ def sign(token: Mapping[str, Any], claims: Mapping[str, Any], algorithm: str = "
 
 
 def caller_of(provider: str, token: Mapping[str, Any], **claims: Any) -> Caller:
-    """The caller of a token of this shape, by the settings of this provider."""
+    """The caller of a token of this shape, with the settings of this provider."""
     entries, _ = PAGE[provider]
     jwk = {**public_jwk("RS256"), "kid": token["header"].get("kid")}
     return verify(verifier_of(entries, [jwk]), sign(token, claims))
 
 
-# The provider, a token (of the page, or of the file), other claims, and what is granted.
+# The provider, a token (of the page or of the file), other claims, and the permissions granted.
 ROWS: list[tuple[str, str | None, dict[str, Any], set[str]]] = [
     ("Keycloak", None, {}, {READ}),
     ("Keycloak", None, {"realm_access": None, "resource_access": None}, set()),
@@ -152,7 +152,7 @@ ROWS: list[tuple[str, str | None, dict[str, Any], set[str]]] = [
 
 
 @pytest.mark.parametrize(("provider", "case", "claims", "granted"), ROWS)
-def test_a_provider_s_token_grants_what_the_page_says(
+def test_token_of_a_provider_grants_the_documented_permissions(
     provider: str, case: str | None, claims: dict[str, Any], granted: set[str]
 ) -> None:
     entries, shown = PAGE[provider]
@@ -164,7 +164,7 @@ def test_a_provider_s_token_grants_what_the_page_says(
 
 
 @pytest.mark.parametrize("provider", PAGE)
-def test_a_provider_s_token_for_somebody_else_is_refused(provider: str) -> None:
+def test_token_of_a_provider_for_another_audience_is_refused(provider: str) -> None:
     _, token = PAGE[provider]
     assert any(row[0] == provider for row in ROWS)
     for claims in (
@@ -181,7 +181,7 @@ def test_a_provider_s_token_for_somebody_else_is_refused(provider: str) -> None:
 ENTRY: dict[str, Any] = {"issuer": "https://mixed.example.org", "audience": "members"}
 
 
-def test_at_most_caps_whatever_an_issuer_signs() -> None:
+def test_at_most_caps_the_permissions_of_any_token() -> None:
     entry = {**ENTRY, "permissions": {"at_most": [READ]}}
     own: dict[str, Any] = {"issuer": "https://own.example.org", "audience": "members"}
     verifier = verifier_of([entry, own], [public_jwk("RS256")])
@@ -200,7 +200,7 @@ def test_at_most_caps_whatever_an_issuer_signs() -> None:
         assert caller.permissions == granted
 
 
-def test_a_token_without_sub_speaks_for_another_claim() -> None:
+def test_token_without_sub_uses_another_claim_as_subject() -> None:
     entries, _ = PAGE["Keycloak"]
     lightweight = [{**entries[0], "subject_claim": "azp"}]
     token = CASES["keycloak-without-sub"]
@@ -221,7 +221,7 @@ def test_a_token_without_sub_speaks_for_another_claim() -> None:
     )
 
 
-def test_a_caller_without_a_member_has_no_permission_for_its_own() -> None:
+def test_caller_without_a_member_has_no_permission_for_its_own() -> None:
     scope = "members:read:own members:write:own members:read"
     entry = {**ENTRY, "member_claim": ["ext", "member"]}
     for member, granted in ((7, set(scope.split())), (None, {READ}), ("x", {READ})):
@@ -237,7 +237,7 @@ def test_a_caller_without_a_member_has_no_permission_for_its_own() -> None:
     assert verify(unnamed, token).permissions == {READ}
 
 
-def test_client_ids_stand_for_the_audience_of_tokens_without_aud() -> None:
+def test_client_ids_replace_the_audience_of_tokens_without_aud() -> None:
     entry: dict[str, Any] = {"issuer": "https://pool.example.org", "client_ids": ["one", "two"]}
     verifier = verifier_of([entry], [public_jwk("RS256")])
     good: dict[str, Any] = {"iss": entry["issuer"], "aud": None}
@@ -263,8 +263,8 @@ def test_client_ids_stand_for_the_audience_of_tokens_without_aud() -> None:
             verify(verifier, make_token(**{**good, **claims}))
 
 
-def test_one_issuer_may_be_listed_for_several_audiences() -> None:
-    """Each entry has its permissions, algorithms and lifetime, and may have keys of its own."""
+def test_issuer_may_be_listed_for_several_audiences() -> None:
+    """Each entry has its permissions, algorithms and lifetime, and may have its own keys."""
     issuer = "https://twice.example.org"
     entries: list[dict[str, Any]] = [
         {"issuer": issuer, "audience": "reading", "permissions": {"always": [READ]}},
@@ -295,7 +295,7 @@ def test_one_issuer_may_be_listed_for_several_audiences() -> None:
     assert granted("ES256", "writing") == {WRITE}
     assert granted("RS256", "both") == {READ, WRITE}  # the second entry refuses its algorithm
     assert granted("ES256", "both") == {WRITE}
-    assert granted("RS256", ["reading", "both"]) == {READ}  # the first that accepts it
+    assert granted("RS256", ["reading", "both"]) == {READ}  # the first entry that accepts it
     for algorithm, audience, seconds in (
         ("RS256", "writing", 60),
         ("ES256", "reading", 60),
@@ -314,7 +314,7 @@ def test_one_issuer_may_be_listed_for_several_audiences() -> None:
         ("EdDSA", "EdDSA"),
     ],
 )
-def test_every_algorithm_verifies_and_only_where_it_is_accepted(algorithm: str, key: str) -> None:
+def test_algorithm_verifies_only_where_it_is_accepted(algorithm: str, key: str) -> None:
     claims = {"iss": ENTRY["issuer"], "aud": "members", "sub": "x", "iat": 1, "exp": 2}
     claims |= {"iat": (now := jwt.decode(make_token(), options={"verify_signature": False})["iat"])}
     claims |= {"exp": now + 60}
@@ -326,12 +326,12 @@ def test_every_algorithm_verifies_and_only_where_it_is_accepted(algorithm: str, 
     with pytest.raises(TokenInvalid, match="algorithm"):
         verify(verifier_of([{**ENTRY, "algorithms": others}], [jwk]), token)
     fixed = {**jwk, "alg": next(name for name in ("RS384", "PS384") if name != algorithm)}
-    if key == "RS256":  # a key that is for another algorithm of its type
+    if key == "RS256":  # a key for another algorithm of its type
         with pytest.raises(TokenInvalid):
             verify(verifier_of([{**ENTRY, "algorithms": [algorithm]}], [fixed]), token)
 
 
-def test_one_set_of_every_kind_of_key_verifies_with_those_that_can() -> None:
+def test_key_set_of_every_kind_verifies_with_the_supported_keys() -> None:
     foreign = [
         {"kty": "OKP", "crv": "X25519", "x": "A" * 43, "kid": "x", "use": "enc"},
         {"kty": "AKP", "alg": "ML-DSA-65", "kid": "pq", "pub": "AAAA"},
@@ -385,7 +385,7 @@ def test_token_types(types: Any, typ: str | None, accepted: bool) -> None:
             verify(verifier, token)
 
 
-def test_the_size_of_a_token_has_a_bound_of_its_own() -> None:
+def test_token_size_has_its_own_limit() -> None:
     verifier = verifier_of([ENTRY], [public_jwk("RS256")], max_token_bytes=1024)
     token = make_token(iss=ENTRY["issuer"], aud="members")
     assert verify(verifier, token).subject

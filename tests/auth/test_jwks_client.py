@@ -47,7 +47,7 @@ async def fetching() -> AsyncIterator[tuple[JwksClient, KeyServer]]:
         ("max-age=-1", None),
     ],
 )
-async def test_keys_and_how_long_they_are_good_for(
+async def test_fetch_returns_keys_and_their_lifetime(
     cache_control: str | None, seconds: float | None
 ) -> None:
     async with fetching() as (client, server):
@@ -83,7 +83,7 @@ ELSEWHERE = "http://127.0.0.1:1/jwks"
         (body(b"{}", Content_Encoding="gzip"), "nothing called 'keys'"),
     ],
 )
-async def test_what_is_no_key_set_is_a_failure(answer: Answer, reason: str) -> None:
+async def test_response_that_is_not_a_key_set_is_a_failure(answer: Answer, reason: str) -> None:
     async with fetching() as (client, server):
         server.paths["/jwks"] = answer
         server.paths["/other"] = keys("RS256")
@@ -91,14 +91,14 @@ async def test_what_is_no_key_set_is_a_failure(answer: Answer, reason: str) -> N
             await client.fetch(server.url)
 
 
-async def test_nobody_there_is_a_failure() -> None:
+async def test_refused_connection_is_a_failure() -> None:
     client = JwksClient(0.3)
     with pytest.raises(KeysUnusable, match="no answer"):
         await client.fetch(ELSEWHERE)
     client.close()
 
 
-async def test_an_issuers_configuration_leads_to_its_keys() -> None:
+async def test_configuration_of_an_issuer_leads_to_its_keys() -> None:
     async with fetching() as (client, server):
         issuer = server.address
         server.paths[CONFIGURATION] = document({"issuer": issuer, "jwks_uri": server.url})
@@ -117,7 +117,9 @@ async def test_an_issuers_configuration_leads_to_its_keys() -> None:
         {"jwks_uri": "{url}"},
     ],
 )
-async def test_a_configuration_that_leads_nowhere(configuration: dict[str, str]) -> None:
+async def test_configuration_without_a_usable_address_is_a_failure(
+    configuration: dict[str, str],
+) -> None:
     async with fetching() as (client, server):
         filled = {
             name: str(value).format(issuer=server.address, url=server.url)
@@ -128,7 +130,7 @@ async def test_a_configuration_that_leads_nowhere(configuration: dict[str, str])
             await client.discover(server.address + CONFIGURATION, server.address)
 
 
-async def test_what_is_found_over_tls_does_not_lead_out_of_it(
+async def test_configuration_over_tls_does_not_lead_to_plain_http(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     issuer = "https://login.example.org"

@@ -1,4 +1,4 @@
-"""Key sets through a real proxy process, and over TLS by a private CA."""
+"""Key sets through a real proxy process, and over TLS with a private CA."""
 
 import asyncio
 import ssl
@@ -17,12 +17,12 @@ from tornado_members.auth.jwks_client import JwksClient
 from tornado_members.auth.key_requests import Proxy, RequestFailed
 from tornado_members.auth.key_set import KeysUnusable
 
-HOST = "keys.example"  # resolves nowhere: only the proxy knows the way
+HOST = "keys.example"  # resolves nowhere: only the proxy knows its address
 
 
 @asynccontextmanager
 async def proxy_before(server: KeyServer) -> AsyncIterator[tuple[str, asyncio.StreamReader]]:
-    """A proxy that leads to a server, by its host and port; and the lines that it prints."""
+    """Yield the host and port of a proxy before a server, and the lines that the proxy prints."""
     target = str(urlsplit(server.address).port)
     process = await asyncio.create_subprocess_exec(
         sys.executable, forward_proxy.__file__, target, stdout=asyncio.subprocess.PIPE
@@ -70,7 +70,7 @@ async def test_https_proxy_is_asked_for_a_tunnel_and_a_private_ca_is_trusted(
         with pytest.raises(KeysUnusable, match=r"refuses a tunnel: HTTP/1.1 403"):
             await kids(JwksClient(5), "https://refused.example/jwks")
         with pytest.raises(KeysUnusable, match="CERTIFICATE_VERIFY_FAILED"):
-            await kids(JwksClient(5), "https://other.example/jwks")  # the name is not in it
+            await kids(JwksClient(5), "https://other.example/jwks")  # not in the certificate
 
 
 async def test_no_proxy_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:

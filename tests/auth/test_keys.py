@@ -1,4 +1,4 @@
-"""Key sets, and where they come from."""
+"""Key sets and their sources."""
 
 import json
 import os
@@ -25,12 +25,12 @@ RSA, RSA2, EC = public_jwk("RS256"), public_jwk("RS256", "second"), public_jwk("
     ("keys", "kid", "algorithm", "found"),
     [
         ([RSA, EC], "RS256-first", "RS256", 0),
-        ([RSA, EC], "RS256-first", "ES256", None),  # its name, and another algorithm
-        ([RSA, EC], "RS256-second", "RS256", None),  # every key has a name, and none has this one
-        ([RSA, EC], None, "RS256", 0),  # the only one that fits
+        ([RSA, EC], "RS256-first", "ES256", None),  # its kid, with another algorithm
+        ([RSA, EC], "RS256-second", "RS256", None),  # every key has a kid, and none has this one
+        ([RSA, EC], None, "RS256", 0),  # the only key that fits
         ([RSA, EC], None, "PS256", None),
-        ([RSA, EC], "", "RS256", None),  # an empty name is a name
-        ([RSA, RSA2], None, "RS256", None),  # a choice
+        ([RSA, EC], "", "RS256", None),  # an empty kid is a kid
+        ([RSA, RSA2], None, "RS256", None),  # ambiguous
         ([RSA, RSA2, EC], None, "ES256", 2),
         ([RSA, nameless("RS256", "second")], "unheard-of", "RS256", 1),
         ([RSA, nameless("RS256", "second")], "RS256-first", "RS256", 0),
@@ -40,7 +40,7 @@ RSA, RSA2, EC = public_jwk("RS256"), public_jwk("RS256", "second"), public_jwk("
         ([{**RSA, "alg": "RS512"}], "RS256-first", "RS256", None),
     ],
 )
-def test_find_chooses_a_key_by_kid_or_because_it_is_the_only_one(
+def test_find_returns_the_key_of_a_kid_or_the_only_key(
     keys: list[dict[str, Any]], kid: str | None, algorithm: str, found: int | None
 ) -> None:
     key_set = parse_key_set(keys, "test")
@@ -48,7 +48,7 @@ def test_find_chooses_a_key_by_kid_or_because_it_is_the_only_one(
     assert key_set.find(kid, algorithm) is expected
 
 
-def test_a_key_without_alg_fits_every_algorithm_of_its_type() -> None:
+def test_key_without_alg_fits_every_algorithm_of_its_type() -> None:
     keys = [
         {k: v for k, v in public_jwk(name).items() if k != "alg"}
         for name in ("RS256", "ES256", "ES384", "ES512", "EdDSA")
@@ -63,7 +63,7 @@ X25519 = {"kty": "OKP", "crv": "X25519", "x": "A" * 43, "kid": "x"}
 OCT = {"kty": "oct", "k": "c2VjcmV0", "kid": "hmac"}
 
 
-def test_foreign_keys_are_left_out_with_a_reason_and_the_others_work(
+def test_foreign_keys_are_skipped_with_a_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     foreign = [AKP, X25519, OCT, weak_jwk(), {"kty": ["RSA"]}, {"kty": "EC", "crv": {}}]
@@ -80,20 +80,20 @@ def test_foreign_keys_are_left_out_with_a_reason_and_the_others_work(
     assert "and 3 more" in state.left_out
 
 
-def test_a_key_that_is_listed_twice_is_one() -> None:
+def test_key_listed_twice_is_one_key() -> None:
     keys = parse_key_set([RSA, EC, dict(RSA)], "test")
     assert (len(keys.keys), keys.left_out) == (2, ())
     assert keys.find(None, "RS256") is keys.keys[0]
 
 
-def test_encryption_keys_are_no_problem() -> None:
+def test_encryption_keys_are_skipped_silently() -> None:
     encryption = [{**RSA, "use": "enc"}, {**X25519, "alg": "ECDH-ES"}, {**EC, "key_ops": ["wrap"]}]
     keys = parse_key_set([*encryption, RSA2], "test")
     assert len(keys.keys) == 1
     assert keys.left_out == ()
 
 
-def test_keys_for_something_else_are_left_out() -> None:
+def test_keys_for_other_operations_are_skipped() -> None:
     others = [
         {**public_jwk("RS256"), "use": "enc"},
         {**public_jwk("RS256"), "key_ops": ["sign"]},
@@ -118,7 +118,7 @@ def test_keys_for_something_else_are_left_out() -> None:
     assert (key.kid, key.algorithms) == ("EdDSA-first", frozenset({"EdDSA"}))
 
 
-def test_one_kid_may_stand_for_keys_of_several_algorithms_but_not_for_two_of_one() -> None:
+def test_kid_may_name_keys_of_several_algorithms_but_not_two_of_one() -> None:
     same = [{**public_jwk(name), "kid": "k"} for name in ("RS256", "ES256")]
     again = {**public_jwk("RS256", "second"), "kid": "k"}
     keys = parse_key_set([*same, again], "test")
@@ -157,7 +157,7 @@ def private_jwk() -> dict[str, Any]:
         ([{"kty": "oct", "k": "c2VjcmV0", "kid": "x", "alg": "HS256"}], "key 0: it is secret"),
     ],
 )
-def test_a_key_set_that_cannot_be_used(keys: list[dict[str, Any]], reason: str) -> None:
+def test_unusable_key_set_is_refused(keys: list[dict[str, Any]], reason: str) -> None:
     with pytest.raises(KeysUnusable, match=reason):
         parse_key_set(keys, "test")
 
@@ -165,7 +165,7 @@ def test_a_key_set_that_cannot_be_used(keys: list[dict[str, Any]], reason: str) 
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"keys": 5}', b'{"keys": [5]}', b"\xff", b"[" * 100_000]
 )
-def test_a_file_that_holds_no_key_set(folder: Path, content: bytes) -> None:
+def test_file_without_a_key_set_is_refused(folder: Path, content: bytes) -> None:
     file = folder / "jwks.json"
     file.write_bytes(content)
     with pytest.raises(KeysUnusable, match=r"jwks\.json"):
@@ -190,19 +190,19 @@ def write(file: Path, *names: str) -> None:
     draft.replace(file)
 
 
-def test_a_file_is_read_again_when_it_changes(folder: Path) -> None:
+def test_changed_file_is_read_again(folder: Path) -> None:
     file, clock = folder / "jwks.json", Clock()
     write(file, "first")
     source = FileKeys(file, clock)
     before = source.keys()
     write(file, "second")
-    assert source.keys() is before  # not yet looked
+    assert source.keys() is before  # not checked yet
     clock.now += 1.1
     assert source.keys().find("RS256-second", "RS256")
     assert source.keys().find("RS256-first", "RS256") is None
 
 
-def test_a_file_that_was_only_touched_gives_the_same_keys(folder: Path) -> None:
+def test_touched_file_gives_the_same_keys(folder: Path) -> None:
     file, clock = folder / "jwks.json", Clock()
     write(file, "first")
     source = FileKeys(file, clock)
@@ -213,7 +213,7 @@ def test_a_file_that_was_only_touched_gives_the_same_keys(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"keys": []}'])
-def test_while_a_file_is_broken_the_last_good_keys_serve(
+def test_last_good_keys_remain_while_a_file_is_broken(
     folder: Path, content: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, clock = folder / "jwks.json", Clock()

@@ -10,7 +10,7 @@ from tornado_members.errors import Overloaded
 
 
 class Run:
-    """Logins that wait in a queue whose turn is taken until `serve_all`."""
+    """Logins that wait in a queue whose turn is occupied until `serve_all`."""
 
     def __init__(self, max_waiting: int = 32) -> None:
         self.now = 1000.0
@@ -29,7 +29,7 @@ class Run:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def attempts(self, **counts: int) -> None:
-        """Count attempts of sources beforehand."""
+        """Count attempts of sources in advance."""
         for name, count in counts.items():
             for _ in range(count):
                 self.queue._attempts.add(name.encode())
@@ -39,7 +39,7 @@ class Run:
         for name in names:
             source = Source(name[:1].encode(), is_recent)
             self._tasks.append(asyncio.create_task(self._log_in(name, source)))
-            for _ in range(3):  # it waits by then, and what it displaces is refused
+            for _ in range(3):  # then it waits, and the login that it displaces is refused
                 await asyncio.sleep(0)
 
     async def cancel(self, name: str) -> None:
@@ -70,7 +70,7 @@ class Run:
 async def test_sources_are_served_in_turn() -> None:
     async with Run() as run:
         await run.add("a1", "a2", "a3", "b1", "b2", "c1")
-        # Every fourth turn is that of the login that has waited longest.
+        # Every fourth turn goes to the login that has waited longest.
         assert await run.serve_all() == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
@@ -160,7 +160,7 @@ async def test_a_cancelled_login_gives_its_place_and_its_turn_away() -> None:
     async with queue.turn(Source(b"b")):
         task = asyncio.create_task(log_in())
         await asyncio.sleep(0)
-    task.cancel()  # in the same turn of the loop in which it was its turn
+    task.cancel()  # in the same turn of the loop in which its turn came
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not entered.is_set()

@@ -1,4 +1,4 @@
-"""Passwords and their hashes, with the care that is taken in production."""
+"""Passwords and their hashes, with the parameters of production."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from tornado_members.auth.passwords import Passwords, hash_password
 from tornado_members.errors import DependencyUnavailable
 
 
-async def test_a_password_is_known_by_its_hash() -> None:
+async def test_password_matches_its_hash() -> None:
     hashed = hash_password("caf\u00e9 au lait")
     assert hashed.startswith("$argon2id$v=19$m=65536,t=3,p=4$")  # RFC 9106 §4
     made = Passwords()
@@ -24,15 +24,15 @@ async def test_a_password_is_known_by_its_hash() -> None:
     made.close()
 
 
-def test_nobodys_hash_takes_as_long_as_anybodys() -> None:
-    """And is ready: no start of a service makes it."""
+def test_hash_of_unknown_users_has_the_same_parameters() -> None:
+    """The hash is also ready: no start of a service computes it."""
     assert not PasswordHasher().check_needs_rehash(passwords._NOBODYS)
     made = Passwords()
     assert made._nobodys.result(timeout=0) == passwords._NOBODYS
     made.close()
 
 
-async def test_with_other_care_nobodys_hash_is_made_with_it(
+async def test_hash_of_unknown_users_follows_other_parameters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     little = partial(PasswordHasher, time_cost=1, memory_cost=1024, parallelism=1)
@@ -43,7 +43,7 @@ async def test_with_other_care_nobodys_hash_is_made_with_it(
     made.close()
 
 
-async def test_without_memory_nobody_is_told_that_the_password_is_wrong(
+async def test_lack_of_memory_is_not_reported_as_a_wrong_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> bool:

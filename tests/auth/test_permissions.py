@@ -41,11 +41,11 @@ READ, WRITE, DELETE = "members:read", "members:write", "members:delete"
         ({"scope": "members:read members:delete", "access_rights": 0}, set()),
     ],
 )
-def test_what_claims_allow(claims: dict[str, Any], allowed: set[str]) -> None:
+def test_claims_grant_permissions(claims: dict[str, Any], allowed: set[str]) -> None:
     assert GrantTable.compile(None, Permissions()).granted(claims) == allowed
 
 
-def test_the_table_is_the_settings() -> None:
+def test_permission_table_comes_from_the_settings() -> None:
     common = Permissions.model_validate(
         {"access_rights": {7: [READ]}, "scope": {"admin": [DELETE]}}
     )
@@ -63,7 +63,7 @@ def test_the_table_is_the_settings() -> None:
         *(("cognito:groups", False), ("nickname", True), ("urn:x:Sub", True)),
     ],
 )
-def test_claims_of_identity_are_compared_as_a_whole(claim: str, is_identity: bool) -> None:
+def test_identity_claims_are_compared_as_a_whole(claim: str, is_identity: bool) -> None:
     own = IssuerPermissions.model_validate(
         {"claims": [{"claim": claim, "values": {"ada@example.org": [READ]}}]}
     )
@@ -99,7 +99,7 @@ def test_claims_of_identity_are_compared_as_a_whole(claim: str, is_identity: boo
         ({"claims": [{"claim": "r", "values": {"True": READ, "1": READ}}]}, {"r": True}, set()),
     ],
 )
-def test_an_issuer_may_have_a_table_of_its_own(
+def test_issuer_may_have_its_own_permission_table(
     own: dict[str, Any], claims: dict[str, Any], allowed: set[str]
 ) -> None:
     table = GrantTable.compile(IssuerPermissions.model_validate(own), Permissions())

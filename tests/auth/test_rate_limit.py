@@ -1,4 +1,4 @@
-"""So many requests a minute for each subject."""
+"""The limit on requests per minute of each subject."""
 
 import pytest
 
@@ -11,7 +11,7 @@ ADA = Caller("issuer", "ada", frozenset())
 
 
 class Clock:
-    """Tells what a test says."""
+    """A clock that a test sets."""
 
     now = 60_000.0
 
@@ -20,7 +20,7 @@ class Clock:
 
 
 def limits(clock: Clock, count: int = 2) -> list[RateLimit]:
-    """Those of several processes, of three requests each minute."""
+    """Return the limits of several processes, each of three requests per minute."""
     counts = SharedCounts([], namespace="test", clock=clock)
     return [RateLimit(counts, 3, clock) for _ in range(count)]
 
@@ -37,14 +37,14 @@ async def allowed(limit: RateLimit, caller: Caller, times: int) -> int:
     return count
 
 
-async def test_processes_count_together() -> None:
+async def test_rate_limit_is_shared_by_processes() -> None:
     one, other = limits(Clock())
     assert await allowed(one, ADA, 2) == 2
     assert await allowed(other, ADA, 5) == 1
     assert await allowed(one, ADA, 5) == 0
 
 
-async def test_each_subject_of_each_issuer_counts_for_itself() -> None:
+async def test_rate_limit_is_separate_for_each_subject_and_issuer() -> None:
     (limit,) = limits(Clock(), 1)
     assert await allowed(limit, ADA, 5) == 3
     assert await allowed(limit, Caller("issuer", "bob", frozenset()), 5) == 3
@@ -52,7 +52,7 @@ async def test_each_subject_of_each_issuer_counts_for_itself() -> None:
     assert await allowed(limit, Caller("issuerada", "", frozenset()), 5) == 3
 
 
-async def test_the_next_minute_is_a_new_one() -> None:
+async def test_rate_limit_starts_anew_each_minute() -> None:
     clock = Clock()
     (limit,) = limits(clock, 1)
     assert await allowed(limit, ADA, 5) == 3
@@ -64,7 +64,7 @@ async def test_the_next_minute_is_a_new_one() -> None:
     assert await allowed(limit, ADA, 5) == 3
 
 
-async def test_whoever_is_over_the_limit_costs_no_more_commands() -> None:
+async def test_rate_limit_sends_no_commands_for_a_subject_over_it() -> None:
     asked = 0
 
     class Counts(SharedCounts):

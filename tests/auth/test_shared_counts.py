@@ -1,4 +1,4 @@
-"""Numbers that several processes count together."""
+"""Counts that several processes share."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 
 @asynccontextmanager
 async def processes(*addresses: str, namespace: str = "test") -> AsyncIterator[list[SharedCounts]]:
-    """Two that count on the same servers."""
+    """Two sets of counts on the same servers."""
     each = []
     for _ in range(2):
         nodes = [MemcachedNode(a, timeout=1, probe_interval=0.01) for a in addresses]
@@ -28,12 +28,12 @@ async def processes(*addresses: str, namespace: str = "test") -> AsyncIterator[l
 
 @pytest.fixture
 def cache_servers(cache_servers: tuple[str, ...]) -> tuple[str, ...]:
-    """An empty one."""
+    """An empty server."""
     flush_memcached(cache_servers[0])
     return cache_servers
 
 
-async def test_what_one_counts_the_other_sees(cache_servers: tuple[str, ...]) -> None:
+async def test_counts_are_shared_by_processes(cache_servers: tuple[str, ...]) -> None:
     async with processes(*cache_servers) as (one, other):
         assert [await one.add(b"k", 1, 60) for _ in range(3)] == [1, 2, 3]
         assert await other.add(b"k", 1, 60) == 4
@@ -42,7 +42,7 @@ async def test_what_one_counts_the_other_sees(cache_servers: tuple[str, ...]) ->
         assert await stranger.add(b"k", 1, 60) == 1
 
 
-async def test_without_memcached_each_counts_for_itself() -> None:
+async def test_counts_are_local_without_memcached() -> None:
     process, address = await start_memcached()
     async with processes(address) as (one, other):
         assert await one.add(b"k", 1, 60) == 1
@@ -55,7 +55,7 @@ async def test_without_memcached_each_counts_for_itself() -> None:
         assert [await alone.add(b"k", 1, 60) for _ in range(2)] == [1, 2]
 
 
-async def test_a_memcached_that_forgets_makes_nobody_forget(cache_servers: tuple[str, ...]) -> None:
+async def test_counts_survive_a_flush_of_memcached(cache_servers: tuple[str, ...]) -> None:
     async with processes(*cache_servers) as (one, _):
         for _ in range(5):
             await one.add(b"k", 1, 60)
@@ -63,7 +63,7 @@ async def test_a_memcached_that_forgets_makes_nobody_forget(cache_servers: tuple
         assert await one.add(b"k", 1, 60) == 6
 
 
-async def test_what_was_counted_alone_is_told_to_the_others(cache_servers: tuple[str, ...]) -> None:
+async def test_local_counts_are_shared_after_a_flush(cache_servers: tuple[str, ...]) -> None:
     async with processes(*cache_servers) as (one, other):
         for _ in range(5):
             await one.add(b"k", 1, 60)
@@ -72,7 +72,9 @@ async def test_what_was_counted_alone_is_told_to_the_others(cache_servers: tuple
         assert await other.get(b"k", enough=9) == 6
 
 
-async def test_whoever_has_counted_enough_asks_nobody(cache_servers: tuple[str, ...]) -> None:
+async def test_get_sends_no_command_if_the_local_count_suffices(
+    cache_servers: tuple[str, ...],
+) -> None:
     async with processes(*cache_servers) as (one, other):
         for _ in range(3):
             await one.add(b"k", 1, 60)
@@ -81,10 +83,10 @@ async def test_whoever_has_counted_enough_asks_nobody(cache_servers: tuple[str, 
         assert await one.get(b"k", enough=4) == 6
 
 
-async def test_many_at_once_do_not_make_the_server_look_away(
+async def test_concurrent_counts_do_not_mark_the_server_as_away(
     cache_servers: tuple[str, ...],
 ) -> None:
-    """They wait for their turn where no time-out counts."""
+    """They wait for a connection where no time-out counts."""
     nodes = [MemcachedNode(address, timeout=0.5, connections=1) for address in cache_servers]
     counts = SharedCounts(nodes, namespace="test")
     found = await asyncio.gather(*(counts.add(b"k", 1, 60) for _ in range(500)))
@@ -95,7 +97,7 @@ async def test_many_at_once_do_not_make_the_server_look_away(
     await counts.close()
 
 
-async def test_numbers_are_forgotten_in_time() -> None:
+async def test_counts_expire() -> None:
     now = 0.0
     own = SharedCounts([], namespace="test", clock=lambda: now)
     assert [await own.add(b"k", 1, 60) for _ in range(2)] == [1, 2]
@@ -104,7 +106,7 @@ async def test_numbers_are_forgotten_in_time() -> None:
     assert await own.add(b"k", 1, 60) == 1
 
 
-async def test_what_is_kept_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_local_counts_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_counts, "MAX_OWN", 10)
     own = SharedCounts([], namespace="test")
     for n in range(50):

@@ -1,4 +1,4 @@
-"""The key of the service's own."""
+"""The service's own signing key."""
 
 import json
 import stat
@@ -14,7 +14,7 @@ from tornado_members.auth.key_set import KeysUnusable, read_key_set
 from tornado_members.auth.signing import own_signing_key
 
 
-def test_the_first_run_makes_a_key_that_only_its_owner_can_read(folder: Path) -> None:
+def test_first_run_creates_a_key_that_only_its_owner_can_read(folder: Path) -> None:
     file = folder / "keys" / "jwks.json"
     key = own_signing_key(file)
     assert stat.S_IMODE(file.with_name("signing.pem").stat().st_mode) == 0o600
@@ -25,7 +25,7 @@ def test_the_first_run_makes_a_key_that_only_its_owner_can_read(folder: Path) ->
     assert sorted(entry.name for entry in file.parent.iterdir()) == ["jwks.json", "signing.pem"]
 
 
-def test_what_the_own_key_signs_its_key_set_verifies(folder: Path) -> None:
+def test_own_key_set_verifies_tokens_of_the_own_key(folder: Path) -> None:
     file = folder / "jwks.json"
     token = own_signing_key(file).sign({"sub": "ada"})
     kid = jwt.get_unverified_header(token)["kid"]
@@ -34,7 +34,7 @@ def test_what_the_own_key_signs_its_key_set_verifies(folder: Path) -> None:
     assert jwt.decode(token, key.material, algorithms=["RS256"]) == {"sub": "ada"}
 
 
-def test_a_making_that_was_cut_off_is_finished(folder: Path) -> None:
+def test_interrupted_creation_of_a_key_is_completed(folder: Path) -> None:
     file = folder / "jwks.json"
     key = own_signing_key(file)
     whole = file.read_bytes()
@@ -43,7 +43,7 @@ def test_a_making_that_was_cut_off_is_finished(folder: Path) -> None:
     assert file.read_bytes() == whole
 
 
-def test_many_at_once_agree_on_one_key(folder: Path) -> None:
+def test_concurrent_processes_agree_on_one_key(folder: Path) -> None:
     file = folder / "jwks.json"
     keys: list[Any] = []
     threads = [
@@ -58,7 +58,7 @@ def test_many_at_once_agree_on_one_key(folder: Path) -> None:
     assert read_key_set(file).find(keys[0].kid, "RS256")
 
 
-def test_a_key_set_of_somebody_elses_gets_no_key_of_ours(folder: Path) -> None:
+def test_key_is_not_created_beside_a_foreign_key_set(folder: Path) -> None:
     file = folder / "jwks.json"
     file.write_text(json.dumps({"keys": [public_jwk("RS256")]}))
     with pytest.raises(KeysUnusable, match=r"signing\.pem"):

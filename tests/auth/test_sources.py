@@ -35,7 +35,7 @@ async def test_entries_of_one_issuer_share_a_source_unless_their_keys_differ(fol
                 await verifier.verify(make_token("ES256", iss=TWICE, aud="one"))
 
 
-async def test_an_entry_without_keys_does_not_hide_another_that_accepts_the_token(
+async def test_entry_without_keys_does_not_hide_one_that_accepts_the_token(
     folder: Path,
 ) -> None:
     issuers = [

@@ -26,7 +26,7 @@ class Gate:
         self.throttle = LoginThrottle(counts, Login.model_validate(LIMITS), lambda: self.now)
 
     async def failed(self, username: str, address: str, times: int = 1) -> int:
-        """Return how many of some attempts are admitted; all of them fail."""
+        """Make failing attempts; return how many of them are admitted."""
         count = 0
         for _ in range(times):
             attempt = self.throttle.attempt(username, address)
@@ -39,34 +39,34 @@ class Gate:
         return count
 
     async def succeeded(self, username: str, address: str) -> Source:
-        """Log in; returns where the attempt came from. Raises TooManyAttempts."""
+        """Log in; return the source of the attempt. Raises TooManyAttempts."""
         attempt = self.throttle.attempt(username, address)
         source = await self.throttle.check(attempt)
         await self.throttle.record(attempt, succeeded=True)
         return source
 
 
-async def test_one_user_from_one_address() -> None:
+async def test_throttle_limits_one_user_from_one_address() -> None:
     gate = Gate()
     assert await gate.failed("ada", "10.0.0.1", 9) == 3
     assert await gate.failed("ada", "10.0.0.2") == 1
     assert await gate.failed("bob", "10.0.0.1") == 1
 
 
-async def test_one_user_from_anywhere() -> None:
+async def test_throttle_limits_one_user_from_all_addresses() -> None:
     gate = Gate()
     assert sum([await gate.failed("ada", f"10.0.0.{n}") for n in range(9)]) == 5
     assert await gate.failed("bob", "10.0.0.1") == 1
 
 
-async def test_anybody_from_one_address() -> None:
+async def test_throttle_limits_all_users_from_one_address() -> None:
     gate = Gate()
     assert sum([await gate.failed(f"user-{n}", "10.0.0.1") for n in range(20)]) == 7
     assert await gate.failed("user-1", "10.0.0.2") == 1
 
 
-async def test_whoever_is_stopped_counts_against_nobody_else() -> None:
-    """One address that never gives up does not lock a user out everywhere."""
+async def test_throttle_does_not_count_refused_attempts() -> None:
+    """One persistent address does not lock a user out everywhere."""
     gate = Gate()
     await gate.failed("ada", "10.0.0.1", 100)
     assert await gate.failed("ada", "10.0.0.2") == 1
@@ -80,21 +80,23 @@ async def test_whoever_is_stopped_counts_against_nobody_else() -> None:
         ("", "", "10.0.0.1"),
     ],
 )
-async def test_a_household_is_one_address(address: str, same: str, other: str) -> None:
+async def test_throttle_treats_a_household_as_one_address(
+    address: str, same: str, other: str
+) -> None:
     gate = Gate()
     await gate.failed("ada", address, 3)
     assert await gate.failed("ada", same) == 0
     assert await gate.failed("ada", other) == 1
 
 
-async def test_what_does_not_fail_is_not_counted() -> None:
+async def test_throttle_does_not_count_successful_logins() -> None:
     gate = Gate()
     for _ in range(20):
         await gate.throttle.check(gate.throttle.attempt("ada", "10.0.0.1"))
     assert await gate.failed("ada", "10.0.0.1", 9) == 3
 
 
-async def test_after_a_while_everything_is_forgotten() -> None:
+async def test_throttle_forgets_attempts_in_time() -> None:
     gate = Gate()
     await gate.failed("ada", "10.0.0.1", 9)
     with pytest.raises(TooManyAttempts) as stopped:
@@ -103,7 +105,7 @@ async def test_after_a_while_everything_is_forgotten() -> None:
     assert await gate.failed("ada", "10.0.0.1") == 1
 
 
-async def test_a_user_who_logged_in_recently_is_not_locked_out_from_there() -> None:
+async def test_throttle_does_not_lock_out_recent_users() -> None:
     gate = Gate()
     await gate.succeeded("ada", "10.0.0.1")
     await gate.failed("bob", "10.0.0.1", 9)  # a neighbour uses up the limit of the address,
@@ -113,10 +115,10 @@ async def test_a_user_who_logged_in_recently_is_not_locked_out_from_there() -> N
     assert await gate.failed("ada", "10.0.0.9") == 0
     assert await gate.failed("eve", "10.0.0.1") == 0
     assert (await gate.succeeded("ada", "10.0.0.1")).is_recent
-    assert await gate.failed("ada", "10.0.0.1", 9) == 3  # guessing is bounded there, too
+    assert await gate.failed("ada", "10.0.0.1", 9) == 3  # guesses are limited there, too
 
 
-async def test_recently_is_one_to_two_weeks() -> None:
+async def test_recent_users_are_remembered_for_one_to_two_weeks() -> None:
     gate = Gate()
     await gate.succeeded("ada", "10.0.0.1")
     for days, is_recent in ((6, True), (1, True), (20, False)):

@@ -1,4 +1,4 @@
-"""From a token to a caller; every way to be no token has a row."""
+"""From a token to a caller. Each kind of invalid token has a row."""
 
 import base64
 import hmac
@@ -47,7 +47,7 @@ def verifier() -> TokenVerifier:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_a_good_token_speaks_for_its_subject(verifier: TokenVerifier, algorithm: str) -> None:
+def test_valid_token_gives_its_subject(verifier: TokenVerifier, algorithm: str) -> None:
     caller = verify(verifier, make_token(algorithm, sub="ada", access_rights=2))
     assert (caller.issuer, caller.subject) == (ISSUER, "ada")
     assert caller.permissions == {"members:read", "members:write"}
@@ -55,7 +55,7 @@ def test_a_good_token_speaks_for_its_subject(verifier: TokenVerifier, algorithm:
     assert not caller.may("members:delete", 42)
 
 
-def test_each_issuer_has_its_own_keys_audience_and_algorithms(verifier: TokenVerifier) -> None:
+def test_issuers_have_their_own_keys_audience_and_algorithms(verifier: TokenVerifier) -> None:
     claims: dict[str, Any] = {"iss": OTHER, "aud": "other", "scope": "members:read"}
     assert verify(verifier, make_token("ES256", "other", **claims)).issuer == OTHER
     for algorithm, key in (("ES256", "first"), ("RS256", "first")):
@@ -71,7 +71,7 @@ def encode(part: Any) -> str:
 
 
 def signed(header: Any, claims: Any) -> str:
-    """Any header and any claims, signed as they are with the right key."""
+    """Sign any header and any claims, unchanged, with the right key."""
     text = f"{encode(header)}.{encode(claims)}"
     algorithm = jwt.get_algorithm_by_name("RS256")
     return f"{text}.{encode(algorithm.sign(text.encode(), private_key('RS256')))}"
@@ -82,7 +82,7 @@ CLAIMS = {"iss": ISSUER, "aud": AUDIENCE, "sub": "eve", "iat": NOW, "exp": NOW +
 
 
 def under(**header: Any) -> str:
-    """Good claims under a header that differs."""
+    """Valid claims under a different header."""
     return signed({k: v for k, v in {**HEADER, **header}.items() if v is not None}, CLAIMS)
 
 
@@ -91,7 +91,7 @@ def unsigned(**header: Any) -> str:
 
 
 def signed_with_the_public_key(algorithm: str) -> str:
-    """The oldest trick: the public key taken for the secret of an HMAC (RFC 8725 §2.1)."""
+    """The oldest attack: the public key used as the secret of an HMAC (RFC 8725 §2.1)."""
     public = private_key("RS256").public_key()
     pem = public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -101,7 +101,7 @@ def signed_with_the_public_key(algorithm: str) -> str:
 
 
 def signed_as(signing: str, called: str) -> str:
-    """Signed with one algorithm of the right key, and called another."""
+    """Sign with one algorithm of the right key, and name another."""
     text = f"{encode({**HEADER, 'alg': called})}.{encode(CLAIMS)}"
     algorithm = jwt.get_algorithm_by_name(signing)
     return f"{text}.{encode(algorithm.sign(text.encode(), private_key('RS256')))}"
@@ -113,7 +113,7 @@ def tampered() -> str:
 
 
 def same_bits() -> str:
-    """The same signature in another spelling: the last character has bits that say nothing."""
+    """The same signature in another spelling: the last character has unused bits."""
     token = make_token()
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1]
@@ -122,9 +122,9 @@ def same_bits() -> str:
 GOOD = make_token()
 STRANGER = public_jwk("RS256", "stranger")
 
-# Each with the section of RFC 8725 that warns of it, where one does.
+# Each row names the section of RFC 8725 that warns of it, where there is one.
 BAD_TOKENS: dict[str, str] = {
-    # No token at all
+    # Not a token
     "empty": "",
     "no dots": "abc",
     "two parts": "a.b",
@@ -208,7 +208,7 @@ BAD_TOKENS: dict[str, str] = {
     "its own chain at x5u": make_token("RS256", "stranger", {"x5u": "https://evil.example/x"}),
     "its own chain in x5c": make_token("RS256", "stranger", {"x5c": ["MIIB"]}),
     "key of the other issuer": make_token("ES256", "other"),
-    # Headers that change how it is read (§3.11; RFC 7515 §4.1.11, RFC 7797)
+    # Headers that change the interpretation (§3.11; RFC 7515 §4.1.11, RFC 7797)
     "crit": under(crit=["exp"], exp=1),
     "crit is empty": under(crit=[]),
     "crit that is unknown": under(crit=["urn:x"], **{"urn:x": 1}),
@@ -294,16 +294,16 @@ BAD_TOKENS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("what", BAD_TOKENS)
-def test_what_is_no_good_token_is_refused(verifier: TokenVerifier, what: str) -> None:
-    for _ in range(2):  # what was refused is not remembered as good
+def test_invalid_token_is_refused(verifier: TokenVerifier, what: str) -> None:
+    for _ in range(2):  # a refused token is not remembered as valid
         with pytest.raises(TokenInvalid) as refused:
             verify(verifier, BAD_TOKENS[what])
-    assert '"' not in refused.value.detail  # it stands in a quoted-string
+    assert '"' not in refused.value.detail  # the detail is part of a quoted-string
     assert "example" not in refused.value.detail
 
 
-def test_a_claim_of_any_shape_costs_bounded_time_and_never_grants_by_its_shape() -> None:
-    """Every claim that a rule names, in shapes that it was not made for."""
+def test_claim_of_any_shape_costs_bounded_time_and_grants_nothing() -> None:
+    """Every claim that a rule names, in unexpected shapes."""
     grant = {"members:read": ["members:read"]}
     claims = [
         {"claim": "scope", "values": grant},
@@ -323,12 +323,12 @@ def test_a_claim_of_any_shape_costs_bounded_time_and_never_grants_by_its_shape()
     for shape in shapes:
         hostile = {**CLAIMS, "scope": shape, "a": shape, "level": shape, "__class__": shape}
         assert verify(verifier, signed(HEADER, hostile)).permissions == set(), shape
-        hostile["a"] = {"b": {"c": "members:read"}}  # what is right elsewhere still counts
+        hostile["a"] = {"b": {"c": "members:read"}}  # a valid claim elsewhere still counts
         assert verify(verifier, signed(HEADER, hostile)).permissions == {"members:read"}, shape
     assert verify(verifier, signed(HEADER, {**CLAIMS, "level": 1})).permissions == {"members:read"}
 
 
-def test_the_reason_helps_an_honest_caller(verifier: TokenVerifier) -> None:
+def test_refusal_gives_a_useful_reason(verifier: TokenVerifier) -> None:
     for what, reason in {
         "expired": "has expired",
         "another audience": "audience",
@@ -340,12 +340,12 @@ def test_the_reason_helps_an_honest_caller(verifier: TokenVerifier) -> None:
             verify(verifier, BAD_TOKENS[what])
 
 
-def test_clocks_may_differ_a_little(verifier: TokenVerifier) -> None:
+def test_expiry_allows_for_clock_skew(verifier: TokenVerifier) -> None:
     now = int(time.time())
     assert verify(verifier, make_token(iat=now - 600, exp=now - 10)).subject == "somebody"
 
 
-def test_an_only_key_needs_no_name() -> None:
+def test_token_without_kid_uses_the_only_key() -> None:
     settings = Auth.model_validate({"issuers": [{"issuer": ISSUER, "audience": AUDIENCE}]})
     keys = parse_key_set([public_jwk("RS256")], "test")
     verifier = TokenVerifier(settings, {ISSUER: FixedKeys(keys)})
@@ -367,7 +367,7 @@ def test_an_only_key_needs_no_name() -> None:
         make_token(sub="x" * 255),
     ],
 )
-def test_what_is_unusual_and_right_is_accepted(verifier: TokenVerifier, token: str) -> None:
+def test_unusual_valid_token_is_accepted(verifier: TokenVerifier, token: str) -> None:
     assert verify(verifier, token).issuer == ISSUER
 
 
@@ -376,7 +376,7 @@ SECRET = "a secret of thirty-two bytes, or more"
 
 @pytest.fixture(scope="module")
 def sharing() -> TokenVerifier:
-    """A verifier that shares a secret with one issuer, and knows the public keys of another."""
+    """A verifier with the shared secret of one issuer, and the public keys of another."""
     shared = {"issuer": "shared", "audience": AUDIENCE, "algorithms": ["HS256"], "secret": SECRET}
     auth = Auth.model_validate({"issuers": [shared, {"issuer": ISSUER, "audience": AUDIENCE}]})
     public = FixedKeys(parse_key_set([public_jwk("RS256")], "test"))
@@ -388,7 +388,7 @@ def shared_token(secret: str = SECRET, algorithm: str = "HS256", **header: Any) 
     return jwt.encode(claims, secret, algorithm=algorithm, headers=header)
 
 
-def test_a_secret_that_is_shared_verifies_whatever_it_is_called(sharing: TokenVerifier) -> None:
+def test_shared_secret_verifies_tokens_with_any_kid(sharing: TokenVerifier) -> None:
     assert verify(sharing, shared_token()).issuer == "shared"
     assert verify(sharing, shared_token(kid="2026-11")).subject == "eve"
     assert verify(sharing, make_token()).issuer == ISSUER
@@ -404,7 +404,7 @@ def test_a_secret_that_is_shared_verifies_whatever_it_is_called(sharing: TokenVe
         make_token(iss="shared", headers={"kid": None}),
     ],
 )
-def test_neither_issuer_signs_for_the_other(sharing: TokenVerifier, token: str) -> None:
+def test_issuer_does_not_sign_for_another(sharing: TokenVerifier, token: str) -> None:
     with pytest.raises(TokenInvalid):
         verify(sharing, token)
 
@@ -426,10 +426,10 @@ class Remembering:
         return self.set
 
     async def look_again(self) -> None:
-        """There is nothing new."""
+        """Find nothing new."""
 
     def signatures_checked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """A list that grows with each signature that is checked."""
+        """Return a list that grows with each signature that is checked."""
         checked: list[str] = []
         check = tokens.verifies
 
@@ -441,7 +441,7 @@ class Remembering:
         return checked
 
 
-def test_a_token_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
     remembering = Remembering()
     checked = remembering.signatures_checked(monkeypatch)
     token = make_token()
@@ -449,7 +449,7 @@ def test_a_token_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(callers), len(checked)) == (1, 1)
 
 
-def test_a_remembered_token_expires() -> None:
+def test_remembered_token_expires() -> None:
     remembering = Remembering()
     token = make_token(exp=remembering.started + 60)
     verify(remembering.verifier, token)
@@ -460,7 +460,7 @@ def test_a_remembered_token_expires() -> None:
         verify(remembering.verifier, token)
 
 
-def test_a_key_that_is_withdrawn_stops_working_at_once() -> None:
+def test_withdrawn_key_stops_working_at_once() -> None:
     remembering = Remembering()
     token, other = make_token("RS256"), make_token("ES256")
     verify(remembering.verifier, token)
@@ -471,7 +471,7 @@ def test_a_key_that_is_withdrawn_stops_working_at_once() -> None:
     verify(remembering.verifier, other)
 
 
-def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_tokens_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     remembering = Remembering()
     monkeypatch.setattr(tokens, "MAX_REMEMBERED", 10)
     checked = remembering.signatures_checked(monkeypatch)
@@ -482,7 +482,7 @@ def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(TokenInvalid):
             verify(remembering.verifier, tampered())
     assert len(remembering.verifier._remembered) == 10
-    assert checked.count(mine) == 1  # what is used stays
+    assert checked.count(mine) == 1  # a token in use stays
     assert MAX_REMEMBERED == 10_000
 
 
@@ -528,7 +528,7 @@ def permissive() -> TokenVerifier:
 def test_claims_and_headers_of_any_shape_are_refused_or_capped(
     permissive: TokenVerifier, claims: dict[str, Any], header: dict[str, Any]
 ) -> None:
-    """Under a good signature: no exception but TokenInvalid, and nothing beyond the cap."""
+    """With a valid signature: no exception but TokenInvalid, and nothing beyond the cap."""
     token = signed({**HEADER, **header}, {**CLAIMS, **claims})
     try:
         caller = verify(permissive, token)
@@ -540,8 +540,8 @@ def test_claims_and_headers_of_any_shape_are_refused_or_capped(
 
 
 @given(st.data())
-def test_a_mutated_token_is_never_accepted(data: st.DataObject) -> None:
-    """Whatever is changed, left out or put in: no exception but TokenInvalid, and no way in."""
+def test_mutated_token_is_never_accepted(data: st.DataObject) -> None:
+    """Whatever is changed, omitted or inserted: only TokenInvalid is raised, and always."""
     remembering = Remembering()
     token = data.draw(st.sampled_from([GOOD, under(), make_token("ES256")]))
     start = data.draw(st.integers(0, len(token)))

@@ -19,10 +19,10 @@ INJECTION = (
 
 
 def read_filter() -> tuple[re.Pattern[str], str]:
-    """The filter's expression, and the format of its dates."""
+    """Return the filter's expression, and the format of its dates."""
     text = (ROOT / "docs" / "operations.md").read_text()
     block = text.split("filter.d/tornado-members.conf\n")[1].split("```")[0]
-    parser = configparser.ConfigParser()  # fail2ban's own is one of these, too
+    parser = configparser.ConfigParser()  # fail2ban's own parser is of this kind, too
     parser.read_string(block)
     definition = parser["Definition"]
     host = r"(?P<host>[0-9.]+|[0-9a-fA-F:]+)"
@@ -30,7 +30,7 @@ def read_filter() -> tuple[re.Pattern[str], str]:
 
 
 def ask(service: Service, path: str, address: str, token: str = "", body: object = None) -> int:
-    """Send a request from an address, by the word of a trusted proxy; return the status."""
+    """Send a request from an address that a trusted proxy forwards; return the status."""
     headers = {"X-Forwarded-For": address, "Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -44,7 +44,7 @@ def ask(service: Service, path: str, address: str, token: str = "", body: object
             return error.code
 
 
-def test_the_filter_finds_the_addresses_of_guesses_and_of_nothing_else(
+def test_filter_finds_exactly_the_addresses_of_guesses(
     folder: Path, servers: PrivateServers, database_name: str
 ) -> None:
     command = Command(
@@ -63,7 +63,7 @@ def test_the_filter_finds_the_addresses_of_guesses_and_of_nothing_else(
         assert ask(service, "/members/1", "198.51.100.9, 203.0.113.2:4711", "nonsense") == 401
         assert ask(service, "/members/1", "[2001:db8::3]:4711", FORGED) == 401
         assert ask(service, "/login", "::ffff:203.0.113.4", body=guess) == 401
-        # No guesses:
+        # These are no guesses:
         assert ask(service, "/members/1", "203.0.113.11") == 401  # no token
         assert ask(service, "/members", "203.0.113.12", token, body={"name": "x"}) == 403
         assert ask(service, f"/{INJECTION.replace(' ', '%20')}", "203.0.113.13") == 404

@@ -33,7 +33,7 @@ def test_dockerfile_passes_the_linter() -> None:
 
 
 def let_through(path: str) -> bool:
-    """Whether .dockerignore lets a path into the build; the last pattern that matches decides."""
+    """True if .dockerignore admits a path to the build; the last matching pattern decides."""
     ignored = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = line.lstrip("!").rstrip("/")
@@ -81,7 +81,7 @@ def test_settings_are_valid_and_start_no_private_servers() -> None:
     assert settings.server.host == settings.admin.host == "0.0.0.0"  # noqa: S104
     exposed = re.findall(r"^EXPOSE (\d+) (\d+)$", TEXT, re.MULTILINE)
     assert exposed == [(str(settings.server.port), str(settings.admin.port))]
-    # The one folder that it may write to is its user's.
+    # The only folder that it may write to belongs to its user.
     assert f"-o 10001 -g 10001 {settings.data_dir}" in TEXT
     assert re.findall("^USER (.*)$", TEXT, re.MULTILINE) == ["10001:10001"]
 

@@ -1,4 +1,4 @@
-"""The manifests: valid by Kubernetes' schemas, and consistent with the settings in them."""
+"""The manifests: valid by the schemas of Kubernetes, and consistent with their settings."""
 
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def test_probes_request_existing_pages_of_the_admin_port(
         asked = container[probe]["httpGet"]
         assert asked["port"] == "admin"
         assert asked["path"] in dict(ADMIN_ROUTES)
-    # /livez allows a start one minute. Building indexes takes longer, and must not be interrupted.
+    # /livez allows one minute for a start. Index builds take longer, and must not be interrupted.
     assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
 

@@ -18,7 +18,7 @@ RULES = read_yaml("prometheus/alerts.yaml")["groups"][0]["rules"]
 DASHBOARD = json.loads((DEPLOY / "grafana" / "members.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
-OF_PROMETHEUS = {"job", "instance"}  # labels that it adds to whatever it reads
+OF_PROMETHEUS = {"job", "instance"}  # labels that Prometheus adds to each series
 OF_GRAFANA = {"__rate_interval": "5m"}
 
 
@@ -71,7 +71,7 @@ def check(expression: str, served: dict[str, set[str]]) -> None:
 
 
 def filled_in(expression: str) -> str:
-    """Without variables: those of the dashboard and those of Grafana."""
+    """Replace the variables of the dashboard and those of Grafana."""
 
     def value(match: re.Match[str]) -> str:
         assert match[1] in VARIABLES | OF_GRAFANA.keys(), match[1]

@@ -1,4 +1,4 @@
-"""The wheel: built, installed into a fresh environment, and served from."""
+"""The wheel: built, installed into a fresh environment, and started there."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _OUTSIDE = {"PATH", "HOME", "PIP_CONFIG_FILE", "PIP_INDEX_URL"}  # variables tha
 
 @pytest.fixture(scope="module")
 def sources() -> Iterator[Path]:
-    """A copy of what the build reads: setuptools writes beside its sources."""
+    """A copy of the inputs of the build: setuptools writes beside its sources."""
     with tempfile.TemporaryDirectory(prefix="tornado-members-test-") as name:
         folder = Path(name)
         shutil.copytree(
@@ -119,7 +119,7 @@ def check_service(programs: Path, folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"environment", "work"}, "it wrote to HOME"
 
 
-def test_the_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
+def test_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (name for name in names if name.endswith("/METADATA"))
@@ -139,9 +139,9 @@ def test_the_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
     assert any("tornado~=" in line and "extra" not in line for line in requirements)
 
 
-def test_the_installed_service_serves_from_an_empty_folder(wheel: Path, folder: Path) -> None:
+def test_installed_service_starts_in_an_empty_folder(wheel: Path, folder: Path) -> None:
     programs = install(folder, "--no-deps", "--no-index", wheel)
-    # The dependencies are those of the tests, which saves their installation.
+    # It uses the dependencies of the tests, which saves their installation.
     (packages,) = (folder / "environment").glob("lib/python*/site-packages")
     (packages / "present.pth").write_text(sysconfig.get_path("purelib") + "\n")
     shown = run(programs / "tornado-members", "--version", cwd=folder)
@@ -151,5 +151,5 @@ def test_the_installed_service_serves_from_an_empty_folder(wheel: Path, folder: 
 
 @pytest.mark.exhaustive
 def test_pip_installs_everything_that_the_service_needs(sources: Path, folder: Path) -> None:
-    """It takes a minute, and a package index."""
+    """The test takes a minute, and needs a package index."""
     check_service(install(folder, f"{sources}[embedded]"), folder)

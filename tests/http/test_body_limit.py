@@ -1,4 +1,4 @@
-"""Bodies are admitted at the head of their request, and refused before they are buffered."""
+"""Bodies are admitted at the head of their request, or refused before they are buffered."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def producer(size: int, piece: int = 65536) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("path", ["/members", "/members/1"])
 @on_both
-async def test_a_body_over_the_limit_is_413(api: Api, path: str) -> None:
+async def test_body_over_the_limit_is_413(api: Api, path: str) -> None:
     answer = await api("PUT", path, raw=b"x" * (LIMIT + 1))
     problem(answer, 413, "body-too-large")
     chunked = await api("PUT", path, body_producer=producer(LIMIT * 200))
@@ -33,7 +33,7 @@ async def test_a_body_over_the_limit_is_413(api: Api, path: str) -> None:
 
 
 @on_both
-async def test_a_body_at_the_limit_is_read(api: Api) -> None:
+async def test_body_at_the_limit_is_read(api: Api) -> None:
     body = b'{"name": "Ada", "email": "' + b"x" * (LIMIT - 28) + b'"}'
     assert len(body) == LIMIT
     problem(await api("PUT", "/members", raw=body), 422, "invalid-member")
@@ -46,7 +46,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"DELETE", b"OPTIONS"])
 @on_both
-async def test_a_body_is_refused_where_the_operation_takes_none(
+async def test_body_is_refused_where_the_operation_accepts_none(
     api: Api, http_server: AnyServer, method: bytes
 ) -> None:
     await api.create("Ada")
@@ -93,7 +93,7 @@ class Buffered:
 
 
 @on_both
-async def test_a_refused_body_is_discarded_and_the_connection_stays(
+async def test_refused_body_is_discarded_and_the_connection_stays_open(
     http_server: AnyServer, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     buffered = Buffered(monkeypatch)
@@ -123,7 +123,7 @@ async def test_a_refused_body_is_discarded_and_the_connection_stays(
 )
 @pytest.mark.parametrize(("token", "status"), [(TOKEN, 413), (b"", 401)], ids=["token", "none"])
 @on_both
-async def test_a_body_that_would_take_too_long_is_not_waited_for(  # noqa: PLR0917
+async def test_body_that_would_take_too_long_is_refused_at_once(  # noqa: PLR0917
     api: Api,
     http_server: AnyServer,
     transport: str,
@@ -141,7 +141,7 @@ async def test_a_body_that_would_take_too_long_is_not_waited_for(  # noqa: PLR09
     assert (await api("GET", "/members")).code == 200
 
 
-async def test_a_token_is_checked_and_counted_once(api: Api, services: Services) -> None:
+async def test_token_is_checked_and_counted_once(api: Api, services: Services) -> None:
     counts = services.tokens.counts
     await api("GET", "/members")
     before = counts.verified + counts.remembered
@@ -149,7 +149,7 @@ async def test_a_token_is_checked_and_counted_once(api: Api, services: Services)
     assert counts.verified + counts.remembered == before + 1
 
 
-async def test_a_fault_of_the_checks_is_a_500(
+async def test_error_in_the_checks_is_a_500(
     api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> None:
@@ -159,7 +159,7 @@ async def test_a_fault_of_the_checks_is_a_500(
     problem(await api("PUT", "/members", {"name": "Ada"}), 500, "internal-error")
 
 
-async def test_a_client_that_leaves_while_it_is_checked_is_forgotten(
+async def test_client_that_disconnects_during_the_checks_is_forgotten(
     api: Api,
     http_server: AnyServer,
     services: Services,
@@ -198,11 +198,11 @@ async def test_a_client_that_leaves_while_it_is_checked_is_forgotten(
     ],
 )
 @on_both
-async def test_a_refused_import_says_that_it_closes_the_connection(
+async def test_refused_import_announces_that_it_closes_the_connection(
     http_server: AnyServer, head: bytes, status: int
 ) -> None:
     async with bare_connection(http_server) as (reader, writer):
         writer.write(b"POST /members/import HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
-        answer = await reader.read()  # up to the end of the connection
+        answer = await reader.read()  # until the connection ends
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert b"\r\nConnection: close\r\n" in answer

@@ -1,4 +1,4 @@
-"""Conditional requests: what a read is spared, and what a write demands (RFC 9110 §13)."""
+"""Conditional requests: 304 for reads, 412 for writes (RFC 9110 §13)."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ ADA = {"name": "Ada", "phone": "555-0100"}
 
 @pytest.fixture
 def version_3(admin: Admin, database_name: str) -> datetime:
-    """Ada is member 1 in her third version, of an hour ago."""
+    """Member 1, Ada, in version 3, changed an hour ago."""
     now = datetime.now(UTC) - timedelta(hours=1)
     fields = {"email": None, "phone": None, "createdAt": now, "updatedAt": now}
     admin[database_name]["members"].insert_one({"_id": 1, "name": "Ada", "version": 3, **fields})
@@ -42,13 +42,13 @@ READS: list[tuple[dict[str, str], int]] = [
     ({"If-Modified-Since": FUTURE}, 304),
     ({"If-Modified-Since": PAST}, 200),
     ({"If-Modified-Since": "yesterday"}, 200),
-    ({"If-None-Match": '"2"', "If-Modified-Since": FUTURE}, 200),  # the tag alone counts
+    ({"If-None-Match": '"2"', "If-Modified-Since": FUTURE}, 200),  # only the tag counts
     ({"If-None-Match": '"3"', "If-Modified-Since": PAST}, 304),
     ({"If-Match": '"3"'}, 200),
     ({"If-Match": "*"}, 200),
     ({"If-Match": '"2"'}, 412),
     ({"If-Match": 'W/"3"'}, 412),
-    ({"If-Match": '"2"', "If-None-Match": '"3"'}, 412),  # §13.2.2: it comes first
+    ({"If-Match": '"2"', "If-None-Match": '"3"'}, 412),  # §13.2.2: If-Match comes first
     ({"If-Match": '"3"', "If-None-Match": '"3"'}, 304),
     ({"If-Match": "3"}, 400),
     ({"If-Unmodified-Since": PAST}, 412),
@@ -56,7 +56,7 @@ READS: list[tuple[dict[str, str], int]] = [
 ]
 
 
-async def test_reads(api: Api, version_3: datetime) -> None:
+async def test_read_conditions(api: Api, version_3: datetime) -> None:
     for path in (BY_ID, BY_NAME):
         for method in ("GET", "HEAD"):
             for headers, status in READS:
@@ -81,7 +81,7 @@ WRITES: list[tuple[dict[str, str], int]] = [
     ({"If-Match": '"9223372036854775808"'}, 412),
     ({"If-Match": '"' + "9" * 5000 + '"'}, 412),
     ({"If-Match": "3"}, 400),
-    ({"If-Match": ""}, 412),  # a list of no tags
+    ({"If-Match": ""}, 412),  # an empty list of tags
     ({"If-Match": '"3" "4"'}, 400),
     ({"If-None-Match": "*"}, 412),
     ({"If-None-Match": '"3"'}, 412),
@@ -92,7 +92,7 @@ WRITES: list[tuple[dict[str, str], int]] = [
     ({"If-Unmodified-Since": FUTURE}, 200),
     ({"If-Unmodified-Since": PAST}, 412),
     ({"If-Unmodified-Since": "tomorrow"}, 200),
-    ({"If-Match": '"3"', "If-Unmodified-Since": PAST}, 200),  # §13.1.4: the tag alone counts
+    ({"If-Match": '"3"', "If-Unmodified-Since": PAST}, 200),  # §13.1.4: only the tag counts
 ]
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -102,7 +102,7 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 @pytest.mark.parametrize(
     ("method", "path"), [("PUT", BY_ID), ("PUT", BY_NAME), ("PATCH", BY_ID), ("DELETE", BY_ID)]
 )
-async def test_writes(api: Api, admin: Admin, method: str, path: str) -> None:
+async def test_write_conditions(api: Api, admin: Admin, method: str, path: str) -> None:
     members = admin["test"]["members"]
     before = members.find_one({"_id": 1})
     assert before
@@ -132,7 +132,7 @@ async def test_writes(api: Api, admin: Admin, method: str, path: str) -> None:
         ("DELETE", {"If-Unmodified-Since": PAST}, 404),
     ],
 )
-async def test_a_member_that_is_gone_matches_nothing(
+async def test_deleted_member_matches_nothing(
     api: Api, method: str, headers: dict[str, str], status: int
 ) -> None:
     sent = {**(MERGE_PATCH if method == "PATCH" else {}), **headers}
@@ -141,7 +141,7 @@ async def test_a_member_that_is_gone_matches_nothing(
     problem(answer, status, "precondition-failed" if status == 412 else "member-not-found")
 
 
-async def test_create_only_and_replace_only_by_name(api: Api) -> None:
+async def test_put_by_name_may_create_only_or_replace_only(api: Api) -> None:
     refused = await api("PUT", BY_NAME, ADA, headers={"If-Match": "*"})
     problem(refused, 412, "precondition-failed")
     assert (await api("PUT", BY_NAME, ADA, headers={"If-None-Match": "*"})).code == 201
@@ -149,14 +149,14 @@ async def test_create_only_and_replace_only_by_name(api: Api) -> None:
     problem(again, 412, "precondition-failed")
 
 
-async def test_of_many_who_create_only_one_does(api: Api) -> None:
+async def test_if_none_match_lets_one_of_many_callers_create(api: Api) -> None:
     headers = {"If-None-Match": "*"}
     answers = await asyncio.gather(*(api("PUT", BY_NAME, ADA, headers=headers) for _ in range(20)))
     assert sorted(answer.code for answer in answers) == [201] + [412] * 19
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-async def test_of_fifty_writers_of_one_version_one_succeeds(api: Api, method: str) -> None:
+async def test_if_match_lets_one_of_fifty_writers_succeed(api: Api, method: str) -> None:
     await api.create("Ada")
     headers = {"If-Match": '"1"', **(MERGE_PATCH if method == "PATCH" else {})}
     writers = [
@@ -172,8 +172,8 @@ async def test_of_fifty_writers_of_one_version_one_succeeds(api: Api, method: st
     assert codes == [204 if method == "DELETE" else 200] + [412] * 49
 
 
-async def test_a_version_that_nobody_noted_is_the_first(api: Api, admin: Admin) -> None:
-    """Another program's document: no version, no date."""
+async def test_document_without_a_version_has_the_first_one(api: Api, admin: Admin) -> None:
+    """A document of another program, without version and date."""
     admin["test"]["members"].insert_one({"_id": 1, "name": "Ada"})
     read = await api("GET", BY_ID)
     assert (read.headers["ETag"], "Last-Modified" in read.headers) == ('"1"', False)
@@ -186,9 +186,7 @@ async def test_a_version_that_nobody_noted_is_the_first(api: Api, admin: Admin) 
     assert (await api("GET", BY_ID)).headers["ETag"] == '"2"'
 
 
-async def test_when_it_was_last_modified_is_known_to_the_cache_too(
-    api: Api, version_3: datetime
-) -> None:
+async def test_last_modified_is_cached_as_well(api: Api, version_3: datetime) -> None:
     reads = [await api("GET", BY_ID) for _ in range(3)]
     for answer in reads:
         assert answer.headers["Last-Modified"] == format_timestamp(version_3)
@@ -207,10 +205,10 @@ class TestWhereItIsRequired:
     @pytest.mark.parametrize(
         ("method", "path"), [("PUT", BY_ID), ("PUT", BY_NAME), ("PATCH", BY_ID), ("DELETE", BY_ID)]
     )
-    async def test_a_write_without_a_condition_is_refused(
+    async def test_write_without_a_condition_is_refused(
         self, api: Api, method: str, path: str
     ) -> None:
-        await api.create("Ada")  # what is new needs none
+        await api.create("Ada")  # a new member needs no condition
         body = None if method == "DELETE" else ADA
         headers = MERGE_PATCH if method == "PATCH" else {}
         problem(await api(method, path, body, headers=headers), 428, "precondition-required")
@@ -218,7 +216,7 @@ class TestWhereItIsRequired:
         assert answer.code in (200, 204)
 
 
-def test_what_headers_demand() -> None:
+def test_precondition_of_headers() -> None:
     def demanded(**headers: str) -> Precondition:
         return parse_precondition(
             HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})
@@ -235,7 +233,7 @@ def test_what_headers_demand() -> None:
             demanded(If_Match=bad)
 
 
-def test_a_date_is_of_whole_seconds() -> None:
+def test_precondition_date_has_whole_seconds() -> None:
     headers = HTTPHeaders({"If-Modified-Since": PAST})
     modified = datetime(1994, 11, 6, 8, 49, 37, 999_000, tzinfo=UTC)
     assert is_not_modified(headers, 1, modified)
@@ -244,7 +242,7 @@ def test_a_date_is_of_whole_seconds() -> None:
     assert Precondition(unmodified_since=modified.replace(microsecond=0)).allows(1, modified)
 
 
-async def test_tags_that_take_long_to_read_are_read_fast(api: Api) -> None:
+async def test_hostile_tags_are_parsed_fast(api: Api) -> None:
     for text in ('"' * 7_000, ", " * 7_000 + "x", '"a",' * 3_500 + "x", "W/" * 7_000):
         async with asyncio.timeout(10):  # a pattern that backtracks would take years
             headers = {"If-Match": text}
@@ -253,10 +251,10 @@ async def test_tags_that_take_long_to_read_are_read_fast(api: Api) -> None:
     assert parsed(answer)["status"] == 404
 
 
-async def test_far_dates_are_dates(api: Api, version_3: datetime) -> None:  # noqa: ARG001
+async def test_distant_dates_are_valid(api: Api, version_3: datetime) -> None:  # noqa: ARG001
     for date, read, write in (
         ("Fri, 31 Dec 9999 23:59:59 GMT", 304, 200),
-        ("Fri, 31 Dec 9999 23:59:59 -0800", 200, 200),  # no date any more
+        ("Fri, 31 Dec 9999 23:59:59 -0800", 200, 200),  # beyond the range of dates
         ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 200, 200),
     ):
         assert (await api("GET", BY_ID, headers={"If-Modified-Since": date})).code == read
@@ -264,7 +262,7 @@ async def test_far_dates_are_dates(api: Api, version_3: datetime) -> None:  # no
         assert (await api("PUT", BY_NAME, {"name": "Ada"}, headers=headers)).code == write
 
 
-async def test_while_a_member_may_change_within_the_second_there_is_no_date(api: Api) -> None:
+async def test_member_has_no_last_modified_within_the_second_of_its_change(api: Api) -> None:
     added = await api("PUT", "/members", ADA)
     read = await api("GET", BY_ID)
     assert "Last-Modified" not in added.headers
@@ -272,7 +270,7 @@ async def test_while_a_member_may_change_within_the_second_there_is_no_date(api:
 
 
 @pytest.mark.parametrize("version", [0, -1, True, "x", None, 2.5, float("inf"), 2.0, [3], 2**40])
-async def test_whatever_version_another_program_wrote_it_can_be_named_and_changed(
+async def test_member_with_any_foreign_version_can_be_matched_and_changed(
     api: Api, admin: Admin, database_name: str, version: Any
 ) -> None:
     for round_, (method, headers) in enumerate(
@@ -284,18 +282,18 @@ async def test_whatever_version_another_program_wrote_it_can_be_named_and_change
         read = await api("GET", path, headers={"Cache-Control": "no-cache"})
         assert parsed(read)["email"] is None
         body = None if method == "DELETE" else {"name": f"Ada {round_}", "phone": "555-0100"}
-        async with asyncio.timeout(10):  # it went round for ever
+        async with asyncio.timeout(10):  # there was an endless loop
             answer = await api(
                 method, path, body, headers={**headers, "If-Match": read.headers["ETag"]}
             )
-        if version == 2.5:  # whose ETag is "2", and whose version is not
+        if version == 2.5:  # its ETag is "2", which is not its version
             assert answer.code in (200, 204, 503)
         else:
             assert answer.code == (204 if method == "DELETE" else 200)
     assert (await api("GET", "/members")).code == 200
 
 
-async def test_a_date_that_python_does_not_know_hides_nobody(
+async def test_member_with_a_date_beyond_python_is_served(
     api: Api, admin: Admin, database_name: str
 ) -> None:
     far = {"$add": [{"$toDate": "2024-01-01"}, 9_000_000_000_000_000]}
@@ -306,8 +304,8 @@ async def test_a_date_that_python_does_not_know_hides_nobody(
             assert (await api("GET", path)).code == 200
 
 
-async def test_a_list_of_no_tags_is_a_list(api: Api) -> None:
-    """RFC 9110 §13.1.1: `"*" / #entity-tag`, and of those there may be none."""
+async def test_empty_list_of_tags_is_a_list(api: Api) -> None:
+    """RFC 9110 §13.1.1: `"*" / #entity-tag`; the list may be empty."""
     await api.create("Ada")
     for empty in ("", " , "):
         refused = await api("DELETE", "/members/1", headers={"If-Match": empty})
@@ -317,8 +315,8 @@ async def test_a_list_of_no_tags_is_a_list(api: Api) -> None:
     assert changed.code == 200
 
 
-async def test_of_a_read_only_what_makes_no_sense_is_ignored(api: Api) -> None:
-    """If-None-Match means nothing then, whatever else is asked for."""
+async def test_read_ignores_only_an_invalid_if_none_match(api: Api) -> None:
+    """An invalid If-None-Match is ignored, also beside other conditions."""
     await api.create("Ada")
     headers = {"If-None-Match": "nonsense", "If-Match": '"1"'}
     assert (await api("GET", "/members/1", headers=headers)).code == 200

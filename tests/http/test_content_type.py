@@ -26,7 +26,7 @@ JSON = ("application/json", "utf-8")
         ("application/json; charset=latin-1", ("application/json", "latin-1")),
     ],
 )
-def test_media_type_and_charset(text: str, parsed: tuple[str, str]) -> None:
+def test_content_type_gives_media_type_and_charset(text: str, parsed: tuple[str, str]) -> None:
     assert parse_content_type(text) == parsed
 
 
@@ -45,17 +45,17 @@ def test_media_type_and_charset(text: str, parsed: tuple[str, str]) -> None:
         "application/json" + ";" * MAX_CONTENT_TYPE,
     ],
 )
-async def test_a_malformed_or_overlong_value_is_415(api: Api, text: str) -> None:
+async def test_malformed_or_overlong_content_type_is_415(api: Api, text: str) -> None:
     assert parse_content_type(text) is None
     answer = await api("PUT", "/members", {"name": "Ada"}, headers={"Content-Type": text})
     problem(answer, 415, "unsupported-media-type")
 
 
 @pytest.mark.parametrize("piece", [";", '"', '\\"', ';a="', ';a="\\"";', "; ", "=", "a=", ";*=''"])
-def test_hostile_values_take_no_longer_than_ordinary_ones(
+def test_hostile_content_types_take_no_longer_than_ordinary_ones(
     monkeypatch: pytest.MonkeyPatch, piece: str
 ) -> None:
-    """Linear, also without the limit on the length: 16 times the text, 16 times the time."""
+    """Linear, also without the limit on the length: 16 times the text takes 16 times as long."""
     monkeypatch.setattr("tornado_members.http.content_type.MAX_CONTENT_TYPE", 10**7)
 
     def seconds(length: int) -> float:

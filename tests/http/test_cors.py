@@ -20,14 +20,14 @@ def settings(settings: Settings, origins: tuple[str, ...]) -> Settings:
 
 
 @pytest.mark.parametrize("origins", [()])
-async def test_off_as_it_comes(api: Api) -> None:
+async def test_cors_is_off_by_default(api: Api) -> None:
     for method in ("GET", "OPTIONS"):
         answer = await api(method, "/members", headers={"Origin": APP, **PREFLIGHT})
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
         assert "Origin" not in answer.headers.get("Vary", "")
 
 
-async def test_a_browser_asks_beforehand(api: Api) -> None:
+async def test_preflight_lists_methods_and_headers(api: Api) -> None:
     answer = await api("OPTIONS", "/members/1", rights=None, headers={"Origin": APP, **PREFLIGHT})
     assert answer.code == 204
     assert answer.headers["Access-Control-Allow-Origin"] == APP
@@ -39,7 +39,7 @@ async def test_a_browser_asks_beforehand(api: Api) -> None:
     assert answer.headers["Vary"] == "Origin"
 
 
-async def test_what_a_script_may_read(api: Api) -> None:
+async def test_response_exposes_its_headers_to_the_origin(api: Api) -> None:
     await api.create("Ada")
     answer = await api("GET", "/members/1", headers={"Origin": APP})
     assert answer.headers["Access-Control-Allow-Origin"] == APP
@@ -49,7 +49,7 @@ async def test_what_a_script_may_read(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/members/99", "/nothing"])
-async def test_errors_can_be_read_too(api: Api, path: str) -> None:
+async def test_errors_are_readable_by_the_origin(api: Api, path: str) -> None:
     answer = await api("GET", path, headers={"Origin": APP})
     assert answer.code == 404
     assert answer.headers["Access-Control-Allow-Origin"] == APP
@@ -62,7 +62,7 @@ async def test_errors_can_be_read_too(api: Api, path: str) -> None:
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", f"{APP}.evil.example", APP + ":444"]
 )
-async def test_others_are_told_nothing(api: Api, origin: str) -> None:
+async def test_other_origins_receive_no_cors_headers(api: Api, origin: str) -> None:
     for method in ("GET", "OPTIONS"):
         answer = await api(method, "/members", headers={"Origin": origin, **PREFLIGHT})
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
@@ -70,7 +70,7 @@ async def test_others_are_told_nothing(api: Api, origin: str) -> None:
 
 
 @pytest.mark.parametrize("origins", [("*",)])
-async def test_all_of_them(api: Api) -> None:
+async def test_star_allows_every_origin(api: Api) -> None:
     for origin in (APP, "null"):
         answer = await api("GET", "/members", headers={"Origin": origin})
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
@@ -81,13 +81,13 @@ async def test_all_of_them(api: Api) -> None:
     "origin",
     ["app.example.org", "https://App.example.org", f"{APP}/", f"{APP}:443", "null", "https://*"],
 )
-def test_what_no_browser_would_send_is_refused(origin: str) -> None:
+def test_setting_refuses_origins_that_no_browser_sends(origin: str) -> None:
     with pytest.raises(ValueError, match="should be"):
         Cors(origins=(origin,))
 
 
 @pytest.mark.parametrize("path", ["/members", "/members/1", "/nothing", "/members/by-name/x"])
-async def test_every_answer_has_the_security_headers(api: Api, path: str) -> None:
+async def test_every_response_has_the_security_headers(api: Api, path: str) -> None:
     for method in ("GET", "OPTIONS", "BREW"):
         headers = (await api(method, path)).headers
         assert headers["X-Content-Type-Options"] == "nosniff"

@@ -1,4 +1,4 @@
-"""Compression for those who ask for it, and only where nothing else changes by it."""
+"""Compression on request, and only where it changes nothing else."""
 
 import gzip
 import json
@@ -29,11 +29,11 @@ from tornado_members.http.encoding import accepts_gzip
         (",,gzip,", True),
     ],
 )
-def test_who_asks_for_gzip(header: str, accepted: bool) -> None:
+def test_accept_encoding_admits_gzip(header: str, accepted: bool) -> None:
     assert accepts_gzip(header) is accepted
 
 
-async def test_a_long_list_is_compressed_for_those_who_ask(api: Api) -> None:
+async def test_long_list_is_compressed_on_request(api: Api) -> None:
     for i in range(20):
         await api.create(f"Ada {i}", email=f"ada{i}@example.org")
     plain = await api("GET", "/members", decompress_response=False)
@@ -49,13 +49,13 @@ async def test_a_long_list_is_compressed_for_those_who_ask(api: Api) -> None:
     assert head.headers["Content-Length"] == short.headers["Content-Length"]
 
 
-async def test_what_is_short_or_has_an_etag_is_not(api: Api) -> None:
+async def test_short_responses_and_those_with_an_etag_are_not_compressed(api: Api) -> None:
     long_name = "\U0001d49c" * 255
     await api.create(long_name)
     headers = {"Accept-Encoding": "gzip"}
     member = await api("GET", "/members/1", headers=headers, decompress_response=False)
     assert len(member.body) > 1024
-    assert "Content-Encoding" not in member.headers  # its ETag stands for these very bytes
+    assert "Content-Encoding" not in member.headers  # its ETag identifies exactly these bytes
     await api("DELETE", "/members/1")
     none = await api("GET", "/members", headers=headers, decompress_response=False)
     assert "Content-Encoding" not in none.headers

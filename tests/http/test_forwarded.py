@@ -13,9 +13,13 @@ TRUSTED = ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
     [
         ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
         ("192.0.2.7", "203.0.113.9", "203.0.113.9"),
-        ("192.0.2.8", "203.0.113.9", "192.0.2.8"),  # claims it, and is not trusted
+        ("192.0.2.8", "203.0.113.9", "192.0.2.8"),  # sets the header, but is not trusted
         ("10.0.0.1", "", "10.0.0.1"),
-        ("10.0.0.1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),  # the first is what it says
+        (
+            "10.0.0.1",
+            "198.51.100.1, 203.0.113.9",
+            "203.0.113.9",
+        ),  # the client may have forged the first address
         ("10.0.0.1", "203.0.113.9, 10.1.1.1, 192.0.2.7", "203.0.113.9"),
         ("10.0.0.1", "10.9.9.9, 10.1.1.1", "10.9.9.9"),
         ("10.0.0.1", "unknown", "10.0.0.1"),
@@ -31,26 +35,26 @@ TRUSTED = ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
         ("10.0.0.1", "2001:DB9:0::0001", "2001:db9::1"),
     ],
 )
-def test_the_last_one_who_is_not_trusted_is_the_caller(
+def test_caller_is_the_last_address_that_is_not_trusted(
     peer: str, forwarded_for: str, caller: str
 ) -> None:
     headers = HTTPHeaders({"X-Forwarded-For": forwarded_for} if forwarded_for else {})
     assert TrustedProxies(TRUSTED).caller(peer, headers) == caller
 
 
-def test_headers_that_stand_twice_are_one_list() -> None:
+def test_repeated_headers_are_one_list() -> None:
     headers = HTTPHeaders()
     headers.add("X-Forwarded-For", "198.51.100.1")
     headers.add("X-Forwarded-For", "203.0.113.9")
     assert TrustedProxies(TRUSTED).caller("10.0.0.1", headers) == "203.0.113.9"
 
 
-def test_as_it_comes_nobody_is_trusted() -> None:
+def test_no_proxy_is_trusted_by_default() -> None:
     headers = HTTPHeaders({"X-Forwarded-For": "203.0.113.9"})
     assert TrustedProxies().caller("127.0.0.1", headers) == "127.0.0.1"
 
 
-def test_whoever_connects_by_the_unix_socket_may_be_trusted() -> None:
+def test_unix_socket_may_be_trusted() -> None:
     proxies = TrustedProxies(("unix",))
     headers = HTTPHeaders({"X-Forwarded-For": "203.0.113.9"})
     assert proxies.caller("0.0.0.0", headers) == "203.0.113.9"  # noqa: S104

@@ -22,29 +22,29 @@ JSON = "application/json"
         ("text/html", False),
         ("text/html, application/xml", False),
         ("application/json;q=0", False),
-        ("application/json;q=0, */*", False),  # the closest range counts
+        ("application/json;q=0, */*", False),  # the most specific range counts
         ("*/*;q=0, application/json", True),
         ("application/*;q=0, */*;q=1", False),
         ("application/json;q=0.000", False),
         ("application/json;q=0.001", True),
         ("application/problem+json", False),
         (" , text/html , ", False),
-        ("json", True),  # makes no sense
+        ("json", True),  # invalid
         ("text", True),
         ('application/json;profile="a,b"', True),
-        ("*", True),  # of old clients
+        ("*", True),  # sent by old clients
     ],
 )
-def test_which_headers_admit_json(header: str, is_accepted: bool) -> None:
+def test_accept_admits_json(header: str, is_accepted: bool) -> None:
     assert accepts(header, JSON) is is_accepted
 
 
 @given(st.text())
-def test_whatever_is_sent_there_is_an_answer(header: str) -> None:
+def test_accepts_returns_for_any_header(header: str) -> None:
     assert accepts(header, JSON) in (True, False)
 
 
-async def test_what_cannot_be_had_is_told_and_nothing_is_done(api: Api) -> None:
+async def test_unacceptable_request_is_406_and_changes_nothing(api: Api) -> None:
     headers = {"Accept": "text/html"}
     for method, path in (("GET", "/members"), ("HEAD", "/members"), ("GET", "/members/1")):
         answer = await api(method, path, headers=headers)

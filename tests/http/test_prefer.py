@@ -1,4 +1,4 @@
-"""Preferences by the grammar of RFC 7240 §2."""
+"""Preferences according to the grammar of RFC 7240 §2."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ from tornado_members.http.prefer import parse_preferences
         (['a="b, count=exact"'], {"a": "b, count=exact"}),
         (['a="b\\", count=exact"'], {"a": 'b", count=exact'}),
         (["a;count=exact"], {"a": ""}),
-        # What is malformed, and what is behind it on its line:
+        # A malformed preference hides the rest of its line:
         (["a=1, count==exact, b=2"], {"a": "1"}),
         (["count exact"], {}),
         (["count=exact x"], {}),
@@ -36,12 +36,12 @@ from tornado_members.http.prefer import parse_preferences
         (["é=1"], {}),
     ],
 )  # fmt: skip
-def test_preferences(lines: list[str], preferences: dict[str, str]) -> None:
+def test_prefer_is_parsed(lines: list[str], preferences: dict[str, str]) -> None:
     assert parse_preferences(lines) == preferences
 
 
 @given(st.lists(st.text(alphabet=' \t,;="\\abC\x7fé\n', max_size=60)))
-def test_nothing_is_ever_refused(lines: list[str]) -> None:
+def test_prefer_refuses_nothing(lines: list[str]) -> None:
     for name in parse_preferences(lines):
         assert name == name.lower() != ""
 
@@ -49,6 +49,6 @@ def test_nothing_is_ever_refused(lines: list[str]) -> None:
 @pytest.mark.parametrize(
     "piece", [" ", '"', "\\", '\\"', ";", ", ", 'a="\\",', "; ;", "a=", 'a="" ']
 )
-def test_reading_takes_time_that_grows_with_the_length(piece: str) -> None:
-    """Not its square, and not worse: this would take minutes."""
+def test_prefer_is_parsed_in_linear_time(piece: str) -> None:
+    """Neither quadratic nor worse: this would take minutes."""
     parse_preferences(["a=b;" + piece * (500_000 // len(piece)) + "@"])

@@ -1,4 +1,4 @@
-"""Every refusal of the HTTP server has its problem."""
+"""Every refusal of the HTTP server has a problem."""
 
 import json
 from http import HTTPStatus
@@ -19,7 +19,7 @@ from tornado_members.http1.refusals import BodyOverLimit, Refused, TooManyBodies
         (505, "version-not-supported"),
     ],
 )
-def test_the_problem_of_a_status(status: int, code: str) -> None:
+def test_refusal_has_the_problem_of_its_status(status: int, code: str) -> None:
     headers, body = render_refusal(Refused(HTTPStatus(status), "Because."))
     problem = json.loads(body)
     assert (problem["status"], problem["code"], problem["detail"]) == (status, code, "Because.")
@@ -27,14 +27,14 @@ def test_the_problem_of_a_status(status: int, code: str) -> None:
     assert headers["X-Request-Id"] == problem["requestId"]
 
 
-def test_a_refusal_for_lack_of_memory_says_when_to_try_again() -> None:
+def test_refusal_for_lack_of_memory_has_retry_after() -> None:
     headers, body = render_refusal(TooManyBodies())
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (503, "overloaded")
     assert headers["Retry-After"] == "1"
 
 
-def test_a_body_over_the_limit_is_told_the_limit() -> None:
+def test_refusal_of_a_body_names_the_limit() -> None:
     _, body = render_refusal(BodyOverLimit(1000))
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (413, "body-too-large")

@@ -14,12 +14,12 @@ from tornado_members.services import Services
 from tornado_members.settings import Settings
 
 _MIB = 2**20
-_ROWS = b",x\n" * 30_000  # some 4 MiB of results
+_ROWS = b",x\n" * 30_000  # about 4 MiB of results
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Little spool, and little patience with clients that do not read."""
+    """A small spool, and short time-outs for clients that do not read."""
     limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
     server = settings.server.model_copy(update={"limits": limits})
     update = {
@@ -77,7 +77,7 @@ async def trickle(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_sending_does_not_count_as_reading(http_server: Any, services: Services) -> None:
-    """The spool has room for these results, but their client may not leave them for ever."""
+    """The spool has room for these results, but the client must read them in time."""
     async with small_connection(http_server) as (_, writer):
         writer.write(head(_MIB, "Content-Type: text/csv") + b"name,email\n")
         with pytest.raises(ConnectionError):
@@ -92,7 +92,7 @@ def test_budget_is_shared_by_the_accounts_of_a_caller() -> None:
     assert not second.reserve(30)
     assert second.reserve(20)
     assert other.reserve(40)
-    assert not other.reserve(1)  # the process has no more
+    assert not other.reserve(1)  # the limit of the process is reached
     first.close()
     assert other.reserve(20)
     second.close()

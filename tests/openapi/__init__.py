@@ -1,1 +1,1 @@
-"""Tests of the openapi room."""
+"""Tests of the OpenAPI document."""

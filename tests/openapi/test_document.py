@@ -1,4 +1,4 @@
-"""/openapi.json: valid, whole, and nothing but what is served."""
+"""/openapi.json is valid and complete, and describes only what the service serves."""
 
 import json
 from typing import Any
@@ -31,29 +31,29 @@ def operations() -> list[Any]:
     ]
 
 
-def test_it_is_valid() -> None:
+def test_document_is_valid() -> None:
     validate(DOCUMENT)
     names = [param.values[0]["operationId"] for param in operations()]
     assert len(set(names)) == len(names)
 
 
-def test_it_has_every_route_and_method_and_nothing_else() -> None:
+def test_document_has_exactly_the_routes_and_methods() -> None:
     described = {(path, m.upper()) for path, item in DOCUMENT["paths"].items() for m in item}
     served = {(path, m) for path, handler in ALL_ROUTES for m in handler.operations if m != "HEAD"}
     assert described == served
 
 
-def test_each_handler_has_the_methods_that_it_tells_of() -> None:
+def test_handlers_implement_exactly_their_declared_methods() -> None:
     for _, handler in ALL_ROUTES:
         if handler is ImportHandler:
-            continue  # it reads away the bodies of all that it refuses
+            continue  # it discards the bodies of all requests that it refuses
         for method in ("get", "head", "post", "put", "patch", "delete"):
             is_written = "_unimplemented" not in getattr(handler, method).__name__
             assert is_written == (method.upper() in handler.operations), (handler, method)
 
 
-def test_it_has_every_problem_that_a_path_can_meet() -> None:
-    """All of errors.py but 405, which stands for methods that a path has not."""
+def test_document_has_every_problem() -> None:
+    """All of errors.py but 405, which is for methods that a path does not have."""
     told = {
         schema["properties"]["code"]["const"]
         for schema in DOCUMENT["components"]["schemas"].values()
@@ -63,7 +63,7 @@ def test_it_has_every_problem_that_a_path_can_meet() -> None:
 
 
 @pytest.mark.parametrize("operation", operations())
-def test_every_example_is_what_it_is_an_example_of(operation: dict[str, Any]) -> None:
+def test_examples_match_their_schemas(operation: dict[str, Any]) -> None:
     answers = [CONTRACT.follow(one) for one in operation["responses"].values()]
     for carrier in [operation.get("requestBody", {}), *answers]:
         for content in carrier.get("content", {}).values():
@@ -76,7 +76,7 @@ def test_every_example_is_what_it_is_an_example_of(operation: dict[str, Any]) ->
             assert CONTRACT.faults(described["schema"], described["example"]) == []
 
 
-def test_every_field_has_an_example_that_fits() -> None:
+def test_fields_have_valid_examples() -> None:
     for schema in DOCUMENT["components"]["schemas"].values():
         for field in schema["properties"].values():
             for example in field.get("examples", []):
@@ -84,7 +84,7 @@ def test_every_field_has_an_example_that_fits() -> None:
 
 
 @pytest.mark.parametrize("operation", operations())
-def test_every_operation_is_explained(operation: dict[str, Any]) -> None:
+def test_operations_are_described(operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert len(operation["summary"]) <= 80
     for parameter in map(CONTRACT.follow, operation["parameters"]):
@@ -106,7 +106,7 @@ DRAFTS = st.fixed_dictionaries(
 
 
 @given(DRAFTS)
-def test_the_schema_of_a_member_and_the_service_take_the_same(body: dict[str, Any]) -> None:
+def test_schema_of_a_member_accepts_what_the_service_accepts(body: dict[str, Any]) -> None:
     schema = {"$ref": "#/components/schemas/MemberDraft"}
     try:
         parse_draft(body)
@@ -130,7 +130,9 @@ def test_the_schema_of_a_member_and_the_service_take_the_same(body: dict[str, An
         ("phone", "123 te", False),
     ],
 )
-def test_the_edges_of_what_a_member_may_say(field: str, value: str, fits: bool) -> None:
+def test_schema_of_a_member_has_the_limits_of_the_service(
+    field: str, value: str, fits: bool
+) -> None:
     body = {"name": "Ada", field: value}
     schema = {"$ref": "#/components/schemas/MemberDraft"}
     assert (CONTRACT.faults(schema, body) == []) is fits
@@ -141,7 +143,7 @@ def test_the_edges_of_what_a_member_may_say(field: str, value: str, fits: bool) 
             parse_draft(body)
 
 
-async def test_it_is_served_to_everybody_and_kept_by_its_tag(api: Api, contract: Contract) -> None:
+async def test_document_is_public_and_has_an_etag(api: Api, contract: Contract) -> None:
     answer = await api("GET", "/openapi.json", rights=None)
     assert answer.code == 200
     assert parsed(answer) == contract.document
@@ -156,15 +158,15 @@ async def test_it_is_served_to_everybody_and_kept_by_its_tag(api: Api, contract:
     assert plain.headers["ETag"] != tag
 
 
-async def test_only_what_this_service_has_is_in_it(api: Api) -> None:
-    """The service of these tests signs nothing, so it has no login and no keys."""
+async def test_document_omits_what_this_service_lacks(api: Api) -> None:
+    """The service of these tests signs nothing, so it has neither a login nor keys."""
     document = parsed(await api("GET", "/openapi.json"))
     assert set(document["paths"]) == {path for path, _ in [*ROUTES, OPENAPI_ROUTE]}
     assert "precondition-required" not in json.dumps(document)
     assert "Credentials" not in document["components"]["schemas"]
 
 
-async def test_what_is_not_described_is_refused(api: Api) -> None:
+async def test_contract_refuses_what_is_not_described(api: Api) -> None:
     for path in ("/members?sort=name&colour=red", "/members/1?colour=red", "/docs?colour=red"):
         found = problem(await api("GET", path), 400, "bad-parameter")
         assert found["parameter"] == "colour"

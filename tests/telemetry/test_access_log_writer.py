@@ -47,7 +47,7 @@ async def test_writer_formats_like_json_formatter(
     writer.write(record, level)
     writer.flush()
     (line,) = stream.getvalue().splitlines()
-    start = line.index(", ")  # behind the time
+    start = line.index(", ")  # after the time
     assert line[start:] == expected[expected.index(", ") :]
     assert line.isascii()
     time, expected_time = json.loads(line)["time"], json.loads(expected)["time"]

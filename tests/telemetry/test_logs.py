@@ -1,4 +1,4 @@
-"""One event is one line, whatever it holds; and what goes on and on is counted."""
+"""One event is one line, whatever its contents; repeated events are counted."""
 
 import io
 import json
@@ -17,12 +17,12 @@ from tornado_members.telemetry.logs import (
     flush_repeats,
 )
 
-# What a client may send to make lines of its own, or to paint a terminal.
+# Input with which a client may try to forge lines, or to control a terminal.
 FORGED = 'x\n{"level": "error"}\r\x1b[31m\x00\u2028\u2029\x85\ud800é'
 
 
 class Log:
-    """A logger with an output of its own."""
+    """A logger with its own output."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -57,7 +57,7 @@ def log() -> Log:
     return Log()
 
 
-def test_json_is_an_object_a_line(log: Log) -> None:
+def test_json_formatter_writes_one_object_per_line(log: Log) -> None:
     log.handler.setFormatter(JsonFormatter())
     log.trouble(FORGED, subject=FORGED, odd=object(), none=None)
     log.fail(FORGED)
@@ -70,7 +70,7 @@ def test_json_is_an_object_a_line(log: Log) -> None:
     assert second["exception"].startswith("Traceback")
 
 
-def test_text_is_a_line_and_marks_what_belongs_to_it(log: Log) -> None:
+def test_text_formatter_writes_one_line_and_marks_its_traceback(log: Log) -> None:
     log.handler.setFormatter(TextFormatter())
     log.trouble(FORGED, subject=FORGED)
     log.fail(FORGED)
@@ -81,7 +81,7 @@ def test_text_is_a_line_and_marks_what_belongs_to_it(log: Log) -> None:
     assert all(line.isprintable() for line in (first, second, *traceback))
 
 
-def test_a_traceback_is_written_once_and_then_counted(log: Log) -> None:
+def test_repeated_traceback_is_written_once_and_then_counted(log: Log) -> None:
     log.handler.setFormatter(JsonFormatter())
     for _ in range(10_000):
         log.fail()
@@ -95,7 +95,7 @@ def test_a_traceback_is_written_once_and_then_counted(log: Log) -> None:
     assert again["exception"] == only["exception"]
 
 
-def test_the_count_is_of_those_that_were_left_out(log: Log) -> None:
+def test_repeated_count_is_that_of_the_omitted_records(log: Log) -> None:
     log.handler.setFormatter(JsonFormatter())
     for number in range(100):
         log.trouble("the database does not answer", request_id=f"r{number}", code="away")
@@ -112,7 +112,7 @@ def test_the_count_is_of_those_that_were_left_out(log: Log) -> None:
     assert log.lines() == []
 
 
-def test_no_line_of_a_request_is_left_out(log: Log) -> None:
+def test_access_log_omits_no_line(log: Log) -> None:
     log.logger.name = ACCESS_LOGGER
     for _ in range(100):
         log.trouble("GET /members/1 503")
@@ -122,7 +122,7 @@ def test_no_line_of_a_request_is_left_out(log: Log) -> None:
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was before when the test has ended."""
+    """The root logger, restored at the end of the test."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     yield logger
@@ -130,9 +130,9 @@ def root() -> Iterator[logging.Logger]:
     logger.setLevel(level)
 
 
-def test_a_stream_without_a_terminal_is_for_machines(root: logging.Logger) -> None:
+def test_logs_are_json_without_a_terminal(root: logging.Logger) -> None:
     output = io.StringIO()
-    root.handlers.clear()  # pytest's
+    root.handlers.clear()  # those of pytest
     configure_logging("info", "auto", output)
     root.warning("hello")
     flush_repeats()

@@ -12,11 +12,11 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     [
         f"00-{TRACE}-{PARENT}-01",
         f"00-{TRACE}-{PARENT}-00",
-        f"cc-{TRACE}-{PARENT}-01",  # of a version to come,
-        f"cc-{TRACE}-{PARENT}-01-what-the-future-will-be-like",  # which may have more
+        f"cc-{TRACE}-{PARENT}-01",  # of a future version,
+        f"cc-{TRACE}-{PARENT}-01-what-the-future-will-be-like",  # which may have more fields
     ],
 )
-def test_a_header_tells_the_trace_and_who_sent(header: str) -> None:
+def test_traceparent_gives_the_trace_and_the_parent(header: str) -> None:
     assert parse_traceparent(header) == TraceContext(TRACE, PARENT)
 
 
@@ -37,5 +37,5 @@ def test_a_header_tells_the_trace_and_who_sent(header: str) -> None:
         f"00-{TRACE}-{PARENT}-0x",
     ],
 )
-def test_anything_else_is_ignored(header: str) -> None:
+def test_traceparent_that_is_invalid_is_ignored(header: str) -> None:
     assert parse_traceparent(header) is None

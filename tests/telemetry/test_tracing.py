@@ -61,14 +61,14 @@ def was_asked(collector: Collector, times: int) -> bool:
 
 
 async def spans_of(collector: Collector, name: str) -> list[Span]:
-    """The first span of that name and those below it, once they have come."""
+    """Wait for the first span of that name; return it and its descendants."""
     await until(lambda: any(span.name == name for span in collector.spans))
     first = next(span for span in collector.spans if span.name == name)
     return [first, *(s for s in collector.spans if s.parent_id == first.span_id)]
 
 
 @EITHER_WAY
-async def test_a_request_is_a_span_below_its_caller_s_with_its_operations_below_it(
+async def test_request_span_has_the_callers_parent_and_its_operations(
     api: Api, collector: Collector
 ) -> None:
     await api("PUT", "/members", {"name": "Ada Lovelace"}, headers={"traceparent": SAMPLED})
@@ -90,7 +90,7 @@ async def test_a_request_is_a_span_below_its_caller_s_with_its_operations_below_
         assert request.began <= operation.began < operation.ended <= request.ended
 
 
-async def test_a_read_tells_what_the_cache_did(api: Api, collector: Collector) -> None:
+async def test_read_span_has_the_cache_status(api: Api, collector: Collector) -> None:
     member_id = (await api.create("Ada"))["memberId"]
     for _ in range(2):
         await api("GET", f"/members/{member_id}")
@@ -102,13 +102,13 @@ async def test_a_read_tells_what_the_cache_did(api: Api, collector: Collector) -
     assert missed.attributes["tornado_members.cache"] == "fwd=miss; stored"
     assert hit.attributes["tornado_members.cache"] == "hit"
     below = [span.name for span in collector.spans if span.parent_id == missed.span_id]
-    assert below == ["MemberStore.find_member"]  # others may have shared it
+    assert below == ["MemberStore.find_member"]  # concurrent requests may have shared it
     assert not [span for span in collector.spans if span.parent_id == hit.span_id]
     assert missed.trace_id != hit.trace_id
     assert missed.parent_id == ""
 
 
-async def test_requests_at_once_have_each_their_own_operations(
+async def test_concurrent_requests_have_their_own_operations(
     api: Api, collector: Collector
 ) -> None:
     answers = await asyncio.gather(*(api("GET", f"/members/{1000 + i}") for i in range(8)))
@@ -120,7 +120,7 @@ async def test_requests_at_once_have_each_their_own_operations(
     assert sorted(below) == sorted(span.span_id for span in requests)
 
 
-async def test_no_span_has_a_name_a_path_or_a_token(api: Api, collector: Collector) -> None:
+async def test_spans_have_no_names_paths_or_tokens(api: Api, collector: Collector) -> None:
     await api.create("Ada Lovelace")
     await api("GET", "/members/by-name/Ada%20Lovelace?wrong=Lovelace")
     await api("GET", "/members/by-name/Ada%20Lovelace", headers={"User-Agent": "Lovelace"})
@@ -135,7 +135,9 @@ async def test_no_span_has_a_name_a_path_or_a_token(api: Api, collector: Collect
     assert (lost.name, lost.attributes["http.response.status_code"]) == ("GET", 404)
 
 
-async def test_what_the_caller_does_not_trace_is_not_traced(api: Api, collector: Collector) -> None:
+async def test_request_that_the_caller_does_not_sample_is_not_traced(
+    api: Api, collector: Collector
+) -> None:
     await api("GET", "/members", headers={"traceparent": UNSAMPLED})
     await api("GET", "/members/7", headers={"traceparent": SAMPLED})
     await spans_of(collector, "GET /members/{memberId}")
@@ -144,7 +146,7 @@ async def test_what_the_caller_does_not_trace_is_not_traced(api: Api, collector:
     }
 
 
-async def test_the_line_of_log_leads_to_the_span(
+async def test_access_log_line_has_the_span_id(
     api: Api, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -154,11 +156,11 @@ async def test_the_line_of_log_leads_to_the_span(
     assert (said["trace_id"], said["span_id"]) == (span.trace_id, span.span_id)
 
 
-async def test_a_collector_that_is_away_is_told_of_once_and_its_return_once(
+async def test_failing_collector_is_logged_once_and_its_return_once(
     api: Api, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    collector.status = 400  # the exporter tries again after a 503, for ten seconds
+    collector.status = 400  # the exporter retries after a 503, for ten seconds
     for number in range(3):
         assert (await api("GET", "/members")).code == 200
         await until(partial(was_asked, collector, number + 1))
@@ -169,7 +171,7 @@ async def test_a_collector_that_is_away_is_told_of_once_and_its_return_once(
     told = [r for r in caplog.records if "traces" in r.getMessage()]
     assert [r.levelname for r in told] == ["WARNING", "INFO"]
     assert "400" in told[0].getMessage()
-    # caplog listens everywhere; the log has only what comes to the root.
+    # caplog captures every logger; the service's log has only what reaches the root logger.
     assert not logging.getLogger("opentelemetry").propagate
 
 
@@ -191,7 +193,7 @@ class Recorded:
         return SpanIds(TRACE, PARENT)
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def request(traceparent: str | None = None) -> Any:
@@ -207,16 +209,16 @@ def request(traceparent: str | None = None) -> Any:
         (SAMPLED, 0, True),
         (UNSAMPLED, 1, False),
         (f"00-{TRACE}-{PARENT}-03", 0, True),  # the other flags are undefined
-        (f"00-{TRACE}-{'0' * 16}-01", 0, False),  # no traceparent, whatever it says
+        (f"00-{TRACE}-{'0' * 16}-01", 0, False),  # an invalid traceparent, despite its flag
     ],
 )
-def test_whoever_sends_the_request_decides_else_the_share(
+def test_caller_decides_on_sampling_and_otherwise_the_ratio(
     traceparent: str | None, ratio: float, wanted: bool
 ) -> None:
     assert bool(Tracer(Recorded(), ratio).start(request(traceparent))) is wanted
 
 
-def test_operations_are_of_the_last_request_and_not_without_end() -> None:
+def test_operations_belong_to_the_last_request_and_are_limited() -> None:
     exporter = Recorded()
     tracer = Tracer(exporter, 1)
     first = tracer.start(request())
@@ -232,7 +234,7 @@ def test_operations_are_of_the_last_request_and_not_without_end() -> None:
     assert first.ids == (TRACE, PARENT)
 
 
-async def test_without_opentelemetry_the_start_says_what_to_install(
+async def test_start_without_opentelemetry_names_the_packages_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(sys.modules, "tornado_members.telemetry.otlp", raising=False)
@@ -243,7 +245,7 @@ async def test_without_opentelemetry_the_start_says_what_to_install(
             pass
 
 
-def test_without_an_endpoint_nothing_of_opentelemetry_is_imported(folder: Path) -> None:
+def test_service_without_an_endpoint_does_not_import_opentelemetry(folder: Path) -> None:
     program = (
         "import asyncio, sys\n"
         "import tornado_members.serving.supervisor\n"
@@ -278,7 +280,7 @@ def with_endpoint(command: Command, url: str) -> Command:
     return command
 
 
-def test_a_worker_sends_what_it_has_before_it_ends(command: Command) -> None:
+def test_worker_exports_its_spans_before_it_ends(command: Command) -> None:
     with collecting() as collector:
         with with_endpoint(command, collector.url).serving() as service:
             assert ask(f"{service.url}/openapi.json") == 200
@@ -287,7 +289,7 @@ def test_a_worker_sends_what_it_has_before_it_ends(command: Command) -> None:
         assert str(service.process.pid) not in collector.spans[0].resource["service.instance.id"]
 
 
-def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
+def test_hanging_collector_delays_neither_requests_nor_the_end(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # milliseconds
@@ -296,7 +298,7 @@ def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         with with_endpoint(command, url).serving() as service:
-            for _ in range(100):  # more than wait for it
+            for _ in range(100):  # more than the queue of the exporter holds
                 assert ask(f"{service.url}/openapi.json") == 200
             assert service.stop() == 0
     assert "did not end in time" not in command.log()
