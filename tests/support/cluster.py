@@ -119,6 +119,10 @@ class Program:
     async def restart(self, how: signal.Signals) -> None:
         """End it and start it again."""
         await self.end(how)
+        # The workers of a killed service die a moment after it, and hold the port until then.
+        async with asyncio.timeout(START_SECONDS):
+            while free_port(preferred=self.port) != self.port:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         self.start()
         await self.ready()
 

@@ -173,5 +173,10 @@ class Service:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it; returns its exit code."""
+        supervisor = psutil.Process(self.process.pid)
+        name = supervisor.name()  # private servers have others, and survive a SIGKILL
+        workers = [child for child in supervisor.children() if child.name() == name]
         self.process.send_signal(how)
-        return self.process.wait(timeout=STARTUP_SECONDS)
+        code = self.process.wait(timeout=STARTUP_SECONDS)
+        psutil.wait_procs(workers, timeout=STARTUP_SECONDS)  # after SIGKILL, they die a bit later
+        return code
