@@ -1,1 +1,1 @@
-"""The HTTP server of the service's own."""
+"""Tests of the service's own HTTP server."""

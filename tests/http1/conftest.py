@@ -1,4 +1,4 @@
-"""Runs the tests on both event loops where that matters, and checks each change of a state."""
+"""Runs the tests on both event loops where that matters, and checks each state transition."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ Main = Coroutine[Any, Any, Any]
 
 
 class Run:
-    """Runs a coroutine on a loop of its own."""
+    """Runs a coroutine on a new event loop."""
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self._new_loop = new_loop
@@ -44,7 +44,7 @@ _FEW_ENDS = {State.OPENING, State.LINGERING, State.CLOSING, State.CLOSED}
 
 
 def transitions() -> dict[State, set[State]]:
-    """The table of states that the docstring of connection.py draws."""
+    """Parse the table of states in the docstring of connection.py."""
     table: dict[State, set[State]] = {}
     state = State.OPENING
     for line in str(connection.__doc__).splitlines():
@@ -60,7 +60,7 @@ def transitions() -> dict[State, set[State]]:
 
 @pytest.fixture(autouse=True)
 def observed(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[State, State]]]:
-    """All changes of a connection's state in one test. Each has to be in the table."""
+    """Record all state transitions in a test. Each must be in the table."""
     changes: set[tuple[State, State]] = set()
 
     def change(one: Any, new: State) -> None:

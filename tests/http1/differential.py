@@ -1,7 +1,7 @@
 """Send the same bytes, cut at random places, to http1 and to Tornado's HTTP server.
 
-Both serve the same application, which answers with what it understood. Whatever they do not agree
-on has to be on the list `DIFFERENCES`, with a reason.
+Both serve the same application, which answers with what it understood. Each difference must be on
+the list `DIFFERENCES`, with a reason.
 
     python -m tests.http1.differential --seconds 60 [--seed N]
 """
@@ -28,18 +28,18 @@ from tests.support.http1 import (
     turns,
 )
 
-_QUIET_TURNS = 25  # of the loop without a byte, after which nothing more will come
+_QUIET_TURNS = 25  # turns of the loop without a byte, after which no more bytes are expected
 _SPECIAL = [b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b",", b";", b"\x7f", b"\xff", b"0"]
 
 
 class Generator:
-    """Streams of requests: well-formed ones, odd ones, and broken ones."""
+    """Generates streams of requests: well-formed, odd and broken ones."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311
 
     def stream(self) -> tuple[bytes, list[int]]:
-        """Some bytes, and where to cut them."""
+        """Return some bytes, and the positions at which to cut them."""
         chance = self._random
         data = b"".join(self._request() for _ in range(chance.choice([1, 1, 2, 3, 5])))
         for _ in range(chance.choice([0, 0, 0, 1, 1, 2])):
@@ -111,7 +111,7 @@ class Generator:
         return data[:at] + piece + data[at + size :]
 
 
-Outcome = list[tuple[str, object]]  # what each answer was, and then how it ended
+Outcome = list[tuple[str, object]]  # the result of each response, then the state of the connection
 REFUSED = ("refused", None)
 OPEN = ("open", None)
 CLOSED = ("closed", None)
@@ -123,7 +123,7 @@ class Difference(NamedTuple):
 
     pattern: bytes
     reason: str
-    stricter: bool = True  # the own server refuses, there, what Tornado's takes; else it is free
+    stricter: bool = True  # True if http1 refuses what Tornado accepts; False if it may do anything
 
     def explains(self, data: bytes, ours: Outcome, theirs: Outcome) -> bool:
         """Return True if it may explain the two outcomes."""
@@ -133,7 +133,7 @@ class Difference(NamedTuple):
 
 
 def _same(ours: Outcome, theirs: Outcome) -> bool:
-    """Tornado resets a connection if something was not read, and answers may be lost with it."""
+    """Compare outcomes. If Tornado resets a connection, its last responses may be lost."""
     if theirs[-1] == RESET:
         return ours[-1] != OPEN and ours[: len(theirs) - 1] == theirs[:-1]
     return ours == theirs
@@ -143,7 +143,7 @@ def _is_stricter(ours: Outcome, theirs: Outcome) -> bool:
     return ours[-1] == REFUSED and ours[:-1] == theirs[: len(ours) - 1]
 
 
-# What both refuse, or cut off, is the same, in whatever words.
+# Two refusals are equal, whatever their text.
 DIFFERENCES: dict[str, Difference] = {
     "bare LF": Difference(
         rb"(?<!\r)\n", "lines end with CR LF (RFC 9112 §2.2); Tornado takes LF until 6.7"
@@ -188,7 +188,7 @@ DIFFERENCES: dict[str, Difference] = {
 
 
 def explained(data: bytes, ours: Outcome, theirs: Outcome) -> list[str]:
-    """The differences that these two are."""
+    """Return the names of the differences that may explain two outcomes."""
     return [name for name, it in DIFFERENCES.items() if it.explains(data, ours, theirs)]
 
 
@@ -218,7 +218,7 @@ def _comparable(answer: Answer) -> tuple[str, object]:
 
 
 class Comparison:
-    """Two servers in one loop."""
+    """Compares two servers on one event loop."""
 
     def __init__(self) -> None:
         self.cases = 0
@@ -238,7 +238,7 @@ class Comparison:
                     and _is_stricter(ours, theirs)
                     and theirs[-1][0] == "open"
                 ):
-                    # What can be no request any more is refused before it is complete.
+                    # http1 refuses a request as soon as it is invalid, before it is complete.
                     data += b"\r\n\r\n"
                     ours, theirs = await self._both(own, tornados, data, cuts)
                 if _same(ours, theirs):
@@ -256,7 +256,7 @@ class Comparison:
 
 
 def compare(seed: int, go_on: Callable[[int], bool]) -> tuple[Comparison, list[str]]:
-    """As Comparison.run, in a loop of its own."""
+    """Run Comparison.run on a new event loop."""
     logs = [getLogger("tornado.general"), getLogger("tornado.application")]
     levels = [log.level for log in logs]
     for log in logs:
@@ -270,7 +270,7 @@ def compare(seed: int, go_on: Callable[[int], bool]) -> tuple[Comparison, list[s
 
 
 def main(argv: list[str]) -> int:
-    """Go on for so many seconds; 1 if there was a difference that is not on the list."""
+    """Run for the given seconds; return 1 if a difference is not on the list."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -17,10 +17,10 @@ from tornado_members.http1.addresses import address_key
         ("fe80::1%eth0", "fe80:0000:0000:0000"),
     ],
 )
-def test_an_ipv6_network_is_one_address(address: str, key: str) -> None:
+def test_address_key_is_the_network_of_an_ipv6_address(address: str, key: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     assert address_key(family, (address, 1234)) == key
 
 
-def test_peers_on_a_unix_socket_have_no_address() -> None:
+def test_address_key_of_a_unix_socket_is_none() -> None:
     assert address_key(socket.AF_UNIX, "") is None

@@ -28,7 +28,7 @@ from tornado_members.http1.limits import Limits
 
 
 class Various(RequestHandler):
-    """Does what its query says."""
+    """Responds as its query demands."""
 
     async def get(self) -> None:
         for name, value in self.request.query_arguments.items():
@@ -48,10 +48,10 @@ class Various(RequestHandler):
     head = get
 
     def log_exception(self, *_: Any) -> None:
-        """It is meant to fail."""
+        """Log nothing: the exception is intended."""
 
     def compute_etag(self) -> None:
-        """There is none."""
+        """Set no ETag."""
 
 
 def get(query: str, *, method: str = "GET", version: str = "1.1", headers: str = "") -> bytes:
@@ -70,7 +70,7 @@ def get(query: str, *, method: str = "GET", version: str = "1.1", headers: str =
         (get("status=404&write=no"), 404, b"no", {"content-length": "2"}),
     ],
 )
-def test_the_end_of_an_answer_is_known(
+def test_response_has_a_known_end(
     run: Run, request_: bytes, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     async def main() -> bytes:
@@ -86,7 +86,7 @@ def test_the_end_of_an_answer_is_known(
 
 
 @pytest.mark.parametrize("query", ["write=hello", "flush=hello", "status=304", "length=7"])
-def test_head_has_headers_alone(run: Run, query: str) -> None:
+def test_head_response_has_only_headers(run: Run, query: str) -> None:
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
             last = get("", method="HEAD", headers="Connection: close\r\n")
@@ -110,10 +110,10 @@ def test_head_has_headers_alone(run: Run, query: str) -> None:
         ("1.0", "close, keep-alive", "write=a", "none"),
     ],
 )
-def test_connections_are_kept_or_closed(
+def test_connection_is_kept_or_closed(
     run: Run, version: str, sent: str, query: str, answered: str | None
 ) -> None:
-    """`none`: closed without a word."""
+    """`none`: the connection is closed without a Connection header."""
 
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
@@ -127,7 +127,7 @@ def test_connections_are_kept_or_closed(
 
 
 @pytest.mark.parametrize("query", ["length=2&write=hello", "length=9&write=hello", "length=x"])
-def test_an_answer_that_is_not_as_long_as_it_says_is_broken_off(run: Run, query: str) -> None:
+def test_response_of_a_wrong_length_is_broken_off(run: Run, query: str) -> None:
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
             return await ask(address, get(query) + GET)
@@ -136,7 +136,7 @@ def test_an_answer_that_is_not_as_long_as_it_says_is_broken_off(run: Run, query:
 
 
 class Delegate(HTTPServerConnectionDelegate, HTTPMessageDelegate):
-    """Answers by itself, without a RequestHandler."""
+    """Responds by itself, without a RequestHandler."""
 
     connection: HTTPConnection
 
@@ -169,7 +169,7 @@ class Delegate(HTTPServerConnectionDelegate, HTTPMessageDelegate):
     "header",
     [("A", "b\r\nC: d"), ("A", "b\nC: d"), ("A", "b\r"), ("A\r\nB", "c"), ("A", "\r\n\r\nbody")],
 )
-def test_no_header_breaks_out_of_its_line(header: tuple[str, str]) -> None:
+def test_response_header_cannot_inject_lines(header: tuple[str, str]) -> None:
     async def main() -> bytes:
         async with serving(delegate) as (_, address):
             return await ask(address, GET)
@@ -180,7 +180,7 @@ def test_no_header_breaks_out_of_its_line(header: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_where_no_body_may_be_none_is_sent(status: int) -> None:
+def test_response_without_a_body_sends_none(status: int) -> None:
     async def main() -> bytes:
         async with serving(delegate) as (_, address):
             return await ask(address, GET)
@@ -190,7 +190,7 @@ def test_where_no_body_may_be_none_is_sent(status: int) -> None:
     assert len(delegate.errors) == 1
 
 
-def test_an_answer_may_come_before_the_request_has_ended(run: Run) -> None:
+def test_response_may_precede_the_end_of_its_request(run: Run) -> None:
     """Even within headers_received. A body that is not read is not parsed as a request."""
 
     class Hasty(Delegate):
@@ -211,7 +211,7 @@ def test_an_answer_may_come_before_the_request_has_ended(run: Run) -> None:
     run(main())
 
 
-def test_writing_to_a_client_that_has_gone_fails(run: Run) -> None:
+def test_write_to_a_disconnected_client_fails(run: Run) -> None:
     class Endless(RequestHandler):
         async def get(self) -> None:
             try:

@@ -1,4 +1,4 @@
-"""Chunked bodies: what they cost, where they end, and what llhttp makes of the same bytes."""
+"""Chunked bodies: their cost, their end, and a comparison with llhttp."""
 
 import random
 import time
@@ -21,7 +21,7 @@ def chunked(content: bytes, size: int) -> bytes:
 
 
 def decoded(data: bytes, *cuts: int, limit: int = 16 * MIB) -> tuple[bytes, bytes | None]:
-    """The content, and what follows the body; None if the body has no end. Raises Refused."""
+    """Return the content, and the bytes after it, or None without an end. Raises Refused."""
     body = ChunkedBody(LIMITS, limit)
     content, unread = b"", b""
     for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
@@ -35,7 +35,7 @@ def decoded(data: bytes, *cuts: int, limit: int = 16 * MIB) -> tuple[bytes, byte
 
 
 def seconds(data: bytes) -> float:
-    """Of processor time, at best of three."""
+    """Return the processor time of decoding, the best of three runs."""
     best = float("inf")
     for _ in range(3):
         began = time.process_time()
@@ -45,7 +45,7 @@ def seconds(data: bytes) -> float:
 
 
 @pytest.mark.parametrize("content", [b"\r\n", b"\r\n\r\n", b"\n", b"0\r\n\r\n"])
-def test_content_costs_the_same_whatever_it_is(content: bytes) -> None:
+def test_body_costs_the_same_whatever_its_content(content: bytes) -> None:
     control = seconds(chunked(b"x" * MIB, 65536))
     assert seconds(chunked(content * (MIB // len(content)), 65536)) < 20 * control + 0.01
 
@@ -66,7 +66,7 @@ def test_framing_costs_no_more_than_content_of_its_size(data: bytes) -> None:
     assert time.process_time() - began < 40 * seconds(chunked(b"x" * 16384, 4096)) + 0.01
 
 
-def test_one_call_takes_a_bounded_number_of_chunks() -> None:
+def test_one_call_decodes_a_bounded_number_of_chunks() -> None:
     body = ChunkedBody(LIMITS, MIB)
     data = chunked(b"x" * 10_000, 1)
     piece, _ = body.take(data)
@@ -74,7 +74,7 @@ def test_one_call_takes_a_bounded_number_of_chunks() -> None:
     assert decoded(data) == (b"x" * 10_000, b"")
 
 
-def test_a_chunk_that_leads_over_the_limit_is_refused_before_it_arrives() -> None:
+def test_chunk_over_the_limit_is_refused_before_it_arrives() -> None:
     with pytest.raises(BodyOverLimit):
         decoded(b"5\r\nhello\r\nfffff\r\n", limit=1000)
 
@@ -94,7 +94,7 @@ class Reference:
 
 
 def reference(data: bytes) -> Reference | None:
-    """None if llhttp refuses it."""
+    """Return None if llhttp refuses the body."""
     found = Reference()
     parser = httptools.HttpRequestParser(found)
     parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -122,8 +122,8 @@ PARTS = [
 SPECIAL = [b"\r", b"\n", b"\r\n", b"\0", b" ", b";", b"=", b'"', b":", b"g", b"-", b"f", b"\xff"]
 
 
-def test_it_takes_what_llhttp_takes_and_nothing_else() -> None:
-    """Cut anywhere. Where the two differ, this one is the stricter one."""
+def test_body_decoder_accepts_only_what_llhttp_accepts() -> None:
+    """Cut at random positions. Where the two differ, http1 is stricter."""
     chance = random.Random(5)  # noqa: S311
     agreed = {"taken": 0, "refused": 0, "unfinished": 0}
     for _ in range(4000):

@@ -45,7 +45,7 @@ PUT = b"PUT /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     ],
     ids=["idle", "an empty line", "head", "last byte", "body", "chunk"],
 )
-def test_a_client_that_stops_within_a_request_is_timed_out(
+def test_client_that_stops_within_a_request_is_timed_out(
     run: Run, sent: bytes, status: int | None
 ) -> None:
     async def main() -> None:
@@ -67,7 +67,7 @@ async def dribble(client: Client, data: bytes, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
-def test_a_head_that_dribbles_is_not_waited_for(run: Run) -> None:
+def test_head_that_dribbles_is_timed_out(run: Run) -> None:
     """A head has one deadline, however many bytes arrive."""
 
     async def main() -> None:
@@ -80,7 +80,7 @@ def test_a_head_that_dribbles_is_not_waited_for(run: Run) -> None:
     run(main())
 
 
-def test_a_body_may_take_its_time_as_long_as_it_comes(run: Run) -> None:
+def test_body_that_keeps_arriving_is_not_timed_out(run: Run) -> None:
     async def main() -> None:
         limits = Limits(body_seconds=0.5)
         async with serving(echo(), limits) as (_, address), connected(address) as client:
@@ -93,7 +93,7 @@ def test_a_body_may_take_its_time_as_long_as_it_comes(run: Run) -> None:
     run(main())
 
 
-def test_a_body_that_dribbles_is_not_waited_for(run: Run) -> None:
+def test_body_that_dribbles_is_timed_out(run: Run) -> None:
     async def main() -> None:
         async with serving(echo(), QUICK) as (_, address), connected(address) as client:
             client.transport.write(PUT)
@@ -104,7 +104,7 @@ def test_a_body_that_dribbles_is_not_waited_for(run: Run) -> None:
     run(main())
 
 
-def test_a_handlers_own_time_out_is_for_the_whole_body(run: Run) -> None:
+def test_body_timeout_of_a_handler_is_for_the_whole_body(run: Run) -> None:
     @stream_request_body
     class Hurried(RequestHandler):
         def initialize(self) -> None:
@@ -112,7 +112,7 @@ def test_a_handlers_own_time_out_is_for_the_whole_body(run: Run) -> None:
             connection.set_body_timeout(0.2)
 
         def data_received(self, chunk: bytes) -> None:
-            """It is not kept."""
+            """Discard it."""
 
     async def main() -> None:
         limits = Limits(body_seconds=5, linger_seconds=0.2)
@@ -127,13 +127,13 @@ def test_a_handlers_own_time_out_is_for_the_whole_body(run: Run) -> None:
 
 
 class Large(RequestHandler):
-    """More than the kernels take at once."""
+    """Responds with more than the kernel buffers hold."""
 
     async def get(self) -> None:
         self.finish(b"x" * 20_000_000)
 
 
-def test_a_client_that_does_not_read_is_disconnected(run: Run) -> None:
+def test_client_that_does_not_read_is_disconnected(run: Run) -> None:
     async def main() -> None:
         app = application(Large)
         async with serving(app, QUICK) as (server, address), connected(address) as client:
@@ -145,7 +145,7 @@ def test_a_client_that_does_not_read_is_disconnected(run: Run) -> None:
     run(main())
 
 
-def test_a_client_that_reads_slowly_receives_its_response(run: Run) -> None:
+def test_client_that_reads_slowly_receives_its_response(run: Run) -> None:
     async def main() -> None:
         limits = Limits(write_seconds=0.5)
         app = application(Large)
@@ -163,7 +163,7 @@ def test_a_client_that_reads_slowly_receives_its_response(run: Run) -> None:
 
 
 def small_receiver(address: Any) -> socket.socket:
-    """A socket whose kernel buffer holds next to nothing."""
+    """Return a socket whose kernel buffer holds very little."""
     receiver = socket.socket()
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     receiver.connect(address)
@@ -172,8 +172,8 @@ def small_receiver(address: Any) -> socket.socket:
 
 
 @pytest.mark.parametrize(("rate", "stays"), [(30_000_000, False), (1000, True)])
-def test_a_client_has_to_read_at_the_least_rate(run: Run, rate: int, stays: bool) -> None:
-    """Each byte counted as progress, once: four requests were answered for hours."""
+def test_client_must_read_at_the_least_rate(run: Run, rate: int, stays: bool) -> None:
+    """Once, each byte counted as progress, and four requests took hours."""
 
     async def main() -> bool:
         limits = Limits(write_seconds=0.5, write_bytes_per_second=rate)
@@ -191,7 +191,7 @@ def test_a_client_has_to_read_at_the_least_rate(run: Run, rate: int, stays: bool
     assert run(main()) is stays
 
 
-def test_a_client_that_sends_on_has_to_read_as_well(run: Run) -> None:
+def test_client_that_keeps_sending_must_also_read(run: Run) -> None:
     """Pipelined requests do not count as reading."""
 
     async def main() -> None:
@@ -209,7 +209,7 @@ def test_a_client_that_sends_on_has_to_read_as_well(run: Run) -> None:
     run(main())
 
 
-def test_a_response_that_many_clients_do_not_read_is_held_once(run: Run) -> None:
+def test_response_unread_by_many_clients_is_held_once(run: Run) -> None:
     shared = bytes(20_000_000)
 
     class Shared(RequestHandler):
@@ -256,8 +256,8 @@ def test_slow_readers_make_room_for_others_when_memory_is_short(run: Run) -> Non
     run(main())
 
 
-def test_an_answer_leaves_whole_before_the_connection_ends(run: Run) -> None:
-    """Also if it is larger than what the transport is given, and its request was not read."""
+def test_response_is_sent_whole_before_the_connection_closes(run: Run) -> None:
+    """Even if it is larger than the transport's buffer, and its request was not read."""
 
     class Refusing(RequestHandler):
         def put(self) -> None:
@@ -280,8 +280,8 @@ def test_an_answer_leaves_whole_before_the_connection_ends(run: Run) -> None:
     run(main())
 
 
-def test_a_connection_that_is_to_close_reads_no_more_of_a_body(run: Run) -> None:
-    """And is cut off if the client does not read what was written before."""
+def test_closing_connection_reads_no_more_of_a_body(run: Run) -> None:
+    """The server also closes it if the client does not read the pending response."""
 
     @stream_request_body
     class Interrupted(RequestHandler):
@@ -308,7 +308,7 @@ def test_a_connection_that_is_to_close_reads_no_more_of_a_body(run: Run) -> None
     run(main())
 
 
-def test_the_next_answer_waits_until_the_last_one_was_read(run: Run) -> None:
+def test_next_response_waits_until_the_last_was_read(run: Run) -> None:
     """Otherwise the responses to a client that never reads would pile up."""
     asked = []
 
@@ -328,8 +328,8 @@ def test_the_next_answer_waits_until_the_last_one_was_read(run: Run) -> None:
     run(main())
 
 
-def test_no_more_connections_than_the_limit(run: Run) -> None:
-    """Further ones wait in the kernel, without the loop turning for them; then they are served."""
+def test_connections_are_limited_and_further_ones_wait(run: Run) -> None:
+    """Further ones wait in the kernel, without busy polling; then they are served."""
 
     async def main() -> None:
         async with serving(echo(), Limits(connections=5)) as (server, address):
@@ -347,7 +347,7 @@ def test_no_more_connections_than_the_limit(run: Run) -> None:
                 waiting.transport.write(LAST)
                 before = time.process_time()
                 await asyncio.sleep(0.3)
-                assert time.process_time() - before < 0.2  # turning all the time would take it all
+                assert time.process_time() - before < 0.2  # busy polling would take all of it
                 assert server.connections == 5
                 assert not waiting.received
                 idle[0].transport.close()
@@ -357,7 +357,7 @@ def test_no_more_connections_than_the_limit(run: Run) -> None:
 
 
 def test_idle_connections_make_room(run: Run) -> None:
-    """The longest silent first; who is being answered, or is about to speak, stays."""
+    """The longest idle first; a connection with a request in progress stays."""
 
     async def main() -> None:
         released = asyncio.Event()
@@ -428,7 +428,7 @@ def test_slow_clients_make_room_where_no_connection_is_idle(run: Run, sent: byte
     run(main())
 
 
-def test_a_body_that_arrives_fast_enough_keeps_its_connection(run: Run) -> None:
+def test_body_that_arrives_fast_enough_keeps_its_connection(run: Run) -> None:
     async def main() -> None:
         async with (
             serving(echo(), Limits(connections=1)) as (_, address),
@@ -445,9 +445,7 @@ def test_a_body_that_arrives_fast_enough_keeps_its_connection(run: Run) -> None:
     run(main())
 
 
-def test_one_address_has_no_more_connections_than_its_limit(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_connections_of_one_address_are_limited(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         limits = Limits(connections_per_address=3)
         async with (
@@ -468,7 +466,7 @@ def test_one_address_has_no_more_connections_than_its_limit(
             exempt = [await connect("127.0.0.9") for _ in range(5)]
             await until(lambda: server.connections == 9)
             await asyncio.sleep(1.1)
-            fresh = await connect()  # now the longest idle one makes room
+            fresh = await connect()  # now the longest idle connection is closed
             fresh.transport.write(GET)
             await fresh.until(b"HTTP/1.1 200 ")
             assert sum(client.ended.is_set() for client in first) == 1
@@ -516,7 +514,7 @@ print("served")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_without_descriptors_it_waits_and_serves_on(loop: str) -> None:
+def test_server_waits_without_descriptors_and_continues(loop: str) -> None:
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", OUT_OF_DESCRIPTORS, loop],
         cwd=ROOT,
@@ -526,11 +524,11 @@ def test_without_descriptors_it_waits_and_serves_on(loop: str) -> None:
         check=False,
     )
     assert done.stdout == "served\n", done.stderr
-    # Once a second: a loop that turned for them would have tried thousands of times.
+    # Once a second: a busy loop would have tried thousands of times.
     assert 1 <= done.stderr.count("cannot accept a connection") < 10
 
 
-def test_others_are_served_while_some_are_slow(run: Run) -> None:
+def test_slow_clients_do_not_delay_others(run: Run) -> None:
     async def main() -> None:
         async with serving(echo()) as (_, address), AsyncExitStack() as stack:
             for data in (b"GET / HTT", PUT, PUT + b"x", b"", b"nonsense\r\n\r\n"):
@@ -542,7 +540,7 @@ def test_others_are_served_while_some_are_slow(run: Run) -> None:
     run(main())
 
 
-def test_a_client_that_resets_leaves_nothing(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_client_that_resets_leaves_nothing(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with serving(echo()) as (server, address):
             for data in (b"", b"GET /", GET, PUT + b"x" * 100, GET * 1000):
@@ -558,7 +556,7 @@ def test_a_client_that_resets_leaves_nothing(run: Run, caplog: pytest.LogCapture
 
 
 def test_slow_bodies_make_room_for_others_when_memory_is_short(run: Run) -> None:
-    """A budget for all bodies; those that arrive most slowly are refused first."""
+    """All bodies share a budget; the slowest are refused first."""
 
     async def main() -> None:
         limits = Limits(body_buffer_bytes=1_000_000, linger_seconds=0.2)
@@ -586,7 +584,7 @@ def test_slow_bodies_make_room_for_others_when_memory_is_short(run: Run) -> None
     run(main())
 
 
-def test_a_body_that_is_consumed_as_it_arrives_takes_no_memory(run: Run) -> None:
+def test_streamed_body_takes_no_memory_budget(run: Run) -> None:
     @stream_request_body
     class Consuming(RequestHandler):
         async def data_received(self, chunk: bytes) -> None:

@@ -27,7 +27,7 @@ from tornado_members.http1.limits import Limits
 
 
 class Held(RequestHandler):
-    """Answers when it is let go; the requests that have begun are in `begun`."""
+    """Responds when `let_go` is set; `begun` lists the requests that have begun."""
 
     def initialize(self, begun: list[str], let_go: asyncio.Event) -> None:
         self.begun = begun
@@ -46,7 +46,7 @@ def numbered(numbers: range) -> bytes:
     return b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in numbers)
 
 
-def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(run: Run) -> None:
+def test_pipelined_requests_are_served_in_order_one_at_a_time(run: Run) -> None:
     async def main() -> None:
         begun: list[str] = []
         let_go = asyncio.Event()
@@ -64,7 +64,7 @@ def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(run: Run) ->
 
 
 def test_pipelined_bytes_beyond_the_limit_stay_in_the_clients_kernel(run: Run) -> None:
-    """A flood of pipelined requests takes no more memory than the limit, and the read after it."""
+    """A flood of pipelined requests takes no more memory than the limit and one further read."""
 
     async def main() -> None:
         begun: list[str] = []
@@ -88,7 +88,7 @@ def test_pipelined_bytes_beyond_the_limit_stay_in_the_clients_kernel(run: Run) -
     run(main())
 
 
-def test_a_client_that_closes_its_side_is_still_answered(run: Run) -> None:
+def test_half_closed_client_still_receives_its_response(run: Run) -> None:
     async def main() -> None:
         begun: list[str] = []
         let_go = asyncio.Event()
@@ -96,7 +96,7 @@ def test_a_client_that_closes_its_side_is_still_answered(run: Run) -> None:
         async with serving(app) as (server, address), connected(address) as client:
             client.transport.write(numbered(range(3)))
             client.transport.write_eof()
-            await until(lambda: "/0 lost" in begun)  # it may as well have gone altogether
+            await until(lambda: "/0 lost" in begun)  # the client may have disconnected completely
             let_go.set()
             received = answers(await client.until_closed())
             assert [answer.body for answer in received] == [b"/0", b"/1", b"/2"]
@@ -105,7 +105,7 @@ def test_a_client_that_closes_its_side_is_still_answered(run: Run) -> None:
     run(main())
 
 
-def test_a_client_that_closes_its_side_may_take_its_time_to_read(run: Run) -> None:
+def test_half_closed_client_may_read_slowly(run: Run) -> None:
     class Large(RequestHandler):
         async def get(self) -> None:
             self.finish(b"x" * 20_000_000)
@@ -128,8 +128,8 @@ def test_a_client_that_closes_its_side_may_take_its_time_to_read(run: Run) -> No
 
 
 @pytest.mark.parametrize("behind", [0, 2])
-def test_a_handler_hears_that_its_client_has_gone(run: Run, behind: int) -> None:
-    """And is not waited for much longer, nor is what was pipelined behind it."""
+def test_handler_is_notified_of_a_disconnected_client(run: Run, behind: int) -> None:
+    """The server soon abandons the handler, and the requests pipelined behind it."""
 
     async def main() -> None:
         begun: list[str] = []
@@ -147,7 +147,7 @@ def test_a_handler_hears_that_its_client_has_gone(run: Run, behind: int) -> None
 @pytest.mark.parametrize(
     "cut", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"]
 )
-def test_an_incomplete_request_is_not_served(run: Run, cut: bytes) -> None:
+def test_incomplete_request_is_not_served(run: Run, cut: bytes) -> None:
     async def main() -> None:
         async with serving(echo()) as (_, address), connected(address) as client:
             client.transport.write(GET + cut)
@@ -158,7 +158,7 @@ def test_an_incomplete_request_is_not_served(run: Run, cut: bytes) -> None:
     run(main())
 
 
-def test_a_connection_without_an_answer_is_closed_with_its_client(run: Run) -> None:
+def test_idle_connection_is_closed_with_its_client(run: Run) -> None:
     async def main() -> None:
         async with serving(echo()) as (server, address):
             async with connected(address) as client:
@@ -195,7 +195,7 @@ def test_bodies_arrive_as_they_were_sent(run: Run, path: str, chunked: bool) -> 
     run(main())
 
 
-def test_a_chunked_body_may_be_cut_anywhere() -> None:
+def test_chunked_body_may_be_cut_anywhere() -> None:
     body = b"5\r\nhel\r\n\r\n8;a=b\r\n\r\n\r\n0\r\n\r\r\n0\r\nA: b\r\n\r\n"
     request = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body + LAST
 
@@ -212,7 +212,7 @@ def test_a_chunked_body_may_be_cut_anywhere() -> None:
 
 @stream_request_body
 class Slow(RequestHandler):
-    """Takes a piece of its body whenever it is let."""
+    """Consumes a piece of its body for each permit."""
 
     def initialize(self, taken: list[int], permits: asyncio.Semaphore) -> None:
         self.taken = taken
@@ -233,7 +233,7 @@ class Slow(RequestHandler):
         self.taken.append(-1)
 
 
-def test_reading_waits_for_a_handler_that_takes_its_time(run: Run) -> None:
+def test_reading_waits_for_a_slow_handler(run: Run) -> None:
     async def main() -> None:
         taken: list[int] = []
         permits = asyncio.Semaphore(0)
@@ -261,8 +261,8 @@ def test_reading_waits_for_a_handler_that_takes_its_time(run: Run) -> None:
     run(main())
 
 
-def test_each_piece_of_a_body_has_a_turn_of_the_loop_of_its_own(run: Run) -> None:
-    """Else a client that sends much at once would hold up all others."""
+def test_each_piece_of_a_body_has_its_own_turn_of_the_loop(run: Run) -> None:
+    """Otherwise, a client that sends much at once would delay all others."""
     order: list[str] = []
 
     @stream_request_body
@@ -285,7 +285,7 @@ def test_each_piece_of_a_body_has_a_turn_of_the_loop_of_its_own(run: Run) -> Non
     run(main())
 
 
-def test_a_streaming_handler_hears_that_the_rest_will_not_come(run: Run) -> None:
+def test_streaming_handler_is_notified_of_a_disconnected_client(run: Run) -> None:
     async def main() -> None:
         taken: list[int] = []
         app = application(Slow, taken=taken, permits=asyncio.Semaphore(9))
@@ -301,7 +301,7 @@ def test_a_streaming_handler_hears_that_the_rest_will_not_come(run: Run) -> None
 
 @stream_request_body
 class Choosy(RequestHandler):
-    """Refuses in prepare(), sets limits, or takes the body."""
+    """Refuses in prepare(), sets limits, or reads the body."""
 
     def prepare(self) -> None:
         connection: Any = self.request.connection
@@ -314,7 +314,7 @@ class Choosy(RequestHandler):
             self.finish("no")
 
     def data_received(self, chunk: bytes) -> None:
-        """It is not kept."""
+        """Discard it."""
 
     def put(self) -> None:
         self.finish("yes")
@@ -334,7 +334,7 @@ EXPECT = "PUT /?{} HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length
         ("limit=3000", 2000, True, 200),
     ],
 )
-def test_100_continue_is_for_bodies_that_are_wanted(
+def test_100_continue_is_sent_only_for_wanted_bodies(
     run: Run, query: str, length: int, continues: bool, status: int
 ) -> None:
     async def main() -> None:
@@ -355,7 +355,7 @@ def test_100_continue_is_for_bodies_that_are_wanted(
     run(main())
 
 
-def test_a_handlers_own_limit_on_bodies_is_for_one_request(run: Run) -> None:
+def test_body_limit_of_a_handler_is_for_one_request(run: Run) -> None:
     def put(query: str, body: bytes) -> bytes:
         return b"PUT /?%b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (
             query.encode(),
@@ -373,9 +373,7 @@ def test_a_handlers_own_limit_on_bodies_is_for_one_request(run: Run) -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_short_body_that_is_answered_unread_leaves_the_connection_open(
-    run: Run, at_once: bool
-) -> None:
+def test_short_unread_body_keeps_the_connection_open(run: Run, at_once: bool) -> None:
     async def main() -> None:
         async with serving(application(Choosy)) as (server, address):
             refused = b"PUT /?refuse=1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GET)
@@ -393,7 +391,7 @@ def test_a_short_body_that_is_answered_unread_leaves_the_connection_open(
     run(main())
 
 
-def test_an_answer_before_the_body_ends_the_connection_gently(run: Run) -> None:
+def test_response_before_the_body_closes_the_connection_gently(run: Run) -> None:
     """The body is discarded, so that the response is not lost in a reset."""
 
     async def main() -> None:
@@ -409,7 +407,7 @@ def test_an_answer_before_the_body_ends_the_connection_gently(run: Run) -> None:
     run(main())
 
 
-def test_the_request_has_the_attributes_of_its_client() -> None:
+def test_request_has_the_attributes_of_its_client() -> None:
     class Peer(Echo):
         async def answer(self) -> None:
             request = self.request
@@ -469,7 +467,7 @@ def test_flush_waits_until_the_client_has_read(run: Run) -> None:
 
 
 @pytest.mark.parametrize("where", ["headers_received", "data_received", "finish"])
-def test_a_delegate_that_fails_costs_its_connection(
+def test_failing_delegate_closes_its_connection_only(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:
@@ -494,7 +492,7 @@ def test_a_delegate_that_fails_costs_its_connection(
     assert "a deliberate error" in caplog.text
 
 
-def test_a_detached_connection_is_the_handlers(run: Run) -> None:
+def test_detached_connection_belongs_to_the_handler(run: Run) -> None:
     class Detached(RequestHandler):
         async def get(self) -> None:
             stream = self.detach()
@@ -518,8 +516,8 @@ def test_a_detached_connection_is_the_handlers(run: Run) -> None:
     run(main())
 
 
-def test_each_request_is_as_the_one_before_it_was(run: Run) -> None:
-    """Hundreds on one connection: nothing is carried over."""
+def test_requests_on_one_connection_are_independent(run: Run) -> None:
+    """Send hundreds on one connection: no state carries over."""
 
     async def main() -> None:
         async with serving(echo()) as (_, address), connected(address) as client:
@@ -536,8 +534,8 @@ def test_each_request_is_as_the_one_before_it_was(run: Run) -> None:
     run(main())
 
 
-def test_a_client_that_is_gone_when_the_last_answer_leaves(run: Run) -> None:
-    """The kernel resets the connection at once, before anything of that was read."""
+def test_client_that_disconnects_at_the_last_response(run: Run) -> None:
+    """The kernel resets the connection at once, before the client reads anything."""
 
     async def main() -> None:
         handlers: list[RequestHandler] = []

@@ -46,7 +46,7 @@ HOSTILE = {
 
 
 class Bystander:
-    """Sends small requests from a thread, and notes the worst time that one takes."""
+    """Sends small requests from a thread, and records the longest duration."""
 
     def __init__(self, target: Victim) -> None:
         self._socket = socket.create_connection(target.address)
@@ -75,7 +75,7 @@ class Bystander:
 
 
 def worst_seconds(target: Victim, data: bytes) -> float:
-    """The worst time of a bystander's request while `data` arrives five times."""
+    """Return the longest duration of a bystander's request while `data` arrives five times."""
     with Bystander(target).watching() as bystander:
         for _ in range(5):
             client = socket.create_connection(target.address, timeout=10)
@@ -93,7 +93,7 @@ def test_hostile_bytes_delay_no_other_client(name: str) -> None:
     """The control in the same run is a client that sends small requests."""
     with victim() as target:
         best = float("inf")
-        for _ in range(3):  # a busy machine delays either now and then
+        for _ in range(3):  # a busy machine delays either one at times
             control = worst_seconds(target, GET * 200)
             best = min(best, worst_seconds(target, HOSTILE[name]) - 3 * control)
             if best < 0.02:
@@ -101,7 +101,7 @@ def test_hostile_bytes_delay_no_other_client(name: str) -> None:
     raise AssertionError(f"{best:.3f} seconds more than three times the control")
 
 
-# Growth of the process per connection, as docs/operations.md states it, and what is shared by all.
+# Growth of the process per connection, from docs/operations.md, and the growth shared by all.
 GREEDY = {
     "idle": (b"", 10 * KIB, 0),
     "a slow head": (HEAD + b"A: " + b"b" * 15_000, 26 * KIB, 0),
@@ -112,7 +112,7 @@ GREEDY = {
 
 
 @pytest.mark.parametrize("name", GREEDY)
-def test_greedy_connections_take_the_memory_that_is_documented(name: str) -> None:
+def test_greedy_connections_take_the_documented_memory(name: str) -> None:
     data, per_connection, shared = GREEDY[name]
     count = 300
     with victim() as target, ExitStack() as stack:

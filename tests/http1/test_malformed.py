@@ -10,7 +10,7 @@ from tornado_members.http1.limits import Limits
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-# What a smuggler hopes is taken for a request of its own.
+# An attacker who smuggles requests hopes that this counts as a separate request.
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 
 REFUSED: dict[str, tuple[bytes, int]] = {
@@ -210,7 +210,7 @@ LIMITS = Limits(body_bytes=1024)
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_malformed_requests_are_refused(name: str) -> None:
-    """Once, and nothing behind it is taken for a request; whether it comes at once or in pieces."""
+    """Exactly one refusal follows, whether the bytes arrive at once or in pieces."""
     data, status = REFUSED[name]
 
     async def refused(address: Address, *pieces: bytes) -> None:
@@ -233,7 +233,7 @@ def test_malformed_requests_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALLOWED)
 def test_unusual_requests_are_served(name: str) -> None:
-    """Also byte by byte; and what follows is a request of its own."""
+    """Also byte by byte; the following bytes are the next request."""
     data, understood = ALLOWED[name]
 
     async def main() -> None:
@@ -249,7 +249,7 @@ def test_unusual_requests_are_served(name: str) -> None:
     asyncio.run(main())
 
 
-def test_a_tunnel_is_the_applications_business_and_ends_the_connection() -> None:
+def test_connect_is_left_to_the_application_and_closes_the_connection() -> None:
     async def main() -> list[Answer]:
         async with serving(echo()) as (_, address):
             request = b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -260,7 +260,7 @@ def test_a_tunnel_is_the_applications_business_and_ends_the_connection() -> None
     assert answer.headers["connection"] == "close"
 
 
-def test_a_refusal_of_head_has_no_body() -> None:
+def test_refusal_of_head_has_no_body() -> None:
     async def main() -> bytes:
         async with serving(echo()) as (_, address):
             return await ask(address, b"HEAD / HTTP/1.1\r\n\r\n")
@@ -270,8 +270,8 @@ def test_a_refusal_of_head_has_no_body() -> None:
     assert received.endswith(b"\r\n\r\n")
 
 
-def test_a_malformed_head_is_refused_before_it_is_complete(run: Run) -> None:
-    """It would be a 408 ten seconds later."""
+def test_malformed_head_is_refused_before_it_is_complete(run: Run) -> None:
+    """Otherwise, a 408 would follow ten seconds later."""
 
     async def main() -> None:
         async with serving(echo()) as (_, address):
@@ -285,8 +285,8 @@ def test_a_malformed_head_is_refused_before_it_is_complete(run: Run) -> None:
     run(main())
 
 
-def test_the_client_hears_it_though_it_sends_on(run: Run) -> None:
-    """Closing at once would reset the connection, and the answer would be lost with it."""
+def test_refusal_reaches_a_client_that_keeps_sending(run: Run) -> None:
+    """Closing at once would reset the connection, and the response would be lost."""
 
     async def main() -> None:
         async with serving(echo()) as (server, address), connected(address) as client:

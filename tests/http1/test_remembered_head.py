@@ -11,8 +11,8 @@ from tests.support.http1 import Answer, answers, application, ask, connected, ec
 END = b"GET /end HTTP/1.1\r\nHost: end\r\nConnection: close\r\n\r\n"
 AGENT = b"User-Agent: a\r\nAuthorization: Bearer x\r\n"
 CHUNKS = b"3\r\nabc\r\n0\r\n\r\n"
-# Whole requests, of which each is sent behind each other one, and behind itself.
-ACCESS_LOGGER = [
+# Complete requests; each is sent after every other one, and after itself.
+REQUESTS = [
     b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
     b"GET /b?c=d HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
     b"HEAD /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT,
@@ -44,7 +44,7 @@ def shown(answer: Answer) -> Any:
 
 
 async def answered(address: Any, *requests: bytes) -> list[Any]:
-    """The answers to requests on one connection, one after the other."""
+    """Return the responses to successive requests on one connection."""
     heads = {i for i, request in enumerate(requests) if request.startswith(b"HEAD")}
     async with connected(address) as client:
         found: list[Any] = []
@@ -63,12 +63,12 @@ async def answered(address: Any, *requests: bytes) -> list[Any]:
         return found
 
 
-def test_a_head_is_what_it_would_be_on_a_connection_of_its_own(run: Run) -> None:
+def test_head_means_the_same_as_on_its_own_connection(run: Run) -> None:
     async def main() -> None:
         async with serving(echo()) as (_, address):
-            alone = {request: await answered(address, request) for request in ACCESS_LOGGER}
-            lasting = [r for r in ACCESS_LOGGER if not r.startswith((b"HEAD", b"GET  "))]
-            for first, second in itertools.product(lasting, ACCESS_LOGGER):
+            alone = {request: await answered(address, request) for request in REQUESTS}
+            lasting = [r for r in REQUESTS if not r.startswith((b"HEAD", b"GET  "))]
+            for first, second in itertools.product(lasting, REQUESTS):
                 if alone[first][0][0] != 200 or _ends(first, alone[first][0]):
                     continue
                 _, behind = await answered(address, first, second)
@@ -95,7 +95,7 @@ def test_changes_of_a_handler_to_its_headers_do_not_reach_the_next_request(run: 
 
     async def main() -> None:
         async with serving(application(Meddling)) as (_, address):
-            data = await ask(address, ACCESS_LOGGER[0] * 3 + END)
+            data = await ask(address, REQUESTS[0] * 3 + END)
             seen = [answer.json()["seen"] for answer in answers(data)[:3]]
             assert seen == [[["Authorization", "Bearer x"], ["Host", "x"], ["User-Agent", "a"]]] * 3
 

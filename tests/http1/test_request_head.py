@@ -1,4 +1,4 @@
-"""A head that is as the one before means what it would have meant alone."""
+"""A head that equals the one before has the meaning that it has alone."""
 
 import random
 import time
@@ -22,7 +22,7 @@ FIELDS = [
 
 
 def meaning(parser: HeadParser, data: bytes) -> tuple[object, ...]:
-    """All that is known of a head."""
+    """Return everything that is known of a head."""
     try:
         head = parser.parse(data)
     except Refused as refused:
@@ -31,7 +31,7 @@ def meaning(parser: HeadParser, data: bytes) -> tuple[object, ...]:
     return head.start_line, [*head.headers.get_all()], *framing
 
 
-def test_a_host_in_a_target_is_that_requests_alone() -> None:
+def test_host_in_a_target_is_for_its_own_request() -> None:
     parser = HeadParser(Limits())
     fields = b"Host: a.example\r\n\r\n"
     first = parser.parse(b"GET http://b.example/ HTTP/1.1\r\n" + fields)
@@ -39,7 +39,7 @@ def test_a_host_in_a_target_is_that_requests_alone() -> None:
     assert (first.headers["Host"], second.headers["Host"]) == ("b.example", "a.example")
 
 
-def test_a_head_means_the_same_behind_any_other() -> None:
+def test_head_means_the_same_after_any_other() -> None:
     rng = random.Random(1)  # noqa: S311
     for _ in range(2000):
         parser = HeadParser(Limits())
@@ -56,7 +56,7 @@ def test_a_head_means_the_same_behind_any_other() -> None:
 
 
 def seconds(data: bytes) -> float:
-    """Processor time for one head, at best of five."""
+    """Return the processor time for one head, the best of five runs."""
     best = float("inf")
     for _ in range(5):
         began = time.process_time()

@@ -20,7 +20,7 @@ LIMITS = Limits(piece_bytes=4)
 
 
 def requests(reader: RequestReader, pieces: list[bytes]) -> list[tuple[str, bytes]]:
-    """The target and the content of each request."""
+    """Return the target and the content of each request."""
     found: list[tuple[str, bytes]] = []
     target, content = "", b""
     for piece in pieces:

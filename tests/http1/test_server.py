@@ -1,4 +1,4 @@
-"""Acceptor, TLS, Unix sockets, and the end."""
+"""The acceptor, TLS, Unix sockets, and the drain."""
 
 import asyncio
 import ssl
@@ -28,7 +28,7 @@ from tornado_members.http1.server import HTTPServer
 
 
 class Waiting(RequestHandler):
-    """Answers when it is let go; /begin begins to."""
+    """Responds when `let_go` is set; /begin sends its headers at once."""
 
     def initialize(self, begun: list[str], let_go: asyncio.Event) -> None:
         self.begun = begun
@@ -43,7 +43,7 @@ class Waiting(RequestHandler):
         self.finish("done")
 
 
-def test_a_drain_lets_requests_end_and_closes_the_rest(run: Run) -> None:
+def test_drain_completes_requests_and_closes_idle_connections(run: Run) -> None:
     async def main() -> None:
         begun: list[str] = []
         let_go = asyncio.Event()
@@ -99,7 +99,7 @@ def test_announce_close_applies_to_later_connections(run: Run) -> None:
     run(main())
 
 
-def test_a_drain_has_an_end(run: Run) -> None:
+def test_drain_has_a_deadline(run: Run) -> None:
     async def main() -> None:
         begun: list[str] = []
         app = application(Waiting, begun=begun, let_go=asyncio.Event())
@@ -113,7 +113,7 @@ def test_a_drain_has_an_end(run: Run) -> None:
     run(main())
 
 
-def test_a_drain_waits_until_answers_have_been_read(run: Run) -> None:
+def test_drain_waits_until_responses_have_been_read(run: Run) -> None:
     class Large(RequestHandler):
         async def get(self) -> None:
             self.finish(b"x" * 20_000_000)
@@ -136,7 +136,7 @@ def test_a_drain_waits_until_answers_have_been_read(run: Run) -> None:
 
 
 def test_requests_behind_the_last_response_are_not_served(run: Run) -> None:
-    """The answer said that it is the last one: the client will ask again, elsewhere."""
+    """The last response announced the close, so the client repeats the others elsewhere."""
 
     async def main() -> None:
         begun: list[str] = []
@@ -157,7 +157,7 @@ def test_requests_behind_the_last_response_are_not_served(run: Run) -> None:
     run(main())
 
 
-def test_a_unix_socket(run: Run, folder: Path) -> None:
+def test_unix_socket_is_served(run: Run, folder: Path) -> None:
     async def main() -> Any:
         server = HTTPServer(echo())
         path = str(folder / "socket")
@@ -175,7 +175,7 @@ CERTIFICATES = Path(abstract_base_test.__code__.co_filename).parent
 
 
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The server's and the client's, with the certificate that Tornado tests itself with."""
+    """The contexts of server and client, with the certificate of Tornado's own tests."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(CERTIFICATES / "test.crt", CERTIFICATES / "test.key")
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -184,8 +184,8 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
-def test_tls(run: Run) -> None:
-    """Bodies both ways, refusals, and a client that goes."""
+def test_tls_is_served(run: Run) -> None:
+    """Bodies in both directions, refusals, and a client that disconnects."""
     context, client_context = contexts()
 
     class Certified(RequestHandler):
@@ -219,7 +219,7 @@ def test_tls(run: Run) -> None:
     run(main())
 
 
-def test_a_tls_handshake_that_does_not_come_is_not_waited_for(run: Run) -> None:
+def test_tls_handshake_that_does_not_arrive_is_timed_out(run: Run) -> None:
     context, _ = contexts()
 
     async def main() -> None:
@@ -250,13 +250,13 @@ def test_tls_handshakes_make_room_for_others(run: Run) -> None:
     run(main())
 
 
-def test_the_application_hears_of_the_end_of_each_connection_it_knows(run: Run) -> None:
-    class AccessLogRecord(type(echo())):  # type: ignore[misc]
+def test_application_is_notified_of_the_end_of_its_connections(run: Run) -> None:
+    class Recording(type(echo())):  # type: ignore[misc]
         def on_close(self, server_conn: object) -> None:
             closed.append(server_conn)
 
     closed: list[object] = []
-    app = AccessLogRecord([], default_handler_class=echo().settings["default_handler_class"])
+    app = Recording([], default_handler_class=echo().settings["default_handler_class"])
     app.settings["log_function"] = lambda _: None
 
     async def main() -> None:

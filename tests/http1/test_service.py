@@ -23,7 +23,7 @@ REFUSED = [
 ]
 
 
-def test_it_serves_refuses_with_problems_and_stops(
+def test_service_serves_refuses_with_problems_and_stops(
     folder: Path, servers: PrivateServers, database_name: str
 ) -> None:
     settings = {

@@ -1,11 +1,11 @@
-"""The table of a connection's states. A fixture holds each test in this folder to it."""
+"""The state table of a connection. A fixture checks each test in this folder against it."""
 
 from tests.http1.conftest import Run, transitions
 from tests.support.http1 import GET, LAST, answers, ask, echo, serving
 from tornado_members.http1.connection import State
 
 
-def test_the_table_has_every_state_and_each_can_be_reached() -> None:
+def test_state_table_has_every_state_and_each_is_reachable() -> None:
     table = transitions()
     assert {*table} == {*State}
     assert {state for states in table.values() for state in states} == {*State} - {State.OPENING}
@@ -15,7 +15,7 @@ def test_the_table_has_every_state_and_each_can_be_reached() -> None:
     }
 
 
-def test_two_requests_go_through_these_states(run: Run, observed: set[tuple[State, State]]) -> None:
+def test_states_of_two_requests(run: Run, observed: set[tuple[State, State]]) -> None:
     put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Tornado's own tests pass on the service's own server, but for a list of exceptions."""
+"""Tornado's own tests pass on the service's own server, except for a list of exceptions."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from tests.support.service import ROOT
 
 
 def run(modules: list[str]) -> int:
-    """In a process of their own: they change much that is global."""
+    """Run them in a separate process: they change much global state."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "tests.http1.tornados_own", *modules],
         cwd=ROOT,
@@ -26,10 +26,10 @@ def run(modules: list[str]) -> int:
     return int(found[1])
 
 
-def test_those_of_its_server() -> None:
+def test_tornados_server_tests_pass() -> None:
     assert run(MODULES) > 50
 
 
 @pytest.mark.exhaustive
-def test_those_of_its_handlers_its_clients_and_the_rest() -> None:
+def test_tornados_other_tests_pass() -> None:
     assert run(FURTHER_MODULES) > 500

@@ -2,8 +2,7 @@
 
     python -m tests.http1.tornados_own tornado.test.httpserver_test ...
 
-A test that fails has to be on the list `EXCEPTIONS`, with a reason; and one that is on the list has
-to fail.
+A test that fails must be on the list `EXCEPTIONS`, with a reason; and a test on the list must fail.
 """
 
 import importlib
@@ -21,7 +20,7 @@ from tornado_members.http1.limits import Limits
 from tornado_members.http1.server import HTTPServer
 
 MODULES = ["tornado.test.httpserver_test"]
-# They test handlers, clients and much else, over a server.
+# These modules test handlers, clients and more, through a server.
 FURTHER_MODULES = [
     "tornado.test.web_test",
     "tornado.test.simple_httpclient_test",
@@ -55,12 +54,12 @@ EXCEPTIONS = {
     "FloodTest.test_many_small_messages_yield": "WebSocket frames sent ahead of the handshake's "
     "answer are lost: what has been read cannot be given back to a stream",
 }
-# What HTTPServer has no option for.
+# Options that HTTPServer does not have.
 _UNSUPPORTED = {"xheaders", "decompress_request", "trusted_downstream"}
 
 
 def make_server(app: Any, **options: Any) -> HTTPServer:
-    """As tornado.httpserver.HTTPServer(app, **options)."""
+    """Accept the arguments of tornado.httpserver.HTTPServer(app, **options)."""
     if any(options.get(name) for name in _UNSUPPORTED):
         raise unittest.SkipTest("HTTPServer has no such option")
     if not isinstance(app, HTTPServerConnectionDelegate):
@@ -115,7 +114,7 @@ def run(names: list[str]) -> tuple[int, list[str]]:
 
 
 def each(suite: unittest.TestSuite) -> list[unittest.TestCase]:
-    """All tests of a suite."""
+    """Return all tests of a suite."""
     found = []
     for test in suite:
         found += each(test) if isinstance(test, unittest.TestSuite) else [test]
@@ -123,7 +122,7 @@ def each(suite: unittest.TestSuite) -> list[unittest.TestCase]:
 
 
 def short_name(name: str) -> str:
-    """The class and the test."""
+    """Return the names of the class and the test."""
     return ".".join(name.split(" ", maxsplit=1)[0].split(".")[-2:])
 
 
