@@ -26,7 +26,7 @@ async def test_docs_page_sends_requests_with_a_token_and_shows_the_response(
     assert CHROMIUM, "scripts/setup --browser installs it"
     address = f"http://127.0.0.1:{http_server_port[1]}"
     async with open_page(CHROMIUM, folder) as page:
-        await page.call("SharedSnapshot.navigate", url=f"{address}/docs")
+        await page.call("Page.navigate", url=f"{address}/docs")
         await page.click(".btn.authorize", then="#auth-bearer-value")
         await page.type("#auth-bearer-value", make_token(access_rights=3))
         await page.click(".auth-btn-wrapper .btn.authorize")

@@ -33,7 +33,7 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-class SharedSnapshot:
+class Page:
     """A page, what it asked the network for, and what it complained of."""
 
     def __init__(self, connection: WebSocketClientConnection) -> None:
@@ -108,7 +108,7 @@ class SharedSnapshot:
 
 
 @asynccontextmanager
-async def open_page(chromium: str, folder: Path) -> AsyncIterator[SharedSnapshot]:
+async def open_page(chromium: str, folder: Path) -> AsyncIterator[Page]:
     """An empty page of a browser of its own, which keeps what it has to in `folder`."""
     browser = subprocess.Popen(  # noqa: ASYNC220, S603
         [chromium, *_FLAGS, f"--user-data-dir={folder}", "about:blank"],
@@ -119,10 +119,10 @@ async def open_page(chromium: str, folder: Path) -> AsyncIterator[SharedSnapshot
     )
     try:
         connection = await _connect(browser, folder / "DevToolsActivePort")
-        page = SharedSnapshot(connection)
+        page = Page(connection)
         listening = asyncio.create_task(page.listen())
         try:
-            for domain in ("SharedSnapshot", "Network", "Log", "Runtime"):
+            for domain in ("Page", "Network", "Log", "Runtime"):
                 await page.call(f"{domain}.enable")
             yield page
         finally:
