@@ -676,6 +676,71 @@ async def test_restarted_node_returns_empty_and_in_quarantine() -> None:
             again.wait()
 
 
+async def test_write_of_unknown_outcome_gets_its_tombstone_late() -> None:
+    """The write may still commit after its caller was cancelled and the node replies again."""
+    source = Source(1)
+    options: dict[str, Any] = {"timing": KEEN, "write_deadline": 20.0, "ledger": MemoryLedger()}
+    async with (
+        own_memcached() as (server, address),
+        process(address, **options) as one,
+        process(address, **options) as other,
+    ):
+        await until_read(one)
+        await until_read(other)
+        assert await status(one, source) == STORED
+        await stop(server)
+        with pytest.raises(asyncio.CancelledError):
+            async with one.changing(b"a"):
+                raise asyncio.CancelledError
+        server.send_signal(signal.SIGCONT)
+        for cache in (one, other):
+            await until_read(cache)
+            assert await status(cache, source) == bypass("tombstone")
+        assert not one.nodes[0]._pending
+
+
+async def test_pending_tombstones_of_writes_that_are_over_are_dropped() -> None:
+    async with process("127.0.0.1:1", timing=KEEN, write_deadline=0.1) as cache:
+        with pytest.raises(RuntimeError):
+            async with cache.changing(b"a"):
+                raise RuntimeError
+        (node,) = cache.nodes
+        assert node._pending
+        await until(lambda: not node._pending)
+
+
+async def test_monitor_probes_a_node_as_soon_as_a_command_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If it did not, it would take two outages for one, and writes would not wait long enough."""
+    monkeypatch.setattr("tornado_members.lease_cache.cache_node._PROBE_SECONDS", 3600)
+    async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
+        await until_read(cache)
+        await asyncio.sleep(KEEN.heartbeat)  # the monitor has begun its long pause
+        node = cache.nodes[0]._node
+        await stop(server)
+        assert await status(cache, Source()) == bypass("node-away")
+        assert node.down_since is not None
+        server.send_signal(signal.SIGCONT)
+        await until(lambda: node.down_since is None)
+
+
+async def test_process_that_only_writes_extends_a_quarantine_that_is_too_short(
+    address: str,
+) -> None:
+    async with process(address, timing=KEEN, write_deadline=30.0) as cache:
+        (node,) = cache.nodes
+        begun = b"add %bquarantine 0 20 2\r\n20\r\n" % PREFIX
+        assert ask_memcached(address, begun) == b"STORED\r\n"
+        async with asyncio.timeout(10):
+            while True:
+                async with cache.changing(b"a"):
+                    pass
+                held = await node.protocol._node.gets_many([PREFIX + b"quarantine"])
+                if int(held[PREFIX + b"quarantine"].value) > 30:
+                    break
+
+
 async def test_hanging_node_never_serves_a_missed_change() -> None:
     """One process writes while the node hangs; the other reads all the time."""
     source = Source(1)

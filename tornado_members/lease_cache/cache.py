@@ -182,6 +182,7 @@ class LeaseCache:
         writer = random_word()
         places = self._places(keys)
         ends_at = self._now() + (self._longest_write if places else math.inf)
+        may_commit_until = -math.inf
         try:
             ends_at = min(ends_at, await self._announce(places, writer))
             write = AnnouncedWrite(ends_at, self._now)
@@ -190,11 +191,13 @@ class LeaseCache:
             except BaseException:
                 if write.is_void:
                     await self._remove_tombstones(places, writer)
+                else:
+                    may_commit_until = ends_at
                 raise
             await self._remove_tombstones(places, writer)
         finally:
             for node in places:
-                node.abandon(writer)
+                node.abandon(writer, may_commit_until)
 
     def _places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
         places: dict[CacheNode, list[bytes]] = {}

@@ -36,6 +36,8 @@ class _PendingTombstones:
 
     keys: set[bytes]
     is_over: bool = False  # the write has ended, and its outcome is known
+    # If no caller waits for the write any more: when it has been committed, or never will be.
+    abandoned_until: float | None = None
 
 
 class CacheNode:
@@ -62,7 +64,8 @@ class CacheNode:
         self._missed = 0  # how often it missed something, since its last new epoch
         self._pending: dict[bytes, _PendingTombstones] = {}  # by writer
         self._flushed = asyncio.Event()
-        self._wanted = asyncio.Event()  # there is something to flush
+        self._looked_at = float("-inf")  # when this process last asked for the epoch
+        self._wanted = node.probe_wanted  # also if there is something to flush
         self._monitoring: asyncio.Task[None] | None = None
 
     @property
@@ -113,7 +116,10 @@ class CacheNode:
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """As LeaseProtocol's; past the node while it must not be read."""
         reason = self.bypass_reason()
-        return dict.fromkeys(keys, Bypass(reason)) if reason else await self.protocol.look_up(keys)
+        if reason:
+            return dict.fromkeys(keys, Bypass(reason))
+        self._looked_at = self._now()
+        return await self.protocol.look_up(keys)
 
     async def read(
         self,
@@ -164,9 +170,16 @@ class CacheNode:
         if not await self._is_done(self.protocol.remove_tombstones(keys, writer)):
             self.mark_stale()
 
-    def abandon(self, writer: bytes) -> None:
-        """Leave the tombstones of a write, whose outcome is unknown, to expire."""
-        self._pending.pop(writer, None)
+    def abandon(self, writer: bytes, may_commit_until: float) -> None:
+        """Leave the tombstones of a write to expire, and forget it.
+
+        While it may commit, tombstones that it still lacks are placed before the epoch is renewed.
+        Otherwise a reader would store under the new epoch what the commit replaces.
+        """
+        pending = self._pending.pop(writer, None)
+        if pending and pending.keys and self._now() < may_commit_until:
+            pending.abandoned_until = may_commit_until
+            self._pending[writer] = pending
 
     async def invalidate(self, keys: Collection[bytes]) -> bool:
         """Remove entries that another client changed.
@@ -227,7 +240,8 @@ class CacheNode:
             try:
                 if self._pending or self._missed:
                     await self._flush_pending()
-                elif self._now() - self._node.last_reply_at >= self._timing.pause:
+                elif self._now() - self._looked_at >= self._timing.pause:
+                    self._looked_at = self._now()
                     await self.protocol.probe()
             except NodeUnavailable:
                 pass
@@ -242,8 +256,9 @@ class CacheNode:
     def _probe_pause(self) -> float:
         """Seconds until the next probe: short only while reads bypass the node.
 
-        The heartbeat thread notices an outage of a node that is read. The probe then only finds
-        out that the node has restarted, which the next read does as well.
+        The heartbeat thread notices an outage of a node that is read, and the first command that
+        fails ends the pause. The probe then only finds out that the node has restarted, or that its
+        quarantine is too short for writes of this process. Any quarantine is longer than the pause.
         """
         if self.bypass_reason() is None and not self._pending:
             return max(self._timing.pause, _PROBE_SECONDS)
@@ -252,12 +267,17 @@ class CacheNode:
     async def _flush_pending(self) -> None:
         """Place the tombstones of writes that are still under way; then renew a stale epoch."""
         for writer, pending in list(self._pending.items()):
-            if pending.keys:
+            until = pending.abandoned_until
+            if until is not None and until <= self._now():
+                self._pending.pop(writer, None)
+            elif pending.keys:
                 keys = frozenset(pending.keys)
                 await self.protocol.place_tombstones(keys, writer)
                 pending.keys.clear()
                 if pending.is_over:  # it ended meanwhile, and may have found none to remove
                     await self.protocol.remove_tombstones(keys, writer)
+                if pending.abandoned_until is not None:
+                    self._pending.pop(writer, None)
         self._flushed.set()
         self._flushed.clear()
         missed = self._missed

@@ -58,6 +58,9 @@ class MonitoredNode:
         self.address = node.address
         self.down_since: float | None = now()  # until it has replied once
         self.last_reply_at = float("-inf")  # when the last command that it replied to was sent
+        # Set when commands begin to fail. Probes must then be frequent: an end of the outage that
+        # this process does not notice would make `down_since` too early for the next one.
+        self.probe_wanted = asyncio.Event()
         self._node = node
         self._get_batcher = ReadBatcher(node.get_many)
         self._gets_batcher = ReadBatcher(node.gets_many)
@@ -111,6 +114,8 @@ class MonitoredNode:
             result = await command
         except NodeUnavailable:
             # Between failures that lie far apart it may have been up without our noticing.
+            if self.down_since is None:
+                self.probe_wanted.set()
             if self.down_since is None or began - self._failed_at > self._timing.heartbeat:
                 self.down_since = self._now()
             self._failed_at = self._now()
