@@ -15,7 +15,7 @@ PROBLEM = "application/problem+json"
 
 
 class Fetching(Protocol):
-    """pytest-tornasync's client: it fetches a path of the application under test."""
+    """The client of pytest-tornasync: it fetches a path of the application under test."""
 
     async def fetch(self, path: str, **kwargs: Any) -> HTTPResponse:
         """Send one request."""
@@ -31,9 +31,9 @@ class PathClient(SimpleAsyncHTTPClient):
 
 
 class Api:
-    """Sends requests with a token of the given rights, and raises for no status.
+    """Sends requests with a token of the given rights, and raises no error for any status.
 
-    Each answer must match /openapi.json.
+    Each response must match /openapi.json.
     """
 
     def __init__(self, client: Fetching, contract: Contract) -> None:
@@ -51,7 +51,7 @@ class Api:
         headers: dict[str, str] | None = None,
         **options: Any,
     ) -> HTTPResponse:
-        """`body` goes out as JSON, `raw` as it is; `rights` None sends no token."""
+        """Send `body` as JSON, or `raw` unchanged; with `rights` None, send no token."""
         sent = dict(headers or {})
         if rights is not None:
             sent.setdefault("Authorization", f"Bearer {token_of(rights)}")
@@ -68,12 +68,12 @@ class Api:
             allow_nonstandard_methods=True,
             **options,
         )
-        if response.code != 599:  # Tornado's own, for an answer that did not come
+        if response.code != 599:  # Tornado's own status for a missing response
             self._contract.check(method, path.partition("?")[0], response)
         return response
 
     async def create(self, name: str, **fields: Any) -> dict[str, Any]:
-        """Add a member; returns it."""
+        """Add a member and return it."""
         response = await self("PUT", "/members", {"name": name, **fields})
         assert response.code == 201, response.body
         return dict(parsed(response))
@@ -81,17 +81,17 @@ class Api:
 
 @cache
 def token_of(rights: int) -> str:
-    """One a run: signing takes longer than most tests."""
+    """Return one token per run: signing takes longer than most tests."""
     return make_token(access_rights=rights, exp=int(time.time()) + 6 * 3600)
 
 
 def parsed(response: HTTPResponse) -> Any:
-    """The JSON of a body."""
+    """Return the JSON of a body."""
     return json.loads(response.body)
 
 
 def problem(response: HTTPResponse, status: int, code: str) -> dict[str, Any]:
-    """The problem in a body, once it is seen to be a whole one (RFC 9457)."""
+    """Return the problem in a body, after a check that it is complete (RFC 9457)."""
     assert response.code == status, response.body
     assert response.headers["Content-Type"] == PROBLEM
     found = parsed(response)

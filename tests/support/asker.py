@@ -1,4 +1,4 @@
-"""One client of one service: it asks, and every answer is noted for what it proves."""
+"""One client of one service: it sends requests, and records every response as evidence."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ _LIFE = 0.2  # seconds that a short-lived member exists, at most
 
 
 class Asker:
-    """One client of one process: it asks one thing after another, and the answers are noted."""
+    """One client of one process: it sends one request after another, and records the responses."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Asker:
         self._client.close()
 
     async def read_something(self) -> None:
-        """By id or by name, of any kind."""
+        """Read a member of any kind, by id or by name."""
         hot, chance = self._hot, self._chance
         which = chance.random()
         if which < 0.45:
@@ -54,7 +54,7 @@ class Asker:
             await self.read_by_name(chance.choice([*hot.mayflies]))
 
     async def write_something(self) -> None:
-        """By id or by name, of any kind, with or without another name."""
+        """Write a member of any kind, by id or by name, with or without another name."""
         hot, chance = self._hot, self._chance
         which = chance.random()
         if which < 0.4:
@@ -76,7 +76,7 @@ class Asker:
             self._record.note(reply, self._process, "read", member_id, version)
 
     async def read_by_name(self, name: str) -> None:
-        """GET by name: a read of a member, and, for a mayfly's, one of the name."""
+        """GET by name: a read of a member and, for the name of a mayfly, a read of the name."""
         reply = await self._ask(b"GET", _by_name(name))
         if reply is None or reply.status not in (200, 404):
             return
@@ -105,7 +105,7 @@ class Asker:
             self._record.note(reply, self._process, "read", member_id, GONE)
 
     async def replace_by_name(self, name: str) -> None:
-        """PUT by the name of a member that is there."""
+        """PUT by the name of an existing member."""
         reply = await self._write(b"PUT", _by_name(name), self._hot.content())
         if reply and reply.status == 200:
             member_id = json.loads(reply.body)["memberId"]
@@ -123,7 +123,7 @@ class Asker:
         return member_id
 
     async def live_and_die(self, fly: Mayfly) -> bool:
-        """A member under the fly's name, made and deleted; False if the name's state is unknown."""
+        """Create and delete a member with the fly's name; False if the name's state is unknown."""
         with self._changing(fly) as outcome:
             member_id = await self.create(fly.name)
             outcome.append(member_id is not None)
@@ -139,10 +139,10 @@ class Asker:
 
     @contextmanager
     def _changing(self, fly: Mayfly, deleted: int | None = None) -> Iterator[list[bool]]:
-        """Note the name's next generation, and the end of the member that bore it.
+        """Record the next generation of a name, and the end of the member that had it.
 
-        What the block puts into the list says whether it was answered to be so. A write
-        without an answer is recorded as well: it may have happened.
+        The list that the block fills states whether the write was acknowledged. A write without a
+        response is recorded as well: it may have happened.
         """
         fly.generation += 1
         attempt = Reply(time.monotonic())

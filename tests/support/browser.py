@@ -15,10 +15,10 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-_SECONDS = 30  # for any one thing: it is there to end a test that hangs
+_SECONDS = 30  # for any single step: it only ends a test that hangs
 _FLAGS = (
     "--headless=new",
-    "--no-sandbox",  # it needs namespaces that containers do not give; the page is our own
+    "--no-sandbox",  # the sandbox needs namespaces that containers lack; the page is our own
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--no-first-run",
@@ -28,13 +28,13 @@ _FLAGS = (
 
 
 def find_chromium() -> str | None:
-    """The program; scripts/setup --browser installs it."""
+    """Return the path of Chromium; scripts/setup --browser installs it."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next(filter(None, map(shutil.which, names)), None)
 
 
 class Page:
-    """A page, what it asked the network for, and what it complained of."""
+    """A page, its network requests, and its errors."""
 
     def __init__(self, connection: WebSocketClientConnection) -> None:
         self._connection = connection
@@ -44,13 +44,13 @@ class Page:
         self.complaints: list[str] = []
 
     async def listen(self) -> None:
-        """Take what the browser says, until it goes."""
+        """Process the messages of the browser until it ends."""
         while (text := await self._connection.read_message()) is not None:
             message = json.loads(text)
             said = message.get("params", {})
             if "id" in message:
                 answer = self._answers.pop(message["id"])
-                if not answer.done():  # else the wait has timed out
+                if not answer.done():  # otherwise the wait has timed out
                     answer.set_result(message)
             elif message["method"] == "Network.requestWillBeSent":
                 self.requested.append(said["request"]["url"])
@@ -60,7 +60,7 @@ class Page:
                 self.complaints.append(said["exceptionDetails"]["text"])
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command of the protocol, and what it gave."""
+        """Send a command of the protocol; return its result."""
         number = next(self._numbers)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
@@ -71,22 +71,22 @@ class Page:
         return dict(found["result"])
 
     async def value(self, expression: str) -> Any:
-        """Of a JavaScript expression."""
+        """Return the value of a JavaScript expression."""
         found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, (expression, found)
         return found["result"].get("value")
 
     async def wait_for(self, expression: str) -> Any:
-        """Its value, once that is true."""
+        """Wait until the value of an expression is true; return it."""
         async with asyncio.timeout(_SECONDS):
             while not (value := await self.value(expression)):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return value
 
     async def click(self, selector: str, then: str | None = None) -> None:
-        """Click once there is such an element, until there is what the click should bring.
+        """Click an element once it exists, until the expected result exists.
 
-        A page that is still being drawn may have the element and not listen to it yet.
+        A page that is still loading may have the element before the element reacts to clicks.
         """
         found, brought = (f"document.querySelector({json.dumps(s)})" for s in (selector, then))
         await self.wait_for(f"!!{found}")
@@ -100,7 +100,7 @@ class Page:
                     await self.wait_for(f"!!{brought}")
 
     async def type(self, selector: str, text: str) -> None:
-        """Into an input, as keys would."""
+        """Type text into an input, key by key."""
         found = f"document.querySelector({json.dumps(selector)})"
         await self.wait_for(f"!!{found}")
         await self.value(f"{found}.focus()")
@@ -109,7 +109,7 @@ class Page:
 
 @asynccontextmanager
 async def open_page(chromium: str, folder: Path) -> AsyncIterator[Page]:
-    """An empty page of a browser of its own, which keeps what it has to in `folder`."""
+    """Yield an empty page of a new browser, which keeps its files in `folder`."""
     browser = subprocess.Popen(  # noqa: ASYNC220, S603
         [chromium, *_FLAGS, f"--user-data-dir={folder}", "about:blank"],
         stdout=subprocess.DEVNULL,
@@ -134,7 +134,7 @@ async def open_page(chromium: str, folder: Path) -> AsyncIterator[Page]:
 
 
 async def _connect(browser: "subprocess.Popen[bytes]", file: Path) -> WebSocketClientConnection:
-    """To the page that it has open. The file has the port, once it listens."""
+    """Connect to the browser's open page. The file has the port once the browser listens."""
     async with asyncio.timeout(_SECONDS):
         while not (port := _port(file)):
             assert browser.poll() is None, "Chromium did not start"
@@ -150,5 +150,5 @@ async def _connect(browser: "subprocess.Popen[bytes]", file: Path) -> WebSocketC
 
 
 def _port(file: Path) -> str:
-    """On which the browser listens; nothing as long as it does not."""
+    """Return the port on which the browser listens; empty before that."""
     return file.read_text().partition("\n")[0] if file.exists() else ""

@@ -1,9 +1,9 @@
 """A client that waits while others attack: the latency of its requests, in processor time.
 
-Wall-clock latency depends on what else the machine does. The processor time that the worker's event
-loop uses between a request and its response does not: it is what the loop did before it came to the
-request, and the request itself. (A client that is kept from running meanwhile measures more, if
-the loop has work. So attacks should end soon.)
+Wall-clock latency depends on the other load of the machine. The processor time that the worker's
+event loop uses between a request and its response does not: it is the work of the loop before it
+reached the request, plus the request itself. (If the client is not scheduled for a while, it
+measures more when the loop has work, so attacks should end soon.)
 """
 
 import http.client
@@ -31,7 +31,7 @@ def event_loop_clock(service: psutil.Process) -> Callable[[], float]:
 
 
 class Bystander:
-    """Sends one request after another, from a thread of its own, for the time of a `with` block."""
+    """Sends one request after another, from its own thread, during a `with` block."""
 
     def __init__(
         self, port: int, path: str, headers: dict[str, str], clock: Callable[[], float]
@@ -56,7 +56,7 @@ class Bystander:
         self._connection.close()
 
     def reset(self) -> None:
-        """Begin to measure."""
+        """Start the measurement anew."""
         self._worst, self._answered = 0.0, 0
 
     def worst(self) -> float:

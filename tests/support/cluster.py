@@ -1,4 +1,4 @@
-"""Several services on one database and the same Memcached nodes, each a process of its own."""
+"""Several services on one database and the same Memcached nodes, each in its own process."""
 
 import asyncio
 import os
@@ -36,12 +36,12 @@ START_SECONDS = 60
 
 
 def lasting_port() -> int:
-    """A port for a server that comes back to it: none that a connection may take meanwhile."""
+    """Return a port for a server that restarts on it, outside the range of outgoing connections."""
     return free_port(preferred=random.randrange(20_000, 32_000))  # noqa: S311
 
 
 def _runs(pid: int) -> bool:
-    """True unless the process has ended, whether or not its end was collected."""
+    """True unless the process has ended, whether or not it was reaped."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -49,7 +49,7 @@ def _runs(pid: int) -> bool:
 
 
 class Program:
-    """A process that can be killed, stopped and started again, always on the same port.
+    """A process that can be killed, stopped and restarted, always on the same port.
 
     It dies with the process that started it.
     """
@@ -67,19 +67,19 @@ class Program:
 
     @property
     def pid(self) -> int | None:
-        """Its process, if it has one that runs."""
+        """The process, if it is running."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
     def pids(self) -> list[int]:
-        """Its process, and those that it started."""
+        """The process, and those that it started."""
         with suppress(FileNotFoundError):  # it has ended
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
             return [self.pid or 0, *map(int, children.split())]
         return []
 
     def start(self) -> None:
-        """Start it; whether it is ready is another question."""
+        """Start it, without waiting until it is ready."""
         inherited = {name: v for name, v in os.environ.items() if not name.startswith("MEMBERS_")}
         with self.log.open("ab") as log:
             self._process = self._start_process(
@@ -103,12 +103,12 @@ class Program:
                 await self.breathe()
 
     async def breathe(self) -> None:
-        """Wait a moment for it, if there is anything to wait for."""
+        """Wait for it briefly, if there is anything to wait for."""
         assert self.pid, f"{self.name} has ended: {self.log.read_text()[-2000:]}"
         await asyncio.sleep(0.02)
 
     async def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal, and wait for the end, also of what it started: its port is free then."""
+        """Send a signal, and wait until it and its children have ended: then its port is free."""
         if self._process:
             started = self.pids[1:]
             self._process.send_signal(how)
@@ -119,7 +119,7 @@ class Program:
     async def restart(self, how: signal.Signals) -> None:
         """End it and start it again."""
         await self.end(how)
-        # The workers of a killed service die a moment after it, and hold the port until then.
+        # The workers of a killed service end a moment later, and hold the port until then.
         async with asyncio.timeout(START_SECONDS):
             while free_port(preferred=self.port) != self.port:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -127,15 +127,15 @@ class Program:
         await self.ready()
 
     async def pause(self, seconds: float) -> None:
-        """Stop it for so long."""
+        """Stop it for so many seconds."""
         async with self.paused():
             await asyncio.sleep(seconds)
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Stop it (it keeps its connections, and answers nothing), then let it go on."""
+        """Stop it (it keeps its connections, and answers nothing), then continue it."""
         assert self._process
-        group = self._process.pid  # its own session: what it started stops with it
+        group = self._process.pid  # its own session, so its children stop with it
         os.killpg(group, signal.SIGSTOP)
         try:
             yield
@@ -143,7 +143,7 @@ class Program:
             os.killpg(group, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it now, whatever it does."""
+        """Kill it at once."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -156,11 +156,11 @@ class ServiceProgram(Program):
         return ForkedProcess(command, **options)
 
     def client(self, token: str) -> HttpClient:
-        """A connection to it."""
+        """A connection to the service."""
         return HttpClient("127.0.0.1", self.port, token)
 
     async def ready(self) -> None:
-        """Wait until it answers: it listens before it does."""
+        """Wait until it responds, which is after it listens."""
         await super().ready()
         client = self.client("none")
         try:
@@ -174,7 +174,7 @@ class ServiceProgram(Program):
             client.close()
 
     async def replace(self, how: Replacement) -> None:
-        """Have other processes serve in place of those that do now."""
+        """Replace the processes that serve now by others."""
         before = set(self.pids[1:])
         match how:
             case "reload":
@@ -213,7 +213,7 @@ class Cluster:
         cache: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        """The first `proxied` of the nodes are behind a proxy; `cache` holds further settings.
+        """The first `proxied` nodes are behind a proxy; `cache` holds further settings.
 
         With `naive`, the services use plain cache-aside.
         """
@@ -270,7 +270,7 @@ class Cluster:
             await self._stack.enter_async_context(proxy)
         behind = [proxy.address for proxy in self.proxies]
         direct = [f"127.0.0.1:{node.port}" for node in self.nodes[len(behind) :]]
-        # Everybody has the same list: where a key lives depends on the nodes' addresses.
+        # All services have the same list: the node of a key depends on the addresses of the nodes.
         self._settings["cache"]["servers"] = [*behind, *direct]
         for number in range(1, self._processes + 1):
             service = self._service(number)
@@ -282,7 +282,7 @@ class Cluster:
         await asyncio.gather(*(service.ready() for service in self.services))
 
     def _begin_epochs(self) -> None:
-        """Have the nodes as if they had been in use: new ones are in quarantine for seconds."""
+        """Make the nodes look used: new ones are in quarantine for seconds."""
         with pymongo.MongoClient[dict[str, Any]](self.mongodb_uri) as client:
             namespace = namespace_of(client[self.database])
         for node in self.nodes:
@@ -300,9 +300,9 @@ class Cluster:
         (folder := self._folder / name).mkdir()
         settings = {
             **self._settings,
-            # Both drivers, by turns: the promise does not depend on one.
+            # The services alternate between the drivers: the promise does not depend on them.
             "mongodb": {**self._settings["mongodb"], "driver": ["pymongo", "motor"][number % 2]},
-            # Nor on this.
+            # Nor does it depend on this.
             "audit": {"enabled": number % 2 == 1},
             "server": {"port": port},
             "admin": {"port": lasting_port()},

@@ -1,4 +1,4 @@
-"""A collector of traces: an HTTP server that takes OTLP, as OpenTelemetry's own does."""
+"""A collector of traces: an HTTP server that accepts OTLP, like OpenTelemetry's own."""
 
 import threading
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(slots=True)
 class Collector:
-    """Takes spans, or refuses them with `status`."""
+    """Accepts spans, or refuses them with `status`."""
 
     url: str = ""
     status: int = 200
@@ -43,7 +43,7 @@ class Collector:
     asked: int = 0
 
     def take(self, path: str, media_type: str, body: bytes) -> None:
-        """A batch."""
+        """Store a batch of spans."""
         assert (path, media_type) == ("/v1/traces", "application/x-protobuf")
         self.bodies.append(body)
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -76,7 +76,7 @@ def _plain(attributes: Any) -> dict[str, Any]:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """One that runs until the end of the block."""
+    """Run a collector until the end of the block."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ def collecting() -> Iterator[Collector]:
             self.wfile.write(answer)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     collector.url = f"http://127.0.0.1:{server.server_port}"

@@ -13,10 +13,10 @@ _ANY = 0xFFFFFFFF
 
 
 def socket_inode(port: int, peer_port: int) -> int | None:
-    """The inode of the socket that has a port and is connected to another one of 127.0.0.1.
+    """Return the inode of the socket that has a port and is connected to another on 127.0.0.1.
 
-    The kernel is asked for just this socket (sock_diag(7)): /proc/net/tcp has every connection of
-    the machine, and reading it for each new one would take longer than connecting.
+    sock_diag(7) looks up only this socket. /proc/net/tcp lists every connection of the machine,
+    and reading it for each new one would take longer than connecting.
     """
     host = socket.inet_aton("127.0.0.1").ljust(16, b"\0")
     sockets = struct.pack("!HH", port, peer_port) + host + host
@@ -37,7 +37,7 @@ def has_socket(pid: int, inode: int) -> bool:
     """True if a process has a socket open."""
     with suppress(FileNotFoundError):  # the process has ended
         for file in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # it has closed this one just now
+            with suppress(FileNotFoundError):  # the process has just closed it
                 if os.readlink(file) == f"socket:[{inode}]":
                     return True
     return False

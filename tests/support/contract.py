@@ -1,4 +1,4 @@
-"""Checks the answers that tests see against /openapi.json."""
+"""Checks the responses in tests against /openapi.json."""
 
 import gzip
 import json
@@ -59,7 +59,7 @@ class Contract:
             methods = {name.upper() for name in found[0]}
             assert methods <= set(answer.headers["Allow"].split(", ")), where
             return
-        # A HEAD is answered as the GET, without its body (RFC 9110 §9.3.2).
+        # A response to HEAD equals the one to GET, without its body (RFC 9110 §9.3.2).
         operation = found[0].get("get" if method == "HEAD" else method.lower())
         if operation is None:
             assert answer.code in (405, 413, 400), where

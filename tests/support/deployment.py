@@ -13,11 +13,11 @@ from tornado_members.serving.supervisor import _CLOSE_SECONDS
 from tornado_members.settings import Settings, load_settings
 
 DEPLOY = ROOT / "deploy"
-MARGIN_SECONDS = 5  # to start stopping, and to write the last lines
+MARGIN_SECONDS = 5  # to begin the stop, and to write the last log lines
 
 
 def read_yaml(path: str) -> Any:
-    """A file under deploy/."""
+    """Parse a file under deploy/."""
     return yaml.safe_load((DEPLOY / path).read_text())
 
 
@@ -46,7 +46,7 @@ def descriptors(settings: Settings) -> int:
 
 
 def seconds(text: str) -> float:
-    """A duration of one unit, as systemd and compose write it."""
+    """Return the seconds of a duration of one unit, as systemd and compose write it."""
     units = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600}
     number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     return float(number) * units[text[len(number) :] or "s"]

@@ -1,7 +1,7 @@
 """A TCP proxy that injects faults, for some of its clients or for all.
 
-It identifies the process of a connection by its port. So all services use the same address, as
-their cache nodes are identified by addresses, and yet one service alone can be cut off.
+It identifies the process of a connection by its port. So all services use the same address, which
+identifies a cache node for them, and yet one service alone can be cut off.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
-_CHUNK = 65536  # bytes that are held each way, at most
+_CHUNK = 65536  # held in each direction, at most
 _CONNECTIONS = 512
 
-# What no Memcached says: a reply that could be one would be a lie, and not garbage.
+# A reply that no Memcached sends. One that looked valid would be a wrong value, not garbage.
 _GARBAGE = [
     b"\r\n",
     b"\r\n\r\n",
@@ -26,26 +26,26 @@ _GARBAGE = [
 ]
 
 
-# From the client's port and the proxy's to the name of the client.
+# From the ports of the client and of the proxy to the name of the client.
 Who = Callable[[int, int], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """A fault: what happens to the bytes of a connection."""
+    """A fault, as it affects the bytes of a connection."""
 
     kind: Literal["pass", "cut", "freeze", "garbage"] = "pass"
     delay: float = 0.0  # seconds, each way
 
 
 FINE = Weather()
-CUT = Weather("cut")  # connections are closed, and new ones at once
-FROZEN = Weather("freeze")  # bytes are held, both ways, and go on later
-GARBAGE = Weather("garbage")  # whatever is asked, the answer is nonsense
+CUT = Weather("cut")  # connections are closed, new ones at once
+FROZEN = Weather("freeze")  # bytes are held in both directions, and delivered later
+GARBAGE = Weather("garbage")  # every reply is nonsense
 
 
 class FaultProxy:
-    """In front of one server. `async with` opens it, and closes all that it holds."""
+    """A proxy before one server. `async with` opens it, and closes everything that it holds."""
 
     def __init__(self, target: str, who: Who = lambda _port, _own: None, *, seed: int = 0) -> None:
         """`target` is host:port; `who` returns the name of the client at a port, if it is known."""
@@ -80,7 +80,7 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def set(self, weather: Weather, who: str | None = None) -> None:
-        """Change the weather for one client, or, for None, for all who have none of their own."""
+        """Change the weather of one client or, with None, of all clients without their own."""
         if weather == FINE:
             self._weather.pop(who, None)
         else:
@@ -93,14 +93,14 @@ class FaultProxy:
             self._changed.notify_all()
 
     def swallow_answer_to(self, request: bytes) -> None:
-        """The next request that has these bytes arrives; its connection breaks before the answer.
+        """Forward the next request with these bytes; its connection breaks before the response.
 
-        They have to be in one piece, as those of a small request are.
+        The bytes must arrive in one piece, like those of a small request.
         """
         self._unanswered = request
 
     def weather_of(self, who: str | None) -> Weather:
-        """Return the present fault of a client."""
+        """Return the current fault of a client."""
         return self._weather.get(who) or self._weather.get(None) or FINE
 
     @property
@@ -137,7 +137,7 @@ class FaultProxy:
     async def _pump(
         self, link: "_Link", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Carry bytes one way; what was held when its sender went still arrives."""
+        """Copy bytes in one direction; bytes held when the sender disconnects still arrive."""
         with suppress(OSError):
             while chunk := await reader.read(_CHUNK):
                 if delay := self.weather_of(link.who).delay:
@@ -182,7 +182,7 @@ class _Link:
         self.is_unanswered = False
 
     def abort(self) -> None:
-        """Close both ends, whatever is under way."""
+        """Close both ends, whatever is in progress."""
         for writer in (self.client, self.server):
             if writer:
                 writer.transport.abort()

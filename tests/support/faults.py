@@ -1,4 +1,4 @@
-"""Faults, one after another, into a cluster under load."""
+"""Injects faults, one after another, into a cluster under load."""
 
 import asyncio
 import random
@@ -16,18 +16,18 @@ from tests.support.cluster import REPLACEMENTS, Cluster, Program, Replacement
 from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
 from tests.support.following import followed
 
-# In these, a process alone cannot reach a node that others reach: answers may be stale for as long
-# as the change stream lags. All other faults excuse nothing.
+# During these, one process alone cannot reach a node that others reach: answers may be stale for as
+# long as the change stream lags. All other faults excuse nothing.
 PARTITIONS = ("cut", "freeze")
-# Faults during which every request has an answer, and none is a 5xx.
+# Faults during which every request has a response, and none is a 5xx.
 HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "cut", "freeze", "delay")
 NEED_PROXY = ("garbage", "cut", "freeze", "delay")
-_READS_SECONDS = 1.5  # of nodes that went on; longer than cache.return_ms
+_READS_SECONDS = 1.5  # of nodes that continue; longer than cache.return_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault that was there for a while, in seconds of time.monotonic()."""
+    """A fault and its duration, in seconds of time.monotonic()."""
 
     kind: str
     where: str
@@ -76,9 +76,9 @@ class Faults:
         }
 
     async def run(self, kinds: Sequence[str], seconds: float, pause: float = 1.0) -> None:
-        """Faults of these kinds, in an order that the seed decides, each of them in its turn.
+        """Inject faults of these kinds, each in its turn, in an order that the seed decides.
 
-        Between two, `pause` seconds on the average. The last one is ended before this returns.
+        The average pause between two is `pause` seconds. The last one ends before this returns.
         """
         until = time.monotonic() + seconds
         turn: list[str] = []
@@ -90,7 +90,7 @@ class Faults:
             await self.inject(turn.pop())
 
     async def inject(self, kind: str) -> None:
-        """One fault, to its end."""
+        """Inject one fault, to its end."""
         where, happening = self._kinds[kind]()
         start = time.monotonic()
         self._tell(f"{start - self._began:6.1f} s  {kind} {where}")
@@ -109,7 +109,7 @@ class Faults:
         return program.name, program.restart(how)
 
     def _seconds(self) -> float:
-        """Longer than a heartbeat (cache.heartbeat_ms)."""
+        """Return a duration longer than a heartbeat (cache.heartbeat_ms)."""
         return self._chance.uniform(min(0.3, self._longest), self._longest)
 
     def _pause(self, program: Program) -> tuple[str, Awaitable[None]]:
@@ -141,7 +141,7 @@ class Faults:
         return f"all services, by {how}", self._replace_all(how)
 
     async def _replace_all(self, how: Replacement) -> None:
-        """All services are replaced while all nodes hang, and have missed a change."""
+        """Replace all services while all nodes hang, and have missed a change."""
         services = self._cluster.services
         async with AsyncExitStack() as quiet:
             async with AsyncExitStack() as hanging:
@@ -157,14 +157,14 @@ class Faults:
             await asyncio.sleep(_READS_SECONDS)
 
     def _step_down(self) -> tuple[str, Awaitable[None]]:
-        # The longer one outlasts the time that an operation may take (mongodb.timeout_ms).
+        # The longer duration exceeds the limit of an operation (mongodb.timeout_ms).
         seconds = self._chance.choice([1, 4])
         stepping_down = asyncio.to_thread(_step_down, self._cluster.mongodb_uri, seconds)
         return f"mongodb, {seconds} s", stepping_down
 
 
 def _step_down(uri: str, seconds: int) -> None:
-    """The only node of a replica set steps down, and may be elected again after a while."""
+    """Step down the only node of a replica set, which may be elected again after a while."""
     with pymongo.MongoClient[dict[str, Any]](uri, directConnection=True, timeoutMS=5000) as client:
         client.admin.command("replSetStepDown", seconds, secondaryCatchUpPeriodSecs=0, force=True)
         deadline = time.monotonic() + 30

@@ -10,7 +10,7 @@ from pymongo.database import Database
 
 @asynccontextmanager
 async def followed(database: Database[dict[str, Any]], seconds: float = 30) -> AsyncIterator[None]:
-    """After the block, wait until the changes in it are behind the stored progress."""
+    """After the block, wait until the stored progress includes its changes."""
     with await asyncio.to_thread(database["members"].watch) as changes:
         yield
         while await asyncio.to_thread(changes.try_next):

@@ -1,7 +1,7 @@
-"""Processes of the service that start in milliseconds: forks of one that has imported everything.
+"""Processes of the service that start in milliseconds, as forks of one that has its imports done.
 
-The imports are most of what a start costs. `ForkedProcess` is a subprocess.Popen whose process is
-such a fork. The server ends with the process that uses it, and kills what it has started.
+Most of the cost of a start is its imports. `ForkedProcess` is a subprocess.Popen whose process is
+such a fork. The server ends with the process that uses it, and kills the processes it started.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ class ForkedProcess(subprocess.Popen[Any]):
     _status: socket.socket
 
     def _execute_child(self, *given: Any) -> None:
-        """Have the server fork, in place of fork and exec."""
+        """Have the server fork, instead of fork and exec."""
         options = dict(zip(_PARAMETERS, given, strict=True))
         self._status, theirs = socket.socketpair()
         request = {
@@ -66,7 +66,7 @@ class ForkedProcess(subprocess.Popen[Any]):
         return self.returncode
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-        """As waitpid(2) does; the server is the parent, and passes the status on."""
+        """Work as waitpid(2); the server is the parent, and passes the status on."""
         if not select.select([self._status], [], [], 0 if wait_flags & os.WNOHANG else None)[0]:
             return 0, 0
         status = self._status.recv(64)
@@ -84,7 +84,7 @@ def _control() -> socket.socket:
             cwd=_ROOT,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-        ).returncode = 0  # its end is that of this process, so nothing waits for it
+        ).returncode = 0  # it ends with this process, so nothing waits for it
     return ours
 
 
@@ -129,7 +129,7 @@ def _reap(children: dict[int, int]) -> None:
 
 
 def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
-    """Be the process that was requested, as if it had been started with exec."""
+    """Become the requested process, as if it had been started with exec."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

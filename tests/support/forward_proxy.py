@@ -1,6 +1,6 @@
 """A forward proxy as a process: `python forward_proxy.py PORT` connects every host to this port.
 
-It prints its own port, and then one line for each request: the request line and, if there is one,
+It prints its own port, and then one line per request: the request line and, if present,
 Proxy-Authorization.
 """
 
@@ -35,7 +35,7 @@ async def main(target: int) -> None:
         upstream, downstream = await asyncio.open_connection("127.0.0.1", target)
         if line.startswith("CONNECT"):
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:  # absolute form; the key server looks at paths
+        else:  # absolute form; the key server looks at the path only
             _, url, _ = line.split(" ")
             path = "/" + url.split("/", 3)[3]
             downstream.write(head.replace(url.encode(), path.encode(), 1))

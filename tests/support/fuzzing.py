@@ -1,4 +1,4 @@
-"""schemathesis: requests made up from a service's /openapi.json, and every answer checked."""
+"""Runs schemathesis: requests generated from /openapi.json, with every response checked."""
 
 import subprocess
 import sys
@@ -12,9 +12,9 @@ CONFIG = ROOT / "schemathesis.toml"
 def fuzz(
     url: str, token: str, folder: Path, *options: str, seconds: float, show: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run it with all checks; its exit code is 0 if all of them held. It keeps things in `folder`.
+    """Run schemathesis with all checks; return its exit code, 0 if all of them passed.
 
-    `options` are those of `st run`. After `seconds` something hangs.
+    `options` are those of `st run`. A run that exceeds `seconds` hangs. `folder` holds its files.
     """
     return subprocess.run(  # noqa: S603
         [

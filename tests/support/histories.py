@@ -31,12 +31,12 @@ class Answer(NamedTuple):
 
     start: float  # seconds; all on one monotonic clock
     end: float
-    process: str  # the service process that was asked
+    process: str  # the service process that received the request
     kind: Literal["read", "write"]
     register: int | str  # a memberId, or a name
-    version: int | None  # None: unknown, as after a failed PUT
+    version: int | None  # None: unknown, for example after a failed PUT
     status: int = 200  # of the HTTP answer; 0: the connection broke
-    body: int = 0  # a hash of the body; 0: nothing was kept of it
+    body: int = 0  # a hash of the body; 0: not recorded
 
     @property
     def is_certain(self) -> bool:
@@ -45,11 +45,11 @@ class Answer(NamedTuple):
 
 
 class Lie(NamedTuple):
-    """A read, and the answer that it cannot stand beside."""
+    """A read, and the answer that it contradicts."""
 
     kind: Literal["stale", "backward"]
     read: Answer
-    version: int  # what the read saw, where that had to be worked out
+    version: int  # the version of the read, inferred where the answer has none
     against: Answer
     known: int  # the version that was certain when the read began
 
@@ -67,7 +67,7 @@ class Window(NamedTuple):
 
 
 class _Floor:
-    """The newest version that is certain, and the answer that made it so."""
+    """The newest version that is certain, and the answer that proves it."""
 
     def __init__(self) -> None:
         self.version = -1
@@ -81,10 +81,10 @@ class _Floor:
 def find_lies(
     answers: Iterable[Answer], partitions: Sequence[Window] = (), grace: float = 0.0
 ) -> list[Lie]:
-    """Every read that is stale or backward, in the order in which they began.
+    """Return every read that is stale or backward, in the order in which they began.
 
-    What was answered in a partition, or in the `grace` seconds after it, is held against others
-    only `grace` seconds later: reads may be that stale, and no staler.
+    Answers during a partition, or in the `grace` seconds after it, count as evidence against
+    others only `grace` seconds later: reads may be that stale, and no more.
     """
     registers: dict[int | str, list[Answer]] = defaultdict(list)
     for answer in answers:
@@ -98,7 +98,7 @@ def find_lies(
 def _lies_of_one(
     history: list[Answer], partitions: Sequence[Window], grace: float
 ) -> Iterator[Lie]:
-    """One pass in the order of the starts, in step with one in the order of the ends."""
+    """Pass over the answers by start, in step with a pass by end."""
     by_start = sorted(history, key=lambda answer: answer.start)
     known_from = [known_since(answer, partitions, grace) for answer in by_start]
     by_end = sorted(range(len(by_start)), key=known_from.__getitem__)
@@ -130,7 +130,7 @@ def _judge(answer: Answer, version: int | None, written: _Floor, seen: _Floor) -
 
 
 def known_since(answer: Answer, partitions: Sequence[Window], grace: float) -> float:
-    """From when on a read must not be older than this answer."""
+    """Return the time from which a read must not be older than this answer."""
     for start, end in partitions:
         if start <= answer.end <= end + grace:
             return answer.end + grace
@@ -138,13 +138,13 @@ def known_since(answer: Answer, partitions: Sequence[Window], grace: float) -> f
 
 
 def _unnamed(certain: int, begun: int) -> int:
-    """The generation at which a name led nowhere: the first that is not too old, if it can be."""
+    """Return the generation without the name: the first that is recent enough, if possible."""
     generation = certain + certain % 2
     return generation if generation <= begun else begun - begun % 2
 
 
 class _Begun:
-    """The newest version that any write of a register had begun to make by some time."""
+    """The newest version that any write of a register had begun to make by a given time."""
 
     def __init__(self, by_start: list[Answer]) -> None:
         writes = [a for a in by_start if a.kind == "write" and a.version is not None]
@@ -157,7 +157,7 @@ class _Begun:
 
 
 def find_contradictions(answers: Iterable[Answer]) -> list[tuple[Answer, Answer]]:
-    """Answers that gave one member's one version two bodies."""
+    """Return the answers that gave one version of a member two bodies."""
     first: dict[tuple[int | str, int], Answer] = {}
     found = []
     for answer in answers:

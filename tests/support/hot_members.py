@@ -1,11 +1,11 @@
-"""The few members that all clients read and change at once, and the recorded answers.
+"""The few members that all clients read and change concurrently, and the recorded answers.
 
-There are four kinds of them, so that each way to an old answer is tried:
-- *steady* ones keep their name, and are replaced by id and by name;
-- *resting* ones are read like those, and changed only through a service that is cut off: no later
-  change hides that they are old;
-- *renamed* ones go to and fro between two names of their own, and are replaced by id;
-- *mayflies* are made under a name, changed, and deleted, again and again, by one writer each.
+There are four kinds, so that each cause of an old answer is tried:
+- *steady* members keep their name, and are replaced by id and by name;
+- *resting* members are read like those, and changed only through a service that is cut off: no
+  later change hides that they are old;
+- *renamed* members alternate between two names of their own, and are replaced by id;
+- *mayflies* are created under a name, changed, and deleted repeatedly, by one writer each.
 """
 
 import json
@@ -16,11 +16,11 @@ from typing import Literal
 from tests.support.histories import Answer
 from tests.support.http_client import Reply
 
-_REMEMBERED = 3  # mayflies of a name that are still asked for after their end
+_REMEMBERED = 3  # mayflies of a name that are still read after their end
 
 
 class Mayfly:
-    """A name, and those who bore it. Its generations are odd while it is given."""
+    """A name, and the members that had it. Its generations are odd while it is assigned."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -29,7 +29,7 @@ class Mayfly:
         self._generations: dict[int, int] = {}
 
     def born(self, member_id: int) -> None:
-        """It is the name of this member now."""
+        """Record that the name now belongs to this member."""
         self._generations[member_id] = self.generation
         self.ids = [*self.ids, member_id][-_REMEMBERED:]
 
@@ -39,10 +39,10 @@ class Mayfly:
 
 
 class HotMembers:
-    """Their ids and names, and contents for them."""
+    """The ids and names of the members, and contents for them."""
 
     def __init__(self, run: str) -> None:
-        """`run` makes the names its own."""
+        """`run` makes the names unique to this run."""
         self.steady: dict[int, str] = {}
         self.resting: dict[int, str] = {}
         self.renamed: dict[int, tuple[str, str]] = {}
@@ -63,23 +63,23 @@ class HotMembers:
         return json.dumps({**named, "phone": f"555 {self._changes:07}"}).encode()
 
     def mayfly_names(self) -> dict[int, str]:
-        """The mayflies by their ids: some live, some are gone."""
+        """Return the mayflies by their ids: some exist, some are deleted."""
         return {i: fly.name for fly in self.mayflies.values() for i in fly.ids}
 
 
 @dataclass
 class Record:
-    """Everything that was answered."""
+    """All recorded answers."""
 
     answers: list[Answer] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)  # 0: without an answer
     failures: list[tuple[float, str, int]] = field(default_factory=list)  # 5xx: when, who, status
-    misled: list[str] = field(default_factory=list)  # answers that are wrong at first sight
+    misled: list[str] = field(default_factory=list)  # answers that are evidently wrong
     unknown: int = 0  # writes whose outcome is unknown
     hits: int = 0
     reads_with_status: int = 0  # those that had a Cache-Status
     seconds: float = 0.0
-    cpu_seconds: float = 0.0  # that asking and noting took, proxies included
+    cpu_seconds: float = 0.0  # of the clients and their records, proxies included
 
     def note(
         self,
@@ -89,7 +89,7 @@ class Record:
         register: int | str,
         version: int | None,
     ) -> None:
-        """An answer about a member, or about a name."""
+        """Record an answer about a member, or about a name."""
         has_body = isinstance(register, int) and reply.status in (200, 201)
         body = hash(reply.body) if has_body else 0
         self.answers.append(

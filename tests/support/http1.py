@@ -20,7 +20,7 @@ LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 class Echo(RequestHandler):
-    """Answers every request with what was understood of it."""
+    """Responds to every request with the server's interpretation of it."""
 
     SUPPORTED_METHODS = (*RequestHandler.SUPPORTED_METHODS, "FOO", "CONNECT", "PROPFIND")
 
@@ -47,7 +47,7 @@ class Echo(RequestHandler):
 
 @stream_request_body
 class StreamedEcho(Echo):
-    """The same, for a body that comes piece by piece."""
+    """The same, for a body that arrives piece by piece."""
 
     def prepare(self) -> None:
         self.pieces: list[bytes] = []
@@ -70,7 +70,7 @@ def echo() -> Application:
 
 
 def application(handler: type[RequestHandler], **arguments: Any) -> Application:
-    """One handler for every path."""
+    """An application with one handler for every path."""
     return Application([(".*", handler, arguments)], log_function=lambda _: None)
 
 
@@ -105,7 +105,7 @@ async def serving_tornado(delegate: HTTPServerConnectionDelegate) -> AsyncIterat
 
 
 class Client(asyncio.Protocol):
-    """Sends bytes and gathers what comes back."""
+    """Sends bytes and collects the received ones."""
 
     transport: asyncio.Transport
 
@@ -131,12 +131,12 @@ class Client(asyncio.Protocol):
         self.lost.set()
 
     async def until(self, text: bytes, count: int = 1, seconds: float = 10) -> None:
-        """Wait until something has come so many times."""
+        """Wait until some bytes have arrived so many times."""
         await until(lambda: self.received.count(text) >= count or self.ended.is_set(), seconds)
         assert self.received.count(text) >= count, bytes(self.received)
 
     async def until_closed(self, seconds: float = 10) -> bytes:
-        """Wait for the end; returns everything."""
+        """Wait for the end of the connection; return everything."""
         async with asyncio.timeout(seconds):
             await self.ended.wait()
         return bytes(self.received)
@@ -144,7 +144,7 @@ class Client(asyncio.Protocol):
 
 @asynccontextmanager
 async def connected(address: Any, **options: Any) -> AsyncIterator[Client]:
-    """A connection, for the block."""
+    """Yield a connection for the block."""
     loop = asyncio.get_running_loop()
     if isinstance(address, str):
         _, client = await loop.create_unix_connection(Client, address, **options)
@@ -158,7 +158,7 @@ async def connected(address: Any, **options: Any) -> AsyncIterator[Client]:
 
 
 async def ask(address: Any, *pieces: bytes, seconds: float = 10) -> bytes:
-    """Send, and read until the server closes."""
+    """Send bytes, and read until the server closes."""
     async with connected(address) as client:
         for piece in pieces:
             client.transport.write(piece)
@@ -168,20 +168,20 @@ async def ask(address: Any, *pieces: bytes, seconds: float = 10) -> bytes:
 
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for something to become true."""
+    """Wait until a condition is true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
 async def turns(number: int) -> None:
-    """Let the loop turn so many times."""
+    """Let the event loop run so many turns."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
 class Answer(NamedTuple):
-    """One answer of several on a connection."""
+    """One of several responses on a connection."""
 
     status: int
     headers: dict[str, str]  # names in lower case
@@ -193,7 +193,7 @@ class Answer(NamedTuple):
 
 
 def answers(data: bytes, *, head: bool = False) -> list[Answer]:
-    """All answers, without 100 Continue; `head`: they have no bodies."""
+    """Return all responses except 100 Continue; with `head`, they have no bodies."""
     found = []
     while data:
         top, end, data = data.partition(b"\r\n\r\n")

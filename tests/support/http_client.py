@@ -1,4 +1,4 @@
-"""A client of HTTP/1.1 on one connection at a time: no more than load needs, and little work."""
+"""A minimal HTTP/1.1 client for load, which uses one connection at a time."""
 
 import asyncio
 import time
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 
 class NoAnswer(Exception):
-    """The connection broke, or time ran out: whether the request was carried out is unknown."""
+    """The connection broke, or the request timed out: its outcome is unknown."""
 
 
 @dataclass(slots=True)
 class Reply:
-    """An answer, and when it was asked for and had come, in seconds of time.monotonic()."""
+    """A response, and the times of its request and its arrival, in seconds of time.monotonic()."""
 
     start: float
     end: float = 0.0
@@ -21,10 +21,10 @@ class Reply:
 
 
 class HttpClient:
-    """One connection, opened when it is needed. Whoever uses it waits for each answer."""
+    """One connection, opened on demand. Its user waits for each response."""
 
     def __init__(self, host: str, port: int, token: str, *, timeout: float = 10) -> None:
-        """`timeout` is seconds, for one request."""
+        """`timeout` is the limit of one request, in seconds."""
         self._where = (host, port)
         self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {token}\r\n".encode()
         self._timeout = timeout
@@ -51,7 +51,7 @@ class HttpClient:
             raise
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if it is open."""
         if self._connection:
             self._connection.transport.abort()
             self._connection = None
@@ -63,7 +63,7 @@ class HttpClient:
 
 
 class _Connection(asyncio.Protocol):
-    """Bytes in, one reply out. The clock is read as soon as the last byte is here."""
+    """Bytes in, one reply out. It reads the clock as soon as the last byte arrives."""
 
     transport: asyncio.Transport
 

@@ -13,7 +13,7 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class KeyServer:
-    """Answers every path as `paths` say, else 404; and counts the requests."""
+    """Responds to every path as `paths` define, otherwise with 404; counts the requests."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -22,7 +22,7 @@ class KeyServer:
         self.requests = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, for one request."""
+        """Serve one connection, for one request."""
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             self.requests += 1
@@ -30,7 +30,7 @@ class KeyServer:
             await self.paths.get(path, status(404))(writer)
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the client had enough
+            pass  # the client disconnected
         finally:
             writer.close()
             with suppress(OSError):
@@ -39,7 +39,7 @@ class KeyServer:
 
 @asynccontextmanager
 async def key_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[KeyServer]:
-    """One on loopback, until the end of the block; with `tls`, over TLS."""
+    """Run a server on loopback until the end of the block; with `tls`, over TLS."""
     connections: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +63,7 @@ async def key_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[KeyServ
 
 
 def body(content: bytes, code: int = 200, **headers: str) -> Answer:
-    """An answer with this body."""
+    """A response with this body."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         lines = [f"HTTP/1.1 {code} X", f"Content-Length: {len(content)}", "Connection: close"]
@@ -74,7 +74,7 @@ def body(content: bytes, code: int = 200, **headers: str) -> Answer:
 
 
 def document(value: Any, **headers: str) -> Answer:
-    """An answer that holds JSON."""
+    """A response with JSON."""
     return body(json.dumps(value).encode(), 200, **headers)
 
 
@@ -85,17 +85,17 @@ def keys(algorithm: str, *names: str, **headers: str) -> Answer:
 
 
 def status(code: int, **headers: str) -> Answer:
-    """An answer without much of a body."""
+    """A response with a minimal body."""
     return body(b"<html>no</html>", code, **headers)
 
 
 async def hang(_writer: asyncio.StreamWriter) -> None:
-    """No answer at all."""
+    """No response at all."""
     await asyncio.Event().wait()
 
 
 async def drip(writer: asyncio.StreamWriter) -> None:
-    """An answer that never ends, a byte now and then."""
+    """A response that never ends, one byte at a time."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{")
     while True:
         writer.write(b" ")
@@ -103,7 +103,7 @@ async def drip(writer: asyncio.StreamWriter) -> None:
 
 
 def huge(framing: bytes, chunk: bytes = b" " * 65536) -> Answer:
-    """300 MB, framed as the header says, or by the end of the connection."""
+    """300 MB, framed as the header states, or by the end of the connection."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")

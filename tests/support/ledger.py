@@ -1,4 +1,4 @@
-"""A ledger of debts for caches that share nothing else but a test."""
+"""A ledger of debts in memory, for the caches of one test."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from tornado_members.storage.debts import RECORD_SECONDS
 
 
 class MemoryLedger:
-    """As storage/debts.py keeps it in MongoDB."""
+    """Works as storage/debts.py does in MongoDB."""
 
     deadline = RECORD_SECONDS
 

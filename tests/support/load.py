@@ -1,4 +1,4 @@
-"""Load on a service from clients that count every answer, and what was none."""
+"""Load on a service from clients that count every response, and every failure."""
 
 import asyncio
 import threading
@@ -9,9 +9,9 @@ from tests.support.http_client import HttpClient, NoAnswer
 
 
 class Load:
-    """`with` puts some clients on a service; afterwards `failures` is complete.
+    """`with` runs some clients against a service; afterwards `failures` is complete.
 
-    Some keep their connections, others make one a request, others pause in between; some write.
+    Some keep their connections, some open one per request, some pause in between; some write.
     """
 
     def __init__(self, port: int, token: str, clients: int = 8) -> None:

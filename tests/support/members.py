@@ -1,4 +1,4 @@
-"""Drafts and members, as tests write them down."""
+"""Drafts and members in a short form for tests."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft, par
 
 
 def make_draft(**values: Any) -> MemberDraft:
-    """Return a draft of these fields, which has to be valid."""
+    """Return a draft of these fields, which must be valid."""
     return parse_draft(values)
 
 

@@ -11,7 +11,7 @@ from tornado_members.lease_cache.placement import namespace_prefix
 
 
 def ask_memcached(address: str, request: bytes) -> bytes:
-    """Send one command; returns the reply to its last line."""
+    """Send one command; return the reply to its last line."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(request)
@@ -32,7 +32,7 @@ def flush_memcached(address: str) -> None:
 
 
 def flush_cache(address: str, *namespaces: str) -> None:
-    """Leave nothing on the server but the epochs, as if it had been in use for a while."""
+    """Keep only the epochs on the server, as if it had been in use for a while."""
     flush_memcached(address)
     for namespace in namespaces:
         key = namespace_prefix(namespace) + b"epoch"
@@ -41,9 +41,9 @@ def flush_cache(address: str, *namespaces: str) -> None:
 
 
 def stored_keys(address: str, expected: int) -> list[bytes]:
-    """The keys of all entries; asks again while they are fewer than expected.
+    """Return the keys of all entries; ask again while there are fewer than expected.
 
-    A dump leaves out entries that are in use at the moment.
+    A dump omits entries that are in use at the moment.
     """
     for _ in range(200):
         dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
@@ -57,7 +57,7 @@ def stored_keys(address: str, expected: int) -> list[bytes]:
 async def start_memcached(
     port: int | None = None, *options: str
 ) -> tuple[subprocess.Popen[bytes], str]:
-    """A Memcached of the test's own, which the test ends; and its address."""
+    """Start a Memcached that the test ends; return it with its address."""
     program, port = find_memcached(), port or free_port()
     assert program, "the tests need Memcached"
     command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root", *options]

@@ -32,7 +32,7 @@ def read_only(admin: Admin) -> Iterator[None]:
 
 @contextmanager
 def locked(admin: Admin) -> Iterator[None]:
-    """Its files stand still for a backup: writes wait."""
+    """Lock the files for a backup: writes wait."""
     admin.admin.command("fsync", 1, lock=True)
     try:
         yield

@@ -1,8 +1,8 @@
 """Plain cache-aside, the control of the tests: stored on a miss, removed on a write.
 
-It is correct within one process: an entry that was loaded before a change is not stored after it,
-and reads bypass an entry whose removal failed. It knows nothing of other processes, so services
-that use it return stale members, which the tests of the promise must detect.
+It is correct within one process: an entry loaded before a change is not stored after it, and reads
+bypass an entry whose removal failed. It does not coordinate with other processes, so services that
+use it return stale members, which the tests of the promise must detect.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ from tornado_members.settings import Settings
 
 log = getLogger(__name__)
 
-_CLOCK_SLACK = 5.0  # seconds; Memcached counts in whole ones, and a late command starts later
-_SCHEMA = b"1"  # raised whenever the form of an entry, or of what it holds, changes
+_CLOCK_SLACK = 5.0  # seconds; Memcached counts whole seconds, and a late command starts later
+_SCHEMA = b"1"  # incremented whenever the format of an entry or of its value changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Fill:
     """A read that has not stored its entry yet."""
 
     def __init__(self) -> None:
-        self.overtaken = False  # by a change: it may load the state before
+        self.overtaken = False  # by a change: it may load the earlier state
         self.storing = False
         self.ended = asyncio.Event()
 
@@ -60,7 +60,7 @@ class NaiveCache:
         self._fills: dict[bytes, set[_Fill]] = {}
 
     async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
-        """The entry of a key, from a server or else from `load`, whose exceptions pass through."""
+        """Return the entry of a key, from a server or from `load`, whose exceptions propagate."""
         key = self._prefix + key
         node = place(self.nodes, key)
         if node is None or (key in self._owed and not await self._remove(node, key)):
@@ -97,7 +97,7 @@ class NaiveCache:
         for fill in under_way:
             fill.overtaken = True
         await self._remove(node, key)
-        # A fill that was storing already may have done so behind the removal.
+        # A fill in progress may have stored its entry after the removal.
         storing = [fill for fill in under_way if fill.storing]
         for fill in storing:
             await fill.ended.wait()
@@ -105,7 +105,7 @@ class NaiveCache:
             await self._remove(node, key)
 
     async def _remove(self, node: MemcachedNode, key: bytes) -> bool:
-        """Remove an entry, or owe it; whether it is gone."""
+        """Remove an entry, or remember the removal; return True if the entry is gone."""
         try:
             await node.delete(key)
         except NodeUnavailable as error:
@@ -126,7 +126,7 @@ class NaiveCache:
 
 
 class NaiveStandIn:
-    """Has the interface of LeaseCache. It does not cache names and absent members."""
+    """Has the interface of LeaseCache. It caches neither names nor absent members."""
 
     def __init__(self, cache: NaiveCache) -> None:
         self._cache = cache
@@ -177,7 +177,7 @@ class NaiveStandIn:
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:
-        """Remove the entries of a write, also where its outcome is unknown."""
+        """Remove the entries of a write, even if its outcome is unknown."""
         try:
             yield AnnouncedWrite(math.inf, time.monotonic)
         finally:
@@ -191,7 +191,7 @@ class NaiveStandIn:
         return True
 
     async def renew_epochs(self) -> bool:
-        """Do nothing: it has none, and entries expire."""
+        """Do nothing: there are no epochs, and entries expire."""
         return True
 
 

@@ -9,7 +9,7 @@ from tornado_members.services import cache_namespace
 
 
 def namespace_of(database: Database[dict[str, Any]], cluster_id: str = "tests") -> str:
-    """The namespace; the cluster gets this id if no service has given it one."""
+    """Return the namespace; a cluster without an id gets this one."""
     document = database["cluster"].find_one_and_update(
         {"_id": "cluster"},
         {"$setOnInsert": {"id": cluster_id}},

@@ -1,4 +1,4 @@
-"""Three mongod that elect a primary among themselves, to be killed, frozen and cut off."""
+"""Three mongod processes that elect a primary, to be killed, frozen and cut off."""
 
 import asyncio
 import signal
@@ -18,15 +18,15 @@ from tornado_members.embedded.programs import REPLICA_SET, mongod_command
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
-# Milliseconds. By default a primary that says nothing is replaced after ten seconds.
+# Milliseconds. By default, a silent primary is replaced after ten seconds.
 ELECTION_MS, HEARTBEAT_MS = 1000, 200
 
 
 class ReplicaSet:
     """`async with` starts it; at the end, every process of it is killed.
 
-    With `proxied`, all connections to a node pass through a proxy, those of other nodes included,
-    so that a node can be cut off from the others alone. Proxies identify clients by process.
+    With `proxied`, all connections to a node pass through a proxy, including those of other nodes,
+    so that a node can be cut off from the others only. Proxies identify clients by process.
     """
 
     def __init__(self, folder: Path, *, proxied: bool = False) -> None:
@@ -39,7 +39,7 @@ class ReplicaSet:
 
     @property
     def uri(self) -> str:
-        """The URI of all three."""
+        """The URI of all three nodes."""
         return f"mongodb://{','.join(self._hosts)}/?replicaSet={REPLICA_SET}"
 
     async def __aenter__(self) -> Self:
@@ -68,11 +68,11 @@ class ReplicaSet:
         await self._stack.aclose()
 
     def client(self, node: Program, seconds: float = 5) -> Admin:
-        """A client of one node, whatever it is."""
+        """Return a client of one node, whatever its state."""
         return Admin("127.0.0.1", node.port, directConnection=True, timeoutMS=round(seconds * 1000))
 
     async def primary(self, *, other_than: Program | None = None) -> Program:
-        """The node that is the primary, once there is one."""
+        """Wait for a primary; return its node."""
         async with asyncio.timeout(START_SECONDS):
             while True:
                 for node in self.nodes:
@@ -81,13 +81,13 @@ class ReplicaSet:
                 await asyncio.sleep(0.02)
 
     async def all_well(self) -> None:
-        """Wait until there is a primary, and both others follow it: any of them may be lost."""
+        """Wait for a primary that both others follow: then any of them may be lost."""
         async with asyncio.timeout(START_SECONDS):
             while await asyncio.to_thread(self._states) != {1: 1, 2: 2}:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def kill_primary(self) -> None:
-        """End it as a power cut would; it comes back when there is another one."""
+        """Kill the primary as a power cut would; it returns when there is another primary."""
         await self.all_well()
         node = await self.primary()
         await node.end(signal.SIGKILL)
@@ -95,23 +95,23 @@ class ReplicaSet:
         node.start()
 
     async def step_down(self) -> None:
-        """Have it leave its place to another one, as an upgrade would."""
+        """Step the primary down, as an upgrade would."""
         await self.all_well()
         node = await self.primary()
         await asyncio.to_thread(self._step_down, node)
         await self.primary()
 
     async def freeze_primary(self) -> None:
-        """Stop it; it goes on when there is another one, and has to find that out."""
+        """Stop the primary; it continues when there is another one, and must discover that."""
         await self.all_well()
         node = await self.primary()
         async with node.paused():
             await self.primary(other_than=node)
 
     async def cut_off_primary(self) -> None:
-        """The primary and the others do not reach each other for a while; clients reach them all.
+        """Cut the primary off from the others for a while; clients reach all of them.
 
-        It needs proxies.
+        This needs proxies.
         """
         await self.all_well()
         node = await self.primary()

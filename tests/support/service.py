@@ -1,4 +1,4 @@
-"""The service, and its commands, as processes: what an operator runs."""
+"""The service and its commands as processes, as an operator runs them."""
 
 import json
 import os
@@ -28,9 +28,9 @@ STARTUP_SECONDS = 60
 
 
 class Command:
-    """The package's command with a settings file of the test's own."""
+    """The package's command, with a settings file for the test."""
 
-    transport = "http1"  # of services whose test does not name one
+    transport = "http1"  # for services whose test does not name one
 
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Command:
     def run(
         self, command: str, *arguments: str, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, in this process, which saves its start."""
+        """Run it to its end in this process, which saves the start of a process."""
         argv = [command, "--config", str(self.config), *arguments]
         output, errors = StringIO(), StringIO()
         given = sys.stdin if stdin is None else TextIOWrapper(BytesIO(stdin.encode()))
@@ -70,29 +70,29 @@ class Command:
         ):
             try:
                 code: Any = main(argv)
-            except SystemExit as ended:  # argparse's
+            except SystemExit as ended:  # raised by argparse
                 code = ended.code
         return subprocess.CompletedProcess(argv, code, output.getvalue(), errors.getvalue())
 
     def run_alone(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, in a process of its own."""
+        """Run it to its end in a process of its own."""
         with self.start(*arguments) as process:
             output, errors = process.communicate(timeout=STARTUP_SECONDS)
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     def token(self, *arguments: str) -> str:
-        """A token of its own issuer."""
+        """Return a token of its own issuer."""
         finished = self.run("token", *arguments)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout.strip()
 
     def servers(self) -> list[psutil.Process]:
-        """The private servers of its data folder that run now."""
+        """Return the running private servers of its data folder."""
         return PrivateServers(self.data).processes()
 
     @contextmanager
     def serving(self) -> Iterator["Service"]:
-        """The service, until the end of the block at the latest."""
+        """Run the service until the end of the block at the latest."""
         # A pipe without a reader would block the service after some thousand log lines.
         file = self.folder / f"serve-{len(self._logs)}.log"
         self._logs.append(file)
@@ -116,7 +116,7 @@ class Command:
 
 
 def run_each(commands: Sequence[Command], name: str) -> list[subprocess.CompletedProcess[str]]:
-    """Run a command of each to its end, side by side, each in a process of its own."""
+    """Run a command of each to its end, concurrently, each in its own process."""
     processes = [command.start(name) for command in commands]
     ends = [process.communicate(timeout=STARTUP_SECONDS) for process in processes]
     return [
@@ -126,7 +126,7 @@ def run_each(commands: Sequence[Command], name: str) -> list[subprocess.Complete
 
 
 class Service:
-    """A service that has said where it listens."""
+    """A service that has logged its address."""
 
     def __init__(self, command: Command, process: subprocess.Popen[str], log: Path) -> None:
         self.process = process
@@ -142,7 +142,7 @@ class Service:
         self._token = command.token("--rights", "3")
 
     def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Send a request with full rights; the status and the parsed body."""
+        """Send a request with full rights; return the status and the parsed body."""
         request = urllib.request.Request(  # noqa: S310
             self.url + path,
             method=method,
@@ -161,7 +161,7 @@ class Service:
         return status, json.loads(content) if content else None
 
     def admin(self, path: str, accept: str = "*/*") -> tuple[int, str]:
-        """Ask the admin listener; the status and the body."""
+        """Send a request to the admin listener; return the status and the body."""
         url = self.admin_url + path
         request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310
         try:
@@ -172,9 +172,9 @@ class Service:
                 return error.code, error.read().decode()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End it; returns its exit code."""
+        """End it; return its exit code."""
         supervisor = psutil.Process(self.process.pid)
-        name = supervisor.name()  # private servers have others, and survive a SIGKILL
+        name = supervisor.name()  # private servers have other names, and survive a SIGKILL
         workers = [child for child in supervisor.children() if child.name() == name]
         self.process.send_signal(how)
         code = self.process.wait(timeout=STARTUP_SECONDS)

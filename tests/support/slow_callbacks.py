@@ -1,8 +1,8 @@
-"""Callbacks of the service that keep the event loop from everything else for too long.
+"""Callbacks of the service that occupy the event loop for too long.
 
-asyncio's own figure (`slow_callback_duration`) is wall-clock time, which depends on what else the
-machine does. This is processor time of the loop's thread, without that of garbage collection: the
-heap of a test run is much larger than that of a service.
+asyncio's own figure (`slow_callback_duration`) is wall-clock time, which depends on the other load
+of the machine. This is processor time of the loop's thread, without that of garbage collection:
+the heap of a test run is much larger than that of a service.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ MOST_SECONDS = 0.020
 
 
 class SlowCallbacks:
-    """Collects descriptions of slow callbacks while `watching`. uvloop's are not seen."""
+    """Collects descriptions of slow callbacks while `watching`, except those of uvloop."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
@@ -54,7 +54,7 @@ class SlowCallbacks:
 
 
 def _owner(callback: Any) -> str:
-    """Return what runs in a callback; empty if it is not the service's."""
+    """Return the function that runs in a callback; empty if it is not the service's."""
     while isinstance(callback, partial):
         callback = callback.func
     bound = getattr(callback, "__self__", None)

@@ -11,11 +11,11 @@ from tests.support.cluster import Cluster, ServiceProgram
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer
 
-STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # the fewer, the more often two meet on one
+STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # with few, clients often meet on one
 
 
 class Storm:
-    """So many readers and writers a process, from one seed."""
+    """A number of readers and writers per process, from one seed."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Storm:
         pause: float = 0.01,
         seed: int = 0,
     ) -> None:
-        """A writer waits `pause` seconds on the average between two writes."""
+        """A writer waits `pause` seconds on average between two writes."""
         self.record = Record()
         self.hot = HotMembers(f"Hot {time.time_ns():x}")
         self._cluster = cluster
@@ -39,7 +39,7 @@ class Storm:
         self._chance = random.Random(seed)  # noqa: S311
 
     async def blow(self, seconds: float) -> Record:
-        """Read and write for so long, or until calm(); returns everything answered so far."""
+        """Read and write for some seconds, or until calm(); return all answers so far."""
         await self.make_members()
         began, used = time.monotonic(), time.process_time()
         self._until = began + seconds
@@ -62,7 +62,7 @@ class Storm:
         self._until = 0.0
 
     def asker(self, service: ServiceProgram) -> Asker:
-        """A client of one process."""
+        """Run a client of one process."""
         chance = random.Random(self._chance.random())  # noqa: S311
         return Asker(service, self._cluster.token, self.hot, self.record, chance)
 
@@ -86,7 +86,7 @@ class Storm:
             self._may_write.set()
 
     async def find_cold(self, seconds: float) -> list[str]:
-        """Read each member through each service until it is a hit; returns those that are none.
+        """Read each member through each service until it hits; return those that do not.
 
         They have so many seconds, under the load of the storm.
         """
@@ -118,10 +118,10 @@ class Storm:
             client.close()
 
     async def race(self, slow: ServiceProgram, fast: ServiceProgram, spread: float) -> None:
-        """Once for each member: one service reads it while another one changes it.
+        """Once for each member, read it through one service while another changes it.
 
-        To be called when `slow` is slow to reach the cache: what it stores is on its way for some
-        of the `spread` seconds, at one moment of which the change is made. Then both read it.
+        Call it when `slow` reaches the cache slowly: its fill is on the way for some of the
+        `spread` seconds, and the change happens at one moment of these. Then both read the member.
         """
         await self.make_members()
         async with asyncio.TaskGroup() as tasks:
@@ -132,7 +132,7 @@ class Storm:
         self, slow: ServiceProgram, fast: ServiceProgram, spread: float, member_id: int, name: str
     ) -> None:
         reader, writer = self.asker(slow), self.asker(fast)
-        await writer.replace(member_id, name)  # and so it is in no cache
+        await writer.replace(member_id, name)  # so it is in no cache
         reading = asyncio.create_task(reader.read(member_id))
         await asyncio.sleep(spread * self._chance.random())
         await writer.replace(member_id, name)
@@ -142,7 +142,7 @@ class Storm:
         writer.close()
 
     async def make_members(self) -> None:
-        """Make the members, unless they are there."""
+        """Create the members, unless they exist."""
         if self.hot.steady:
             return
         hot, asker = self.hot, self.asker(self._cluster.services[0])
@@ -181,7 +181,7 @@ class Storm:
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
-        """Write, unless there are to be no writes now."""
+        """Write, unless writes are disabled now."""
         await self._may_write.wait()
         self._writing += 1
         try:
@@ -190,7 +190,7 @@ class Storm:
             self._writing -= 1
 
     async def _breed(self, service: ServiceProgram, fly: Mayfly) -> None:
-        """A name's members one after another; a name in doubt is left for a new one."""
+        """Create the members of a name one after another; replace a name that is in doubt."""
         asker = self.asker(service)
         try:
             while time.monotonic() < self._until:

@@ -23,7 +23,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 
 
 def private_key(algorithm: str, name: str = "first") -> PrivateKey:
-    """A key; the same one for the same name, since making one takes a while."""
+    """Return a key, the same for the same name, since creating one is slow."""
     return _make_key(algorithm, name)
 
 
@@ -42,7 +42,7 @@ def _make_key(algorithm: str, _name: str) -> PrivateKey:
 
 
 def public_jwk(algorithm: str, name: str = "first") -> dict[str, Any]:
-    """The public half of a key, as it stands in a key set."""
+    """Return the public half of a key, as a key set holds it."""
     to_jwk = jwt.get_algorithm_by_name(algorithm).to_jwk
     jwk = to_jwk(private_key(algorithm, name).public_key(), as_dict=True)
     jwk.pop("key_ops", None)
@@ -55,7 +55,7 @@ def make_token(
     headers: dict[str, Any] | None = None,
     **claims: Any,
 ) -> str:
-    """A token that is accepted unless a claim says otherwise; a claim of None is left out."""
+    """Return a token that is valid unless a claim says otherwise; a claim of None is omitted."""
     now = int(time.time())
     defaults = {
         "iss": ISSUER,

@@ -16,16 +16,16 @@ from tests.support.histories import (
 )
 from tests.support.hot_members import Record
 
-_AFTERMATH = 5.0  # seconds in which a fault may still cost an answer
+_AFTERMATH = 5.0  # seconds in which a fault may still cause a failure
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Nothing in it: innocent."""
+    """An empty verdict means innocent."""
 
     lies: list[Lie]
-    others: list[str]  # wrong in another way than by being old
-    lines: list[str]  # the lies in words, and the others
+    others: list[str]  # wrong in another way than stale
+    lines: list[str]  # descriptions of the lies and of the others
 
     @property
     def stale(self) -> int:
@@ -39,7 +39,7 @@ class Verdict:
 
 
 def judge(record: Record, injected: Sequence[Injected], grace: float) -> Verdict:
-    """`grace` is the seconds for which a partition may make answers stale."""
+    """`grace` is the number of seconds for which a partition may make answers stale."""
     partitions = [Window(f.start, f.end) for f in injected if f.kind in PARTITIONS]
     lies = find_lies(record.answers, partitions, grace)
     others = [*record.misled, *_torn(record), *_lost(record), *_needless(record, injected)]
@@ -62,7 +62,7 @@ def _lost(record: Record) -> list[str]:
 
 
 def _needless(record: Record, injected: Sequence[Injected]) -> list[str]:
-    """Each 5xx for which nothing but the cache can have been the reason."""
+    """Return each 5xx that only the cache can have caused."""
     reasons = [fault for fault in injected if fault.kind not in HARMLESS]
     return [
         f"{process} answered {status}, with nothing wrong but the cache"

@@ -1,4 +1,4 @@
-"""An HTTP server in a process of its own, for tests that attack it and watch what it costs."""
+"""An HTTP server in a separate process, for tests that attack it and measure its costs."""
 
 import asyncio
 import sys
@@ -40,7 +40,7 @@ class Large(RequestHandler):
 
 
 class Victim:
-    """The process, as a test sees it."""
+    """The process, as a test controls it."""
 
     def __init__(self, process: "Popen[str]") -> None:
         assert process.stdout
@@ -48,7 +48,7 @@ class Victim:
         self._process = psutil.Process(process.pid)
 
     def memory(self) -> int:
-        """Resident bytes."""
+        """Return the resident memory in bytes."""
         return int(self._process.memory_info().rss)
 
 

@@ -12,7 +12,7 @@ from tornado.httpserver import HTTPServer as TornadoHTTPServer
 from tornado_members.http1.server import HTTPServer
 
 AnyServer = TornadoHTTPServer | HTTPServer
-# For tests of what an HTTP server has a part in; all others run on the one of --transport.
+# For tests that depend on the HTTP server; all others run on the one of --transport.
 on_both = pytest.mark.parametrize("transport", ["tornado", "http1"])
 
 
@@ -36,8 +36,8 @@ async def bare_connection(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Connect to a server, for at most ten seconds.
 
-    At most twice `limit` bytes are read ahead, and the system holds no more than some of `buffer`
-    bytes each way.
+    The client reads at most twice `limit` bytes ahead, and the kernel holds about `buffer` bytes
+    each way.
     """
     listening = listener_of(http_server)
     with socket.socket() as mine:
@@ -59,5 +59,5 @@ async def bare_connection(
 def small_connection(
     http_server: AnyServer,
 ) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """One that holds next to nothing on its way: who does not read is noticed at once."""
+    """Connect with tiny buffers, so that a client that does not read is noticed at once."""
     return bare_connection(http_server, limit=4096, buffer=8192)
