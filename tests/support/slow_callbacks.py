@@ -80,4 +80,6 @@ def _owner_of_task(task: "asyncio.Task[Any]") -> str:
         handler = type(frame.f_locals["self"]) if frame else None
         is_ours = handler is not None and handler.__module__.startswith("tornado_members.")
         return f"{handler.__qualname__} (of a request)" if handler and is_ours else ""
-    return name if "/tornado_members/" in code.co_filename else ""
+    # A command such as `seed` has its event loop to itself.
+    is_served = "/tornado_members/" in code.co_filename and "/commands/" not in code.co_filename
+    return name if is_served else ""
