@@ -11,10 +11,9 @@ import pytest
 
 from benchmarks import serve
 from tests.auth.test_tokens import BAD_TOKENS
-from tests.http1 import differential
 from tests.lease_cache.test_interleavings import EXPLORATIONS
 from tests.support.service import ROOT, Command
-from tools import fuzz, soak
+from tools import differential, fuzz, soak
 from tornado_members.__main__ import main
 from tornado_members.admin.app import ADMIN_ROUTES
 from tornado_members.admin.status import ProcessStatus

@@ -1,6 +1,6 @@
 """A short run of the comparison that `scripts/fuzz-http1` runs for longer."""
 
-from tests.http1.differential import compare
+from tools.differential import compare
 
 
 def test_both_servers_interpret_the_same_bytes_alike() -> None:

@@ -1,6 +1,6 @@
 """Run Tornado's own test modules with http1 instead of Tornado's HTTP server.
 
-    python -m tests.http1.tornados_own tornado.test.httpserver_test ...
+    python -m tools.tornado_suite tornado.test.httpserver_test ...
 
 A test that fails must be on the list `EXCEPTIONS`, with a reason; and a test on the list must fail.
 """

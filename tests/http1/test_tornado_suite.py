@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from tests.http1.tornados_own import FURTHER_MODULES, MODULES
 from tests.support.service import ROOT
+from tools.tornado_suite import FURTHER_MODULES, MODULES
 
 
 def run(modules: list[str]) -> int:
     """Run them in a separate process: they change much global state."""
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "tests.http1.tornados_own", *modules],
+        [sys.executable, "-m", "tools.tornado_suite", *modules],
         cwd=ROOT,
         capture_output=True,
         text=True,

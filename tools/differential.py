@@ -3,7 +3,7 @@
 Both serve the same application, which answers with what it understood. Each difference must be on
 the list `DIFFERENCES`, with a reason.
 
-    python -m tests.http1.differential --seconds 60 [--seed N]
+    python -m tools.differential --seconds 60 [--seed N]
 """
 
 import argparse
