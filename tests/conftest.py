@@ -39,7 +39,7 @@ from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import Mongo, open_mongo
 
-# Nothing here is timed, and every run tries the same examples.
+# These tests have no time limits, and every run tries the same examples.
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
@@ -111,7 +111,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
-    """A MongoDB client apart from the service's, for what the service would not do."""
+    """A MongoDB client separate from the service's, for operations that the service lacks."""
     with pymongo.MongoClient[dict[str, Any]](servers.mongodb_uri) as client:
         yield client
 
@@ -177,9 +177,9 @@ def mongo(
 
 @pytest.fixture
 def collected(driver: Any) -> Iterator[None]:
-    """PyMongo's async client forgets a socket if it is closed or cancelled while it connects.
+    """Collect sockets that PyMongo's asynchronous client loses if it closes while it connects.
 
-    The warning would fail whichever test runs when garbage is next collected.
+    Otherwise, the warning would fail the test that runs at the next garbage collection.
     """
     yield
     if driver == "pymongo":
@@ -198,9 +198,9 @@ def tail_changes() -> bool:
 def emptied_cache(
     cache_servers: tuple[str, ...], settings: Settings, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> tuple[str, ...]:
-    """The nodes, with nothing on them but an epoch."""
+    """The nodes, empty but for an epoch."""
     for address in cache_servers:
-        with suppress(OSError):  # one that is away is what the test is about
+        with suppress(OSError):  # some tests stop a node on purpose
             flush_cache(address, namespace_of(admin[settings.mongodb.database]))
     return cache_servers
 

@@ -28,7 +28,7 @@ async def read_until_hit(directory: MemberDirectory, member_id: int) -> Represen
 async def test_clusters_do_not_read_each_others_members(
     settings: Settings, servers: PrivateServers, folder: Path
 ) -> None:
-    """Member 1 is Ada in one of them, and Bob in the other."""
+    """Member 1 is Ada in one cluster, and Bob in the other."""
     with PrivateServers(folder / "another", memcached=False, die_with_parent=True) as another:
         uris = {"Ada": servers.mongodb_uri, "Bob": another.mongodb_uri}
         namespaces = set()

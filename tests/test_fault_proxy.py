@@ -55,7 +55,7 @@ def target(servers: PrivateServers) -> str:
     return servers.cache_servers[0]
 
 
-async def test_it_passes_bytes_on(target: str) -> None:
+async def test_proxy_forwards_bytes(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         big = b"x" * 500_000
         assert await client.ask(b"set big 0 10 %d\r\n%b\r\n" % (len(big), big)) == b"STORED\r\n"
@@ -63,7 +63,7 @@ async def test_it_passes_bytes_on(target: str) -> None:
         assert await client.reader.readexactly(len(big)) == big
 
 
-async def test_one_client_is_cut_off_and_the_other_is_not(target: str) -> None:
+async def test_proxy_cuts_off_one_client_only(target: str) -> None:
     async with FaultProxy(target, name_at) as proxy, connected(proxy, "b") as other:
         async with connected(proxy, "a") as client:
             assert await client.ask()
@@ -77,7 +77,7 @@ async def test_one_client_is_cut_off_and_the_other_is_not(target: str) -> None:
             assert await client.ask()
 
 
-async def test_what_was_held_arrives_even_if_its_sender_has_gone(target: str) -> None:
+async def test_proxy_delivers_held_bytes_of_a_disconnected_sender(target: str) -> None:
     async with FaultProxy(target, name_at) as proxy:
         async with connected(proxy, "a") as client:
             assert await client.ask()
@@ -92,7 +92,7 @@ async def test_what_was_held_arrives_even_if_its_sender_has_gone(target: str) ->
                 await asyncio.sleep(0.01)
 
 
-async def test_bytes_can_be_late(target: str) -> None:
+async def test_proxy_delays_bytes(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         await proxy.set(Weather(delay=0.05))
         began = asyncio.get_running_loop().time()
@@ -100,7 +100,7 @@ async def test_bytes_can_be_late(target: str) -> None:
         assert asyncio.get_running_loop().time() - began >= 0.1
 
 
-async def test_garbage_is_no_answer(target: str) -> None:
+async def test_proxy_sends_garbage_that_is_not_a_valid_reply(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         assert await client.ask()
         await proxy.set(GARBAGE)
@@ -114,7 +114,7 @@ async def test_garbage_is_no_answer(target: str) -> None:
             assert await other.ask()
 
 
-async def test_it_closes_whatever_is_under_way(target: str) -> None:
+async def test_proxy_closes_connections_in_use(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client, connected(proxy) as other:
         assert await client.ask()
         assert await other.ask()
@@ -125,12 +125,12 @@ async def test_it_closes_whatever_is_under_way(target: str) -> None:
     assert proxy.connections == 0
 
 
-async def test_a_server_that_is_not_there_closes_the_connection() -> None:
+async def test_proxy_without_a_server_closes_the_connection() -> None:
     async with FaultProxy(f"127.0.0.1:{free_port()}") as proxy, connected(proxy) as client:
         assert await client.ask() == b""
 
 
-async def test_whose_a_connection_is(target: str) -> None:
+async def test_socket_inode_identifies_the_process_of_a_connection(target: str) -> None:
     ports: list[tuple[int, int]] = []
     proxy = FaultProxy(target, lambda *pair: ports.append(pair))
     async with proxy, connected(proxy) as client:
@@ -142,7 +142,7 @@ async def test_whose_a_connection_is(target: str) -> None:
     assert socket_inode(free_port(), ports[0][1]) is None
 
 
-async def test_it_swallows_one_answer(target: str) -> None:
+async def test_proxy_swallows_one_reply(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         proxy.swallow_answer_to(b"verbosity")
         assert (await client.ask()).startswith(b"VERSION ")

@@ -19,7 +19,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.serving.server import raise_file_limit
 from tornado_members.settings import Settings
 
-WARM_UP = 30  # connections, for what is allocated once
+WARM_UP = 30  # connections, to exclude memory that is allocated once
 CONNECTIONS = 100
 FILLING = 400
 KIB = 1024
@@ -40,7 +40,7 @@ class Target:
         return int(self.worker.memory_info().rss)
 
     def settled(self) -> int:
-        """Return the same once it no longer changes."""
+        """Return the memory once it no longer changes."""
         last, now = 0, self.resident()
         while last != now:
             time.sleep(0.2)
@@ -48,7 +48,7 @@ class Target:
         return now
 
     def connect(self, data: bytes, answers: int) -> socket.socket:
-        """Send something on a new connection, and read so many bytes of the answer."""
+        """Send bytes on a new connection, and read so many bytes of the response."""
         connection = socket.create_connection(("127.0.0.1", self._port), timeout=10)
         with suppress(ConnectionError, TimeoutError):
             connection.settimeout(0.5 if len(data) > 200_000 else 10)
@@ -78,14 +78,14 @@ def head(line: bytes, *lines: bytes) -> bytes:
 
 
 def posted(line: bytes, media_type: bytes, *lines: bytes, length: int, sent: bytes) -> bytes:
-    """A request of whose body only a part is sent."""
+    """A request with only a part of its body."""
     sizes = (b"Content-Type: " + media_type, b"Content-Length: %d" % length)
     return head(line, *sizes, *lines) + sent
 
 
 FILE = head(b"GET /docs/swagger-ui-bundle.js")
 JSON = b"application/json"
-# By the name in the documentation: what is sent, and how many bytes of the answer are read.
+# By the name in the documentation: the bytes sent, and how many bytes of the response are read.
 KINDS: dict[str, tuple[Callable[[bytes], bytes], int]] = {
     "is idle": (lambda _: head(b"GET /nothing"), 100),
     "sends a header section slowly": (lambda _: head(b"GET /")[:-2] + b"A: " + b"a" * 15 * KIB, 0),
@@ -138,7 +138,7 @@ def test_greedy_connections_cost_what_is_documented(target: Target) -> None:
     assert target.settled() <= at_rest()
     costs = {}
     with ExitStack() as stack:
-        # Free memory is used up first, and all connections stay open: else the cost would not show.
+        # Use up free memory first, and keep all connections open, so that the cost is visible.
         for request, answers in [
             KINDS["is idle"],
             KINDS["sends a header section slowly"],
@@ -170,12 +170,12 @@ def most_memory(settings: Settings) -> int:
     return settings.server.processes * worker
 
 
-def test_the_documented_sum_is_that_of_the_default_settings() -> None:
+def test_documented_sum_matches_the_default_settings() -> None:
     (stated,) = re.findall(r"\*\*([0-9]+) MiB per worker\*\*", DOCUMENTATION)
     assert int(stated) == round(most_memory(Settings()) / KIB / KIB)
 
 
-def test_the_limits_of_deployments_fit() -> None:
+def test_memory_limits_of_deployments_suffice() -> None:
     service = read_yaml("docker/compose.yaml")["services"]["members"]
     settings = settings_with(DEPLOY / "docker/settings.yaml", service["environment"])
     assert most_memory(settings) <= in_bytes(service["mem_limit"])

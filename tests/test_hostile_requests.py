@@ -1,4 +1,4 @@
-"""No request makes others wait: a bystander's latency beside hostile input to every parser."""
+"""No request delays others: a bystander's latency beside hostile input to every parser."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ from tests.support.service import Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
 
 MOST_SECONDS = 0.020
-REPEATS = 5  # the best one counts: what a request causes, it causes each time
+REPEATS = 5  # the best one counts: a real delay occurs each time
 HEAD_BYTES = 15 * 1024  # of a hostile header; a header section may have 16 KiB
 
 TOKEN = "{token}"
@@ -49,7 +49,7 @@ def request(
 
 
 def filled(piece: str, size: int, before: str = "") -> str:
-    """`before`, and then `piece` over and over, up to `size` characters."""
+    """Return `before`, then `piece` repeated, up to `size` characters."""
     return (before + piece * (size // len(piece)))[:size].rstrip()
 
 
@@ -58,7 +58,7 @@ MORE_PIECES = (
     *("=", "\t;", ",,;", "a,", "a;", "a=", "a/b;", "a/b;q=0.1,", "*/*,", 'W/"', 'W/"1",', '"1" '),
     *("a=b;c,", 'a="\\', 'a="', ".", "0", "-", "(", ":", "1.1.1.1,", "::1,", "[::1]:1,", "é"),
 )
-# Each header that something here reads, with the request that makes it read.
+# Each header that the service parses, with a request that makes it do so.
 HEADERS = {
     "Accept": ("GET /members", ""),
     "Accept-Encoding": ("GET /members", ""),
@@ -274,10 +274,10 @@ class Target:
         return Bystander(self.port, "/members/1", headers, clock)
 
     def attack(self, attack: Attack) -> None:
-        """Send it, and read whatever is the answer."""
+        """Send the bytes, and read any response."""
         answer = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            with suppress(ConnectionError):  # it was refused, and the rest is not read
+            with suppress(ConnectionError):  # the server refused it before the end
                 connection.sendall(attack.request.replace(TOKEN.encode(), self._token))
                 connection.shutdown(socket.SHUT_WR)
             with suppress(ConnectionError):

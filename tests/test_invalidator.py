@@ -1,4 +1,4 @@
-"""Changes made behind the service's back, from a real MongoDB to the cache."""
+"""Changes by other programs, from a real MongoDB to the cache."""
 
 import asyncio
 import signal
@@ -33,7 +33,7 @@ def driver(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle stream is looked at more often, and what fails is tried again sooner."""
+    """Poll an idle stream more often, and retry failures sooner."""
     monkeypatch.setattr(changes, "_AWAIT_MS", 30)
     monkeypatch.setattr(invalidator, "_FIRST_PAUSE", 0.02)
 
@@ -50,7 +50,7 @@ class Forgetting:
     def __init__(self) -> None:
         self.forgotten: list[Change] = []
         self.everything = 0
-        self.failures = 0  # still to come, for single changes
+        self.failures = 0  # remaining failures, for single changes
         self.is_cut_off = False
         self.asked = 0
         self.goes_on = asyncio.Event()
@@ -86,7 +86,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_others_change_is_forgotten(mongo: Mongo, members: Any) -> None:
+async def test_invalidator_removes_members_that_others_change(mongo: Mongo, members: Any) -> None:
     cache = Forgetting()
     async with running(mongo, cache) as numbers:
         await until(lambda: cache.everything)  # earlier changes are unknown
@@ -101,7 +101,7 @@ async def test_what_others_change_is_forgotten(mongo: Mongo, members: Any) -> No
     assert cache.everything == 1
 
 
-async def test_the_next_goes_on_where_the_last_one_stopped(mongo: Mongo, members: Any) -> None:
+async def test_invalidator_resumes_where_the_last_one_stopped(mongo: Mongo, members: Any) -> None:
     one, other = Forgetting(), Forgetting()
     async with running(mongo, one) as first:
         await until(lambda: one.everything)
@@ -118,7 +118,7 @@ async def test_the_next_goes_on_where_the_last_one_stopped(mongo: Mongo, members
     assert other.everything == 0
 
 
-async def test_it_waits_for_what_cannot_be_removed_yet(mongo: Mongo, members: Any) -> None:
+async def test_invalidator_retries_a_failed_removal(mongo: Mongo, members: Any) -> None:
     cache = Forgetting()
     cache.failures = 2
     async with running(mongo, cache) as numbers:
@@ -129,7 +129,9 @@ async def test_it_waits_for_what_cannot_be_removed_yet(mongo: Mongo, members: An
     assert cache.everything == 1
 
 
-async def test_an_event_counts_as_done_only_when_it_is(mongo: Mongo, members: Any) -> None:
+async def test_invalidator_stores_progress_only_after_the_removal(
+    mongo: Mongo, members: Any
+) -> None:
     one, other = Forgetting(), Forgetting()
     async with running(mongo, one) as numbers:
         await until(lambda: one.everything)
@@ -142,7 +144,7 @@ async def test_an_event_counts_as_done_only_when_it_is(mongo: Mongo, members: An
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_what_cannot_be_removed_by_its_key_is_removed_with_all(
+async def test_invalidator_removes_everything_after_repeated_failures(
     mongo: Mongo, members: Any
 ) -> None:
     cache = Forgetting()
@@ -158,7 +160,7 @@ async def test_what_cannot_be_removed_by_its_key_is_removed_with_all(
 
 
 @pytest.mark.parametrize("token", [{"_data": "no hex"}, {}, "no token"])
-async def test_without_a_history_everything_is_forgotten(
+async def test_invalidator_removes_everything_without_a_history(
     mongo: Mongo, members: Any, token: Any
 ) -> None:
     cache = Forgetting()
@@ -169,9 +171,7 @@ async def test_without_a_history_everything_is_forgotten(
         await until(lambda: cache.forgotten)
 
 
-async def test_when_the_collection_is_dropped_everything_is_forgotten(
-    mongo: Mongo, members: Any
-) -> None:
+async def test_invalidator_removes_everything_after_a_drop(mongo: Mongo, members: Any) -> None:
     cache = Forgetting()
     async with running(mongo, cache) as numbers:
         await until(lambda: cache.everything)
@@ -183,10 +183,10 @@ async def test_when_the_collection_is_dropped_everything_is_forgotten(
         assert numbers.lost_histories == 0
 
 
-async def test_a_database_that_hung_is_asked_again(
+async def test_invalidator_reopens_the_stream_of_a_database_that_hung(
     servers: PrivateServers, driver: Any, members: Any
 ) -> None:
-    """Not for so long that the lease is lost."""
+    """Soon enough that the lease is not lost."""
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     cache = Forgetting()
@@ -199,7 +199,7 @@ async def test_a_database_that_hung_is_asked_again(
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_who_cannot_tell_a_node_hands_over_to_one_who_can(mongo: Mongo, members: Any) -> None:
+async def test_invalidator_hands_over_if_it_cannot_reach_a_node(mongo: Mongo, members: Any) -> None:
     cut_off, well = Forgetting(), Forgetting()
     async with running(mongo, cut_off) as first:
         await until(lambda: first.is_holder and cut_off.everything)
@@ -212,7 +212,7 @@ async def test_who_cannot_tell_a_node_hands_over_to_one_who_can(mongo: Mongo, me
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_when_nobody_can_tell_the_stream_goes_on_all_the_same(
+async def test_invalidator_continues_if_no_process_reaches_a_node(
     mongo: Mongo, members: Any
 ) -> None:
     alone = Forgetting()
@@ -228,10 +228,10 @@ async def test_when_nobody_can_tell_the_stream_goes_on_all_the_same(
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_a_stream_that_is_not_followed_further_is_reported(
+async def test_invalidator_reports_a_stream_without_progress(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the holder, whose removal hangs, and by a process that waits for the lease."""
+    """The holder, whose removal hangs, and a process that waits for the lease report it."""
     monkeypatch.setattr(invalidator, "STANDSTILL_SECONDS", 2.0)
     hanging, waiting = Forgetting(), Forgetting()
     async with running(mongo, hanging) as first:
@@ -257,7 +257,7 @@ async def suspended(process: psutil.Process, meanwhile: Any) -> None:
 
 
 @pytest.mark.parametrize("driver", ["pymongo"], indirect=True)
-async def test_a_holder_that_slept_too_long_stops(mongo: Mongo, members: Any) -> None:
+async def test_invalidator_stops_after_too_long_a_suspension(mongo: Mongo, members: Any) -> None:
     cache = Forgetting()
     async with running(mongo, cache) as numbers:
         await until(lambda: numbers.is_holder)
@@ -266,7 +266,7 @@ async def test_a_holder_that_slept_too_long_stops(mongo: Mongo, members: Any) ->
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
-async def test_when_the_holder_is_killed_another_takes_over_and_misses_nothing(
+async def test_invalidator_of_another_process_takes_over_after_a_kill(
     mongo: Mongo, members: Any, servers: PrivateServers, folder: Path
 ) -> None:
     mongodb = {"uri": servers.mongodb_uri, "database": "test"}
@@ -290,16 +290,16 @@ def tail_changes() -> bool:
     return True
 
 
-async def test_a_change_by_another_program_is_seen_through_the_service(
+async def test_change_by_another_program_is_visible_through_the_service(
     api: Api, members: Any
 ) -> None:
     ada = await api.create("Ada", phone="555-0001")
     path = f"/members/{ada['memberId']}"
     for i in range(3):
-        await asyncio.sleep(0.05)  # for it to be cached behind the last change
+        await asyncio.sleep(0.05)  # until it is cached after the last change
         await api("GET", path)
         members.update_one({"_id": ada["memberId"]}, {"$set": {"phone": f"555-{i}"}})
-        async with asyncio.timeout(10):  # it would live for five minutes
+        async with asyncio.timeout(10):  # the entry would live for five minutes
             while parsed(await api("GET", path))["phone"] != f"555-{i}":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     members.delete_one({"_id": ada["memberId"]})

@@ -1,6 +1,6 @@
-"""Memcached hangs and keeps its memory while every process that knows what it missed is replaced.
+"""Memcached hangs and keeps its memory while all processes that know of its debts are replaced.
 
-Whatever replaces them must not answer from what Memcached kept.
+The new processes must not serve what Memcached kept.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from tornado_members.embedded.private_servers import PrivateServers
 
 Document = dict[str, Any]
 
-SECONDS_AT_MOST = 30  # for what takes about five
+SECONDS_AT_MOST = 30  # for operations that take about five
 OLD, NEW = "555-1", "555-2"
 
 
 class Member:
-    """A member, through one service."""
+    """A member, as seen through one service."""
 
     def __init__(self, service: ServiceProgram, token: str, name: str) -> None:
         self._service = service
@@ -51,7 +51,7 @@ class Member:
         self._path = self._path or b"/members/%d" % json.loads(reply.body)["memberId"]
 
     async def read_until_hit(self) -> set[str]:
-        """The phone numbers that reads answered, up to a hit."""
+        """Return the phone numbers in responses, up to the first hit."""
         phones = set()
         async with asyncio.timeout(SECONDS_AT_MOST), self._client() as client:
             while True:
@@ -69,7 +69,7 @@ class Member:
 async def replace_while_memcached_hangs(
     folder: Path, mongodb_uri: str, database: Database[Document], hows: Sequence[Replacement]
 ) -> list[set[str]]:
-    """One service for each way to replace it; what each answers when Memcached goes on."""
+    """Replace one service in each way; return the responses of each when Memcached continues."""
     cluster = Cluster(
         folder,
         mongodb_uri,
@@ -100,7 +100,7 @@ async def replace_while_memcached_hangs(
 
 @pytest.fixture
 def database(admin: pymongo.MongoClient[Document]) -> Database[Document]:
-    """An empty one, of these tests."""
+    """An empty Memcached for these tests."""
     for name in admin["replaced"].list_collection_names():
         admin["replaced"][name].delete_many({})
     return admin["replaced"]
@@ -109,7 +109,7 @@ def database(admin: pymongo.MongoClient[Document]) -> Database[Document]:
 def test_replaced_processes_know_what_memcached_missed(
     folder: Path, servers: PrivateServers, database: Database[Document]
 ) -> None:
-    """Each service is replaced in another way."""
+    """Replace each service in a different way."""
     answered = asyncio.run(
         replace_while_memcached_hangs(folder, servers.mongodb_uri, database, REPLACEMENTS)
     )

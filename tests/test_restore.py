@@ -1,6 +1,6 @@
-"""A database that was restored to an older time: what docs/operations.md has the operator do.
+"""A database that was restored to an earlier time, after the steps of docs/operations.md.
 
-The members are as they were, while caches, clients and bookmarks know of a later time.
+The members are from the earlier time, while caches, clients and bookmarks know a later one.
 """
 
 import re
@@ -30,7 +30,7 @@ COLLECTIONS = ("members", "counters", "users")
 
 
 def documented_steps() -> list[dict[str, Any]]:
-    """The commands between the restore and the next start. What mongosh takes is YAML as well."""
+    """Return the commands between the restore and the start. Input of mongosh is also YAML."""
     text = (ROOT / "docs" / "operations.md").read_text()
     section = text.split("\n## Backup and restore\n")[1].split("\n## ")[0]
     return [
@@ -41,7 +41,7 @@ def documented_steps() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def serving(settings: Settings, servers: PrivateServers, admin: Admin) -> Any:
-    """A service without its HTTP, until it is stopped; its node has been in use for a while."""
+    """A service without HTTP, until it is stopped; its node has been in use for a while."""
     (node,) = servers.cache_servers
 
     @asynccontextmanager
@@ -58,7 +58,7 @@ def serving(settings: Settings, servers: PrivateServers, admin: Admin) -> Any:
 
 
 async def read(directory: MemberDirectory, member_id: int) -> Representation:
-    """Once from MongoDB, and then from the cache, if need be."""
+    """Read from MongoDB first, then from the cache if necessary."""
     for _ in range(100):
         found = await directory.get(member_id)
         if found.cache_status == "hit":
@@ -70,7 +70,7 @@ async def read(directory: MemberDirectory, member_id: int) -> Representation:
 async def test_nothing_of_the_later_time_comes_back(
     serving: Any, admin: Admin, database_name: str, as_documented: bool
 ) -> None:
-    """The steps are needed: without them, all of these are lies."""
+    """The steps are necessary: without them, each of these assertions fails."""
     database = admin[database_name]
     async with serving(fresh_cache=True) as (directory, users):
         await users.add("ada", "hash", 3)
@@ -91,8 +91,8 @@ async def test_nothing_of_the_later_time_comes_back(
         changed = await directory.replace(1, make_draft(name="Ada", phone="555-0199"))
         eve = await directory.create(EVE)
         ada = (await users.find_withdrawn(60))["ada"]
-    assert (b"555-0100" not in restored.body) is as_documented  # not what the cache remembers
+    assert (b"555-0100" not in restored.body) is as_documented  # not the entry of the cache
     assert (changed.version != later.version) is as_documented  # an ETag has one meaning
-    assert (eve.member_id != bob.member_id) is as_documented  # and so has an id
-    assert (ada.generation > 2) is as_documented  # nor has a token that was out by then
+    assert (eve.member_id != bob.member_id) is as_documented  # and so does an id
+    assert (ada.generation > 2) is as_documented  # and a token of the later time is revoked
     assert len(steps) == (4 if as_documented else 0)

@@ -31,7 +31,7 @@ def post(url: str, body: Any) -> dict[str, Any]:
 
 
 def send_malformed(url: str, token: str) -> bytes:
-    """A request whose header cannot be read, with a good token in it."""
+    """A request with an unreadable header that contains a valid token."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         header = f"Authorization: Bearer {token}\x01"
@@ -40,7 +40,7 @@ def send_malformed(url: str, token: str) -> bytes:
 
 
 def send_forged(url: str) -> bytes:
-    """A request that would like to be two lines of log, and to paint a terminal."""
+    """A request that tries to forge a log line, and to control a terminal."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         head = "GET /x%0d%0a{}\x0b\x1b[31m\x85\u2028{forged} HTTP/1.1\r\nHost: x\r\n"
@@ -94,7 +94,7 @@ def test_no_planted_secret_is_found_in_any_output(
     user = admin["test"]["users"].find_one({"username": "ada"})
     assert user
     secrets = [SHARED, PASSWORD, WRONG, user["password_hash"], own, token["access_token"]]
-    # A part of a token is one, too: what comes behind the header, which says nothing.
+    # A part of a token is secret, too: everything after its header, which is public.
     secrets += [part for t in (own, token["access_token"]) for part in t.split(".")[1:]]
     secrets += [(command.data / "keys" / "signing.pem").read_text().splitlines()[1]]
     for secret in [*secrets, NAME]:

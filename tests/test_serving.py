@@ -1,4 +1,4 @@
-"""The service as a process: its start, its stop, and what is left of it."""
+"""The service as a process: its start, its stop, and its leftovers."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 
 @pytest.fixture
 def own(folder: Path) -> Iterator[Command]:
-    """With private servers of the test's own."""
+    """A command with its own private servers."""
     command = Command(folder)
     yield command
     left = command.servers()
@@ -30,13 +30,13 @@ def own(folder: Path) -> Iterator[Command]:
 
 @pytest.fixture
 def joined(folder: Path, servers: PrivateServers, database_name: str) -> Command:
-    """With the servers that the tests have anyway, given by their addresses."""
+    """A command with the shared servers of the tests, given by their addresses."""
     mongodb = {"uri": servers.mongodb_uri, "database": database_name}
     return Command(folder, {"mongodb": mongodb, "cache": {"servers": servers.cache_servers}})
 
 
 def children(service: Service) -> list[psutil.Process]:
-    """Its workers, and whatever else it started."""
+    """The workers, and all other processes that it started."""
     return psutil.Process(service.process.pid).children(recursive=True)
 
 
@@ -47,7 +47,7 @@ def kill(command: Command, name: str) -> None:
 
 
 def test_acknowledged_writes_survive_kills_of_every_process(own: Command) -> None:
-    """The life of an installation: first start, crashes of each part, restarts."""
+    """First start, crashes of each part, restarts."""
     with own.serving() as service:
         assert service("PUT", "/members", {"name": "Ada"})[0] == 201
         kill(own, "memcached")
@@ -160,7 +160,7 @@ def test_stop_completes_requests_in_progress(
                 target=lambda: answers.append(service("PUT", "/members", {"name": "Ada"}))
             )
             asking.start()
-            time.sleep(0.5)  # for it to arrive; should it not have, the test cannot fail
+            time.sleep(0.5)  # until it arrives; a late arrival cannot fail the test
             workers = children(service) if signalled == "all processes" else []
             service.process.send_signal(signal.SIGTERM)
             for worker in workers:  # as systemd does with its default KillMode
@@ -177,7 +177,7 @@ def test_stop_completes_requests_in_progress(
     assert [status for status, _ in answers] == [201]
 
 
-# Settings, and words by which the start that they stop says why.
+# Invalid settings, and words of the reason that the failed start reports.
 REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"servr": {}}, ["servr: unknown setting"]),
     (

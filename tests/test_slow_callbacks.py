@@ -1,4 +1,4 @@
-"""The instrument that watches the event loop in all tests finds what it should."""
+"""The instrument that watches the event loop in all tests finds slow callbacks."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ def spin() -> None:
 
 
 class OfTheService:
-    """As a class of the product."""
+    """Like a class of the product."""
 
     __module__ = "tornado_members.pretended"
 

@@ -1,4 +1,4 @@
-"""Exports and imports of a service that is a process, while its memory is watched."""
+"""Exports and imports of a service process, with a limit on its memory."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ COUNT = 20_000  # members of a kilobyte
 
 @contextmanager
 def connection(service: Service, request: str, *, buffer: int = 16384) -> Iterator[socket.socket]:
-    """One that holds little on its way, with its request sent."""
+    """Open a connection with tiny buffers, and send its request."""
     host, port = service.url.removeprefix("http://").split(":")
     with closing(socket.socket()) as mine:
         mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -52,12 +52,12 @@ def content(response: bytes) -> bytes:
 
 
 def deleted_files(process: psutil.Process) -> int:
-    """Temporary files that a process has open."""
+    """Return the temporary files that a process has open."""
     links = [os.readlink(file) for file in Path(f"/proc/{process.pid}/fd").iterdir()]
     return sum("(deleted)" in link for link in links)
 
 
-def test_neither_who_does_not_read_nor_who_sends_first_fills_the_memory(
+def test_slow_readers_and_early_senders_do_not_fill_the_memory(
     folder: Path, servers: PrivateServers, database_name: str, admin: Admin
 ) -> None:
     names = (f"{i:06}" + "👩" * 249 for i in range(1, COUNT + 1))
@@ -77,12 +77,12 @@ def test_neither_who_does_not_read_nor_who_sends_first_fills_the_memory(
         before = process.memory_info().rss
         with connection(service, "GET /members HTTP/1.1") as mine:
             mine.sendall(b"Accept: text/csv\r\n\r\n")
-            time.sleep(1.5)  # in which all of it could be read from MongoDB
+            time.sleep(1.5)  # long enough to read everything from MongoDB
             assert process.memory_info().rss - before < _LITTLE
             received = read_to_end(mine)
             assert received.endswith(b"0\r\n\r\n")
             assert received.count(b"\r\n") > COUNT
-        # As many results again as a body has, of rows that are all faulty.
+        # The results are as large as the body again, since all rows are invalid.
         body = b"x\n" * 110_000
         with connection(service, "POST /members/import HTTP/1.1") as mine:
             mine.sendall(

@@ -1,4 +1,4 @@
-"""Metrics as they are read by who scrapes them, and those of several workers."""
+"""Metrics in the formats of scrapers, and the metrics of several workers."""
 
 import pytest
 from prometheus_client.openmetrics.parser import (
@@ -11,7 +11,7 @@ from tornado_members.telemetry.metrics import Family, Histogram
 
 
 def worker(requests: int, age: float, memory: int, *times: float) -> list[Family]:
-    """What a worker has to say."""
+    """Return the samples of a worker."""
     histogram = Histogram((0.1, 1.0))
     for seconds in times:
         histogram.observe(seconds)
@@ -26,7 +26,7 @@ def worker(requests: int, age: float, memory: int, *times: float) -> list[Family
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
-def test_both_formats_can_be_read(accept: str) -> None:
+def test_exposition_is_valid_in_both_formats(accept: str) -> None:
     text, media_type = render(worker(3, 1.5, 100, 0.05, 0.1, 0.5, 7), accept)
     assert media_type.startswith("application/openmetrics-text" if accept else "text/plain")
     families = (parse_openmetrics if accept else parse_text)(text.decode())
@@ -42,7 +42,7 @@ def test_both_formats_can_be_read(accept: str) -> None:
     assert samples["duration_seconds_sum",] == pytest.approx(7.65)
 
 
-def test_workers_add_up_or_stand_side_by_side() -> None:
+def test_metrics_of_workers_are_added_or_listed_per_worker() -> None:
     merged = {
         family.name: family
         for family in merge({"1": worker(3, 1.5, 100, 0.05), "2": worker(4, 0.5, 200, 0.5)})
@@ -57,7 +57,7 @@ def test_workers_add_up_or_stand_side_by_side() -> None:
     assert times.counts == [1, 1, 0]
 
 
-def test_merging_changes_none_of_what_is_merged() -> None:
+def test_merge_does_not_change_its_inputs() -> None:
     first, second = worker(1, 1, 1, 0.05), worker(1, 1, 1, 0.05)
     merge({"1": first, "2": second})
     (times,) = first[-1].values.values()
@@ -65,14 +65,14 @@ def test_merging_changes_none_of_what_is_merged() -> None:
     assert times.count == 1
 
 
-def test_of_a_worker_that_has_gone_only_what_it_counted_lasts() -> None:
+def test_counters_of_an_ended_worker_remain_and_gauges_do_not() -> None:
     assert [family.name for family in cumulative(worker(3, 1.5, 100, 0.05))] == [
         "requests",
         "duration_seconds",
     ]
 
 
-def test_another_process_reads_what_was_written() -> None:
+def test_written_metrics_are_readable_by_another_process() -> None:
     for family in worker(3, 1.5, 100, 0.05):
         copy = Family.from_dict(family.to_dict())
         assert copy.to_dict() == family.to_dict()

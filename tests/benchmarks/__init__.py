@@ -1,1 +1,1 @@
-"""Tests of what measures: what it says must be right, too."""
+"""Tests of the benchmarks: their figures must be correct, too."""

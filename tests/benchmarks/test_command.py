@@ -1,4 +1,4 @@
-"""scripts/bench itself: what there is, and what each takes."""
+"""scripts/bench: the list of benchmarks, and the options of each."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from benchmarks.load.scenarios import FULL, SCENARIOS
 from tests.support.service import ROOT
 
 
-def test_without_a_name_it_tells_what_there_is() -> None:
+def test_bench_without_a_name_lists_the_benchmarks() -> None:
     done = subprocess.run(  # noqa: S603
         [ROOT / "scripts" / "bench"], capture_output=True, text=True, check=False
     )
@@ -18,7 +18,7 @@ def test_without_a_name_it_tells_what_there_is() -> None:
         assert f"\n  {file.stem}" in done.stderr
 
 
-def test_everything_is_in_a_full_run() -> None:
+def test_full_run_includes_every_benchmark() -> None:
     cells = serve.cells_of(serve.make_parser().parse_args(["--full"]))
     assert {cell.scenario for cell in cells} == {*SCENARIOS}
     assert {cell.connections for cell in cells} >= {1, 32, 256}
@@ -27,7 +27,9 @@ def test_everything_is_in_a_full_run() -> None:
 
 
 @pytest.mark.parametrize("program", [serve, profile])
-def test_it_tells_its_options(program: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_help_lists_its_options(
+    program: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         program.main(["--help"])  # type: ignore[attr-defined]
     assert "--only" in capsys.readouterr().out

@@ -21,7 +21,7 @@ TRUE = {"memberId": 1, "name": "Ada", "email": None, "phone": "+1-555-7"}
 
 
 class Fixed(BaseHTTPRequestHandler):
-    """Says the same whatever it is asked."""
+    """Responds the same to every request."""
 
     protocol_version = "HTTP/1.1"
 
@@ -37,7 +37,7 @@ class Fixed(BaseHTTPRequestHandler):
         self.wfile.write(self.body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def answering(status: int, body: Any) -> Iterator[int]:
 def sampled(
     scenario: str, port: int, admin: pymongo.MongoClient[Any], folder: Path, times: int = 3
 ) -> Sample:
-    """The verdicts on some responses."""
+    """Return the verdicts on some responses."""
     members = admin["test"]["members"].with_options(read_concern=ReadConcern("majority"))
     etags = folder / "etags"
     etags.write_text('"a"\n' * 100)
@@ -76,7 +76,7 @@ def sampled(
         (404, TRUE, "wrong"),
     ],
 )
-def test_an_answer_is_true_or_stale_or_wrong(
+def test_response_is_true_stale_or_wrong(
     admin: pymongo.MongoClient[Any], folder: Path, status: int, body: Any, verdict: str
 ) -> None:
     admin["test"]["members"].insert_one(dict(STORED))

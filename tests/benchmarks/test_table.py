@@ -1,4 +1,4 @@
-"""From rounds to a table: ratios within a round, medians over them, and what is wrong is said."""
+"""From rounds to a table: ratios within a round, their medians, and warnings."""
 
 from dataclasses import replace
 
@@ -13,13 +13,13 @@ OURS, PEER = Contestant("ours", "ours", "tornado", "motor"), Contestant("flask",
 
 
 def a_round(requests: int, reads: int = 0, sample: Sample | None = None) -> Round:
-    """Two seconds of it, in which one core was busy."""
+    """Return a round of two seconds in which one core was busy."""
     load = Load(requests, 2, p50_ms=1, p99_ms=9, refused=0, broken=0)
     return Round(load, sample or Sample(), 2, worker_bytes=50_000_000, reads=reads, foreign=0.25)
 
 
-def test_a_ratio_is_that_of_the_same_round() -> None:
-    # The machine was slow in the second round, for both: the medians' ratio would be 4.
+def test_ratio_is_that_of_the_same_round() -> None:
+    # The machine was slow in the second round, for both: the ratio of the medians would be 4.
     ours = [a_round(8000), a_round(2000), a_round(8000)]
     peer = [a_round(2000), a_round(500), a_round(500)]
     row = table({OURS: ours, PEER: peer}).splitlines()[3]
@@ -29,7 +29,7 @@ def test_a_ratio_is_that_of_the_same_round() -> None:
     ]
 
 
-def test_whatever_is_not_as_it_should_be_is_said() -> None:
+def test_table_warns_of_unusual_rounds() -> None:
     bad = a_round(1000, reads=500, sample=Sample(compared=10, stale=3, wrong=["this", "that"]))
     bad = replace(bad, load=replace(bad.load, refused=7))
     results = {OURS: [a_round(1000)], PEER: [bad]}

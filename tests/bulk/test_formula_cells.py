@@ -1,4 +1,4 @@
-"""Cells that a spreadsheet does not execute, and that come back as they were."""
+"""Cells that a spreadsheet does not execute, and that are restored unchanged."""
 
 import re
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tornado_members.bulk.formula_cells import defuse, restore
 
-# What a cell may begin with, before what makes it a formula.
+# Characters that may precede the start of a formula in a cell.
 LEADS = ["", "'", '"', " ", "\t", "\u00a0", "''", " '\" "]
 
 
@@ -36,13 +36,13 @@ def test_defuse_keeps_harmless_text(text: str) -> None:
     assert restore(text) == text
 
 
-def test_a_telephone_number_is_no_sum() -> None:
-    """A spreadsheet makes -653 of the second."""
+def test_telephone_number_is_not_a_formula() -> None:
+    """A spreadsheet would compute -653 from the second."""
     assert defuse("+44 20 7946 0018") == "'+44 20 7946 0018"
     assert defuse("+1-555-0100") == "'+1-555-0100"
 
 
 @given(st.text(alphabet="'=+-@\t\r\n;|\" xa,\uff1d\u200b", max_size=12))
-def test_every_text_comes_back(text: str) -> None:
+def test_defused_text_is_restored(text: str) -> None:
     assert restore(defuse(text)) == text
     assert restore(defuse(defuse(text))) == defuse(text)

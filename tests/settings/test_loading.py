@@ -21,7 +21,7 @@ from tornado_members.settings import (
 
 @pytest.fixture
 def load(folder: Path) -> Any:
-    """A function that loads settings from text."""
+    """Return a function that loads settings from text."""
 
     def from_text(text: str) -> Settings:
         (folder / "settings.yaml").write_text(text)
@@ -45,7 +45,7 @@ def test_settings_yaml_contains_every_setting_with_its_default() -> None:
     check(written, defaults, "")
 
 
-def test_an_empty_file_gives_the_defaults(load: Any) -> None:
+def test_empty_file_gives_the_defaults(load: Any) -> None:
     assert load("").server.port == 8888
     assert load("# nothing\n").mongodb.embedded
 
@@ -73,7 +73,7 @@ def test_data_dir_of_the_command_line_wins(folder: Path, monkeypatch: pytest.Mon
     assert own.jwks_file == folder / "given" / "keys" / "jwks.json"
 
 
-def test_the_environment_overrides_the_file_key_by_key(
+def test_environment_overrides_the_file_key_by_key(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMBERS_SERVER__PORT", "9000")
@@ -106,7 +106,7 @@ def test_settings_are_frozen() -> None:
 PERMISSIONS = "permissions: {claims: [{claim: %s, values: %s}]}"
 A_PATH = "a list of names that leads into nested objects"
 
-# Of the entry of one issuer.
+# For the entry of one issuer.
 BAD_ISSUERS = [
     (PERMISSIONS % ("''", "{a: [members:read]}"), ["claims.0.claim: was ''", A_PATH]),
     (PERMISSIONS % ("[]", "{a: [members:read]}"), ["claims.0.claim: was []", A_PATH]),
@@ -272,7 +272,7 @@ BAD_ISSUERS = [
         ("log: {level: loud}", ["log.level", "'loud'", "'debug'"]),
     ],
 )
-def test_an_error_names_the_key_and_the_value(load: Any, text: str, words: list[str]) -> None:
+def test_error_names_the_key_and_the_value(load: Any, text: str, words: list[str]) -> None:
     with pytest.raises(SettingsError) as refused:
         load(text)
     for word in words:
@@ -296,7 +296,7 @@ def test_all_errors_are_reported_together(load: Any) -> None:
         ("MEMBERS_AUTH__ISSUERS", "[nonsense", ["MEMBERS_AUTH__ISSUERS", "JSON"]),
     ],
 )
-def test_an_error_names_the_environment_variable(
+def test_error_names_the_environment_variable(
     load: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: list[str]
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -339,7 +339,7 @@ def test_no_message_contains_the_uri(load: Any, folder: Path) -> None:
         load("mongodb: {uri_file: missing}").mongodb.connection_uri()
 
 
-def test_an_unreadable_file_is_an_error(folder: Path) -> None:
+def test_unreadable_file_is_an_error(folder: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         load_settings(folder / "missing.yaml")
     with pytest.raises(SettingsError, match="directory"):
@@ -349,7 +349,7 @@ def test_an_unreadable_file_is_an_error(folder: Path) -> None:
         load_settings(folder / "binary.yaml")
 
 
-def test_a_secret_may_be_in_a_file(folder: Path) -> None:
+def test_secret_may_be_in_a_file(folder: Path) -> None:
     (folder / "secret").write_text("x" * 40 + "\n")
     (folder / "short").write_text("x" * 31)
     issuer = {"issuer": "x", "audience": "y", "algorithms": ["HS256"]}

@@ -14,7 +14,7 @@ from tornado_members.settings.reflection import allowed_values, nested_section, 
 @pytest.mark.parametrize(
     "file", settings_reference.FILES, ids=lambda file: str(file.relative_to(ROOT))
 )
-def test_the_reference_is_up_to_date(file: Path) -> None:
+def test_reference_is_up_to_date(file: Path) -> None:
     assert file.read_text() == settings_reference.FILES[file](), "run scripts/settings-reference"
 
 

@@ -12,4 +12,4 @@ def driver(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def garbage(collected: None) -> None:
-    """Sockets that PyMongo's async client forgets are found where they were lost."""
+    """Find lost sockets of PyMongo's asynchronous client in the test that lost them."""

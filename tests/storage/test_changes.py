@@ -37,7 +37,7 @@ Batches = AsyncGenerator[Batch, None]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle stream is looked at more often."""
+    """Poll an idle stream more often."""
     monkeypatch.setattr(changes, "_AWAIT_MS", 30)
 
 
@@ -49,7 +49,7 @@ def members(admin: Admin, database_name: str) -> Any:
 
 @asynccontextmanager
 async def tail(mongo: Mongo, token: Token | None = None) -> AsyncIterator[Batches]:
-    """A stream that is open; one that starts now has yielded its first batch."""
+    """Open a stream; one without a token has yielded its first batch."""
     async with aclosing(MemberChanges(mongo).since(token)) as batches:
         if token is None:
             first = await anext(batches)
@@ -59,7 +59,7 @@ async def tail(mongo: Mongo, token: Token | None = None) -> AsyncIterator[Batche
 
 
 async def collect(batches: Batches, count: int) -> list[Change]:
-    """The next changes, so many at least, in at most ten seconds."""
+    """Return at least so many of the next changes, within ten seconds."""
     found: list[Change] = []
     async with asyncio.timeout(10):
         while len(found) < count:
@@ -70,7 +70,7 @@ async def collect(batches: Batches, count: int) -> list[Change]:
 
 
 async def until_everything(batches: Batches) -> Batch:
-    """The next batch that says that anything may have changed, in at most ten seconds."""
+    """Return the next batch after which anything may have changed, within ten seconds."""
     async with asyncio.timeout(10):
         while not (batch := await anext(batches)).everything:
             pass
@@ -78,7 +78,7 @@ async def until_everything(batches: Batches) -> Batch:
 
 
 async def test_changes_read_from_events(mongo: Mongo, members: Any) -> None:
-    """Events that come close together may be one batch, in which no change occurs twice."""
+    """Events close together may form one batch, in which no change occurs twice."""
     async with tail(mongo) as batches:
         steps: list[tuple[Callable[[], Any], Change]] = [
             (lambda: members.insert_one({"_id": Int64(1), "name": "Ada"}), Change(1, "Ada")),
@@ -104,7 +104,7 @@ async def test_changes_skip_documents_that_are_not_members(mongo: Mongo, members
 
 
 async def test_change_stream_survives_text_that_is_not_utf_8(mongo: Mongo, members: Any) -> None:
-    """A stream that could not decode an event would be opened at the same place for ever."""
+    """A stream that could not decode an event would reopen at the same place forever."""
     async with tail(mongo) as batches:
         document = bson.encode({"_id": 5, "name": "QQ"}).replace(b"QQ", b"\xff\xfe")
         members.insert_one(RawBSONDocument(document))
@@ -141,7 +141,7 @@ async def test_change_stream_resumes_from_a_token(mongo: Mongo, members: Any) ->
 async def test_change_stream_holds_few_events_after_an_import(
     mongo: Mongo, members: Any, admin: Admin
 ) -> None:
-    """MongoDB itself would send as many events as have room in 16 MiB."""
+    """MongoDB by default sends as many events as fit into 16 MiB."""
     async with tail(mongo) as batches:
         token = (await anext(batches)).token
     members.insert_many([{"_id": i, "name": f"{i}"} for i in range(1, 2001)])
@@ -154,12 +154,12 @@ async def test_change_stream_holds_few_events_after_an_import(
         database.command("profile", 0, filter="unset")
         sent = [entry.get("nreturned", 0) for entry in database["system.profile"].find()]
         database.drop_collection("system.profile")
-    assert sum(sent) >= 1000  # what the stream began with is in no profile
+    assert sum(sent) >= 1000  # the profile does not include the first batch
     assert max(sent) <= 500
 
 
 async def test_token_advances_while_no_member_changes(mongo: Mongo, admin: Admin) -> None:
-    """Else the oplog would have forgotten it after some quiet days."""
+    """Otherwise, the oplog would have lost its place after some quiet days."""
     async with tail(mongo) as batches:
         before = (await anext(batches)).token
         async with asyncio.timeout(10):
@@ -207,7 +207,7 @@ async def test_expired_token_raises_history_lost(
     def small(data: Path, port: int) -> list[str]:
         command = mongod_command(data, port)
         command[command.index("--oplogSize") + 1] = "1"  # megabyte
-        return [*command, "--syncdelay", "1"]  # what is too much goes every second
+        return [*command, "--syncdelay", "1"]  # excess oplog is removed every second
 
     monkeypatch.setattr(private_servers, "mongod_command", small)
     with PrivateServers(folder, memcached=False, die_with_parent=True) as own:

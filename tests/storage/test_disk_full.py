@@ -1,4 +1,4 @@
-"""A MongoDB that can write no more ends itself: an outage. What was answered before is kept."""
+"""A MongoDB that cannot write ends itself, which is an outage. Acknowledged writes survive."""
 
 import resource
 from pathlib import Path
@@ -15,7 +15,7 @@ from tornado_members.storage.mongo import open_mongo
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
 async def test_acknowledged_writes_survive_a_full_disk(folder: Path) -> None:
-    """No file of it may grow any more, as if the disk were full: it may not write at all."""
+    """None of its files may grow any more, as on a full disk: it cannot write at all."""
     with PrivateServers(folder, memcached=False, die_with_parent=True) as own:
         drivers: list[Literal["motor", "pymongo"]] = ["motor", "pymongo"]
         mongos = [open_mongo(own.mongodb_uri, "test", driver, timeout=1) for driver in drivers]
@@ -31,7 +31,7 @@ async def test_acknowledged_writes_survive_a_full_disk(folder: Path) -> None:
         own.revive()
         for store in stores:
             assert await store.find_member(ada.member_id) == ada
-        # Not written, for certain; the name is free, and no id is given twice.
+        # Certainly not written; the name is free, and no id is used twice.
         grace = await stores[0].insert(make_draft(name="Grace"))
         assert grace.member_id > ada.member_id
         for mongo in mongos:

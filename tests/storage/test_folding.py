@@ -1,4 +1,4 @@
-"""Members that another program wrote get their folded names."""
+"""Members that another program wrote receive their folded names."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, member
         6: (None, None),
         "x": (None, None),
     }
-    assert members.find_one({"_id": 1})["version"] == 7  # what a caller sees is what it was
+    assert members.find_one({"_id": 1})["version"] == 7  # the visible part is unchanged
     for filters in (Filters(name_prefix="STRASS"), Filters(equal={"email": "ADA@example.org"})):
         assert [m.member_id for m in await store.page(ListQuery(filters))] == [1]
 
@@ -103,7 +103,7 @@ async def test_folding_keeps_what_a_concurrent_change_stores(
 
     monkeypatch.setattr(Folding, "_read_batch", read_and_change)
     filling = Folding(mongo)
-    await filling.fill_in()  # finds the changed ones too late
+    await filling.fill_in()  # it finds the changed documents too late
     await filling.fill_in()
     assert name_folds(members) == {
         1: ("renamed by us", "b@x.org"),
@@ -115,7 +115,7 @@ async def test_folding_keeps_what_a_concurrent_change_stores(
 async def test_folding_fills_in_what_other_programs_write_later(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what they change, if they take the folded names away with the old name."""
+    """Also documents that they change, if they remove the folded name with the old name."""
     store = MemberStore(mongo)
     await store.prepare()
     monkeypatch.setattr(folding, "_SCAN_SECONDS", 0.01)
@@ -137,7 +137,7 @@ async def test_folding_has_a_longer_timeout_than_requests(
     driver: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A start that gave up on a database that is busy would never get through."""
+    """A start that gave up on a busy database would never complete."""
     mongo = open_mongo(servers.mongodb_uri, database_name, driver, timeout=0.5)
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     members.insert_one({"_id": 1, "name": "Ada"})
@@ -182,7 +182,7 @@ async def test_folding_raises_dependency_unavailable_in_an_outage(
 async def test_folding_continues_behind_documents_that_are_not_members(
     mongo: Mongo, members: Any
 ) -> None:
-    """More of each kind than one batch has."""
+    """More of each kind than fit into one batch."""
     await MemberStore(mongo).prepare()
     members.insert_many([{"_id": i, "name": [f"A {i}"]} for i in range(1, 261)])
     members.insert_many([{"_id": 300.5 + i, "name": f"A {i} and a half"} for i in range(260)])
@@ -194,7 +194,7 @@ async def test_folding_continues_behind_documents_that_are_not_members(
 async def test_folding_continues_behind_names_that_cannot_be_matched(
     mongo: Mongo, members: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Names that are not UTF-8 are read with replacements; the log says once that they stay so."""
+    """Names that are not UTF-8 are read with replacements; the log reports them once."""
     await MemberStore(mongo).prepare()
     for number in range(1, 261):
         document = bson.encode({"_id": number, "name": f"A {number:03} QQ"})

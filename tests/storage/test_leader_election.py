@@ -1,4 +1,4 @@
-"""One holder at a time, decided by a real MongoDB."""
+"""A real MongoDB elects one holder at a time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,7 @@ async def test_leader_lock_passes_on_with_the_progress(mongo: Mongo) -> None:
 
 
 async def test_former_leader_cannot_change_the_lock(mongo: Mongo, leases: Any) -> None:
-    """As one who was stopped, or cut off."""
+    """Like a process that was suspended or cut off."""
     late, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
     await late.acquire()
     leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)}})
@@ -86,7 +86,7 @@ async def test_expired_leader_lock_can_be_renewed_while_it_is_free(
 async def test_leader_lock_that_expires_too_late_is_free(
     mongo: Mongo, leases: Any, ahead: timedelta
 ) -> None:
-    """MongoDB's clock was set back, or the primary before had one that was ahead."""
+    """MongoDB's clock was set back, or the clock of the previous primary was ahead."""
     ended, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
     await ended.acquire()
     await ended.renew({"_data": "1"})

@@ -1,4 +1,4 @@
-"""Lists on a real MongoDB: they are right, and each is answered from an index."""
+"""Lists on a real MongoDB are correct, and each query uses an index."""
 
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,7 +33,7 @@ ORDERS: list[tuple[SortField, bool]] = [
 
 @pytest.fixture
 def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> MemberStore:
-    """On indexes of its own: one that ever held a list stays multikey, and cannot give an order."""
+    """On new indexes: one that ever held a list stays multikey, and cannot provide an order."""
     admin[database_name]["members"].drop()
     store = MemberStore(mongo)
     io_loop.run_sync(store.prepare)
@@ -71,9 +71,9 @@ def check_plans(entries: list[dict[str, Any]]) -> None:
         assert not entry.get("usedDisk"), entry
 
 
-SHARING = 20  # members share an address, others a number, others the beginning of a name
+SHARING = 20  # members share an address, others a number, others a name prefix
 TOTAL = 400
-# What the members below have in common with the one from which the filters are taken.
+# The fields that the members below share with the one of the filters.
 ALL_FILTERS = Filters(
     "Group 10 b 7", "gROUP 10 B", {"email": "SHARED.07@example.org", "phone": "555-0007"}
 )
@@ -100,7 +100,7 @@ def every_combination() -> Iterator[Filters]:
 async def test_list_of_every_combination_uses_an_index(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:
-    """Of the queries that the store sends: neither a collection scan nor a sort, and no detours."""
+    """The queries of the store use neither a collection scan nor a sort, and no other detour."""
     await store.insert_many(list(crowd()))
     limit, asked = 4, 0
     for filters in every_combination():
@@ -114,7 +114,7 @@ async def test_list_of_every_combination_uses_an_index(
         assert len(entries) >= 8
         check_plans(entries)
         for entry in entries:
-            # Two equalities use the index of one, and look at all who share that.
+            # Two equalities use the index of one, and examine all members with that value.
             allowed = limit if _narrows_once(filters) else SHARING + 1
             assert entry["docsExamined"] <= allowed, entry
             assert entry["keysExamined"] <= 2 * SHARING + limit, entry
@@ -144,7 +144,7 @@ async def test_count_of_every_combination_uses_an_index(
 async def test_list_by_a_common_prefix_walks_its_own_index(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only keys are looked at to find that out, and no more than there may be."""
+    """To find that out, the query examines keys only, and no more than its limit."""
     await store.insert_many(list(crowd()))
     monkeypatch.setattr(listing, "_MAX_KEYS", 50)
     for field, descending in ORDERS:
@@ -162,7 +162,7 @@ async def test_list_by_a_common_prefix_walks_its_own_index(
 async def test_list_by_a_common_prefix_in_the_order_of_names_reads_only_ranges(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of names they lie together, and most others before them or behind."""
+    """In the order of names, the matches are adjacent, and most others come before or after."""
     beginnings = ("Aaron", "Mario", "Mz", "Zoë", "aaron", "mz", "zoë")
     drafts = [make_draft(name=f"{one} {i:02}") for one in beginnings for i in range(50)]
     meant = [make_draft(name=f"{one} {i:02}") for one in ("MARY", "Mary", "mary") for i in range(9)]
@@ -177,7 +177,7 @@ async def test_list_by_a_common_prefix_in_the_order_of_names_reads_only_ranges(
                 query = query.behind(page[-1])
         assert [m.name for m in found] == sorted((d.name for d in meant), reverse=descending)
         check_plans(entries)
-        # Of others only those are seen that begin with the same three letters, in any case.
+        # Of the others, it examines only those with the same first three letters, in any case.
         assert sum(entry["docsExamined"] for entry in entries) <= 27 + 50
 
 
@@ -188,7 +188,7 @@ MANY = 10_010
 async def test_list_page_10000_costs_what_page_1_costs(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:
-    """In keys and documents that MongoDB looks at."""
+    """Measured in keys and documents that MongoDB examines."""
     drafts = [
         make_draft(name=f"Member {i:05}", email="all@example.org", phone="555") for i in range(MANY)
     ]
@@ -242,9 +242,9 @@ def test_list_pages_together_are_the_whole_list(
     monkeypatch: pytest.MonkeyPatch,
     driver: str,
 ) -> None:
-    """Whatever the members, some of them renamed: as a filter and a sort in Python have it.
+    """For any members, some of them renamed: compared with a filter and a sort in Python.
 
-    The queries are the same on both drivers: with the second one, fewer examples do.
+    The queries are the same on both drivers, so the second one needs fewer examples.
     """
 
     def run(call: Callable[[], Awaitable[T]]) -> T:

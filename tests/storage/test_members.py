@@ -252,7 +252,7 @@ async def test_store_raises_dependency_unavailable_in_time(driver: Any) -> None:
     mongo = open_mongo("mongodb://127.0.0.1:1/?replicaSet=rs0", "test", driver, timeout=0.2)
     store = MemberStore(mongo)
     for call in (store.find_member(1), store.insert(ADA), store.delete(1), store.prepare()):
-        async with asyncio.timeout(10):  # the driver's own patience is 30 seconds
+        async with asyncio.timeout(10):  # the driver's default is 30 seconds
             with pytest.raises(DependencyUnavailable):
                 await call
     await mongo.close()
@@ -261,7 +261,7 @@ async def test_store_raises_dependency_unavailable_in_time(driver: Any) -> None:
 async def test_store_operations_do_not_wait_for_threads_of_a_hanging_database(
     servers: PrivateServers, database_name: str, driver: Any
 ) -> None:
-    """Motor has five threads a core: while each waits, all other operations wait for a thread."""
+    """Motor has five threads per core. If all of them wait, other operations have no thread."""
     mongo = open_mongo(servers.mongodb_uri, database_name, driver, timeout=0.5)
     store = MemberStore(mongo)
     await store.find_member(1)
@@ -278,7 +278,7 @@ async def test_store_operations_do_not_wait_for_threads_of_a_hanging_database(
 
 
 async def test_close_waits_for_detached_operations(servers: PrivateServers, driver: Any) -> None:
-    """PyMongo's operations are not cancelled: the loop would do it at its end."""
+    """The end of the loop would otherwise cancel the operations of PyMongo."""
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.05)
     let_go, ended = asyncio.Event(), []
 

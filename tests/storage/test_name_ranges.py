@@ -1,4 +1,4 @@
-"""Every name that a prefix means lies in one of its ranges."""
+"""Every name that a prefix matches lies in one of its ranges."""
 
 import sys
 import unicodedata
@@ -16,7 +16,7 @@ from tornado_members.storage.name_ranges import name_ranges, successor
 
 @pytest.fixture
 def driver() -> str:
-    """No database is asked here."""
+    """These tests need no database."""
     return "motor"
 
 
@@ -31,13 +31,13 @@ def is_in(name: str, prefix: str) -> bool:
 
 @settings(max_examples=150)
 @given(TEXTS, st.integers(0, 6))
-@example("H\u0331x", 1)  # of which only the small letter has a form with its mark
+@example("H\u0331x", 1)  # only its small letter has a composed form
 @example("ΐ", 1)
 @example("\u1fb7x", 1)
 def test_name_ranges_contain_the_name_for_each_folded_prefix(text: str, length: int) -> None:
     name = normalize_name(text)
     beginning = case_fold(name)[:length]
-    # Also as a caller would write it: in capitals, decomposed.
+    # Also as a caller may write it: in capitals, decomposed.
     for prefix in (beginning, beginning.upper(), unicodedata.normalize("NFD", beginning), name):
         if prefix and case_fold(name).startswith(case_fold(prefix)):
             assert is_in(name, prefix)

@@ -1,4 +1,4 @@
-"""A change and its record: both are there, or neither is, whatever happens meanwhile."""
+"""A change and its record are written together or not at all, whatever happens meanwhile."""
 
 import asyncio
 import random
@@ -154,7 +154,7 @@ WRITES: list[tuple[str, Callable[[MemberStore], Coroutine[Any, Any, Any]]]] = [
 async def test_change_fails_without_its_record(
     store: MemberStore, records: Any, members: Any, write: Any
 ) -> None:
-    """Whatever keeps the record out: here, an index that allows none beside the first."""
+    """Any failure of the record counts: here, an index admits none besides the first."""
     await store.insert(ADA)
     before = list(members.find())
     records.create_index("alone", unique=True)
@@ -169,7 +169,7 @@ async def test_change_fails_without_its_record(
 
 
 def _late_commit(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
-    """The next commits wait: the first event says that one is there, the second lets them go."""
+    """Delay the next commits: the first event reports one, the second releases them."""
     reached, go_on = asyncio.Event(), asyncio.Event()
     commit = transactions._commit
 
@@ -198,7 +198,7 @@ async def test_readers_see_a_change_and_its_record_together(
 async def test_fifty_writers_of_one_version_succeed_once(
     store: MemberStore, mongo: Mongo, audit: AuditLog
 ) -> None:
-    """Half of them as if in another process."""
+    """Half of them act as in another process."""
     await store.insert(ADA)
     condition = Precondition(one_of=frozenset({1}))
     stores = (store, recording(mongo))
@@ -240,7 +240,7 @@ async def test_fifty_creations_of_one_name_create_one_member(
 async def test_open_transaction_of_another_process_raises_write_conflict(
     servers: PrivateServers, store: MemberStore, admin: Admin, records: Any, driver: Any
 ) -> None:
-    """A writer that was killed between change and commit: 503, and nothing was written."""
+    """A writer was killed between change and commit: 503, and nothing is written."""
     await store.insert(ADA)
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
     impatient = recording(mongo)
@@ -260,7 +260,7 @@ async def test_open_transaction_of_another_process_raises_write_conflict(
     [
         {"failCommands": ["commitTransaction"], "closeConnection": True},
         {
-            "failCommands": ["commitTransaction"],  # it happens, and that is not known
+            "failCommands": ["commitTransaction"],  # the commit happens, but its outcome is unknown
             "writeConcernError": {"code": 64, "errmsg": "", "errInfo": {"wtimeout": True}},
         },
         {"failCommands": ["findAndModify"], "closeConnection": True},
@@ -307,7 +307,7 @@ async def test_commit_of_unknown_outcome_raises_dependency_unavailable(
         mongod.resume()
     monkeypatch.undo()
     await mongo.close()
-    # Whether it was written or not; and nothing is in the way any more.
+    # Written or not, nothing blocks the next write.
     seen = await store.replace(1, make_draft(name="Barbara"))
     assert seen
     assert await versions(audit, 1) == list(range(seen.version, 0, -1))
@@ -337,7 +337,7 @@ async def test_transaction_commits_nothing_after_its_deadline(
     driver: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The tombstones in the cache live a little longer than that, and no longer."""
+    """The tombstones in the cache live only a little longer than the deadline."""
     await store.insert(ADA)
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
     _, go_on = _late_commit(monkeypatch)
@@ -347,13 +347,13 @@ async def test_transaction_commits_nothing_after_its_deadline(
     monkeypatch.undo()
     await mongo.close()
     assert await versions(audit, 1) == [1]
-    assert await store.replace(1, GRACE)  # nothing is in the way
+    assert await store.replace(1, GRACE)  # nothing blocks it
 
 
 async def test_cancelled_caller_leaves_no_change_without_its_record(
     store: MemberStore, audit: AuditLog, mongo: Mongo
 ) -> None:
-    """Cancelled at any moment; what was begun ends by itself, as one or not at all."""
+    """Cancelled at any moment, an operation still completes or fails as a whole."""
     await store.insert(ADA)
     chance = random.Random(1)  # noqa: S311
     for n in range(30):
@@ -369,7 +369,7 @@ async def test_cancelled_caller_leaves_no_change_without_its_record(
     found = await history(audit, 1)
     assert [record.position.version for record in found] == list(range(seen.version, 0, -1))
     assert found[0].after == {"name": seen.name}
-    assert await store.replace(1, GRACE)  # nothing is in the way
+    assert await store.replace(1, GRACE)  # nothing blocks it
 
 
 async def test_record_of_documents_of_other_programs(
@@ -398,7 +398,7 @@ async def test_record_of_documents_of_other_programs(
 
 
 async def test_history_pages_are_in_the_order_of_versions(audit: AuditLog, records: Any) -> None:
-    """Also where a version is there twice, since a backup was restored in part."""
+    """Even if a version occurs twice, because a backup was restored in part."""
     who: dict[str, Any] = {"by": None, "requestId": None, "before": {}, "after": {}}
     template = {**who, "memberId": 1, "kind": "changed", "at": datetime.now(UTC)}
     there = [3, 1, 2, 2, 2, 1]

@@ -22,7 +22,7 @@ ADA, GRACE = make_draft(name="Ada"), make_draft(name="Grace")
 
 @pytest.fixture
 def records(admin: Admin, database_name: str) -> Any:
-    """The records of changes, of which there are none yet."""
+    """The records of changes, still empty."""
     records = admin[database_name]["audit"]
     records.delete_many({})
     return records
@@ -50,7 +50,7 @@ async def test_counter_reserves_a_number_once_after_a_broken_connection(
         assert await counter.take() == 3
 
 
-# The command whose answer is lost. In a transaction, all of it is done again, or only the commit.
+# The command whose reply is lost. A transaction repeats all of its commands, or only the commit.
 LOST = {
     "plain": (b"insert", b"findAndModify", b"delete"),
     "recorded": (b"insert", b"findAndModify", b"findAndModify"),

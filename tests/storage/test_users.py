@@ -48,7 +48,7 @@ async def test_another_password_ends_issued_tokens_and_the_same_hashed_anew_does
     await users.renew_hash(user, "$newer")
     assert await users.find_user("ada") == User("ada", "$newer", 2, 1)
     assert await users.set_password("ada", "$other")
-    await users.renew_hash(user, "$late")  # the password was changed meanwhile
+    await users.renew_hash(user, "$late")  # the password was changed in the meantime
     assert await users.find_user("ada") == User("ada", "$other", 2, 2)
     assert await users.find_withdrawn(60) == {"ada": Standing(2, 2)}
 
@@ -79,7 +79,7 @@ async def test_find_withdrawn_until_the_tokens_have_expired(
     longer_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 2}}
     admin["test"]["users"].update_many({}, [{"$set": {"withdrawn_at": longer_ago}}])
     admin["test"]["users"].insert_one({"username": "dora", "access_rights": 0})
-    assert await users.find_withdrawn(60) == {"dora": Standing(0, 1)}  # since an unknown time
+    assert await users.find_withdrawn(60) == {"dora": Standing(0, 1)}  # the time is unknown
     assert set(await users.find_withdrawn(3 * 86400)) == {"ada", "bob", "carl", "dora"}
 
 

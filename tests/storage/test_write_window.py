@@ -63,7 +63,7 @@ def busy_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 async def test_motor_sends_no_write_after_its_deadline_however_late_it_gets_a_thread(
     mongo: Mongo, members: Any, busy_thread: threading.Event, audited: bool
 ) -> None:
-    """The client's own timeoutMS would begin when the thread does."""
+    """The client's own timeoutMS would only begin with the thread."""
     timeout = 0.2
     store = store_on(replace(mongo, timeout=timeout, deadline=60), audited)
     inserting = asyncio.create_task(store.insert(ADA, 1))
@@ -105,10 +105,10 @@ async def one_connection(uri: str, driver: Any) -> AsyncIterator[Mongo]:
         await mongo.close()
 
 
-async def test_a_write_whose_window_ends_inside_of_the_driver_is_not_sent(
+async def test_write_whose_window_ends_inside_the_driver_is_not_sent(
     servers: PrivateServers, admin: Admin, members: Any, driver: Any
 ) -> None:
-    """The clock of the window counts a machine's sleep, and that of the driver does not."""
+    """The clock of the window includes a suspension of the machine, unlike that of the driver."""
     left = 10.0
     async with one_connection(servers.mongodb_uri, driver) as mongo:
         store = MemberStore(mongo)
@@ -130,10 +130,10 @@ async def test_a_write_whose_window_ends_inside_of_the_driver_is_not_sent(
 
 
 @pytest.mark.parametrize("audited", [False, True])
-async def test_a_transaction_whose_window_ends_is_not_committed(
+async def test_transaction_whose_window_ends_is_not_committed(
     mongo: Mongo, members: Any, audited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a plain write, of which only the command itself counts."""
+    """Nor is a plain write, for which only the command itself counts."""
     left = 10.0
     store = store_on(mongo, audited)
     await store.insert(ADA, 1)
@@ -153,7 +153,7 @@ async def test_a_transaction_whose_window_ends_is_not_committed(
     assert [document["name"] for document in members.find()] == ["Ada Lovelace"]
 
 
-async def test_a_process_that_was_paused_after_its_tombstones_does_not_write(
+async def test_process_paused_after_its_tombstones_does_not_write(
     mongo: Mongo, members: Any, servers: PrivateServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0

@@ -14,7 +14,7 @@ OPTIONS = ("--seed", "7", "--max-examples", "1")
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("phase", ["stateful", "coverage"])
-def test_answers_match_the_description(
+def test_responses_match_the_description(
     folder: Path, servers: PrivateServers, database_name: str, phase: str
 ) -> None:
     settings: dict[str, Any] = {
