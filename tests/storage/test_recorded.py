@@ -313,6 +313,36 @@ async def test_commit_of_unknown_outcome_raises_dependency_unavailable(
     assert await versions(audit, 1) == list(range(seen.version, 0, -1))
 
 
+async def test_commit_that_may_have_happened_is_never_a_write_conflict(
+    store: MemberStore, audit: AuditLog, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WriteConflict means that nothing was written; the cache then removes its tombstones."""
+    await store.insert(ADA)
+    unknown = {"writeConcernError": {"code": 64, "errmsg": "", "errInfo": {"wtimeout": True}}}
+    faults: list[dict[str, Any]] = [{"errorCode": 11601}, unknown]  # popped from the end
+    commit = transactions._commit
+
+    async def failing_commit(session: Any, deadline: float) -> None:
+        send = session.commit_transaction
+
+        async def send_and_fail() -> None:
+            with failing(admin, 1, failCommands=["commitTransaction"], **faults.pop()):
+                await send()
+
+        monkeypatch.setattr(session, "commit_transaction", send_and_fail)
+        await commit(session, deadline)
+
+    monkeypatch.setattr(transactions, "_commit", failing_commit)
+    conflict = {"errorCode": 112, "errorLabels": ["TransientTransactionError"]}
+    with (
+        pytest.raises(DependencyUnavailable),
+        failing(admin, 1, failCommands=["findAndModify"], **conflict),
+    ):
+        await store.replace(1, GRACE)
+    assert not faults
+    assert await versions(audit, 1) == [2, 1]
+
+
 async def test_transaction_ends_after_its_caller_is_cancelled(
     store: MemberStore, audit: AuditLog, mongo: Mongo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

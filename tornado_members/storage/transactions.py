@@ -128,14 +128,21 @@ async def _repeat(session: Session, work: Work[T], deadline: float) -> T | None:
 
 
 async def _commit(session: Session, deadline: float) -> None:
-    """Commit, and retry while the outcome is unknown. Raises DependencyUnavailable."""
+    """Commit, and retry while the outcome is unknown.
+
+    Raises DependencyUnavailable if it stays unknown: an attempt that the server refuses does not
+    say that an earlier one failed. Other exceptions mean that nothing was committed.
+    """
+    in_doubt = False
     while True:
         try:
             await session.commit_transaction()
         except PyMongoError as error:
-            if not error.has_error_label(_UNKNOWN):
+            is_unknown = error.has_error_label(_UNKNOWN)
+            in_doubt = in_doubt or is_unknown
+            if not in_doubt or error.has_error_label(_TRANSIENT):  # no such transaction
                 raise
-            if time.monotonic() + _LONGEST_PAUSE > deadline:
+            if not is_unknown or time.monotonic() + _LONGEST_PAUSE > deadline:
                 raise DependencyUnavailable from error
         else:
             return
