@@ -37,17 +37,17 @@ def problems(base: type[Problem] = Problem) -> list[type[Problem]]:
     return [kind for sub in base.__subclasses__() for kind in [sub, *problems(sub)]]
 
 
-def test_every_problem_is_documented() -> None:
+def test_docs_describe_every_problem() -> None:
     text = (ROOT / "docs" / "errors.md").read_text()
     documented = set(re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", text, re.MULTILINE))
     assert documented == {(str(p.status), p.code) for p in problems() if hasattr(p, "code")}
 
 
-def test_the_readme_is_short() -> None:
+def test_readme_is_short() -> None:
     assert (ROOT / "README.md").read_text().count("\n") <= 90
 
 
-def test_the_readme_states_the_ratios_that_were_measured() -> None:
+def test_readme_states_the_measured_ratios() -> None:
     tables = (ROOT / "docs" / "performance.md").read_text().split("\n### ")
     readme = " ".join((ROOT / "README.md").read_text().split())
     for title, sentence in {
@@ -60,7 +60,7 @@ def test_the_readme_states_the_ratios_that_were_measured() -> None:
         assert sentence.format(round(float(ratio), 1)) in readme, title
 
 
-def test_the_readme_states_no_more_than_the_tests_cover() -> None:
+def test_readme_states_no_more_than_the_tests_cover() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert "more than 150 forged or malformed tokens" in readme
     assert len(BAD_TOKENS) > 150
@@ -68,7 +68,7 @@ def test_the_readme_states_no_more_than_the_tests_cover() -> None:
     assert len(EXPLORATIONS) >= 12
 
 
-def test_every_route_and_method_is_documented() -> None:
+def test_docs_describe_every_route_and_method() -> None:
     table = API.split("## Requests")[1].split("## Reads")[0]
     requests = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
     documented = set(re.findall(r"`([A-Z]+) (/[^`]*)`", requests))
@@ -80,7 +80,7 @@ def test_every_route_and_method_is_documented() -> None:
         assert methods == set(handler.operations) - {"HEAD"}, path
 
 
-def test_every_metric_is_documented_with_its_labels(process_status: ProcessStatus) -> None:
+def test_docs_describe_every_metric_with_its_labels(process_status: ProcessStatus) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     table, alerts = re.split("## Metrics|## Logs", text)[1].split("**Alerts")
     documented = {}
@@ -96,25 +96,25 @@ def test_every_metric_is_documented_with_its_labels(process_status: ProcessStatu
         assert re.sub("_(bucket|count|sum)$", "", name) in shown, name
 
 
-def test_every_admin_page_is_documented() -> None:
+def test_docs_describe_every_admin_page() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     documented = re.findall(r"^\| `(/[a-z]+)` \|", text, re.MULTILINE)
     assert documented == [path for path, _ in ADMIN_ROUTES]
 
 
-def test_every_handler_names_its_route_for_logs_and_metrics() -> None:
+def test_handlers_name_their_routes_for_logs_and_metrics() -> None:
     for path, handler in [*ROUTES, HISTORY_ROUTE, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
         assert issubclass(handler, BaseHandler)
         assert handler.route == path
 
 
-def test_every_script_is_documented() -> None:
+def test_docs_describe_every_script() -> None:
     for script in (ROOT / "scripts").iterdir():
         assert f"`scripts/{script.name}" in COMMAND_LINE
         assert script.read_text().splitlines()[1].startswith("# ")
 
 
-def test_every_documented_option_exists(capsys: pytest.CaptureFixture[str]) -> None:
+def test_documented_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("seed", "token", "serve", "keys"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
@@ -139,7 +139,7 @@ def anchors(file: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_link_leads_to_a_file_and_a_heading() -> None:
+def test_links_lead_to_existing_files_and_headings() -> None:
     for file in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         text = " ".join(file.read_text().split())
         for target, anchor in re.findall(r"\]\(([^)#: ]*)#?([^): ]*)\)", text):

@@ -49,7 +49,7 @@ INNOCENT = {
     "a delete that failed": [write(0, 1, GONE, status=0), read(2, 3, 1)],
     "a delete that failed and did happen": [write(0, 1, GONE, status=0), read(2, 3, GONE)],
     "a name that was never given": [read(0, 1, UNNAMED, "n"), read(2, 3, UNNAMED, "n")],
-    "a name as it comes and goes": [
+    "a name that is given and taken away repeatedly": [
         read(0, 1, UNNAMED, "n"),
         write(2, 3, 1, "n"),
         read(4, 5, 1, "n"),
@@ -64,7 +64,7 @@ INNOCENT = {
         write(2, 9, 2, "n"),
         read(3, 4, UNNAMED, "n"),
     ],
-    "a name that was given and taken away before anybody was told": [
+    "a name that was given and taken away before any response": [
         write(0, 9, 1, "n"),
         write(0, 9, 2, "n"),
         read(1, 2, 1, "n"),
@@ -79,7 +79,7 @@ INNOCENT = {
 
 GUILTY: dict[str, tuple[list[Answer], Literal["stale", "backward"]]] = {
     "a read after a write": ([write(0, 1, 2), read(2, 3, 1)], "stale"),
-    "a read after a write, whoever has read since": (
+    "a read after a write, with another read between them": (
         [write(0, 1, 2), read(1.1, 1.9, 2), read(2, 3, 1)],
         "stale",
     ),

@@ -108,7 +108,7 @@ def test_no_proxy(monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str, dire
 
 
 @pytest.mark.parametrize("proxy", ["socks5://p.example", "http://", "http://p:x", "https://p"])
-def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+def test_unusable_proxy_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("https_proxy", proxy.replace("://", "://ada:hunter2@"))

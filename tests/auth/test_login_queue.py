@@ -67,21 +67,21 @@ class Run:
             self.refused.append(name)
 
 
-async def test_sources_are_served_in_turn() -> None:
+async def test_queue_serves_sources_in_turn() -> None:
     async with Run() as run:
         await run.add("a1", "a2", "a3", "b1", "b2", "c1")
         # Every fourth turn goes to the login that has waited longest.
         assert await run.serve_all() == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
-async def test_frequent_sources_are_served_last() -> None:
+async def test_queue_serves_frequent_sources_last() -> None:
     async with Run() as run:
         await run.attempts(a=9, b=2)
         await run.add("a1", "b1", "c1")
         assert await run.serve_all() == ["c1", "b1", "a1"]
 
 
-async def test_attempts_are_forgotten_in_the_period_after_the_next() -> None:
+async def test_queue_forgets_attempts_in_the_period_after_the_next() -> None:
     async with Run() as run:
         await run.attempts(a=9)
         run.now += 60
@@ -91,7 +91,7 @@ async def test_attempts_are_forgotten_in_the_period_after_the_next() -> None:
         assert await run.serve_all() == ["a1", "b1"]
 
 
-async def test_a_login_that_waited_too_long_is_refused() -> None:
+async def test_queue_refuses_a_login_that_waited_too_long() -> None:
     async with Run() as run:
         await run.add("a1", "b1", "c1", is_recent=True)
         await run.add("d1")
@@ -102,7 +102,7 @@ async def test_a_login_that_waited_too_long_is_refused() -> None:
         assert sorted(run.refused) == ["a1", "b1", "c1", "d1"]
 
 
-async def test_recent_users_and_others_alternate() -> None:
+async def test_queue_alternates_between_recent_users_and_others() -> None:
     async with Run() as run:
         await run.attempts(r=99, s=9)
         await run.add("a1", "b1", "c1")
@@ -110,7 +110,7 @@ async def test_recent_users_and_others_alternate() -> None:
         assert await run.serve_all() == ["s1", "a1", "s2", "b1", "r1", "c1", "r2"]
 
 
-async def test_a_full_queue_refuses_the_most_frequent_source() -> None:
+async def test_full_queue_refuses_the_most_frequent_source() -> None:
     async with Run(max_waiting=3) as run:
         await run.add("a1", "a2", "a3", "a4")
         assert run.refused == ["a4"]
@@ -124,7 +124,7 @@ async def test_a_full_queue_refuses_the_most_frequent_source() -> None:
         assert sorted(await run.serve_all()) == ["a1", "a5", "b1", "c1"]
 
 
-async def test_new_sources_do_not_delay_a_frequent_one_forever() -> None:
+async def test_queue_does_not_delay_a_frequent_source_forever() -> None:
     queue = LoginQueue(max_waiting=4)
     served: list[bytes] = []
 
@@ -145,7 +145,7 @@ async def test_new_sources_do_not_delay_a_frequent_one_forever() -> None:
     assert served.index(b"frequent") <= 4
 
 
-async def test_a_cancelled_login_gives_its_place_and_its_turn_away() -> None:
+async def test_queue_reuses_the_place_and_turn_of_a_cancelled_login() -> None:
     async with Run() as run:
         await run.add("a1", "b1", "c1")
         await run.cancel("b1")

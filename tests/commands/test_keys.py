@@ -19,7 +19,7 @@ from tornado_members.settings import load_settings
 
 
 class Clock:
-    """Seconds since the epoch, as a test moves them."""
+    """Seconds since the epoch, which a test moves."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Installation:
-    """A command, and a verifier such as the service has."""
+    """A command, and a verifier like that of the service."""
 
     def __init__(self, folder: Path) -> None:
         self.command = Command(folder, {"auth": {"max_lifetime_seconds": 3600}})
@@ -79,7 +79,7 @@ def test_rotate_keeps_the_old_key_until_its_last_token_has_expired(
 
 
 def test_cached_token_ends_with_its_key(installation: Installation) -> None:
-    """Remembered or not: the key's end is not forgotten."""
+    """Whether the token is cached or not, the end of its key applies."""
     forged = own_signing_key(installation.jwks)
     rotate(installation.jwks, 60, spread_seconds=0)
     installation.look_at_the_file()

@@ -136,7 +136,7 @@ def explaining(folder: Path) -> Command:
         (make_token(padding="x" * 20_000), 1, ["longer than 16384 bytes (auth.max_token_bytes)"]),
     ],
 )
-def test_explain_says_what_the_service_would_say_and_never_prints_the_token(
+def test_explain_gives_the_verdict_of_the_service_without_the_token(
     explaining: Command, token: str, code: int, lines: list[str]
 ) -> None:
     finished = explaining.run("token", "explain", stdin=f"Authorization: Bearer {token}\n")
@@ -147,7 +147,7 @@ def test_explain_says_what_the_service_would_say_and_never_prints_the_token(
         assert part not in finished.stdout
 
 
-def test_explain_makes_no_key(explaining: Command) -> None:
+def test_explain_creates_no_key(explaining: Command) -> None:
     other = make_token(iss="tornado-members", aud="members", access_rights=1)
     finished = explaining.run("token", "explain", stdin=other)
     assert "NO  the signature cannot be checked" in finished.stdout

@@ -20,7 +20,7 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 
 class Users:
-    """The command, with what is typed."""
+    """Runs the command with typed input."""
 
     def __init__(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         self.command = command
@@ -33,7 +33,7 @@ class Users:
 
 @pytest.fixture(autouse=True)
 def fast_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real ones take a third of a second of CPU each; test_passwords.py has them."""
+    """Real hashes take a third of a second of CPU each; test_passwords.py covers them."""
     little = partial(argon2.PasswordHasher, time_cost=1, memory_cost=1024, parallelism=1)
     monkeypatch.setattr(passwords, "PasswordHasher", little)
 
@@ -63,7 +63,7 @@ def test_users_adds_lists_changes_and_removes(users: Users, admin: Admin) -> Non
     assert users("list").stdout == ""
 
 
-def test_a_user_may_have_a_member_of_its_own(users: Users) -> None:
+def test_users_binds_a_user_to_a_member(users: Users) -> None:
     added = users("add", "ada", "--rights", "0", "--member", "42", typed=PASSWORD)
     assert (added.returncode, added.stdout) == (0, "added ada: own member 42\n")
     assert users("set-rights", "ada", "1").stdout == "ada: read; own member 42\n"

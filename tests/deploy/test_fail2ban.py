@@ -63,7 +63,7 @@ def test_filter_finds_exactly_the_addresses_of_guesses(
         assert ask(service, "/members/1", "198.51.100.9, 203.0.113.2:4711", "nonsense") == 401
         assert ask(service, "/members/1", "[2001:db8::3]:4711", FORGED) == 401
         assert ask(service, "/login", "::ffff:203.0.113.4", body=guess) == 401
-        # These are no guesses:
+        # These are not guesses:
         assert ask(service, "/members/1", "203.0.113.11") == 401  # no token
         assert ask(service, "/members", "203.0.113.12", token, body={"name": "x"}) == 403
         assert ask(service, f"/{INJECTION.replace(' ', '%20')}", "203.0.113.13") == 404

@@ -1,4 +1,4 @@
-"""Private servers and their users; tests/test_serving.py has them as processes."""
+"""Private servers and their users; tests/test_serving.py covers them as processes."""
 
 import fcntl
 import os
@@ -26,7 +26,7 @@ def test_last_user_stops_the_servers(folder: Path) -> None:
 
 
 def test_last_user_waits_for_a_user_that_is_being_killed(folder: Path) -> None:
-    """The kernel lets go of the lock of a killed process a moment after it was killed."""
+    """The kernel releases the lock of a killed process a moment after the kill."""
     with memcached_in(folder) as servers:
         dying = (folder / "users.lock").open()
         fcntl.flock(dying, fcntl.LOCK_SH)
@@ -93,7 +93,7 @@ class TestOfAnotherUser:
             yield process
             process.kill()
 
-    def test_it_is_neither_ended_nor_in_the_way(
+    def test_foreign_process_is_left_alone(
         self, folder: Path, foreign: "subprocess.Popen[bytes]"
     ) -> None:
         with memcached_in(folder) as servers:

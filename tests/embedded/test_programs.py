@@ -28,7 +28,7 @@ def test_find_mongod_falls_back_to_the_path(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_extra")
-def test_without_mongod_the_error_says_what_to_install(folder: Path) -> None:
+def test_missing_mongod_error_names_the_packages_to_install(folder: Path) -> None:
     finished = Command(folder, {"cache": {"servers": []}}).run("users", "list")
     assert (finished.returncode, finished.stdout) == (2, "")
     assert "pip install 'tornado_members[embedded]'" in finished.stderr

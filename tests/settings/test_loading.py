@@ -50,7 +50,7 @@ def test_empty_file_gives_the_defaults(load: Any) -> None:
     assert load("# nothing\n").mongodb.embedded
 
 
-def test_without_a_file_the_working_directory_counts(
+def test_load_without_a_file_uses_the_working_directory(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)

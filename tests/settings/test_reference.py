@@ -18,7 +18,7 @@ def test_reference_is_up_to_date(file: Path) -> None:
     assert file.read_text() == settings_reference.FILES[file](), "run scripts/settings-reference"
 
 
-def test_every_setting_is_in_the_reference() -> None:
+def test_reference_has_every_setting() -> None:
     text = settings_reference.markdown()
     for path in paths(Settings):
         assert text.count(f"| `{path}` |") == 1, path
@@ -34,7 +34,7 @@ def paths(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
-def test_every_description_is_a_sentence() -> None:
+def test_reference_describes_every_setting_in_a_sentence() -> None:
     for path in paths(Settings):
         model: type[BaseModel] = Settings
         *sections, name = path.split(".")

@@ -191,7 +191,7 @@ class NaiveStandIn:
         return True
 
     async def renew_epochs(self) -> bool:
-        """Do nothing: there are no epochs, and entries expire."""
+        """Do nothing: this cache has no epochs, and entries expire."""
         return True
 
 
