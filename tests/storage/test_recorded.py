@@ -314,7 +314,7 @@ async def test_commit_of_unknown_outcome_raises_dependency_unavailable(
 
 
 async def test_commit_that_may_have_happened_is_never_a_write_conflict(
-    store: MemberStore, audit: AuditLog, admin: Admin, monkeypatch: pytest.MonkeyPatch
+    store: MemberStore, records: Any, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """WriteConflict means that nothing was written; the cache then removes its tombstones."""
     await store.insert(ADA)
@@ -340,7 +340,7 @@ async def test_commit_that_may_have_happened_is_never_a_write_conflict(
     ):
         await store.replace(1, GRACE)
     assert not faults
-    assert await versions(audit, 1) == [2, 1]
+    assert records.count_documents({}) == 2  # it has happened
 
 
 async def test_transaction_ends_after_its_caller_is_cancelled(
