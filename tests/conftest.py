@@ -39,7 +39,7 @@ from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import Mongo, open_mongo
 
-# These tests have no time limits, and every run tries the same examples.
+# Hypothesis has no deadline here, and tries the same examples in every run.
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the modules, which stay to the end, from garbage collection."""
+    """Exclude the modules, which live to the end, from garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -78,7 +78,7 @@ def slow_callbacks() -> Iterator[SlowCallbacks]:
 def quick_callbacks(
     slow_callbacks: SlowCallbacks, request: pytest.FixtureRequest
 ) -> Iterator[None]:
-    """Fail a test in which the service keeps the event loop for too long in one go."""
+    """Fail a test in which a callback of the service occupies the event loop for too long."""
     slow_callbacks.found.clear()
     yield
     if request.node.get_closest_marker("slow_callbacks") is None:
@@ -149,7 +149,7 @@ def settings(database_name: str, driver: str, transport: str, folder: Path) -> S
             "data_dir": folder,
             "server": {"transport": transport},
             "mongodb": {"database": database_name, "driver": driver},
-            # The loop of a test may stand still for a while; and its node was never away.
+            # The loop of a test may block for a while; its node was never away.
             "cache": {"timeout_ms": 1000, "heartbeat_ms": 5000, "return_ms": 1},
             "auth": {"issuers": [issuer]},
         }

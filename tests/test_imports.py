@@ -14,8 +14,8 @@ import tornado_members
 
 PACKAGE = Path(tornado_members.__file__).parent
 
-# From the top of the house to its foundations. A room may import itself and what is below it.
-HOUSE = [
+# From the top layer to the bottom. A package may import itself and the packages below it.
+LAYERS = [
     ["__main__"],
     ["commands"],
     ["serving"],
@@ -38,10 +38,10 @@ HOUSE = [
     ["model"],
     ["errors", "http1", "lease_cache"],
 ]
-LEVELS = {room: level for level, rooms in enumerate(HOUSE) for room in rooms}
+LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 
-# Who may import a library that belongs to one room.
-KEEPERS = {
+# The packages that may import a library, or a package that is not open to all above it.
+IMPORTERS = {
     "pymongo": {"storage"},
     "motor": {"storage"},
     "bson": {"storage"},
@@ -55,7 +55,7 @@ KEEPERS = {
     "tqdm": {"commands", "bulk"},
     "prometheus_client": {"admin"},
     "opentelemetry": {"telemetry"},
-    # HTTP knows the directory, and nothing of what is under it.
+    # Handlers use the directory, and nothing below it.
     "tornado_members.storage": {
         "storage",
         "embedded",  # makes its MongoDB a replica set
@@ -77,7 +77,7 @@ KEEPERS = {
         "services",
     },
 }
-# Engines: each could be taken out of the product as it is.
+# Engines: each could be used outside of this product unchanged.
 ENGINES = ("lease_cache", "http1")
 
 
@@ -85,7 +85,7 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(file: Path) -> str:
+def package_of(file: Path) -> str:
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
@@ -96,7 +96,7 @@ def module_path(file: Path) -> tuple[str, ...]:
 
 @cache
 def imported(file: Path) -> tuple[str, ...]:
-    """Every module that a file imports, wherever it does."""
+    """Return every module that a file imports, at any place."""
     found: list[str] = []
     for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
@@ -119,21 +119,21 @@ def parsed(file: Path) -> ast.Module:
 
 @pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_point_down(file: Path) -> None:
-    room = room_of(file)
-    if room == "__init__":
+    package = package_of(file)
+    if package == "__init__":
         return
     for name in imported(file):
         parts = name.split(".")
         if parts[0] == "tornado_members" and len(parts) > 1 and parts[1] in LEVELS:
             other = parts[1]
-            assert other == room or LEVELS[other] > LEVELS[room], f"{file} imports {name}"
-        for library, keepers in KEEPERS.items():
+            assert other == package or LEVELS[other] > LEVELS[package], f"{file} imports {name}"
+        for library, importers in IMPORTERS.items():
             if name == library or name.startswith(library + "."):
-                assert room in keepers, f"{file} imports {name}"
+                assert package in importers, f"{file} imports {name}"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_imports_nothing_of_the_product(engine: str) -> None:
+def test_engine_imports_nothing_of_the_product(engine: str) -> None:
     for file in (PACKAGE / engine).glob("*.py"):
         for name in imported(file):
             own = f"tornado_members.{engine}"
@@ -159,8 +159,8 @@ def test_modules_of_http1_import_each_other_one_way_only() -> None:
         uses = {stem: used for stem, used in uses.items() if stem not in leaves}
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Also not lazily, nor for types only."""
+def test_imports_have_no_cycle() -> None:
+    """Lazy imports and imports for types count, too."""
     files = {".".join(("tornado_members", *module_path(file))): file for file in modules()}
     imports: dict[str, set[str]] = {}
     for name, file in files.items():
@@ -172,21 +172,21 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not imports.keys() & set().union(*imports.values())
 
 
-def test_every_room_has_its_place_in_the_house() -> None:
-    assert {room_of(file) for file in modules()} - {"__init__"} == set(LEVELS)
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(file) for file in modules()} - {"__init__"} == set(LEVELS)
 
 
-def test_the_architecture_page_lists_the_rooms_in_this_order() -> None:
+def test_architecture_page_lists_the_packages_in_this_order() -> None:
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
     tree = page.split("```\ntornado_members/\n")[1].split("```")[0]
     listed = re.findall(r"^  (\S.*?)  ", tree, re.MULTILINE)
-    rooms = [re.sub(r"\.py$|/$", "", name) for line in listed for name in line.split(", ")]
-    assert set(rooms) == set(LEVELS)
-    assert [LEVELS[room] for room in rooms] == sorted(LEVELS.values())
+    packages = [re.sub(r"\.py$|/$", "", name) for line in listed for name in line.split(", ")]
+    assert set(packages) == set(LEVELS)
+    assert [LEVELS[package] for package in packages] == sorted(LEVELS.values())
 
 
-def test_importing_reads_no_settings_and_opens_nothing() -> None:
-    """No I/O at import: it works with settings that are wrong, and starts no thread."""
+def test_import_reads_no_settings_and_opens_nothing() -> None:
+    """No I/O at import: it works with invalid settings, and starts no thread."""
     program = (
         "import os, threading; os.environ['MEMBERS_SERVER__PORT'] = 'wrong'\n"
         "import tornado_members.__main__, tornado_members.commands.serve\n"

@@ -1,4 +1,4 @@
-"""Files that are made to exhaust memory or time, and damaged ones."""
+"""Damaged files, and files that are made to exhaust memory or time."""
 
 import gzip
 import io
@@ -115,7 +115,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", HOSTILE)
 def test_time_grows_with_the_length_of_a_file(name: str) -> None:
-    """Four times the length takes no more than some eight times the processor's time."""
+    """Four times the length takes at most about eight times the processor time."""
 
     def seconds(length: int) -> float:
         data = HOSTILE[name](length)

@@ -1,4 +1,4 @@
-"""Members as JSON objects, and what else is found in such files."""
+"""Members as JSON objects, and other content of such files."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Many members at once."""
+"""Loading many members at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ def drafts(*names: str, phone: str | None = None) -> list[MemberDraft]:
 
 
 async def load(services: Services, on_conflict: OnConflict, *batches: list[MemberDraft]) -> str:
-    """The first letters of what became of each: c, r, u, s, t."""
+    """Return the first letter of each row's result: c, r, u, s, t."""
     loader = Loader(services.directory, on_conflict)
     outcomes = [outcome for batch in batches for outcome in await loader.load(batch)]
     return "".join(outcome.result[0] for outcome in outcomes)
@@ -85,7 +85,7 @@ async def test_fake_members_are_members_of_different_names(services: Services) -
 
 
 class Failing:
-    """A directory that loses its connection behind each write, so many times."""
+    """A directory that loses its connection after each write, a given number of times."""
 
     def __init__(self, services: Services, failures: int) -> None:
         self._directory = services.directory
@@ -120,7 +120,7 @@ async def test_batch_that_failed_half_way_can_be_repeated(
     loader = Loader(Failing(services, failures), "replace")
     with pytest.raises(DependencyUnavailable):
         await loader.load(batch)
-    await api("PUT", "/members/by-name/New", {"phone": "555-0177"})  # what others do then stays
+    await api("PUT", "/members/by-name/New", {"phone": "555-0177"})  # a change by another client
     outcomes: list[Outcome] = []
     while not outcomes:
         with suppress(DependencyUnavailable):
@@ -135,7 +135,7 @@ async def test_batch_that_failed_half_way_can_be_repeated(
 
 
 class Interfering:
-    """A directory beside which another client writes between the look-up and the replacement."""
+    """A directory whose members another client changes between the look-up and the replacement."""
 
     def __init__(self, services: Services, interfere: Callable[[], Awaitable[Any]]) -> None:
         self._directory = services.directory
@@ -155,9 +155,9 @@ class Interfering:
 @pytest.mark.parametrize(
     ("write", "results", "member"),
     [
-        # What the source does not set is taken from the member as the other client left it.
+        # A field that the source omits keeps the value of the other client.
         (("PUT", "/members/1", {"name": "Ada", "phone": "555-0199"}), "rt", (1, "555-0199")),
-        # The other client wrote what the source says: nothing was replaced.
+        # The other client wrote the same values: nothing was replaced.
         (("PUT", "/members/1", {"name": "Ada", "email": "ada@example.org"}), "ut", (1, None)),
         (("PUT", "/members/1", {"name": "Ida"}), "ct", (2, None)),
         (("DELETE", "/members/1"), "ct", (2, None)),

@@ -1,4 +1,4 @@
-"""Headings of columns, and what they are mapped to."""
+"""Headings of columns, and the fields to which they are mapped."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def sources(header: str, *columns: tuple[str, str]) -> dict[str, list[str]]:
                 "email": ["Email Address [Required]"],
             },
         ),
-        # Columns about something else.
+        # Columns for other purposes.
         ("Name,Email Type,Accepts Email Marketing,Phonetic First Name", {"name": ["Name"]}),
         ("Name,Name Prefix,Company Name,Default Address Phone,Home Fax", {"name": ["Name"]}),
     ],

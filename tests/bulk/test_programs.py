@@ -1,4 +1,4 @@
-"""Files in the shapes of other programs' exports, over both ways, with invented people."""
+"""Exports of other programs, over HTTP and from the command line, with invented people."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ FILES = Path(__file__).parent / "files"
 _BAD_NAME, _BAD_EMAIL, _SUSPICIOUS = "bad name", "bad email", "suspicious"
 _OLGA = ("Olga Look", "olga@example.org", "+1 212 555 0111")
 
-# What each row of a file is: a member, or the kind of its refusal.
+# The result of each row of a file: a member, or the kind of its refusal.
 EXPECTED: dict[str, list[tuple[str, str | None, str | None] | str]] = {
     "bom_rejects.csv": [_BAD_EMAIL],
     "club.xlsx": [("Exie Cell", "exie@example.org", "447912345678"), ("Nocell", None, None)],
@@ -72,7 +72,7 @@ EXPECTED: dict[str, list[tuple[str, str | None, str | None] | str]] = {
     "utf16_ct_charset.csv": [("Utf Ct", "utfct@example.org", None)],
     "vcf.vcf": [("Vee Card", "vee@example.org", "+1 212 555 0100")],
 }
-# Files of which nothing may be loaded, and words of the reason.
+# Files that must be refused as a whole, and words of the reason.
 REFUSED = {
     "cp1252_heading.csv": "not UTF-8",
     "dup_header.csv": "email=#2",

@@ -108,7 +108,7 @@ def test_no_member_is_made_from_inside_quotes() -> None:
     [
         # The quote of line 2 was never closed; the next one opens a cell.
         ('"Ada,x\nBob,x\n"Carl","y\nDora,x\n"\nEve,x\n', {2: None, 7: "Eve"}),
-        # Quotes are counted: those of line 2 are odd, and so those of line 4.
+        # The number of quotes is odd in line 2, and so in line 4.
         ('"{"a":"b",\nDora,x\n"c":"d"}",x\nEve,x\n', {2: None, 5: "Eve"}),
         ('"Ada"lyn,x\nEve,x\n', {2: None, 3: "Eve"}),
         (

@@ -79,7 +79,7 @@ def test_rotate_keeps_the_old_key_until_its_last_token_has_expired(
 
 
 def test_cached_token_ends_with_its_key(installation: Installation) -> None:
-    """Whether the token is cached or not, the end of its key applies."""
+    """The end of a key applies to its tokens, cached or not."""
     forged = own_signing_key(installation.jwks)
     rotate(installation.jwks, 60, spread_seconds=0)
     installation.look_at_the_file()

@@ -73,7 +73,7 @@ def test_rejects_can_be_corrected_and_loaded(command: Command, members: Any) -> 
     finished = command.run("seed", str(rejects))
     assert finished.stdout.startswith("2 loaded, 1 refused")
     assert members.count_documents({}) == 5
-    assert len(rejects.read_text().splitlines()) == 4  # what was loaded is never written over
+    assert len(rejects.read_text().splitlines()) == 4  # loaded rows are never overwritten
     with rejects.with_name("people.2.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))
     assert rows[0] == ["line", "reason", "state", "name", "email", "phone"]
@@ -90,7 +90,7 @@ def test_rejects_keep_all_text_and_load_only_once_corrected(command: Command, me
     ]
     content = "\n".join(["name;email;phone", "Ada;;", *broken, "Bob;;", ""])
     file = write(command, content.encode("cp1252"))
-    for _ in range(3):  # what was refused is refused again, and again is all there
+    for _ in range(3):  # refused rows are refused again, without loss
         finished = command.run("seed", file, "--encoding", "cp1252")
         assert finished.returncode == 1
         assert "4 refused" in finished.stdout
