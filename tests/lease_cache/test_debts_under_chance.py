@@ -115,7 +115,10 @@ class Storm:
             await asyncio.sleep(self.chance.random() ** 2)
             key = self.chance.choice([*self.registers])
             with suppress(TimeoutError, NotAnnounced):
-                async with cache.changing(key) as write:
+                patience = self.chance.choice(
+                    [None, 0.05, 0.3]
+                )  # a caller may not await the commit
+                async with cache.changing(key) as write, asyncio.timeout(patience):
                     await self.registers[key].write(write.seconds_left)
 
 
