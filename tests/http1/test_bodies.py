@@ -79,6 +79,17 @@ def test_chunk_over_the_limit_is_refused_before_it_arrives() -> None:
         decoded(b"5\r\nhello\r\nfffff\r\n", limit=1000)
 
 
+@pytest.mark.parametrize("begin", [b"5;", b'5;a="', b"0\r\nA:"])
+def test_no_number_of_chunks_makes_room_for_a_long_header(begin: bytes) -> None:
+    """What has no end yet is in memory, and no limit of content counts it."""
+    chunks = b"1\r\nx\r\n" * 10_000
+    longest = LIMITS.head_bytes - len(begin) - 2
+    assert decoded(chunks + begin + b"a" * longest) == (b"x" * 10_000, None)
+    for end in (b"", b'"' * begin.count(b'"') + b"\r\n\r\n"):
+        with pytest.raises(Refused, match="too much around"):
+            decoded(chunks + begin + b"a" * LIMITS.head_bytes + end)
+
+
 class Reference:
     """The same body, as llhttp decodes it."""
 

@@ -89,6 +89,7 @@ class ChunkedBody:
         self._limit = limit
         self._size = 0  # bytes of content so far
         self._overhead = limits.head_bytes  # bytes that may still be anything but content
+        self._longest = limits.head_bytes  # bytes of one chunk's header, or of the trailers
         self._trailers = limits.headers  # fields
         self._expects = _Expects.CHUNK_HEADER
         self._left = 0  # bytes of content in this chunk
@@ -172,7 +173,7 @@ class ChunkedBody:
         return end + len(END_OF_HEAD) - start
 
     def _check_overhead(self, size: int) -> None:
-        if size > self._overhead:
+        if size > min(self._overhead, self._longest):
             _refuse("it has too much around its chunks")
 
     def _count_overhead(self, size: int) -> None:
