@@ -107,6 +107,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "formula": lambda n: b"name\n" + b"='\"+" * n,
     "braces": lambda n: b"[" + b"{" * n,
     "folded": lambda n: b"BEGIN:VCARD\n" + b" a\n" * n,
+    "soft breaks": lambda n: b"BEGIN:VCARD\nTEL;" + b"A" * n + b"QUOTED-PRINTABLE:=\n" + b"=\n" * n,
     "parameters": lambda n: b"BEGIN:VCARD\n" + b"TEL" + b';A="' * n + b":1",
     "attribute": lambda n: workbook(f'<worksheet a="{"x" * n}"/>'),
 }
@@ -128,3 +129,15 @@ def test_time_grows_with_the_length_of_a_file(name: str) -> None:
         return best
 
     assert seconds(60_000) < 8 * seconds(15_000) + 0.01
+
+
+def test_empty_rows_cost_the_same_below_any_header() -> None:
+    def seconds(columns: int) -> float:
+        cell = '<c t="str"><v>{}</v></c>'
+        header = cell.format("name") + cell.format("x") * columns
+        data = workbook(f"<worksheet><row>{header}</row>{'<row/>' * 20_000}</worksheet>")
+        began = time.process_time()
+        assert read(data) == []
+        return time.process_time() - began
+
+    assert seconds(900) < 8 * seconds(1) + 0.1

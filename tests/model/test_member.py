@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import unicodedata
 from typing import Any, Literal
 
@@ -177,6 +178,26 @@ def test_trim_is_linear_in_the_length_of_a_text(monkeypatch: pytest.MonkeyPatch)
     assert characters.trim_with_overrides(f"\u202e{inner}\u200b") == inner
     assert characters.trim(f" {'x' * 100}\u00e9 ") == "x" * 100 + "\u00e9"
     assert searched == [101]
+
+
+@pytest.mark.parametrize("inside", ["\u200b", "\u200b\ufeff", "\xad\u2060"])
+def test_invisible_characters_cost_no_more_than_others(inside: str) -> None:
+    def seconds(text: str) -> float:
+        best = 9.0
+        for _ in range(3):
+            began = time.process_time()
+            characters.trim(text)
+            best = min(best, time.process_time() - began)
+        return best
+
+    length = 4000 // len(inside)
+    assert seconds(f"A{inside * length}x") < 20 * seconds(f"A{' é' * 2000}x") + 0.005
+
+
+@given(st.text(st.sampled_from("ab \t\u3000\u200b\u2060\ufeff\xad"), max_size=12))
+def test_what_is_trimmed_stays_as_it_is(text: str) -> None:
+    trimmed = characters.trim(text)
+    assert characters.trim(trimmed) == trimmed
 
 
 def test_email_is_stored_without_invisible_characters_at_its_ends() -> None:

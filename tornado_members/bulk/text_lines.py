@@ -15,12 +15,15 @@ def unfold(
     does a line after an equals sign in quoted-printable text (RFC 2045 §6.7).
     """
     first, parts, size = 0, [""], 0
+    is_quoted: bool | None = None  # asked once for each logical line, whose beginning may be long
     for found in _split(texts):
         if found is None:
             yield None
             continue
         line, text = found
-        is_soft = parts[-1].endswith("=") and is_quoted_printable(parts[0])
+        if is_quoted is None and parts[-1].endswith("="):
+            is_quoted = is_quoted_printable(parts[0])
+        is_soft = bool(is_quoted) and parts[-1].endswith("=")
         if is_soft or (text[:1] in (" ", "\t") and first):
             if is_soft:
                 parts[-1] = parts[-1][:-1]
@@ -31,7 +34,7 @@ def unfold(
             continue
         if first:
             yield first, "".join(parts)
-        first, parts, size = line, [text], len(text)
+        first, parts, size, is_quoted = line, [text], len(text), None
     if first:
         yield first, "".join(parts)
 

@@ -26,7 +26,7 @@ class _Card:
     """The properties of a card that a member has."""
 
     line: int
-    names: list[str] = field(default_factory=list)  # FN, formatted
+    name: str = ""  # FN, formatted
     structured: str = ""  # N, joined
     emails: list[str] = field(default_factory=list)  # a preferred one first
     phones: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ def _take(card: _Card, text: str) -> None:
     if _QUOTED_PRINTABLE.search(parameters):
         value = _decode_quoted_printable(value, parameters)
     if name == "FN":
-        card.names.append(_unescape(value))
+        card.name = card.name or _unescape(value)
     elif name == "N" and not card.structured:
         last, first, middle, *_ = [_unescape(v) for v in _COMPONENTS.split(value)] + ["", "", ""]
         card.structured = " ".join(filter(None, (first, middle, last)))
@@ -92,7 +92,7 @@ def _finish(card: _Card, decoder: TextDecoder, info: FileInfo) -> Row | None:
     if not card.is_person:
         info.skipped_entries += 1
         return None
-    name = next(filter(None, card.names), "") or card.structured
+    name = card.name or card.structured
     values = {
         "name": name or None,
         "email": card.emails[0].removeprefix("mailto:") if card.emails else None,

@@ -245,11 +245,16 @@ class _Sheet:
 
     def _record(self) -> Record:
         filled = [column for column, text in self._cells.items() if text]
-        if filled and max(filled) >= MAX_COLUMNS:
+        if not filled:  # six bytes of XML, which must not cost as much as a wide row
+            return Record(self._line, [])
+        if max(filled) >= MAX_COLUMNS:
             return Record(self._line, [], f"has more than {MAX_COLUMNS:,} cells")
         # Cells at the end of a row are not stored if they are empty.
-        self._width = max(self._width, max(filled, default=-1) + 1)
-        return Record(self._line, [self._cells.get(i, "") for i in range(self._width)])
+        self._width = max(self._width, max(filled) + 1)
+        cells = [""] * self._width
+        for column in filled:
+            cells[column] = self._cells[column]
+        return Record(self._line, cells)
 
     def _value(self, text: str) -> str:
         match self._type:
