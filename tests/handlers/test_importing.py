@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -466,6 +468,30 @@ async def test_disconnect_before_the_first_row_leaves_nothing_running(
         await until(lambda: services.requests.in_flight == 1)
         writer.transport.abort()
         await services.requests.idle.wait()
+
+
+async def test_disconnect_during_the_checks_of_the_head_begins_no_import(
+    http_server: Any, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of an issuer, or the count of a caller's requests, can take their time."""
+    admit, reached, released = services.admission.admit, asyncio.Event(), asyncio.Event()
+
+    async def admit_late(*arguments: Any) -> Any:
+        reached.set()
+        await released.wait()
+        return await admit(*arguments)
+
+    monkeypatch.setattr(services.admission, "admit", admit_late)
+    before = asyncio.all_tasks()
+    async with bare_connection(http_server) as (_reader, writer):
+        writer.write(head(100) + b"na")
+        await reached.wait()
+        linger = struct.pack("ii", 1, 0)  # a reset, which the server sees while it does not read
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+        await services.requests.idle.wait()
+    released.set()
+    await until(lambda: not asyncio.all_tasks() - before)
 
 
 async def test_unknown_method_is_a_405(

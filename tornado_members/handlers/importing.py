@@ -63,10 +63,11 @@ class ImportHandler(MemberResourceHandler):
         """Refuse a faulty request before its body is read."""
         try:
             await super().prepare()
-            if self.request.method == "POST":
+            # on_connection_close() has ended the request of a client that disconnected meanwhile.
+            if self.request.method == "POST" and not self.client_disconnected:
                 self._begin()
         except Problem as problem:
-            if not self._sends_anyway():
+            if self.client_disconnected or not self._sends_anyway():
                 leave_body_unread(self.request)
                 raise
             self._refuse(problem)
