@@ -17,6 +17,7 @@ from tornado_members.auth.permissions import OWN
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.openapi.operation import CSV, NDJSON, Operation
+from tornado_members.services import Services
 from tornado_members.settings import Audit, Settings
 
 READ, WRITE, DELETE = "members:read", "members:write", "members:delete"
@@ -226,6 +227,25 @@ async def test_name_conflict_hides_the_owner(members: Api) -> None:
     reader = bearer(CALLERS["read-named"])
     known = await members("PUT", "/members/me", {"name": "Other"}, rights=None, headers=reader)
     assert parsed(known)["member"] == f"/members/{OTHER_ID}"
+
+
+async def test_a_name_that_another_member_takes_meanwhile_is_not_the_own_one(
+    members: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_by_name = services.directory.put_by_name
+
+    async def put_late(*arguments: Any, **options: Any) -> Any:
+        await members("PUT", f"/members/{OWN_ID}", {"name": "Mine"})
+        await members("PUT", f"/members/{OTHER_ID}", {"name": "Own", "phone": "5551234"})
+        return await put_by_name(*arguments, **options)
+
+    monkeypatch.setattr(services.directory, "put_by_name", put_late)
+    body = {"memberId": OTHER_ID, "email": "mine@example.org"}
+    own = bearer(caller(WRITE_OWN))
+    refused = await members("PUT", "/members/by-name/Own", body, rights=None, headers=own)
+    problem(refused, 422, "invalid-member")
+    other = parsed(await members("GET", f"/members/{OTHER_ID}"))
+    assert other["email"] is None
 
 
 async def test_by_name_reaches_the_own_member_by_its_current_name(members: Api) -> None:

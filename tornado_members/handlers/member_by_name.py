@@ -80,8 +80,10 @@ class MemberByNameHandler(MemberResourceHandler):
         if self.own_member_id is not None:
             await self.get_own(self.own_member_id, name)
         body = self.json_body()
-        draft = parse_draft(body, name=name, fields=self.services.fields)
-        meant = body.get("memberId", self.own_member_id)
+        # Another member may take the name now, and must not be the one that the body means.
+        own_id = self.own_member_id
+        draft = parse_draft(body, member_id=own_id, name=name, fields=self.services.fields)
+        meant = body.get("memberId", own_id)
         member, is_new = await self.services.directory.put_by_name(
             draft, meant, self.precondition(), by=self.actor()
         )
