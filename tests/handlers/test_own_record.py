@@ -229,7 +229,7 @@ async def test_name_conflict_hides_the_owner(members: Api) -> None:
     assert parsed(known)["member"] == f"/members/{OTHER_ID}"
 
 
-async def test_a_name_that_another_member_takes_meanwhile_is_not_the_own_one(
+async def test_own_caller_does_not_write_the_member_that_takes_its_name(
     members: Api, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_by_name = services.directory.put_by_name

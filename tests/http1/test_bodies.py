@@ -80,7 +80,7 @@ def test_chunk_over_the_limit_is_refused_before_it_arrives() -> None:
 
 
 @pytest.mark.parametrize("begin", [b"5;", b'5;a="', b"0\r\nA:"])
-def test_no_number_of_chunks_makes_room_for_a_long_header(begin: bytes) -> None:
+def test_header_of_a_chunk_is_limited_after_any_number_of_chunks(begin: bytes) -> None:
     """What has no end yet is in memory, and no limit of content counts it."""
     chunks = b"1\r\nx\r\n" * 10_000
     longest = LIMITS.head_bytes - len(begin) - 2

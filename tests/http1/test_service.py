@@ -44,5 +44,6 @@ def test_service_serves_refuses_with_problems_and_stops(
             assert (problem["status"], problem["code"]) == (status, code)
             assert problem["requestId"] == answer.headers["x-request-id"]
         assert service.stop() == 0
-    assert problem["requestId"] in command.log()
+    refusals = [line for line in command.log().splitlines() if problem["requestId"] in line]
+    assert "client_address=127.0.0.1" in refusals[0]
     assert "broken off" not in command.log()

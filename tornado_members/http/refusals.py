@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Mapping
 from logging import getLogger
 
+from tornado.httputil import HTTPHeaders
+
 from tornado_members.errors import (
     BadRequest,
     BodyTooLarge,
@@ -15,8 +17,10 @@ from tornado_members.errors import (
     TargetTooLong,
     VersionNotSupported,
 )
+from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.responses import SECURITY_HEADERS
 from tornado_members.http1.refusals import BodyOverLimit, Refused, TooManyBodies
+from tornado_members.telemetry.logs import fields
 
 log = getLogger(__name__)
 
@@ -28,11 +32,24 @@ _KINDS: Mapping[int, type[Problem]] = {
 }
 
 
-def render_refusal(refused: Refused) -> tuple[Mapping[str, str], bytes]:
-    """Return the headers and the body of a problem (RFC 9457)."""
+# The headers of a refused request are unknown or not to be trusted, and so are its proxies.
+_NO_PROXIES = TrustedProxies()
+_NO_HEADERS = HTTPHeaders()
+
+
+def render_refusal(refused: Refused, peer: str) -> tuple[Mapping[str, str], bytes]:
+    """Return the headers and the body of a problem (RFC 9457), and log it.
+
+    `peer` is the address of the connection: of the client, or of the proxy in front.
+    """
     problem = _problem(refused)
     request_id = uuid.uuid4().hex
-    log.info("%s: refused with %d: %s", request_id, problem.status, problem.detail)
+    extra = fields(
+        request_id=request_id,
+        code=problem.code,
+        client_address=_NO_PROXIES.caller(peer, _NO_HEADERS),
+    )
+    log.info("refused with %d: %s", problem.status, problem.detail, extra=extra)
     headers = {
         "Content-Type": "application/problem+json",
         "Cache-Control": "no-store",

@@ -583,7 +583,8 @@ class Connection(asyncio.Protocol):
             if has_started:
                 self.close()  # half a response must not look like a whole one
                 return
-        self.writer.send(whole_response(refused, self._server.render, with_body=not is_head))
+        peer, render = self.peer.remote_ip, self._server.render
+        self.writer.send(whole_response(refused, peer, render, with_body=not is_head))
         self._linger()
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:

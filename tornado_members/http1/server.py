@@ -46,7 +46,8 @@ class HTTPServer:
     ) -> None:
         """`protocol` is that of all requests, for a proxy in front that terminates TLS.
 
-        `render` returns the response to a request that the server refuses. `is_exempt` returns
+        `render` returns the response to a request that the server refuses; it is given the refusal
+        and the peer's IP address. `is_exempt` returns
         whether an IP address may have any number of connections, as a reverse proxy's may. Unix
         sockets have no such limit.
         """
