@@ -16,6 +16,8 @@ import pymongo
 import pytest
 
 from tests.support.bystander import Bystander, event_loop_clock
+from tests.support.memcached import flush_cache
+from tests.support.namespace import namespace_of
 from tests.support.service import Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -294,6 +296,8 @@ def target(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) 
         "server": {"port": 0, "trusted_proxies": ["127.0.0.1"]},
         "audit": {"enabled": True},
     }
+    # Reads of a quarantined node need a driver's thread, which waits for the interpreter's lock.
+    flush_cache(servers.cache_servers[0], namespace_of(admin["hostile"]))
     with tempfile.TemporaryDirectory(prefix="tornado-members-test-") as name:
         with Command(Path(name), settings).serving() as service:
             assert service("PUT", "/members", {"name": "Somebody"})[0] == 201
