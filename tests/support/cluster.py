@@ -33,11 +33,20 @@ from tornado_members.embedded.programs import (
 Replacement = Literal["reload", "restart", "kill", "worker-kill"]
 REPLACEMENTS: tuple[Replacement, ...] = get_args(Replacement)
 START_SECONDS = 60
+_ports: set[int] = set()  # that lasting_port() has returned
 
 
 def lasting_port() -> int:
-    """Return a port for a server that restarts on it, outside the range of outgoing connections."""
-    return free_port(preferred=random.randrange(20_000, 32_000))  # noqa: S311
+    """Return a port for a server that restarts on it: no connection takes such a port meanwhile.
+
+    Test processes that run side by side have ranges of their own, and no port is returned twice.
+    """
+    first = 20_000 + 2_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 6)
+    while True:
+        port = free_port(preferred=random.randrange(first, first + 2_000))  # noqa: S311
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 def _runs(pid: int) -> bool:
