@@ -86,12 +86,16 @@ def _spellings(letter: str) -> Sequence[tuple[str, str]]:
 
 @cache
 def _table() -> Mapping[str, Sequence[tuple[str, str]]]:
+    """Return the spellings of each letter that has another one than itself: few have."""
     table: dict[str, list[tuple[str, str]]] = defaultdict(list)
     codes = chain(range(0xD800), range(0xE000, _LAST_WITH_FORMS + 1))
     for form in map(chr, codes):
-        if unicodedata.is_normalized("NFC", form):
-            folded = _decomposed(form.casefold())
+        folded = _decomposed(form.casefold())
+        if folded != form and unicodedata.is_normalized("NFC", form):
             table[folded[0]].append((form, folded))
+    for letter, spellings in table.items():
+        if _decomposed(letter.casefold()) == letter and unicodedata.is_normalized("NFC", letter):
+            spellings.append((letter, letter))
     return dict(table)
 
 
