@@ -45,7 +45,7 @@ co,José Menéndez,jose.menendez@example.gov,+1-555-0100
 def settings(settings: Settings) -> Settings:
     """With time-outs that a test can wait for, and a small limit on bodies."""
     mongodb = settings.mongodb.model_copy(update={"timeout_ms": 1000})
-    limits = settings.server.limits.model_copy(update={"write_seconds": 0.5})
+    limits = settings.server.limits.model_copy(update={"write_seconds": 1.5})
     server = settings.server.model_copy(update={"limits": limits})
     members = settings.members.model_copy(update={"transfer_retry_seconds": 1, "import_max_mib": 2})
     return settings.model_copy(update={"mongodb": mongodb, "server": server, "members": members})
@@ -344,7 +344,7 @@ async def test_client_may_send_everything_before_it_reads(
         for start in range(0, len(rows), 3000):
             writer.write(rows[start : start + 3000])
             await writer.drain()
-            await asyncio.sleep(0.1)  # in total, longer than a client may read nothing
+            await asyncio.sleep(0.2)  # in total, longer than a client may read nothing
         received = bytearray()
         while piece := await reader.read(65536):
             received += piece

@@ -81,7 +81,7 @@ async def test_expired_leader_lock_can_be_renewed_while_it_is_free(
 
 
 @pytest.mark.parametrize(
-    "ahead", [timedelta(hours=1), timedelta(seconds=leader_election.LOCK_SECONDS + 2)]
+    "ahead", [timedelta(hours=1), timedelta(seconds=2 * leader_election.LOCK_SECONDS + 2)]
 )
 async def test_leader_lock_that_expires_too_late_is_free(
     mongo: Mongo, leases: Any, ahead: timedelta
@@ -112,3 +112,14 @@ async def test_progress_is_seen_by_candidates(mongo: Mongo) -> None:
     await holder.renew({"_data": "1"})
     await other.acquire()
     assert other.progressed_at == noted
+
+
+async def test_leader_lock_of_a_command_that_began_later_is_not_free(
+    mongo: Mongo, leases: Any
+) -> None:
+    """Two candidates ask at once: $$NOW of the command that is applied last may be the earlier."""
+    leader, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
+    assert await leader.acquire()
+    later = datetime.now(UTC) + timedelta(seconds=leader_election.LOCK_SECONDS + 1)
+    leases.update_one({"_id": "test"}, {"$set": {"expiresAt": later}})
+    assert not await other.acquire()

@@ -103,15 +103,16 @@ class LeaderElection:
 def _claim_of(holder: str, progress: Mapping[str, Any] | None) -> list[Document]:
     """Return an update that gives the lock to `holder` if it holds the lock or the lock is free.
 
-    The lock is free if no process holds it, if it has expired, and if it expires later than a lock
-    that is acquired now. In the last case MongoDB's clock was set back, or the clock of the former
-    primary was ahead.
+    The lock is free if no process holds it, if it has expired, and if it expires much later than a
+    lock that is acquired now. In the last case MongoDB's clock was set back, or the clock of the
+    former primary was ahead. "Much" is as long as a lock lasts: $$NOW is the time at which a
+    command began, and of two concurrent commands the first to begin may be applied last.
     """
     ours = {"$eq": ["$holder", holder]}
     unheld = {"$eq": [{"$ifNull": ["$holder", None]}, None]}
     until = {"$add": ["$$NOW", round(LOCK_SECONDS * 1000)]}
     ended = {"$lte": ["$expiresAt", "$$NOW"]}
-    too_far = {"$gt": ["$expiresAt", until]}
+    too_far = {"$gt": ["$expiresAt", {"$add": [until, round(LOCK_SECONDS * 1000)]}]}
     free = {"$or": [ours, unheld, ended, too_far]}
     fields: Document = {
         "holder": {"$cond": [free, holder, "$holder"]},
