@@ -338,13 +338,14 @@ async def test_client_may_send_everything_before_it_reads(
 ) -> None:
     """The results are larger than all buffers of the kernel and of the process together."""
     rows = b",x\n" * 7000
+    assert len(rows) // 3000 * 0.3 > services.write_seconds
     async with small_connection(http_server) as (reader, writer):
         writer.write(head(len(rows) + 11, "Content-Type: text/csv", "Connection: close"))
         writer.write(b"name,email\n")
         for start in range(0, len(rows), 3000):
             writer.write(rows[start : start + 3000])
             await writer.drain()
-            await asyncio.sleep(0.2)  # in total, longer than a client may read nothing
+            await asyncio.sleep(0.3)  # in total, longer than a client may read nothing
         received = bytearray()
         while piece := await reader.read(65536):
             received += piece

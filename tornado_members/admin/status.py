@@ -14,7 +14,7 @@ from tornado_members.telemetry.metrics import Family
 
 
 class ServiceStatus(Protocol):
-    """What the admin listener shows."""
+    """The status that the admin listener shows."""
 
     def report(self) -> HealthReport:
         """Return the health of the service."""

@@ -15,7 +15,7 @@ from tornado_members.settings import KeyFetching
 log = getLogger(__name__)
 
 _DEFAULT_LIFE = 300.0  # seconds until the next fetch, if the response does not say
-_FIRST_PAUSE = 1.0  # seconds until the second attempt, while there are no keys
+_FIRST_PAUSE = 1.0  # seconds until the second attempt, while keys are missing
 _MAX_WAIT = 2.0  # seconds that a request waits for the fetch that it caused
 
 

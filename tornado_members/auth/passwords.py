@@ -45,7 +45,7 @@ class Passwords:
     async def verify(self, password: str, hashed: str | None) -> bool:
         """True if a password matches a hash; False if `hashed` is None, after the same time.
 
-        Raises DependencyUnavailable if there is no memory for hashing.
+        Raises DependencyUnavailable if the memory for hashing is not available.
         """
         work = partial(self._verify, normalize_password(password), hashed)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -384,6 +384,8 @@ class Connection(asyncio.Protocol):
     def _end_request(self, exchange: Exchange) -> None:
         self.state = RESPONDING
         self.deadline = inf
+        if self.writer.paused:
+            self.writer.restart_wait(self._loop.time())
         if self._has_ended:
             self._await_orphan()
         exchange.is_notified = True

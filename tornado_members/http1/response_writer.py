@@ -129,6 +129,13 @@ class ResponseWriter:
         for future in self._take_waiting():
             _break(future, error)
 
+    def restart_wait(self, now: float) -> None:
+        """Give the client its time anew: until now it may have sent its request without reading."""
+        if self.deadline != inf:
+            self._paused_at = now
+            self._taken_at_pause = self._taken_at_look = self._taken()
+            self.deadline = now + self._limits.write_seconds
+
     def reads_too_slowly(self, now: float) -> bool:
         """True if the client has read nothing for write_seconds, or less than the least rate."""
         taken = self._taken()
