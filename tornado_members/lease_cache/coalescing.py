@@ -6,7 +6,7 @@ without any fault.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,7 +14,6 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 Q = TypeVar("Q")
 A = TypeVar("A")
-GetMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, T]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,60 +89,11 @@ class SingleFlight(Generic[T]):
             del self._under_way[key]
 
 
-class ReadBatcher(Generic[T]):
-    """Reads of one turn of the event loop go out in one request, in the order of their keys.
-
-    The first of them makes it, in the next turn. A task of its own would cost each read two more.
-    """
-
-    def __init__(self, get_many: GetMany[T]) -> None:
-        self._get_many = get_many
-        self._is_waited_for = False
-        self._keys: dict[bytes, None] = {}
-        self._others: list[asyncio.Future[Mapping[bytes, T] | None]] = []
-
-    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, T]:
-        """Return the values of these keys, and perhaps of others. Raises as the request."""
-        self._keys.update(dict.fromkeys(keys))
-        if not self._is_waited_for:
-            return await self._ask()
-        place: asyncio.Future[Mapping[bytes, T] | None] = asyncio.get_running_loop().create_future()
-        self._others.append(place)
-        found = await place
-        return await self.get_many(keys) if found is None else found
-
-    async def _ask(self) -> Mapping[bytes, T]:
-        self._is_waited_for = True
-        others = self._others
-        try:
-            try:
-                await asyncio.sleep(0)
-            finally:
-                asked = list(self._keys)
-                self._is_waited_for, self._keys, self._others = False, {}, []
-            found = await self._get_many(asked)
-        except asyncio.CancelledError:
-            for place in _undone(others):
-                place.set_result(None)  # they ask again
-            raise
-        except BaseException as error:
-            for place in _undone(others):
-                place.set_exception(error)
-            raise
-        for place in _undone(others):
-            place.set_result(found)
-        return found
-
-
-def _undone(places: Sequence[asyncio.Future[T]]) -> list[asyncio.Future[T]]:
-    return [place for place in places if not place.done()]
-
-
 class Batcher(Generic[Q, A]):
-    """Puts the questions of one turn of the event loop to `ask_all`, which answers in their order.
+    """Sends the questions of one turn of the event loop together, in the next turn.
 
-    The request is completed even if its callers are cancelled. An exception of `ask_all` is raised
-    in all of them.
+    `ask_all` returns one answer for each question, in their order. The request is completed even if
+    callers are cancelled. An exception of `ask_all` is raised in each of them.
     """
 
     def __init__(self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> None:

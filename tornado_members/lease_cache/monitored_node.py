@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tornado_members.lease_cache.clock import clock
-from tornado_members.lease_cache.coalescing import Batcher, ReadBatcher
+from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
 from tornado_members.lease_cache.memcached import MemcachedNode
@@ -18,7 +18,7 @@ from tornado_members.lease_cache.meta_commands import Held, Put
 
 T = TypeVar("T")
 
-_MOST_SHARED = 16  # puts; a caller with more of them would have the others wait
+_MOST_SHARED = 16  # keys of one caller; the others would have to wait for more of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class MonitoredNode:
         # this process does not notice would make `down_since` too early for the next one.
         self.probe_wanted = asyncio.Event()
         self._node = node
-        self._get_batcher = ReadBatcher(node.get_many)
-        self._gets_batcher = ReadBatcher(node.gets_many)
+        self._get_batcher = Batcher(_in_order(node.get_many))
+        self._gets_batcher = Batcher(_in_order(node.gets_many))
         self._put_batcher = Batcher(node.put_many)
         self._timing = timing
         self._now = now
@@ -95,15 +95,19 @@ class MonitoredNode:
         return max(self._readable_at, self._heartbeat.recovered_at + self._timing.return_after)
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """As MemcachedNode's; reads of one turn of the event loop share a request."""
-        return await self._monitored(self._get_batcher.get_many(keys))
+        """As MemcachedNode's; callers of one turn of the loop share a request for few keys."""
+        if len(keys) > _MOST_SHARED:
+            return await self._monitored(self._node.get_many(keys))
+        return _found(keys, await self._monitored(self._get_batcher.ask(keys)))
 
     async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
-        """As MemcachedNode's; reads of one turn of the event loop share a request."""
-        return await self._monitored(self._gets_batcher.get_many(keys))
+        """As MemcachedNode's, shared in the same way."""
+        if len(keys) > _MOST_SHARED:
+            return await self._monitored(self._node.gets_many(keys))
+        return _found(keys, await self._monitored(self._gets_batcher.ask(keys)))
 
     async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]:
-        """As MemcachedNode's; the few puts of many in one turn of the loop share a request."""
+        """As MemcachedNode's, shared in the same way."""
         if len(puts) > _MOST_SHARED:
             return await self._monitored(self._node.put_many(puts))
         return await self._monitored(self._put_batcher.ask(puts))
@@ -128,3 +132,21 @@ class MonitoredNode:
             self._readable_at = self._now() + self._timing.return_after
         self.last_reply_at = max(self.last_reply_at, began)
         return result
+
+
+def _in_order(
+    get_many: Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, T]]],
+) -> Callable[[Sequence[bytes]], Awaitable[Sequence[T | None]]]:
+    """Return a function that returns a value for each key, None for a key that has none."""
+
+    async def get_all(keys: Sequence[bytes]) -> Sequence[T | None]:
+        found = await get_many(keys)
+        return [found.get(key) for key in keys]
+
+    return get_all
+
+
+def _found(keys: Sequence[bytes], values: Sequence[T | None]) -> dict[bytes, T]:
+    """Return, by key, the values that are not None."""
+    pairs = zip(keys, values, strict=True)
+    return {key: value for key, value in pairs if value is not None}
