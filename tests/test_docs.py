@@ -18,11 +18,7 @@ from tornado_members.__main__ import main
 from tornado_members.admin.app import ADMIN_ROUTES
 from tornado_members.admin.status import ProcessStatus
 from tornado_members.app import (
-    HISTORY_ROUTE,
-    JWKS_ROUTE,
-    LOGIN_ROUTE,
-    OPENAPI_ROUTE,
-    ROUTES,
+    ALL_ROUTES,
 )
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import Problem
@@ -72,7 +68,7 @@ def test_docs_describe_every_route_and_method() -> None:
     table = API.split("## Requests")[1].split("## Reads")[0]
     requests = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
     documented = set(re.findall(r"`([A-Z]+) (/[^`]*)`", requests))
-    for path, handler in [*ROUTES, HISTORY_ROUTE, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
+    for path, handler in ALL_ROUTES:
         assert issubclass(handler, BaseHandler)
         if path.startswith("/docs/"):
             continue  # the files of the page
@@ -103,7 +99,7 @@ def test_docs_describe_every_admin_page() -> None:
 
 
 def test_handlers_name_their_routes_for_logs_and_metrics() -> None:
-    for path, handler in [*ROUTES, HISTORY_ROUTE, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]:
+    for path, handler in ALL_ROUTES:
         assert issubclass(handler, BaseHandler)
         assert handler.route == path
 

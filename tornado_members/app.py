@@ -17,6 +17,7 @@ from tornado_members.handlers.member_by_name import MemberByNameHandler
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.handlers.members import MembersHandler
 from tornado_members.handlers.own_member import OwnMemberHandler
+from tornado_members.handlers.users import UserHandler, UsersHandler
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.static_files import Published
 from tornado_members.model.fields import FieldTable
@@ -37,11 +38,21 @@ ROUTES = [
 ]
 # Only with audit.enabled.
 HISTORY_ROUTE = ("/members/{memberId}/history", HistoryHandler)
-# Only with login.enabled, or with a signing key.
+# Only with login.enabled and a signing key; the keys with a signing key.
 LOGIN_ROUTE = ("/login", LoginHandler)
+USER_ROUTES = [("/users", UsersHandler), ("/users/{username}", UserHandler)]
 JWKS_ROUTE = ("/.well-known/jwks.json", JwksHandler)
 # It describes all routes, itself included.
 OPENAPI_ROUTE: tuple[str, type[BaseHandler]] = ("/openapi.json", OpenApiHandler)
+# Every route that a service may have.
+ALL_ROUTES: list[tuple[str, type[BaseHandler]]] = [
+    *ROUTES,
+    HISTORY_ROUTE,
+    LOGIN_ROUTE,
+    *USER_ROUTES,
+    JWKS_ROUTE,
+    OPENAPI_ROUTE,
+]
 
 
 def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
@@ -53,6 +64,10 @@ def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, 
         routes.append((*HISTORY_ROUTE, {}))
     if services.login:
         routes.append((*LOGIN_ROUTE, {"login": services.login}))
+    if services.accounts:
+        routes += [
+            (path, handler, {"accounts": services.accounts}) for path, handler in USER_ROUTES
+        ]
     if services.own_keys:
         routes.append((*JWKS_ROUTE, {"keys": services.own_keys}))
     return routes

@@ -11,11 +11,13 @@
     ├── PermissionMissing            403  permission-missing
     ├── UserBlocked                  403  user-blocked
     ├── NotFound                     404  not-found
-    │   └── MemberNotFound           404  member-not-found
+    │   ├── MemberNotFound           404  member-not-found
+    │   └── UserNotFound             404  user-not-found
     ├── MethodNotAllowed             405  method-not-allowed
     ├── NotAcceptable                406  not-acceptable
     ├── RequestTooSlow               408  request-too-slow
     ├── NameTaken                    409  name-taken
+    ├── UsernameTaken                409  username-taken
     ├── PreconditionFailed           412  precondition-failed
     ├── BodyTooLarge                 413  body-too-large
     ├── TargetTooLong                414  target-too-long
@@ -23,7 +25,8 @@
     │   └── EncodedBody              415  unsupported-media-type
     ├── FaultyBody
     │   ├── InvalidMember            422  invalid-member
-    │   └── InvalidCredentialsBody   422  invalid-credentials-body
+    │   ├── InvalidCredentialsBody   422  invalid-credentials-body
+    │   └── InvalidUser              422  invalid-user
     ├── UnreadableFile               422  unreadable-file
     ├── PreconditionRequired         428  precondition-required
     ├── TooManyAttempts              429  too-many-attempts
@@ -210,6 +213,14 @@ class MemberNotFound(NotFound):
         self.cache_status = cache_status
 
 
+class UserNotFound(NotFound):
+    code = "user-not-found"
+    title = "No such user"
+
+    def __init__(self) -> None:
+        super().__init__("There is no user of this name.")
+
+
 class MethodNotAllowed(Problem):
     status = 405
     code = "method-not-allowed"
@@ -260,6 +271,15 @@ class NameTaken(Problem):
         )
         self.member_id = member_id
         self.by_member = by_member
+
+
+class UsernameTaken(Problem):
+    status = 409
+    code = "username-taken"
+    title = "The username is taken"
+
+    def __init__(self) -> None:
+        super().__init__("A user of this name exists already. Choose another name.")
 
 
 class PreconditionFailed(Problem):
@@ -367,6 +387,11 @@ class InvalidMember(FaultyBody):
 class InvalidCredentialsBody(FaultyBody):
     code = "invalid-credentials-body"
     title = "The credentials are not valid"
+
+
+class InvalidUser(FaultyBody):
+    code = "invalid-user"
+    title = "The user is not valid"
 
 
 class UnreadableFile(Problem):

@@ -18,6 +18,7 @@ from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.sources import open_key_sources
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.auth.user_accounts import UserAccounts
 from tornado_members.directory import Cache, MemberDirectory
 from tornado_members.errors import OperatorError
 from tornado_members.http.admission import AdmissionControl
@@ -73,6 +74,7 @@ class Services:
     request_ids: RequestIds
     tracer: Tracer | None  # None without telemetry.otlp_endpoint
     login: Login | None  # None without login.enabled or a signing key
+    accounts: UserAccounts | None  # the users of the login; None without it
     rules: Members
     own_keys: KeySource | None  # the keys that verify the tokens of this service
     cors: Cors
@@ -247,6 +249,7 @@ async def open_services(
             request_ids=RequestIds(),
             tracer=tracer,
             login=login,
+            accounts=_make_accounts(own, login, stores.users),
             rules=settings.members,
             own_keys=keys[own.name] if own and own.can_sign else None,
             cors=settings.cors,
@@ -265,6 +268,14 @@ async def open_services(
             ),
             cluster_id=stores.cluster_id,
         )
+
+
+def _make_accounts(
+    own: OwnIssuer | None, login: Login | None, users: UserStore
+) -> UserAccounts | None:
+    if own is None or login is None:
+        return None
+    return UserAccounts(users, login.passwords, own.longest_seconds)
 
 
 @asynccontextmanager

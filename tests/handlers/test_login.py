@@ -427,7 +427,7 @@ class TestUnderAttack:
         addresses: int,
     ) -> None:
         assert services.login
-        passwords = services.login._passwords
+        passwords = services.login.passwords
         verify = passwords.verify
 
         async def slowly(*arguments: Any) -> bool:

@@ -10,14 +10,13 @@ from openapi_spec_validator import validate
 
 from tests.support.api import Api, parsed, problem
 from tests.support.contract import Contract
-from tornado_members.app import HISTORY_ROUTE, JWKS_ROUTE, LOGIN_ROUTE, OPENAPI_ROUTE, ROUTES
+from tornado_members.app import ALL_ROUTES, OPENAPI_ROUTE, ROUTES
 from tornado_members.errors import InvalidMember, Problem
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.document import describe
 from tornado_members.openapi.schemas import problem_kinds
 
-ALL_ROUTES: list[Any] = [*ROUTES, HISTORY_ROUTE, LOGIN_ROUTE, JWKS_ROUTE, OPENAPI_ROUTE]
 DOCUMENT = json.loads(json.dumps(describe(ALL_ROUTES)))
 CONTRACT = Contract(DOCUMENT)
 

@@ -40,8 +40,8 @@ class Login:
         issuer: OwnIssuer,
         token_seconds: int,
     ) -> None:
+        self.passwords = passwords
         self._users = users
-        self._passwords = passwords
         self._throttle = throttle
         self._queue = LoginQueue()
         self._key = key
@@ -61,11 +61,11 @@ class Login:
         async with self._queue.turn(source):
             self._throttle.check_own(attempt)  # again, as those before it count by now
             hashed = user.password_hash if user else None
-            is_right = await self._passwords.verify(password, hashed)
+            is_right = await self.passwords.verify(password, hashed)
             recording = self._throttle.record(attempt, succeeded=is_right)
             renewed = None
             if user and is_right and not user.is_blocked:
-                renewed = await self._passwords.rehash(password, user.password_hash)
+                renewed = await self.passwords.rehash(password, user.password_hash)
         await recording
         if user is None or not is_right:
             raise LoginFailed

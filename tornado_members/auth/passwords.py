@@ -54,6 +54,10 @@ class Passwords:
         """Return a new hash if the old one has other parameters than the current ones."""
         if not self._hasher.check_needs_rehash(hashed):
             return None
+        return await self.hash(password)
+
+    async def hash(self, password: str) -> str:
+        """Return a hash of a new password."""
         work = partial(hash_password, password)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 

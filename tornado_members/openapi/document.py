@@ -70,6 +70,7 @@ operation names the permission that it requires."""
 _TAGS: Final = {
     "members": "Members, one by one or many at once.",
     "login": "Tokens for the users of this service, and the keys that verify them.",
+    "users": "The users of the login, for administrators.",
     "description": "This description of the API.",
 }
 
@@ -230,18 +231,19 @@ class _Builder:
         return declared(self._fields) if callable(declared) else declared
 
     def _headers(self, always: Iterable[str], may_have: Iterable[str]) -> dict[str, Any]:
+        """Describe headers; a suffix of a name after a dot selects one of two meanings."""
         found = {}
         for name in always:
             self.headers[f"{name}.always"] = {**ANSWER_HEADERS[name], "required": True}
-            found[name] = {"$ref": f"#/components/headers/{name}.always"}
+            found[_name(name)] = {"$ref": f"#/components/headers/{name}.always"}
         for name in may_have:
             self.headers[name] = ANSWER_HEADERS[name]
-            found[name] = {"$ref": f"#/components/headers/{name}"}
+            found[_name(name)] = {"$ref": f"#/components/headers/{name}"}
         return found
 
     def _request_header(self, name: str) -> dict[str, Any]:
         """Describe a header; a suffix of its name after a dot selects one of two meanings."""
-        header = {"name": name.partition(".")[0], "in": "header", **REQUEST_HEADERS[name]}
+        header = {"name": _name(name), "in": "header", **REQUEST_HEADERS[name]}
         self.parameters[name] = header
         return {"$ref": f"#/components/parameters/{name}"}
 
@@ -282,6 +284,10 @@ class _Builder:
             if name not in self._mentioned:
                 self._mentioned.add(name)
                 self._mention(self._schemas[name])
+
+
+def _name(header: str) -> str:
+    return header.partition(".")[0]
 
 
 def _all_have(kinds: Iterable[type[Problem]], header: str) -> bool:

@@ -29,6 +29,12 @@ PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
         MEMBER_FIELDS["name"].example,
         pattern=".+",
     ),
+    "username": PathParameter(
+        "The name of the user, percent-encoded. It is compared in Unicode NFC, without surrounding "
+        "white space.",
+        {"type": "string", "minLength": 1},
+        "ada",
+    ),
     "file": PathParameter(
         "The name of the file.", {"type": "string", "enum": PAGE_FILES}, PAGE_FILES[0]
     ),
@@ -121,6 +127,55 @@ def _change(fields: FieldTable) -> Schema:
     }
 
 
+_USER_FIELDS: Final[Mapping[str, Any]] = {
+    "username": {"type": "string", "minLength": 1, "maxLength": 255},
+    "accessRights": {
+        "description": "0 none, 1 read, 2 read and write, 3 read, write and delete.",
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 3,
+    },
+    "memberId": {
+        "description": "The user's own member, which it may read and change.",
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": MAX_MEMBER_ID,
+    },
+}
+_PASSWORD: Final = {"type": "string", "minLength": 8, "maxLength": 1024, "writeOnly": True}
+_WITHOUT_NAME: Final = {name: one for name, one in _USER_FIELDS.items() if name != "username"}
+_USER_SCHEMAS: Final[Mapping[str, Schema]] = {
+    "User": {
+        "description": "A user of the login",
+        "type": "object",
+        # Other programs may store other rights and names.
+        "properties": {
+            **_USER_FIELDS,
+            "username": {"type": "string"},
+            "accessRights": {"type": "integer"},
+        },
+        "required": [*_USER_FIELDS],
+    },
+    "UserDraft": _of_requests(
+        "A user to be",
+        {**_USER_FIELDS, "password": _PASSWORD},
+        *("username", "password", "accessRights"),
+    ),
+    "UserPatch": _of_requests(
+        "A JSON merge patch (RFC 7396) of a user", {**_WITHOUT_NAME, "password": _PASSWORD}
+    ),
+    "UserPage": {
+        "description": "A page of users, and the address of the next page",
+        "type": "object",
+        "required": ["items", "next"],
+        "properties": {
+            "items": {"type": "array", "items": reference("User")},
+            "next": {"type": ["string", "null"], "description": "null on the last page"},
+        },
+    },
+}
+
+
 _SAYS_TWICE = (
     "What the address says already may be said again, so that what was read can be sent back."
 )
@@ -178,6 +233,7 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
                 "expires_in": {"type": "integer", "minimum": 1, "description": "seconds"},
             },
         },
+        **_USER_SCHEMAS,
         "KeySet": {
             "description": "Public keys (RFC 7517 §5)",
             "type": "object",

@@ -38,6 +38,34 @@ class User:
         return self.access_rights == 0 and self.member_id is None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserChange:
+    """What to change of a user; None leaves a fact as it is."""
+
+    access_rights: int | None = None
+    password_hash: str | None = None
+    member_id: int | None = None
+    changes_member: bool = False  # then `member_id` counts, also if it is None
+
+    def to_stage(self) -> Document:
+        """Return the fields of a `$set` stage. It revokes issued tokens where needed."""
+        fields: Document = {}
+        revokes: Any = False
+        if self.access_rights is not None:
+            fields["access_rights"] = self.access_rights
+            revokes = {"$lt": [self.access_rights, "$access_rights"]}
+        if self.password_hash is not None:
+            # $literal: a hash begins with a dollar sign and would be read as a field path.
+            fields["password_hash"] = {"$literal": self.password_hash}
+            revokes = True
+        if self.changes_member:
+            fields["member_id"] = _stored(self.member_id)
+            revokes = True
+        fields["generation"] = {"$cond": [revokes, _RAISED, _GENERATION]}
+        fields["withdrawn_at"] = {"$cond": [revokes, "$$NOW", "$withdrawn_at"]}
+        return fields
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """The present state of a user whose tokens may be revoked."""
@@ -80,10 +108,10 @@ class UserStore:
         return _to_user(await self._users.find_one(_present(username)))
 
     @translate_outages
-    async def list_users(self) -> list[User]:
-        """All of them, by name."""
-        present = {"forget_at": None, "username": {"$type": "string"}}
-        cursor = self._users.find(present, sort=[("username", ASCENDING)])
+    async def list_users(self, *, after: str = "", limit: int = 0) -> list[User]:
+        """Return users by name, those behind `after`; at most `limit`, or all if it is 0."""
+        present = {"forget_at": None, "username": {"$type": "string", "$gt": after}}
+        cursor = self._users.find(present, sort=[("username", ASCENDING)], limit=limit)
         users = map(_to_user, await cursor.to_list(None))
         return [user for user in users if user is not None]
 
@@ -113,28 +141,19 @@ class UserStore:
 
     async def set_rights(self, username: str, access_rights: int) -> bool:
         """Change what a user may do; fewer rights end the tokens already issued."""
-        lowered = {"$lt": [access_rights, "$access_rights"]}
-        return await self._change(
-            username,
-            {
-                "access_rights": access_rights,
-                "generation": {"$cond": [lowered, _RAISED, _GENERATION]},
-                "withdrawn_at": {"$cond": [lowered, "$$NOW", "$withdrawn_at"]},
-            },
-        )
+        return await self.change(username, UserChange(access_rights=access_rights))
 
     async def set_member(self, username: str, member_id: int | None) -> bool:
         """Bind a user to a member, or to none, which revokes the tokens already issued."""
-        fields = {"generation": _RAISED, "withdrawn_at": "$$NOW"}
-        return await self._change(username, {"member_id": _stored(member_id), **fields})
+        return await self.change(username, UserChange(member_id=member_id, changes_member=True))
 
     async def set_password(self, username: str, password_hash: str) -> bool:
         """Change a user's password, which ends the tokens already issued."""
-        fields = {"generation": _RAISED, "withdrawn_at": "$$NOW"}
-        # $literal: a hash begins with a dollar sign and would be read as a field path.
-        return await self._change(
-            username, {"password_hash": {"$literal": password_hash}, **fields}
-        )
+        return await self.change(username, UserChange(password_hash=password_hash))
+
+    async def change(self, username: str, change: "UserChange") -> bool:
+        """Change several facts of a user at once; False if no user has this name."""
+        return await self._change(username, change.to_stage())
 
     @translate_outages
     async def renew_hash(self, user: User, password_hash: str) -> None:
