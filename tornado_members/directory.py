@@ -148,7 +148,7 @@ class MemberDirectory:
             member_id = ids[key]
             if not isinstance(one, Hit):
                 cached.others[member_id] = one
-            elif one.entry is not None and one.entry.mark.endswith(schema):
+            elif one.entry is not None and one.entry.tag.endswith(schema):
                 cached.members[member_id] = represent_entry(member_id, one.entry, HIT)
         return cached
 

@@ -1,11 +1,11 @@
-"""The keys, entries and marks under which the cache stores members.
+"""The keys, entries and tags under which the cache stores members.
 
 | key | entry |
 |---|---|
-| `member:42` | the member's version, a mark, and the bytes of its JSON |
+| `member:42` | the member's version, a tag, and the bytes of its JSON |
 | `name:` and the hash of a name | the id of the member with this name |
 
-The mark of a member's entry is `NAME_HASH@SECONDS@SCHEMA`. NAME_HASH shows without parsing whether
+The tag of a member's entry is `NAME_HASH@SECONDS@SCHEMA`. NAME_HASH shows without parsing whether
 the member has a name. SECONDS is the time of its last change. SCHEMA is the digest of the fields:
 a process with other fields would send other bytes, so it does not use the entry.
 """
@@ -19,8 +19,8 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
 ID_KEY = b"member:%d"
-_NO_MARK = b"-"  # of name entries
-_SECONDS = slice(33, -9)  # in a mark: behind 32 characters of a hash, before 8 of a schema
+_NO_TAG = b"-"  # of name entries
+_SECONDS = slice(33, -9)  # in a tag: behind 32 characters of a hash, before 8 of a schema
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
 
 
@@ -39,19 +39,19 @@ class MemberEntries:
     """Entries of members with these fields."""
 
     def __init__(self, fields: FieldTable) -> None:
-        self.schema = b"@" + fields.digest  # the end of each mark
+        self.schema = b"@" + fields.digest  # the end of each tag
 
     def of_member(self, member: Member | None) -> Entry | None:
         """Return the entry of a member; None if no member has the id."""
         if member is None:
             return None
         changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
-        mark = _name_hash(member.name) + b"@" + changed + self.schema
-        return Entry(member.version, mark, member.to_json())
+        tag = _name_hash(member.name) + b"@" + changed + self.schema
+        return Entry(member.version, tag, member.to_json())
 
     def is_usable(self, entry: Entry | None) -> bool:
         """True if a process with the same fields stored the entry, or the absence of a member."""
-        return entry is None or entry.mark.endswith(self.schema)
+        return entry is None or entry.tag.endswith(self.schema)
 
 
 def id_key(member_id: int) -> bytes:
@@ -66,7 +66,7 @@ def name_key(name: str) -> bytes:
 
 def name_entry(member: Member | None) -> Entry | None:
     """Return the entry of the member's name; None if no member has the name."""
-    return None if member is None else Entry(0, _NO_MARK, b"%d" % member.member_id, source=member)
+    return None if member is None else Entry(0, _NO_TAG, b"%d" % member.member_id, source=member)
 
 
 def member_id_in(entry: Entry) -> int | None:
@@ -77,12 +77,12 @@ def member_id_in(entry: Entry) -> int | None:
 
 def has_name(entry: Entry, name: str) -> bool:
     """True if the entry is that of a member with this name."""
-    return entry.mark.startswith(_name_hash(name) + b"@")
+    return entry.tag.startswith(_name_hash(name) + b"@")
 
 
 def represent_entry(member_id: int, entry: Entry, cache_status: str) -> Representation:
     """Return the member of an entry, without parsing its body."""
-    seconds = entry.mark[_SECONDS]
+    seconds = entry.tag[_SECONDS]
     is_date = seconds.isdigit() and len(seconds) <= _MAX_DIGITS
     updated_at = datetime.fromtimestamp(int(seconds), UTC) if is_date else None
     return Representation(member_id, entry.version, entry.body, updated_at, cache_status)

@@ -169,14 +169,14 @@ async def test_entry_with_an_invalid_date_has_no_last_modified(
     assert parsed(await api("GET", "/members/by-name/Ada")) == ada
 
 
-@pytest.mark.parametrize("mark", [b"@", b"abcd@1@00000000", b"abcd" + SCHEMA + b"0"])
+@pytest.mark.parametrize("tag", [b"@", b"abcd@1@00000000", b"abcd" + SCHEMA + b"0"])
 async def test_entry_of_another_schema_is_not_served(
-    api: Api, cache_servers: tuple[str, ...], mark: bytes
+    api: Api, cache_servers: tuple[str, ...], tag: bytes
 ) -> None:
     ada = await api.create("Ada")
     await api("GET", "/members/1")
     rewrite(
-        cache_servers[0], b"member:1", lambda stored: re.sub(rb"\S+(?=\n)", mark, stored, count=1)
+        cache_servers[0], b"member:1", lambda stored: re.sub(rb"\S+(?=\n)", tag, stored, count=1)
     )
     for expected in (STORED, HIT):
         answer = await api("GET", "/members/1")

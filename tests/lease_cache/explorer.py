@@ -51,7 +51,7 @@ DONE: Op = ("done",)
 _METHODS = {
     verb: "_" + verb.replace(" ", "_")
     for verb in (
-        *("find", "commit", "noticed", "abandon", "taint", "answers again", "is read again"),
+        *("find", "commit", "noticed", "abandon", "mark stale", "answers again", "is read again"),
         *("starts", "tick", "has ended"),
         *("get", "gets", "put"),
     )
@@ -162,7 +162,7 @@ class World(NamedTuple):
     seen: int = 1  # the newest version that a read returned, or that was acknowledged
     away: str = ""  # "away" | "back": it answers, but is not read yet
     owed: frozenset[str] = frozenset()  # writers whose tombstones are still to be set
-    tainted: bool = False
+    stale: bool = False
     undecided: frozenset[str] = frozenset()  # commits of dead writers that may still happen
     ended: frozenset[str] = frozenset()  # writers that have removed their marks, or tried to
     excused: bool = False  # a mark may remain: its writer died, or could not remove it
@@ -379,7 +379,7 @@ class Explorer:
         world = state.world
         if op[0] == "abandon":
             return not self._renews
-        if op[0] != "get" or op[1] == KEY or world.faults or world.tainted or self._renews:
+        if op[0] != "get" or op[1] == KEY or world.faults or world.stale or self._renews:
             return False
         return world.epoch is not None and world.quarantine is None
 
@@ -521,10 +521,10 @@ class Explorer:
     def _has_ended(self, state: State, _number: int, name: str) -> Iterator[tuple[Any, World]]:
         yield name in state.world.ended, state.world
 
-    def _taint(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+    def _mark_stale(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         """While the node is away, a new epoch is already on its way to it."""
         world = state.world._replace(excused=True)
-        yield None, world if world.away else world._replace(tainted=True)
+        yield None, world if world.away else world._replace(stale=True)
 
     def _answers_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         """The node returns with its memory, or was restarted and returns empty."""
@@ -636,8 +636,8 @@ class Explorer:
         writers = {name.partition(":")[0] for name in _marked(world)}
         if writers and not self._is_timed and not living & writers:
             yield "a tombstone expires", world._replace(item=None, undecided=frozenset())
-        if world.tainted:
-            yield "a new epoch, for a taint", world._replace(epoch=b"e" * 16, tainted=False)
+        if world.stale:
+            yield "a new epoch, for a stale node", world._replace(epoch=b"e" * 16, stale=False)
 
     def _restarted(self, state: State) -> World:
         # With a recurring token, a writer may store a mark again that was removed before.
@@ -676,8 +676,8 @@ class Explorer:
 
     def _check_hits(self, state: State) -> None:
         """Start a write in each tick, and check that a read hits in time."""
-        epoch = b"e" * 16 if state.world.tainted else state.world.epoch
-        world = state.world._replace(epoch=epoch, tainted=False, away="", faults=0)
+        epoch = b"e" * 16 if state.world.stale else state.world.epoch
+        world = state.world._replace(epoch=epoch, stale=False, away="", faults=0)
         for number in range(_ROUNDS):
             world = _ticked(world)
             statuses: list[str] = []

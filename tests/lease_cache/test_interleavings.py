@@ -65,7 +65,7 @@ async def write(
     try:
         await leases.remove_tombstones([KEY], name)
     except NodeUnavailable:
-        await do("taint")
+        await do("mark stale")
     await do("answers", version)
 
 

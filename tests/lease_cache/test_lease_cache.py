@@ -235,7 +235,7 @@ async def test_look_up_hits_exactly_where_a_read_would(
         await one.read(b"a", source.load)
         assert await peeked(one) == 2
         with monkeypatch.context() as patch:
-            patch.setattr(one.nodes[0], "bypass_reason", lambda: "node-tainted")
+            patch.setattr(one.nodes[0], "bypass_reason", lambda: "node-stale")
             assert await peeked(one) is None
         assert await peeked(one) == 2
         await other.renew_epochs()
@@ -869,7 +869,7 @@ async def test_new_process_waits_before_it_reads_a_node(address: str) -> None:
         assert await status(cache, Source()) == STORED
 
 
-async def test_lost_invalidation_taints_the_node() -> None:
+async def test_lost_invalidation_marks_the_node_stale() -> None:
     async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
         await until_read(cache)
         await status(cache, Source(1))

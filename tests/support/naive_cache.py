@@ -31,11 +31,11 @@ _SCHEMA = b"1"  # incremented whenever the format of an entry or of its value ch
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A version, the bytes of a response, and the mark by which the service recognises them."""
+    """A version, the bytes of a response, and the tag by which the service recognises them."""
 
     version: int
     body: bytes
-    mark: bytes = b"-"
+    tag: bytes = b"-"
 
 
 class _Fill:
@@ -158,7 +158,7 @@ class NaiveStandIn:
             loaded.append(await load())
             if loaded[0] is None or loaded[0].source is not None:
                 raise _NotKept
-            return Entry(loaded[0].version, loaded[0].body, loaded[0].mark)
+            return Entry(loaded[0].version, loaded[0].body, loaded[0].tag)
 
         try:
             entry = await self._cache.read(key, load_it)
@@ -169,7 +169,7 @@ class NaiveStandIn:
             self.counts.misses += 1
             return Found(loaded[0], STORED)
         self.counts.hits += 1
-        return Found(entries.Entry(entry.version, entry.mark, entry.body), HIT)
+        return Found(entries.Entry(entry.version, entry.tag, entry.body), HIT)
 
     async def look_up(self, _keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
         """As LeaseCache's, without nodes."""
@@ -200,7 +200,7 @@ class _NotKept(Exception):
 
 
 def _encode(key: bytes, entry: Entry) -> bytes:
-    return b"%b %b %d %b\n%b" % (_SCHEMA, key, entry.version, entry.mark, entry.body)
+    return b"%b %b %d %b\n%b" % (_SCHEMA, key, entry.version, entry.tag, entry.body)
 
 
 def _decode(key: bytes, stored: bytes) -> Entry | None:

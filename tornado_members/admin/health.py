@@ -33,7 +33,7 @@ _MONGODB = "mongodb"
 _BYPASS_DETAILS = {
     "node-away": "does not answer; its keys are read from MongoDB",
     "node-back": "answers again; reads resume shortly",
-    "node-tainted": "missed an invalidation; waits for a new epoch",
+    "node-stale": "missed an invalidation; waits for a new epoch",
 }
 
 

@@ -88,10 +88,10 @@ def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Ite
         "Writes without a tombstone, because the node was away.",
     ).put(counts.unannounced_writes)
     yield Family(
-        "members_cache_taints",
+        "members_cache_stale_nodes",
         "counter",
         "Nodes marked as stale, because they missed an invalidation.",
-    ).put(counts.taints)
+    ).put(counts.marked_stale)
     yield Family("members_cache_epochs_set", "counter", "Nodes emptied by a new epoch.").put(
         counts.epochs_set
     )

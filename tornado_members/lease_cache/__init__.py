@@ -1,1 +1,1 @@
-"""Memcached: the only room that knows it."""
+"""A linearizable read-through cache over Memcached: the only package that knows Memcached."""

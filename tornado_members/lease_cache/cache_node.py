@@ -82,7 +82,7 @@ class CacheNode:
         if readable_at is None:
             return "node-away"
         if self.is_stale:
-            return "node-tainted"
+            return "node-stale"
         if self._now() < readable_at:
             return "node-back"
         if self.debts.none_at < readable_at:
@@ -222,7 +222,7 @@ class CacheNode:
     def mark_stale(self) -> None:
         """Remember that the node missed something."""
         self._missed += 1
-        self._counts.taints += 1
+        self._counts.marked_stale += 1
         self._wanted.set()
 
     async def _is_done(self, command: Awaitable[object]) -> bool:

@@ -15,5 +15,5 @@ class CacheCounts:
     refused_fills: Counter[str] = field(default_factory=Counter)
     bypasses: Counter[str] = field(default_factory=Counter)  # reads past the cache, by reason
     unannounced_writes: int = 0  # writes that went on without a tombstone
-    taints: int = 0  # times that a node was found to need a new epoch
+    marked_stale: int = 0  # times that a node was found to need a new epoch
     epochs_set: int = 0

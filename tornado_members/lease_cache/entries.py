@@ -1,6 +1,6 @@
 """The values that the cache stores in Memcached: a line, then the bytes of the response.
 
-    2 V <key> <epoch> <version> <mark>    and the body: what is there
+    2 V <key> <epoch> <version> <tag>     and the body: what is there
     2 N <key> <epoch>                     nothing is there
     2 L <key> <epoch>                     a reader reads the database, to store what is there
     2 T <key> <writer>=<seconds> ...      these writes are changing it: a tombstone
@@ -19,10 +19,10 @@ _SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is there: a version, a mark to check it by, and the bytes that are answered."""
+    """What is there: a version, the caller's tag, and the bytes of the response."""
 
     version: int
-    mark: bytes  # one word of ASCII
+    tag: bytes  # one word of ASCII, by which the caller recognises the entry
     body: bytes
     # What was loaded along with it, for whoever had it loaded. It is not stored.
     source: object = field(default=None, compare=False)
@@ -63,7 +63,7 @@ def encode_value(key: bytes, epoch: bytes, entry: Entry | None) -> bytes:
     """A Value."""
     if entry is None:
         return b"%b N %b %b\n" % (_SCHEMA, key, epoch)
-    head = b"%b V %b %b %d %b\n" % (_SCHEMA, key, epoch, entry.version, entry.mark)
+    head = b"%b V %b %b %d %b\n" % (_SCHEMA, key, epoch, entry.version, entry.tag)
     return head + entry.body
 
 
@@ -85,8 +85,8 @@ def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
     if not newline or len(words) < 4 or words[0] != _SCHEMA or words[2] != key:
         return None
     match words[1], words[3:]:
-        case b"V", [epoch, version, mark] if version.isdigit():
-            return Value(epoch, Entry(int(version), mark, body))
+        case b"V", [epoch, version, tag] if version.isdigit():
+            return Value(epoch, Entry(int(version), tag, body))
         case b"N", [epoch] if not body:
             return Value(epoch, None)
         case b"L", [epoch] if not body:
