@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import Protocol
 
-from tornado_members.cached_members import CachedMembers, take_look_up
+from tornado_members.cached_members import CachedMembers, look_up_members, take_look_up
 from tornado_members.errors import (
     DependencyUnavailable,
     Fault,
@@ -28,9 +28,8 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
-from tornado_members.lease_cache.protocol import HIT, Found, Hit, LookUp
+from tornado_members.lease_cache.protocol import Found, LookUp
 from tornado_members.member_entries import (
-    ID_KEY,
     MemberEntries,
     Representation,
     has_name,
@@ -139,18 +138,9 @@ class MemberDirectory:
             return Found(await self._load(member_id), _ON_REQUEST)
         return await self._read(member_id)
 
-    async def get_cached(self, member_ids: Iterable[int]) -> CachedMembers:
-        """Look these members up in the cache, with one question per node. None is loaded."""
-        ids = {ID_KEY % member_id: member_id for member_id in member_ids}
-        looked_up = await self._cache.look_up([*ids])
-        cached, schema = CachedMembers(), self._entries.schema
-        for key, one in looked_up.items():
-            member_id = ids[key]
-            if not isinstance(one, Hit):
-                cached.others[member_id] = one
-            elif one.entry is not None and one.entry.tag.endswith(schema):
-                cached.members[member_id] = represent_entry(member_id, one.entry, HIT)
-        return cached
+    async def get_cached(self, asked: Iterable[int | str]) -> CachedMembers:
+        """Look members up in the cache, by id or by name. None is loaded."""
+        return await look_up_members(self._cache.look_up, self._entries, asked)
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """Return the member with this name. `no_cache` reads MongoDB. Raises MemberNotFound."""

@@ -18,7 +18,6 @@ from tornado_members.lease_cache.entries import Entry
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
-ID_KEY = b"member:%d"
 _NO_TAG = b"-"  # of name entries
 _SECONDS = slice(33, -9)  # in a tag: behind 32 characters of a hash, before 8 of a schema
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
@@ -56,7 +55,7 @@ class MemberEntries:
 
 def id_key(member_id: int) -> bytes:
     """Return the key of a member's entry."""
-    return ID_KEY % member_id
+    return b"member:%d" % member_id
 
 
 def name_key(name: str) -> bytes:

@@ -1,5 +1,8 @@
 """The limit on requests per minute of each subject."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from tornado_members.auth.caller import Caller
@@ -52,6 +55,15 @@ async def test_rate_limit_is_separate_for_each_subject_and_issuer() -> None:
     assert await allowed(limit, Caller("issuerada", "", frozenset()), 5) == 3
 
 
+async def test_rate_limit_admits_the_first_requests_of_a_turn() -> None:
+    (limit,) = limits(Clock(), 1)
+    bob = Caller("issuer", "bob", frozenset())
+    assert await limit.admit([ADA, bob, ADA, ADA, ADA]) == [True, True, True, True, False]
+    assert await limit.admit([ADA, bob]) == [False, True]
+    assert limit.is_exceeded(ADA)
+    assert not limit.is_exceeded(bob)
+
+
 async def test_rate_limit_starts_anew_each_minute() -> None:
     clock = Clock()
     (limit,) = limits(clock, 1)
@@ -68,10 +80,10 @@ async def test_rate_limit_sends_no_commands_for_a_subject_over_it() -> None:
     asked = 0
 
     class Counts(SharedCounts):
-        async def add(self, key: bytes, amount: int, ttl: int) -> int:
+        def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Any:
             nonlocal asked
             asked += 1
-            return await super().add(key, amount, ttl)
+            return super().add_many(amounts, ttl)
 
     clock = Clock()
     limit = RateLimit(Counts([], namespace="test", clock=clock), 3, clock)

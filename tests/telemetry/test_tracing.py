@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from tests.support.service import ROOT, Command
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Server, Settings, SettingsError, Telemetry
 from tornado_members.telemetry import tracing as module
+from tornado_members.telemetry.access_log import AccessLogRecord
 from tornado_members.telemetry.spans import CompletedOperation, SpanIds
 from tornado_members.telemetry.traceparent import TraceContext
 from tornado_members.telemetry.tracing import Tracer, open_tracer
@@ -183,9 +183,7 @@ class Recorded:
 
     def record(
         self,
-        _handler: Any,
-        _status: int,
-        _seconds: float,
+        _request: Any,
         parent: TraceContext | None,
         done: list[CompletedOperation],
     ) -> SpanIds:
@@ -196,9 +194,8 @@ class Recorded:
         """Do nothing."""
 
 
-def request(traceparent: str | None = None) -> Any:
-    headers = HTTPHeaders({"traceparent": traceparent} if traceparent else {})
-    return SimpleNamespace(headers=headers)
+def head(traceparent: str | None = None) -> HTTPHeaders:
+    return HTTPHeaders({"traceparent": traceparent} if traceparent else {})
 
 
 @pytest.mark.parametrize(
@@ -215,19 +212,19 @@ def request(traceparent: str | None = None) -> Any:
 def test_caller_decides_on_sampling_and_otherwise_the_ratio(
     traceparent: str | None, ratio: float, wanted: bool
 ) -> None:
-    assert bool(Tracer(Recorded(), ratio).start(request(traceparent))) is wanted
+    assert bool(Tracer(Recorded(), ratio).start(head(traceparent))) is wanted
 
 
 def test_operations_belong_to_the_last_request_and_are_limited() -> None:
     exporter = Recorded()
     tracer = Tracer(exporter, 1)
-    first = tracer.start(request())
+    first = tracer.start(head())
     assert first
     for _ in range(1000):
         tracer.add_operation("MemberStore.find_member", 0.001)
-    first.end(SimpleNamespace(), 200, 0.1)
+    first.end(AccessLogRecord("GET", "/members", "/members", 200, 0.1))
     tracer.add_operation("MemberStore.find_member", 0.001)  # too late
-    assert tracer.start(request(UNSAMPLED)) is None
+    assert tracer.start(head(UNSAMPLED)) is None
     tracer.add_operation("MemberStore.find_member", 0.001)  # the current request is not traced
     ((_, done),) = exporter.found
     assert len(done) == module._MAX_OPERATIONS

@@ -2,12 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
 
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import TooManyRequests
+from tornado_members.lease_cache.coalescing import Batcher
 
 _WINDOW = 60  # seconds
 
@@ -15,15 +18,15 @@ _WINDOW = 60  # seconds
 class Counts(Protocol):
     """Numbers that all processes share."""
 
-    async def add(self, key: bytes, amount: int, ttl: int) -> int:
-        """Add to a number that is forgotten `ttl` seconds after it was new; returns it."""
+    def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Awaitable[Mapping[bytes, int]]:
+        """Add to numbers that are forgotten `ttl` seconds after they were new; return them."""
 
 
 class RateLimit:
     """Counts requests in windows of one minute, aligned to the clock.
 
-    A subject over the limit is refused from memory until the window ends, without a command to
-    Memcached.
+    The requests of one turn of the event loop are counted by one command to Memcached. A subject
+    over the limit is refused from memory until the window ends.
     """
 
     def __init__(
@@ -33,25 +36,49 @@ class RateLimit:
         self._counts = counts
         self._most = per_minute
         self._clock = clock
+        self._together = Batcher(self.admit)
         self._window = 0
         self._over: set[bytes] = set()  # keys of subjects that have used up this window
 
     async def check(self, caller: Caller) -> None:
         """Count one request. Raises TooManyRequests."""
-        now = self._clock()
-        window = int(now // _WINDOW)
+        if not self.is_exceeded(caller):
+            (is_admitted,) = await self._together.ask((caller,))
+            if is_admitted:
+                return
+        raise TooManyRequests(self._most, math.ceil(_WINDOW - self._clock() % _WINDOW))
+
+    def is_exceeded(self, caller: Caller) -> bool:
+        """True if the caller has used up this window."""
+        return _key(caller, self._current_window()) in self._over
+
+    async def admit(self, callers: Sequence[Caller]) -> list[bool]:
+        """Count one request of each of these callers; return which of them are within the limit.
+
+        A caller with several requests occurs several times. Its first ones are admitted.
+        """
+        window = self._current_window()
+        keys = [_key(caller, window) for caller in callers]
+        amounts = Counter(key for key in keys if key not in self._over)
+        numbers = await self._counts.add_many(amounts, _WINDOW + 1)
+        left = {key: self._most - number + amounts[key] for key, number in numbers.items()}
+        admitted = []
+        for key in keys:
+            left[key] = left.get(key, 0) - 1
+            admitted.append(left[key] >= 0)
+        if window == self._window:
+            self._over |= {key for key, rest in left.items() if rest < 0}
+        return admitted
+
+    def _current_window(self) -> int:
+        window = int(self._clock() // _WINDOW)
         if window != self._window:
             self._window = window
             self._over.clear()
-        key = _key(caller, window)
-        if key not in self._over:
-            if await self._counts.add(key, 1, _WINDOW + 1) <= self._most:
-                return
-            if window == self._window:
-                self._over.add(key)
-        raise TooManyRequests(self._most, math.ceil(_WINDOW - now % _WINDOW))
+        return window
 
 
+@lru_cache(256)
 def _key(caller: Caller, window: int) -> bytes:
     """Return a key from which the subject cannot be read."""
     digest = blake2b(digest_size=16)

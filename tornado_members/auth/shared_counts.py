@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from logging import getLogger
 from typing import Any
@@ -44,14 +44,11 @@ class SharedCounts:
 
     async def get_many(self, keys: Sequence[bytes]) -> list[int]:
         """Return numbers, by one request to each Memcached."""
-        by_node: dict[MemcachedNode, list[bytes]] = {}
-        for key in keys if self._nodes else ():
-            by_node.setdefault(self._node_of(key), []).append(self._prefix + key)
         shared: dict[bytes, int] = {}
-        for node, prefixed in by_node.items():
+        for node, its_keys in self._by_node(keys).items():
             try:
                 async with self._turns:
-                    found = await node.get_many(prefixed)
+                    found = await node.get_many([self._prefix + key for key in its_keys])
                 shared |= {key: int(value) for key, value in found.items()}
             except (NodeUnavailable, ValueError) as error:
                 log.debug("known here only: %s", error)
@@ -63,21 +60,40 @@ class SharedCounts:
         The process counts at once, before the coroutine runs. `key` is at most 200 printable ASCII
         bytes.
         """
-        return self._share(key, amount, ttl, self._add_own(key, amount, ttl))
+        return _the_only_one(self.add_many({key: amount}, ttl))
 
-    async def _share(self, key: bytes, amount: int, ttl: int, own: int) -> int:
-        if not self._nodes:
-            return own
-        node, shared_key = self._node_of(key), self._prefix + key
-        try:
-            async with self._turns:
-                shared = await node.increment(shared_key, amount, ttl)
-                if shared < own:  # after an outage or an eviction
-                    shared = await node.increment(shared_key, own - shared, ttl)
-        except NodeUnavailable as error:
-            log.debug("counted here only: %s", error)
-            return own
-        return max(own, shared)
+    def add_many(
+        self, amounts: Mapping[bytes, int], ttl: int
+    ) -> Coroutine[Any, Any, dict[bytes, int]]:
+        """Add to several numbers, by one request to each Memcached; return them by key."""
+        own = {key: self._add_own(key, amount, ttl) for key, amount in amounts.items()}
+        return self._share(amounts, ttl, own)
+
+    async def _share(
+        self, amounts: Mapping[bytes, int], ttl: int, own: Mapping[bytes, int]
+    ) -> dict[bytes, int]:
+        found = {**own}
+        for node, keys in self._by_node(amounts).items():
+            try:
+                async with self._turns:
+                    shared = await self._increment(node, {key: amounts[key] for key in keys}, ttl)
+                    # After an outage or an eviction, the process knows more than Memcached.
+                    missing = {
+                        key: own[key] - shared[key] for key in keys if shared[key] < own[key]
+                    }
+                    shared |= await self._increment(node, missing, ttl)
+            except NodeUnavailable as error:
+                log.debug("counted here only: %s", error)
+            else:
+                found |= {key: max(own[key], shared[key]) for key in keys}
+        return found
+
+    async def _increment(
+        self, node: MemcachedNode, amounts: Mapping[bytes, int], ttl: int
+    ) -> dict[bytes, int]:
+        prefixed = {self._prefix + key: amount for key, amount in amounts.items()}
+        sums = await node.increment_many(prefixed, ttl)
+        return {key: sums[self._prefix + key] for key in amounts}
 
     async def close(self) -> None:
         """Close every connection."""
@@ -100,6 +116,17 @@ class SharedCounts:
             del self._own[next(iter(self._own))]
         return count + amount
 
+    def _by_node(self, keys: Iterable[bytes]) -> dict[MemcachedNode, list[bytes]]:
+        by_node: dict[MemcachedNode, list[bytes]] = {}
+        for key in keys if self._nodes else ():
+            by_node.setdefault(self._node_of(key), []).append(key)
+        return by_node
+
     def _node_of(self, key: bytes) -> MemcachedNode:
         digest = blake2b(key, digest_size=8).digest()
         return self._nodes[int.from_bytes(digest, "big") % len(self._nodes)]
+
+
+async def _the_only_one(numbers: Coroutine[Any, Any, dict[bytes, int]]) -> int:
+    (number,) = (await numbers).values()
+    return number

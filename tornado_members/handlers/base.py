@@ -35,7 +35,7 @@ class BaseHandler(ResponseHandler):
         self.set_header("X-Request-Id", self.request_id)
         services.requests.request_started()
         if services.tracer is not None:
-            self.span = services.tracer.start(self.request)
+            self.span = services.tracer.start(self.request.headers)
         if self.has_deadline:
             services.deadlines.begin(self)
         self.set_cors_headers()
@@ -92,25 +92,20 @@ class BaseHandler(ResponseHandler):
         """Count the request and write its access-log line. Tornado calls this at its end."""
         request, status = self.request, self.get_status()
         caller = caller_of(request)  # self.caller is not set if the caller lacks the permission
-        seconds = request.request_time()
-        if self.span is not None:
-            self.span.end(self, status, seconds)
-        self.services.requests.record(
-            AccessLogRecord(
-                method=request.method or "",
-                route=self.route,
-                path=request.path,
-                status=status,
-                seconds=seconds,
-                request_id=self.request_id,
-                client_address=self.caller_address() if status >= 400 else None,
-                subject=caller.subject if caller else None,
-                cache=self.cache_status,
-                code=self.problem_code,
-                traceparent=request.headers.get("traceparent"),
-                span=self.span.ids if self.span else None,
-            )
+        record = AccessLogRecord(
+            method=request.method or "",
+            route=self.route,
+            path=request.path,
+            status=status,
+            seconds=request.request_time(),
+            request_id=self.request_id,
+            client_address=self.caller_address() if status >= 400 else None,
+            subject=caller.subject if caller else None,
+            cache=self.cache_status,
+            code=self.problem_code,
+            traceparent=request.headers.get("traceparent"),
         )
+        self.services.requests.record(record, self.span)
 
 
 class NotFoundHandler(BaseHandler):

@@ -103,6 +103,5 @@ class MemberByNameHandler(MemberResourceHandler):
         return member
 
     def send_named(self, member: Representation) -> None:
-        """Send a member with its address by id, which a rename does not change (RFC 9110 §8.7)."""
-        self.set_header("Content-Location", f"/members/{member.member_id}")
-        self.send_member(member)
+        """Send a member with its address by id."""
+        self.send_member(member, is_located=True)

@@ -2,18 +2,18 @@
 
 Most requests are of this kind, and a RequestHandler costs more than all their other work. The
 reads that arrive in one turn of the event loop are answered together, from one question to the
-cache. The response comes from member_response(), as the handlers' does. A request that asks for
-more, or that the cache cannot answer, is passed on to the application: see
-docs/decisions/member-cache.md.
+cache. http/responses.py builds the response, as for the handlers. A request that asks for more, or
+that the cache cannot answer, is passed on to the application: see docs/decisions/member-cache.md.
 """
 
 import asyncio
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from logging import getLogger
 from typing import Final
+from urllib.parse import unquote
 
 from tornado.httputil import (
     HTTPConnection,
@@ -21,15 +21,17 @@ from tornado.httputil import (
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
     RequestStartLine,
-    ResponseStartLine,
 )
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
 from tornado_members.cached_members import CachedMembers
 from tornado_members.handlers.member import MEMBER_ID, MemberHandler
+from tornado_members.handlers.member_by_name import MemberByNameHandler
 from tornado_members.http.admission import bearer_token
-from tornado_members.http.responses import http_date, member_response
+from tornado_members.http.cache_control import wants_no_cache
+from tornado_members.http.negotiation import accepts
+from tornado_members.http.responses import PreparedHeaders, member_response, send_prepared
 from tornado_members.member_entries import Representation
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
@@ -37,22 +39,12 @@ from tornado_members.telemetry.access_log import AccessLogRecord
 
 log = getLogger(__name__)
 
-StartLine = RequestStartLine | ResponseStartLine
-
-_PATH: Final = re.compile(f"/members/({MEMBER_ID.pattern})")
+_PATH: Final = re.compile(rf"/members/(?:({MEMBER_ID.pattern})|by-name/([!-.0->@-~]+))")
 _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 # A request with one of these headers asks for more than the cached member.
 _HANDLER_HEADERS: Final = frozenset(
-    {
-        *("Cache-Control", "Content-Length", "Expect", "If-Match", "If-Unmodified-Since"),
-        *("Origin", "Transfer-Encoding"),
-    }
+    {"Content-Length", "Expect", "If-Match", "If-Unmodified-Since", "Transfer-Encoding"}
 )
-_ACCEPTED: Final = frozenset({"*/*", JSON})
-_START_LINES: Final = {
-    200: ResponseStartLine("", 200, "OK"),
-    304: ResponseStartLine("", 304, "Not Modified"),
-}
 
 
 class MemberCacheApplication(HTTPServerConnectionDelegate):
@@ -60,10 +52,9 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
 
     def __init__(self, application: HTTPServerConnectionDelegate, services: Services) -> None:
         self.application = application
+        self.is_enabled = True  # False passes every request on
         self._services = services
-        # These settings need response headers, counts or spans that only the handlers provide.
-        is_plain = services.rate_limit is None and services.tracer is None
-        self._is_enabled = is_plain and not services.cors.origins
+        self._headers = PreparedHeaders(services.cors)
         self._pending: list[FastPathRequest] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -75,24 +66,36 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     def on_close(self, server_conn: object) -> None:
         self.application.on_close(server_conn)
 
-    def requested_member(self, start_line: StartLine, headers: HTTPHeaders) -> int | None:
-        """Return the id of the member that a plain read asks for; None for any other request."""
-        if not isinstance(start_line, RequestStartLine) or start_line.method != "GET":
+    def requested_member(
+        self, start_line: RequestStartLine, headers: HTTPHeaders
+    ) -> int | str | None:
+        """Return the id or the name of the member that a plain read asks for; else None."""
+        if start_line.method != "GET" or not self.is_enabled:
             return None
-        match = _PATH.fullmatch(start_line.path) if self._is_enabled else None
-        if match is None or not _HANDLER_HEADERS.isdisjoint(headers):
+        match = _PATH.fullmatch(start_line.path)
+        if match is None or not _HANDLER_HEADERS.isdisjoint(headers) or wants_no_cache(headers):
             return None
-        if "Accept" in headers and headers["Accept"] not in _ACCEPTED:
+        if "Accept" in headers and not accepts(headers["Accept"], JSON):
             return None
         if "Host" not in headers or not _is_plain_host(headers["Host"]):
             return None
-        return int(match[1])
+        return int(match[1]) if match[1] else _decode_name(match[2])
 
-    def cached_caller(self, headers: HTTPHeaders, member_id: int) -> Caller | None:
-        """Return the caller if the token was verified before and permits reading this member."""
+    def cached_caller(self, headers: HTTPHeaders, member: int | str) -> Caller | None:
+        """Return the caller if its token was verified before, and permits reading this member.
+
+        None also for a caller over the rate limit, which the handlers refuse.
+        """
         token = bearer_token(headers)
         caller = self._services.tokens.get_cached(token) if token else None
-        return caller if caller and caller.may(READ, member_id) else None
+        if caller is None:
+            return None
+        if READ not in caller.permissions and not (
+            isinstance(member, int) and caller.may(READ, member)
+        ):
+            return None
+        limit = self._services.rate_limit
+        return None if limit is not None and limit.is_exceeded(caller) else caller
 
     def answer(self, request: "FastPathRequest") -> None:
         """Answer a complete request, together with the others of this turn of the loop."""
@@ -109,17 +112,17 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
 
     async def _answer_pending(self) -> None:
         pending, self._pending = self._pending, []
-        cached = CachedMembers()
+        cached, admitted = CachedMembers(), set[FastPathRequest]()
         try:
-            ids = [request.member_id for request in pending]
-            cached = await self._services.directory.get_cached(ids)
+            cached = await self._services.directory.get_cached([one.member for one in pending])
+            admitted = await self._admit([one for one in pending if one.member in cached.members])
         except Exception:
             log.exception("the cache could not be read")
         for request in pending:
-            member = cached.members.get(request.member_id)
+            member = cached.members.get(request.member)
             try:
-                if member is None:
-                    with cached.passed_on(request.member_id):
+                if member is None or request not in admitted:
+                    with cached.passed_on(request.member):
                         request.pass_on()
                 else:
                     self._respond(request, member)
@@ -129,62 +132,67 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             finally:  # after pass_on(), so that the number in flight never drops in between
                 self._services.requests.request_finished()
 
+    async def _admit(self, requests: Sequence["FastPathRequest"]) -> set["FastPathRequest"]:
+        """Count requests that can be answered; return those within their caller's rate limit.
+
+        A request that the cache cannot answer is counted by its handler.
+        """
+        limit = self._services.rate_limit
+        if limit is None or not requests:
+            return {*requests}
+        admitted = await limit.admit([request.caller for request in requests])
+        return {one for one, is_admitted in zip(requests, admitted, strict=True) if is_admitted}
+
     def _respond(self, request: "FastPathRequest", member: Representation) -> None:
-        services = self._services
-        request_id = services.request_ids.of(request.headers)
-        response = member_response(member, request_headers=request.headers)
-        headers = response.headers
-        headers["Date"] = http_date(int(time.time()))
-        headers["X-Request-Id"] = request_id
-        if response.status == 200:
-            headers["Content-Length"] = str(len(response.body))
-        start_line = _START_LINES[response.status]
-        request.connection.write_headers(start_line, headers, response.body or None)
-        request.connection.finish()
+        services, headers = self._services, request.headers
+        span = services.tracer.sample(headers) if services.tracer else None
+        request_id = services.request_ids.of(headers)
+        is_named = isinstance(request.member, str)
+        response = member_response(member, request_headers=headers, is_located=is_named)
+        lines = self._headers.fill(response, request_id, headers.get("Origin"))
+        send_prepared(request.connection, response.status, lines, response.body)
         services.tokens.counts.remembered += 1
-        services.requests.record(
-            AccessLogRecord(
-                method="GET",
-                route=MemberHandler.route,
-                path=f"/members/{request.member_id}",
-                status=response.status,
-                seconds=time.perf_counter() - request.started_at,
-                request_id=request_id,
-                subject=request.caller.subject if request.caller else None,
-                cache=member.cache_status,
-                traceparent=request.headers.get("traceparent"),
-            )
+        record = AccessLogRecord(
+            method="GET",
+            route=MemberByNameHandler.route if is_named else MemberHandler.route,
+            path=request.start_line.path,
+            status=response.status,
+            seconds=time.perf_counter() - request.started_at,
+            request_id=request_id,
+            subject=request.caller.subject,
+            cache=member.cache_status,
+            traceparent=headers.get("traceparent"),
         )
+        services.requests.record(record, span)
 
 
 class FastPathRequest(HTTPMessageDelegate):
     """A request, from its head until it is answered here or passed on to the application."""
 
-    start_line: StartLine
+    start_line: RequestStartLine
     headers: HTTPHeaders
+    member: int | str  # its id or its name
+    caller: Caller
 
     def __init__(
         self, fast_path: MemberCacheApplication, server_conn: object, connection: HTTPConnection
     ) -> None:
         self.connection = connection
         self.started_at = 0.0  # time.perf_counter()
-        self.member_id = 0
-        self.caller: Caller | None = None
         self._fast_path = fast_path
         self._server_conn = server_conn
         self._delegate: HTTPMessageDelegate | None = None  # of the application
 
-    def headers_received(
-        self, start_line: StartLine, headers: HTTPHeaders
+    def headers_received(  # type: ignore[override]  # servers receive no ResponseStartLine
+        self, start_line: RequestStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         self.start_line, self.headers = start_line, headers
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
-        member_id = self._fast_path.requested_member(start_line, headers)
-        if member_id is not None:
-            self.caller = self._fast_path.cached_caller(headers, member_id)
-        if member_id is None or self.caller is None:
+        member = self._fast_path.requested_member(start_line, headers)
+        caller = None if member is None else self._fast_path.cached_caller(headers, member)
+        if member is None or caller is None:
             return self._start_delegate()
-        self.member_id = member_id
+        self.member, self.caller = member, caller
         return None
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -213,6 +221,14 @@ class FastPathRequest(HTTPMessageDelegate):
         application = self._fast_path.application
         self._delegate = application.start_request(self._server_conn, self.connection)
         return self._delegate.headers_received(self.start_line, self.headers)
+
+
+def _decode_name(segment: str) -> str | None:
+    """Decode a name in a path; None if it is not UTF-8, which a handler refuses."""
+    try:
+        return unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        return None
 
 
 @lru_cache(256)

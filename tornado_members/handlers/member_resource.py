@@ -5,6 +5,7 @@ from typing import Any
 from tornado_members.auth.permissions import READ
 from tornado_members.errors import NameTaken, PermissionMissing, PreconditionRequired, Problem
 from tornado_members.handlers.base import BaseHandler
+from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.conditional import parse_precondition
 from tornado_members.http.encoding import accepts_gzip, compressed
 from tornado_members.http.request_body import json_object
@@ -58,22 +59,25 @@ class MemberResourceHandler(BaseHandler):
 
     def wants_no_cache(self) -> bool:
         """Return True if the caller wants MongoDB to be read (RFC 9111 §5.2.1.4)."""
-        directives = ",".join(self.request.headers.get_list("Cache-Control"))
-        return "no-cache" in [word.strip().lower() for word in directives.split(",")]
+        return wants_no_cache(self.request.headers)
 
-    def send_member(self, member: Representation, status: int = 200) -> None:
+    def send_member(
+        self, member: Representation, status: int = 200, *, is_located: bool = False
+    ) -> None:
         """Send a member. Raises PreconditionFailed if a read has a condition that fails."""
         is_read = self.request.method in ("GET", "HEAD")
         response = member_response(
-            member, status=status, request_headers=self.request.headers if is_read else None
+            member,
+            status=status,
+            request_headers=self.request.headers if is_read else None,
+            is_located=is_located,
         )
         self.cache_status = member.cache_status
         self.set_status(response.status)
-        for name, value in response.headers.get_all():
-            if name == "Vary":
-                self.add_vary(value)
-            else:
-                self.set_header(name, value)
+        self.add_vary(VARY)
+        self.set_header("Cache-Control", PRIVATE)
+        self.set_header("Content-Type", JSON)  # Tornado omits it from a 304
+        self.set_headers(response.headers)
         self.finish(response.body or None)
 
     def send_created(self, member: Representation) -> None:

@@ -58,12 +58,8 @@ class ResponseHandler(RequestHandler):
 
     def set_cors_headers(self) -> None:
         """Let scripts of the allowed origins read the response."""
-        rules = self.services.cors
-        if not rules.origins:
-            return
-        if "*" not in rules.origins:
-            self.add_vary("Origin")
-        self.set_headers(cross_origin_headers(rules, self.request.headers.get("Origin")))
+        origin = self.request.headers.get("Origin")
+        self.set_headers(cross_origin_headers(self.services.cors, origin))
 
     def allowed_methods(self) -> str:
         """Return the value of the Allow header."""

@@ -23,10 +23,15 @@ _ANSWER_HEADERS: Final = (
 
 
 def cross_origin_headers(rules: Cors, origin: str | None) -> Mapping[str, str]:
-    """Return the CORS headers of a response; none if the origin is not allowed."""
+    """Return the CORS headers of a response.
+
+    Where the response depends on the origin, `Vary` says so, also to origins that are not allowed.
+    """
+    vary = {"Vary": "Origin"} if rules.origins and "*" not in rules.origins else {}
     if origin is None or not _is_allowed(rules, origin):
-        return {}
+        return vary
     return {
+        **vary,
         "Access-Control-Allow-Origin": "*" if "*" in rules.origins else origin,
         "Access-Control-Expose-Headers": _ANSWER_HEADERS,
     }

@@ -3,17 +3,27 @@
 The fast path (handlers/member_cache.py) and the handlers send what member_response() returns.
 """
 
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from http.client import responses
 from typing import Final, NamedTuple
 
-from tornado.httputil import HTTPHeaders, format_timestamp
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    ResponseStartLine,
+    format_timestamp,
+)
 
 from tornado_members.errors import PreconditionFailed
 from tornado_members.http.conditional import is_not_modified, parse_precondition
-from tornado_members.http1.headers import duplicate
+from tornado_members.http.cors import cross_origin_headers
+from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import Representation
 from tornado_members.openapi.operation import JSON
+from tornado_members.settings import Cors
 
 # A response is data, never a page: a browser must not run, frame or guess anything in it.
 SECURITY_HEADERS: Final = {
@@ -28,25 +38,28 @@ VARY: Final = "Authorization, Accept"
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 # A date of whole seconds does not distinguish two changes within one second (RFC 9110 §8.8.2.2).
 _SETTLED = timedelta(seconds=2)
-_WITHOUT_BODY = HTTPHeaders({**SECURITY_HEADERS, "Cache-Control": PRIVATE, "Vary": VARY})
-_WITH_BODY = HTTPHeaders({"Content-Type": JSON, **_WITHOUT_BODY})
 
 
 class MemberResponse(NamedTuple):
-    """A response with a member; `headers` belong to the caller, who may add to them."""
+    """A response with a member, beside the headers that all of them have."""
 
     status: int
-    headers: HTTPHeaders
+    headers: dict[str, str]  # those of this member; the caller may add to them
     body: bytes  # empty if the status is 304
 
 
 def member_response(
-    member: Representation, *, status: int = 200, request_headers: HTTPHeaders | None = None
+    member: Representation,
+    *,
+    status: int = 200,
+    request_headers: HTTPHeaders | None = None,
+    is_located: bool = False,
 ) -> MemberResponse:
     """Build the response with a member, whose version is its ETag (RFC 9110 §8.8.3).
 
-    `request_headers` are those of a read: its conditions are then evaluated (§13.2.2). Raises
-    PreconditionFailed.
+    `request_headers` are those of a read: its conditions are then evaluated (§13.2.2). With
+    `is_located`, the response says where the member is by its id, which a rename does not change
+    (§8.7). Raises PreconditionFailed.
     """
     body = member.body
     if request_headers is not None:
@@ -54,13 +67,57 @@ def member_response(
             raise PreconditionFailed
         if _is_known(request_headers, member):
             status, body = 304, b""
-    headers = duplicate(_WITHOUT_BODY if status == 304 else _WITH_BODY)
+    headers = {"Content-Location": f"/members/{member.member_id}"} if is_located else {}
     headers["Etag"] = f'"{member.version}"'
     if member.updated_at and datetime.now(UTC) - member.updated_at > _SETTLED:
         headers["Last-Modified"] = http_date(int(member.updated_at.timestamp()))
     if member.cache_status is not None:
         headers["Cache-Status"] = cache_status(member.cache_status)
     return MemberResponse(status, headers, body)
+
+
+class PreparedHeaders:
+    """The headers of responses with members, as lines in which only few values are missing.
+
+    They are those that a handler sends, in its order.
+    """
+
+    def __init__(self, rules: Cors) -> None:
+        self._rules = rules
+        self._templates: dict[str | None, str] = {}  # by the origin that may read the response
+
+    def fill(self, response: MemberResponse, request_id: str, origin: str | None) -> bytes:
+        """Return the header lines of a response of now; `origin` is that of the request."""
+        cors = cross_origin_headers(self._rules, origin)
+        template = self._templates.get(cors.get("Access-Control-Allow-Origin"))
+        if template is None:
+            template = self._make_template(cors)
+        own = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
+        lines = template % (http_date(int(time.time())), request_id, own)
+        if response.status != 304:
+            lines = f"Content-Type: {JSON}\r\n{lines}Content-Length: {len(response.body)}\r\n"
+        return lines.encode("latin-1")
+
+    def _make_template(self, cors: Mapping[str, str]) -> str:
+        vary = f"{cors['Vary']}, {VARY}" if "Vary" in cors else VARY
+        fixed = {**SECURITY_HEADERS, **cors, "Vary": vary, "Cache-Control": PRIVATE}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
+        template = f"Date: %s\r\nX-Request-Id: %s\r\n{lines.replace('%', '%%')}%s"
+        self._templates[cors.get("Access-Control-Allow-Origin")] = template
+        return template
+
+
+def send_prepared(
+    connection: HTTPConnection, status: int, header_lines: bytes, body: bytes
+) -> None:
+    """Send a whole response, on the HTTP server of this project or on Tornado's."""
+    if isinstance(connection, Exchange):
+        connection.respond(status, header_lines, body)
+        return
+    start_line = ResponseStartLine("", status, responses[status])
+    headers = HTTPHeaders.parse(header_lines.decode("latin-1"))
+    connection.write_headers(start_line, headers, body or None)
+    connection.finish()
 
 
 def cache_status(status: str) -> str:

@@ -5,6 +5,7 @@ from asyncio import Future
 from collections.abc import Callable
 from enum import IntEnum, auto
 from functools import lru_cache
+from http.client import responses
 from logging import getLogger
 from typing import Any, Protocol
 
@@ -160,6 +161,23 @@ class Exchange(HTTPConnection):
             return self._send(data + parts[0])
         return self._send(data, *parts)
 
+    def respond(self, code: int, header_lines: bytes, body: bytes = b"") -> None:
+        """Send a whole response whose header lines are prepared, each with its line end.
+
+        They are sent unchecked. They include the Content-Length of any response that may have a
+        body, and neither Connection nor Transfer-Encoding.
+        """
+        if self.response is not PENDING:
+            return
+        self.response = STARTED
+        option = self._connection_option(asks_to_close=False, is_complete=True)
+        if option is not None:
+            header_lines += b"Connection: %b\r\n" % option.encode()
+        head = b"%b\r\n%b\r\n" % (_status_line(code, responses[code]).encode(), header_lines)
+        self._left = 0
+        self._connection.writer.send(head + body)
+        self.finish()
+
     def write(self, chunk: bytes) -> "Future[None]":
         """Send more of the body. Raises HTTPOutputError beyond the response's Content-Length."""
         return self._send(*self._frame(chunk))
@@ -234,18 +252,23 @@ class Exchange(HTTPConnection):
         self._set_connection_header(headers, is_complete=self._left == written)
 
     def _set_connection_header(self, headers: HTTPHeaders, *, is_complete: bool) -> None:
+        asks_to_close = "Connection" in headers and "close" in headers["Connection"].lower()
+        option = self._connection_option(asks_to_close=asks_to_close, is_complete=is_complete)
+        if option is not None:
+            headers["Connection"] = option
+
+    def _connection_option(self, *, asks_to_close: bool, is_complete: bool) -> str | None:
+        """Decide if the connection stays open; return what the Connection header has to say."""
         if (
-            ("Connection" in headers and "close" in headers["Connection"].lower())
+            asks_to_close
             or self._connection.is_draining
             or (is_complete and self.head.has_body and self._connection.leaves_body_unread())
         ):
             self.keep_alive = False
         is_current = self.head.start_line.version == "HTTP/1.1"
         if not self.keep_alive:
-            if is_current:
-                headers["Connection"] = "close"
-        elif not is_current:
-            headers["Connection"] = "Keep-Alive"
+            return "close" if is_current else None
+        return None if is_current else "Keep-Alive"
 
     def _frame(self, chunk: bytes) -> tuple[bytes, ...]:
         if self._left is not None:

@@ -14,7 +14,7 @@ aiomcache is pinned: `connection.py` replaces its private connection pool.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from logging import getLogger
 from typing import TypeVar
@@ -30,8 +30,10 @@ from tornado_members.lease_cache.meta_commands import (
     Put,
     checked,
     encode_gets,
+    encode_increment,
     encode_put,
     read_held,
+    read_number,
     read_put,
 )
 
@@ -118,14 +120,22 @@ class MemcachedNode:
             raise NodeUnavailable(f"{self.address} did not store")
 
     async def increment(self, key: bytes, amount: int, ttl: int) -> int:
-        """Add to a number; one that is missing is 0 at first."""
-        checked(key, ttl)
+        """Add to a number; return the sum."""
+        return (await self.increment_many({key: amount}, ttl))[key]
 
-        async def command(client: aiomcache.Client) -> int:
-            await client.add(key, b"0", ttl)
-            return await client.incr(key, amount) or 0
+    async def increment_many(self, amounts: Mapping[bytes, int], ttl: int) -> dict[bytes, int]:
+        """Add to numbers in one round trip; return the sums.
 
-        return await self._command(command)
+        A number that is missing is 0 at first, and expires `ttl` seconds from now.
+        """
+        request = b"".join(encode_increment(key, amount, ttl) for key, amount in amounts.items())
+
+        async def command(client: aiomcache.Client) -> dict[bytes, int]:
+            reader, writer = await client._pool.acquire()
+            writer.write(request)
+            return {key: await read_number(reader) for key in amounts}
+
+        return await self._command(command) if amounts else {}
 
     async def delete(self, key: bytes) -> bool:
         """Remove a value; False when there was none."""

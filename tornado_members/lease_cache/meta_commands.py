@@ -75,6 +75,19 @@ def encode_put(put: Put) -> bytes:
     return b"%b\r\n%b\r\n%b" % (head, put.value, question)
 
 
+def encode_increment(key: bytes, amount: int, ttl: int) -> bytes:
+    """Encode an addition to a number, which begins as `amount` if it is missing."""
+    return b"ma %b N%d J%d D%d v\r\n" % (checked(key, ttl), ttl, amount, amount)
+
+
+async def read_number(reader: asyncio.StreamReader) -> int:
+    """Read the reply to an addition."""
+    status, *words = (await reader.readline()).split()
+    if status != b"VA":
+        raise _unexpected(status)
+    return int((await reader.readexactly(int(words[0]) + 2))[:-2])
+
+
 async def read_put(reader: asyncio.StreamReader, put: Put) -> int | None:
     """Read the reply to a put: 1 if it was stored, 0 if it was not, None if it was refused.
 

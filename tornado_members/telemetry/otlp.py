@@ -31,7 +31,7 @@ from opentelemetry.trace import (
 )
 
 from tornado_members import __version__
-from tornado_members.telemetry.spans import CompletedOperation, SpanIds, TracedRequest
+from tornado_members.telemetry.spans import AnsweredRequest, CompletedOperation, SpanIds
 from tornado_members.telemetry.traceparent import TraceContext
 
 log = getLogger(__name__)
@@ -63,23 +63,21 @@ class OtlpExporter:
 
     def record(
         self,
-        handler: TracedRequest,
-        status: int,
-        seconds: float,
+        request: AnsweredRequest,
         parent: TraceContext | None,
         operations: list[CompletedOperation],
     ) -> SpanIds:
-        """Make the spans of a request that has just been answered after `seconds`."""
+        """Make the spans of a request that has just been answered."""
         ended = time.time_ns()
-        method = handler.request.method if handler.request.method in _METHODS else "_OTHER"
+        method = request.method if request.method in _METHODS else "_OTHER"
         # A request that matches no route has no http.route.
-        route = handler.route if handler.route.startswith("/") else None
+        route = request.route if request.route.startswith("/") else None
         span = self._tracer.start_span(
             f"{'HTTP' if method == '_OTHER' else method} {route or ''}".rstrip(),
             context=_context_of(parent),
             kind=SpanKind.SERVER,
-            attributes=self._attributes(handler, str(method), route, status),
-            start_time=ended - int(seconds * 1e9),
+            attributes=self._attributes(request, method, route),
+            start_time=ended - int(request.seconds * 1e9),
         )
         within = set_span_in_context(span, Context())
         for operation, duration, operation_end in operations:
@@ -91,22 +89,22 @@ class OtlpExporter:
                 start_time=operation_end - int(duration * 1e9),
             )
             child.end(operation_end)
-        if status >= 500:
+        if request.status >= 500:
             span.set_status(_SERVER_ERROR)
         span.end(ended)
         context = span.get_span_context()
         return SpanIds(format_trace_id(context.trace_id), format_span_id(context.span_id))
 
     def _attributes(
-        self, handler: TracedRequest, method: str, route: str | None, status: int
+        self, request: AnsweredRequest, method: str, route: str | None
     ) -> dict[str, str | int]:
         found: dict[str, str | int | None] = {
             "http.request.method": method,
             "http.route": route,
-            "http.response.status_code": status,
+            "http.response.status_code": request.status,
             "url.scheme": self._scheme,
-            "tornado_members.cache": getattr(handler, "cache_status", None),
-            "error.type": _error_type(handler, status),
+            "tornado_members.cache": request.cache,
+            "error.type": _error_type(request),
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -115,9 +113,9 @@ class OtlpExporter:
         self._provider.shutdown()
 
 
-def _error_type(handler: TracedRequest, status: int) -> str | None:
-    """Return the code of the problem if the answer is a server error."""
-    return getattr(handler, "problem_code", None) or str(status) if status >= 500 else None
+def _error_type(request: AnsweredRequest) -> str | None:
+    """Return the code of the problem if the response is a server error."""
+    return request.code or str(request.status) if request.status >= 500 else None
 
 
 def _context_of(parent: TraceContext | None) -> Context:

@@ -8,6 +8,7 @@ from tornado_members.telemetry.access_log import AccessLogRecord, format_message
 from tornado_members.telemetry.access_log_writer import AccessLogWriter
 from tornado_members.telemetry.logs import ACCESS_LOGGER, fields, json_stream
 from tornado_members.telemetry.metrics import Histogram
+from tornado_members.telemetry.tracing import RequestSpan
 
 log = getLogger(ACCESS_LOGGER)
 
@@ -38,8 +39,11 @@ class RequestMetrics:
         if not self.in_flight:
             self.idle.set()
 
-    def record(self, record: AccessLogRecord) -> None:
-        """Count an answered request and write its log line."""
+    def record(self, record: AccessLogRecord, span: RequestSpan | None = None) -> None:
+        """Count an answered request, write its log line, and export its span if it is traced."""
+        if span is not None:
+            span.end(record)
+            record = record._replace(span=span.ids)
         self.observe(record.route, record.method, record.status, record.seconds)
         level = logging.WARNING if record.status >= 500 else logging.INFO
         if log.isEnabledFor(level):

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple, Protocol
 
-from tornado.httputil import HTTPServerRequest
-
 from tornado_members.telemetry.traceparent import TraceContext
 
 
@@ -22,14 +20,32 @@ class CompletedOperation(NamedTuple):
     ended: int  # nanoseconds since the epoch
 
 
-class TracedRequest(Protocol):
-    """The parts of a request handler that a span may show: never a path, a name or a token."""
+class AnsweredRequest(Protocol):
+    """The facts of an answered request that a span may show: never a path, a name or a token."""
 
-    request: HTTPServerRequest
+    @property
+    def method(self) -> str:
+        """The request method, of any spelling."""
 
     @property
     def route(self) -> str:
         """The pattern of its path."""
+
+    @property
+    def status(self) -> int:
+        """The status of the response."""
+
+    @property
+    def seconds(self) -> float:
+        """The time from its head to its response."""
+
+    @property
+    def cache(self) -> str | None:
+        """How the cache served a read (RFC 9211)."""
+
+    @property
+    def code(self) -> str | None:
+        """The code of the problem that was the response."""
 
 
 class Exporter(Protocol):
@@ -37,13 +53,11 @@ class Exporter(Protocol):
 
     def record(
         self,
-        handler: TracedRequest,
-        status: int,
-        seconds: float,
+        request: AnsweredRequest,
         parent: TraceContext | None,
         operations: list[CompletedOperation],
     ) -> SpanIds:
-        """Record a request that has just been answered after `seconds`. Must not block."""
+        """Record a request that has just been answered. Must not block."""
 
     def close(self) -> None:
         """Send the spans that are left. May block."""

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from tornado.httputil import HTTPServerRequest
+from tornado.httputil import HTTPHeaders
 
 from tornado_members.settings import Server, SettingsError, Telemetry
-from tornado_members.telemetry.spans import CompletedOperation, Exporter, SpanIds, TracedRequest
+from tornado_members.telemetry.spans import AnsweredRequest, CompletedOperation, Exporter, SpanIds
 from tornado_members.telemetry.traceparent import TraceContext, parse_traceparent
 
 # An import makes one operation per batch; its trace keeps the first ones only.
@@ -44,11 +44,11 @@ class RequestSpan:
         if self._operations is not None and len(self._operations) < _MAX_OPERATIONS:
             self._operations.append(CompletedOperation(operation, seconds, time.time_ns()))
 
-    def end(self, handler: TracedRequest, status: int, seconds: float) -> None:
-        """Export the span of a request that was answered after `seconds`."""
+    def end(self, request: AnsweredRequest) -> None:
+        """Export the span of a request that has just been answered."""
         if self._operations is not None:
             operations, self._operations = self._operations, None
-            self.ids = self._exporter.record(handler, status, seconds, self._parent, operations)
+            self.ids = self._exporter.record(request, self._parent, operations)
 
 
 class Tracer:
@@ -59,21 +59,27 @@ class Tracer:
         self._exporter = exporter
         self._ratio = sample_ratio
 
-    def start(self, request: HTTPServerRequest) -> RequestSpan | None:
+    def start(self, headers: HTTPHeaders) -> RequestSpan | None:
         """Start the span of a request, or return None if it is not traced.
 
-        The caller decides if it sent a traceparent (W3C Trace Context §3.2.2.5). Tasks that are
-        started after this call belong to the request.
+        Tasks that are started after this call belong to the request.
         """
-        header = request.headers.get("traceparent")
+        span = self.sample(headers)
+        _current.set(span)  # also None: the previous request of this connection may be traced
+        return span
+
+    def sample(self, headers: HTTPHeaders) -> RequestSpan | None:
+        """Return a span without operations, or None if the request is not traced.
+
+        The caller decides if it sent a traceparent (W3C Trace Context §3.2.2.5).
+        """
+        header = headers.get("traceparent")
         parent = parse_traceparent(header) if header else None
         if parent and header:
             is_sampled = bool(int(header[_FLAGS], 16) & _SAMPLED)
         else:
             is_sampled = random.random() < self._ratio  # noqa: S311
-        span = RequestSpan(self._exporter, parent) if is_sampled else None
-        _current.set(span)  # also None: the previous request of this connection may be traced
-        return span
+        return RequestSpan(self._exporter, parent) if is_sampled else None
 
     @staticmethod
     def add_operation(operation: str, seconds: float) -> None:
