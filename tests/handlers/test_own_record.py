@@ -284,7 +284,7 @@ async def test_fast_path_serves_the_own_member_and_no_other(
     answer = MemberCacheApplication._respond
 
     def recording(self: MemberCacheApplication, read: Any, member: Any) -> None:
-        served.append(read.member_id)
+        served.append(read.member)
         answer(self, read, member)
 
     monkeypatch.setattr(MemberCacheApplication, "_respond", recording)

@@ -74,8 +74,8 @@ class MemberResourceHandler(BaseHandler):
         )
         self.cache_status = member.cache_status
         self.set_status(response.status)
-        self.add_vary(VARY)
         self.set_header("Cache-Control", PRIVATE)
+        self.add_vary(VARY)
         self.set_header("Content-Type", JSON)  # Tornado omits it from a 304
         self.set_headers(response.headers)
         self.finish(response.body or None)

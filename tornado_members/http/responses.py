@@ -100,7 +100,7 @@ class PreparedHeaders:
 
     def _make_template(self, cors: Mapping[str, str]) -> str:
         vary = f"{cors['Vary']}, {VARY}" if "Vary" in cors else VARY
-        fixed = {**SECURITY_HEADERS, **cors, "Vary": vary, "Cache-Control": PRIVATE}
+        fixed = {**SECURITY_HEADERS, **cors, "Cache-Control": PRIVATE, "Vary": vary}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
         template = f"Date: %s\r\nX-Request-Id: %s\r\n{lines.replace('%', '%%')}%s"
         self._templates[cors.get("Access-Control-Allow-Origin")] = template
