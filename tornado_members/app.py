@@ -19,6 +19,7 @@ from tornado_members.handlers.members import MembersHandler
 from tornado_members.handlers.own_member import OwnMemberHandler
 from tornado_members.handlers.users import UserHandler, UsersHandler
 from tornado_members.http.body_limit import AdmittingApplication
+from tornado_members.http.proxied_etags import OriginalTagsApplication
 from tornado_members.http.static_files import Published
 from tornado_members.model.fields import FieldTable
 from tornado_members.openapi.document import Route, describe, path_pattern
@@ -109,4 +110,5 @@ def make_app(services: Services) -> HTTPServerConnectionDelegate:
         default_handler_args=injected,
         log_function=BaseHandler.log_request,
     )
-    return MemberCacheApplication(application, services)
+    served = MemberCacheApplication(application, services)
+    return OriginalTagsApplication(served) if services.proxied_etags else served

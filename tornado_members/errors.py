@@ -287,9 +287,14 @@ class PreconditionFailed(Problem):
     code = "precondition-failed"
     title = "Precondition failed"
 
-    def __init__(self) -> None:
+    def __init__(self, *, weak_tag: str | None = None) -> None:
+        """`weak_tag` is the only entity tag of If-Match, if that can never match."""
         super().__init__(
-            "The member does not match the precondition. Fetch it again before retrying."
+            f"If-Match contains {weak_tag}, and a weak ETag never matches. A proxy that compresses "
+            "responses has made it weak: let the operator set server.proxied_etags, or send the "
+            "ETag without W/."
+            if weak_tag
+            else "The member does not match the precondition. Fetch it again before retrying."
         )
 
 

@@ -81,6 +81,7 @@ class Services:
     write_seconds: float  # how long a client may read nothing of a streamed response
     spool_budget: SpoolBudget  # of the temporary files of imports
     proxies: TrustedProxies
+    proxied_etags: bool  # if clients send entity tags as proxies have changed them
     deadlines: Deadlines
     most_requests: int  # that may be in flight
     rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
@@ -259,6 +260,7 @@ async def open_services(
                 settings.members.import_spool_mib_per_caller * 2**20,
             ),
             proxies=TrustedProxies(settings.server.trusted_proxies),
+            proxied_etags=settings.server.proxied_etags,
             deadlines=await enter(open_deadlines(settings)),
             most_requests=settings.server.limits.requests,
             rate_limit=rate_limit,

@@ -290,6 +290,40 @@ async def test_results_arrive_while_the_body_is_sent(http_server: Any) -> None:
     assert rest.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.parametrize("results", ["after", "failures,after"])
+async def test_results_wait_for_the_whole_body(
+    http_server: Any, admin: Admin, services: Services, results: str
+) -> None:
+    """For proxies that stop reading a request once its response has begun."""
+    async with bare_connection(http_server) as (reader, writer):
+        query = f"?results={results}"
+        writer.write(head(None, "Content-Type: text/csv", "Connection: close", query=query))
+        writer.write(chunk(b"name\nAda\nBob\n,\n"))
+        members = admin["test"]["members"]
+        await until(lambda: members.count_documents({}) == 2)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.readexactly(1)
+        writer.write(chunk(b"Cyd\n") + b"0\r\n\r\n")
+        received = await reader.read()
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.count(b'"created"') == (1 if results == "failures,after" else 4)
+    assert received.count(b'"summary"') == 1
+    assert received.endswith(b"0\r\n\r\n")
+    assert services.requests.in_flight == 0
+
+
+async def test_disconnect_while_results_wait_leaves_nothing_running(
+    http_server: Any, admin: Admin, services: Services
+) -> None:
+    async with bare_connection(http_server) as (_reader, writer):
+        writer.write(head(None, "Content-Type: text/csv", query="?results=after"))
+        writer.write(chunk(b"name\nAda\nBob\n"))
+        await until(lambda: admin["test"]["members"].count_documents({}) == 2)
+    async with asyncio.timeout(9):
+        await services.requests.idle.wait()
+
+
 async def test_refusal_is_sent_before_the_body_and_readable_after_it(http_server: Any) -> None:
     async with bare_connection(http_server) as (reader, writer):
         for _ in range(2):  # the connection remains usable

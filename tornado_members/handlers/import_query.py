@@ -23,6 +23,7 @@ from tornado_members.openapi.schemas import TEXT_FILE, csv_file
 _XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _BINARY_FILE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 _ON_CONFLICT: Final[Sequence[OnConflict]] = ("reject", "skip", "replace")
+_RESULTS: Final = ("all", "failures", "after", "all,after", "failures,after")
 _MAX_COLUMNS: Final = 20  # values of the parameter `column`
 _MAX_HEADER_LINE: Final = 1000
 
@@ -44,8 +45,11 @@ IMPORT_MEMBERS: Final = Operation(
             True,
         ),
         "results": Parameter(
-            "Write the result of every row, or of refused rows only. The summary always follows.",
-            {"type": "string", "enum": ["all", "failures"], "default": "all"},
+            "Write the result of every row (`all`), or of refused rows only (`failures`). The "
+            "summary always follows. With `after`, the response begins when the whole body was "
+            "read, for proxies that stop reading a request once its response has begun. Two may "
+            "be combined: `failures,after`.",
+            {"type": "string", "enum": [*_RESULTS], "default": "all"},
             "failures",
         ),
         "column": Parameter(
@@ -126,7 +130,9 @@ class ImportQuery:
         self._fields = fields
         self._arguments = arguments
         self.on_conflict = cast(OnConflict, self._choice("on_conflict", _ON_CONFLICT))
-        self.failures_only = self._choice("results", ("all", "failures")) == "failures"
+        results = self._choice("results", _RESULTS).split(",")
+        self.failures_only = "failures" in results
+        self.answers_after_body = "after" in results
         self.dry_run = self._flag("dry_run")
 
     def file_options(self, media_type: str, charset: str | None) -> FileOptions:

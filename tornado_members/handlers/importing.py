@@ -58,6 +58,7 @@ class ImportHandler(MemberResourceHandler):
     def initialize(self, services: Services) -> None:
         super().initialize(services)
         self._no_more = asyncio.Event()  # of the body
+        self._may_answer = asyncio.Event()
 
     async def prepare(self) -> None:
         """Refuse a faulty request before its body is read."""
@@ -76,6 +77,8 @@ class ImportHandler(MemberResourceHandler):
         query = ImportQuery(self.request.query_arguments, self.services.fields)
         options = query.file_options(*self._check_type())
         rules = self.services.rules
+        if not query.answers_after_body:
+            self._may_answer.set()
         self._limit = rules.import_max_mib * 1024 * 1024
         if announced_length(self.request.headers) > self._limit:
             raise BodyTooLarge(self._limit)
@@ -172,6 +175,7 @@ class ImportHandler(MemberResourceHandler):
             await importing.ended()
             if self._is_refused:
                 return
+            self._may_answer.set()
             await self._spool.drain()
             failure = self._spool.failure or importing.failure
             if self.client_disconnected:
@@ -204,6 +208,7 @@ class ImportHandler(MemberResourceHandler):
             await self._overseeing
 
     async def _send(self, results: bytes) -> None:
+        await self._may_answer.wait()
         if not self.response_started:
             self._set_file_headers()
         try:
@@ -214,7 +219,11 @@ class ImportHandler(MemberResourceHandler):
             raise
 
     def _demand_reading(self) -> None:
-        """Give the client less time to read, now that it does not only send."""
+        """Begin to answer, and give the client less time to read: it no longer only sends.
+
+        That is so at the end of the body, and when the results exceed their budget.
+        """
+        self._may_answer.set()
         self._answer.set_patience(self.services.write_seconds)
 
     def _set_file_headers(self) -> None:

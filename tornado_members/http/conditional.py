@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 from tornado.httputil import HTTPHeaders
 
-from tornado_members.errors import BadRequest
+from tornado_members.errors import BadRequest, PreconditionFailed
 from tornado_members.model.precondition import Precondition
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
@@ -16,11 +16,14 @@ _VERSION = re.compile(r'"([1-9][0-9]{0,18})"')
 
 
 def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precondition:
-    """Return the precondition of a request. Raises BadRequest for malformed entity tags.
+    """Return the precondition of a request; for a read, without If-None-Match.
 
-    For a read, If-None-Match is left to `is_not_modified`.
+    Raises BadRequest for malformed entity tags, and PreconditionFailed if If-Match has weak ones
+    only, which match no version (§8.8.3.2).
     """
     match = _tags(headers, "If-Match")
+    if match and all(tag.startswith("W/") for tag in match):
+        raise PreconditionFailed(weak_tag=match[0][:40])
     none_match = None if of_read else _tags(headers, "If-None-Match")
     since = None if match is not None else _date(headers, "If-Unmodified-Since")
     return Precondition(

@@ -28,7 +28,7 @@ class Limits:
 
     # Time for the client.
     handshake_seconds: float = 10  # TLS
-    idle_seconds: float = 60  # between requests
+    idle_seconds: float = 75  # between requests
     head_seconds: float = 10  # from the first byte of a head to its last
     body_seconds: float = 10  # without a byte of a body; and for all of it, plus
     body_bytes_per_second: float = KIB  # one second for so many bytes

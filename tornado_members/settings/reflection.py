@@ -56,7 +56,7 @@ def _describe(schema: dict[str, Any]) -> str:
 def _range(schema: dict[str, Any]) -> str:
     least, above, most = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
     if above is not None:
-        return f" above {above:g}" + ("" if most is None else f", at most {most:g}")
+        return f" above {above:.15g}" + ("" if most is None else f", at most {most:.15g}")
     if most is None:
-        return f", at least {least:g}"
-    return f", {least:g} to {most:.15g}"
+        return f", at least {least:.15g}"
+    return f", {least:.15g} to {most:.15g}"

@@ -78,10 +78,12 @@ class Limits(Section):
         json_schema_extra=link("operations.md#limits"),
     )
     idle_seconds: float = Field(
-        60,
+        75,
         gt=0,
         le=86400,
-        description="Time that a connection may stay idle between requests, in seconds.",
+        description="Time that a connection may stay idle between requests, in seconds. Set it to "
+        "more than the proxy in front of the service waits; many wait 60 seconds.",
+        json_schema_extra=link("operations.md#behind-a-reverse-proxy"),
     )
     write_seconds: float = Field(
         30,
@@ -158,6 +160,12 @@ class Server(Section):
             "list of addresses (`10.0.0.5`), networks (`10.0.0.0/8`) and `unix`",
             see="operations.md#behind-a-reverse-proxy",
         ),
+    )
+    proxied_etags: bool = Field(
+        False,
+        description="Accept an ETag in `If-Match` and `If-None-Match` as a compressing proxy has "
+        'changed it: `W/"4"` and `"4-gzip"` for `"4"`.',
+        json_schema_extra=link("operations.md#behind-a-reverse-proxy"),
     )
     limits: Limits = Limits()
 
