@@ -3,7 +3,8 @@
     Problem
     ├── BadRequest                   400  bad-request
     │   ├── MalformedBody            400  malformed-body
-    │   └── BadParameter             400  bad-parameter
+    │   ├── BadParameter             400  bad-parameter
+    │   └── ListTooWide              400  list-too-wide
     ├── Unauthorized
     │   ├── TokenMissing             401  token-missing
     │   ├── TokenInvalid             401  token-invalid
@@ -119,6 +120,19 @@ class BadParameter(BadRequest):
 
     def __init__(self, parameter: str, detail: str) -> None:
         super().__init__(f"{parameter}: {detail}", extensions={"parameter": parameter})
+
+
+class ListTooWide(BadRequest):
+    """A page of a list cannot be found in time. The same request would take as long again."""
+
+    code = "list-too-wide"
+    title = "The list is too wide"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "So many members match q or name_prefix that the page cannot be found in time. Add "
+            "letters or words, or sort by name if you use name_prefix."
+        )
 
 
 class Unauthorized(Problem):

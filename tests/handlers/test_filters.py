@@ -90,7 +90,58 @@ async def test_filter_finds_a_changed_member_by_its_new_values(api: Api) -> None
     assert await names(api, name_prefix="$email") == []
 
 
+SEARCHES = [
+    ("love ada", ["Ada Lovelace"]),
+    ("EXAMPLE a.d", []),
+    ("example ad org", ["Ada Lovelace", "adam_smith"]),
+    ("zoe", ["Zoë", "ZOÉ 2"]),
+    ("ZOË", ["Zoë", "ZOÉ 2"]),
+    ("zo\u0308e", ["Zoë", "ZOÉ 2"]),
+    ("smith", ["adam_smith", "x-smith's"]),  # `_` splits words
+    ("s x", ["x-smith's"]),
+    ("ovelace", []),
+    ("tokyo", ["東京Tokyo"]),
+    ("東", ["東京Tokyo"]),
+    ("京", ["東京Tokyo"]),
+    ("太郎", ["山田太郎"]),
+    ("田太", ["山田太郎"]),
+    ("山郎", []),
+    ("ชาย", ["สมชาย ใจดี"]),
+    ("ใจ สม", ["สมชาย ใจดี"]),
+    ("555", []),  # a phone is not searched
+    ("z z z z z z z z", ["Zoë", "ZOÉ 2"]),
+    ("z" * 255, []),
+    ("a b c d e f g h", []),
+]
+
+
+async def test_search_finds_words_of_names_and_emails(api: Api) -> None:
+    await api.create("Ada Lovelace", email="ada@example.org", phone="555-0100")
+    await api.create("adam_smith", email="a.s@example.org")
+    for name in ("Zoë", "ZOÉ 2", "x-smith's", "東京Tokyo", "山田太郎", "สมชาย ใจดี", "!?"):
+        await api.create(name)
+    for query, expected in SEARCHES:
+        for sort in ("memberId", "-name"):
+            found = await names(api, q=query, limit=1, sort=sort)
+            assert sorted(found) == sorted(expected), query
+    await api("PUT", "/members/1", {"name": "Ada King"})
+    assert await names(api, q="love") == []
+    assert await names(api, q="king", name_prefix="ada", email="ada@example.org") == []
+    assert await names(api, q="king", name_prefix="ada") == ["Ada King"]
+    counted = await api("GET", "/members?q=a&limit=1", headers={"Prefer": "count=exact"})
+    assert counted.headers["X-Total-Count"] == "2"
+    exported = await api("GET", "/members?q=smith%20a", headers={"Accept": "text/csv"})
+    assert exported.body.count(b"\r\n") == 2
+
+
 NONSENSE = [
+    ("q=", "q"),
+    ("q=%20", "q"),
+    ("q=!_-%F0%9F%98%80", "q"),
+    ("q=" + "x" * 256, "q"),
+    ("q=a+b+c+d+e+f+g+h+i", "q"),
+    ("q=%ff", "q"),
+    ("q=a&q=b", "q"),
     ("name=", "name"),
     ("name=%20", "name"),
     ("name=a%00b", "name"),

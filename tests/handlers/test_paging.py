@@ -108,7 +108,7 @@ async def test_list_refuses_an_invalid_query(api: Api, subtests: pytest.Subtests
 
 async def test_unknown_parameter_error_names_the_known_ones(api: Api) -> None:
     found = problem(await api("GET", "/members?offset=5"), 400, "bad-parameter")
-    known = "name, name_prefix, email, phone, limit, sort, bom, delimiter and after"
+    known = "name, name_prefix, q, email, phone, limit, sort, bom, delimiter and after"
     assert found["detail"] == f"offset: is not a parameter; there are {known}"
 
 
@@ -120,6 +120,7 @@ async def test_cursor_is_valid_for_its_own_list_only(api: Api) -> None:
     for query, said in [
         ("name_prefix=ad&sort=-memberId", "another sort"),
         ("name_prefix=a", "other filters"),
+        ("name_prefix=ad&q=ad", "other filters"),
         ("email=ad", "other filters"),
         ("", "other filters"),
     ]:

@@ -41,7 +41,9 @@ async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, member
             {"_id": 2, "name": "$name", "email": None, "nameFold": None},
             {"_id": 3.0, "name": "İ", "email": 5, "nameFold": 5, "emailFold": "5"},
             {"_id": 4, "name": "B", "email": ["x@example.org"], "nameFold": {"a": 1}},
-            {"_id": 5, "name": "ours", "nameFold": "not looked at", "emailFold": "nor this"},
+            {"_id": 5, "name": "ours", "nameFold": "not looked at", "searchWords": ["nor", "this"]},
+            {"_id": 8, "name": "Of 0.1", "nameFold": "of 0.1", "emailFold": None},
+            {"_id": 9, "name": "!?", "nameFold": "!?", "searchWords": []},
             {"_id": 6, "name": 7},
             {"_id": "x", "name": "X"},
         ]
@@ -52,13 +54,21 @@ async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, member
         2: ("$name", None),
         3: ("i\u0307", None),
         4: ("b", None),
-        5: ("not looked at", "nor this"),
+        5: ("not looked at", None),
+        8: ("of 0.1", None),
+        9: ("!?", None),
         6: (None, None),
         "x": (None, None),
     }
     assert members.find_one({"_id": 1})["version"] == 7  # the visible part is unchanged
-    for filters in (Filters(name_prefix="STRASS"), Filters(equal={"email": "ADA@example.org"})):
+    for filters in (
+        Filters(name_prefix="STRASS"),
+        Filters(equal={"email": "ADA@example.org"}),
+        Filters(q="ada stras"),
+    ):
         assert [m.member_id for m in await store.page(ListQuery(filters))] == [1]
+    found = {q: [m.member_id for m in await store.page(ListQuery(Filters(q=q)))] for q in "nOx"}
+    assert found == {"n": [2, 5], "O": [1, 8], "x": []}  # one of them has words already
 
 
 async def test_folding_by_two_processes_fills_in_many_and_logs_progress(
@@ -73,7 +83,7 @@ async def test_folding_by_two_processes_fills_in_many_and_logs_progress(
     assert sum(done) == 250
     assert members.count_documents({"nameFold": {"$regex": "^member"}}) == 250
     said = caplog.text
-    assert "250 members of another program or an earlier version have no folded names" in said
+    assert "250 members of another program or an earlier version have no folded names or" in said
     assert "members so far" in said
     assert "cannot be given any" not in said
     caplog.clear()
@@ -127,6 +137,8 @@ async def test_folding_fills_in_what_other_programs_write_later(
         async with asyncio.timeout(20):
             while len(await store.page(ListQuery(Filters(name_prefix="grace")))) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+    assert len(await store.page(ListQuery(Filters(q="grace")))) == 2
+    assert await store.page(ListQuery(Filters(q="ada"))) == []
     assert name_folds(members) == {1: ("grace", None), 2: ("grace hopper", None)}
 
 
@@ -162,10 +174,12 @@ async def test_folding_scan_costs_one_key(mongo: Mongo, admin: Admin) -> None:
     store = MemberStore(mongo)
     await store.prepare()
     await store.insert_many([make_draft(name=f"Member {i}") for i in range(200)])
-    find = {"find": "members", "filter": folding._TO_BE_FOLDED, "hint": "nameFold_1_name_1__id_1"}
-    explained = admin["test"].command("explain", find, verbosity="executionStats")
-    assert explained["executionStats"]["totalKeysExamined"] <= 1
-    assert explained["executionStats"]["totalDocsExamined"] == 0
+    await store.insert_many([make_draft(name="!" * i) for i in range(1, 100)])
+    for lacking, index in folding._SCANS:
+        find = {"find": "members", "filter": lacking, "hint": dict(index)}
+        explained = admin["test"].command("explain", find, verbosity="executionStats")
+        assert explained["executionStats"]["totalKeysExamined"] <= 1
+        assert explained["executionStats"]["totalDocsExamined"] == 0
 
 
 async def test_folding_raises_dependency_unavailable_in_an_outage(

@@ -46,7 +46,8 @@ async def test_insert_stores_the_documented_fields(store: MemberStore, members: 
     assert isinstance(document["version"], Int64)
     assert document["createdAt"] == document["updatedAt"]
     dates = {"createdAt", "updatedAt"}
-    assert set(document) == {"_id", *ADA.values, "nameFold", "emailFold", "version", *dates}
+    derived = {"nameFold", "emailFold", "searchWords"}
+    assert set(document) == {"_id", *ADA.values, *derived, "version", *dates}
 
 
 async def test_find_by_id_and_by_name(store: MemberStore) -> None:

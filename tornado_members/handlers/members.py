@@ -5,7 +5,13 @@ from dataclasses import replace
 from typing import Final
 
 from tornado_members.auth.permissions import READ, WRITE
-from tornado_members.errors import DependencyUnavailable, InvalidMember, NameTaken, WriteConflict
+from tornado_members.errors import (
+    DependencyUnavailable,
+    InvalidMember,
+    ListTooWide,
+    NameTaken,
+    WriteConflict,
+)
 from tornado_members.handlers.declarations import CREATED, MEMBER_DRAFT, MEMBER_HEADERS
 from tornado_members.handlers.export import export_members
 from tornado_members.handlers.member_resource import MemberResourceHandler
@@ -49,7 +55,7 @@ LIST_MEMBERS: Final = Operation(
             },
         )
     },
-    problems=(DependencyUnavailable,),
+    problems=(ListTooWide, DependencyUnavailable),
 )
 ADD_MEMBER: Final = Operation(
     name="addMember",

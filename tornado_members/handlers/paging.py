@@ -15,6 +15,7 @@ from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, S
 from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name
 from tornado_members.model.strict_json import has_lone_surrogate
 from tornado_members.model.text import MAX_CHARACTERS
+from tornado_members.model.words import MAX_QUERY_WORDS, query_words
 from tornado_members.openapi.operation import Parameter
 
 _MAX_LIMIT: Final = 1000
@@ -38,6 +39,12 @@ LIST_PARAMETERS: Final = {
     "name_prefix": Parameter(
         "Only members whose name begins so, in any case.",
         {"type": "string", "pattern": NAME_PATTERN},
+    ),
+    "q": Parameter(
+        "Only members of whose name or e-mail address each of these words, at most "
+        f"{MAX_QUERY_WORDS}, begins a word, in any case and with or without accents.",
+        _TEXT,
+        "love ada",
     ),
     **{field.name: Parameter(field.filter, _TEXT) for field in MEMBER_FIELDS if field.filter},
     "limit": Parameter(
@@ -91,6 +98,7 @@ def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
         name=_parse_name(texts["name"]) if "name" in texts else None,
         name_prefix=_parse_prefix(texts["name_prefix"]) if "name_prefix" in texts else None,
         equal={name: _check_length(name, texts[name]) for name in _EQUAL if name in texts},
+        q=_parse_search(texts["q"]) if "q" in texts else None,
     )
     query = ListQuery(filters)
     if "limit" in texts:
@@ -121,7 +129,8 @@ def parse_export_query(
 def next_path(query: ListQuery, page: Sequence[Member]) -> str:
     """Return the address of the page after this one."""
     filters = query.filters
-    named = {"name": filters.name, "name_prefix": filters.name_prefix, **filters.equal}
+    named = {"name": filters.name, "name_prefix": filters.name_prefix, "q": filters.q}
+    named |= filters.equal
     parameters: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
     parameters |= {"limit": query.limit, "sort": _sort(query)}
     parameters["after"] = _cursor(query, query.key_of(page[-1]))
@@ -148,6 +157,15 @@ def _parse_prefix(text: str) -> str:
     name = normalize_name(text)
     end = text[len(text.rstrip()) :] if name else ""
     return _check_length("name_prefix", name + unicodedata.normalize("NFC", end))
+
+
+def _parse_search(text: str) -> str:
+    """Validate the words of a search."""
+    try:
+        query_words(_check_length("q", text))
+    except ValueError as error:
+        raise BadParameter("q", str(error)) from None
+    return text
 
 
 def _check_length(parameter: str, text: str) -> str:
@@ -182,6 +200,8 @@ def _cursor(query: ListQuery, key: int | str) -> str:
 
 def _digest(filters: Filters) -> str:
     texts = [filters.name, filters.name_prefix, *(filters.equal.get(name) for name in _EQUAL)]
+    if filters.q is not None:  # at the end: without it, cursors of earlier versions stay valid
+        texts.append(filters.q)
     return blake2b(json.dumps(texts).encode(), digest_size=6).hexdigest()
 
 

@@ -32,6 +32,7 @@ class Field:
     filter: str | None = None  # describes the query parameter of lists that names a value of it
     case_folded: bool = False  # filters find it in any case, by a folded copy in the document
     fold: Callable[[str], str] = case_fold  # makes that copy
+    searched: bool = False  # the search `q` finds its words
     fake: Callable[[Any], str] | None = None  # makes up a value, given a mimesis.Person
 
     @property
@@ -60,6 +61,7 @@ class FieldTable:
         self._fields = tuple(fields)
         self.names = tuple(one.name for one in self._fields)
         self.case_folded = tuple(one for one in self._fields if one.case_folded)
+        self.searched = tuple(one for one in self._fields if one.searched)
         # In any case and without punctuation, the headings under which CSV files have each field.
         self.by_heading = {
             heading: one.name

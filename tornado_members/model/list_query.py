@@ -15,6 +15,7 @@ class Filters:
     name_prefix: str | None = None  # the beginning of the name, in any case
     # By field, the whole value; in any case if the field is case-folded.
     equal: Mapping[str, str] = field(default_factory=dict)
+    q: str | None = None  # words, each of which begins a word of a field that is searched
 
 
 @dataclass(frozen=True, slots=True)

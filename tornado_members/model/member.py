@@ -37,6 +37,7 @@ MEMBER_FIELDS: Final = FieldTable(
             example="Ada Lovelace",
             csv_headings=("fullname",),
             case_folded=True,
+            searched=True,
             fake=lambda person: str(person.full_name()),
         ),
         Field(
@@ -48,6 +49,7 @@ MEMBER_FIELDS: Final = FieldTable(
             csv_headings=("emailaddress", "mail"),
             filter="Only members with this e-mail address, in any case.",
             case_folded=True,
+            searched=True,
             fold=fold_email,
             fake=lambda person: str(
                 person.email(domains=["example.com", "example.net", "example.org"])

@@ -17,9 +17,11 @@ from bson import Decimal128, Int64
 
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
+from tornado_members.model.words import search_words
 from tornado_members.storage.mongo import Document
 
 LAST_VERSION: Final = 2**63 - 1
+WORDS: Final = "searchWords"  # the field of the words by which the search `q` finds a member
 
 # A filter for lists and scans: it uses indexes. $bitsAllClear of no bits is true of whole numbers.
 MEMBER_ID_RANGE: Final[Document] = {"$gte": 1, "$lte": MAX_MEMBER_ID}
@@ -115,18 +117,22 @@ class MemberCodec:
         return {
             "_id": Int64(member.member_id),
             **member.values,
-            **self.case_folded(member.values),
+            **self.derived(member.values),
             "version": Int64(member.version),
             "createdAt": member.updated_at,
             "updatedAt": member.updated_at,
         }
 
-    def case_folded(self, values: Mapping[str, Any]) -> Document:
-        """Return the copies of fields by which lists find members in any case."""
-        return {
+    def derived(self, values: Mapping[str, Any]) -> Document:
+        """Return what lists find members by: case-folded copies of fields, and words."""
+        folded = {
             field.folded_name: None if (value := values[field.name]) is None else field.fold(value)
             for field in self.fields.case_folded
         }
+        texts = (values[field.name] for field in self.fields.searched)
+        words = search_words(text for text in texts if text is not None)
+        # An index cannot tell an empty list from a missing one.
+        return {**folded, WORDS: words or [""]}
 
     def update(self, draft: MemberDraft) -> list[Document]:
         """Return an update that raises the version only if it changes something.
@@ -135,13 +141,13 @@ class MemberCodec:
         text, not a path. Fields that are not in the table stay as they are.
         """
         values = {name: {"$literal": value} for name, value in draft.values.items()}
-        folded = self.case_folded(draft.values).items()
+        derived = self.derived(draft.values).items()
         unchanged = {"$and": [{"$eq": [f"${name}", value]} for name, value in values.items()]}
         return [
             {
                 "$set": {
                     **values,
-                    **{name: {"$literal": value} for name, value in folded},
+                    **{name: {"$literal": value} for name, value in derived},
                     "version": {"$cond": [unchanged, VERSION, {"$add": [VERSION, Int64(1)]}]},
                     "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},
                 }

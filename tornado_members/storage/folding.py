@@ -1,8 +1,8 @@
-"""Case-folded names and e-mail addresses, by which lists find members in any case.
+"""Case-folded names and e-mail addresses, and words, by which lists find members.
 
-Every write of this service stores them. Documents of other programs and of early versions lack
+Every write of this service stores them. Documents of other programs and of earlier versions lack
 them. The service finds these by an index and fills them in: all of them at the start, new ones
-within seconds.
+within seconds. A document that lacks folded names or words receives both.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from typing import Any, Final
 from pymongo import UpdateOne
 
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.storage.documents import MEMBERS_ONLY, MemberCodec
-from tornado_members.storage.listing import BY_FOLDED_NAME
+from tornado_members.storage.documents import MEMBERS_ONLY, WORDS, MemberCodec
+from tornado_members.storage.list_indexes import BY_FOLDED_NAME, BY_WORD, Index
 from tornado_members.storage.mongo import Document, Mongo
 from tornado_members.storage.outages import translate_outages
 
@@ -30,9 +30,11 @@ _SCAN_SECONDS: Final = 10.0  # between two scans
 _LEAST_REST: Final = 20  # times the duration of a scan, so that scans take 5 % of the time at most
 _MOST_IDS_LOGGED: Final = 10
 
-_UNFOLDED: Final = {"$not": {"$gte": ""}}
-# The index has all of it but whether a name is a list, so a scan that finds nothing costs one key.
-_TO_BE_FOLDED: Final[Document] = {"nameFold": _UNFOLDED, **MEMBERS_ONLY}
+# Each index has all of the condition but whether a name is a list, so a scan that finds nothing
+# costs one key.
+_TO_BE_FOLDED: Final[Document] = {"nameFold": {"$not": {"$gte": ""}}, **MEMBERS_ONLY}
+_WITHOUT_WORDS: Final[Document] = {WORDS: None, **MEMBERS_ONLY}
+_SCANS: Final = ((_TO_BE_FOLDED, BY_FOLDED_NAME), (_WITHOUT_WORDS, BY_WORD))
 
 
 class Folding:
@@ -41,7 +43,8 @@ class Folding:
     def __init__(self, mongo: Mongo, codec: MemberCodec | None = None) -> None:
         self.mongo = mongo.with_timeout(_TIMEOUT_SECONDS)
         self._codec = codec or MemberCodec()
-        self._names = [field.name for field in self._codec.fields.case_folded]
+        fields = self._codec.fields
+        self._names = [*dict.fromkeys(one.name for one in fields.case_folded + fields.searched)]
         self._members = mongo.database["members"]
         self._unmatched: list[Any] = []  # ids, after a scan that could change nothing
         self._is_reported = False
@@ -51,30 +54,36 @@ class Folding:
 
         Raises DependencyUnavailable.
         """
+        done, seen = 0, list[Any]()
+        for lacking, index in _SCANS:
+            done += await self._scan(lacking, index, seen)
+        if done:
+            log.info("filled in the folded names and words of %d members", done)
+        self._report_unmatched([] if done else [*dict.fromkeys(seen)])
+        return done
+
+    async def _scan(self, lacking: Document, index: Index, seen: list[Any]) -> int:
+        """Fill in the documents that match; add the first ids to `seen`. Return how many."""
         done, reported_at = 0, time.monotonic()
-        seen: list[Any] = []
         # One cursor for the scan: documents that cannot be changed do not hide those behind them.
         cursor = self._members.find(
-            _TO_BE_FOLDED, dict.fromkeys(self._names, 1), hint=BY_FOLDED_NAME, batch_size=_BATCH
+            lacking, dict.fromkeys(self._names, 1), hint=index, batch_size=_BATCH
         )
         try:
             while batch := await self._read_batch(cursor):
-                if len(batch) == _BATCH and not seen:
+                if len(batch) == _BATCH and not done:
                     log.info(
-                        "%d members of another program or an earlier version have no folded names;"
-                        " filling them in, so that lists are complete",
-                        await self._count(),
+                        "%d members of another program or an earlier version have no folded names"
+                        " or words; filling them in, so that lists are complete",
+                        await self._count(lacking, index),
                     )
                 done += await self._fill_in(batch)
                 seen += [document["_id"] for document in batch][: _MOST_IDS_LOGGED - len(seen)]
                 if time.monotonic() - reported_at > _REPORT_SECONDS:
                     reported_at = time.monotonic()
-                    log.info("filled in the folded names of %d members so far", done)
+                    log.info("filled in the folded names and words of %d members so far", done)
         finally:
             await self._close(cursor)
-        if done:
-            log.info("filled in the folded names of %d members", done)
-        self._report_unmatched([] if done else seen)
         return done
 
     def _report_unmatched(self, ids: list[Any]) -> None:
@@ -82,8 +91,8 @@ class Folding:
         if ids and ids == self._unmatched and not self._is_reported:
             self._is_reported = True
             log.warning(
-                "members have no folded names and cannot be given any, so name_prefix and email do"
-                " not find them; correct their names in MongoDB: %s",
+                "members have no folded names or words and cannot be given any, so name_prefix,"
+                " email and q do not find them; correct their names in MongoDB: %s",
                 ids,
             )
         self._unmatched = ids
@@ -97,8 +106,8 @@ class Folding:
         await cursor.close()
 
     @translate_outages
-    async def _count(self) -> int:
-        return await self._members.count_documents(_TO_BE_FOLDED, hint=BY_FOLDED_NAME)
+    async def _count(self, lacking: Document, index: Index) -> int:
+        return await self._members.count_documents(lacking, hint=index)
 
     @translate_outages
     async def _fill_in(self, batch: list[Document]) -> int:
@@ -117,8 +126,8 @@ class Folding:
             else {name: {"$eq": value}}
             for name, value in values.items()
         ]
-        same = {"_id": document["_id"], "nameFold": _UNFOLDED, "$and": unchanged}
-        return UpdateOne(same, {"$set": self._codec.case_folded(values)})
+        same = {"_id": document["_id"], "$and": unchanged}
+        return UpdateOne(same, {"$set": self._codec.derived(values)})
 
 
 @asynccontextmanager

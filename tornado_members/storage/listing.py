@@ -5,140 +5,174 @@ and reuse that result for other values in queries of the same shape.
 """
 
 import asyncio
-from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
+import pymongo
 from bson import MinKey
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
+from tornado_members.errors import ListTooWide
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import MEMBER_FIELDS
-from tornado_members.model.text import case_fold
 from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY
-from tornado_members.storage.mongo import Collection, Document
-from tornado_members.storage.name_ranges import name_ranges, successor
-
-Index = list[tuple[str, int]]
-
-BY_NAME: Final[Index] = [("name", ASCENDING)]
-BY_FOLDED_NAME: Final[Index] = [
-    ("nameFold", ASCENDING),
-    ("name", ASCENDING),
-    ("_id", ASCENDING),
-]
-
-
-def _behind(field: str, key: str) -> Index:
-    """Return an index of one value of `field` that is in the order of `key`."""
-    return [(field, ASCENDING), (key, ASCENDING)]
-
-
-def list_indexes(fields: FieldTable) -> list[IndexModel]:
-    """Return the indexes of lists, beside the unique one of names.
-
-    Members that lack the field take no room in an index of a filter. `$gt` rather than `$type`,
-    since the planner sees that an equality implies it.
-    """
-    partial = [
-        IndexModel(_behind(name, key), partialFilterExpression={name: {"$gt": ""}})
-        for name in (field.filtered_name for field in fields if field.filter)
-        for key in ("_id", "name")
-    ]
-    return [IndexModel(BY_FOLDED_NAME), *partial]
-
+from tornado_members.storage.list_indexes import (
+    BY_FOLDED_NAME,
+    BY_NAME,
+    Prefix,
+    behind,
+    prefixes_of,
+)
+from tornado_members.storage.mongo import Collection, Document, Mongo
+from tornado_members.storage.name_ranges import name_ranges
 
 _FIELDS: Final = {"memberId": "_id", "name": "name"}
-# The maximum number of keys of a prefix that are read for a page. If there are more, a large part
-# of all members matches.
-_MAX_KEYS = 5000
+# A prefix with more matches is wide: a large part of all members may match.
+_MAX_KEYS: Final = 5000
+# Of several wide prefixes, one must have at most so many matches.
+_MAX_KEYS_OF_WIDE: Final = 50_000
+# Of several prefixes, one with at most so many matches is used without looking for a better one.
+_FEW: Final = 100
+# Members that are read for each one on a page of a wide prefix, before its index is used instead.
+_READ_PER_MATCH: Final = 100
+# Keys are read in growing numbers, if few of their members meet the other conditions.
+_GROWTH: Final = 8
+_MAX_KEYS_AT_ONCE: Final = 20_000
+_HAS_KEY: Final[Document] = {"_id": MEMBER_ID_RANGE, "name": {"$gte": ""}}
+# Of the timeout of an operation, after which a list is too wide. MongoDB reports it in time.
+_PATIENCE: Final = 0.8
 
 
 class MemberLists:
     """Reads pages of members' documents, and counts them."""
 
-    def __init__(self, members: Collection, fields: FieldTable = MEMBER_FIELDS) -> None:
-        self._members = members
+    def __init__(self, mongo: Mongo, fields: FieldTable = MEMBER_FIELDS) -> None:
+        self._members: Collection = mongo.database["members"]
+        self._timeout = mongo.timeout
         self._filtered = {field.name: field for field in fields if field.filter}
 
     async def page(self, query: ListQuery) -> list[Document]:
-        """Return at most `query.limit` documents in order, the first behind `query.after`."""
-        filters = query.filters
-        if filters.name_prefix is not None and self._equality(filters) is None:
-            keys = await self._keys_of_prefix(filters.name_prefix, _FIELDS[query.field])
-            if keys is not None:
-                return await self._pick(query, keys)
-            if query.field == "name":
-                return await self._walk_names(query, filters.name_prefix)
-        return await self._read(query, self._matching(query))
+        """Return at most `query.limit` documents in order, the first behind `query.after`.
+
+        Raises ListTooWide if they cannot be found in time.
+        """
+        prefixes = prefixes_of(query.filters)
+        if not prefixes or self._equality(query.filters) is not None:
+            return await self._read(query, self._matching(query))
+        if narrow := await self._narrow(prefixes):
+            return await self._pick(query, narrow)
+        with _too_wide_after(self._timeout * _PATIENCE):
+            found = await self._walk(query)
+            return found if found is not None else await self._pick_wide(query, prefixes)
 
     async def count(self, filters: Filters) -> int:
         """Count the members that match. MongoDB scans one index key for each."""
+        matching = self._matching(ListQuery(filters))
         field = self._equality(filters)
         if field is not None:
-            index = BY_NAME if field == "name" else _behind(field, "_id")
-            return await self._members.count_documents(
-                self._matching(ListQuery(filters)), hint=index
-            )
+            index = BY_NAME if field == "name" else behind(field, "_id")
+            return await self._members.count_documents(matching, hint=index)
+        prefixes = prefixes_of(filters)
+        if len(prefixes) > 1:
+            if narrow := await self._narrow(prefixes):
+                matching["_id"]["$in"] = await self._keys(ListQuery(), narrow, _MAX_KEYS)
+                return await self._members.count_documents(matching, hint=[("_id", ASCENDING)])
+            return await self._members.count_documents(matching, hint=prefixes[0].index)
         # Only fields of the index, so that MongoDB fetches no document.
+        conditions = prefixes[0].condition if prefixes else {"nameFold": {"$gte": MinKey()}}
+        index = prefixes[0].index if prefixes else BY_FOLDED_NAME
+        covered = {**conditions, "name": {"$gte": ""}, "_id": MEMBER_ID_RANGE}
+        return await self._members.count_documents(covered, hint=index)
+
+    async def _narrow(self, prefixes: Sequence[Prefix]) -> Prefix | None:
+        """Return a prefix with few matches, if there is one. MongoDB reads keys only."""
+        few = await self._with_at_most(_FEW, prefixes) if len(prefixes) > 1 else None
+        return few or await self._with_at_most(_MAX_KEYS, prefixes)
+
+    async def _with_at_most(self, count: int, prefixes: Sequence[Prefix]) -> Prefix | None:
+        """Return the first prefix that at most `count` members have."""
+        for prefix in prefixes:
+            matching = {**prefix.condition, "name": {"$gte": ""}, "_id": MEMBER_ID_RANGE}
+            cursor = self._members.find(matching, {"_id": 1}, hint=prefix.index)
+            if not await cursor.skip(count).limit(1).to_list(1):
+                return prefix
+        return None
+
+    async def _pick_wide(self, query: ListQuery, prefixes: Sequence[Prefix]) -> list[Document]:
+        """Return a page although many members have each prefix. Raises ListTooWide.
+
+        With one prefix, all whose keys are sorted match. With several, few of them may match.
+        """
+        if len(prefixes) == 1:
+            return await self._pick(query, prefixes[0])
+        prefix = await self._with_at_most(_MAX_KEYS_OF_WIDE, prefixes)
+        if prefix is None:
+            raise ListTooWide
+        return await self._pick(query, prefix)
+
+    async def _pick(self, query: ListQuery, prefix: Prefix) -> list[Document]:
+        """Return a page by sorting the keys of all members with this prefix.
+
+        Some of them may not match the other conditions, and some may be deleted or renamed by the
+        time they are read.
+        """
+        key, wanted, count = _FIELDS[query.field], query.limit, query.limit
+        found: list[Document] = []
+        while True:
+            keys = await self._keys(query, prefix, count)
+            if keys:
+                matching = self._matching(query)
+                matching[key]["$in"] = keys
+                found += await self._read(replace(query, limit=wanted - len(found)), matching)
+            if len(keys) < count or len(found) == wanted:
+                return found
+            query = replace(query, after=keys[-1])
+            count = max(count, min(count * _GROWTH, _MAX_KEYS_AT_ONCE))
+
+    async def _keys(self, query: ListQuery, prefix: Prefix, count: int) -> list[Any]:
+        """Return sort keys of members with this prefix, in order and behind `query.after`.
+
+        MongoDB sorts keys of the index, and reads no documents.
+        """
+        key = _FIELDS[query.field]
         matching: Document = {
-            "nameFold": {"$gte": MinKey()},
+            **prefix.condition,
             "name": {"$gte": ""},
-            "_id": MEMBER_ID_RANGE,
+            "_id": dict(MEMBER_ID_RANGE),
         }
-        if filters.name_prefix is not None:
-            matching["nameFold"] = _range(filters.name_prefix)
-        return await self._members.count_documents(matching, hint=BY_FOLDED_NAME)
-
-    async def _keys_of_prefix(self, prefix: str, key: str) -> list[Any] | None:
-        """Return the sort keys of all members with this prefix, in order; None if too many."""
-        matching = {
-            "nameFold": _range(prefix),
-            "name": {"$gte": ""},
-            "_id": MEMBER_ID_RANGE,
-        }
+        matching[key] |= _after(query)
         only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
-        cursor = self._members.find(matching, only, hint=BY_FOLDED_NAME, limit=_MAX_KEYS + 1)
-        found = await cursor.to_list(None)
-        if len(found) > _MAX_KEYS:
-            return None
+        cursor = self._members.find(matching, only, hint=prefix.index, batch_size=count)
+        found = await cursor.sort(key, _direction(query)).limit(count).to_list(count)
         kind = (int, float) if key == "_id" else str  # other programs may store other types
-        return sorted(entry[key] for entry in found if isinstance(entry[key], kind))
+        return [entry[key] for entry in found if isinstance(entry[key], kind)]
 
-    async def _pick(self, query: ListQuery, keys: list[Any]) -> list[Document]:
-        """Return a page of the members with these sort keys. Some may be deleted by now."""
-        if query.after is not None and query.descending:
-            keys = keys[: bisect_left(keys, query.after)]
-        elif query.after is not None:
-            keys = keys[bisect_right(keys, query.after) :]
-        if query.descending:
-            keys.reverse()
+    async def _walk(self, query: ListQuery) -> list[Document] | None:
+        """Return a page by reading members in its order; None if too many do not match."""
+        count = max(_MAX_KEYS, query.limit * _READ_PER_MATCH)
         found: list[Document] = []
-        while keys and len(found) < query.limit:
-            missing = query.limit - len(found)
-            matching = self._matching(query)
-            matching[_FIELDS[query.field]]["$in"] = keys[:missing]
-            found += await self._read(query, matching)
-            keys = keys[missing:]
-        return found
-
-    async def _walk_names(self, query: ListQuery, prefix: str) -> list[Document]:
-        """Return a page in the order of names, of more members than can be sorted here."""
-        ranges = await asyncio.to_thread(name_ranges, prefix)
-        found: list[Document] = []
-        for first, end in reversed(ranges) if query.descending else ranges:
-            if _is_before(query, first, end):
-                continue
-            matching = self._matching(query)
-            bounds = [matching, {"name": {"$gte": first}}]
-            if end is not None:
-                bounds.append({"name": {"$lt": end}})
-            missing = replace(query, limit=query.limit - len(found))
-            found += await self._read(missing, {"$and": bounds})
+        for bounds in await _bounds(query):
+            last = await self._key_behind(query, bounds, count)
+            matching = {"$and": [self._matching(query), bounds, *last]}
+            found += await self._read(replace(query, limit=query.limit - len(found)), matching)
             if len(found) == query.limit:
-                break
+                return found
+            if last:
+                return None
         return found
+
+    async def _key_behind(self, query: ListQuery, bounds: Document, count: int) -> list[Document]:
+        """Return a condition that `count` members of a walk meet; none if it has fewer."""
+        key = _FIELDS[query.field]
+        members = {key: {**_HAS_KEY[key], **_after(query)}}
+        only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
+        cursor = self._members.find({"$and": [members, bounds]}, only, hint=[(key, ASCENDING)])
+        found = await cursor.sort(key, _direction(query)).skip(count).limit(1).to_list(1)
+        return [{key: {"$gt" if query.descending else "$lt": one[key]}} for one in found]
 
     async def _read(self, query: ListQuery, matching: Document) -> list[Document]:
         key = _FIELDS[query.field]
@@ -147,9 +181,8 @@ class MemberLists:
         if field == "name":  # at most one document, matching needs no order
             cursor = cursor.hint(BY_NAME)
         else:
-            index = _behind(field, key) if field else [(key, ASCENDING)]
-            direction = DESCENDING if query.descending else ASCENDING
-            cursor = cursor.hint(index).sort(key, direction)
+            index = behind(field, key) if field else [(key, ASCENDING)]
+            cursor = cursor.hint(index).sort(key, _direction(query))
         return await cursor.to_list(query.limit)
 
     def _equality(self, filters: Filters) -> str | None:
@@ -168,14 +201,26 @@ class MemberLists:
         found: Document = {field: dict(conditions) for field, conditions in MEMBERS_ONLY.items()}
         if filters.name is not None:
             found["name"]["$eq"] = filters.name
-        if filters.name_prefix is not None:
-            found["nameFold"] = _range(filters.name_prefix)
         for name, value in filters.equal.items():
             field = self._filtered[name]
             found[field.filtered_name] = field.fold(value) if field.case_folded else value
-        if query.after is not None:
-            found[_FIELDS[query.field]]["$lt" if query.descending else "$gt"] = query.after
+        if prefixes := prefixes_of(filters):
+            found["$and"] = [prefix.condition for prefix in prefixes]
+        found[_FIELDS[query.field]] |= _after(query)
         return found
+
+
+async def _bounds(query: ListQuery) -> list[Document]:
+    """Return ranges of the order of a list with all its members, without those of earlier pages."""
+    prefix = query.filters.name_prefix
+    if prefix is None or query.field != "name":
+        return [{}]
+    ranges = await asyncio.to_thread(name_ranges, prefix)
+    return [
+        {"name": {"$gte": first} if end is None else {"$gte": first, "$lt": end}}
+        for first, end in (reversed(ranges) if query.descending else ranges)
+        if not _is_before(query, first, end)
+    ]
 
 
 def _is_before(query: ListQuery, first: str, end: str | None) -> bool:
@@ -185,8 +230,28 @@ def _is_before(query: ListQuery, first: str, end: str | None) -> bool:
     return first >= query.after if query.descending else end is not None and end <= query.after
 
 
-def _range(prefix: str) -> Document:
-    """Return the condition that a folded string begins with this prefix, folded."""
-    first = case_fold(prefix)
-    end = successor(first)
-    return {"$gte": first} if end is None else {"$gte": first, "$lt": end}
+@contextmanager
+def _too_wide_after(seconds: float) -> Iterator[None]:
+    """Raise ListTooWide if the queries within the block take longer.
+
+    MongoDB has answered a query just before. So a timeout is not taken for an outage, unless the
+    primary is lost.
+    """
+    try:
+        with pymongo.timeout(seconds):
+            yield
+    except PyMongoError as error:
+        if error.timeout and not isinstance(error, ServerSelectionTimeoutError):
+            raise ListTooWide from error
+        raise
+
+
+def _direction(query: ListQuery) -> int:
+    return DESCENDING if query.descending else ASCENDING
+
+
+def _after(query: ListQuery) -> Document:
+    """Return the condition on the sort key that a member is behind `query.after`."""
+    if query.after is None:
+        return {}
+    return {"$lt" if query.descending else "$gt": query.after}

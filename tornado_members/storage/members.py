@@ -26,7 +26,8 @@ from tornado_members.storage.documents import (
 )
 from tornado_members.storage.folding import Folding
 from tornado_members.storage.indexes import Indexes
-from tornado_members.storage.listing import BY_NAME, MemberLists, list_indexes
+from tornado_members.storage.list_indexes import BY_NAME, list_indexes
+from tornado_members.storage.listing import MemberLists
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
 from tornado_members.storage.writes import PlainWrites, Writes, is_id_taken
@@ -57,7 +58,7 @@ class MemberStore:
         self._members = mongo.database["members"]
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
-        self._lists = MemberLists(self._members, fields)
+        self._lists = MemberLists(mongo, fields)
         self._together = Batcher(self.find_members)
 
     async def prepare(self) -> None:
