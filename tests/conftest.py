@@ -33,7 +33,6 @@ from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import mongod_command
 from tornado_members.model.fields import FieldTable
-from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import Services, open_services
 from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
@@ -206,9 +205,9 @@ def emptied_cache(
 
 
 @pytest.fixture
-def member_fields() -> FieldTable:
+def member_fields(settings: Settings) -> FieldTable:
     """The fields of members; a test may add some."""
-    return MEMBER_FIELDS
+    return settings.members.fields()
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ IMPORTERS = {
     "aiomcache": {"lease_cache"},
     "tornado.web": {"handlers", "http", "app", "admin", "serving"},
     "jwt": {"auth"},
+    "re2": {"model"},
     "argon2": {"auth"},
     "mimesis": {"bulk"},
     "httptools": {"http1"},

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, SecretStr
+from pydantic_core import PydanticUndefined
 
 from tornado_members.settings import Settings
 from tornado_members.settings.reflection import allowed_values, field_schema, nested_section
@@ -80,6 +81,16 @@ class Setting:
         return self.section is not None and isinstance(self.default, tuple)
 
     @property
+    def is_map_of_sections(self) -> bool:
+        """True if its value is a map of sections, whose names the operator chooses."""
+        return self.section is not None and isinstance(self.default, dict)
+
+    @property
+    def has_value(self) -> bool:
+        """True if the settings show a value of its own."""
+        return self.section is None or self.is_list_of_sections or self.is_map_of_sections
+
+    @property
     def description(self) -> str:
         """Its description, in Markdown."""
         if description := self.model.model_fields[self.name].description:
@@ -92,6 +103,8 @@ class Setting:
         """The values allowed, in Markdown."""
         if self.is_list_of_sections:
             return "list of maps with the following keys"
+        if self.is_map_of_sections:
+            return "map of names to maps"
         return allowed_values(self.model, self.name)
 
     @property
@@ -143,11 +156,7 @@ def _markdown_section(
     model: type[BaseModel], defaults: BaseModel | None, prefix: str, title: str
 ) -> Iterator[str]:
     settings = settings_of(model, defaults)
-    rows = [
-        _markdown_row(one, prefix)
-        for one in settings
-        if one.section is None or one.is_list_of_sections
-    ]
+    rows = [_markdown_row(one, prefix) for one in settings if one.has_value]
     if rows:
         yield f"## {title}\n"
         if prefix:
@@ -158,6 +167,8 @@ def _markdown_section(
         if one.section is not None:
             path = f"{prefix}{one.name}"
             inner = one.default[0] if one.is_list_of_sections else one.default
+            if one.is_map_of_sections:
+                path, inner = f"{path}.NAME", None
             yield from _markdown_section(one.section, inner, f"{path}.", f"`{path}`")
 
 
@@ -169,7 +180,9 @@ def _markdown_row(one: Setting, prefix: str) -> str:
 def _markdown_default(one: Setting) -> str:
     if one.is_list_of_sections:
         return "one issuer, as below"
-    if isinstance(one.default, dict):
+    if one.default is PydanticUndefined:
+        return "required"
+    if isinstance(one.default, dict) and one.default:
         return "see [settings.yaml](../settings.yaml)"
     return f"`{_cell(flow(one.default))}`"
 
@@ -193,7 +206,7 @@ def _yaml_section(model: type[BaseModel], defaults: BaseModel, indent: str) -> I
         if not indent or number:
             yield ""
         yield from _comment(one, indent)
-        if one.section is None:
+        if one.section is None or one.is_map_of_sections:
             yield from _yaml_value(one, indent)
         elif one.is_list_of_sections:
             yield f"{indent}{one.name}:"
@@ -207,7 +220,7 @@ def _yaml_section(model: type[BaseModel], defaults: BaseModel, indent: str) -> I
 
 
 def _yaml_value(one: Setting, indent: str) -> Iterator[str]:
-    if not isinstance(one.default, dict):
+    if not isinstance(one.default, dict) or not one.default:
         yield f"{indent}{one.name}: {flow(one.default)}"
         return
     yield f"{indent}{one.name}:"
@@ -218,7 +231,7 @@ def _yaml_value(one: Setting, indent: str) -> Iterator[str]:
 
 def _comment(one: Setting, indent: str) -> Iterator[str]:
     text = one.description
-    if one.section is None:
+    if one.section is None or one.is_map_of_sections:
         text = f"{text.rstrip()} Values: {one.values}."
     if one.page:
         text += f" See docs/{one.page}."

@@ -31,7 +31,6 @@ from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.model.fields import FieldTable
-from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.settings import Cors, Members, Settings
 from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog
@@ -128,11 +127,12 @@ async def open_stores(
     settings: Settings,
     mongodb_uri: str,
     cluster_id: str | None = None,
-    fields: FieldTable = MEMBER_FIELDS,
+    fields: FieldTable | None = None,
 ) -> AsyncIterator[Stores]:
     """Open the stores, on a client made in the running event loop and closed at the end.
 
-    `cluster_id` is that of the workers that this process joins, if there are any.
+    `cluster_id` is that of the workers that this process joins, if there are any. `fields` are
+    those that the settings declare, by default.
 
     Raises MongoDBUnusable, DatabaseMismatch, TransactionsMissing, and SettingsError for a URI that
     is not valid.
@@ -150,6 +150,7 @@ async def open_stores(
             found = await identity.find()
             if cluster_id not in (None, found):
                 raise DatabaseMismatch
+            fields = fields or settings.members.fields()
             stores = _make_stores(settings, mongo, found or await identity.create(), fields)
             await stores.members.prepare()
             await stores.users.prepare()
@@ -166,7 +167,7 @@ def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: Fiel
     users = UserStore(mongo)
     if not settings.audit.enabled:
         return Stores(mongo, MemberStore(mongo, fields=fields), users, None, cluster_id)
-    audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days))
+    audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days), fields)
     members = MemberStore(mongo, RecordedWrites(audit, fields), fields)
     return Stores(mongo, members, users, audit, cluster_id)
 
@@ -215,9 +216,11 @@ async def open_services(
     *,
     tail_changes: bool = True,
     cluster_id: str | None = None,
-    fields: FieldTable = MEMBER_FIELDS,
+    fields: FieldTable | None = None,
 ) -> AsyncIterator[Services]:
     """Open what the handlers use; `cluster_id` is that of the workers that this process joins.
+
+    `fields` are those that the settings declare, by default.
 
     Raises MongoDBUnusable, DatabaseMismatch, KeysUnusable, SettingsError.
     """
@@ -226,6 +229,7 @@ async def open_services(
         tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields))
+        fields = stores.members.fields
         name_ranges.prepare()  # now, as nobody waits for the event loop yet
         stores.mongo.operations.listener = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
@@ -264,7 +268,7 @@ async def open_services(
             deadlines=await enter(open_deadlines(settings)),
             most_requests=settings.server.limits.requests,
             rate_limit=rate_limit,
-            admission=AdmissionControl(tokens, rate_limit),
+            admission=AdmissionControl(tokens, rate_limit, fields),
             dependencies=Dependencies(
                 stores.mongo, settings.mongodb.driver, keys, numbers, follows
             ),

@@ -8,7 +8,12 @@ from pydantic import BaseModel, Field
 from tests.support.service import ROOT
 from tools import settings_reference
 from tornado_members.settings import Settings
-from tornado_members.settings.reflection import allowed_values, nested_section, section_within
+from tornado_members.settings.reflection import (
+    allowed_values,
+    is_map,
+    nested_section,
+    section_within,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,14 +35,15 @@ def paths(model: type[BaseModel], prefix: str = "") -> list[str]:
     for name in model.model_fields:
         inner = nested_section(model, name)
         path = f"{prefix}{name}"
-        found += paths(inner, f"{path}.") if inner else [path]
+        named = ".NAME" if inner and is_map(model.model_fields[name].annotation) else ""
+        found += paths(inner, f"{path}{named}.") if inner else [path]
     return found
 
 
 def test_reference_describes_every_setting_in_a_sentence() -> None:
     for path in paths(Settings):
         model: type[BaseModel] = Settings
-        *sections, name = path.split(".")
+        *sections, name = path.replace(".NAME", "").split(".")
         for section in sections:
             model = section_within(model.model_fields[section].annotation) or model
         description = model.model_fields[name].description or ""

@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from tornado_members.bulk.attribute_cells import nested
 from tornado_members.bulk.csv_export import ID_HEADING
 from tornado_members.bulk.mapping import ColumnMapping, map_columns
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.values import first_value
 from tornado_members.errors import Fault, InvalidMember
+from tornado_members.model.attributes import KEY as ATTRIBUTES
+from tornado_members.model.attributes import path_of
 from tornado_members.model.member import MAX_MEMBER_ID, parse_draft
 from tornado_members.model.strict_json import json_pointer, parse_object
 
@@ -139,6 +142,9 @@ class ObjectReader:
         return self._check(line, fields)
 
     def _check(self, line: int, fields: Mapping[str, Any]) -> Row:
+        faults: list[Fault] = []
+        if self._options.fields.attributes and ATTRIBUTES in fields:
+            fields, faults = self._flattened(fields)
         mapping = self._map(tuple(fields))
         values: dict[str, Any] = {}
         unused: dict[str, list[str]] = {}
@@ -150,11 +156,11 @@ class ObjectReader:
                 if rest:
                     unused[field] = rest
             values[field] = None if isinstance(value, str) and not value.strip() else value
-        faults = self._find_faults(fields, mapping, values)
+        faults += self._find_faults(fields, mapping, values)
         try:
             if values.get("name") is None and "name" in values:
                 del values["name"]  # an empty name is a missing one
-            draft = parse_draft(values, fields=self._options.fields)
+            draft = parse_draft(nested(values, self._options.fields), fields=self._options.fields)
         except InvalidMember as error:
             faults += error.faults
         shown = tuple(_text(values.get(field)) for field in ("name", "email", "phone"))
@@ -163,6 +169,16 @@ class ObjectReader:
             return Row(line, shown, refusal)
         return Row(line, shown, draft, unused=unused)
 
+    def _flattened(self, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Fault]]:
+        """Return an object in which each attribute has a key of its own, as in CSV files."""
+        rest = {key: value for key, value in fields.items() if key != ATTRIBUTES}
+        given = fields[ATTRIBUTES]
+        if given is None:
+            given = dict.fromkeys(self._options.fields.attributes.names)
+        if not isinstance(given, Mapping):
+            return rest, [Fault(json_pointer(ATTRIBUTES), "must be an object or null")]
+        return {**rest, **{path_of(name): value for name, value in given.items()}}, []
+
     def _map(self, keys: tuple[str, ...]) -> ColumnMapping:
         """Return which keys hold what; objects of one file mostly have the same ones."""
         mapping = self._mappings.get(keys)
@@ -170,7 +186,7 @@ class ObjectReader:
             if len(self._mappings) >= _MOST_MAPPINGS:
                 self._mappings.clear()
             columns = [(f, key) for f, key in self._options.columns if key in keys]
-            exact = [(field, field) for field in self._options.fields.names if field in keys]
+            exact = [(field, field) for field in self._options.fields.columns if field in keys]
             said = {field for field, _ in columns}
             columns += [one for one in exact if one[0] not in said]
             mapping = self._mappings[keys] = map_columns(keys, columns, self._options.fields)
@@ -197,6 +213,9 @@ class ObjectReader:
 
 
 def _unknown(key: str) -> Fault:
+    if key.startswith(path_of("")):
+        pointer = json_pointer(ATTRIBUTES) + json_pointer(key.removeprefix(path_of("")))
+        return Fault(pointer, "is not an attribute of a member")
     return Fault(json_pointer(key), "is not a field of a member")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -111,7 +111,7 @@ class Loader:
             if owner is None:
                 outcomes[i] = Outcome(self._refusal, None)
                 continue
-            draft = _completed(given, owner)
+            draft = given.completed_by(owner)
             member_id = owner.member_id
             twice = member_id in seen or member_id in loaded or member_id in self._loaded
             result = self._settle(draft, owner, twice)
@@ -181,13 +181,3 @@ class Loader:
             if isinstance(done, BaseException):
                 raise done
         return lost
-
-
-def _completed(draft: MemberDraft, owner: Member) -> MemberDraft:
-    """Return a draft that takes the fields that it does not name from the member of its name."""
-    missing = draft.values.keys() - draft.given
-    if not missing:
-        return draft
-    return replace(
-        draft, values={**draft.values, **{name: owner.values.get(name) for name in missing}}
-    )

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tornado_members.bulk.attribute_cells import nested, with_cells_read
 from tornado_members.bulk.csv_export import ID_HEADING
 from tornado_members.bulk.display import quoted
 from tornado_members.bulk.headings import DISPLAY, FIRST, LAST, MIDDLE, Heading, recognise, resolve
 from tornado_members.bulk.rows import Refusal
 from tornado_members.bulk.values import cell_text, first_value
 from tornado_members.errors import InvalidMember
+from tornado_members.model.attributes import plain_heading
 from tornado_members.model.fields import FieldTable, heading_key
 from tornado_members.model.member import MEMBER_FIELDS, MemberDraft, parse_draft
 
@@ -78,7 +80,8 @@ def parse_values(
     if values.get("name") is None:
         return Refusal.of_field("no name", "/name", "is missing")
     try:
-        return parse_draft(values, fields=fields)
+        read = with_cells_read(values, fields) if fields.attributes else values
+        return parse_draft(nested(read, fields), fields=fields)
     except InvalidMember as error:
         return Refusal(f"bad {error.faults[0].pointer[1:]}", error.faults)
 
@@ -108,7 +111,7 @@ def map_columns(
     faults += _find_ambiguous(header, recognised, wanted)
     for field, found in _find_sources(recognised, fields).items():
         sources.setdefault(field, found)
-    ordered = {field: sources[field] for field in fields.names if field in sources}
+    ordered = {field: sources[field] for field in fields.columns if field in sources}
     return ColumnMapping(header, ordered, faults)
 
 
@@ -119,6 +122,17 @@ def shown(header: Sequence[str]) -> str:
     return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
 
+def attribute_of(heading: str, fields: FieldTable) -> str | None:
+    """Return the path of the attribute that a column with this heading holds.
+
+    Headings of attributes come before those that are recognised by guessing, and after those of
+    the fields.
+    """
+    if not fields.attributes or heading_key(heading[:_LONGEST_HEADING]) in fields.by_heading:
+        return None
+    return fields.attributes.by_heading.get(plain_heading(heading[:_LONGEST_HEADING]))
+
+
 def _recognise_all(
     header: Sequence[str], taken: set[int], fields: FieldTable
 ) -> dict[str, list[tuple[Heading, int]]]:
@@ -127,7 +141,9 @@ def _recognise_all(
     for i, heading in enumerate(header):
         if i in taken:
             continue
-        if known := recognise(heading.strip()):
+        if path := attribute_of(heading, fields):
+            found.append((Heading((0, 0), path, path), i))
+        elif known := recognise(heading.strip()):
             found.append((known, i))
         elif field := fields.by_heading.get(heading_key(heading[:_LONGEST_HEADING])):
             found.append((Heading((0, 0), field, field), i))
@@ -145,7 +161,9 @@ def _find_sources(
 ) -> dict[str, Sources]:
     """Return where the value of each field comes from."""
     sources: dict[str, Sources] = {
-        field: [(i,) for _, i in recognised[field]] for field in fields.names if field in recognised
+        field: [(i,) for _, i in recognised[field]]
+        for field in fields.columns
+        if field in recognised
     }
     names = sources.get("name", [])
     if FIRST in recognised and LAST in recognised:
@@ -201,7 +219,7 @@ def _select(header: Sequence[str], field: str, selector: str, faults: list[str])
 def parse_column(text: str, fields: FieldTable = MEMBER_FIELDS) -> tuple[str, str] | None:
     """Return the field and the heading of "field=heading"; None if it is malformed."""
     field, equals, selector = text.partition("=")
-    return (field, selector) if equals and selector.strip() and field in fields.names else None
+    return (field, selector) if equals and selector.strip() and field in fields.columns else None
 
 
 def repeated_field(columns: Sequence[tuple[str, str]]) -> str | None:

@@ -30,6 +30,8 @@ from tornado_members.bulk.sources import read_stream
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import UnreadableFile
+from tornado_members.model.attributes import path_of
+from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.member import MEMBER_FIELDS, MemberDraft
 from tornado_members.services import open_directory, open_stores
@@ -38,7 +40,7 @@ from tornado_members.telemetry.logs import configure_logging
 
 T = TypeVar("T")
 
-_FIELDS = ", ".join(MEMBER_FIELDS.names)
+_FIELDS = f"{', '.join(MEMBER_FIELDS.names)} or attributes.NAME"
 _ACTOR = Actor(issuer=None, subject="scripts/seed")
 _STANDARD_INPUT = Path("-")
 _STRIDE = 100  # rows that are processed before other tasks have their turn
@@ -113,8 +115,13 @@ def run(arguments: Namespace) -> int:
         return 2
     settings = arguments.source.load()
     configure_logging(settings.log.level)
+    fields = settings.members.fields()
+    if unknown := _unknown_column(arguments.column, fields):
+        print(f"seed: {unknown}", file=sys.stderr)
+        return 2
     if arguments.fake:
-        return _with_directory(settings, partial(_load_fake, wanted=arguments.fake))
+        load = partial(_load_fake, wanted=arguments.fake, fields=fields)
+        return _with_directory(settings, load)
     try:
         return _run_files(arguments, settings)
     except OSError as error:
@@ -135,6 +142,14 @@ def _find_contradiction(arguments: Namespace) -> str | None:
     if repeated := repeated_field(arguments.column):
         return f"--column names {repeated} twice; only the name has several columns"
     return None
+
+
+def _unknown_column(columns: Sequence[tuple[str, str]], fields: FieldTable) -> str | None:
+    """Return what is wrong with the fields of --column; only the settings name attributes."""
+    unknown = [field for field, _ in columns if field not in fields.columns]
+    if not unknown:
+        return None
+    return f"--column: {unknown[0]} is not a field; fields: {', '.join(fields.columns)}"
 
 
 def _run_files(arguments: Namespace, settings: Settings) -> int:
@@ -167,6 +182,7 @@ def _open(path: Path, arguments: Namespace, settings: Settings, stack: ExitStack
         sheet=arguments.sheet,
         strict=arguments.strict,
         take_suspicious=arguments.take_suspicious,
+        fields=settings.members.fields(),
     )
     is_standard_input = path == _STANDARD_INPUT
     stream: BinaryIO = (
@@ -218,10 +234,10 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
         return asyncio.run(work())
 
 
-async def _load_fake(directory: MemberDirectory, wanted: int) -> int:
+async def _load_fake(directory: MemberDirectory, wanted: int, fields: FieldTable) -> int:
     started = time.monotonic()
     loader = Loader(directory, "skip", _ACTOR)
-    people = fake_members()
+    people = fake_members(fields)
     left = wanted
     with tqdm(total=wanted, unit=" members", disable=None) as bar:
         while left:
@@ -302,7 +318,10 @@ def _positive(text: str) -> int:
 
 
 def _column(text: str) -> tuple[str, str]:
+    field, equals, heading = text.partition("=")
     column = parse_column(text)
+    if column is None and field.startswith(path_of("")) and equals and heading.strip():
+        return field, heading  # run() checks it against the settings
     if column is None:
         raise ArgumentTypeError(
             f"should be FIELD=HEADING, such as name='Full name'; fields: {_FIELDS}"

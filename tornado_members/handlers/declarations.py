@@ -13,7 +13,9 @@ READ_CONDITIONS: Final = (
 WRITE_CONDITIONS: Final = ("If-Match", "If-None-Match.write", "If-Unmodified-Since")
 # Headers of every response with data of members.
 MEMBER_HEADERS: Final = ("Cache-Control", "Vary")
-MEMBER_DRAFT: Final = Body({JSON: reference("MemberDraft")}, {JSON: example_draft})
+MEMBER_DRAFT: Final = Body(
+    {JSON: reference("MemberDraft")}, {JSON: example_draft}, holds_member=True
+)
 NOT_MODIFIED: Final = Answer(
     "The caller has the current version",
     headers=("ETag", *MEMBER_HEADERS),

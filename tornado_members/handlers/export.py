@@ -44,7 +44,7 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
     begin = b""
     if media_type == CSV:
         delimiter, bom = parse_csv_options(handler.request.query_arguments)
-        encode = partial(encode_csv, delimiter=delimiter)
+        encode = partial(encode_csv, fields=services.fields, delimiter=delimiter)
         begin = csv_header(services.fields, delimiter=delimiter, bom=bom)
     try:
         if handler.request.method == "HEAD":

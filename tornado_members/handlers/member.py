@@ -1,6 +1,7 @@
 """One member, addressed by its id."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -47,10 +48,9 @@ REPLACE_MEMBER: Final = Operation(
     permission=WRITE,
     is_own=addresses_by_id,
     headers=WRITE_CONDITIONS,
-    body=Body(
-        MEMBER_DRAFT.content,
-        MEMBER_DRAFT.examples,
-        "A field that is left out becomes null. `memberId` may be repeated.",
+    body=replace(
+        MEMBER_DRAFT,
+        description="A field that is left out becomes null. `memberId` may be repeated.",
     ),
     answers={200: member_answer("The replaced member")},
     problems=(
@@ -68,6 +68,7 @@ PATCH_MEMBER: Final = Operation(
     body=Body(
         {MERGE_PATCH: reference("MemberPatch")},
         {MERGE_PATCH: {"phone": None, "name": "Ada King"}},
+        holds_member=True,
     ),
     answers={200: member_answer("The changed member")},
     problems=REPLACE_MEMBER.problems,

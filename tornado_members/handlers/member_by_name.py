@@ -50,7 +50,7 @@ PUT_BY_NAME: Final = Operation(
     permission=WRITE,
     is_own=is_checked_by_handler,
     headers=WRITE_CONDITIONS,
-    body=Body({JSON: reference("MemberDetails")}, {JSON: example_details}),
+    body=Body({JSON: reference("MemberDetails")}, {JSON: example_details}, holds_member=True),
     answers={200: member_answer("The replaced member", "Content-Location"), 201: CREATED},
     problems=(
         *(InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),

@@ -34,6 +34,7 @@ LIST_MEMBERS: Final = Operation(
     tag="members",
     permission=READ,
     query=LIST_PARAMETERS,
+    filters_attributes=True,
     headers=("Prefer",),
     answers={
         200: Answer(
@@ -82,11 +83,11 @@ class MembersHandler(MemberResourceHandler):
     async def get(self) -> None:
         """Send a page of members, or all of them as a stream."""
         if self.media_type != JSON:
-            query, limit = parse_export_query(self.request.query_arguments)
+            query, limit = parse_export_query(self.request.query_arguments, self.services.fields)
             await self.send_count(query.filters)
             await export_members(self, query, limit)
             return
-        query = parse_list_query(self.request.query_arguments)
+        query = parse_list_query(self.request.query_arguments, self.services.fields)
         directory = self.services.directory
         found = await directory.page(replace(query, limit=query.limit + 1))
         page = found[: query.limit]

@@ -10,6 +10,9 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from tornado_members.errors import BadParameter
+from tornado_members.model.attribute_types import to_text
+from tornado_members.model.attributes import Attribute
+from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, SortField
 from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name
@@ -91,7 +94,9 @@ def parse_csv_options(arguments: Mapping[str, Sequence[bytes]]) -> tuple[str, bo
     return _DELIMITERS[delimiter], bom == "true"
 
 
-def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
+def parse_list_query(
+    arguments: Mapping[str, Sequence[bytes]], fields: FieldTable = MEMBER_FIELDS
+) -> ListQuery:
     """Parse the query of a list. Raises BadParameter."""
     texts = {name: _text(name, values) for name, values in arguments.items()}
     filters = Filters(
@@ -99,6 +104,11 @@ def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
         name_prefix=_parse_prefix(texts["name_prefix"]) if "name_prefix" in texts else None,
         equal={name: _check_length(name, texts[name]) for name in _EQUAL if name in texts},
         q=_parse_search(texts["q"]) if "q" in texts else None,
+        attributes={
+            one.path: _parse_attribute(one, texts[one.path])
+            for one in fields.attributes
+            if one.path in texts
+        },
     )
     query = ListQuery(filters)
     if "limit" in texts:
@@ -114,16 +124,16 @@ def parse_list_query(arguments: Mapping[str, Sequence[bytes]]) -> ListQuery:
 
 
 def parse_export_query(
-    arguments: Mapping[str, Sequence[bytes]],
+    arguments: Mapping[str, Sequence[bytes]], fields: FieldTable = MEMBER_FIELDS
 ) -> tuple[ListQuery, int | None]:
     """Parse the query of an export; also return its limit, or None for all members."""
     limits = arguments.get("limit", [])
     if len(limits) != 1:
-        return parse_list_query(arguments), None
+        return parse_list_query(arguments, fields), None
     if not limits[0].isdigit() or len(limits[0]) > 15 or not int(limits[0]):
         raise BadParameter("limit", "should be a number from 1")
     rest = {name: values for name, values in arguments.items() if name != "limit"}
-    return parse_list_query(rest), int(limits[0])
+    return parse_list_query(rest, fields), int(limits[0])
 
 
 def next_path(query: ListQuery, page: Sequence[Member]) -> str:
@@ -132,6 +142,7 @@ def next_path(query: ListQuery, page: Sequence[Member]) -> str:
     named = {"name": filters.name, "name_prefix": filters.name_prefix, "q": filters.q}
     named |= filters.equal
     parameters: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
+    parameters |= {path: to_text(value) for path, value in filters.attributes.items()}
     parameters |= {"limit": query.limit, "sort": _sort(query)}
     parameters["after"] = _cursor(query, query.key_of(page[-1]))
     return f"/members?{urlencode(parameters)}"
@@ -177,6 +188,14 @@ def _check_length(parameter: str, text: str) -> str:
     return text
 
 
+def _parse_attribute(attribute: Attribute, text: str) -> Any:
+    """Return the value that a filter names; its rules do not matter, so that any can be found."""
+    try:
+        return attribute.parse_filter(text)
+    except ValueError as error:
+        raise BadParameter(attribute.path, str(error)) from None
+
+
 def _parse_limit(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:
         raise BadParameter("limit", f"should be a number from 1 to {_MAX_LIMIT}")
@@ -199,9 +218,11 @@ def _cursor(query: ListQuery, key: int | str) -> str:
 
 
 def _digest(filters: Filters) -> str:
-    texts = [filters.name, filters.name_prefix, *(filters.equal.get(name) for name in _EQUAL)]
+    texts: list[Any] = [filters.name, filters.name_prefix]
+    texts += [filters.equal.get(name) for name in _EQUAL]
     if filters.q is not None:  # at the end: without it, cursors of earlier versions stay valid
         texts.append(filters.q)
+    texts += filters.attributes.items()
     return blake2b(json.dumps(texts).encode(), digest_size=6).hexdigest()
 
 

@@ -19,6 +19,8 @@ from tornado_members.errors import (
     TokenMissing,
 )
 from tornado_members.http.negotiation import choose
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.openapi.operation import JSON, Operation, OwnRequest
 from tornado_members.settings import Permission
 
@@ -31,19 +33,20 @@ class Admission:
     caller: Caller | None = None  # None if the operation needs no token
     media_type: str = JSON
     own_member_id: int | None = None  # the only member that the caller may reach, if that is so
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Bytes that the request's body may have; 0 if the operation takes none."""
-        body = self.operation.body if self.operation else None
-        return body.max_bytes if body else 0
+    max_body_bytes: int = 0  # 0 if the operation takes no body
 
 
 class AdmissionControl:
     """Checks requests against the operations of their path."""
 
-    def __init__(self, tokens: TokenVerifier, rate_limit: RateLimit | None) -> None:
-        """`rate_limit` is None if callers are not limited."""
+    def __init__(
+        self,
+        tokens: TokenVerifier,
+        rate_limit: RateLimit | None,
+        fields: FieldTable = MEMBER_FIELDS,
+    ) -> None:
+        """`rate_limit` is None if callers are not limited. `fields` are those of members."""
+        self._fields = fields
         self._tokens = tokens
         self._rate_limit = rate_limit
 
@@ -67,11 +70,12 @@ class AdmissionControl:
                 await self._rate_limit.check(caller)
             own_member_id = _authorize(caller, operation.permission, operation.is_own, request)
         if request.query:
-            _check_query(request.query_arguments, operation)
+            _check_query(request.query_arguments, operation, self._fields)
         media_type = choose(request.headers.get("Accept", ""), operation.media_types)
         if media_type is None:
             raise NotAcceptable(" or ".join(operation.media_types))
-        return Admission(operation, caller, media_type, own_member_id)
+        max_bytes = operation.body.limit(self._fields) if operation.body else 0
+        return Admission(operation, caller, media_type, own_member_id, max_bytes)
 
 
 def _authorize(
@@ -115,13 +119,21 @@ def _token(headers: HTTPHeaders) -> str:
     return token
 
 
-def _check_query(arguments: Mapping[str, Sequence[bytes]], operation: Operation) -> None:
+def _check_query(
+    arguments: Mapping[str, Sequence[bytes]], operation: Operation, fields: FieldTable
+) -> None:
     """Raises BadParameter for a parameter that is unknown or given twice."""
+    parameters = operation.parameters(fields)
     for name, values in arguments.items():
-        if name not in operation.query:
+        if name not in parameters:
             shown = name[:50].encode("latin-1").decode("utf-8", "replace")  # as Tornado decodes it
-            raise BadParameter(shown, f"is not a parameter; {_listed([*operation.query])}")
-        if len(values) > 1 and not operation.query[name].is_repeatable:
+            if operation.filters_attributes and name in fields.attributes.by_path:
+                indexed = _listed([one for one in parameters if one in fields.attributes.by_path])
+                raise BadParameter(
+                    shown, f"is not indexed, so lists have no filter by it; {indexed}"
+                )
+            raise BadParameter(shown, f"is not a parameter; {_listed([*parameters])}")
+        if len(values) > 1 and not parameters[name].is_repeatable:
             raise BadParameter(name, "is given more than once")
 
 

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from tornado_members.errors import Fault
+from tornado_members.model.attributes import KEY, Attribute, AttributeTable
 from tornado_members.model.strict_json import json_pointer
 from tornado_members.model.text import case_fold, check_text
 
@@ -55,10 +56,11 @@ class Field:
 
 
 class FieldTable:
-    """The fields of a member, in the order in which they are shown."""
+    """The fields of a member, in the order in which they are shown, and the attributes."""
 
-    def __init__(self, fields: Iterable[Field]) -> None:
+    def __init__(self, fields: Iterable[Field], attributes: Iterable[Attribute] = ()) -> None:
         self._fields = tuple(fields)
+        self.attributes = AttributeTable(attributes)
         self.names = tuple(one.name for one in self._fields)
         self.case_folded = tuple(one for one in self._fields if one.case_folded)
         self.searched = tuple(one for one in self._fields if one.searched)
@@ -68,8 +70,15 @@ class FieldTable:
             for one in self._fields
             for heading in (heading_key(one.name), *one.csv_headings)
         }
+        # The columns of a CSV file.
+        self.columns = (*self.names, *self.attributes.by_path)
+        # The names in the JSON of a member, beside its id.
+        self.keys = (*self.names, KEY) if self.attributes else self.names
         # Processes whose tables differ share one cache. The digest keeps apart what they store.
-        self.digest = blake2b("\n".join(self.names).encode(), digest_size=4).hexdigest().encode()
+        declared = "\n".join(self.names).encode()
+        if self.attributes:
+            declared += b"\n" + self.attributes.digest()
+        self.digest = blake2b(declared, digest_size=4).hexdigest().encode()
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self._fields)
@@ -79,10 +88,17 @@ class FieldTable:
 
     def with_field(self, added: Field) -> "FieldTable":
         """Return a table with one more field."""
-        return FieldTable([*self._fields, added])
+        return FieldTable([*self._fields, added], self.attributes)
+
+    def with_attributes(self, attributes: Iterable[Attribute]) -> "FieldTable":
+        """Return a table with these attributes instead of its own."""
+        return FieldTable(self._fields, attributes)
 
     def validate(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-        """Return a value for each valid field, and a fault for each other one."""
+        """Return a value for each valid field, and a fault for each other one.
+
+        Attributes are checked by their own table.
+        """
         values: dict[str, Any] = {}
         faults: list[Fault] = []
         for one in self._fields:

@@ -40,8 +40,8 @@ class Record:
     kind: Kind
     at: datetime | None
     by: Actor | None
-    before: Mapping[str, str | None] | None
-    after: Mapping[str, str | None] | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as clients see it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 from tornado_members.model.member import Member, SortField
 
@@ -16,6 +16,8 @@ class Filters:
     # By field, the whole value; in any case if the field is case-folded.
     equal: Mapping[str, str] = field(default_factory=dict)
     q: str | None = None  # words, each of which begins a word of a field that is searched
+    # By the path of an indexed attribute, such as attributes.level, a value.
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

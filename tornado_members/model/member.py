@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
 from tornado_members.errors import Fault, InvalidMember
+from tornado_members.model.attributes import KEY as ATTRIBUTES
+from tornado_members.model.attributes import CheckedAttributes
 from tornado_members.model.emails import MAX_EMAIL_CHARACTERS, check_email, fold_email
 from tornado_members.model.fields import Field, FieldTable
 from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name
@@ -78,16 +80,34 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class MemberDraft:
     """The content of a member, as a client sets it: every field, but no id.
 
-    `given` are the fields that the client named. The others are null.
+    `given` are the fields that the client named. The others are null. `left_out_attributes` are the
+    attributes that it did not name. `kept_attributes` are those that a write leaves as MongoDB
+    holds them.
     """
 
     values: Mapping[str, Any]  # in the order of the table
     given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
+    left_out_attributes: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
+    kept_attributes: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
 
     @property
     def name(self) -> str:
         """The name, which every member has."""
         return str(self.values["name"])
+
+    def completed_by(self, member: "Member") -> "MemberDraft":
+        """Return a draft that leaves alone what it does not name of a member."""
+        missing = self.values.keys() - self.given - {ATTRIBUTES}
+        left_out = self.left_out_attributes
+        if not missing and not left_out:
+            return self
+        values = {**self.values, **{name: member.values.get(name) for name in missing}}
+        if left_out:
+            theirs = member.values.get(ATTRIBUTES, {})
+            kept = {name: value for name, value in theirs.items() if name in left_out}
+            mine = {name: one for name, one in values[ATTRIBUTES].items() if name not in left_out}
+            values[ATTRIBUTES] = {**kept, **mine}
+        return dataclasses.replace(self, values=values, kept_attributes=left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +160,19 @@ def parse_draft(
 
     Raises InvalidMember with all faults of the body.
     """
+    checked = fields.attributes.validate(body.get(ATTRIBUTES, {})) if fields.attributes else None
+    return _parse(body, checked, member_id=member_id, name=name, fields=fields)
+
+
+def _parse(
+    body: Mapping[str, Any],
+    attributes: CheckedAttributes | None,
+    *,
+    member_id: int | None,
+    name: str | None = None,
+    fields: FieldTable,
+) -> MemberDraft:
+    """Validate a body whose attributes were checked; None if none are declared."""
     given = dict(body)
     faults: list[Fault] = []
     if "memberId" in given:
@@ -148,13 +181,17 @@ def parse_draft(
         repeated = given.setdefault("name", name)
         if isinstance(repeated, str) and normalize_name(repeated) != normalize_name(name):
             faults.append(Fault("/name", "is not the name in the address"))
-    unknown = [one for one in given if one not in fields.names]
+    unknown = [one for one in given if one not in fields.keys]
     shown = unknown[: InvalidMember.most_faults]
     faults += [Fault(json_pointer(one), "is not a field of a member") for one in shown]
     values, invalid = fields.validate(given)
+    invalid += attributes.faults if attributes else []
     if faults or invalid:
         raise InvalidMember(faults + invalid, unlisted=len(unknown) - len(shown))
-    return MemberDraft(values, frozenset(given))
+    if attributes is None:
+        return MemberDraft(values, frozenset(given))
+    values[ATTRIBUTES] = attributes.values
+    return MemberDraft(values, frozenset(given), attributes.left_out)
 
 
 def _check_id(given: object, member_id: int | None, *, by_name: bool) -> list[Fault]:
@@ -174,7 +211,13 @@ def apply_merge_patch(
 
     Raises InvalidMember with all faults of the result.
     """
-    # No field holds an object, so nothing is merged at a deeper level. The id cannot be removed:
-    # its null stays in the result, and is a fault.
+    # No field but `attributes` holds an object. The id cannot be removed: its null stays in the
+    # result, and is a fault.
     patched = {**member.to_dict(), **merge_patch}
-    return parse_draft(patched, member_id=member.member_id, fields=fields)
+    checked = None
+    if fields.attributes:
+        checked = fields.attributes.merge(
+            member.values[ATTRIBUTES], merge_patch.get(ATTRIBUTES, {})
+        )
+    draft = _parse(patched, checked, member_id=member.member_id, fields=fields)
+    return dataclasses.replace(draft, kept_attributes=draft.left_out_attributes)

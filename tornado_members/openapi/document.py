@@ -174,6 +174,7 @@ class _Builder:
         return item
 
     def _operation(self, path: str, operation: Operation, name: str) -> dict[str, Any]:
+        parameters = operation.parameters(self._fields)
         found: dict[str, Any] = {
             "operationId": name,
             "tags": [operation.tag],
@@ -181,7 +182,7 @@ class _Builder:
             "description": _description(operation),
             "parameters": [
                 *(_path_parameter(place) for place in _PLACE.findall(path)),
-                *(_parameter(name, "query", one) for name, one in operation.query.items()),
+                *(_parameter(name, "query", one) for name, one in parameters.items()),
                 *(self._request_header(name) for name in ("X-Request-Id", *operation.headers)),
             ],
             "security": [{"token": [permission]} for permission in _permissions(operation)],

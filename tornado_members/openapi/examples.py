@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 from tornado_members.bulk.csv_export import csv_header, encode_csv
+from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import Member
 
@@ -12,12 +13,21 @@ EXAMPLE_ID: Final = 42
 
 def example_draft(fields: FieldTable) -> dict[str, Any]:
     """Return the content of a member."""
-    return {field.name: field.example for field in fields}
+    return {field.name: field.example for field in fields} | _attributes(fields)
 
 
 def example_details(fields: FieldTable) -> dict[str, Any]:
     """Return the content of a member whose name is in the address."""
-    return {field.name: field.example for field in fields if field.name != "name"}
+    found = {field.name: field.example for field in fields if field.name != "name"}
+    return found | _attributes(fields)
+
+
+def _attributes(fields: FieldTable) -> dict[str, Any]:
+    """Return the attributes of the example; none with a pattern of which no example is known."""
+    if not fields.attributes:
+        return {}
+    shown = (one for one in fields.attributes if one.has_example)
+    return {ATTRIBUTES: {one.name: one.example_value() for one in shown}}
 
 
 def example_member(fields: FieldTable) -> dict[str, Any]:
@@ -32,7 +42,7 @@ def example_page(fields: FieldTable) -> dict[str, Any]:
 
 def example_csv(fields: FieldTable) -> str:
     """Return an export as CSV."""
-    return (csv_header(fields) + encode_csv([_member(fields)])).decode()
+    return (csv_header(fields) + encode_csv([_member(fields)], fields)).decode()
 
 
 def example_ndjson(fields: FieldTable) -> str:

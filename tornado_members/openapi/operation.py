@@ -11,12 +11,17 @@ from typing import Any
 from tornado.httputil import HTTPServerRequest
 
 from tornado_members.errors import Problem
+from tornado_members.model.attributes import MAX_JSON_BYTES, Attribute
 from tornado_members.model.fields import FieldTable
 from tornado_members.settings import Permission
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
+
+# The attributes of a member in a body. A client may escape each character, so that its three bytes
+# of UTF-8 take six or more.
+MAX_ATTRIBUTES_BYTES = 3 * MAX_JSON_BYTES
 
 Schema = Mapping[str, Any]
 # A schema or an example that depends on the fields of members is a function of their table.
@@ -51,6 +56,12 @@ class Body:
     description: str = ""
     # Unused by operations that read their body as a stream. Checking JSON takes 0.2 ms per KiB.
     max_bytes: int = 16 * 1024
+    holds_member: bool = False  # with attributes, it may have MAX_ATTRIBUTES_BYTES more
+
+    def limit(self, fields: FieldTable) -> int:
+        """Return the number of bytes that it may have, for members of these fields."""
+        more = MAX_ATTRIBUTES_BYTES if self.holds_member and fields.attributes else 0
+        return self.max_bytes + more
 
     @property
     def media_type(self) -> str:
@@ -99,13 +110,33 @@ class Operation:
     permission: Permission | None = None
     is_own: OwnRequest | None = None
     query: Mapping[str, Parameter] = field(default_factory=dict)
+    filters_attributes: bool = (
+        False  # each indexed attribute is a parameter, such as attributes.level
+    )
     headers: tuple[str, ...] = ()
     body: Body | None = None
     problems: tuple[type[Problem], ...] = ()
     description: str = ""
     media_types: tuple[str, ...] = field(init=False)  # of its answers, the first one preferred
 
+    def parameters(self, fields: FieldTable) -> Mapping[str, Parameter]:
+        """Return the parameters of the query, for members of these fields."""
+        if not self.filters_attributes or not fields.attributes:
+            return self.query
+        indexed = (one for one in fields.attributes if one.indexed)
+        return {**self.query, **{one.path: _filter_of(one) for one in indexed}}
+
     def __post_init__(self) -> None:
         found = [media_type for answer in self.answers.values() for media_type in answer.content]
         # One without a body is asked for as its problems are.
         object.__setattr__(self, "media_types", tuple(dict.fromkeys(found)) or (JSON,))
+
+
+def _filter_of(attribute: Attribute) -> Parameter:
+    """Return the parameter of lists that filters by an attribute."""
+    which = "one of these values in" if attribute.is_list else "this value of"
+    return Parameter(
+        f"Only members with {which} the attribute {attribute.name}.",
+        attribute.filter_schema(),
+        attribute.example_item(),
+    )

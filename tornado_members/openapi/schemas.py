@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from tornado_members.errors import TYPE_PREFIX, Problem
+from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Kind
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS
 from tornado_members.model.names import NAME_PATTERN
+from tornado_members.openapi.attributes import attribute_schemas, is_needed
 from tornado_members.openapi.examples import EXAMPLE_ID
 from tornado_members.openapi.operation import PathParameter, Schema
 
@@ -60,6 +62,19 @@ def _request_schemas(fields: FieldTable) -> dict[str, dict[str, Any]]:
     return {field.name: field.request_schema() for field in fields}
 
 
+def _attributes(component: str, fields: FieldTable) -> dict[str, Schema]:
+    """Return the property `attributes` of a request.
+
+    null sets every attribute to null, so it is allowed where no attribute is required.
+    """
+    if not fields.attributes:
+        return {}
+    schema = reference(component)
+    if any(one.required for one in fields.attributes):
+        return {ATTRIBUTES: schema}
+    return {ATTRIBUTES: {"anyOf": [schema, {"type": "null"}]}}
+
+
 def _without_default(schema: Schema) -> Schema:
     return {key: value for key, value in schema.items() if key != "default"}
 
@@ -80,17 +95,18 @@ def _member(fields: FieldTable) -> Schema:
             rest = {key: value for key, value in schema.items() if key not in field.json_schema}
             schema = {**rest, **field.stored_schema}
         properties[field.name] = schema
+    if fields.attributes:
+        properties[ATTRIBUTES] = reference("Attributes")
     shown = _of_requests("A member", properties, *properties)
     return {key: value for key, value in shown.items() if key != "additionalProperties"}
 
 
 def _change(fields: FieldTable) -> Schema:
-    text = {"type": ["string", "null"]}
-    values = {
-        "type": ["object", "null"],
-        "properties": dict.fromkeys(fields.names, text),
-        "additionalProperties": False,
-    }
+    text: Schema = {"type": ["string", "null"]}
+    changed: dict[str, Schema] = dict.fromkeys(fields.names, text)
+    if fields.attributes:
+        changed[ATTRIBUTES] = reference("ChangedAttributes")
+    values = {"type": ["object", "null"], "properties": changed, "additionalProperties": False}
     properties = {
         "version": {
             "description": "The version that the change created; a deletion creates the last.",
@@ -185,18 +201,25 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
     """Return the components of the description, by name."""
     requested = _request_schemas(fields)
     required = [field.name for field in fields if field.required]
+    attributes = _attributes("AttributesDraft", fields)
+    needed = [ATTRIBUTES] if any(map(is_needed, fields.attributes)) else []
     return {
         "Member": _member(fields),
-        "MemberDraft": _of_requests("A member to be, or to become", requested, *required),
+        "MemberDraft": _of_requests(
+            "A member to be, or to become", requested | attributes, *required, *needed
+        ),
         "MemberDetails": _of_requests(
             f"A member but for its name, which the address says. {_SAYS_TWICE}",
-            {name: schema for name, schema in requested.items() if name != "name"},
+            {name: schema for name, schema in requested.items() if name != "name"} | attributes,
+            *needed,
         ),
         "MemberPatch": _of_requests(
             "A JSON merge patch (RFC 7396): what it leaves out stays, null takes a field away. "
             "`name` cannot be taken away.",
-            {name: _without_default(schema) for name, schema in requested.items()},
+            {name: _without_default(schema) for name, schema in requested.items()}
+            | _attributes("AttributesPatch", fields),
         ),
+        **attribute_schemas(fields),
         "MemberPage": {
             "description": "A page of members, and the address of the next page",
             "type": "object",
@@ -258,7 +281,8 @@ TEXT_FILE: Final[Schema] = {"type": "string"}
 
 def csv_file(fields: FieldTable) -> Schema:
     """Return the schema of a CSV file."""
-    columns = (field.name if field.required else f"(?:,{field.name})?" for field in fields)
+    columns = [field.name if field.required else f"(?:,{field.name})?" for field in fields]
+    columns += [f"(?:,{path.replace('.', '[.]')})?" for path in fields.attributes.by_path]
     return {
         "description": "The first line names the columns. Other headings and delimiters are "
         "recognised, too.",

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as VariableError
 
-from tornado_members.settings.reflection import allowed_values, section_within
+from tornado_members.settings.attributes import attribute_faults
+from tornado_members.settings.reflection import allowed_values, is_map, section_within
 from tornado_members.settings.schema import ENV_PREFIX, Settings
 from tornado_members.settings.types import Section, SettingsError, base_folder
 
@@ -123,11 +124,11 @@ def _describe(error: ErrorDetails) -> str:
     model: type[BaseModel] = Settings
     known = list(Settings.model_fields)
     allowed = ""
-    is_map = False
+    in_map = False
     for part in error["loc"]:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation
-            inner, is_map = section_within(annotation), _is_map(annotation)
+            inner, in_map = section_within(annotation), is_map(annotation)
             allowed = "" if inner else allowed_values(model, part)
             model = inner or Section
             known = list(model.model_fields)
@@ -135,7 +136,7 @@ def _describe(error: ErrorDetails) -> str:
             error["type"] != "extra_forbidden"
             and not isinstance(part, int)
             and model is Section
-            and not is_map
+            and not in_map
         ):
             continue  # a branch of a union, which the file does not have
         path.append(str(part))
@@ -168,11 +169,6 @@ def _echoes(error: ErrorDetails) -> bool:
     )
 
 
-def _is_map(annotation: Any) -> bool:
-    """Return whether a setting is a map whose keys the operator chooses."""
-    return get_origin(annotation) is dict or any(map(_is_map, get_args(annotation)))
-
-
 def _suggest(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
@@ -194,3 +190,4 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             "cache.heartbeat_ms plus three times cache.timeout_ms: every service may take that "
             "long to notice that a node is back"
         )
+    yield from attribute_faults(settings.members.attributes)

@@ -1,7 +1,7 @@
 """Reading the schema itself: nested sections, and the values that a setting allows."""
 
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -11,6 +11,11 @@ def section_within(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((s for a in get_args(annotation) if (s := section_within(a))), None)
+
+
+def is_map(annotation: Any) -> bool:
+    """Return whether a setting is a map whose keys the operator chooses."""
+    return get_origin(annotation) is dict or any(map(is_map, get_args(annotation)))
 
 
 def nested_section(model: type[BaseModel], name: str) -> type[BaseModel] | None:

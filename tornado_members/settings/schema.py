@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tornado_members.model.fields import FieldTable
+from tornado_members.settings.attributes import AttributeMap, field_table
 from tornado_members.settings.auth import Auth, Login
 from tornado_members.settings.server import Admin, Server
 from tornado_members.settings.stores import Cache, MongoDB
@@ -67,6 +69,16 @@ class Members(Section):
         description="Time that an export or import in progress waits for an unreachable MongoDB, "
         "in seconds. It is then aborted.",
     )
+    attributes: AttributeMap = Field(
+        {},
+        description="Attributes of members, by name, at most 50. Without any, members have no "
+        "`attributes`.",
+        json_schema_extra=link("attributes.md"),
+    )
+
+    def fields(self) -> FieldTable:
+        """Return the fields of members, with the declared attributes."""
+        return field_table(self.attributes)
 
 
 class Cors(Section):

@@ -1,6 +1,6 @@
 """The collection `audit`: a record of each change of a member."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +9,10 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import OperationFailure
 
 from tornado_members.errors import OperatorError
+from tornado_members.model.attributes import KEY as ATTRIBUTES
+from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor, Kind, Position, Record
-from tornado_members.model.member import Member
+from tornado_members.model.member import MEMBER_FIELDS, Member
 from tornado_members.storage.mongo import Document, Mongo, Session
 from tornado_members.storage.outages import translate_outages
 
@@ -31,10 +33,11 @@ class AuditLog:
     the member until the transaction ends. MongoDB deletes records by their age.
     """
 
-    def __init__(self, mongo: Mongo, keep: timedelta) -> None:
+    def __init__(self, mongo: Mongo, keep: timedelta, fields: FieldTable = MEMBER_FIELDS) -> None:
         self.mongo = mongo
         self._records = mongo.database["audit"]
         self._keep = keep
+        self._attributes = fields.attributes.names
 
     @translate_outages
     async def prepare(self) -> None:
@@ -73,7 +76,8 @@ class AuditLog:
             query["$or"] = [{"version": {"$lt": after.version}}, before]
         order = [("version", DESCENDING), ("_id", DESCENDING)]
         cursor = self._records.find(query, sort=order)
-        return [_to_record(document) for document in await cursor.limit(limit).to_list(limit)]
+        documents = await cursor.limit(limit).to_list(limit)
+        return [_to_record(document, self._attributes) for document in documents]
 
 
 def record_of(before: Member | None, after: Member | None, by: Actor | None) -> Document | None:
@@ -83,9 +87,11 @@ def record_of(before: Member | None, after: Member | None, by: Actor | None) -> 
         return None
     version = min(known.version + 1, _LAST_VERSION) if after is None else known.version
     kind: Kind = "deleted" if after is None else "changed" if before else "created"
-    fields = [*known.values]
-    if before and after:
-        fields = [name for name in fields if before.values[name] != after.values[name]]
+    old, new = (
+        _changed(before.values, after.values)
+        if before and after
+        else (before and before.values, after and after.values)
+    )
     return {
         "memberId": Int64(known.member_id),
         "version": Int64(version),
@@ -93,18 +99,41 @@ def record_of(before: Member | None, after: Member | None, by: Actor | None) -> 
         "at": datetime.now(UTC),
         "by": {"issuer": by.issuer, "subject": by.subject} if by else None,
         "requestId": by.request_id if by else None,
-        "before": {name: before.values[name] for name in fields} if before else None,
-        "after": {name: after.values[name] for name in fields} if after else None,
+        "before": old,
+        "after": new,
     }
 
 
-def _to_record(document: Mapping[str, Any]) -> Record:
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Document, Document]:
+    """Return the fields that differ, before and after. Of attributes, only those that differ."""
+    names = [name for name in new if old[name] != new[name]]
+    before, after = ({name: values[name] for name in names} for values in (old, new))
+    if ATTRIBUTES in names:
+        one, other = old[ATTRIBUTES], new[ATTRIBUTES]
+        differ = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+        before[ATTRIBUTES] = {name: one.get(name) for name in differ}
+        after[ATTRIBUTES] = {name: other.get(name) for name in differ}
+    return before, after
+
+
+def _declared(values: Document | None, attributes: Collection[str]) -> Document | None:
+    """Return the values of a record without attributes that are not declared."""
+    if values is None or ATTRIBUTES not in values:
+        return values
+    recorded = values[ATTRIBUTES]
+    found = {name: value for name, value in recorded.items() if name in attributes}
+    shown = {name: value for name, value in values.items() if name != ATTRIBUTES}
+    is_shown = found or (attributes and not recorded)
+    return {**shown, ATTRIBUTES: found} if is_shown else shown
+
+
+def _to_record(document: Mapping[str, Any], attributes: Collection[str]) -> Record:
     by = document["by"]
     return Record(
         position=Position(int(document["version"]), str(document["_id"])),
         kind=document["kind"],
         at=document["at"],
         by=Actor(by["issuer"], by["subject"], document["requestId"]) if by else None,
-        before=document["before"],
-        after=document["after"],
+        before=_declared(document["before"], attributes),
+        after=_declared(document["after"], attributes),
     )

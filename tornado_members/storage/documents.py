@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from bson import Decimal128, Int64
 
+from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
 from tornado_members.model.words import search_words
+from tornado_members.storage.attribute_values import AttributeCodec
 from tornado_members.storage.mongo import Document
 
 LAST_VERSION: Final = 2**63 - 1
@@ -93,6 +95,7 @@ class MemberCodec:
     def __init__(self, fields: FieldTable = MEMBER_FIELDS) -> None:
         self.fields = fields
         self._names = fields.names
+        self._attributes = AttributeCodec(fields.attributes) if fields.attributes else None
 
     def decode(self, document: Mapping[str, Any] | None) -> Member | None:
         """Return the member that a document is; None if it is not a member, or no document.
@@ -103,21 +106,27 @@ class MemberCodec:
             return None
         get = document.get
         updated_at = get("updatedAt")
+        values: dict[str, Any] = {
+            name: value if isinstance(value := get(name), str) else None for name in self._names
+        }
+        if self._attributes is not None:
+            values[ATTRIBUTES] = self._attributes.decode(get(ATTRIBUTES))
         return Member(
             member_id=int(document["_id"]),
-            values={
-                name: value if isinstance(value := get(name), str) else None for name in self._names
-            },
+            values=values,
             version=to_version(get("version")),
             updated_at=updated_at if isinstance(updated_at, datetime) else None,
         )
 
     def encode(self, member: Member) -> Document:
         """Return the document of a new member."""
+        values = member.values
+        if self._attributes is not None:
+            values = {**values, ATTRIBUTES: self._attributes.encode(values[ATTRIBUTES])}
         return {
             "_id": Int64(member.member_id),
-            **member.values,
-            **self.derived(member.values),
+            **values,
+            **self.derived(values),
             "version": Int64(member.version),
             "createdAt": member.updated_at,
             "updatedAt": member.updated_at,
@@ -140,9 +149,14 @@ class MemberCodec:
         The server decides this. All that a client sent is a $literal: a name such as '$email' is
         text, not a path. Fields that are not in the table stay as they are.
         """
-        values = {name: {"$literal": value} for name, value in draft.values.items()}
+        values: Document = {name: {"$literal": draft.values[name]} for name in self._names}
         derived = self.derived(draft.values).items()
-        unchanged = {"$and": [{"$eq": [f"${name}", value]} for name, value in values.items()]}
+        same = [{"$eq": [f"${name}", value]} for name, value in values.items()]
+        if self._attributes is not None:
+            changed = self._attributes.changes(draft.values[ATTRIBUTES], draft.kept_attributes)
+            same += self._attributes.unchanged(changed)
+            values[ATTRIBUTES] = self._attributes.update(changed)
+        unchanged = {"$and": same}
         return [
             {
                 "$set": {

@@ -45,7 +45,17 @@ def list_indexes(fields: FieldTable) -> list[IndexModel]:
         for name in (field.filtered_name for field in fields if field.filter)
         for key in ("_id", "name")
     ]
-    return [IndexModel(BY_FOLDED_NAME), IndexModel(BY_WORD), *partial]
+    return [IndexModel(BY_FOLDED_NAME), IndexModel(BY_WORD), *partial, *attribute_indexes(fields)]
+
+
+def attribute_indexes(fields: FieldTable) -> list[IndexModel]:
+    """Return the indexes of attributes, by which lists find members with a value."""
+    return [
+        IndexModel(behind(one.path, key), partialFilterExpression={one.path: {"$exists": True}})
+        for one in fields.attributes
+        if one.indexed
+        for key in ("_id", "name")
+    ]
 
 
 @dataclass(frozen=True, slots=True)

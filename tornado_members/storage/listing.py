@@ -19,6 +19,7 @@ from tornado_members.errors import ListTooWide
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import MEMBER_FIELDS
+from tornado_members.storage.attribute_values import to_stored
 from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY
 from tornado_members.storage.list_indexes import (
     BY_FOLDED_NAME,
@@ -54,6 +55,7 @@ class MemberLists:
         self._members: Collection = mongo.database["members"]
         self._timeout = mongo.timeout
         self._filtered = {field.name: field for field in fields if field.filter}
+        self._attributes = fields.attributes.by_path
 
     async def page(self, query: ListQuery) -> list[Document]:
         """Return at most `query.limit` documents in order, the first behind `query.after`.
@@ -63,6 +65,8 @@ class MemberLists:
         prefixes = prefixes_of(query.filters)
         if not prefixes or self._equality(query.filters) is not None:
             return await self._read(query, self._matching(query))
+        if path := await self._narrow_attribute(query.filters):
+            return await self._read(query, self._matching(query), path)
         if narrow := await self._narrow(prefixes):
             return await self._pick(query, narrow)
         with _too_wide_after(self._timeout * _PATIENCE):
@@ -77,7 +81,7 @@ class MemberLists:
             index = BY_NAME if field == "name" else behind(field, "_id")
             return await self._members.count_documents(matching, hint=index)
         prefixes = prefixes_of(filters)
-        if len(prefixes) > 1:
+        if len(prefixes) > 1 or (prefixes and filters.attributes):
             if narrow := await self._narrow(prefixes):
                 matching["_id"]["$in"] = await self._keys(ListQuery(), narrow, _MAX_KEYS)
                 return await self._members.count_documents(matching, hint=[("_id", ASCENDING)])
@@ -92,6 +96,15 @@ class MemberLists:
         """Return a prefix with few matches, if there is one. MongoDB reads keys only."""
         few = await self._with_at_most(_FEW, prefixes) if len(prefixes) > 1 else None
         return few or await self._with_at_most(_MAX_KEYS, prefixes)
+
+    async def _narrow_attribute(self, filters: Filters) -> str | None:
+        """Return the path of an attribute whose value few members have, if there is one."""
+        for path, value in filters.attributes.items():
+            matching = {path: to_stored(self._attributes[path], value), "_id": MEMBER_ID_RANGE}
+            cursor = self._members.find(matching, {"_id": 1}, hint=behind(path, "_id"))
+            if not await cursor.skip(_FEW).limit(1).to_list(1):
+                return path
+        return None
 
     async def _with_at_most(self, count: int, prefixes: Sequence[Prefix]) -> Prefix | None:
         """Return the first prefix that at most `count` members have."""
@@ -174,9 +187,12 @@ class MemberLists:
         found = await cursor.sort(key, _direction(query)).skip(count).limit(1).to_list(1)
         return [{key: {"$gt" if query.descending else "$lt": one[key]}} for one in found]
 
-    async def _read(self, query: ListQuery, matching: Document) -> list[Document]:
+    async def _read(
+        self, query: ListQuery, matching: Document, equality: str | None = None
+    ) -> list[Document]:
+        """Return a page; `equality` is what the index begins with, if the filters do not say."""
         key = _FIELDS[query.field]
-        field = self._equality(query.filters)
+        field = equality or self._equality(query.filters)
         cursor = self._members.find(matching).limit(query.limit)
         if field == "name":  # at most one document, matching needs no order
             cursor = cursor.hint(BY_NAME)
@@ -188,12 +204,14 @@ class MemberLists:
     def _equality(self, filters: Filters) -> str | None:
         """Return what the index to use begins with; None if no filter names a whole value.
 
-        Names are unique. Of the others, the first in the table leads to the fewest members.
+        Names are unique. Of the others, the first in the table leads to the fewest members. Many
+        members can have one value of an attribute, so that a prefix is the better choice.
         """
         if filters.name is not None:
             return "name"
         named = (one.filtered_name for name, one in self._filtered.items() if name in filters.equal)
-        return next(named, None)
+        has_prefix = filters.name_prefix is not None or filters.q is not None
+        return next(named, None if has_prefix else next(iter(filters.attributes), None))
 
     def _matching(self, query: ListQuery) -> Document:
         """Return the filter of a query. It matches members only."""
@@ -204,6 +222,8 @@ class MemberLists:
         for name, value in filters.equal.items():
             field = self._filtered[name]
             found[field.filtered_name] = field.fold(value) if field.case_folded else value
+        for path, value in filters.attributes.items():
+            found[path] = to_stored(self._attributes[path], value)
         if prefixes := prefixes_of(filters):
             found["$and"] = [prefix.condition for prefix in prefixes]
         found[_FIELDS[query.field]] |= _after(query)

@@ -1,0 +1,51 @@
+"""JSON schemas of attributes, which exist only if the settings declare some."""
+
+from collections.abc import Mapping
+
+from tornado_members.model.attributes import Attribute
+from tornado_members.model.fields import FieldTable
+from tornado_members.openapi.operation import Schema
+
+
+def attribute_schemas(fields: FieldTable) -> Mapping[str, Schema]:
+    """Return the components that describe the attributes."""
+    if not fields.attributes:
+        return {}
+    table = fields.attributes
+    drafts = {one.name: one.request_schema() for one in table}
+    return {
+        "Attributes": {
+            "description": "The attributes of a member that have a value",
+            "type": "object",
+            "properties": {one.name: one.stored_schema() for one in table},
+        },
+        "AttributesDraft": {
+            "description": "The attributes of a member to be, by default their defaults",
+            "type": "object",
+            "properties": drafts,
+            "required": [one.name for one in table if is_needed(one)],
+            "additionalProperties": False,
+        },
+        "AttributesPatch": {
+            "description": "A merge patch of attributes: null removes a value",
+            "type": "object",
+            "properties": {
+                name: {key: value for key, value in schema.items() if key != "default"}
+                for name, schema in drafts.items()
+            },
+            "additionalProperties": False,
+        },
+        "ChangedAttributes": {
+            "description": "The attributes that a change concerns; null stands for no value",
+            "type": "object",
+            "properties": {
+                one.name: {"anyOf": [one.stored_schema(), {"type": "null"}]} for one in table
+            },
+            "additionalProperties": False,
+        },
+    }
+
+
+def is_needed(one: Attribute) -> bool:
+    """True if a new member has to have a value."""
+    return one.required and one.default is None
