@@ -12,6 +12,8 @@ from tornado_members.errors import InvalidMember
 from tornado_members.model.member import apply_merge_patch, parse_draft
 from tornado_members.services import Services, open_directory, open_stores
 from tornado_members.settings import Audit, Members, Settings
+from tornado_members.storage.documents import MemberCodec
+from tornado_members.storage.folding import Folding
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 DECLARED: dict[str, Any] = {
@@ -245,6 +247,40 @@ async def test_lists_filter_by_indexed_attributes(api: Api, sort: str) -> None:
             found += parsed(answer)["items"]
             following = parsed(answer)["next"]
         assert [one["name"] for one in found] == sorted(names, reverse=sort[0] == "-"), query
+
+
+async def test_search_finds_words_of_indexed_strings(
+    api: Api, settings: Settings, servers: Any
+) -> None:
+    await api.create(
+        "Ada", attributes={"tags": ["Río Grande", "b"], "level": "gold", "code": "AB1"}
+    )
+    await api.create("Bob", attributes={"tags": ["rio"]})
+
+    async def found(q: str) -> list[str]:
+        answer = await api("GET", f"/members?q={q}&sort=name", headers={"Prefer": "count=exact"})
+        names = [one["name"] for one in parsed(answer)["items"]]
+        assert answer.headers["X-Total-Count"] == str(len(names))
+        return names
+
+    assert await found("rio") == ["Ada", "Bob"]
+    assert await found("gra+ada+gol") == ["Ada"]
+    assert await found("ab1") == []  # it is not indexed
+    assert await found("rio&attributes.level=gold") == ["Ada"]
+    assert await found("rio+ad&attributes.vip=false") == ["Ada"]
+    # A service without the declaration replaces the words; those with it make them anew.
+    without = declaring(settings, {})
+    fields = without.members.fields()
+    async with open_stores(without, servers.mongodb_uri) as stores:
+        await stores.members.replace(1, parse_draft({"name": "Ada"}, fields=fields))
+        assert await found("rio") == ["Bob"]
+        async with open_stores(settings, servers.mongodb_uri):  # fills in words when it starts
+            assert await found("rio") == ["Ada", "Bob"]
+    other = declaring(settings, {"tags": DECLARED["tags"]})
+    async with open_stores(other, servers.mongodb_uri) as stores:
+        assert await Folding(stores.mongo, MemberCodec(stores.members.fields)).fill_in() == 0
+        assert await Folding(stores.mongo, MemberCodec(settings.members.fields())).fill_in() == 0
+    assert await found("gol") == []
 
 
 async def test_filters_that_are_not_possible_are_refused(api: Api) -> None:

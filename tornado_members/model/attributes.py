@@ -288,6 +288,7 @@ class AttributeTable:
         self._by_name = {one.name: one for one in self._attributes}
         self.names = tuple(self._by_name)
         self.by_path = {one.path: one for one in self._attributes}
+        self.searched = tuple(one.name for one in self._attributes if one.is_searched)
 
     def __iter__(self) -> Iterator[Attribute]:
         return iter(self._attributes)
@@ -316,6 +317,13 @@ class AttributeTable:
             for one in self._attributes
         ]
         return blake2b(json.dumps(told).encode(), digest_size=16).digest()
+
+    def searched_texts(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the strings in which the search finds words."""
+        for name in self.searched:
+            value = values.get(name)
+            items = value if isinstance(value, list) else [value]
+            yield from (item for item in items if isinstance(item, str))
 
     def validate(self, given: object) -> CheckedAttributes:
         """Check the attributes of a new member. Those that are left out get their default."""

@@ -11,6 +11,7 @@ the writes, in which the server decides. `tests/handlers/test_foreign_documents.
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Final
 
 from bson import Decimal128, Int64
@@ -24,6 +25,8 @@ from tornado_members.storage.mongo import Document
 
 LAST_VERSION: Final = 2**63 - 1
 WORDS: Final = "searchWords"  # the field of the words by which the search `q` finds a member
+# The field with a digest of the attributes whose words are among them, if any are searched.
+SEARCHED_BY: Final = "searchedAttributes"
 
 # A filter for lists and scans: it uses indexes. $bitsAllClear of no bits is true of whole numbers.
 MEMBER_ID_RANGE: Final[Document] = {"$gte": 1, "$lte": MAX_MEMBER_ID}
@@ -96,6 +99,11 @@ class MemberCodec:
         self.fields = fields
         self._names = fields.names
         self._attributes = AttributeCodec(fields.attributes) if fields.attributes else None
+        searched = "\n".join(fields.attributes.searched)
+        # A digest of the attributes that are searched; None if there are none.
+        self.searched_by = (
+            blake2b(searched.encode(), digest_size=4).hexdigest() if searched else None
+        )
 
     def decode(self, document: Mapping[str, Any] | None) -> Member | None:
         """Return the member that a document is; None if it is not a member, or no document.
@@ -138,10 +146,16 @@ class MemberCodec:
             field.folded_name: None if (value := values[field.name]) is None else field.fold(value)
             for field in self.fields.case_folded
         }
-        texts = (values[field.name] for field in self.fields.searched)
-        words = search_words(text for text in texts if text is not None)
+        texts = [text for one in self.fields.searched if (text := values[one.name]) is not None]
+        if self.searched_by is not None:
+            texts += self.fields.attributes.searched_texts(values[ATTRIBUTES])
         # An index cannot tell an empty list from a missing one.
-        return {**folded, WORDS: words or [""]}
+        found = {**folded, WORDS: search_words(texts) or [""]}
+        return found if self.searched_by is None else {**found, SEARCHED_BY: self.searched_by}
+
+    def attributes_of(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the attributes in a document; none if none are declared."""
+        return self._attributes.decode(document.get(ATTRIBUTES)) if self._attributes else {}
 
     def update(self, draft: MemberDraft) -> list[Document]:
         """Return an update that raises the version only if it changes something.
@@ -157,10 +171,13 @@ class MemberCodec:
             same += self._attributes.unchanged(changed)
             values[ATTRIBUTES] = self._attributes.update(changed)
         unchanged = {"$and": same}
+        # A service that searches no attributes leaves it to the others to find their words again.
+        forgotten = {SEARCHED_BY: "$$REMOVE"} if self.searched_by is None else {}
         return [
             {
                 "$set": {
                     **values,
+                    **forgotten,
                     **{name: {"$literal": value} for name, value in derived},
                     "version": {"$cond": [unchanged, VERSION, {"$add": [VERSION, Int64(1)]}]},
                     "updatedAt": {"$cond": [unchanged, "$updatedAt", "$$NOW"]},

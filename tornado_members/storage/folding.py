@@ -15,8 +15,16 @@ from typing import Any, Final
 from pymongo import UpdateOne
 
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.storage.documents import MEMBERS_ONLY, WORDS, MemberCodec
-from tornado_members.storage.list_indexes import BY_FOLDED_NAME, BY_WORD, Index
+from tornado_members.model.attributes import KEY as ATTRIBUTES
+from tornado_members.model.attributes import path_of
+from tornado_members.storage.documents import MEMBERS_ONLY, SEARCHED_BY, WORDS, MemberCodec
+from tornado_members.storage.list_indexes import (
+    BY_FOLDED_NAME,
+    BY_SEARCHED_ATTRIBUTES,
+    BY_WORD,
+    HAS_ATTRIBUTES,
+    Index,
+)
 from tornado_members.storage.mongo import Document, Mongo
 from tornado_members.storage.outages import translate_outages
 
@@ -45,7 +53,9 @@ class Folding:
         self._codec = codec or MemberCodec()
         fields = self._codec.fields
         self._names = [*dict.fromkeys(one.name for one in fields.case_folded + fields.searched)]
+        self._searched = [path_of(name) for name in fields.attributes.searched]
         self._members = mongo.database["members"]
+        self._declarations = mongo.database["cluster"]
         self._unmatched: list[Any] = []  # ids, after a scan that could change nothing
         self._is_reported = False
 
@@ -57,17 +67,43 @@ class Folding:
         done, seen = 0, list[Any]()
         for lacking, index in _SCANS:
             done += await self._scan(lacking, index, seen)
+        if self._searched and await self._is_latest():
+            other = {
+                SEARCHED_BY: {"$ne": self._codec.searched_by},
+                **HAS_ATTRIBUTES,
+                **MEMBERS_ONLY,
+            }
+            done += await self._scan(other, BY_SEARCHED_ATTRIBUTES, seen)
         if done:
             log.info("filled in the folded names and words of %d members", done)
         self._report_unmatched([] if done else [*dict.fromkeys(seen)])
         return done
+
+    @translate_outages
+    async def declare(self) -> None:
+        """Make the searched attributes of this service those whose words members have.
+
+        Services with other declarations can run at the same time. The one that started last fills
+        in words, so that they do not undo each other's work.
+        """
+        if self._searched:
+            digest = {"digest": self._codec.searched_by}
+            await self._declarations.update_one({"_id": SEARCHED_BY}, {"$set": digest}, upsert=True)
+
+    @translate_outages
+    async def _is_latest(self) -> bool:
+        declared = await self._declarations.find_one({"_id": SEARCHED_BY})
+        return declared is not None and declared["digest"] == self._codec.searched_by
 
     async def _scan(self, lacking: Document, index: Index, seen: list[Any]) -> int:
         """Fill in the documents that match; add the first ids to `seen`. Return how many."""
         done, reported_at = 0, time.monotonic()
         # One cursor for the scan: documents that cannot be changed do not hide those behind them.
         cursor = self._members.find(
-            lacking, dict.fromkeys(self._names, 1), hint=index, batch_size=_BATCH
+            lacking,
+            dict.fromkeys([*self._names, *self._searched], 1),
+            hint=index,
+            batch_size=_BATCH,
         )
         try:
             while batch := await self._read_batch(cursor):
@@ -119,15 +155,26 @@ class Folding:
     def _filling(self, document: Document) -> UpdateOne:
         """Return the update of a document, if its text still is what was read."""
         texts = {name: document.get(name) for name in self._names}
-        values = {name: text if isinstance(text, str) else None for name, text in texts.items()}
+        values: Document = {
+            name: text if isinstance(text, str) else None for name, text in texts.items()
+        }
         unchanged: list[Document] = [
             {"$expr": {"$ne": [{"$type": f"${name}"}, "string"]}}
             if value is None
             else {name: {"$eq": value}}
             for name, value in values.items()
         ]
+        if self._searched:
+            values[ATTRIBUTES] = attributes = self._codec.attributes_of(document)
+            stored = document.get(ATTRIBUTES)
+            for path in self._searched:
+                found = stored.get(path.partition(".")[2]) if isinstance(stored, dict) else None
+                unchanged.append({path: {"$eq": found}} if attributes else {path: None})
         same = {"_id": document["_id"], "$and": unchanged}
-        return UpdateOne(same, {"$set": self._codec.derived(values)})
+        update: Document = {"$set": self._codec.derived(values)}
+        if self._codec.searched_by is None:
+            update["$unset"] = {SEARCHED_BY: ""}
+        return UpdateOne(same, update)
 
 
 @asynccontextmanager

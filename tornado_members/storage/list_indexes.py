@@ -10,11 +10,12 @@ from typing import Final
 
 from pymongo import ASCENDING, IndexModel
 
+from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters
 from tornado_members.model.text import case_fold
 from tornado_members.model.words import query_words
-from tornado_members.storage.documents import WORDS
+from tornado_members.storage.documents import SEARCHED_BY, WORDS
 from tornado_members.storage.mongo import Document
 from tornado_members.storage.name_ranges import successor
 
@@ -27,6 +28,10 @@ BY_FOLDED_NAME: Final[Index] = [
     ("_id", ASCENDING),
 ]
 BY_WORD: Final[Index] = [(WORDS, ASCENDING), ("name", ASCENDING), ("_id", ASCENDING)]
+
+# By which the service finds members whose words lack those of attributes.
+BY_SEARCHED_ATTRIBUTES: Final[Index] = [(SEARCHED_BY, ASCENDING)]
+HAS_ATTRIBUTES: Final[Document] = {ATTRIBUTES: {"$exists": True}}
 
 
 def behind(field: str, key: str) -> Index:
@@ -50,12 +55,15 @@ def list_indexes(fields: FieldTable) -> list[IndexModel]:
 
 def attribute_indexes(fields: FieldTable) -> list[IndexModel]:
     """Return the indexes of attributes, by which lists find members with a value."""
-    return [
+    found = [
         IndexModel(behind(one.path, key), partialFilterExpression={one.path: {"$exists": True}})
         for one in fields.attributes
         if one.indexed
         for key in ("_id", "name")
     ]
+    if fields.attributes.searched:
+        found.append(IndexModel(BY_SEARCHED_ATTRIBUTES, partialFilterExpression=HAS_ATTRIBUTES))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,9 @@ class MemberStore:
         indexes = Indexes(self.mongo, "members")
         await indexes.create([IndexModel(BY_NAME, unique=True)])
         await indexes.create(list_indexes(self.fields))
-        await Folding(self.mongo, self._codec).fill_in()
+        folding = Folding(self.mongo, self._codec)
+        await folding.declare()
+        await folding.fill_in()
         await self._raise_ids()
 
     @translate_outages
