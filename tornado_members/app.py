@@ -13,7 +13,10 @@ from tornado_members.handlers.history import HistoryHandler
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.handlers.login import JwksHandler, LoginHandler
 from tornado_members.handlers.member import MemberHandler
-from tornado_members.handlers.member_by_name import MemberByNameHandler
+from tornado_members.handlers.member_by_name import (
+    MemberByNameHandler,
+    MemberByNameInPathHandler,
+)
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.handlers.members import MembersHandler
 from tornado_members.handlers.own_member import OwnMemberHandler
@@ -31,7 +34,8 @@ IMPORT_PATH = "/members/import"
 ROUTES = [
     ("/members", MembersHandler),
     (IMPORT_PATH, ImportHandler),
-    ("/members/by-name/{name}", MemberByNameHandler),
+    ("/members/by-name", MemberByNameHandler),
+    ("/members/by-name/{name}", MemberByNameInPathHandler),
     ("/members/me", OwnMemberHandler),
     ("/members/{memberId}", MemberHandler),
     ("/docs", DocsHandler),

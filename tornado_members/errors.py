@@ -4,6 +4,7 @@
     ├── BadRequest                   400  bad-request
     │   ├── MalformedBody            400  malformed-body
     │   ├── BadParameter             400  bad-parameter
+    │   ├── AmbiguousAddress         400  ambiguous-address
     │   └── ListTooWide              400  list-too-wide
     ├── Unauthorized
     │   ├── TokenMissing             401  token-missing
@@ -120,6 +121,19 @@ class BadParameter(BadRequest):
 
     def __init__(self, parameter: str, detail: str) -> None:
         super().__init__(f"{parameter}: {detail}", extensions={"parameter": parameter})
+
+
+class AmbiguousAddress(BadRequest):
+    """A name that proxies change in a path: they resolve `..` and decode `%2F` (RFC 3986 §6.2)."""
+
+    code = "ambiguous-address"
+    title = "The address is ambiguous"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A path cannot hold a name that contains / or \\, or is . or ..: proxies change such "
+            "paths. Send the name in the query: /members/by-name?name=NAME, percent-encoded."
+        )
 
 
 class ListTooWide(BadRequest):

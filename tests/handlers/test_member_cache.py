@@ -108,7 +108,12 @@ VARIANTS: list[tuple[str, dict[str, str], bool]] = [
     ("gzip", {"Accept-Encoding": "gzip"}, True),
     ("a trace", {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, True),
 ]
-PATHS = ("/members/1", "/members/by-name/Ada%20Lovelace")
+PATHS = (
+    "/members/1",
+    "/members/by-name/Ada%20Lovelace",
+    "/members/by-name?name=Ada%20Lovelace",
+    "/members/by-name?name=Ada+Lovelace",
+)
 # Settings that a service in production has. Half of its requests are traced.
 PRODUCTION = {
     "cors": {"origins": ["https://app.example", "http://localhost:3000"]},
@@ -248,7 +253,7 @@ async def test_fast_path_by_name_requires_the_permission_for_all_members(
         patch.setattr(services.tokens, "get_cached", lambda _token: own)
         for path in PATHS:
             assert (await api("GET", path)).code == 200
-    assert handlers.asked == before + 1  # the handler verifies the token, which may read all
+    assert handlers.asked == before + 3  # the handler verifies the token, which may read all
 
 
 async def test_fast_path_sends_last_modified_after_two_seconds(
@@ -287,6 +292,12 @@ async def test_fast_path_leaves_other_requests_to_the_handlers(
         ("GET", "/members/1/", 404),
         ("GET", "/members", 200),
         ("GET", "/members/by-name/Ada%20Lovelace", 200),
+        ("GET", "/members/by-name/..", 400),
+        ("GET", "/members/by-name/a%2Fb", 400),
+        ("GET", "/members/by-name?name=%FF", 400),
+        ("GET", "/members/by-name?name=Ada%20Lovelace&name=b", 400),
+        ("GET", "/members/by-name?name=Ada%20Lovelace&", 200),
+        ("GET", "/members/by-name?name=", 400),
     ]:
         with subtests.test(method + path):
             before = handlers.asked

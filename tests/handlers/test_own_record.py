@@ -89,8 +89,9 @@ async def send(  # noqa: PLR0917
     return await api(method, path, raw=raw, rights=None, headers=headers)
 
 
+BY_NAME = ("/members/by-name?name={name}", "/members/by-name/{name}")
 OPERATIONS = [
-    (path, method, handler.operations[method])
+    (BY_NAME[0] if path == "/members/by-name" else path, method, handler.operations[method])
     for path, handler in [*ROUTES, HISTORY_ROUTE]
     if issubclass(handler, BaseHandler)
     for method in handler.operations
@@ -112,7 +113,7 @@ def reaches(path: str, permission: str, who: str, target: int) -> bool:
         "own-both": {READ, WRITE},
         "read-named": {WRITE},
     }.get(who, set())
-    one_member = path in ("/members/{memberId}", "/members/by-name/{name}", "/members/me")
+    one_member = path in ("/members/{memberId}", *BY_NAME, "/members/me")
     return permission in full or (permission in own and one_member and target == OWN_ID)
 
 
@@ -148,7 +149,7 @@ async def test_refused_member_looks_like_one_that_does_not_exist(members: Api) -
         {"Content-Type": "text/plain"},
     ]
     for path, method, operation in OPERATIONS:
-        if path not in ("/members/{memberId}", "/members/by-name/{name}", HISTORY_ROUTE[0]):
+        if path not in ("/members/{memberId}", *BY_NAME, HISTORY_ROUTE[0]):
             continue
         for who in ("own", "own-both"):
             for extra in extras:
@@ -319,7 +320,7 @@ def test_operations_on_the_own_member_are_declared() -> None:
     declared = {(path, method) for path, method, operation in OPERATIONS if operation.is_own}
     assert {
         *(("/members/{memberId}", method) for method in ("GET", "HEAD", "PUT", "PATCH")),
-        *(("/members/by-name/{name}", method) for method in ("GET", "HEAD", "PUT")),
+        *((path, method) for path in BY_NAME for method in ("GET", "HEAD", "PUT")),
         *(("/members/me", method) for method in ("GET", "HEAD", "PUT", "PATCH")),
     } <= declared
     assert all(operation.permission in OWN for _, _, operation in OPERATIONS if operation.is_own)

@@ -1,9 +1,12 @@
 """One member, addressed by its name."""
 
+from dataclasses import replace
 from typing import Final
 
 from tornado_members.auth.permissions import READ, WRITE
 from tornado_members.errors import (
+    AmbiguousAddress,
+    BadParameter,
     DependencyUnavailable,
     InvalidMember,
     NameTaken,
@@ -21,10 +24,23 @@ from tornado_members.handlers.member import FIND_MEMBER
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.member_entries import Representation
-from tornado_members.model.member import parse_draft
+from tornado_members.model.member import MEMBER_FIELDS, parse_draft
+from tornado_members.model.names import STORED_NAME_PATTERN, is_ambiguous_in_paths
 from tornado_members.openapi.examples import example_details
-from tornado_members.openapi.operation import JSON, Answer, Body, Operation
+from tornado_members.openapi.operation import JSON, Answer, Body, Operation, Parameter
 from tornado_members.openapi.schemas import reference
+
+_QUERY: Final = {
+    "name": Parameter(
+        "The name of the member. It is compared in Unicode NFC, without surrounding white space.",
+        {"type": "string", "pattern": STORED_NAME_PATTERN},
+        MEMBER_FIELDS["name"].example,
+        is_required=True,
+    )
+}
+_IN_PATH: Final = (
+    "A shorter form of `/members/by-name?name=`, for names that no proxy changes in a path."
+)
 
 FIND_BY_NAME: Final = Operation(
     name="findMemberByName",
@@ -32,6 +48,7 @@ FIND_BY_NAME: Final = Operation(
     tag="members",
     permission=READ,
     is_own=is_checked_by_handler,
+    query=_QUERY,
     headers=FIND_MEMBER.headers,
     answers={
         200: member_answer("The member", "Content-Location", may_have=("Cache-Status",)),
@@ -49,6 +66,7 @@ PUT_BY_NAME: Final = Operation(
     tag="members",
     permission=WRITE,
     is_own=is_checked_by_handler,
+    query=_QUERY,
     headers=WRITE_CONDITIONS,
     body=Body({JSON: reference("MemberDetails")}, {JSON: example_details}, holds_member=True),
     answers={200: member_answer("The replaced member", "Content-Location"), 201: CREATED},
@@ -57,16 +75,44 @@ PUT_BY_NAME: Final = Operation(
         *(WriteConflict, DependencyUnavailable),
     ),
 )
+FIND_BY_NAME_IN_PATH: Final = replace(
+    FIND_BY_NAME,
+    name="findMemberByNameInPath",
+    summary="Read a member by its name in the path",
+    query={},
+    problems=(AmbiguousAddress, *FIND_BY_NAME.problems),
+    description=_IN_PATH,
+)
+PUT_BY_NAME_IN_PATH: Final = replace(
+    PUT_BY_NAME,
+    name="putMemberByNameInPath",
+    summary="Create or replace the member with this name in the path",
+    query={},
+    problems=(AmbiguousAddress, *PUT_BY_NAME.problems),
+    description=_IN_PATH,
+)
 
 
 class MemberByNameHandler(MemberResourceHandler):
-    """/members/by-name/{name}"""
+    """/members/by-name?name="""
 
-    route = "/members/by-name/{name}"
+    route = "/members/by-name"
     operations = {"GET": FIND_BY_NAME, "HEAD": FIND_BY_NAME, "PUT": PUT_BY_NAME}
 
-    async def get(self, name: str) -> None:
+    def addressed_name(self, *path: str) -> str:  # noqa: ARG002
+        """Return the name in the query. Raises BadParameter."""
+        values = self.request.query_arguments.get("name", [b""])
+        try:
+            name = values[0].decode()
+        except UnicodeDecodeError:
+            raise BadParameter("name", "is not UTF-8") from None
+        if not name:
+            raise BadParameter("name", "is missing; send the name of a member")
+        return name
+
+    async def get(self, *path: str) -> None:
         """Send the member with this name."""
+        name = self.addressed_name(*path)
         directory, no_cache = self.services.directory, self.wants_no_cache()
         if self.own_member_id is not None:
             self.send_named(await self.get_own(self.own_member_id, name, no_cache=no_cache))
@@ -75,8 +121,9 @@ class MemberByNameHandler(MemberResourceHandler):
 
     head = get
 
-    async def put(self, name: str) -> None:
+    async def put(self, *path: str) -> None:
         """Create the member with this name, or replace its fields."""
+        name = self.addressed_name(*path)
         if self.own_member_id is not None:
             await self.get_own(self.own_member_id, name)
         body = self.json_body()
@@ -105,3 +152,21 @@ class MemberByNameHandler(MemberResourceHandler):
     def send_named(self, member: Representation) -> None:
         """Send a member with its address by id."""
         self.send_member(member, is_located=True)
+
+
+class MemberByNameInPathHandler(MemberByNameHandler):
+    """/members/by-name/{name}"""
+
+    route = "/members/by-name/{name}"
+    operations = {
+        "GET": FIND_BY_NAME_IN_PATH,
+        "HEAD": FIND_BY_NAME_IN_PATH,
+        "PUT": PUT_BY_NAME_IN_PATH,
+    }
+
+    def addressed_name(self, *path: str) -> str:
+        """Return the name in the path. Raises AmbiguousAddress."""
+        (name,) = path
+        if is_ambiguous_in_paths(name):
+            raise AmbiguousAddress
+        return name

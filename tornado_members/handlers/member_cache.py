@@ -27,19 +27,26 @@ from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
 from tornado_members.cached_members import CachedMembers
 from tornado_members.handlers.member import MEMBER_ID, MemberHandler
-from tornado_members.handlers.member_by_name import MemberByNameHandler
+from tornado_members.handlers.member_by_name import (
+    MemberByNameHandler,
+    MemberByNameInPathHandler,
+)
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.responses import PreparedHeaders, member_response, send_prepared
 from tornado_members.member_entries import Representation
+from tornado_members.model.names import is_ambiguous_in_paths
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 
 log = getLogger(__name__)
 
-_PATH: Final = re.compile(rf"/members/(?:({MEMBER_ID.pattern})|by-name/([!-.0->@-~]+))")
+# By id, by name in the path, and by name in a query that has nothing else.
+_TARGET: Final = re.compile(
+    rf"/members/(?:({MEMBER_ID.pattern})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
+)
 _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 # A request with one of these headers asks for more than the cached member.
 _HANDLER_HEADERS: Final = frozenset(
@@ -72,14 +79,16 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         """Return the id or the name of the member that a plain read asks for; else None."""
         if start_line.method != "GET" or not self.is_enabled:
             return None
-        match = _PATH.fullmatch(start_line.path)
+        match = _TARGET.fullmatch(start_line.path)
         if match is None or not _HANDLER_HEADERS.isdisjoint(headers) or wants_no_cache(headers):
             return None
         if "Accept" in headers and not accepts(headers["Accept"], JSON):
             return None
         if "Host" not in headers or not _is_plain_host(headers["Host"]):
             return None
-        return int(match[1]) if match[1] else _decode_name(match[2])
+        if match[1]:
+            return int(match[1])
+        return _name_in_query(match[3]) if match[3] else _name_in_path(match[2])
 
     def cached_caller(self, headers: HTTPHeaders, member: int | str) -> Caller | None:
         """Return the caller if its token was verified before, and permits reading this member.
@@ -154,7 +163,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         services.tokens.counts.remembered += 1
         record = AccessLogRecord(
             method="GET",
-            route=MemberByNameHandler.route if is_named else MemberHandler.route,
+            route=_route_of(request),
             path=request.start_line.path,
             status=response.status,
             seconds=time.perf_counter() - request.started_at,
@@ -223,10 +232,27 @@ class FastPathRequest(HTTPMessageDelegate):
         return self._delegate.headers_received(self.start_line, self.headers)
 
 
-def _decode_name(segment: str) -> str | None:
-    """Decode a name in a path; None if it is not UTF-8, which a handler refuses."""
+def _route_of(request: FastPathRequest) -> str:
+    if isinstance(request.member, int):
+        return MemberHandler.route
+    is_in_query = request.start_line.path.startswith(f"{MemberByNameHandler.route}?")
+    return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route
+
+
+def _name_in_path(segment: str) -> str | None:
+    """Decode a name; None if it is not UTF-8 or ambiguous, which a handler refuses."""
+    name = _decoded(segment)
+    return None if name is None or is_ambiguous_in_paths(name) else name
+
+
+def _name_in_query(value: str) -> str | None:
+    """Decode a name, in which `+` is a space; None if it is not UTF-8."""
+    return _decoded(value.replace("+", " "))
+
+
+def _decoded(text: str) -> str | None:
     try:
-        return unquote(segment, errors="strict")
+        return unquote(text, errors="strict")
     except UnicodeDecodeError:
         return None
 

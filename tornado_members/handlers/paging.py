@@ -15,7 +15,7 @@ from tornado_members.model.attributes import Attribute
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, SortField
-from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name
+from tornado_members.model.names import STORED_NAME_PATTERN, check_stored_name, normalize_name
 from tornado_members.model.strict_json import has_lone_surrogate
 from tornado_members.model.text import MAX_CHARACTERS
 from tornado_members.model.words import MAX_QUERY_WORDS, query_words
@@ -37,11 +37,11 @@ _DELIMITERS: Final = {",": ",", ";": ";", "tab": "\t"}
 LIST_PARAMETERS: Final = {
     "name": Parameter(
         "Only the member with exactly this name, in Unicode NFC.",
-        {"type": "string", "pattern": NAME_PATTERN},
+        {"type": "string", "pattern": STORED_NAME_PATTERN},
     ),
     "name_prefix": Parameter(
         "Only members whose name begins so, in any case.",
-        {"type": "string", "pattern": NAME_PATTERN},
+        {"type": "string", "pattern": STORED_NAME_PATTERN},
     ),
     "q": Parameter(
         "Only members of whose name or e-mail address each of these words, at most "
@@ -158,7 +158,7 @@ def _text(name: str, values: Sequence[bytes]) -> str:
 def _parse_name(text: str) -> str:
     """Validate and normalise a name as that of a member."""
     try:
-        return check_name(text)
+        return check_stored_name(text)
     except ValueError as error:
         raise BadParameter("name", str(error)) from None
 

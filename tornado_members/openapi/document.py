@@ -317,6 +317,8 @@ def _parameter(name: str, place: str, parameter: Parameter) -> dict[str, Any]:
         "description": parameter.description,
         "schema": parameter.schema,
     }
+    if parameter.is_required:
+        found["required"] = True
     if parameter.example is not None:
         found["example"] = parameter.example
     return found

@@ -38,6 +38,7 @@ class Parameter:
     schema: Schema
     example: Any = None
     is_repeatable: bool = field(default=False, kw_only=True)  # in a query
+    is_required: bool = field(default=False, kw_only=True)  # in a query
 
 
 @dataclass(frozen=True, slots=True)

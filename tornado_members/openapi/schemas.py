@@ -8,7 +8,7 @@ from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Kind
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS
-from tornado_members.model.names import NAME_PATTERN
+from tornado_members.model.names import PATH_NAME_PATTERN
 from tornado_members.openapi.attributes import attribute_schemas, is_needed
 from tornado_members.openapi.examples import EXAMPLE_ID
 from tornado_members.openapi.operation import PathParameter, Schema
@@ -25,9 +25,9 @@ PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
         EXAMPLE_ID,
     ),
     "name": PathParameter(
-        "The name of the member, percent-encoded, slashes as well. It is compared in Unicode NFC, "
-        "without surrounding white space.",
-        {"type": "string", "pattern": NAME_PATTERN},
+        "The name of the member, percent-encoded. It is compared in Unicode NFC, without "
+        "surrounding white space. A name with `/` or `\\` is a 400.",
+        {"type": "string", "pattern": PATH_NAME_PATTERN},
         MEMBER_FIELDS["name"].example,
         pattern=".+",
     ),
