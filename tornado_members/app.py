@@ -8,6 +8,8 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from tornado_members.errors import PreconditionRequired, Problem, TooManyRequests
 from tornado_members.handlers.base import BaseHandler, NotFoundHandler
+from tornado_members.handlers.caller import CallerHandler
+from tornado_members.handlers.console import ConsoleFileHandler, ConsoleHandler
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from tornado_members.handlers.history import HistoryHandler
 from tornado_members.handlers.importing import ImportHandler
@@ -41,6 +43,7 @@ ROUTES = [
     ("/docs", DocsHandler),
     ("/docs/{file}", DocsFileHandler),
 ]
+CALLER_ROUTE = ("/caller", CallerHandler)
 # Only with audit.enabled.
 HISTORY_ROUTE = ("/members/{memberId}/history", HistoryHandler)
 # Only with login.enabled and a signing key; the keys with a signing key.
@@ -49,12 +52,15 @@ USER_ROUTES = [("/users", UsersHandler), ("/users/{username}", UserHandler)]
 JWKS_ROUTE = ("/.well-known/jwks.json", JwksHandler)
 # It describes all routes, itself included.
 OPENAPI_ROUTE: tuple[str, type[BaseHandler]] = ("/openapi.json", OpenApiHandler)
+# Only with console.enabled.
+CONSOLE_ROUTE = ("/console", ConsoleHandler)
+CONSOLE_FILE_ROUTE = ("/console/{asset}", ConsoleFileHandler)
 # Every route that a service may have.
 ALL_ROUTES: list[tuple[str, type[BaseHandler]]] = [
-    *ROUTES,
+    *(*ROUTES, CALLER_ROUTE),
     HISTORY_ROUTE,
     LOGIN_ROUTE,
-    *USER_ROUTES,
+    *(*USER_ROUTES, CONSOLE_ROUTE, CONSOLE_FILE_ROUTE),
     JWKS_ROUTE,
     OPENAPI_ROUTE,
 ]
@@ -63,7 +69,7 @@ ALL_ROUTES: list[tuple[str, type[BaseHandler]]] = [
 def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
     """Return the routes of this service, with each handler's further arguments."""
     routes: list[tuple[str, type[BaseHandler], dict[str, Any]]] = [
-        (path, handler, {}) for path, handler in ROUTES
+        (path, handler, {}) for path, handler in [*ROUTES, CALLER_ROUTE]
     ]
     if services.directory.has_history:
         routes.append((*HISTORY_ROUTE, {}))
@@ -73,6 +79,9 @@ def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, 
         routes += [
             (path, handler, {"accounts": services.accounts}) for path, handler in USER_ROUTES
         ]
+    if services.console.enabled:
+        routes.append((*CONSOLE_ROUTE, {"title": services.console.title}))
+        routes.append((*CONSOLE_FILE_ROUTE, {}))
     if services.own_keys:
         routes.append((*JWKS_ROUTE, {"keys": services.own_keys}))
     return routes

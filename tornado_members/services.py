@@ -31,7 +31,7 @@ from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.model.fields import FieldTable
-from tornado_members.settings import Cors, Members, Settings
+from tornado_members.settings import Console, Cors, Members, Settings
 from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import MemberChanges
@@ -77,6 +77,7 @@ class Services:
     rules: Members
     own_keys: KeySource | None  # the keys that verify the tokens of this service
     cors: Cors
+    console: Console
     write_seconds: float  # how long a client may read nothing of a streamed response
     spool_budget: SpoolBudget  # of the temporary files of imports
     proxies: TrustedProxies
@@ -258,6 +259,7 @@ async def open_services(
             rules=settings.members,
             own_keys=keys[own.name] if own and own.can_sign else None,
             cors=settings.cors,
+            console=settings.console,
             write_seconds=settings.server.limits.write_seconds,
             spool_budget=SpoolBudget(
                 settings.members.import_spool_mib * 2**20,

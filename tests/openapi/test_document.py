@@ -10,7 +10,14 @@ from openapi_spec_validator import validate
 
 from tests.support.api import Api, parsed, problem
 from tests.support.contract import Contract
-from tornado_members.app import ALL_ROUTES, OPENAPI_ROUTE, ROUTES
+from tornado_members.app import (
+    ALL_ROUTES,
+    CALLER_ROUTE,
+    CONSOLE_FILE_ROUTE,
+    CONSOLE_ROUTE,
+    OPENAPI_ROUTE,
+    ROUTES,
+)
 from tornado_members.errors import InvalidMember, Problem
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.model.member import parse_draft
@@ -160,7 +167,10 @@ async def test_document_is_public_and_has_an_etag(api: Api, contract: Contract) 
 async def test_document_omits_what_this_service_lacks(api: Api) -> None:
     """The service of these tests signs nothing, so it has neither a login nor keys."""
     document = parsed(await api("GET", "/openapi.json"))
-    assert set(document["paths"]) == {path for path, _ in [*ROUTES, OPENAPI_ROUTE]}
+    assert set(document["paths"]) == {
+        path
+        for path, _ in [*ROUTES, CALLER_ROUTE, CONSOLE_ROUTE, CONSOLE_FILE_ROUTE, OPENAPI_ROUTE]
+    }
     assert "precondition-required" not in json.dumps(document)
     assert "Credentials" not in document["components"]["schemas"]
 

@@ -63,11 +63,12 @@ class AdmissionControl:
         if operation is None:
             raise MethodNotAllowed(method, allowed_methods(operations))
         caller, own_member_id = None, None
-        if operation.permission is not None:
+        if operation.permission is not None or operation.requires_token:
             caller = await self._tokens.verify(_token(request.headers))
             vars(request)["caller"] = caller
             if self._rate_limit:
                 await self._rate_limit.check(caller)
+        if caller is not None and operation.permission is not None:
             own_member_id = _authorize(caller, operation.permission, operation.is_own, request)
         if request.query:
             _check_query(request.query_arguments, operation, self._fields)

@@ -5,13 +5,16 @@ import gzip
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from tornado_members.errors import NotFound
 
-_OWN: Final = Path(__file__).parent.parent / "handlers" / "docs_page"
+_PACKAGE: Final = Path(__file__).parent.parent
+_OWN: Final = _PACKAGE / "handlers" / "docs_page"
+_CONSOLE: Final = _PACKAGE / "console"
 _VIEWER: Final = "mkdocs_swagger_ui_tag"  # it is never imported
 # Where each file of the page is: ours, or in that package.
 _FILES: Final = {
@@ -25,7 +28,9 @@ _MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+_PAGE: Final = "index.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,37 @@ async def find_file(name: str) -> Published:
     if name not in _FILES:
         raise NotFound
     return await asyncio.to_thread(_read, name)
+
+
+async def find_console_page(title: str) -> Published:
+    """Return the page of the console with this title."""
+    return await asyncio.to_thread(_console_page, title)
+
+
+async def find_console_file(name: str) -> Published:
+    """Return a file that the console's page loads. Raises NotFound for any other name."""
+    if name not in await asyncio.to_thread(console_files):
+        raise NotFound
+    return await asyncio.to_thread(_read_console, name)
+
+
+@cache
+def console_files() -> frozenset[str]:
+    """Return the names of the files that the console's page loads."""
+    names = {file.name for file in _CONSOLE.iterdir() if file.suffix in _MEDIA_TYPES}
+    return frozenset(names - {_PAGE})
+
+
+@cache
+def _console_page(title: str) -> Published:
+    text = (_CONSOLE / _PAGE).read_text("utf-8").replace("{{title}}", escape(title))
+    return Published.of(text.encode(), _MEDIA_TYPES[".html"])
+
+
+@cache
+def _read_console(name: str) -> Published:
+    file = _CONSOLE / name
+    return Published.of(file.read_bytes(), _MEDIA_TYPES[file.suffix])
 
 
 @cache

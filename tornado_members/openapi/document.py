@@ -71,6 +71,7 @@ _TAGS: Final = {
     "members": "Members, one by one or many at once.",
     "login": "Tokens for the users of this service, and the keys that verify them.",
     "users": "The users of the login, for administrators.",
+    "console": "A page for people.",
     "description": "This description of the API.",
 }
 
@@ -185,7 +186,7 @@ class _Builder:
                 *(_parameter(name, "query", one) for name, one in parameters.items()),
                 *(self._request_header(name) for name in ("X-Request-Id", *operation.headers)),
             ],
-            "security": [{"token": [permission]} for permission in _permissions(operation)],
+            "security": _security(operation),
             "responses": {
                 **{
                     str(status): self._answer(answer)
@@ -303,8 +304,16 @@ def _permissions(operation: Operation) -> list[str]:
     return [operation.permission, own] if own and operation.is_own else [operation.permission]
 
 
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if operation.requires_token:
+        return [{"token": []}]
+    return [{"token": [permission]} for permission in _permissions(operation)]
+
+
 def _description(operation: Operation) -> str:
     needs, *own = [f"`{permission}`" for permission in _permissions(operation)] or [""]
+    if operation.requires_token:
+        return f"Requires a valid token. {operation.description}".strip()
     text = f"Requires the permission {needs}" if needs else "Requires no token"
     text += f", or {own[0]} for the caller's own member." if own else "."
     return f"{text} {operation.description}".strip()

@@ -98,8 +98,8 @@ class Answer:
 class Operation:
     """One method of a path; two may share one, as HEAD does with GET.
 
-    `name` is the OpenAPI operationId. Without `permission`, no token is required. `is_own` decides
-    for a caller that has the permission for its own member only; without it the caller is refused.
+    `name` is the OpenAPI operationId. Without `permission` and `requires_token`, no token is
+    required. `is_own` decides for a caller that has the permission for its own member only; without it the caller is refused.
     `problems` are those of the operation itself: those of any request (no token, an unknown
     parameter, a body of another type ...) are added.
     """
@@ -109,6 +109,7 @@ class Operation:
     tag: str
     answers: Mapping[int, Answer]
     permission: Permission | None = None
+    requires_token: bool = False  # any valid one, if there is no permission
     is_own: OwnRequest | None = None
     query: Mapping[str, Parameter] = field(default_factory=dict)
     filters_attributes: bool = (

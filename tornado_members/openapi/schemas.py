@@ -12,6 +12,7 @@ from tornado_members.model.names import PATH_NAME_PATTERN
 from tornado_members.openapi.attributes import attribute_schemas, is_needed
 from tornado_members.openapi.examples import EXAMPLE_ID
 from tornado_members.openapi.operation import PathParameter, Schema
+from tornado_members.settings import Permission
 
 _REFERENCE: Final = "#/components/schemas/"
 
@@ -37,6 +38,7 @@ PATH_PARAMETERS: Final[Mapping[str, PathParameter]] = {
         {"type": "string", "minLength": 1},
         "ada",
     ),
+    "asset": PathParameter("The name of the file.", {"type": "string"}, "main.js"),
     "file": PathParameter(
         "The name of the file.", {"type": "string", "enum": PAGE_FILES}, PAGE_FILES[0]
     ),
@@ -254,6 +256,20 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
                 "access_token": {"type": "string"},
                 "token_type": {"const": "Bearer"},
                 "expires_in": {"type": "integer", "minimum": 1, "description": "seconds"},
+            },
+        },
+        "Caller": {
+            "description": "The subject of a token, and what the token allows",
+            "type": "object",
+            "required": ["issuer", "subject", "permissions", "memberId"],
+            "properties": {
+                "issuer": {"type": "string"},
+                "subject": {"type": "string"},
+                "permissions": {"type": "array", "items": {"enum": list(get_args(Permission))}},
+                "memberId": {
+                    "description": "The caller's own member.",
+                    "type": ["integer", "null"],
+                },
             },
         },
         **_USER_SCHEMAS,

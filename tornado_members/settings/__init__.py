@@ -18,6 +18,7 @@ from tornado_members.settings.permissions import (
 )
 from tornado_members.settings.schema import (
     Audit,
+    Console,
     Cors,
     Log,
     Members,
@@ -35,6 +36,7 @@ __all__ = [
     "Audit",
     "Auth",
     "Cache",
+    "Console",
     "Cors",
     "Issuer",
     "IssuerPermissions",

@@ -98,6 +98,22 @@ class Cors(Section):
     )
 
 
+class Console(Section):
+    """The page at `/console`, on which people look after members."""
+
+    enabled: bool = Field(
+        True,
+        description="Whether `/console` exists.",
+        json_schema_extra=link("console.md"),
+    )
+    title: str = Field(
+        "Members",
+        min_length=1,
+        max_length=60,
+        description="Title of the page, such as the name of the club.",
+    )
+
+
 class Log(Section):
     """The log, on standard output."""
 
@@ -175,6 +191,7 @@ class Settings(BaseSettings):
     rate_limit: RateLimit = RateLimit()
     members: Members = Members()
     cors: Cors = Cors()
+    console: Console = Console()
     log: Log = Log()
     telemetry: Telemetry = Telemetry()
     audit: Audit = Audit()

@@ -1,0 +1,156 @@
+/** Shows values of fields, and lets people enter them. */
+
+import { h, isolated, uniqueId } from "./dom.js";
+import { formatDate, formatNumber, formatTime, labelOf, text } from "./text.js";
+
+/** @typedef {import("./schema.js").Field} Field */
+
+/** Return a value as a node, with links for addresses and numbers. @param {Field} field @param {unknown} value */
+export function showValue(field, value) {
+  if (value === null || value === undefined || (Array.isArray(value) && !value.length)) {
+    return h("span", { class: "none" }, text.none);
+  }
+  if (Array.isArray(value)) {
+    return h("ul", { class: "tags" }, value.map((one) => h("li", {}, showOne(field, one))));
+  }
+  return showOne(field, value);
+}
+
+/** @param {Field} field @param {any} value */
+function showOne(field, value) {
+  if (typeof value === "boolean") return value ? text.yes : text.no;
+  if (typeof value === "number") return formatNumber(value);
+  const shown = String(value);
+  if (field.type === "email") return h("a", { href: `mailto:${encodeURIComponent(shown).replace("%40", "@")}` }, isolated(shown));
+  if (field.type === "phone") return h("a", { href: `tel:${shown.replace(/[^\d+]/g, "")}` }, isolated(shown));
+  if (field.type === "date" && /^\d{4}-\d\d-\d\d$/.test(shown)) {
+    return h("time", { datetime: shown }, formatDate(shown));
+  }
+  if (field.type === "date-time" && !Number.isNaN(Date.parse(shown))) {
+    return h("time", { datetime: shown }, formatTime(shown));
+  }
+  return isolated(shown);
+}
+
+/** Return a value as text, as in the cells of a table. @param {Field | null} field @param {unknown} value */
+export function valueText(field, value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "boolean") return value ? text.yes : text.no;
+  if (field?.type === "date-time" && typeof value === "string" && !Number.isNaN(Date.parse(value))) {
+    return formatTime(value);
+  }
+  if (Array.isArray(value)) return value.join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** An input with its label, its help and its faults. */
+export class FieldInput {
+  /** @param {Field} field @param {unknown} value */
+  constructor(field, value) {
+    this.field = field;
+    this.id = uniqueId("field");
+    this.control = makeControl(field, this.id, value);
+    this.fault = h("p", { class: "fault", id: `${this.id}-fault`, hidden: true });
+    this.help = field.list ? h("p", { class: "help", id: `${this.id}-help` }, text.form.listHelp) : null;
+    if (field.type === "date-time") this.help = h("p", { class: "help", id: `${this.id}-help` }, text.form.yourTime);
+    this.#describe();
+    this.element = h(
+      "div",
+      { class: "field" },
+      h("label", { for: this.id }, field.label, !field.required && h("span", { class: "optional" }, ` ${text.optional}`)),
+      this.control,
+      this.help,
+      this.fault,
+    );
+  }
+
+  /** What was entered; null for nothing. Numbers that are none stay text, for the service to refuse. */
+  get value() {
+    const { field, control } = this;
+    if (field.list) {
+      const lines = control.value.split("\n").map((line) => line.trim()).filter(Boolean);
+      return lines.length ? lines.map((line) => parseOne(field, line)) : null;
+    }
+    return control.value === "" ? null : parseOne(field, control.value);
+  }
+
+  /** Show a fault beside the input. @param {Node | string} message */
+  setFault(message) {
+    this.fault.replaceChildren(message);
+    this.fault.hidden = false;
+    this.control.setAttribute("aria-invalid", "true");
+    this.#describe();
+  }
+
+  clearFault() {
+    this.fault.hidden = true;
+    this.control.removeAttribute("aria-invalid");
+    this.#describe();
+  }
+
+  #describe() {
+    const ids = [this.fault.hidden ? "" : this.fault.id, this.help?.id ?? ""].filter(Boolean);
+    if (ids.length) this.control.setAttribute("aria-describedby", ids.join(" "));
+    else this.control.removeAttribute("aria-describedby");
+  }
+}
+
+/** @param {Field} field @param {string} entered @returns {unknown} */
+function parseOne(field, entered) {
+  if (field.type === "boolean") return entered === "true";
+  if (field.type === "integer" || field.type === "number") {
+    const value = Number(entered);
+    return Number.isFinite(value) ? value : entered;
+  }
+  if (field.type === "date-time") {
+    const at = new Date(entered);
+    return Number.isNaN(at.getTime()) ? entered : at.toISOString();
+  }
+  return entered;
+}
+
+/** @param {Field} field @param {string} id @param {unknown} value @returns {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} */
+function makeControl(field, id, value) {
+  const common = { id, name: field.key, dir: "auto", "aria-required": field.required && "true" };
+  if (field.list) {
+    const lines = Array.isArray(value) ? value.join("\n") : "";
+    return h("textarea", { ...common, rows: 3 }, lines);
+  }
+  const choices = field.type === "boolean" ? ["true", "false"] : field.choices;
+  if (choices) return makeSelect(field, common, choices, value);
+  const input = h("input", { ...common, type: inputType(field), autocomplete: "off", spellcheck: "false" });
+  if (field.type === "number" || field.type === "date-time") input.step = "any";
+  if (field.minimum !== null) input.min = String(field.minimum);
+  if (field.maximum !== null) input.max = String(field.maximum);
+  input.value = field.type === "date-time" ? localTime(value) : valueText(null, value);
+  return input;
+}
+
+/** @param {Field} field @param {Record<string, any>} common @param {string[]} choices @param {unknown} value */
+function makeSelect(field, common, choices, value) {
+  const present = value === null || value === undefined ? "" : String(value);
+  const all = present && !choices.includes(present) ? [...choices, present] : choices;
+  const name = (/** @type {string} */ one) => (field.type === "boolean" ? (one === "true" ? text.yes : text.no) : one);
+  const select = h("select", common, h("option", { value: "" }, text.notAnswered), all.map((one) => h("option", { value: one }, name(one))));
+  select.value = present;
+  return select;
+}
+
+/** @param {Field} field */
+function inputType(field) {
+  const types = { integer: "number", number: "number", date: "date", "date-time": "datetime-local", phone: "tel", email: "email", string: "text", boolean: "text" };
+  return types[field.type];
+}
+
+/** Return a time as an input of local time takes it. @param {unknown} value */
+function localTime(value) {
+  const at = new Date(String(value ?? ""));
+  if (Number.isNaN(at.getTime())) return "";
+  const shifted = new Date(at.getTime() - at.getTimezoneOffset() * 60_000);
+  return shifted.toISOString().slice(0, at.getSeconds() || at.getMilliseconds() ? 23 : 16);
+}
+
+/** Return the label of a query parameter. @param {string} name */
+export function filterLabel(name) {
+  return name === "name_prefix" ? text.list.prefix : labelOf(name);
+}

@@ -1,0 +1,3 @@
+/** Starts the console. */
+
+import "./app.js";

@@ -1,0 +1,81 @@
+"""The console: a page on which people look after members. Its files are in console/."""
+
+from typing import Final
+
+from tornado_members.errors import NotFound
+from tornado_members.handlers.publishing import (
+    ASSET_CONDITIONS,
+    KEPT,
+    UNCHANGED,
+    PublishingHandler,
+)
+from tornado_members.http.static_files import find_console_file, find_console_page
+from tornado_members.openapi.operation import Answer, Operation
+from tornado_members.services import Services
+
+# Files and requests of this origin only. Trusted Types without a policy: no text becomes markup.
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+
+SHOW_CONSOLE: Final = Operation(
+    name="showConsole",
+    summary="Open a page to look after members",
+    tag="console",
+    headers=ASSET_CONDITIONS,
+    answers={
+        200: Answer("The page", {"text/html": {"type": "string"}}, headers=KEPT),
+        304: UNCHANGED,
+    },
+)
+FIND_CONSOLE_FILE: Final = Operation(
+    name="findConsoleFile",
+    summary="Read a file of the console",
+    tag="console",
+    headers=ASSET_CONDITIONS,
+    answers={
+        200: Answer(
+            "The file",
+            {name: {"type": "string"} for name in ("text/css", "text/javascript", "image/svg+xml")},
+            headers=KEPT,
+            may_have=("Vary", "Content-Encoding"),
+        ),
+        304: UNCHANGED,
+    },
+    problems=(NotFound,),
+)
+
+
+class ConsoleHandler(PublishingHandler):
+    """/console"""
+
+    route = "/console"
+    operations = {"GET": SHOW_CONSOLE, "HEAD": SHOW_CONSOLE}
+
+    def initialize(self, services: Services, *, title: str) -> None:  # type: ignore[override]
+        super().initialize(services)
+        self.title = title
+
+    async def get(self) -> None:
+        """Send the page."""
+        self.set_headers(PAGE_HEADERS)
+        self.publish(await find_console_page(self.title))
+
+    head = get
+
+
+class ConsoleFileHandler(PublishingHandler):
+    """/console/{asset}"""
+
+    route = "/console/{asset}"
+    operations = {"GET": FIND_CONSOLE_FILE, "HEAD": FIND_CONSOLE_FILE}
+
+    async def get(self, name: str) -> None:
+        """Send a file of the page."""
+        self.publish(await find_console_file(name))
+
+    head = get
