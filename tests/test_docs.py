@@ -123,6 +123,7 @@ def test_documented_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
         "--servers",
         "--bench",
         "--browser",
+        "--console",
         "--members",
         "--data-binary",
     }:

@@ -22,6 +22,7 @@ from tornado_members.handlers.member_by_name import (
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.handlers.members import MembersHandler
 from tornado_members.handlers.own_member import OwnMemberHandler
+from tornado_members.handlers.status import StatusHandler, StatusSource
 from tornado_members.handlers.users import UserHandler, UsersHandler
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.proxied_etags import OriginalTagsApplication
@@ -55,18 +56,22 @@ OPENAPI_ROUTE: tuple[str, type[BaseHandler]] = ("/openapi.json", OpenApiHandler)
 # Only with console.enabled.
 CONSOLE_ROUTE = ("/console", ConsoleHandler)
 CONSOLE_FILE_ROUTE = ("/console/{asset}", ConsoleFileHandler)
+# Only with console.status.
+STATUS_ROUTE = ("/status", StatusHandler)
 # Every route that a service may have.
 ALL_ROUTES: list[tuple[str, type[BaseHandler]]] = [
     *(*ROUTES, CALLER_ROUTE),
     HISTORY_ROUTE,
     LOGIN_ROUTE,
-    *(*USER_ROUTES, CONSOLE_ROUTE, CONSOLE_FILE_ROUTE),
+    *(*USER_ROUTES, CONSOLE_ROUTE, CONSOLE_FILE_ROUTE, STATUS_ROUTE),
     JWKS_ROUTE,
     OPENAPI_ROUTE,
 ]
 
 
-def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
+def _routes(
+    services: Services, status: StatusSource | None = None
+) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:
     """Return the routes of this service, with each handler's further arguments."""
     routes: list[tuple[str, type[BaseHandler], dict[str, Any]]] = [
         (path, handler, {}) for path, handler in [*ROUTES, CALLER_ROUTE]
@@ -82,14 +87,16 @@ def _routes(services: Services) -> list[tuple[str, type[BaseHandler], dict[str, 
     if services.console.enabled:
         routes.append((*CONSOLE_ROUTE, {"title": services.console.title}))
         routes.append((*CONSOLE_FILE_ROUTE, {}))
+    if services.console.status and status:
+        routes.append((*STATUS_ROUTE, {"status": status}))
     if services.own_keys:
         routes.append((*JWKS_ROUTE, {"keys": services.own_keys}))
     return routes
 
 
-def publish_description(services: Services) -> Published:
+def publish_description(services: Services, status: StatusSource | None = None) -> Published:
     """Return the OpenAPI description of this service."""
-    routes = [(path, handler) for path, handler, _ in _routes(services)]
+    routes = [(path, handler) for path, handler, _ in _routes(services, status)]
     never: set[type[Problem]] = set()
     if not services.rules.require_if_match:
         never.add(PreconditionRequired)
@@ -106,15 +113,20 @@ def _published(
     return Published.of(json.dumps(describe(routes, never=never, fields=fields)).encode(), JSON)
 
 
-def make_app(services: Services) -> HTTPServerConnectionDelegate:
-    """Return the application that an HTTP server serves."""
+def make_app(
+    services: Services, status: StatusSource | None = None
+) -> HTTPServerConnectionDelegate:
+    """Return the application that an HTTP server serves.
+
+    `status` returns the status of the whole service, for console.status.
+    """
     injected: dict[str, Any] = {"services": services}
-    document = publish_description(services)
+    document = publish_description(services, status)
     application = AdmittingApplication(
         [
             (path_pattern(path), handler, {**injected, **more})
             for path, handler, more in [
-                *_routes(services),
+                *_routes(services, status),
                 (*OPENAPI_ROUTE, {"document": document}),
             ]
         ],

@@ -97,6 +97,27 @@ async def test_import_returns_a_result_per_row_in_order(api: Api) -> None:
     assert [r["status"] for r in again] == [200, 200, 422, 200, 409, 422, 200]
 
 
+async def test_rejects_are_returned_with_cells_for_a_file(api: Api) -> None:
+    """Header and cells make the file of refused rows, which loads once it is corrected."""
+    body = "Full name;Notes;Mail\nAda;x;ada\n\n;=1+1;y\nAda;;ada@example.org\nAda;z;\nBob\n"
+    path = "/members/import?results=rejects,after&column=name=%231"
+    answer = await api("POST", path, raw=body.encode(), headers=CSV)
+    *results, last = [json.loads(line) for line in answer.body.splitlines()]
+    assert [(one["line"], one["code"], one["cells"]) for one in results] == [
+        (2, "invalid-member", ["Ada", "x", "ada"]),
+        (4, "invalid-member", ["", "'=1+1", "y"]),
+        (6, "name-taken", ["Ada", "z", ""]),
+        (7, "invalid-member", ["Bob"]),
+    ]
+    assert last["file"] == {
+        "format": "CSV",
+        "header": ["Full name", "Notes", "Mail"],
+        "columns": {"name": ["Full name"], "email": ["Mail"]},
+        "ignored": ["Notes"],
+        "rejectsHeader": ["line", "reason", "name", "Notes", "Mail"],
+    }
+
+
 async def test_import_lists_ignored_columns(api: Api) -> None:
     answer = await api("POST", "/members/import", raw=PEOPLE.encode(), headers=CSV)
     assert answer.headers["X-Ignored-Columns"] == "state"

@@ -21,12 +21,35 @@ _PARTS_OF_NAME: Final = {
 }
 
 
-class RejectsFile:
-    """Writes refused rows to a file with the delimiter and the encoding of their source.
+class RejectedRows:
+    """The header and the cells of the refused rows of a file, for a file of them.
 
     Headings that the caller assigned with options are replaced by those of the fields, so that the
     file means the same without these options. Cells that a spreadsheet would execute are defused.
     """
+
+    def __init__(self, info: FileInfo, options: FileOptions) -> None:
+        """The header of the source must be known, unless its format has none."""
+        mapping = info.mapping
+        header = _portable_header(mapping, options) if mapping else [*_CONTACT_FIELDS]
+        # A source that is such a file itself has the columns of a line and a reason already.
+        self._skipped = 2 if tuple(header[:2]) == _OWN_COLUMNS else 0
+        self._header = header[self._skipped :]
+
+    @property
+    def header(self) -> list[str]:
+        """The headings, with those of the line and the reason before them."""
+        return [*_OWN_COLUMNS, *map(defuse, self._header)]
+
+    def cells(self, row: Row) -> list[str]:
+        """Return the cells of a row, without its line and the reason."""
+        if row.raw is not None:  # behind the last column, so that it cannot be loaded as it is
+            return [*[""] * len(self._header), defuse(row.raw)]
+        return [*map(defuse, row.cells[self._skipped :])]
+
+
+class RejectsFile:
+    """Writes refused rows to a file with the delimiter and the encoding of their source."""
 
     def __init__(self, path: Path, info: FileInfo, options: FileOptions) -> None:
         """The file must not exist; it is created with the first row."""
@@ -34,8 +57,7 @@ class RejectsFile:
         self._info = info
         self._options = options
         self._stream: TextIO | None = None
-        self._skipped = 0  # cells of a source that is such a file itself
-        self._width = 0
+        self._rows: RejectedRows | None = None
 
     @property
     def exists(self) -> bool:
@@ -55,10 +77,8 @@ class RejectsFile:
         """Write a row, with its line and the reason before its cells."""
         stream = self._stream or self._open()
         reason = refusal.reason.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        cells = list(row.cells[self._skipped :])
-        if row.raw is not None:  # behind the last column, so that it cannot be loaded as it is
-            cells = [""] * self._width + [row.raw]
-        self._write_row(stream, [str(row.line), reason, *map(defuse, cells)])
+        cells = self._rows.cells(row) if self._rows else []
+        self._write_row(stream, [str(row.line), reason, *cells])
 
     def close(self) -> None:
         """Close the file."""
@@ -66,16 +86,12 @@ class RejectsFile:
             self._stream.close()
 
     def _open(self) -> TextIO:
-        mapping = self._info.mapping
-        header = _portable_header(mapping, self._options) if mapping else [*_CONTACT_FIELDS]
-        self._skipped = 2 if tuple(header[:2]) == _OWN_COLUMNS else 0
-        header = header[self._skipped :]
-        self._width = len(header)
+        self._rows = RejectedRows(self._info, self._options)
         # Bytes that fitted no character are written as they were read.
         self._stream = self.path.open(
             "x", encoding=self.encoding, errors="surrogateescape", newline=""
         )
-        self._write_row(self._stream, [*_OWN_COLUMNS, *map(defuse, header)])
+        self._write_row(self._stream, self._rows.header)
         return self._stream
 
     def _write_row(self, stream: TextIO, cells: Sequence[str]) -> None:

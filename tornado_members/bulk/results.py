@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from tornado_members.bulk.loader import Outcome, Result
-from tornado_members.bulk.options import FileInfo
+from tornado_members.bulk.options import FileInfo, FileOptions
+from tornado_members.bulk.rejects import RejectedRows
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.errors import (
     BodyTooLarge,
@@ -31,8 +32,17 @@ _HARMFUL = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\u
 class ResultWriter:
     """Encodes the result of each row, and counts for the summary."""
 
-    def __init__(self, info: FileInfo, *, failures_only: bool = False) -> None:
+    def __init__(
+        self,
+        info: FileInfo,
+        *,
+        failures_only: bool = False,
+        rejects_of: FileOptions | None = None,
+    ) -> None:
+        """`rejects_of`: the options of a file whose refused rows are returned with their cells."""
         self._info = info
+        self._rejects_of = rejects_of
+        self._rejects: RejectedRows | None = None
         self._failures_only = failures_only
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -43,7 +53,7 @@ class ResultWriter:
         The id of a member that a dry run would create is not shown.
         """
         if isinstance(outcome, Refusal):
-            return self._refusal(row.line, outcome)
+            return self._refusal(row, outcome)
         is_taken = outcome.result is Result.TAKEN
         code = NameTaken.code if is_taken else outcome.result.value
         (self._refused if is_taken else self._counts)[code] += 1
@@ -58,6 +68,8 @@ class ResultWriter:
             result["member"] = f"/members/{outcome.member_id}"
         if outcome.twice:
             result["twice"] = True
+        if is_taken:
+            result |= self._cells(row)
         if row.unused:
             result["unused"] = {key: rest[:_MOST_UNUSED] for key, rest in row.unused.items()}
         return _encode(result)
@@ -70,6 +82,8 @@ class ResultWriter:
         line: dict[str, Any] = {"summary": summary}
         if self._info.unknown_fields:
             line["ignored"] = [*self._info.unknown_fields]
+        if self._rejects_of:
+            line["file"] = self._file(self._rejects_of)
         return _encode(line)
 
     def end(self, line: int, problem: Problem) -> bytes:
@@ -79,11 +93,32 @@ class ResultWriter:
             result["detail"] = problem.detail
         return _encode(result)
 
-    def _refusal(self, line: int, refusal: Refusal) -> bytes:
+    def _refusal(self, row: Row, refusal: Refusal) -> bytes:
         self._refused[InvalidMember.code] += 1
         errors = [{"pointer": fault.pointer, "detail": fault.detail} for fault in refusal.faults]
-        result = {"line": line, "status": InvalidMember.status, "code": InvalidMember.code}
-        return _encode({**result, "errors": errors})
+        result = {"line": row.line, "status": InvalidMember.status, "code": InvalidMember.code}
+        return _encode({**result, "errors": errors, **self._cells(row)})
+
+    def _cells(self, row: Row) -> dict[str, Any]:
+        if self._rejects_of is None:
+            return {}
+        if self._rejects is None:
+            self._rejects = RejectedRows(self._info, self._rejects_of)
+        return {"cells": self._rejects.cells(row)}
+
+    def _file(self, options: FileOptions) -> dict[str, Any]:
+        """Return what was found out about the file: what is read from where."""
+        info, mapping = self._info, self._info.mapping
+        found: dict[str, Any] = {"format": info.format}
+        if mapping:
+            found["header"] = [*mapping.header]
+            found["columns"] = {
+                field: [mapping.header[i] for i in sources[0]]
+                for field, sources in mapping.sources.items()
+            }
+            found["ignored"] = mapping.ignored
+        found["rejectsHeader"] = RejectedRows(info, options).header
+        return found
 
 
 def _encode(result: dict[str, Any]) -> bytes:

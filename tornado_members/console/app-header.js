@@ -23,7 +23,12 @@ export class AppHeader extends HTMLElement {
     this.setAttribute("role", "banner");
     fill(
       this,
-      h("a", { class: "brand", href: "#/members" }, h("img", { src: new URL("icon.svg", import.meta.url).href, alt: "", width: 28, height: 28 }), h("span", {}, this.context.title)),
+      h(
+        "a",
+        { class: "brand", href: "#/members" },
+        h("img", { src: new URL("icon.svg", import.meta.url).href, alt: "", width: 28, height: 28 }),
+        h("span", {}, this.context.title),
+      ),
       this.#nav,
       this.#menu,
     );
@@ -59,7 +64,11 @@ export class AppHeader extends HTMLElement {
     const present = router.place.view;
     const offered = sections.filter((section) => section.offered);
     const links = offered.map(({ view }) =>
-      h("a", { href: formatPlace(view), "aria-current": view === present && "page" }, text.nav[/** @type {"members"} */ (view)]),
+      h(
+        "a",
+        { href: formatPlace(view), "aria-current": view === present && "page" },
+        text.nav[/** @type {"members"} */ (view)],
+      ),
     );
     fill(this.#nav, offered.length > 1 ? links : null);
     this.#fillMenu();
@@ -68,10 +77,18 @@ export class AppHeader extends HTMLElement {
 
   #fillMenu() {
     const { session } = this.context;
-    const may = [...session.permissions].map((one) => text.account.may[/** @type {"members:read"} */ (one)] ?? one);
+    const may = [...session.permissions].map(
+      (one) => text.account.may[/** @type {"members:read"} */ (one)] ?? one,
+    );
     fill(
       this.#menu,
-      h("summary", {}, h("span", { class: "visually-hidden" }, `${text.account.label}: `), isolated(session.subject), this.#left),
+      h(
+        "summary",
+        {},
+        h("span", { class: "visually-hidden" }, `${text.account.label}: `),
+        isolated(session.subject),
+        this.#left,
+      ),
       h(
         "div",
         { class: "menu-content" },
@@ -86,7 +103,11 @@ export class AppHeader extends HTMLElement {
   }
 
   #themes() {
-    const select = h("select", { id: "theme" }, THEMES.map((one) => h("option", { value: one }, text.account.themes[one])));
+    const select = h(
+      "select",
+      { id: "theme" },
+      THEMES.map((one) => h("option", { value: one }, text.account.themes[one])),
+    );
     select.value = presentTheme();
     select.addEventListener("change", () => chooseTheme(select.value));
     return h("div", { class: "field inline" }, h("label", { for: "theme" }, text.account.appearance), select);

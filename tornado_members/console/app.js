@@ -52,7 +52,17 @@ export class MembersApp extends HTMLElement {
   #view = "";
 
   connectedCallback() {
-    fill(this, h("a", { class: "skip", href: "#content", onclick: (/** @type {Event} */ event) => this.#skip(event) }, text.skip), this.#banner, this.#main, this.#notices);
+    fill(
+      this,
+      h(
+        "a",
+        { class: "skip", href: "#content", onclick: (/** @type {Event} */ event) => this.#skip(event) },
+        text.skip,
+      ),
+      this.#banner,
+      this.#main,
+      this.#notices,
+    );
     document.documentElement.lang = text.language;
     this.#api.addEventListener("online", () => this.#connected(true));
     this.#api.addEventListener("offline", () => this.#connected(false));
@@ -88,7 +98,10 @@ export class MembersApp extends HTMLElement {
       };
       if (!(await this.#session.resume())) this.#render();
     } catch (error) {
-      fill(this.#main, errorState(error, () => this.#start()));
+      fill(
+        this.#main,
+        errorState(error, () => this.#start()),
+      );
       this.#api.addEventListener("online", () => this.#context ?? void this.#start(), { once: true });
     }
   }
@@ -216,7 +229,9 @@ export class MembersApp extends HTMLElement {
       const { MemberPanel } = await import("./member-panel.js");
       if (this.#router.place.id !== id && !this.#session.isOwnOnly) return;
       const panel = new MemberPanel(context, id);
-      panel.addEventListener("member", (event) => this.#list?.receive(/** @type {CustomEvent} */ (event).detail));
+      panel.addEventListener("member", (event) =>
+        this.#list?.receive(/** @type {CustomEvent} */ (event).detail),
+      );
       panel.addEventListener("leave", () => this.#closePanel());
       if (this.#panel) this.#panel.replaceWith(panel);
       else this.#main.append(panel);

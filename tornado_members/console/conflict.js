@@ -31,7 +31,12 @@ export function showConflict(fields, before, theirs, mine) {
       },
       h("p", {}, text.conflict.lead),
       differences.map(showDifference),
-      h("div", { class: "actions" }, h("button", { class: "primary" }, text.conflict.save), h("button", { type: "button", onclick: () => close(null) }, text.form.discardNo)),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { class: "primary" }, text.conflict.save),
+        h("button", { type: "button", onclick: () => close(null) }, text.form.discardNo),
+      ),
     ),
   ]);
 }
@@ -44,13 +49,33 @@ function showDifference(difference) {
   const options = equal(theirs, mine)
     ? h("p", {}, h("bdi", {}, shown(field, theirs)), ` (${text.conflict.same})`)
     : [option(difference, "theirs", theirs, name), option(difference, "mine", mine, name)];
-  return h("fieldset", { class: difference.contested ? "contested" : "" }, h("legend", {}, field.label), was, options);
+  return h(
+    "fieldset",
+    { class: difference.contested ? "contested" : "" },
+    h("legend", {}, field.label),
+    was,
+    options,
+  );
 }
 
 /** @param {Difference} difference @param {"theirs" | "mine"} side @param {unknown} value @param {string} name */
 function option(difference, side, value, name) {
-  const radio = h("input", { type: "radio", name, value: side, checked: difference.choice === side, onchange: () => { difference.choice = side; } });
-  return h("label", { class: "choice" }, radio, h("span", { class: "side" }, text.conflict[side]), h("bdi", {}, shown(difference.field, value)));
+  const radio = h("input", {
+    type: "radio",
+    name,
+    value: side,
+    checked: difference.choice === side,
+    onchange: () => {
+      difference.choice = side;
+    },
+  });
+  return h(
+    "label",
+    { class: "choice" },
+    radio,
+    h("span", { class: "side" }, text.conflict[side]),
+    h("bdi", {}, shown(difference.field, value)),
+  );
 }
 
 /** @param {import("./schema.js").Field} field @param {unknown} value */

@@ -14,10 +14,18 @@ import { text } from "./text.js";
  */
 export function confirmDeletion(name, remove) {
   const id = uniqueId("confirm");
-  const input = h("input", { id, autocomplete: "off", spellcheck: "false", dir: "auto", "aria-describedby": `${id}-fault` });
+  const input = h("input", {
+    id,
+    autocomplete: "off",
+    spellcheck: "false",
+    dir: "auto",
+    "aria-describedby": `${id}-fault`,
+  });
   const button = h("button", { class: "danger", disabled: true }, text.deletion.submit);
   const fault = h("p", { class: "fault", role: "alert", id: `${id}-fault`, hidden: true });
-  input.addEventListener("input", () => { button.disabled = !isSame(input.value, name); });
+  input.addEventListener("input", () => {
+    button.disabled = !isSame(input.value, name);
+  });
   return showDialog(text.deletion.title(name), (/** @type {(result: true | "changed") => void} */ close) => {
     const submit = async (/** @type {Event} */ event) => {
       event.preventDefault();
@@ -41,8 +49,27 @@ export function confirmDeletion(name, remove) {
         "form",
         { novalidate: true, onsubmit: submit },
         h("p", {}, text.deletion.lead),
-        h("div", { class: "field" }, h("label", { for: id }, `${text.deletion.type}: `, h("strong", {}, isolated(name))), input, fault),
-        h("div", { class: "actions" }, button, h("button", { type: "button", onclick: (/** @type {Event} */ event) => /** @type {HTMLElement} */ (event.target).closest("dialog")?.close() }, text.cancel)),
+        h(
+          "div",
+          { class: "field" },
+          h("label", { for: id }, `${text.deletion.type}: `, h("strong", {}, isolated(name))),
+          input,
+          fault,
+        ),
+        h(
+          "div",
+          { class: "actions" },
+          button,
+          h(
+            "button",
+            {
+              type: "button",
+              onclick: (/** @type {Event} */ event) =>
+                /** @type {HTMLElement} */ (event.target).closest("dialog")?.close(),
+            },
+            text.cancel,
+          ),
+        ),
       ),
     ];
   });

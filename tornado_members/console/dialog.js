@@ -30,7 +30,12 @@ export function showDialog(title, content, { closable = true } = {}) {
       "header",
       {},
       heading,
-      closable && h("button", { type: "button", class: "plain", "aria-label": text.close, onclick: () => dialog.close() }, icon("close")),
+      closable &&
+        h(
+          "button",
+          { type: "button", class: "plain", "aria-label": text.close, onclick: () => dialog.close() },
+          icon("close"),
+        ),
     ),
     content(close),
   );

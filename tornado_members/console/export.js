@@ -30,7 +30,8 @@ export function showExport(context, query) {
       save(blob, `members-${new Date().toISOString().slice(0, 10)}.${format.extension}`);
       status.textContent = text.export.done;
     } catch (error) {
-      if (!stop.signal.aborted) status.textContent = error instanceof TypeError ? text.export.broken : explain(error);
+      if (!stop.signal.aborted)
+        status.textContent = error instanceof TypeError ? text.export.broken : explain(error);
     } finally {
       button.disabled = false;
     }
@@ -40,7 +41,20 @@ export function showExport(context, query) {
       "form",
       { onsubmit: submit },
       h("p", {}, isFiltered ? text.export.filtered : text.export.all),
-      h("fieldset", {}, h("legend", {}, text.export.format), Object.keys(FORMATS).map((name, i) => h("label", { class: "check" }, h("input", { type: "radio", name: "format", value: name, checked: i === 0 }), text.export[/** @type {keyof typeof FORMATS} */ (name)])), h("p", { class: "help" }, text.export.sheetHelp)),
+      h(
+        "fieldset",
+        {},
+        h("legend", {}, text.export.format),
+        Object.keys(FORMATS).map((name, i) =>
+          h(
+            "label",
+            { class: "check" },
+            h("input", { type: "radio", name: "format", value: name, checked: i === 0 }),
+            text.export[/** @type {keyof typeof FORMATS} */ (name)],
+          ),
+        ),
+        h("p", { class: "help" }, text.export.sheetHelp),
+      ),
       status,
       h("div", { class: "actions" }, button),
     ),
@@ -57,7 +71,10 @@ export function showExport(context, query) {
  */
 async function receive(context, query, format, signal, received) {
   const parameters = new URLSearchParams([...query, ...Object.entries(format.query)]);
-  const answer = await context.api.request("GET", `/members?${parameters}`, { headers: { Accept: format.type }, signal });
+  const answer = await context.api.request("GET", `/members?${parameters}`, {
+    headers: { Accept: format.type },
+    signal,
+  });
   const chunks = [];
   let bytes = 0;
   const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (answer.body).getReader();

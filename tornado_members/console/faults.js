@@ -19,7 +19,13 @@ export function explain(error) {
  * @param {...import("./dom.js").Child} actions
  */
 export function stateOf(title, help, ...actions) {
-  return h("div", { class: "state" }, h("h2", {}, title), h("p", {}, help), actions.length ? h("div", { class: "actions" }, actions) : null);
+  return h(
+    "div",
+    { class: "state" },
+    h("h2", {}, title),
+    h("p", {}, help),
+    actions.length ? h("div", { class: "actions" }, actions) : null,
+  );
 }
 
 /** Return the state of a view whose data could not be read. @param {unknown} error @param {() => unknown} retry */
@@ -44,7 +50,9 @@ export function errorState(error, retry) {
 export function placeFaults(problem, inputs) {
   const homeless = [];
   for (const { pointer, detail } of problem.errors) {
-    const input = inputs.find(({ field }) => pointer === field.pointer || pointer.startsWith(`${field.pointer}/`));
+    const input = inputs.find(
+      ({ field }) => pointer === field.pointer || pointer.startsWith(`${field.pointer}/`),
+    );
     const sentence = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}${/[.!?]$/.test(detail) ? "" : "."}`;
     if (input) input.setFault(sentence);
     else homeless.push(`${pointer.slice(1)}: ${detail}`);

@@ -82,7 +82,9 @@ export class Feed extends EventTarget {
     let pause = 500;
     while (!signal.aborted) {
       try {
-        await this.#read(signal, () => { pause = 500; });
+        await this.#read(signal, () => {
+          pause = 500;
+        });
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof Problem && error.status === 410) {

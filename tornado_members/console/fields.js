@@ -11,7 +11,11 @@ export function showValue(field, value) {
     return h("span", { class: "none" }, text.none);
   }
   if (Array.isArray(value)) {
-    return h("ul", { class: "tags" }, value.map((one) => h("li", {}, showOne(field, one))));
+    return h(
+      "ul",
+      { class: "tags" },
+      value.map((one) => h("li", {}, showOne(field, one))),
+    );
   }
   return showOne(field, value);
 }
@@ -21,7 +25,8 @@ function showOne(field, value) {
   if (typeof value === "boolean") return value ? text.yes : text.no;
   if (typeof value === "number") return formatNumber(value);
   const shown = String(value);
-  if (field.type === "email") return h("a", { href: `mailto:${encodeURIComponent(shown).replace("%40", "@")}` }, isolated(shown));
+  if (field.type === "email")
+    return h("a", { href: `mailto:${encodeURIComponent(shown).replace("%40", "@")}` }, isolated(shown));
   if (field.type === "phone") return h("a", { href: `tel:${shown.replace(/[^\d+]/g, "")}` }, isolated(shown));
   if (field.type === "date" && /^\d{4}-\d\d-\d\d$/.test(shown)) {
     return h("time", { datetime: shown }, formatDate(shown));
@@ -52,12 +57,18 @@ export class FieldInput {
     this.control = makeControl(field, this.id, value);
     this.fault = h("p", { class: "fault", id: `${this.id}-fault`, hidden: true });
     this.help = field.list ? h("p", { class: "help", id: `${this.id}-help` }, text.form.listHelp) : null;
-    if (field.type === "date-time") this.help = h("p", { class: "help", id: `${this.id}-help` }, text.form.yourTime);
+    if (field.type === "date-time")
+      this.help = h("p", { class: "help", id: `${this.id}-help` }, text.form.yourTime);
     this.#describe();
     this.element = h(
       "div",
       { class: "field" },
-      h("label", { for: this.id }, field.label, !field.required && h("span", { class: "optional" }, ` ${text.optional}`)),
+      h(
+        "label",
+        { for: this.id },
+        field.label,
+        !field.required && h("span", { class: "optional" }, ` ${text.optional}`),
+      ),
       this.control,
       this.help,
       this.fault,
@@ -68,7 +79,10 @@ export class FieldInput {
   get value() {
     const { field, control } = this;
     if (field.list) {
-      const lines = control.value.split("\n").map((line) => line.trim()).filter(Boolean);
+      const lines = control.value
+        .split("\n")
+        .map((line) => line.trim())
+        .filter(Boolean);
       return lines.length ? lines.map((line) => parseOne(field, line)) : null;
     }
     return control.value === "" ? null : parseOne(field, control.value);
@@ -130,15 +144,30 @@ function makeControl(field, id, value) {
 function makeSelect(field, common, choices, value) {
   const present = value === null || value === undefined ? "" : String(value);
   const all = present && !choices.includes(present) ? [...choices, present] : choices;
-  const name = (/** @type {string} */ one) => (field.type === "boolean" ? (one === "true" ? text.yes : text.no) : one);
-  const select = h("select", common, h("option", { value: "" }, text.notAnswered), all.map((one) => h("option", { value: one }, name(one))));
+  const name = (/** @type {string} */ one) =>
+    field.type === "boolean" ? (one === "true" ? text.yes : text.no) : one;
+  const select = h(
+    "select",
+    common,
+    h("option", { value: "" }, text.notAnswered),
+    all.map((one) => h("option", { value: one }, name(one))),
+  );
   select.value = present;
   return select;
 }
 
 /** @param {Field} field */
 function inputType(field) {
-  const types = { integer: "number", number: "number", date: "date", "date-time": "datetime-local", phone: "tel", email: "email", string: "text", boolean: "text" };
+  const types = {
+    integer: "number",
+    number: "number",
+    date: "date",
+    "date-time": "datetime-local",
+    phone: "tel",
+    email: "email",
+    string: "text",
+    boolean: "text",
+  };
   return types[field.type];
 }
 

@@ -18,13 +18,15 @@ export function installKeys(app, context) {
   addEventListener("keydown", (event) => {
     if (!context.session.isSignedIn || document.querySelector("dialog[open]")) return;
     if (event.key === "Escape") leave(app, event);
-    else if (!event.defaultPrevented && !event.ctrlKey && !event.metaKey && !event.altKey) press(app, context, event);
+    else if (!event.defaultPrevented && !event.ctrlKey && !event.metaKey && !event.altKey)
+      press(app, context, event);
   });
 }
 
 /** @param {import("./app.js").MembersApp} app @param {KeyboardEvent} event */
 function leave(app, event) {
-  if (event.target instanceof HTMLInputElement && event.target.type === "search" && event.target.value) return;
+  if (event.target instanceof HTMLInputElement && event.target.type === "search" && event.target.value)
+    return;
   if (app.panel) {
     event.preventDefault();
     app.panel.leave();
@@ -37,7 +39,9 @@ function press(app, context, event) {
   /** @type {Record<string, () => unknown>} */
   const actions = {
     "/": () => app.list?.focusSearch(),
-    n: () => context.session.may("write") && context.router.go(formatPlace("members", "new", context.router.place.query)),
+    n: () =>
+      context.session.may("write") &&
+      context.router.go(formatPlace("members", "new", context.router.place.query)),
     e: () => app.panel?.edit(),
     "?": () => showKeys(),
   };
@@ -58,7 +62,26 @@ function areOn() {
 /** Show the shortcuts, and let them be switched off. */
 export function showKeys() {
   return showDialog(text.keys.title, () => [
-    h("table", { class: "keys" }, h("tbody", {}, text.keys.rows.map(([key, meaning]) => h("tr", {}, h("th", { scope: "row" }, key.split(" ").map((one) => h("kbd", {}, one))), h("td", {}, meaning))))),
+    h(
+      "table",
+      { class: "keys" },
+      h(
+        "tbody",
+        {},
+        text.keys.rows.map(([key, meaning]) =>
+          h(
+            "tr",
+            {},
+            h(
+              "th",
+              { scope: "row" },
+              key.split(" ").map((one) => h("kbd", {}, one)),
+            ),
+            h("td", {}, meaning),
+          ),
+        ),
+      ),
+    ),
     h(
       "label",
       { class: "check" },

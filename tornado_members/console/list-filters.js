@@ -14,13 +14,32 @@ export class ListFilters {
   constructor(schema, apply) {
     this.names = schema.filters.filter((name) => schema.search || name !== "name_prefix");
     this.apply = apply;
-    this.form = h("form", { class: "filters", id: uniqueId("filters"), hidden: true, onsubmit: (/** @type {Event} */ event) => this.#submit(event) });
-    this.button = h("button", { type: "button", "aria-expanded": "false", "aria-controls": this.form.id, onclick: () => this.#toggle() }, text.list.filters);
+    this.form = h("form", {
+      class: "filters",
+      id: uniqueId("filters"),
+      hidden: true,
+      onsubmit: (/** @type {Event} */ event) => this.#submit(event),
+    });
+    this.button = h(
+      "button",
+      {
+        type: "button",
+        "aria-expanded": "false",
+        "aria-controls": this.form.id,
+        onclick: () => this.#toggle(),
+      },
+      text.list.filters,
+    );
     const fields = this.names.map((name) => this.#field(name, schema));
     fill(
       this.form,
       fields,
-      h("div", { class: "actions" }, h("button", { class: "primary" }, text.list.apply), h("button", { type: "button", onclick: () => this.#clear() }, text.list.clear)),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { class: "primary" }, text.list.apply),
+        h("button", { type: "button", onclick: () => this.#clear() }, text.list.clear),
+      ),
     );
     this.button.hidden = this.names.length === 0;
   }
@@ -44,7 +63,12 @@ export class ListFilters {
     const types = { integer: "number", number: "number", date: "date" };
     const type = types[/** @type {"integer"} */ (field?.type)] ?? "text";
     const input = choices
-      ? h("select", { id }, h("option", { value: "" }, text.list.any), choices.map((one) => h("option", { value: one }, one)))
+      ? h(
+          "select",
+          { id },
+          h("option", { value: "" }, text.list.any),
+          choices.map((one) => h("option", { value: one }, one)),
+        )
       : h("input", { id, type, autocomplete: "off", spellcheck: "false", dir: "auto" });
     this.#inputs.set(name, input);
     return h("div", { class: "field" }, h("label", { for: id }, filterLabel(name)), input);

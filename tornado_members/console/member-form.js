@@ -23,18 +23,36 @@ export class MemberForm {
   constructor(context, member, words) {
     const isNew = !("memberId" in member);
     this.words = words;
-    this.inputs = context.schema.fields.map((field) => new FieldInput(field, valueOf(member, field) ?? (isNew ? field.default : null)));
+    this.inputs = context.schema.fields.map(
+      (field) => new FieldInput(field, valueOf(member, field) ?? (isNew ? field.default : null)),
+    );
     this.initial = this.inputs.map((input) => input.value);
     this.button = h("button", { class: "primary" }, words.submit);
     const ownPart = this.inputs.filter((input) => input.field.path.length > 1);
     this.element = h(
       "form",
-      { class: "member-form", novalidate: true, onsubmit: (/** @type {Event} */ event) => this.#submit(event) },
+      {
+        class: "member-form",
+        novalidate: true,
+        onsubmit: (/** @type {Event} */ event) => this.#submit(event),
+      },
       h("h2", { dir: "auto" }, words.title),
       this.#summary,
       this.inputs.filter((input) => input.field.path.length === 1).map((input) => input.element),
-      ownPart.length ? h("fieldset", {}, h("legend", {}, text.member.attributes), ownPart.map((input) => input.element)) : null,
-      h("div", { class: "actions" }, this.button, h("button", { type: "button", onclick: () => this.cancel() }, text.cancel)),
+      ownPart.length
+        ? h(
+            "fieldset",
+            {},
+            h("legend", {}, text.member.attributes),
+            ownPart.map((input) => input.element),
+          )
+        : null,
+      h(
+        "div",
+        { class: "actions" },
+        this.button,
+        h("button", { type: "button", onclick: () => this.cancel() }, text.cancel),
+      ),
     );
   }
 
@@ -100,7 +118,17 @@ export class MemberForm {
 
   /** @param {string} message @param {string[]} [details] */
   #summarize(message, details = []) {
-    fill(this.#summary, h("p", {}, message), details.length ? h("ul", {}, details.map((one) => h("li", {}, one))) : null);
+    fill(
+      this.#summary,
+      h("p", {}, message),
+      details.length
+        ? h(
+            "ul",
+            {},
+            details.map((one) => h("li", {}, one)),
+          )
+        : null,
+    );
     this.#summary.hidden = false;
     this.#summary.focus();
   }

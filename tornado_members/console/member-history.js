@@ -34,11 +34,17 @@ export class MemberHistory extends HTMLElement {
       const page = await this.context.api.get(address, { signal: this.#reading.signal });
       this.#entries.append(...page.items.map((/** @type {any} */ change) => this.#entry(change)));
       const next = page.next && this.context.api.nextUrl(page.next);
-      fill(this.#foot, next && h("button", { type: "button", onclick: () => this.#load(next) }, text.history.more));
+      fill(
+        this.#foot,
+        next && h("button", { type: "button", onclick: () => this.#load(next) }, text.history.more),
+      );
     } catch (error) {
       if (isAbort(error)) return;
       const none = error instanceof Problem && error.status === 404;
-      fill(this.#foot, none ? h("p", { class: "help" }, text.history.empty) : errorState(error, () => this.#load(address)));
+      fill(
+        this.#foot,
+        none ? h("p", { class: "help" }, text.history.empty) : errorState(error, () => this.#load(address)),
+      );
     }
   }
 
@@ -48,7 +54,15 @@ export class MemberHistory extends HTMLElement {
     return h(
       "li",
       {},
-      h("p", { class: "timeline-head" }, h("strong", {}, text.history.kinds[change.kind] ?? change.kind), ` ${text.history.by} `, by, " · ", h("time", { datetime: change.at, title: formatTime(change.at) }, formatAge(change.at))),
+      h(
+        "p",
+        { class: "timeline-head" },
+        h("strong", {}, text.history.kinds[change.kind] ?? change.kind),
+        ` ${text.history.by} `,
+        by,
+        " · ",
+        h("time", { datetime: change.at, title: formatTime(change.at) }, formatAge(change.at)),
+      ),
       change.kind === "deleted" ? null : this.#values(change),
     );
   }
@@ -57,15 +71,38 @@ export class MemberHistory extends HTMLElement {
   #values(change) {
     const before = flatten(change.before);
     const after = flatten(change.after);
-    const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((key) => (before[key] ?? null) !== null || (after[key] ?? null) !== null);
+    const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
+      (key) => (before[key] ?? null) !== null || (after[key] ?? null) !== null,
+    );
     if (!keys.length) return null;
-    return h("dl", { class: "changes" }, keys.map((key) => h("div", {}, h("dt", {}, labelOf(key)), h("dd", {}, change.before && this.#side("del", key, before[key], text.history.before), this.#side("ins", key, after[key], text.history.after)))));
+    return h(
+      "dl",
+      { class: "changes" },
+      keys.map((key) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, labelOf(key)),
+          h(
+            "dd",
+            {},
+            change.before && this.#side("del", key, before[key], text.history.before),
+            this.#side("ins", key, after[key], text.history.after),
+          ),
+        ),
+      ),
+    );
   }
 
   /** @param {"del" | "ins"} tag @param {string} key @param {unknown} value @param {string} label */
   #side(tag, key, value, label) {
     const field = this.context.schema.fields.find((one) => one.key === key) ?? null;
-    return h(tag, {}, h("span", { class: "visually-hidden" }, `${label}: `), isolated(valueText(field, value) || text.history.nothing));
+    return h(
+      tag,
+      {},
+      h("span", { class: "visually-hidden" }, `${label}: `),
+      isolated(valueText(field, value) || text.history.nothing),
+    );
   }
 }
 

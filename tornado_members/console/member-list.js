@@ -24,7 +24,15 @@ export class MemberList extends HTMLElement {
   #failed = false;
   #next = /** @type {string | null} */ (null);
   #created = 0;
-  #search = h("input", { type: "search", id: "search", autocomplete: "off", spellcheck: "false", dir: "auto", enterkeyhint: "search", "aria-describedby": "search-fault" });
+  #search = h("input", {
+    type: "search",
+    id: "search",
+    autocomplete: "off",
+    spellcheck: "false",
+    dir: "auto",
+    enterkeyhint: "search",
+    "aria-describedby": "search-fault",
+  });
   #fault = h("p", { class: "fault", id: "search-fault", role: "alert", hidden: true });
   #summary = h("p", { class: "summary", role: "status" });
   #counted = h("button", { type: "button", class: "link", onclick: () => this.#count() }, text.list.count);
@@ -109,18 +117,37 @@ export class MemberList extends HTMLElement {
     this.#search.addEventListener("keydown", (event) => this.#searchKey(event));
     this.#sort.addEventListener("change", () => this.#set({ sort: this.#sort.value }));
     this.#limit.addEventListener("change", () => this.#set({ limit: this.#limit.value }));
-    fill(this.#sort, schema.sorts.map((one) => h("option", { value: one }, text.list.sorts[one] ?? one)));
-    fill(this.#limit, LIMITS.map((one) => h("option", { value: one }, formatNumber(Number(one)))));
+    fill(
+      this.#sort,
+      schema.sorts.map((one) => h("option", { value: one }, text.list.sorts[one] ?? one)),
+    );
+    fill(
+      this.#limit,
+      LIMITS.map((one) => h("option", { value: one }, formatNumber(Number(one)))),
+    );
     fill(
       this,
       h("h1", { class: "visually-hidden" }, text.list.title),
       h(
         "div",
         { class: "toolbar", role: "search" },
-        h("div", { class: "search" }, icon("search"), h("label", { for: "search", class: "visually-hidden" }, text.list.search), this.#search, h("kbd", { "aria-hidden": "true" }, text.list.shortcut)),
+        h(
+          "div",
+          { class: "search" },
+          icon("search"),
+          h("label", { for: "search", class: "visually-hidden" }, text.list.search),
+          this.#search,
+          h("kbd", { "aria-hidden": "true" }, text.list.shortcut),
+        ),
         this.filters.button,
         h("button", { type: "button", onclick: () => this.#export() }, text.list.export),
-        session.may("write") && h("a", { class: "button primary", href: formatPlace("members", "new") }, icon("add"), text.list.add),
+        session.may("write") &&
+          h(
+            "a",
+            { class: "button primary", href: formatPlace("members", "new") },
+            icon("add"),
+            text.list.add,
+          ),
       ),
       this.#fault,
       this.filters.form,
@@ -161,7 +188,8 @@ export class MemberList extends HTMLElement {
   /** @param {boolean} replace */
   #setSearch(replace) {
     const value = this.#search.value.trim();
-    if (value !== (this.#query.get(this.#searchParameter) ?? "")) this.#set({ [this.#searchParameter]: value }, replace);
+    if (value !== (this.#query.get(this.#searchParameter) ?? ""))
+      this.#set({ [this.#searchParameter]: value }, replace);
   }
 
   /** Go to the first page of the list with other parameters. @param {Record<string, string>} values @param {boolean} [replace] */
@@ -203,7 +231,15 @@ export class MemberList extends HTMLElement {
   /** @param {boolean} busy */
   #setBusy(busy) {
     this.#content.setAttribute("aria-busy", String(busy));
-    if (busy && !this.#content.firstChild) fill(this.#content, h("div", { class: "skeleton", "aria-hidden": "true" }, Array.from({ length: 8 }, () => h("span", {}))));
+    if (busy && !this.#content.firstChild)
+      fill(
+        this.#content,
+        h(
+          "div",
+          { class: "skeleton", "aria-hidden": "true" },
+          Array.from({ length: 8 }, () => h("span", {})),
+        ),
+      );
     if (busy && !this.#summary.textContent) this.#summary.textContent = text.list.loading;
   }
 
@@ -222,7 +258,16 @@ export class MemberList extends HTMLElement {
     } else {
       const { empty, emptyHelp, nothing, nothingHelp, clear } = text.list;
       const isFiltered = this.#filterNames().length > 0;
-      fill(this.#content, isFiltered ? stateOf(nothing, nothingHelp, h("button", { type: "button", onclick: () => this.#clear() }, clear)) : stateOf(empty, emptyHelp));
+      fill(
+        this.#content,
+        isFiltered
+          ? stateOf(
+              nothing,
+              nothingHelp,
+              h("button", { type: "button", onclick: () => this.#clear() }, clear),
+            )
+          : stateOf(empty, emptyHelp),
+      );
     }
     this.#showPages();
   }
@@ -242,9 +287,19 @@ export class MemberList extends HTMLElement {
     this.#pages.hidden = !this.#next && !after;
     fill(
       this.#pages,
-      h("button", { type: "button", disabled: !after, onclick: () => this.#back() }, icon("previous"), this.#page > 1 ? text.list.previous : text.list.first),
+      h(
+        "button",
+        { type: "button", disabled: !after, onclick: () => this.#back() },
+        icon("previous"),
+        this.#page > 1 ? text.list.previous : text.list.first,
+      ),
       h("span", {}, formatNumber(this.#page)),
-      h("button", { type: "button", disabled: !this.#next, onclick: () => this.#forward() }, text.list.next, icon("next")),
+      h(
+        "button",
+        { type: "button", disabled: !this.#next, onclick: () => this.#forward() },
+        text.list.next,
+        icon("next"),
+      ),
     );
   }
 
@@ -258,7 +313,9 @@ export class MemberList extends HTMLElement {
     if (!this.#next) return;
     const query = new URLSearchParams(this.#query);
     query.set("after", new URL(this.context.api.nextUrl(this.#next)).searchParams.get("after") ?? "");
-    this.context.router.go(formatPlace("members", this.context.router.place.id, query), { page: this.#page + 1 });
+    this.context.router.go(formatPlace("members", this.context.router.place.id, query), {
+      page: this.#page + 1,
+    });
     this.#toTop();
   }
 
@@ -290,7 +347,9 @@ export class MemberList extends HTMLElement {
     query.set("limit", "1");
     this.#counted.disabled = true;
     try {
-      const answer = await this.context.api.request("GET", `/members?${query}`, { headers: { Prefer: "count=exact" } });
+      const answer = await this.context.api.request("GET", `/members?${query}`, {
+        headers: { Prefer: "count=exact" },
+      });
       const total = Number(answer.headers.get("X-Total-Count"));
       fill(this.#counted, text.list.counted(total));
     } catch (error) {

@@ -81,7 +81,11 @@ export class MemberPanel extends HTMLElement {
       this.#failed = true;
       const missing = error instanceof Problem && error.status === 404;
       const { missing: title, missingHelp } = text.member;
-      fill(this.#body, this.#closeButton(), missing ? stateOf(title, missingHelp) : errorState(error, () => this.#load()));
+      fill(
+        this.#body,
+        this.#closeButton(),
+        missing ? stateOf(title, missingHelp) : errorState(error, () => this.#load()),
+      );
     }
   }
 
@@ -115,18 +119,35 @@ export class MemberPanel extends HTMLElement {
     const heading = h("h2", { tabindex: "-1", dir: "auto" }, member.name);
     const rows = schema.fields
       .filter((field) => field.key !== "name")
-      .map((field) => h("div", {}, h("dt", {}, field.label), h("dd", { dir: "auto", "data-key": field.key }, showValue(field, valueOf(member, field)))));
+      .map((field) =>
+        h(
+          "div",
+          {},
+          h("dt", {}, field.label),
+          h("dd", { dir: "auto", "data-key": field.key }, showValue(field, valueOf(member, field))),
+        ),
+      );
     fill(
       this.#body,
       h("header", {}, heading, this.#closeButton()),
       h(
         "div",
         { class: "actions" },
-        session.mayMember("write", member.memberId) && h("button", { type: "button", class: "primary", onclick: () => this.edit() }, text.member.edit),
-        session.may("delete") && h("button", { type: "button", class: "danger quiet", onclick: () => this.#delete() }, text.member.delete),
+        session.mayMember("write", member.memberId) &&
+          h("button", { type: "button", class: "primary", onclick: () => this.edit() }, text.member.edit),
+        session.may("delete") &&
+          h(
+            "button",
+            { type: "button", class: "danger quiet", onclick: () => this.#delete() },
+            text.member.delete,
+          ),
       ),
       h("dl", { class: "facts" }, rows),
-      h("p", { class: "help" }, `${text.member.id} ${member.memberId} · ${text.member.version(this.#version)}`),
+      h(
+        "p",
+        { class: "help" },
+        `${text.member.id} ${member.memberId} · ${text.member.version(this.#version)}`,
+      ),
       schema.history && session.may("delete") && new MemberHistory(this.context, this.#path),
     );
     if (first && matchMedia("(max-width: 899px)").matches) this.scrollIntoView();
@@ -135,7 +156,11 @@ export class MemberPanel extends HTMLElement {
 
   #closeButton() {
     if (this.context.session.isOwnOnly) return null;
-    return h("button", { type: "button", class: "plain close", "aria-label": text.member.back, onclick: () => this.leave() }, icon("close"));
+    return h(
+      "button",
+      { type: "button", class: "plain close", "aria-label": text.member.back, onclick: () => this.leave() },
+      icon("close"),
+    );
   }
 
   #add() {
@@ -143,14 +168,27 @@ export class MemberPanel extends HTMLElement {
       fill(this.#body, stateOf(text.errors.forbidden, text.errors.forbiddenHelp));
       return;
     }
-    this.#open(new MemberForm(this.context, {}, { title: text.form.addTitle, submit: text.form.add, busy: text.form.adding }));
+    this.#open(
+      new MemberForm(
+        this.context,
+        {},
+        { title: text.form.addTitle, submit: text.form.add, busy: text.form.adding },
+      ),
+    );
   }
 
   /** Show the form, if the caller may change the member. */
   edit() {
-    if (!this.#member || this.#form || !this.context.session.mayMember("write", this.#member.memberId)) return;
+    if (!this.#member || this.#form || !this.context.session.mayMember("write", this.#member.memberId))
+      return;
     this.#banner.hidden = true;
-    this.#open(new MemberForm(this.context, this.#member, { title: text.form.editTitle(this.#member.name), submit: text.save, busy: text.saving }));
+    this.#open(
+      new MemberForm(this.context, this.#member, {
+        title: text.form.editTitle(this.#member.name),
+        submit: text.save,
+        busy: text.saving,
+      }),
+    );
   }
 
   /** @param {MemberForm} form */
@@ -269,7 +307,10 @@ export class MemberPanel extends HTMLElement {
     this.#announce(text.member.changedLive);
     for (const field of this.context.schema.fields) {
       if (equal(valueOf(old, field), valueOf(member, field))) continue;
-      const shown = field.key === "name" ? this.querySelector("h2") : this.querySelector(`[data-key="${CSS.escape(field.key)}"]`);
+      const shown =
+        field.key === "name"
+          ? this.querySelector("h2")
+          : this.querySelector(`[data-key="${CSS.escape(field.key)}"]`);
       shown?.classList.add("marked");
     }
   }

@@ -27,10 +27,17 @@ export class MemberTable {
   constructor(schema, actions) {
     this.actions = actions;
     this.sorts = schema.sorts;
-    const indexed = schema.fields.filter((field) => field.path.length === 1 || schema.filters.includes(field.key));
+    const indexed = schema.fields.filter(
+      (field) => field.path.length === 1 || schema.filters.includes(field.key),
+    );
     this.fields = indexed.filter((field) => field.key !== "name").slice(0, MOST_COLUMNS - 1);
     // The roles stay if a narrow window shows the rows as blocks.
-    this.element = h("table", { class: "members-table", role: "table", "aria-label": text.list.title }, this.#head, this.#body);
+    this.element = h(
+      "table",
+      { class: "members-table", role: "table", "aria-label": text.list.title },
+      this.#head,
+      this.#body,
+    );
     this.element.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -114,17 +121,29 @@ export class MemberTable {
   #mark(row, word, fades) {
     row.mark.textContent = word;
     row.row.classList.add("marked");
-    if (fades) setTimeout(() => { row.mark.textContent = ""; row.row.classList.remove("marked"); }, MARK_MS);
+    if (fades)
+      setTimeout(() => {
+        row.mark.textContent = "";
+        row.row.classList.remove("marked");
+      }, MARK_MS);
   }
 
   /** @returns {Row} */
   #makeRow() {
     const link = h("a", { dir: "auto" });
     const mark = h("span", { class: "mark" });
-    const cells = this.fields.map((field) => h("td", { role: "cell", dir: "auto", class: `cell-${field.type}` }));
+    const cells = this.fields.map((field) =>
+      h("td", { role: "cell", dir: "auto", class: `cell-${field.type}` }),
+    );
     const id = h("td", { role: "cell", class: "cell-id" });
     const name = h("th", { role: "rowheader", scope: "row" }, link, mark);
-    return { row: h("tr", { role: "row" }, name, cells, id), link, cells: [...cells, id], mark, member: null };
+    return {
+      row: h("tr", { role: "row" }, name, cells, id),
+      link,
+      cells: [...cells, id],
+      mark,
+      member: null,
+    };
   }
 
   /** @param {Row} row @param {any} member */
@@ -136,14 +155,25 @@ export class MemberTable {
     row.mark.textContent = "";
     if (member.memberId === this.#present) row.link.setAttribute("aria-current", "true");
     else row.link.removeAttribute("aria-current");
-    this.fields.forEach((field, i) => { row.cells[i].textContent = valueText(field, valueOf(member, field)); });
+    this.fields.forEach((field, i) => {
+      row.cells[i].textContent = valueText(field, valueOf(member, field));
+    });
     row.cells[this.fields.length].textContent = String(member.memberId);
   }
 
   /** @param {string} sort */
   #fillHead(sort) {
     const cell = (/** @type {string} */ label, /** @type {string} */ key) => this.#headCell(label, key, sort);
-    fill(this.#head, h("tr", { role: "row" }, cell(labelOf("name"), "name"), this.fields.map((field) => cell(field.label, field.key)), cell(labelOf("memberId"), "memberId")));
+    fill(
+      this.#head,
+      h(
+        "tr",
+        { role: "row" },
+        cell(labelOf("name"), "name"),
+        this.fields.map((field) => cell(field.label, field.key)),
+        cell(labelOf("memberId"), "memberId"),
+      ),
+    );
   }
 
   /** @param {string} label @param {string} key @param {string} sort */
@@ -151,8 +181,22 @@ export class MemberTable {
     if (!this.sorts.includes(key)) return h("th", { role: "columnheader", scope: "col" }, label);
     const orders = /** @type {Record<string, string>} */ ({ [key]: "ascending", [`-${key}`]: "descending" });
     const order = orders[sort];
-    const button = h("button", { type: "button", onclick: () => this.actions.sort(sort === key ? `-${key}` : key) }, label, order && icon(order === "ascending" ? "up" : "down"));
-    return h("th", { role: "columnheader", scope: "col", "aria-sort": order, class: `cell-${key === "memberId" ? "id" : key}` }, button);
+    const button = h(
+      "button",
+      { type: "button", onclick: () => this.actions.sort(sort === key ? `-${key}` : key) },
+      label,
+      order && icon(order === "ascending" ? "up" : "down"),
+    );
+    return h(
+      "th",
+      {
+        role: "columnheader",
+        scope: "col",
+        "aria-sort": order,
+        class: `cell-${key === "memberId" ? "id" : key}`,
+      },
+      button,
+    );
   }
 
   /** @param {KeyboardEvent} event */

@@ -33,7 +33,10 @@ export class SignIn extends HTMLElement {
 /** Ask for credentials without leaving the view; true if there is a new token. @param {Context} context @param {string} title */
 export async function askToSignIn(context, title) {
   const present = document.querySelector("dialog[data-sign-in]");
-  if (present) return new Promise((resolve) => present.addEventListener("close", () => resolve(context.session.minutesLeft() !== 0)));
+  if (present)
+    return new Promise((resolve) =>
+      present.addEventListener("close", () => resolve(context.session.minutesLeft() !== 0)),
+    );
   const form = new CredentialsForm(context, context.session.subject);
   const answer = showDialog(title, (/** @type {(result: boolean) => void} */ close) => {
     form.done = () => close(true);
@@ -55,27 +58,77 @@ class CredentialsForm {
     this.username = username;
     const { session, schema } = context;
     this.#usesToken = !schema.login || (username !== "" && !session.isPassword);
-    this.element = h("form", { class: "credentials", novalidate: true, onsubmit: (/** @type {Event} */ event) => this.#submit(event) });
+    this.element = h("form", {
+      class: "credentials",
+      novalidate: true,
+      onsubmit: (/** @type {Event} */ event) => this.#submit(event),
+    });
     this.#fill();
   }
 
   focus() {
-    const empty = [...this.element.querySelectorAll("input, textarea")].find((one) => !(/** @type {HTMLInputElement} */ (one).value));
+    const empty = [...this.element.querySelectorAll("input, textarea")].find(
+      (one) => !(/** @type {HTMLInputElement} */ (one).value),
+    );
     if (empty instanceof HTMLElement) empty.focus();
   }
 
   #fill() {
     const { schema } = this.context;
-    const ids = { first: uniqueId("credentials"), second: uniqueId("credentials"), keep: uniqueId("credentials") };
+    const ids = {
+      first: uniqueId("credentials"),
+      second: uniqueId("credentials"),
+      keep: uniqueId("credentials"),
+    };
     const other = this.#usesToken ? text.signIn.usePassword : text.signIn.useToken;
-    const name = h("input", { id: ids.first, name: "username", autocomplete: "username", autocapitalize: "none", spellcheck: "false", dir: "auto" });
+    const name = h("input", {
+      id: ids.first,
+      name: "username",
+      autocomplete: "username",
+      autocapitalize: "none",
+      spellcheck: "false",
+      dir: "auto",
+    });
     name.value = this.username;
     fill(
       this.element,
       this.#usesToken
-        ? field(text.signIn.token, h("textarea", { id: ids.first, name: "token", rows: 4, autocomplete: "off", spellcheck: "false", class: "token", "aria-describedby": `${ids.first}-help` }), text.signIn.tokenHelp)
-        : [field(text.signIn.username, name), field(text.signIn.password, h("input", { id: ids.second, name: "password", type: "password", autocomplete: "current-password" }))],
-      h("label", { class: "check" }, h("input", { type: "checkbox", name: "keep", checked: this.context.session.isKept, "aria-describedby": ids.keep }), text.signIn.keep),
+        ? field(
+            text.signIn.token,
+            h("textarea", {
+              id: ids.first,
+              name: "token",
+              rows: 4,
+              autocomplete: "off",
+              spellcheck: "false",
+              class: "token",
+              "aria-describedby": `${ids.first}-help`,
+            }),
+            text.signIn.tokenHelp,
+          )
+        : [
+            field(text.signIn.username, name),
+            field(
+              text.signIn.password,
+              h("input", {
+                id: ids.second,
+                name: "password",
+                type: "password",
+                autocomplete: "current-password",
+              }),
+            ),
+          ],
+      h(
+        "label",
+        { class: "check" },
+        h("input", {
+          type: "checkbox",
+          name: "keep",
+          checked: this.context.session.isKept,
+          "aria-describedby": ids.keep,
+        }),
+        text.signIn.keep,
+      ),
       h("p", { class: "help", id: ids.keep }, text.signIn.keepHelp),
       this.#fault,
       h(
@@ -98,7 +151,9 @@ class CredentialsForm {
   async #submit(event) {
     event.preventDefault();
     const values = Object.fromEntries(new FormData(this.element));
-    const empty = [...this.element.querySelectorAll("input, textarea")].find((one) => !(/** @type {HTMLInputElement} */ (one).value));
+    const empty = [...this.element.querySelectorAll("input, textarea")].find(
+      (one) => !(/** @type {HTMLInputElement} */ (one).value),
+    );
     if (empty instanceof HTMLElement) {
       this.#show(text.signIn.missing);
       empty.focus();
@@ -138,7 +193,13 @@ class CredentialsForm {
 
 /** @param {string} label @param {HTMLInputElement | HTMLTextAreaElement} control @param {string} [help] */
 function field(label, control, help) {
-  return h("div", { class: "field" }, h("label", { for: control.id }, label), control, help && h("p", { class: "help", id: `${control.id}-help` }, help));
+  return h(
+    "div",
+    { class: "field" },
+    h("label", { for: control.id }, label),
+    control,
+    help && h("p", { class: "help", id: `${control.id}-help` }, help),
+  );
 }
 
 /** @param {unknown} error @param {boolean} usesToken */

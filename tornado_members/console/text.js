@@ -19,7 +19,11 @@ export const formatDate = (iso) => date.format(new Date(`${iso}T00:00:00Z`));
 /** Return how long ago a time was. @param {string} iso @param {number} [now] */
 export function formatAge(iso, now = Date.now()) {
   const seconds = Math.round((new Date(iso).getTime() - now) / 1000);
-  const units = /** @type {const} */ ([["day", 86400], ["hour", 3600], ["minute", 60]]);
+  const units = /** @type {const} */ ([
+    ["day", 86400],
+    ["hour", 3600],
+    ["minute", 60],
+  ]);
   for (const [unit, length] of units) {
     if (Math.abs(seconds) >= length) return relative.format(Math.trunc(seconds / length), unit);
   }
@@ -113,7 +117,7 @@ export const text = {
     }),
     loading: "Loading members…",
     shown: (/** @type {number} */ n, /** @type {number} */ page) =>
-      `${count(n, "member")} on page ${page}`,
+      n === 0 ? "No members" : `${count(n, "member")} on page ${page}`,
     next: "Next page",
     previous: "Previous page",
     first: "First page",
@@ -143,7 +147,8 @@ export const text = {
     missingHelp: "It may have been deleted. Its id is never used again.",
     deletedLive: "This member was deleted just now.",
     changedLive: "This member was changed just now.",
-    changedWhileEditing: "Somebody else has just changed this member. You will see both versions when you save.",
+    changedWhileEditing:
+      "Somebody else has just changed this member. You will see both versions when you save.",
     attributes: "Further details",
   },
 
@@ -244,7 +249,8 @@ export const text = {
     rejects: "Save the refused rows as a file",
     rejectsHelp: "Correct them there, and import that file.",
     unreadable: "No row of this file can be read",
-    incomplete: "The answer ended early, so the result is not complete. The file can be imported again: rows that are loaded already change nothing.",
+    incomplete:
+      "The answer ended early, so the result is not complete. The file can be imported again: rows that are loaded already change nothing.",
     done: "Show the members",
   },
 
@@ -359,6 +365,9 @@ export const text = {
 /** Return the label of a field: its text, or its name made readable. @param {string} key */
 export function labelOf(key) {
   if (Object.hasOwn(text.fields, key)) return text.fields[key];
-  const words = key.replace(/^attributes\./, "").replace(/[_-]+/g, " ").replace(/([a-z])([A-Z])/g, "$1 $2");
+  const words = key
+    .replace(/^attributes\./, "")
+    .replace(/[_-]+/g, " ")
+    .replace(/([a-z])([A-Z])/g, "$1 $2");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

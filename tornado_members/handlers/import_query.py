@@ -23,7 +23,10 @@ from tornado_members.openapi.schemas import TEXT_FILE, csv_file
 _XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _BINARY_FILE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 _ON_CONFLICT: Final[Sequence[OnConflict]] = ("reject", "skip", "replace")
-_RESULTS: Final = ("all", "failures", "after", "all,after", "failures,after")
+_RESULTS: Final = (
+    *("all", "failures", "rejects"),
+    *("after", "all,after", "failures,after", "rejects,after"),
+)
 _MAX_COLUMNS: Final = 20  # values of the parameter `column`
 _MAX_HEADER_LINE: Final = 1000
 
@@ -46,9 +49,10 @@ IMPORT_MEMBERS: Final = Operation(
         ),
         "results": Parameter(
             "Write the result of every row (`all`), or of refused rows only (`failures`). The "
-            "summary always follows. With `after`, the response begins when the whole body was "
-            "read, for proxies that stop reading a request once its response has begun. Two may "
-            "be combined: `failures,after`.",
+            "summary always follows. `rejects` adds the `cells` of each refused row, and in the "
+            "summary what is read from which column of the `file`. With `after`, the response "
+            "begins when the whole body was read, for proxies that stop reading a request once its "
+            "response has begun. Two may be combined: `failures,after`.",
             {"type": "string", "enum": [*_RESULTS], "default": "all"},
             "failures",
         ),
@@ -131,7 +135,8 @@ class ImportQuery:
         self._arguments = arguments
         self.on_conflict = cast(OnConflict, self._choice("on_conflict", _ON_CONFLICT))
         results = self._choice("results", _RESULTS).split(",")
-        self.failures_only = "failures" in results
+        self.returns_rejects = "rejects" in results
+        self.failures_only = "failures" in results or self.returns_rejects
         self.answers_after_body = "after" in results
         self.dry_run = self._flag("dry_run")
 

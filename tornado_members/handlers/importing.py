@@ -95,7 +95,11 @@ class ImportHandler(MemberResourceHandler):
             source,
             read_members(source, options, self._info, limit=self._limit, reserve=account.reserve),
             Loader(self._dry_run or directory, query.on_conflict, self.actor()),
-            ResultWriter(self._info, failures_only=query.failures_only),
+            ResultWriter(
+                self._info,
+                failures_only=query.failures_only,
+                rejects_of=options if query.returns_rejects else None,
+            ),
             self._spool.put,
             retry_seconds=rules.transfer_retry_seconds,
         )

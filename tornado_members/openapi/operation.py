@@ -99,7 +99,8 @@ class Operation:
     """One method of a path; two may share one, as HEAD does with GET.
 
     `name` is the OpenAPI operationId. Without `permission` and `requires_token`, no token is
-    required. `is_own` decides for a caller that has the permission for its own member only; without it the caller is refused.
+    required. `is_own` decides for a caller that has the permission for its own member only; without
+    it the caller is refused.
     `problems` are those of the operation itself: those of any request (no token, an unknown
     parameter, a body of another type ...) are added.
     """

@@ -13,6 +13,7 @@ from typing import NoReturn
 import psutil
 
 from tornado_members.admin.aggregation import SharedSnapshot, WorkerAggregator
+from tornado_members.admin.summary import summarize
 from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
@@ -33,6 +34,7 @@ from tornado_members.telemetry.logs import configure_logging
 log = getLogger(__name__)
 
 _TICK_SECONDS = 0.5
+_STATUS_SECONDS = 1.0
 _CLOSE_SECONDS = 10  # for a worker to close its connections once its requests have ended
 _FORCED_CLOSE_SECONDS = 2  # the same after a second stop signal
 _STABLE_SECONDS = 10  # a worker that lives longer ends a series of crashes
@@ -123,6 +125,8 @@ class Supervisor:
         self._next_restart_at = 0.0
         self._cluster_id: str | None = None  # of the database that the workers use
         self._aggregator = WorkerAggregator()
+        self._status = SharedSnapshot()  # for the workers, with console.status
+        self._next_status_at = 0.0  # time.monotonic()
         self._events = EventWait(
             self._aggregator, admin_listeners, AllowedHosts(settings.admin.hosts)
         )
@@ -140,6 +144,7 @@ class Supervisor:
             self._stop()
             self._events.close()
             self._aggregator.close()
+            self._status.close()
 
     def _start(self) -> None:
         """Start the workers one by one: the first one creates missing indexes and keys.
@@ -168,6 +173,14 @@ class Supervisor:
             self._reload()
         self._reconcile()
         self._restart_private_servers()
+        self._write_status()
+
+    def _write_status(self) -> None:
+        """Give the workers the status of the whole service, which none of them knows."""
+        now = time.monotonic()
+        if self._settings.console.status and now >= self._next_status_at:
+            self._next_status_at = now + _STATUS_SECONDS
+            self._status.write(summarize(self._aggregator))
 
     @property
     def _target(self) -> int:
@@ -332,6 +345,7 @@ class Supervisor:
                 self._private,
                 theirs,
                 snapshot,
+                self._status,
                 supervisor,
                 self._cluster_id,
             )

@@ -40,6 +40,7 @@ class WorkerContext:
     private: PrivateServers
     channel: Channel
     snapshot: SharedSnapshot  # to which it writes its status
+    status: SharedSnapshot  # of the whole service, which the supervisor writes
     supervisor: int  # process id
     cluster_id: str | None  # of the database that the other workers use; None for the first worker
 
@@ -81,7 +82,11 @@ async def _serve(context: WorkerContext) -> None:
         tls = tls_context(settings.server.tls)
         limits, transport = settings.server.limits, settings.server.transport
         server = make_server(
-            make_app(services), limits, tls, transport=transport, proxies=services.proxies
+            make_app(services, context.status.read),
+            limits,
+            tls,
+            transport=transport,
+            proxies=services.proxies,
         )
         signals = ShutdownSignals(context.channel)  # before this line SIGTERM ends the process
         server.add_sockets(context.listeners.sockets)

@@ -112,6 +112,11 @@ class Console(Section):
         max_length=60,
         description="Title of the page, such as the name of the club.",
     )
+    status: bool = Field(
+        False,
+        description="Whether `/status` exists, and the console has a status page. It shows callers "
+        "with `members:delete` the facts of `/readyz` and totals of the metrics.",
+    )
 
 
 class Log(Section):

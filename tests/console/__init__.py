@@ -1,0 +1,1 @@
+"""Tests of the console, in Chromium and in Node.js."""

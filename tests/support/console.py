@@ -1,0 +1,139 @@
+"""The console in a real Chromium, as a person uses it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.browser import Page, find_chromium, open_page
+
+AXE = Path(__file__).parent.parent / "console" / "node_modules" / "axe-core" / "axe.min.js"
+CHROMIUM = find_chromium()
+_STORED = "tornado-members-token"
+_KEYS = {
+    "Enter": (13, "\r"),
+    "Escape": (27, ""),
+    "Tab": (9, ""),
+    "ArrowDown": (40, ""),
+    "ArrowUp": (38, ""),
+    " ": (32, " "),
+}
+
+
+class Console:
+    """A page with the console, at an address."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.address = address
+        self.value = page.value
+        self.wait_for = page.wait_for
+
+    async def open(self, token: str | None = None, place: str = "") -> None:
+        """Load the page; with a token that was kept in the tab, and at a place."""
+        await self.page.call("Page.navigate", url=f"{self.address}/console")
+        await self.wait_for("!!document.querySelector('sign-in, app-header')")
+        if token is not None:
+            kept = json.dumps({"token": token, "isPassword": False})
+            await self.value(f"sessionStorage.setItem({_STORED!r}, {json.dumps(kept)})")
+            await self.value(f"location.hash = {json.dumps(place)}")
+            await self.page.call("Page.reload")
+            await self.see("app-header")
+
+    async def go(self, place: str) -> None:
+        """Follow a link to a place, such as `#/users`."""
+        await self.value(f"location.hash = {json.dumps(place)}")
+
+    async def see(self, selector: str, text: str = "") -> str:
+        """Wait until an element is shown that has a text; return its text."""
+        found = f"[...document.querySelectorAll({json.dumps(selector)})]"
+        shown = "one.checkVisibility() && one.innerText.includes(wanted)"
+        condition = f"((wanted) => {found}.find((one) => {shown})?.innerText ?? null)"
+        return str(await self.wait_for(f"{condition}({json.dumps(text)})?.concat(' ')"))[:-1]
+
+    async def see_no(self, selector: str) -> None:
+        """Wait until no such element is shown."""
+        found = f"[...document.querySelectorAll({json.dumps(selector)})]"
+        await self.wait_for(f"!{found}.some((one) => one.checkVisibility())")
+
+    async def click(self, selector: str, text: str = "") -> None:
+        """Click the element that has a text."""
+        await self.see(selector, text)
+        find = f"find((one) => one.checkVisibility() && one.innerText.includes({json.dumps(text)}))"
+        await self.value(f"[...document.querySelectorAll({json.dumps(selector)})].{find}.click()")
+
+    async def enter(self, label: str, text: str) -> None:
+        """Replace the text of the input with a label."""
+        shown = f"one.checkVisibility() && one.innerText.startsWith({json.dumps(label)})"
+        by_label = f"[...document.querySelectorAll('label')].findLast((one) => {shown})"
+        await self.wait_for(f"!!{by_label}?.control")
+        await self.value(f"{by_label}.control.focus(), {by_label}.control.select?.()")
+        await self.page.call("Input.insertText", text=text)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            code, text = _KEYS.get(key, (ord(key[0].upper()), key))
+            about: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": code}
+            if text:
+                about["text"] = text
+            await self.page.call("Input.dispatchKeyEvent", type="keyDown", **about)
+            await self.page.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    async def choose_file(self, file: Path) -> None:
+        """Choose a file in the view's input."""
+        await self.wait_for("!!document.querySelector('input[type=file]')")
+        found = await self.page.call(
+            "Runtime.evaluate", expression="document.querySelector('input[type=file]')"
+        )
+        await self.page.call(
+            "DOM.setFileInputFiles", files=[str(file)], objectId=found["result"]["objectId"]
+        )
+
+    async def resize(self, width: int, height: int = 900, scheme: str = "light") -> None:
+        """Set the size of the window, and the colour scheme."""
+        await self.page.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        await self.page.call(
+            "Emulation.setEmulatedMedia",
+            features=[
+                {"name": "prefers-color-scheme", "value": scheme},
+                {"name": "prefers-reduced-motion", "value": "reduce"},
+            ],
+        )
+
+    async def violations(self) -> list[str]:
+        """Return the violations of WCAG 2.2 AA that axe-core finds in what is shown."""
+        if not await self.value("'axe' in window"):
+            await self.value(f"{AXE.read_text()};1")
+        rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        options = json.dumps({"runOnly": {"type": "tag", "values": rules}})
+        found = await self.page.call(
+            "Runtime.evaluate",
+            expression=f"axe.run(document, {options}).then(({{violations}}) => JSON.stringify("
+            "violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.html.slice(0, 200) + ' '"
+            " + n.failureSummary).join(' | '))))",
+            awaitPromise=True,
+            returnByValue=True,
+        )
+        return list(json.loads(found["result"]["value"]))
+
+
+@asynccontextmanager
+async def open_console(port: int, folder: Path) -> AsyncIterator[Console]:
+    """Yield the console of a service in a new browser, and check what it requested at the end."""
+    assert CHROMIUM, "scripts/setup --browser installs it"
+    address = f"http://127.0.0.1:{port}"
+    async with open_page(CHROMIUM, folder / "chromium") as page:
+        console = Console(page, address)
+        await console.resize(1440)
+        yield console
+        policy = [one for one in page.complaints if "Content Security" in one or "Uncaught" in one]
+        assert policy == []
+        assert {url for url in page.requested if not url.startswith((address, "blob:"))} == set()
