@@ -97,6 +97,14 @@ async def test_concurrent_counts_do_not_mark_the_server_as_away(
     await counts.close()
 
 
+async def test_concurrent_counts_are_exact(cache_servers: tuple[str, ...]) -> None:
+    """A reply that overtakes another one is not taken for a loss of Memcached."""
+    async with processes(*cache_servers) as (one, other):
+        for _ in range(20):
+            await asyncio.gather(*(one.add(b"k", 1, 60) for _ in range(10)))
+        assert await other.get(b"k", enough=999) == 200
+
+
 async def test_counts_expire() -> None:
     now = 0.0
     own = SharedCounts([], namespace="test", clock=lambda: now)

@@ -167,8 +167,11 @@ class TestBytes:
         for path, (name, headers, is_fast) in itertools.product(PATHS, VARIANTS):
             with subtests.test(f"{name}: {path}"):
                 app.is_enabled = True
-                before = handlers.asked
-                fast = await answer_to(http_server, path, headers)
+                for _ in range(5):  # on a busy machine, the node may count as away for a moment
+                    before = handlers.asked
+                    fast = await answer_to(http_server, path, headers)
+                    if (handlers.asked == before) is is_fast:
+                        break
                 assert (handlers.asked == before) is is_fast
                 app.is_enabled = False
                 slow = await answer_to(http_server, path, headers)
@@ -250,7 +253,7 @@ async def test_fast_path_by_name_requires_the_permission_for_all_members(
     own = Caller("issuer", "ada", frozenset({"members:read:own"}), member_id=1)
     before = handlers.asked
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(services.tokens, "get_cached", lambda _token: own)
+        patch.setattr(services.tokens, "current_caller", lambda _token: own)
         for path in PATHS:
             assert (await api("GET", path)).code == 200
     assert handlers.asked == before + 3  # the handler verifies the token, which may read all
@@ -434,14 +437,14 @@ async def test_fast_path_failure_does_not_affect_other_requests(
 ) -> None:
     await cache_ada(api)
     ids = services.request_ids
-    real, numbers = ids.of, iter(range(100))
+    real, numbers = ids.new, iter(range(100))
 
-    def of(headers: Any) -> str:
+    def new() -> str:
         if next(numbers) == 1:
             raise RuntimeError("a bug")
-        return real(headers)
+        return real()
 
-    monkeypatch.setattr(type(ids), "of", lambda _self, headers: of(headers))
+    monkeypatch.setattr(type(ids), "new", lambda _self: new())
     headers = {"Authorization": f"Bearer {token_of(3)}"}
     answers = await asyncio.gather(
         *(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tornado.httputil import HTTPHeaders
 
 from tests.support.api import Api, token_of
 from tests.support.collector import Collector, Span, collecting
@@ -194,10 +193,6 @@ class Recorded:
         """Do nothing."""
 
 
-def head(traceparent: str | None = None) -> HTTPHeaders:
-    return HTTPHeaders({"traceparent": traceparent} if traceparent else {})
-
-
 @pytest.mark.parametrize(
     ("traceparent", "ratio", "wanted"),
     [
@@ -212,19 +207,19 @@ def head(traceparent: str | None = None) -> HTTPHeaders:
 def test_caller_decides_on_sampling_and_otherwise_the_ratio(
     traceparent: str | None, ratio: float, wanted: bool
 ) -> None:
-    assert bool(Tracer(Recorded(), ratio).start(head(traceparent))) is wanted
+    assert bool(Tracer(Recorded(), ratio).start(traceparent)) is wanted
 
 
 def test_operations_belong_to_the_last_request_and_are_limited() -> None:
     exporter = Recorded()
     tracer = Tracer(exporter, 1)
-    first = tracer.start(head())
+    first = tracer.start(None)
     assert first
     for _ in range(1000):
         tracer.add_operation("MemberStore.find_member", 0.001)
     first.end(AccessLogRecord("GET", "/members", "/members", 200, 0.1))
     tracer.add_operation("MemberStore.find_member", 0.001)  # too late
-    assert tracer.start(head(UNSAMPLED)) is None
+    assert tracer.start(UNSAMPLED) is None
     tracer.add_operation("MemberStore.find_member", 0.001)  # the current request is not traced
     ((_, done),) = exporter.found
     assert len(done) == module._MAX_OPERATIONS

@@ -13,7 +13,6 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 log = getLogger(__name__)
 
 MAX_OWN = 100_000  # numbers kept in the process; some 20 MB
-_AT_ONCE = 4  # commands; the others wait here, where no time-out of the node's counts
 
 
 class SharedCounts:
@@ -34,7 +33,9 @@ class SharedCounts:
         self._nodes = tuple(nodes)
         self._prefix = blake2b(namespace.encode(), digest_size=6).hexdigest().encode() + b":count:"
         self._clock = clock
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        # One command at a time. If they overtook each other, a reply could be lower than the own
+        # count although Memcached lost nothing. They wait here, where no time-out counts.
+        self._turn = asyncio.Lock()
         self._own: dict[bytes, tuple[int, float]] = {}  # and when it expires, oldest first
 
     async def get(self, key: bytes, *, enough: int) -> int:
@@ -47,7 +48,7 @@ class SharedCounts:
         shared: dict[bytes, int] = {}
         for node, its_keys in self._by_node(keys).items():
             try:
-                async with self._turns:
+                async with self._turn:
                     found = await node.get_many([self._prefix + key for key in its_keys])
                 shared |= {key: int(value) for key, value in found.items()}
             except (NodeUnavailable, ValueError) as error:
@@ -75,7 +76,7 @@ class SharedCounts:
         found = {**own}
         for node, keys in self._by_node(amounts).items():
             try:
-                async with self._turns:
+                async with self._turn:
                     shared = await self._increment(node, {key: amounts[key] for key in keys}, ttl)
                     # After an outage or an eviction, the process knows more than Memcached.
                     missing = {

@@ -32,7 +32,7 @@ class TokenCounts:
     refused: Counter[str] = field(default_factory=Counter)  # by the kind of the reason
 
 
-class _Verified(NamedTuple):
+class VerifiedToken(NamedTuple):
     """A token that was verified, and by which keys and for how long that is so."""
 
     caller: Caller
@@ -69,7 +69,7 @@ class TokenVerifier:
         self._key_sources = key_sources
         self._clock = clock
         self._current = current
-        self._remembered: dict[bytes, _Verified] = {}  # least recently used first
+        self._remembered: dict[bytes, VerifiedToken] = {}  # least recently used first
         self.counts = TokenCounts()
 
     async def verify(self, token: str) -> Caller:
@@ -87,8 +87,8 @@ class TokenVerifier:
             self.counts.keys_away += 1
             raise
 
-    def get_cached(self, token: str) -> Caller | None:
-        """Return the caller of a remembered token; None if the token has to be verified.
+    def get_cached(self, token: str) -> VerifiedToken | None:
+        """Return a remembered token; None if it has to be verified.
 
         Not counted: the request may be handed on to a handler that verifies the token.
         """
@@ -99,6 +99,15 @@ class TokenVerifier:
         if verified is None or not verified.is_valid(self._clock()):
             return None
         self._remembered[digest] = verified
+        return verified
+
+    def current_caller(self, verified: VerifiedToken) -> Caller | None:
+        """Return the caller of a remembered token with its present permissions.
+
+        None if the token was revoked or has to be verified again.
+        """
+        if not verified.is_valid(self._clock()):
+            return None
         try:
             return self._current(verified.caller)
         except TokenInvalid:
@@ -119,7 +128,7 @@ class TokenVerifier:
             del self._remembered[next(iter(self._remembered))]
         return self._current(verified.caller)
 
-    async def _verify(self, token: str) -> _Verified:
+    async def _verify(self, token: str) -> VerifiedToken:
         """Verify by the first entry of its issuer that accepts the token."""
         header, claims = read_token(token)
         check_header(header)
@@ -142,13 +151,13 @@ class TokenVerifier:
 
     async def _verify_by(
         self, rules: IssuerRules, token: str, header: Mapping[str, Any], claims: Mapping[str, Any]
-    ) -> _Verified:
+    ) -> VerifiedToken:
         rules.check_header(header)
         source = self._key_sources[rules.source_name]
         keys, key = await self._check_signature(token, header, source)
         rules.check_claims(claims, self._clock())
         expires = min(rules.expires(claims), key.expires)
-        return _Verified(rules.caller(claims), keys, source, expires)
+        return VerifiedToken(rules.caller(claims), keys, source, expires)
 
     async def _check_signature(
         self, token: str, header: Mapping[str, Any], source: KeySource

@@ -35,7 +35,7 @@ class BaseHandler(ResponseHandler):
         self.set_header("X-Request-Id", self.request_id)
         services.requests.request_started()
         if services.tracer is not None:
-            self.span = services.tracer.start(self.request.headers)
+            self.span = services.tracer.start(self.request.headers.get("traceparent"))
         if self.has_deadline:
             services.deadlines.begin(self)
         self.set_cors_headers()

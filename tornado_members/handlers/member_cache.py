@@ -10,7 +10,6 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Sequence
-from functools import lru_cache
 from logging import getLogger
 from typing import Final
 from urllib.parse import unquote
@@ -31,13 +30,11 @@ from tornado_members.handlers.member_by_name import (
     MemberByNameHandler,
     MemberByNameInPathHandler,
 )
-from tornado_members.http.admission import bearer_token
-from tornado_members.http.cache_control import wants_no_cache
-from tornado_members.http.negotiation import accepts
-from tornado_members.http.responses import PreparedHeaders, member_response, send_prepared
+from tornado_members.http.plain_read import PlainRead, read_headers
+from tornado_members.http.responses import member_response, send_prepared
+from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import Representation
 from tornado_members.model.names import is_ambiguous_in_paths
-from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 
@@ -46,11 +43,6 @@ log = getLogger(__name__)
 # By id, by name in the path, and by name in a query that has nothing else.
 _TARGET: Final = re.compile(
     rf"/members/(?:({MEMBER_ID.pattern})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
-)
-_PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
-# A request with one of these headers asks for more than the cached member.
-_HANDLER_HEADERS: Final = frozenset(
-    {"Content-Length", "Expect", "If-Match", "If-Unmodified-Since", "Transfer-Encoding"}
 )
 
 
@@ -61,7 +53,6 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         self.application = application
         self.is_enabled = True  # False passes every request on
         self._services = services
-        self._headers = PreparedHeaders(services.cors)
         self._pending: list[FastPathRequest] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,38 +64,37 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     def on_close(self, server_conn: object) -> None:
         self.application.on_close(server_conn)
 
-    def requested_member(
-        self, start_line: RequestStartLine, headers: HTTPHeaders
-    ) -> int | str | None:
-        """Return the id or the name of the member that a plain read asks for; else None."""
-        if start_line.method != "GET" or not self.is_enabled:
-            return None
-        match = _TARGET.fullmatch(start_line.path)
-        if match is None or not _HANDLER_HEADERS.isdisjoint(headers) or wants_no_cache(headers):
-            return None
-        if "Accept" in headers and not accepts(headers["Accept"], JSON):
-            return None
-        if "Host" not in headers or not _is_plain_host(headers["Host"]):
-            return None
-        if match[1]:
-            return int(match[1])
-        return _name_in_query(match[3]) if match[3] else _name_in_path(match[2])
-
-    def cached_caller(self, headers: HTTPHeaders, member: int | str) -> Caller | None:
-        """Return the caller if its token was verified before, and permits reading this member.
-
-        None also for a caller over the rate limit, which the handlers refuse.
-        """
-        token = bearer_token(headers)
-        caller = self._services.tokens.get_cached(token) if token else None
-        if caller is None:
-            return None
-        if READ not in caller.permissions and not (
-            isinstance(member, int) and caller.may(READ, member)
-        ):
-            return None
+    def admit(self, request: "FastPathRequest") -> bool:
+        """Return True for a plain read by a caller that may make it; note what it asks for."""
+        line = request.start_line
+        match = _TARGET.fullmatch(line.path) if line.method == "GET" and self.is_enabled else None
+        read = None if match is None else self._plain_read(request.connection, request.headers)
+        if match is None or read is None:
+            return False
+        caller = self._services.tokens.current_caller(read.token)
+        member = int(match[1]) if match[1] else _name_in(match)
+        if caller is None or member is None:
+            return False
         limit = self._services.rate_limit
-        return None if limit is not None and limit.is_exceeded(caller) else caller
+        if limit is not None and limit.is_exceeded(caller):
+            return False
+        request.read, request.caller, request.member = read, caller, member
+        if isinstance(member, int):
+            return caller.may(READ, member)
+        return READ in caller.permissions
+
+    def _plain_read(self, connection: HTTPConnection, headers: HTTPHeaders) -> PlainRead | None:
+        """Return the facts in the headers of a plain read; None if they ask for more.
+
+        Where the HTTP server notices that a connection repeats its headers, one look suffices.
+        """
+        notes = connection.head.notes if isinstance(connection, Exchange) else {}
+        read: PlainRead | None = notes.get(PlainRead)
+        if read is None:
+            read = read_headers(headers, self._services.tokens, self._services.cors)
+            if read is not None:
+                notes[PlainRead] = read
+        return read
 
     def answer(self, request: "FastPathRequest") -> None:
         """Answer a complete request, together with the others of this turn of the loop."""
@@ -153,12 +143,12 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         return {one for one, is_admitted in zip(requests, admitted, strict=True) if is_admitted}
 
     def _respond(self, request: "FastPathRequest", member: Representation) -> None:
-        services, headers = self._services, request.headers
-        span = services.tracer.sample(headers) if services.tracer else None
-        request_id = services.request_ids.of(headers)
+        services, read = self._services, request.read
+        span = services.tracer.sample(read.traceparent) if services.tracer else None
+        request_id = read.request_id or services.request_ids.new()
         is_named = isinstance(request.member, str)
-        response = member_response(member, request_headers=headers, is_located=is_named)
-        lines = self._headers.fill(response, request_id, headers.get("Origin"))
+        response = member_response(member, request_headers=read.conditions, is_located=is_named)
+        lines = read.response.fill(response, request_id)
         send_prepared(request.connection, response.status, lines, response.body)
         services.tokens.counts.remembered += 1
         record = AccessLogRecord(
@@ -170,7 +160,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             request_id=request_id,
             subject=request.caller.subject,
             cache=member.cache_status,
-            traceparent=headers.get("traceparent"),
+            traceparent=read.traceparent,
         )
         services.requests.record(record, span)
 
@@ -180,6 +170,7 @@ class FastPathRequest(HTTPMessageDelegate):
 
     start_line: RequestStartLine
     headers: HTTPHeaders
+    read: PlainRead
     member: int | str  # its id or its name
     caller: Caller
 
@@ -197,12 +188,7 @@ class FastPathRequest(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         self.start_line, self.headers = start_line, headers
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
-        member = self._fast_path.requested_member(start_line, headers)
-        caller = None if member is None else self._fast_path.cached_caller(headers, member)
-        if member is None or caller is None:
-            return self._start_delegate()
-        self.member, self.caller = member, caller
-        return None
+        return None if self._fast_path.admit(self) else self._start_delegate()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._delegate.data_received(chunk) if self._delegate else None
@@ -239,25 +225,13 @@ def _route_of(request: FastPathRequest) -> str:
     return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route
 
 
-def _name_in_path(segment: str) -> str | None:
-    """Decode a name; None if it is not UTF-8 or ambiguous, which a handler refuses."""
-    name = _decoded(segment)
-    return None if name is None or is_ambiguous_in_paths(name) else name
-
-
-def _name_in_query(value: str) -> str | None:
-    """Decode a name, in which `+` is a space; None if it is not UTF-8."""
-    return _decoded(value.replace("+", " "))
-
-
-def _decoded(text: str) -> str | None:
+def _name_in(target: re.Match[str]) -> str | None:
+    """Decode a name; None if it is not UTF-8 or ambiguous in a path, which a handler refuses."""
+    in_path, in_query = target[2], target[3]
     try:
-        return unquote(text, errors="strict")
+        if in_query:
+            return unquote(in_query.replace("+", " "), errors="strict")
+        name = unquote(in_path, errors="strict")
     except UnicodeDecodeError:
         return None
-
-
-@lru_cache(256)
-def _is_plain_host(host: str) -> bool:
-    """Return True for a Host header that Tornado accepts without a closer look."""
-    return _PLAIN_HOST.fullmatch(host) is not None
+    return None if is_ambiguous_in_paths(name) else name

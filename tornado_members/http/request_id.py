@@ -18,8 +18,14 @@ class RequestIds:
 
     def of(self, headers: HTTPHeaders) -> str:
         """Return the X-Request-Id of a request if it is valid, else a new id."""
-        if "X-Request-Id" in headers:
-            given = headers["X-Request-Id"]
-            if _VALID.fullmatch(given):
-                return given
+        return given_id(headers) or self.new()
+
+    def new(self) -> str:
+        """Return a new id."""
         return f"{self._prefix}{next(self._numbers):016x}"
+
+
+def given_id(headers: HTTPHeaders) -> str | None:
+    """Return the X-Request-Id of a request if it is valid."""
+    given = headers.get("X-Request-Id")
+    return given if given is not None and _VALID.fullmatch(given) else None

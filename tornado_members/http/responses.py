@@ -19,11 +19,9 @@ from tornado.httputil import (
 
 from tornado_members.errors import PreconditionFailed
 from tornado_members.http.conditional import is_not_modified, parse_precondition
-from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import Representation
 from tornado_members.openapi.operation import JSON
-from tornado_members.settings import Cors
 
 # A response is data, never a page: a browser must not run, frame or guess anything in it.
 SECURITY_HEADERS: Final = {
@@ -38,6 +36,7 @@ VARY: Final = "Authorization, Accept"
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 # A date of whole seconds does not distinguish two changes within one second (RFC 9110 §8.8.2.2).
 _SETTLED = timedelta(seconds=2)
+_CONDITIONS = frozenset({"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"})
 
 
 class MemberResponse(NamedTuple):
@@ -82,29 +81,20 @@ class PreparedHeaders:
     They are those that a handler sends, in its order.
     """
 
-    def __init__(self, rules: Cors) -> None:
-        self._rules = rules
-        self._templates: dict[str | None, str] = {}  # by the origin that may read the response
-
-    def fill(self, response: MemberResponse, request_id: str, origin: str | None) -> bytes:
-        """Return the header lines of a response of now; `origin` is that of the request."""
-        cors = cross_origin_headers(self._rules, origin)
-        template = self._templates.get(cors.get("Access-Control-Allow-Origin"))
-        if template is None:
-            template = self._make_template(cors)
-        own = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
-        lines = template % (http_date(int(time.time())), request_id, own)
-        if response.status != 304:
-            lines = f"Content-Type: {JSON}\r\n{lines}Content-Length: {len(response.body)}\r\n"
-        return lines.encode("latin-1")
-
-    def _make_template(self, cors: Mapping[str, str]) -> str:
+    def __init__(self, cors: Mapping[str, str]) -> None:
+        """`cors` are the headers of cross_origin_headers() for the origin of the requests."""
         vary = f"{cors['Vary']}, {VARY}" if "Vary" in cors else VARY
         fixed = {**SECURITY_HEADERS, **cors, "Cache-Control": PRIVATE, "Vary": vary}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
-        template = f"Date: %s\r\nX-Request-Id: %s\r\n{lines.replace('%', '%%')}%s"
-        self._templates[cors.get("Access-Control-Allow-Origin")] = template
-        return template
+        self._template = f"Date: %s\r\nX-Request-Id: %s\r\n{lines.replace('%', '%%')}%s"
+
+    def fill(self, response: MemberResponse, request_id: str) -> bytes:
+        """Return the header lines of a response of now."""
+        own = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
+        lines = self._template % (http_date(int(time.time())), request_id, own)
+        if response.status != 304:
+            lines = f"Content-Type: {JSON}\r\n{lines}Content-Length: {len(response.body)}\r\n"
+        return lines.encode("latin-1")
 
 
 def send_prepared(
@@ -129,6 +119,11 @@ def _allows_read(headers: HTTPHeaders, member: Representation) -> bool:
     if "If-Match" not in headers and "If-Unmodified-Since" not in headers:
         return True
     return parse_precondition(headers, of_read=True).allows_read(member.version, member.updated_at)
+
+
+def has_conditions(headers: HTTPHeaders) -> bool:
+    """Return True if the response to a read may depend on its headers (RFC 9110 §13.1)."""
+    return not _CONDITIONS.isdisjoint(headers)
 
 
 def _is_known(headers: HTTPHeaders, member: Representation) -> bool:

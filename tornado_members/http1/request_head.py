@@ -7,7 +7,7 @@ parses the headers and refuses most of what RFC 9112 does not allow. This module
 import re
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from httptools import (
     HttpParserError,
@@ -18,7 +18,7 @@ from httptools import (
 )
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
-from tornado_members.http1.headers import duplicate
+from tornado_members.http1.headers import SharedHeaders
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.refusals import Refused
 
@@ -46,12 +46,17 @@ class _Known(NamedTuple):
 
     rest: bytes  # all but the method and the target
     version: str
-    headers: HTTPHeaders
+    headers: HTTPHeaders  # never changed
     keep_alive: bool
+    notes: dict[object, Any]
 
 
 class RequestHead:
-    """A parsed head."""
+    """A parsed head.
+
+    `notes` are for the application: what it derives from the headers. While the requests of a
+    connection repeat the same bytes but for their target, they have the same notes.
+    """
 
     __slots__ = (
         "chunked",
@@ -60,12 +65,16 @@ class RequestHead:
         "headers",
         "keep_alive",
         "length",
+        "notes",
         "start_line",
     )
 
-    def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders) -> None:
+    def __init__(
+        self, start_line: RequestStartLine, headers: HTTPHeaders, notes: dict[object, Any]
+    ) -> None:
         self.start_line = start_line
         self.headers = headers
+        self.notes = notes
         self.length = 0  # of the body in bytes, unless it is chunked
         self.chunked = False
         self.keep_alive = start_line.version == "HTTP/1.1"
@@ -130,13 +139,14 @@ class HeadParser:
         _check_host(headers, version)
         if target[0] != "/" or method == "CONNECT":
             target = _resolve_target(method, target, headers)
-        head = RequestHead(RequestStartLine(method, target, version), headers)
+        head = RequestHead(RequestStartLine(method, target, version), headers, {})
         self._set_framing(head)
         # An absolute target has replaced the Host header, so it is not remembered.
         if data.startswith(b"GET /") and not (head.length or head.chunked):
             is_plain = not head.expects_continue and "Upgrade" not in headers
             if is_plain and len(rest) <= _MOST_REMEMBERED:
-                self._known = _Known(rest, version, duplicate(headers), head.keep_alive)
+                head.headers = SharedHeaders(headers)
+                self._known = _Known(rest, version, headers, head.keep_alive, head.notes)
         return head
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
@@ -221,7 +231,7 @@ class PartialHeadCheck:
 def _repeat(target: bytes, known: _Known) -> RequestHead:
     """Return a head that differs from the one before in its target only."""
     line = RequestStartLine("GET", target.decode("latin-1"), known.version)
-    head = RequestHead(line, duplicate(known.headers))
+    head = RequestHead(line, SharedHeaders(known.headers), known.notes)
     head.keep_alive = known.keep_alive
     return head
 

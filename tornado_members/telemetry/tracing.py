@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from tornado.httputil import HTTPHeaders
-
 from tornado_members.settings import Server, SettingsError, Telemetry
 from tornado_members.telemetry.spans import AnsweredRequest, CompletedOperation, Exporter, SpanIds
 from tornado_members.telemetry.traceparent import TraceContext, parse_traceparent
@@ -59,24 +57,23 @@ class Tracer:
         self._exporter = exporter
         self._ratio = sample_ratio
 
-    def start(self, headers: HTTPHeaders) -> RequestSpan | None:
+    def start(self, traceparent: str | None) -> RequestSpan | None:
         """Start the span of a request, or return None if it is not traced.
 
         Tasks that are started after this call belong to the request.
         """
-        span = self.sample(headers)
+        span = self.sample(traceparent)
         _current.set(span)  # also None: the previous request of this connection may be traced
         return span
 
-    def sample(self, headers: HTTPHeaders) -> RequestSpan | None:
+    def sample(self, traceparent: str | None) -> RequestSpan | None:
         """Return a span without operations, or None if the request is not traced.
 
         The caller decides if it sent a traceparent (W3C Trace Context §3.2.2.5).
         """
-        header = headers.get("traceparent")
-        parent = parse_traceparent(header) if header else None
-        if parent and header:
-            is_sampled = bool(int(header[_FLAGS], 16) & _SAMPLED)
+        parent = parse_traceparent(traceparent) if traceparent else None
+        if parent and traceparent:
+            is_sampled = bool(int(traceparent[_FLAGS], 16) & _SAMPLED)
         else:
             is_sampled = random.random() < self._ratio  # noqa: S311
         return RequestSpan(self._exporter, parent) if is_sampled else None

@@ -1,0 +1,63 @@
+"""The headers of a plain read: one that asks for a member and nothing more."""
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from tornado.httputil import HTTPHeaders
+
+from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
+from tornado_members.http.admission import bearer_token
+from tornado_members.http.cache_control import wants_no_cache
+from tornado_members.http.cors import cross_origin_headers
+from tornado_members.http.negotiation import accepts
+from tornado_members.http.request_id import given_id
+from tornado_members.http.responses import PreparedHeaders, has_conditions
+from tornado_members.openapi.operation import JSON
+from tornado_members.settings import Cors
+
+_PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+# A request with one of these headers asks for more than the cached member.
+_MORE: Final = frozenset(
+    {"Content-Length", "Expect", "If-Match", "If-Unmodified-Since", "Transfer-Encoding"}
+)
+
+
+class PlainRead(NamedTuple):
+    """The facts in the headers of a plain read, whatever member it asks for."""
+
+    token: VerifiedToken
+    response: PreparedHeaders
+    conditions: HTTPHeaders | None  # the headers, if the response may depend on them
+    request_id: str | None
+    traceparent: str | None
+
+
+def read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> PlainRead | None:
+    """Return the facts in these headers; None if a handler has to look at them.
+
+    That is so if they ask for more than a member, or if their token was not verified before.
+    """
+    if not _MORE.isdisjoint(headers) or wants_no_cache(headers):
+        return None
+    if "Accept" in headers and not accepts(headers["Accept"], JSON):
+        return None
+    if "Host" not in headers or not _is_plain_host(headers["Host"]):
+        return None
+    bearer = bearer_token(headers)
+    token = tokens.get_cached(bearer) if bearer else None
+    if token is None:
+        return None
+    return PlainRead(
+        token,
+        PreparedHeaders(cross_origin_headers(cors, headers.get("Origin"))),
+        conditions=headers if has_conditions(headers) else None,
+        request_id=given_id(headers),
+        traceparent=headers.get("traceparent"),
+    )
+
+
+@lru_cache(256)
+def _is_plain_host(host: str) -> bool:
+    """Return True for a Host header that Tornado accepts without a closer look."""
+    return _PLAIN_HOST.fullmatch(host) is not None
