@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-import aiomcache
 import psutil
 import pytest
 
@@ -25,6 +24,7 @@ from tests.support.memcached import (
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.cache_node import _PendingTombstones
+from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, encode_lease
 from tornado_members.lease_cache.errors import NotAnnounced
@@ -79,7 +79,7 @@ class Counting(MemcachedNode):
         self.reads += 1
         return await super().get_many(keys)
 
-    async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
+    async def _command(self, command: Callable[[MemcachedConnection], Awaitable[T]]) -> T:
         self.requests += 1
         return await super()._command(command)
 

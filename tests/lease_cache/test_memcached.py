@@ -344,13 +344,14 @@ NONSENSE: list[bytes] = [
     b"VALUE\r\n",
     b"VALUE a\r\n",
     b"VALUE a 0\r\n",
+    b"VALUE a 0 1 1\r\nx\r\nEND\r\n",
     b"VALUE a 0 x\r\n",
     b"VALUE a 0 -5\r\nEND\r\n",
-    b"VALUE a 0 1 1\r\nlonger than that\r\nEND\r\n",
-    b"VALUE a 0 10 1\r\nshort\r\nEND\r\n",
-    b"VALUE a 0 99999999999 1\r\nx\r\nEND\r\n",
-    b"VALUE a 0 1 1\r\nx\r\nVALUE a 0 1 1\r\ny\r\nEND\r\n",
-    b"VALUE a 0 1 1\r\nx\r\n",
+    b"VALUE a 0 1\r\nlonger than that\r\nEND\r\n",
+    b"VALUE a 0 10\r\nshort\r\nEND\r\n",
+    b"VALUE a 0 99999999999\r\nx\r\nEND\r\n",
+    b"VALUE a 0 1\r\nx\r\nVALUE a 0 1\r\ny\r\nEND\r\n",
+    b"VALUE a 0 1\r\nx\r\n",
     b"END",
     b"ERROR\r\n",
     b"SERVER_ERROR out of memory\r\n",
@@ -378,7 +379,7 @@ async def test_malformed_reply_is_an_error_within_the_deadline(nonsense: bytes) 
 
 
 async def test_reply_for_another_key_is_rejected() -> None:
-    talk = await reply(b"VALUE other 0 1 1\r\nx\r\nEND\r\n", then=1)
+    talk = await reply(b"VALUE other 0 1\r\nx\r\nEND\r\n", then=1)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         assert await node.get_many([b"a"]) == {}
 
@@ -399,13 +400,24 @@ async def test_bytes_after_a_reply_close_the_connection() -> None:
         nonlocal connections
         connections += 1
         while await reader.readline():
-            writer.write(b"END\r\nVALUE a 0 1 1\r\nx\r\nEND\r\n")
+            writer.write(b"END\r\nVALUE a 0 1\r\nx\r\nEND\r\n")
 
     async with server_that(talk) as address, opened(address) as node:
         for _ in range(3):
             assert await node.get_many([b"a"]) == {}
             await asyncio.sleep(0.01)
     assert connections == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+async def test_reply_is_read_wherever_the_network_cuts_it(size: int) -> None:
+    values = {b"a": b"x", b"b": b"", b"c": b"VALUE a 0 1\r\nEND\r\n", b"d": b"y" * 300}
+    whole = b"".join(b"VALUE %b 0 %d\r\n%b\r\n" % (k, len(v), v) for k, v in values.items())
+    whole += b"END\r\n"
+    pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
+    talk = await reply(*pieces, then=3)
+    async with server_that(talk) as address, opened(address) as node:
+        assert await node.get_many([*values, b"e"]) == values
 
 
 @pytest.mark.parametrize("pause", [0.15, 10.0])

@@ -1,84 +1,148 @@
-"""One connection to a Memcached server, instead of aiomcache's pool of them."""
+"""One connection to a Memcached server, instead of aiomcache's pool of them.
+
+A reply that breaks off, is too long or is not framed as it should be is an error at once. aiomcache
+would ask for the rest of a line for ever at the end of a stream.
+"""
 
 import asyncio
-from collections.abc import Iterable
-from typing import SupportsIndex
+import re
 
 import aiomcache
 from aiomcache.pool import Connection
 
 MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
+_MOST_BUFFERED = 4 * MAX_ITEM
+_VALUE = re.compile(rb"VALUE ([!-~]{1,250}) ([0-9]{1,10}) ([0-9]{1,8})\r\n")
+_END = b"END\r\n"
 
 
-async def _nothing_of_ours(_value: bytes, _flags: int) -> bytes:
-    """Treat a value with client flags, which another program stored, as empty."""
-    return b""
+class MemcachedConnection(asyncio.Protocol):
+    """Sends commands and reads replies, for one command at a time.
 
+    `client` is one of aiomcache's with this connection only, which serves as its pool, its reader
+    and its writer.
+    """
 
-class MemcachedConnection:
-    """A client of aiomcache's with this connection only."""
+    _transport: asyncio.Transport
 
-    def __init__(self, reader: "_ReplyReader", writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._connection = Connection(reader, writer)
+    def __init__(self) -> None:
         self.client = aiomcache.Client("")
-        self.client._get_flag_handler = _nothing_of_ours
         self.client._pool = self  # type: ignore[assignment]
+        self._buffer = bytearray()  # received bytes that were not read
+        self._is_closed = False
+        self._wanted: asyncio.Future[None] | None = None  # done when there are more bytes
 
     @classmethod
     async def open(cls, host: str, port: int) -> "MemcachedConnection":
+        """Connect to a server."""
         loop = asyncio.get_running_loop()
-        reader = _ReplyReader(limit=MAX_ITEM, loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await loop.create_connection(lambda: protocol, host, port)
-        return cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        _, connection = await loop.create_connection(cls, host, port)
+        return connection
 
     async def acquire(self) -> Connection:
-        return self._connection
+        """Return this connection to its client."""
+        return Connection(self, self)  # type: ignore[arg-type]
 
     def release(self, connection: Connection) -> None:
         """Do nothing: MemcachedNode decides if the connection may be used again."""
 
     def is_clean(self) -> bool:
         """True if the connection is open and all received bytes were read."""
-        reader = self._reader
-        gone = reader.at_eof() or reader.exception() is not None or self._writer.is_closing()
-        return not gone and reader.unread == 0
+        return not (self._is_closed or self._transport.is_closing() or self._buffer)
 
     def abort(self) -> None:
-        self._writer.transport.abort()
+        """Close the connection at once."""
+        self._transport.abort()
 
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self._transport.write(data)
 
-class _ReplyReader(asyncio.StreamReader):
-    """A reader that raises on a reply that breaks off or is not framed as it should be.
+    async def drain(self) -> None:
+        """Do nothing: a command is sent when the reply to the last one was read."""
 
-    StreamReader.readline returns b"" at the end of a stream, at once and for ever, and aiomcache
-    asks again until a line is complete: the loop would never run anything else again.
-    """
+    async def read_values(self) -> dict[bytes, bytes]:
+        """Read the reply to `get`, in one pass over the bytes that have arrived.
 
-    unread = 0
-
-    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
-        received = bytes(data)
-        self.unread += len(received)
-        super().feed_data(received)
+        A value with client flags is another program's, and treated as empty.
+        """
+        values: dict[bytes, bytes] = {}
+        while True:
+            data, at = bytes(self._buffer), 0
+            while match := _VALUE.match(data, at):
+                key, flags, size = match.groups()
+                end = match.end() + _checked_size(int(size))
+                if len(data) < end + 2:
+                    break
+                if data[end : end + 2] != b"\r\n" or key in values:
+                    raise ConnectionError("sent a value of another length than it announced")
+                values[key] = data[match.end() : end] if flags == b"0" else b""
+                at = end + 2
+            del self._buffer[:at]
+            if match is None and self._buffer.find(b"\n", 0, _LONGEST_LINE) >= 0:
+                if await self.readline() != _END:
+                    raise ConnectionError("answered another question")
+                return values
+            await self._more(_LONGEST_LINE if match is None else _MOST_BUFFERED)
 
     async def readline(self) -> bytes:
-        line = await super().readline()
-        self.unread -= len(line)
-        if not line.endswith(b"\r\n") or len(line) > _LONGEST_LINE:
-            raise ConnectionError(
-                "broke off" if len(line) <= _LONGEST_LINE else "is not a Memcached"
-            )
+        """Read a line with its end."""
+        while (end := self._buffer.find(b"\n", 0, _LONGEST_LINE)) < 0:
+            await self._more(_LONGEST_LINE)
+        line = self._take(end + 1)
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("is not a Memcached")
         return line
 
     async def readexactly(self, n: int) -> bytes:
-        if not 2 <= n <= MAX_ITEM + 2:
-            raise ConnectionError(f"announced a value of {n - 2} bytes")
-        block = await super().readexactly(n)
-        self.unread -= n
+        """Read a value with the line end behind it."""
+        _checked_size(n - 2)
+        while len(self._buffer) < n:
+            await self._more(_MOST_BUFFERED)
+        block = self._take(n)
         if not block.endswith(b"\r\n"):
             raise ConnectionError("sent a value of another length than it announced")
         return block
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    async def _more(self, limit: int) -> None:
+        """Wait for more bytes, unless more than `limit` are there already."""
+        if len(self._buffer) >= limit:
+            raise ConnectionError("is not a Memcached")
+        if self._is_closed:
+            raise ConnectionError("broke off")
+        self._wanted = asyncio.get_running_loop().create_future()
+        try:
+            await self._wanted
+        finally:
+            self._wanted = None
+
+    # asyncio calls these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > _MOST_BUFFERED + MAX_ITEM:
+            self.abort()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._is_closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+
+def _checked_size(size: int) -> int:
+    if not 0 <= size <= MAX_ITEM:
+        raise ConnectionError(f"announced a value of {size} bytes")
+    return size

@@ -1,16 +1,13 @@
-"""One Memcached server, spoken to through aiomcache with its traps closed.
+"""One Memcached server: bounded in time, and quick to notice that the server is gone.
 
-aiomcache encodes and parses the protocol. It does not bound time, does not notice a server that is
-gone, and hands a connection whose reply is still to come to the next command (its issues 489, 502).
-So here
-- a connection belongs to one command at a time and is closed, never used again, unless that
-  command's reply was read to its end and nothing came behind it;
-- a reply that breaks off, is too long or is not ended as it should be is an error at once;
-- every command has a deadline, and who waits for a connection is refused with those who have one;
-- a server that fails gets no commands, and costs no time, until a probe in the background
-  succeeds.
+- A connection belongs to one command at a time. It is closed, and never used again, unless that
+  command's reply was read to its end and nothing followed it.
+- Every command has a deadline. Commands that wait for a connection fail together with those that
+  have one.
+- A server that fails gets no commands, and costs no time, until a probe in the background succeeds.
 
-aiomcache is pinned: `connection.py` replaces its private connection pool.
+`connection.py` reads the replies. `set`, `delete` and `version` are aiomcache's, which is pinned:
+its private connection pool is replaced.
 """
 
 import asyncio
@@ -18,8 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from logging import getLogger
 from typing import TypeVar
-
-import aiomcache
 
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.connection import MemcachedConnection
@@ -29,6 +24,7 @@ from tornado_members.lease_cache.meta_commands import (
     Held,
     Put,
     checked,
+    encode_get,
     encode_gets,
     encode_increment,
     encode_put,
@@ -77,9 +73,15 @@ class MemcachedNode:
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The values of those keys that have one."""
-        unique = list(dict.fromkeys(map(checked, keys)))
-        values = await self._command(lambda client: client.multi_get(*unique))
-        return {key: value for key, value in zip(unique, values, strict=True) if value is not None}
+        unique = list(dict.fromkeys(keys))
+        request = encode_get(unique) if unique else b""
+
+        async def command(connection: MemcachedConnection) -> dict[bytes, bytes]:
+            connection.write(request)
+            return await connection.read_values()
+
+        values = await self._command(command) if unique else {}
+        return {key: values[key] for key in unique if key in values}
 
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         """Return the values of those keys that have one, with the tokens that replace them.
@@ -89,10 +91,9 @@ class MemcachedNode:
         unique = list(dict.fromkeys(map(checked, keys)))
         request = b"".join(map(encode_gets, unique))
 
-        async def command(client: aiomcache.Client) -> dict[bytes, Held]:
-            reader, writer = await client._pool.acquire()
-            writer.write(request)
-            found = [(key, await read_held(reader, key)) for key in unique]
+        async def command(connection: MemcachedConnection) -> dict[bytes, Held]:
+            connection.write(request)
+            found = [(key, await read_held(connection, key)) for key in unique]
             return {key: held for key, held in found if held is not None}
 
         return await self._command(command) if unique else {}
@@ -106,17 +107,16 @@ class MemcachedNode:
         """
         request = b"".join(map(encode_put, puts))
 
-        async def command(client: aiomcache.Client) -> list[int | None]:
-            reader, writer = await client._pool.acquire()
-            writer.write(request)
-            return [await read_put(reader, put) for put in puts]
+        async def command(connection: MemcachedConnection) -> list[int | None]:
+            connection.write(request)
+            return [await read_put(connection, put) for put in puts]
 
         return await self._command(command) if puts else []
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """Store a value, whatever was there. Raises NodeUnavailable if the server refuses it."""
         checked(key, ttl)
-        if not await self._command(lambda client: client.set(key, value, ttl)):
+        if not await self._command(lambda connection: connection.client.set(key, value, ttl)):
             raise NodeUnavailable(f"{self.address} did not store")
 
     async def increment(self, key: bytes, amount: int, ttl: int) -> int:
@@ -130,17 +130,16 @@ class MemcachedNode:
         """
         request = b"".join(encode_increment(key, amount, ttl) for key, amount in amounts.items())
 
-        async def command(client: aiomcache.Client) -> dict[bytes, int]:
-            reader, writer = await client._pool.acquire()
-            writer.write(request)
-            return {key: await read_number(reader) for key in amounts}
+        async def command(connection: MemcachedConnection) -> dict[bytes, int]:
+            connection.write(request)
+            return {key: await read_number(connection) for key in amounts}
 
         return await self._command(command) if amounts else {}
 
     async def delete(self, key: bytes) -> bool:
         """Remove a value; False when there was none."""
         checked(key)
-        return await self._command(lambda client: client.delete(key))
+        return await self._command(lambda connection: connection.client.delete(key))
 
     async def close(self) -> None:
         """Close every connection. Commands under way end with NodeUnavailable."""
@@ -152,7 +151,7 @@ class MemcachedNode:
             wire.abort()
         await asyncio.sleep(0)  # an aborted connection is closed in the next turn of the loop
 
-    async def _command(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
+    async def _command(self, command: Callable[[MemcachedConnection], Awaitable[T]]) -> T:
         # The wait for one's own turn says nothing of the server, and ends when it counts as away.
         async with self._slots:
             if self._probing or self._closed:
@@ -165,14 +164,14 @@ class MemcachedNode:
             self._failures = 0
             return result
 
-    async def _attempt(self, command: Callable[[aiomcache.Client], Awaitable[T]]) -> T:
+    async def _attempt(self, command: Callable[[MemcachedConnection], Awaitable[T]]) -> T:
         try:
             async with FairTimeout(self._timeout):
                 wire = await self._take()
                 self._busy.add(wire)
                 sent = clock()
                 try:
-                    result = await command(wire.client)
+                    result = await command(wire)
                 except BaseException:  # a cancelled command leaves its reply unread as well
                     wire.abort()
                     raise
@@ -184,8 +183,8 @@ class MemcachedNode:
         except TimeoutError:
             raise NodeUnavailable(f"{self.address} did not answer in time") from None
         except Exception as error:
-            # Refused, reset, or nonsense, for which aiomcache has a ClientException, a ValueError,
-            # an IndexError or a UnicodeDecodeError.
+            # Refused, reset, or a malformed reply. For the latter, aiomcache and meta_commands.py
+            # raise several exceptions.
             raise NodeUnavailable(f"{self.address}: {type(error).__name__}: {error}") from error
 
     async def _take(self) -> MemcachedConnection:
@@ -214,7 +213,7 @@ class MemcachedNode:
         while True:
             await asyncio.sleep(self._probe_interval)
             with suppress(NodeUnavailable):
-                await self._attempt(lambda client: client.version())
+                await self._attempt(lambda connection: connection.client.version())
                 break
         self._failures = 0
         self._probing = None

@@ -6,15 +6,16 @@ or memory is short, removes what is under the key, such as the tombstone of a wr
 `cas` leave it.
 """
 
-import asyncio
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tornado_members.lease_cache.connection import MAX_ITEM
+from tornado_members.lease_cache.connection import MAX_ITEM, MemcachedConnection
 
 MAX_TTL = 30 * 86400  # seconds; the protocol takes anything above for a date
 MAX_VALUE = MAX_ITEM - 1024  # bytes; an item has its key and a head as well
 _KEY = re.compile(rb"[!-~]{1,250}")
+_KEYS = re.compile(rb"[!-~]{1,250}(?: [!-~]{1,250})*")
 # The server is well: the value is above its -I, or it evicts nothing (-M) and is full.
 _REFUSALS = (
     b"SERVER_ERROR object too large for cache\r\n",
@@ -56,6 +57,15 @@ def checked(key: bytes, ttl: int | None = None) -> bytes:
     return key
 
 
+def encode_get(keys: Sequence[bytes]) -> bytes:
+    """Encode a `get` of these keys."""
+    line = b" ".join(keys)
+    if not _KEYS.fullmatch(line) or line.count(b" ") != len(keys) - 1:
+        for key in keys:
+            checked(key)
+    return b"get %b\r\n" % line
+
+
 def encode_gets(key: bytes) -> bytes:
     """Encode a question that `read_held` reads the answer of."""
     return b"mg %b k c f t v\r\n" % key
@@ -80,7 +90,7 @@ def encode_increment(key: bytes, amount: int, ttl: int) -> bytes:
     return b"ma %b N%d J%d D%d v\r\n" % (checked(key, ttl), ttl, amount, amount)
 
 
-async def read_number(reader: asyncio.StreamReader) -> int:
+async def read_number(reader: MemcachedConnection) -> int:
     """Read the reply to an addition."""
     status, *words = (await reader.readline()).split()
     if status != b"VA":
@@ -88,7 +98,7 @@ async def read_number(reader: asyncio.StreamReader) -> int:
     return int((await reader.readexactly(int(words[0]) + 2))[:-2])
 
 
-async def read_put(reader: asyncio.StreamReader, put: Put) -> int | None:
+async def read_put(reader: MemcachedConnection, put: Put) -> int | None:
     """Read the reply to a put: 1 if it was stored, 0 if it was not, None if it was refused.
 
     Instead of 1, a put that wants its token returns that, or 0 if another client was faster.
@@ -114,7 +124,7 @@ def _decode_put(line: bytes) -> int | None:
     raise _unexpected(status)
 
 
-async def read_held(reader: asyncio.StreamReader, key: bytes) -> Held | None:
+async def read_held(reader: MemcachedConnection, key: bytes) -> Held | None:
     """Read one reply to a "Meta Get"; None if the key has no value. Raises on any other reply."""
     status, *words = (await reader.readline()).split()
     if status == b"EN" and words in ([], [b"k" + key]):  # the version of Memcached decides which
