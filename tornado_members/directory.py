@@ -211,6 +211,16 @@ class MemberDirectory:
             raise MemberNotFound(str(member_id))
         return records
 
+    async def erase_history(self, member_id: int) -> None:
+        """Remove the values from the history of a member, which may be deleted.
+
+        Raises MemberNotFound if neither a member nor a record has this id.
+        """
+        _check_id(member_id)
+        is_recorded = self._audit is not None and await self._audit.erase(member_id)
+        if not is_recorded and await self._store.find_member(member_id) is None:
+            raise MemberNotFound(str(member_id))
+
     async def create(self, draft: MemberDraft, *, by: Actor | None = None) -> Representation:
         """Create a member. Raises NameTaken."""
         for _ in range(_MAX_ATTEMPTS):

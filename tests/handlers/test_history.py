@@ -104,7 +104,7 @@ async def test_history_needs_the_permission_to_delete(api: Api) -> None:
     assert "ETag" not in answer.headers
     head = await api("HEAD", "/members/1/history")
     assert (head.code, head.body) == (200, b"")
-    problem(await api("DELETE", "/members/1/history"), 405, "method-not-allowed")
+    problem(await api("PUT", "/members/1/history", {}), 405, "method-not-allowed")
 
 
 async def test_history_remains_after_a_deletion(api: Api, admin: Admin, database_name: str) -> None:
@@ -253,3 +253,34 @@ class TestWhereAWriteMayTakeHalfASecond:
         problem(unknown, 503, "dependency-unavailable")
         status = (await api("GET", "/members/1")).headers["Cache-Status"]
         assert "tombstone" in status
+
+
+async def test_erased_history_keeps_who_when_and_what_kind(api: Api, admin: Admin) -> None:
+    await api.create("Ada", email="ada@example.org")
+    await api.create("Bob")
+    await api("PUT", "/members/1", {"name": "Ada King"})
+    await api("DELETE", "/members/1")
+    before = await history(api)
+    for _ in range(2):  # it can be repeated
+        assert (await api("DELETE", "/members/1/history")).code == 204
+    after = await history(api)
+    kept = ("version", "kind", "at", "by", "requestId")
+    assert [[one[name] for name in kept] for one in after] == [
+        [one[name] for name in kept] for one in before
+    ]
+    assert [(one["before"], one["after"]) for one in after] == [({}, None), ({}, {}), (None, {})]
+    assert "Ada" not in str(list(admin["test"]["audit"].find({"memberId": 1})))
+    assert (await history(api, 2))[0]["after"]["name"] == "Bob"
+    await api("PUT", "/members/2", {"name": "Bobby"})
+    await api("DELETE", "/members/2/history")
+    await api("PUT", "/members/2", {"name": "Rob"})  # later changes are recorded as before
+    assert [one["before"] for one in await history(api, 2)] == [{"name": "Bobby"}, {}, None]
+
+
+async def test_history_that_does_not_exist_cannot_be_erased(api: Api, admin: Admin) -> None:
+    problem(await api("DELETE", "/members/7/history"), 404, "member-not-found")
+    problem(await api("DELETE", "/members/x/history"), 404, "member-not-found")
+    admin["test"]["members"].insert_one({"_id": 9, "name": "Of another program"})
+    assert (await api("DELETE", "/members/9/history")).code == 204
+    problem(await api("DELETE", "/members/9/history", rights=2), 403, "permission-missing")
+    assert parsed(await api("GET", "/members/9"))["name"] == "Of another program"

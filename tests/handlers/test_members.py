@@ -320,3 +320,35 @@ async def test_text_that_looks_like_an_operator_is_text(api: Api) -> None:
     answer = await api("PUT", path, {"name": "$$ROOT", "phone": "#123 (45)"})
     assert parsed(answer)["name"] == "$$ROOT"
     assert parsed(await api("GET", path)) == parsed(answer)
+
+
+async def test_write_that_prefers_minimal_is_204(api: Api) -> None:
+    patch = "application/merge-patch+json"
+    writes: list[tuple[str, str, dict[str, Any], str]] = [
+        ("POST", "/members", {"name": "Ada"}, "Location"),
+        ("PUT", "/members/1", {"name": "Ada", "phone": "555-0100"}, ""),
+        ("PUT", "/members/1", {"name": "Ada", "phone": "555-0100"}, ""),  # unchanged
+        ("PATCH", "/members/1", {"phone": None}, ""),
+        ("PUT", "/members/by-name?name=Ada", {"phone": "555-0101"}, "Content-Location"),
+        ("PUT", "/members/by-name/Bob", {}, "Location"),
+    ]
+    tags = []
+    for method, path, body, location in writes:
+        headers = {"Prefer": "respond-async, return=minimal"}
+        if method == "PATCH":
+            headers["Content-Type"] = patch
+        response = await api(method, path, body, headers=headers)
+        assert (response.code, response.body) == (204, b"")
+        assert response.headers["Preference-Applied"] == "return=minimal"
+        assert "Content-Type" not in response.headers
+        if location:
+            assert response.headers[location] == f"/members/{2 if 'Bob' in path else 1}"
+        tags.append(response.headers["ETag"])
+    assert tags == ['"1"', '"2"', '"2"', '"3"', '"4"', '"1"']
+    for preference in ("return=representation", "return=minimal; x, return", 'return="Minimal"'):
+        response = await api("PUT", "/members/1", {"name": "Ada"}, headers={"Prefer": preference})
+        assert response.code == (204 if "=minimal" in preference else 200)
+    invalid = await api("PUT", "/members", {}, headers={"Prefer": "return=minimal"})
+    problem(invalid, 422, "invalid-member")
+    read = await api("GET", "/members/1", headers={"Prefer": "return=minimal"})
+    assert read.code == 200

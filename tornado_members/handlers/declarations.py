@@ -11,6 +11,7 @@ READ_CONDITIONS: Final = (
     *("If-Match", "If-Unmodified-Since"),
 )
 WRITE_CONDITIONS: Final = ("If-Match", "If-None-Match.write", "If-Unmodified-Since")
+WRITE_PREFERENCE: Final = ("Prefer.write",)
 # Headers of every response with data of members.
 MEMBER_HEADERS: Final = ("Cache-Control", "Vary")
 MEMBER_DRAFT: Final = Body(
@@ -50,4 +51,9 @@ def member_answer(description: str, *headers: str, may_have: tuple[str, ...] = (
     )
 
 
+WRITTEN: Final = Answer(
+    "The write is done, and the caller prefers no body (`Prefer: return=minimal`)",
+    headers=("ETag", "Preference-Applied", *MEMBER_HEADERS),
+    may_have=("Last-Modified", "Location", "Content-Location"),
+)
 CREATED: Final = member_answer("The new member", "Location")

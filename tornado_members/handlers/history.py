@@ -1,6 +1,7 @@
 """The history of a member: its changes, and who made them."""
 
 import json
+from logging import getLogger
 from typing import Final
 
 from tornado_members.auth.permissions import DELETE
@@ -16,6 +17,9 @@ from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.openapi.examples import example_history
 from tornado_members.openapi.operation import JSON, Answer, Operation
 from tornado_members.openapi.schemas import reference
+from tornado_members.telemetry.logs import fields
+
+log = getLogger(__name__)
 
 FIND_HISTORY: Final = Operation(
     name="findHistory",
@@ -36,13 +40,23 @@ FIND_HISTORY: Final = Operation(
     problems=(MemberNotFound, DependencyUnavailable),
     description="Includes deleted members, until their records expire (`audit.keep_days`).",
 )
+ERASE_HISTORY: Final = Operation(
+    name="eraseHistory",
+    summary="Erase the personal values in the history of a member",
+    tag="members",
+    permission=DELETE,
+    answers={204: Answer("The values are erased")},
+    problems=(MemberNotFound, DependencyUnavailable),
+    description="The records keep `version`, `kind`, `at`, `by` and `requestId`. The member, if it "
+    "exists, stays as it is, and its next changes are recorded with their values.",
+)
 
 
 class HistoryHandler(MemberResourceHandler):
     """/members/{memberId}/history"""
 
     route = "/members/{memberId}/history"
-    operations = {"GET": FIND_HISTORY, "HEAD": FIND_HISTORY}
+    operations = {"GET": FIND_HISTORY, "HEAD": FIND_HISTORY, "DELETE": ERASE_HISTORY}
 
     async def get(self, text: str) -> None:
         """Send a page of changes."""
@@ -59,3 +73,14 @@ class HistoryHandler(MemberResourceHandler):
         self.send_json(content.encode())
 
     head = get
+
+    async def delete(self, text: str) -> None:
+        """Erase the values in all records of the member."""
+        member_id = parse_member_id(text)
+        await self.services.directory.erase_history(member_id)
+        subject = self.caller.subject if self.caller else None
+        log.info(
+            "erased the history of a member",
+            extra=fields(request_id=self.request_id, member_id=member_id, subject=subject),
+        )
+        self.set_status(204)

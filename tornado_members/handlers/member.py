@@ -20,6 +20,8 @@ from tornado_members.handlers.declarations import (
     NOT_MODIFIED,
     READ_CONDITIONS,
     WRITE_CONDITIONS,
+    WRITE_PREFERENCE,
+    WRITTEN,
     member_answer,
 )
 from tornado_members.handlers.member_resource import MemberResourceHandler
@@ -47,12 +49,12 @@ REPLACE_MEMBER: Final = Operation(
     tag="members",
     permission=WRITE,
     is_own=addresses_by_id,
-    headers=WRITE_CONDITIONS,
+    headers=(*WRITE_CONDITIONS, *WRITE_PREFERENCE),
     body=replace(
         MEMBER_DRAFT,
         description="A field that is left out becomes null. `memberId` may be repeated.",
     ),
-    answers={200: member_answer("The replaced member")},
+    answers={200: member_answer("The replaced member"), 204: WRITTEN},
     problems=(
         *(MemberNotFound, InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
         *(WriteConflict, DependencyUnavailable),
@@ -64,13 +66,13 @@ PATCH_MEMBER: Final = Operation(
     tag="members",
     permission=WRITE,
     is_own=addresses_by_id,
-    headers=WRITE_CONDITIONS,
+    headers=(*WRITE_CONDITIONS, *WRITE_PREFERENCE),
     body=Body(
         {MERGE_PATCH: reference("MemberPatch")},
         {MERGE_PATCH: {"phone": None, "name": "Ada King"}},
         holds_member=True,
     ),
-    answers={200: member_answer("The changed member")},
+    answers={200: member_answer("The changed member"), 204: WRITTEN},
     problems=REPLACE_MEMBER.problems,
 )
 DELETE_MEMBER: Final = Operation(

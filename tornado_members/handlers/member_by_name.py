@@ -18,6 +18,8 @@ from tornado_members.handlers.declarations import (
     CREATED,
     NOT_MODIFIED,
     WRITE_CONDITIONS,
+    WRITE_PREFERENCE,
+    WRITTEN,
     member_answer,
 )
 from tornado_members.handlers.member import FIND_MEMBER
@@ -67,9 +69,13 @@ PUT_BY_NAME: Final = Operation(
     permission=WRITE,
     is_own=is_checked_by_handler,
     query=_QUERY,
-    headers=WRITE_CONDITIONS,
+    headers=(*WRITE_CONDITIONS, *WRITE_PREFERENCE),
     body=Body({JSON: reference("MemberDetails")}, {JSON: example_details}, holds_member=True),
-    answers={200: member_answer("The replaced member", "Content-Location"), 201: CREATED},
+    answers={
+        200: member_answer("The replaced member", "Content-Location"),
+        201: CREATED,
+        204: WRITTEN,
+    },
     problems=(
         *(InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
         *(WriteConflict, DependencyUnavailable),

@@ -8,6 +8,7 @@ from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.conditional import parse_precondition
 from tornado_members.http.encoding import accepts_gzip, compressed
+from tornado_members.http.prefer import parse_preferences
 from tornado_members.http.request_body import json_object
 from tornado_members.http.responses import PRIVATE, VARY, member_response
 from tornado_members.member_entries import Representation
@@ -64,7 +65,10 @@ class MemberResourceHandler(BaseHandler):
     def send_member(
         self, member: Representation, status: int = 200, *, is_located: bool = False
     ) -> None:
-        """Send a member. Raises PreconditionFailed if a read has a condition that fails."""
+        """Send a member, or only its headers after a write whose caller prefers that.
+
+        Raises PreconditionFailed if a read has a condition that fails.
+        """
         is_read = self.request.method in ("GET", "HEAD")
         response = member_response(
             member,
@@ -78,7 +82,18 @@ class MemberResourceHandler(BaseHandler):
         self.add_vary(VARY)
         self.set_header("Content-Type", JSON)  # Tornado omits it from a 304
         self.set_headers(response.headers)
-        self.finish(response.body or None)
+        if is_read or not self._prefers_minimal():
+            self.finish(response.body or None)
+            return
+        self.set_status(204)
+        self.clear_header("Content-Type")
+        self.set_header("Preference-Applied", "return=minimal")
+        self.finish()
+
+    def _prefers_minimal(self) -> bool:
+        """True if the caller wants no body after a write (RFC 7240 §4.2)."""
+        preferences = parse_preferences(self.request.headers.get_list("Prefer"))
+        return preferences.get("return") == "minimal"
 
     def send_created(self, member: Representation) -> None:
         """Send a new member with its address (RFC 9110 §15.3.2)."""

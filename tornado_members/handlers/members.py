@@ -12,7 +12,13 @@ from tornado_members.errors import (
     NameTaken,
     WriteConflict,
 )
-from tornado_members.handlers.declarations import CREATED, MEMBER_DRAFT, MEMBER_HEADERS
+from tornado_members.handlers.declarations import (
+    CREATED,
+    MEMBER_DRAFT,
+    MEMBER_HEADERS,
+    WRITE_PREFERENCE,
+    WRITTEN,
+)
 from tornado_members.handlers.export import export_members
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.handlers.paging import (
@@ -63,8 +69,9 @@ ADD_MEMBER: Final = Operation(
     summary="Create a member",
     tag="members",
     permission=WRITE,
+    headers=WRITE_PREFERENCE,
     body=MEMBER_DRAFT,
-    answers={201: CREATED},
+    answers={201: CREATED, 204: WRITTEN},
     problems=(InvalidMember, NameTaken, WriteConflict, DependencyUnavailable),
 )
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from tornado_members.errors import MemberNotFound
-from tornado_members.handlers.declarations import NOT_MODIFIED, member_answer
+from tornado_members.handlers.declarations import NOT_MODIFIED, WRITTEN, member_answer
 from tornado_members.handlers.member import (
     FIND_MEMBER,
     PATCH_MEMBER,
@@ -40,7 +40,7 @@ REPLACE_OWN_MEMBER: Final = replace(
     name="replaceOwnMember",
     summary="Replace the caller's own member",
     is_own=addresses_itself,
-    answers={200: member_answer("The replaced member", _LOCATION)},
+    answers={200: member_answer("The replaced member", _LOCATION), 204: WRITTEN},
     description=_DESCRIPTION,
 )
 PATCH_OWN_MEMBER: Final = replace(
@@ -48,7 +48,7 @@ PATCH_OWN_MEMBER: Final = replace(
     name="patchOwnMember",
     summary="Change some fields of the caller's own member (JSON merge patch)",
     is_own=addresses_itself,
-    answers={200: member_answer("The changed member", _LOCATION)},
+    answers={200: member_answer("The changed member", _LOCATION), 204: WRITTEN},
     description=_DESCRIPTION,
 )
 

@@ -25,6 +25,11 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "whose cost grows with that number. Other preferences are ignored.",
         "schema": _STRING,
     },
+    "Prefer.write": {
+        "description": "`return=minimal` (RFC 7240): the response is a 204 without a body. Other "
+        "preferences are ignored.",
+        "schema": _STRING,
+    },
     "If-None-Match": {
         "description": 'On a read: 304 if the current version has one of these tags (`"7"`, '
         "weak comparison). An invalid list of tags is ignored.",
@@ -114,7 +119,7 @@ ANSWER_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "Preference-Applied": {
         "description": "The preferences that were applied (RFC 7240).",
-        "schema": {"const": "count=exact"},
+        "schema": {"enum": ["count=exact", "return=minimal"]},
         "example": "count=exact",
     },
     "Location": {

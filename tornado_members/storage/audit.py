@@ -28,9 +28,9 @@ class TransactionsMissing(OperatorError):
 class AuditLog:
     """Adds and reads records.
 
-    The transaction that changes a member adds the record, and nothing changes it later. Records of
-    a member are in the order of its versions. This order needs no clock: no other writer can change
-    the member until the transaction ends. MongoDB deletes records by their age.
+    The transaction that changes a member adds the record. Later, only its values can be erased.
+    Records of a member are in the order of its versions. This order needs no clock: no other writer
+    can change the member until the transaction ends. MongoDB deletes records by their age.
     """
 
     def __init__(self, mongo: Mongo, keep: timedelta, fields: FieldTable = MEMBER_FIELDS) -> None:
@@ -78,6 +78,19 @@ class AuditLog:
         cursor = self._records.find(query, sort=order)
         documents = await cursor.limit(limit).to_list(limit)
         return [_to_record(document, self._attributes) for document in documents]
+
+    @translate_outages
+    async def erase(self, member_id: int) -> bool:
+        """Remove the values from all records of a member; False if it has none.
+
+        A value that was null stays null: it says that the member did not exist.
+        """
+        erased: Document = {
+            side: {"$cond": [{"$eq": [{"$type": f"${side}"}, "object"]}, {"$literal": {}}, None]}
+            for side in ("before", "after")
+        }
+        result = await self._records.update_many({"memberId": member_id}, [{"$set": erased}])
+        return result.matched_count > 0
 
 
 def record_of(before: Member | None, after: Member | None, by: Actor | None) -> Document | None:
