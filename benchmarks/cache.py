@@ -6,11 +6,13 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import aiomcache
 
 from tests.support import naive_cache as naive
 from tests.support.ledger import MemoryLedger
+from tests.support.registry import MemoryRegistry
 from tornado_members.embedded.programs import find_memcached, free_port
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.entries import Entry
@@ -81,12 +83,14 @@ async def contestants(address: str) -> AsyncIterator[dict[str, Read]]:
     bare = aiomcache.Client(host, int(port), pool_size=32)
     unleased = naive.NaiveCache([MemcachedNode(address, timeout=1)], ttl=600, namespace="naive")
     cache = LeaseCache(
-        [MemcachedNode(address, timeout=1)],
+        [address],
+        connect=partial(MemcachedNode, timeout=1),
         namespace="leases",
         ttl=600,
         timing=TIMING,
         write_deadline=0,
         ledger=MemoryLedger(),
+        registry=MemoryRegistry(),
     )
     await cache.open()
     while (await cache.read(b"warm", load)).status != "hit":  # noqa: ASYNC110

@@ -22,7 +22,7 @@ from tornado.ioloop import IOLoop
 from tests.support.api import Api, Fetching, PathClient
 from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
-from tests.support.namespace import namespace_of
+from tests.support.namespace import forget_cache_processes, namespace_of
 from tests.support.service import Command
 from tests.support.slow_callbacks import SlowCallbacks
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
@@ -120,6 +120,7 @@ def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, 
     """An empty database and an empty cache. Dropping it would take ten times as long."""
     for collection in ("members", "counters", "users", "leader_locks", "cache_debts"):
         admin["test"][collection].delete_many({})
+    forget_cache_processes(admin["test"])
     flush_memcached(servers.cache_servers[0])
     return "test"
 
@@ -200,7 +201,8 @@ def emptied_cache(
     """The nodes, empty but for an epoch."""
     for address in cache_servers:
         with suppress(OSError):  # some tests stop a node on purpose
-            flush_cache(address, namespace_of(admin[settings.mongodb.database]))
+            namespace = namespace_of(admin[settings.mongodb.database])
+            flush_cache(address, namespace, servers=cache_servers)
     return cache_servers
 
 

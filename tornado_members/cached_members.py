@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from tornado_members.lease_cache.protocol import HIT, Hit, LookUp
+from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp
 from tornado_members.member_entries import (
     MemberEntries,
     Representation,

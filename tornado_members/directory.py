@@ -28,7 +28,7 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
-from tornado_members.lease_cache.protocol import Found, LookUp
+from tornado_members.lease_cache.look_ups import Found, LookUp
 from tornado_members.member_entries import (
     MemberEntries,
     Representation,
@@ -79,6 +79,7 @@ class Cache(Protocol):
         self, *keys: bytes
     ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
+    def list_conflict(self) -> str | None: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def renew_epochs(self) -> bool: ...  # noqa: D102
 
@@ -115,6 +116,10 @@ class MemberDirectory:
     def cache_states(self) -> Mapping[str, str | None]:
         """Return, by the address of each node, why it is not read now; None if it is read."""
         return self._cache.states()
+
+    def cache_list_conflict(self) -> str | None:
+        """Return how the nodes in use differ from `cache.servers`; None if they do not."""
+        return self._cache.list_conflict()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """Return the member with this id. `no_cache` reads MongoDB. Raises MemberNotFound."""

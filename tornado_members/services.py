@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from logging import getLogger
 
 from tornado_members.auth.keys import KeySource
@@ -34,6 +35,7 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.settings import Console, Cors, Members, Settings
 from tornado_members.storage import name_ranges
 from tornado_members.storage.audit import AuditLog
+from tornado_members.storage.cache_registry import CacheRegistry
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.debts import DebtLedger
@@ -194,17 +196,15 @@ def make_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> 
         timeout=settings.cache.timeout_ms / 1000,
         return_after=settings.cache.return_ms / 1000,
     )
-    nodes = [
-        MemcachedNode(address, timeout=timing.timeout, probe_interval=timing.pause)
-        for address in servers
-    ]
     return LeaseCache(
-        nodes,
+        servers,
+        connect=partial(MemcachedNode, timeout=timing.timeout, probe_interval=timing.pause),
         namespace=namespace,
         ttl=settings.cache.ttl_seconds,
         timing=timing,
         write_deadline=stores.mongo.deadline,
         ledger=DebtLedger(stores.mongo),
+        registry=CacheRegistry(stores.mongo),
         require_for_writes=settings.cache.require_for_writes,
     )
 

@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pymongo.read_concern import ReadConcern
 
-from tests.support.memcached import ask_memcached, flush_memcached
+from tests.support.memcached import flush_cache
 from tests.support.namespace import namespace_of
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.lease_cache.placement import namespace_prefix
 
 ISSUER, AUDIENCE, KEY_ID = "https://issuer.example", "members-bench", "bench"
 TOKEN_SECONDS = 6 * 3600
@@ -104,10 +103,7 @@ class Bed:
 
         Without one, they would take it for restarted, and read past it for some seconds.
         """
-        flush_memcached(self.memcached)
-        for database in databases:
-            key = namespace_prefix(namespace_of(self.client[database])) + b"epoch"
-            ask_memcached(self.memcached, b"add %b 0 0 16\r\n0123456789abcdef\r\n" % key)
+        flush_cache(self.memcached, *(namespace_of(self.client[one]) for one in databases))
 
 
 _PEM = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

@@ -254,7 +254,7 @@ async def test_monitor_pings_mongodb_one_at_a_time() -> None:
         if asked > 1:
             await answer.wait()
 
-    health = HealthMonitor(ping, dict, {}, None)
+    health = HealthMonitor(ping, dict, lambda: None, {}, None)
     async with health.monitoring():
         assert health.report().is_ready
         async with asyncio.timeout(10):
@@ -285,6 +285,6 @@ async def test_missing_keys_of_one_issuer_degrade(
         issuer: SimpleNamespace(state=lambda state=state: KeyState(state[0], 7.0, 0, *state[1:]))
         for issuer, state in states.items()
     }
-    health = HealthMonitor(ping, dict, keys, None)
+    health = HealthMonitor(ping, dict, lambda: None, keys, None)
     async with health.monitoring():
         assert health.report().status == status

@@ -29,11 +29,14 @@ from typing import Any, NamedTuple
 
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, Tombstone, decode
+from tornado_members.lease_cache.epochs import Lifetimes
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.meta_commands import Held, Put
-from tornado_members.lease_cache.protocol import HIT, LeaseProtocol, Lifetimes
+from tornado_members.lease_cache.protocol import LeaseProtocol
 
 KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"
+LIST = b"-" + b"0" * 16  # behind each epoch: the id of the list of servers
 _ROUNDS = 12  # of the liveness check: more than every lifetime in use, in ticks
 
 Op = tuple[Any, ...]
@@ -147,13 +150,13 @@ class Quarantine(NamedTuple):
     @property
     def token(self) -> int:
         """A number that differs after each renewal."""
-        return 1000 * int(self.value) + self.ttl
+        return 1000 * int(self.value.partition(b"-")[0]) + self.ttl
 
 
 class World(NamedTuple):
     """The model, and the versions that a reader that begins now must not miss."""
 
-    epoch: bytes | None = b"0" * 16
+    epoch: bytes | None = b"0" * 16 + LIST
     quarantine: Quarantine | None = None
     item: Held | None = None
     recurring: frozenset[int] = frozenset()  # tokens from before a restart: they may recur
@@ -549,7 +552,7 @@ class Explorer:
     def _gets(self, state: State, _number: int, key: bytes) -> Iterator[tuple[Any, World]]:
         world = state.world
         if key == EPOCH:  # all epochs differ: the number serves as a token
-            yield (world.epoch and Held(world.epoch, int(world.epoch, 16), None)), world
+            yield (world.epoch and Held(world.epoch, int(world.epoch[:16], 16), None)), world
         elif key == QUARANTINE:
             found = world.quarantine
             yield found and Held(found.value, found.token, found.ttl), world
@@ -571,7 +574,7 @@ class Explorer:
             begun = Quarantine(value, ttl or 0, frozenset(self._writing(state)))
             yield token == known, world._replace(quarantine=begun) if token == known else world
         elif key == EPOCH:
-            known = None if world.epoch is None else int(world.epoch, 16)
+            known = None if world.epoch is None else int(world.epoch[:16], 16)
             is_let = token == known or isinstance(token, str)
             yield is_let, world._replace(epoch=value) if is_let else world
         elif not self._is_let(world.item, token):
@@ -637,7 +640,8 @@ class Explorer:
         if writers and not self._is_timed and not living & writers:
             yield "a tombstone expires", world._replace(item=None, undecided=frozenset())
         if world.stale:
-            yield "a new epoch, for a stale node", world._replace(epoch=b"e" * 16, stale=False)
+            renewed = world._replace(epoch=b"e" * 16 + LIST, stale=False)
+            yield "a new epoch, for a stale node", renewed
 
     def _restarted(self, state: State) -> World:
         # With a recurring token, a writer may store a mark again that was removed before.
@@ -650,7 +654,7 @@ class Explorer:
         if "restart" in self._faults:
             yield "Memcached restarts", self._restarted(state)
         if "epoch" in self._faults:
-            yield "a new epoch", world._replace(epoch=b"f" * 16)
+            yield "a new epoch", world._replace(epoch=b"f" * 16 + LIST)
         if "eviction" in self._faults:
             yield "the epoch is evicted", world._replace(epoch=None)
             # The eviction of a tombstone is the one fault that the promise excludes.
@@ -676,7 +680,7 @@ class Explorer:
 
     def _check_hits(self, state: State) -> None:
         """Start a write in each tick, and check that a read hits in time."""
-        epoch = b"e" * 16 if state.world.stale else state.world.epoch
+        epoch = b"e" * 16 + LIST if state.world.stale else state.world.epoch
         world = state.world._replace(epoch=epoch, stale=False, away="", faults=0)
         for number in range(_ROUNDS):
             world = _ticked(world)

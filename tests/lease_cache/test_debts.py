@@ -24,7 +24,7 @@ from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.debts import RELIED_ON, Debt
 from tornado_members.lease_cache.errors import NotAnnounced
-from tornado_members.lease_cache.protocol import HIT
+from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.mongo import Mongo
 

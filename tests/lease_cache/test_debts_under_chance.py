@@ -9,20 +9,22 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 
 from tests.lease_cache.test_lease_cache import own_memcached
 from tests.support.fault_proxy import FINE, FROZEN, FaultProxy
 from tests.support.ledger import MemoryLedger
+from tests.support.registry import MemoryRegistry
 from tornado_members.lease_cache import debts
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import NotAnnounced
+from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import Timing
-from tornado_members.lease_cache.protocol import HIT
 
 PROCESSES = 3
 TIMING = Timing(heartbeat=0.1, timeout=0.05, return_after=0.35)
@@ -79,14 +81,15 @@ class Storm:
 
     async def process(self) -> None:
         """Run a process until it is killed, that is, cancelled; its knowledge is lost then."""
-        node = MemcachedNode(self._address, timeout=TIMING.timeout, probe_interval=TIMING.pause)
         cache = LeaseCache(
-            [node],
+            [self._address],
+            connect=partial(MemcachedNode, timeout=TIMING.timeout, probe_interval=TIMING.pause),
             namespace="test",
             ttl=60,
             timing=TIMING,
             write_deadline=WRITE_DEADLINE,
             ledger=self.ledger,
+            registry=MemoryRegistry.of_this_test(),
         )
         await cache.open()
         try:

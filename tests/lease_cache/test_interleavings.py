@@ -22,6 +22,7 @@ import pytest
 
 from tests.lease_cache.explorer import (
     KEY,
+    LIST,
     Explorer,
     Guilty,
     ModelNode,
@@ -293,7 +294,7 @@ class InTheirEpoch(LeaseProtocol):
     _own = b""
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
-        epoch, _ = await self._look()
+        epoch, _, _ = await self._look()
         self._own = writer + b":" + (epoch or b"")
         await super().place_tombstones(keys, self._own)
 
@@ -315,7 +316,7 @@ class BlindRenewal(LeaseProtocol):
     """Sets a new epoch on a restarted node as on any other."""
 
     async def renew_epoch(self) -> None:
-        await self._node.set(self._epoch_key, self._word(), 1)  # type: ignore[attr-defined]
+        await self._node.set(self._epoch_key, self._word() + LIST, 1)  # type: ignore[attr-defined]
 
 
 class BlindInvalidation(LeaseProtocol):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pymongo
@@ -17,6 +18,7 @@ from motor.frameworks import asyncio as motor_framework
 from tests.support.ledger import MemoryLedger
 from tests.support.members import make_draft
 from tests.support.mongodb import failing
+from tests.support.registry import MemoryRegistry
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
@@ -159,12 +161,14 @@ async def test_process_paused_after_its_tombstones_does_not_write(
     now = 1000.0
     timing = Timing(heartbeat=60, timeout=5, return_after=0)
     cache = LeaseCache(
-        [MemcachedNode(servers.cache_servers[0], timeout=5)],
+        servers.cache_servers,
+        connect=partial(MemcachedNode, timeout=5),
         namespace="test",
         ttl=60,
         timing=timing,
         write_deadline=mongo.deadline,
         ledger=MemoryLedger(),
+        registry=MemoryRegistry(),
         now=lambda: now,
     )
     await cache.open()

@@ -1,6 +1,7 @@
 """Several services on one database and the same Memcached nodes, each in its own process."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.fork_server import NAIVE_CACHE, ForkedProcess
 from tests.support.http_client import HttpClient, NoAnswer
 from tests.support.memcached import flush_cache
-from tests.support.namespace import namespace_of
+from tests.support.namespace import forget_cache_processes, namespace_of
 from tests.support.service import Command
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.embedded.programs import (
@@ -238,6 +239,7 @@ class Cluster:
             for node in self.nodes[:proxied]
         ]
         self.services: list[ServiceProgram] = []
+        self.servers: list[str] = []  # cache.servers
         self._processes = processes
         self._settings: dict[str, Any] = {
             "mongodb": {"uri": mongodb_uri, "database": database},
@@ -274,13 +276,14 @@ class Cluster:
             self._stack.callback(node.kill)
             node.start()
         await asyncio.gather(*(node.ready() for node in self.nodes))
-        await asyncio.to_thread(self._begin_epochs)
         for proxy in self.proxies:
             await self._stack.enter_async_context(proxy)
         behind = [proxy.address for proxy in self.proxies]
         direct = [f"127.0.0.1:{node.port}" for node in self.nodes[len(behind) :]]
         # All services have the same list: the node of a key depends on the addresses of the nodes.
-        self._settings["cache"]["servers"] = [*behind, *direct]
+        self.servers = [*behind, *direct]
+        self._settings["cache"]["servers"] = self.servers
+        await asyncio.to_thread(self._begin_epochs)
         for number in range(1, self._processes + 1):
             service = self._service(number)
             if self._naive:
@@ -290,12 +293,32 @@ class Cluster:
             self.services.append(service)
         await asyncio.gather(*(service.ready() for service in self.services))
 
+    def want_servers(self, service: ServiceProgram, servers: list[str]) -> None:
+        """Change `cache.servers` in the settings of a service, which reads them when replaced."""
+        config = self._folder / service.name / "settings.yaml"
+        settings = json.loads(config.read_text())
+        settings["cache"]["servers"] = servers
+        config.write_text(json.dumps(settings))
+
+    async def until_in_force(self, servers: list[str]) -> None:
+        """Wait until all services use these nodes."""
+        async with asyncio.timeout(START_SECONDS):
+            while await asyncio.to_thread(self._list_in_force) != (sorted(servers), None):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    def _list_in_force(self) -> tuple[list[str], list[str] | None]:
+        with pymongo.MongoClient[dict[str, Any]](self.mongodb_uri) as client:
+            found = client[self.database]["cluster"].find_one({"_id": "cache-servers"})
+        assert found
+        return found["servers"], found["replaces"]
+
     def _begin_epochs(self) -> None:
         """Make the nodes look used: new ones are in quarantine for seconds."""
         with pymongo.MongoClient[dict[str, Any]](self.mongodb_uri) as client:
             namespace = namespace_of(client[self.database])
+            forget_cache_processes(client[self.database])
         for node in self.nodes:
-            flush_cache(f"127.0.0.1:{node.port}", namespace)
+            flush_cache(f"127.0.0.1:{node.port}", namespace, servers=self.servers)
 
     def _node(self, number: int) -> Program:
         name, port = f"node-{number}", lasting_port()

@@ -4,10 +4,12 @@ import asyncio
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from tornado_members.embedded.programs import find_memcached, free_port
 from tornado_members.lease_cache.placement import namespace_prefix
+from tornado_members.lease_cache.registry import first_list
 
 
 def ask_memcached(address: str, request: bytes) -> bytes:
@@ -31,13 +33,17 @@ def flush_memcached(address: str) -> None:
     assert ask_memcached(address, b"flush_all\r\n") == b"OK\r\n"
 
 
-def flush_cache(address: str, *namespaces: str) -> None:
-    """Keep only the epochs on the server, as if it had been in use for a while."""
+def flush_cache(address: str, *namespaces: str, servers: Sequence[str] | None = None) -> None:
+    """Keep only the epochs on the server, as if it had been in use for a while.
+
+    `servers` is the first list of servers of these caches; by default this one alone.
+    """
     flush_memcached(address)
+    epoch = b"0123456789abcdef-" + first_list(servers or [address]).id.encode()
     for namespace in namespaces:
         key = namespace_prefix(namespace) + b"epoch"
-        command = b"add %b 0 0 16\r\n0123456789abcdef\r\nget %b\r\n" % (key, key)
-        assert b"0123456789abcdef" in ask_memcached(address, command)
+        command = b"add %b 0 0 %d\r\n%b\r\nget %b\r\n" % (key, len(epoch), epoch, key)
+        assert epoch in ask_memcached(address, command)
 
 
 def stored_keys(address: str, expected: int) -> list[bytes]:

@@ -18,9 +18,9 @@ from tornado_members.lease_cache import entries
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.look_ups import HIT, STORED, Found, Load, LookUp, bypass
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.placement import namespace_prefix, place
-from tornado_members.lease_cache.protocol import HIT, STORED, Found, Load, LookUp, bypass
 from tornado_members.settings import Settings
 
 log = getLogger(__name__)
@@ -138,6 +138,10 @@ class NaiveStandIn:
     async def close(self) -> None:
         """Close every connection."""
         await self._cache.close()
+
+    def list_conflict(self) -> str | None:
+        """Return None: this cache does not notice."""
+        return None
 
     def states(self) -> dict[str, str | None]:
         """As LeaseCache's."""

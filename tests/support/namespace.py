@@ -1,4 +1,4 @@
-"""The namespace in which services on a database keep their keys in Memcached."""
+"""The cache of the services on a database: its namespace in Memcached, its state in MongoDB."""
 
 from typing import Any
 
@@ -18,3 +18,9 @@ def namespace_of(database: Database[dict[str, Any]], cluster_id: str = "tests") 
     )
     assert document
     return cache_namespace(database.name, document["id"])
+
+
+def forget_cache_processes(database: Database[dict[str, Any]]) -> None:
+    """Forget the processes of earlier tests, some of them killed, and their list of servers."""
+    database["cache_processes"].delete_many({})
+    database["cluster"].delete_one({"_id": "cache-servers"})

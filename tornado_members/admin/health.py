@@ -34,6 +34,8 @@ _BYPASS_DETAILS = {
     "node-away": "does not answer; its keys are read from MongoDB",
     "node-back": "answers again; reads resume shortly",
     "node-stale": "missed an invalidation; waits for a new epoch",
+    "other-list": "was used by another list of servers; waits for a new epoch",
+    "list-changing": "is not read until all processes use the new list of servers",
 }
 
 
@@ -99,6 +101,7 @@ class HealthMonitor:
         self,
         ping: Callable[[], Awaitable[None]],
         cache_states: Callable[[], Mapping[str, str | None]],
+        list_conflict: Callable[[], str | None],
         keys: Mapping[str, KeySource],
         changes: InvalidatorNumbers | None,
     ) -> None:
@@ -106,6 +109,7 @@ class HealthMonitor:
         self.draining = False
         self._ping = ping
         self._cache_states = cache_states
+        self._list_conflict = list_conflict
         self._keys = keys
         self._changes = changes
         self._mongodb = DependencyStatus(_MONGODB, State.UNREADY, "was not pinged yet")
@@ -147,7 +151,11 @@ class HealthMonitor:
         self._mongodb = status
 
     def _cache(self) -> list[DependencyStatus]:
-        return [
+        conflict = self._list_conflict()
+        disagreement = (
+            [DependencyStatus("cache servers", State.DEGRADED, conflict)] if conflict else []
+        )
+        return disagreement + [
             DependencyStatus(
                 f"cache {node}",
                 State.DEGRADED if reason else State.OK,

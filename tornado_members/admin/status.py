@@ -53,7 +53,11 @@ async def open_process_status(services: Services) -> AsyncIterator[ProcessStatus
     dependencies, lag = services.dependencies, LoopLag()
     changes = dependencies.change_stream if dependencies.follows_changes else None
     health = HealthMonitor(
-        dependencies.mongo.ping, services.directory.cache_states, dependencies.keys, changes
+        dependencies.mongo.ping,
+        services.directory.cache_states,
+        services.directory.cache_list_conflict,
+        dependencies.keys,
+        changes,
     )
     async with lag.measuring(), health.monitoring():
         yield ProcessStatus(health, Metrics(services, lag))

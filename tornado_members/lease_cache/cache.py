@@ -15,22 +15,21 @@ from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.debts import Debts, Ledger
 from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.epochs import Lifetimes, random_word
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
+from tornado_members.lease_cache.look_ups import Bypass, Found, Hit, Load, LookUp, bypass
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
-from tornado_members.lease_cache.placement import namespace_prefix, place
-from tornado_members.lease_cache.protocol import (
-    Found,
-    Hit,
-    LeaseProtocol,
-    Lifetimes,
-    Load,
-    LookUp,
-    bypass,
-    random_word,
-)
+from tornado_members.lease_cache.node_pool import NodePool
+from tornado_members.lease_cache.placement import namespace_prefix
+from tornado_members.lease_cache.protocol import LeaseProtocol
+from tornado_members.lease_cache.registry import Registry
+from tornado_members.lease_cache.server_lists import ServerLists
+from tornado_members.lease_cache.writes import WritesUnderWay
 
 T = TypeVar("T")
+
+LIST_CHANGING = "list-changing"  # why nothing is read: one list of servers replaces another
 
 _LEASE_SECONDS = 3
 _CLOCK_SLACK = 2  # Memcached counts whole seconds, and may take the first for over at once
@@ -63,24 +62,29 @@ class LeaseCache:
     """Entries on one or more nodes; with no node at all, everything is loaded each time.
 
     A key lives on one node. While that is away its keys are loaded, and never handed to another
-    node: one that flaps must leave no old copies behind.
+    node: one that flaps must leave no old copies behind. All processes use the same list of nodes
+    (server_lists.py).
     """
 
     def __init__(
         self,
-        nodes: Sequence[MemcachedNode],
+        servers: Sequence[str],
         *,
+        connect: Callable[[str], MemcachedNode],
         namespace: str,
         ttl: int,
         timing: Timing,
         write_deadline: float,
         ledger: Ledger,
+        registry: Registry,
         require_for_writes: bool = False,
         now: Callable[[], float] = clock,
     ) -> None:
-        """`ttl`, and `write_deadline`, within which a commit is known to be or not, are seconds.
+        """`connect` returns the server at an address, of `servers` or of another list.
 
-        Caches of different namespaces may share their servers; those of one share the ledger.
+        `ttl`, and `write_deadline`, within which a commit is known to be or not, are seconds.
+        Caches of different namespaces may share their servers; those of one share the ledger and
+        the registry.
         `now` has to go on while the process is stopped and while the machine sleeps.
         """
         self._prefix = namespace_prefix(namespace)
@@ -97,43 +101,79 @@ class LeaseCache:
         lifetimes = Lifetimes(
             entry=ttl, lease=_LEASE_SECONDS, tombstone=outlives, quarantine=outlives
         )
-        self._debts = Debts(ledger, process=_process_name(), write_deadline=write_deadline, now=now)
-        self.nodes = tuple(self._make_node(node, timing, lifetimes) for node in nodes)
+        self._connect = connect
+        self._timing = timing
+        self._lifetimes = lifetimes
+        self._writes = WritesUnderWay(now)
+        self._pool = NodePool(self._make_node, self._writes)
+        process = _process_name()
+        self._lists = ServerLists(
+            registry,
+            self._pool,
+            process=process,
+            wanted=servers,
+            writes_end_after=self._longest_write,
+            now=now,
+        )
+        self._debts = Debts(
+            ledger,
+            process=process,
+            write_deadline=write_deadline,
+            confirm=self._lists.confirm,
+            now=now,
+        )
 
-    def _make_node(self, node: MemcachedNode, timing: Timing, lifetimes: Lifetimes) -> CacheNode:
-        monitored = MonitoredNode(node, timing)
+    def _make_node(self, address: str) -> CacheNode:
+        monitored = MonitoredNode(self._connect(address), self._timing)
         protocol = LeaseProtocol(
-            monitored, namespace=self._prefix, lifetimes=lifetimes, counts=self.counts
+            monitored,
+            namespace=self._prefix,
+            lifetimes=self._lifetimes,
+            counts=self.counts,
+            may_claim=self._lists.is_fresh,
         )
         return CacheNode(
             monitored,
             protocol,
-            timing=timing,
+            timing=self._timing,
             counts=self.counts,
-            debts=self._debts.of(node.address),
+            debts=self._debts.of(address),
+            confirm_list=self._lists.confirm,
         )
 
+    @property
+    def nodes(self) -> tuple[CacheNode, ...]:
+        """The nodes of the list in force."""
+        return self._pool.nodes
+
     async def open(self) -> None:
-        """Probe every node, and monitor it from now on."""
-        await asyncio.gather(*(node.open() for node in self.nodes))
-        if self.nodes:
-            await self._debts.open(self.nodes)
+        """Use the list in force; probe every node, and monitor it from now on."""
+        await self._lists.open()
+        await self._debts.open(self._pool)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._debts.close()
-        await asyncio.gather(*(node.close() for node in self.nodes))
+        await self._lists.close(may_still_write=bool(self._writes.current()))
+        await self._pool.close()
 
     def states(self) -> dict[str, str | None]:
         """By the address of each node, why it is not read now; None if it is."""
-        return {node.address: node.bypass_reason() for node in self.nodes}
+        changing = None if self._pool.is_read else LIST_CHANGING
+        return {node.address: changing or node.bypass_reason() for node in self.nodes}
+
+    def list_conflict(self) -> str | None:
+        """Describe how the list in force differs from `servers`; None if it does not."""
+        return self._lists.conflict
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """Look at each node once, and decide how each of these keys may be read.
 
         Without nodes the result is empty.
         """
-        places = self._places(keys)
+        if not self._pool.is_read:
+            return dict.fromkeys(keys, Bypass(LIST_CHANGING))
+        places = self._pool.places([self._prefix + key for key in keys])
         looked_up = await _all([node.look_up(its_keys) for node, its_keys in places.items()])
         start = len(self._prefix)
         found = {key[start:]: one for some in looked_up for key, one in some.items()}
@@ -163,10 +203,11 @@ class LeaseCache:
     async def _read(
         self, key: bytes, load: Load, rejected: Entry | None, look_up: LookUp | None
     ) -> Found:
-        node = place(self.nodes, key)
-        if node is None:
-            self.counts.bypasses["no-node"] += 1
-            return Found(await load(), bypass("no-node"))
+        node = self._pool.place(key)
+        if node is None or not self._pool.is_read:
+            reason = "no-node" if self._pool.is_read else LIST_CHANGING
+            self.counts.bypasses[reason] += 1
+            return Found(await load(), bypass(reason))
         return await node.read(key, load, rejected=rejected, look_up=look_up)
 
     @asynccontextmanager
@@ -179,10 +220,15 @@ class LeaseCache:
 
         Raises NotAnnounced before the block is entered if readers cannot be kept away.
         """
+        try:
+            await self._lists.ensure_registered()
+        except LedgerUnavailable as error:
+            raise NotAnnounced(str(error)) from error
         writer = random_word()
         places = self._places(keys)
-        ends_at = self._now() + (self._longest_write if places else math.inf)
+        ends_at = self._now() + self._longest_write
         may_commit_until = -math.inf
+        self._writes.begin(writer, ends_at)
         try:
             ends_at = min(ends_at, await self._announce(places, writer))
             write = AnnouncedWrite(ends_at, self._now)
@@ -198,13 +244,11 @@ class LeaseCache:
         finally:
             for node in places:
                 node.abandon(writer, may_commit_until)
+            self._writes.end(writer, may_commit_until)
 
     def _places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
-        places: dict[CacheNode, list[bytes]] = {}
-        for key in keys:
-            if node := place(self.nodes, self._prefix + key):
-                places.setdefault(node, []).append(self._prefix + key)
-        return places
+        """Return the keys by the nodes from which any process may read them."""
+        return self._pool.places_of_writes([self._prefix + key for key in keys])
 
     async def _announce(self, places: dict[CacheNode, list[bytes]], writer: bytes) -> float:
         """Place tombstones, or record debts where nodes do not reply.
@@ -235,6 +279,7 @@ class LeaseCache:
         False if a node did not do it for certain: then this is recorded, and the node gets a new
         epoch before it is read again. Raises LedgerUnavailable if it could not be recorded.
         """
+        self._require_a_list()
         places = self._places(keys)
         return all(await _all([node.invalidate(its_keys) for node, its_keys in places.items()]))
 
@@ -243,7 +288,13 @@ class LeaseCache:
 
         False, and LedgerUnavailable, as for `invalidate`.
         """
-        return all(await _all([node.renew_epoch() for node in self.nodes]))
+        self._require_a_list()
+        return all(await _all([node.renew_epoch() for node in self._pool]))
+
+    def _require_a_list(self) -> None:
+        """Raise LedgerUnavailable if this process does not know which nodes are read."""
+        if self._lists.in_force is None:
+            raise LedgerUnavailable("the list of servers in force is not known yet")
 
 
 def _process_name() -> str:

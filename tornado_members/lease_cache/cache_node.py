@@ -21,9 +21,11 @@ from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.debts import DebtsOfNode
 from tornado_members.lease_cache.entries import Entry
-from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.epochs import OTHER_LIST
+from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
+from tornado_members.lease_cache.look_ups import Bypass, Found, Load, LookUp
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
-from tornado_members.lease_cache.protocol import Bypass, Found, LeaseProtocol, Load, LookUp
+from tornado_members.lease_cache.protocol import LeaseProtocol
 
 log = getLogger(__name__)
 
@@ -51,9 +53,15 @@ class CacheNode:
         timing: Timing,
         counts: CacheCounts,
         debts: DebtsOfNode,
+        confirm_list: Callable[[], Awaitable[None]],
         now: Callable[[], float] = clock,
     ) -> None:
-        """`protocol` is that on this node."""
+        """`protocol` is that on this node.
+
+        `confirm_list` raises LedgerUnavailable if the list of servers of this process may have been
+        replaced.
+        """
+        protocol.on_unusable = self._note_unusable
         self.address = node.address
         self.protocol = protocol
         self.debts = debts
@@ -61,6 +69,10 @@ class CacheNode:
         self._timing = timing
         self._counts = counts
         self._now = now
+        self._confirm_list = confirm_list
+        self._belongs_to_another_list = False
+        self._quarantine: bytes | None = None  # the last one that this process has seen
+        self._unusable_at = float("-inf")  # when it saw that for the first time
         self._missed = 0  # how often it missed something, since its last new epoch
         self._pending: dict[bytes, _PendingTombstones] = {}  # by writer
         self._flushed = asyncio.Event()
@@ -78,9 +90,11 @@ class CacheNode:
 
         Where only the look at its debts is missing, this asks for one.
         """
-        readable_at = self._node.readable_at()
+        readable_at = self.readable_at()
         if readable_at is None:
             return "node-away"
+        if self._belongs_to_another_list:
+            return OTHER_LIST
         if self.is_stale:
             return "node-stale"
         if self._now() < readable_at:
@@ -91,8 +105,20 @@ class CacheNode:
         return None
 
     def readable_at(self) -> float | None:
-        """As MonitoredNode's."""
-        return self._node.readable_at()
+        """When the node will have replied for long enough; None if it does not reply.
+
+        A node that was in quarantine has restarted. It may have lost the id of another list, so
+        this process has to confirm its own list before it reads the node.
+        """
+        readable_at = self._node.readable_at()
+        return None if readable_at is None else max(readable_at, self._unusable_at)
+
+    def _note_unusable(self, reason: str, quarantine: bytes | None) -> None:
+        if reason == OTHER_LIST:
+            self._belongs_to_another_list = True
+            self._wanted.set()
+        elif quarantine is None or quarantine != self._quarantine:
+            self._quarantine, self._unusable_at = quarantine, self._now()
 
     async def open(self) -> None:
         """Probe the node, and monitor it from now on.
@@ -214,6 +240,21 @@ class CacheNode:
         await self.owe()
         return False
 
+    async def claim(self) -> None:
+        """Empty the node, and put the id of our list beside its epoch.
+
+        If it does not reply, returns when no process reads it: a process that finds it back looks
+        at the list in force before it reads. Raises LedgerUnavailable if our list may have been
+        replaced.
+        """
+        await self._confirm_list()
+        if await self._is_done(self.protocol.renew_epoch()):
+            self._belongs_to_another_list = False
+            return
+        self.mark_stale()
+        down_since = self._now() if self._node.down_since is None else self._node.down_since
+        await asyncio.sleep(max(0.0, down_since + self._timing.noticed - self._now()))
+
     async def pay_for_another(self) -> None:
         """Empty the node, since a process that ended owed it that. Raises NodeUnavailable."""
         await self.protocol.renew_epoch()
@@ -238,12 +279,17 @@ class CacheNode:
         """Probe the node, and flush what it is owed as soon as it replies."""
         while True:
             try:
-                if self._pending or self._missed:
+                if self._belongs_to_another_list:
+                    self._belongs_to_another_list = False
+                    await self.protocol.probe()  # this process may use that list by now
+                    if self._belongs_to_another_list:
+                        await self.claim()
+                elif self._pending or self._missed:
                     await self._flush_pending()
                 elif self._now() - self._looked_at >= self._timing.pause:
                     self._looked_at = self._now()
                     await self.protocol.probe()
-            except NodeUnavailable:
+            except (NodeUnavailable, LedgerUnavailable):
                 pass
             except Exception:  # what the node is owed stays pending: the monitor never ends
                 log.exception("monitoring Memcached %s failed; it goes on", self.address)

@@ -17,7 +17,7 @@ process that looks.
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from logging import getLogger
@@ -141,9 +141,15 @@ class Debts:
         *,
         process: str,
         write_deadline: float,
+        confirm: Callable[[], Awaitable[None]],
         now: Callable[[], float] = clock,
     ) -> None:
-        """`write_deadline` is the seconds within which a commit is known to be or not."""
+        """`write_deadline` is the seconds within which a commit is known to be or not.
+
+        Each look also calls `confirm`, which raises LedgerUnavailable if the list of servers of
+        this process may have been replaced.
+        """
+        self._confirm = confirm
         self._ledger = ledger
         self._process = process
         self._writes_end_after = RELIED_ON + write_deadline
@@ -153,7 +159,7 @@ class Debts:
         self._seen: dict[Debt, float] = {}  # debts of others, and when each was first seen
         self._look_seconds = _LOOK_SECONDS * random.uniform(0.8, 1)  # noqa: S311
         self._watching: asyncio.Task[None] | None = None
-        self._nodes: Collection[IndebtedNode] = ()
+        self._nodes: Iterable[IndebtedNode] = ()
 
     def of(self, address: str) -> DebtsOfNode:
         """The debts of a node that is made."""
@@ -164,7 +170,7 @@ class Debts:
 
         return DebtsOfNode(self._ledger, new, self._wanted, self._now)
 
-    async def open(self, nodes: Collection[IndebtedNode]) -> None:
+    async def open(self, nodes: Iterable[IndebtedNode]) -> None:
         """Look for the first time, and go on looking from now on."""
         self._nodes = nodes
         with suppress(LedgerUnavailable):
@@ -213,6 +219,9 @@ class Debts:
     async def _look(self) -> None:
         """Raises LedgerUnavailable."""
         began = self._looked_at = self._now()
+        if not list(self._nodes):
+            return
+        await self._confirm()
         debts = await self._ledger.read()
         now = self._now()
         self._seen = {

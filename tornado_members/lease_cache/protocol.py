@@ -9,11 +9,7 @@ Plain read-through caching returns stale entries: a reader loads version 1, a wr
   A tombstone holds one mark per writer of the key. A writer adds and removes its own mark only.
   Each mark expires on its own, so the mark of a writer that died does not outlive its time while
   others write the key, and a writer with a short time does not shorten the time of another;
-- everything but a tombstone belongs to the node's *epoch*, a random number under a key of its own.
-  A new one empties the node at once, and a node that restarted has none;
-- a process that finds no epoch starts a *quarantine* before a new one: the tombstones of writes
-  that are still under way may have been lost with the old one. A process whose writes may take
-  longer than the quarantine lasts extends it.
+- everything but a tombstone belongs to the node's *epoch* (epochs.py).
 
 Time is counted by the node alone: what is stored are seconds to live, never a time of day, so the
 clocks of the processes do not matter (docs/decisions/tombstones.md). Nothing here knows tasks.
@@ -23,14 +19,9 @@ each of these rules what goes wrong without it.
 
 import asyncio
 import random
-import re
-import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
 
-from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import (
     Entry,
     Lease,
@@ -41,128 +32,47 @@ from tornado_members.lease_cache.entries import (
     encode_tombstone,
     encode_value,
 )
+from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.look_ups import (
+    HIT,
+    LEASED,
+    NOT_STORED,
+    OVERTAKEN,
+    REFUSED,
+    STORED,
+    TOO_LARGE,
+    Bypass,
+    Found,
+    Hit,
+    Leased,
+    Load,
+    LookUp,
+    Miss,
+    bypass,
+)
 from tornado_members.lease_cache.meta_commands import MAX_VALUE, Held, Put
-
-Load = Callable[[], Awaitable[Entry | None]]
-
-# How a read went, in the words of a Cache-Status field (RFC 9211 §2).
-HIT = "hit"
-STORED = "fwd=miss; stored"
-LEASED = "fwd=miss; detail=leased"
-OVERTAKEN = "fwd=miss; detail=overtaken"
-NOT_STORED = "fwd=miss; detail=node-away"
-TOO_LARGE = "fwd=miss; detail=too-large"
-REFUSED = "fwd=miss; detail=refused"
 
 _JITTER = 0.1  # entries live up to a tenth less than they may, so as not to expire all at once
 _MOST_MARKS = 100
 _MANY_WRITERS = b"*"  # one mark for all, if there are too many; no writer removes it
-_MAX_DIGITS = 10  # of seconds
-_EPOCH = re.compile(rb"[0-9a-f]{16}")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The entry that a read found, None if there is none, and how it was found."""
-
-    entry: Entry | None
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """The key has no entry: a reader may take a lease."""
-
-    epoch: bytes
-    dead: bytes | None  # a value under the key that does not count, if there is one
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """The key has an entry, or is known to have none in the database."""
-
-    entry: Entry | None
-    if_rejected: Miss
-
-
-@dataclass(frozen=True, slots=True)
-class Leased:
-    """Another reader is about to store: this one reads the database only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bypass:
-    """The node, or this key of it, must not be used: readers read the database only."""
-
-    reason: str
-
-
-LookUp = Hit | Miss | Leased | Bypass
-
-
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """Seconds, whole ones as Memcached counts them."""
-
-    entry: int
-    lease: int
-    # Both longer than a write may take from its announcement to its commit.
-    tombstone: int
-    quarantine: int
-
-
-class Node(Protocol):
-    """The commands of MemcachedNode that the protocol uses."""
-
-    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]: ...  # noqa: D102
-    async def gets_many(  # noqa: D102
-        self, keys: Sequence[bytes]
-    ) -> Mapping[bytes, Held]: ...
-    async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]: ...  # noqa: D102
-
-
-def random_word() -> bytes:
-    """Return a random number, unique in practice."""
-    return secrets.token_hex(8).encode()
-
-
-def bypass(reason: str) -> str:
-    """Return the status of a read that bypasses the cache."""
-    return f"fwd=bypass; detail={reason}"
-
-
-class LeaseProtocol:
+class LeaseProtocol(NodeEpoch):
     """The protocol on one node. Keys are complete: with the namespace, and valid for Memcached.
 
     All methods but `look_up` and `read` raise NodeUnavailable if the node did not do for certain
     what they ask for.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        *,
-        namespace: bytes,
-        lifetimes: Lifetimes,
-        counts: CacheCounts,
-        word: Callable[[], bytes] = random_word,
-    ) -> None:
-        self._node = node
-        self._epoch_key = namespace + b"epoch"
-        self._quarantine_key = namespace + b"quarantine"
-        self._lifetimes = lifetimes
-        self._counts = counts
-        self._word = word
-
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """Look at the node once, and decide how each key may be read."""
         try:
-            epoch, stored = await self._look(*keys)
+            epoch, reason, stored = await self._look(*keys)
         except NodeUnavailable:
             return dict.fromkeys(keys, Bypass("node-away"))
         if epoch is None:
-            return dict.fromkeys(keys, Bypass("quarantine"))
+            return dict.fromkeys(keys, Bypass(reason))
         return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
 
     def _decide(self, key: bytes, epoch: bytes, stored: bytes | None) -> LookUp:
@@ -234,66 +144,6 @@ class LeaseProtocol:
         Tombstones stay: each belongs to a writer, and hides no entry.
         """
         await self.remove_tombstones(keys, b"")
-
-    async def renew_epoch(self) -> None:
-        """Invalidate all entries of the node at once, for all processes.
-
-        One that has no epoch has restarted since: then this is the beginning of a new one.
-        """
-        while not await self._set_epoch():
-            pass
-
-    async def probe(self) -> None:
-        """Ask the node for its epoch, and begin one if it has none."""
-        await self._look()
-
-    async def _look(self, *keys: bytes) -> tuple[bytes | None, Mapping[bytes, bytes]]:
-        """Return the epoch, None if the node must not be used; and the values of the keys.
-
-        The epoch is read first: the process that set it had begun its quarantine before.
-        """
-        found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
-        epoch = found.get(self._epoch_key)
-        if epoch is None or not _EPOCH.fullmatch(epoch):
-            # Also if another process is faster with the epoch: its quarantine may be too short.
-            await self._begin_quarantine()
-            await self._set_epoch(is_quarantined=True)
-            return None, {}
-        quarantine = found.get(self._quarantine_key)
-        if quarantine is None:
-            return epoch, found
-        if self._is_too_short(quarantine):
-            await self._begin_quarantine()
-        return None, {}
-
-    async def _set_epoch(self, *, is_quarantined: bool = False) -> bool:
-        """Set a new epoch; False if another process was faster.
-
-        If there was none, a quarantine is begun before, unless the caller did.
-        """
-        found = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
-        is_missing = found is None or not _EPOCH.fullmatch(found.value)
-        if is_missing and not is_quarantined:
-            await self._begin_quarantine()
-        put = Put(self._epoch_key, self._word(), None, found and found.token)
-        is_set = not await self._put([put])
-        self._counts.epochs_set += is_set
-        return is_set
-
-    async def _begin_quarantine(self) -> None:
-        """Begin one, or extend one that ends before writes of this process may have ended."""
-        seconds, key = self._lifetimes.quarantine, self._quarantine_key
-        while True:
-            held = (await self._node.gets_many([key])).get(key)
-            if held and (held.seconds_left is None or held.seconds_left >= seconds):
-                return
-            if not await self._put([Put(key, b"%d" % seconds, seconds, held and held.token)]):
-                return
-
-    def _is_too_short(self, quarantine: bytes) -> bool:
-        """True if a process whose writes take less time than those of this one began it."""
-        is_number = quarantine.isdigit() and len(quarantine) < _MAX_DIGITS
-        return not is_number or int(quarantine) < self._lifetimes.quarantine
 
     def counts_in(self, _tombstone: Tombstone, _epoch: bytes) -> bool:
         """Return True: a tombstone may be older than the epoch while its write is not."""
@@ -384,13 +234,6 @@ class LeaseProtocol:
             return marks
         age = max(0, max(marks.values()) - held.seconds_left)
         return {writer: seconds - age for writer, seconds in marks.items() if seconds > age}
-
-    async def _put(self, puts: Sequence[Put]) -> list[bytes]:
-        """Store; returns the keys where another process was faster."""
-        done = await self._node.put_many(puts) if puts else []
-        if None in done:
-            raise NodeUnavailable("the node refused what the protocol has to store")
-        return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
 
 
 def _marks_in(key: bytes, held: Held | None) -> dict[bytes, int]:

@@ -18,7 +18,7 @@ _PRIVATE: dict[str, Callable[[Settings], bool]] = {
 # Processes that differ in these answer stale members from the cache.
 _OF_THE_CLUSTER = {
     "mongodb": ("database",),
-    "cache": ("servers", "heartbeat_ms", "timeout_ms", "return_ms"),
+    "cache": ("heartbeat_ms", "timeout_ms", "return_ms"),
 }
 
 
@@ -40,8 +40,7 @@ def reload_settings(source: SettingsSource, old: Settings) -> Settings:
     for section, names in _OF_THE_CLUSTER.items():
         for name in names:
             was, is_now = (getattr(getattr(each, section), name) for each in (old, new))
-            in_any_order = name == "servers" and set(was) == set(is_now)
-            if was != is_now and not in_any_order:
+            if was != is_now:
                 raise SettingsError(
                     f"{section}.{name}: cannot change from {was!r} to {is_now!r} while services "
                     "run. Stop all services of the cluster, then start them."

@@ -28,7 +28,7 @@ _DEBTS: Document = {
 }
 
 
-def _as_ledger(
+def as_ledger(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """Raise what the cache expects when MongoDB does not answer."""
@@ -38,7 +38,7 @@ def _as_ledger(
         try:
             return await method(self, *args, **kwargs)
         except DependencyUnavailable as error:
-            raise LedgerUnavailable("the ledger of debts does not reply") from error
+            raise LedgerUnavailable("MongoDB does not reply to the cache") from error
 
     return wrapper
 
@@ -55,7 +55,7 @@ class DebtLedger:
         self.mongo = mongo.with_timeout(RECORD_SECONDS)
         self._debts = mongo.database["cache_debts"]
 
-    @_as_ledger
+    @as_ledger
     @translate_outages
     async def record(self, debt: Debt) -> None:
         """Record a debt in place of the process's earlier one to the same node.
@@ -71,13 +71,13 @@ class DebtLedger:
         }
         await self._debts.update_one({"_id": _key(debt)}, [{"$set": fields}], upsert=True)
 
-    @_as_ledger
+    @as_ledger
     @translate_outages
     async def remove(self, debt: Debt) -> None:
         """Remove a debt that was paid, unless it was recorded anew since it was read."""
         await self._debts.delete_one({"_id": _key(debt), "nonce": debt.nonce})
 
-    @_as_ledger
+    @as_ledger
     @translate_outages
     async def read(self) -> Sequence[Debt]:
         """Return all debts: few, and mostly none."""

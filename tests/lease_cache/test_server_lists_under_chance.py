@@ -1,0 +1,195 @@
+"""Lists of servers that are replaced under load, with processes that are killed and cut off.
+
+All of these "processes" are tasks of this one. A process that is cut off from the registry goes on
+reading the cache, and the others take it for ended.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+import pytest
+
+from tests.lease_cache.test_debts_under_chance import REGISTERS, TIMING, WRITE_DEADLINE, Register
+from tests.lease_cache.test_lease_cache import own_memcached, until
+from tests.lease_cache.test_server_lists import Path
+from tests.support.ledger import MemoryLedger
+from tests.support.registry import MemoryRegistry
+from tornado_members.lease_cache import server_lists
+from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.epochs import NodeEpoch
+from tornado_members.lease_cache.errors import NotAnnounced
+from tornado_members.lease_cache.look_ups import HIT
+from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.node_pool import NodePool
+from tornado_members.lease_cache.registry import canonical
+
+PROCESSES = 3
+VALID, RENEW, CHANGE = 1.0, 0.3, 0.03  # seconds
+
+
+class Storm:
+    """Processes, and the wrong reads that they made."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311
+        self.registers = {b"key%d" % number: Register(self.chance) for number in range(REGISTERS)}
+        self.ledger = MemoryLedger()
+        self.ledger.deadline = 0.2
+        self.registry = MemoryRegistry()
+        self.wrong: list[str] = []
+        self.hits_by_list: dict[str, int] = {}
+        self.paths: dict[asyncio.Task[None], Path] = {}
+
+    def start(self, servers: Sequence[str]) -> asyncio.Task[None]:
+        """Start a process. It is killed by a cancellation, and its knowledge is lost then."""
+        path = Path(self.registry)
+        process = asyncio.create_task(self._process(servers, path))
+        self.paths[process] = path
+        return process
+
+    async def until_in_force(self, servers: Sequence[str]) -> None:
+        wanted = (canonical(servers), None)
+        await until(
+            lambda: (
+                (found := self.registry.list) is not None
+                and (found.servers, found.replaces) == wanted
+            )
+        )
+
+    async def _process(self, servers: Sequence[str], path: Path) -> None:
+        cache = LeaseCache(
+            servers,
+            connect=partial(MemcachedNode, timeout=TIMING.timeout, probe_interval=TIMING.pause),
+            namespace="test",
+            ttl=60,
+            timing=TIMING,
+            write_deadline=WRITE_DEADLINE,
+            ledger=self.ledger,
+            registry=path,
+        )
+        await cache.open()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(cache))
+                tasks.create_task(self._write(cache))
+        finally:
+            await cache.close()
+
+    async def _read(self, cache: LeaseCache) -> None:
+        while True:
+            key = self.chance.choice([*self.registers])
+            register = self.registers[key]
+            least = register.known
+            found = await cache.read(key, register.load)
+            assert found.entry
+            if found.entry.version < least:
+                self.wrong.append(f"{found.status} of {found.entry.version} after {least}")
+            register.known = max(register.known, found.entry.version)
+            if found.status == HIT:
+                in_force = ",".join(node.address for node in cache.nodes)
+                self.hits_by_list[in_force] = self.hits_by_list.get(in_force, 0) + 1
+            await asyncio.sleep(0.002)
+
+    async def _write(self, cache: LeaseCache) -> None:
+        while True:
+            await asyncio.sleep(0.2 * self.chance.random() ** 2)
+            key = self.chance.choice([*self.registers])
+            with suppress(TimeoutError, NotAnnounced):
+                patience = self.chance.choice([None, 0.05, 0.3])
+                async with cache.changing(key) as write, asyncio.timeout(patience):
+                    await self.registers[key].write(write.seconds_left)
+
+
+@asynccontextmanager
+async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
+    """Roll from list to list for so many seconds, then yield the findings."""
+    async with AsyncExitStack() as stack:
+        addresses = [(await stack.enter_async_context(own_memcached()))[1] for _ in range(3)]
+        lists = [addresses[:2], addresses[1:], [addresses[2], addresses[0]]]
+        blowing, loop = Storm(seed), asyncio.get_running_loop()
+        chance, until = blowing.chance, asyncio.get_running_loop().time() + seconds
+        processes = [blowing.start(lists[0]) for _ in range(PROCESSES)]
+        number = 0
+        try:
+            while loop.time() < until:
+                await asyncio.sleep(1 + chance.random())
+                number += 1
+                cut_off = chance.randrange(PROCESSES) if number % 2 else None
+                for which in chance.sample(range(PROCESSES), PROCESSES):
+                    old, new = processes[which], lists[number % len(lists)]
+                    processes[which] = blowing.start(new)
+                    await asyncio.sleep(0.2 * chance.random())
+                    if which == cut_off:  # it reads and writes on, and cannot withdraw
+                        blowing.paths[old].is_cut = True
+                        loop.call_later(6, old.cancel)
+                    else:
+                        await end(old)
+                await blowing.until_in_force(new)
+        finally:
+            for process in blowing.paths:
+                await end(process)
+            for register in blowing.registers.values():
+                await asyncio.gather(*register.commits, return_exceptions=True)
+        yield blowing
+
+
+async def end(process: asyncio.Task[None]) -> None:
+    process.cancel()
+    with suppress(asyncio.CancelledError):
+        await process
+
+
+@pytest.fixture(autouse=True)
+def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_lists, "VALID_SECONDS", VALID)
+    monkeypatch.setattr(server_lists, "_RENEW_SECONDS", RENEW)
+    monkeypatch.setattr(server_lists, "_CHANGE_SECONDS", CHANGE)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(3))
+async def test_reads_are_never_stale_while_lists_are_replaced(seed: int) -> None:
+    async with storm(22, seed) as blown:
+        assert [hits > 20 for hits in blown.hits_by_list.values()] == [True] * 3
+        assert blown.wrong == []
+
+
+async def _nothing(*_: object) -> None:
+    pass
+
+
+def _without(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove one rule of server_lists.py."""
+    match rule:
+        case "no reads while a list is replaced":
+            always = property(lambda _: True, lambda *_: None)
+            monkeypatch.setattr(NodePool, "is_read", always, raising=False)
+        case "the id beside the epoch":
+            monkeypatch.setattr(
+                NodeEpoch, "list_id", property(lambda _: b"0" * 16, lambda *_: None), raising=False
+            )
+        case "no writes before the registration":
+            monkeypatch.setattr(server_lists.ServerLists, "ensure_registered", _nothing)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "no reads while a list is replaced",
+        "the id beside the epoch",
+        "no writes before the registration",
+    ],
+)
+async def test_reads_are_stale_without_any_one_rule(
+    monkeypatch: pytest.MonkeyPatch, rule: str
+) -> None:
+    _without(rule, monkeypatch)
+    for seed in range(2):
+        async with storm(12, seed) as blown:
+            if blown.wrong:
+                return
+    raise AssertionError("the rule is not needed, or not tested")

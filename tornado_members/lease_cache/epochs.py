@@ -1,0 +1,166 @@
+"""The epoch of a node, its quarantine, and the list of servers that it belongs to.
+
+- The *epoch* is a random number under a key of its own. Entries and leases carry it. A new one
+  empties the node at once, and a node that restarted has none.
+- A process that finds no epoch starts a *quarantine* before a new one: the tombstones of writes
+  that are still under way may have been lost with the old one. A process whose writes may take
+  longer than the quarantine lasts extends it.
+- The id of the list of servers stands beside the epoch. A process that uses another list does not
+  read the node: its writes and those of the others would miss each other (server_lists.py).
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.meta_commands import Held, Put
+
+QUARANTINE, OTHER_LIST = "quarantine", "other-list"  # why a node must not be used
+
+_QUARANTINE = re.compile(rb"([0-9]{1,9})-([0-9a-f]{16})")  # seconds, and a number of its own
+_EPOCH = re.compile(rb"([0-9a-f]{16})-([0-9a-f]{16})")  # the epoch, and the id of the list
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """Seconds, whole ones as Memcached counts them."""
+
+    entry: int
+    lease: int
+    # Both longer than a write may take from its announcement to its commit.
+    tombstone: int
+    quarantine: int
+
+
+class Node(Protocol):
+    """The commands of MemcachedNode that the protocol uses."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]: ...  # noqa: D102
+    async def gets_many(  # noqa: D102
+        self, keys: Sequence[bytes]
+    ) -> Mapping[bytes, Held]: ...
+    async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]: ...  # noqa: D102
+
+
+def random_word() -> bytes:
+    """Return a random number, unique in practice."""
+    return secrets.token_hex(8).encode()
+
+
+class NodeEpoch:
+    """The epoch and the quarantine of one node.
+
+    All methods raise NodeUnavailable if the node did not do for certain what they ask for.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        namespace: bytes,
+        lifetimes: Lifetimes,
+        counts: CacheCounts,
+        word: Callable[[], bytes] = random_word,
+        may_claim: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`may_claim` returns True if the list of this process was found in force just now."""
+        self.list_id = b"0" * 16  # of the list of servers that this process uses
+        # Called whenever the node is found not to be usable, with the reason, and with the
+        # quarantine if that is known.
+        self.on_unusable: Callable[[str, bytes | None], None] = _ignore
+        self._node = node
+        self._epoch_key = namespace + b"epoch"
+        self._quarantine_key = namespace + b"quarantine"
+        self._lifetimes = lifetimes
+        self._counts = counts
+        self._word = word
+        self._may_claim = may_claim
+
+    async def renew_epoch(self) -> None:
+        """Invalidate all entries of the node at once, for all processes.
+
+        A node without an epoch has restarted: then this is the beginning of a new one.
+        """
+        while not await self._set_epoch():
+            pass
+
+    async def probe(self) -> None:
+        """Ask the node for its epoch, and begin one if it has none."""
+        await self._look()
+
+    async def _look(self, *keys: bytes) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
+        """Return the epoch, or None and why the node must not be used; and the values of the keys.
+
+        The epoch is read first: the process that set it had begun its quarantine before.
+        """
+        found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
+        epoch = _decode_epoch(found.get(self._epoch_key, b""))
+        reason, quarantine = QUARANTINE, None
+        if epoch is None:
+            # Also if another process is faster with the epoch: its quarantine may be too short.
+            await self._begin_quarantine()
+            await self._set_epoch(is_quarantined=True)
+        elif epoch[1] != self.list_id:
+            reason = OTHER_LIST
+        else:
+            quarantine = found.get(self._quarantine_key)
+            if quarantine is None:
+                return epoch[0], "", found
+            if self._is_too_short(quarantine):
+                await self._begin_quarantine()
+        self.on_unusable(reason, quarantine)
+        return None, reason, {}
+
+    async def _set_epoch(self, *, is_quarantined: bool = False) -> bool:
+        """Set a new epoch; False if another process was faster.
+
+        If there was none, a quarantine is begun before, unless the caller did.
+        """
+        found = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
+        epoch = _decode_epoch(found.value) if found else None
+        if not epoch and not is_quarantined:
+            await self._begin_quarantine()
+        if epoch and epoch[1] != self.list_id and not self._may_claim():
+            self.on_unusable(OTHER_LIST, None)
+            raise NodeUnavailable("the node belongs to another list of servers")
+        put = Put(self._epoch_key, self._word() + b"-" + self.list_id, None, found and found.token)
+        is_set = not await self._put([put])
+        self._counts.epochs_set += is_set
+        return is_set
+
+    async def _begin_quarantine(self) -> None:
+        """Begin one, or extend one that ends before writes of this process may have ended."""
+        seconds, key = self._lifetimes.quarantine, self._quarantine_key
+        while True:
+            held = (await self._node.gets_many([key])).get(key)
+            if held and (held.seconds_left is None or held.seconds_left >= seconds):
+                return
+            value = b"%d-%b" % (seconds, self._word())
+            if not await self._put([Put(key, value, seconds, held and held.token)]):
+                return
+
+    def _is_too_short(self, quarantine: bytes) -> bool:
+        """True if a process whose writes take less time than those of this one began it."""
+        known = _QUARANTINE.fullmatch(quarantine)
+        return known is None or int(known[1]) < self._lifetimes.quarantine
+
+    async def _put(self, puts: Sequence[Put]) -> list[bytes]:
+        """Store; return the keys where another process was faster."""
+        done = await self._node.put_many(puts) if puts else []
+        if None in done:
+            raise NodeUnavailable("the node refused what the protocol has to store")
+        return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
+
+
+def _decode_epoch(stored: bytes) -> tuple[bytes, bytes] | None:
+    """Return the epoch and the id of the list beside it; None if they are not valid."""
+    found = _EPOCH.fullmatch(stored)
+    return (found[1], found[2]) if found else None
+
+
+def _ignore(_reason: str, _quarantine: bytes | None) -> None:
+    pass

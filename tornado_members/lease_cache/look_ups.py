@@ -1,0 +1,61 @@
+"""What a look at a node finds, and how a read went."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tornado_members.lease_cache.entries import Entry
+
+Load = Callable[[], Awaitable[Entry | None]]
+
+# The outcome of a read, as parameters of Cache-Status (RFC 9211 §2).
+HIT = "hit"
+STORED = "fwd=miss; stored"
+LEASED = "fwd=miss; detail=leased"
+OVERTAKEN = "fwd=miss; detail=overtaken"
+NOT_STORED = "fwd=miss; detail=node-away"
+TOO_LARGE = "fwd=miss; detail=too-large"
+REFUSED = "fwd=miss; detail=refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The entry that a read found, None if there is none, and how it was found."""
+
+    entry: Entry | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The key has no entry: a reader may take a lease."""
+
+    epoch: bytes
+    dead: bytes | None  # a value under the key that does not count, if there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The key has an entry, or is known to have none in the database."""
+
+    entry: Entry | None
+    if_rejected: Miss
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """Another reader is about to store: this one reads the database only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """The node, or this key of it, must not be used: readers read the database only."""
+
+    reason: str
+
+
+LookUp = Hit | Miss | Leased | Bypass
+
+
+def bypass(reason: str) -> str:
+    """Return the status of a read that bypasses the cache."""
+    return f"fwd=bypass; detail={reason}"

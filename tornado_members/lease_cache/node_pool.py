@@ -1,0 +1,79 @@
+"""The nodes of the list of servers in force, and the place of a key among them."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from tornado_members.lease_cache.cache_node import CacheNode
+from tornado_members.lease_cache.placement import place
+from tornado_members.lease_cache.registry import ServerList
+from tornado_members.lease_cache.writes import WritesUnderWay
+
+
+class NodePool:
+    """The nodes of this process. While one list replaces another, it has those of both."""
+
+    def __init__(self, make_node: Callable[[str], CacheNode], writes: WritesUnderWay) -> None:
+        """`make_node` returns the node at an address."""
+        self.nodes: tuple[CacheNode, ...] = ()  # of the list in force
+        self.is_read = False  # False while another process may still read by another list
+        self._replaced: tuple[CacheNode, ...] = ()  # of the list that is being replaced
+        self._by_address: dict[str, CacheNode] = {}
+        self._make_node = make_node
+        self._writes = writes
+
+    def __iter__(self) -> Iterator[CacheNode]:
+        """Iterate over the nodes of both lists."""
+        return iter(tuple(self._by_address.values()))
+
+    async def use(self, in_force: ServerList) -> None:
+        """Use a list from now on; return when all writes that began before are over.
+
+        Nodes that are in no list any more are closed.
+        """
+        before = self._writes.current()
+        replaced = in_force.replaces or ()
+        new = [one for one in (*in_force.servers, *replaced) if one not in self._by_address]
+        self._by_address |= {address: self._make_node(address) for address in dict.fromkeys(new)}
+        for node in self:
+            node.protocol.list_id = in_force.id.encode()
+        self.nodes = tuple(self._by_address[address] for address in in_force.servers)
+        self._replaced = tuple(self._by_address[address] for address in replaced)
+        self.is_read = in_force.replaces is None
+        await asyncio.gather(*(self._by_address[address].open() for address in dict.fromkeys(new)))
+        await self._writes.wait_for(before)
+        for address in {*self._by_address} - {*in_force.servers, *replaced}:
+            await self._by_address.pop(address).close()
+
+    async def claim(self) -> None:
+        """Empty every node, and claim it for the list in force.
+
+        Raises LedgerUnavailable if the list in force cannot be confirmed.
+        """
+        await asyncio.gather(*(node.claim() for node in self))
+
+    async def close(self) -> None:
+        """Close every node."""
+        await asyncio.gather(*(node.close() for node in self))
+
+    def place(self, key: bytes) -> CacheNode | None:
+        """Return the node from which a key is read; None if there are no nodes."""
+        return place(self.nodes, key)
+
+    def places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
+        """Return the keys by the node from which they are read."""
+        return _group(self.nodes, keys, {})
+
+    def places_of_writes(self, keys: Sequence[bytes]) -> dict[CacheNode, list[bytes]]:
+        """Return the keys by the nodes from which this or another process may read them."""
+        return _group(self._replaced, keys, _group(self.nodes, keys, {}))
+
+
+def _group(
+    nodes: Sequence[CacheNode], keys: Iterable[bytes], places: dict[CacheNode, list[bytes]]
+) -> dict[CacheNode, list[bytes]]:
+    """Add each key to those of its node."""
+    for key in keys:
+        node = place(nodes, key)
+        if node is not None and key not in (its_keys := places.setdefault(node, [])):
+            its_keys.append(key)
+    return places
