@@ -217,13 +217,10 @@ class ServerLists:
 
     async def _use(self, found: ServerList) -> None:
         """Use a list; confirm it when all earlier writes of this process are over."""
-        if found != self.in_force:
-            self.in_force = found
-            log.info(
-                "the cache servers are %s%s",
-                _written(found.servers),
-                "" if found.replaces is None else f", instead of {_written(found.replaces)}",
-            )
+        if self.in_force is not None and found != self.in_force:
+            change = "are in use" if found.replaces is None else "are about to be used"
+            log.info("the cache servers %s %s", _written(found.servers), change)
+        self.in_force = found
         await self._nodes.use(found)
         if not await self._store(found.id):
             raise LedgerUnavailable("this process was taken for ended")
