@@ -22,6 +22,7 @@ from tornado_members.handlers.member_by_name import (
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.handlers.members import MembersHandler
 from tornado_members.handlers.own_member import OwnMemberHandler
+from tornado_members.handlers.shedding import SheddingApplication
 from tornado_members.handlers.status import StatusHandler, StatusSource
 from tornado_members.handlers.users import UserHandler, UsersHandler
 from tornado_members.http.body_limit import AdmittingApplication
@@ -135,5 +136,5 @@ def make_app(
         default_handler_args=injected,
         log_function=BaseHandler.log_request,
     )
-    served = MemberCacheApplication(application, services)
+    served = MemberCacheApplication(SheddingApplication(application, services), services)
     return OriginalTagsApplication(served) if services.proxied_etags else served

@@ -527,7 +527,7 @@ class DependencyUnavailable(Problem):
 
 
 class Overloaded(Problem):
-    """More requests are in flight than this process serves. The request had no effect."""
+    """More requests arrive than this process serves in time. The request had no effect."""
 
     status = 503
     code = "overloaded"
@@ -536,7 +536,7 @@ class Overloaded(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Too many requests are in flight. This request had no effect.",
+            "The service has more requests than it can serve in time. This one had no effect.",
             headers={"Retry-After": "1"},
         )
 

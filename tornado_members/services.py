@@ -25,6 +25,7 @@ from tornado_members.errors import OperatorError
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
+from tornado_members.http.load_shedding import LoadShedder
 from tornado_members.http.request_id import RequestIds
 from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.invalidator import InvalidatorNumbers, invalidating
@@ -86,6 +87,7 @@ class Services:
     proxied_etags: bool  # if clients send entity tags as proxies have changed them
     deadlines: Deadlines
     most_requests: int  # that may be in flight
+    load_shedder: LoadShedder
     rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
     admission: AdmissionControl
     dependencies: Dependencies
@@ -247,11 +249,12 @@ async def open_services(
         per_minute = settings.rate_limit.requests_per_minute
         rate_limit = RateLimit(counts, per_minute) if per_minute else None
         tokens = TokenVerifier(settings.auth, keys, current=revocations.apply)
+        requests = RequestMetrics()
         yield Services(
             directory=directory,
             fields=fields,
             tokens=tokens,
-            requests=RequestMetrics(),
+            requests=requests,
             request_ids=RequestIds(),
             tracer=tracer,
             login=login,
@@ -269,6 +272,7 @@ async def open_services(
             proxied_etags=settings.server.proxied_etags,
             deadlines=await enter(open_deadlines(settings)),
             most_requests=settings.server.limits.requests,
+            load_shedder=LoadShedder(lambda: requests.in_flight, lambda: stores.mongo.waits.recent),
             rate_limit=rate_limit,
             admission=AdmissionControl(tokens, rate_limit, fields),
             dependencies=Dependencies(

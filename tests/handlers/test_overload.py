@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.support.api import Api, parsed
-from tests.support.wire import AnyServer, small_connection
+from tests.support.wire import AnyServer, bare_connection, on_both, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.services import Services
 from tornado_members.settings import Settings
@@ -69,6 +69,93 @@ class TestInFlight:
                 assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
             assert (await api("GET", "/members")).code == 200
             assert services.requests.in_flight == 0
+
+
+class TestShedding:
+    """More requests than can be served in time."""
+
+    @pytest.fixture
+    def cors(self) -> dict[str, Any]:
+        return {"origins": []}
+
+    @pytest.fixture
+    def settings(self, settings: Settings, cors: dict[str, Any]) -> Settings:
+        return Settings.model_validate({**settings.model_dump(), "cors": cors})
+
+    @pytest.fixture
+    def overloaded(self, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(services.load_shedder, "_in_flight", lambda: 500)
+        monkeypatch.setattr(services.load_shedder, "_database_wait", lambda: 60.0)
+        monkeypatch.setattr(services.load_shedder, "is_shedding", True)
+        services.load_shedder.observe(60.0)
+
+    @on_both
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("GET", "/members", None),
+            ("HEAD", "/members/1", None),
+            ("GET", "/members/2?x=1", None),
+            ("PUT", "/members", {"name": "Bob"}),
+            ("POST", "/members/import", {"name": "Bob"}),
+        ],
+    )
+    async def test_refusal_has_no_effect_and_says_when_to_retry(  # noqa: PLR0917
+        self,
+        api: Api,
+        services: Services,
+        monkeypatch: pytest.MonkeyPatch,
+        method: str,
+        path: str,
+        body: Any,
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(services.load_shedder, "refuses", lambda: True)
+            answer = await api(method, path, body, headers={"X-Request-Id": "mine"})
+        assert (answer.code, answer.reason) == (503, "Service Unavailable")
+        assert (answer.headers["Retry-After"], answer.headers["X-Request-Id"]) == ("1", "mine")
+        assert answer.headers["Cache-Control"] == "no-store"
+        if method != "HEAD":
+            assert (parsed(answer)["code"], parsed(answer)["requestId"]) == ("overloaded", "mine")
+        assert parsed(await api("GET", "/members"))["items"] == []
+
+    @pytest.mark.usefixtures("overloaded")
+    async def test_cached_members_are_read_while_all_else_is_refused(
+        self, api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(services.load_shedder, "refuses", lambda: False)
+            await api.create(name="Ada")
+            await api("GET", "/members/1")
+        services.load_shedder.observe(60.0)
+        assert (await api("GET", "/members/1")).code == 200
+        assert (await api("GET", "/members/2")).code == 503  # not cached
+        assert services.load_shedder.refused == 1
+
+    @pytest.mark.parametrize("cors", [{"origins": ["https://app.example"]}])
+    async def test_refusal_can_be_read_by_scripts_of_an_allowed_origin(
+        self, api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(services.load_shedder, "refuses", lambda: True)
+        answer = await api("GET", "/members", headers={"Origin": "https://app.example"})
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+        assert answer.headers["Vary"] == "Origin"
+
+    async def test_connection_can_be_used_again_after_a_refused_body(
+        self, http_server: AnyServer, services: Services, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        request = b"PUT /members HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+        monkeypatch.setattr(services.load_shedder, "refuses", lambda: True)
+        async with bare_connection(http_server) as (reader, writer):
+            for _ in range(2):
+                writer.write(request)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert b"Connection: close" not in head
+                length = int(head.partition(b"Content-Length: ")[2].partition(b"\r")[0])
+                await reader.readexactly(length)
+                writer.write(bytes(100_000))
 
 
 class TestDeadline:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tornado_members.admin.process import LoopLag, process_metrics
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.tokens import TokenCounts
+from tornado_members.http.load_shedding import LoadShedder
 from tornado_members.invalidator import InvalidatorNumbers
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.services import Services
@@ -30,6 +31,7 @@ class Metrics:
         directory = services.directory
         return [
             *_request_metrics(services.requests),
+            *_load_metrics(services.load_shedder),
             *_cache_metrics(directory.cache_counts, directory.cache_states()),
             *_change_stream_metrics(dependencies.change_stream),
             *_token_metrics(services.tokens.counts, dependencies.keys),
@@ -60,6 +62,14 @@ def _request_metrics(requests: RequestMetrics) -> Iterator[Family]:
     yield Family("members_http_requests_in_flight", "gauge", "Requests in flight.").put(
         requests.in_flight
     )
+
+
+def _load_metrics(shedder: LoadShedder) -> Iterator[Family]:
+    yield Family(
+        "members_http_requests_shed",
+        "counter",
+        "Requests refused because accepted ones wait too long.",
+    ).put(shedder.refused)
 
 
 def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Iterator[Family]:

@@ -1,6 +1,7 @@
 """The client's address behind reverse proxies (X-Forwarded-For)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from tornado.httputil import HTTPHeaders
@@ -56,6 +57,7 @@ def _show(address: IPv4Address | IPv6Address | None, peer: str) -> str:
     return _UNIX if peer in _UNIX_PEERS else peer
 
 
+@lru_cache(1024)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """Parse an address; some proxies append a port."""
     if text.startswith("["):

@@ -14,6 +14,7 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # The client has disconnected (accept(2)), or another process has accepted the connection.
 _GONE = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 _PAUSE_SECONDS = 0.25  # before the next attempt
+_MOST_PER_TURN = 64  # connections
 
 
 class Acceptor:
@@ -34,6 +35,7 @@ class Acceptor:
         self._make_room = make_room
         self._sockets: list[socket.socket] = []
         self._has_room = True
+        self._most = 1  # connections that are accepted in one turn of the loop
         self._pause: asyncio.TimerHandle | None = None  # while it does not accept
 
     @property
@@ -66,21 +68,38 @@ class Acceptor:
             self._pause = None
 
     def _accept(self, listener: socket.socket) -> None:
-        """Accept one connection only: another process that listens may have less to do."""
+        """Accept one connection, or under load as many as one per millisecond.
+
+        While the loop is idle, another process that listens may have less to do. While it is busy,
+        clients would wait in the kernel for as many turns of the loop as there are of them.
+        """
         if not self._has_room:
             self._wait_for_room()
             return
+        for _ in range(self._most):
+            if not self._accept_one(listener):
+                break
+        self._loop.call_soon(self._measure_turn, self._loop.time())
+
+    def _measure_turn(self, begun: float) -> None:
+        """Allow one connection per millisecond that the loop takes for a turn."""
+        milliseconds = int((self._loop.time() - begun) * 1000)
+        self._most = max(1, min(milliseconds, _MOST_PER_TURN))
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Return True if another one can be accepted in this turn."""
         try:
             connected, address = listener.accept()
         except _GONE:
-            return
+            return False
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
             log.warning("cannot accept a connection: %s", error.strerror)
             self._wait_for_room()
-            return
+            return False
         self._accepted(connected, address)
+        return self._has_room
 
     def _wait_for_room(self) -> None:
         """Stop reading: a client that waits would otherwise wake the loop all the time."""

@@ -26,6 +26,7 @@ from pymongo.errors import ConfigurationError
 from pymongo.read_concern import ReadConcern
 
 from tornado_members.settings import SettingsError
+from tornado_members.storage.operation_waits import OperationWaits, SendingListener
 from tornado_members.storage.write_window import WindowGuard, WriteHeldUp, seconds_left
 from tornado_members.telemetry.metrics import Histogram
 
@@ -76,6 +77,7 @@ class Mongo:
     deadline: float  # the same, including the wait for a thread or a connection
     # Operations that no caller waits for any more.
     detached_tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    waits: OperationWaits = field(default_factory=OperationWaits)
     operations: OperationCounts = field(default_factory=OperationCounts)
 
     async def with_deadline(self, operation: Coroutine[Any, Any, T]) -> T:
@@ -94,7 +96,7 @@ class Mongo:
         if left <= 0:
             operation.close()
             raise WriteHeldUp
-        with pymongo.timeout(left):
+        with pymongo.timeout(left), self.waits.measured():
             if isinstance(self.client, AsyncMongoClient):
                 operation = self.shielded(operation)
             async with asyncio.timeout(self.deadline):
@@ -153,7 +155,7 @@ def open_mongo(
         "timeoutMS": round(timeout * 1000),
         "appname": "tornado_members",
         "tz_aware": True,
-        "event_listeners": [WindowGuard()],
+        "event_listeners": [WindowGuard(), SendingListener()],
     }
     client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     try:

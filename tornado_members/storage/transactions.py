@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from tornado_members.errors import DependencyUnavailable, WriteConflict
 from tornado_members.storage.mongo import Mongo, Session, open_session, start_transaction
+from tornado_members.storage.operation_waits import ignore_wait
 from tornado_members.storage.outages import is_outage
 from tornado_members.storage.write_window import WriteHeldUp
 
@@ -62,6 +63,7 @@ class Transactions:
         return await self.mongo.shielded(self._run(work, key, deadline))
 
     async def _run(self, work: Work[T], key: Hashable, deadline: float) -> T | None:
+        ignore_wait()  # many writers of one member are no overload
         lock = asyncio.Lock() if key is None else self._locks.setdefault(key, asyncio.Lock())
         try:
             async with asyncio.timeout(deadline - time.monotonic()):

@@ -1,0 +1,103 @@
+"""A service beside other programs that take the processor, and above its capacity."""
+
+import asyncio
+import http.client
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pymongo
+import pytest
+from bson import Int64
+
+from benchmarks.load.open_loop import OpenLoop
+from tests.support.service import Command, Service
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.embedded.programs import dying_with_parent
+from tornado_members.http1.event_loop import find_fast_loop
+
+MEMBERS = 20_000
+HOGS = 6
+
+
+@pytest.fixture
+def service(
+    folder: Path,
+    servers: PrivateServers,
+    database_name: str,
+    admin: pymongo.MongoClient[dict[str, object]],
+) -> Iterator[Service]:
+    admin[database_name]["members"].insert_many(
+        {"_id": Int64(i), "name": f"Member {i}", "version": Int64(1)} for i in range(1, MEMBERS + 1)
+    )
+    settings = {
+        "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
+        "cache": {"servers": servers.cache_servers},
+        "server": {"port": 0, "limits": {"connections_per_address": 0}},
+    }
+    with Command(folder, settings).serving() as started:
+        yield started
+
+
+def port_of(service: Service) -> int:
+    return int(service.url.rpartition(":")[2])
+
+
+def test_load_above_the_capacity_is_answered_or_refused_and_then_answered(
+    service: Service,
+) -> None:
+    head = f"HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service._token}\r\n\r\n"
+
+    def requests() -> Iterator[bytes]:
+        for number in itertools.count():
+            path = "/members?limit=50" if number % 5 == 0 else f"/members/{number % MEMBERS + 1}"
+            yield f"GET {path} {head}".encode()
+
+    async def measure() -> None:
+        client = OpenLoop(port_of(service), requests())
+        control = await client.send_closed(64, 1)
+        overload = await client.send_at(3 * control.successes, 1.5)
+        while (await client.send_closed(1, 0.1)).statuses[503]:
+            pass
+        after = await client.send_closed(16, 0.5)
+        client.close()
+        assert {*control.statuses} == {*after.statuses} == {200}
+        assert {*overload.statuses} == {200, 503}
+        assert overload.without_retry_after == overload.resets == 0
+        assert overload.successes > 0
+        assert service.admin("/livez")[0] == 200
+
+    with asyncio.Runner(loop_factory=find_fast_loop()) as runner:
+        runner.run(measure())
+
+
+@contextmanager
+def busy_processor() -> Iterator[None]:
+    """Keep several processes busy while the block lasts."""
+    with ExitStack() as stack:
+        for _ in range(HOGS):
+            command = dying_with_parent([sys.executable, "-S", "-c", "while True: pass"])
+            hog = stack.enter_context(subprocess.Popen(command))  # noqa: S603
+            stack.callback(hog.kill)
+        yield
+
+
+@pytest.mark.exhaustive  # it needs a machine with nothing else to do
+def test_reads_of_a_warm_member_stay_hits_on_a_busy_processor(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service._token}"}
+    with closing(http.client.HTTPConnection("127.0.0.1", port_of(service), timeout=60)) as client:
+
+        def read() -> str | None:
+            client.request("GET", "/members/7", headers=headers)
+            response = client.getresponse()
+            response.read()
+            return response.getheader("Cache-Status")
+
+        while read() != "memcached; hit":
+            pass
+        with busy_processor():
+            statuses = {read() for _ in range(300)}
+    assert statuses == {"memcached; hit"}

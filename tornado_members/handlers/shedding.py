@@ -1,0 +1,127 @@
+"""Refuses requests under overload, before anything is made for them.
+
+A refusal must cost little: at twice the capacity, half of all requests are refused.
+"""
+
+import time
+from collections.abc import Awaitable
+from typing import Final, cast
+
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+
+from tornado_members.errors import Overloaded
+from tornado_members.http.body_limit import has_body
+from tornado_members.http.cors import cross_origin_headers
+from tornado_members.http.problems import PROBLEM_JSON, encode_problem
+from tornado_members.http.responses import SECURITY_HEADERS, http_date
+from tornado_members.http1.headers import duplicate
+from tornado_members.services import Services
+from tornado_members.telemetry.access_log import AccessLogRecord
+
+_ROUTE: Final = "other"  # finding the route would double the cost
+_START_LINE: Final = ResponseStartLine("", Overloaded.status, "Service Unavailable")
+_PROBLEM: Final = Overloaded()
+_ID: Final = b"%(id)"  # no valid request id
+_BEFORE_ID, _AFTER_ID = encode_problem(_PROBLEM, _ID.decode()).split(_ID)
+_HEADERS: Final = HTTPHeaders(
+    {
+        **SECURITY_HEADERS,
+        "Content-Type": PROBLEM_JSON,
+        "Cache-Control": "no-store",
+        **_PROBLEM.headers,
+    }
+)
+
+
+class SheddingApplication(HTTPServerConnectionDelegate):
+    """Wraps an application; refuses new requests while the accepted ones wait too long."""
+
+    def __init__(self, application: HTTPServerConnectionDelegate, services: Services) -> None:
+        self._application = application
+        self._services = services
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        services = self._services
+        is_full = services.requests.in_flight >= services.most_requests
+        if services.load_shedder.refuses() or is_full:
+            return _RefusedRequest(services, request_conn)
+        return self._application.start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        self._application.on_close(server_conn)
+
+
+class _RefusedRequest(HTTPMessageDelegate):
+    """Responds with 503: at the head to a request with a body, which is not read."""
+
+    def __init__(self, services: Services, connection: HTTPConnection) -> None:
+        self._services = services
+        self._connection = connection
+        self._begun = time.perf_counter()
+        self._is_answered = False
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        self._start_line = cast(RequestStartLine, start_line)
+        self._headers = headers
+        if has_body(headers):
+            self.finish()
+        return None
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:  # noqa: ARG002
+        return None
+
+    def on_connection_close(self) -> None:
+        self._is_answered = True
+
+    def finish(self) -> None:
+        if self._is_answered:
+            return
+        self._is_answered = True
+        request_id = self._services.request_ids.of(self._headers)
+        body = b"%b%b%b" % (_BEFORE_ID, request_id.encode(), _AFTER_ID)
+        is_head = self._start_line.method == "HEAD"
+        self._connection.write_headers(
+            _START_LINE, self._response_headers(request_id, len(body)), None if is_head else body
+        )
+        self._connection.finish()
+        self._record(request_id)
+
+    def _response_headers(self, request_id: str, length: int) -> HTTPHeaders:
+        headers = duplicate(_HEADERS)
+        headers["Content-Length"] = str(length)
+        headers["Date"] = http_date(int(time.time()))
+        headers["X-Request-Id"] = request_id
+        cors = self._services.cors
+        if cors.origins:
+            headers.update(cross_origin_headers(cors, self._headers.get("Origin")))
+            if "*" not in cors.origins:
+                headers["Vary"] = "Origin"
+        return headers
+
+    def _record(self, request_id: str) -> None:
+        path, _, _ = self._start_line.path.partition("?")
+        peer = getattr(self._connection.context, "remote_ip", None)  # type: ignore[attr-defined]
+        self._services.requests.record(
+            AccessLogRecord(
+                method=self._start_line.method,
+                route=_ROUTE,
+                path=path,
+                status=_PROBLEM.status,
+                seconds=time.perf_counter() - self._begun,
+                request_id=request_id,
+                client_address=self._services.proxies.caller(peer or "", self._headers),
+                code=_PROBLEM.code,
+                traceparent=self._headers.get("traceparent"),
+            )
+        )
