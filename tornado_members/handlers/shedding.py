@@ -20,23 +20,22 @@ from tornado_members.errors import Overloaded
 from tornado_members.http.body_limit import has_body
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem
-from tornado_members.http.responses import SECURITY_HEADERS, http_date
-from tornado_members.http1.headers import duplicate
+from tornado_members.http.responses import SECURITY_HEADERS, http_date, send_prepared
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 
 _ROUTE: Final = "other"  # finding the route would double the cost
-_START_LINE: Final = ResponseStartLine("", Overloaded.status, "Service Unavailable")
 _PROBLEM: Final = Overloaded()
-_ID: Final = b"%(id)"  # no valid request id
-_BEFORE_ID, _AFTER_ID = encode_problem(_PROBLEM, _ID.decode()).split(_ID)
-_HEADERS: Final = HTTPHeaders(
-    {
+_ID: Final = "%s"  # no valid request id
+_BODY: Final = encode_problem(_PROBLEM, _ID).decode()
+_HEADER_LINES: Final = "".join(
+    f"{name}: {value}\r\n"
+    for name, value in {
         **SECURITY_HEADERS,
         "Content-Type": PROBLEM_JSON,
         "Cache-Control": "no-store",
         **_PROBLEM.headers,
-    }
+    }.items()
 )
 
 
@@ -89,25 +88,21 @@ class _RefusedRequest(HTTPMessageDelegate):
             return
         self._is_answered = True
         request_id = self._services.request_ids.of(self._headers)
-        body = b"%b%b%b" % (_BEFORE_ID, request_id.encode(), _AFTER_ID)
+        body = (_BODY % request_id).encode()
+        lines = self._header_lines(request_id, len(body))
         is_head = self._start_line.method == "HEAD"
-        self._connection.write_headers(
-            _START_LINE, self._response_headers(request_id, len(body)), None if is_head else body
-        )
-        self._connection.finish()
+        send_prepared(self._connection, _PROBLEM.status, lines, b"" if is_head else body)
         self._record(request_id)
 
-    def _response_headers(self, request_id: str, length: int) -> HTTPHeaders:
-        headers = duplicate(_HEADERS)
-        headers["Content-Length"] = str(length)
-        headers["Date"] = http_date(int(time.time()))
-        headers["X-Request-Id"] = request_id
-        cors = self._services.cors
-        if cors.origins:
-            headers.update(cross_origin_headers(cors, self._headers.get("Origin")))
-            if "*" not in cors.origins:
-                headers["Vary"] = "Origin"
-        return headers
+    def _header_lines(self, request_id: str, length: int) -> bytes:
+        allowed = cross_origin_headers(self._services.cors, self._headers.get("Origin"))
+        cors = "".join([f"{name}: {value}\r\n" for name, value in allowed.items()])
+        return (
+            f"Date: {http_date(int(time.time()))}\r\n"
+            f"X-Request-Id: {request_id}\r\n"
+            f"Content-Length: {length}\r\n"
+            f"{_HEADER_LINES}{cors}"
+        ).encode("latin-1")
 
     def _record(self, request_id: str) -> None:
         path, _, _ = self._start_line.path.partition("?")
