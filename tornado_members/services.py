@@ -39,6 +39,7 @@ from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.cache_registry import CacheRegistry
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.cluster import ClusterIdentity
+from tornado_members.storage.contradictions import reporting_contradictions
 from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.folding import folding
@@ -94,6 +95,14 @@ class Services:
     cluster_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What one worker does for all workers when it opens the services."""
+
+    is_first: bool = False  # of the workers with these settings: it reports once
+    drop_indexes: bool = False  # of attributes that are not declared as indexed
+
+
 class DatabaseMismatch(OperatorError):
     """A worker connects to another database than the workers that it joins."""
 
@@ -133,6 +142,7 @@ async def open_stores(
     mongodb_uri: str,
     cluster_id: str | None = None,
     fields: FieldTable | None = None,
+    opening: Opening = Opening(),  # it is immutable
 ) -> AsyncIterator[Stores]:
     """Open the stores, on a client made in the running event loop and closed at the end.
 
@@ -158,6 +168,8 @@ async def open_stores(
             fields = fields or settings.members.fields()
             stores = _make_stores(settings, mongo, found or await identity.create(), fields)
             await stores.members.prepare()
+            if opening.is_first or opening.drop_indexes:
+                await stores.members.drop_unused_indexes(dry_run=not opening.drop_indexes)
             await stores.users.prepare()
             if stores.audit:
                 await stores.audit.prepare()
@@ -220,6 +232,7 @@ async def open_services(
     tail_changes: bool = True,
     cluster_id: str | None = None,
     fields: FieldTable | None = None,
+    opening: Opening = Opening(),  # it is immutable
 ) -> AsyncIterator[Services]:
     """Open what the handlers use; `cluster_id` is that of the workers that this process joins.
 
@@ -231,12 +244,14 @@ async def open_services(
         enter = stack.enter_async_context
         tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
-        stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields))
+        stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields, opening))
         fields = stores.members.fields
         name_ranges.prepare()  # now, as nobody waits for the event loop yet
         stores.mongo.operations.listener = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         await enter(folding(stores.mongo, MemberCodec(fields)))
+        if opening.is_first:
+            await enter(reporting_contradictions(stores.mongo, fields))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
         if follows:
             changes = MemberChanges(stores.mongo)

@@ -91,13 +91,13 @@ class Command:
         return PrivateServers(self.data).processes()
 
     @contextmanager
-    def serving(self) -> Iterator["Service"]:
+    def serving(self, *arguments: str) -> Iterator["Service"]:
         """Run the service until the end of the block at the latest."""
         # A pipe without a reader would block the service after some thousand log lines.
         file = self.folder / f"serve-{len(self._logs)}.log"
         self._logs.append(file)
         with file.open("w") as log:
-            process = self.start("serve", stdout=log, stderr=log)
+            process = self.start("serve", *arguments, stdout=log, stderr=log)
         starting = threading.Timer(STARTUP_SECONDS, process.kill)
         starting.start()
         try:
@@ -149,7 +149,7 @@ class Service:
             data=None if body is None else json.dumps(body).encode(),
             headers={
                 "Authorization": f"Bearer {self._token}",
-                "Content-Type": "application/json",
+                "Content-Type": f"application/{'merge-patch+' if method == 'PATCH' else ''}json",
             },
         )
         try:

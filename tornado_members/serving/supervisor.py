@@ -18,6 +18,7 @@ from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
 from tornado_members.http.allowed_hosts import AllowedHosts
+from tornado_members.services import Opening
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.event_wait import EventWait
 from tornado_members.serving.reload import reload_settings
@@ -42,8 +43,11 @@ _MAX_PAUSE = 30  # seconds between restarts
 _THREAD_SECONDS = 2
 
 
-def run(settings: Settings, source: SettingsSource) -> None:
-    """Serve until SIGTERM or SIGINT. Raises OperatorError if the service cannot start."""
+def run(settings: Settings, source: SettingsSource, *, drop_indexes: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT. Raises OperatorError if the service cannot start.
+
+    `drop_indexes` drops the indexes that no declaration needs, once.
+    """
     tls_context(settings.server.tls)
     raise_file_limit(settings.server.limits.connections)
     signals = Signals()
@@ -64,6 +68,7 @@ def run(settings: Settings, source: SettingsSource) -> None:
                 private=private,
                 signals=signals,
                 notifier=notifier,
+                drop_indexes=drop_indexes,
             ).run()
         finally:
             private.__exit__()
@@ -106,6 +111,7 @@ class Supervisor:
         private: PrivateServers,
         signals: Signals,
         notifier: Notifier,
+        drop_indexes: bool = False,
     ) -> None:
         self._settings = settings
         self._source = source
@@ -116,6 +122,8 @@ class Supervisor:
         self._notifier = notifier
         self._workers: list[_Worker] = []
         self._generation = 1
+        self._last_announced = 0  # the generation whose first worker was forked
+        self._drop_indexes = drop_indexes
         self._started = False
         self._previous: Settings | None = None  # restored if no worker starts with the new ones
         self._reloading = False
@@ -318,10 +326,15 @@ class Supervisor:
         name = next(str(n) for n in range(1, len(names) + 2) if str(n) not in names)
         snapshot = self._aggregator.add(name)
         supervisor = os.getpid()
+        opening = Opening(
+            is_first=self._last_announced != self._generation,
+            drop_indexes=self._drop_indexes and self._cluster_id is None,
+        )
+        self._last_announced = self._generation
         with self._signals.blocked():
             pid = os.fork()
             if pid == 0:
-                self._run_worker(ours, theirs, snapshot, supervisor)
+                self._run_worker(ours, theirs, snapshot, supervisor, opening)
         theirs.close()
         worker = _Worker(pid, name, ours, self._generation)
         self._workers.append(worker)
@@ -329,7 +342,12 @@ class Supervisor:
         return worker
 
     def _run_worker(
-        self, ours: Channel, theirs: Channel, snapshot: SharedSnapshot, supervisor: int
+        self,
+        ours: Channel,
+        theirs: Channel,
+        snapshot: SharedSnapshot,
+        supervisor: int,
+        opening: Opening,
     ) -> NoReturn:
         """In the forked process: release what belongs to the supervisor, and serve."""
         code = 1
@@ -348,6 +366,7 @@ class Supervisor:
                 self._status,
                 supervisor,
                 self._cluster_id,
+                opening,
             )
             code = run_worker(context)
         except BaseException:

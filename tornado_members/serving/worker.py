@@ -16,7 +16,7 @@ from tornado_members.admin.status import open_process_status
 from tornado_members.app import make_app
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import OperatorError, Problem
-from tornado_members.services import Services, open_services
+from tornado_members.services import Opening, Services, open_services
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.server import DrainingHTTPServer, loop_factory, make_server
 from tornado_members.serving.sockets import Listeners
@@ -43,6 +43,7 @@ class WorkerContext:
     status: SharedSnapshot  # of the whole service, which the supervisor writes
     supervisor: int  # process id
     cluster_id: str | None  # of the database that the other workers use; None for the first worker
+    opening: Opening
 
 
 def run_worker(context: WorkerContext) -> int:
@@ -76,7 +77,9 @@ async def _serve(context: WorkerContext) -> None:
     settings = context.settings
     addresses = context.private.addresses_for(settings)
     async with (
-        open_services(settings, *addresses, cluster_id=context.cluster_id) as services,
+        open_services(
+            settings, *addresses, cluster_id=context.cluster_id, opening=context.opening
+        ) as services,
         open_process_status(services) as status,
     ):
         tls = tls_context(settings.server.tls)

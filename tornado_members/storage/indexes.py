@@ -1,10 +1,12 @@
 """Creation of indexes, which may take longer than any other operation."""
 
+import re
 from collections.abc import Sequence
 from logging import getLogger
 
 import pymongo
 from pymongo import IndexModel
+from pymongo.errors import OperationFailure
 
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
@@ -12,6 +14,7 @@ from tornado_members.storage.outages import translate_outages
 log = getLogger(__name__)
 
 _TIMEOUT_SECONDS = 3600
+_INDEX_NOT_FOUND = 27
 
 
 class Indexes:
@@ -46,3 +49,29 @@ class Indexes:
         await self._collection.create_indexes(list(indexes))
         if documents:
             log.info("created the indexes")
+
+    @translate_outages
+    async def drop_unused(
+        self, wanted: Sequence[IndexModel], belonging: re.Pattern[str], *, dry_run: bool
+    ) -> None:
+        """Drop the indexes whose names match and that are not wanted; with `dry_run`, log them."""
+        names = {index.document["name"] for index in wanted}
+        present = await self._collection.index_information()
+        unused = [name for name in present if belonging.fullmatch(name) and name not in names]
+        if not unused:
+            return
+        if dry_run:
+            log.info(
+                "no indexed attribute is declared for these indexes of %s, and each write pays for "
+                "them; start with --drop-unused-indexes to drop them: %s",
+                self._name,
+                ", ".join(unused),
+            )
+            return
+        for name in unused:
+            try:
+                await self._collection.drop_index(name)
+            except OperationFailure as error:
+                if error.code != _INDEX_NOT_FOUND:  # another service was faster
+                    raise
+            log.info("dropped the index %s of %s", name, self._name)

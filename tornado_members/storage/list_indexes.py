@@ -4,6 +4,7 @@ An index of folded text is not in the order of any list. It contains the sort ke
 so that MongoDB finds the first members of a list without reading a document.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +33,8 @@ BY_WORD: Final[Index] = [(WORDS, ASCENDING), ("name", ASCENDING), ("_id", ASCEND
 # By which the service finds members whose words lack those of attributes.
 BY_SEARCHED_ATTRIBUTES: Final[Index] = [(SEARCHED_BY, ASCENDING)]
 HAS_ATTRIBUTES: Final[Document] = {ATTRIBUTES: {"$exists": True}}
+# The names of the indexes that attributes can have.
+OF_ATTRIBUTES: Final = re.compile(rf"{ATTRIBUTES}\.\w+_1_(?:_id|name)_1|{SEARCHED_BY}_1", re.ASCII)
 
 
 def behind(field: str, key: str) -> Index:

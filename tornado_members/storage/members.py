@@ -26,7 +26,7 @@ from tornado_members.storage.documents import (
 )
 from tornado_members.storage.folding import Folding
 from tornado_members.storage.indexes import Indexes
-from tornado_members.storage.list_indexes import BY_NAME, list_indexes
+from tornado_members.storage.list_indexes import BY_NAME, OF_ATTRIBUTES, list_indexes
 from tornado_members.storage.listing import MemberLists
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
@@ -75,6 +75,14 @@ class MemberStore:
         await folding.declare()
         await folding.fill_in()
         await self._raise_ids()
+
+    async def drop_unused_indexes(self, *, dry_run: bool = False) -> None:
+        """Drop the indexes of attributes that are not declared as indexed; log each.
+
+        With `dry_run`, only log that there are some.
+        """
+        wanted = list_indexes(self.fields)
+        await Indexes(self.mongo, "members").drop_unused(wanted, OF_ATTRIBUTES, dry_run=dry_run)
 
     @translate_outages
     async def _raise_ids(self) -> None:
