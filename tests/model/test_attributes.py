@@ -75,6 +75,23 @@ def test_checked_values_are_stable_described_and_survive_csv(one: Attribute, val
     assert read_cell(one, write_cell(checked)) == checked
 
 
+@pytest.mark.parametrize(
+    ("items", "cell"),
+    [
+        (["a", "b c"], "a;b c"),
+        ([], "[]"),
+        (["a;b"], '["a;b"]'),
+        ([" a"], '[" a"]'),
+        (["a", "b\n"], '["a", "b\\n"]'),
+        (["[a"], '["[a"]'),
+        (["é", '"'], 'é;"'),
+    ],
+)
+def test_lists_are_one_cell(items: list[str], cell: str) -> None:
+    assert write_cell(items) == cell
+    assert read_cell(LISTS["text"], cell) == items
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([*SCALARS, *LISTS]), VALUES)
 def test_values_that_the_schema_admits_are_valid(one: Attribute, value: Any) -> None:

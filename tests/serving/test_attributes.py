@@ -2,11 +2,14 @@
 
 import signal
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pymongo
 import pytest
 
@@ -28,9 +31,9 @@ NEW: dict[str, Any] = {
     "code": {"type": "string"},
     "score": {"type": "integer", "indexed": True},
 }
-OWN = {"old": {"old": "kept"}, "new": {"fresh": 1.5}}
-SHARED = {"code": 5, "seen": "2026-11-22T11:05:42.000Z"}
-PATCHED, REPLACED = (1, 2), (3, 4)
+OWN: dict[str, dict[str, Any]] = {"old": {"old": "kept"}, "new": {"fresh": 1.5}}
+SHARED: dict[str, Any] = {"code": 5, "seen": "2026-11-22T11:05:42.000Z"}
+PATCHED, REPLACED, IDLE = (1, 2), (3, 4), (5,)
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ class Witness:
         self._stopping = threading.Event()
         self.faults: list[str] = []
         self.forms: set[str] = set()
-        self.scores = dict.fromkeys((*PATCHED, *REPLACED), 0)
+        self.scores = dict.fromkeys((*PATCHED, *REPLACED, *IDLE), 0)
 
     def form_of(self, member: dict[str, Any], least: int) -> str:
         """Return which declaration a member is shown by, after a check of its values."""
@@ -124,12 +127,30 @@ class Witness:
                 thread.join()
 
 
+def are_replaced(service: Service, before: set[psutil.Process]) -> bool:
+    """Return True if no worker is left of those before."""
+    return not before & set(workers(service))
+
+
+def are_hits(service: Service, number: int) -> bool:
+    """Return True if the cache answers reads of this member in each worker."""
+    return all(is_hit(service, number) for _ in range(20))
+
+
+def is_hit(service: Service, number: int) -> bool:
+    """Return True if the cache answers a read of this member."""
+    headers = {"Authorization": f"Bearer {service._token}"}
+    request = urllib.request.Request(f"{service.url}/members/{number}", headers=headers)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return bool(response.headers["Cache-Status"].endswith("; hit"))
+
+
 def test_reloads_to_another_declaration_and_back_lose_and_misread_nothing(
     command: Command, admin: Admin, database_name: str
 ) -> None:
     members = admin[database_name]["members"]
     with command.serving() as service:
-        for number in (*PATCHED, *REPLACED):
+        for number in (*PATCHED, *REPLACED, *IDLE):
             shared = SHARED if number in PATCHED else {}
             attributes = {**shared, "score": 0, "old": "kept"}
             body = {"name": f"Member {number}", "attributes": attributes}
@@ -138,14 +159,16 @@ def test_reloads_to_another_declaration_and_back_lose_and_misread_nothing(
         witness = Witness(service)
         with witness.watching():
             for declared, form in ((NEW, "new"), (OLD, "old")):
+                wait_for(lambda: are_hits(service, *IDLE))
                 before = set(workers(service))
                 change(command, members={"attributes": declared})
                 service.process.send_signal(signal.SIGHUP)
-                wait_for(lambda before=before: not before & set(workers(service)))
-                wait_for(lambda form=form: witness.forms_now() == {form})
+                wait_for(partial(are_replaced, service, before))
+                wait_for(lambda: are_hits(service, *IDLE))
+                assert {one for _ in range(10) for one in witness.forms_now()} == {form}
         assert not witness.faults, witness.faults[:5]
         assert witness.forms == {"old", "new"}
-        assert min(witness.scores.values()) > 5
+        assert min(witness.scores[number] for number in (*PATCHED, *REPLACED)) > 5
         assert service.stop() == 0
     log = command.log()
     for name in ("code", "seen"):  # once, although two workers start, and not for the old one
