@@ -267,7 +267,12 @@ def http_server(
     """Replaces pytest-tornasync's fixture with the server that production uses."""
 
     async def start() -> AnyServer:
-        server = make_server(app, settings.server.limits, transport=settings.server.transport)
+        server = make_server(
+            app,
+            settings.server.limits,
+            transport=settings.server.transport,
+            cors=settings.cors,
+        )
         server.add_sockets([http_server_port[0]])
         return server
 

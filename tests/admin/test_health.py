@@ -122,6 +122,10 @@ class TestRoutes:
             answer = await admin(path, "HEAD")
             assert (answer.code, answer.body) == (200, b"")
             assert "Server" not in answer.headers
+            answer = await admin(path, "OPTIONS")  # as proxies probe by default
+            assert (answer.code, answer.headers["Allow"]) == (204, "GET, HEAD, OPTIONS")
+        assert (await admin("/nothing", "OPTIONS")).code == 404
+        assert (await admin("/livez", "OPTIONS", host="evil.example:8889")).code == 421
 
 
 async def test_request_metrics_have_routes_but_no_names(

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.api import Api, problem
+from tests.support.wire import AnyServer, bare_connection
 from tornado_members.settings import Cors, Settings
 
 APP = "https://app.example.org"
@@ -16,7 +17,8 @@ def origins() -> tuple[str, ...]:
 
 @pytest.fixture
 def settings(settings: Settings, origins: tuple[str, ...]) -> Settings:
-    return settings.model_copy(update={"cors": Cors(origins=origins, max_age_seconds=60)})
+    cors = Cors(origins=origins, request_headers=("X-Tenant",), max_age_seconds=60)
+    return settings.model_copy(update={"cors": cors})
 
 
 @pytest.mark.parametrize("origins", [()])
@@ -48,10 +50,13 @@ async def test_response_exposes_its_headers_to_the_origin(api: Api) -> None:
     assert answer.headers.get_list("Vary") == ["Origin, Authorization, Accept"]
 
 
-@pytest.mark.parametrize("path", ["/members/99", "/nothing"])
-async def test_errors_are_readable_by_the_origin(api: Api, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/members/99", 404), ("/nothing", 404), ("/members/by-name/%ff", 400), ("/%ff", 404)],
+)
+async def test_errors_are_readable_by_the_origin(api: Api, path: str, status: int) -> None:
     answer = await api("GET", path, headers={"Origin": APP})
-    assert answer.code == 404
+    assert answer.code == status
     assert answer.headers["Access-Control-Allow-Origin"] == APP
     assert answer.headers["Vary"].split(",")[0] == "Origin"
     refused = await api("GET", "/members", rights=None, headers={"Origin": APP})
@@ -75,6 +80,29 @@ async def test_star_allows_every_origin(api: Api) -> None:
         answer = await api("GET", "/members", headers={"Origin": origin})
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         assert "Origin" not in answer.headers["Vary"]
+
+
+async def test_preflight_allows_the_headers_in_the_settings(api: Api) -> None:
+    answer = await api("OPTIONS", "/members", headers={"Origin": APP, **PREFLIGHT})
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert {"Authorization", "If-Match", "X-Tenant"} <= set(allowed)
+
+
+def test_setting_refuses_what_is_not_the_name_of_a_header() -> None:
+    for name in ("", "X Tenant", "X-Tenant:", "a,b", "é"):
+        with pytest.raises(ValueError, match="should be the name"):
+            Cors(request_headers=(name,))
+
+
+async def test_options_for_the_whole_server_is_204(api: Api, http_server: AnyServer) -> None:
+    for path in ("*", "/"):
+        async with bare_connection(http_server) as (reader, writer):
+            writer.write(f"OPTIONS {path} HTTP/1.0\r\n\r\n".encode())
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 204 "), path
+        assert b"\r\nAllow: GET, HEAD, PUT, POST, PATCH, DELETE, OPTIONS\r\n" in answer
+    problem(await api("OPTIONS", "/nothing"), 404, "not-found")
+    problem(await api("GET", "/"), 404, "not-found")
 
 
 @pytest.mark.parametrize(

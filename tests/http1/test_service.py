@@ -9,7 +9,8 @@ from tests.support.http1 import GET, answers, ask
 from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
 
-HEAD = b" HTTP/1.1\r\nHost: x\r\n"
+ORIGIN = "https://app.example.org"
+HEAD = b" HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example.org\r\n"
 CHUNKED = b"PUT /members" + HEAD + b"Transfer-Encoding: chunked\r\n"
 REFUSED = [
     (b"GET /" + HEAD + b"Host: y\r\n\r\n" + GET, 400, "bad-request"),
@@ -19,7 +20,7 @@ REFUSED = [
     (b"GET /" + HEAD + b"A: b\r\n" * 200 + b"\r\n", 431, "headers-too-large"),
     (b"PUT /members" + HEAD + b"Content-Length: 99999999\r\n\r\n", 401, "token-missing"),
     (b"POST /login" + HEAD + b"Content-Length: 99999999\r\n\r\n", 413, "body-too-large"),
-    (b"GET / HTTP/2.0\r\n\r\n", 505, "version-not-supported"),
+    (b"GET / HTTP/2.0\r\nORIGIN:https://app.example.org\r\n\r\n", 505, "version-not-supported"),
 ]
 
 
@@ -30,6 +31,7 @@ def test_service_serves_refuses_with_problems_and_stops(
         "server": {"port": 0, "transport": "http1"},
         "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
         "cache": {"servers": servers.cache_servers},
+        "cors": {"origins": ["http://localhost:3000", ORIGIN]},
     }
     command = Command(folder, settings)
     with command.serving() as service:
@@ -43,6 +45,9 @@ def test_service_serves_refuses_with_problems_and_stops(
             problem = json.loads(answer.body)
             assert (problem["status"], problem["code"]) == (status, code)
             assert problem["requestId"] == answer.headers["x-request-id"]
+            # A script sees the problem instead of a network error.
+            assert answer.headers["access-control-allow-origin"] == ORIGIN, request
+            assert "origin" in answer.headers["vary"].lower()
         assert service.stop() == 0
     refusals = [line for line in command.log().splitlines() if problem["requestId"] in line]
     assert "client_address=127.0.0.1" in refusals[0]

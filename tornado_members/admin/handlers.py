@@ -11,6 +11,7 @@ from tornado_members.admin.status import ServiceStatus
 from tornado_members.http.allowed_hosts import AllowedHosts
 
 _TEXT = "text/plain; charset=utf-8"
+_ALLOW = "GET, HEAD, OPTIONS"
 
 
 class AdminHandler(RequestHandler):
@@ -31,13 +32,19 @@ class AdminHandler(RequestHandler):
         self.set_header("Content-Type", _TEXT)
         self.set_header("X-Content-Type-Options", "nosniff")
 
+    def options(self, *_: str) -> None:
+        """Send the methods of the page: proxies probe with OPTIONS by default."""
+        self.set_status(204)
+        self.clear_header("Content-Type")
+        self.set_header("Allow", _ALLOW)
+
     def compute_etag(self) -> None:
         """Return no ETag: each answer is new."""
 
     def write_error(self, status_code: int, **_: Any) -> None:
         text = f"{status_code} {self._reason}\n"
         if status_code == 405:
-            self.set_header("Allow", "GET, HEAD")
+            self.set_header("Allow", _ALLOW)
         elif status_code == 421:
             text += "Use an IP address or localhost, or add the host name to admin.hosts.\n"
         self.finish(text)

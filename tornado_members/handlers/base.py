@@ -2,7 +2,7 @@
 
 from asyncio import Future
 from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import NotFound, Overloaded, Problem
@@ -113,8 +113,17 @@ class NotFoundHandler(BaseHandler):
 
     route = "none"
 
-    async def prepare(self) -> NoReturn:
-        raise NotFound
+    async def prepare(self) -> None:
+        """Admit only OPTIONS for the whole server, and for its root, as health checks send it.
+
+        HAProxy sends `OPTIONS /`; RFC 9110 §9.3.7 defines `OPTIONS *`.
+        """
+        if self.request.method != "OPTIONS" or self.request.path not in ("*", "/"):
+            raise NotFound
+
+    def allowed_methods(self) -> str:
+        """Return the methods that some path supports."""
+        return "GET, HEAD, PUT, POST, PATCH, DELETE, OPTIONS"
 
     def problem_of(self, status_code: int, error: BaseException | None) -> Problem:
         """Return NotFound also for methods that Tornado refuses before prepare()."""

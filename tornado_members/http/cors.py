@@ -12,13 +12,13 @@ from tornado_members.settings import Cors
 # Request headers that a script may set, beyond those of an HTML form.
 _REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, "
-    "Cache-Control, Prefer, X-Request-Id, traceparent, tracestate"
+    "Cache-Control, Last-Event-ID, Prefer, X-Request-Id, traceparent, tracestate"
 )
 # Response headers that a script may read, beyond the safelisted ones.
 _ANSWER_HEADERS: Final = (
     "ETag, Link, Location, Content-Location, X-Total-Count, Preference-Applied, X-Request-Id, "
     "Cache-Status, Retry-After, WWW-Authenticate, Allow, Accept-Patch, Accept-Post, "
-    "Content-Disposition, X-Ignored-Columns"
+    "Content-Disposition, X-Ignored-Columns, X-Header-Line"
 )
 
 
@@ -43,7 +43,7 @@ def preflight_headers(rules: Cors, origin: str | None, methods: str) -> Mapping[
         return {}
     return {
         "Access-Control-Allow-Methods": methods,
-        "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+        "Access-Control-Allow-Headers": ", ".join([_REQUEST_HEADERS, *rules.request_headers]),
         "Access-Control-Max-Age": str(rules.max_age_seconds),
     }
 

@@ -17,9 +17,11 @@ from tornado_members.errors import (
     TargetTooLong,
     VersionNotSupported,
 )
+from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.responses import SECURITY_HEADERS
 from tornado_members.http1.refusals import BodyOverLimit, Refused, TooManyBodies
+from tornado_members.settings import Cors
 from tornado_members.telemetry.logs import fields
 
 log = getLogger(__name__)
@@ -35,12 +37,16 @@ _KINDS: Mapping[int, type[Problem]] = {
 # The headers of a refused request are unknown or not to be trusted, and so are its proxies.
 _NO_PROXIES = TrustedProxies()
 _NO_HEADERS = HTTPHeaders()
+_NO_ORIGINS = Cors()
 
 
-def render_refusal(refused: Refused, peer: str) -> tuple[Mapping[str, str], bytes]:
+def render_refusal(
+    refused: Refused, peer: str, origin: str | None = None, *, rules: Cors = _NO_ORIGINS
+) -> tuple[Mapping[str, str], bytes]:
     """Return the headers and the body of a problem (RFC 9457), and log it.
 
-    `peer` is the address of the connection: of the client, or of the proxy in front.
+    `peer` is the address of the connection: of the client, or of the proxy in front. The problem
+    may be read by the script that sent the request, whose `origin` may not have arrived.
     """
     problem = _problem(refused)
     request_id = uuid.uuid4().hex
@@ -54,10 +60,16 @@ def render_refusal(refused: Refused, peer: str) -> tuple[Mapping[str, str], byte
         "Content-Type": "application/problem+json",
         "Cache-Control": "no-store",
         "X-Request-Id": request_id,
+        **cross_origin_headers(rules, origin or _only_origin(rules)),
         **problem.headers,
         **SECURITY_HEADERS,
     }
     return headers, json.dumps(problem.to_dict(request_id)).encode()
+
+
+def _only_origin(rules: Cors) -> str | None:
+    """Return the origin that sent the request if any script did."""
+    return rules.origins[0] if len(rules.origins) == 1 else None
 
 
 def _problem(refused: Refused) -> Problem:

@@ -577,16 +577,17 @@ class Connection(asyncio.Protocol):
         """Respond instead of the application, unless it has started to."""
         log.debug("refused a request of %s: %s", self.peer, refused.reason)
         exchange = self.exchange
-        is_head = self._reader.begins_with_head_method
+        is_head, origin = self._reader.begins_with_head_method, self._reader.find_origin()
         if exchange is not None:
             is_head = exchange.head.start_line.method == "HEAD"
+            origin = exchange.head.headers.get("Origin")
             has_started = exchange.response >= STARTED
             exchange.abandon()
             if has_started:
                 self.close()  # half a response must not look like a whole one
                 return
-        peer, render = self.peer.remote_ip, self._server.render
-        self.writer.send(whole_response(refused, peer, render, with_body=not is_head))
+        headers, body = self._server.render(refused, self.peer.remote_ip, origin)
+        self.writer.send(whole_response(refused, headers, body, with_body=not is_head))
         self._linger()
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:

@@ -33,19 +33,23 @@ class TooManyBodies(Refused):
 
 
 # Returns the headers and the body of a response, without Content-Length and Connection. The second
-# argument is the peer's IP address; "0.0.0.0" on a Unix socket, as in Tornado.
-Render = Callable[[Refused, str], tuple[Mapping[str, str], bytes]]
+# argument is the peer's IP address; "0.0.0.0" on a Unix socket, as in Tornado. The third one is the
+# request's Origin header, as far as it has arrived.
+Render = Callable[[Refused, str, str | None], tuple[Mapping[str, str], bytes]]
 
 
-def render_plainly(refused: Refused, peer: str) -> tuple[Mapping[str, str], bytes]:  # noqa: ARG001
+def render_plainly(
+    refused: Refused, _peer: str, _origin: str | None
+) -> tuple[Mapping[str, str], bytes]:
     """Render the reason as a line of text."""
     headers = {"Content-Type": "text/plain; charset=utf-8"}
     return headers, f"{refused.reason}\n".encode()
 
 
-def whole_response(refused: Refused, peer: str, render: Render, *, with_body: bool) -> bytes:
+def whole_response(
+    refused: Refused, headers: Mapping[str, str], body: bytes, *, with_body: bool
+) -> bytes:
     """Return the bytes of the response, which is the last one on its connection."""
-    headers, body = render(refused, peer)
     lines = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]

@@ -9,7 +9,9 @@ The reader stops behind each head until its caller has decided about the body, a
 request until the caller wants the next one. Bytes that arrive in the meantime stay in its buffer.
 """
 
+import re
 from enum import Enum, auto
+from typing import Final
 
 from tornado_members.http1.bodies import Body, SizedBody, make_body
 from tornado_members.http1.events import END_OF_MESSAGE, Data, Event
@@ -23,6 +25,9 @@ from tornado_members.http1.request_head import (
     refuse_long_head,
     skip_empty_line,
 )
+
+_ORIGIN: Final = re.compile(rb"\n(?i:origin):[ \t]*+([!-~]{1,300})[ \t]*+\r?\n")
+_MAX_SEARCHED: Final = 64 * 1024  # bytes
 
 
 class _Expects(Enum):
@@ -70,6 +75,11 @@ class RequestReader:
     def begins_with_head_method(self) -> bool:
         """True if the request that could not be parsed looks like a HEAD request."""
         return self._buffer.startswith(b"HEAD ")
+
+    def find_origin(self) -> str | None:
+        """Return the Origin header of the request that could not be parsed, if it has arrived."""
+        found = _ORIGIN.search(self._buffer, 0, _MAX_SEARCHED)
+        return found[1].decode("ascii") if found else None
 
     @property
     def unread_body(self) -> int | None:

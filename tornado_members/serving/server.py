@@ -5,6 +5,7 @@ import resource
 import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol
 
 from tornado.httpserver import HTTPServer as TornadoHTTPServer
@@ -14,7 +15,7 @@ from tornado_members import http1
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.refusals import render_refusal
 from tornado_members.http1.event_loop import find_fast_loop
-from tornado_members.settings import Limits
+from tornado_members.settings import Cors, Limits
 
 Transport = Literal["http1", "tornado"]
 _OWN_DESCRIPTORS = 256  # for databases, logs and keys; half of all where there are few
@@ -28,10 +29,12 @@ def make_server(
     *,
     transport: Transport = "http1",
     proxies: TrustedProxies | None = None,
+    cors: Cors | None = None,
 ) -> "http1.HTTPServer | DrainingHTTPServer":
     """Return the HTTP server. It leaves the limit of each body to the application.
 
-    Trusted proxies may have any number of connections.
+    Trusted proxies may have any number of connections. `cors` are the rules for responses to
+    requests that the server refuses itself.
     """
     limits = limits or Limits()
     if transport == "tornado":
@@ -59,7 +62,7 @@ def make_server(
         application,
         limits=bounds,
         ssl_context=tls,
-        render=render_refusal,
+        render=partial(render_refusal, rules=cors or Cors()),
         is_exempt=(proxies or TrustedProxies()).trusts,
     )
 

@@ -90,6 +90,7 @@ async def _serve(context: WorkerContext) -> None:
             tls,
             transport=transport,
             proxies=services.proxies,
+            cors=services.cors,
         )
         signals = ShutdownSignals(context.channel)  # before this line SIGTERM ends the process
         server.add_sockets(context.listeners.sockets)

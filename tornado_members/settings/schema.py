@@ -11,7 +11,15 @@ from tornado_members.settings.attributes import AttributeMap, field_table
 from tornado_members.settings.auth import Auth, Login
 from tornado_members.settings.server import Admin, Server
 from tornado_members.settings.stores import Cache, MongoDB
-from tornado_members.settings.types import CollectorUrl, FilePath, Origin, Section, link, values
+from tornado_members.settings.types import (
+    CollectorUrl,
+    FilePath,
+    HeaderName,
+    Origin,
+    Section,
+    link,
+    values,
+)
 
 ENV_PREFIX = "MEMBERS_"
 
@@ -89,6 +97,12 @@ class Cors(Section):
         description='Origins whose scripts may call the API. `["*"]` allows all, which is safe '
         "because the API uses no cookies.",
         json_schema_extra=values('list, such as `["https://app.example.org"]`, or `["*"]`'),
+    )
+    request_headers: tuple[HeaderName, ...] = Field(
+        (),
+        description="Request headers that scripts may send, beside those that the API uses. Name "
+        "those that your gateway or your tracing adds.",
+        json_schema_extra=values("list of header names"),
     )
     max_age_seconds: int = Field(
         600,

@@ -117,6 +117,8 @@ def _proxy(text: str) -> str:
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+
 
 def _origin(text: str) -> str:
     """Check a web origin (RFC 6454 §6.2): lower case, no path, no default port of its scheme.
@@ -133,7 +135,17 @@ def _origin(text: str) -> str:
 
 
 FilePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+def _header_name(text: str) -> str:
+    """Check the name of a header (RFC 9110 §5.1)."""
+    if not _HEADER_NAME.fullmatch(text):
+        raise ValueError("should be the name of a header, such as X-Tenant")
+    return text
+
+
 Origin = Annotated[str, AfterValidator(_origin)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 HostName = Annotated[str, AfterValidator(_host_name)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Names = Annotated[
