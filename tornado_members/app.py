@@ -8,6 +8,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from tornado_members.errors import PreconditionRequired, Problem, TooManyRequests
 from tornado_members.handlers.base import BaseHandler, NotFoundHandler
+from tornado_members.handlers.batches import LookupHandler
 from tornado_members.handlers.caller import CallerHandler
 from tornado_members.handlers.console import ConsoleFileHandler, ConsoleHandler
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
@@ -38,6 +39,7 @@ IMPORT_PATH = "/members/import"
 ROUTES = [
     ("/members", MembersHandler),
     (IMPORT_PATH, ImportHandler),
+    ("/members/lookup", LookupHandler),
     ("/members/by-name", MemberByNameHandler),
     ("/members/by-name/{name}", MemberByNameInPathHandler),
     ("/members/me", OwnMemberHandler),

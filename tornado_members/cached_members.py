@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp
 from tornado_members.member_entries import (
+    MemberBatch,
     MemberEntries,
     Representation,
     has_name,
@@ -22,36 +23,61 @@ LookUpMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, LookUp]]]
 _passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("_passed_on", default=None)
 
 
+# What a request asks for: a member by its id or its name, or several by their ids.
+Asked = int | str | tuple[int, ...]
+
+
 @dataclass(slots=True)
 class CachedMembers:
-    """Members that the cache has, by what was asked for: an id or a name.
+    """What the cache has of the members that were asked for.
 
-    `others` says how members may be read that the cache does not have.
+    `look_ups` has all ids. `named` has the members whose name was asked for, if the cache has them.
     """
 
-    members: dict[int | str, Representation] = field(default_factory=dict)
-    others: dict[int, LookUp] = field(default_factory=dict)
+    look_ups: Mapping[int, LookUp] = field(default_factory=dict)
+    named: Mapping[str, Representation] = field(default_factory=dict)
+
+    def find(self, asked: Asked) -> Representation | MemberBatch | None:
+        """Return a member, or a batch if the cache knows each of its ids; otherwise None."""
+        if isinstance(asked, str):
+            return self.named.get(asked)
+        if isinstance(asked, int):
+            look_up = self.look_ups.get(asked)
+            entry = look_up.entry if isinstance(look_up, Hit) else None
+            return represent_entry(asked, entry, HIT) if entry else None
+        return self._find_batch(asked)
+
+    def _find_batch(self, member_ids: Sequence[int]) -> MemberBatch | None:
+        entries = {}
+        for member_id in member_ids:
+            look_up = self.look_ups.get(member_id)
+            if not isinstance(look_up, Hit):
+                return None
+            entries[member_id] = look_up.entry
+        return MemberBatch.of(entries, HIT)
 
     @contextmanager
-    def passed_on(self, asked: int | str) -> Iterator[None]:
-        """Let tasks that begin in this block read a member without a second look at the cache."""
-        look_up = self.others.get(asked) if isinstance(asked, int) else None
-        token = _passed_on.set({asked: look_up} if look_up and isinstance(asked, int) else {})
+    def passed_on(self, asked: Asked) -> Iterator[None]:
+        """Let tasks that begin in this block read members without a second look at the cache."""
+        ids = (asked,) if isinstance(asked, int) else () if isinstance(asked, str) else asked
+        look_ups = self.look_ups
+        token = _passed_on.set({one: look_ups[one] for one in ids if one in look_ups})
         try:
             yield
         finally:
             _passed_on.reset(token)
 
 
-def take_look_up(member_id: int) -> LookUp | None:
-    """Return the look-up of a member that was passed on to this task, once."""
-    return (_passed_on.get() or {}).pop(member_id, None)
+def take_look_ups(member_ids: Iterable[int]) -> dict[int, LookUp]:
+    """Return the look-ups of these members that were passed on to this task, once."""
+    passed_on = _passed_on.get() or {}
+    return {one: passed_on.pop(one) for one in member_ids if one in passed_on}
 
 
 async def look_up_members(
-    look_up: LookUpMany, entries: MemberEntries, asked: Iterable[int | str]
+    look_up: LookUpMany, entries: MemberEntries, asked: Iterable[Asked]
 ) -> CachedMembers:
-    """Look members up in the cache by `look_up`, each by its id or its name.
+    """Look members up in the cache by `look_up`.
 
     The cache is asked once, and if there are names, a second time for the ids that they lead to.
     """
@@ -59,28 +85,25 @@ async def look_up_members(
     for one in asked:
         if isinstance(one, int):
             ids.add(one)
-        else:
+        elif isinstance(one, str):
             names[one] = normalize_name(one)
+        else:
+            ids.update(one)
     found = await look_up([*map(id_key, ids), *map(name_key, names.values())])
     named = {one: _named_id(found.get(name_key(name))) for one, name in names.items()}
     further = {member_id for member_id in named.values() if member_id is not None} - ids
     if further:
         found = {**found, **await look_up([*map(id_key, further)])}
-    cached = CachedMembers()
-    for member_id in ids:
-        one_found = found.get(id_key(member_id))
-        if isinstance(one_found, Hit):
-            if one_found.entry is not None and entries.is_usable(one_found.entry):
-                cached.members[member_id] = represent_entry(member_id, one_found.entry, HIT)
-        elif one_found is not None:
-            cached.others[member_id] = one_found
+    by_name = {}
     for one, named_id in named.items():
         one_found = None if named_id is None else found.get(id_key(named_id))
         entry = one_found.entry if isinstance(one_found, Hit) else None
         # As in MemberDirectory.get_by_name(), the member itself says if it still has the name.
         if named_id and entry and entries.is_usable(entry) and has_name(entry, names[one]):
-            cached.members[one] = represent_entry(named_id, entry, HIT)
-    return cached
+            by_name[one] = represent_entry(named_id, entry, HIT)
+    return CachedMembers(
+        {one: entries.usable(found[id_key(one)]) for one in ids if id_key(one) in found}, by_name
+    )
 
 
 def _named_id(look_up: LookUp | None) -> int | None:

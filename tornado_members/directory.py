@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import Protocol
 
-from tornado_members.cached_members import CachedMembers, look_up_members, take_look_up
+from tornado_members.cached_members import Asked, CachedMembers, look_up_members, take_look_ups
 from tornado_members.errors import (
     DependencyUnavailable,
     Fault,
@@ -28,8 +28,10 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
-from tornado_members.lease_cache.look_ups import Found, LookUp
+from tornado_members.lease_cache.fills import LoadMany
+from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp, NotHit
 from tornado_members.member_entries import (
+    MemberBatch,
     MemberEntries,
     Representation,
     has_name,
@@ -54,6 +56,7 @@ from tornado_members.storage.write_window import write_window
 # Cache-Status (RFC 9211 §2) of reads that the cache did not answer.
 _ON_REQUEST = "fwd=request"
 _REJECTED = "fwd=bypass; detail=rejected"
+_PARTIAL = "fwd=partial; detail=%d/%d"  # hits among the members of a batch
 # A name that moves to another member at each look-up is read from the database.
 _MAX_REJECTIONS = 3
 _MAX_ATTEMPTS = 100  # at a write whose member other writers change each time
@@ -75,6 +78,9 @@ class Cache(Protocol):
         look_up: LookUp | None = None,
     ) -> Found: ...
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
+    async def fill(  # noqa: D102
+        self, look_ups: Mapping[bytes, NotHit], load: LoadMany
+    ) -> Mapping[bytes, Found]: ...
     def changing(  # noqa: D102
         self, *keys: bytes
     ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...
@@ -143,9 +149,50 @@ class MemberDirectory:
             return Found(await self._load(member_id), _ON_REQUEST)
         return await self._read(member_id)
 
-    async def get_cached(self, asked: Iterable[int | str]) -> CachedMembers:
+    async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
         """Look members up in the cache, by id or by name. None is loaded."""
         return await look_up_members(self._cache.look_up, self._entries, asked)
+
+    async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
+        """Return the members with these ids, which are valid and distinct, in this order.
+
+        Each is read by the same rules as alone; together they are not a snapshot. `no_cache` reads
+        MongoDB.
+        """
+        if no_cache:
+            return MemberBatch.of(await self._load_many(member_ids), _ON_REQUEST)
+        look_ups = take_look_ups(member_ids)
+        look_ups |= await self._look_up([one for one in member_ids if one not in look_ups])
+        entries = {one: hit.entry for one, hit in look_ups.items() if isinstance(hit, Hit)}
+        hits = len(entries)
+        self.cache_counts.hits += [*entries.values()].count(None)  # look_up() counts the others
+        others = {one: other for one, other in look_ups.items() if not isinstance(other, Hit)}
+        for member_id, found in (await self._fill(others)).items():
+            entries[member_id] = found.entry
+            hits += found.status == HIT
+        status = HIT if hits == len(entries) else _PARTIAL % (hits, len(entries))
+        return MemberBatch.of({one: entries[one] for one in member_ids}, status)
+
+    async def _look_up(self, member_ids: Iterable[int]) -> dict[int, LookUp]:
+        ids = {id_key(member_id): member_id for member_id in member_ids}
+        looked_up = await self._cache.look_up([*ids]) if ids else {}
+        return {ids[key]: self._entries.usable(one) for key, one in looked_up.items()}
+
+    async def _fill(self, look_ups: Mapping[int, NotHit]) -> dict[int, Found]:
+        ids = {id_key(member_id): member_id for member_id in look_ups}
+
+        async def load(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+            loaded = await self._load_many([ids[key] for key in keys])
+            return {id_key(member_id): entry for member_id, entry in loaded.items()}
+
+        by_key = {key: look_ups[member_id] for key, member_id in ids.items()}
+        found = await self._cache.fill(by_key, load) if ids else {}
+        return {ids[key]: one for key, one in found.items()}
+
+    async def _load_many(self, member_ids: Sequence[int]) -> dict[int, Entry | None]:
+        members = await self._store.find_many(member_ids)
+        of_member = self._entries.of_member
+        return {one: of_member(member) for one, member in zip(member_ids, members, strict=True)}
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """Return the member with this name. `no_cache` reads MongoDB. Raises MemberNotFound."""
@@ -179,7 +226,7 @@ class MemberDirectory:
 
     async def _read(self, member_id: int) -> Found:
         load = partial(self._load, member_id)
-        look_up = take_look_up(member_id)
+        look_up = take_look_ups([member_id]).get(member_id)
         found = await self._cache.read(id_key(member_id), load, look_up=look_up)
         if not self._entries.is_usable(found.entry):
             found = await self._cache.read(id_key(member_id), load, rejected=found.entry)

@@ -27,6 +27,7 @@
     │   └── EncodedBody              415  unsupported-media-type
     ├── FaultyBody
     │   ├── InvalidMember            422  invalid-member
+    │   ├── InvalidLookup            422  invalid-lookup
     │   ├── InvalidCredentialsBody   422  invalid-credentials-body
     │   └── InvalidUser              422  invalid-user
     ├── UnreadableFile               422  unreadable-file
@@ -415,6 +416,11 @@ class FaultyBody(Problem):
 class InvalidMember(FaultyBody):
     code = "invalid-member"
     title = "The member is not valid"
+
+
+class InvalidLookup(FaultyBody):
+    code = "invalid-lookup"
+    title = "The list of ids is not valid"
 
 
 class InvalidCredentialsBody(FaultyBody):

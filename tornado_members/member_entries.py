@@ -10,11 +10,14 @@ the member has a name. SECONDS is the time of its last change. SCHEMA is the dig
 a process with other fields would send other bytes, so it does not use the entry.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import Self
 
 from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.look_ups import Hit, LookUp
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
@@ -34,6 +37,25 @@ class Representation:
     cache_status: str | None = None  # the parameters of Cache-Status (RFC 9211)
 
 
+@dataclass(frozen=True, slots=True)
+class MemberBatch:
+    """Several members as they are sent: their bodies in the order asked, and the ids of no member.
+
+    `cache_status` has the parameters of Cache-Status (RFC 9211).
+    """
+
+    bodies: list[bytes]
+    missing: list[int]
+    cache_status: str
+
+    @classmethod
+    def of(cls, entries: Mapping[int, Entry | None], cache_status: str) -> Self:
+        """Make a batch of entries by member id, in the order asked."""
+        bodies = [entry.body for entry in entries.values() if entry is not None]
+        missing = [member_id for member_id, entry in entries.items() if entry is None]
+        return cls(bodies, missing, cache_status)
+
+
 class MemberEntries:
     """Entries of members with these fields."""
 
@@ -47,6 +69,12 @@ class MemberEntries:
         changed = b"%d" % member.updated_at.timestamp() if member.updated_at else b""
         tag = _name_hash(member.name) + b"@" + changed + self.schema
         return Entry(member.version, tag, member.to_json())
+
+    def usable(self, look_up: LookUp) -> LookUp:
+        """Return a look-up in which an entry of a process with other fields is a miss."""
+        if isinstance(look_up, Hit) and not self.is_usable(look_up.entry):
+            return look_up.if_rejected
+        return look_up
 
     def is_usable(self, entry: Entry | None) -> bool:
         """True if a process with the same fields stored the entry, or the absence of a member."""

@@ -134,6 +134,11 @@ async def test_services_with_other_fields_share_no_entries_and_lose_no_values(
             assert parsed(await api("GET", "/members/by-name/Ada")) == ADA
             for found in (await other.get(1), await other.get_by_name("Ada")):
                 assert json.loads(found.body) == without
-        assert json.loads((await other.get_cached([1])).members[1].body) == without
+            assert parsed(await api("GET", "/members?memberId=1"))["items"] == [ADA]
+            batch = await other.get_many([1])
+            assert [json.loads(body) for body in batch.bodies] == [without]
+        cached = (await other.get_cached([1])).find(1)
+        assert cached
+        assert json.loads(cached.body) == without
         await other.patch(1, lambda member: apply_merge_patch(member, {"phone": "555"}))
         assert parsed(await api("GET", "/members/1")) == {**ADA, "phone": "555"}

@@ -75,6 +75,8 @@ def body_of(operation: Operation, name: str = "New") -> tuple[bytes | None, str]
     if operation.body is None:
         return None, ""
     media_type = operation.body.media_type
+    if operation.name == "lookUpMembers":
+        return b'{"memberIds": [1, 2]}', media_type
     bodies = {CSV: b"name\r\nNew\r\n", MERGE_PATCH: b'{"email": "new@example.org"}'}
     return bodies.get(media_type, json.dumps({"name": name}).encode()), media_type
 
@@ -174,6 +176,45 @@ async def test_lists_exports_and_filters_are_refused_in_any_case(
             headers = {**bearer(CALLERS["own-both"]), "Accept": accept}
             response = await members("GET", f"/members{query}", rights=None, headers=headers)
             assert problem(response, 403, "permission-missing")["permission"] == READ
+
+
+async def test_batches_of_own_callers_are_refused_as_a_whole(members: Api) -> None:
+    """Byte for byte, whether or not the other members exist, and nothing is looked up."""
+    own = {**bearer(CALLERS["own-both"]), "Content-Type": "application/json"}
+    expected = parsed(await members("GET", f"/members/{OWN_ID}", rights=None, headers=own))
+    batches: list[tuple[list[Any], int]] = [([OWN_ID], 200), ([OWN_ID, OWN_ID], 200)]
+    for other in (OTHER_ID, ABSENT_ID, 10**14):
+        batches += [([other], 403), ([OWN_ID, other], 403), ([other, OWN_ID], 403)]
+    seen = set()
+    for ids, status in batches:
+        query = ",".join(map(str, ids))
+        raw = json.dumps({"memberIds": ids}).encode()
+        for answer in (
+            await members("GET", f"/members?memberId={query}", rights=None, headers=own),
+            await members("HEAD", f"/members?memberId={query}", rights=None, headers=own),
+            await members("POST", "/members/lookup", raw=raw, rights=None, headers=own),
+        ):
+            assert answer.code == status, ids
+            method = answer.request.method
+            if status == 403:
+                kept = sorted((n, v) for n, v in answer.headers.get_all() if n != "Date")
+                seen.add((method, answer.body, str(kept)))
+            elif method != "HEAD":
+                assert parsed(answer) == {"items": [expected], "missing": [], "next": None}
+    assert len(seen) == 3  # one per method
+    for query in ("memberId=1&memberId=2", "memberId=", "memberId=1,", "memberId=%31,x"):
+        answer = await members("GET", f"/members?{query}", rights=None, headers=own)
+        problem(answer, 403, "permission-missing")
+    for query in ("memberId=1&limit=1", "memberId=1&memberId=1"):
+        answer = await members("GET", f"/members?{query}", rights=None, headers=own)
+        problem(answer, 400, "bad-parameter")
+    for who in ("own-write", "own-unnamed", "write"):
+        headers = {**own, **bearer(CALLERS[who])}
+        answer = await members("GET", "/members?memberId=1", rights=None, headers=headers)
+        problem(answer, 403, "permission-missing")
+        body = {"memberIds": [OWN_ID]}
+        answer = await members("POST", "/members/lookup", body, rights=None, headers=headers)
+        problem(answer, 403, "permission-missing")
 
 
 async def test_me_is_the_callers_own_member(members: Api) -> None:
@@ -285,7 +326,7 @@ async def test_fast_path_serves_the_own_member_and_no_other(
     answer = MemberCacheApplication._respond
 
     def recording(self: MemberCacheApplication, read: Any, member: Any) -> None:
-        served.append(read.member)
+        served.append(read.asked)
         answer(self, read, member)
 
     monkeypatch.setattr(MemberCacheApplication, "_respond", recording)
@@ -322,5 +363,6 @@ def test_operations_on_the_own_member_are_declared() -> None:
         *(("/members/{memberId}", method) for method in ("GET", "HEAD", "PUT", "PATCH")),
         *((path, method) for path in BY_NAME for method in ("GET", "HEAD", "PUT")),
         *(("/members/me", method) for method in ("GET", "HEAD", "PUT", "PATCH")),
+        *(("/members", "GET"), ("/members", "HEAD"), ("/members/lookup", "POST")),
     } <= declared
     assert all(operation.permission in OWN for _, _, operation in OPERATIONS if operation.is_own)

@@ -108,7 +108,7 @@ async def test_list_refuses_an_invalid_query(api: Api, subtests: pytest.Subtests
 
 async def test_unknown_parameter_error_names_the_known_ones(api: Api) -> None:
     found = problem(await api("GET", "/members?offset=5"), 400, "bad-parameter")
-    known = "name, name_prefix, q, email, phone, limit, sort, bom, delimiter and after"
+    known = "memberId, name, name_prefix, q, email, phone, limit, sort, bom, delimiter and after"
     assert found["detail"] == f"offset: is not a parameter; there are {known}"
 
 

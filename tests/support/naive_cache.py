@@ -18,7 +18,17 @@ from tornado_members.lease_cache import entries
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.look_ups import HIT, STORED, Found, Load, LookUp, bypass
+from tornado_members.lease_cache.fills import LoadMany
+from tornado_members.lease_cache.look_ups import (
+    HIT,
+    STORED,
+    Bypass,
+    Found,
+    Load,
+    LookUp,
+    NotHit,
+    bypass,
+)
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.placement import namespace_prefix, place
 from tornado_members.settings import Settings
@@ -175,9 +185,21 @@ class NaiveStandIn:
         self.counts.hits += 1
         return Found(entries.Entry(entry.version, entry.tag, entry.body), HIT)
 
-    async def look_up(self, _keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
-        """As LeaseCache's, without nodes."""
-        return {}
+    async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
+        """Look nothing up: `read` and `fill` do."""
+        return dict.fromkeys(keys, Bypass("naive"))
+
+    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
+        """As LeaseCache's, but each key is read on its own."""
+
+        async def read(key: bytes) -> Found:
+            async def load_it() -> entries.Entry | None:
+                return (await load([key]))[key]
+
+            return await self.read(key, load_it)
+
+        found = await asyncio.gather(*map(read, look_ups))
+        return dict(zip(look_ups, found, strict=True))
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:

@@ -24,26 +24,32 @@ from tornado.httputil import (
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
-from tornado_members.cached_members import CachedMembers
+from tornado_members.cached_members import Asked, CachedMembers
+from tornado_members.handlers.batches import MAX_IN_QUERY
 from tornado_members.handlers.member import MEMBER_ID, MemberHandler
 from tornado_members.handlers.member_by_name import (
     MemberByNameHandler,
     MemberByNameInPathHandler,
 )
+from tornado_members.handlers.members import MembersHandler
 from tornado_members.http.plain_read import PlainRead, read_headers
-from tornado_members.http.responses import member_response, send_prepared
+from tornado_members.http.responses import batch_response, member_response, send_prepared
 from tornado_members.http1.exchange import Exchange
-from tornado_members.member_entries import Representation
+from tornado_members.member_entries import MemberBatch, Representation
+from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.model.names import is_ambiguous_in_paths
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 
 log = getLogger(__name__)
 
-# By id, by name in the path, and by name in a query that has nothing else.
+_ID: Final = MEMBER_ID.pattern
+# By id, by name in the path, by name in a query that has nothing else, and several by id.
 _TARGET: Final = re.compile(
-    rf"/members/(?:({MEMBER_ID.pattern})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
+    rf"/members(?:/(?:({_ID})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
+    rf"|\?memberId=({_ID}(?:(?:,|%2[Cc]){_ID})*))"
 )
+_COMMA: Final = re.compile(",|%2[Cc]")
 
 
 class MemberCacheApplication(HTTPServerConnectionDelegate):
@@ -72,15 +78,15 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         if match is None or read is None:
             return False
         caller = self._services.tokens.current_caller(read.token)
-        member = int(match[1]) if match[1] else _name_in(match)
-        if caller is None or member is None:
+        asked = int(match[1]) if match[1] else _asked_in(match)
+        if caller is None or asked is None:
             return False
         limit = self._services.rate_limit
         if limit is not None and limit.is_exceeded(caller):
             return False
-        request.read, request.caller, request.member = read, caller, member
-        if isinstance(member, int):
-            return caller.may(READ, member)
+        request.read, request.caller, request.asked = read, caller, asked
+        if isinstance(asked, int):
+            return caller.may(READ, asked)
         return READ in caller.permissions
 
     def _plain_read(self, connection: HTTPConnection, headers: HTTPHeaders) -> PlainRead | None:
@@ -112,19 +118,20 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     async def _answer_pending(self) -> None:
         pending, self._pending = self._pending, []
         cached, admitted = CachedMembers(), set[FastPathRequest]()
+        found: dict[FastPathRequest, Representation | MemberBatch] = {}
         try:
-            cached = await self._services.directory.get_cached([one.member for one in pending])
-            admitted = await self._admit([one for one in pending if one.member in cached.members])
+            cached = await self._services.directory.get_cached([one.asked for one in pending])
+            found = {one: hit for one in pending if (hit := cached.find(one.asked)) is not None}
+            admitted = await self._admit([*found])
         except Exception:
             log.exception("the cache could not be read")
         for request in pending:
-            member = cached.members.get(request.member)
             try:
-                if member is None or request not in admitted:
-                    with cached.passed_on(request.member):
-                        request.pass_on()
+                if request in admitted:
+                    self._respond(request, found[request])
                 else:
-                    self._respond(request, member)
+                    with cached.passed_on(request.asked):
+                        request.pass_on()
             except Exception:  # must not affect the other requests
                 log.exception("a request failed")
                 request.close_connection()
@@ -142,24 +149,28 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         admitted = await limit.admit([request.caller for request in requests])
         return {one for one, is_admitted in zip(requests, admitted, strict=True) if is_admitted}
 
-    def _respond(self, request: "FastPathRequest", member: Representation) -> None:
+    def _respond(self, request: "FastPathRequest", found: Representation | MemberBatch) -> None:
         services, read = self._services, request.read
         span = services.tracer.sample(read.traceparent) if services.tracer else None
         request_id = read.request_id or services.request_ids.new()
-        is_named = isinstance(request.member, str)
-        response = member_response(member, request_headers=read.conditions, is_located=is_named)
+        if isinstance(found, MemberBatch):
+            response = batch_response(found, request_headers=request.headers)
+            services.directory.cache_counts.hits += len(found.missing)  # get_cached() counts items
+        else:
+            is_named = isinstance(request.asked, str)
+            response = member_response(found, request_headers=read.conditions, is_located=is_named)
         lines = read.response.fill(response, request_id)
         send_prepared(request.connection, response.status, lines, response.body)
         services.tokens.counts.remembered += 1
         record = AccessLogRecord(
             method="GET",
             route=_route_of(request),
-            path=request.start_line.path,
+            path=request.start_line.path.partition("?")[0],
             status=response.status,
             seconds=time.perf_counter() - request.started_at,
             request_id=request_id,
             subject=request.caller.subject,
-            cache=member.cache_status,
+            cache=found.cache_status,
             traceparent=read.traceparent,
         )
         services.requests.record(record, span)
@@ -171,7 +182,7 @@ class FastPathRequest(HTTPMessageDelegate):
     start_line: RequestStartLine
     headers: HTTPHeaders
     read: PlainRead
-    member: int | str  # its id or its name
+    asked: Asked
     caller: Caller
 
     def __init__(
@@ -219,10 +230,25 @@ class FastPathRequest(HTTPMessageDelegate):
 
 
 def _route_of(request: FastPathRequest) -> str:
-    if isinstance(request.member, int):
+    if isinstance(request.asked, int):
         return MemberHandler.route
+    if isinstance(request.asked, tuple):
+        return MembersHandler.route
     is_in_query = request.start_line.path.startswith(f"{MemberByNameHandler.route}?")
     return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route
+
+
+def _asked_in(target: re.Match[str]) -> Asked | None:
+    """Return the name or the ids that a target has; None if a handler has to look at them."""
+    return _ids_in(target[4]) if target[4] else _name_in(target)
+
+
+def _ids_in(listed: str) -> tuple[int, ...] | None:
+    """Return the ids of a list, each once; None for a list that a handler refuses."""
+    member_ids = tuple(dict.fromkeys(map(int, _COMMA.split(listed))))
+    if len(member_ids) > MAX_IN_QUERY or max(member_ids) > MAX_MEMBER_ID:
+        return None
+    return member_ids
 
 
 def _name_in(target: re.Match[str]) -> str | None:

@@ -7,10 +7,9 @@ from tornado_members.errors import NameTaken, PermissionMissing, PreconditionReq
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.conditional import parse_precondition
-from tornado_members.http.encoding import accepts_gzip, compressed
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.http.request_body import json_object
-from tornado_members.http.responses import PRIVATE, VARY, member_response
+from tornado_members.http.responses import PRIVATE, MemberResponse, json_response, member_response
 from tornado_members.member_entries import Representation
 from tornado_members.model.history import Actor
 from tornado_members.model.precondition import Precondition
@@ -77,18 +76,26 @@ class MemberResourceHandler(BaseHandler):
             is_located=is_located,
         )
         self.cache_status = member.cache_status
+        if not is_read and self._prefers_minimal():
+            self._set_headers_of(response)
+            self.set_status(204)
+            self.clear_header("Content-Type")
+            self.set_header("Preference-Applied", "return=minimal")
+            self.finish()
+        else:
+            self.send_response(response)
+
+    def send_response(self, response: MemberResponse) -> None:
+        """Send a response with members."""
         self.set_status(response.status)
+        self._set_headers_of(response)
+        self.finish(response.body or None)
+
+    def _set_headers_of(self, response: MemberResponse) -> None:
         self.set_header("Cache-Control", PRIVATE)
-        self.add_vary(VARY)
+        self.add_vary(response.vary)
         self.set_header("Content-Type", JSON)  # Tornado omits it from a 304
         self.set_headers(response.headers)
-        if is_read or not self._prefers_minimal():
-            self.finish(response.body or None)
-            return
-        self.set_status(204)
-        self.clear_header("Content-Type")
-        self.set_header("Preference-Applied", "return=minimal")
-        self.finish()
 
     def _prefers_minimal(self) -> bool:
         """True if the caller wants no body after a write (RFC 7240 §4.2)."""
@@ -102,11 +109,4 @@ class MemberResourceHandler(BaseHandler):
 
     def send_json(self, body: bytes) -> None:
         """Send a body about members, compressed if the caller accepts gzip; it has no ETag."""
-        self.add_vary(f"Accept-Encoding, {VARY}")
-        accepted = ",".join(self.request.headers.get_list("Accept-Encoding"))
-        shorter = compressed(body) if accepts_gzip(accepted) else None
-        if shorter is not None:
-            self.set_header("Content-Encoding", "gzip")
-        self.set_header("Cache-Control", PRIVATE)
-        self.set_header("Content-Type", JSON)
-        self.finish(shorter or body)
+        self.send_response(json_response(body, request_headers=self.request.headers))

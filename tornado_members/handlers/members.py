@@ -12,6 +12,7 @@ from tornado_members.errors import (
     NameTaken,
     WriteConflict,
 )
+from tornado_members.handlers.batches import MEMBER_IDS, BatchHandler
 from tornado_members.handlers.declarations import (
     CREATED,
     MEMBER_DRAFT,
@@ -20,13 +21,13 @@ from tornado_members.handlers.declarations import (
     WRITTEN,
 )
 from tornado_members.handlers.export import export_members
-from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.handlers.paging import (
     LIST_PARAMETERS,
     next_path,
     parse_export_query,
     parse_list_query,
 )
+from tornado_members.http.own_record import lists_only_itself
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.model.list_query import Filters
 from tornado_members.model.member import parse_draft
@@ -39,18 +40,19 @@ LIST_MEMBERS: Final = Operation(
     summary="List the members that match",
     tag="members",
     permission=READ,
-    query=LIST_PARAMETERS,
+    is_own=lists_only_itself,
+    query={"memberId": MEMBER_IDS, **LIST_PARAMETERS},
     filters_attributes=True,
-    headers=("Prefer",),
+    headers=("Cache-Control", "Prefer"),
     answers={
         200: Answer(
-            "A page of members. As text/csv or application/x-ndjson: a stream of all members that "
-            "match, or of the first `limit` if `limit` is given",
+            "A page of members, or those of `memberId`. As text/csv or application/x-ndjson: a "
+            "stream of all members that match, or of the first `limit` if `limit` is given",
             {JSON: reference("MemberPage"), CSV: TEXT_FILE, NDJSON: TEXT_FILE},
             {JSON: example_page, CSV: example_csv, NDJSON: example_ndjson},
             headers=MEMBER_HEADERS,
             may_have=(
-                *("Link", "X-Total-Count", "Preference-Applied"),
+                *("Cache-Status", "Link", "X-Total-Count", "Preference-Applied"),
                 *("Content-Encoding", "Content-Disposition"),
             ),
             links={
@@ -76,7 +78,7 @@ ADD_MEMBER: Final = Operation(
 )
 
 
-class MembersHandler(MemberResourceHandler):
+class MembersHandler(BatchHandler):
     """/members"""
 
     route = "/members"
@@ -88,7 +90,10 @@ class MembersHandler(MemberResourceHandler):
     }
 
     async def get(self) -> None:
-        """Send a page of members, or all of them as a stream."""
+        """Send a page of members, those with the given ids, or all of them as a stream."""
+        if "memberId" in self.request.query_arguments:
+            await self.send_batch_of_query()
+            return
         if self.media_type != JSON:
             query, limit = parse_export_query(self.request.query_arguments, self.services.fields)
             await self.send_count(query.filters)

@@ -20,6 +20,13 @@ def addresses_itself(request: HTTPServerRequest, member_id: int) -> bool:  # noq
     return True
 
 
+def lists_only_itself(request: HTTPServerRequest, member_id: int) -> bool:
+    """The query lists no id but this one."""
+    lists = request.query_arguments.get("memberId", [])
+    ids = {text for values in lists for text in values.split(b",")}
+    return ids == {str(member_id).encode()}
+
+
 def is_checked_by_handler(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
-    """The path has a name. The handler compares it with that of the caller's own member."""
+    """The path has a name, or the body has ids. The handler compares them."""
     return True

@@ -1,6 +1,7 @@
-"""The response with a member: its status, headers and body.
+"""The response with one or more members: its status, headers and body.
 
-The fast path (handlers/member_cache.py) and the handlers send what member_response() returns.
+The fast path (handlers/member_cache.py) and the handlers send what member_response() and
+batch_response() return.
 """
 
 import time
@@ -19,8 +20,9 @@ from tornado.httputil import (
 
 from tornado_members.errors import PreconditionFailed
 from tornado_members.http.conditional import is_not_modified, parse_precondition
+from tornado_members.http.encoding import accepts_gzip, compressed
 from tornado_members.http1.exchange import Exchange
-from tornado_members.member_entries import Representation
+from tornado_members.member_entries import MemberBatch, Representation
 from tornado_members.openapi.operation import JSON
 
 # A response is data, never a page: a browser must not run, frame or guess anything in it.
@@ -40,11 +42,12 @@ _CONDITIONS = frozenset({"If-Match", "If-None-Match", "If-Modified-Since", "If-U
 
 
 class MemberResponse(NamedTuple):
-    """A response with a member, beside the headers that all of them have."""
+    """A response with members, beside the headers that all of them have."""
 
     status: int
-    headers: dict[str, str]  # those of this member; the caller may add to them
+    headers: dict[str, str]  # those of this response; the caller may add to them
     body: bytes  # empty if the status is 304
+    vary: str = VARY
 
 
 def member_response(
@@ -75,6 +78,28 @@ def member_response(
     return MemberResponse(status, headers, body)
 
 
+def batch_response(batch: MemberBatch, *, request_headers: HTTPHeaders) -> MemberResponse:
+    """Build the response with several members. As a list, it has no ETag."""
+    body = b'{"items":[%b],"missing":[%b],"next":null}' % (
+        b",".join(batch.bodies),
+        b",".join([b"%d" % member_id for member_id in batch.missing]),
+    )
+    response = json_response(body, request_headers=request_headers)
+    response.headers["Cache-Status"] = cache_status(batch.cache_status)
+    return response
+
+
+def json_response(body: bytes, *, request_headers: HTTPHeaders) -> MemberResponse:
+    """Build a response about members, compressed if the caller accepts gzip; it has no ETag."""
+    headers = {}
+    if "Accept-Encoding" in request_headers:
+        shorter = compressed(body) if accepts_gzip(request_headers["Accept-Encoding"]) else None
+        if shorter is not None:
+            headers["Content-Encoding"] = "gzip"
+            body = shorter
+    return MemberResponse(200, headers, body, f"Accept-Encoding, {VARY}")
+
+
 class PreparedHeaders:
     """The headers of responses with members, as lines in which only few values are missing.
 
@@ -83,15 +108,16 @@ class PreparedHeaders:
 
     def __init__(self, cors: Mapping[str, str]) -> None:
         """`cors` are the headers of cross_origin_headers() for the origin of the requests."""
-        vary = f"{cors['Vary']}, {VARY}" if "Vary" in cors else VARY
-        fixed = {**SECURITY_HEADERS, **cors, "Cache-Control": PRIVATE, "Vary": vary}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
-        self._template = f"Date: %s\r\nX-Request-Id: %s\r\n{lines.replace('%', '%%')}%s"
+        fixed = {**SECURITY_HEADERS, **cors, "Cache-Control": PRIVATE}
+        values = {name: value.replace("%", "%%") for name, value in fixed.items()}
+        values["Vary"] = f"{values['Vary']}, %s" if "Vary" in values else "%s"
+        lines = [f"{name}: {value}\r\n" for name, value in values.items()]
+        self._template = f"Date: %s\r\nX-Request-Id: %s\r\n{''.join(lines)}%s"
 
     def fill(self, response: MemberResponse, request_id: str) -> bytes:
         """Return the header lines of a response of now."""
         own = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
-        lines = self._template % (http_date(int(time.time())), request_id, own)
+        lines = self._template % (http_date(int(time.time())), request_id, response.vary, own)
         if response.status != 304:
             lines = f"Content-Type: {JSON}\r\n{lines}Content-Length: {len(response.body)}\r\n"
         return lines.encode("latin-1")

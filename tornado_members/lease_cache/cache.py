@@ -1,13 +1,11 @@
 """A linearizable read-through cache over all of its nodes."""
 
-import asyncio
 import math
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.clock import clock
@@ -17,7 +15,8 @@ from tornado_members.lease_cache.debts import Debts, Ledger
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import Lifetimes, random_word
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
-from tornado_members.lease_cache.look_ups import Bypass, Found, Hit, Load, LookUp, bypass
+from tornado_members.lease_cache.fills import LoadMany, all_of, fill_many
+from tornado_members.lease_cache.look_ups import Bypass, Found, Hit, Load, LookUp, NotHit, bypass
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.node_pool import NodePool
@@ -26,8 +25,6 @@ from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.registry import Registry
 from tornado_members.lease_cache.server_lists import ServerLists
 from tornado_members.lease_cache.writes import WritesUnderWay
-
-T = TypeVar("T")
 
 LIST_CHANGING = "list-changing"  # why nothing is read: one list of servers replaces another
 
@@ -169,12 +166,13 @@ class LeaseCache:
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """Look at each node once, and decide how each of these keys may be read.
 
-        Without nodes the result is empty.
+        Hits are counted if they have an entry. The caller counts the others if it uses them.
         """
-        if not self._pool.is_read:
-            return dict.fromkeys(keys, Bypass(LIST_CHANGING))
+        reason = self._bypass_reason()
+        if reason:
+            return dict.fromkeys(keys, Bypass(reason))
         places = self._pool.places([self._prefix + key for key in keys])
-        looked_up = await _all([node.look_up(its_keys) for node, its_keys in places.items()])
+        looked_up = await all_of([node.look_up(its_keys) for node, its_keys in places.items()])
         start = len(self._prefix)
         found = {key[start:]: one for some in looked_up for key, one in some.items()}
         for one in found.values():
@@ -200,12 +198,41 @@ class LeaseCache:
             look_up = None
         return await self._flights.ask(key, lambda: self._read(key, load, rejected, look_up))
 
+    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> dict[bytes, Found]:
+        """Load these keys, which the caller has looked up, with one call; store what may be stored.
+
+        Exceptions of `load` pass through.
+        """
+        reason = self._bypass_reason()
+        if reason:
+            self.counts.bypasses[reason] += len(look_ups)
+            loaded = await load([*look_ups])
+            return {key: Found(entry, bypass(reason)) for key, entry in loaded.items()}
+        start = len(self._prefix)
+        places = self._pool.places([self._prefix + key for key in look_ups])
+
+        async def load_them(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+            loaded = await load([key[start:] for key in keys])
+            return {self._prefix + key: entry for key, entry in loaded.items()}
+
+        nodes = [
+            (node, {key: look_ups[key[start:]] for key in keys}) for node, keys in places.items()
+        ]
+        found = await fill_many(nodes, load_them)
+        return {key[start:]: one for key, one in found.items()}
+
+    def _bypass_reason(self) -> str | None:
+        """Return why no node is read; None if the nodes decide."""
+        if not self._pool.is_read:
+            return LIST_CHANGING
+        return None if self.nodes else "no-node"
+
     async def _read(
         self, key: bytes, load: Load, rejected: Entry | None, look_up: LookUp | None
     ) -> Found:
-        node = self._pool.place(key)
-        if node is None or not self._pool.is_read:
-            reason = "no-node" if self._pool.is_read else LIST_CHANGING
+        node, reason = self._pool.place(key), self._bypass_reason()
+        if node is None or reason:
+            reason = reason or "no-node"
             self.counts.bypasses[reason] += 1
             return Found(await load(), bypass(reason))
         return await node.read(key, load, rejected=rejected, look_up=look_up)
@@ -256,14 +283,14 @@ class LeaseCache:
         Returns when the write must have ended on account of its debts, infinity without any.
         """
         placing = [node.place_tombstones(keys, writer) for node, keys in places.items()]
-        certain = await _all(placing)
+        certain = await all_of(placing)
         if all(certain):
             return math.inf
         placed = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
         try:
             if self._require:
                 raise NotAnnounced("a node of the cache does not reply")
-            ends_at = await _all([node.owe() for node in places if node not in placed])
+            ends_at = await all_of([node.owe() for node in places if node not in placed])
         except (LedgerUnavailable, NotAnnounced) as error:
             await self._remove_tombstones({node: places[node] for node in placed}, writer)
             raise NotAnnounced(str(error)) from error
@@ -271,7 +298,7 @@ class LeaseCache:
         return min(ends_at)
 
     async def _remove_tombstones(self, places: dict[CacheNode, list[bytes]], writer: bytes) -> None:
-        await _all([node.remove_tombstones(keys, writer) for node, keys in places.items()])
+        await all_of([node.remove_tombstones(keys, writer) for node, keys in places.items()])
 
     async def invalidate(self, keys: Iterable[bytes]) -> bool:
         """Remove what is stored under these keys, since another client changed it.
@@ -281,7 +308,7 @@ class LeaseCache:
         """
         self._require_a_list()
         places = self._places(keys)
-        return all(await _all([node.invalidate(its_keys) for node, its_keys in places.items()]))
+        return all(await all_of([node.invalidate(its_keys) for node, its_keys in places.items()]))
 
     async def renew_epochs(self) -> bool:
         """Empty every node, for every process and at once: what changed is not known.
@@ -289,7 +316,7 @@ class LeaseCache:
         False, and LedgerUnavailable, as for `invalidate`.
         """
         self._require_a_list()
-        return all(await _all([node.renew_epoch() for node in self._pool]))
+        return all(await all_of([node.renew_epoch() for node in self._pool]))
 
     def _require_a_list(self) -> None:
         """Raise LedgerUnavailable if this process does not know which nodes are read."""
@@ -300,10 +327,3 @@ class LeaseCache:
 def _process_name() -> str:
     """A name that no other process has; for operators, it says where this one runs."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-
-
-async def _all(commands: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await several at once, which mostly are one."""
-    if len(commands) == 1:
-        return [await commands[0]]
-    return await asyncio.gather(*commands) if commands else []

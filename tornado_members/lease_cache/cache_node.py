@@ -12,7 +12,7 @@ The promise is kept through outages by three rules.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from logging import getLogger
@@ -23,7 +23,7 @@ from tornado_members.lease_cache.debts import DebtsOfNode
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import OTHER_LIST
 from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
-from tornado_members.lease_cache.look_ups import Bypass, Found, Load, LookUp
+from tornado_members.lease_cache.look_ups import Bypass, Fill, Found, Load, LookUp, NotHit
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.protocol import LeaseProtocol
 
@@ -160,6 +160,23 @@ class CacheNode:
         if reason:
             look_up = Bypass(reason)
         return await self.protocol.read(key, load, rejected=rejected, look_up=look_up)
+
+    async def begin_fills(self, look_ups: Mapping[bytes, NotHit]) -> dict[bytes, Fill]:
+        """As LeaseProtocol's; past the node while it must not be read."""
+        reason = self.bypass_reason()
+        if reason:
+            look_ups = dict.fromkeys(look_ups, Bypass(reason))
+        return await self.protocol.begin_fills(look_ups)
+
+    async def end_fills(
+        self, fills: Mapping[bytes, Fill], entries: Mapping[bytes, Entry | None]
+    ) -> dict[bytes, Found]:
+        """As LeaseProtocol's."""
+        return await self.protocol.end_fills(fills, entries)
+
+    async def give_up_fills(self, fills: Mapping[bytes, Fill]) -> None:
+        """As LeaseProtocol's."""
+        await self.protocol.give_up_fills(fills)
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> bool:
         """Place the tombstones of a write, or wait until no process reads its keys here.

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tornado_members.lease_cache.entries import Entry
 
@@ -53,7 +54,20 @@ class Bypass:
     reason: str
 
 
-LookUp = Hit | Miss | Leased | Bypass
+NotHit = Miss | Leased | Bypass
+LookUp = Hit | NotHit
+
+
+class Fill(NamedTuple):
+    """A key that was not a hit, while the database is read.
+
+    With a token, this reader has the lease and stores what it reads. Without one, it stores
+    nothing, and `status` says why.
+    """
+
+    status: str
+    epoch: bytes = b""
+    token: int | None = None
 
 
 def bypass(reason: str) -> str:

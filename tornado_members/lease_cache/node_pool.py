@@ -61,19 +61,22 @@ class NodePool:
 
     def places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
         """Return the keys by the node from which they are read."""
-        return _group(self.nodes, keys, {})
+        return _group([(self.nodes, key) for key in keys])
 
     def places_of_writes(self, keys: Sequence[bytes]) -> dict[CacheNode, list[bytes]]:
         """Return the keys by the nodes from which this or another process may read them."""
-        return _group(self._replaced, keys, _group(self.nodes, keys, {}))
+        lists = [self.nodes, self._replaced]
+        places = _group([(nodes, key) for nodes in lists for key in keys])
+        return {node: [*dict.fromkeys(its_keys)] for node, its_keys in places.items()}
 
 
 def _group(
-    nodes: Sequence[CacheNode], keys: Iterable[bytes], places: dict[CacheNode, list[bytes]]
+    keys: Iterable[tuple[Sequence[CacheNode], bytes]],
 ) -> dict[CacheNode, list[bytes]]:
-    """Add each key to those of its node."""
-    for key in keys:
+    """Return keys by the node on which each is; with each key come the nodes to choose from."""
+    places: dict[CacheNode, list[bytes]] = {}
+    for nodes, key in keys:
         node = place(nodes, key)
-        if node is not None and key not in (its_keys := places.setdefault(node, [])):
-            its_keys.append(key)
+        if node is not None:
+            places.setdefault(node, []).append(key)
     return places

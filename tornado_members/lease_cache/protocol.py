@@ -43,16 +43,27 @@ from tornado_members.lease_cache.look_ups import (
     STORED,
     TOO_LARGE,
     Bypass,
+    Fill,
     Found,
     Hit,
     Leased,
     Load,
     LookUp,
     Miss,
+    NotHit,
     bypass,
 )
 from tornado_members.lease_cache.meta_commands import MAX_VALUE, Held, Put
 
+# By what `put_many` returns of an entry.
+_STATUSES = {1: STORED, 0: OVERTAKEN, None: REFUSED}
+# Why a lease was not used, for the metrics.
+_REASONS = {
+    NOT_STORED: "node-away",
+    TOO_LARGE: "too-large",
+    OVERTAKEN: "overtaken",
+    REFUSED: "refused",
+}
 _JITTER = 0.1  # entries live up to a tenth less than they may, so as not to expire all at once
 _MOST_MARKS = 100
 _MANY_WRITERS = b"*"  # one mark for all, if there are too many; no writer removes it
@@ -61,8 +72,8 @@ _MANY_WRITERS = b"*"  # one mark for all, if there are too many; no writer remov
 class LeaseProtocol(NodeEpoch):
     """The protocol on one node. Keys are complete: with the namespace, and valid for Memcached.
 
-    All methods but `look_up` and `read` raise NodeUnavailable if the node did not do for certain
-    what they ask for.
+    All methods but `look_up`, `read` and those of fills raise NodeUnavailable if the node did not
+    do for certain what they ask for.
     """
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
@@ -106,18 +117,49 @@ class LeaseProtocol(NodeEpoch):
                 self._counts.hits += 1
                 return Found(look_up.entry, HIT)
             look_up = look_up.if_rejected
-        match look_up:
-            case Bypass(reason):
-                return await self._bypass(reason, load)
-            case Leased():
-                self._counts.misses += 1
-                self._counts.refused_fills["leased"] += 1
-                return Found(await load(), LEASED)
+        fills = await self.begin_fills({key: look_up})
         try:
-            token = await self._take_lease(key, look_up)
+            entry = await load()
+        except (Exception, asyncio.CancelledError):
+            await self.give_up_fills(fills)
+            raise
+        return (await self.end_fills(fills, {key: entry}))[key]
+
+    async def begin_fills(self, look_ups: Mapping[bytes, NotHit]) -> dict[bytes, Fill]:
+        """Take the leases of all misses in one request, before the database is read.
+
+        The look-ups are this reader's. `end_fills` or `give_up_fills` must follow. Neither of the
+        three raises NodeUnavailable.
+        """
+        misses = {key: one for key, one in look_ups.items() if isinstance(one, Miss)}
+        tokens: Mapping[bytes, int] = {}
+        try:
+            tokens = await self._take_leases(misses)
         except NodeUnavailable:
-            return await self._bypass("node-away", load)
-        return await self._fill(key, look_up.epoch, token, load)
+            look_ups = {**look_ups, **dict.fromkeys(misses, Bypass("node-away"))}
+        return {key: self._begin_fill(one, tokens.get(key)) for key, one in look_ups.items()}
+
+    async def end_fills(
+        self, fills: Mapping[bytes, Fill], entries: Mapping[bytes, Entry | None]
+    ) -> dict[bytes, Found]:
+        """Store what was read, in one request, wherever nothing has touched the lease."""
+        puts = [
+            self._put_entry(key, fill, entries[key])
+            for key, fill in fills.items()
+            if fill.token is not None
+        ]
+        statuses = {key: fill.status for key, fill in fills.items()} | await self._store(puts)
+        self._count_fills(fills, statuses)
+        kept = {key: fills[key] for key, one in statuses.items() if one in (TOO_LARGE, REFUSED)}
+        await self.give_up_fills(kept)
+        return {key: Found(entries[key], status) for key, status in statuses.items()}
+
+    async def give_up_fills(self, fills: Mapping[bytes, Fill]) -> None:
+        """Remove the leases of a reader that stores nothing."""
+        leases = [(key, fill.token) for key, fill in fills.items() if fill.token is not None]
+        with suppress(NodeUnavailable):  # the leases expire
+            if leases:
+                await self._node.put_many([Put(key, b"", 0, token) for key, token in leases])
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         """Put a tombstone on every key of a write, before it commits."""
@@ -149,59 +191,50 @@ class LeaseProtocol(NodeEpoch):
         """Return True: a tombstone may be older than the epoch while its write is not."""
         return True
 
-    async def _take_lease(self, key: bytes, miss: Miss) -> int | None:
-        """Return the token to store with, or None if another process was faster."""
-        token = None if miss.dead is None else await self._token_of(key, miss.dead)
-        if miss.dead is not None and token is None:
-            return None
-        lease = encode_lease(key, miss.epoch)
-        put = Put(key, lease, self._lifetimes.lease, token, wants_token=True)
-        (taken,) = await self._node.put_many([put])
-        return taken or None
+    async def _take_leases(self, misses: Mapping[bytes, Miss]) -> dict[bytes, int]:
+        """Return the tokens to store with, of the keys where no other process was faster."""
+        dead = [key for key, miss in misses.items() if miss.dead is not None]
+        held = await self._node.gets_many(dead) if dead else {}
+        puts = []
+        for key, miss in misses.items():
+            found = held.get(key)
+            if miss.dead == (found and found.value):
+                lease, ttl = encode_lease(key, miss.epoch), self._lifetimes.lease
+                puts.append(Put(key, lease, ttl, found and found.token, wants_token=True))
+        taken = await self._node.put_many(puts) if puts else []
+        return {put.key: token for put, token in zip(puts, taken, strict=True) if token}
 
-    async def _token_of(self, key: bytes, value: bytes) -> int | None:
-        found = (await self._node.gets_many([key])).get(key)
-        return found.token if found and found.value == value else None
-
-    async def _fill(self, key: bytes, epoch: bytes, token: int | None, load: Load) -> Found:
-        """Read the database, and store what it says if there is a token to do so."""
+    def _begin_fill(self, look_up: NotHit, token: int | None) -> Fill:
+        if isinstance(look_up, Bypass):
+            self._counts.bypasses[look_up.reason] += 1
+            return Fill(bypass(look_up.reason))
         self._counts.misses += 1
-        if token is None:
-            self._counts.refused_fills["leased"] += 1
-            return Found(await load(), LEASED)
-        try:
-            entry = await load()
-        except (Exception, asyncio.CancelledError):
-            await self._give_up(key, token)
-            raise
+        if isinstance(look_up, Miss) and token is not None:
+            return Fill(STORED, look_up.epoch, token)
+        self._counts.refused_fills["leased"] += 1
+        return Fill(LEASED)
+
+    def _put_entry(self, key: bytes, fill: Fill, entry: Entry | None) -> Put:
         ttl = max(1, round(self._lifetimes.entry * (1 - _JITTER * random.random())))  # noqa: S311
-        put = Put(key, encode_value(key, epoch, entry), ttl, token)
-        if len(put.value) > MAX_VALUE:  # a node that refuses it would count as away
-            self._counts.refused_fills["too-large"] += 1
-            await self._give_up(key, token)
-            return Found(entry, TOO_LARGE)
+        return Put(key, encode_value(key, fill.epoch, entry), ttl, fill.token)
+
+    async def _store(self, puts: Sequence[Put]) -> dict[bytes, str]:
+        """Store entries; returns by their keys how that went."""
+        statuses = dict.fromkeys((put.key for put in puts), TOO_LARGE)
+        # A node that refuses a large value would count as away.
+        small = [put for put in puts if len(put.value) <= MAX_VALUE]
         try:
-            (stored,) = await self._node.put_many([put])
+            stored = await self._node.put_many(small) if small else []
         except NodeUnavailable:
-            self._counts.refused_fills["node-away"] += 1
-            return Found(entry, NOT_STORED)
-        if stored:
-            self._counts.fills += 1
-            return Found(entry, STORED)
-        if stored is None:
-            self._counts.refused_fills["refused"] += 1
-            await self._give_up(key, token)
-            return Found(entry, REFUSED)
-        self._counts.refused_fills["overtaken"] += 1
-        return Found(entry, OVERTAKEN)
+            return statuses | dict.fromkeys((put.key for put in small), NOT_STORED)
+        return statuses | {put.key: _STATUSES[one] for put, one in zip(small, stored, strict=True)}
 
-    async def _give_up(self, key: bytes, token: int) -> None:
-        with suppress(NodeUnavailable):  # the lease expires
-            await self._node.put_many([Put(key, b"", 0, token)])
-
-    async def _bypass(self, reason: str, load: Load) -> Found:
-        self._counts.bypasses[reason] += 1
-        return Found(await load(), bypass(reason))
+    def _count_fills(self, fills: Mapping[bytes, Fill], statuses: Mapping[bytes, str]) -> None:
+        for key, fill in fills.items():
+            if fill.token is not None and statuses[key] == STORED:
+                self._counts.fills += 1
+            elif fill.token is not None:
+                self._counts.refused_fills[_REASONS[statuses[key]]] += 1
 
     def _put_tombstone(self, key: bytes, held: Held | None, writer: bytes) -> Put:
         """Add a writer's mark to those that stand on the key."""

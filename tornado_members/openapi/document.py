@@ -328,6 +328,8 @@ def _parameter(name: str, place: str, parameter: Parameter) -> dict[str, Any]:
     }
     if parameter.is_required:
         found["required"] = True
+    if parameter.is_list:
+        found |= {"style": "form", "explode": False}
     if parameter.example is not None:
         found["example"] = parameter.example
     return found

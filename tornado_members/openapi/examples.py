@@ -40,6 +40,11 @@ def example_page(fields: FieldTable) -> dict[str, Any]:
     return {"items": [example_member(fields)], "next": None}
 
 
+def example_batch(fields: FieldTable) -> dict[str, Any]:
+    """Return a batch, in which one id is of no member."""
+    return {"items": [example_member(fields)], "missing": [EXAMPLE_ID + 1], "next": None}
+
+
 def example_csv(fields: FieldTable) -> str:
     """Return an export as CSV."""
     return (csv_header(fields) + encode_csv([_member(fields)], fields)).decode()

@@ -16,6 +16,8 @@ from tornado_members.settings import Permission
 
 _REFERENCE: Final = "#/components/schemas/"
 
+MAX_LOOKUP: Final = 1000  # ids in the body of a lookup
+
 # The files of /docs; docs.js starts the viewer, Swagger UI.
 PAGE_FILES: Final = ("docs.js", "docs.css", "swagger-ui.css", "swagger-ui-bundle.js")
 
@@ -238,6 +240,13 @@ _SAYS_TWICE = (
 )
 
 
+_MISSING: Final[Schema] = {
+    "description": "The ids that no member has, in the order asked.",
+    "type": "array",
+    "items": {"type": "integer", "minimum": 1, "maximum": MAX_MEMBER_ID},
+}
+
+
 def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
     """Return the components of the description, by name."""
     requested = _request_schemas(fields)
@@ -267,7 +276,32 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             "required": ["items", "next"],
             "properties": {
                 "items": {"type": "array", "items": reference("Member")},
+                "missing": {
+                    **_MISSING,
+                    "description": f"{_MISSING['description']} Only with `memberId`.",
+                },
                 "next": {"type": ["string", "null"], "description": "null on the last page"},
+            },
+        },
+        "MemberLookup": _of_requests(
+            "The ids of members",
+            {
+                "memberIds": {
+                    "description": f"Up to {MAX_LOOKUP} ids. Of repeated ones, the first counts.",
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 1, "maximum": MAX_MEMBER_ID},
+                }
+            },
+            "memberIds",
+        ),
+        "MemberBatch": {
+            "description": "The members with the given ids, in the order asked",
+            "type": "object",
+            "required": ["items", "missing", "next"],
+            "properties": {
+                "items": {"type": "array", "items": reference("Member")},
+                "missing": _MISSING,
+                "next": {"type": "null", "description": "A batch has one page."},
             },
         },
         "Change": _change(fields),

@@ -59,7 +59,7 @@ class MemberStore:
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(mongo, fields)
-        self._together = Batcher(self.find_members)
+        self._batcher = Batcher(self.find_members)
 
     async def prepare(self) -> None:
         """Create missing indexes, fill in folded names, and raise the counter past all ids.
@@ -98,10 +98,14 @@ class MemberStore:
         """Return the member with this id. Look-ups of one turn of the event loop share a query."""
         began = perf_counter()
         try:
-            (found,) = await self._together.ask((member_id,))
+            (found,) = await self.find_many((member_id,))
         finally:
             self.mongo.operations.notify("MemberStore.find_member", perf_counter() - began)
         return found
+
+    async def find_many(self, member_ids: Sequence[int]) -> Sequence[Member | None]:
+        """Return a member for each id. Look-ups of one turn of the event loop share a query."""
+        return await self._batcher.ask(member_ids)
 
     @translate_outages
     async def find_members(self, member_ids: Sequence[int]) -> list[Member | None]:
