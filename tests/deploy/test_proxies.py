@@ -1,0 +1,322 @@
+"""Two services behind each reverse proxy of deploy/proxies, as it is configured there.
+
+`scripts/setup --proxies` installs the proxies.
+"""
+
+import http.client
+import json
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.support.proxies import COMPRESSING, IMPATIENT, PROGRAMS, Program, proxying
+from tests.support.proxy_client import ADDRESS, Load, ProxyClient
+from tests.support.service import Command, Service
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.embedded.programs import free_port
+
+pytestmark = pytest.mark.exhaustive
+
+ROWS = 5000
+# Go's HTTP server discards up to 256 KiB of a request once its response has begun. These programs
+# also compress a response without a change to its ETag.
+IN_GO = ("caddy", "traefik")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+def make_command(
+    folder: Path, servers: PrivateServers, host: str, ports: tuple[int, int], **server: Any
+) -> Command:
+    """Return the command of a service that listens on a host and on the ports of API and admin."""
+    folder.mkdir()
+    settings = {
+        "data_dir": str(folder.parent / "data"),  # with the keys, which the services share
+        "server": {
+            "host": host,
+            "port": ports[0],
+            "trusted_proxies": ["127.0.0.1"],
+            "proxied_etags": True,
+            "unready_seconds": 3,
+            **server,
+        },
+        "admin": {"host": host, "port": ports[1]},
+        "mongodb": {"uri": servers.mongodb_uri, "database": "proxies"},
+        "cache": {"servers": servers.cache_servers},
+        "log": {"format": "json"},
+    }
+    return Command(folder, settings)
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tornado-members-proxies-") as name:
+        yield Path(name)
+
+
+@dataclass
+class Pair:
+    """Two running services."""
+
+    commands: list[Command]
+    services: list[Service]
+    running: ExitStack
+
+    def restart(self, index: int) -> None:
+        """Stop a service and start it again."""
+        self.services[index].stop()
+        self.services[index] = self.running.enter_context(self.commands[index].serving())
+
+
+@contextmanager
+def running_pair(folder: Path, servers: PrivateServers, **server: Any) -> Iterator[Pair]:
+    folder.mkdir()
+    ports = (free_port(), free_port())
+    commands = [
+        make_command(folder / host, servers, host, ports, **server)
+        for host in ("127.0.0.1", "127.0.0.2")
+    ]
+    with ExitStack() as running:
+        services = [running.enter_context(one.serving()) for one in commands]
+        yield Pair(commands, services, running)
+
+
+@pytest.fixture(scope="module")
+def pair(root: Path, servers: PrivateServers) -> Iterator[Pair]:
+    with running_pair(root / "pair", servers) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def impatient_pair(root: Path, servers: PrivateServers) -> Iterator[Pair]:
+    """Services that close connections after a second without a request."""
+    with running_pair(root / "impatient", servers, limits={"idle_seconds": 1}) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> Program:
+    found = PROGRAMS[request.param]
+    if not found.find():
+        pytest.skip(f"{found.name} is not installed (scripts/setup --proxies)")
+    return found
+
+
+@dataclass
+class Bed:
+    """Two services, and the proxy in front of them."""
+
+    name: str  # of the proxy
+    client: ProxyClient
+    pair: Pair
+
+
+@pytest.fixture(scope="module")
+def bed(program: Program, root: Path, pair: Pair) -> Iterator[Bed]:
+    (folder := root / program.name).mkdir()
+    token = pair.commands[0].token("--rights", "3")
+    with proxying(program, folder, pair.services) as proxy:
+        yield Bed(program.name, ProxyClient(proxy, token), pair)
+
+
+def test_connections_to_the_services_are_kept(bed: Bed) -> None:
+    path = bed.client.make_member(f"Kept {bed.name}")
+    connection = bed.client.connect()
+    before = connections(bed)
+    for _ in range(300):
+        connection.request("GET", path, headers=bed.client.headers)
+        response = connection.getresponse()
+        assert response.read()
+        assert response.status == 200
+    connection.close()
+    assert connections(bed) - before <= 8
+
+
+def connections(bed: Bed) -> int:
+    """Return the number of connections to both services, with those closed in the last minute."""
+    port = urlsplit(bed.pair.services[0].url).port
+    return [one.raddr[1] for one in psutil.net_connections("tcp") if one.raddr].count(port or 0)
+
+
+def test_address_of_a_client_cannot_be_forged(bed: Bed) -> None:
+    connection = bed.client.connect()
+    for number, forged in enumerate(["198.51.100.9", "127.0.0.1", "198.51.100.9, ::1", "unknown"]):
+        request_id = f"{bed.name}-{number}"
+        headers = {"X-Forwarded-For": forged, "X-Request-Id": request_id}
+        connection.request("GET", "/absent", headers={**bed.client.headers, **headers})
+        assert connection.getresponse().read()
+        assert logged_address(bed, request_id) == ADDRESS
+    connection.close()
+
+
+def test_address_of_an_ipv6_client_cannot_be_forged(bed: Bed) -> None:
+    connection = http.client.HTTPConnection(*bed.client.proxy.address6, timeout=30)
+    headers = {"X-Forwarded-For": "2001:db8::9", "X-Request-Id": f"{bed.name}-6"}
+    connection.request("GET", "/absent", headers={**bed.client.headers, **headers})
+    assert connection.getresponse().status == 404
+    connection.close()
+    address = logged_address(bed, f"{bed.name}-6")
+    # Envoy replaces the address of a client on its own machine by its own.
+    assert address == "::1" or (bed.name == "envoy" and address != "2001:db8::9")
+
+
+def logged_address(bed: Bed, request_id: str) -> str | None:
+    """Return the client's address in the access log."""
+    found: list[dict[str, Any]] = []
+
+    def is_logged() -> bool:
+        found[:] = [
+            json.loads(line)
+            for command in bed.pair.commands
+            for line in command.log().splitlines()
+            if f'"request_id": "{request_id}"' in line
+        ]
+        return bool(found)
+
+    wait_for(is_logged)
+    address: str | None = found[0].get("client_address")
+    return address
+
+
+@pytest.mark.parametrize("results", ["after", "all"])
+def test_import_arrives_whole_or_is_visibly_cut_off(bed: Bed, results: str) -> None:
+    rows = b"name\n" + b"".join(b"%b %d\n" % (bed.name.encode(), n) for n in range(ROWS))
+    lines = bed.client.import_rows(rows, f"on_conflict=skip&results={results}")
+    is_whole = len(lines) == ROWS + 1
+    assert ("summary" in json.loads(lines[-1])) == is_whole
+    assert is_whole == (results == "after" or bed.name not in IN_GO)
+
+
+def test_export_is_streamed_to_a_slow_reader(bed: Bed) -> None:
+    rows = b"name\n" + b"".join(b"row %d\n" % n for n in range(ROWS))
+    bed.client.import_rows(rows, "on_conflict=skip&results=failures,after", pause=0)
+    connection = bed.client.connect()
+    headers = {**bed.client.headers, "Accept": "application/x-ndjson"}
+    connection.request("GET", "/members", headers=headers)
+    response = connection.getresponse()
+    assert response.status == 200
+    lines = [response.readline()]
+    time.sleep(1)
+    lines += response.read().splitlines()
+    connection.close()
+    ids = [json.loads(line)["memberId"] for line in lines]
+    assert len(ids) >= ROWS
+    assert ids == sorted(set(ids))
+
+
+def test_expect_continue_is_answered(bed: Bed) -> None:
+    body = json.dumps({"name": f"Expected {bed.name}"}).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    with bed.client.connect_socket() as connection, connection.makefile("rb") as received:
+        connection.sendall(
+            bed.client.head("POST", "/members", {**headers, "Expect": "100-continue"})
+        )
+        status = received.readline()
+        assert status.startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        while status.startswith(b"HTTP/1.1 100"):  # Caddy's own, and that of the service
+            while received.readline() != b"\r\n":
+                pass
+            status = received.readline()
+        assert status.startswith(b"HTTP/1.1 201")
+
+
+def test_reload_under_load_loses_no_request(bed: Bed) -> None:
+    path = bed.client.make_member(f"Reloaded {bed.name}")
+    with Load(bed.client, path) as load:
+        for service in bed.pair.services:
+            workers = psutil.Process(service.process.pid).children()
+            service.process.send_signal(signal.SIGHUP)
+            _, alive = psutil.wait_procs(workers, timeout=30)
+            assert not alive
+        time.sleep(0.5)
+    assert load.failures == []
+    assert set(load.statuses) == {200}
+
+
+def test_restart_of_one_service_under_load_loses_no_request(bed: Bed) -> None:
+    path = bed.client.make_member(f"Restarted {bed.name}")
+    with Load(bed.client, path) as load:
+        for index in (0, 1):
+            bed.pair.restart(index)
+            # The other one may stop when the proxy uses this one.
+            wait_for(partial(has_responded, bed.pair.services[index]))
+    assert load.failures == []
+    assert set(load.statuses) == {200}
+
+
+def has_responded(service: Service) -> bool:
+    """Return True if a service has sent a successful response."""
+    _, text = service.admin("/metrics")
+    found = re.findall(r'^members_http_requests_total{.*status="200".*} (\S+)$', text, re.MULTILINE)
+    return any(float(count) for count in found)
+
+
+@pytest.fixture(scope="module")
+def compressing(program: Program, root: Path, pair: Pair) -> Iterator[ProxyClient]:
+    """A client of the proxy, which compresses responses."""
+    (folder := root / f"{program.name}-compressing").mkdir()
+    token = pair.commands[0].token("--rights", "3")
+    with proxying(program, folder, pair.services, COMPRESSING[program.name]) as proxy:
+        yield ProxyClient(proxy, token)
+
+
+def test_etag_of_a_compressing_proxy_is_accepted(compressing: ProxyClient, bed: Bed) -> None:
+    path = compressing.make_member(f"Compressed {bed.name}")
+    gzip = {"Accept-Encoding": "gzip"}
+    status, headers, _ = compressing("GET", path, headers=gzip)
+    assert (status, headers["Content-Encoding"]) == (200, "gzip")
+    etag = headers["ETag"]
+    assert etag == ('"1"' if bed.name in IN_GO else 'W/"1"')
+    status, _, _ = compressing("GET", path, headers={**gzip, "If-None-Match": etag})
+    assert status == 304
+    body = {"name": f"Changed {bed.name}"}
+    for expected in (200, 412):
+        status, _, content = compressing("PUT", path, body, {"If-Match": etag})
+        assert status == expected, content
+
+
+@pytest.mark.parametrize("proxy_waits", ["shorter", "longer"])
+def test_idle_connections_cost_no_request(
+    program: Program, root: Path, impatient_pair: Pair, proxy_waits: str
+) -> None:
+    """If the proxy waits for longer than the service, only reads are safe: it repeats those."""
+    (folder := root / f"{program.name}-{proxy_waits}").mkdir()
+    changes = IMPATIENT[program.name] if proxy_waits == "shorter" else {}
+    token = impatient_pair.commands[0].token("--rights", "3")
+    with proxying(program, folder, impatient_pair.services, changes) as proxy:
+        client = ProxyClient(proxy, token)
+        path = client.make_member(f"Idle {program.name} {proxy_waits}")
+        connections = [client.connect() for _ in range(8)]
+        patch = {**client.headers, "Content-Type": "application/merge-patch+json"}
+        statuses = []
+        for turn in range(8):
+            time.sleep(0.99 + 0.002 * turn)  # when the services close the connections
+            for index, connection in enumerate(connections):
+                if proxy_waits == "shorter" and index == 0:
+                    connection.request("PATCH", path, f'{{"phone": "555-010{turn}"}}', patch)
+                else:
+                    connection.request("GET", path, headers=client.headers)
+            for connection in connections:
+                response = connection.getresponse()
+                response.read()
+                statuses.append(response.status)
+        for connection in connections:
+            connection.close()
+    assert set(statuses) == {200}
