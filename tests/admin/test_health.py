@@ -3,10 +3,12 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
+import pymongo
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import HTTPResponse
@@ -15,6 +17,7 @@ from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, Fetching
 from tests.support.memcached import start_memcached
+from tests.support.mongodb import locked, read_only
 from tests.support.tokens import make_token
 from tornado_members.admin.app import make_admin_app
 from tornado_members.admin.exposition import render
@@ -241,6 +244,30 @@ class TestFaults:
         await until(process_status.health, "ready")
 
 
+@pytest.mark.parametrize("unwritable", [read_only, locked])
+async def test_mongodb_without_writes_degrades_the_service(
+    process_status: ProcessStatus,
+    admin: pymongo.MongoClient[dict[str, Any]],
+    unwritable: Callable[..., AbstractContextManager[None]],
+) -> None:
+    await until(process_status.health, "ready")
+    assert samples(process_status)["members_writable",] == 1
+    with unwritable(admin):
+        await until(process_status.health, "degraded")
+        report = process_status.report()
+        assert report.is_ready
+        assert report.dependencies[0].name == "mongodb"
+        assert report.dependencies[0].detail.startswith("accepts no writes: ")
+        found = samples(process_status)
+        assert (found["members_writable",], found["members_ready",]) == (0, 1)
+        assert found["members_dependency_state", "mongodb"] == 1
+    await until(process_status.health, "ready")
+
+
+async def succeed() -> None:
+    """Ping or write with success."""
+
+
 async def until(health: HealthMonitor, status: str) -> None:
     """Wait for a status, for at most the five seconds that operations.md promises."""
     async with asyncio.timeout(5):
@@ -258,7 +285,7 @@ async def test_monitor_pings_mongodb_one_at_a_time() -> None:
         if asked > 1:
             await answer.wait()
 
-    health = HealthMonitor(ping, dict, lambda: None, {}, None)
+    health = HealthMonitor(ping, succeed, dict, lambda: None, {}, None)
     async with health.monitoring():
         assert health.report().is_ready
         async with asyncio.timeout(10):
@@ -282,13 +309,10 @@ async def test_monitor_pings_mongodb_one_at_a_time() -> None:
 async def test_missing_keys_of_one_issuer_degrade(
     states: dict[str, tuple[Any, ...]], status: str
 ) -> None:
-    async def ping() -> None:
-        """Answer."""
-
     keys: Any = {
         issuer: SimpleNamespace(state=lambda state=state: KeyState(state[0], 7.0, 0, *state[1:]))
         for issuer, state in states.items()
     }
-    health = HealthMonitor(ping, dict, lambda: None, keys, None)
+    health = HealthMonitor(succeed, succeed, dict, lambda: None, keys, None)
     async with health.monitoring():
         assert health.report().status == status

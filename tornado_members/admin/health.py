@@ -1,7 +1,8 @@
 """The health of the service: MongoDB, the cache, keys, the change stream.
 
-The monitor pings MongoDB once a second, one ping at a time, with the time-out of any operation. A
-report is made from what is known, without waiting. The other dependencies know their own state.
+The monitor pings MongoDB once a second, and writes a document to it, one of each at a time and with
+the timeout of any operation. A report is made from what is known, without waiting. The other
+dependencies know their own state.
 """
 
 import asyncio
@@ -22,11 +23,12 @@ from typing import Any, Self
 
 from tornado_members.auth.keys import KeySource
 from tornado_members.invalidator import InvalidatorNumbers
+from tornado_members.storage.outages import describe_failure
 from tornado_members.telemetry.metrics import Family
 
 log = getLogger(__name__)
 
-_PING_SECONDS = 1.0
+_CHECK_SECONDS = 1.0  # between two checks of MongoDB
 _MONGODB = "mongodb"
 
 # Explanations of the reasons to bypass a node.
@@ -97,17 +99,20 @@ class HealthReport:
 class HealthMonitor:
     """Knows the state of each dependency of this process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         ping: Callable[[], Awaitable[None]],
+        write: Callable[[], Awaitable[None]],
         cache_states: Callable[[], Mapping[str, str | None]],
         list_conflict: Callable[[], str | None],
         keys: Mapping[str, KeySource],
         changes: InvalidatorNumbers | None,
     ) -> None:
-        """`ping` raises if MongoDB does not answer in time; `changes` is None if not followed."""
+        """`ping` and `write` raise if MongoDB fails; `changes` is None if not followed."""
         self.draining = False
         self._ping = ping
+        self._write = write
+        self._write_problem: str | None = None
         self._cache_states = cache_states
         self._list_conflict = list_conflict
         self._keys = keys
@@ -116,24 +121,54 @@ class HealthMonitor:
 
     def report(self) -> HealthReport:
         """Return the present state of each dependency."""
-        dependencies = [self._mongodb, *self._cache(), *self._issuers(), *self._change_stream()]
+        mongodb = self._mongodb_status()
+        dependencies = [mongodb, *self._cache(), *self._issuers(), *self._change_stream()]
         return HealthReport(tuple(dependencies), self.draining)
 
     @asynccontextmanager
     async def monitoring(self) -> AsyncIterator[None]:
-        """Ping MongoDB now, and then periodically while the block lasts."""
+        """Ping MongoDB now, and check it periodically while the block lasts."""
         await self._ping_mongodb()
-        pinging = asyncio.create_task(self._keep_pinging())
+        checking = [
+            asyncio.create_task(self._keep_pinging()),
+            asyncio.create_task(self._keep_writing()),
+        ]
         try:
             yield
         finally:
-            pinging.cancel()
-            await asyncio.wait([pinging])
+            for task in checking:
+                task.cancel()
+            await asyncio.wait(checking)
 
     async def _keep_pinging(self) -> None:
         while True:
-            await asyncio.sleep(_PING_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
             await self._ping_mongodb()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await self._write_to_mongodb()
+            await asyncio.sleep(_CHECK_SECONDS)
+
+    async def _write_to_mongodb(self) -> None:
+        problem = None
+        try:
+            await self._write()
+        except Exception as error:  # noqa: BLE001  # any error means the same here
+            reason = describe_failure(error)
+            problem = "they time out" if reason == "does not answer" else reason
+        if bool(problem) != bool(self._write_problem) and self._mongodb.state == State.OK:
+            if problem:
+                log.error("MongoDB accepts no writes: %s", problem)
+            else:
+                log.info("MongoDB accepts writes")
+        self._write_problem = problem
+
+    def _mongodb_status(self) -> DependencyStatus:
+        if self._mongodb.state != State.OK or self._write_problem is None:
+            return self._mongodb
+        detail = f"accepts no writes: {self._write_problem}"
+        return DependencyStatus(_MONGODB, State.DEGRADED, detail)
 
     async def _ping_mongodb(self) -> None:
         try:
@@ -200,6 +235,8 @@ def health_metrics(report: HealthReport, workers: int) -> Iterator[Family]:
     yield Family("members_ready", "gauge", "1 if the service is ready, as in /readyz.").put(
         int(report.is_ready)
     )
+    is_writable = all(d.state == State.OK for d in report.dependencies if d.name == _MONGODB)
+    yield Family("members_writable", "gauge", "1 if MongoDB accepts writes.").put(int(is_writable))
     yield Family(
         "members_dependency_state",
         "gauge",

@@ -10,6 +10,7 @@ from tornado_members.admin.health import HealthMonitor, HealthReport, health_met
 from tornado_members.admin.metrics import Metrics
 from tornado_members.admin.process import LoopLag
 from tornado_members.services import Services
+from tornado_members.storage.write_probe import WriteProbe
 from tornado_members.telemetry.metrics import Family
 
 
@@ -54,6 +55,7 @@ async def open_process_status(services: Services) -> AsyncIterator[ProcessStatus
     changes = dependencies.change_stream if dependencies.follows_changes else None
     health = HealthMonitor(
         dependencies.mongo.ping,
+        WriteProbe(dependencies.mongo).write,
         services.directory.cache_states,
         services.directory.cache_list_conflict,
         dependencies.keys,
