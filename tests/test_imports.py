@@ -26,6 +26,7 @@ LAYERS = [
     ["http"],
     ["openapi"],
     ["bulk"],
+    ["feed"],
     ["invalidator"],
     ["directory"],
     ["cached_members"],
@@ -61,6 +62,7 @@ IMPORTERS = {
         "storage",
         "embedded",  # makes its MongoDB a replica set
         "auth",
+        "feed",
         "invalidator",
         "directory",
         "admin",

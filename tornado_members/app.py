@@ -10,6 +10,7 @@ from tornado_members.errors import PreconditionRequired, Problem, TooManyRequest
 from tornado_members.handlers.base import BaseHandler, NotFoundHandler
 from tornado_members.handlers.batches import LookupHandler
 from tornado_members.handlers.caller import CallerHandler
+from tornado_members.handlers.changes import ChangesHandler
 from tornado_members.handlers.console import ConsoleFileHandler, ConsoleHandler
 from tornado_members.handlers.docs import DocsFileHandler, DocsHandler, OpenApiHandler
 from tornado_members.handlers.history import HistoryHandler
@@ -42,6 +43,7 @@ ROUTES = [
     ("/members/lookup", LookupHandler),
     ("/members/by-name", MemberByNameHandler),
     ("/members/by-name/{name}", MemberByNameInPathHandler),
+    ("/members/changes", ChangesHandler),
     ("/members/me", OwnMemberHandler),
     ("/members/{memberId}", MemberHandler),
     ("/docs", DocsHandler),

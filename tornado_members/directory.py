@@ -87,6 +87,7 @@ class Cache(Protocol):
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     def list_conflict(self) -> str | None: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
+    async def invalidate_for_all(self, keys: Iterable[bytes]) -> None: ...  # noqa: D102
     async def renew_epochs(self) -> bool: ...  # noqa: D102
 
 
@@ -462,6 +463,16 @@ class MemberDirectory:
                 keys.append(name_key(change.name))
         with _ledger_outages():
             return await self._cache.invalidate(dict.fromkeys(keys))
+
+    async def invalidate_for_all(self, names: Mapping[int, str | None]) -> None:
+        """Return once no process answers reads of these members, and of their names, from before.
+
+        `names` are the present ones by the members' ids; None for a member that was deleted.
+        """
+        keys = [id_key(member_id) for member_id in names]
+        keys += [name_key(name) for name in names.values() if name is not None]
+        with _ledger_outages():
+            await self._cache.invalidate_for_all(keys)
 
     async def flush_cache(self) -> bool:
         """Invalidate all entries, if it is unknown what was changed.

@@ -20,6 +20,7 @@
     ├── RequestTooSlow               408  request-too-slow
     ├── NameTaken                    409  name-taken
     ├── UsernameTaken                409  username-taken
+    ├── ChangesLost                  410  changes-lost
     ├── PreconditionFailed           412  precondition-failed
     ├── BodyTooLarge                 413  body-too-large
     ├── TargetTooLong                414  target-too-long
@@ -36,6 +37,7 @@
     ├── TooManyRequests              429  too-many-requests
     ├── HeadersTooLarge              431  headers-too-large
     ├── InternalError                500  internal-error
+    ├── FeedUnavailable              501  changes-unavailable
     ├── WriteConflict                503  write-conflict
     ├── DependencyUnavailable        503  dependency-unavailable
     ├── Overloaded                   503  overloaded
@@ -311,6 +313,20 @@ class UsernameTaken(Problem):
         super().__init__("A user of this name exists already. Choose another name.")
 
 
+class ChangesLost(Problem):
+    """Changes behind the place that the client names are not known any more."""
+
+    status = 410
+    code = "changes-lost"
+    title = "The changes behind this place are lost"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "MongoDB does not keep the changes behind this place any more. Take a new export, and "
+            "follow the changes behind its Changes-After."
+        )
+
+
 class PreconditionFailed(Problem):
     status = 412
     code = "precondition-failed"
@@ -503,6 +519,17 @@ class InternalError(Problem):
 
     def __init__(self) -> None:
         super().__init__("An unexpected error occurred. The log has it under this request id.")
+
+
+class FeedUnavailable(Problem):
+    """MongoDB has no change streams."""
+
+    status = 501
+    code = "changes-unavailable"
+    title = "This service has no change feed"
+
+    def __init__(self) -> None:
+        super().__init__("The change feed needs a MongoDB that is a replica set. This one is not.")
 
 
 class WriteConflict(Problem):

@@ -22,6 +22,8 @@ from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.auth.user_accounts import UserAccounts
 from tornado_members.directory import Cache, MemberDirectory
 from tornado_members.errors import OperatorError
+from tornado_members.feed.change_feed import ChangeFeed, FeedLimits
+from tornado_members.feed.places import Places
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
@@ -42,6 +44,7 @@ from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.contradictions import reporting_contradictions
 from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.documents import MemberCodec
+from tornado_members.storage.feed_source import FeedSource
 from tornado_members.storage.folding import folding
 from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.members import MemberStore
@@ -73,6 +76,7 @@ class Services:
     directory: MemberDirectory
     fields: FieldTable  # of members
     tokens: TokenVerifier
+    feed: ChangeFeed
     requests: RequestMetrics
     request_ids: RequestIds
     tracer: Tracer | None  # None without telemetry.otlp_endpoint
@@ -263,10 +267,17 @@ async def open_services(
         login = await enter(open_login(settings, own, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
         rate_limit = RateLimit(counts, per_minute) if per_minute else None
-        tokens = TokenVerifier(settings.auth, keys, current=revocations.apply)
+        tokens = TokenVerifier(
+            settings.auth,
+            keys,
+            current=revocations.apply,
+            revocations=lambda: revocations.revision,
+        )
+        feed = await enter(open_feed(settings, stores, directory, tokens))
         requests = RequestMetrics()
         yield Services(
             directory=directory,
+            feed=feed,
             fields=fields,
             tokens=tokens,
             requests=requests,
@@ -316,6 +327,28 @@ async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
+
+
+@asynccontextmanager
+async def open_feed(
+    settings: Settings, stores: Stores, directory: MemberDirectory, tokens: TokenVerifier
+) -> AsyncIterator[ChangeFeed]:
+    """Yield the change feed. It opens a change stream with its first subscriber."""
+    feed = ChangeFeed(
+        FeedSource(stores.mongo, MemberCodec(stores.members.fields), stores.audit),
+        directory.invalidate_for_all,
+        Places(cache_namespace(settings.mongodb.database, stores.cluster_id)),
+        tokens,
+        FeedLimits(
+            subscribers=settings.feed.subscribers,
+            buffer_bytes=settings.feed.buffer_mib * 2**20,
+            write_seconds=settings.server.limits.write_seconds,
+        ),
+    )
+    try:
+        yield feed
+    finally:
+        await feed.close()
 
 
 @asynccontextmanager

@@ -216,6 +216,10 @@ class NaiveStandIn:
             await self._cache.forget(key)
         return True
 
+    async def invalidate_for_all(self, keys: Iterable[bytes]) -> None:
+        """As LeaseCache's."""
+        await self.invalidate(keys)
+
     async def renew_epochs(self) -> bool:
         """Do nothing: this cache has no epochs, and entries expire."""
         return True

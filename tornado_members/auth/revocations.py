@@ -33,6 +33,7 @@ class TokenRevocations:
         self._issuer = issuer
         self._token_seconds = token_seconds
         self._standings: Mapping[str, Standing] = {}
+        self.revision = 0  # raised by each change
         self._polling: asyncio.Task[None] | None = None
         self._failing = False
 
@@ -82,7 +83,10 @@ class TokenRevocations:
                 self._failing = False
 
     async def _load(self) -> None:
-        self._standings = await self._users.find_withdrawn(self._token_seconds)
+        standings = await self._users.find_withdrawn(self._token_seconds)
+        if standings != self._standings:
+            self._standings = standings
+            self.revision += 1
 
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:

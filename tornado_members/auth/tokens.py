@@ -58,12 +58,15 @@ class TokenVerifier:
         key_sources: Mapping[str, KeySource],
         clock: Callable[[], float] = time.time,
         current: Callable[[Caller], Caller] = lambda caller: caller,
+        revocations: Callable[[], int] = lambda: 0,
     ) -> None:
         """`key_sources` by the names of key_source_names(); `clock` returns epoch seconds.
 
         `current` is asked at every request for a caller's present permissions. It raises
-        TokenInvalid if the token was revoked.
+        TokenInvalid if the token was revoked. `revocations` returns another number after each
+        change of these permissions.
         """
+        self._revocations = revocations
         self._issuers = compile_issuers(settings)
         self._max_bytes = settings.max_token_bytes
         self._key_sources = key_sources
@@ -112,6 +115,20 @@ class TokenVerifier:
             return self._current(verified.caller)
         except TokenInvalid:
             return None
+
+    @property
+    def revision(self) -> object:
+        """Another value after each change of keys, and of permissions of callers.
+
+        A caller whose request lasts long verifies its token again when this changes.
+        """
+        keys = tuple(source.keys() for source in self._key_sources.values())
+        return self._revocations(), keys
+
+    def expiry(self, token: str) -> float:
+        """Return when a token that was just verified has to be verified again, in epoch seconds."""
+        verified = self._remembered.get(_digest(token))
+        return verified.expires if verified else self._clock()
 
     async def _look_up(self, token: str) -> Caller:
         if len(token) > self._max_bytes:

@@ -27,6 +27,10 @@ class BaseHandler(ResponseHandler):
     own_member_id: int | None = None  # the only member that the caller may reach, if that is so
     media_type: str = JSON  # of the response, as negotiated
     client_disconnected = False
+    # Of a stream of events: how many were sent, why it ended, and when it began.
+    events: int | None = None
+    ended_by: str | None = None
+    seconds_to_start: float | None = None
     span: RequestSpan | None = None
 
     def initialize(self, services: Services) -> None:
@@ -104,6 +108,9 @@ class BaseHandler(ResponseHandler):
             cache=self.cache_status,
             code=self.problem_code,
             traceparent=request.headers.get("traceparent"),
+            events=self.events,
+            ended_by=self.ended_by,
+            seconds_to_start=self.seconds_to_start,
         )
         self.services.requests.record(record, self.span)
 

@@ -101,11 +101,7 @@ def parse_member_ids(arguments: Mapping[str, Sequence[bytes]]) -> list[int]:
     others = [name for name in arguments if name != "memberId"]
     if others:
         raise BadParameter("memberId", f"cannot be combined with {', '.join(others)}")
-    texts = arguments["memberId"][0].decode("utf-8", "replace").split(",")
-    malformed = [text for text in texts if not _is_id(text)]
-    if malformed:
-        raise BadParameter("memberId", f"{_quoted(malformed)}: {_RULE}, separated by commas")
-    member_ids = list(dict.fromkeys(map(int, texts)))
+    member_ids = parse_id_list(arguments["memberId"])
     if len(member_ids) > MAX_IN_QUERY:
         raise BadParameter(
             "memberId",
@@ -113,6 +109,15 @@ def parse_member_ids(arguments: Mapping[str, Sequence[bytes]]) -> list[int]:
             "of POST /members/lookup.",
         )
     return member_ids
+
+
+def parse_id_list(values: Sequence[bytes]) -> list[int]:
+    """Return the distinct ids in a parameter `memberId`, in their order. Raises BadParameter."""
+    texts = values[0].decode("utf-8", "replace").split(",")
+    malformed = [text for text in texts if not _is_id(text)]
+    if malformed:
+        raise BadParameter("memberId", f"{_quoted(malformed)}: {_RULE}, separated by commas")
+    return list(dict.fromkeys(map(int, texts)))
 
 
 def parse_lookup(body: Mapping[str, Any]) -> list[int]:

@@ -50,6 +50,9 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
         if handler.request.method == "HEAD":
             await answer.send_headers()
         else:
+            place = await services.feed.place_now()
+            if place is not None:
+                handler.set_header("Changes-After", place)
             patience = services.rules.transfer_retry_seconds
             async for page in _pages(services.directory, query, limit, patience):
                 piece, begin = begin + encode(page), b""

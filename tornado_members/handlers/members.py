@@ -53,7 +53,7 @@ LIST_MEMBERS: Final = Operation(
             headers=MEMBER_HEADERS,
             may_have=(
                 *("Cache-Status", "Link", "X-Total-Count", "Preference-Applied"),
-                *("Content-Encoding", "Content-Disposition"),
+                *("Content-Encoding", "Content-Disposition", "Changes-After"),
             ),
             links={
                 "first": Link(

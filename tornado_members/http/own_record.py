@@ -27,6 +27,12 @@ def lists_only_itself(request: HTTPServerRequest, member_id: int) -> bool:
     return ids == {str(member_id).encode()}
 
 
+def follows_only(request: HTTPServerRequest, member_id: int) -> bool:
+    """The query names no other member. Without `memberId`, the handler reports this one only."""
+    named = request.query_arguments.get("memberId", [])
+    return all(value == b"%d" % member_id for value in named)
+
+
 def is_checked_by_handler(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
     """The path has a name, or the body has ids. The handler compares them."""
     return True

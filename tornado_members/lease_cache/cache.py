@@ -310,6 +310,16 @@ class LeaseCache:
         places = self._places(keys)
         return all(await all_of([node.invalidate(its_keys) for node, its_keys in places.items()]))
 
+    async def invalidate_for_all(self, keys: Iterable[bytes]) -> None:
+        """Remove what is stored under these keys, and return once no process returns it any more.
+
+        That takes a few milliseconds, and seconds if this process does not reach a node: another
+        one may. Raises LedgerUnavailable.
+        """
+        self._require_a_list()
+        places = self._places(keys)
+        await all_of([node.invalidate_for_all(its_keys) for node, its_keys in places.items()])
+
     async def renew_epochs(self) -> bool:
         """Empty every node, for every process and at once: what changed is not known.
 

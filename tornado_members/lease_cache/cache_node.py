@@ -232,6 +232,15 @@ class CacheNode:
         """
         return await self._is_done(self.protocol.invalidate(keys)) or await self._misses_it()
 
+    async def invalidate_for_all(self, keys: Collection[bytes]) -> None:
+        """Remove entries that another client changed, so that no process returns them any more.
+
+        If this process does not reach the node, waits until another one has emptied the node, or
+        no process reads it. Raises LedgerUnavailable.
+        """
+        if not await self.invalidate(keys):
+            await self.debts.raise_fence(lambda: not self.is_stale)
+
     async def renew_epoch(self) -> bool:
         """Empty the node.
 

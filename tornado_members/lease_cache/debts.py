@@ -8,7 +8,10 @@ knows, and gives the node a new epoch before it reads it again; but the process 
 - a process reads a node that is new to it, or was away, only after a look at the ledger found no
   debt of the node; the look begins when the node has answered for `return_after`;
 - any process pays a debt that it finds, once it has not been recorded anew for as long as a write
-  that relies on it may take. Before that, the epoch might be renewed too early.
+  that relies on it may take. Before that, the epoch might be renewed too early;
+- a *fence* is a debt of a change that is committed already, so any process pays it at once. When
+  `FENCE_SECONDS` have passed, either the fence was paid, or each process that can reach the node
+  has found it, and reads the node only after it is paid (docs/decisions/feed.md).
 
 No clock of two machines is compared: how long a debt has stood unchanged is measured by the
 process that looks.
@@ -29,7 +32,11 @@ from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailabl
 log = getLogger(__name__)
 
 RELIED_ON = 1.0  # seconds
-_LOOK_SECONDS = 10.0  # between two looks while every node is read
+# A process that is cut off from a node alone waits for this long before it announces a change:
+# the time between two looks of the others, of a look, and as much again for a busy event loop.
+FENCE_SECONDS = 5.0
+_LOOK_SECONDS = 2.0  # between two looks while every node is read
+_FENCE_POLL_SECONDS = 0.1
 _LOOK_SECONDS_AWAY = 1.0  # while one does not answer
 _LOOK_SECONDS_OWED = 0.1  # while one waits for nothing else
 
@@ -41,7 +48,7 @@ class Debt:
     node: str  # its address, as in cache.servers
     process: str
     nonce: str  # another one each time that the debt is recorded
-    # Seconds after the recording within which each write that relies on it has ended.
+    # Seconds after the recording within which each write that relies on it has ended; 0 of a fence.
     writes_end_after: float
 
 
@@ -67,6 +74,7 @@ class DebtsOfNode:
         self,
         ledger: Ledger,
         new: Callable[[], Debt],
+        new_fence: Callable[[], Debt],
         wanted: asyncio.Event,
         now: Callable[[], float],
     ) -> None:
@@ -78,10 +86,15 @@ class DebtsOfNode:
         self.wanted = wanted
         self._ledger = ledger
         self._new = new
+        self._new_fence = new_fence
         self._now = now
         self._relied_on_until = float("-inf")
         self._writes_end_at = float("-inf")
         self._recording = asyncio.Lock()
+        self._fence: Debt | None = None
+        # When each process that reaches the node has found the fence, if it still stands.
+        self._fenced_at = float("inf")
+        self._fencing = asyncio.Lock()
 
     @property
     def is_recording(self) -> bool:
@@ -108,6 +121,31 @@ class DebtsOfNode:
         self._relied_on_until = sent_at + RELIED_ON
         self._writes_end_at = sent_at + debt.writes_end_after
         return self._writes_end_at
+
+    async def raise_fence(self, is_paid: Callable[[], bool]) -> None:
+        """Return once no process returns what the node stored before this call.
+
+        `is_paid` returns True if this process itself has renewed the node's epoch since.
+        Raises LedgerUnavailable.
+        """
+        async with self._fencing:
+            if self._fence and self._now() >= self._fenced_at and await self._stands(self._fence):
+                return  # no process reads the node: each has to pay the fence before
+            fence = self._fence = self._new_fence()
+            self._fenced_at = float("inf")
+            await self._ledger.record(fence)
+            self._fenced_at = self._now() + FENCE_SECONDS
+            while self._now() < self._fenced_at:
+                await asyncio.sleep(_FENCE_POLL_SECONDS)
+                if is_paid():
+                    await self._ledger.remove(fence)
+                elif await self._stands(fence):
+                    continue
+                self._fence = None
+                return
+
+    async def _stands(self, fence: Debt) -> bool:
+        return fence in await self._ledger.read()
 
     def pay(self) -> None:
         """Note that the node has got a new epoch since our debt was recorded."""
@@ -168,7 +206,10 @@ class Debts:
             nonce = secrets.token_hex(8)
             return Debt(address, self._process, nonce, self._writes_end_after)
 
-        return DebtsOfNode(self._ledger, new, self._wanted, self._now)
+        def new_fence() -> Debt:
+            return Debt(address, f"{self._process} fence", secrets.token_hex(8), 0.0)
+
+        return DebtsOfNode(self._ledger, new, new_fence, self._wanted, self._now)
 
     async def open(self, nodes: Iterable[IndebtedNode]) -> None:
         """Look for the first time, and go on looking from now on."""
@@ -261,4 +302,6 @@ class Debts:
     def _due_at(self, debt: Debt) -> float:
         """When each write that relies on a debt of another process has ended."""
         seen_at = self._seen.get(debt, float("inf"))
+        if not debt.writes_end_after:
+            return seen_at
         return seen_at + max(debt.writes_end_after, self._writes_end_after)

@@ -55,6 +55,22 @@ def example_ndjson(fields: FieldTable) -> str:
     return json.dumps(example_member(fields)) + "\n"
 
 
+def example_event(fields: FieldTable) -> str:
+    """Return an event of the change feed."""
+    return f"id: 8267a1\nevent: changed\ndata: {json.dumps(_change(fields))}\n\n"
+
+
+def example_ndjson_event(fields: FieldTable) -> str:
+    """Return an event of the change feed as NDJSON."""
+    event = {"id": "8267a1", "event": "changed", "data": _change(fields)}
+    return json.dumps(event) + "\n"
+
+
+def _change(fields: FieldTable) -> dict[str, Any]:
+    member = example_member(fields)
+    return {"memberId": member["memberId"], "version": 8, "member": member}
+
+
 def example_history(fields: FieldTable) -> dict[str, Any]:
     """Return a page of a history."""
     change = {

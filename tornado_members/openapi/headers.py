@@ -30,6 +30,10 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "preferences are ignored.",
         "schema": _STRING,
     },
+    "Last-Event-ID": {
+        "description": "Resume behind this event. Browsers send it when they reconnect.",
+        "schema": _STRING,
+    },
     "If-None-Match": {
         "description": 'On a read: 304 if the current version has one of these tags (`"7"`, '
         "weak comparison). An invalid list of tags is ignored.",
@@ -96,6 +100,12 @@ ANSWER_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "The next page, as in `next` (RFC 8288).",
         "schema": {"type": "string", "pattern": r'^<[^>]+>; rel="next"$'},
         "example": '</members?limit=50&sort=memberId&after=WyJtZW1iZXJJZCIsNTBd>; rel="next"',
+    },
+    "Changes-After": {
+        "description": "On an export: a place of the change feed, before the export began. A copy "
+        "made from the export and the changes behind this place misses nothing.",
+        "schema": {"type": "string", "pattern": "^[0-9A-Fa-f]+$"},
+        "example": "8267a1b2c3000000012b042c0100296e04",
     },
     "Content-Disposition": {
         "description": "On an export: a file name.",

@@ -124,6 +124,7 @@ async def _drain(
     if whole:
         await _wait(signals.force.wait(), settings.server.unready_seconds)
     server.stop()
+    services.feed.drain()  # their clients reconnect to another worker or service
     idle_seconds = _IDLE_SECONDS if whole else seconds
     begun = asyncio.get_running_loop().time()
     cut_off = await server.drain(seconds, idle_seconds=idle_seconds, force=signals.force)

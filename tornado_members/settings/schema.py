@@ -89,6 +89,26 @@ class Members(Section):
         return field_table(self.attributes)
 
 
+class Feed(Section):
+    """The change feed, `GET /members/changes`. Each worker applies these limits on its own."""
+
+    subscribers: int = Field(
+        2000,
+        ge=0,
+        le=100_000,
+        description="Maximum number of clients that follow the feed. Excess clients receive 503.",
+        json_schema_extra=link("feed.md"),
+    )
+    buffer_mib: int = Field(
+        8,
+        ge=1,
+        le=4096,
+        description="Memory for the latest changes, in MiB. All clients share them. A client that "
+        "falls behind them is disconnected, and can resume.",
+        json_schema_extra=link("feed.md"),
+    )
+
+
 class Cors(Section):
     """Access for scripts of other origins, in browsers."""
 
@@ -209,6 +229,7 @@ class Settings(BaseSettings):
     login: Login = Login()
     rate_limit: RateLimit = RateLimit()
     members: Members = Members()
+    feed: Feed = Feed()
     cors: Cors = Cors()
     console: Console = Console()
     log: Log = Log()

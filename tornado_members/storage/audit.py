@@ -92,6 +92,17 @@ class AuditLog:
         result = await self._records.update_many({"memberId": member_id}, [{"$set": erased}])
         return result.matched_count > 0
 
+    @translate_outages
+    async def deletions(self, member_ids: Sequence[int]) -> dict[int, int]:
+        """Return the version of the last deletion of each of these members that has one."""
+        query = {"memberId": {"$in": [Int64(member_id) for member_id in member_ids]}}
+        cursor = self._records.find(
+            {**query, "kind": "deleted"},
+            {"memberId": 1, "version": 1},
+            sort=[("version", ASCENDING)],
+        )
+        return {int(each["memberId"]): int(each["version"]) for each in await cursor.to_list(None)}
+
 
 def record_of(before: Member | None, after: Member | None, by: Actor | None) -> Document | None:
     """Return the record of a change; None if nothing changed."""

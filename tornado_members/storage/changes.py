@@ -6,7 +6,7 @@ ChangesUnavailable
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ import pymongo
 from bson.timestamp import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.storage.cluster_time import ClusterTime
 from tornado_members.storage.documents import to_member_id
 from tornado_members.storage.mongo import ChangeStream, Document, Mongo, watch
 from tornado_members.storage.outages import is_outage
@@ -88,8 +90,7 @@ class MemberChanges:
 
     def __init__(self, mongo: Mongo) -> None:
         self._members = mongo.database["members"]
-        # Of one read: the server waits first, and then responds.
-        self._timeout = _AWAIT_MS / 1000 + mongo.timeout
+        self.mongo = mongo
 
     async def since(self, token: Token | None) -> AsyncGenerator[Batch, None]:
         """Yield batches of changes after the token; some are empty.
@@ -99,9 +100,14 @@ class MemberChanges:
 
         Raises ChangesUnavailable.
         """
-        reader = _Reader(self._members, token, self._timeout)
+        fresh = not token
+        reader = ChangeReader(
+            self._members,
+            _PIPELINE,
+            read_timeout(self.mongo),
+            token or await present_token(self.mongo),
+        )
         try:
-            fresh = not token
             while True:
                 batch = _to_batch(await reader.read(), reader.token, fresh=fresh)
                 fresh = False
@@ -112,20 +118,71 @@ class MemberChanges:
             await reader.close()
 
 
-class _Reader:
+async def present_token(mongo: Mongo) -> Token | None:
+    """Return the present place in the stream: reads that start from now on return all before it.
+
+    A stream that is opened without a token begins at the last operation of the primary. A majority
+    may not have that operation yet: reads do not return it, and the stream does not report it
+    either. So this waits until a majority has it.
+
+    Raises ChangesUnavailable.
+    """
+    try:
+        with pymongo.timeout(mongo.timeout):
+            # Without events, the reply has a token even if there are changes at this moment.
+            stream = await watch(mongo.database["members"], _PIPELINE, batch_size=0)
+            token = stream.resume_token
+            await stream.close()
+        time = ClusterTime(mongo)
+        last = await time.now()
+        if last is not None:
+            await time.until_committed(last)
+    except DependencyUnavailable as error:
+        raise ChangesUnavailable(str(error)) from error
+    except PyMongoError as error:
+        raise _translate(error, from_token=False) from error
+    return token
+
+
+def read_timeout(mongo: Mongo) -> float:
+    """Return the timeout of one read, in seconds: the server waits first, and then responds."""
+    return _AWAIT_MS / 1000 + mongo.timeout
+
+
+class ChangeReader:
     """Reads one change stream. It waits for the next event while the caller processes a batch."""
 
-    def __init__(self, collection: Any, token: Token | None, timeout: float) -> None:
+    def __init__(
+        self,
+        collection: Any,
+        pipeline: Sequence[Document],
+        timeout: float,
+        token: Token | None,
+    ) -> None:
+        """`timeout` is that of one read, in seconds."""
         self.token = token
         self.ended = False
         self._collection = collection
+        self._pipeline = pipeline
         self._timeout = timeout
         self._stream: ChangeStream | None = None
         self._opened = False
         self._next: asyncio.Task[Document | None] | None = None
 
+    async def open(self) -> None:
+        """Open the stream without reading from it. Raises ChangesUnavailable."""
+        try:
+            with pymongo.timeout(self._timeout):
+                await self._open()
+        except PyMongoError as error:
+            raise _translate(error, from_token=bool(self.token)) from error
+        self._opened = True
+
     async def read(self) -> list[Document]:
-        """Return the events that are available, or else the next ones."""
+        """Return the events that are available, or else the next ones.
+
+        Raises ChangesUnavailable.
+        """
         events: list[Document] = []
         while len(events) < _MOST_CHANGES and not self.ended:
             if self._next is None:
@@ -146,20 +203,25 @@ class _Reader:
     async def _read_one(self) -> Document | None:
         try:
             with pymongo.timeout(self._timeout):
-                if self._stream is None:
-                    # Unlike resumeAfter, startAfter also goes on from where a collection ended.
-                    self._stream = await watch(
-                        self._collection,
-                        _PIPELINE,
-                        start_after=self.token or None,
-                        max_await_time_ms=_AWAIT_MS,
-                        batch_size=_BATCH,
-                    )
-                event = await self._stream.try_next()
+                stream = await self._open()
+                event = await stream.try_next()
         except PyMongoError as error:
             raise _translate(error, from_token=bool(self.token) and not self._opened) from error
         self._opened = True
         return event
+
+    async def _open(self) -> ChangeStream:
+        if self._stream is None:
+            # Unlike resumeAfter, startAfter also goes on from where a collection ended.
+            self._stream = await watch(
+                self._collection,
+                self._pipeline,
+                start_after=self.token or None,
+                max_await_time_ms=_AWAIT_MS,
+                batch_size=_BATCH,
+            )
+            self.token = self._stream.resume_token
+        return self._stream
 
     async def close(self) -> None:
         """Close the stream after the current read, which Motor cannot cancel."""
@@ -190,18 +252,19 @@ def _translate(error: PyMongoError, *, from_token: bool) -> ChangesUnavailable:
 
 
 def _to_batch(events: list[Document], token: Token | None, *, fresh: bool) -> Batch:
-    changes = [_to_change(event) for event in events if event["operationType"] in _OF_A_MEMBER]
+    changes = [_to_change(event) for event in events if event["operationType"] in OF_A_DOCUMENT]
     return Batch(
         changes=tuple(dict.fromkeys(change for change in changes if change)),
         # drop, rename, dropDatabase, invalidate, and events of later versions of MongoDB
-        everything=fresh or any(event["operationType"] not in _OF_A_MEMBER for event in events),
+        everything=fresh or any(event["operationType"] not in OF_A_DOCUMENT for event in events),
         token=token,
         events=len(events),
-        happened=_time_of(events[-1]) if events else None,
+        happened=time_of(events[-1]) if events else None,
     )
 
 
-_OF_A_MEMBER = frozenset({"insert", "update", "replace", "delete"})
+# The types of events that concern one document. Others concern the whole collection.
+OF_A_DOCUMENT = frozenset({"insert", "update", "replace", "delete"})
 
 
 def _to_change(event: Document) -> Change | None:
@@ -214,7 +277,7 @@ def _to_change(event: Document) -> Change | None:
     return Change(member_id, name if isinstance(name, str) else None)
 
 
-def _time_of(event: Document) -> datetime | None:
+def time_of(event: Document) -> datetime | None:
     """Return the time of an event on MongoDB's clock: `wallTime` (from 6.0), or else in seconds."""
     happened = event.get("wallTime")
     if isinstance(happened, datetime):

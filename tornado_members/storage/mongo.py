@@ -186,8 +186,10 @@ def open_mongo(
 async def watch(
     collection: Collection, pipeline: Sequence[Mapping[str, Any]], **options: Any
 ) -> ChangeStream:
-    """Return a change stream. PyMongo opens it now, Motor when it is first read."""
-    return cast(ChangeStream, await _awaited(collection.watch(pipeline, **options)))
+    """Open a change stream."""
+    stream: Any = await _awaited(collection.watch(pipeline, **options))
+    await stream.__aenter__()  # Motor opens it here
+    return cast(ChangeStream, stream)
 
 
 async def open_session(mongo: Mongo) -> Session:

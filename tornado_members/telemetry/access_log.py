@@ -27,6 +27,9 @@ class AccessLogRecord(NamedTuple):
     code: str | None = None  # of the problem that was the answer
     traceparent: str | None = None
     span: SpanIds | None = None  # if the request was traced
+    events: int | None = None  # that a subscriber of the change feed was sent
+    ended_by: str | None = None  # why the stream of a subscriber ended
+    seconds_to_start: float | None = None  # of a stream; the whole length is in `seconds`
 
 
 def format_message(record: AccessLogRecord) -> str:
@@ -48,6 +51,8 @@ def log_fields(record: AccessLogRecord) -> dict[str, str | int | float | None]:
         "subject": record.subject[:_MAX_SUBJECT] if record.subject else None,
         "cache": record.cache,
         "code": record.code,
+        "events": record.events,
+        "ended_by": record.ended_by,
         "trace_id": record.span.trace_id if record.span else trace and trace.trace_id,
         "parent_id": trace and trace.parent_id,
         "span_id": record.span and record.span.span_id,

@@ -1,0 +1,274 @@
+"""GET /members/changes: its events, places, parameters and problems."""
+
+import asyncio
+import time
+from typing import Any
+
+import pymongo
+import pytest
+
+from tests.feed.conftest import Follow
+from tests.support.api import Api, parsed, problem, token_of
+from tests.support.feed_client import Event, following
+from tests.support.tokens import make_token
+from tests.support.wire import AnyServer, address_of, on_both
+from tornado_members.feed.places import Places
+from tornado_members.services import Services
+from tornado_members.settings import Settings
+
+both_drivers = pytest.mark.parametrize("driver", ["motor", "pymongo"])
+
+
+def change(event: Event) -> tuple[str, int, int | None]:
+    return event.kind, event.data["memberId"], event.data["version"]
+
+
+@both_drivers
+@on_both
+@pytest.mark.usefixtures("collected")
+async def test_feed_reports_changes_of_the_service_and_of_other_programs(
+    api: Api, follow: Follow, members: Any
+) -> None:
+    async with follow() as stream:
+        ready = await stream.event()
+        assert (ready.kind, bool(ready.id), bool(ready.data)) == ("ready", True, True)
+        ada = await api.create("Ada")
+        created = await stream.event()
+        assert created.data == {"memberId": ada["memberId"], "version": 1, "member": ada}
+        await api("PUT", f"/members/{ada['memberId']}", {"name": "Ada King"})
+        members.insert_one({"_id": 77, "name": "Zoe"})
+        members.delete_one({"_id": 77})
+        await api("DELETE", f"/members/{ada['memberId']}")
+        found = [created]
+        while found[-1].kind != "deleted" or found[-1].data["memberId"] != ada["memberId"]:
+            found.append(await stream.event())
+        assert change(found[0]) == ("created", ada["memberId"], 1)
+        assert change(found[-1]) == ("deleted", ada["memberId"], None)
+        assert found[-1].data["member"] is None
+        assert any(event.kind == "deleted" and event.data["memberId"] == 77 for event in found)
+        assert len({event.id for event in found}) == len(found)
+    assert stream.headers["content-type"] == "text/event-stream"
+
+
+async def test_feed_resumes_behind_each_place(api: Api, follow: Follow) -> None:
+    async with follow() as stream:
+        ready = await stream.event()
+        for name in ("A", "B", "C"):
+            await api.create(name)
+        events = await stream.events(3)
+    names = [event.data["member"]["name"] for event in events]
+    assert names == ["A", "B", "C"]
+    for count, event in enumerate([ready, *events]):
+        rest = 3 - count
+        for ndjson in (False, True):
+            async with follow(f"?after={event.id}", ndjson=ndjson) as stream:
+                assert stream.status == 200
+                assert await stream.events(rest) == events[count:]
+                await stream.silence(0.1)
+    # The header overrides the parameter, as browsers resend the address with a newer place.
+    header = {"Last-Event-ID": events[1].id}
+    async with follow(f"?after={ready.id}", headers=header) as stream:
+        assert await stream.events(1) == events[2:]
+
+
+async def test_feed_serves_all_subscribers_of_a_process_from_one_stream(
+    api: Api, follow: Follow, services: Services, admin: pymongo.MongoClient[dict[str, Any]]
+) -> None:
+    def streams() -> int:
+        operations = admin.admin.aggregate(
+            [
+                {"$currentOp": {"idleCursors": True, "allUsers": True}},
+                {"$match": {"ns": "test.members"}},
+            ]
+        )
+        commands = [
+            one.get("cursor", {}).get("originatingCommand", {}).get("pipeline", [])
+            or one.get("command", {}).get("pipeline", [])
+            for one in operations
+        ]
+        return sum(bool(stages) and "$changeStream" in stages[0] for stages in commands)
+
+    assert streams() == 0
+    async with follow() as one, follow(ndjson=True) as other, follow("?fields=none") as third:
+        for stream in (one, other, third):
+            assert (await stream.event()).kind == "ready"
+        await api.create("Ada")
+        seen = [await stream.event() for stream in (one, other, third)]
+        assert seen[0] == seen[1]
+        assert seen[2].data == {"memberId": seen[0].data["memberId"], "version": 1}
+        assert streams() == 1
+        assert services.feed.numbers.subscribers == 3
+    async with asyncio.timeout(10):
+        while streams() or services.feed.numbers.subscribers:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_feed_narrows_to_members(follow: Follow, members: Any) -> None:
+    async with follow("?memberId=1,3&fields=none") as stream:
+        await stream.event()
+        for member_id in (1, 2, 3):
+            members.insert_one({"_id": member_id, "name": f"{member_id}"})
+        assert [event.data["memberId"] for event in await stream.events(2)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("after=", "after"),
+        ("after=x", "after"),
+        ("after=8267", "after"),
+        ("after=" + "82" * 30, "after"),
+        ("memberId=", "memberId"),
+        ("memberId=0", "memberId"),
+        ("memberId=1,,2", "memberId"),
+        ("memberId=" + "9" * 23, "memberId"),
+        ("memberId=1&memberId=2", "memberId"),
+        ("memberId=" + ",".join(map(str, range(1, 203))), "memberId"),
+        ("fields=all", "fields"),
+        ("name=Ada", "name"),
+        ("limit=1", "limit"),
+    ],
+)
+async def test_malformed_queries_receive_400(api: Api, query: str, parameter: str) -> None:
+    for method in ("GET", "HEAD"):
+        response = await api(method, f"/members/changes?{query}")
+        assert response.code == 400
+    assert (
+        problem(await api("GET", f"/members/changes?{query}"), 400, "bad-parameter")["parameter"]
+        == parameter
+    )
+
+
+async def test_malformed_last_event_id_receives_400(api: Api) -> None:
+    response = await api("GET", "/members/changes", headers={"Last-Event-ID": "abc"})
+    assert problem(response, 400, "bad-parameter")["parameter"] == "Last-Event-ID"
+
+
+async def test_place_of_another_database_is_lost(api: Api, follow: Follow) -> None:
+    async with follow() as stream:
+        ready = await stream.event()
+    foreign = Places("another").encode(ready.id[:-16])
+    problem(await api("GET", f"/members/changes?after={foreign}"), 410, "changes-lost")
+    altered = ready.id[:10] + ("0" if ready.id[10] != "0" else "1") + ready.id[11:]
+    problem(await api("GET", f"/members/changes?after={altered}"), 400, "bad-parameter")
+
+
+async def test_place_that_mongodb_rejects_is_lost(
+    api: Api, follow: Follow, services: Services
+) -> None:
+    """As one that the oplog does not hold. Other places that are waited for are not affected."""
+    old = services.feed.places.encode("00" * 30)
+    async with follow() as stream:
+        ready = await stream.event()
+    await api.create("Ada")
+
+    async def resume() -> list[Event]:
+        async with follow(f"?after={ready.id}") as stream:
+            return await stream.events(1)
+
+    lost, found = await asyncio.gather(api("GET", f"/members/changes?after={old}"), resume())
+    problem(lost, 410, "changes-lost")
+    assert found[0].data["member"]["name"] == "Ada"
+
+
+async def test_places_before_a_drop_of_the_collection_are_lost(
+    api: Api, follow: Follow, members: Any
+) -> None:
+    async with follow() as stream:
+        ready = await stream.event()
+        members.insert_one({"_id": 1, "name": "Ada"})
+        await stream.event()
+        members.drop()
+        await stream.end()
+    problem(await api("GET", f"/members/changes?after={ready.id}"), 410, "changes-lost")
+    async with follow() as stream:
+        assert (await stream.event()).kind == "ready"
+
+
+@on_both
+async def test_head_is_answered_at_once(api: Api) -> None:
+    response = await api("HEAD", "/members/changes")
+    assert response.code == 200
+    assert response.headers["Content-Type"] == "text/event-stream"
+    for method in ("PUT", "POST", "PATCH", "DELETE"):
+        problem(await api(method, "/members/changes"), 405, "method-not-allowed")
+    problem(await api("GET", "/members/changes", rights=0), 403, "permission-missing")
+    problem(await api("GET", "/members/changes", rights=None), 401, "token-missing")
+
+
+async def test_export_names_the_place_before_it_began(api: Api, follow: Follow) -> None:
+    await api.create("Ada")
+    export = await api("GET", "/members", headers={"Accept": "text/csv"})
+    assert b"Ada" in export.body
+    await api.create("Bob")
+    place = export.headers["Changes-After"]
+    async with follow(f"?after={place}") as stream:
+        assert (await stream.event()).data["member"]["name"] == "Bob"
+
+
+async def test_feed_makes_the_cache_forget_before_it_reports(
+    api: Api, follow: Follow, members: Any
+) -> None:
+    """No process follows the change stream for the cache here: only the feed invalidates it."""
+    ada = await api.create("Ada")
+    path = f"/members/{ada['memberId']}"
+    async with follow() as stream:
+        await stream.event()
+        for number in range(20):
+            for _ in range(2):
+                read = await api("GET", path)
+            assert read.headers["Cache-Status"] == "memcached; hit"
+            assert (await api("GET", f"/members/by-name/new{number}")).code == 404
+            members.update_one(
+                {"_id": ada["memberId"]}, {"$set": {"name": f"new{number}"}, "$inc": {"version": 1}}
+            )
+            event = await stream.event()
+            assert event.data["member"]["name"] == f"new{number}"
+            assert parsed(await api("GET", path))["name"] == f"new{number}"
+            assert (await api("GET", f"/members/by-name/new{number}")).code == 200
+
+
+@pytest.fixture
+def leeway() -> int:
+    return 60
+
+
+@pytest.fixture
+def settings(settings: Settings, leeway: int) -> Settings:
+    issuer = settings.auth.issuers[0].model_copy(update={"member_claim": ("member",)})
+    auth = settings.auth.model_copy(update={"issuers": (issuer,), "leeway_seconds": leeway})
+    return settings.model_copy(update={"auth": auth})
+
+
+async def test_caller_of_its_own_member_sees_its_own_changes_only(
+    api: Api, http_server: AnyServer, members: Any
+) -> None:
+    token = make_token(scope="members:read:own", member=1)
+    address = address_of(http_server)
+    async with following(address, token) as one, following(address, token, "?memberId=1") as other:
+        for stream in (one, other):
+            assert (await stream.event()).kind == "ready"
+        for member_id in (2, 1):
+            members.insert_one({"_id": member_id, "name": f"{member_id}"})
+        for stream in (one, other):
+            assert (await stream.event()).data["memberId"] == 1
+    headers = {"Authorization": f"Bearer {token}", "X-Request-Id": "fixed"}
+    refused = [
+        await api("GET", f"/members/changes?memberId={which}", rights=None, headers=headers)
+        for which in ("2", "999", "abc", "1,2", "1&memberId=2")
+    ]
+    for response in refused:
+        problem(response, 403, "permission-missing")
+        assert response.body == refused[0].body
+
+
+@pytest.mark.parametrize("leeway", [0])
+async def test_stream_ends_when_the_token_expires(http_server: AnyServer) -> None:
+    token = make_token(access_rights=1, exp=int(time.time()) + 2)
+    async with following(address_of(http_server), token) as stream:
+        ready, last = await stream.end(seconds=60)
+        assert (ready.kind, last.kind) == ("ready", "expired")
+        assert stream.is_complete
+        assert last.data
+    async with following(address_of(http_server), token_of(1), f"?after={last.id}") as stream:
+        assert stream.status == 200

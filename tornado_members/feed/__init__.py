@@ -1,0 +1,1 @@
+"""The change feed: changes of members, as events for clients that follow them."""

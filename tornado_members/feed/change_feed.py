@@ -1,0 +1,259 @@
+"""All subscribers of this process, and the change stream that serves them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Final
+
+from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.errors import (
+    ChangesLost,
+    DependencyUnavailable,
+    FeedUnavailable,
+    Overloaded,
+)
+from tornado_members.feed.access import Access
+from tornado_members.feed.catch_up import CatchUp
+from tornado_members.feed.event_log import Fallen
+from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.places import ForeignPlace, Places
+from tornado_members.feed.reader import FeedLost, FeedReader, Invalidate
+from tornado_members.feed.subscription import Subscription
+from tornado_members.storage.changes import ChangesUnavailable, NotReplicated
+from tornado_members.storage.feed_source import FeedSource
+
+log = getLogger(__name__)
+
+_TICK_SECONDS: Final = 0.1  # between two looks at revocations
+_TICKS: Final = 10  # between two looks at each subscriber
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLimits:
+    """Limits of one process."""
+
+    subscribers: int
+    buffer_bytes: int
+    write_seconds: float  # that a client may read nothing
+
+
+class ChangeFeed:
+    """Opens a change stream with the first subscriber, and closes it after the last."""
+
+    def __init__(
+        self,
+        source: FeedSource,
+        invalidate: Invalidate,
+        places: Places,
+        tokens: TokenVerifier,
+        limits: FeedLimits,
+    ) -> None:
+        """`invalidate` removes members from the cache of all processes."""
+        self.places = places
+        self.numbers = FeedNumbers()
+        self._source = source
+        self._invalidate = invalidate
+        self._tokens = tokens
+        self._limits = limits
+        self._subscribers: dict[Subscription, Access] = {}
+        self._live: _Following | None = None
+        self._catch_up = CatchUp(self._make_reader, self._live_reader, self.numbers)
+        self._ending: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+        self._is_draining = False
+
+    async def subscribe(
+        self, subscription: Subscription, access: Access, place: str | None
+    ) -> None:
+        """Attach a subscription behind a place, or now. The caller then starts it.
+
+        Raises MalformedPlace, ChangesLost, FeedUnavailable, DependencyUnavailable, Overloaded.
+        """
+        try:
+            token = None if place is None else self.places.decode(place)
+        except ForeignPlace:
+            raise ChangesLost from None
+        if self._is_draining or len(self._subscribers) >= self._limits.subscribers:
+            raise Overloaded
+        self._subscribers[subscription] = access
+        self.numbers.subscribers = len(self._subscribers)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        try:
+            await self._attach(subscription, token)
+        except ChangesUnavailable as error:
+            self.leave(subscription)
+            log.warning("the change feed cannot be opened: %s", error)
+            raise _problem_of(error) from error
+        except BaseException:
+            self.leave(subscription)
+            raise
+
+    async def _attach(self, subscription: Subscription, token: str | None) -> None:
+        if self._live is None:
+            self._live = _Following(self._make_reader(), self._on_live_end)
+        live = self._live
+        await live.opened()
+        if live.reader.log is None:
+            raise DependencyUnavailable
+        try:
+            live.reader.attach(subscription, live.reader.log.end if token is None else token)
+        except Fallen:
+            await self._catch_up.join(subscription, token or "")
+
+    def leave(self, subscription: Subscription) -> None:
+        """Forget a subscription that has ended."""
+        if self._subscribers.pop(subscription, None) is None:
+            return
+        self.numbers.subscribers = len(self._subscribers)
+        if not self._subscribers:
+            self._stop()
+
+    async def place_now(self) -> str | None:
+        """Return the present place; None without a replica set. Raises DependencyUnavailable."""
+        try:
+            return self.places.encode(await self._source.place_now())
+        except NotReplicated:
+            return None
+        except ChangesUnavailable as error:
+            raise DependencyUnavailable from error
+
+    async def check(self, place: str | None) -> None:
+        """Check what can be checked without a subscription.
+
+        Raises MalformedPlace, ChangesLost, FeedUnavailable, DependencyUnavailable.
+        """
+        try:
+            if place is not None:
+                self.places.decode(place)
+            if self._live is None:
+                await self._source.place_now()
+        except ForeignPlace:
+            raise ChangesLost from None
+        except ChangesUnavailable as error:
+            log.warning("the change feed cannot be opened: %s", error)
+            raise _problem_of(error) from error
+
+    def drain(self) -> None:
+        """End all subscriptions; their clients reconnect elsewhere."""
+        self._is_draining = True
+        for subscription in [*self._subscribers]:
+            subscription.end("drain")
+
+    async def close(self) -> None:
+        """End all subscriptions, and close the change streams."""
+        self.drain()
+        self._stop()
+        await self._catch_up.close()
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    def _stop(self) -> None:
+        live, self._live = self._live, None
+        watching, self._watching = self._watching, None
+        tasks = [watching] if watching else []
+        if live is not None:
+            tasks.append(live.task)
+        for task in tasks:
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def _live_reader(self) -> FeedReader | None:
+        return self._live.reader if self._live else None
+
+    def _make_reader(
+        self,
+        place: str | None = None,
+        *,
+        after_batch: Callable[[FeedReader], Awaitable[None]] | None = None,
+        when_idle: Callable[[Subscription], None] | None = None,
+    ) -> FeedReader:
+        return FeedReader(
+            self._source,
+            self._invalidate,
+            self.places,
+            self.numbers,
+            max_bytes=self._limits.buffer_bytes,
+            place=place,
+            after_batch=after_batch,
+            when_idle=when_idle,
+        )
+
+    def _on_live_end(self, live: "_Following", reason: str) -> None:
+        """End the subscriptions of a live reader that cannot go on."""
+        if self._live is live:
+            self._live = None
+        for subscription in [*live.reader.subscriptions]:
+            subscription.end(reason)
+
+    async def _watch(self) -> None:
+        """Look after the subscribers, while there are any."""
+        loop, ticks, seen = asyncio.get_running_loop(), 0, self._tokens.revision
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            ticks += 1
+            try:
+                revision = self._tokens.revision
+                if revision != seen:
+                    seen = revision
+                    await self._check_tokens(only_expired=False)
+                if ticks % _TICKS == 0:
+                    now = loop.time()
+                    for subscription in [*self._subscribers]:
+                        subscription.tick(now, self._limits.write_seconds)
+                    await self._check_tokens(only_expired=True)
+            except Exception:
+                log.exception("looking after the subscribers of the change feed failed")
+
+    async def _check_tokens(self, *, only_expired: bool) -> None:
+        for subscription, access in [*self._subscribers.items()]:
+            if only_expired and not access.has_expired:
+                continue
+            if not await access.is_granted():
+                subscription.end("expired")
+
+
+class _Following:
+    """The live reader, and the task that runs it."""
+
+    def __init__(self, reader: FeedReader, on_end: "Callable[[_Following, str], None]") -> None:
+        self.reader = reader
+        self._on_end = on_end
+        self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(_retrieve)
+
+    async def opened(self) -> None:
+        """Wait until the stream is open. Raises ChangesUnavailable, DependencyUnavailable."""
+        opened = asyncio.ensure_future(self.reader.opened.wait())
+        try:
+            await asyncio.wait([opened, self.task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+        if self.reader.log is None and self.task.done() and not self.task.cancelled():
+            self.task.result()
+
+    async def _run(self) -> None:
+        """Raises ChangesUnavailable, DependencyUnavailable if the stream cannot be opened."""
+        reason = "failed"
+        try:
+            await self.reader.run()
+        except FeedLost:
+            reason = "lost"
+        except (ChangesUnavailable, DependencyUnavailable):
+            raise
+        except Exception:
+            log.exception("the change feed failed")
+        finally:
+            self._on_end(self, reason)
+
+
+def _retrieve(task: "asyncio.Task[None]") -> None:
+    """Retrieve the exception of a task; the subscribers that wait for it raise it."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _problem_of(error: ChangesUnavailable) -> FeedUnavailable | DependencyUnavailable:
+    return FeedUnavailable() if isinstance(error, NotReplicated) else DependencyUnavailable()

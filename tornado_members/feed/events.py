@@ -1,0 +1,66 @@
+"""Events of the feed, as bytes in its two formats."""
+
+import json
+from enum import IntEnum
+from typing import Final
+
+from tornado_members.storage.feed_source import MemberChange
+
+_OVERHEAD: Final = 600  # bytes of an event without its member, and of the objects that hold it
+
+
+class Format(IntEnum):
+    """The media types of the feed."""
+
+    SSE = 0  # text/event-stream (HTML Living Standard §9.2)
+    NDJSON = 1
+
+
+KEEP_ALIVE: Final = {Format.SSE: b": keep-alive\n\n", Format.NDJSON: b"\n"}
+
+
+def frame(form: Format, place: str, kind: str, data: bytes) -> bytes:
+    """Return an event; `data` is JSON without line ends."""
+    if form is Format.SSE:
+        return b"id: %b\nevent: %b\ndata: %b\n\n" % (place.encode(), kind.encode(), data)
+    return b'{"id":"%b","event":"%b","data":%b}\n' % (place.encode(), kind.encode(), data)
+
+
+def notice(form: Format, place: str, kind: str, detail: str) -> bytes:
+    """Return an event that concerns the stream itself, and no member."""
+    return frame(form, place, kind, json.dumps({"detail": detail}).encode())
+
+
+def progress(form: Format, place: str) -> bytes:
+    """Return bytes that tell an EventSource a place without an event (§9.2.6)."""
+    return b": keep-alive\nid: %b\n\n" % place.encode() if form is Format.SSE else b"\n"
+
+
+class FeedEvent:
+    """A change in the buffer. It is encoded when the first subscriber asks for it."""
+
+    __slots__ = ("_change", "_encoded", "_place", "member_id", "size", "token")
+
+    def __init__(self, change: MemberChange, place: str) -> None:
+        """`place` is the place of the change, for clients."""
+        self.member_id = change.member_id
+        self.token = change.place
+        self._change = change
+        self._place = place
+        self._encoded: dict[tuple[Format, bool], bytes] = {}
+        body = len(change.member.to_json()) if change.member else 0
+        self.size = 4 * body + _OVERHEAD  # bytes, at most two encodings and the member
+
+    def encode(self, form: Format, *, with_member: bool) -> bytes:
+        """Return the bytes of the event."""
+        known = self._encoded.get((form, with_member))
+        if known is not None:
+            return known
+        change = self._change
+        version = b"null" if change.version is None else b"%d" % change.version
+        data = b'{"memberId":%d,"version":%b' % (change.member_id, version)
+        if with_member:
+            data += b',"member":%b' % (change.member.to_json() if change.member else b"null")
+        encoded = frame(form, self._place, change.kind, data + b"}")
+        self._encoded[form, with_member] = encoded
+        return encoded

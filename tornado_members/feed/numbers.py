@@ -1,0 +1,16 @@
+"""Figures of the feed, for operators."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class FeedNumbers:
+    """The counts are of this process."""
+
+    subscribers: int = 0
+    events_sent: int = 0
+    lag_seconds: float = 0.0  # from the last change to the end of its distribution, by two clocks
+    catch_ups: int = 0  # streams that were opened for subscribers that resume far behind
+    reopened: int = 0  # after the change stream broke
+    disconnections: Counter[str] = field(default_factory=Counter)  # by reason

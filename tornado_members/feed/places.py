@@ -1,0 +1,43 @@
+"""Places of the feed: opaque text for clients, and its relation to the change stream.
+
+A place is the content of a resume token, which is hexadecimal, followed by eight characters that
+name the cluster and eight that check all of it. So a place that was cut off or mistyped is told
+from one of another database.
+"""
+
+import re
+from binascii import crc32
+from hashlib import blake2b
+from typing import Final
+
+_PLACE: Final = re.compile(r"((?:[0-9A-Fa-f]{2}){8,2000})([0-9a-f]{8})([0-9a-f]{8})")
+
+
+class MalformedPlace(ValueError):
+    """The text is not a place of any feed."""
+
+
+class ForeignPlace(ValueError):
+    """The text is a place of the feed of another database."""
+
+
+class Places:
+    """Encodes and decodes the places of one cluster."""
+
+    def __init__(self, namespace: str) -> None:
+        """`namespace` is another one for each cluster."""
+        self._cluster = blake2b(namespace.encode(), digest_size=4).hexdigest()
+
+    def encode(self, token: str) -> str:
+        """Return the place that a resume token is."""
+        text = token + self._cluster
+        return f"{text}{crc32(text.encode()):08x}"
+
+    def decode(self, place: str) -> str:
+        """Return the resume token of a place. Raises MalformedPlace, ForeignPlace."""
+        match = _PLACE.fullmatch(place)
+        if match is None or int(match[3], 16) != crc32(f"{match[1]}{match[2]}".encode()):
+            raise MalformedPlace
+        if match[2] != self._cluster:
+            raise ForeignPlace
+        return match[1]

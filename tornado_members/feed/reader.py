@@ -1,0 +1,164 @@
+"""Follows one change stream, and fills one buffer for all subscriptions that are attached to it.
+
+Before an event enters the buffer, the cache is made to forget the member. So a read that starts
+after a client has received the event is not older than the event (docs/decisions/feed.md).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from logging import getLogger
+from typing import Final
+
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.feed.event_log import EventLog
+from tornado_members.feed.events import FeedEvent
+from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.places import Places
+from tornado_members.feed.subscription import Subscription
+from tornado_members.storage.changes import ChangesUnavailable, HistoryLost
+from tornado_members.storage.feed_source import FeedBatch, FeedSource
+
+log = getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds before the stream is reopened
+_PER_TURN: Final = 50  # subscriptions that are served in one turn of the event loop
+
+# Returns once no process answers reads of these members (ids, and present names) from before.
+Invalidate = Callable[[Mapping[int, str | None]], Awaitable[None]]
+
+
+class FeedLost(Exception):
+    """Changes up to a place cannot be reported any more."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+class FeedReader:
+    """One change stream, its buffer and its subscriptions."""
+
+    def __init__(
+        self,
+        source: FeedSource,
+        invalidate: Invalidate,
+        places: Places,
+        numbers: FeedNumbers,
+        *,
+        max_bytes: int,
+        place: str | None = None,
+        after_batch: "Callable[[FeedReader], Awaitable[None]] | None" = None,
+        when_idle: Callable[[Subscription], None] | None = None,
+    ) -> None:
+        """Begin behind `place`, or now. `max_bytes` is the limit of the buffer.
+
+        `after_batch` is called after each batch, and `when_idle` for a subscription that has sent
+        all events of the buffer.
+        """
+        self.log: EventLog | None = None  # None until the stream is open
+        self.subscriptions: set[Subscription] = set()
+        self.opened = asyncio.Event()
+        self.has_read = False  # more than the confirmation that the stream is open
+        self._unfiltered: set[Subscription] = set()
+        self._by_member: dict[int, set[Subscription]] = {}
+        self._source = source
+        self._invalidate = invalidate
+        self._places = places
+        self._numbers = numbers
+        self._max_bytes = max_bytes
+        self._place = place
+        self._after_batch = after_batch
+        self._when_idle = when_idle
+
+    async def run(self) -> None:
+        """Follow the stream until cancelled, and reopen it where it breaks.
+
+        Raises FeedLost; and ChangesUnavailable if the stream cannot be opened the first time.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            before = self._place
+            try:
+                async with aclosing(self._source.since(self._place)) as batches:
+                    async for batch in batches:
+                        if batch.is_lost:
+                            raise FeedLost(batch.place)
+                        await self._process(batch)
+            except HistoryLost as error:
+                log.warning("the change feed has lost its place: %s", error)
+                raise FeedLost(self._place or "") from error
+            except (ChangesUnavailable, DependencyUnavailable) as error:
+                if self.log is None:
+                    raise
+                log.warning("the change feed broke; reopening it: %s", error)
+            if self._place != before:  # it had worked
+                pause = _FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            self._numbers.reopened += 1
+
+    async def _process(self, batch: FeedBatch) -> None:
+        """Make the cache forget the members, and then report the changes."""
+        events: list[FeedEvent] = []
+        if batch.changes:
+            names = {
+                one.member_id: one.member.name if one.member else None for one in batch.changes
+            }
+            await self._invalidate(names)
+            events = [FeedEvent(one, self._places.encode(one.place)) for one in batch.changes]
+        if self.log is None:
+            self.log = EventLog(self._place or batch.place, self._max_bytes)
+            self.opened.set()
+        else:
+            self.has_read = True
+        position = self.log.last
+        self.log.add(events, batch.place)
+        self._place = batch.place
+        await self._distribute(events, position)
+        self.log.settled = batch.place
+        if batch.happened and events:
+            lag = (datetime.now(UTC) - batch.happened).total_seconds()
+            self._numbers.lag_seconds = max(lag, 0.0)
+        if self._after_batch:
+            await self._after_batch(self)
+
+    async def _distribute(self, events: list[FeedEvent], position: int) -> None:
+        if not events:
+            return
+        filtered = [
+            self._by_member.get(member_id, ()) for member_id in {e.member_id for e in events}
+        ]
+        woken = dict.fromkeys([*self._unfiltered, *(one for some in filtered for one in some)])
+        for count, subscription in enumerate(woken, 1):
+            if subscription.owner is self:
+                subscription.wake(position)
+            if count % _PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def attach(self, subscription: Subscription, token: str) -> None:
+        """Serve a subscription from behind a place. Raises Fallen."""
+        if self.log is None:
+            raise RuntimeError("the stream is not open")
+        subscription.attach(self, self.log, token)
+        self.subscriptions.add(subscription)
+        if subscription.member_ids is None:
+            self._unfiltered.add(subscription)
+        for member_id in subscription.member_ids or ():
+            self._by_member.setdefault(member_id, set()).add(subscription)
+
+    def detach(self, subscription: Subscription) -> None:
+        """Serve it no more."""
+        self.subscriptions.discard(subscription)
+        self._unfiltered.discard(subscription)
+        for member_id in subscription.member_ids or ():
+            others = self._by_member.get(member_id, set())
+            others.discard(subscription)
+            if not others:
+                self._by_member.pop(member_id, None)
+
+    def on_idle(self, subscription: Subscription) -> None:
+        """Note that a subscription has sent all events of the buffer."""
+        if self._when_idle:
+            self._when_idle(subscription)

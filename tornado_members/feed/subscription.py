@@ -1,0 +1,215 @@
+"""One subscriber: its position in a buffer, and the response that it reads.
+
+A subscription has no task and no queue. Whoever adds events to the buffer calls `pump`, which
+writes as long as the client keeps up. While a piece is being sent, the position waits.
+"""
+
+import asyncio
+import random
+from asyncio import Future
+from typing import Final, Protocol
+
+from tornado_members.feed.event_log import EventLog, Fallen
+from tornado_members.feed.events import KEEP_ALIVE, Format, notice, progress
+from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.places import Places
+
+KEEP_ALIVE_SECONDS: Final = 15.0
+_PROGRESS_EVERY: Final = 20  # comments, after which an idle client is sent its present place
+_LEAST_RETRY_MS, _MOST_RETRY_MS = 100, 5000
+
+_DETAILS: Final = {
+    "ready": "The feed reports all changes from here on.",
+    "lagging": "The client reads too slowly. Resume behind the last id.",
+    "expired": "The token has expired, or was revoked. Resume with a new one behind the last id.",
+}
+
+
+class Sink(Protocol):
+    """The response to which a subscription writes."""
+
+    def send_events(self, data: bytes) -> "Future[None]":
+        """Send a piece; the future is done when the system has taken it."""
+        ...
+
+    def end_events(self, reason: str) -> None:
+        """Complete the response."""
+        ...
+
+    def abort_events(self, reason: str) -> None:
+        """Close the connection; the client does not read."""
+        ...
+
+
+class Owner(Protocol):
+    """The reader that adds the events to the buffer of a subscription."""
+
+    def on_idle(self, subscription: "Subscription") -> None:
+        """Note that the subscription has sent all events of the buffer."""
+        ...
+
+    def detach(self, subscription: "Subscription") -> None:
+        """Forget a subscription that has ended, or has moved."""
+        ...
+
+
+class Subscription:
+    """A client that follows the feed."""
+
+    __slots__ = (
+        *("behind", "events", "has_ended", "is_idle", "member_ids", "owner", "position", "token"),
+        *("_comments", "_form", "_is_writing", "_log", "_numbers", "_pause", "_places", "_sink"),
+        *("_with_member", "_written_at"),
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        places: Places,
+        numbers: FeedNumbers,
+        form: Format,
+        *,
+        with_member: bool = True,
+        member_ids: frozenset[int] | None = None,
+    ) -> None:
+        """`member_ids` are the only members of interest, if there are any."""
+        self.member_ids = member_ids
+        self.owner: Owner | None = None
+        self.position = 0  # in the buffer; not current while `is_idle`
+        self.token = ""  # the place up to which everything was sent
+        self.behind = ""  # events up to this place are left out
+        self.is_idle = False
+        self.has_ended = False
+        self.events = 0  # that were sent
+        self._log: EventLog | None = None
+        self._sink = sink
+        self._places = places
+        self._numbers = numbers
+        self._form = form
+        self._with_member = with_member
+        self._is_writing = False
+        self._written_at = 0.0
+        self._pause = KEEP_ALIVE_SECONDS * random.uniform(0.8, 1)  # noqa: S311
+        self._comments = 0
+
+    def attach(self, owner: Owner, log: EventLog, token: str) -> None:
+        """Go on behind a place in this buffer. Raises Fallen."""
+        self.position = log.position_behind(token)
+        self._log, self.owner, self.token = log, owner, token
+        self.behind = token if token > log.end else ""
+        self.is_idle = False
+
+    def start(self, *, is_new: bool) -> None:
+        """Send what there is. One that is new is sent the present place first."""
+        if is_new:
+            self._write(self._notice("ready"))
+        self.pump()
+
+    def pump(self) -> None:
+        """Send events until the buffer is at its end, or the client does not keep up."""
+        while not self._is_writing and not self.has_ended and self._log is not None:
+            try:
+                reading = self._log.read(
+                    self.position,
+                    self._form,
+                    with_member=self._with_member,
+                    member_ids=self.member_ids,
+                    behind=self.behind,
+                )
+            except Fallen:
+                self.end("lagging")
+                return
+            self.position = reading.position
+            self.token = max(self.token, reading.token)
+            if reading.token >= self.behind:
+                self.behind = ""
+            if reading.data:
+                self._numbers.events_sent += reading.events
+                self.events += reading.events
+                self._write(reading.data)
+            elif self.position == self._log.last:
+                self.is_idle = True
+                if self.owner is not None:
+                    self.owner.on_idle(self)
+                return
+
+    def wake(self, position: int) -> None:
+        """Send the events that were added from a position on."""
+        if self.is_idle:
+            self.is_idle = False
+            self.position = position
+            self.pump()
+
+    def tick(self, now: float, write_seconds: float) -> None:
+        """Keep the connection open, and end it if its client does not keep up."""
+        if self.has_ended or self._log is None:
+            return
+        if self._is_writing:
+            if self.position < self._log.first:
+                self.end("lagging")
+            elif now - self._written_at > write_seconds:
+                self.end("slow")
+        elif now - self._written_at >= self._pause:
+            self._comments += 1
+            if self.is_idle and self._comments % _PROGRESS_EVERY == 0:
+                self._write(progress(self._form, self._place()))
+            else:
+                self._write(KEEP_ALIVE[self._form])
+
+    def end(self, reason: str) -> None:
+        """End the response, if it has not ended, after an event that says why."""
+        if self.has_ended:
+            return
+        last = b""
+        if reason in _DETAILS:
+            last = self._notice(reason)
+        elif reason == "drain" and self._form is Format.SSE:
+            # Clients that were disconnected together do not reconnect together.
+            retry = random.randint(_LEAST_RETRY_MS, _MOST_RETRY_MS)  # noqa: S311
+            last = b"retry: %d\nid: %b\n\n" % (retry, self._place().encode())
+        self.has_ended = True
+        self._numbers.disconnections[reason] += 1
+        self._leave()
+        if reason == "slow":
+            self._sink.abort_events(reason)
+            return
+        if last:
+            _ignore(self._sink.send_events(last))
+        self._sink.end_events(reason)
+
+    def _leave(self) -> None:
+        owner, self.owner, self._log = self.owner, None, None
+        if owner is not None:
+            owner.detach(self)
+
+    def _notice(self, kind: str) -> bytes:
+        return notice(self._form, self._place(), kind, _DETAILS[kind])
+
+    def _place(self) -> str:
+        """Return the place up to which everything was sent, for the client."""
+        if self.is_idle and self._log is not None:
+            self.token = max(self.token, self._log.settled)
+        return self._places.encode(self.token)
+
+    def _write(self, data: bytes) -> None:
+        self._written_at = asyncio.get_running_loop().time()
+        sent = self._sink.send_events(data)
+        if sent.done():
+            self._flushed(sent)
+        else:
+            self._is_writing = True
+            sent.add_done_callback(self._go_on)
+
+    def _go_on(self, sent: "Future[None]") -> None:
+        self._is_writing = False
+        self._flushed(sent)
+        self.pump()
+
+    def _flushed(self, sent: "Future[None]") -> None:
+        if sent.cancelled() or sent.exception():
+            self.end("client")
+
+
+def _ignore(sent: "Future[None]") -> None:
+    """Retrieve the exception of a piece that its client does not read."""
+    sent.add_done_callback(lambda done: done.cancelled() or done.exception())

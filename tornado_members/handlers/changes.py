@@ -1,0 +1,210 @@
+"""GET /members/changes: the changes of members, as they happen."""
+
+import socket
+from asyncio import Future
+from contextlib import suppress
+from typing import Any, Final, cast
+
+from tornado_members.auth.permissions import READ
+from tornado_members.errors import (
+    BadParameter,
+    ChangesLost,
+    DependencyUnavailable,
+    FeedUnavailable,
+    Overloaded,
+)
+from tornado_members.feed.access import Access
+from tornado_members.feed.events import Format
+from tornado_members.feed.places import MalformedPlace
+from tornado_members.feed.subscription import Subscription
+from tornado_members.handlers.batches import MAX_IN_QUERY, parse_id_list
+from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.http.admission import bearer_token
+from tornado_members.http.own_record import follows_only
+from tornado_members.http.responses import PRIVATE, VARY
+from tornado_members.openapi.examples import example_event, example_ndjson_event
+from tornado_members.openapi.operation import NDJSON, Answer, Operation, Parameter
+from tornado_members.openapi.schemas import TEXT_FILE
+
+EVENT_STREAM: Final = "text/event-stream"
+_FORMATS: Final = {EVENT_STREAM: Format.SSE, NDJSON: Format.NDJSON}
+_VANISHED_MS: Final = 60_000  # after which a client that acknowledges nothing is disconnected
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+FOLLOW_CHANGES: Final = Operation(
+    name="followChanges",
+    summary="Follow the changes of members",
+    tag="members",
+    permission=READ,
+    is_own=follows_only,
+    query={
+        "after": Parameter(
+            "Resume behind this place: the id of an event, or Changes-After of an export. "
+            "`Last-Event-ID` overrides it.",
+            {"type": "string", "minLength": 1},
+        ),
+        "memberId": Parameter(
+            f"Only changes of these members: at most {MAX_IN_QUERY} ids, separated by commas.",
+            {"type": "string", "pattern": r"^[1-9][0-9]{0,15}(,[1-9][0-9]{0,15})*$"},
+            "42",
+        ),
+        "fields": Parameter(
+            "`none` leaves out the members: events have ids and versions only.",
+            {"type": "string", "enum": ["none"]},
+        ),
+    },
+    headers=("Last-Event-ID",),
+    answers={
+        200: Answer(
+            "A stream of events that does not end by itself. docs/feed.md describes it",
+            {EVENT_STREAM: TEXT_FILE, NDJSON: TEXT_FILE},
+            {EVENT_STREAM: example_event, NDJSON: example_ndjson_event},
+            headers=("Cache-Control", "Vary"),
+        )
+    },
+    problems=(ChangesLost, FeedUnavailable, DependencyUnavailable, Overloaded),
+)
+
+
+class ChangesHandler(MemberResourceHandler):
+    """/members/changes"""
+
+    route = "/members/changes"
+    operations = {"GET": FOLLOW_CHANGES, "HEAD": FOLLOW_CHANGES}
+
+    _subscription: Subscription | None = None
+
+    async def get(self) -> None:
+        """Subscribe, and send events until the stream ends."""
+        feed, place = self.services.feed, self._place()
+        subscription = Subscription(
+            self,
+            feed.places,
+            feed.numbers,
+            _FORMATS[self.media_type],
+            with_member=self._with_member(),
+            member_ids=self._member_ids(),
+        )
+        if self.request.method == "HEAD":
+            try:
+                await feed.check(place)
+            except MalformedPlace:
+                raise self._malformed() from None
+            self._set_stream_headers()
+            await self.flush()
+            return
+        token = bearer_token(self.request.headers) or ""
+        access = Access(self.services.tokens, token, self.own_member_id)
+        self._subscription = subscription
+        try:
+            await feed.subscribe(subscription, access, place)
+        except MalformedPlace:
+            raise self._malformed() from None
+        if self.client_disconnected or self.response_finished:
+            subscription.end("client")
+            return
+        if subscription.has_ended:
+            raise Overloaded
+        self._start(subscription, is_new=place is None)
+
+    head = get
+
+    def _start(self, subscription: Subscription, *, is_new: bool) -> None:
+        self._auto_finish = False
+        self.seconds_to_start = self.request.request_time()
+        # A subscriber has limits of its own, and must not take the place of a request.
+        self.services.requests.request_finished()
+        self.services.deadlines.end(self)
+        self._watch_peer()
+        self._set_stream_headers()
+        self.flush().add_done_callback(_ignore)
+        subscription.start(is_new=is_new)
+
+    def _set_stream_headers(self) -> None:
+        self.set_header("Content-Type", self.media_type)
+        self.set_header("Cache-Control", f"{PRIVATE}, no-transform")
+        self.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
+        self.add_vary(VARY)
+        if self.request.version == "HTTP/1.0":
+            # Without chunks and length, the end of the connection is the end of the response.
+            self.request.headers["Connection"] = "close"
+
+    def _watch_peer(self) -> None:
+        """Have the kernel notice a client that has vanished without closing the connection."""
+        get_info = getattr(self.request.connection, "get_extra_info", None)
+        found = get_info("socket") if get_info else None
+        if found is not None and _USER_TIMEOUT is not None:
+            with suppress(OSError):  # a Unix socket
+                found.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _VANISHED_MS)
+
+    # The subscription writes through these.
+
+    def send_events(self, data: bytes) -> "Future[None]":
+        """Send events; the future is done when the system has taken them."""
+        self.write(data)
+        return self.flush()
+
+    def end_events(self, reason: str) -> None:
+        """Complete the response, if it has started."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        self.services.feed.leave(subscription)
+        if self.seconds_to_start is None:
+            return
+        self.events, self.ended_by = subscription.events, reason
+        self.services.requests.request_started()  # as finish() counts it as ended
+        self.finish()
+        if self.request.version == "HTTP/1.0":
+            self._close()
+
+    def abort_events(self, reason: str) -> None:
+        """Close the connection; the client does not read."""
+        self._close()
+        self.end_events(reason)
+
+    def _close(self) -> None:
+        # Tornado's HTTPConnection does not declare close(), but every implementation has it.
+        cast(Any, self.request.connection).close()
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        if self._subscription is not None and self.seconds_to_start is not None:
+            self._subscription.end("client")
+
+    # The query.
+
+    def _place(self) -> str | None:
+        after = self.get_query_argument("after", None, strip=False)
+        header = self.request.headers.get("Last-Event-ID")
+        if after == "":
+            raise BadParameter("after", "is empty")
+        return header or after
+
+    def _malformed(self) -> BadParameter:
+        name = "Last-Event-ID" if self.request.headers.get("Last-Event-ID") else "after"
+        return BadParameter(name, "is not a place of this feed")
+
+    def _with_member(self) -> bool:
+        fields = self.get_query_argument("fields", None)
+        if fields not in (None, "none"):
+            raise BadParameter("fields", "should be none")
+        return fields is None
+
+    def _member_ids(self) -> frozenset[int] | None:
+        if self.own_member_id is not None:
+            return frozenset({self.own_member_id})
+        named = self.request.query_arguments.get("memberId")
+        if named is None:
+            return None
+        ids = parse_id_list(named)
+        if len(ids) > MAX_IN_QUERY:
+            detail = f"has {len(ids)} ids; at most {MAX_IN_QUERY} are allowed"
+            raise BadParameter("memberId", detail)
+        return frozenset(ids)
+
+
+def _ignore(sent: "Future[None]") -> None:
+    """Retrieve the exception of headers that the client does not read."""
+    if not sent.cancelled():
+        sent.exception()

@@ -1,0 +1,177 @@
+"""The change stream as the change feed reads it: the last change of each member, with its place.
+
+A batch of events says which members changed. What they are now is read afterwards, from the
+primary, as of the last event or later. So a version never goes backward, and changes in quick
+succession become one.
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from bson.timestamp import Timestamp
+
+from tornado_members.errors import DependencyUnavailable
+from tornado_members.model.member import Member
+from tornado_members.storage.audit import AuditLog
+from tornado_members.storage.changes import (
+    OF_A_DOCUMENT,
+    ChangeReader,
+    ChangesUnavailable,
+    present_token,
+    read_timeout,
+    time_of,
+)
+from tornado_members.storage.documents import MemberCodec, to_member_id
+from tornado_members.storage.mongo import Document, Mongo, open_session
+from tornado_members.storage.outages import translate_outages
+
+Kind = Literal["created", "changed", "deleted"]
+
+_PIPELINE = [{"$project": {"operationType": 1, "documentKey": 1, "clusterTime": 1, "wallTime": 1}}]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """The last change of a member in a batch, and the member as it is since."""
+
+    member_id: int
+    kind: Kind
+    version: int | None  # None for a deletion that the history does not record
+    member: Member | None  # None if the member does not exist any more
+    place: str  # of the event
+
+
+@dataclass(frozen=True, slots=True)
+class FeedBatch:
+    """The changes up to `place`, in the order of their places."""
+
+    changes: tuple[MemberChange, ...]
+    place: str
+    happened: datetime | None = None  # the time of the last event, by MongoDB's clock
+    # The collection was dropped, renamed or replaced: all members may have changed.
+    is_lost: bool = False
+
+
+class FeedSource:
+    """Reads batches of changes from MongoDB.
+
+    A place is the content of a resume token. Places of one collection can be compared as text, as
+    mongos does: they begin with the time of the event.
+    """
+
+    def __init__(self, mongo: Mongo, codec: MemberCodec, audit: AuditLog | None) -> None:
+        """`audit` knows the versions of deletions, if changes are recorded."""
+        self.mongo = mongo
+        self._members = mongo.database["members"]
+        self._codec = codec
+        self._audit = audit
+
+    async def place_now(self) -> str:
+        """Return the present place: reads that start from now on return all changes before it.
+
+        Raises ChangesUnavailable.
+        """
+        return _place(await present_token(self.mongo))
+
+    async def since(self, place: str | None) -> AsyncGenerator[FeedBatch, None]:
+        """Yield batches of changes behind a place, or from now on; some batches are empty.
+
+        The first batch is empty, and shows that the stream is open. The generator ends behind a
+        batch with `is_lost`. Raises ChangesUnavailable.
+        """
+        token = {"_data": place or await self.place_now()}
+        reader = ChangeReader(self._members, _PIPELINE, read_timeout(self.mongo), token)
+        try:
+            await reader.open()
+            yield FeedBatch((), _place(reader.token))
+            while not reader.ended:
+                events = await reader.read()
+                batch = await self._to_batch(events, _place(reader.token))
+                yield batch
+                if batch.is_lost:
+                    return
+        finally:
+            await reader.close()
+
+    async def _to_batch(self, events: Sequence[Document], place: str) -> FeedBatch:
+        happened = time_of(events[-1]) if events else None
+        if any(event["operationType"] not in OF_A_DOCUMENT for event in events):
+            return FeedBatch((), place, happened, is_lost=True)
+        last = _last_of_each(events)
+        if not last:
+            return FeedBatch((), place, happened)
+        try:
+            found = await self._find(list(last), events[-1]["clusterTime"])
+            gone = [member_id for member_id in last if member_id not in found]
+            deleted = await self._audit.deletions(gone) if self._audit and gone else {}
+        except DependencyUnavailable as error:
+            raise ChangesUnavailable(str(error)) from error
+        new = {_id_of(event) for event in events if event["operationType"] == "insert"}
+        changes = [
+            change for event in last.values() if (change := _to_change(event, found, deleted, new))
+        ]
+        return FeedBatch(tuple(changes), place, happened)
+
+    @translate_outages
+    async def _find(self, member_ids: Sequence[int], time: Timestamp) -> dict[int, Member | None]:
+        """Return the documents that exist, as of `time` or later; None is not a member."""
+        session = await open_session(self.mongo)
+        try:
+            session.advance_operation_time(time)
+            cursor = self._members.find({"_id": {"$in": list(member_ids)}}, session=session)
+            documents = await cursor.to_list(None)
+            ids = [to_member_id(each["_id"]) for each in documents]
+            members = map(self._codec.decode, documents)
+            return {
+                member_id: member
+                for member_id, member in zip(ids, members, strict=True)
+                if member_id is not None
+            }
+        finally:
+            await session.end_session()
+
+
+def _last_of_each(events: Iterable[Document]) -> dict[int, Document]:
+    """Return the last event of each member, in the order of these events."""
+    last: dict[int, Document] = {}
+    for event in events:
+        member_id = _id_of(event)
+        if member_id is not None:
+            last.pop(member_id, None)
+            last[member_id] = event
+    return last
+
+
+def _id_of(event: Document) -> int | None:
+    return to_member_id(event.get("documentKey", {}).get("_id"))
+
+
+def _to_change(
+    event: Document,
+    found: Mapping[int, Member | None],
+    deleted: Mapping[int, int],
+    new: set[int | None],
+) -> MemberChange | None:
+    """Return the change; None if a later event reports it, or if there was no member.
+
+    `new` are the members that were inserted in this batch.
+    """
+    member_id, operation, place = _id_of(event), event["operationType"], _place(event["_id"])
+    if member_id is None:
+        return None
+    member = found.get(member_id)
+    if member is not None:
+        kind: Kind = "created" if member_id in new else "changed"
+        return MemberChange(member_id, kind, member.version, member, place)
+    # Another program may turn a member into something else, without a deletion.
+    if operation == "delete" or (member_id in found and operation != "insert"):
+        return MemberChange(member_id, "deleted", deleted.get(member_id), None, place)
+    return None
+
+
+def _place(token: Mapping[str, Any] | None) -> str:
+    if not token or not isinstance(token.get("_data"), str):
+        raise ChangesUnavailable("MongoDB gave no resume token")
+    return str(token["_data"])
