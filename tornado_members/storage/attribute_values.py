@@ -16,6 +16,7 @@ from tornado_members.model.attribute_types import format_datetime, parse_datetim
 from tornado_members.model.attributes import KEY, Attribute, AttributeTable
 from tornado_members.storage.mongo import Document
 
+_SHOWN_AS_STORED: Final = frozenset({str, bool, int})
 _STORED: Final = f"${KEY}"
 _IS_OBJECT: Final[Document] = {"$eq": [{"$type": _STORED}, "object"]}
 
@@ -32,8 +33,9 @@ class AttributeCodec:
             return {}
         found = {}
         for name in self._attributes.names:
-            if (value := stored.get(name)) is not None and (shown := _shown(value)) is not None:
-                found[name] = shown
+            value = stored.get(name)
+            if type(value) in _SHOWN_AS_STORED or (value := _shown(value)) is not None:
+                found[name] = value
         return found
 
     def encode(self, values: Mapping[str, Any]) -> Document:
