@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.lease_cache.test_lease_cache import KEEN, Source, own_memcached, process, status, until
+from tests.lease_cache.test_lease_cache import (
+    KEEN,
+    Source,
+    own_memcached,
+    process,
+    status,
+    until,
+    until_hit,
+)
 from tests.support.registry import MemoryRegistry
 from tornado_members.lease_cache import server_lists
 from tornado_members.lease_cache.cache import LIST_CHANGING, LeaseCache
@@ -67,12 +75,6 @@ async def two_nodes() -> AsyncIterator[tuple[str, str]]:
 
 def opened(address: str, registry: Registry, **options: Any) -> Any:
     return process(address, timing=KEEN, registry=registry, **options)
-
-
-async def until_hit(cache: LeaseCache, source: Source) -> None:
-    async with asyncio.timeout(10):
-        while await status(cache, source) != HIT:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def servers(cache: LeaseCache) -> list[str]:

@@ -22,6 +22,7 @@ from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.node_pool import NodePool
 from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.protocol import LeaseProtocol
+from tornado_members.lease_cache.quarantine import QuarantineWatch
 from tornado_members.lease_cache.registry import Registry
 from tornado_members.lease_cache.server_lists import ServerLists
 from tornado_members.lease_cache.writes import WritesUnderWay
@@ -103,7 +104,7 @@ class LeaseCache:
         self._lifetimes = lifetimes
         self._writes = WritesUnderWay(now)
         self._pool = NodePool(self._make_node, self._writes)
-        process = _process_name()
+        self._process = process = _process_name()
         self._lists = ServerLists(
             registry,
             self._pool,
@@ -135,6 +136,13 @@ class LeaseCache:
             timing=self._timing,
             counts=self.counts,
             debts=self._debts.of(address),
+            quarantine=QuarantineWatch(
+                protocol,
+                process=self._process,
+                writes=self._writes,
+                registered=self._lists.registered,
+                now=self._now,
+            ),
             confirm_list=self._lists.confirm,
         )
 

@@ -26,6 +26,7 @@ from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailabl
 from tornado_members.lease_cache.look_ups import Bypass, Fill, Found, Load, LookUp, NotHit
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.protocol import LeaseProtocol
+from tornado_members.lease_cache.quarantine import QuarantineWatch
 
 log = getLogger(__name__)
 
@@ -53,6 +54,7 @@ class CacheNode:
         timing: Timing,
         counts: CacheCounts,
         debts: DebtsOfNode,
+        quarantine: QuarantineWatch,
         confirm_list: Callable[[], Awaitable[None]],
         now: Callable[[], float] = clock,
     ) -> None:
@@ -71,6 +73,8 @@ class CacheNode:
         self._now = now
         self._confirm_list = confirm_list
         self._belongs_to_another_list = False
+        self._watch = quarantine
+        self._is_quarantined = False  # as far as the last look shows
         self._quarantine: bytes | None = None  # the last one that this process has seen
         self._unusable_at = float("-inf")  # when it saw that for the first time
         self._missed = 0  # how often it missed something, since its last new epoch
@@ -117,7 +121,13 @@ class CacheNode:
         if reason == OTHER_LIST:
             self._belongs_to_another_list = True
             self._wanted.set()
-        elif quarantine is None or quarantine != self._quarantine:
+            return
+        if not self._is_quarantined:
+            self._is_quarantined = True
+            self._wanted.set()
+        if quarantine is not None:
+            self._watch.notice(quarantine)
+        if quarantine is None or quarantine != self._quarantine:
             self._quarantine, self._unusable_at = quarantine, self._now()
 
     async def open(self) -> None:
@@ -312,9 +322,11 @@ class CacheNode:
                         await self.claim()
                 elif self._pending or self._missed:
                     await self._flush_pending()
-                elif self._now() - self._looked_at >= self._timing.pause:
+                elif self._is_quarantined or self._now() - self._looked_at >= self._timing.pause:
                     self._looked_at = self._now()
+                    self._is_quarantined = False
                     await self.protocol.probe()
+                await self._watch.advance()
             except (NodeUnavailable, LedgerUnavailable):
                 pass
             except Exception:  # what the node is owed stays pending: the monitor never ends
@@ -332,7 +344,7 @@ class CacheNode:
         fails ends the pause. The probe then only finds out that the node has restarted, or that its
         quarantine is too short for writes of this process. Any quarantine is longer than the pause.
         """
-        if self.bypass_reason() is None and not self._pending:
+        if self.bypass_reason() is None and not self._pending and not self._is_quarantined:
             return max(self._timing.pause, _PROBE_SECONDS)
         return self._timing.pause
 

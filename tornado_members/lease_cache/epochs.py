@@ -4,20 +4,22 @@
   empties the node at once, and a node that restarted has none.
 - A process that finds no epoch starts a *quarantine* before a new one: the tombstones of writes
   that are still under way may have been lost with the old one. A process whose writes may take
-  longer than the quarantine lasts extends it.
+  longer than the quarantine lasts extends it. It ends early when all processes have confirmed that
+  no such write is under way (quarantine.py).
 - The id of the list of servers stands beside the epoch. A process that uses another list does not
   read the node: its writes and those of the others would miss each other (server_lists.py).
 """
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.meta_commands import Held, Put
+from tornado_members.lease_cache.placement import digest
 
 QUARANTINE, OTHER_LIST = "quarantine", "other-list"  # why a node must not be used
 
@@ -72,6 +74,7 @@ class NodeEpoch:
         # Called whenever the node is found not to be usable, with the reason, and with the
         # quarantine if that is known.
         self.on_unusable: Callable[[str, bytes | None], None] = _ignore
+        self.ended_quarantine: bytes | None = None  # one that all processes have confirmed
         self._node = node
         self._epoch_key = namespace + b"epoch"
         self._quarantine_key = namespace + b"quarantine"
@@ -92,6 +95,25 @@ class NodeEpoch:
         """Ask the node for its epoch, and begin one if it has none."""
         await self._look()
 
+    async def confirm_quarantine(self, quarantine: bytes, process: str) -> None:
+        """Note on the node that no write of a process has lost its tombstones."""
+        key = self._confirmation(quarantine, process)
+        await self._put([Put(key, b"1", self._lifetimes.quarantine)])
+
+    async def is_quarantine_confirmed(self, quarantine: bytes, processes: Collection[str]) -> bool:
+        """True if all of these processes have confirmed the quarantine."""
+        keys = [self._confirmation(quarantine, process) for process in processes]
+        found = await self._node.get_many(keys)
+        return all(key in found for key in keys)
+
+    def _confirmation(self, quarantine: bytes, process: str) -> bytes:
+        number = quarantine.partition(b"-")[2]
+        return b"%b-%b-%b" % (
+            self._quarantine_key,
+            number,
+            digest(process.encode(), 6).hex().encode(),
+        )
+
     async def _look(self, *keys: bytes) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
         """Return the epoch, or None and why the node must not be used; and the values of the keys.
 
@@ -108,7 +130,7 @@ class NodeEpoch:
             reason = OTHER_LIST
         else:
             quarantine = found.get(self._quarantine_key)
-            if quarantine is None:
+            if quarantine is None or quarantine == self.ended_quarantine:
                 return epoch[0], "", found
             if self._is_too_short(quarantine):
                 await self._begin_quarantine()

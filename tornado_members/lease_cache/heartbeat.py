@@ -30,9 +30,14 @@ class HeartbeatThread:
         pause: float,
         timeout: float,
         heartbeat: float,
+        on_broken: Callable[[], None] = lambda: None,
         now: Callable[[], float] = clock,
     ) -> None:
-        """`pause` between two questions, `timeout` and `heartbeat` are seconds."""
+        """`pause` between two questions, `timeout` and `heartbeat` are seconds.
+
+        `on_broken` is called in the thread when the connection breaks: the server may restart.
+        """
+        self._on_broken = on_broken
         self._address = (host, port)
         self._pause = pause
         self._timeout = timeout
@@ -63,7 +68,8 @@ class HeartbeatThread:
             try:
                 self._ask()
             except OSError:
-                self._hang_up()
+                if self._hang_up() and not self._stopped.is_set():
+                    self._on_broken()
         self._hang_up()
 
     def _ask(self) -> None:
@@ -80,7 +86,9 @@ class HeartbeatThread:
             self.recovered_at = self._now()  # first: who sees the other one sees this one, too
         self.last_reply_at = sent
 
-    def _hang_up(self) -> None:
+    def _hang_up(self) -> bool:
+        """Close the connection; False if there was none."""
         connection, self._connection = self._connection, None
         if connection:
             connection.close()
+        return connection is not None

@@ -6,6 +6,7 @@ A node may be read only while it has replied within the heartbeat, and after it 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,6 +63,7 @@ class MonitoredNode:
         # this process does not notice would make `down_since` too early for the next one.
         self.probe_wanted = asyncio.Event()
         self._node = node
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._get_batcher = Batcher(_in_order(node.get_many))
         self._gets_batcher = Batcher(_in_order(node.gets_many))
         self._put_batcher = Batcher(node.put_many)
@@ -74,13 +76,21 @@ class MonitoredNode:
             pause=timing.pause,
             timeout=timing.timeout,
             heartbeat=timing.heartbeat,
+            on_broken=self._note_broken,
             now=now,
         )
 
     def start(self) -> None:
         """Begin to probe the node in a thread."""
+        self._loop = asyncio.get_running_loop()
         self._heartbeat.last_reply_at = self.last_reply_at
         self._heartbeat.start()
+
+    def _note_broken(self) -> None:
+        """Have the node probed at once: it may have restarted. Called in the heartbeat's thread."""
+        if self._loop:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.probe_wanted.set)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -141,6 +141,10 @@ class ServerLists:
         if self._now() >= self._valid_until:
             await self._take_turn()
 
+    async def registered(self) -> Sequence[str]:
+        """Read the names of all processes that may have writes. Raises LedgerUnavailable."""
+        return [one.process for one in await self._registry.read()]
+
     async def confirm(self) -> None:
         """Check that our list is in force. Raises LedgerUnavailable if it is not, or not known."""
         began = self._now()
