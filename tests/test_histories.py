@@ -21,6 +21,7 @@ from tests.support.histories import (
     find_lies,
     find_lost,
     known_since,
+    with_versions,
 )
 
 
@@ -142,6 +143,18 @@ def test_find_contradictions_finds_two_bodies_of_one_version() -> None:
     answers = [read(i, i + 0.5, 1)._replace(body=body) for i, body in enumerate([5, 5, 0, 6])]
     assert find_contradictions(answers) == [(answers[0], answers[3])]
     assert find_contradictions([answers[0], answers[3]._replace(version=2)]) == []
+
+
+def test_with_versions_finds_the_version_of_the_items_of_batches() -> None:
+    """By their bodies; an item that no other answer shows says nothing."""
+    made = write(0, 1, 2)._replace(body=5)
+    changed = write(2, 3, 3)._replace(body=6)
+    late, unknown = (read(4, 5, 0)._replace(version=None, body=body) for body in (5, 7))
+    resolved = with_versions([late, unknown, made, changed])
+    assert [answer.version for answer in resolved] == [2, None, 2, 3]
+    assert [(lie.kind, lie.version) for lie in find_lies(resolved)] == [("stale", 2)]
+    another = with_versions([late._replace(register=2), made])
+    assert [answer.version for answer in another] == [None, 2]
 
 
 def test_find_lost_finds_a_member_gone_without_a_deletion() -> None:

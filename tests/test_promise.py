@@ -14,6 +14,7 @@ import pytest
 from tests.support.cluster import Cluster
 from tests.support.fault_proxy import FINE, Weather
 from tests.support.faults import Faults, Injected
+from tests.support.histories import with_versions
 from tests.support.hot_members import Record
 from tests.support.storm import Storm
 from tests.support.verdict import judge
@@ -110,6 +111,9 @@ def test_storm_made_many_requests_and_faults(run: Run) -> None:
     assert {fault.kind for fault in run.injected} == {*OF_MEMCACHED, *OF_SERVICES}
     assert run.record.count("write") > 30
     assert run.record.count("read") > 200
+    assert run.record.batched > 200
+    batched = [a for a in with_versions(run.record.answers) if a.body and a.version is None]
+    assert len(batched) < run.record.batched / 10  # of the others, the version is known
     assert {answer.process for answer in run.record.answers} == {"service-1", "service-2"}
 
 

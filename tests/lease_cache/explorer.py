@@ -36,6 +36,7 @@ from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import LeaseProtocol
 
 KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"
+OTHER = b"o"  # a second key for batches, whose version is always 1
 LIST = b"-" + b"0" * 16  # behind each epoch: the id of the list of servers
 _ROUNDS = 12  # of the liveness check: more than every lifetime in use, in ticks
 
@@ -79,17 +80,23 @@ class ModelNode:
         return found
 
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
-        (key,) = keys
-        found = await do("gets", key)
-        return {} if found is None else {key: found}
+        found = {}
+        for key in keys:
+            held = await do("gets", key)
+            if held is not None:
+                found[key] = held
+        return found
 
     async def put_many(self, puts: Sequence[Put]) -> list[int]:
-        (put,) = puts
-        stored = await do("put", *put[:4])
-        if not stored or not put.wants_token:
-            return [int(stored)]
-        held = await do("gets", put.key)  # of the same request, but other clients may be in between
-        return [held.token if held and held.value == put.value else 0]
+        done = []
+        for put in puts:
+            stored = await do("put", *put[:4])
+            if stored and put.wants_token:
+                # It is of the same request, but other clients may be in between.
+                held = await do("gets", put.key)
+                stored = held.token if held and held.value == put.value else 0
+            done.append(int(stored))
+        return done
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         await do("put", key, value, ttl, "whatever was there")
@@ -128,6 +135,14 @@ async def load() -> Entry:
     return Entry(await do("find"), b"-", b"")
 
 
+async def load_many(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+    """Read one or both keys by one query, in which each document is read at a moment of its own."""
+    entries: dict[bytes, Entry | None] = {}
+    for key in keys:
+        entries[key] = await load() if key == KEY else Entry(1, b"-", OTHER)
+    return entries
+
+
 @dataclass
 class Process:
     """The coroutines of one process, which share its state."""
@@ -137,6 +152,7 @@ class Process:
     is_writer: bool = False
     kind: type[LeaseProtocol] = LeaseProtocol  # the protocol that the liveness check runs
     lifetime: int = 1
+    is_batch: bool = False  # it uses the tokens of several keys at once
 
 
 class Quarantine(NamedTuple):
@@ -159,6 +175,7 @@ class World(NamedTuple):
     epoch: bytes | None = b"0" * 16 + LIST
     quarantine: Quarantine | None = None
     item: Held | None = None
+    other: Held | None = None  # under OTHER
     recurring: frozenset[int] = frozenset()  # tokens from before a restart: they may recur
     committed: int = 1  # the version in the database
     answered: int = 1  # the newest version whose write was acknowledged
@@ -200,6 +217,7 @@ class Behaviour:
 
     def __init__(self, process: Process) -> None:
         self._start = process.start
+        self._is_batch = process.is_batch
         self._rows: list[list[Row]] = []
         self._known: dict[Any, int] = {}
         self._steps: dict[tuple[int, int, Any], int] = {}
@@ -223,7 +241,7 @@ class Behaviour:
         place = self._known.setdefault(identity, len(self.pending))
         if place == len(self.pending):
             self.pending.append(pending)
-            self.tokens.append(frozenset() if over else _tokens(row))
+            self.tokens.append(frozenset() if over else _tokens(row, all_of_them=self._is_batch))
             self._rows.append([row])
         elif len(self._rows[place]) < _ROWS_CHECKED and row not in self._rows[place]:
             self._rows[place].append(row)
@@ -252,12 +270,15 @@ class Behaviour:
                     settled = True
 
 
-def _tokens(row: Row) -> frozenset[int]:
-    """Return the tokens that may still be used: each is used for one put only."""
+def _tokens(row: Row, *, all_of_them: bool) -> frozenset[int]:
+    """Return the tokens that may still be used: each is used for one put only.
+
+    A process that has those of several keys at once may still use `all_of_them`.
+    """
     tokens: set[int] = set()
     for _, answer in row:
         if isinstance(answer, bool):
-            tokens.clear()
+            tokens = tokens if all_of_them else set()
         elif isinstance(answer, tuple):
             tokens.add(answer[1])
     return frozenset(tokens)
@@ -287,6 +308,8 @@ def _plain(value: Any) -> Any:
             return (nonces.used, *(word for word in vars(value).values() if type(word) is bytes))
         case ModelNode():
             return "node"
+        case Coroutine():  # its own variables follow: it is awaited
+            return "coroutine"
         case list() | tuple():
             return tuple(map(_plain, value))
         case dict():
@@ -382,7 +405,7 @@ class Explorer:
         world = state.world
         if op[0] == "abandon":
             return not self._renews
-        if op[0] != "get" or op[1] == KEY or world.faults or world.stale or self._renews:
+        if op[0] != "get" or op[1] in (KEY, OTHER) or world.faults or world.stale or self._renews:
             return False
         return world.epoch is not None and world.quarantine is None
 
@@ -547,7 +570,8 @@ class Explorer:
         elif key == QUARANTINE:
             yield world.quarantine and world.quarantine.value, world
         else:
-            yield (world.item and world.item.value), world
+            held = world.other if key == OTHER else world.item
+            yield (held and held.value), world
 
     def _gets(self, state: State, _number: int, key: bytes) -> Iterator[tuple[Any, World]]:
         world = state.world
@@ -557,7 +581,7 @@ class Explorer:
             found = world.quarantine
             yield found and Held(found.value, found.token, found.ttl), world
         else:
-            yield world.item, world
+            yield (world.other if key == OTHER else world.item), world
 
     def _put(
         self,
@@ -577,14 +601,14 @@ class Explorer:
             known = None if world.epoch is None else int(world.epoch[:16], 16)
             is_let = token == known or isinstance(token, str)
             yield is_let, world._replace(epoch=value) if is_let else world
-        elif not self._is_let(world.item, token):
+        elif not self._is_let(world.other if key == OTHER else world.item, token):
             yield False, world
         elif ttl == 0:
-            yield True, world._replace(item=None)
+            yield True, _with_item(world, key, None)
         else:
             for new in self._new_tokens(state):
-                recurring = world.recurring - {new}
-                yield True, world._replace(item=Held(value, new, ttl), recurring=recurring)
+                after = _with_item(world, key, Held(value, new, ttl))
+                yield True, after._replace(recurring=world.recurring - {new})
 
     @staticmethod
     def _is_let(item: Held | None, token: Any) -> bool:
@@ -602,9 +626,9 @@ class Explorer:
         yield from state.world.recurring
 
     def _held(self, state: State) -> frozenset[int]:
-        item = state.world.item
+        items = (state.world.item, state.world.other)
         tokens = [b.tokens[p] for b, p in zip(self._behaviours, state.places, strict=True)]
-        return frozenset({item.token} if item else ()).union(*tokens)
+        return frozenset({item.token for item in items if item}).union(*tokens)
 
     def _writing(self, state: State) -> Iterator[str]:
         """Yield the active writers; a dead one counts while its commit may still happen."""
@@ -646,7 +670,7 @@ class Explorer:
     def _restarted(self, state: State) -> World:
         # With a recurring token, a writer may store a mark again that was removed before.
         recurring = self._held(state)
-        emptied = state.world._replace(epoch=None, quarantine=None, item=None)
+        emptied = state.world._replace(epoch=None, quarantine=None, item=None, other=None)
         return emptied._replace(recurring=recurring, excused=bool(recurring))
 
     def _mishaps(self, state: State) -> Iterator[tuple[str, World]]:
@@ -660,6 +684,8 @@ class Explorer:
             # The eviction of a tombstone is the one fault that the promise excludes.
             if world.item and not isinstance(_decoded(world.item.value), Tombstone):
                 yield "an entry or a lease is gone", world._replace(item=None)
+            if world.other:
+                yield "an entry or a lease of the other key is gone", world._replace(other=None)
 
     def _deaths(self, state: State) -> Iterator[tuple[Label, State]]:
         for number, process in enumerate(self._processes):
@@ -721,6 +747,10 @@ def _marked(world: World) -> set[str]:
     stored = world.item and _decoded(world.item.value)
     marks = stored.marks if isinstance(stored, Tombstone) else ()
     return {writer.decode() for writer, _ in marks}
+
+
+def _with_item(world: World, key: bytes, item: Held | None) -> World:
+    return world._replace(other=item) if key == OTHER else world._replace(item=item)
 
 
 def _is_covered(world: World, writer: str) -> bool:

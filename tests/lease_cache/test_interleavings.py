@@ -15,7 +15,7 @@ sees the new version, and one after it. So one of the readers reads twice ("agai
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ import pytest
 from tests.lease_cache.explorer import (
     KEY,
     LIST,
+    OTHER,
     Explorer,
     Guilty,
     ModelNode,
@@ -30,13 +31,16 @@ from tests.lease_cache.explorer import (
     Routine,
     do,
     load,
+    load_many,
     protocol_of,
 )
 from tests.support import naive_cache as naive
 from tornado_members.lease_cache.coalescing import SingleFlight, T
-from tornado_members.lease_cache.entries import Tombstone, encode_tombstone
+from tornado_members.lease_cache.entries import Entry, Tombstone, encode_tombstone, encode_value
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.meta_commands import Held
+from tornado_members.lease_cache.fills import fill_many
+from tornado_members.lease_cache.look_ups import Fill, Found, Hit, LookUp, Miss
+from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import LeaseProtocol
 
 Kind = type[LeaseProtocol]
@@ -49,6 +53,27 @@ async def read(leases: LeaseProtocol, times: int) -> None:
         assert found.entry is not None
         await do("returns", found.entry.version)
         del found
+
+
+async def read_batch(leases: LeaseProtocol, fill: Any) -> None:
+    """Read both keys as MemberDirectory.get_many and LeaseCache.fill do."""
+    await do("begin")
+    look_ups = await leases.look_up([OTHER, KEY])
+    await return_batch(leases, look_ups, fill)
+
+
+async def return_batch(leases: LeaseProtocol, look_ups: dict[bytes, LookUp], fill: Any) -> None:
+    entries = {key: one.entry for key, one in look_ups.items() if isinstance(one, Hit)}
+    others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
+    if others:
+        found = await fill([(leases, others)], load_many)
+        entries |= {key: one.entry for key, one in found.items()}
+    other, entry = entries[OTHER], entries[KEY]
+    assert other is not None
+    assert entry is not None
+    if (other.version, other.body, entry.body) != (1, OTHER, b""):
+        raise Guilty("mixed up: a key of a batch has the entry of another")
+    await do("returns", entry.version)
 
 
 async def write(
@@ -96,6 +121,14 @@ def reader(number: int, kind: Kind = LeaseProtocol, lifetime: int = 1) -> Proces
 
 def again(kind: Kind = LeaseProtocol, lifetime: int = 1) -> Process:
     return Process("a1", lambda: [read(protocol_of("a1", kind, lifetime), 2)])
+
+
+def batch(
+    number: int, kind: Kind = LeaseProtocol, *, fill: Any = fill_many, read: Any = read_batch
+) -> Process:
+    """A reader of two keys, of which only KEY changes."""
+    name = f"b{number}"
+    return Process(name, lambda: [read(protocol_of(name, kind), fill)], kind=kind, is_batch=True)
 
 
 def writer(
@@ -165,6 +198,16 @@ EXPLORATIONS = {
     "a quarantine for writers that take less time": (in_a_short_quarantine(), ["restart"]),
     "a writer dies, and time is counted": (after_a_death(), ["crash"]),
     "a writer is paused": (paused(), ["pause"]),
+    "a batch beside another": ([batch(1), batch(2), writer(1)], []),
+    "a batch beside a reader that reads twice": ([batch(1), again(), writer(1)], []),
+    "a batch, and something expires or is evicted": (
+        [reader(1), batch(1), writer(1)],
+        ["eviction"],
+    ),
+    "a batch, and a writer dies": ([reader(1), batch(1), writer(1)], ["crash"]),
+    "a batch, and a new epoch": ([reader(1), batch(1), writer(1)], ["epoch"]),
+    "a batch, and a command fails": ([batch(1), writer(1), payer()], ["failure"]),
+    "a batch, and Memcached restarts": ([batch(1), writer(1)], ["restart"]),
 }
 # These take more than a minute in total.
 EXHAUSTIVE = {
@@ -183,6 +226,13 @@ EXHAUSTIVE = {
         ["restart"],
     ),
     "an invalidation": ([reader(1), again(), writer(1), writer(2), invalidator()], []),
+    "a batch under two writers": ([batch(1), again(), writer(1), writer(2)], []),
+    "a batch beside another, and something expires or is evicted": (
+        [batch(1), batch(2), writer(1)],
+        ["eviction"],
+    ),
+    "a batch, and Memcached restarts": ([reader(1), batch(1), writer(1)], ["restart"]),
+    "a batch, and a command fails": ([reader(1), batch(1), writer(1), payer()], ["failure"]),
 }
 
 
@@ -389,3 +439,56 @@ def test_paused_writer_that_ignores_its_deadline_is_guilty() -> None:
 def test_late_payment_without_a_second_look_is_guilty() -> None:
     with pytest.raises(Guilty, match="lingers"):
         Explorer([reader(1), writer(1), payer(looks_again=False)], ["failure"]).explore()
+
+
+async def fill_after_loading(nodes: Any, load_all: Any) -> dict[bytes, Found]:
+    """Loads all keys of a batch before it takes their leases."""
+    ((leases, look_ups),) = nodes
+    entries = await load_all([*look_ups])
+    fills = await leases.begin_fills(look_ups)
+    return dict(await leases.end_fills(fills, entries))
+
+
+async def read_batch_of_earlier(leases: LeaseProtocol, fill: Any) -> None:
+    """Shares a look-up that another reader made before this one asked."""
+    look_ups = await leases.look_up([OTHER, KEY])
+    await do("begin")
+    await return_batch(leases, look_ups, fill)
+
+
+class OneLease(LeaseProtocol):
+    """Takes one lease for a batch: that of its first key."""
+
+    async def _take_leases(self, misses: Mapping[bytes, Miss]) -> dict[bytes, int]:
+        first = next(iter(misses), None)
+        taken = await super()._take_leases({key: misses[key] for key in misses if key == first})
+        return taken if first is None or first not in taken else dict.fromkeys(misses, 0) | taken
+
+    def _put_entry(self, key: bytes, fill: Fill, entry: Entry | None) -> Put:
+        return Put(key, encode_value(key, fill.epoch, entry), 1, fill.token or None)
+
+
+class SwappedTokens(LeaseProtocol):
+    """Stores each entry of a batch under the key of another."""
+
+    async def end_fills(
+        self, fills: Mapping[bytes, Fill], entries: Mapping[bytes, Entry | None]
+    ) -> dict[bytes, Found]:
+        swapped = dict(zip(entries, reversed([*entries.values()]), strict=True))
+        found = await super().end_fills(fills, swapped)
+        return {key: Found(entries[key], one.status) for key, one in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("reader_of_two", "verdict"),
+    [
+        (batch(1, fill=fill_after_loading), "backward|stale"),
+        (batch(1, read=read_batch_of_earlier), "backward|stale"),
+        (batch(1, OneLease), "backward|stale"),
+        (batch(1, SwappedTokens), "mixed up"),
+    ],
+    ids=["fill_after_loading", "read_batch_of_earlier", "OneLease", "SwappedTokens"],
+)
+def test_batch_without_any_one_rule_is_guilty(reader_of_two: Process, verdict: str) -> None:
+    with pytest.raises(Guilty, match=verdict):
+        Explorer([reader_of_two, batch(2), writer(1)]).explore()

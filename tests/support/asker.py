@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer, Reply
 
 _PAUSE = 0.05  # seconds before a retry after a missing response
+_BATCHES = 0.25  # the share of batches among the reads
 _LIFE = 0.2  # seconds that a short-lived member exists, at most
 
 
@@ -38,10 +39,12 @@ class Asker:
         self._client.close()
 
     async def read_something(self) -> None:
-        """Read a member of any kind, by id or by name."""
+        """Read a member of any kind, by id or by name, or several of them at once."""
         hot, chance = self._hot, self._chance
         which = chance.random()
-        if which < 0.45:
+        if chance.random() < _BATCHES:
+            await self.read_some()
+        elif which < 0.45:
             await self.read(chance.choice([*hot.steady, *hot.renamed, *hot.resting]))
         elif which < 0.6:
             await self.read(chance.choice([*hot.mayfly_names()] or [*hot.steady]))
@@ -74,6 +77,33 @@ class Asker:
             self._record.note_cache_status(reply)
             version = _version(reply) if reply.status == 200 else GONE
             self._record.note(reply, self._process, "read", member_id, version)
+
+    async def read_some(self) -> None:
+        """Read some members of all kinds at once."""
+        hot, chance = self._hot, self._chance
+        known = [*hot.steady, *hot.renamed, *hot.resting, *hot.mayfly_names()]
+        await self.read_batch(chance.sample(known, chance.randint(1, len(known))))
+
+    async def read_batch(self, asked: Sequence[int]) -> None:
+        """Read these members at once: a read of each of them."""
+        if self._chance.random() < 0.5:
+            listed = ",".join(map(str, asked)).encode()
+            reply = await self._ask(b"GET", b"/members?memberId=" + listed)
+        else:
+            body = json.dumps({"memberIds": [*asked]}).encode()
+            reply = await self._ask(b"POST", b"/members/lookup", body)
+        if reply is None or reply.status != 200:
+            return
+        self._record.note_cache_status(reply)
+        answer = json.loads(reply.body)
+        items = {item["memberId"]: item for item in answer["items"]}
+        missing = answer["missing"]
+        if [*items] != [i for i in asked if i in items] or {*items, *missing} != {*asked}:
+            self._record.misled.append(f"{self._process}: a batch of {asked} led to {answer}")
+        for member_id in asked:
+            item = json.dumps(items.get(member_id), ensure_ascii=False, separators=(",", ":"))
+            found = item.encode() if member_id in items else None
+            self._record.note_item(reply, self._process, member_id, found)
 
     async def read_by_name(self, name: str) -> None:
         """GET by name: a read of a member and, for the name of a mayfly, a read of the name."""

@@ -156,6 +156,24 @@ class _Begun:
         return self._newest[count - 1] if count else 0
 
 
+def with_versions(answers: Iterable[Answer]) -> list[Answer]:
+    """Fill in the versions of reads whose answer has a body alone, as the items of batches have.
+
+    The version is that of another answer with the same body: no two writes have the same content.
+    """
+    known = {}
+    answers = list(answers)
+    for answer in answers:
+        if answer.body and answer.version is not None:
+            known[answer.register, answer.body] = answer.version
+    return [
+        answer._replace(version=known.get((answer.register, answer.body)))
+        if answer.body and answer.version is None
+        else answer
+        for answer in answers
+    ]
+
+
 def find_contradictions(answers: Iterable[Answer]) -> list[tuple[Answer, Answer]]:
     """Return the answers that gave one version of a member two bodies."""
     first: dict[tuple[int | str, int], Answer] = {}

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.support.histories import Answer
+from tests.support.histories import GONE, Answer
 from tests.support.http_client import Reply
 
 _REMEMBERED = 3  # mayflies of a name that are still read after their end
@@ -76,6 +76,7 @@ class Record:
     failures: list[tuple[float, str, int]] = field(default_factory=list)  # 5xx: when, who, status
     misled: list[str] = field(default_factory=list)  # answers that are evidently wrong
     unknown: int = 0  # writes whose outcome is unknown
+    batched: int = 0  # members that were read in batches
     hits: int = 0
     reads_with_status: int = 0  # those that had a Cache-Status
     seconds: float = 0.0
@@ -94,6 +95,14 @@ class Record:
         body = hash(reply.body) if has_body else 0
         self.answers.append(
             Answer(reply.start, reply.end, process, kind, register, version, reply.status, body)
+        )
+
+    def note_item(self, reply: Reply, process: str, member_id: int, item: bytes | None) -> None:
+        """Record one member of a batch, whose version is unknown; None stands for a missing one."""
+        version, body = (GONE, 0) if item is None else (None, hash(item))
+        self.batched += 1
+        self.answers.append(
+            Answer(reply.start, reply.end, process, "read", member_id, version, 200, body)
         )
 
     def note_cache_status(self, reply: Reply) -> None:

@@ -133,7 +133,9 @@ class Storm:
     ) -> None:
         reader, writer = self.asker(slow), self.asker(fast)
         await writer.replace(member_id, name)  # so it is in no cache
-        reading = asyncio.create_task(reader.read(member_id))
+        is_alone = self._chance.random() < 0.5
+        read = reader.read(member_id) if is_alone else reader.read_batch([member_id])
+        reading = asyncio.create_task(read)
         await asyncio.sleep(spread * self._chance.random())
         await writer.replace(member_id, name)
         await reading

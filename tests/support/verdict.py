@@ -13,6 +13,7 @@ from tests.support.histories import (
     find_contradictions,
     find_lies,
     find_lost,
+    with_versions,
 )
 from tests.support.hot_members import Record
 
@@ -41,23 +42,24 @@ class Verdict:
 def judge(record: Record, injected: Sequence[Injected], grace: float) -> Verdict:
     """`grace` is the number of seconds for which a partition may make answers stale."""
     partitions = [Window(f.start, f.end) for f in injected if f.kind in PARTITIONS]
-    lies = find_lies(record.answers, partitions, grace)
-    others = [*record.misled, *_torn(record), *_lost(record), *_needless(record, injected)]
+    answers = with_versions(record.answers)
+    lies = find_lies(answers, partitions, grace)
+    others = [*record.misled, *_torn(answers), *_lost(answers), *_needless(record, injected)]
     began = min((answer.start for answer in record.answers), default=0)
     return Verdict(lies, others, [*(_describe(lie, injected, began) for lie in lies), *others])
 
 
-def _torn(record: Record) -> list[str]:
+def _torn(answers: Sequence[Answer]) -> list[str]:
     return [
         f"{a.process} and {b.process} gave two bodies for {_named(a)}, version {a.version}"
-        for a, b in find_contradictions(record.answers)
+        for a, b in find_contradictions(answers)
     ]
 
 
-def _lost(record: Record) -> list[str]:
+def _lost(answers: Sequence[Answer]) -> list[str]:
     return [
         f"{answer.process}: {_named(answer)} was gone before any delete began"
-        for answer in find_lost(record.answers)
+        for answer in find_lost(answers)
     ]
 
 
