@@ -2,7 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +25,7 @@ from tornado_members.model.precondition import Precondition
 from tornado_members.storage import transactions
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.members import MemberStore
-from tornado_members.storage.mongo import Mongo, open_mongo
+from tornado_members.storage.mongo import APP_NAME, Mongo, open_mongo
 from tornado_members.storage.recorded import RecordedWrites
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -253,6 +255,73 @@ async def test_open_transaction_of_another_process_raises_write_conflict(
     assert records.count_documents({}) == 1
     assert await store.replace(1, GRACE) == make_member(1, 2, name=GRACE.name)
     await mongo.close()
+
+
+KILLED_WRITER = """
+import os, signal, sys, pymongo
+client = pymongo.MongoClient(sys.argv[1], appname=sys.argv[2])
+with client.start_session() as session, session.start_transaction():
+    client.test.members.update_one({"_id": 1}, {"$inc": {"version": 1}}, session=session)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def patient_mongodb(admin: Admin) -> Iterator[None]:
+    """A MongoDB that keeps an abandoned transaction for an hour."""
+    name = "transactionLifetimeLimitSeconds"
+    before = admin.admin.command({"setParameter": 1, name: 3600})["was"]
+    yield
+    admin.admin.command({"setParameter": 1, name: before})
+
+
+async def kill_writer(servers: PrivateServers, app_name: str) -> None:
+    command = (sys.executable, "-c", KILLED_WRITER, servers.mongodb_uri, app_name)
+    killed = await asyncio.create_subprocess_exec(*command)
+    assert await killed.wait() == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("patient_mongodb")
+async def test_transaction_of_a_killed_writer_is_ended(
+    servers: PrivateServers, store: MemberStore, driver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.insert(ADA)
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.5)
+    survivor = recording(mongo)
+    await kill_writer(servers, APP_NAME)
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(WriteConflict):
+                replaced = await survivor.replace(1, GRACE)
+                break
+    assert replaced == make_member(1, 2, name=GRACE.name)
+    assert "ended a transaction" in caplog.text
+    await mongo.close()
+
+
+@pytest.mark.usefixtures("patient_mongodb")
+async def test_transaction_of_another_program_is_not_ended(
+    servers: PrivateServers, store: MemberStore, admin: Admin, driver: Any
+) -> None:
+    await store.insert(ADA)
+    mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.2)
+    survivor = recording(mongo)
+    await kill_writer(servers, "another program")
+    for _ in range(5):
+        with pytest.raises(WriteConflict):
+            await survivor.replace(1, GRACE)
+    admin.admin.command("killAllSessions", [])
+    assert await store.replace(1, GRACE) == make_member(1, 2, name=GRACE.name)
+    await mongo.close()
+
+
+async def test_prepare_logs_that_abandoned_transactions_cannot_be_found(
+    audit: AuditLog, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    with failing(admin, 1, failCommands=["aggregate"], errorCode=13):
+        await audit.prepare()
+    assert "transactionLifetimeLimitSeconds" in caplog.text
+    assert "Unauthorized" in caplog.text
 
 
 @pytest.mark.parametrize(

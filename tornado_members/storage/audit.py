@@ -13,6 +13,7 @@ from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor, Kind, Position, Record
 from tornado_members.model.member import MEMBER_FIELDS, Member
+from tornado_members.storage.abandoned_transactions import AbandonedTransactions
 from tornado_members.storage.mongo import Document, Mongo, Session
 from tornado_members.storage.outages import translate_outages
 
@@ -50,6 +51,7 @@ class AuditLog:
             raise TransactionsMissing(
                 "audit.enabled: transactions need a replica set, and this MongoDB is not one"
             )
+        await AbandonedTransactions(self.mongo).check()
         await self._records.create_index(
             [("memberId", ASCENDING), ("version", DESCENDING), ("_id", DESCENDING)]
         )

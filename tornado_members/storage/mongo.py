@@ -39,6 +39,7 @@ Session = AsyncClientSession
 
 T = TypeVar("T")
 
+APP_NAME = "tornado_members"  # by which MongoDB's logs and lists name the clients of all services
 _FOR_GOOD = WriteConcern(w="majority", j=True)
 # The driver's own time-out should come first: it says more.
 _DEADLINE_FACTOR = 1.25
@@ -153,7 +154,7 @@ def open_mongo(
     """
     options: dict[str, Any] = {
         "timeoutMS": round(timeout * 1000),
-        "appname": "tornado_members",
+        "appname": APP_NAME,
         "tz_aware": True,
         "event_listeners": [WindowGuard(), SendingListener()],
     }

@@ -13,6 +13,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from tornado_members.errors import DependencyUnavailable, WriteConflict
+from tornado_members.storage.abandoned_transactions import AbandonedTransactions
 from tornado_members.storage.mongo import Mongo, Session, open_session, start_transaction
 from tornado_members.storage.operation_waits import ignore_wait
 from tornado_members.storage.outages import is_outage
@@ -39,6 +40,7 @@ class Transactions:
 
     def __init__(self, mongo: Mongo) -> None:
         self.mongo = mongo
+        self._abandoned = AbandonedTransactions(mongo)
         self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     async def run(
@@ -83,7 +85,7 @@ class Transactions:
         in_doubt = False
         try:
             with pymongo.timeout(left):  # for all statements together
-                return await _repeat(session, work, deadline)
+                return await _repeat(session, work, deadline, self._abandoned)
         except (
             DependencyUnavailable,
             WriteHeldUp,
@@ -104,7 +106,9 @@ class Transactions:
             await session.end_session()
 
 
-async def _repeat(session: Session, work: Work[T], deadline: float) -> T | None:
+async def _repeat(
+    session: Session, work: Work[T], deadline: float, abandoned: AbandonedTransactions
+) -> T | None:
     """Attempt the transaction until it commits. Raises WriteConflict."""
     longest_pause, conflicted = _FIRST_PAUSE, False
     while True:
@@ -125,6 +129,8 @@ async def _repeat(session: Session, work: Work[T], deadline: float) -> T | None:
             return result
         if session.in_transaction:
             await session.abort_transaction()
+        if conflicted:
+            await abandoned.end()
         await asyncio.sleep(pause)
         longest_pause = min(longest_pause * 1.5, _LONGEST_PAUSE)
 
