@@ -27,6 +27,7 @@ from tornado_members.handlers.own_member import OwnMemberHandler
 from tornado_members.handlers.shedding import SheddingApplication
 from tornado_members.handlers.status import StatusHandler, StatusSource
 from tornado_members.handlers.users import UserHandler, UsersHandler
+from tornado_members.http.base_path import MountedApplication
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.proxied_etags import OriginalTagsApplication
 from tornado_members.http.static_files import Published
@@ -107,15 +108,17 @@ def publish_description(services: Services, status: StatusSource | None = None) 
         never.add(PreconditionRequired)
     if not services.rate_limit:
         never.add(TooManyRequests)
-    return _published((*routes, OPENAPI_ROUTE), frozenset(never), services.fields)
+    described = (*routes, OPENAPI_ROUTE)
+    return _published(described, frozenset(never), services.fields, services.base_path)
 
 
 @cache
 def _published(
-    routes: tuple[Route, ...], never: frozenset[type[Problem]], fields: FieldTable
+    routes: tuple[Route, ...], never: frozenset[type[Problem]], fields: FieldTable, base_path: str
 ) -> Published:
     """Describe the routes, once per process: it takes ten times as long as opening services."""
-    return Published.of(json.dumps(describe(routes, never=never, fields=fields)).encode(), JSON)
+    document = describe(routes, never=never, fields=fields, base_path=base_path)
+    return Published.of(json.dumps(document).encode(), JSON)
 
 
 def make_app(
@@ -140,5 +143,9 @@ def make_app(
         default_handler_args=injected,
         log_function=BaseHandler.log_request,
     )
-    served = MemberCacheApplication(SheddingApplication(application, services), services)
+    served: HTTPServerConnectionDelegate = MemberCacheApplication(
+        SheddingApplication(application, services), services
+    )
+    if services.base_path:
+        served = MountedApplication(served, services.base_path)
     return OriginalTagsApplication(served) if services.proxied_etags else served

@@ -93,8 +93,8 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.extensions = dict(extensions or {})
 
-    def to_dict(self, request_id: str) -> dict[str, Any]:
-        """Return the problem object (RFC 9457 §3.1)."""
+    def to_dict(self, request_id: str, base_path: str = "") -> dict[str, Any]:  # noqa: ARG002
+        """Return the problem object (RFC 9457 §3.1); `base_path` begins the addresses in it."""
         return {
             "type": TYPE_PREFIX + self.code,
             "title": self.title,
@@ -296,12 +296,16 @@ class NameTaken(Problem):
         holder = f"member {member_id}" if member_id is not None else "another member"
         if not by_member:
             holder = "a document in the database that is not a member; choose another name"
-        super().__init__(
-            f"The name is taken by {holder}.",
-            extensions={"member": f"/members/{member_id}"} if member_id is not None else None,
-        )
+        super().__init__(f"The name is taken by {holder}.")
         self.member_id = member_id
         self.by_member = by_member
+
+    def to_dict(self, request_id: str, base_path: str = "") -> dict[str, Any]:
+        """Return the problem object, with the address of the member that has the name."""
+        problem = super().to_dict(request_id, base_path)
+        if self.member_id is not None:
+            problem["member"] = f"{base_path}/members/{self.member_id}"
+        return problem
 
 
 class UsernameTaken(Problem):

@@ -85,6 +85,7 @@ class Services:
     rules: Members
     own_keys: KeySource | None  # the keys that verify the tokens of this service
     cors: Cors
+    base_path: str  # begins the addresses of this service; empty by default
     console: Console
     write_seconds: float  # how long a client may read nothing of a streamed response
     spool_budget: SpoolBudget  # of the temporary files of imports
@@ -288,6 +289,7 @@ async def open_services(
             rules=settings.members,
             own_keys=keys[own.name] if own and own.can_sign else None,
             cors=settings.cors,
+            base_path=settings.server.base_path,
             console=settings.console,
             write_seconds=settings.server.limits.write_seconds,
             spool_budget=SpoolBudget(

@@ -38,9 +38,14 @@ class ResultWriter:
         *,
         failures_only: bool = False,
         rejects_of: FileOptions | None = None,
+        base_path: str = "",
     ) -> None:
-        """`rejects_of`: the options of a file whose refused rows are returned with their cells."""
+        """`rejects_of`: the options of a file whose refused rows are returned with their cells.
+
+        `base_path` begins the addresses of members.
+        """
         self._info = info
+        self._base_path = base_path
         self._rejects_of = rejects_of
         self._rejects: RejectedRows | None = None
         self._failures_only = failures_only
@@ -65,7 +70,7 @@ class ResultWriter:
             "code": code,
         }
         if outcome.member_id is not None and outcome.member_id > 0:
-            result["member"] = f"/members/{outcome.member_id}"
+            result["member"] = f"{self._base_path}/members/{outcome.member_id}"
         if outcome.twice:
             result["twice"] = True
         if is_taken:

@@ -66,7 +66,7 @@ class HistoryHandler(MemberResourceHandler):
         page = found[:limit]
         following = None
         if len(found) > limit:
-            following = next_path(member_id, limit, page[-1].position)
+            following = self.address(next_path(member_id, limit, page[-1].position))
             self.set_header("Link", f'<{following}>; rel="next"')
         body = {"items": [record.to_dict() for record in page], "next": following}
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))

@@ -99,6 +99,7 @@ class ImportHandler(MemberResourceHandler):
                 self._info,
                 failures_only=query.failures_only,
                 rejects_of=options if query.returns_rejects else None,
+                base_path=self.services.base_path,
             ),
             self._spool.put,
             retry_seconds=rules.transfer_retry_seconds,

@@ -158,7 +158,8 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             services.directory.cache_counts.hits += len(found.missing)  # get_cached() counts items
         else:
             is_named = isinstance(request.asked, str)
-            response = member_response(found, request_headers=read.conditions, is_located=is_named)
+            address = f"{services.base_path}/members/{found.member_id}" if is_named else None
+            response = member_response(found, request_headers=read.conditions, address=address)
         lines = read.response.fill(response, request_id)
         send_prepared(request.connection, response.status, lines, response.body)
         services.tokens.counts.remembered += 1

@@ -73,7 +73,7 @@ class MemberResourceHandler(BaseHandler):
             member,
             status=status,
             request_headers=self.request.headers if is_read else None,
-            is_located=is_located,
+            address=self.member_address(member.member_id) if is_located else None,
         )
         self.cache_status = member.cache_status
         if not is_read and self._prefers_minimal():
@@ -102,9 +102,13 @@ class MemberResourceHandler(BaseHandler):
         preferences = parse_preferences(self.request.headers.get_list("Prefer"))
         return preferences.get("return") == "minimal"
 
+    def member_address(self, member_id: int) -> str:
+        """Return the address of a member by its id."""
+        return self.address(f"/members/{member_id}")
+
     def send_created(self, member: Representation) -> None:
         """Send a new member with its address (RFC 9110 §15.3.2)."""
-        self.set_header("Location", f"/members/{member.member_id}")
+        self.set_header("Location", self.member_address(member.member_id))
         self.send_member(member, 201)
 
     def send_json(self, body: bytes) -> None:

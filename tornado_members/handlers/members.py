@@ -103,7 +103,9 @@ class MembersHandler(BatchHandler):
         directory = self.services.directory
         found = await directory.page(replace(query, limit=query.limit + 1))
         page = found[: query.limit]
-        following = next_path(query, page) if len(found) > query.limit else None
+        following = None
+        if len(found) > query.limit:
+            following = self.address(next_path(query, page))
         if following:
             self.set_header("Link", f'<{following}>; rel="next"')
         await self.send_count(query.filters)

@@ -69,5 +69,5 @@ class OwnMemberHandler(OneMemberHandler):
         member_id = self.caller.member_id if self.caller else None
         if member_id is None:
             raise MemberNotFound("of this caller: the token names none")
-        self.set_header(_LOCATION, f"/members/{member_id}")
+        self.set_header(_LOCATION, self.member_address(member_id))
         return member_id

@@ -34,6 +34,10 @@ class ResponseHandler(RequestHandler):
         """True if the response is complete, or can never be."""
         return bool(self._finished)
 
+    def address(self, path: str) -> str:
+        """Return the address of a path of this service, for a response."""
+        return f"{self.services.base_path}{path}"
+
     def set_default_headers(self) -> None:
         """Tornado calls this before `initialize`, and again before it renders an error."""
         self.clear_header("Server")
@@ -86,7 +90,7 @@ class ResponseHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         if leaves_body_unread(self.request):
             self.set_header("Connection", "close")
-        return encode_problem(problem, self.request_id or "")
+        return encode_problem(problem, self.request_id or "", self.services.base_path)
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         # After a time-out, Tornado complains that the response is already finished.

@@ -135,7 +135,8 @@ class UsersHandler(UserResourceHandler):
         page = found[:limit]
         following = None
         if len(found) > limit:
-            following = f"/users?{urlencode({'limit': limit, 'after': page[-1].username})}"
+            query = urlencode({"limit": limit, "after": page[-1].username})
+            following = self.address(f"/users?{query}")
         self.send({"items": [to_dict(user) for user in page], "next": following})
 
     head = get
@@ -143,7 +144,7 @@ class UsersHandler(UserResourceHandler):
     async def post(self) -> None:
         """Add a user."""
         user = await self.accounts.add(parse_user(self.json_body()))
-        self.set_header("Location", f"/users/{quote(user.username, safe='')}")
+        self.set_header("Location", self.address(f"/users/{quote(user.username, safe='')}"))
         self.send(to_dict(user), 201)
 
 

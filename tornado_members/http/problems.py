@@ -28,9 +28,9 @@ def problem_of(status: int, error: BaseException | None, method: str, allow: str
     return InternalError()
 
 
-def encode_problem(problem: Problem, request_id: str) -> bytes:
-    """Return the JSON of a problem."""
-    text = json.dumps(problem.to_dict(request_id), ensure_ascii=False)
+def encode_problem(problem: Problem, request_id: str, base_path: str = "") -> bytes:
+    """Return the JSON of a problem; `base_path` begins the addresses in it."""
+    text = json.dumps(problem.to_dict(request_id, base_path), ensure_ascii=False)
     # It may quote the request, where a lone surrogate has no UTF-8.
     return text.encode("utf-8", "replace")
 

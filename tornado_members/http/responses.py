@@ -55,12 +55,12 @@ def member_response(
     *,
     status: int = 200,
     request_headers: HTTPHeaders | None = None,
-    is_located: bool = False,
+    address: str | None = None,
 ) -> MemberResponse:
     """Build the response with a member, whose version is its ETag (RFC 9110 §8.8.3).
 
     `request_headers` are those of a read: its conditions are then evaluated (§13.2.2). With
-    `is_located`, the response says where the member is by its id, which a rename does not change
+    `address`, the response says where the member is by its id, which a rename does not change
     (§8.7). Raises PreconditionFailed.
     """
     body = member.body
@@ -69,7 +69,7 @@ def member_response(
             raise PreconditionFailed
         if _is_known(request_headers, member):
             status, body = 304, b""
-    headers = {"Content-Location": f"/members/{member.member_id}"} if is_located else {}
+    headers = {"Content-Location": address} if address is not None else {}
     headers["Etag"] = f'"{member.version}"'
     if member.updated_at and datetime.now(UTC) - member.updated_at > _SETTLED:
         headers["Last-Modified"] = http_date(int(member.updated_at.timestamp()))

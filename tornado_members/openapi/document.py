@@ -98,6 +98,7 @@ def describe(
     *,
     never: Collection[type[Problem]] = (),
     fields: FieldTable = MEMBER_FIELDS,
+    base_path: str = "",
 ) -> dict[str, Any]:
     """Describe a service with these routes; `never` are problems that cannot occur in it."""
     operations = [one for _, handler in routes for one in handler.operations.values()]
@@ -113,7 +114,7 @@ def describe(
             "description": _INTRODUCTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": base_path or "/"}],
         "tags": [
             {"name": name, "description": text} for name, text in _TAGS.items() if name in tags
         ],

@@ -134,17 +134,17 @@ ANSWER_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "Location": {
         "description": "The address of the new member.",
-        "schema": {"type": "string", "pattern": r"^/members/[1-9][0-9]*$"},
+        "schema": {"type": "string", "pattern": r"/members/[1-9][0-9]*$"},
         "example": "/members/42",
     },
     "Location.user": {
         "description": "The address of the new user.",
-        "schema": {"type": "string", "pattern": "^/users/[^/]+$"},
+        "schema": {"type": "string", "pattern": "/users/[^/]+$"},
         "example": "/users/ada",
     },
     "Content-Location": {
         "description": "The address of this member by its id, which a rename does not change.",
-        "schema": {"type": "string", "pattern": r"^/members/[1-9][0-9]*$"},
+        "schema": {"type": "string", "pattern": r"/members/[1-9][0-9]*$"},
         "example": "/members/42",
     },
     "Content-Encoding": {

@@ -169,7 +169,8 @@ class Supervisor:
         if not self._signals.stops:
             scheme = "https" if self._settings.server.tls.certificate else "http"
             url = self._listeners.url(scheme)
-            print_banner(self._settings, self._source, url, self._admin_url, self._private)
+            api = f"{url}{self._settings.server.base_path}"
+            print_banner(self._settings, self._source, api, self._admin_url, self._private)
             self._notifier.ready()
 
     def _tick(self) -> None:

@@ -4,7 +4,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tornado_members.settings.types import FilePath, HostName, Port, Proxy, Section, link, values
+from tornado_members.settings.types import (
+    BasePath,
+    FilePath,
+    HostName,
+    Port,
+    Proxy,
+    Section,
+    link,
+    values,
+)
 
 
 class Tls(Section):
@@ -122,6 +131,15 @@ class Server(Section):
         pattern="^0[0-7]{3}$",
         description="File mode of the Unix socket, which decides who may connect.",
         json_schema_extra=values('four octal digits in quotes, such as `"0660"`'),
+    )
+    base_path: BasePath = Field(
+        "",
+        description="Path below which the API is, if a proxy sends it the whole path. Addresses in "
+        "responses begin with it. The admin listener is not affected.",
+        json_schema_extra=values(
+            "empty, or a path without a slash at its end, such as `/api`",
+            see="operations.md#behind-a-reverse-proxy",
+        ),
     )
     tls: Tls = Tls()
     processes: int = Field(

@@ -117,6 +117,7 @@ def _proxy(text: str) -> str:
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
+_BASE_PATH = re.compile(r"(?=.{2,200}$)(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 
 
@@ -144,6 +145,17 @@ def _header_name(text: str) -> str:
     return text
 
 
+def _base_path(text: str) -> str:
+    """Check a path of which every segment means the same for all proxies (RFC 3986 §3.3)."""
+    if text and not _BASE_PATH.fullmatch(text):
+        raise ValueError(
+            "should be empty, or begin with / and not end with it, such as /api; segments have "
+            "letters, digits, and - . _ ~"
+        )
+    return text
+
+
+BasePath = Annotated[str, AfterValidator(_base_path)]
 Origin = Annotated[str, AfterValidator(_origin)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HostName = Annotated[str, AfterValidator(_host_name)]
