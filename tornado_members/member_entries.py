@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Self
+from typing import NamedTuple, Self
 
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.look_ups import Hit, LookUp
@@ -26,8 +26,7 @@ _SECONDS = slice(33, -9)  # in a tag: behind 32 characters of a hash, before 8 o
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
 
 
-@dataclass(frozen=True, slots=True)
-class Representation:
+class Representation(NamedTuple):
     """A member as it is sent: its version, and the bytes of its body."""
 
     member_id: int

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "flask": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "flask_app:app"),
     "eve": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "eve_app:app"),
 }
+# Answers each request with the same bytes: the least that any server in Python can cost.
+BARE = "bare"
 TITLES = {
+    BARE: "bare protocol, uvloop",
     "fastapi": "FastAPI, uvicorn",
     "tornado": "plain Tornado",
     "flask": "Flask, gunicorn",
@@ -57,6 +60,8 @@ class Contestant:
     title: str
     transport: str | None = None  # of the service; None for a peer
     driver: str | None = None
+    # Beyond the defaults.
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def is_ours(self) -> bool:
@@ -68,8 +73,19 @@ class Contestant:
         """True if it reads Memcached."""
         return self.name != "eve"
 
+    @property
+    def is_checked(self) -> bool:
+        """True if its answers are those of a service of members."""
+        return self.name != BARE
+
     def command(self, bed: Bed, port: int, processes: int) -> list[str]:
         """Return its command line."""
+        if self.name == BARE:
+            return [
+                sys.executable,
+                str(Path(__file__).parent.parent / "peers" / "bare.py"),
+                str(port),
+            ]
         if self.is_ours:
             config = bed.folder / f"{self.name}.yaml"
             config.write_text(json.dumps(self._settings(bed, port, processes)))  # JSON is YAML
@@ -104,26 +120,40 @@ class Contestant:
             "cache": {"servers": [bed.memcached]},
             "auth": {"issuers": [issuer]},
             "log": {"level": "warning"},
+            **self.settings,
         }
 
 
+# Settings of a service in production: scripts of another origin, a limit that no caller reaches,
+# and traces of one request in a hundred, to a collector that does not answer.
+_PRODUCTION = {
+    "cors": {"origins": ["https://app.example"]},
+    "rate_limit": {"requests_per_minute": 100_000_000},
+    "telemetry": {"otlp_endpoint": "http://127.0.0.1:9", "sample_ratio": 0.01},
+}
+
+
 def forms_of_ours() -> list[Contestant]:
-    """Return the service with each transport and driver; the default first."""
+    """Return the service with each transport and driver, the default first, and in production."""
     transports = ["tornado"]
     if find_spec("tornado_members.http1"):
         transports.append("http1")
     transports.sort(key=lambda transport: transport != Server().transport)
     drivers = sorted(("motor", "pymongo"), key=lambda driver: driver != MongoDB().driver)
-    return [
+    forms = [
         Contestant(f"ours-{transport}-{driver}", f"ours: {transport}, {driver}", transport, driver)
         for driver in drivers
         for transport in transports
     ]
+    production = replace(
+        forms[0], name="ours-production", title="ours: CORS, limit, traces", settings=_PRODUCTION
+    )
+    return [*forms, production]
 
 
 def peers() -> list[Contestant]:
-    """The usual ways of writing it."""
-    return [Contestant(name, TITLES[name]) for name in PEERS]
+    """The usual ways of writing it, and what no way can fall below."""
+    return [Contestant(name, TITLES[name]) for name in (*PEERS, BARE)]
 
 
 @dataclass(frozen=True, slots=True)

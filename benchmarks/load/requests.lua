@@ -4,6 +4,7 @@
 -- FILE has an ETag a line, from that of member 1.
 
 local STEP = 48611 -- shares no factor with a power of ten: the walk comes to each member once
+local PIPELINED = 16 -- requests at once
 local WRITE_EACH = 20 -- of the mixed requests: 5 %
 
 local head, members, place, serial
@@ -27,7 +28,26 @@ local function put(id)
         .. #body .. "\r\n\r\n" .. body
 end
 
+local function get_with(headers)
+    return "GET /members/" .. walk() .. head .. headers .. "\r\n"
+end
+
 local kinds = {
+    name = function()
+        return "GET /members/by-name/Ada%20Lovelace%20" .. walk() .. head .. "\r\n"
+    end,
+    accept = function() return get_with("Accept: application/json, */*\r\n") end,
+    fresh = function() return get_with("Cache-Control: max-age=0\r\n") end,
+    origin = function() return get_with("Origin: https://app.example\r\n") end,
+    proxied = function()
+        return get_with("X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n")
+    end,
+    handler = function() return get_with("If-Match: *\r\n") end,
+    pipelined = function()
+        local several = {}
+        for i = 1, PIPELINED do several[i] = get(walk()) end
+        return table.concat(several)
+    end,
     get = function() return get(walk()) end,
     put = function() return put(walk()) end,
     list = function() return "GET /members?limit=50" .. head .. "\r\n" end,

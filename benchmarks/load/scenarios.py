@@ -19,6 +19,7 @@ class Scenario:
     is_cold: bool = False  # nothing is in the cache when it begins
     # MongoDB reads a request that a service with a cache should cause; None: it depends.
     reads: float | None = None
+    is_ours: bool = False  # the peers have no such path
 
     @property
     def writes(self) -> bool:
@@ -33,6 +34,13 @@ SCENARIOS = (
         "miss", f"GET of {MEMBERS:,} members, cold cache", "get", MEMBERS, is_cold=True, reads=1
     ),
     Scenario("unchanged", "cached GET with If-None-Match: 304", "unchanged", members=100, reads=0),
+    Scenario("pipelined", f"cached GET of {HOT:,} members, 16 at once", "pipelined", reads=0),
+    Scenario("name", f"cached GET of {HOT:,} members by name", "name", reads=0, is_ours=True),
+    Scenario("accept", "cached GET with Accept: application/json, */*", "accept", reads=0),
+    Scenario("fresh", "cached GET with Cache-Control: max-age=0", "fresh", reads=0),
+    Scenario("origin", "cached GET of a script of another origin", "origin", reads=0),
+    Scenario("proxied", "cached GET behind a proxy", "proxied", reads=0),
+    Scenario("handler", "cached GET with If-Match, which a handler answers", "handler", reads=0),
     Scenario("put", f"PUT of {HOT:,} members", "put"),
     Scenario("list", "list of 50", "list"),
     Scenario("mixed", f"95 % GET and 5 % PUT of {HOT:,} members", "mixed"),

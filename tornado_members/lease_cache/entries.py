@@ -12,6 +12,7 @@ None of it is JSON, so a hit parses none.
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _SCHEMA = b"2"
 _SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
@@ -28,8 +29,7 @@ class Entry:
     source: object = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A stored answer: the entry, or None for "nothing is there"."""
 
     epoch: bytes
