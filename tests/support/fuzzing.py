@@ -3,10 +3,26 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.support.service import ROOT
 
 CONFIG = ROOT / "schemathesis.toml"
+# An attribute of each type, and of each rule.
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "birthday": {"type": "date", "description": "Day of birth"},
+    "level": {"type": "string", "enum": ["bronze", "silver", "gold"], "indexed": True},
+    "score": {"type": "integer", "minimum": 0, "maximum": 1000, "indexed": True},
+    "ratio": {"type": "number", "minimum": -1.5, "maximum": 1e9},
+    "tags": {"type": "string", "list": True, "max_items": 3, "indexed": True},
+    "vip": {"type": "boolean", "default": False, "indexed": True},
+    "seen": {"type": "datetime", "indexed": True},
+    "code": {"type": "string", "pattern": "^[A-Z]{2}[0-9]+$", "example": "AB1"},
+    "site": {"type": "string", "format": "uri"},
+    "contact": {"type": "string", "format": "email"},
+    "mobile": {"type": "string", "format": "phone"},
+    "grades": {"type": "integer", "list": True, "default": [1, 2]},
+}
 
 
 def fuzz(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fuzzing import fuzz
+from tests.support.fuzzing import ATTRIBUTES, fuzz
 from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -13,14 +13,20 @@ OPTIONS = ("--seed", "7", "--max-examples", "1")
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("attributes", [{}, ATTRIBUTES], ids=["plain", "attributes"])
 @pytest.mark.parametrize("phase", ["stateful", "coverage"])
 def test_responses_match_the_description(
-    folder: Path, servers: PrivateServers, database_name: str, phase: str
+    folder: Path,
+    servers: PrivateServers,
+    database_name: str,
+    phase: str,
+    attributes: dict[str, dict[str, Any]],
 ) -> None:
     settings: dict[str, Any] = {
         "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
         "cache": {"servers": servers.cache_servers},
         "audit": {"enabled": True},
+        "members": {"attributes": attributes},
     }
     command = Command(folder, settings)
     with command.serving() as service:
