@@ -92,6 +92,25 @@ def test_lists_are_one_cell(items: list[str], cell: str) -> None:
     assert read_cell(LISTS["text"], cell) == items
 
 
+@pytest.mark.parametrize(
+    ("name", "cell", "value"),
+    [
+        ("date", "45000", "2023-03-15"),
+        ("datetime", "45000.5", "2023-03-15T12:00:00.000Z"),
+        ("date", "999999", "4637-11-25"),
+        ("date", "0", "0"),
+        ("boolean", "TRUE", True),
+        ("boolean", "0", False),
+        ("integer", "+05", 5),
+        ("integer", "5.0", "5.0"),
+        ("number", "1e3", 1000.0),
+        ("number", "one", "one"),
+    ],
+)
+def test_cells_of_spreadsheets_are_read(name: str, cell: str, value: Any) -> None:
+    assert read_cell(SCALARS[name], cell) == value
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([*SCALARS, *LISTS]), VALUES)
 def test_values_that_the_schema_admits_are_valid(one: Attribute, value: Any) -> None:

@@ -5,14 +5,19 @@ written as JSON.
 """
 
 import json
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tornado_members.model.attribute_types import to_text
+from tornado_members.model.attribute_types import format_datetime, to_text
 from tornado_members.model.attributes import KEY, Attribute
 from tornado_members.model.fields import FieldTable
 
 _SEPARATOR: Final = ";"
+# Spreadsheets store dates as days since 1899-12-30, and times as fractions of a day.
+_SERIAL: Final = re.compile(r"[1-9][0-9]{0,5}(?:\.[0-9]{1,20})?")
+_FIRST_DAY: Final = datetime(1899, 12, 30, tzinfo=UTC)
 
 
 def write_cell(value: Any) -> str:
@@ -27,14 +32,22 @@ def write_cell(value: Any) -> str:
 def read_cell(attribute: Attribute, cell: str) -> Any:
     """Return the value that a cell writes; the text itself if it writes none."""
     if not attribute.is_list:
-        return attribute.read(cell)
+        return _read_item(attribute, cell)
     if cell.lstrip().startswith("["):
         try:
             items = json.loads(cell)
         except (ValueError, RecursionError):
             return cell
         return items if isinstance(items, list) else cell
-    return [attribute.read(item) for text in cell.split(_SEPARATOR) if (item := text.strip())]
+    items = (item for text in cell.split(_SEPARATOR) if (item := text.strip()))
+    return [_read_item(attribute, item) for item in items]
+
+
+def _read_item(attribute: Attribute, text: str) -> Any:
+    if attribute.type in ("date", "datetime") and _SERIAL.fullmatch(text):
+        moment = _FIRST_DAY + timedelta(days=float(text))
+        return moment.date().isoformat() if attribute.type == "date" else format_datetime(moment)
+    return attribute.read(text)
 
 
 def nested(values: Mapping[str, Any], fields: FieldTable) -> Mapping[str, Any]:

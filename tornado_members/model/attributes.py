@@ -30,6 +30,7 @@ MAX_ITEMS: Final = 1000
 DEFAULT_ITEMS: Final = 100
 
 _MISSING: Final = object()
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # RFC 3986 §3: a scheme, and then only characters of URIs.
 URI_PATTERN: Final = (
     r"^[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+$"
@@ -392,4 +393,4 @@ def _is_same(value: object, before: object) -> bool:
 
 def json_size(values: Mapping[str, Any]) -> int:
     """Return the size of attributes as JSON in UTF-8, in bytes."""
-    return len(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode())
+    return len(_encode(values).encode())
