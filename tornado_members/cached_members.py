@@ -20,6 +20,8 @@ from tornado_members.model.names import normalize_name
 
 LookUpMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, LookUp]]]
 
+_MOST_NAMES = 4096  # that are remembered; about 1 MB
+
 _passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("_passed_on", default=None)
 
 
@@ -74,40 +76,63 @@ def take_look_ups(member_ids: Iterable[int]) -> dict[int, LookUp]:
     return {one: passed_on.pop(one) for one in member_ids if one in passed_on}
 
 
-async def look_up_members(
-    look_up: LookUpMany, entries: MemberEntries, asked: Iterable[Asked]
-) -> CachedMembers:
-    """Look members up in the cache by `look_up`.
+class CachedLookUps:
+    """Looks members up in the cache."""
 
-    The cache is asked once, and if there are names, a second time for the ids that they lead to.
-    """
-    ids, names = set[int](), dict[str, str]()
-    for one in asked:
-        if isinstance(one, int):
-            ids.add(one)
-        elif isinstance(one, str):
-            names[one] = normalize_name(one)
-        else:
-            ids.update(one)
-    found = await look_up([*map(id_key, ids), *map(name_key, names.values())])
-    named = {one: _named_id(found.get(name_key(name))) for one, name in names.items()}
-    further = {member_id for member_id in named.values() if member_id is not None} - ids
-    if further:
-        found = {**found, **await look_up([*map(id_key, further)])}
-    by_name = {}
-    for one, named_id in named.items():
-        one_found = None if named_id is None else found.get(id_key(named_id))
-        entry = one_found.entry if isinstance(one_found, Hit) else None
-        # As in MemberDirectory.get_by_name(), the member itself says if it still has the name.
-        if named_id and entry and entries.is_usable(entry) and has_name(entry, names[one]):
-            by_name[one] = represent_entry(named_id, entry, HIT)
-    return CachedMembers(
-        {one: entries.usable(found[id_key(one)]) for one in ids if id_key(one) in found}, by_name
-    )
+    def __init__(self, look_up: LookUpMany, entries: MemberEntries) -> None:
+        """`look_up` asks the cache, once for all keys."""
+        self._look_up = look_up
+        self._entries = entries
+        # The ids that names led to. They save a question: as in MemberDirectory.get_by_name(), the
+        # member's own entry says if it has the name.
+        self._ids: dict[str, int] = {}
 
+    async def find(self, asked: Iterable[Asked]) -> CachedMembers:
+        """Look members up. The cache is asked once; twice if there are names not seen before."""
+        ids, names = set[int](), set[str]()
+        for one in asked:
+            if isinstance(one, int):
+                ids.add(one)
+            elif isinstance(one, str):
+                names.add(one)
+            else:
+                ids.update(one)
+        found = await self._find_ids(ids, names)
+        by_name = {one: member for one in names if (member := self._find_named(one, found))}
+        usable = self._entries.usable
+        return CachedMembers(
+            {one: usable(found[id_key(one)]) for one in ids if id_key(one) in found}, by_name
+        )
 
-def _named_id(look_up: LookUp | None) -> int | None:
-    """Return the id that the entry of a name has; None if there is no such entry."""
-    if not isinstance(look_up, Hit) or look_up.entry is None:
-        return None
-    return member_id_in(look_up.entry)
+    async def _find_ids(self, ids: set[int], names: set[str]) -> Mapping[bytes, LookUp]:
+        """Look up these ids, and those that the names lead to."""
+        known = {self._ids[one] for one in names if one in self._ids}
+        keys = {one: name_key(normalize_name(one)) for one in names if one not in self._ids}
+        found = await self._look_up([*map(id_key, ids | known), *keys.values()])
+        further = set()
+        for name, key in keys.items():
+            look_up = found.get(key)
+            entry = look_up.entry if isinstance(look_up, Hit) else None
+            member_id = member_id_in(entry) if entry else None
+            if member_id is not None:
+                further.add(member_id)
+                self._remember(name, member_id)
+        further -= ids | known
+        return {**found, **await self._look_up([*map(id_key, further)])} if further else found
+
+    def _find_named(self, name: str, found: Mapping[bytes, LookUp]) -> Representation | None:
+        """Return the member with this name; None if the cache does not have it."""
+        member_id = self._ids.get(name)
+        look_up = None if member_id is None else found.get(id_key(member_id))
+        if member_id is None or not isinstance(look_up, Hit):
+            return None
+        entry = look_up.entry
+        if entry is None or not has_name(entry, normalize_name(name)):
+            del self._ids[name]  # the member was deleted or renamed
+            return None
+        return represent_entry(member_id, entry, HIT) if self._entries.is_usable(entry) else None
+
+    def _remember(self, name: str, member_id: int) -> None:
+        self._ids[name] = member_id
+        if len(self._ids) > _MOST_NAMES:
+            del self._ids[next(iter(self._ids))]

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import Protocol
 
-from tornado_members.cached_members import Asked, CachedMembers, look_up_members, take_look_ups
+from tornado_members.cached_members import Asked, CachedLookUps, CachedMembers, take_look_ups
 from tornado_members.errors import (
     DependencyUnavailable,
     Fault,
@@ -114,6 +114,7 @@ class MemberDirectory:
         self._cache = cache
         self._audit = audit
         self._entries = MemberEntries(fields)
+        self._look_ups = CachedLookUps(cache.look_up, self._entries)
 
     @property
     def cache_counts(self) -> CacheCounts:
@@ -152,7 +153,7 @@ class MemberDirectory:
 
     async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
         """Look members up in the cache, by id or by name. None is loaded."""
-        return await look_up_members(self._cache.look_up, self._entries, asked)
+        return await self._look_ups.find(asked)
 
     async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
         """Return the members with these ids, which are valid and distinct, in this order.

@@ -244,6 +244,24 @@ class TestRateLimit:
         assert asked in ([3], [3, 0])
 
 
+async def test_fast_path_by_name_asks_the_cache_once(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a name has led to an id, only that member is looked up."""
+    await cache_ada(api)
+    asked: list[int] = []
+    look_up = services.directory._look_ups._look_up
+
+    async def counted(keys: Any) -> Any:
+        asked.append(len(keys))
+        return await look_up(keys)
+
+    monkeypatch.setattr(services.directory._look_ups, "_look_up", counted)
+    for _ in range(3):  # a miss, the first hit, and another one
+        assert parsed(await api("GET", PATHS[1]))["memberId"] == 1
+    assert asked == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_fast_path_answers_no_name_of_another_member(
     api: Api, handlers: Counting, path: str

@@ -7,12 +7,9 @@ that the cache cannot answer, is passed on to the application: see docs/decision
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Sequence
 from logging import getLogger
-from typing import Final
-from urllib.parse import unquote
 
 from tornado.httputil import (
     HTTPConnection,
@@ -25,31 +22,15 @@ from tornado.httputil import (
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
 from tornado_members.cached_members import Asked, CachedMembers
-from tornado_members.handlers.batches import MAX_IN_QUERY
-from tornado_members.handlers.member import MEMBER_ID, MemberHandler
-from tornado_members.handlers.member_by_name import (
-    MemberByNameHandler,
-    MemberByNameInPathHandler,
-)
-from tornado_members.handlers.members import MembersHandler
+from tornado_members.handlers.plain_targets import asked_in, route_of
 from tornado_members.http.plain_read import PlainRead, read_headers
 from tornado_members.http.responses import batch_response, member_response, send_prepared
 from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import MemberBatch, Representation
-from tornado_members.model.member import MAX_MEMBER_ID
-from tornado_members.model.names import is_ambiguous_in_paths
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 
 log = getLogger(__name__)
-
-_ID: Final = MEMBER_ID.pattern
-# By id, by name in the path, by name in a query that has nothing else, and several by id.
-_TARGET: Final = re.compile(
-    rf"/members(?:/(?:({_ID})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
-    rf"|\?memberId=({_ID}(?:(?:,|%2[Cc]){_ID})*))"
-)
-_COMMA: Final = re.compile(",|%2[Cc]")
 
 
 class MemberCacheApplication(HTTPServerConnectionDelegate):
@@ -73,13 +54,10 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     def admit(self, request: "FastPathRequest") -> bool:
         """Return True for a plain read by a caller that may make it; note what it asks for."""
         line = request.start_line
-        match = _TARGET.fullmatch(line.path) if line.method == "GET" and self.is_enabled else None
-        read = None if match is None else self._plain_read(request.connection, request.headers)
-        if match is None or read is None:
-            return False
-        caller = self._services.tokens.current_caller(read.token)
-        asked = int(match[1]) if match[1] else _asked_in(match)
-        if caller is None or asked is None:
+        asked = asked_in(line.path) if line.method == "GET" and self.is_enabled else None
+        read = None if asked is None else self._plain_read(request.connection, request.headers)
+        caller = None if read is None else self._services.tokens.current_caller(read.token)
+        if asked is None or read is None or caller is None:
             return False
         limit = self._services.rate_limit
         if limit is not None and limit.is_exceeded(caller):
@@ -165,7 +143,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         services.tokens.counts.remembered += 1
         record = AccessLogRecord(
             method="GET",
-            route=_route_of(request),
+            route=route_of(request.asked, request.start_line.path),
             path=request.start_line.path.partition("?")[0],
             status=response.status,
             seconds=time.perf_counter() - request.started_at,
@@ -228,37 +206,3 @@ class FastPathRequest(HTTPMessageDelegate):
         application = self._fast_path.application
         self._delegate = application.start_request(self._server_conn, self.connection)
         return self._delegate.headers_received(self.start_line, self.headers)
-
-
-def _route_of(request: FastPathRequest) -> str:
-    if isinstance(request.asked, int):
-        return MemberHandler.route
-    if isinstance(request.asked, tuple):
-        return MembersHandler.route
-    is_in_query = request.start_line.path.startswith(f"{MemberByNameHandler.route}?")
-    return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route
-
-
-def _asked_in(target: re.Match[str]) -> Asked | None:
-    """Return the name or the ids that a target has; None if a handler has to look at them."""
-    return _ids_in(target[4]) if target[4] else _name_in(target)
-
-
-def _ids_in(listed: str) -> tuple[int, ...] | None:
-    """Return the ids of a list, each once; None for a list that a handler refuses."""
-    member_ids = tuple(dict.fromkeys(map(int, _COMMA.split(listed))))
-    if len(member_ids) > MAX_IN_QUERY or max(member_ids) > MAX_MEMBER_ID:
-        return None
-    return member_ids
-
-
-def _name_in(target: re.Match[str]) -> str | None:
-    """Decode a name; None if it is not UTF-8 or ambiguous in a path, which a handler refuses."""
-    in_path, in_query = target[2], target[3]
-    try:
-        if in_query:
-            return unquote(in_query.replace("+", " "), errors="strict")
-        name = unquote(in_path, errors="strict")
-    except UnicodeDecodeError:
-        return None
-    return None if is_ambiguous_in_paths(name) else name

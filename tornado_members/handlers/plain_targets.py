@@ -1,0 +1,64 @@
+"""The request targets that the fast path answers: what they ask for, and their routes."""
+
+import re
+from typing import Final
+from urllib.parse import unquote
+
+from tornado_members.cached_members import Asked
+from tornado_members.handlers.batches import MAX_IN_QUERY
+from tornado_members.handlers.member import MEMBER_ID, MemberHandler
+from tornado_members.handlers.member_by_name import (
+    MemberByNameHandler,
+    MemberByNameInPathHandler,
+)
+from tornado_members.handlers.members import MembersHandler
+from tornado_members.model.member import MAX_MEMBER_ID
+from tornado_members.model.names import is_ambiguous_in_paths
+
+_ID: Final = MEMBER_ID.pattern
+# By id, by name in the path, by name in a query that has nothing else, and several by id.
+_TARGET: Final = re.compile(
+    rf"/members(?:/(?:({_ID})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
+    rf"|\?memberId=({_ID}(?:(?:,|%2[Cc]){_ID})*))"
+)
+_COMMA: Final = re.compile(",|%2[Cc]")
+
+
+def asked_in(target: str) -> Asked | None:
+    """Return what a target asks for; None if a handler has to look at it."""
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        return None
+    member_id, in_path, in_query, listed = found.groups()
+    if member_id:
+        return int(member_id)
+    return _ids_in(listed) if listed else _name_in(in_path, in_query)
+
+
+def route_of(asked: Asked, target: str) -> str:
+    """Return the pattern of the path of a target."""
+    if isinstance(asked, int):
+        return MemberHandler.route
+    if isinstance(asked, tuple):
+        return MembersHandler.route
+    is_in_query = target.startswith(f"{MemberByNameHandler.route}?")
+    return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route
+
+
+def _ids_in(listed: str) -> tuple[int, ...] | None:
+    """Return the ids of a list, each once; None for a list that a handler refuses."""
+    member_ids = tuple(dict.fromkeys(map(int, _COMMA.split(listed))))
+    if len(member_ids) > MAX_IN_QUERY or max(member_ids) > MAX_MEMBER_ID:
+        return None
+    return member_ids
+
+
+def _name_in(in_path: str | None, in_query: str | None) -> str | None:
+    """Decode a name; None if it is not UTF-8 or ambiguous in a path, which a handler refuses."""
+    try:
+        if in_query:
+            return unquote(in_query.replace("+", " "), errors="strict")
+        name = unquote(in_path or "", errors="strict")
+    except UnicodeDecodeError:
+        return None
+    return None if is_ambiguous_in_paths(name) else name
