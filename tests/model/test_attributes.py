@@ -167,7 +167,7 @@ def test_merge_leaves_out_what_stays_the_same() -> None:
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "(a|a)*b", "(x+x+)+y", "(?:a?){500}b"])
 def test_catastrophic_patterns_take_bounded_time(pattern: str) -> None:
-    """Python's engine takes minutes for 40 characters; the control is a plain pattern."""
+    """Python's engine takes minutes for 40 characters; RE2 is as fast as for a plain pattern."""
     table = declared(
         evil={"type": "string", "pattern": pattern, "max_length": 1000},
         plain={"type": "string", "pattern": "^[a-z]+$", "max_length": 1000},
@@ -175,11 +175,11 @@ def test_catastrophic_patterns_take_bounded_time(pattern: str) -> None:
     text = "a" * 500 + "x" * 499 + "!"
     took = {}
     for one in table:
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(5):
             one.check(text)
-        took[one.name] = time.perf_counter() - began
-    assert took["evil"] < 1000 * took["plain"] + 0.5
+        took[one.name] = time.process_time() - began
+    assert took["evil"] < 1000 * took["plain"] + 2
 
 
 @pytest.mark.parametrize(
