@@ -216,7 +216,7 @@ export class MembersApp extends HTMLElement {
       this.#view = "members";
       this.#main.className = "members";
       this.#list = this.#session.isOwnOnly || !this.#MemberList ? null : new this.#MemberList(context);
-      fill(this.#main, this.#list);
+      fill(this.#main, h("h1", { class: "visually-hidden" }, text.list.title), this.#list);
       this.#panel = null;
     }
     document.title = context.title;

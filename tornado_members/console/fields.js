@@ -56,9 +56,8 @@ export class FieldInput {
     this.id = uniqueId("field");
     this.control = makeControl(field, this.id, value);
     this.fault = h("p", { class: "fault", id: `${this.id}-fault`, hidden: true });
-    this.help = field.list ? h("p", { class: "help", id: `${this.id}-help` }, text.form.listHelp) : null;
-    if (field.type === "date-time")
-      this.help = h("p", { class: "help", id: `${this.id}-help` }, text.form.yourTime);
+    const help = helpOf(field);
+    this.help = help ? h("p", { class: "help", id: `${this.id}-help` }, help) : null;
     this.#describe();
     this.element = h(
       "div",
@@ -107,6 +106,15 @@ export class FieldInput {
     if (ids.length) this.control.setAttribute("aria-describedby", ids.join(" "));
     else this.control.removeAttribute("aria-describedby");
   }
+}
+
+/** Return what helps to fill a field in: the description of an attribute, and how lists are entered. @param {Field} field */
+function helpOf(field) {
+  const description = field.path.length > 1 ? field.description : "";
+  const manner = field.list ? text.form.listHelp : field.type === "date-time" ? text.form.yourTime : "";
+  return [description && `${description}${/[.!?]$/.test(description) ? "" : "."}`, manner]
+    .filter(Boolean)
+    .join(" ");
 }
 
 /** @param {Field} field @param {string} entered @returns {unknown} */

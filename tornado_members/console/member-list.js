@@ -24,6 +24,7 @@ export class MemberList extends HTMLElement {
   #failed = false;
   #next = /** @type {string | null} */ (null);
   #created = 0;
+  #own = /** @type {Set<number>} */ (new Set()); // members that were added here
   #search = h("input", {
     type: "search",
     id: "search",
@@ -86,9 +87,12 @@ export class MemberList extends HTMLElement {
     else this.table.refreshLinks();
   }
 
-  /** Take a member that was saved here, or deleted. @param {{memberId: number, member: any}} saved */
-  receive({ memberId, member }) {
-    if (member) this.table.apply(memberId, member, false);
+  /** Take a member that was added, saved or deleted here. @param {{memberId: number, member: any, isNew?: boolean}} saved */
+  receive({ memberId, member, isNew = false }) {
+    if (isNew) {
+      this.#own.add(memberId);
+      void this.#load();
+    } else if (member) this.table.apply(memberId, member, false);
     else this.table.remove(memberId);
   }
 
@@ -127,7 +131,6 @@ export class MemberList extends HTMLElement {
     );
     fill(
       this,
-      h("h1", { class: "visually-hidden" }, text.list.title),
       h(
         "div",
         { class: "toolbar", role: "search" },
@@ -177,6 +180,12 @@ export class MemberList extends HTMLElement {
   #searchKey(event) {
     if (event.key === "Enter") {
       event.preventDefault();
+      clearTimeout(this.#typing);
+      this.#setSearch(false);
+    } else if (event.key === "Escape" && this.#search.value) {
+      event.preventDefault();
+      event.stopPropagation();
+      this.#search.value = "";
       clearTimeout(this.#typing);
       this.#setSearch(false);
     } else if (event.key === "ArrowDown") {
@@ -369,7 +378,12 @@ export class MemberList extends HTMLElement {
   #changed = (/** @type {Event} */ event) => {
     const { event: kind, data } = /** @type {CustomEvent} */ (event).detail;
     if (kind === "deleted") this.table.remove(data.memberId);
-    else if (!this.table.apply(data.memberId, data.member, true) && kind === "created") this.#announceNew();
+    else if (
+      !this.table.apply(data.memberId, data.member, true) &&
+      kind === "created" &&
+      !this.#own.has(data.memberId)
+    )
+      this.#announceNew();
   };
 
   #announceNew() {

@@ -206,6 +206,8 @@ export class MemberPanel extends HTMLElement {
     const member = await answer.json();
     this.#form = null;
     this.context.notices.say(text.member.added(member.name));
+    const detail = { memberId: member.memberId, member, isNew: true };
+    this.dispatchEvent(new CustomEvent("member", { detail }));
     const { router } = this.context;
     router.go(formatPlace("members", String(member.memberId), router.place.query), { replace: true });
   }

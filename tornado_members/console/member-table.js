@@ -163,22 +163,24 @@ export class MemberTable {
 
   /** @param {string} sort */
   #fillHead(sort) {
-    const cell = (/** @type {string} */ label, /** @type {string} */ key) => this.#headCell(label, key, sort);
+    const cell = (/** @type {string} */ label, /** @type {string} */ key, /** @type {string} */ kind) =>
+      this.#headCell(label, key, kind, sort);
     fill(
       this.#head,
       h(
         "tr",
         { role: "row" },
-        cell(labelOf("name"), "name"),
-        this.fields.map((field) => cell(field.label, field.key)),
-        cell(labelOf("memberId"), "memberId"),
+        cell(labelOf("name"), "name", "name"),
+        this.fields.map((field) => cell(field.label, field.key, field.type)),
+        cell(labelOf("memberId"), "memberId", "id"),
       ),
     );
   }
 
-  /** @param {string} label @param {string} key @param {string} sort */
-  #headCell(label, key, sort) {
-    if (!this.sorts.includes(key)) return h("th", { role: "columnheader", scope: "col" }, label);
+  /** @param {string} label @param {string} key @param {string} kind @param {string} sort */
+  #headCell(label, key, kind, sort) {
+    const about = { role: "columnheader", scope: "col", class: `cell-${kind}` };
+    if (!this.sorts.includes(key)) return h("th", about, label);
     const orders = /** @type {Record<string, string>} */ ({ [key]: "ascending", [`-${key}`]: "descending" });
     const order = orders[sort];
     const button = h(
@@ -187,16 +189,7 @@ export class MemberTable {
       label,
       order && icon(order === "ascending" ? "up" : "down"),
     );
-    return h(
-      "th",
-      {
-        role: "columnheader",
-        scope: "col",
-        "aria-sort": order,
-        class: `cell-${key === "memberId" ? "id" : key}`,
-      },
-      button,
-    );
+    return h("th", { ...about, "aria-sort": order }, button);
   }
 
   /** @param {KeyboardEvent} event */
