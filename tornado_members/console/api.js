@@ -31,6 +31,7 @@ export function isAbort(error) {
  * @property {unknown} [json] the body
  * @property {AbortSignal} [signal]
  * @property {boolean} [anonymous] without a token
+ * @property {boolean} [quiet] do not ask for another token if this one is refused
  * @property {string} [token] another one than that of the session
  */
 
@@ -75,7 +76,8 @@ export class Api extends EventTarget {
     const response = await this.#send(method, path, options, token);
     if (response.ok || response.status === 304) return response;
     const problem = new Problem(response.status, await parseBody(response), response.headers);
-    const isStale = problem.status === 401 && !options.anonymous && options.token === undefined;
+    const isStale =
+      problem.status === 401 && !options.anonymous && !options.quiet && options.token === undefined;
     if (isStale && (this.token !== token || (await this.renew()))) {
       return this.request(method, path, options);
     }

@@ -118,7 +118,10 @@ export class MembersApp extends HTMLElement {
   #signedInOrOut() {
     const { isSignedIn, subject } = this.#session;
     this.#header?.refresh();
-    if (isSignedIn && this.#subject === subject) return; // a renewal
+    if (isSignedIn && this.#subject === subject) {
+      this.#startFeed(); // it ended if the token had expired
+      return;
+    }
     this.#subject = isSignedIn ? subject : "";
     this.#feed.stop();
     this.#render();
@@ -137,7 +140,7 @@ export class MembersApp extends HTMLElement {
       return;
     }
     this.#api.renew = () => this.#renew(context);
-    if (context.schema.feed && this.#session.may("read")) this.#feed.start();
+    this.#startFeed();
     void this.#enter(context);
   }
 
@@ -156,11 +159,16 @@ export class MembersApp extends HTMLElement {
     requestIdleCallback(() => import("./member-panel.js"));
   }
 
+  #startFeed() {
+    if (this.#context?.schema.feed && this.#session.may("read")) this.#feed.start();
+  }
+
   /** @param {Context} context */
   async #renew(context) {
+    const { subject } = this.#session;
     const renewed = await askToSignIn(context, text.signIn.again);
     if (!renewed) this.#session.signOut();
-    return renewed;
+    return renewed && this.#session.subject === subject; // never in the name of somebody else
   }
 
   async #moved() {

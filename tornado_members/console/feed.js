@@ -91,7 +91,10 @@ export class Feed extends EventTarget {
           this.#place = "";
           this.dispatchEvent(new Event("gap"));
         } else if (error instanceof Problem && error.status < 500 && error.status !== 429) {
-          return; // without a replica set, or without permission, there is no feed
+          // Without a replica set there is no feed. With an expired token, it starts again later.
+          this.#stop = null;
+          this.#setLive(false);
+          return;
         }
       }
       this.#setLive(false);
@@ -105,7 +108,7 @@ export class Feed extends EventTarget {
     /** @type {Record<string, string>} */
     const headers = { Accept: "text/event-stream" };
     if (this.#place) headers["Last-Event-ID"] = this.#place;
-    const response = await this.api.request("GET", "/members/changes", { headers, signal });
+    const response = await this.api.request("GET", "/members/changes", { headers, signal, quiet: true });
     if (!response.body) return;
     connected();
     this.#setLive(true);

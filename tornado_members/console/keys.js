@@ -25,8 +25,6 @@ export function installKeys(app, context) {
 
 /** @param {import("./app.js").MembersApp} app @param {KeyboardEvent} event */
 function leave(app, event) {
-  if (event.target instanceof HTMLInputElement && event.target.type === "search" && event.target.value)
-    return;
   if (app.panel) {
     event.preventDefault();
     app.panel.leave();
