@@ -317,3 +317,33 @@ def test_audit_records_name_the_command(
         *((member_id, "created", "scripts/seed") for member_id in (1, 2, 3)),
         (1, "changed", "scripts/seed"),
     ]
+
+
+def test_seed_loads_and_makes_up_attributes(
+    folder: Path, servers: PrivateServers, database_name: str, members: Any
+) -> None:
+    attributes = {
+        "level": {"type": "string", "enum": ["silver", "gold"], "csv_headings": ["Rank"]},
+        "joined": {"type": "date"},
+        "score": {"type": "integer", "minimum": 1},
+    }
+    settings = {
+        "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
+        "cache": {"servers": servers.cache_servers},
+        "members": {"attributes": attributes},
+    }
+    command = Command(folder, settings)
+    table = write(command, "name,Rank,Since,score\nAda,gold,45000,7\nBob,iron,,0\n")
+    refused = command.run("seed", "--column", "attributes.when=Since", table)
+    assert refused.returncode == 2
+    assert (
+        "--column: attributes.when is not a field; fields: name, email, phone, attr"
+        in refused.stderr
+    )
+    loaded = command.run("seed", "--column", "attributes.joined=Since", table)
+    assert loaded.stdout.startswith("1 loaded, 1 refused")
+    assert "attributes/level must be one of silver, gold; attributes/score is 0" in loaded.stderr
+    expected = {"level": "gold", "joined": "2023-03-15", "score": 7}
+    assert members.find_one({"name": "Ada"})["attributes"] == expected
+    assert command.run("seed", "--fake", "5").returncode == 0
+    assert members.count_documents({"attributes.score": {"$gte": 1}}) == 6
