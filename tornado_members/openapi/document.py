@@ -1,5 +1,6 @@
 """Builds /openapi.json from the routes and the declarations of their handlers."""
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol
@@ -325,12 +326,14 @@ def _parameter(name: str, place: str, parameter: Parameter) -> dict[str, Any]:
         "name": name,
         "in": place,
         "description": parameter.description,
-        "schema": parameter.schema,
+        "schema": {key: value for key, value in parameter.schema.items() if key != "default"},
     }
+    if "default" in parameter.schema:
+        # As text: generated clients would send a default of the schema with every request.
+        default = json.dumps(parameter.schema["default"]).strip('"')
+        found["description"] += f" The default is `{default}`."
     if parameter.is_required:
         found["required"] = True
-    if parameter.is_list:
-        found |= {"style": "form", "explode": False}
     if parameter.example is not None:
         found["example"] = parameter.example
     return found

@@ -39,7 +39,6 @@ class Parameter:
     example: Any = None
     is_repeatable: bool = field(default=False, kw_only=True)  # in a query
     is_required: bool = field(default=False, kw_only=True)  # in a query
-    is_list: bool = field(default=False, kw_only=True)  # its values are separated by commas
 
 
 @dataclass(frozen=True, slots=True)
