@@ -29,7 +29,7 @@ LAYERS = [
     ["feed"],
     ["invalidator"],
     ["directory"],
-    ["cached_members"],
+    ["cached_members", "writer_turns"],
     ["member_entries"],
     ["auth"],
     ["embedded"],

@@ -52,6 +52,7 @@ from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import Change
 from tornado_members.storage.members import IdTaken, MemberStore
 from tornado_members.storage.write_window import write_window
+from tornado_members.writer_turns import WriterTurns
 
 # Cache-Status (RFC 9211 §2) of reads that the cache did not answer.
 _ON_REQUEST = "fwd=request"
@@ -115,6 +116,7 @@ class MemberDirectory:
         self._audit = audit
         self._entries = MemberEntries(fields)
         self._look_ups = CachedLookUps(cache.look_up, self._entries)
+        self._turns = WriterTurns()
 
     @property
     def cache_counts(self) -> CacheCounts:
@@ -298,7 +300,8 @@ class MemberDirectory:
         """
         _check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
-            member = await self._replace(member_id, draft, condition, by)
+            async with self._turns.turn(member_id):
+                member = await self._replace(member_id, draft, condition, by)
             if member is not None:
                 return represent(member)
             await self._get_current(member_id, condition)
@@ -319,9 +322,10 @@ class MemberDirectory:
         """
         _check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
-            current = await self._get_current(member_id, condition)
-            seen = Precondition(one_of=frozenset({current.version}))
-            member = await self._replace(member_id, change(current), seen, by)
+            async with self._turns.turn(member_id):
+                current = await self._get_current(member_id, condition)
+                seen = Precondition(one_of=frozenset({current.version}))
+                member = await self._replace(member_id, change(current), seen, by)
             if member is not None:
                 return represent(member)
         raise WriteConflict
@@ -358,7 +362,7 @@ class MemberDirectory:
             _check(existing, condition)
             # If another program added the member, the cache may store that no member has the name.
             keys = id_key(existing.member_id), name_key(draft.name)
-            async with self._changing(*keys):
+            async with self._turns.turn(existing.member_id), self._changing(*keys):
                 member = await self._store.replace_named(
                     existing.member_id, draft, condition, by=by
                 )
@@ -372,7 +376,7 @@ class MemberDirectory:
         """Delete a member. Raises MemberNotFound, PreconditionFailed, WriteConflict."""
         _check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
-            async with self._changing(id_key(member_id)):
+            async with self._turns.turn(member_id), self._changing(id_key(member_id)):
                 if await self._store.delete(member_id, condition, by=by):
                     return
             await self._get_current(member_id, condition)

@@ -1,0 +1,73 @@
+"""The writers of one member in a process take turns, and none waits for long."""
+
+import asyncio
+
+import pytest
+
+from tests.support.api import Api, parsed
+from tornado_members.services import Services
+from tornado_members.writer_turns import WriterTurns
+
+
+async def test_turns_of_one_member_do_not_overlap() -> None:
+    turns, writing, most = WriterTurns(patience=10), 0, 0
+
+    async def write(member_id: int) -> None:
+        nonlocal writing, most
+        async with turns.turn(member_id):
+            writing += 1
+            most = max(most, writing)
+            await asyncio.sleep(0)
+            writing -= 1
+
+    await asyncio.gather(*(write(1) for _ in range(20)))
+    assert most == 1
+    await asyncio.gather(write(1), write(2))
+    assert most == 2
+    assert not turns._locks
+
+
+async def test_writer_goes_on_without_a_turn() -> None:
+    turns = WriterTurns(patience=0.01)
+    async with turns.turn(1):
+        async with asyncio.timeout(10), turns.turn(1):
+            pass
+        assert turns._locks[1].locked()  # the first writer still has its turn
+
+
+async def test_turn_ends_with_an_exception_and_with_a_cancelled_wait() -> None:
+    turns = WriterTurns(patience=10)
+    with pytest.raises(ValueError, match="a fault"):
+        async with turns.turn(1):
+            raise ValueError("a fault")
+    async with turns.turn(1):
+        waiting = asyncio.create_task(turns.turn(1).__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    async with asyncio.timeout(5), turns.turn(1):
+        pass
+
+
+async def test_patches_at_once_read_the_member_once_each(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await api.create("Ada Lovelace")
+    path, read = f"/members/{ada['memberId']}", 0
+    monkeypatch.setattr(services.directory._turns, "_patience", 60)  # also on a busy machine
+    find_member = services.directory._store.find_member
+
+    async def counted(member_id: int) -> object:
+        nonlocal read
+        read += 1
+        return await find_member(member_id)
+
+    monkeypatch.setattr(services.directory._store, "find_member", counted)
+    merge_patch = {"Content-Type": "application/merge-patch+json"}
+    answers = await asyncio.gather(
+        *(api("PATCH", path, {"phone": f"+1-555-01{i:02}"}, headers=merge_patch) for i in range(50))
+    )
+    assert {answer.code for answer in answers} == {200}
+    assert {answer.headers["Etag"] for answer in answers} == {f'"{i}"' for i in range(2, 52)}
+    assert read == 50
+    assert parsed(await api("GET", path))["phone"].startswith("+1-555-01")

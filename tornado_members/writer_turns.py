@@ -1,0 +1,43 @@
+"""Turns of the writers of one member in one process.
+
+Writers that write at once add themselves to the member's tombstone one after another, since each
+stores it by compare-and-set. And each that read the member before its write finds that another one
+has changed it. So n writers at once would send n² commands and n² attempts.
+
+A turn only saves work. MongoDB and the tombstones order the writes of all processes, with or
+without it. So a writer does not wait for long: while MongoDB hangs, all writers fail together.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+
+class WriterTurns:
+    """Lets the writers of a member take turns."""
+
+    def __init__(self, patience: float = 1.0) -> None:
+        """`patience` is for how many seconds a writer waits for its turn, and then goes on."""
+        self._patience = patience
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(self, member_id: int) -> AsyncIterator[None]:
+        """Write a member in this block, which may not take another turn."""
+        lock = self._locks.setdefault(member_id, asyncio.Lock())
+        has_turn = await self._acquire(lock)
+        try:
+            yield
+        finally:
+            if has_turn:
+                lock.release()
+
+    async def _acquire(self, lock: asyncio.Lock) -> bool:
+        if not lock.locked():
+            return await lock.acquire()
+        try:
+            async with asyncio.timeout(self._patience):
+                return await lock.acquire()
+        except TimeoutError:
+            return False
