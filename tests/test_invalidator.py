@@ -51,7 +51,8 @@ class Forgetting:
         self.forgotten: list[Change] = []
         self.everything = 0
         self.failures = 0  # remaining failures, for single changes
-        self.is_cut_off = False
+        self.is_cut_off = False  # from a node, as each command finds
+        self.reaches = True  # each node, as far as the process knows
         self.asked = 0
         self.goes_on = asyncio.Event()
         self.goes_on.set()
@@ -69,6 +70,9 @@ class Forgetting:
     async def flush_cache(self) -> bool:
         self.everything += 1
         return not self.is_cut_off
+
+    def reaches_all_nodes(self) -> bool:
+        return self.reaches
 
 
 @asynccontextmanager
@@ -209,6 +213,17 @@ async def test_invalidator_hands_over_if_it_cannot_reach_a_node(mongo: Mongo, me
             await until(lambda: well.forgotten == [Change(1, "A")])
             assert (first.is_holder, second.is_holder) == (False, True)
             assert cut_off.asked == 1
+
+
+async def test_invalidator_hands_over_before_it_has_anything_to_remove(mongo: Mongo) -> None:
+    cut_off, well = Forgetting(), Forgetting()
+    async with running(mongo, cut_off) as first:
+        await until(lambda: first.is_holder and cut_off.everything)
+        async with running(mongo, well) as second:
+            cut_off.reaches = False
+            await until(lambda: second.is_holder)
+            assert not first.is_holder
+            assert cut_off.forgotten == well.forgotten == []
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)

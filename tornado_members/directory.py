@@ -127,6 +127,10 @@ class MemberDirectory:
         """Return, by the address of each node, why it is not read now; None if it is read."""
         return self._cache.states()
 
+    def reaches_all_nodes(self) -> bool:
+        """True if every node of the cache responds to this process."""
+        return "node-away" not in self._cache.states().values()
+
     def cache_list_conflict(self) -> str | None:
         """Return how the nodes in use differ from `cache.servers`; None if they do not."""
         return self._cache.list_conflict()

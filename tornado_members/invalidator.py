@@ -30,6 +30,7 @@ log = getLogger(__name__)
 _CLAIM_SECONDS = 0.5  # between two attempts to take the lease
 _RENEW_SECONDS = 1.0  # between two renewals, each of which stores the position
 _RETRY_SECONDS = 0.2  # after a renewal that failed
+_LOOK_SECONDS = 0.1  # between two looks of the leader at the nodes that it reaches
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened
 _NOT_REPLICATED_PAUSE = 60.0
 _REST_SECONDS = 0.75  # after handing over: longer than another process takes to claim the lease
@@ -56,6 +57,9 @@ class Forgets(Protocol):
 
     async def flush_cache(self) -> bool:
         """Remove everything. Returns and raises the same."""
+
+    def reaches_all_nodes(self) -> bool:
+        """True if every node of the cache responds to this process."""
 
 
 @dataclass(slots=True)
@@ -112,6 +116,7 @@ class Invalidator:
         # The position: up to here each node was invalidated, or its debt is recorded.
         self._token: Token | None = None
         self._handed_over_at = float("-inf")
+        self._reached_all_nodes = False  # at some time since it leads
         self._warned = False
 
     async def run(self) -> None:
@@ -124,6 +129,8 @@ class Invalidator:
                 self._numbers.problem = "its leader is unknown"
                 log.warning("lost the lease to follow the change stream")
             resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
+            if not self._cache.reaches_all_nodes():  # a process that does comes first
+                resting = max(resting, _REST_SECONDS)
             await asyncio.sleep(max(_CLAIM_SECONDS, resting))
 
     async def give_back(self) -> None:
@@ -134,23 +141,31 @@ class Invalidator:
     async def _hold(self) -> None:
         """Tail the stream until the lease is lost."""
         self._numbers.is_holder = True
+        self._reached_all_nodes = False
         tail = asyncio.create_task(self._tail())
         try:
             while self._lease.is_leader and not tail.done():
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._lease.valid_until):
                         renewed = await self._attempt(lambda: self._lease.renew(self._token))
-                        await asyncio.wait(
-                            [tail], timeout=_RENEW_SECONDS if renewed else _RETRY_SECONDS
-                        )
+                        await self._wait(tail, _RENEW_SECONDS if renewed else _RETRY_SECONDS)
+                if self._should_hand_over():
+                    break
         finally:
             self._numbers.is_holder = False
-            handed_over = tail.done()
-            await _end(tail)
-        if handed_over:
-            self._handed_over_at = asyncio.get_running_loop().time()
-            with suppress(DependencyUnavailable):
-                await self._lease.release(self._token)
+            handed_over = tail.done() or self._should_hand_over()
+            tail.cancel()
+            try:
+                if handed_over:
+                    await self._hand_over()
+            finally:
+                await _end(tail)  # which waits for the reply to its last read
+
+    async def _hand_over(self) -> None:
+        """Release the lock. The stream may still be read: two followers do no harm."""
+        self._handed_over_at = asyncio.get_running_loop().time()
+        with suppress(DependencyUnavailable):
+            await self._lease.release(self._token)
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -251,10 +266,34 @@ class Invalidator:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
             self._numbers.lag_seconds = max(lag, 0.0)
 
+    async def _wait(self, tail: "asyncio.Task[None]", seconds: float) -> None:
+        """Wait so long, but no longer than until the stream ends or a node stops responding."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (rest := end - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait([tail], timeout=min(rest, _LOOK_SECONDS))
+            if tail.done() or self._should_hand_over():
+                return
+
+    def _should_hand_over(self) -> bool:
+        """True if a node does not respond: another process may reach it.
+
+        This is not left to the first event that fails. A write of this process waits before its
+        commit until all processes have noticed an outage that they share. If they do not share it,
+        another process should follow the stream by then.
+        """
+        if self._cache.reaches_all_nodes():
+            self._reached_all_nodes = True
+            return False
+        return self._reached_all_nodes or self._may_hand_over()
+
+    def _may_hand_over(self) -> bool:
+        """False if this process did so recently: then no process does better."""
+        return asyncio.get_running_loop().time() - self._handed_over_at > _HANDS_OVER_EVERY
+
     def _consider_handing_over(self) -> None:
-        """Raise _HandOver, unless this process did so recently: then no process does better."""
+        """Raise _HandOver, unless this process did so recently."""
         self._numbers.failed_removals += 1
-        if asyncio.get_running_loop().time() - self._handed_over_at > _HANDS_OVER_EVERY:
+        if self._may_hand_over():
             raise _HandOver
 
 

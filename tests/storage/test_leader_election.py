@@ -1,12 +1,15 @@
 """A real MongoDB elects one holder at a time."""
 
 import asyncio
+import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
 import pytest
 
+from tornado_members.lease_cache.process_name import has_ended, process_name
 from tornado_members.storage import leader_election
 from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.mongo import Mongo
@@ -123,3 +126,27 @@ async def test_leader_lock_of_a_command_that_began_later_is_not_free(
     later = datetime.now(UTC) + timedelta(seconds=leader_election.LOCK_SECONDS + 1)
     leases.update_one({"_id": "test"}, {"$set": {"expiresAt": later}})
     assert not await other.acquire()
+
+
+async def test_leader_lock_of_a_process_that_was_killed_is_free(
+    mongo: Mongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of the same machine sees that, and need not wait until the lock expires."""
+    killed, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
+    assert await killed.acquire()
+    assert not await other.acquire()
+    child = subprocess.Popen(["true"])  # noqa: ASYNC220, S607
+    child.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: child.pid)
+        killed.holder = process_name()
+    await mongo.database["leader_locks"].update_one(
+        {"_id": "test"}, {"$set": {"holder": killed.holder}}
+    )
+    assert await other.acquire()
+    assert not await killed.acquire()
+
+
+def test_process_that_runs_or_is_elsewhere_has_not_ended() -> None:
+    elsewhere = ["", "x", ":::", "host:1", "host:999999:0123456789abcdef"]
+    assert not any(map(has_ended, [process_name(), *elsewhere]))

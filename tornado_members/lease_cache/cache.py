@@ -1,9 +1,6 @@
 """A linearizable read-through cache over all of its nodes."""
 
 import math
-import os
-import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -21,6 +18,7 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.node_pool import NodePool
 from tornado_members.lease_cache.placement import namespace_prefix
+from tornado_members.lease_cache.process_name import process_name
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
 from tornado_members.lease_cache.registry import Registry
@@ -104,7 +102,7 @@ class LeaseCache:
         self._lifetimes = lifetimes
         self._writes = WritesUnderWay(now)
         self._pool = NodePool(self._make_node, self._writes)
-        self._process = process = _process_name()
+        self._process = process = process_name()
         self._lists = ServerLists(
             registry,
             self._pool,
@@ -340,8 +338,3 @@ class LeaseCache:
         """Raise LedgerUnavailable if this process does not know which nodes are read."""
         if self._lists.in_force is None:
             raise LedgerUnavailable("the list of servers in force is not known yet")
-
-
-def _process_name() -> str:
-    """A name that no other process has; for operators, it says where this one runs."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

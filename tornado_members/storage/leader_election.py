@@ -1,15 +1,13 @@
 """Leader election: a lock in MongoDB lets one process at a time do a job."""
 
 import asyncio
-import os
-import secrets
-import socket
 from collections.abc import Mapping
 from typing import Any
 
 import pymongo
 from pymongo import ReturnDocument
 
+from tornado_members.lease_cache.process_name import has_ended, process_name
 from tornado_members.storage.mongo import Document, Mongo
 from tornado_members.storage.outages import translate_outages
 
@@ -30,7 +28,8 @@ class LeaderElection:
 
     def __init__(self, mongo: Mongo, name: str) -> None:
         self.mongo = mongo
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.holder = process_name()
+        self._ended: str | None = None  # a holder that ended without releasing the lock
         self.progress: Mapping[str, Any] | None = None  # as the last leader stored it
         self.valid_until = 0.0  # by the event loop's clock
         # When a change of `progress` was last seen, by any leader; on the event loop's clock.
@@ -51,7 +50,9 @@ class LeaderElection:
 
         Raises DependencyUnavailable.
         """
-        return await self._claim(None)
+        if await self._claim(None):
+            return True
+        return self._ended is not None and await self._claim(None)
 
     @translate_outages
     async def renew(self, progress: Mapping[str, Any] | None) -> bool:
@@ -82,14 +83,17 @@ class LeaderElection:
         with pymongo.timeout(min(self._timeout, left) if left > 0 else self._timeout):
             document = await self._locks.find_one_and_update(
                 {"_id": self._name},
-                _claim_of(self.holder, progress),
+                _claim_of(self.holder, progress, self._ended),
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
         self._note_progress(document, asked_at)
         if document is None or document["holder"] != self.holder:
             self.valid_until = 0.0
+            holder = document and document["holder"]
+            self._ended = holder if isinstance(holder, str) and has_ended(holder) else None
             return False
+        self._ended = None
         self.progress = document.get("progress")
         self.valid_until = asked_at + LOCK_SECONDS - _MARGIN_SECONDS
         return True
@@ -100,10 +104,11 @@ class LeaderElection:
             self.progressed_at, self._last_progress = asked_at, progress
 
 
-def _claim_of(holder: str, progress: Mapping[str, Any] | None) -> list[Document]:
+def _claim_of(holder: str, progress: Mapping[str, Any] | None, ended: str | None) -> list[Document]:
     """Return an update that gives the lock to `holder` if it holds the lock or the lock is free.
 
-    The lock is free if no process holds it, if it has expired, and if it expires much later than a
+    The lock is free if no process holds it, or one that has `ended`, if it has expired, and if it
+    expires much later than a
     lock that is acquired now. In the last case MongoDB's clock was set back, or the clock of the
     former primary was ahead. "Much" is as long as a lock lasts: $$NOW is the time at which a
     command began, and of two concurrent commands the first to begin may be applied last.
@@ -111,9 +116,10 @@ def _claim_of(holder: str, progress: Mapping[str, Any] | None) -> list[Document]
     ours = {"$eq": ["$holder", holder]}
     unheld = {"$eq": [{"$ifNull": ["$holder", None]}, None]}
     until = {"$add": ["$$NOW", round(LOCK_SECONDS * 1000)]}
-    ended = {"$lte": ["$expiresAt", "$$NOW"]}
+    expired = {"$lte": ["$expiresAt", "$$NOW"]}
     too_far = {"$gt": ["$expiresAt", {"$add": [until, round(LOCK_SECONDS * 1000)]}]}
-    free = {"$or": [ours, unheld, ended, too_far]}
+    abandoned = {"$eq": ["$holder", {"$literal": ended}]} if ended else False
+    free = {"$or": [ours, unheld, abandoned, expired, too_far]}
     fields: Document = {
         "holder": {"$cond": [free, holder, "$holder"]},
         "expiresAt": {"$cond": [free, until, "$expiresAt"]},
