@@ -100,6 +100,23 @@ COMPRESSING: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
+# Replacements that make a proxy decode paths and resolve `..` in them.
+NORMALIZING: Final[Mapping[str, Mapping[str, str]]] = {
+    "nginx": {"proxy_pass http://members;": "proxy_pass http://members/;"},
+    "haproxy": {
+        "global\n": "global\n    expose-experimental-directives\n",
+        "    default_backend members\n": "    http-request set-path %[path,url_dec]\n"
+        "    http-request normalize-uri path-merge-slashes\n"
+        "    http-request normalize-uri path-strip-dotdot\n"
+        "    default_backend members\n",
+    },
+    "envoy": {
+        "normalize_path: false": "merge_slashes: true\n                "
+        "path_with_escaped_slashes_action: UNESCAPE_AND_FORWARD\n                "
+        "normalize_path: true"
+    },
+}
+
 # Replacements that make a proxy close connections to services after half a second without use.
 IMPATIENT: Final[Mapping[str, Mapping[str, str]]] = {
     "nginx": {"keepalive_timeout 60s": "keepalive_timeout 500ms"},
