@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tornado_members.bulk.attribute_cells import read_cell, write_cell
-from tornado_members.model.attributes import MAX_JSON_BYTES, Attribute, AttributeTable, json_size
-from tornado_members.settings.attributes import AttributeSettings, attribute_faults, field_table
+from tornado_members.model.attribute_table import AttributeTable, json_size
+from tornado_members.model.attributes import MAX_JSON_BYTES, Attribute
+from tornado_members.settings.attribute_checks import attribute_faults
+from tornado_members.settings.attributes import AttributeSettings, field_table
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 JSON_VALUES = st.recursive(
@@ -156,7 +158,10 @@ def test_size_of_all_attributes_is_limited() -> None:
     assert not table.validate({"text": fitting}).faults
     (fault,) = table.validate({"text": [*fitting, "x" * 1000]}).faults
     assert (fault.pointer, fault.detail[:4]) == ("/attributes", "take")
-    assert not table.merge({"text": [*fitting, "x" * 1000]}, {}).faults
+    too_large = {"text": [*fitting, "x" * 1000, "x" * 1000]}
+    assert not table.merge(too_large, {}).faults
+    assert not table.merge(too_large, {"text": [*fitting, "x" * 1000]}).faults  # it is smaller
+    assert table.merge(too_large, {"text": [*fitting, "x" * 1000, "y" * 1000]}).faults
 
 
 def test_merge_leaves_out_what_stays_the_same() -> None:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from mimesis import Person
 
 from tornado_members.errors import OperatorError
+from tornado_members.model.attribute_table import AttributeTable
 from tornado_members.model.attribute_types import MAX_INTEGER, format_datetime
-from tornado_members.model.attributes import Attribute, AttributeTable
+from tornado_members.model.attributes import Attribute
 
 _FIRST_DAY: Final = date(1940, 1, 1)
 _DAYS: Final = 24_000  # until 2005

@@ -8,8 +8,11 @@ from datetime import UTC, date, datetime
 from typing import Any, Final, Literal
 
 from tornado_members.model import characters
+from tornado_members.model.emails import MAX_EMAIL_CHARACTERS, check_email
+from tornado_members.model.phones import PHONE_PATTERN, check_phone
 from tornado_members.model.strict_json import has_lone_surrogate
 
+TextFormat = Literal["email", "phone", "uri"]
 TypeName = Literal["string", "integer", "number", "boolean", "date", "datetime"]
 
 MAX_INTEGER: Final = 2**53 - 1  # every JSON client reads integers up to it exactly (RFC 8259 §6)
@@ -24,12 +27,26 @@ _DATETIME: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,100}))?"
     r"(?:[Zz]|([+-][0-9]{2}:[0-9]{2}))"
 )
+# RFC 3986 §3: a scheme, and then only characters of URIs.
+URI_PATTERN: Final = (
+    r"^[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+$"
+)
+_URI: Final = re.compile(URI_PATTERN)
 _BOOLEANS: Final = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 # Control characters but tab, line feed and carriage return, which are white space in text.
 _CONTROL: Final = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 _CONTROL_CHARACTER: Final = re.compile(f"[{_CONTROL}]")
 # The rules of text for /openapi.json: no control characters, and something other than white space.
 TEXT_PATTERN: Final = rf"^[^{_CONTROL}]*[^{_CONTROL}{characters.SPACES}][^{_CONTROL}]*$"
+
+
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """The rules of one format of strings."""
+
+    check: Callable[[str], str]
+    json_schema: Mapping[str, Any]
+    example: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +100,12 @@ def _check_text(value: Any) -> str:
     if not value.strip():
         raise ValueError("is empty" if not value else "has only white space")
     return value
+
+
+def _check_uri(text: str) -> str:
+    if not _URI.fullmatch(text):
+        raise ValueError("is not a URI (RFC 3986), such as https://example.org/")
+    return text
 
 
 def _check_integer(value: Any) -> int:
@@ -180,4 +203,12 @@ VALUE_TYPES: Final[Mapping[TypeName, ValueType]] = {
         json_schema={"type": "string", "format": "date-time"},
         example="2026-11-22T11:05:42.000Z",
     ),
+}
+
+TEXT_FORMATS: Final[Mapping[TextFormat, TextRules]] = {
+    "email": TextRules(
+        check_email, {"format": "idn-email", "maxLength": MAX_EMAIL_CHARACTERS}, "ada@example.org"
+    ),
+    "phone": TextRules(check_phone, {"pattern": PHONE_PATTERN}, "+44 20 7946 0018"),
+    "uri": TextRules(_check_uri, {"format": "uri", "pattern": URI_PATTERN}, "https://example.org/"),
 }

@@ -7,7 +7,8 @@ from hashlib import blake2b
 from typing import Any
 
 from tornado_members.errors import Fault
-from tornado_members.model.attributes import KEY, Attribute, AttributeTable
+from tornado_members.model.attribute_table import AttributeTable
+from tornado_members.model.attributes import KEY, Attribute
 from tornado_members.model.strict_json import json_pointer
 from tornado_members.model.text import case_fold, check_text
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
 from tornado_members.errors import Fault, InvalidMember
+from tornado_members.model.attribute_table import CheckedAttributes
 from tornado_members.model.attributes import KEY as ATTRIBUTES
-from tornado_members.model.attributes import CheckedAttributes
 from tornado_members.model.emails import MAX_EMAIL_CHARACTERS, check_email, fold_email
 from tornado_members.model.fields import Field, FieldTable
 from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name

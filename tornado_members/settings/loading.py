@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as VariableError
 
-from tornado_members.settings.attributes import attribute_faults
+from tornado_members.settings.attribute_checks import attribute_faults
 from tornado_members.settings.reflection import allowed_values, is_map, section_within
 from tornado_members.settings.schema import ENV_PREFIX, Settings
 from tornado_members.settings.types import Section, SettingsError, base_folder

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from bson import Decimal128
 
+from tornado_members.model.attribute_table import AttributeTable
 from tornado_members.model.attribute_types import format_datetime, parse_datetime, plain_number
-from tornado_members.model.attributes import KEY, Attribute, AttributeTable
+from tornado_members.model.attributes import KEY, Attribute
 from tornado_members.storage.mongo import Document
 
 _SHOWN_AS_STORED: Final = frozenset({str, bool, int})
