@@ -88,7 +88,7 @@ def front(
         return
     program = PROGRAMS[request.param]
     if not program.find():
-        pytest.skip(f"{program.name} is not installed (scripts/setup --proxies)")
+        pytest.skip(f"{program.name} is not installed (scripts/setup --deploy)")
     (own := folder / program.name).mkdir()
     with proxying(program, own, [service, service]) as proxy:
         yield program.name, proxy.url

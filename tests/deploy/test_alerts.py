@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.exhaustive,
     pytest.mark.skipif(
         not all(map(shutil.which, PROGRAMS)),
-        reason="Prometheus is not installed (apt-get install prometheus prometheus-alertmanager)",
+        reason="Prometheus is not installed (scripts/setup --deploy)",
     ),
 ]
 

@@ -1,6 +1,8 @@
 """The composition: valid, with valid settings, existing names, and no unnecessary access."""
 
+import json
 import re
+import subprocess
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +12,7 @@ from compose_spec import PyOptions
 from tests.support.deployment import (
     DEPLOY,
     descriptors,
+    find_program,
     needs_no_private_servers,
     seconds,
     settings_with,
@@ -93,3 +96,12 @@ def test_persistent_data_is_on_volumes(composition: Any, settings: Settings) -> 
     assert mounted[str(settings.data_dir)] == "members"
     assert mounted["/data/db"] == "mongodb"
     assert set(mounted.values()) == set(composition["volumes"])
+
+
+@pytest.mark.exhaustive
+def test_docker_compose_accepts_the_composition(composition: Any) -> None:
+    """As far as it reads it without an engine."""
+    command = [find_program("docker-compose"), "--file", str(FILE), "config", "--format", "json"]
+    read = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert read.stderr == ""
+    assert set(json.loads(read.stdout)["services"]) == set(composition["services"])

@@ -1,13 +1,17 @@
 """The manifests: valid by the schemas of Kubernetes, and consistent with their settings."""
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
+import yaml
 
 from tests.support.deployment import (
     DEPLOY,
+    find_program,
     needs_no_private_servers,
     read_yaml,
     settings_with,
@@ -168,3 +172,17 @@ def test_kustomization_replaces_the_image_of_the_pod(container: Any) -> None:
     (image,) = KUSTOMIZATION["images"]
     assert image["name"] == container["image"]
     assert Path(image["newName"]).name == container["image"]
+
+
+@pytest.mark.exhaustive
+def test_kubectl_builds_the_manifests() -> None:
+    command = [find_program("kubectl"), "kustomize", str(FOLDER)]
+    built = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    objects = list(yaml.safe_load_all(built.stdout))
+    assert len(objects) == len(KUSTOMIZATION["resources"]) + 1  # and the ConfigMap of the settings
+    (generated,) = (one for one in objects if one["kind"] == "ConfigMap")
+    (pod,) = (one for one in objects if one["kind"] == "Deployment")
+    assert generated["metadata"]["name"] in json.dumps(pod)
+    for one in objects:
+        for version in VERSIONS:
+            kubernetes_validate.validate(one, version, strict=True)

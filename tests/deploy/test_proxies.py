@@ -1,6 +1,6 @@
 """Two services behind each reverse proxy of deploy/proxies, as it is configured there.
 
-`scripts/setup --proxies` installs the proxies.
+`scripts/setup --deploy` installs the proxies.
 """
 
 import http.client
@@ -114,7 +114,7 @@ def impatient_pair(root: Path, servers: PrivateServers) -> Iterator[Pair]:
 def program(request: pytest.FixtureRequest) -> Program:
     found = PROGRAMS[request.param]
     if not found.find():
-        pytest.skip(f"{found.name} is not installed (scripts/setup --proxies)")
+        pytest.skip(f"{found.name} is not installed (scripts/setup --deploy)")
     return found
 
 

@@ -1,5 +1,8 @@
 """Reads the files of deploy/ as their users do."""
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,14 @@ from tornado_members.settings import Settings, load_settings
 
 DEPLOY = ROOT / "deploy"
 MARGIN_SECONDS = 5  # to begin the stop, and to write the last log lines
+
+
+def find_program(name: str) -> str:
+    """Return the path of a program, or skip the test."""
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if path is None:
+        pytest.skip(f"{name} is not installed (scripts/setup --deploy)")
+    return path
 
 
 def read_yaml(path: str) -> Any:

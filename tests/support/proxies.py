@@ -150,7 +150,7 @@ def proxying(
 ) -> Iterator[Proxy]:
     """Run the proxy of deploy/proxies; `changes` are further replacements in its files."""
     path = program.find()
-    assert path, f"{program.name} is not installed (scripts/setup --proxies)"
+    assert path, f"{program.name} is not installed (scripts/setup --deploy)"
     port = free_port()
     replaced = {"8080": str(port), "/etc/traefik": str(folder)}
     for host, service in zip(("10.0.0.11", "10.0.0.12"), services, strict=True):
