@@ -10,6 +10,7 @@ from tornado_members.admin.process import LoopLag, process_metrics
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.tokens import TokenCounts
 from tornado_members.http.load_shedding import LoadShedder
+from tornado_members.feed.numbers import FeedNumbers
 from tornado_members.invalidator import InvalidatorNumbers
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.services import Services
@@ -34,6 +35,7 @@ class Metrics:
             *_load_metrics(services.load_shedder),
             *_cache_metrics(directory.cache_counts, directory.cache_states()),
             *_change_stream_metrics(dependencies.change_stream),
+            *_feed_metrics(services.feed.numbers),
             *_token_metrics(services.tokens.counts, dependencies.keys),
             *_mongodb_metrics(dependencies.mongo.operations),
             *process_metrics(self.lag, dependencies.driver),
@@ -152,6 +154,36 @@ def _change_stream_metrics(numbers: InvalidatorNumbers) -> Iterator[Family]:
         "counter",
         "Invalidations that failed at first.",
     ).put(numbers.failed_removals)
+
+
+def _feed_metrics(numbers: FeedNumbers) -> Iterator[Family]:
+    yield Family("members_feed_subscribers", "gauge", "Clients that follow the change feed.").put(
+        numbers.subscribers
+    )
+    yield Family("members_feed_events_sent", "counter", "Events sent to subscribers.").put(
+        numbers.events_sent
+    )
+    yield Family(
+        "members_feed_lag_seconds",
+        "gauge",
+        "Time from the last change, by MongoDB's clock, until all subscribers were sent it, by "
+        "this host's; 0 without subscribers.",
+        merge="max",
+    ).put(numbers.lag_seconds if numbers.subscribers else 0.0)
+    yield Family(
+        "members_feed_disconnections",
+        "counter",
+        "Streams that ended: by the client, expired, lagging, slow, drain, lost or failed.",
+        ("reason",),
+    ).put_all(numbers.disconnections)
+    yield Family(
+        "members_feed_catch_ups",
+        "counter",
+        "Change streams that were opened for subscribers that resume far behind.",
+    ).put(numbers.catch_ups)
+    yield Family(
+        "members_feed_reopenings", "counter", "Times that the feed's change stream was reopened."
+    ).put(numbers.reopened)
 
 
 def _token_metrics(counts: TokenCounts, keys: Mapping[str, KeySource]) -> Iterator[Family]:
