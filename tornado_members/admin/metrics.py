@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tornado_members.admin.process import LoopLag, process_metrics
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.tokens import TokenCounts
-from tornado_members.http.load_shedding import LoadShedder
 from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.http.load_shedding import LoadShedder
 from tornado_members.invalidator import InvalidatorNumbers
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.services import Services

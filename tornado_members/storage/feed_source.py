@@ -1,16 +1,22 @@
 """The change stream as the change feed reads it: the last change of each member, with its place.
 
-A batch of events says which members changed. What they are now is read afterwards, from the
-primary, as of the last event or later. So a version never goes backward, and changes in quick
+A batch of events says which members changed. What they were after the last event of the batch is
+read afterwards, from a snapshot at its time. So every service reports the same content at a place,
+the versions of a member never go backward when a client resumes elsewhere, and changes in quick
 succession become one.
+
+MongoDB keeps snapshots for some minutes. For older events, the present members are read. One that
+has a later version by now is left out, because the event of that version is still to come.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any, Literal
 
 from bson.timestamp import Timestamp
+from pymongo.errors import OperationFailure
 
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.model.member import Member
@@ -23,13 +29,41 @@ from tornado_members.storage.changes import (
     read_timeout,
     time_of,
 )
-from tornado_members.storage.documents import MemberCodec, to_member_id
+from tornado_members.storage.documents import (
+    LAST_VERSION,
+    MemberCodec,
+    to_member_id,
+    to_version,
+)
 from tornado_members.storage.mongo import Document, Mongo, open_session
 from tornado_members.storage.outages import translate_outages
 
 Kind = Literal["created", "changed", "deleted"]
 
-_PIPELINE = [{"$project": {"operationType": 1, "documentKey": 1, "clusterTime": 1, "wallTime": 1}}]
+_PIPELINE = [
+    {
+        "$project": {
+            "operationType": 1,
+            "documentKey": 1,
+            "clusterTime": 1,
+            "wallTime": 1,
+            "fullDocument.version": 1,
+            "updateDescription.updatedFields.version": 1,
+        }
+    }
+]
+_MOST_AT_ONCE = 200  # members, each of at most some KiB: a reply has to fit into 16 MB
+# SnapshotTooOld, SnapshotUnavailable, and InvalidOptions of MongoDB before 5.0.
+_NO_SNAPSHOT = frozenset({239, 246, 72})
+
+
+class _Later(Enum):
+    """The type of LATER."""
+
+    LATER = auto()
+
+
+LATER = _Later.LATER  # the member has a later version than the one of the event
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +137,7 @@ class FeedSource:
         if not last:
             return FeedBatch((), place, happened)
         try:
-            found = await self._find(list(last), events[-1]["clusterTime"])
+            found = await self._read(last, events[-1]["clusterTime"])
             gone = [member_id for member_id in last if member_id not in found]
             deleted = await self._audit.deletions(gone) if self._audit and gone else {}
         except DependencyUnavailable as error:
@@ -114,23 +148,73 @@ class FeedSource:
         ]
         return FeedBatch(tuple(changes), place, happened)
 
+    async def _read(
+        self, last: Mapping[int, Document], time: Timestamp
+    ) -> dict[int, Member | _Later | None]:
+        """Return the documents that existed at a time; None is not a member."""
+        ids = list(last)
+        try:
+            return {**await self._find_at(ids, time)}
+        except OperationFailure as error:
+            if error.code not in _NO_SNAPSHOT:
+                raise
+        found: dict[int, Member | _Later | None] = {}
+        for member_id, member in (await self._find_now(ids, time)).items():
+            is_later = member is not None and member.version > _version_in(last[member_id])
+            found[member_id] = LATER if is_later else member
+        return found
+
     @translate_outages
-    async def _find(self, member_ids: Sequence[int], time: Timestamp) -> dict[int, Member | None]:
-        """Return the documents that exist, as of `time` or later; None is not a member."""
+    async def _find_at(
+        self, member_ids: Sequence[int], time: Timestamp
+    ) -> dict[int, Member | None]:
+        documents: list[Document] = []
+        waiting = [
+            member_ids[start : start + _MOST_AT_ONCE]
+            for start in range(0, len(member_ids), _MOST_AT_ONCE)
+        ]
+        while waiting:
+            ids = waiting.pop()
+            cursor = await self._find_some_at(ids, time)
+            if cursor["id"] and len(ids) > 1:  # they do not fit into one reply
+                waiting += [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
+            else:
+                documents += cursor["firstBatch"]
+        return self._decode(documents)
+
+    async def _find_some_at(self, member_ids: Sequence[int], time: Timestamp) -> Document:
+        """Return MongoDB's description of a cursor. The drivers cannot name a time themselves."""
+        find: Document = {
+            "find": self._members.name,
+            "filter": {"_id": {"$in": list(member_ids)}},
+            "batchSize": 2 * len(member_ids),
+            "readConcern": {"level": "snapshot", "atClusterTime": time},
+        }
+        options = self._members.codec_options
+        reply = await self.mongo.database.command(find, codec_options=options)
+        return dict(reply["cursor"])
+
+    @translate_outages
+    async def _find_now(
+        self, member_ids: Sequence[int], time: Timestamp
+    ) -> dict[int, Member | None]:
+        """Return the documents that exist, as of `time` or later."""
         session = await open_session(self.mongo)
         try:
             session.advance_operation_time(time)
             cursor = self._members.find({"_id": {"$in": list(member_ids)}}, session=session)
-            documents = await cursor.to_list(None)
-            ids = [to_member_id(each["_id"]) for each in documents]
-            members = map(self._codec.decode, documents)
-            return {
-                member_id: member
-                for member_id, member in zip(ids, members, strict=True)
-                if member_id is not None
-            }
+            return self._decode(await cursor.to_list(None))
         finally:
             await session.end_session()
+
+    def _decode(self, documents: Sequence[Document]) -> dict[int, Member | None]:
+        ids = [to_member_id(each["_id"]) for each in documents]
+        members = map(self._codec.decode, documents)
+        return {
+            member_id: member
+            for member_id, member in zip(ids, members, strict=True)
+            if member_id is not None
+        }
 
 
 def _last_of_each(events: Iterable[Document]) -> dict[int, Document]:
@@ -150,7 +234,7 @@ def _id_of(event: Document) -> int | None:
 
 def _to_change(
     event: Document,
-    found: Mapping[int, Member | None],
+    found: Mapping[int, Member | _Later | None],
     deleted: Mapping[int, int],
     new: set[int | None],
 ) -> MemberChange | None:
@@ -162,6 +246,8 @@ def _to_change(
     if member_id is None:
         return None
     member = found.get(member_id)
+    if member is LATER:
+        return None
     if member is not None:
         kind: Kind = "created" if member_id in new else "changed"
         return MemberChange(member_id, kind, member.version, member, place)
@@ -169,6 +255,13 @@ def _to_change(
     if operation == "delete" or (member_id in found and operation != "insert"):
         return MemberChange(member_id, "deleted", deleted.get(member_id), None, place)
     return None
+
+
+def _version_in(event: Document) -> int:
+    """Return the version that the event gave to its document; if it gave none, the highest."""
+    updated = event.get("updateDescription", {}).get("updatedFields", {})
+    changed = event.get("fullDocument") or updated
+    return to_version(changed["version"]) if "version" in changed else LAST_VERSION
 
 
 def _place(token: Mapping[str, Any] | None) -> str:
