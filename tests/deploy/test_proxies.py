@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psutil
 import pytest
 
-from tests.support.proxies import COMPRESSING, IMPATIENT, PROGRAMS, Program, proxying
+from tests.support.certificates import make_certificates
+from tests.support.proxies import COMPRESSING, IMPATIENT, PROGRAMS, Program, proxying, speaking_tls
 from tests.support.proxy_client import ADDRESS, Load, ProxyClient
 from tests.support.service import Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
@@ -320,3 +321,28 @@ def test_idle_connections_cost_no_request(
         for connection in connections:
             connection.close()
     assert set(statuses) == {200}
+
+
+@pytest.fixture(scope="module")
+def secure_pair(root: Path, servers: PrivateServers) -> Iterator[Pair]:
+    """Services that speak TLS, and have their paths below /api."""
+    _, server = make_certificates(root, "members.internal")
+    tls = {"certificate": str(server), "key": str(server)}
+    with running_pair(root / "secure", servers, tls=tls, base_path="/api") as pair:
+        yield pair
+
+
+def test_services_with_tls_and_a_base_path(program: Program, root: Path, secure_pair: Pair) -> None:
+    (folder := root / f"{program.name}-tls").mkdir()
+    token = secure_pair.commands[0].token("--rights", "3")
+    changes = speaking_tls(program, root / "ca.pem")
+    with proxying(
+        program, folder, secure_pair.services, changes, probe="/api/openapi.json"
+    ) as proxy:
+        client = ProxyClient(proxy, token)
+        status, headers, body = client("POST", "/api/members", {"name": f"../{program.name}"})
+        assert (status, headers["Location"][:13]) == (201, "/api/members/"), body
+        assert client("GET", headers["Location"])[::2] == (200, body)
+        name = quote(f"../{program.name}", safe="")
+        assert client("GET", f"/api/members/by-name?name={name}")[::2] == (200, body)
+        assert client("GET", "/members/1")[0] == 404

@@ -126,6 +126,20 @@ IMPATIENT: Final[Mapping[str, Mapping[str, str]]] = {
     "traefik": {"idleConnTimeout: 60s": "idleConnTimeout: 500ms"},
 }
 
+# Replacements for services with TLS, besides the removal of each `#tls `.
+_TLS: Final[Mapping[str, Mapping[str, str]]] = {
+    "nginx": {"proxy_pass http:": "proxy_pass https:"},
+    "haproxy": {},
+    "envoy": {},
+    "caddy": {"/readyz": "/api/openapi.json", "\t\thealth_port 8889\n": ""},
+    "traefik": {"url: http:": "url: https:"},
+}
+
+
+def speaking_tls(program: Program, ca: Path) -> dict[str, str]:
+    """Return the replacements for services that have a certificate of this authority."""
+    return {"#tls ": "", "/etc/ssl/members-ca.pem": str(ca), **_TLS[program.name]}
+
 
 class Proxy:
     """A running proxy."""
@@ -147,6 +161,7 @@ def proxying(
     folder: Path,
     services: Sequence[Service],
     changes: Mapping[str, str] | None = None,
+    probe: str = "/openapi.json",
 ) -> Iterator[Proxy]:
     """Run the proxy of deploy/proxies; `changes` are further replacements in its files."""
     path = program.find()
@@ -174,7 +189,7 @@ def proxying(
         )
     try:
         proxy = Proxy(port, log)
-        _wait_until_it_serves(process, proxy)
+        _wait_until_it_serves(process, proxy, probe)
         yield proxy
     finally:
         process.terminate()
@@ -192,9 +207,9 @@ def _private(text: str, folder: Path) -> str:
     return text.replace("http {\n", f"http {{\n{lines}") if "\nhttp {\n" in text else text
 
 
-def _wait_until_it_serves(process: "subprocess.Popen[bytes]", proxy: Proxy) -> None:
+def _wait_until_it_serves(process: "subprocess.Popen[bytes]", proxy: Proxy, probe: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    request = f"GET {probe} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     status = b""
     while not status.startswith(b"HTTP/1.1 200"):
         assert process.poll() is None, proxy.log()
