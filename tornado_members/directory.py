@@ -25,6 +25,7 @@ from tornado_members.errors import (
     WriteConflict,
 )
 from tornado_members.lease_cache.cache import AnnouncedWrite
+from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
@@ -117,6 +118,7 @@ class MemberDirectory:
         self._entries = MemberEntries(fields)
         self._look_ups = CachedLookUps(cache.look_up, self._entries)
         self._turns = WriterTurns()
+        self._pages: SingleFlight[list[Member]] = SingleFlight()
 
     @property
     def cache_counts(self) -> CacheCounts:
@@ -246,8 +248,12 @@ class MemberDirectory:
         return self._entries.of_member(await self._store.find_member(member_id))
 
     async def page(self, query: ListQuery) -> list[Member]:
-        """Return at most `query.limit` members in order, the first behind `query.after`."""
-        return await self._store.page(query)
+        """Return at most `query.limit` members in order, the first behind `query.after`.
+
+        Callers that ask for the same page at once share a query, as readers of one member do. They
+        share the list, too, and must not change it.
+        """
+        return await self._pages.ask(repr(query).encode(), lambda: self._store.page(query))
 
     async def count(self, filters: Filters) -> int:
         """Count the members that match. MongoDB scans one index key for each."""

@@ -1,7 +1,9 @@
 """The pages of the list."""
 
+import asyncio
 import base64
 import json
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.api import Api, parsed, problem
+from tornado_members.model.list_query import ListQuery
+from tornado_members.services import Services
 
 
 async def walk(api: Api, path: str) -> list[dict[str, Any]]:
@@ -153,3 +157,35 @@ async def test_pages_show_each_remaining_member_once_during_changes(api: Api) ->
     assert len(left) > 15
     assert seen == sorted(set(seen))
     assert set(left) <= set(seen)
+
+
+async def test_callers_of_the_same_page_share_a_query(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page is at least as new as its question, so a write in between is in the later ones."""
+    for name in ("Ada", "Grace"):
+        await api.create(name)
+    asked: list[ListQuery] = []
+    may_go_on = asyncio.Event()
+    page = services.directory._store.page
+
+    async def slow_page(query: ListQuery) -> Any:
+        asked.append(query)
+        found = await page(query)
+        await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(services.directory._store, "page", slow_page)
+    directory, query = services.directory, ListQuery()
+    first = [asyncio.create_task(directory.page(query)) for _ in range(10)]
+    other = asyncio.create_task(directory.page(replace(query, limit=1)))
+    await asyncio.sleep(0.2)
+    await api.create("Jean")
+    second = [asyncio.create_task(directory.page(query)) for _ in range(10)]
+    await asyncio.sleep(0)
+    may_go_on.set()
+    assert len(await other) == 1
+    assert len(await first[0]) == 2
+    assert {len(await one) for one in second} == {3}
+    assert {len(await one) for one in first[1:]} == {3}  # they waited for the second query
+    assert sorted(one.limit for one in asked) == [1, 50, 50]

@@ -78,6 +78,9 @@ ADD_MEMBER: Final = Operation(
 )
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 class MembersHandler(BatchHandler):
     """/members"""
 
@@ -110,8 +113,7 @@ class MembersHandler(BatchHandler):
             self.set_header("Link", f'<{following}>; rel="next"')
         await self.send_count(query.filters)
         body = {"items": [member.to_dict() for member in page], "next": following}
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        self.send_json(text.encode())
+        self.send_json(_encode(body).encode())
 
     head = get
 
