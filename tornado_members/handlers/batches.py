@@ -34,7 +34,6 @@ MEMBER_IDS: Final = Parameter(
     "each once. `missing` lists the ids that no member has. It combines with no other parameter.",
     # Not an array: many client generators repeat the parameter for each item, which is a 400.
     {"type": "string", "pattern": r"^[1-9][0-9]{0,15}(,[1-9][0-9]{0,15})*$"},
-    "42,7",
 )
 LOOK_UP_MEMBERS: Final = Operation(
     name="lookUpMembers",

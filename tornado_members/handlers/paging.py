@@ -46,8 +46,7 @@ LIST_PARAMETERS: Final = {
     "q": Parameter(
         "Only members of whose name or e-mail address each of these words, at most "
         f"{MAX_QUERY_WORDS}, begins a word, in any case and with or without accents.",
-        _TEXT,
-        "love ada",
+        _TEXT,  # without an example: the page at /docs would fill it in
     ),
     **{field.name: Parameter(field.filter, _TEXT) for field in MEMBER_FIELDS if field.filter},
     "limit": Parameter(
