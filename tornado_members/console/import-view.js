@@ -285,7 +285,11 @@ export class ImportView extends HTMLElement {
             "th",
             { scope: "row", class: "wrap" },
             isolated(reason),
-            h("div", { class: "help" }, text.import.lines(formatLines(rejects.map((one) => one.line)))),
+            h(
+              "div",
+              { class: "help" },
+              text.import.lines(rejects.length, formatLines(rejects.map((one) => one.line))),
+            ),
           ),
           h("td", { class: "number" }, formatNumber(rejects.length)),
         ),

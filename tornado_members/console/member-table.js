@@ -10,6 +10,10 @@ import { labelOf, text } from "./text.js";
 
 const FIRST_ROWS = 60; // at once; the others follow, frame by frame
 const ROWS_PER_FRAME = 120;
+const WIDTHS = /** @type {Record<string, string>} */ ({
+  email: "minmax(0, 1.5fr)",
+  phone: "minmax(0, 11rem)",
+});
 const MARK_MS = 4000;
 const MOST_COLUMNS = 5;
 
@@ -38,6 +42,8 @@ export class MemberTable {
       this.#head,
       this.#body,
     );
+    const widths = this.fields.map((field) => WIDTHS[field.type] ?? "minmax(0, 0.8fr)");
+    this.element.style.setProperty("--columns", `minmax(0, 1.2fr) ${widths.join(" ")} 4.75rem`);
     this.element.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -47,9 +53,11 @@ export class MemberTable {
 
   /** The member that is open beside the list. @param {number | null} memberId */
   set present(memberId) {
-    if (this.#present !== null) this.#rows.get(this.#present)?.link.removeAttribute("aria-current");
+    const before = this.#present === null ? undefined : this.#rows.get(this.#present);
     this.#present = memberId;
-    if (memberId !== null) this.#rows.get(memberId)?.link.setAttribute("aria-current", "true");
+    if (before) this.#showPresent(before);
+    const after = memberId === null ? undefined : this.#rows.get(memberId);
+    if (after) this.#showPresent(after);
   }
 
   /** Show other members. @param {any[]} members @param {string} sort */
@@ -153,12 +161,19 @@ export class MemberTable {
     row.link.href = this.actions.href(member.memberId);
     row.row.classList.remove("deleted", "marked");
     row.mark.textContent = "";
-    if (member.memberId === this.#present) row.link.setAttribute("aria-current", "true");
-    else row.link.removeAttribute("aria-current");
+    this.#showPresent(row);
     this.fields.forEach((field, i) => {
       row.cells[i].textContent = valueText(field, valueOf(member, field));
     });
     row.cells[this.fields.length].textContent = String(member.memberId);
+  }
+
+  /** @param {Row} row */
+  #showPresent(row) {
+    const isPresent = row.member.memberId === this.#present;
+    row.row.classList.toggle("present", isPresent);
+    if (isPresent) row.link.setAttribute("aria-current", "true");
+    else row.link.removeAttribute("aria-current");
   }
 
   /** @param {string} sort */

@@ -243,7 +243,8 @@ export const text = {
     reasons: "Refused rows, by reason",
     reason: "Reason",
     rows: "Rows",
-    lines: (/** @type {string} */ lines) => `lines ${lines}`,
+    lines: (/** @type {number} */ n, /** @type {string} */ lines) =>
+      n === 1 ? `line ${lines}` : `lines ${lines}`,
     taken: "The name is taken by a member with other contents",
     takenInFile: "The name occurs earlier in the file",
     rejects: "Save the refused rows as a file",
