@@ -166,7 +166,7 @@ def console_steps(text: str) -> list[tuple[str, str]]:
     return [(line, shown) for line, _, shown in steps]
 
 
-@pytest.mark.parametrize(("page", "commands"), [("README.md", 4), ("docs/api.md", 28)])
+@pytest.mark.parametrize(("page", "commands"), [("README.md", 4), ("docs/api.md", 29)])
 def test_documented_requests_receive_the_documented_responses(
     folder: Path, servers: PrivateServers, database_name: str, page: str, commands: int
 ) -> None:

@@ -211,6 +211,8 @@ async def test_list_that_is_too_wide_is_refused(
     for filters in (Filters(name_prefix="group"), Filters(q="g e")):
         with pytest.raises(ListTooWide):
             await store.page(ListQuery(filters))
+    with pytest.raises(ListTooWide):
+        await store.count(Filters(q="g e"))
     assert await store.page(ListQuery(Filters(q="nobody"))) == []
 
 

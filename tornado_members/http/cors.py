@@ -18,7 +18,7 @@ _REQUEST_HEADERS: Final = (
 _ANSWER_HEADERS: Final = (
     "ETag, Link, Location, Content-Location, X-Total-Count, Preference-Applied, X-Request-Id, "
     "Cache-Status, Retry-After, WWW-Authenticate, Allow, Accept-Patch, Accept-Post, "
-    "Content-Disposition, X-Ignored-Columns, X-Header-Line"
+    "Content-Disposition, X-Ignored-Columns, X-Header-Line, Changes-After"
 )
 
 

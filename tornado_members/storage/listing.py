@@ -74,7 +74,10 @@ class MemberLists:
             return found if found is not None else await self._pick_wide(query, prefixes)
 
     async def count(self, filters: Filters) -> int:
-        """Count the members that match. MongoDB scans one index key for each."""
+        """Count the members that match. MongoDB scans one index key for each.
+
+        Raises ListTooWide if several prefixes are wide, and the count takes too long.
+        """
         matching = self._matching(ListQuery(filters))
         field = self._equality(filters)
         if field is not None:
@@ -85,7 +88,8 @@ class MemberLists:
             if narrow := await self._narrow(prefixes):
                 matching["_id"]["$in"] = await self._keys(ListQuery(), narrow, _MAX_KEYS)
                 return await self._members.count_documents(matching, hint=[("_id", ASCENDING)])
-            return await self._members.count_documents(matching, hint=prefixes[0].index)
+            with _too_wide_after(self._timeout * _PATIENCE):
+                return await self._members.count_documents(matching, hint=prefixes[0].index)
         # Only fields of the index, so that MongoDB fetches no document.
         conditions = prefixes[0].condition if prefixes else {"nameFold": {"$gte": MinKey()}}
         index = prefixes[0].index if prefixes else BY_FOLDED_NAME
