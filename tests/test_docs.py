@@ -111,7 +111,7 @@ def test_docs_describe_every_script() -> None:
 
 
 def test_documented_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("seed", "token", "serve", "keys"):
+    for command in ("seed", "token", "serve", "keys", "watch"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
     for program in (soak, fuzz, serve, differential):

@@ -18,6 +18,7 @@ _COMMANDS = {
     "token": "Print a token that this service accepts.",
     "users": "Add, list, change and remove the users of POST /login.",
     "keys": "Replace the key with which this service signs tokens.",
+    "watch": "Print the changes of members as they happen.",
     "servers": "Print the private servers that the settings require, one per line.",
 }
 

@@ -31,7 +31,7 @@ class Consumer(Program):
         self.copy = folder / "members.sqlite"
         command = [sys.executable, str(file), url, str(self.copy)]
         super().__init__("consumer", command, 0, folder / "consumer.log")
-        self.environment["MEMBERS_TOKEN"] = token
+        self.environment["TOKEN"] = token
 
     def members(self) -> dict[int, Any]:
         """Return the copy."""
