@@ -5,7 +5,7 @@ and reuse that result for other values in queries of the same shape.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -62,10 +62,13 @@ class MemberLists:
 
         Raises ListTooWide if they cannot be found in time.
         """
-        prefixes = prefixes_of(query.filters)
-        if not prefixes or self._equality(query.filters) is not None:
+        prefixes, attributes = prefixes_of(query.filters), query.filters.attributes
+        has_choice = bool(prefixes) or len(attributes) > 1
+        if not has_choice or self._field_equality(query.filters) is not None:
             return await self._read(query, self._matching(query))
-        if path := await self._narrow_attribute(query.filters):
+        counts = (_FEW,) if prefixes else (_FEW, _MAX_KEYS)
+        path = await self._narrow_attribute(attributes, counts)
+        if path is not None or not prefixes:
             return await self._read(query, self._matching(query), path)
         if narrow := await self._narrow(prefixes):
             return await self._pick(query, narrow)
@@ -101,13 +104,16 @@ class MemberLists:
         few = await self._with_at_most(_FEW, prefixes) if len(prefixes) > 1 else None
         return few or await self._with_at_most(_MAX_KEYS, prefixes)
 
-    async def _narrow_attribute(self, filters: Filters) -> str | None:
-        """Return the path of an attribute whose value few members have, if there is one."""
-        for path, value in filters.attributes.items():
-            matching = {path: to_stored(self._attributes[path], value), "_id": MEMBER_ID_RANGE}
-            cursor = self._members.find(matching, {"_id": 1}, hint=behind(path, "_id"))
-            if not await cursor.skip(_FEW).limit(1).to_list(1):
-                return path
+    async def _narrow_attribute(
+        self, attributes: Mapping[str, Any], counts: Sequence[int]
+    ) -> str | None:
+        """Return the path of an attribute whose value at most so many members have, if any."""
+        for count in counts:
+            for path, value in attributes.items():
+                matching = {path: to_stored(self._attributes[path], value), "_id": MEMBER_ID_RANGE}
+                cursor = self._members.find(matching, {"_id": 1}, hint=behind(path, "_id"))
+                if not await cursor.skip(count).limit(1).to_list(1):
+                    return path
         return None
 
     async def _with_at_most(self, count: int, prefixes: Sequence[Prefix]) -> Prefix | None:
@@ -205,17 +211,25 @@ class MemberLists:
             cursor = cursor.hint(index).sort(key, _direction(query))
         return await cursor.to_list(query.limit)
 
-    def _equality(self, filters: Filters) -> str | None:
-        """Return what the index to use begins with; None if no filter names a whole value.
+    def _field_equality(self, filters: Filters) -> str | None:
+        """Return the field that the index to use begins with; None if no filter names a value.
 
-        Names are unique. Of the others, the first in the table leads to the fewest members. Many
-        members can have one value of an attribute, so that a prefix is the better choice.
+        Names are unique. Of the others, the first in the table leads to the fewest members.
         """
         if filters.name is not None:
             return "name"
         named = (one.filtered_name for name, one in self._filtered.items() if name in filters.equal)
-        has_prefix = filters.name_prefix is not None or filters.q is not None
-        return next(named, None if has_prefix else next(iter(filters.attributes), None))
+        return next(named, None)
+
+    def _equality(self, filters: Filters) -> str | None:
+        """Return the field or the attribute that the index to use begins with, if there is one.
+
+        Many members can have one value of an attribute, so that a prefix is the better choice.
+        """
+        field = self._field_equality(filters)
+        if field is not None or filters.name_prefix is not None or filters.q is not None:
+            return field
+        return next(iter(filters.attributes), None)
 
     def _matching(self, query: ListQuery) -> Document:
         """Return the filter of a query. It matches members only."""
