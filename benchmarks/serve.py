@@ -72,16 +72,13 @@ def _compete(
         if not cores.are_apart:
             print(f"\nWith {processes} processes, servers and load share cores {cores.servers}.")
         track = Track(bed, cores, running_all, options.patience)
-        ours = [one for one in running_all if one.contestant.is_ours]
-        results = [
-            _measure(cell, track, ours if cell.scenario.is_ours else running_all, options)
-            for cell in cells
-        ]
+        results = [_measure(cell, track, running_all, options) for cell in cells]
         return all(results)
 
 
 def _measure(cell: Cell, track: Track, running_all: Sequence[Running], options: Namespace) -> bool:
     """Make one table: each contestant has one turn per round, in rotating order."""
+    running_all = [one for one in running_all if one.contestant.serves(cell.scenario)]
     results: dict[Contestant, list[Round]] = {one.contestant: [] for one in running_all}
     try:
         for i in range(options.rounds):

@@ -15,6 +15,7 @@ from tornado_members.member_entries import (
     member_id_in,
     name_key,
     represent_entry,
+    usable,
 )
 from tornado_members.model.names import normalize_name
 
@@ -34,10 +35,12 @@ class CachedMembers:
     """What the cache has of the members that were asked for.
 
     `look_ups` has all ids. `named` has the members whose name was asked for, if the cache has them.
+    The marks of entries that this process may use end with `schema`.
     """
 
     look_ups: Mapping[int, LookUp] = field(default_factory=dict)
     named: Mapping[str, Representation] = field(default_factory=dict)
+    schema: bytes = b""
 
     def find(self, asked: Asked) -> Representation | MemberBatch | None:
         """Return a member, or a batch if the cache knows each of its ids; otherwise None."""
@@ -46,24 +49,33 @@ class CachedMembers:
         if isinstance(asked, int):
             look_up = self.look_ups.get(asked)
             entry = look_up.entry if isinstance(look_up, Hit) else None
-            return represent_entry(asked, entry, HIT) if entry else None
+            is_usable = entry is not None and entry.tag.endswith(self.schema)
+            return represent_entry(asked, entry, HIT) if entry and is_usable else None
         return self._find_batch(asked)
 
     def _find_batch(self, member_ids: Sequence[int]) -> MemberBatch | None:
-        entries = {}
+        bodies, missing = [], []
+        look_ups, schema = self.look_ups, self.schema
         for member_id in member_ids:
-            look_up = self.look_ups.get(member_id)
+            look_up = look_ups.get(member_id)
             if not isinstance(look_up, Hit):
                 return None
-            entries[member_id] = look_up.entry
-        return MemberBatch.of(entries, HIT)
+            if look_up.body is None:
+                missing.append(member_id)
+            elif look_up.tag.endswith(schema):
+                bodies.append(look_up.body)
+            else:
+                return None
+        return MemberBatch(bodies, missing, HIT)
 
     @contextmanager
     def passed_on(self, asked: Asked) -> Iterator[None]:
         """Let tasks that begin in this block read members without a second look at the cache."""
         ids = (asked,) if isinstance(asked, int) else () if isinstance(asked, str) else asked
         look_ups = self.look_ups
-        token = _passed_on.set({one: look_ups[one] for one in ids if one in look_ups})
+        token = _passed_on.set(
+            {one: usable(look_ups[one], self.schema) for one in ids if one in look_ups}
+        )
         try:
             yield
         finally:
@@ -97,12 +109,14 @@ class CachedLookUps:
                 names.add(one)
             else:
                 ids.update(one)
-        found = await self._find_ids(ids, names)
+        keys = {member_id: id_key(member_id) for member_id in ids}
+        if names:
+            found = await self._find_ids(ids, names)
+        else:
+            found = await self._look_up([*keys.values()])
         by_name = {one: member for one in names if (member := self._find_named(one, found))}
-        usable = self._entries.usable
-        return CachedMembers(
-            {one: usable(found[id_key(one)]) for one in ids if id_key(one) in found}, by_name
-        )
+        look_ups = {member_id: found[key] for member_id, key in keys.items()}
+        return CachedMembers(look_ups, by_name, self._entries.schema)
 
     async def _find_ids(self, ids: set[int], names: set[str]) -> Mapping[bytes, LookUp]:
         """Look up these ids, and those that the names lead to."""

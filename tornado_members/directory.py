@@ -42,6 +42,7 @@ from tornado_members.member_entries import (
     name_key,
     represent,
     represent_entry,
+    usable,
 )
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor, Position, Record
@@ -160,7 +161,10 @@ class MemberDirectory:
         return await self._read(member_id)
 
     async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
-        """Look members up in the cache, by id or by name. None is loaded."""
+        """Look members up in the cache, by id or by name. None is loaded.
+
+        The caller counts the hits that it serves.
+        """
         return await self._look_ups.find(asked)
 
     async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
@@ -175,7 +179,7 @@ class MemberDirectory:
         look_ups |= await self._look_up([one for one in member_ids if one not in look_ups])
         entries = {one: hit.entry for one, hit in look_ups.items() if isinstance(hit, Hit)}
         hits = len(entries)
-        self.cache_counts.hits += [*entries.values()].count(None)  # look_up() counts the others
+        self.cache_counts.hits += hits
         others = {one: other for one, other in look_ups.items() if not isinstance(other, Hit)}
         for member_id, found in (await self._fill(others)).items():
             entries[member_id] = found.entry
@@ -186,7 +190,8 @@ class MemberDirectory:
     async def _look_up(self, member_ids: Iterable[int]) -> dict[int, LookUp]:
         ids = {id_key(member_id): member_id for member_id in member_ids}
         looked_up = await self._cache.look_up([*ids]) if ids else {}
-        return {ids[key]: self._entries.usable(one) for key, one in looked_up.items()}
+        schema = self._entries.schema
+        return {ids[key]: usable(one, schema) for key, one in looked_up.items()}
 
     async def _fill(self, look_ups: Mapping[int, NotHit]) -> dict[int, Found]:
         ids = {id_key(member_id): member_id for member_id in look_ups}

@@ -69,15 +69,16 @@ class MemberEntries:
         tag = _name_hash(member.name) + b"@" + changed + self.schema
         return Entry(member.version, tag, member.to_json())
 
-    def usable(self, look_up: LookUp) -> LookUp:
-        """Return a look-up in which an entry of a process with other fields is a miss."""
-        if isinstance(look_up, Hit) and not self.is_usable(look_up.entry):
-            return look_up.if_rejected
-        return look_up
-
     def is_usable(self, entry: Entry | None) -> bool:
         """True if a process with the same fields stored the entry, or the absence of a member."""
         return entry is None or entry.tag.endswith(self.schema)
+
+
+def usable(look_up: LookUp, schema: bytes) -> LookUp:
+    """Return a look-up in which an entry of a process with other fields is a miss."""
+    if not isinstance(look_up, Hit) or look_up.body is None or look_up.tag.endswith(schema):
+        return look_up
+    return look_up.if_rejected
 
 
 def id_key(member_id: int) -> bytes:

@@ -17,6 +17,7 @@ import psutil
 
 from benchmarks.load.asking import Asker
 from benchmarks.load.bed import AUDIENCE, ISSUER, Bed, Cores
+from benchmarks.load.scenarios import Scenario
 from tornado_members.embedded.programs import dying_with_parent, free_port
 from tornado_members.settings import MongoDB, Server
 
@@ -77,6 +78,10 @@ class Contestant:
     def is_checked(self) -> bool:
         """True if its answers are those of a service of members."""
         return self.name != BARE
+
+    def serves(self, scenario: Scenario) -> bool:
+        """True if it serves the requests of a scenario."""
+        return self.is_ours or scenario.peers is None or self.name in scenario.peers
 
     def command(self, bed: Bed, port: int, processes: int) -> list[str]:
         """Return its command line."""

@@ -6,7 +6,8 @@ from typing import Any
 from benchmarks.load.asking import Answer, Asker
 from benchmarks.load.bed import Bed
 from benchmarks.load.contestants import Running
-from benchmarks.load.sampling import as_answered
+from benchmarks.load.sampling import as_answered, batch_path
+from benchmarks.load.scenarios import BY_NAME
 
 _CHECKED = 4242  # a member that no load asks for first
 
@@ -42,6 +43,12 @@ def _look(running: Running, bed: Bed) -> Iterator[str]:
     first = [as_answered(found) for found in members.find().sort("_id").limit(50)]
     if page.status != 200 or page.json["items"] != first:
         yield f"list: {page.status} {page.content[:200]!r}"
+    if running.contestant.serves(BY_NAME["batch"]):
+        expected = [as_answered(members.find_one({"_id": one}) or {}) for one in (7, 3)]
+        for _ in range(2):
+            batch = asker.get(batch_path([7, 99999999, 3, 7]))
+            body = {"items": expected, "missing": [99999999], "next": None}
+            yield _differs("batch", batch, 200, body)
     etag = asker.get(path).headers.get("etag", "none")
     yield _differs("304", asker.get(path, If_None_Match=etag), 304)
     yield _differs("missing member", asker.get("/members/99999999"), 404)

@@ -5,6 +5,7 @@
 
 local STEP = 48611 -- shares no factor with a power of ten: the walk comes to each member once
 local PIPELINED = 16 -- requests at once
+local BATCH = 100 -- members of a batch
 local WRITE_EACH = 20 -- of the mixed requests: 5 %
 
 local head, members, place, serial
@@ -50,6 +51,11 @@ local kinds = {
     end,
     get = function() return get(walk()) end,
     put = function() return put(walk()) end,
+    batch = function()
+        local ids = {}
+        for i = 1, BATCH do ids[i] = walk() end
+        return "GET /members?memberId=" .. table.concat(ids, ",") .. head .. "\r\n"
+    end,
     list = function() return "GET /members?limit=50" .. head .. "\r\n" end,
     unchanged = function()
         local id = walk()

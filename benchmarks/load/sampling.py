@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -10,7 +11,7 @@ from typing import Any, Self
 
 from benchmarks.load.asking import Asker
 from benchmarks.load.bed import Collection, Document
-from benchmarks.load.scenarios import Scenario
+from benchmarks.load.scenarios import BATCH, Scenario
 
 PAUSE_SECONDS = 0.02
 FIELDS = ("name", "email", "phone")
@@ -51,7 +52,11 @@ class Sampler:
         self._asker.close()
 
     def _run(self) -> None:
-        look = {"list": self._look_at_list, "unchanged": self._look_for_unchanged}
+        look = {
+            "list": self._look_at_list,
+            "unchanged": self._look_for_unchanged,
+            "batch": self._look_at_batch,
+        }
         while not self._ended.wait(PAUSE_SECONDS):
             try:
                 look.get(self._scenario.asks, self._look_at_member)()
@@ -82,6 +87,16 @@ class Sampler:
         if answer.status != 200 or answer.json["items"] != expected:
             self.sample.wrong.append(f"list: {answer.status} {answer.content[:200]!r}")
 
+    def _look_at_batch(self) -> None:
+        member_ids = random.sample(range(1, self._scenario.members + 1), BATCH)
+        self.sample.queries += BATCH  # MongoDB counts documents
+        found = map(as_answered, self._members.find({"_id": {"$in": member_ids}}))
+        stored = {member["memberId"]: member for member in found}
+        answer = self._asker.get(batch_path(member_ids))
+        self.sample.hits += "hit" in answer.headers.get("cache-status", "")
+        if answer.status != 200 or answer.json["items"] != [stored[one] for one in member_ids]:
+            self.sample.wrong.append(f"batch: {answer.status} {answer.content[:200]!r}")
+
     def _look_for_unchanged(self) -> None:
         index = random.randrange(self._scenario.members)  # noqa: S311
         answer = self._asker.get(f"/members/{index + 1}", If_None_Match=self._etags[index])
@@ -93,6 +108,11 @@ class Sampler:
         found = self._members.find_one({"_id": member_id})
         assert found, "no member is ever removed here"
         return as_answered(found)
+
+
+def batch_path(member_ids: Sequence[int]) -> str:
+    """Return the address of several members."""
+    return f"/members?memberId={','.join(map(str, member_ids))}"
 
 
 def as_answered(document: Document) -> Document:

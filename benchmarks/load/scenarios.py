@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 MEMBERS = 100_000
 HOT = 1000  # members that all callers ask for
+BATCH = 100  # members of a batch, as in requests.lua
 _FEWEST = 5000
 
 
@@ -19,7 +20,7 @@ class Scenario:
     is_cold: bool = False  # nothing is in the cache when it begins
     # MongoDB reads a request that a service with a cache should cause; None: it depends.
     reads: float | None = None
-    is_ours: bool = False  # the peers have no such path
+    peers: frozenset[str] | None = None  # those that serve such requests; None for all
 
     @property
     def writes(self) -> bool:
@@ -35,7 +36,7 @@ SCENARIOS = (
     ),
     Scenario("unchanged", "cached GET with If-None-Match: 304", "unchanged", members=100, reads=0),
     Scenario("pipelined", f"cached GET of {HOT:,} members, 16 at once", "pipelined", reads=0),
-    Scenario("name", f"cached GET of {HOT:,} members by name", "name", reads=0, is_ours=True),
+    Scenario("name", f"cached GET of {HOT:,} members by name", "name", reads=0, peers=frozenset()),
     Scenario("accept", "cached GET with Accept: application/json, */*", "accept", reads=0),
     Scenario("fresh", "cached GET with Cache-Control: max-age=0", "fresh", reads=0),
     Scenario("origin", "cached GET of a script of another origin", "origin", reads=0),
@@ -43,6 +44,13 @@ SCENARIOS = (
     Scenario("handler", "cached GET with If-Match, which a handler answers", "handler", reads=0),
     Scenario("put", f"PUT of {HOT:,} members", "put"),
     Scenario("list", "list of 50", "list"),
+    Scenario(
+        "batch",
+        f"cached batch of {BATCH} of {HOT:,} members",
+        "batch",
+        reads=0,
+        peers=frozenset({"fastapi"}),
+    ),
     Scenario("mixed", f"95 % GET and 5 % PUT of {HOT:,} members", "mixed"),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -378,10 +378,37 @@ async def test_malformed_reply_is_an_error_within_the_deadline(nonsense: bytes) 
                     await call
 
 
-async def test_reply_for_another_key_is_rejected() -> None:
-    talk = await reply(b"VALUE other 0 1\r\nx\r\nEND\r\n", then=1)
+@pytest.mark.parametrize(
+    "answered",
+    [
+        b"VALUE other 0 1\r\nx\r\nEND\r\n",
+        b"VALUE a 0 1\r\nx\r\nVALUE other 0 1\r\nx\r\nEND\r\n",
+        b"VALUE a 0 3\r\nxEND\r\n",
+        b"VALUE a 0 1\r\nx\r\nVALUE a 0 1\r\ny\r\nEND\r\n",
+    ],
+)
+async def test_reply_to_another_request_is_an_error(answered: bytes) -> None:
+    talk = await reply(answered, then=1)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
-        assert await node.get_many([b"a"]) == {}
+        with pytest.raises(NodeUnavailable):
+            await node.get_many([b"a", b"b"])
+
+
+async def test_values_that_look_like_replies_are_read_whole(address: str) -> None:
+    values = {
+        b"a": b"x\r\nEND\r\n",
+        b"b": b"\r\nVALUE c 0 1\r\ny",
+        b"c": b"END",
+        b"d": b"",
+        b"e": b"\r\n",
+    }
+    async with opened(address) as node:
+        for key, value in values.items():
+            await node.set(key, value, 60)
+        for count in range(1, 6):
+            keys = [b"unknown", *[*values][:count], b"unknown-too"]
+            assert await node.get_many(keys) == {key: values[key] for key in [*values][:count]}
+            assert await node.get_many([*reversed(keys)]) == await node.get_many(keys)
 
 
 @pytest.mark.parametrize("answered", [b"VA 1 kother c1 f0 t9", b"VA 1 ka c1 f0", b"HD ka c1 f0 t9"])

@@ -133,9 +133,10 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         request_id = read.request_id or services.request_ids.new()
         if isinstance(found, MemberBatch):
             response = batch_response(found, request_headers=request.headers)
-            services.directory.cache_counts.hits += len(found.missing)  # get_cached() counts items
+            services.directory.cache_counts.hits += len(found.bodies) + len(found.missing)
         else:
             is_named = isinstance(request.asked, str)
+            services.directory.cache_counts.hits += 1
             address = f"{services.base_path}/members/{found.member_id}" if is_named else None
             response = member_response(found, request_headers=read.conditions, address=address)
         lines = read.response.fill(response, request_id)

@@ -21,7 +21,7 @@ _TARGET: Final = re.compile(
     rf"/members(?:/(?:({_ID})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
     rf"|\?memberId=({_ID}(?:(?:,|%2[Cc]){_ID})*))"
 )
-_COMMA: Final = re.compile(",|%2[Cc]")
+_COMMA: Final = re.compile("%2[Cc]")
 
 
 def asked_in(target: str) -> Asked | None:
@@ -47,7 +47,8 @@ def route_of(asked: Asked, target: str) -> str:
 
 def _ids_in(listed: str) -> tuple[int, ...] | None:
     """Return the ids of a list, each once; None for a list that a handler refuses."""
-    member_ids = tuple(dict.fromkeys(map(int, _COMMA.split(listed))))
+    listed = _COMMA.sub(",", listed) if "%" in listed else listed
+    member_ids = tuple(dict.fromkeys(map(int, listed.split(","))))
     if len(member_ids) > MAX_IN_QUERY or max(member_ids) > MAX_MEMBER_ID:
         return None
     return member_ids

@@ -13,7 +13,7 @@ from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import Lifetimes, random_word
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
 from tornado_members.lease_cache.fills import LoadMany, all_of, fill_many
-from tornado_members.lease_cache.look_ups import Bypass, Found, Hit, Load, LookUp, NotHit, bypass
+from tornado_members.lease_cache.look_ups import Bypass, Found, Load, LookUp, NotHit, bypass
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.node_pool import NodePool
@@ -172,7 +172,7 @@ class LeaseCache:
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """Look at each node once, and decide how each of these keys may be read.
 
-        Hits are counted if they have an entry. The caller counts the others if it uses them.
+        The caller counts the hits that it serves.
         """
         reason = self._bypass_reason()
         if reason:
@@ -180,10 +180,7 @@ class LeaseCache:
         places = self._pool.places([self._prefix + key for key in keys])
         looked_up = await all_of([node.look_up(its_keys) for node, its_keys in places.items()])
         start = len(self._prefix)
-        found = {key[start:]: one for some in looked_up for key, one in some.items()}
-        for one in found.values():
-            self.counts.hits += isinstance(one, Hit) and one.entry is not None
-        return found
+        return {key[start:]: one for some in looked_up for key, one in some.items()}
 
     async def read(
         self,

@@ -6,6 +6,7 @@ would ask for the rest of a line for ever at the end of a stream.
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 import aiomcache
 from aiomcache.pool import Connection
@@ -62,11 +63,18 @@ class MemcachedConnection(asyncio.Protocol):
     async def drain(self) -> None:
         """Do nothing: a command is sent when the reply to the last one was read."""
 
-    async def read_values(self) -> dict[bytes, bytes]:
-        """Read the reply to `get`, in one pass over the bytes that have arrived.
+    async def read_values(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Read the reply to a `get` of these distinct keys, in one pass over what has arrived.
 
         A value with client flags is another program's, and treated as empty.
         """
+        if not self._buffer:
+            await self._more(_LONGEST_LINE)
+        if self._buffer.endswith(_END):
+            found = _values_in(bytes(self._buffer), keys)
+            if found is not None:
+                self._buffer.clear()
+                return found
         values: dict[bytes, bytes] = {}
         while True:
             data, at = bytes(self._buffer), 0
@@ -81,7 +89,7 @@ class MemcachedConnection(asyncio.Protocol):
                 at = end + 2
             del self._buffer[:at]
             if match is None and self._buffer.find(b"\n", 0, _LONGEST_LINE) >= 0:
-                if await self.readline() != _END:
+                if await self.readline() != _END or not values.keys() <= {*keys}:
                     raise ConnectionError("answered another question")
                 return values
             await self._more(_LONGEST_LINE if match is None else _MOST_BUFFERED)
@@ -140,6 +148,21 @@ class MemcachedConnection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
+
+
+def _values_in(reply: bytes, keys: Sequence[bytes]) -> dict[bytes, bytes] | None:
+    """Parse a complete reply, whose values are in the order of the keys; None if that fails.
+
+    It fails if a value contains a line end or has client flags, and for any malformed reply.
+    """
+    parts = reply.split(b"\r\n")  # alternately a head and a value; then the end
+    values: dict[bytes, bytes] = {}
+    place, end = 0, len(parts) - 2
+    for key in keys:
+        if place < end and parts[place] == b"VALUE %b 0 %d" % (key, len(parts[place + 1])):
+            values[key] = parts[place + 1]
+            place += 2
+    return values if place == end and parts[end:] == [b"END", b""] else None
 
 
 def _checked_size(size: int) -> int:

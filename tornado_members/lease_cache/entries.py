@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 _SCHEMA = b"2"
+_MAX_DIGITS = 19  # of a version
 _SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: that takes five times as long to create
 class Entry:
     """What is there: a version, the caller's tag, and the bytes of the response."""
 
@@ -85,7 +86,8 @@ def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
     if not newline or len(words) < 4 or words[0] != _SCHEMA or words[2] != key:
         return None
     match words[1], words[3:]:
-        case b"V", [epoch, version, tag] if version.isdigit():
+        case b"V", [epoch, *_] if found := parse_value(key, epoch, stored):
+            version, tag, body = found
             return Value(epoch, Entry(int(version), tag, body))
         case b"N", [epoch] if not body:
             return Value(epoch, None)
@@ -94,6 +96,23 @@ def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
         case b"T", marks if not body:
             return _decode_tombstone(marks)
     return None
+
+
+def parse_value(key: bytes, epoch: bytes, stored: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Return the digits of the version, the tag and the body of a Value of this epoch.
+
+    None for anything else, also for a Value without an entry.
+    """
+    head, newline, body = stored.partition(b"\n")
+    try:
+        schema, kind, its_key, its_epoch, version, tag = head.split(b" ")
+    except ValueError:
+        return None
+    if its_key != key or its_epoch != epoch or kind != b"V" or schema != _SCHEMA or not newline:
+        return None
+    if not version.isdigit() or len(version) > _MAX_DIGITS:
+        return None
+    return version, tag, body
 
 
 def _decode_tombstone(marks: list[bytes]) -> Tombstone | None:

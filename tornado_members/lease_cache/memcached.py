@@ -78,10 +78,9 @@ class MemcachedNode:
 
         async def command(connection: MemcachedConnection) -> dict[bytes, bytes]:
             connection.write(request)
-            return await connection.read_values()
+            return await connection.read_values(unique)
 
-        values = await self._command(command) if unique else {}
-        return {key: values[key] for key in unique if key in values}
+        return await self._command(command) if unique else {}
 
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         """Return the values of those keys that have one, with the tokens that replace them.

@@ -61,6 +61,8 @@ class NodePool:
 
     def places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
         """Return the keys by the node from which they are read."""
+        if len(self.nodes) == 1:
+            return {self.nodes[0]: [*keys]}
         return _group([(self.nodes, key) for key in keys])
 
     def places_of_writes(self, keys: Sequence[bytes]) -> dict[CacheNode, list[bytes]]:

@@ -1,6 +1,7 @@
 """The place of a key: its namespace and its node."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
@@ -34,4 +35,9 @@ def digest(data: bytes, size: int) -> bytes:
 
 
 def _weight(address: bytes, key: bytes) -> bytes:
-    return digest(digest(address, size=16) + key, size=8)
+    return digest(_digest_of_address(address) + key, size=8)
+
+
+@lru_cache(256)
+def _digest_of_address(address: bytes) -> bytes:
+    return digest(address, size=16)

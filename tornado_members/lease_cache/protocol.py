@@ -31,6 +31,7 @@ from tornado_members.lease_cache.entries import (
     encode_lease,
     encode_tombstone,
     encode_value,
+    parse_value,
 )
 from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.errors import NodeUnavailable
@@ -84,12 +85,19 @@ class LeaseProtocol(NodeEpoch):
             return dict.fromkeys(keys, Bypass("node-away"))
         if epoch is None:
             return dict.fromkeys(keys, Bypass(reason))
-        return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
+        decide, get = self._decide, stored.get
+        return {key: decide(key, epoch, get(key)) for key in keys}
 
     def _decide(self, key: bytes, epoch: bytes, stored: bytes | None) -> LookUp:
-        match stored and decode(key, stored):
-            case Value(known, entry) if known == epoch:
-                return Hit(entry, Miss(epoch, stored))
+        if stored is None:
+            return Miss(epoch, None)
+        found = parse_value(key, epoch, stored)
+        if found is not None:
+            version, tag, body = found
+            return Hit(version, tag, body, epoch, stored)
+        match decode(key, stored):
+            case Value(known, None) if known == epoch:
+                return Hit(b"", b"", None, epoch, stored)
             case Tombstone() as tombstone if self.counts_in(tombstone, epoch):
                 return Bypass("tombstone")
             case Lease(known) if known == epoch:
