@@ -150,7 +150,9 @@ def insert_plainly(uri: str) -> tuple[int, float]:
     return count, seconds
 
 
-async def run(service: Service, token: str, count: int, mongodb_uri: str) -> None:
+async def run(
+    service: Service, token: str, count: int, mongodb_uri: str, *, import_only: bool
+) -> None:
     """Measure each operation in turn, on the same members."""
     (process,) = psutil.Process(service.process.pid).children()  # the worker of the supervisor
     client = Client(service, token)
@@ -159,6 +161,8 @@ async def run(service: Service, token: str, count: int, mongodb_uri: str) -> Non
     assert created == count, f"{created} of {count} were created"
     copied, seconds = await asyncio.to_thread(insert_plainly, mongodb_uri)
     print(f"{'insert_many alone':<22} {seconds:7.1f} s {copied / seconds:9,.0f}/s", flush=True)
+    if import_only:
+        return
     again = await measure("import once more", count, process, task(client.import_members(count)))
     assert again == 0
     for what, headers in {
@@ -177,6 +181,7 @@ async def main() -> None:
     """Start a service in a temporary folder, and measure it."""
     parser = argparse.ArgumentParser(prog="scripts/bench transfer", description=__doc__)
     parser.add_argument("--members", type=int, default=1_000_000, help="how many (1,000,000)")
+    parser.add_argument("--import-only", action="store_true", help="do not measure exports")
     options = parser.parse_args()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
@@ -185,7 +190,8 @@ async def main() -> None:
         service = stack.enter_context(command.serving())
         token = command.token("--rights", "3", "--expires", "12h")
         print(f"{options.members:,} members")
-        await run(service, token, options.members, private.mongodb_uri)
+        import_only = options.import_only
+        await run(service, token, options.members, private.mongodb_uri, import_only=import_only)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from logging import getLogger
 
 from tornado_members.bulk.loader import BATCH, Loader, Outcome
+from tornado_members.bulk.pipeline import BatchPipeline
 from tornado_members.bulk.results import ResultWriter
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.sources import ByteQueue
@@ -24,7 +25,7 @@ _LONGEST_PAUSE = 1.0  # seconds between two attempts at a batch
 
 
 class ImportJob:
-    """Loads one batch while it reads the next one.
+    """Loads some batches while it reads the next one.
 
     A fast sender gets batches of 500, and a slow one gets each result at once.
     """
@@ -46,11 +47,13 @@ class ImportJob:
         self._source = source
         self._rows = rows
         self._loader = loader
+        self._pipeline = BatchPipeline(self._load_with_retries)
         self._results = results
         self._write = write
         self._retry_seconds = retry_seconds
         self._batch: list[Row] = []
-        self._changed = asyncio.Event()  # the batch, or whether another will follow
+        self._changed = asyncio.Event()  # a batch has rows, or no more rows will be read
+        self._filled = asyncio.Event()  # the same for a batch that is full
         self._taken = asyncio.Event()  # there is space in the batch
         self._is_over = False  # no more rows will be read
         self._is_abandoned = False
@@ -93,6 +96,7 @@ class ImportJob:
         """Load what was read, and nothing more."""
         self._is_over = True
         self._changed.set()
+        self._filled.set()
 
     def abandon(self) -> None:
         """Complete the batch in progress, and begin no other."""
@@ -130,6 +134,7 @@ class ImportJob:
             elif self._source.is_starved:
                 return
             if len(self._batch) >= BATCH:
+                self._filled.set()
                 self._taken.clear()
                 await self._taken.wait()
             elif time.perf_counter() > slice_end:
@@ -139,21 +144,15 @@ class ImportJob:
             slice_end = time.perf_counter() + _SLICE_SECONDS
 
     async def _load(self) -> None:
-        batch: list[Row] = []
         try:
-            while await self._has_batch():
-                batch, self._batch = self._batch, []
-                self._taken.set()
-                outcomes = iter(await self._load_with_retries(batch))
-                results = []
-                for count, row in enumerate(batch, 1):
-                    if count % _STRIDE == 0:
-                        await asyncio.sleep(0)
-                    content = row.content
-                    outcome = content if isinstance(content, Refusal) else next(outcomes)
-                    results.append(self._results.outcome(row, outcome))
-                self._line = batch[-1].line
-                await self._write(b"".join(results))
+            while self._pipeline or await self._has_batch():
+                if self._may_start():
+                    self._pipeline.start(self._batch)
+                    self._batch = []
+                    self._filled.clear()
+                    self._taken.set()
+                elif await self._is_first_done():
+                    await self._report_first()
             await self._write_last_line()
         except Exception as error:
             self.failure = error
@@ -165,9 +164,42 @@ class ImportJob:
                 exc_info=None if is_problem else error,
             )
             problem = error if isinstance(error, Problem) else InternalError()
-            await self._write(self._results.end(batch[0].line if batch else 1, problem))
+            line = self._pipeline.first_line or self._line + 1
+            await self._pipeline.settle()
+            await self._write(self._results.end(line, problem))
         finally:
             self._taken.set()
+
+    def _may_start(self) -> bool:
+        """True if a batch may begin: with any rows if no other is in progress, else a full one."""
+        if not self._pipeline:
+            return bool(self._batch)
+        is_full = len(self._batch) >= BATCH or (self._is_over and bool(self._batch))
+        return is_full and self._pipeline.accepts(self._batch)
+
+    async def _is_first_done(self) -> bool:
+        """Wait until the oldest batch is loaded, or another one may begin. True for the first."""
+        first = self._pipeline.first
+        if self._pipeline.has_room and not self._is_over and len(self._batch) < BATCH:
+            filled = asyncio.ensure_future(self._filled.wait())
+            await asyncio.wait([first, filled], return_when=asyncio.FIRST_COMPLETED)
+            filled.cancel()
+        else:
+            await asyncio.wait([first])
+        return first.done()
+
+    async def _report_first(self) -> None:
+        """Write the results of the oldest batch."""
+        rows, loaded = await self._pipeline.finish_first()
+        outcomes, results = iter(loaded), []
+        for count, row in enumerate(rows, 1):
+            if count % _STRIDE == 0:
+                await asyncio.sleep(0)
+            content = row.content
+            outcome = content if isinstance(content, Refusal) else next(outcomes)
+            results.append(self._results.outcome(row, outcome))
+        self._line = rows[-1].line
+        await self._write(b"".join(results))
 
     async def _write_last_line(self) -> None:
         if self._problem:
@@ -182,11 +214,8 @@ class ImportJob:
             await self._changed.wait()
         return bool(self._batch)
 
-    async def _load_with_retries(self, batch: list[Row]) -> list[Outcome]:
+    async def _load_with_retries(self, drafts: list[MemberDraft]) -> list[Outcome]:
         """Raises DependencyUnavailable or WriteConflict after the time for retries."""
-        drafts = [row.content for row in batch if isinstance(row.content, MemberDraft)]
-        if not drafts:
-            return []
         deadline = time.monotonic() + self._retry_seconds
         pause = 0.05
         while True:

@@ -76,12 +76,15 @@ class Loader:
         self._directory = directory
         self._on_conflict = on_conflict
         self._loaded = IdSet()
-        # Writes that this batch has sent, by member id. If the batch fails half-way and is loaded
-        # again, a member that is found as wanted was written by the first attempt.
+        # Writes that unfinished batches have sent, by member id. If a batch fails half-way and is
+        # loaded again, a member that is found as wanted was written by the first attempt.
         self._begun: dict[int, Result] = {}
+        self._taking_ids = asyncio.Lock()  # so that ids follow the order of the batches
 
     async def load(self, drafts: Sequence[MemberDraft]) -> list[Outcome]:
         """Load one batch; return an outcome for each draft, in order.
+
+        Other batches may be loaded at the same time if they have none of these names.
 
         Raises DependencyUnavailable and WriteConflict; a part of the batch may then have been
         loaded. Loading the same batch again yields the outcomes of the interrupted attempt.
@@ -95,7 +98,8 @@ class Loader:
             if not left:
                 for member_id in loaded:
                     self._loaded.add(member_id)
-                self._begun.clear()
+                for outcome in outcomes.values():
+                    self._begun.pop(outcome.member_id or 0, None)
                 return [outcomes[i] for i in range(len(drafts))]
         raise WriteConflict
 
@@ -136,12 +140,15 @@ class Loader:
         owners: dict[str, Member | None] = {}
         for _ in range(_MAX_ATTEMPTS):
             missing = [name for name in firsts if name not in owners]
-            owners.update(await self._directory.find_by_names(missing) if missing else {})
-            new = [draft for draft in drafts if draft.name not in owners]
-            new = [draft for draft in new if firsts[draft.name] is draft]
-            if not new:
-                return owners
-            first = await self._directory.take_ids(len(new))
+            # A task, so that a batch looks up its names while the one before it takes its ids.
+            finding = asyncio.ensure_future(self._directory.find_by_names(missing))
+            async with self._taking_ids:
+                owners.update(await finding)
+                new = [draft for draft in drafts if draft.name not in owners]
+                new = [draft for draft in new if firsts[draft.name] is draft]
+                if not new:
+                    return owners
+                first = await self._directory.take_ids(len(new))
             self._begun.update(dict.fromkeys(range(first, first + len(new)), Result.CREATED))
             created = await self._directory.create_many(new, first, by=self._by)
             owners.update({member.name: member for member in created if member})

@@ -24,6 +24,7 @@ from tornado_members.bulk.loader import BATCH, Directory, Loader, Result
 from tornado_members.bulk.mapping import parse_column, repeated_field
 from tornado_members.bulk.member_file import read_members
 from tornado_members.bulk.options import FileInfo, FileOptions
+from tornado_members.bulk.pipeline import BatchPipeline
 from tornado_members.bulk.report import Report, print_beside_bar, print_result, with_options
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.sources import read_stream
@@ -33,7 +34,7 @@ from tornado_members.errors import UnreadableFile
 from tornado_members.model.attributes import path_of
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
-from tornado_members.model.member import MEMBER_FIELDS, MemberDraft
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import open_directory, open_stores
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
@@ -277,22 +278,40 @@ async def _load_rows(loader: Loader, file: _OpenFile) -> None:
     except OSError:
         size = None
     done = 0
+    pipeline = BatchPipeline(loader.load)
+
+    async def report_first() -> None:
+        nonlocal done
+        done += await _report_first(pipeline, file.report)
+        bar.set_postfix_str(f"{done:,} rows", refresh=False)
+
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
-        async for batch in _batches(file.rows):
-            await _load_batch(loader, batch, file.report)
-            done += len(batch)
-            bar.set_postfix_str(f"{done:,} rows", refresh=False)
-            if size:
-                bar.update(file.stream.tell() - bar.n)
+        try:
+            async for batch in _batches(file.rows):
+                while not pipeline.accepts(batch):
+                    await report_first()
+                pipeline.start(batch)
+                if size:
+                    bar.update(file.stream.tell() - bar.n)
+            while pipeline:
+                await report_first()
+        except asyncio.CancelledError:  # Ctrl-C: the batches in progress will be loaded
+            while pipeline:
+                await report_first()
+            raise
+        finally:
+            await pipeline.settle()
 
 
-async def _load_batch(loader: Loader, batch: Sequence[Row], report: Report) -> None:
-    drafts = [row.content for row in batch if isinstance(row.content, MemberDraft)]
-    outcomes = iter(await loader.load(drafts))
-    for number, row in enumerate(batch, 1):
+async def _report_first(pipeline: BatchPipeline, report: Report) -> int:
+    """Report the results of the oldest batch; return the number of its rows."""
+    rows, loaded = await pipeline.finish_first()
+    outcomes = iter(loaded)
+    for number, row in enumerate(rows, 1):
         if number % _STRIDE == 0:
             await asyncio.sleep(0)
         report.note(row, row.content if isinstance(row.content, Refusal) else next(outcomes))
+    return len(rows)
 
 
 async def _batches(rows: Iterable[Row | None]) -> AsyncIterator[list[Row]]:
