@@ -46,7 +46,7 @@ from tornado_members.member_entries import (
 )
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor, Position, Record
-from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.list_query import Filters, ListQuery, PageLines
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
 from tornado_members.model.names import normalize_name
 from tornado_members.model.precondition import NO_CONDITION, Precondition
@@ -259,6 +259,10 @@ class MemberDirectory:
         share the list, too, and must not change it.
         """
         return await self._pages.ask(repr(query).encode(), lambda: self._store.page(query))
+
+    async def page_lines(self, query: ListQuery) -> PageLines:
+        """Return the same page as lines of JSON."""
+        return await self._store.page_lines(query)
 
     async def count(self, filters: Filters) -> int:
         """Count the members that match. MongoDB scans one index key for each."""

@@ -65,6 +65,14 @@ async def test_export_has_every_member_in_every_type(
     ]
 
 
+async def test_line_of_an_export_is_the_body_of_a_read(api: Api) -> None:
+    for name in ("Ada", 'Quote " and \\', "Zoë 😀", "Ünïcode\u0301"):
+        await api.create(name, phone="+1 555 0100")
+    lines = (await api("GET", "/members", headers=NDJSON)).body.split(b"\n")
+    assert lines.pop() == b""
+    assert lines == [(await api("GET", f"/members/{i}")).body for i in range(1, 5)]
+
+
 async def test_export_csv_is_safe_for_spreadsheets(api: Api, admin: Admin) -> None:
     fill(admin, "test", 2)
     sent = await api("GET", "/members?bom=true&delimiter=%3B", headers=CSV)

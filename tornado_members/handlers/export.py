@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from logging import getLogger
@@ -16,7 +16,7 @@ from tornado_members.handlers.paging import parse_csv_options
 from tornado_members.http.encoding import GzipStream, accepts_gzip
 from tornado_members.http.responses import PRIVATE, VARY
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
-from tornado_members.model.list_query import ListQuery
+from tornado_members.model.list_query import ListQuery, PageLines
 from tornado_members.model.member import Member
 from tornado_members.openapi.operation import CSV, NDJSON
 from tornado_members.telemetry.logs import fields
@@ -27,6 +27,8 @@ _CONTENT_TYPES: Final = {CSV: "text/csv; charset=utf-8; header=present", NDJSON:
 _FILE_NAMES: Final = {CSV: "members.csv", NDJSON: "members.ndjson"}
 _BATCH: Final = 500  # members that are read at once: some milliseconds, and 50 KB
 _LONGEST_PAUSE: Final = 1.0  # seconds between two attempts at a batch
+
+ReadPage = Callable[[ListQuery], Awaitable[PageLines]]
 
 
 async def export_members(handler: BaseHandler, query: ListQuery, limit: int | None) -> None:
@@ -40,11 +42,12 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
     gzip = GzipStream() if accepts_gzip(accepted) else None
     _set_headers(handler, media_type, is_compressed=gzip is not None)
     answer = StreamedAnswer(handler, services.write_seconds)
-    encode: Callable[[Sequence[Member]], bytes] = _encode_ndjson
+    read: ReadPage = services.directory.page_lines
     begin = b""
     if media_type == CSV:
         delimiter, bom = parse_csv_options(handler.request.query_arguments)
         encode = partial(encode_csv, fields=services.fields, delimiter=delimiter)
+        read = partial(_read_csv, services.directory, encode)
         begin = csv_header(services.fields, delimiter=delimiter, bom=bom)
     try:
         if handler.request.method == "HEAD":
@@ -54,8 +57,8 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
             if place is not None:
                 handler.set_header("Changes-After", place)
             patience = services.rules.transfer_retry_seconds
-            async for page in _pages(services.directory, query, limit, patience):
-                piece, begin = begin + encode(page), b""
+            async for lines in _pages(read, query, limit, patience):
+                piece, begin = begin + lines, b""
                 await answer.send(gzip.compress(piece) if gzip else piece)
             await answer.send(gzip.end() if gzip else b"")
     except Exception as error:
@@ -80,29 +83,29 @@ def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) 
 
 
 async def _pages(
-    directory: MemberDirectory, query: ListQuery, limit: int | None, patience: float
-) -> AsyncIterator[Sequence[Member]]:
-    """The members, in batches, each behind the last one of the one before: no cursor is held."""
+    read: ReadPage, query: ListQuery, limit: int | None, patience: float
+) -> AsyncIterator[bytes]:
+    """Yield pages, each behind the last member of the one before: no cursor is held."""
     left = limit
     query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
-    page = await _read(directory, query, patience=0)
+    page = await _read(read, query, patience=0)
     while True:
-        yield page
-        left = None if left is None else left - len(page)
-        if len(page) < _BATCH or left == 0:
+        yield page.lines
+        left = None if left is None else left - page.count
+        if page.count < _BATCH or left == 0 or page.last is None:
             return
-        query = query.behind(page[-1])
+        query = query.behind(page.last)
         query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
-        page = await _read(directory, query, patience)
+        page = await _read(read, query, patience)
 
 
-async def _read(directory: MemberDirectory, query: ListQuery, patience: float) -> Sequence[Member]:
+async def _read(read: ReadPage, query: ListQuery, patience: float) -> PageLines:
     """Raises DependencyUnavailable once patience, in seconds, has run out."""
     deadline = time.monotonic() + patience
     pause = 0.05
     while True:
         try:
-            return await directory.page(query)
+            return await read(query)
         except DependencyUnavailable:
             if time.monotonic() + pause > deadline:
                 raise
@@ -110,5 +113,8 @@ async def _read(directory: MemberDirectory, query: ListQuery, patience: float) -
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def _encode_ndjson(members: Sequence[Member]) -> bytes:
-    return b"".join(member.to_json() + b"\n" for member in members)
+async def _read_csv(
+    directory: MemberDirectory, encode: Callable[[Sequence[Member]], bytes], query: ListQuery
+) -> PageLines:
+    members = await directory.page(query)
+    return PageLines(encode(members), len(members), members[-1] if members else None)

@@ -37,3 +37,12 @@ class ListQuery:
     def behind(self, member: Member) -> Self:
         """Return the query of the members behind this one."""
         return replace(self, after=self.key_of(member))
+
+
+@dataclass(frozen=True, slots=True)
+class PageLines:
+    """A page of members, each a line of text."""
+
+    lines: bytes
+    count: int
+    last: Member | None  # behind which the next page begins; None on an empty page

@@ -76,6 +76,11 @@ MEMBER_FIELDS: Final = FieldTable(
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+def encode_json(shown: Mapping[str, Any]) -> bytes:
+    """Return what clients see of a member as JSON, in UTF-8 (RFC 8259 §8.1)."""
+    return _encode(shown).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class MemberDraft:
     """The content of a member, as a client sets it: every field, but no id.
@@ -142,8 +147,8 @@ class Member:
         return {"memberId": self.member_id, **self.values}
 
     def to_json(self) -> bytes:
-        """Return the body of a response, in UTF-8 (RFC 8259 §8.1)."""
-        return _encode(self.to_dict()).encode()
+        """Return the body of a response."""
+        return encode_json(self.to_dict())
 
 
 def parse_draft(

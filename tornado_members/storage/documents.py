@@ -18,7 +18,13 @@ from bson import Decimal128, Int64
 
 from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.fields import FieldTable
-from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, MemberDraft
+from tornado_members.model.member import (
+    MAX_MEMBER_ID,
+    MEMBER_FIELDS,
+    Member,
+    MemberDraft,
+    encode_json,
+)
 from tornado_members.model.words import search_words
 from tornado_members.storage.attribute_values import AttributeCodec
 from tornado_members.storage.mongo import Document
@@ -125,6 +131,21 @@ class MemberCodec:
             version=to_version(get("version")),
             updated_at=updated_at if isinstance(updated_at, datetime) else None,
         )
+
+    def to_json(self, document: Mapping[str, Any]) -> bytes | None:
+        """Return the JSON of the member that a document is, in one pass; None if it is not one.
+
+        The bytes are those of decode(document).to_json().
+        """
+        if not is_member(document):
+            return None
+        get = document.get
+        shown: dict[str, Any] = {"memberId": int(document["_id"])}
+        for name in self._names:
+            shown[name] = value if isinstance(value := get(name), str) else None
+        if self._attributes is not None:
+            shown[ATTRIBUTES] = self._attributes.decode(get(ATTRIBUTES))
+        return encode_json(shown)
 
     def encode(self, member: Member) -> Document:
         """Return the document of a new member."""

@@ -13,7 +13,7 @@ from tornado_members.errors import NameTaken
 from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
-from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.model.list_query import Filters, ListQuery, PageLines
 from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft
 from tornado_members.model.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
@@ -139,6 +139,14 @@ class MemberStore:
         """Return at most `query.limit` members in order, the first behind `query.after`."""
         members = map(self._codec.decode, await self._lists.page(query))
         return [member for member in members if member is not None]
+
+    @translate_outages
+    async def page_lines(self, query: ListQuery) -> PageLines:
+        """Return the same page as lines of JSON, without making a Member of each document."""
+        documents = await self._lists.page(query)
+        lines = [line for one in documents if (line := self._codec.to_json(one)) is not None]
+        last = next(filter(None, map(self._codec.decode, reversed(documents))), None)
+        return PageLines(b"\n".join([*lines, b""]), len(lines), last)
 
     @translate_outages
     async def count(self, filters: Filters) -> int:
