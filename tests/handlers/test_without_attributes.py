@@ -51,7 +51,7 @@ async def test_attributes_are_unknown(api: Api) -> None:
         assert problem(created, 422, "invalid-member")["errors"] == unknown
         assert problem(patched, 422, "invalid-member")["errors"] == unknown
     refused = problem(await api("GET", "/members?attributes.level=gold"), 400, "bad-parameter")
-    assert refused["detail"].startswith("attributes.level: is not a parameter; there are name,")
+    assert refused["detail"].startswith("attributes.level: is not a parameter; there are memberId,")
     too_large = await api("POST", "/members", raw=b"{" + b" " * 16 * 1024 + b"}")
     problem(too_large, 413, "body-too-large")
     headers = {"Content-Type": "application/x-ndjson"}
