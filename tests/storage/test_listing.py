@@ -51,7 +51,8 @@ def profiled(admin: Admin, database_name: str) -> Iterator[list[dict[str, Any]]]
     database.command("profile", 2)
     try:
         yield seen
-        seen += database["system.profile"].find({"appName": "tornado_members"}, sort=[("ts", 1)])
+        queries = {"appName": "tornado_members", "command.killCursors": {"$exists": False}}
+        seen += database["system.profile"].find(queries, sort=[("ts", 1)])
     finally:
         database.command("profile", 0)
         database.drop_collection("system.profile")
@@ -371,9 +372,9 @@ async def test_list_page_is_full_although_members_were_deleted_meanwhile(
     look = listing.MemberLists._keys
 
     async def look_and_delete(lists: Any, *arguments: Any) -> Any:
-        keys = await look(lists, *arguments)
-        admin[database_name]["members"].delete_many({"_id": {"$in": [1, 2, 4]}})
-        return keys
+        async for keys in look(lists, *arguments):
+            admin[database_name]["members"].delete_many({"_id": {"$in": [1, 2, 4]}})
+            yield keys
 
     monkeypatch.setattr(listing.MemberLists, "_keys", look_and_delete)
     for field, descending in ORDERS:
@@ -391,10 +392,10 @@ async def test_list_page_leaves_out_members_that_were_renamed_meanwhile(
     look = listing.MemberLists._keys
 
     async def look_and_rename(lists: Any, *arguments: Any) -> Any:
-        keys = await look(lists, *arguments)
-        await store.replace(2, make_draft(name="Bob"))
-        await store.replace(3, make_draft(name="Ada X"))
-        return keys
+        async for keys in look(lists, *arguments):
+            await store.replace(2, make_draft(name="Bob"))
+            await store.replace(3, make_draft(name="Ada X"))
+            yield keys
 
     monkeypatch.setattr(listing.MemberLists, "_keys", look_and_rename)
     for (field, descending), expected in zip(ORDERS, ([1, 3], [3, 1], [1], [1]), strict=True):

@@ -5,8 +5,8 @@ and reuse that result for other values in queries of the same shape.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -40,9 +40,8 @@ _MAX_KEYS_OF_WIDE: Final = 50_000
 _FEW: Final = 100
 # Members that are read for each one on a page of a wide prefix, before its index is used instead.
 _READ_PER_MATCH: Final = 100
-# Keys are read in growing numbers, if few of their members meet the other conditions.
+# Keys are read in batches that grow by this factor, in case few of their members match.
 _GROWTH: Final = 8
-_MAX_KEYS_AT_ONCE: Final = 20_000
 _HAS_KEY: Final[Document] = {"_id": MEMBER_ID_RANGE, "name": {"$gte": ""}}
 # Of the timeout of an operation, after which a list is too wide. MongoDB reports it in time.
 _PATIENCE: Final = 0.8
@@ -73,7 +72,7 @@ class MemberLists:
         if path is not None or not prefixes:
             return await self._read(query, self._matching(query), path)
         if narrow := await self._narrow(prefixes):
-            return await self._pick(query, narrow)
+            return await self._pick(query, narrow, is_only=_is_only(prefixes, query))
         with _too_wide_after(self._timeout * _PATIENCE):
             found = await self._walk(query)
             return found if found is not None else await self._pick_wide(query, prefixes)
@@ -91,7 +90,8 @@ class MemberLists:
         prefixes = prefixes_of(filters)
         if len(prefixes) > 1 or (prefixes and filters.attributes):
             if narrow := await self._narrow(prefixes):
-                matching["_id"]["$in"] = await self._keys(ListQuery(), narrow, _MAX_KEYS)
+                all_keys = self._keys(ListQuery(limit=_MAX_KEYS), narrow, 0)
+                matching["_id"]["$in"] = [key async for keys in all_keys for key in keys]
                 return await self._members.count_documents(matching, hint=[("_id", ASCENDING)])
             with _too_wide_after(self._timeout * _PATIENCE):
                 return await self._members.count_documents(matching, hint=prefixes[0].index)
@@ -130,40 +130,46 @@ class MemberLists:
     async def _pick_wide(self, query: ListQuery, prefixes: Sequence[Prefix]) -> list[Document]:
         """Return a page although many members have each prefix. Raises ListTooWide.
 
-        With one prefix, all whose keys are sorted match. With several, few of them may match.
+        With one condition, all whose keys are sorted match. With several, few of them may match.
         """
-        if len(prefixes) == 1:
-            return await self._pick(query, prefixes[0])
+        if _is_only(prefixes, query):
+            return await self._pick(query, prefixes[0], is_only=True)
         prefix = await self._with_at_most(_MAX_KEYS_OF_WIDE, prefixes)
         if prefix is None:
             raise ListTooWide
-        return await self._pick(query, prefix)
+        return await self._pick(query, prefix, is_only=False)
 
-    async def _pick(self, query: ListQuery, prefix: Prefix) -> list[Document]:
+    async def _pick(self, query: ListQuery, prefix: Prefix, *, is_only: bool) -> list[Document]:
         """Return a page by sorting the keys of all members with this prefix.
 
-        Some of them may not match the other conditions, and some may be deleted or renamed by the
-        time they are read.
+        If it is the only condition, the first keys suffice, and MongoDB holds no others. A few of
+        their members may be deleted or renamed by the time they are read.
         """
-        key, wanted, count = _FIELDS[query.field], query.limit, query.limit
+        key, wanted = _FIELDS[query.field], query.limit
+        most = wanted * _GROWTH if is_only else 0  # 0 is no limit
         found: list[Document] = []
         while True:
-            keys = await self._keys(query, prefix, count)
-            if keys:
-                matching = self._matching(query)
-                matching[key]["$in"] = keys
-                found += await self._read(replace(query, limit=wanted - len(found)), matching)
-            if len(keys) < count or len(found) == wanted:
+            total = 0
+            async with aclosing(self._keys(query, prefix, most)) as batches:
+                async for keys in batches:
+                    matching = self._matching(query)
+                    matching[key]["$in"] = keys
+                    found += await self._read(replace(query, limit=wanted - len(found)), matching)
+                    if len(found) == wanted:
+                        return found
+                    total += len(keys)
+            if not most or total < most:
                 return found
             query = replace(query, after=keys[-1])
-            count = max(count, min(count * _GROWTH, _MAX_KEYS_AT_ONCE))
 
-    async def _keys(self, query: ListQuery, prefix: Prefix, count: int) -> list[Any]:
-        """Return sort keys of members with this prefix, in order and behind `query.after`.
+    async def _keys(
+        self, query: ListQuery, prefix: Prefix, most: int
+    ) -> AsyncGenerator[list[Any], None]:
+        """Yield sort keys of members with this prefix, in order and behind `query.after`.
 
-        MongoDB sorts keys of the index, and reads no documents.
+        MongoDB sorts keys of the index, and reads no documents. The batches grow.
         """
-        key = _FIELDS[query.field]
+        key, count = _FIELDS[query.field], query.limit
         matching: Document = {
             **prefix.condition,
             "name": {"$gte": ""},
@@ -171,10 +177,15 @@ class MemberLists:
         }
         matching[key] |= _after(query)
         only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
-        cursor = self._members.find(matching, only, hint=prefix.index, batch_size=count)
-        found = await cursor.sort(key, _direction(query)).limit(count).to_list(count)
         kind = (int, float) if key == "_id" else str  # other programs may store other types
-        return [entry[key] for entry in found if isinstance(entry[key], kind)]
+        cursor = self._members.find(matching, only, hint=prefix.index, batch_size=count)
+        cursor.sort(key, _direction(query)).limit(most)
+        try:
+            while entries := await cursor.to_list(count):
+                yield [entry[key] for entry in entries if isinstance(entry[key], kind)]
+                count = max(count, min(count * _GROWTH, _MAX_KEYS))
+        finally:
+            await cursor.close()
 
     async def _walk(self, query: ListQuery) -> list[Document] | None:
         """Return a page by reading members in its order; None if too many do not match."""
@@ -287,6 +298,11 @@ def _too_wide_after(seconds: float) -> Iterator[None]:
         if error.timeout and not isinstance(error, ServerSelectionTimeoutError):
             raise ListTooWide from error
         raise
+
+
+def _is_only(prefixes: Sequence[Prefix], query: ListQuery) -> bool:
+    """True if every member with the first prefix matches."""
+    return len(prefixes) == 1 and not query.filters.attributes
 
 
 def _direction(query: ListQuery) -> int:
