@@ -199,7 +199,7 @@ class ImportQuery:
         columns = [parse_column(v.decode("utf-8", "replace"), self._fields) for v in values]
         found = [column for column in columns if column]
         if len(found) < len(columns):
-            wanted = ", ".join(self._fields.names)
+            wanted = ", ".join(self._fields.columns)
             raise BadParameter("column", f"should be such as name=Full name; fields: {wanted}")
         if repeated := repeated_field(found):
             raise BadParameter("column", f"names {repeated} twice; only the name has several")
