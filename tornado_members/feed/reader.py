@@ -5,7 +5,7 @@ after a client has received the event is not older than the event (docs/decision
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from logging import getLogger
@@ -23,6 +23,7 @@ from tornado_members.storage.feed_source import FeedBatch, FeedSource
 log = getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds before the stream is reopened
+_PIECES: Final = 4  # into which the buffer is divided: a batch may have more bytes than it
 _PER_TURN: Final = 50  # subscriptions that are served in one turn of the event loop
 
 # Returns once no process answers reads of these members (ids, and present names) from before.
@@ -113,11 +114,14 @@ class FeedReader:
             self.opened.set()
         else:
             self.has_read = True
-        position = self.log.last
-        self.log.add(events, batch.place)
-        self._place = batch.place
-        await self._distribute(events, position)
-        self.log.settled = batch.place
+        for some in _pieces(events, self._max_bytes // _PIECES):
+            position = self.log.last
+            self.log.add(some, some[-1].token)
+            await self._distribute(some, position)
+            self.log.settled = some[-1].token
+            await asyncio.sleep(0)  # for pieces that the system takes now
+        self.log.add([], batch.place)
+        self.log.settled = self._place = batch.place
         if batch.happened and events:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
             self._numbers.lag_seconds = max(lag, 0.0)
@@ -125,8 +129,6 @@ class FeedReader:
             await self._after_batch(self)
 
     async def _distribute(self, events: list[FeedEvent], position: int) -> None:
-        if not events:
-            return
         filtered = [
             self._by_member.get(member_id, ()) for member_id in {e.member_id for e in events}
         ]
@@ -162,3 +164,17 @@ class FeedReader:
         """Note that a subscription has sent all events of the buffer."""
         if self._when_idle:
             self._when_idle(subscription)
+
+
+def _pieces(events: Sequence[FeedEvent], max_bytes: int) -> Iterator[list[FeedEvent]]:
+    """Divide events into pieces of at most so many bytes, or of one event."""
+    piece: list[FeedEvent] = []
+    size = 0
+    for event in events:
+        if piece and size + event.size > max_bytes:
+            yield piece
+            piece, size = [], 0
+        piece.append(event)
+        size += event.size
+    if piece:
+        yield piece
