@@ -1,19 +1,25 @@
 """GET /members/changes: its events, places, parameters and problems."""
 
 import asyncio
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
+from tornado.netutil import bind_sockets
 
 from tests.feed.conftest import Follow
 from tests.support.api import Api, parsed, problem, token_of
 from tests.support.feed_client import Event, following
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, address_of, on_both
+from tornado_members.app import make_app
+from tornado_members.embedded.programs import find_mongod, free_port
 from tornado_members.feed.places import Places
-from tornado_members.services import Services
+from tornado_members.services import Services, open_services
+from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
 
 both_drivers = pytest.mark.parametrize("driver", ["motor", "pymongo"])
@@ -272,3 +278,31 @@ async def test_stream_ends_when_the_token_expires(http_server: AnyServer) -> Non
         assert last.data
     async with following(address_of(http_server), token_of(1), f"?after={last.id}") as stream:
         assert stream.status == 200
+
+
+async def test_feed_of_a_standalone_mongodb_is_not_implemented(
+    folder: Path, settings: Settings
+) -> None:
+    port = free_port()
+    place = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(  # noqa: ASYNC220, S603
+        [find_mongod(), *place, "--nounixsocket"], stdout=subprocess.DEVNULL
+    ) as mongod:
+        try:
+            uri = f"mongodb://127.0.0.1:{port}"
+            with pymongo.MongoClient[dict[str, Any]](uri) as client:
+                await asyncio.to_thread(client.admin.command, "ping")
+            async with open_services(settings, uri, (), tail_changes=False) as services:
+                server = make_server(make_app(services), settings.server.limits)
+                server.add_sockets(bind_sockets(0, "127.0.0.1"))
+                address = address_of(server)
+                for method in ("GET", "HEAD"):
+                    async with following(address, token_of(1), method=method) as stream:
+                        assert stream.status == 501
+                async with following(address, token_of(1)) as stream:
+                    assert (await stream.problem())["code"] == "changes-unavailable"
+                assert await services.feed.place_now() is None  # so exports have none
+                server.stop()
+                await server.close_all_connections()
+        finally:
+            mongod.kill()

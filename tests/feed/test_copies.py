@@ -55,6 +55,7 @@ async def churning(copies: list[FeedCopy], churn: Churn) -> AsyncIterator[None]:
         for task in keeping:
             task.cancel()
         await asyncio.wait([*keeping, changing])
+        await asyncio.sleep(0.05)  # the loop closes connections later
 
 
 # Two services of this process, whose caches only the feed invalidates.
@@ -146,17 +147,19 @@ async def test_copies_are_right_unless_a_rule_is_broken(  # noqa: PLR0917
         ]
         churn = Churn(members, addresses, token)
         async with churning(copies, churn):
-            await asyncio.sleep(3)
+            async with asyncio.timeout(20):
+                while churn.changes < 150 or min(copy.reads for copy in copies) < 40:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
         faults = [fault for copy in copies for fault in copy.faults]
         assert bool(faults) == (broken is not None), faults
-        assert churn.changes > 50
-        assert all(copy.events > 50 and copy.reads > 50 for copy in copies) or broken
 
 
 # Services as processes, which are killed, stopped, replaced and cut off.
 
 
-async def keep_copies(cluster: Cluster, members: Any, inject: Callable[[], Awaitable[None]]) -> str:
+async def keep_copies(
+    cluster: Cluster, members: Any, inject: Callable[[Churn], Awaitable[None]]
+) -> str:
     """Keep two copies while faults are injected; return what the judge says."""
     addresses = [("127.0.0.1", service.port) for service in cluster.services]
     copies = [
@@ -165,8 +168,8 @@ async def keep_copies(cluster: Cluster, members: Any, inject: Callable[[], Await
     ]
     churn = Churn(members, addresses, cluster.token)
     async with churning(copies, churn):
-        await inject()
-    assert churn.changes > 50
+        await inject(churn)
+    assert churn.changes > 40
     assert all(copy.events > 30 and copy.reads > 30 for copy in copies)
     assert sum(copy.streams for copy in copies) > 2
     return "\n".join(fault for copy in copies for fault in copy.faults)
@@ -184,9 +187,9 @@ async def _lose_services_and_nodes(folder: Path, servers: PrivateServers, admin:
     )
     admin["feed"]["members"].delete_many({})
     async with cluster:
-        faults = Faults(cluster, longest=0.8)
 
-        async def inject() -> None:
+        async def inject(_churn: Churn) -> None:
+            faults = Faults(cluster, longest=0.8)
             for kind in FAULTS:
                 await asyncio.sleep(0.3)
                 await faults.inject(kind)
@@ -204,10 +207,10 @@ async def _many_faults_and_failovers(folder: Path) -> None:
         cluster = Cluster(folder, replica_set.uri, processes=2, nodes=2, proxied=2)
         client = Admin(replica_set.uri, w="majority", timeoutMS=20_000)
         async with cluster:
-            faults = Faults(cluster, longest=2)
 
-            async def inject() -> None:
-                for _ in range(3):
+            async def inject(churn: Churn) -> None:
+                faults = Faults(cluster, longest=2, without_writes=churn.paused)
+                for _ in range(2):
                     for kind in MANY_FAULTS:
                         await asyncio.sleep(0.5)
                         await faults.inject(kind)

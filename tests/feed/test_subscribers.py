@@ -42,7 +42,7 @@ async def until_left(services: Services, count: int = 0) -> None:
 async def test_slow_subscriber_is_disconnected_and_affects_no_other(
     follow: Follow, http_server: AnyServer, members: Any, services: Services
 ) -> None:
-    count = 6000  # more than the shared buffer, and than the buffers of the kernel
+    count = 2500  # more than the shared buffer, and than the buffers of the kernel
     request = (
         f"GET /members/changes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token_of(1)}\r\n"
         "Connection: close\r\n\r\n"

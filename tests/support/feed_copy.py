@@ -10,8 +10,8 @@ import json
 import random
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,8 @@ class FeedCopy:
         finally:
             for reading in self._reading:
                 reading.cancel()
+            if self._reading:
+                await asyncio.wait(self._reading)
             for clients in self._idle_clients.values():
                 for client in clients:
                     client.close()
@@ -194,6 +196,8 @@ class Churn:
         self._pause = pause
         self._clients = [HttpClient(*one, token, timeout=_SECONDS) for one in addresses]
         self._known: list[int] = []
+        self._may_change = asyncio.Event()
+        self._may_change.set()
 
     async def run(self) -> None:
         """Change members until cancelled, through each service and in MongoDB at the same time."""
@@ -206,8 +210,18 @@ class Churn:
             for client in self._clients:
                 client.close()
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Change nothing during the block."""
+        self._may_change.clear()
+        try:
+            yield
+        finally:
+            self._may_change.set()
+
     async def _repeat(self, change: Callable[[], Awaitable[None]]) -> None:
         while True:
+            await self._may_change.wait()
             with suppress(PyMongoError, NoAnswer):
                 await change()
                 self.changes += 1
