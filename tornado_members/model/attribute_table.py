@@ -21,7 +21,7 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 
 @dataclass(frozen=True, slots=True)
 class CheckedAttributes:
-    """What a body says of attributes: the values that result, and what is wrong with it."""
+    """The result of checking the attributes of a body: values and faults."""
 
     values: dict[str, Any]  # in the order of the table
     left_out: frozenset[str]  # names of which the body says nothing new

@@ -76,7 +76,7 @@ class Attribute:
 
     @property
     def noun(self) -> str:
-        """What a value has to be, for messages."""
+        """The kind of value that it takes, for messages."""
         noun = VALUE_TYPES[self.type].noun
         return f"a list, and each item {noun}" if self.is_list else noun
 

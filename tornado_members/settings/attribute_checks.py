@@ -84,7 +84,7 @@ def _value_faults(attribute: Attribute, declared: AttributeSettings) -> Iterator
 
 
 def _ambiguous_names(attributes: Mapping[str, AttributeSettings]) -> Iterator[str]:
-    """Yield names and headings that CSV files could not tell apart."""
+    """Yield faults of names and headings that are equal in CSV files."""
     taken = {plain_heading(path_of(name)): name for name in attributes}
     owners: dict[str, str] = {}
     for name in attributes:
