@@ -1,0 +1,173 @@
+"""Reads of several keys on real servers: one load, each key stored under its own lease."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.lease_cache.test_lease_cache import (
+    CALM,
+    EPOCH,
+    PREFIX,
+    Counting,
+    address,  # noqa: F401  # a fixture
+    own_memcached,
+    process,
+    until,
+)
+from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.entries import Entry, encode_lease
+from tornado_members.lease_cache.look_ups import (
+    HIT,
+    LEASED,
+    NOT_STORED,
+    OVERTAKEN,
+    STORED,
+    TOO_LARGE,
+    Found,
+    Hit,
+    Leased,
+    Miss,
+    bypass,
+)
+from tornado_members.lease_cache.meta_commands import MAX_VALUE, Put
+
+KEYS = [b"k%d" % number for number in range(40)]
+ABSENT = KEYS[::7]
+
+
+class Loads:
+    """Loads entries, and records the keys of each load."""
+
+    def __init__(self, before: Callable[[], object] = lambda: None) -> None:
+        self.asked: list[list[bytes]] = []
+        self._before = before
+
+    async def __call__(self, keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+        self.asked.append([*keys])
+        result = self._before()
+        if asyncio.iscoroutine(result):
+            await result
+        return {key: None if key in ABSENT else Entry(1, b"tag", b"body of " + key) for key in keys}
+
+
+async def read_many(cache: LeaseCache, keys: Sequence[bytes], load: Loads) -> dict[bytes, Found]:
+    """Read keys as MemberDirectory.get_many does."""
+    look_ups = await cache.look_up(keys)
+    found = {key: Found(one.entry, HIT) for key, one in look_ups.items() if isinstance(one, Hit)}
+    others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
+    if others:
+        found |= await cache.fill(others, load)
+    for key in keys:
+        entry = found[key].entry
+        assert (entry and entry.body) == (None if key in ABSENT else b"body of " + key)
+    return found
+
+
+def statuses(found: dict[bytes, Found]) -> set[str]:
+    return {one.status for one in found.values()}
+
+
+async def test_fill_of_two_nodes_loads_once(address: str) -> None:  # noqa: F811
+    async with (
+        own_memcached() as (_, second),
+        process(address, second, kind=Counting) as cache,
+        process(address, second) as other,
+    ):
+        nodes = [node._node._node for node in cache.nodes]
+        await cache.renew_epochs()  # the nodes may be those of another list
+        before = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
+        load = Loads()
+        assert statuses(await read_many(cache, KEYS, load)) == {STORED}
+        assert [sorted(keys) for keys in load.asked] == [sorted(KEYS)]
+        after = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
+        sent = [end - begin for begin, end in zip(before, after, strict=True)]
+        assert sent == [2, 2]  # beside the look: to take the leases, and to store
+        assert cache.counts.fills == len(KEYS)
+        assert statuses(await read_many(other, KEYS, load)) == {HIT}
+        assert len(load.asked) == 1
+
+
+async def test_fill_treats_each_key_by_its_own_state(address: str) -> None:  # noqa: F811
+    """Hits, misses, dead values, leases of others, tombstones, and a write during the load."""
+    async with process(address) as cache, process(address) as other:
+        (node,) = other.nodes
+        hit, miss, dead, leased, tombstone, overtaken, large = KEYS[1:7] + KEYS[8:9]
+        await read_many(cache, [hit], Loads())
+        put = node.protocol._node.put_many
+        lease = encode_lease(PREFIX + leased, EPOCH)
+        await put([Put(PREFIX + leased, lease, 60), Put(PREFIX + dead, b"nonsense", 60)])
+
+        async def meanwhile() -> None:
+            async with other.changing(overtaken):
+                pass
+
+        class Larger(Loads):
+            async def __call__(self, keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+                loaded = await super().__call__(keys)
+                return {**loaded, large: Entry(1, b"tag", b"x" * MAX_VALUE)}
+
+        async with other.changing(tombstone):
+            look_ups = await cache.look_up(KEYS[1:9])
+            others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
+            found = await cache.fill(others, Larger(meanwhile))
+        assert isinstance(look_ups[hit], Hit)
+        assert isinstance(look_ups[leased], Leased)
+        expected = {
+            miss: STORED,
+            dead: STORED,
+            leased: LEASED,
+            tombstone: bypass("tombstone"),
+            overtaken: OVERTAKEN,
+            large: TOO_LARGE,
+        }
+        assert {key: found[key].status for key in expected} == expected
+        after = await other.look_up([*expected])
+        assert [isinstance(after[key], Hit) for key in (miss, dead)] == [True, True]
+        for key in (tombstone, overtaken, large):  # nothing is left behind
+            assert after[key] == Miss(EPOCH, None)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_fill_removes_its_leases_if_the_load_fails(
+    address: str,  # noqa: F811
+    is_cancelled: bool,
+) -> None:
+    loading = asyncio.Event()
+
+    async def fail() -> None:
+        loading.set()
+        if is_cancelled:
+            await asyncio.Event().wait()
+        raise LookupError("no database")
+
+    async with process(address) as cache:
+        reading = asyncio.create_task(read_many(cache, KEYS, Loads(fail)))
+        await loading.wait()
+        if is_cancelled:
+            assert {type(one) for one in (await cache.look_up(KEYS)).values()} == {Leased}
+            reading.cancel()
+        with pytest.raises(asyncio.CancelledError if is_cancelled else LookupError):
+            await reading
+        after = await cache.look_up(KEYS)
+        assert set(after.values()) == {Miss(EPOCH, None)}
+
+
+async def test_fill_survives_the_end_of_a_node(address: str) -> None:  # noqa: F811
+    async with (
+        own_memcached() as (server, second),
+        process(address, second, timing=CALM) as cache,
+    ):
+
+        async def kill() -> None:
+            server.kill()
+            await until(lambda: server.poll() is not None)
+
+        load = Loads(kill)
+        await cache.renew_epochs()  # the nodes may be those of another list
+        found = await read_many(cache, KEYS, load)
+        assert statuses(found) == {STORED, NOT_STORED}
+        again = await read_many(cache, KEYS, load)
+        away = {key for key, one in found.items() if one.status == NOT_STORED}
+        assert {key for key, one in again.items() if one.status != HIT} == away
+        assert len(load.asked) == 2
