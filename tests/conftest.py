@@ -24,6 +24,7 @@ from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.namespace import forget_cache_processes, namespace_of
 from tests.support.service import Command
+from tests.support.sharding import RoutedCommands
 from tests.support.slow_callbacks import SlowCallbacks
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
@@ -36,6 +37,7 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.services import Services, open_services
 from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
+from tornado_members.storage import mongo as storage_mongo
 from tornado_members.storage.mongo import Mongo, open_mongo
 
 # Hypothesis has no deadline here, and tries the same examples in every run.
@@ -82,6 +84,22 @@ def quick_callbacks(
     yield
     if request.node.get_closest_marker("slow_callbacks") is None:
         assert not slow_callbacks.found, "these callbacks kept the event loop from everything else"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def routed_commands() -> Iterator[type[RoutedCommands]]:
+    """Watch each command that a service in this process sends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage_mongo, "SendingListener", RoutedCommands)
+        yield RoutedCommands
+
+
+@pytest.fixture(autouse=True)
+def routable_commands(routed_commands: type[RoutedCommands]) -> Iterator[None]:
+    """Fail a test in which the service sends a command that a router of shards would refuse."""
+    routed_commands.seen.clear()
+    yield
+    assert not routed_commands.refused(), "a router would refuse these commands"
 
 
 @pytest.fixture(scope="session")
