@@ -1,4 +1,4 @@
-"""What a router (mongos) would do with a command on a collection `members` sharded by `_id`.
+"""Predicts the routes of commands on a collection `members` that is sharded by `_id`.
 
 No router runs in the tests. These are MongoDB 6.0's rules, from its manual:
 
@@ -23,7 +23,7 @@ SHARDED = "members"
 
 
 class Route(StrEnum):
-    """Where a router sends a command."""
+    """The destination of a command behind a router."""
 
     TARGETED = "targeted"  # to the shards that have the ids
     SCATTERED = "scattered"  # to all shards

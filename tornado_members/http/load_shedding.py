@@ -1,7 +1,6 @@
 """Refuses requests while the accepted ones wait too long, after CoDel (RFC 8289).
 
-A fixed number of requests cannot tell a burst, which is over soon, from a load above the capacity.
-CoDel looks at how long requests wait: if every wait of an *interval* is above a *target*, there is
+A fixed number of requests does not distinguish a burst, which is over soon, from an overload. CoDel looks at how long requests wait: if every wait of an *interval* is above a *target*, there is
 a queue that does not become empty. A request waits in two places, which are measured once per turn
 of the event loop, and added up:
 
@@ -23,7 +22,7 @@ _TURNS: Final = 10  # that a request waits for
 _AVERAGED: Final = 5  # turns whose mean is taken
 _INTERVAL: Final = 0.1  # seconds: about the time of a request under full load (RFC 8289 §3.2)
 _CALM: Final = 1.0  # seconds below the target until another burst has an interval again
-_FEWEST: Final = 100  # requests in flight. Fewer are no queue, however slow the machine is.
+_FEWEST: Final = 100  # requests in flight. Fewer do not form a queue.
 
 
 class LoadShedder:

@@ -1,4 +1,4 @@
-"""How long operations wait for a thread or a connection of the driver."""
+"""Measures the time that operations wait for a thread or a connection of the driver."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class OperationWaits:
 
     @property
     def recent(self) -> float:
-        """How long the operation waited that was sent last, in seconds; 0 if none waits now.
+        """The wait of the operation that was sent last, in seconds; 0 if none waits now.
 
         While MongoDB is away, no operation is sent, and this does not grow.
         """
