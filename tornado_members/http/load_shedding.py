@@ -1,8 +1,9 @@
 """Refuses requests while the accepted ones wait too long, after CoDel (RFC 8289).
 
-A fixed number of requests does not distinguish a burst, which is over soon, from an overload. CoDel looks at how long requests wait: if every wait of an *interval* is above a *target*, there is
-a queue that does not become empty. A request waits in two places, which are measured once per turn
-of the event loop, and added up:
+A fixed number of requests does not distinguish a burst, which is over soon, from an overload. CoDel
+looks at how long requests wait: if every wait of an *interval* is above a *target*, there is a
+queue that does not become empty. A request waits in two places, which are measured once per turn of
+the event loop, and added up:
 
 - for the event loop, each time when it is ready to go on: an uncached read takes about ten turns;
 - for a thread or a connection of MongoDB's driver.
