@@ -228,7 +228,7 @@ export class MembersApp extends HTMLElement {
       this.#panel = null;
     }
     document.title = context.title;
-    this.#list?.show(this.#router.place, this.#router.page);
+    this.#list?.show(this.#router.place, this.#router.trail);
     this.#main.classList.toggle("with-panel", id !== "");
     if (!id) {
       this.#panel?.remove();

@@ -17,7 +17,7 @@ const LIST_PARAMETERS = ["limit", "sort", "after"];
 
 export class MemberList extends HTMLElement {
   #query = new URLSearchParams();
-  #page = 1;
+  #trail = /** @type {string[]} */ ([]); // the cursors of the pages before this one
   #requested = /** @type {string | null} */ (null);
   #loading = /** @type {AbortController | null} */ (null);
   #typing = 0;
@@ -72,11 +72,11 @@ export class MemberList extends HTMLElement {
     for (const name of ["live", "lost"]) feed.removeEventListener(name, this.#showLive);
   }
 
-  /** Show the page of a place. @param {Place} place @param {number} page */
-  show(place, page) {
+  /** Show the page of a place. @param {Place} place @param {string[]} trail */
+  show(place, trail) {
     if (!this.firstChild) this.#build();
     this.#query = place.query;
-    this.#page = page;
+    this.#trail = trail;
     const typed = place.query.get(this.#searchParameter) ?? "";
     if (document.activeElement !== this.#search) this.#search.value = typed;
     this.filters.show(place.query);
@@ -209,7 +209,10 @@ export class MemberList extends HTMLElement {
       if (value) query.set(name, value);
       else query.delete(name);
     }
-    this.context.router.go(formatPlace("members", this.context.router.place.id, query), { replace, page: 1 });
+    this.context.router.go(formatPlace("members", this.context.router.place.id, query), {
+      replace,
+      trail: [],
+    });
   }
 
   /** The parameters of the request for this page. */
@@ -260,7 +263,7 @@ export class MemberList extends HTMLElement {
     this.#news.hidden = true;
     fill(this.#counted, text.list.count);
     this.#counted.hidden = items.length === 0;
-    this.#summary.textContent = text.list.shown(items.length, this.#page);
+    this.#summary.textContent = text.list.shown(items.length, this.#trail.length + 1);
     if (items.length) {
       this.table.fill(items, this.#query.get("sort") ?? "memberId");
       if (this.#content.firstElementChild !== this.table.element) fill(this.#content, this.table.element);
@@ -300,9 +303,9 @@ export class MemberList extends HTMLElement {
         "button",
         { type: "button", disabled: !after, onclick: () => this.#back() },
         icon("previous"),
-        this.#page > 1 ? text.list.previous : text.list.first,
+        this.#trail.length ? text.list.previous : text.list.first,
       ),
-      h("span", {}, formatNumber(this.#page)),
+      h("span", {}, formatNumber(this.#trail.length + 1)),
       h(
         "button",
         { type: "button", disabled: !this.#next, onclick: () => this.#forward() },
@@ -313,18 +316,20 @@ export class MemberList extends HTMLElement {
   }
 
   #back() {
-    if (this.#page > 1) history.back();
-    else this.#set({});
-    this.#toTop();
+    this.#turn(this.#trail[this.#trail.length - 1] ?? "", this.#trail.slice(0, -1));
   }
 
   #forward() {
-    if (!this.#next) return;
+    const next = this.#next && new URL(this.context.api.nextUrl(this.#next)).searchParams.get("after");
+    if (next) this.#turn(next, [...this.#trail, this.#query.get("after") ?? ""]);
+  }
+
+  /** Go to another page. @param {string} after its cursor @param {string[]} trail */
+  #turn(after, trail) {
     const query = new URLSearchParams(this.#query);
-    query.set("after", new URL(this.context.api.nextUrl(this.#next)).searchParams.get("after") ?? "");
-    this.context.router.go(formatPlace("members", this.context.router.place.id, query), {
-      page: this.#page + 1,
-    });
+    if (after) query.set("after", after);
+    else query.delete("after");
+    this.context.router.go(formatPlace("members", this.context.router.place.id, query), { trail });
     this.#toTop();
   }
 

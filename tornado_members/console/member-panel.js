@@ -14,6 +14,7 @@ import { equal, valueOf } from "./schema.js";
 import { text } from "./text.js";
 
 /** @typedef {import("./app.js").Context} Context */
+/** @typedef {import("./schema.js").Field} Field */
 
 const MERGE_PATCH = { "Content-Type": "application/merge-patch+json" };
 
@@ -92,7 +93,7 @@ export class MemberPanel extends HTMLElement {
   /** Read the member and its version. */
   async #read() {
     const answer = await this.context.api.request("GET", this.#path, { signal: this.#reading.signal });
-    this.#tag = answer.headers.get("ETag") ?? "";
+    this.#tag = tagOf(answer);
     this.#member = await answer.json();
     this.#report();
   }
@@ -117,8 +118,11 @@ export class MemberPanel extends HTMLElement {
     const member = this.#member;
     this.#form = null;
     const heading = h("h2", { tabindex: "-1", dir: "auto" }, member.name);
-    const rows = schema.fields
-      .filter((field) => field.key !== "name")
+    const fields = schema.fields.filter((field) => field.key !== "name");
+    const isEmpty = (/** @type {Field} */ field) =>
+      field.path.length > 1 && [null, "[]"].includes(stringOf(valueOf(member, field)));
+    const rows = fields
+      .filter((field) => !isEmpty(field))
       .map((field) =>
         h(
           "div",
@@ -127,6 +131,7 @@ export class MemberPanel extends HTMLElement {
           h("dd", { dir: "auto", "data-key": field.key }, showValue(field, valueOf(member, field))),
         ),
       );
+    const empty = fields.filter(isEmpty).map((field) => field.label);
     fill(
       this.#body,
       h("header", {}, heading, this.#closeButton()),
@@ -143,6 +148,7 @@ export class MemberPanel extends HTMLElement {
           ),
       ),
       h("dl", { class: "facts" }, rows),
+      empty.length ? h("p", { class: "help" }, text.member.empty(empty.join(", "))) : null,
       h(
         "p",
         { class: "help" },
@@ -234,7 +240,7 @@ export class MemberPanel extends HTMLElement {
   async #write(patch) {
     const headers = { ...MERGE_PATCH, "If-Match": this.#tag };
     const answer = await this.context.api.request("PATCH", this.#path, { json: patch, headers });
-    this.#tag = answer.headers.get("ETag") ?? "";
+    this.#tag = tagOf(answer);
     this.#member = await answer.json();
     this.#saved();
   }
@@ -322,6 +328,17 @@ export class MemberPanel extends HTMLElement {
     this.#banner.textContent = message;
     this.#banner.hidden = false;
   }
+}
+
+/** @param {unknown} value */
+function stringOf(value) {
+  return value === null ? null : JSON.stringify(value);
+}
+
+/** Return the ETag of a member as the service made it: a proxy that compresses may have changed it. @param {Response} answer */
+function tagOf(answer) {
+  const version = answer.headers.get("ETag")?.match(/\d+/)?.[0];
+  return version ? `"${version}"` : "*";
 }
 
 customElements.define("member-panel", MemberPanel);

@@ -42,26 +42,22 @@ export class Router extends EventTarget {
   }
 
   /**
-   * Go to a place. The number of the list's page stays, unless the list moves on.
+   * Go to a place. `trail` are the cursors of the pages before that of the list; they stay as they
+   * are while the page does.
    * @param {string} hash
-   * @param {{replace?: boolean, page?: number}} [options]
+   * @param {{replace?: boolean, trail?: string[]}} [options]
    */
-  go(hash, { replace = false, page } = {}) {
+  go(hash, { replace = false, trail } = {}) {
     const stays = parsePlace(hash).query.get("after") === this.place.query.get("after");
-    const state = { page: page ?? (stays ? this.page : 1), depth: this.depth + (replace ? 0 : 1) };
+    const state = { trail: trail ?? (stays ? this.trail : []) };
     if (replace) history.replaceState(state, "", hash);
     else history.pushState(state, "", hash);
     this.#moved();
   }
 
-  /** The number of the list's page, as far as it is known. */
-  get page() {
-    return Number(history.state?.page ?? 1);
-  }
-
-  /** How many places of this console are behind the browser's back button. */
-  get depth() {
-    return Number(history.state?.depth ?? 0);
+  /** The cursors of the pages before that of the list, as far as they are known. @returns {string[]} */
+  get trail() {
+    return history.state?.trail ?? [];
   }
 
   #moved() {

@@ -150,6 +150,7 @@ export const text = {
     changedWhileEditing:
       "Somebody else has just changed this member. You will see both versions when you save.",
     attributes: "Further details",
+    empty: (/** @type {string} */ names) => `Not given: ${names}`,
   },
 
   form: {

@@ -98,7 +98,7 @@ export class UsersView extends HTMLElement {
         isOwn && h("span", { class: "help" }, ` (${text.users.you})`),
       ),
       h("td", {}, text.users.rightsNames[user.accessRights] ?? String(user.accessRights)),
-      h("td", { class: user.memberId === null ? "none" : "" }, member),
+      h("td", { class: user.memberId === null ? "none" : "", "data-label": text.users.member }, member),
       h(
         "td",
         {},
