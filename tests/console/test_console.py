@@ -71,7 +71,7 @@ async def test_member_is_found_edited_and_deleted_by_a_person(
 
 
 async def _check_first_view(requested: list[str], api: Api) -> None:
-    """What is loaded until one can sign in has fewer bytes than a photograph."""
+    """Assert that the files up to the sign-in are few bytes."""
     size = 0
     for url in set(requested):
         path = urlsplit(url).path

@@ -59,7 +59,8 @@ class Console:
     async def see(self, selector: str, text: str = "") -> str:
         """Wait until an element is shown that has a text; return its text."""
         found = f"[...document.querySelectorAll({json.dumps(selector)})]"
-        shown = "one.checkVisibility() && one.innerText.includes(wanted)"
+        # Rows out of sight are not laid out (content-visibility), so that their innerText is empty.
+        shown = "one.checkVisibility() && (one.innerText || one.textContent).includes(wanted)"
         condition = f"((wanted) => {found}.find((one) => {shown})?.innerText ?? null)"
         return str(await self.wait_for(f"{condition}({json.dumps(text)})?.concat(' ')"))[:-1]
 
@@ -71,7 +72,8 @@ class Console:
     async def click(self, selector: str, text: str = "") -> None:
         """Click the element that has a text."""
         await self.see(selector, text)
-        find = f"find((one) => one.checkVisibility() && one.innerText.includes({json.dumps(text)}))"
+        has = f"(one.innerText || one.textContent).includes({json.dumps(text)})"
+        find = f"find((one) => one.checkVisibility() && {has})"
         await self.value(f"[...document.querySelectorAll({json.dumps(selector)})].{find}.click()")
 
     async def enter(self, label: str, text: str) -> None:
