@@ -146,7 +146,7 @@ class MemberLists:
         their members may be deleted or renamed by the time they are read.
         """
         key, wanted = _FIELDS[query.field], query.limit
-        most = wanted * _GROWTH if is_only else 0  # 0 is no limit
+        most = wanted if is_only else 0  # 0 is no limit
         found: list[Document] = []
         while True:
             total = 0
