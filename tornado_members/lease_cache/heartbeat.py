@@ -82,6 +82,10 @@ class HeartbeatThread:
         reply = self._connection.recv(_LONGEST_REPLY)
         if not reply.startswith(_REPLY) or not reply.endswith(b"\r\n"):
             raise ConnectionError("that is not a Memcached")
+        self._note_reply(sent)
+
+    def _note_reply(self, sent: float) -> None:
+        """Note that a question that was sent at this time was answered."""
         if sent - self.last_reply_at > self._heartbeat:
             self.recovered_at = self._now()  # first: who sees the other one sees this one, too
         self.last_reply_at = sent

@@ -1,0 +1,141 @@
+"""An event loop whose time passes only while all tasks wait: seconds take milliseconds.
+
+Time jumps to the next timer. So what happens in a run depends only on the run's own schedule, and
+many schedules can be tried.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.heartbeat import HeartbeatThread
+from tornado_members.lease_cache.meta_commands import Held, Put
+
+T = TypeVar("T")
+
+LATENCY = 0.001  # seconds, of a command
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Does not wait: it lets as much time pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop in virtual time."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a virtual loop of its own."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
+
+
+@dataclass
+class ModelServer:
+    """A Memcached in memory, which may hang or refuse connections, and may lose its memory."""
+
+    items: dict[bytes, tuple[bytes, int, float]] = field(default_factory=dict)
+    state: str = "up"  # | "hangs" | "refuses"
+    last_token: int = 0
+
+    def get(self, key: bytes) -> Held | None:
+        now = asyncio.get_running_loop().time()
+        value, token, expires_at = self.items.get(key, (b"", 0, 0.0))
+        if expires_at <= now:
+            return None
+        left = None if expires_at == float("inf") else int(expires_at - now)
+        return Held(value, token, left)
+
+    def put(self, put: Put) -> int:
+        held = self.get(put.key)
+        if (held.token if held else None) != put.token:
+            return 0
+        if put.ttl == 0:
+            del self.items[put.key]
+            return 1
+        self.last_token += 1
+        expires_at = float("inf")
+        if put.ttl is not None:
+            expires_at = asyncio.get_running_loop().time() + put.ttl
+        self.items[put.key] = (put.value, self.last_token, expires_at)
+        return self.last_token if put.wants_token else 1
+
+
+class ModelConnection:
+    """A MemcachedNode of one process, to a ModelServer."""
+
+    def __init__(self, server: ModelServer, address: str, timeout: float) -> None:
+        self.address = address
+        self.host_port = ("model", 1)
+        self.last_reply_at = float("-inf")
+        self._server = server
+        self._timeout = timeout
+
+    async def reach(self) -> None:
+        """Return when the server received a command. Raises NodeUnavailable."""
+        sent = asyncio.get_running_loop().time()
+        await asyncio.sleep(LATENCY)
+        if self._server.state == "hangs":
+            await asyncio.sleep(self._timeout)
+        if self._server.state != "up" or asyncio.get_running_loop().time() > sent + self._timeout:
+            raise NodeUnavailable
+        self.last_reply_at = sent
+
+    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        return {key: held.value for key, held in (await self.gets_many(keys)).items()}
+
+    async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+        await self.reach()
+        found = {key: self._server.get(key) for key in keys}
+        await asyncio.sleep(LATENCY)
+        return {key: held for key, held in found.items() if held}
+
+    async def put_many(self, puts: Sequence[Put]) -> list[int | None]:
+        await self.reach()
+        done: list[int | None] = [self._server.put(put) for put in puts]
+        await asyncio.sleep(LATENCY)
+        return done
+
+    async def close(self) -> None:
+        pass
+
+
+class VirtualHeartbeat(HeartbeatThread):
+    """The heartbeat as a task."""
+
+    server: ModelServer  # set by the test
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._beat())
+
+    def stop(self) -> None:
+        pass
+
+    async def _beat(self) -> None:
+        connection = ModelConnection(self.server, "", self._timeout)
+        while True:
+            await asyncio.sleep(self._pause)
+            sent = self._now()
+            try:
+                await connection.reach()
+            except NodeUnavailable:
+                continue
+            self._note_reply(sent)
