@@ -1,4 +1,4 @@
-"""What the tests of the change feed share."""
+"""Fixtures of the tests of the change feed."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

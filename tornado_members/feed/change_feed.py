@@ -213,6 +213,7 @@ class ChangeFeed:
                 continue
             if not await access.is_granted():
                 subscription.end("expired")
+            await asyncio.sleep(0)  # the signatures of many may have to be verified again
 
 
 class _Following:

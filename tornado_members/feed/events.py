@@ -32,7 +32,7 @@ def notice(form: Format, place: str, kind: str, detail: str) -> bytes:
 
 
 def progress(form: Format, place: str) -> bytes:
-    """Return bytes that tell an EventSource a place without an event (§9.2.6)."""
+    """Return bytes that advance the place of an EventSource without an event (§9.2.6)."""
     return b": keep-alive\nid: %b\n\n" % place.encode() if form is Format.SSE else b"\n"
 
 

@@ -1,7 +1,7 @@
 """Places of the feed: opaque text for clients, and its relation to the change stream.
 
 A place is the content of a resume token, which is hexadecimal, followed by eight characters that
-name the cluster and eight that check all of it. So a place that was cut off or mistyped is told
+name the cluster and eight that check all of it. So a place that was cut off or mistyped differs
 from one of another database.
 """
 

@@ -238,7 +238,7 @@ def _to_change(
     deleted: Mapping[int, int],
     new: set[int | None],
 ) -> MemberChange | None:
-    """Return the change; None if a later event reports it, or if there was no member.
+    """Return the change; None if a later event reports it, or if the document is not a member.
 
     `new` are the members that were inserted in this batch.
     """
