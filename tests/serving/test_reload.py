@@ -16,8 +16,6 @@ RUNNING: dict[str, dict[str, Any]] = {
 }
 REFUSED = [
     ("mongodb", "database", "others"),
-    ("cache", "servers", ["10.0.0.1:11211"]),
-    ("cache", "servers", []),
     ("cache", "heartbeat_ms", 300),
     ("cache", "timeout_ms", 150),
     ("cache", "return_ms", 2000),
@@ -26,7 +24,8 @@ ACCEPTED = [
     ("mongodb", "uri", "mongodb://user:two@db,db2/"),
     ("mongodb", "timeout_ms", 3000),
     ("cache", "ttl_seconds", 60),
-    ("cache", "servers", ["10.0.0.2:11211", "10.0.0.1:11211"]),
+    ("cache", "servers", ["10.0.0.3:11211", "10.0.0.1:11211"]),
+    ("cache", "servers", []),
 ]
 
 
