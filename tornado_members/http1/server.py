@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from logging import getLogger
 from math import inf
 from typing import Any
@@ -172,7 +173,16 @@ class HTTPServer:
         self._update_room()
         task = self._loop.create_task(self._open(connection, connected))
         self._opening[connection] = task
-        task.add_done_callback(lambda _: self._opening.pop(connection, None))
+        task.add_done_callback(partial(self._opened, connection, connected))
+
+    def _opened(
+        self, connection: Connection, connected: socket.socket, task: asyncio.Task[None]
+    ) -> None:
+        """The connection is open, or could not be opened."""
+        self._opening.pop(connection, None)
+        if task.cancelled():  # before it began
+            connected.close()
+            self.forget(connection)
 
     def _admits(self, key: str, address: str) -> bool:
         """Return whether an address may have one connection more. An idle one makes room."""
