@@ -133,7 +133,7 @@ class Cors(Section):
 
 
 class Console(Section):
-    """The page at `/console`, on which people look after members."""
+    """The page at `/console`, on which people manage members."""
 
     enabled: bool = Field(
         True,
