@@ -131,6 +131,10 @@ async def test_feed_narrows_to_members(follow: Follow, members: Any) -> None:
         ("memberId=1&memberId=2", "memberId"),
         ("memberId=" + ",".join(map(str, range(1, 203))), "memberId"),
         ("fields=all", "fields"),
+        ("fields=none%20", "fields"),
+        ("fields=%00none", "fields"),
+        ("fields=%ff", "fields"),
+        ("after=%ff", "after"),
         ("name=Ada", "name"),
         ("limit=1", "limit"),
     ],
@@ -251,7 +255,10 @@ async def test_caller_of_its_own_member_sees_its_own_changes_only(
 ) -> None:
     token = make_token(scope="members:read:own", member=1)
     address = address_of(http_server)
-    async with following(address, token) as one, following(address, token, "?memberId=1") as other:
+    async with (
+        following(address, token) as one,
+        following(address, token, "?memberId=1,1") as other,
+    ):
         for stream in (one, other):
             assert (await stream.event()).kind == "ready"
         for member_id in (2, 1):

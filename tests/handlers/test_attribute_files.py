@@ -50,6 +50,23 @@ async def delete_all(api: Api) -> None:
         await api("DELETE", f"/members/{member['memberId']}")
 
 
+@pytest.mark.parametrize(
+    ("contact", "media_type"),
+    [
+        (b"BEGIN:VCARD\nFN:Ada\nEND:VCARD\n", "text/vcard"),
+        (b"dn: cn=Ada\nobjectclass: person\ncn: Ada\n", "text/x-ldif"),
+    ],
+)
+async def test_contacts_have_the_defaults_of_attributes(
+    api: Api, contact: bytes, media_type: str
+) -> None:
+    result, _ = await imported(api, contact, media_type)
+    assert result["code"] == "created"
+    created = await api.create("Without attributes")
+    read = parsed(await api("GET", result["member"]))
+    assert read["attributes"] == created["attributes"] != {}
+
+
 @pytest.mark.parametrize("query", ["", "?delimiter=;&bom=true"])
 async def test_exports_can_be_imported_without_loss(api: Api, query: str) -> None:
     members = [

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import gzip
 import io
+import itertools
 import json
 import zlib
 from contextlib import suppress
@@ -87,8 +88,11 @@ async def test_export_csv_is_safe_for_spreadsheets(api: Api, admin: Admin) -> No
     assert json.loads(again.body.splitlines()[-1]) == {"summary": {"unchanged": 2}}
     tabs = await api("GET", "/members?delimiter=tab", headers=CSV)
     assert tabs.body.startswith(b"memberId\tname\t")
-    for query, parameter in (("bom=1", "bom"), ("delimiter=x", "delimiter")):
-        answer = await api("GET", f"/members?{query}", headers=CSV)
+    for query, accept in itertools.product(
+        ("bom=1", "bom=", "delimiter=x", "delimiter="), (CSV, NDJSON, {})
+    ):
+        answer = await api("GET", f"/members?{query}", headers=accept)
+        parameter = query.partition("=")[0]
         assert problem(answer, 400, "bad-parameter")["parameter"] == parameter
 
 

@@ -86,7 +86,11 @@ async def test_list_of_users_has_pages_by_name_and_no_passwords(api: Api) -> Non
         found += [user["username"] for user in parsed(page)["items"]]
         address = parsed(page)["next"]
     assert found == ["Zoë", "ada", "bob & co", "eve"]
-    for query in ("limit=0", "limit=x", "limit=1001", "after=%ff", "limit=1&limit=2", "q=1"):
+    too_long = f"limit={'0' * 8}1{'9' * 20}"
+    for query in (
+        *("limit=0", "limit=x", "limit=", "limit=1001", too_long),
+        *("after=%ff", "limit=1&limit=2", "q=1"),
+    ):
         problem(await api("GET", f"/users?{query}"), 400, "bad-parameter")
 
 

@@ -10,6 +10,7 @@ from tornado_members.bulk.mapping import parse_values
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.text_lines import unfold
+from tornado_members.model.fields import FieldTable
 
 _NAMES: Final = ("displayname", "cn", "commonname")
 _FIRST: Final = ("givenname", "gn")
@@ -48,10 +49,10 @@ def read_ldif(
             first_line = first_line or line
             _take(entry, text)
             continue
-        if row := _finish(first_line, entry, decoder, info):
+        if row := _finish(first_line, entry, decoder, info, options.fields):
             yield row
         entry, first_line = {}, 0
-    if row := _finish(first_line, entry, decoder, info):
+    if row := _finish(first_line, entry, decoder, info, options.fields):
         yield row
 
 
@@ -72,7 +73,9 @@ def _take(entry: Entry, text: str) -> None:
         values.append(value.strip())
 
 
-def _finish(line: int, entry: Entry, decoder: TextDecoder, info: FileInfo) -> Row | None:
+def _finish(
+    line: int, entry: Entry, decoder: TextDecoder, info: FileInfo, fields: FieldTable
+) -> Row | None:
     """Return the row of an entry; None for one that is not a person."""
     if "dn" not in entry:  # the version, or nothing
         return None
@@ -95,7 +98,7 @@ def _finish(line: int, entry: Entry, decoder: TextDecoder, info: FileInfo) -> Ro
         return Row(line, cells, Refusal.of_row("wrong encoding", detail))
     unused = {"email": emails[1:], "phone": phones[1:]}
     unused = {key: rest for key, rest in unused.items() if rest}
-    return Row(line, cells, parse_values(values), unused=unused)
+    return Row(line, cells, parse_values(values, fields), unused=unused)
 
 
 def _values(entry: Entry, keys: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from tornado_members.bulk.mapping import parse_values
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.text_lines import unfold
+from tornado_members.model.fields import FieldTable
 
 _PROPERTY: Final = re.compile(r'(?:[\w-]+\.)?([\w-]+)((?:;(?:"[^"]*"|[^":;])*)*):(.*)', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -52,7 +53,7 @@ def read_vcards(
         elif marker == "END:VCARD" and card:
             depth -= 1
             if not depth:
-                if row := _finish(card, decoder, info):
+                if row := _finish(card, decoder, info, options.fields):
                     yield row
                 card = None
         elif card and depth == 1:
@@ -87,7 +88,7 @@ def _take(card: _Card, text: str) -> None:
         card.is_person = False
 
 
-def _finish(card: _Card, decoder: TextDecoder, info: FileInfo) -> Row | None:
+def _finish(card: _Card, decoder: TextDecoder, info: FileInfo, fields: FieldTable) -> Row | None:
     """Return the row of a card; None for a group, an organisation or a place."""
     if not card.is_person:
         info.skipped_entries += 1
@@ -104,7 +105,7 @@ def _finish(card: _Card, decoder: TextDecoder, info: FileInfo) -> Row | None:
         return Row(card.line, cells, Refusal.of_row("wrong encoding", detail))
     further = {"email": card.emails[1:], "phone": card.phones[1:]}
     unused = {key: rest for key, rest in further.items() if rest}
-    return Row(card.line, cells, parse_values(values), unused=unused)
+    return Row(card.line, cells, parse_values(values, fields), unused=unused)
 
 
 def _unescape(value: str) -> str:

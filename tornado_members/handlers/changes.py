@@ -19,6 +19,7 @@ from tornado_members.feed.places import MalformedPlace
 from tornado_members.feed.subscription import Subscription
 from tornado_members.handlers.batches import MAX_IN_QUERY, parse_id_list
 from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.handlers.parameters import text_of
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.own_record import follows_only
 from tornado_members.http.responses import PRIVATE, VARY
@@ -175,7 +176,7 @@ class ChangesHandler(MemberResourceHandler):
     # The query.
 
     def _place(self) -> str | None:
-        after = self.get_query_argument("after", None, strip=False)
+        after = text_of(self.request.query_arguments, "after")
         header = self.request.headers.get("Last-Event-ID")
         if after == "":
             raise BadParameter("after", "is empty")
@@ -186,7 +187,7 @@ class ChangesHandler(MemberResourceHandler):
         return BadParameter(name, "is not a place of this feed")
 
     def _with_member(self) -> bool:
-        fields = self.get_query_argument("fields", None)
+        fields = text_of(self.request.query_arguments, "fields")
         if fields not in (None, "none"):
             raise BadParameter("fields", "should be none")
         return fields is None

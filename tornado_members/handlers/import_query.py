@@ -1,6 +1,6 @@
 """The declaration of POST /members/import, and its parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, cast
 
 from tornado_members.auth.permissions import WRITE
@@ -14,6 +14,13 @@ from tornado_members.errors import (
     DependencyUnavailable,
     Overloaded,
     UnreadableFile,
+)
+from tornado_members.handlers.parameters import (
+    Arguments,
+    decode_value,
+    flag_of,
+    number_of,
+    text_of,
 )
 from tornado_members.model.fields import FieldTable
 from tornado_members.openapi.examples import example_csv
@@ -29,6 +36,8 @@ _RESULTS: Final = (
 )
 _MAX_COLUMNS: Final = 20  # values of the parameter `column`
 _MAX_HEADER_LINE: Final = 1000
+_MAX_SHEET: Final = 100  # characters
+_MAX_ENCODING: Final = 40  # characters
 
 IMPORT_MEMBERS: Final = Operation(
     name="importMembers",
@@ -66,12 +75,13 @@ IMPORT_MEMBERS: Final = Operation(
         "encoding": Parameter(
             "The character encoding, such as `windows-1252`. It has the same effect as `charset` "
             "in the Content-Type.",
-            {"type": "string", "maxLength": 40, "default": "utf-8"},
+            {"type": "string", "maxLength": _MAX_ENCODING, "default": "utf-8"},
             "windows-1252",
         ),
         "delimiter": Parameter(
             "The character between the cells of a CSV file, or `tab`. It is detected by default.",
-            {"type": "string", "minLength": 1, "maxLength": 3},
+            # Letters and digits of other scripts are refused, too.
+            {"type": "string", "pattern": r'^(?:tab|[^0-9A-Za-z"\r\n])$'},
             ";",
         ),
         "header_line": Parameter(
@@ -81,7 +91,7 @@ IMPORT_MEMBERS: Final = Operation(
         ),
         "sheet": Parameter(
             "The name or number of a worksheet; the first one by default.",
-            {"type": "string", "maxLength": 100},
+            {"type": "string", "minLength": 1, "maxLength": _MAX_SHEET},
             "Members",
         ),
         "strict": Parameter(
@@ -130,7 +140,7 @@ IMPORT_MEMBERS: Final = Operation(
 class ImportQuery:
     """The parameters of an import. The constructor raises BadParameter."""
 
-    def __init__(self, arguments: Mapping[str, Sequence[bytes]], fields: FieldTable) -> None:
+    def __init__(self, arguments: Arguments, fields: FieldTable) -> None:
         self._fields = fields
         self._arguments = arguments
         self.on_conflict = cast(OnConflict, self._choice("on_conflict", _ON_CONFLICT))
@@ -138,7 +148,7 @@ class ImportQuery:
         self.returns_rejects = "rejects" in results
         self.failures_only = "failures" in results or self.returns_rejects
         self.answers_after_body = "after" in results
-        self.dry_run = self._flag("dry_run")
+        self.dry_run = flag_of(arguments, "dry_run")
 
     def file_options(self, media_type: str, charset: str | None) -> FileOptions:
         """Return how to read the file."""
@@ -146,57 +156,45 @@ class ImportQuery:
             encoding=self._encoding() or charset,
             delimiter=self._delimiter(),
             columns=self._columns(),
-            header_line=self._header_line(),
-            sheet=self._text("sheet"),
-            strict=self._flag("strict"),
-            take_suspicious=self._flag("take_suspicious"),
+            header_line=number_of(self._arguments, "header_line", _MAX_HEADER_LINE),
+            sheet=self._sheet(),
+            strict=flag_of(self._arguments, "strict"),
+            take_suspicious=flag_of(self._arguments, "take_suspicious"),
             fields=self._fields,
             default_format="ndjson" if media_type == NDJSON else "csv",
         )
 
-    def _text(self, name: str) -> str | None:
-        values = self._arguments.get(name)
-        return values[0].decode("utf-8", "replace") if values else None
-
     def _choice(self, name: str, choices: Sequence[str]) -> str:
-        value = self._text(name)
+        value = text_of(self._arguments, name)
         if value is not None and value not in choices:
             raise BadParameter(name, f"should be one of {', '.join(choices)}")
         return value or choices[0]
 
-    def _flag(self, name: str) -> bool:
-        value = self._text(name) or "false"
-        if value not in ("true", "false"):
-            raise BadParameter(name, "should be true or false")
-        return value == "true"
-
     def _encoding(self) -> str | None:
-        value = self._text("encoding")
-        encoding = find_encoding(value[:40]) if value is not None else None
+        value = text_of(self._arguments, "encoding")
+        encoding = find_encoding(value[:_MAX_ENCODING]) if value is not None else None
         if value is not None and encoding is None:
             raise BadParameter("encoding", "is not a known encoding, such as windows-1252")
         return encoding
 
     def _delimiter(self) -> str | None:
-        value = self._text("delimiter")
+        value = text_of(self._arguments, "delimiter")
         value = "\t" if value == "tab" else value
         if value is not None and not is_delimiter(value):
             raise BadParameter("delimiter", "should be one character, such as ;, or tab")
         return value
 
-    def _header_line(self) -> int | None:
-        value = self._text("header_line")
-        if value is None:
-            return None
-        if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:9]) <= _MAX_HEADER_LINE:
-            raise BadParameter("header_line", f"should be a number from 1 to {_MAX_HEADER_LINE}")
-        return int(value)
+    def _sheet(self) -> str | None:
+        value = text_of(self._arguments, "sheet")
+        if value is not None and not 1 <= len(value) <= _MAX_SHEET:
+            raise BadParameter("sheet", f"should have 1 to {_MAX_SHEET} characters")
+        return value
 
     def _columns(self) -> list[tuple[str, str]]:
         values = self._arguments.get("column", ())
         if len(values) > _MAX_COLUMNS:
             raise BadParameter("column", f"is given more than {_MAX_COLUMNS} times")
-        columns = [parse_column(v.decode("utf-8", "replace"), self._fields) for v in values]
+        columns = [parse_column(decode_value("column", v), self._fields) for v in values]
         found = [column for column in columns if column]
         if len(found) < len(columns):
             wanted = ", ".join(self._fields.columns)

@@ -24,6 +24,7 @@ from tornado_members.handlers.declarations import (
 )
 from tornado_members.handlers.member import FIND_MEMBER
 from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.handlers.parameters import text_of
 from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.member_entries import Representation
 from tornado_members.model.member import MEMBER_FIELDS, parse_draft
@@ -107,11 +108,7 @@ class MemberByNameHandler(MemberResourceHandler):
 
     def addressed_name(self, *path: str) -> str:  # noqa: ARG002
         """Return the name in the query. Raises BadParameter."""
-        values = self.request.query_arguments.get("name", [b""])
-        try:
-            name = values[0].decode()
-        except UnicodeDecodeError:
-            raise BadParameter("name", "is not UTF-8") from None
+        name = text_of(self.request.query_arguments, "name")
         if not name:
             raise BadParameter("name", "is missing; send the name of a member")
         return name

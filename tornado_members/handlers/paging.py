@@ -10,6 +10,13 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from tornado_members.errors import BadParameter
+from tornado_members.handlers.parameters import (
+    Arguments,
+    decode_value,
+    flag_of,
+    number_of,
+    text_of,
+)
 from tornado_members.model.attribute_types import to_text
 from tornado_members.model.attributes import Attribute
 from tornado_members.model.fields import FieldTable
@@ -82,22 +89,20 @@ LIST_PARAMETERS: Final = {
 }
 
 
-def parse_csv_options(arguments: Mapping[str, Sequence[bytes]]) -> tuple[str, bool]:
+def parse_csv_options(arguments: Arguments) -> tuple[str, bool]:
     """Return the delimiter of a CSV export, and whether it has a mark. Raises BadParameter."""
-    texts = {name: _text(name, values) for name, values in arguments.items()}
-    delimiter, bom = texts.get("delimiter", ","), texts.get("bom", "false")
+    delimiter = text_of(arguments, "delimiter")
+    if delimiter is None:
+        delimiter = ","
     if delimiter not in _DELIMITERS:
         raise BadParameter("delimiter", f"should be one of {' '.join(_DELIMITERS)}")
-    if bom not in ("true", "false"):
-        raise BadParameter("bom", "should be true or false")
-    return _DELIMITERS[delimiter], bom == "true"
+    return _DELIMITERS[delimiter], flag_of(arguments, "bom")
 
 
-def parse_list_query(
-    arguments: Mapping[str, Sequence[bytes]], fields: FieldTable = MEMBER_FIELDS
-) -> ListQuery:
+def parse_list_query(arguments: Arguments, fields: FieldTable = MEMBER_FIELDS) -> ListQuery:
     """Parse the query of a list. Raises BadParameter."""
-    texts = {name: _text(name, values) for name, values in arguments.items()}
+    texts = {name: decode_value(name, values[0]) for name, values in arguments.items()}
+    parse_csv_options(arguments)  # JSON does not use them, but must not accept nonsense
     filters = Filters(
         name=_parse_name(texts["name"]) if "name" in texts else None,
         name_prefix=_parse_prefix(texts["name_prefix"]) if "name_prefix" in texts else None,
@@ -110,8 +115,8 @@ def parse_list_query(
         },
     )
     query = ListQuery(filters)
-    if "limit" in texts:
-        query = replace(query, limit=_parse_limit(texts["limit"]))
+    if limit := number_of(arguments, "limit", _MAX_LIMIT):
+        query = replace(query, limit=limit)
     if "sort" in texts:
         if texts["sort"] not in _SORTS:
             raise BadParameter("sort", f"should be one of {', '.join(_SORTS)}")
@@ -123,7 +128,7 @@ def parse_list_query(
 
 
 def parse_export_query(
-    arguments: Mapping[str, Sequence[bytes]], fields: FieldTable = MEMBER_FIELDS
+    arguments: Arguments, fields: FieldTable = MEMBER_FIELDS
 ) -> tuple[ListQuery, int | None]:
     """Parse the query of an export; also return its limit, or None for all members."""
     limits = arguments.get("limit", [])
@@ -145,13 +150,6 @@ def next_path(query: ListQuery, page: Sequence[Member]) -> str:
     parameters |= {"limit": query.limit, "sort": _sort(query)}
     parameters["after"] = _cursor(query, query.key_of(page[-1]))
     return f"/members?{urlencode(parameters)}"
-
-
-def _text(name: str, values: Sequence[bytes]) -> str:
-    try:
-        return values[0].decode()
-    except UnicodeDecodeError:
-        raise BadParameter(name, "is not UTF-8") from None
 
 
 def _parse_name(text: str) -> str:
@@ -193,12 +191,6 @@ def _parse_attribute(attribute: Attribute, text: str) -> Any:
         return attribute.parse_filter(text)
     except ValueError as error:
         raise BadParameter(attribute.path, str(error)) from None
-
-
-def _parse_limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:
-        raise BadParameter("limit", f"should be a number from 1 to {_MAX_LIMIT}")
-    return int(text)
 
 
 def _sort(query: ListQuery) -> str:

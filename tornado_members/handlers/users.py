@@ -1,14 +1,13 @@
 """The users of the login: a resource for administrators."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from tornado_members.auth.permissions import DELETE
 from tornado_members.auth.user_accounts import UserAccounts, parse_patch, parse_user, to_dict
 from tornado_members.errors import (
-    BadParameter,
     DependencyUnavailable,
     InvalidUser,
     UsernameTaken,
@@ -16,6 +15,7 @@ from tornado_members.errors import (
 )
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.member import MERGE_PATCH
+from tornado_members.handlers.parameters import Arguments, number_of, text_of
 from tornado_members.http.request_body import json_object
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation, Parameter
 from tornado_members.openapi.schemas import reference
@@ -175,12 +175,7 @@ class UserHandler(UserResourceHandler):
         self.set_status(204)
 
 
-def _parse_query(arguments: Mapping[str, Sequence[bytes]]) -> tuple[str, int]:
+def _parse_query(arguments: Arguments) -> tuple[str, int]:
     """Return where the page begins, and its limit. Raises BadParameter."""
-    limit = arguments.get("limit", [str(_DEFAULT_LIMIT).encode()])[0]
-    if not limit.isdigit() or not 1 <= int(limit[:9]) <= _MAX_LIMIT:
-        raise BadParameter("limit", f"should be a number from 1 to {_MAX_LIMIT}")
-    try:
-        return arguments.get("after", [b""])[0].decode(), int(limit)
-    except UnicodeDecodeError:
-        raise BadParameter("after", "is not UTF-8") from None
+    limit = number_of(arguments, "limit", _MAX_LIMIT) or _DEFAULT_LIMIT
+    return text_of(arguments, "after") or "", limit

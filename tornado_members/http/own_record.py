@@ -22,15 +22,18 @@ def addresses_itself(request: HTTPServerRequest, member_id: int) -> bool:  # noq
 
 def lists_only_itself(request: HTTPServerRequest, member_id: int) -> bool:
     """The query lists no id but this one."""
-    lists = request.query_arguments.get("memberId", [])
-    ids = {text for values in lists for text in values.split(b",")}
-    return ids == {str(member_id).encode()}
+    return _ids(request) == {str(member_id).encode()}
 
 
 def follows_only(request: HTTPServerRequest, member_id: int) -> bool:
     """The query names no other member. Without `memberId`, the handler reports this one only."""
-    named = request.query_arguments.get("memberId", [])
-    return all(value == b"%d" % member_id for value in named)
+    return _ids(request) <= {str(member_id).encode()}
+
+
+def _ids(request: HTTPServerRequest) -> set[bytes]:
+    """Return the ids that the query lists, unchecked."""
+    lists = request.query_arguments.get("memberId", [])
+    return {text for values in lists for text in values.split(b",")}
 
 
 def is_checked_by_handler(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
