@@ -6,7 +6,7 @@ from typing import Final
 
 from tornado_members.storage.feed_source import MemberChange
 
-_OVERHEAD: Final = 600  # bytes of an event without its member, and of the objects that hold it
+_OVERHEAD: Final = 1400  # bytes of an event without its member, and of the objects that hold it
 
 
 class Format(IntEnum):

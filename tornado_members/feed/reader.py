@@ -122,7 +122,8 @@ class FeedReader:
             await asyncio.sleep(0)  # for pieces that the system takes now
         self.log.add([], batch.place)
         self.log.settled = self._place = batch.place
-        if batch.happened and events:
+        is_live = self._after_batch is None  # clients that catch up are late by themselves
+        if is_live and batch.happened and events:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
             self._numbers.lag_seconds = max(lag, 0.0)
         if self._after_batch:
