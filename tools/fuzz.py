@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.fuzzing import ATTRIBUTES, fuzz
+from tests.support.fuzzing import ATTRIBUTES, EVERYTHING, fuzz
 from tests.support.service import Command
 
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fuzz(arguments: Namespace, folder: Path) -> int:
-    command = Command(folder, {"members": {"attributes": ATTRIBUTES}})
+    command = Command(folder, {"members": {"attributes": ATTRIBUTES}, **EVERYTHING})
     with command.serving() as service:
         print(f"the service is at {service.url}; seed {arguments.seed}", flush=True)
         token = command.token("--rights", "3", "--expires", "24h")

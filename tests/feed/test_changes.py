@@ -13,6 +13,7 @@ from tornado.netutil import bind_sockets
 from tests.feed.conftest import Follow
 from tests.support.api import Api, parsed, problem, token_of
 from tests.support.feed_client import Event, following
+from tests.support.mongodb import open_streams
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, address_of, on_both
 from tornado_members.app import make_app
@@ -80,21 +81,7 @@ async def test_feed_resumes_behind_each_place(api: Api, follow: Follow) -> None:
 async def test_feed_serves_all_subscribers_of_a_process_from_one_stream(
     api: Api, follow: Follow, services: Services, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
-    def streams() -> int:
-        operations = admin.admin.aggregate(
-            [
-                {"$currentOp": {"idleCursors": True, "allUsers": True}},
-                {"$match": {"ns": "test.members"}},
-            ]
-        )
-        commands = [
-            one.get("cursor", {}).get("originatingCommand", {}).get("pipeline", [])
-            or one.get("command", {}).get("pipeline", [])
-            for one in operations
-        ]
-        return sum(bool(stages) and "$changeStream" in stages[0] for stages in commands)
-
-    assert streams() == 0
+    assert open_streams(admin, "test") == 0
     async with follow() as one, follow(ndjson=True) as other, follow("?fields=none") as third:
         for stream in (one, other, third):
             assert (await stream.event()).kind == "ready"
@@ -102,10 +89,10 @@ async def test_feed_serves_all_subscribers_of_a_process_from_one_stream(
         seen = [await stream.event() for stream in (one, other, third)]
         assert seen[0] == seen[1]
         assert seen[2].data == {"memberId": seen[0].data["memberId"], "version": 1}
-        assert streams() == 1
+        assert open_streams(admin, "test") == 1
         assert services.feed.numbers.subscribers == 3
     async with asyncio.timeout(10):
-        while streams() or services.feed.numbers.subscribers:  # noqa: ASYNC110
+        while open_streams(admin, "test") or services.feed.numbers.subscribers:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

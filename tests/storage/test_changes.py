@@ -15,6 +15,7 @@ from bson import Decimal128, Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
+from tests.support.mongodb import failing, open_streams
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import find_mongod, free_port, mongod_command
@@ -29,6 +30,8 @@ from tornado_members.storage.changes import (
     NotReplicated,
     Token,
 )
+from tornado_members.storage.documents import MemberCodec
+from tornado_members.storage.feed_source import FeedSource
 from tornado_members.storage.mongo import Mongo, open_mongo
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -75,6 +78,25 @@ async def until_everything(batches: Batches) -> Batch:
         while not (batch := await anext(batches)).everything:
             pass
     return batch
+
+
+async def test_stream_is_closed_if_its_reader_is_cancelled_while_it_opens(
+    mongo: Mongo, admin: Admin, database_name: str
+) -> None:
+    feed = FeedSource(mongo, MemberCodec(), None)
+    token = await feed.place_now()
+    slow = {"failCommands": ["aggregate"], "blockConnection": True, "blockTimeMS": 200}
+    for place in (None, token):  # MongoDB is asked for the present place, or opens the stream
+        batches = feed.since(place)
+        with failing(admin, 1, **slow):
+            reading = asyncio.create_task(anext(batches))
+            await asyncio.sleep(0.1)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        await batches.aclose()
+        await asyncio.sleep(0.2)  # a stream that was left behind is open by now
+        assert open_streams(admin, database_name) == 0
 
 
 async def test_changes_read_from_events(mongo: Mongo, members: Any) -> None:

@@ -8,6 +8,12 @@ from typing import Any
 from tests.support.service import ROOT
 
 CONFIG = ROOT / "schemathesis.toml"
+# Settings with which the service has all its routes.
+EVERYTHING: dict[str, Any] = {
+    "audit": {"enabled": True},
+    "login": {"enabled": True},
+    "console": {"enabled": True, "status": True},
+}
 # An attribute of each type, and of each rule.
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "birthday": {"type": "date", "description": "Day of birth"},

@@ -20,6 +20,21 @@ def failing(admin: Admin, times: int, **how: Any) -> Iterator[None]:
         admin.admin.command("configureFailPoint", "failCommand", mode="off")
 
 
+def open_streams(admin: Admin, database_name: str) -> int:
+    """Return the number of change streams of the members that MongoDB has open."""
+    operations = admin.admin.aggregate(
+        [
+            {"$currentOp": {"idleCursors": True, "allUsers": True}},
+            {"$match": {"ns": f"{database_name}.members"}},
+        ]
+    )
+    commands = [
+        one.get("cursor", {}).get("originatingCommand", {}) or one.get("command", {})
+        for one in operations
+    ]
+    return sum("$changeStream" in str(command.get("pipeline")) for command in commands)
+
+
 @contextmanager
 def read_only(admin: Admin) -> Iterator[None]:
     """Refuse all writes, as before a migration to another cluster."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fuzzing import ATTRIBUTES, fuzz
+from tests.support.fuzzing import ATTRIBUTES, EVERYTHING, fuzz
 from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -25,8 +25,8 @@ def test_responses_match_the_description(
     settings: dict[str, Any] = {
         "mongodb": {"uri": servers.mongodb_uri, "database": database_name},
         "cache": {"servers": servers.cache_servers},
-        "audit": {"enabled": True},
         "members": {"attributes": attributes},
+        **EVERYTHING,
     }
     command = Command(folder, settings)
     with command.serving() as service:

@@ -129,10 +129,7 @@ async def present_token(mongo: Mongo) -> Token | None:
     """
     try:
         with pymongo.timeout(mongo.timeout):
-            # Without events, the reply has a token even if there are changes at this moment.
-            stream = await watch(mongo.database["members"], _PIPELINE, batch_size=0)
-            token = stream.resume_token
-            await stream.close()
+            token = await _token_of_new_stream(mongo)
         time = ClusterTime(mongo)
         last = await time.now()
         if last is not None:
@@ -142,6 +139,24 @@ async def present_token(mongo: Mongo) -> Token | None:
     except PyMongoError as error:
         raise _translate(error, from_token=False) from error
     return token
+
+
+async def _token_of_new_stream(mongo: Mongo) -> Token | None:
+    """Open a stream and close it again, also if the caller is cancelled meanwhile."""
+
+    async def open_and_close() -> Token | None:
+        # Without events, the reply has a token even if there are changes at this moment.
+        stream = await watch(mongo.database["members"], _PIPELINE, batch_size=0)
+        token = stream.resume_token
+        await stream.close()
+        return token
+
+    task = asyncio.create_task(open_and_close())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def read_timeout(mongo: Mongo) -> float:
@@ -170,7 +185,17 @@ class ChangeReader:
         self._next: asyncio.Task[Document | None] | None = None
 
     async def open(self) -> None:
-        """Open the stream without reading from it. Raises ChangesUnavailable."""
+        """Open the stream without reading from it. Raises ChangesUnavailable.
+
+        If the caller is cancelled meanwhile, close() waits for the stream and closes it. MongoDB
+        would keep it open.
+        """
+        self._next = asyncio.create_task(self._open_only())
+        await asyncio.wait([self._next])
+        done, self._next = self._next, None
+        done.result()
+
+    async def _open_only(self) -> None:
         try:
             with pymongo.timeout(self._timeout):
                 await self._open()
