@@ -26,13 +26,13 @@ _MOST_NAMES = 4096  # that are remembered; about 1 MB
 _passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("_passed_on", default=None)
 
 
-# What a request asks for: a member by its id or its name, or several by their ids.
+# The target of a request: a member by its id or its name, or several members by their ids.
 Asked = int | str | tuple[int, ...]
 
 
 @dataclass(slots=True)
 class CachedMembers:
-    """What the cache has of the members that were asked for.
+    """The requested members that the cache has.
 
     `look_ups` has all ids. `named` has the members whose name was asked for, if the cache has them.
     The marks of entries that this process may use end with `schema`.
@@ -92,15 +92,15 @@ class CachedLookUps:
     """Looks members up in the cache."""
 
     def __init__(self, look_up: LookUpMany, entries: MemberEntries) -> None:
-        """`look_up` asks the cache, once for all keys."""
+        """`look_up` looks all keys up in one request per node."""
         self._look_up = look_up
         self._entries = entries
-        # The ids that names led to. They save a question: as in MemberDirectory.get_by_name(), the
-        # member's own entry says if it has the name.
+        # The ids that names led to. They save a look-up: as in MemberDirectory.get_by_name(), the
+        # member's own entry shows whether it has the name.
         self._ids: dict[str, int] = {}
 
     async def find(self, asked: Iterable[Asked]) -> CachedMembers:
-        """Look members up. The cache is asked once; twice if there are names not seen before."""
+        """Look members up, in one round; in two if there are names that were not seen before."""
         ids, names = set[int](), set[str]()
         for one in asked:
             if isinstance(one, int):

@@ -161,7 +161,7 @@ class MemberDirectory:
         return await self._read(member_id)
 
     async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
-        """Look members up in the cache, by id or by name. None is loaded.
+        """Look members up in the cache, by id or by name. MongoDB is not read.
 
         The caller counts the hits that it serves.
         """
@@ -170,7 +170,7 @@ class MemberDirectory:
     async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
         """Return the members with these ids, which are valid and distinct, in this order.
 
-        Each is read by the same rules as alone; together they are not a snapshot. `no_cache` reads
+        Each has the guarantee of a single read; together they are not a snapshot. `no_cache` reads
         MongoDB.
         """
         if no_cache:
@@ -253,7 +253,7 @@ class MemberDirectory:
         return self._entries.of_member(await self._store.find_member(member_id))
 
     async def page(self, query: ListQuery) -> list[Member]:
-        """Return at most `query.limit` members in order, the first behind `query.after`.
+        """Return at most `query.limit` members in order, beginning after `query.after`.
 
         Callers that ask for the same page at once share a query, as readers of one member do. They
         share the list, too, and must not change it.
@@ -274,7 +274,7 @@ class MemberDirectory:
         return self._audit is not None
 
     async def history(self, member_id: int, *, after: Position | None, limit: int) -> list[Record]:
-        """Return at most `limit` changes of a member, the newest first, behind `after`.
+        """Return at most `limit` changes of a member, the newest first, beginning after `after`.
 
         Raises MemberNotFound if neither a member nor a record has this id.
         """
@@ -489,9 +489,9 @@ class MemberDirectory:
             return await self._cache.invalidate(dict.fromkeys(keys))
 
     async def invalidate_for_all(self, names: Mapping[int, str | None]) -> None:
-        """Return once no process answers reads of these members, and of their names, from before.
+        """Return once no process returns older states of these members and of their names.
 
-        `names` are the present ones by the members' ids; None for a member that was deleted.
+        `names` are the current names by the members' ids; None for a member that was deleted.
         """
         keys = [id_key(member_id) for member_id in names]
         keys += [name_key(name) for name in names.values() if name is not None]

@@ -249,7 +249,7 @@ class UserNotFound(NotFound):
     title = "No such user"
 
     def __init__(self) -> None:
-        super().__init__("There is no user of this name.")
+        super().__init__("No user has this name.")
 
 
 class MethodNotAllowed(Problem):
@@ -314,20 +314,20 @@ class UsernameTaken(Problem):
     title = "The username is taken"
 
     def __init__(self) -> None:
-        super().__init__("A user of this name exists already. Choose another name.")
+        super().__init__("A user with this name already exists. Choose another name.")
 
 
 class ChangesLost(Problem):
-    """Changes behind the place that the client names are not known any more."""
+    """The changes after the place that the client names are no longer known."""
 
     status = 410
     code = "changes-lost"
-    title = "The changes behind this place are lost"
+    title = "The changes after this place are lost"
 
     def __init__(self) -> None:
         super().__init__(
-            "MongoDB does not keep the changes behind this place any more. Take a new export, and "
-            "follow the changes behind its Changes-After."
+            "MongoDB no longer keeps the changes after this place. Take a new export, and follow "
+            "the changes after its Changes-After."
         )
 
 

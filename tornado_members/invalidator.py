@@ -30,7 +30,7 @@ log = getLogger(__name__)
 _CLAIM_SECONDS = 0.5  # between two attempts to take the lease
 _RENEW_SECONDS = 1.0  # between two renewals, each of which stores the position
 _RETRY_SECONDS = 0.2  # after a renewal that failed
-_LOOK_SECONDS = 0.1  # between two looks of the leader at the nodes that it reaches
+_LOOK_SECONDS = 0.1  # between two checks by the leader of which nodes it reaches
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened
 _NOT_REPLICATED_PAUSE = 60.0
 _REST_SECONDS = 0.75  # after handing over: longer than another process takes to claim the lease
@@ -116,7 +116,7 @@ class Invalidator:
         # The position: up to here each node was invalidated, or its debt is recorded.
         self._token: Token | None = None
         self._handed_over_at = float("-inf")
-        self._reached_all_nodes = False  # at some time since it leads
+        self._reached_all_nodes = False  # at any time since it became the leader
         self._warned = False
 
     async def run(self) -> None:
@@ -129,7 +129,7 @@ class Invalidator:
                 self._numbers.problem = "its leader is unknown"
                 log.warning("lost the lease to follow the change stream")
             resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
-            if not self._cache.reaches_all_nodes():  # a process that does comes first
+            if not self._cache.reaches_all_nodes():  # others come first
                 resting = max(resting, _REST_SECONDS)
             await asyncio.sleep(max(_CLAIM_SECONDS, resting))
 
@@ -267,7 +267,7 @@ class Invalidator:
             self._numbers.lag_seconds = max(lag, 0.0)
 
     async def _wait(self, tail: "asyncio.Task[None]", seconds: float) -> None:
-        """Wait so long, but no longer than until the stream ends or a node stops responding."""
+        """Wait, at most until the stream ends or a node stops responding."""
         end = asyncio.get_running_loop().time() + seconds
         while (rest := end - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait([tail], timeout=min(rest, _LOOK_SECONDS))

@@ -22,7 +22,7 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
 _NO_TAG = b"-"  # of name entries
-_SECONDS = slice(33, -9)  # in a tag: behind 32 characters of a hash, before 8 of a schema
+_SECONDS = slice(33, -9)  # in a tag: after 32 characters of a hash, before 8 of a schema
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
 
 
@@ -38,7 +38,7 @@ class Representation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MemberBatch:
-    """Several members as they are sent: their bodies in the order asked, and the ids of no member.
+    """Several members: their bodies in the order requested, and the ids that no member has.
 
     `cache_status` has the parameters of Cache-Status (RFC 9211).
     """
@@ -49,7 +49,7 @@ class MemberBatch:
 
     @classmethod
     def of(cls, entries: Mapping[int, Entry | None], cache_status: str) -> Self:
-        """Make a batch of entries by member id, in the order asked."""
+        """Make a batch of entries by member id, in the order requested."""
         bodies = [entry.body for entry in entries.values() if entry is not None]
         missing = [member_id for member_id, entry in entries.items() if entry is None]
         return cls(bodies, missing, cache_status)

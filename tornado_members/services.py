@@ -71,7 +71,7 @@ class Dependencies:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the handlers use."""
+    """The services that the handlers use."""
 
     directory: MemberDirectory
     fields: FieldTable  # of members
@@ -90,7 +90,7 @@ class Services:
     write_seconds: float  # how long a client may read nothing of a streamed response
     spool_budget: SpoolBudget  # of the temporary files of imports
     proxies: TrustedProxies
-    proxied_etags: bool  # if clients send entity tags as proxies have changed them
+    proxied_etags: bool  # True if clients send entity tags that proxies have changed
     deadlines: Deadlines
     most_requests: int  # that may be in flight
     load_shedder: LoadShedder
@@ -102,7 +102,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What one worker does for all workers when it opens the services."""
+    """The work that one worker does for all workers when it opens the services."""
 
     is_first: bool = False  # of the workers with these settings: it reports once
     drop_indexes: bool = False  # of attributes that are not declared as indexed
@@ -239,7 +239,7 @@ async def open_services(
     fields: FieldTable | None = None,
     opening: Opening = Opening(),  # it is immutable
 ) -> AsyncIterator[Services]:
-    """Open what the handlers use; `cluster_id` is that of the workers that this process joins.
+    """Open the services; `cluster_id` is that of the workers that this process joins.
 
     `fields` are those that the settings declare, by default.
 

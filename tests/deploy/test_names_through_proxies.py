@@ -38,7 +38,7 @@ def client(request: pytest.FixtureRequest, root: Path, pair: Pair) -> Iterator[P
     """A client behind a proxy, as deploy/proxies configures it, and one that changes paths."""
     name, changes_paths = request.param
     if not PROGRAMS[name].find():
-        pytest.skip(f"{name} is not installed (scripts/setup --proxies)")
+        pytest.skip(f"{name} is not installed (scripts/setup --deploy)")
     (folder := root / f"{name}-{changes_paths}").mkdir()
     changes = NORMALIZING[name] if changes_paths else {}
     token = pair.commands[0].token("--rights", "3")

@@ -1,7 +1,7 @@
 """The health of the service: MongoDB, the cache, keys, the change stream.
 
 The monitor pings MongoDB once a second, and writes a document to it, one of each at a time and with
-the timeout of any operation. A report is made from what is known, without waiting. The other
+the timeout of any operation. A report uses the last results and never waits. The other
 dependencies know their own state.
 """
 

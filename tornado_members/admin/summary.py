@@ -1,4 +1,4 @@
-"""The status of a service in short, for GET /status: its health, and the totals of its counters."""
+"""A summary of the service for GET /status: its health, and the totals of its counters."""
 
 from typing import Any, Final
 

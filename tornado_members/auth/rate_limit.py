@@ -19,7 +19,7 @@ class Counts(Protocol):
     """Numbers that all processes share."""
 
     def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Awaitable[Mapping[bytes, int]]:
-        """Add to numbers that are forgotten `ttl` seconds after they were new; return them."""
+        """Add to numbers, which expire `ttl` seconds after their creation; return the sums."""
 
 
 class RateLimit:

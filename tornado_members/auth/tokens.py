@@ -62,7 +62,7 @@ class TokenVerifier:
     ) -> None:
         """`key_sources` by the names of key_source_names(); `clock` returns epoch seconds.
 
-        `current` is asked at every request for a caller's present permissions. It raises
+        `current` returns a caller's current permissions at every request. It raises
         TokenInvalid if the token was revoked. `revocations` returns another number after each
         change of these permissions.
         """
@@ -105,9 +105,9 @@ class TokenVerifier:
         return verified
 
     def current_caller(self, verified: VerifiedToken) -> Caller | None:
-        """Return the caller of a remembered token with its present permissions.
+        """Return the caller of a remembered token with its current permissions.
 
-        None if the token was revoked or has to be verified again.
+        None if the token was revoked or must be verified again.
         """
         if not verified.is_valid(self._clock()):
             return None
@@ -118,9 +118,9 @@ class TokenVerifier:
 
     @property
     def revision(self) -> object:
-        """Another value after each change of keys, and of permissions of callers.
+        """A number that changes with the keys and with the permissions of callers.
 
-        A caller whose request lasts long verifies its token again when this changes.
+        Long requests verify their token again when it changes.
         """
         keys = tuple(source.keys() for source in self._key_sources.values())
         return self._revocations(), keys

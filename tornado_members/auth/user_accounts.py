@@ -16,7 +16,7 @@ MAX_RIGHTS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class UserDraft:
-    """A user to be."""
+    """A user to create."""
 
     username: str
     password: str
@@ -25,7 +25,7 @@ class UserDraft:
 
 
 class UserAccounts:
-    """Every method raises DependencyUnavailable when MongoDB does not answer in time."""
+    """Manages users. Methods raise DependencyUnavailable if MongoDB does not reply in time."""
 
     def __init__(self, users: UserStore, passwords: Passwords, keep_seconds: float) -> None:
         """`keep_seconds` is the longest time that a token may live."""
@@ -34,7 +34,7 @@ class UserAccounts:
         self._keep_seconds = keep_seconds
 
     async def page(self, *, after: str, limit: int) -> list[User]:
-        """Return at most `limit` users by name, those behind `after`."""
+        """Return at most `limit` users in the order of their names, beginning after `after`."""
         return await self._users.list_users(after=after, limit=limit)
 
     async def find(self, username: str) -> User:
@@ -59,7 +59,7 @@ class UserAccounts:
             access_rights=patch.get("accessRights"),
             password_hash=await self._passwords.hash(password) if password is not None else None,
             member_id=patch.get("memberId"),
-            # Binding a user to the member that it has already would end its tokens for nothing.
+            # Setting the member that a user already has would end its tokens needlessly.
             changes_member="memberId" in patch and patch["memberId"] != user.member_id,
         )
         if not await self._users.change(user.username, change):

@@ -30,7 +30,7 @@ def write_cell(value: Any) -> str:
 
 
 def read_cell(attribute: Attribute, cell: str) -> Any:
-    """Return the value that a cell writes; the text itself if it writes none."""
+    """Return the value of a cell; the text itself if it is not a value."""
     if not attribute.is_list:
         return _read_item(attribute, cell)
     if cell.lstrip().startswith("["):
@@ -61,7 +61,7 @@ def nested(values: Mapping[str, Any], fields: FieldTable) -> Mapping[str, Any]:
 
 
 def with_cells_read(values: Mapping[str, str | None], fields: FieldTable) -> Mapping[str, Any]:
-    """Return the values of columns, in which the cells of attributes were read."""
+    """Return the values of columns, with the cells of attributes parsed."""
     by_path = fields.attributes.by_path
     return {
         column: read_cell(by_path[column], text) if text and column in by_path else text

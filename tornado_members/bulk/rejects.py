@@ -43,7 +43,7 @@ class RejectedRows:
 
     def cells(self, row: Row) -> list[str]:
         """Return the cells of a row, without its line and the reason."""
-        if row.raw is not None:  # behind the last column, so that it cannot be loaded as it is
+        if row.raw is not None:  # after the last column, so that it cannot be loaded unchanged
             return [*[""] * len(self._header), defuse(row.raw)]
         return [*map(defuse, row.cells[self._skipped :])]
 

@@ -112,7 +112,7 @@ class ResultWriter:
         return {"cells": self._rejects.cells(row)}
 
     def _file(self, options: FileOptions) -> dict[str, Any]:
-        """Return what was found out about the file: what is read from where."""
+        """Return the format of the file, and from which column each field is read."""
         info, mapping = self._info, self._info.mapping
         found: dict[str, Any] = {"format": info.format}
         if mapping:

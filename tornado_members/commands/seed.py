@@ -146,7 +146,7 @@ def _find_contradiction(arguments: Namespace) -> str | None:
 
 
 def _unknown_column(columns: Sequence[tuple[str, str]], fields: FieldTable) -> str | None:
-    """Return what is wrong with the fields of --column; only the settings name attributes."""
+    """Return the fault of the fields in --column, which the settings may extend by attributes."""
     unknown = [field for field, _ in columns if field not in fields.columns]
     if not unknown:
         return None

@@ -8,7 +8,7 @@ from tornado_members.telemetry.logs import configure_logging
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what is done once at the start; the settings have everything else."""
+    """Add the options for actions at the start; the settings contain everything else."""
     parser.add_argument(
         "--drop-unused-indexes",
         action="store_true",

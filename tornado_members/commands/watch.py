@@ -26,7 +26,7 @@ _RETRIED = frozenset({429, 500, 502, 503, 504})
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what is watched."""
+    """Add the options of the command."""
     parser.add_argument(
         "--url", help="address of the service, instead of the one that the settings contain"
     )
@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         help="file with a token, instead of tokens of this service's own issuer",
     )
-    parser.add_argument("--after", metavar="PLACE", help="resume behind the id of an event")
+    parser.add_argument("--after", metavar="PLACE", help="resume after the event with this id")
     parser.add_argument(
         "--member", metavar="ID", action="append", help="only this member; may be repeated"
     )
@@ -72,7 +72,7 @@ def service_url(settings: Settings) -> str:
 
 
 def _token_source(settings: Settings, file: Path | None) -> Callable[[], str]:
-    """Return what returns tokens: a file, or this service's own issuer. Raises OperatorError."""
+    """Return a source of tokens: a file, or this service's own issuer. Raises OperatorError."""
     if file is not None:
         return lambda: _read_token(file)
     own = OwnIssuer.from_settings(settings)

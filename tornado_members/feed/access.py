@@ -1,4 +1,4 @@
-"""The right of a subscriber to read on: its token may expire or be revoked meanwhile."""
+"""The right of a subscriber to continue reading: its token may expire or be revoked meanwhile."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Access:
         member_id: int | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`member_id` is the only member that the caller may read, if that is so."""
+        """`member_id` is the only member that the caller may read; None if it may read all."""
         self._tokens = tokens
         self._token = token
         self._member_id = member_id

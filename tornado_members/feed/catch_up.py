@@ -1,7 +1,7 @@
 """Serves subscriptions whose place is before the buffer of the live reader.
 
-One reader at a time begins at the oldest place that is wanted, and reads until its subscriptions
-can go on in the live buffer. So a process has at most two change streams, however many clients
+One reader at a time begins at the oldest place requested, and reads until its subscriptions can
+continue in the live buffer. So a process has at most two change streams, however many clients
 reconnect at once.
 """
 
@@ -37,7 +37,7 @@ class MakeReader(Protocol):
         after_batch: Callable[[FeedReader], Awaitable[None]],
         when_idle: Callable[[Subscription], None],
     ) -> FeedReader:
-        """Return a reader that begins behind `place`."""
+        """Return a reader that begins after `place`."""
         ...
 
 
@@ -59,7 +59,7 @@ class CatchUp:
         self._running: asyncio.Task[None] | None = None
 
     async def join(self, subscription: Subscription, token: str) -> None:
-        """Attach a subscription to a reader, behind a place.
+        """Attach a subscription to a reader, after a place.
 
         Raises ChangesLost, DependencyUnavailable.
         """
@@ -87,7 +87,7 @@ class CatchUp:
             self._running = None
 
     async def _follow(self) -> None:
-        """Serve the subscriptions behind the oldest place that is wanted."""
+        """Serve the waiting subscriptions, from the oldest place requested."""
         places = [token for token, _ in self._waiting.values()]
         if not places:
             return
@@ -124,7 +124,7 @@ class CatchUp:
             subscription.end(reason)
 
     async def _after_batch(self, reader: FeedReader) -> None:
-        """Attach those who wait, and move those who are up to date to the live reader.
+        """Attach waiting subscriptions, and move those that have caught up to the live reader.
 
         Raises _CaughtUp.
         """
@@ -164,14 +164,14 @@ class CatchUp:
             attached.set_result(None)
 
     def _reachable(self, reader: FeedReader) -> FeedReader | None:
-        """Return the live reader if its buffer goes on where this reader is."""
+        """Return the live reader if its buffer continues where this reader is."""
         live = self._live()
         if live is None or live.log is None or reader.log is None:
             return None
         return live if reader.log.end >= live.log.start else None
 
     def _move(self, subscription: Subscription) -> None:
-        """Let an idle subscription go on in the live buffer, if possible."""
+        """Move an idle subscription to the live buffer, if possible."""
         reader = self._reader
         live = self._reachable(reader) if reader else None
         if reader is None or reader.log is None or live is None:

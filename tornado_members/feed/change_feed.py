@@ -25,8 +25,8 @@ from tornado_members.storage.feed_source import FeedSource
 
 log = getLogger(__name__)
 
-_TICK_SECONDS: Final = 0.1  # between two looks at revocations
-_TICKS: Final = 10  # between two looks at each subscriber
+_TICK_SECONDS: Final = 0.1  # between two checks for revocations
+_TICKS: Final = 10  # between two checks of each subscriber
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ChangeFeed:
     async def subscribe(
         self, subscription: Subscription, access: Access, place: str | None
     ) -> None:
-        """Attach a subscription behind a place, or now. The caller then starts it.
+        """Attach a subscription after a place, or now. The caller then starts it.
 
         Raises MalformedPlace, ChangesLost, FeedUnavailable, DependencyUnavailable, Overloaded.
         """
@@ -111,7 +111,7 @@ class ChangeFeed:
             self._stop()
 
     async def place_now(self) -> str | None:
-        """Return the present place; None without a replica set. Raises DependencyUnavailable."""
+        """Return the current place; None without a replica set. Raises DependencyUnavailable."""
         try:
             return self.places.encode(await self._source.place_now())
         except NotReplicated:
@@ -182,14 +182,14 @@ class ChangeFeed:
         )
 
     def _on_live_end(self, live: "_Following", reason: str) -> None:
-        """End the subscriptions of a live reader that cannot go on."""
+        """End the subscriptions of a live reader that has failed."""
         if self._live is live:
             self._live = None
         for subscription in [*live.reader.subscriptions]:
             subscription.end(reason)
 
     async def _watch(self) -> None:
-        """Look after the subscribers, while there are any."""
+        """Check the subscribers periodically, while there are any."""
         loop, ticks, seen = asyncio.get_running_loop(), 0, self._tokens.revision
         while True:
             await asyncio.sleep(_TICK_SECONDS)
@@ -205,7 +205,7 @@ class ChangeFeed:
                         subscription.tick(now, self._limits.write_seconds)
                     await self._check_tokens(only_expired=True)
             except Exception:
-                log.exception("looking after the subscribers of the change feed failed")
+                log.exception("checking the subscribers of the change feed failed")
 
     async def _check_tokens(self, *, only_expired: bool) -> None:
         for subscription, access in [*self._subscribers.items()]:

@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 from tornado_members.feed.events import FeedEvent, Format
 
-MAX_CHUNK: Final = 64 * 1024  # bytes that a subscriber is sent at once
+MAX_CHUNK: Final = 64 * 1024  # bytes sent to a subscriber at once
 
 
 class Fallen(Exception):
-    """The position is not in the buffer any more."""
+    """The position is no longer in the buffer."""
 
 
 class Reading(NamedTuple):
@@ -22,15 +22,15 @@ class Reading(NamedTuple):
 
     data: bytes
     events: int
-    position: int  # behind them
+    position: int  # after them
     token: str  # the place of the last of them, or the end of the buffer
 
 
 class EventLog:
-    """Positions count all events that were ever added."""
+    """The buffer. A position is the number of events that were added before it."""
 
     def __init__(self, start: str, max_bytes: int) -> None:
-        """`start` is the place behind which the events begin."""
+        """`start` is the place after which the events begin."""
         self.start = self.end = start
         self.settled = start  # the place up to which all events were given to idle subscribers
         self.first = 0  # the position of the oldest event
@@ -41,11 +41,11 @@ class EventLog:
 
     @property
     def last(self) -> int:
-        """The position behind the newest event."""
+        """The position after the newest event."""
         return self.first + len(self._events)
 
     def add(self, events: Sequence[FeedEvent], end: str) -> None:
-        """Add events, and drop the oldest ones beyond the limit. `end` is the place behind all."""
+        """Add events, and drop the oldest ones beyond the limit. `end` is the place after them."""
         self._shared.clear()
         self._events += events
         self.end = end
@@ -60,7 +60,7 @@ class EventLog:
             del self._events[:excess]
 
     def position_behind(self, token: str) -> int:
-        """Return the position of the first event behind a place. Raises Fallen."""
+        """Return the position of the first event after a place. Raises Fallen."""
         if token < self.start:
             raise Fallen
         return self.first + bisect_right(self._events, token, key=lambda event: event.token)

@@ -27,7 +27,7 @@ def frame(form: Format, place: str, kind: str, data: bytes) -> bytes:
 
 
 def notice(form: Format, place: str, kind: str, detail: str) -> bytes:
-    """Return an event that concerns the stream itself, and no member."""
+    """Return an event that concerns the stream itself instead of a member."""
     return frame(form, place, kind, json.dumps({"detail": detail}).encode())
 
 
@@ -37,7 +37,7 @@ def progress(form: Format, place: str) -> bytes:
 
 
 class FeedEvent:
-    """A change in the buffer. It is encoded when the first subscriber asks for it."""
+    """A change in the buffer. It is encoded for the first subscriber that needs it."""
 
     __slots__ = ("_change", "_encoded", "_place", "member_id", "size", "token")
 

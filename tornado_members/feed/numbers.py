@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class FeedNumbers:
-    """The counts are of this process."""
+    """Figures of this process."""
 
     subscribers: int = 0
     events_sent: int = 0

@@ -1,8 +1,8 @@
 """Places of the feed: opaque text for clients, and its relation to the change stream.
 
 A place is the content of a resume token, which is hexadecimal, followed by eight characters that
-name the cluster and eight that check all of it. So a place that was cut off or mistyped differs
-from one of another database.
+identify the cluster and eight that are a checksum. So a place that was truncated or mistyped is
+distinguished from one of another database.
 """
 
 import re
@@ -25,11 +25,11 @@ class Places:
     """Encodes and decodes the places of one cluster."""
 
     def __init__(self, namespace: str) -> None:
-        """`namespace` is another one for each cluster."""
+        """`namespace` is unique for each cluster."""
         self._cluster = blake2b(namespace.encode(), digest_size=4).hexdigest()
 
     def encode(self, token: str) -> str:
-        """Return the place that a resume token is."""
+        """Return the place of a resume token."""
         text = token + self._cluster
         return f"{text}{crc32(text.encode()):08x}"
 

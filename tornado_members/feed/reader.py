@@ -1,7 +1,7 @@
 """Follows one change stream, and fills one buffer for all subscriptions that are attached to it.
 
-Before an event enters the buffer, the cache is made to forget the member. So a read that starts
-after a client has received the event is not older than the event (docs/decisions/feed.md).
+Before an event enters the buffer, the reader invalidates the member in the cache. So a read that
+starts after a client has received the event is not older than the event (docs/decisions/feed.md).
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from tornado_members.storage.feed_source import FeedBatch, FeedSource
 log = getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds before the stream is reopened
-_PIECES: Final = 4  # into which the buffer is divided: a batch may have more bytes than it
+_PIECES: Final = 4  # into which the buffer is divided: a batch may be larger than the buffer
 _PER_TURN: Final = 50  # subscriptions that are served in one turn of the event loop
 
-# Returns once no process answers reads of these members (ids, and present names) from before.
+# Returns once no process returns older states of these members (ids, and current names).
 Invalidate = Callable[[Mapping[int, str | None]], Awaitable[None]]
 
 
 class FeedLost(Exception):
-    """Changes up to a place cannot be reported any more."""
+    """Changes up to a place can no longer be reported."""
 
     def __init__(self, place: str) -> None:
         super().__init__(place)
@@ -53,7 +53,7 @@ class FeedReader:
         after_batch: "Callable[[FeedReader], Awaitable[None]] | None" = None,
         when_idle: Callable[[Subscription], None] | None = None,
     ) -> None:
-        """Begin behind `place`, or now. `max_bytes` is the limit of the buffer.
+        """Begin after `place`, or now. `max_bytes` is the limit of the buffer.
 
         `after_batch` is called after each batch, and `when_idle` for a subscription that has sent
         all events of the buffer.
@@ -101,7 +101,7 @@ class FeedReader:
             self._numbers.reopened += 1
 
     async def _process(self, batch: FeedBatch) -> None:
-        """Make the cache forget the members, and then report the changes."""
+        """Invalidate the members in the cache, and then report the changes."""
         events: list[FeedEvent] = []
         if batch.changes:
             names = {
@@ -141,7 +141,7 @@ class FeedReader:
                 await asyncio.sleep(0)
 
     def attach(self, subscription: Subscription, token: str) -> None:
-        """Serve a subscription from behind a place. Raises Fallen."""
+        """Serve a subscription from a place on. Raises Fallen."""
         if self.log is None:
             raise RuntimeError("the stream is not open")
         subscription.attach(self, self.log, token)
@@ -152,7 +152,7 @@ class FeedReader:
             self._by_member.setdefault(member_id, set()).add(subscription)
 
     def detach(self, subscription: Subscription) -> None:
-        """Serve it no more."""
+        """Stop serving a subscription."""
         self.subscriptions.discard(subscription)
         self._unfiltered.discard(subscription)
         for member_id in subscription.member_ids or ():
@@ -168,7 +168,7 @@ class FeedReader:
 
 
 def _pieces(events: Sequence[FeedEvent], max_bytes: int) -> Iterator[list[FeedEvent]]:
-    """Divide events into pieces of at most so many bytes, or of one event."""
+    """Divide events into pieces of at most `max_bytes`, or of one event."""
     piece: list[FeedEvent] = []
     size = 0
     for event in events:

@@ -1,7 +1,7 @@
 """One subscriber: its position in a buffer, and the response that it reads.
 
-A subscription has no task and no queue. Whoever adds events to the buffer calls `pump`, which
-writes as long as the client keeps up. While a piece is being sent, the position waits.
+A subscription has no task and no queue. The reader that adds events to the buffer calls `pump`,
+which writes as long as the client keeps up. While a piece is being sent, the position stays.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from tornado_members.feed.numbers import FeedNumbers
 from tornado_members.feed.places import Places
 
 KEEP_ALIVE_SECONDS: Final = 15.0
-_PROGRESS_EVERY: Final = 20  # comments, after which an idle client is sent its present place
+_PROGRESS_EVERY: Final = 20  # comments, after which an idle client receives its current place
 _LEAST_RETRY_MS, _MOST_RETRY_MS = 100, 5000
 
 _DETAILS: Final = {
     "ready": "The feed reports all changes from here on.",
-    "lagging": "The client reads too slowly. Resume behind the last id.",
-    "expired": "The token has expired, or was revoked. Resume with a new one behind the last id.",
+    "lagging": "The client reads too slowly. Resume after the last id.",
+    "expired": "The token has expired, or was revoked. Resume with a new one after the last id.",
 }
 
 
@@ -93,14 +93,14 @@ class Subscription:
         self._comments = 0
 
     def attach(self, owner: Owner, log: EventLog, token: str) -> None:
-        """Go on behind a place in this buffer. Raises Fallen."""
+        """Continue after a place in this buffer. Raises Fallen."""
         self.position = log.position_behind(token)
         self._log, self.owner, self.token = log, owner, token
         self.behind = token if token > log.end else ""
         self.is_idle = False
 
     def start(self, *, is_new: bool) -> None:
-        """Send what there is. One that is new is sent the present place first."""
+        """Send the available events. A new subscription first receives the current place."""
         if is_new:
             self._write(self._notice("ready"))
         self.pump()
@@ -157,7 +157,7 @@ class Subscription:
                 self._write(KEEP_ALIVE[self._form])
 
     def end(self, reason: str) -> None:
-        """End the response, if it has not ended, after an event that says why."""
+        """End the response, if it has not ended, after an event that states the reason."""
         if self.has_ended:
             return
         last = b""

@@ -40,7 +40,7 @@ FOLLOW_CHANGES: Final = Operation(
     is_own=follows_only,
     query={
         "after": Parameter(
-            "Resume behind this place: the id of an event, or Changes-After of an export. "
+            "Resume after this place: the id of an event, or Changes-After of an export. "
             "`Last-Event-ID` overrides it.",
             {"type": "string", "minLength": 1},
         ),
@@ -131,7 +131,7 @@ class ChangesHandler(MemberResourceHandler):
             self.request.headers["Connection"] = "close"
 
     def _watch_peer(self) -> None:
-        """Have the kernel notice a client that has vanished without closing the connection."""
+        """Make the kernel detect a client that has vanished without closing the connection."""
         get_info = getattr(self.request.connection, "get_extra_info", None)
         found = get_info("socket") if get_info else None
         if found is not None and _USER_TIMEOUT is not None:

@@ -1,4 +1,4 @@
-"""The console: a page on which people look after members. Its files are in console/."""
+"""The console: a page on which people manage members. Its files are in console/."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ PAGE_HEADERS: Final = {
 
 SHOW_CONSOLE: Final = Operation(
     name="showConsole",
-    summary="Open a page to look after members",
+    summary="Open a page to manage members",
     tag="console",
     headers=ASSET_CONDITIONS,
     answers={

@@ -85,7 +85,7 @@ def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) 
 async def _pages(
     read: ReadPage, query: ListQuery, limit: int | None, patience: float
 ) -> AsyncIterator[bytes]:
-    """Yield pages, each behind the last member of the one before: no cursor is held."""
+    """Yield pages, each after the last member of the one before: no cursor is held."""
     left = limit
     query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
     page = await _read(read, query, patience=0)

@@ -29,7 +29,7 @@ HISTORY_PARAMETERS: Final = {
 
 
 def parse_history_query(arguments: Arguments) -> tuple[int, Position | None]:
-    """Return the number of changes on a page, and the change before it. Raises BadParameter."""
+    """Return the number of changes requested, and the one to begin after. Raises BadParameter."""
     limit = number_of(arguments, "limit", _MAX_LIMIT) or _DEFAULT_LIMIT
     if "after" not in arguments:
         return limit, None

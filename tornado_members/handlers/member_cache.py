@@ -1,7 +1,7 @@
 """The fast path: answers plain reads of cached members without a request handler.
 
 Most requests are of this kind, and a RequestHandler costs more than all their other work. The
-reads that arrive in one turn of the event loop are answered together, from one question to the
+reads that arrive in one turn of the event loop are answered together, with one look-up in the
 cache. http/responses.py builds the response, as for the handlers. A request that asks for more, or
 that the cache cannot answer, is passed on to the application: see docs/decisions/member-cache.md.
 """
@@ -52,7 +52,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         self.application.on_close(server_conn)
 
     def admit(self, request: "FastPathRequest") -> bool:
-        """Return True for a plain read by a caller that may make it; note what it asks for."""
+        """Return True for a plain read by a permitted caller; record what it asks for."""
         line = request.start_line
         asked = asked_in(line.path) if line.method == "GET" and self.is_enabled else None
         read = None if asked is None else self._plain_read(request.connection, request.headers)
@@ -70,7 +70,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     def _plain_read(self, connection: HTTPConnection, headers: HTTPHeaders) -> PlainRead | None:
         """Return the facts in the headers of a plain read; None if they ask for more.
 
-        Where the HTTP server notices that a connection repeats its headers, one look suffices.
+        If the HTTP server detects repeated headers on a connection, they are examined once.
         """
         notes = connection.head.notes if isinstance(connection, Exchange) else {}
         read: PlainRead | None = notes.get(PlainRead)

@@ -1,4 +1,4 @@
-"""What the handlers of members share."""
+"""The code that the handlers of members share."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ class MemberResourceHandler(BaseHandler):
     def send_member(
         self, member: Representation, status: int = 200, *, is_located: bool = False
     ) -> None:
-        """Send a member, or only its headers after a write whose caller prefers that.
+        """Send a member; after a write, only its headers if the caller prefers that.
 
         Raises PreconditionFailed if a read has a condition that fails.
         """

@@ -51,7 +51,7 @@ LIST_PARAMETERS: Final = {
         {"type": "string", "pattern": STORED_NAME_PATTERN},
     ),
     "q": Parameter(
-        "Only members of whose name or e-mail address each of these words, at most "
+        "Only members in whose name or e-mail address each of these words, at most "
         f"{MAX_QUERY_WORDS}, begins a word, in any case and with or without accents.",
         _TEXT,  # without an example: the page at /docs would fill it in
     ),
@@ -186,7 +186,7 @@ def _check_length(parameter: str, text: str) -> str:
 
 
 def _parse_attribute(attribute: Attribute, text: str) -> Any:
-    """Return the value that a filter names; its rules do not matter, so that any can be found."""
+    """Return the value of a filter. Rules do not apply, so that any stored value can be found."""
     try:
         return attribute.parse_filter(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The request targets that the fast path answers: what they ask for, and their routes."""
+"""The request targets that the fast path answers, and their routes."""
 
 import re
 from typing import Final
@@ -25,7 +25,7 @@ _COMMA: Final = re.compile("%2[Cc]")
 
 
 def asked_in(target: str) -> Asked | None:
-    """Return what a target asks for; None if a handler has to look at it."""
+    """Return what a target asks for; None if a handler must examine it."""
     found = _TARGET.fullmatch(target)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What the handlers of public files share."""
+"""The base of the handlers of public files."""
 
 from typing import Final
 

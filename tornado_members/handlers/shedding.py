@@ -1,4 +1,4 @@
-"""Refuses requests under overload, before anything is made for them.
+"""Refuses requests under overload, before any other work is done for them.
 
 A refusal must cost little: at twice the capacity, half of all requests are refused.
 """
@@ -60,7 +60,7 @@ class SheddingApplication(HTTPServerConnectionDelegate):
 
 
 class _RefusedRequest(HTTPMessageDelegate):
-    """Responds with 503: at the head to a request with a body, which is not read."""
+    """Responds with 503, at once after the head if the request has a body."""
 
     def __init__(self, services: Services, connection: HTTPConnection) -> None:
         self._services = services

@@ -11,7 +11,7 @@ from tornado_members.openapi.operation import JSON, Answer, Operation
 from tornado_members.openapi.schemas import reference
 from tornado_members.services import Services
 
-# Returns the present status, or None if none is known yet.
+# Returns the current status, or None if none is known yet.
 StatusSource = Callable[[], dict[str, Any] | None]
 
 _EXAMPLE: Final = {

@@ -4,9 +4,9 @@ from tornado.httputil import HTTPHeaders
 
 
 def wants_no_cache(headers: HTTPHeaders) -> bool:
-    """Return True if the caller wants the stored data, whatever a cache has (§5.2.1.4).
+    """Return True if the caller requires data from MongoDB (no-cache, §5.2.1.4).
 
-    All other directives are met by every read, since the cache is never older than the data.
+    Every read satisfies the other directives, because the cache is never older than the data.
     """
     if "Cache-Control" not in headers:
         return False

@@ -1,4 +1,4 @@
-"""The headers of a plain read: one that asks for a member and nothing more."""
+"""The headers of a plain read, which asks for a member and nothing else."""
 
 import re
 from functools import lru_cache
@@ -24,7 +24,7 @@ _MORE: Final = frozenset(
 
 
 class PlainRead(NamedTuple):
-    """The facts in the headers of a plain read, whatever member it asks for."""
+    """The facts in the headers of a plain read, independent of its target."""
 
     token: VerifiedToken
     response: PreparedHeaders
@@ -34,9 +34,9 @@ class PlainRead(NamedTuple):
 
 
 def read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> PlainRead | None:
-    """Return the facts in these headers; None if a handler has to look at them.
+    """Return the facts in these headers; None if a handler must examine them.
 
-    That is so if they ask for more than a member, or if their token was not verified before.
+    That is the case if they ask for more than a member, or if the token was not verified before.
     """
     if not _MORE.isdisjoint(headers) or wants_no_cache(headers):
         return None
@@ -59,5 +59,5 @@ def read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> Pla
 
 @lru_cache(256)
 def _is_plain_host(host: str) -> bool:
-    """Return True for a Host header that Tornado accepts without a closer look."""
+    """Return True for a Host header that Tornado certainly accepts."""
     return _PLAIN_HOST.fullmatch(host) is not None

@@ -68,7 +68,7 @@ def render_refusal(
 
 
 def _only_origin(rules: Cors) -> str | None:
-    """Return the origin that sent the request if any script did."""
+    """Return the only origin whose scripts may have sent the request, if there is one."""
     return rules.origins[0] if len(rules.origins) == 1 else None
 
 

@@ -1,4 +1,4 @@
-"""The response with one or more members: its status, headers and body.
+"""Responses with one or more members: status, headers and body.
 
 The fast path (handlers/member_cache.py) and the handlers send what member_response() and
 batch_response() return.
@@ -79,7 +79,7 @@ def member_response(
 
 
 def batch_response(batch: MemberBatch, *, request_headers: HTTPHeaders) -> MemberResponse:
-    """Build the response with several members. As a list, it has no ETag."""
+    """Build the response with several members. Like a list, it has no ETag."""
     body = b'{"items":[%b],"missing":[%b],"next":null}' % (
         b",".join(batch.bodies),
         b",".join([b"%d" % member_id for member_id in batch.missing]),
@@ -101,9 +101,9 @@ def json_response(body: bytes, *, request_headers: HTTPHeaders) -> MemberRespons
 
 
 class PreparedHeaders:
-    """The headers of responses with members, as lines in which only few values are missing.
+    """The headers of responses with members, as lines in which a few values are missing.
 
-    They are those that a handler sends, in its order.
+    They equal those that a handler sends, in the same order.
     """
 
     def __init__(self, cors: Mapping[str, str]) -> None:
@@ -115,7 +115,7 @@ class PreparedHeaders:
         self._template = f"Date: %s\r\nX-Request-Id: %s\r\n{''.join(lines)}%s"
 
     def fill(self, response: MemberResponse, request_id: str) -> bytes:
-        """Return the header lines of a response of now."""
+        """Return the header lines of a response that is sent now."""
         own = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
         lines = self._template % (http_date(int(time.time())), request_id, response.vary, own)
         if response.status != 304:

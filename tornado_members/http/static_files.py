@@ -1,4 +1,4 @@
-"""Files that are the same for everybody and change with the program only, kept ready."""
+"""Public files that change only with the program, prepared in memory."""
 
 import asyncio
 import gzip

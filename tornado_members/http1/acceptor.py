@@ -70,8 +70,9 @@ class Acceptor:
     def _accept(self, listener: socket.socket) -> None:
         """Accept one connection, or under load as many as one per millisecond.
 
-        While the loop is idle, another process that listens may have less to do. While it is busy,
-        clients would wait in the kernel for as many turns of the loop as there are of them.
+        While the loop is idle, one is enough, because another listening process may have less to
+        do. While it is busy, each waiting client would otherwise wait for a turn of the loop per
+        client before it.
         """
         if not self._has_room:
             self._wait_for_room()
@@ -82,7 +83,7 @@ class Acceptor:
         self._loop.call_soon(self._measure_turn, self._loop.time())
 
     def _measure_turn(self, begun: float) -> None:
-        """Allow one connection per millisecond that the loop takes for a turn."""
+        """Allow one connection per millisecond of the last turn of the loop."""
         milliseconds = int((self._loop.time() - begun) * 1000)
         self._most = max(1, min(milliseconds, _MOST_PER_TURN))
 

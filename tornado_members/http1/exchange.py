@@ -258,7 +258,7 @@ class Exchange(HTTPConnection):
             headers["Connection"] = option
 
     def _connection_option(self, *, asks_to_close: bool, is_complete: bool) -> str | None:
-        """Decide if the connection stays open; return what the Connection header has to say."""
+        """Decide if the connection stays open; return the value of the Connection header."""
         if (
             asks_to_close
             or self._connection.is_draining

@@ -4,9 +4,9 @@ from tornado.httputil import HTTPHeaders
 
 
 class SharedHeaders(HTTPHeaders):
-    """A copy of headers that shares their content until it is changed itself.
+    """A copy of headers that shares their content until the copy is changed.
 
-    The original must not be changed any more.
+    The original must not be changed afterwards.
     """
 
     def __init__(self, original: HTTPHeaders) -> None:

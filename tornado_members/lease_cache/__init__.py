@@ -1,1 +1,1 @@
-"""A linearizable read-through cache over Memcached: the only package that knows Memcached."""
+"""A linearizable read-through cache over Memcached: the only package that uses Memcached."""

@@ -25,7 +25,7 @@ from tornado_members.lease_cache.registry import Registry
 from tornado_members.lease_cache.server_lists import ServerLists
 from tornado_members.lease_cache.writes import WritesUnderWay
 
-LIST_CHANGING = "list-changing"  # why nothing is read: one list of servers replaces another
+LIST_CHANGING = "list-changing"  # the cache is not read: one list of servers replaces another
 
 _LEASE_SECONDS = 3
 _CLOCK_SLACK = 2  # Memcached counts whole seconds, and may take the first for over at once
@@ -78,10 +78,10 @@ class LeaseCache:
     ) -> None:
         """`connect` returns the server at an address, of `servers` or of another list.
 
-        `ttl`, and `write_deadline`, within which a commit is known to be or not, are seconds.
+        `ttl` and `write_deadline`, within which the outcome of a commit is known, are in seconds.
         Caches of different namespaces may share their servers; those of one share the ledger and
         the registry.
-        `now` has to go on while the process is stopped and while the machine sleeps.
+        `now` must advance while the process is stopped and while the machine sleeps.
         """
         self._prefix = namespace_prefix(namespace)
         self._require = require_for_writes
@@ -170,7 +170,7 @@ class LeaseCache:
         return self._lists.conflict
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
-        """Look at each node once, and decide how each of these keys may be read.
+        """Send one request to each node, and decide how each of these keys may be read.
 
         The caller counts the hits that it serves.
         """
@@ -202,7 +202,7 @@ class LeaseCache:
         return await self._flights.ask(key, lambda: self._read(key, load, rejected, look_up))
 
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> dict[bytes, Found]:
-        """Load these keys, which the caller has looked up, with one call; store what may be stored.
+        """Load keys that the caller has looked up, with one call; store them where permitted.
 
         Exceptions of `load` pass through.
         """
@@ -225,7 +225,7 @@ class LeaseCache:
         return {key[start:]: one for key, one in found.items()}
 
     def _bypass_reason(self) -> str | None:
-        """Return why no node is read; None if the nodes decide."""
+        """Return the reason for reading no node; None if each node decides."""
         if not self._pool.is_read:
             return LIST_CHANGING
         return None if self.nodes else "no-node"

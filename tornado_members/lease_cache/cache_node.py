@@ -58,7 +58,7 @@ class CacheNode:
         confirm_list: Callable[[], Awaitable[None]],
         now: Callable[[], float] = clock,
     ) -> None:
-        """`protocol` is that on this node.
+        """`protocol` is the protocol on this node.
 
         `confirm_list` raises LedgerUnavailable if the list of servers of this process may have been
         replaced.
@@ -74,7 +74,7 @@ class CacheNode:
         self._confirm_list = confirm_list
         self._belongs_to_another_list = False
         self._watch = quarantine
-        self._is_quarantined = False  # as far as the last look shows
+        self._is_quarantined = False  # according to the last probe
         self._quarantine: bytes | None = None  # the last one that this process has seen
         self._unusable_at = float("-inf")  # when it saw that for the first time
         self._missed = 0  # how often it missed something, since its last new epoch
@@ -150,7 +150,7 @@ class CacheNode:
         await self._node.close()
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
-        """As LeaseProtocol's; past the node while it must not be read."""
+        """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         reason = self.bypass_reason()
         if reason:
             return dict.fromkeys(keys, Bypass(reason))
@@ -165,14 +165,14 @@ class CacheNode:
         rejected: Entry | None = None,
         look_up: LookUp | None = None,
     ) -> Found:
-        """As LeaseProtocol's; past the node while it must not be read."""
+        """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         reason = self.bypass_reason()
         if reason:
             look_up = Bypass(reason)
         return await self.protocol.read(key, load, rejected=rejected, look_up=look_up)
 
     async def begin_fills(self, look_ups: Mapping[bytes, NotHit]) -> dict[bytes, Fill]:
-        """As LeaseProtocol's; past the node while it must not be read."""
+        """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         reason = self.bypass_reason()
         if reason:
             look_ups = dict.fromkeys(look_ups, Bypass(reason))
@@ -181,11 +181,11 @@ class CacheNode:
     async def end_fills(
         self, fills: Mapping[bytes, Fill], entries: Mapping[bytes, Entry | None]
     ) -> dict[bytes, Found]:
-        """As LeaseProtocol's."""
+        """Like the method of LeaseProtocol."""
         return await self.protocol.end_fills(fills, entries)
 
     async def give_up_fills(self, fills: Mapping[bytes, Fill]) -> None:
-        """As LeaseProtocol's."""
+        """Like the method of LeaseProtocol."""
         await self.protocol.give_up_fills(fills)
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> bool:
@@ -277,7 +277,7 @@ class CacheNode:
         return False
 
     async def claim(self) -> None:
-        """Empty the node, and put the id of our list beside its epoch.
+        """Empty the node, and store the id of our list with its epoch.
 
         If it does not reply, returns when no process reads it: a process that finds it back looks
         at the list in force before it reads. Raises LedgerUnavailable if our list may have been

@@ -90,9 +90,9 @@ class SingleFlight(Generic[T]):
 
 
 class Batcher(Generic[Q, A]):
-    """Sends the questions of one turn of the event loop together, in the next turn.
+    """Sends the requests of one turn of the event loop together, in the next turn.
 
-    `ask_all` returns one answer for each question, in their order. The request is completed even if
+    `ask_all` returns one result for each request, in their order. The request is completed even if
     callers are cancelled. An exception of `ask_all` is raised in each of them.
     """
 

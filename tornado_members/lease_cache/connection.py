@@ -1,7 +1,7 @@
 """One connection to a Memcached server, instead of aiomcache's pool of them.
 
-A reply that breaks off, is too long or is not framed as it should be is an error at once. aiomcache
-would ask for the rest of a line for ever at the end of a stream.
+A reply that breaks off, is too long or is malformed is an error at once. At the end of a stream,
+aiomcache would wait for the rest of a line for ever.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class MemcachedConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self.client = aiomcache.Client("")
         self.client._pool = self  # type: ignore[assignment]
-        self._buffer = bytearray()  # received bytes that were not read
+        self._buffer = bytearray()  # received bytes that were not consumed
         self._is_closed = False
         self._wanted: asyncio.Future[None] | None = None  # done when there are more bytes
 
@@ -61,7 +61,7 @@ class MemcachedConnection(asyncio.Protocol):
         self._transport.write(data)
 
     async def drain(self) -> None:
-        """Do nothing: a command is sent when the reply to the last one was read."""
+        """Do nothing: a command is sent only after the reply to the last one was read."""
 
     async def read_values(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Read the reply to a `get` of these distinct keys, in one pass over what has arrived.
@@ -104,7 +104,7 @@ class MemcachedConnection(asyncio.Protocol):
         return line
 
     async def readexactly(self, n: int) -> bytes:
-        """Read a value with the line end behind it."""
+        """Read a value with the line end that follows it."""
         _checked_size(n - 2)
         while len(self._buffer) < n:
             await self._more(_MOST_BUFFERED)

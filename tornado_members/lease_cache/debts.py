@@ -1,12 +1,12 @@
 """Debts: changes that a node missed, recorded where they outlive the process that knows them.
 
 A write that commits without its tombstone leaves an old entry on a node that hangs. The process
-knows, and gives the node a new epoch before it reads it again; but the process may end first. So
+gives the node a new epoch before it reads the node again; but the process may end first. So
 - a debt is *recorded*, acknowledged by a majority, before such a write commits, and relied on for
   `RELIED_ON` seconds, so that an outage costs one small write a second and not one per write;
 - it is removed only after the node's epoch was renewed, and only if it was not recorded anew;
-- a process reads a node that is new to it, or was away, only after a look at the ledger found no
-  debt of the node; the look begins when the node has answered for `return_after`;
+- a process reads a node that is new to it, or was away, only after it read the ledger and found no
+  debt of the node, not before the node has replied for `return_after`;
 - any process pays a debt that it finds, once it has not been recorded anew for as long as a write
   that relies on it may take. Before that, the epoch might be renewed too early;
 - a *fence* is a debt of a change that is committed already, so any process pays it at once. When
@@ -33,9 +33,9 @@ log = getLogger(__name__)
 
 RELIED_ON = 1.0  # seconds
 # A process that is cut off from a node alone waits for this long before it announces a change:
-# the time between two looks of the others, of a look, and as much again for a busy event loop.
+# the time between two checks of the others, of a check, and as much again for a busy event loop.
 FENCE_SECONDS = 5.0
-_LOOK_SECONDS = 2.0  # between two looks while every node is read
+_LOOK_SECONDS = 2.0  # between two reads of the ledger while every node is read
 _FENCE_POLL_SECONDS = 0.1
 _LOOK_SECONDS_AWAY = 1.0  # while one does not answer
 _LOOK_SECONDS_OWED = 0.1  # while one waits for nothing else
@@ -92,7 +92,7 @@ class DebtsOfNode:
         self._writes_end_at = float("-inf")
         self._recording = asyncio.Lock()
         self._fence: Debt | None = None
-        # When each process that reaches the node has found the fence, if it still stands.
+        # When each process that reaches the node has found the fence, if it is still in the ledger.
         self._fenced_at = float("inf")
         self._fencing = asyncio.Lock()
 
@@ -182,7 +182,7 @@ class Debts:
         confirm: Callable[[], Awaitable[None]],
         now: Callable[[], float] = clock,
     ) -> None:
-        """`write_deadline` is the seconds within which a commit is known to be or not.
+        """`write_deadline`, in seconds, is the time within which the outcome of a commit is known.
 
         Each look also calls `confirm`, which raises LedgerUnavailable if the list of servers of
         this process may have been replaced.

@@ -6,8 +6,8 @@
   that are still under way may have been lost with the old one. A process whose writes may take
   longer than the quarantine lasts extends it. It ends early when all processes have confirmed that
   no such write is under way (quarantine.py).
-- The id of the list of servers stands beside the epoch. A process that uses another list does not
-  read the node: its writes and those of the others would miss each other (server_lists.py).
+- The id of the list of servers is stored with the epoch. A process that uses another list does not
+  read the node: it would not see the tombstones of the others (server_lists.py).
 """
 
 import re
@@ -56,7 +56,7 @@ def random_word() -> bytes:
 class NodeEpoch:
     """The epoch and the quarantine of one node.
 
-    All methods raise NodeUnavailable if the node did not do for certain what they ask for.
+    All methods raise NodeUnavailable if the node did not confirm the request.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class NodeEpoch:
         word: Callable[[], bytes] = random_word,
         may_claim: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`may_claim` returns True if the list of this process was found in force just now."""
+        """`may_claim` returns True if the list of this process was just found in force."""
         self.list_id = b"0" * 16  # of the list of servers that this process uses
         # Called whenever the node is found not to be usable, with the reason, and with the
         # quarantine if that is known.
@@ -92,7 +92,7 @@ class NodeEpoch:
             pass
 
     async def probe(self) -> None:
-        """Ask the node for its epoch, and begin one if it has none."""
+        """Read the epoch of the node, and begin one if it has none."""
         await self._look()
 
     async def confirm_quarantine(self, quarantine: bytes, process: str) -> None:
@@ -115,7 +115,7 @@ class NodeEpoch:
         )
 
     async def _look(self, *keys: bytes) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
-        """Return the epoch, or None and why the node must not be used; and the values of the keys.
+        """Return the epoch, or None and the reason not to use the node; and the values of the keys.
 
         The epoch is read first: the process that set it had begun its quarantine before.
         """
@@ -123,7 +123,7 @@ class NodeEpoch:
         epoch = _decode_epoch(found.get(self._epoch_key, b""))
         reason, quarantine = QUARANTINE, None
         if epoch is None:
-            # Also if another process is faster with the epoch: its quarantine may be too short.
+            # Also if another process sets the epoch first: its quarantine may be too short.
             await self._begin_quarantine()
             await self._set_epoch(is_quarantined=True)
         elif epoch[1] != self.list_id:
@@ -138,7 +138,7 @@ class NodeEpoch:
         return None, reason, {}
 
     async def _set_epoch(self, *, is_quarantined: bool = False) -> bool:
-        """Set a new epoch; False if another process was faster.
+        """Set a new epoch; False if another process set one first.
 
         If there was none, a quarantine is begun before, unless the caller did.
         """
@@ -171,10 +171,10 @@ class NodeEpoch:
         return known is None or int(known[1]) < self._lifetimes.quarantine
 
     async def _put(self, puts: Sequence[Put]) -> list[bytes]:
-        """Store; return the keys where another process was faster."""
+        """Store values; return the keys that another process changed first."""
         done = await self._node.put_many(puts) if puts else []
         if None in done:
-            raise NodeUnavailable("the node refused what the protocol has to store")
+            raise NodeUnavailable("the node refused to store a value of the protocol")
         return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
 
 

@@ -46,7 +46,7 @@ async def fill_many(
 
 
 async def all_of(commands: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await several commands at once, of which there is mostly one."""
+    """Await several commands concurrently; usually there is only one."""
     if len(commands) == 1:
         return [await commands[0]]
     return await asyncio.gather(*commands) if commands else []

@@ -33,7 +33,7 @@ class HeartbeatThread:
         on_broken: Callable[[], None] = lambda: None,
         now: Callable[[], float] = clock,
     ) -> None:
-        """`pause` between two questions, `timeout` and `heartbeat` are seconds.
+        """`pause`, between two probes, `timeout` and `heartbeat` are in seconds.
 
         `on_broken` is called in the thread when the connection breaks: the server may restart.
         """
@@ -85,7 +85,7 @@ class HeartbeatThread:
         self._note_reply(sent)
 
     def _note_reply(self, sent: float) -> None:
-        """Note that a question that was sent at this time was answered."""
+        """Record the reply to a probe that was sent at this time."""
         if sent - self.last_reply_at > self._heartbeat:
             self.recovered_at = self._now()  # first: who sees the other one sees this one, too
         self.last_reply_at = sent

@@ -1,4 +1,4 @@
-"""What a look at a node finds, and how a read went."""
+"""The results of look-ups on a node, and the statuses of reads."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Miss:
     """The key has no entry: a reader may take a lease."""
 
     epoch: bytes
-    dead: bytes | None  # a value under the key that does not count, if there is one
+    dead: bytes | None  # an invalid value under the key, if there is one
 
 
 @dataclass(slots=True, unsafe_hash=True)  # not frozen: that takes five times as long to create
@@ -42,7 +42,7 @@ class Hit:
     tag: bytes
     body: bytes | None
     epoch: bytes
-    stored: bytes  # the value that has the entry
+    stored: bytes  # the value that contains the entry
 
     @property
     def entry(self) -> Entry | None:

@@ -125,7 +125,7 @@ class MemcachedNode:
     async def increment_many(self, amounts: Mapping[bytes, int], ttl: int) -> dict[bytes, int]:
         """Add to numbers in one round trip; return the sums.
 
-        A number that is missing is 0 at first, and expires `ttl` seconds from now.
+        A missing number starts at 0, and expires `ttl` seconds from now.
         """
         request = b"".join(encode_increment(key, amount, ttl) for key, amount in amounts.items())
 

@@ -105,19 +105,19 @@ class MonitoredNode:
         return max(self._readable_at, self._heartbeat.recovered_at + self._timing.return_after)
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """As MemcachedNode's; callers of one turn of the loop share a request for few keys."""
+        """Like the method of MemcachedNode; small reads of one turn share a request."""
         if len(keys) > _MOST_SHARED:
             return await self._monitored(self._node.get_many(keys))
         return _found(keys, await self._monitored(self._get_batcher.ask(keys)))
 
     async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
-        """As MemcachedNode's, shared in the same way."""
+        """Like the method of MemcachedNode, shared in the same way."""
         if len(keys) > _MOST_SHARED:
             return await self._monitored(self._node.gets_many(keys))
         return _found(keys, await self._monitored(self._gets_batcher.ask(keys)))
 
     async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]:
-        """As MemcachedNode's, shared in the same way."""
+        """Like the method of MemcachedNode, shared in the same way."""
         if len(puts) > _MOST_SHARED:
             return await self._monitored(self._node.put_many(puts))
         return await self._monitored(self._put_batcher.ask(puts))

@@ -15,7 +15,7 @@ class NodePool:
     def __init__(self, make_node: Callable[[str], CacheNode], writes: WritesUnderWay) -> None:
         """`make_node` returns the node at an address."""
         self.nodes: tuple[CacheNode, ...] = ()  # of the list in force
-        self.is_read = False  # False while another process may still read by another list
+        self.is_read = False  # False while another process may still use another list
         self._replaced: tuple[CacheNode, ...] = ()  # of the list that is being replaced
         self._by_address: dict[str, CacheNode] = {}
         self._make_node = make_node
@@ -26,9 +26,9 @@ class NodePool:
         return iter(tuple(self._by_address.values()))
 
     async def use(self, in_force: ServerList) -> None:
-        """Use a list from now on; return when all writes that began before are over.
+        """Use a list from now on; return when all earlier writes are over.
 
-        Nodes that are in no list any more are closed.
+        Nodes that are no longer in any list are closed.
         """
         before = self._writes.current()
         replaced = in_force.replaces or ()
@@ -56,7 +56,7 @@ class NodePool:
         await asyncio.gather(*(node.close() for node in self))
 
     def place(self, key: bytes) -> CacheNode | None:
-        """Return the node from which a key is read; None if there are no nodes."""
+        """Return the node from which a key is read; None without nodes."""
         return place(self.nodes, key)
 
     def places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
@@ -75,7 +75,7 @@ class NodePool:
 def _group(
     keys: Iterable[tuple[Sequence[CacheNode], bytes]],
 ) -> dict[CacheNode, list[bytes]]:
-    """Return keys by the node on which each is; with each key come the nodes to choose from."""
+    """Return keys grouped by node; each key comes with the nodes to choose from."""
     places: dict[CacheNode, list[bytes]] = {}
     for nodes, key in keys:
         node = place(nodes, key)

@@ -20,7 +20,7 @@ def process_name() -> str:
 
 
 def has_ended(name: str) -> bool:
-    """True if the process has ended for certain; False if it runs, or in another place."""
+    """True if the process has certainly ended; False if it runs, or belongs to another place."""
     _, pid, word = ("", "", *name.split(":"))[-3:]
     if not _place() or not word.startswith(_place()) or not pid.isdigit():
         return False

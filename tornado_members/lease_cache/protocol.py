@@ -12,7 +12,7 @@ Plain read-through caching returns stale entries: a reader loads version 1, a wr
 - everything but a tombstone belongs to the node's *epoch* (epochs.py).
 
 Time is counted by the node alone: what is stored are seconds to live, never a time of day, so the
-clocks of the processes do not matter (docs/decisions/tombstones.md). Nothing here knows tasks.
+clocks of the processes do not matter (docs/decisions/tombstones.md). Nothing here depends on tasks.
 tests/lease_cache/test_interleavings.py runs this code through all interleavings, and shows for
 each of these rules what goes wrong without it.
 """
@@ -56,7 +56,7 @@ from tornado_members.lease_cache.look_ups import (
 )
 from tornado_members.lease_cache.meta_commands import MAX_VALUE, Held, Put
 
-# By what `put_many` returns of an entry.
+# Indexed by the result of `put_many` for an entry.
 _STATUSES = {1: STORED, 0: OVERTAKEN, None: REFUSED}
 # Why a lease was not used, for the metrics.
 _REASONS = {
@@ -74,7 +74,7 @@ class LeaseProtocol(NodeEpoch):
     """The protocol on one node. Keys are complete: with the namespace, and valid for Memcached.
 
     All methods but `look_up`, `read` and those of fills raise NodeUnavailable if the node did not
-    do for certain what they ask for.
+    confirm the request.
     """
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
@@ -150,7 +150,7 @@ class LeaseProtocol(NodeEpoch):
     async def end_fills(
         self, fills: Mapping[bytes, Fill], entries: Mapping[bytes, Entry | None]
     ) -> dict[bytes, Found]:
-        """Store what was read, in one request, wherever nothing has touched the lease."""
+        """Store the entries that were read, in one request, where the lease is untouched."""
         puts = [
             self._put_entry(key, fill, entries[key])
             for key, fill in fills.items()
@@ -200,7 +200,7 @@ class LeaseProtocol(NodeEpoch):
         return True
 
     async def _take_leases(self, misses: Mapping[bytes, Miss]) -> dict[bytes, int]:
-        """Return the tokens to store with, of the keys where no other process was faster."""
+        """Return the tokens for storing, by the keys whose lease no other process took first."""
         dead = [key for key, miss in misses.items() if miss.dead is not None]
         held = await self._node.gets_many(dead) if dead else {}
         puts = []
@@ -227,7 +227,7 @@ class LeaseProtocol(NodeEpoch):
         return Put(key, encode_value(key, fill.epoch, entry), ttl, fill.token)
 
     async def _store(self, puts: Sequence[Put]) -> dict[bytes, str]:
-        """Store entries; returns by their keys how that went."""
+        """Store entries; return the outcomes by key."""
         statuses = dict.fromkeys((put.key for put in puts), TOO_LARGE)
         # A node that refuses a large value would count as away.
         small = [put for put in puts if len(put.value) <= MAX_VALUE]

@@ -4,7 +4,7 @@ A quarantine lasts as long as a write may take, because a node that restarted ha
 tombstones of writes that other processes may have under way. But each process knows its own. So
 - a process that sees a quarantine *confirms* it, on the node, when all writes that it had begun
   before are over;
-- a process takes a quarantine for ended when it was confirmed by all processes that are registered
+- a process regards a quarantine as ended when all processes have confirmed it that are registered
   (registry.py), as read after it saw the quarantine. A process registers before its first write, so
   one that is not registered yet places its tombstones on the node as it is now.
 
@@ -21,7 +21,7 @@ from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.writes import WritesUnderWay
 
-_ASK_SECONDS = 0.1  # between two looks at the confirmations
+_ASK_SECONDS = 0.1  # between two reads of the confirmations
 
 
 class QuarantineWatch:
@@ -54,7 +54,7 @@ class QuarantineWatch:
             self._before = self._writes.current()
 
     async def advance(self) -> None:
-        """Confirm the quarantine, or end it, if it is time. Raises NodeUnavailable and others."""
+        """Confirm or end the quarantine, if it is time. Raises NodeUnavailable and others."""
         quarantine, now = self._current, self._now()
         if quarantine is None or quarantine == self._epoch.ended_quarantine:
             return

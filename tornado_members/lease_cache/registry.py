@@ -1,8 +1,8 @@
 """The processes that share a cache, and the list of servers that they use.
 
 A key lives on one node, which the list decides. So processes with different lists would not see
-each other's tombstones. All of them use the *list in force*, which a store keeps that they share.
-`server_lists.py` says how one list replaces another.
+each other's tombstones. All of them use the *list in force*, which is kept in a store that they
+share. `server_lists.py` describes how one list replaces another.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ class Registration:
     process: str
     wanted: tuple[str, ...]  # the addresses in its settings, sorted
     list_id: str | None  # of the list that all of its writes use; None until it knows one
-    nonce: str  # another one each time that the process renews the registration
+    nonce: str  # changes each time that the process renews the registration
     writes_end_after: float  # seconds, from the beginning of any write of it to its commit
 
 
 class Registry(Protocol):
-    """A store that all processes share. Each method raises LedgerUnavailable in time."""
+    """A store that all processes share. Each method raises LedgerUnavailable after a timeout."""
 
     async def register(self, registration: Registration) -> None:
         """Store a registration durably, in place of an earlier one of the process."""
@@ -59,7 +59,7 @@ class Registry(Protocol):
 
 
 def first_list(servers: Sequence[str]) -> ServerList:
-    """Return the list of the first process of a cache: its id is the digest of the addresses."""
+    """Return the list of the first process of a cache. Its id is the digest of the addresses."""
     return ServerList(digest(" ".join(sorted(servers)).encode(), size=8).hex(), canonical(servers))
 
 

@@ -1,7 +1,7 @@
-"""How a cache comes to another list of servers while processes read and write.
+"""Replaces the list of servers of a cache while processes read and write.
 
-Every process uses the list in force, whatever its settings contain. A list is replaced when the
-settings of all processes contain the same other one:
+Every process uses the list in force, even if its settings contain another one. A list is replaced
+when the settings of all processes contain the same other one:
 
 1. A process puts the new list into force, as the one that *replaces* the old list.
 2. Each process that finds this stops reading the cache, and announces its writes on the nodes of
@@ -10,17 +10,16 @@ settings of all processes contain the same other one:
    the new list. Then the old list is gone, and all processes read the nodes of the new one.
 
 No read is stale, because
-- while a process may still read by the old list, all writes place tombstones by it, and nobody
+- while a process may still read by the old list, all writes place tombstones by it, and no process
   reads by the new one;
-- a process that reads by the new list reads after all writes that are announced by the old one
-  alone;
+- a process reads by the new list only after all writes that are announced by the old one alone;
 - a process that was not waited for finds another id beside the epoch of each node (protocol.py),
   and may not write before it has registered again.
 
 Processes are waited for while they are registered. A process renews its registration, and another
-process removes it only when it cannot have writes any more. No clock of two machines is compared:
-a process measures how long it may write from before it renewed, and others measure how long the
-registration has not changed from after they read it.
+process removes it only when its owner can no longer have writes. No clock of two machines is
+compared: a process measures how long it may write from before it renewed, and others measure how
+long the registration has not changed from after they read it.
 """
 
 import asyncio
@@ -43,10 +42,10 @@ from tornado_members.lease_cache.registry import (
 
 log = getLogger(__name__)
 
-VALID_SECONDS = 15.0  # of a registration, from before it is renewed
+VALID_SECONDS = 15.0  # for which a registration is valid, from before it is renewed
 _RENEW_SECONDS = 5.0
-_CHANGE_SECONDS = 0.5  # between two looks while a list is to be replaced
-_FRESH_SECONDS = 2.0  # within which a look at the list in force counts as one made now
+_CHANGE_SECONDS = 0.5  # between two reads while a list is to be replaced
+_FRESH_SECONDS = 2.0  # for which a read of the list in force counts as current
 
 
 class Nodes(Protocol):
@@ -71,7 +70,7 @@ class _Seen:
 
 
 class ServerLists:
-    """The list in force, as this process knows it, and its registration."""
+    """The list in force, as known to this process, and the registration of the process."""
 
     def __init__(
         self,
@@ -85,7 +84,7 @@ class ServerLists:
     ) -> None:
         """`writes_end_after` is the seconds from the beginning of a write to its commit."""
         self.in_force: ServerList | None = None
-        self.processes: tuple[Registration, ...] = ()  # those that were registered at the last look
+        self.processes: tuple[Registration, ...] = ()  # those registered at the last read
         self._registry = registry
         self._nodes = nodes
         self._process = process
@@ -94,8 +93,8 @@ class ServerLists:
         self._now = now
         self._registration: Registration | None = None  # as it is stored
         self._valid_until = float("-inf")
-        self._confirmed_at = float("-inf")  # when the last look that found our list began
-        self._is_outdated = False  # a look has found another list
+        self._confirmed_at = float("-inf")  # start of the last read that found our list
+        self._is_outdated = False  # the last read found another list
         self._seen: dict[str, _Seen] = {}
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -163,10 +162,10 @@ class ServerLists:
             self._wake.clear()
             try:
                 await self._take_turn()
-            except LedgerUnavailable:  # MongoDB is away, and health says so
+            except LedgerUnavailable:  # MongoDB is unavailable, which health reports
                 pass
             except Exception:
-                log.exception("looking for the list of cache servers failed; it goes on")
+                log.exception("reading the list of cache servers failed; trying again")
 
     def _is_settled(self) -> bool:
         """True if the list in force is that of the settings, and replaces no other."""
@@ -186,7 +185,7 @@ class ServerLists:
         return _RENEW_SECONDS if self._is_settled() else _CHANGE_SECONDS
 
     async def _take_turn(self) -> None:
-        """Renew the registration, and do what is next in a change. Raises LedgerUnavailable."""
+        """Renew the registration, and take the next step of a change. Raises LedgerUnavailable."""
         async with self._turn:
             if not await self._renew():
                 await self._register()
@@ -201,7 +200,7 @@ class ServerLists:
         return await self._store(self._registration.list_id)
 
     async def _register(self) -> None:
-        """Register first, then look which list is in force: a change waits for us from here on."""
+        """Register, then read the list in force: a change waits for this process from now on."""
         self._registration = None
         registration = self._made(None)
         await self._registry.register(registration)
@@ -227,13 +226,13 @@ class ServerLists:
         self.in_force = found
         await self._nodes.use(found)
         if not await self._store(found.id):
-            raise LedgerUnavailable("this process was taken for ended")
+            raise LedgerUnavailable("other processes regarded this process as ended")
 
     async def _store(self, list_id: str | None) -> bool:
         began = self._now()
         registration = self._made(list_id)
         is_stored = await self._registry.renew(registration)
-        if not is_stored:  # another process took this one for ended
+        if not is_stored:  # another process regarded this one as ended
             self._valid_until = float("-inf")
             self._registration = None
             return False
@@ -247,7 +246,7 @@ class ServerLists:
         return Registration(self._process, self._wanted, list_id, nonce, self._writes_end_after)
 
     async def _look(self) -> None:
-        """Read who is registered; remove those that have ended."""
+        """Read the registrations; remove those of processes that have ended."""
         registered = await self._registry.read()
         now = self._now()
         self._seen = {
@@ -265,7 +264,7 @@ class ServerLists:
         self.processes = tuple(seen.registration for seen in self._seen.values())
 
     async def _advance(self) -> bool:
-        """Do the next step of a change, if there is one to do; False if not."""
+        """Take the next step of a change; False if there is none."""
         if self._is_settled() and not self._is_outdated:
             return False
         found = await self._find_list()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class WritesUnderWay:
-    """Writes from their announcement until their outcome is known, or they are too late."""
+    """Writes from their announcement until their outcome is known or they can no longer commit."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -1,4 +1,4 @@
-"""The table of attributes, and what bodies and merge patches say of them.
+"""The table of attributes, and the checks of bodies and merge patches.
 
 `FieldTable.attributes` is this table, so that everything that reads the fields of members finds the
 attributes there.
@@ -24,7 +24,7 @@ class CheckedAttributes:
     """The result of checking the attributes of a body: values and faults."""
 
     values: dict[str, Any]  # in the order of the table
-    left_out: frozenset[str]  # names of which the body says nothing new
+    left_out: frozenset[str]  # names that the body leaves unchanged
     faults: list[Fault]
 
 
@@ -56,7 +56,7 @@ class AttributeTable:
         return {**headings, **names, **paths}
 
     def digest(self) -> bytes:
-        """Return a digest of everything that decides which values there are and how they look."""
+        """Return a digest of all declarations that affect values and their representation."""
         told = [
             [
                 *(one.name, one.type, one.is_list, one.max_items, one.required, one.default),

@@ -1,4 +1,4 @@
-"""The types of attributes: what JSON, text and schemas make of their values."""
+"""The types of attributes: their values in JSON, text and schemas."""
 
 import math
 import re
@@ -54,10 +54,10 @@ class ValueType:
     """One type of values."""
 
     noun: str  # "must be ..."
-    # Returns the value in the form in which it is shown. Raises ValueError with words that fit
-    # behind the name of the attribute.
+    # Returns the value in the form of responses. Raises ValueError with a message that can follow
+    # the name of the attribute.
     check: Callable[[Any], Any]
-    # Returns the value that a text writes; the text itself if it writes none.
+    # Returns the value of a text; the text itself if it is not a value.
     read: Callable[[str], Any]
     json_schema: Mapping[str, Any] = field(default_factory=dict)
     example: Any
@@ -77,7 +77,7 @@ def format_datetime(moment: datetime) -> str:
 
 
 def parse_datetime(text: str) -> datetime:
-    """Return a time of RFC 3339 in UTC, without what is below a millisecond. Raises ValueError."""
+    """Return a time of RFC 3339 in UTC, truncated to milliseconds. Raises ValueError."""
     found = _DATETIME.fullmatch(text)
     if found is None:
         raise ValueError("is not a time of RFC 3339, such as 2026-11-22T11:05:42Z")

@@ -76,7 +76,7 @@ class Attribute:
 
     @property
     def noun(self) -> str:
-        """The kind of value that it takes, for messages."""
+        """The kind of value, for messages."""
         noun = VALUE_TYPES[self.type].noun
         return f"a list, and each item {noun}" if self.is_list else noun
 
@@ -114,7 +114,7 @@ class Attribute:
         return (None, faults) if faults else (result(values), [])
 
     def check_item(self, value: Any) -> Any:
-        """Return one value, of a list or alone, as it is shown. Raises ValueError."""
+        """Return a value, an item of a list or a single one, as shown. Raises ValueError."""
         try:
             value = VALUE_TYPES[self.type].check(value)
         except ValueError as error:
@@ -142,7 +142,7 @@ class Attribute:
 
     @property
     def has_example(self) -> bool:
-        """True if a valid value is known: of a pattern, only an example shows one."""
+        """True if a valid value is known. With a pattern, only an example provides one."""
         is_shown = self.example is not None or self.default is not None
         return is_shown or self.pattern is None or self.enum is not None
 
@@ -175,7 +175,7 @@ class Attribute:
         return VALUE_TYPES[self.type].read(text)
 
     def parse_filter(self, text: str) -> Any:
-        """Return the value that a text names. Rules beside the type do not apply.
+        """Return the value of a text. Only the type is checked.
 
         Stored values that contradict the rules can be found, too. Raises ValueError.
         """

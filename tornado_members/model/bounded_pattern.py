@@ -1,4 +1,4 @@
-"""Regular expressions whose time is bounded, whatever the text.
+"""Regular expressions that match any text in bounded time.
 
 They are compiled by RE2, which takes time linear in the text and has no back-references and no
 look-around (https://github.com/google/re2/wiki/Syntax). A large repetition still makes each
@@ -15,8 +15,8 @@ _MAX_MEMORY = 2**20  # bytes per pattern
 def compile_pattern(pattern: str, max_characters: int) -> Callable[[str], bool]:
     """Return a function that is true for texts in which the pattern is found.
 
-    `max_characters` is the length of the longest text. Raises ValueError with words that fit behind
-    "should be ".
+    `max_characters` is the length of the longest text. Raises ValueError with a message that can
+    follow "should be ".
     """
     import re2  # type: ignore[import-untyped]  # noqa: PLC0415  # only services that declare a pattern load the library
 

@@ -35,7 +35,7 @@ class ListQuery:
         return member.member_id if self.field == "memberId" else member.name
 
     def behind(self, member: Member) -> Self:
-        """Return the query of the members behind this one."""
+        """Return the query of the members after this one."""
         return replace(self, after=self.key_of(member))
 
 
@@ -45,4 +45,4 @@ class PageLines:
 
     lines: bytes
     count: int
-    last: Member | None  # behind which the next page begins; None on an empty page
+    last: Member | None  # after which the next page begins; None on an empty page

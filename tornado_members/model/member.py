@@ -77,7 +77,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def encode_json(shown: Mapping[str, Any]) -> bytes:
-    """Return what clients see of a member as JSON, in UTF-8 (RFC 8259 §8.1)."""
+    """Return a member as JSON for clients, in UTF-8 (RFC 8259 §8.1)."""
     return _encode(shown).encode()
 
 
@@ -101,7 +101,7 @@ class MemberDraft:
         return str(self.values["name"])
 
     def completed_by(self, member: "Member") -> "MemberDraft":
-        """Return a draft that leaves alone what it does not name of a member."""
+        """Return a draft that keeps the values of a member that it does not name."""
         missing = self.values.keys() - self.given - {ATTRIBUTES}
         left_out = self.left_out_attributes
         if not missing and not left_out:

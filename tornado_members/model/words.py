@@ -22,7 +22,7 @@ _ENDING: Final = 16
 
 _ASCII_WORD: Final = re.compile("[a-z0-9]+")
 # Accents of Latin, Greek and Cyrillic, the points of Hebrew and Arabic, and variation selectors.
-# Other marks, such as the vowels of Thai and Hindi, are as much as letters.
+# Other marks, such as the vowels of Thai and Hindi, count as letters.
 _ACCENTS: Final = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670"
     "\u06d6-\u06ed\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f"
@@ -100,7 +100,7 @@ def _folded(text: str) -> str:
 
 @lru_cache(4096)
 def _kept(character: str) -> str:
-    """Return a part of a word as it is, a space for what separates words, or nothing."""
+    """Return a character of a word, a space for a separator, or nothing for a removed mark."""
     if character.isalnum() or _is_mark(character):
         return character
     return "" if unicodedata.category(character) == "Cf" else " "

@@ -31,7 +31,7 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "schema": _STRING,
     },
     "Last-Event-ID": {
-        "description": "Resume behind this event. Browsers send it when they reconnect.",
+        "description": "Resume after this event. Browsers send it when they reconnect.",
         "schema": _STRING,
     },
     "If-None-Match": {
@@ -103,7 +103,7 @@ ANSWER_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "Changes-After": {
         "description": "On an export: a place of the change feed, before the export began. A copy "
-        "made from the export and the changes behind this place misses nothing.",
+        "made from the export and the changes after this place misses nothing.",
         "schema": {"type": "string", "pattern": "^[0-9A-Fa-f]+$"},
         "example": "8267a1b2c3000000012b042c0100296e04",
     },

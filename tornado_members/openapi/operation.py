@@ -50,7 +50,7 @@ class PathParameter(Parameter):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request carries: media types, each with its schema, and an example of each."""
+    """The body of a request: media types, each with its schema, and an example of each."""
 
     content: Mapping[str, Schema | OfFields]
     examples: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request that went well is answered with.
+    """The response to a successful request.
 
     `headers` are always there, `may_have` not always; `headers.py` describes both.
     """

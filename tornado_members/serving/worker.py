@@ -30,13 +30,13 @@ log = getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 # How long a stop waits for connections without a request: a busy client sends one sooner.
 _IDLE_SECONDS = 1.0
-# Between two garbage collections. From 10,000 to 50,000, nothing more is gained.
+# Between two garbage collections. 50,000 gains nothing over 10,000.
 _NEW_OBJECTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a worker receives from the supervisor that forks it."""
+    """The objects that a worker receives from the supervisor that forks it."""
 
     settings: Settings
     listeners: Listeners
@@ -111,7 +111,7 @@ async def _serve(context: WorkerContext) -> None:
 
 
 def tune_garbage_collection() -> None:
-    """Exclude what lives to the end, and look at new objects less often.
+    """Exclude permanent objects from collections, and collect new ones less often.
 
     A request leaves hardly any cycle. With the default of 700 new objects, a turn of the event loop
     that answers 32 cached reads has several collections, which are 4 % of its processor time.

@@ -12,7 +12,7 @@ from tornado_members.settings.attributes import AttributeSettings, compiled_patt
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SETTING: Final = "members.attributes"
-# Of which types a rule is, where it is not of all.
+# The types to which a rule applies, if not to all.
 _ONLY_OF: Final[Mapping[str, tuple[TypeName, ...]]] = {
     "max_length": ("string",),
     "pattern": ("string",),
@@ -24,7 +24,7 @@ _ONLY_OF: Final[Mapping[str, tuple[TypeName, ...]]] = {
 
 
 def attribute_faults(attributes: Mapping[str, AttributeSettings]) -> Iterator[str]:
-    """Yield what is wrong with the declarations: the setting, its value and what it may be."""
+    """Yield faults of the declarations: the setting, its value and what is allowed."""
     for name, declared in attributes.items():
         key = f"{_SETTING}.{name}"
         if not _NAME.fullmatch(name):

@@ -16,11 +16,11 @@ from tornado_members.storage.mongo import APP_NAME, Document, Mongo
 
 log = getLogger(__name__)
 
-_PAUSE_SECONDS = 0.25  # between two looks
+_PAUSE_SECONDS = 0.25  # between two searches
 
 
 class AbandonedTransactions:
-    """Finds and ends them, when a writer meets a conflict."""
+    """Finds and ends abandoned transactions when a writer meets a conflict."""
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
@@ -28,14 +28,14 @@ class AbandonedTransactions:
         self._looked_at = 0.0  # time.monotonic()
 
     async def end(self) -> None:
-        """End abandoned transactions. Returns at once if another writer has just looked."""
+        """End abandoned transactions. Returns at once if another writer has just searched."""
         now = time.monotonic()
         if now - self._looked_at < _PAUSE_SECONDS:
             return
         self._looked_at = now
         with suppress(PyMongoError):  # the conflict remains, and is reported
             for found in await self._find():
-                log.warning("ended a transaction that %s has left open", found.get("client"))
+                log.warning("ended a transaction that %s left open", found.get("client"))
                 await self._admin.command("killSessions", [{"id": found["lsid"]["id"]}])
 
     async def check(self) -> None:

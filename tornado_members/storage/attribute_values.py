@@ -1,8 +1,8 @@
 """Attributes in the documents of members: one object, with a key for each value.
 
-MongoDB holds times as dates, and all other values as JSON has them. The object may hold more than
-the declared attributes: what other services declare, and what was declared before. Updates leave
-that alone. A value of another type than the declared one is decoded as far as JSON can show it.
+MongoDB stores times as dates, and all other values as in JSON. The object may hold more than the
+declared attributes: those of other services, and those that were declared before. Updates leave
+them unchanged. A value of another type than the declared one is decoded as far as JSON can show it.
 """
 
 import math
@@ -64,7 +64,7 @@ class AttributeCodec:
     def update(self, changes: Mapping[str, Any]) -> Document | str:
         """Return the expression of the object after the changes.
 
-        An object that an update would only replace by an empty one stays, whatever it is.
+        An object that an update would only replace by an empty one stays unchanged.
         """
         values = {name: value for name, value in changes.items() if value is not None}
         if not changes:
@@ -81,12 +81,12 @@ class AttributeCodec:
 
 
 def to_stored(attribute: Attribute, value: Any) -> Any:
-    """Return a value, of a list or alone, as MongoDB holds it."""
+    """Return a value, an item of a list or a single one, as MongoDB stores it."""
     return parse_datetime(value) if attribute.type == "datetime" else value
 
 
 def _value_of(name: str) -> Document:
-    """Return the expression of an attribute. A path would look into the items of a list."""
+    """Return the expression of an attribute. A path would reach into the items of a list."""
     return {"$cond": [_IS_OBJECT, f"{_STORED}.{name}", None]}
 
 

@@ -70,7 +70,7 @@ class AuditLog:
 
     @translate_outages
     async def page(self, member_id: int, *, after: Position | None, limit: int) -> list[Record]:
-        """Return at most `limit` records of a member, the newest first, behind `after`."""
+        """Return at most `limit` records of a member, the newest first, beginning after `after`."""
         query: Document = {"memberId": member_id}
         if after is not None:
             before = {"_id": {"$lt": ObjectId(after.record_id)}}
@@ -85,7 +85,7 @@ class AuditLog:
     async def erase(self, member_id: int) -> bool:
         """Remove the values from all records of a member; False if it has none.
 
-        A value that was null stays null: it says that the member did not exist.
+        A value that was null stays null: it shows that the member did not exist.
         """
         erased: Document = {
             side: {"$cond": [{"$eq": [{"$type": f"${side}"}, "object"]}, {"$literal": {}}, None]}
@@ -96,7 +96,7 @@ class AuditLog:
 
     @translate_outages
     async def deletions(self, member_ids: Sequence[int]) -> dict[int, int]:
-        """Return the version of the last deletion of each of these members that has one."""
+        """Return the version of the last deletion of each of these members that was deleted."""
         query = {"memberId": {"$in": [Int64(member_id) for member_id in member_ids]}}
         cursor = self._records.find(
             {**query, "kind": "deleted"},

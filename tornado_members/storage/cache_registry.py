@@ -1,7 +1,7 @@
 """The processes that share a cache, and the list of cache servers that they use.
 
 The collection `cache_processes` has one document per process. The document `cache-servers` of the
-collection `cluster` is the list in force. docs/decisions/server-lists.md says what they are for.
+collection `cluster` is the list in force. docs/decisions/server-lists.md describes their purpose.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _PROCESSES: Document = {
 class CacheRegistry:
     """The two collections.
 
-    Every method raises LedgerUnavailable when MongoDB does not answer in time.
+    Every method raises LedgerUnavailable if MongoDB does not reply in time.
     """
 
     def __init__(self, mongo: Mongo) -> None:
@@ -105,7 +105,7 @@ def _update(registration: Registration) -> list[Document]:
         "listId": registration.list_id,
         "nonce": registration.nonce,
         "writesEndAfter": registration.writes_end_after,
-        "renewedAt": "$$NOW",  # for operators; no clock decides anything
+        "renewedAt": "$$NOW",  # for operators; no decision depends on it
     }
     return [{"$set": fields}]
 

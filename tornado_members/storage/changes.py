@@ -22,7 +22,7 @@ from tornado_members.storage.documents import to_member_id
 from tornado_members.storage.mongo import ChangeStream, Document, Mongo, watch
 from tornado_members.storage.outages import is_outage
 
-Token = Mapping[str, Any]  # a place in the stream, behind everything up to it; opaque
+Token = Mapping[str, Any]  # a place in the stream, after everything up to it; opaque
 
 _AWAIT_MS = 500  # for which the server waits for a change; with Motor, a thread waits, too
 _GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
@@ -119,7 +119,7 @@ class MemberChanges:
 
 
 async def present_token(mongo: Mongo) -> Token | None:
-    """Return the present place in the stream: reads that start from now on return all before it.
+    """Return the current place in the stream: reads that start from now on return all before it.
 
     A stream that is opened without a token begins at the last operation of the primary. A majority
     may not have that operation yet: reads do not return it, and the stream does not report it
@@ -237,7 +237,7 @@ class ChangeReader:
 
     async def _open(self) -> ChangeStream:
         if self._stream is None:
-            # Unlike resumeAfter, startAfter also goes on from where a collection ended.
+            # Unlike resumeAfter, startAfter also continues after the end of a collection.
             self._stream = await watch(
                 self._collection,
                 self._pipeline,

@@ -19,7 +19,7 @@ from tornado_members.telemetry.logs import fields as log_fields
 
 log = getLogger(__name__)
 
-_BATCH: Final = 100  # members that are checked before requests have their turn
+_BATCH: Final = 100  # members that are checked before requests are served again
 _REST: Final = 4  # times the duration of a batch, so that the scan takes 20 % of the time at most
 _TIMEOUT_SECONDS: Final = 60
 
@@ -57,7 +57,7 @@ class Contradictions:
             )
 
     async def count(self) -> tuple[Counter[str], Counter[str]]:
-        """Return how many members have a wrong value, and no required one, by attribute."""
+        """Count members with a wrong value, and members without a required value, by attribute."""
         wrong: Counter[str] = Counter()
         missing: Counter[str] = Counter()
         matching: Document = {**MEMBERS_ONLY}

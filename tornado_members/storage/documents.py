@@ -162,7 +162,7 @@ class MemberCodec:
         }
 
     def derived(self, values: Mapping[str, Any]) -> Document:
-        """Return what lists find members by: case-folded copies of fields, and words."""
+        """Return the fields by which lists find members: case-folded copies, and words."""
         folded = {
             field.folded_name: None if (value := values[field.name]) is None else field.fold(value)
             for field in self.fields.case_folded
@@ -170,7 +170,7 @@ class MemberCodec:
         texts = [text for one in self.fields.searched if (text := values[one.name]) is not None]
         if self.searched_by is not None:
             texts += self.fields.attributes.searched_texts(values[ATTRIBUTES])
-        # An index cannot tell an empty list from a missing one.
+        # An index does not distinguish an empty list from a missing one.
         found = {**folded, WORDS: search_words(texts) or [""]}
         return found if self.searched_by is None else {**found, SEARCHED_BY: self.searched_by}
 
@@ -192,7 +192,7 @@ class MemberCodec:
             same += self._attributes.unchanged(changed)
             values[ATTRIBUTES] = self._attributes.update(changed)
         unchanged = {"$and": same}
-        # A service that searches no attributes leaves it to the others to find their words again.
+        # A service that searches no attributes leaves it to others to add the words of theirs.
         forgotten = {SEARCHED_BY: "$$REMOVE"} if self.searched_by is None else {}
         return [
             {

@@ -1,12 +1,12 @@
-"""The change stream as the change feed reads it: the last change of each member, with its place.
+"""The change stream for the change feed: the last change of each member, with its place.
 
-A batch of events says which members changed. What they were after the last event of the batch is
+A batch of events names the members that changed. Their state after the last event of the batch is
 read afterwards, from a snapshot at its time. So every service reports the same content at a place,
 the versions of a member never go backward when a client resumes elsewhere, and changes in quick
 succession become one.
 
-MongoDB keeps snapshots for some minutes. For older events, the present members are read. One that
-has a later version by now is left out, because the event of that version is still to come.
+MongoDB keeps snapshots for some minutes. For older events, the current members are read. One that
+has a later version is left out, because the event of that version is still to come.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -68,12 +68,12 @@ LATER = _Later.LATER  # the member has a later version than the one of the event
 
 @dataclass(frozen=True, slots=True)
 class MemberChange:
-    """The last change of a member in a batch, and the member as it is since."""
+    """The last change of a member in a batch, and the member after it."""
 
     member_id: int
     kind: Kind
     version: int | None  # None for a deletion that the history does not record
-    member: Member | None  # None if the member does not exist any more
+    member: Member | None  # None if the member no longer exists
     place: str  # of the event
 
 
@@ -96,23 +96,23 @@ class FeedSource:
     """
 
     def __init__(self, mongo: Mongo, codec: MemberCodec, audit: AuditLog | None) -> None:
-        """`audit` knows the versions of deletions, if changes are recorded."""
+        """`audit` provides the versions of deletions; None if changes are not recorded."""
         self.mongo = mongo
         self._members = mongo.database["members"]
         self._codec = codec
         self._audit = audit
 
     async def place_now(self) -> str:
-        """Return the present place: reads that start from now on return all changes before it.
+        """Return the current place: reads that start from now on return all changes before it.
 
         Raises ChangesUnavailable.
         """
         return _place(await present_token(self.mongo))
 
     async def since(self, place: str | None) -> AsyncGenerator[FeedBatch, None]:
-        """Yield batches of changes behind a place, or from now on; some batches are empty.
+        """Yield batches of changes after a place, or from now on; some batches are empty.
 
-        The first batch is empty, and shows that the stream is open. The generator ends behind a
+        The first batch is empty, and shows that the stream is open. The generator ends after a
         batch with `is_lost`. Raises ChangesUnavailable.
         """
         token = {"_data": place or await self.place_now()}
@@ -183,7 +183,7 @@ class FeedSource:
         return self._decode(documents)
 
     async def _find_some_at(self, member_ids: Sequence[int], time: Timestamp) -> Document:
-        """Return MongoDB's description of a cursor. The drivers cannot name a time themselves."""
+        """Return MongoDB's description of a cursor. The drivers have no option for the time."""
         find: Document = {
             "find": self._members.name,
             "filter": {"_id": {"$in": list(member_ids)}},
@@ -251,7 +251,7 @@ def _to_change(
     if member is not None:
         kind: Kind = "created" if member_id in new else "changed"
         return MemberChange(member_id, kind, member.version, member, place)
-    # Another program may turn a member into something else, without a deletion.
+    # Another program may change a member into an invalid document without deleting it.
     if operation == "delete" or (member_id in found and operation != "insert"):
         return MemberChange(member_id, "deleted", deleted.get(member_id), None, place)
     return None

@@ -81,7 +81,7 @@ class Folding:
 
     @translate_outages
     async def declare(self) -> None:
-        """Make the searched attributes of this service those whose words members have.
+        """Declare the searched attributes of this service as those whose words members have.
 
         Services with other declarations can run at the same time. The one that started last fills
         in words, so that they do not undo each other's work.

@@ -72,6 +72,6 @@ class Indexes:
             try:
                 await self._collection.drop_index(name)
             except OperationFailure as error:
-                if error.code != _INDEX_NOT_FOUND:  # another service was faster
+                if error.code != _INDEX_NOT_FOUND:  # another service dropped it first
                     raise
             log.info("dropped the index %s of %s", name, self._name)

@@ -1,4 +1,4 @@
-"""The indexes of lists, and the conditions that those of folded text answer.
+"""The indexes of lists, and the conditions that indexes of folded text answer.
 
 An index of folded text is not in the order of any list. It contains the sort keys of both orders,
 so that MongoDB finds the first members of a list without reading a document.
@@ -45,7 +45,7 @@ def behind(field: str, key: str) -> Index:
 def list_indexes(fields: FieldTable) -> list[IndexModel]:
     """Return the indexes of lists, beside the unique one of names.
 
-    Members that lack the field take no room in an index of a filter. `$gt` rather than `$type`,
+    Members that lack the field take no space in an index of a filter. `$gt` rather than `$type`,
     since the planner sees that an equality implies it.
     """
     partial = [
@@ -88,7 +88,7 @@ def prefixes_of(filters: Filters) -> Sequence[Prefix]:
         folded = case_fold(filters.name_prefix)
         found.append(Prefix(folded, {"nameFold": _range(folded)}, BY_FOLDED_NAME))
     # A range of a field with several values would need $elemMatch, which reads documents. Words
-    # contain nothing that has a meaning in a regular expression.
+    # contain no special characters of regular expressions.
     words = query_words(filters.q) if filters.q is not None else []
     found += [Prefix(word, {WORDS: {"$regex": f"^{word}"}}, BY_WORD) for word in words]
     return sorted(found, key=lambda prefix: len(prefix.text), reverse=True)

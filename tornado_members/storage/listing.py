@@ -34,16 +34,16 @@ from tornado_members.storage.name_ranges import name_ranges
 _FIELDS: Final = {"memberId": "_id", "name": "name"}
 # A prefix with more matches is wide: a large part of all members may match.
 _MAX_KEYS: Final = 5000
-# Of several wide prefixes, one must have at most so many matches.
+# Of several wide prefixes, one must have at most this many matches.
 _MAX_KEYS_OF_WIDE: Final = 50_000
-# Of several prefixes, one with at most so many matches is used without looking for a better one.
+# Of several prefixes, the first one with at most this many matches is used.
 _FEW: Final = 100
-# Members that are read for each one on a page of a wide prefix, before its index is used instead.
+# Members read per result in a walk for a wide prefix, before the prefix's index is used instead.
 _READ_PER_MATCH: Final = 100
 # Keys are read in batches that grow by this factor, in case few of their members match.
 _GROWTH: Final = 8
 _HAS_KEY: Final[Document] = {"_id": MEMBER_ID_RANGE, "name": {"$gte": ""}}
-# Of the timeout of an operation, after which a list is too wide. MongoDB reports it in time.
+# Share of an operation's timeout after which a list is too wide. MongoDB reports it in time.
 _PATIENCE: Final = 0.8
 
 
@@ -59,7 +59,7 @@ class MemberLists:
         self._shown: Document = dict.fromkeys(("_id", *fields.keys), 1)
 
     async def page(self, query: ListQuery) -> list[Document]:
-        """Return at most `query.limit` documents in order, the first behind `query.after`.
+        """Return at most `query.limit` documents in order, beginning after `query.after`.
 
         Raises ListTooWide if they cannot be found in time.
         """
@@ -109,7 +109,7 @@ class MemberLists:
     async def _narrow_attribute(
         self, attributes: Mapping[str, Any], counts: Sequence[int]
     ) -> str | None:
-        """Return the path of an attribute whose value at most so many members have, if any."""
+        """Return the path of a filtered attribute with at most `count` matches, if any."""
         for count in counts:
             for path, value in attributes.items():
                 matching = {path: to_stored(self._attributes[path], value), "_id": MEMBER_ID_RANGE}
@@ -130,7 +130,7 @@ class MemberLists:
     async def _pick_wide(self, query: ListQuery, prefixes: Sequence[Prefix]) -> list[Document]:
         """Return a page although many members have each prefix. Raises ListTooWide.
 
-        With one condition, all whose keys are sorted match. With several, few of them may match.
+        With one condition, all members whose keys are sorted match. With several, few may match.
         """
         if _is_only(prefixes, query):
             return await self._pick(query, prefixes[0], is_only=True)
@@ -165,7 +165,7 @@ class MemberLists:
     async def _keys(
         self, query: ListQuery, prefix: Prefix, most: int
     ) -> AsyncGenerator[list[Any], None]:
-        """Yield sort keys of members with this prefix, in order and behind `query.after`.
+        """Yield sort keys of members with this prefix, in order, beginning after `query.after`.
 
         MongoDB sorts keys of the index, and reads no documents. The batches grow.
         """
@@ -215,7 +215,7 @@ class MemberLists:
     ) -> list[Document]:
         """Return a page of documents, with the fields that clients see.
 
-        `equality` is what the index begins with, if the filters do not say.
+        `equality` is the field with which the index begins; by default, the filters decide.
         """
         key = _FIELDS[query.field]
         field = equality or self._equality(query.filters)

@@ -136,7 +136,7 @@ class MemberStore:
 
     @translate_outages
     async def page(self, query: ListQuery) -> list[Member]:
-        """Return at most `query.limit` members in order, the first behind `query.after`."""
+        """Return at most `query.limit` members in order, beginning after `query.after`."""
         members = map(self._codec.decode, await self._lists.page(query))
         return [member for member in members if member is not None]
 

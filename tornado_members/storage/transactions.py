@@ -65,7 +65,7 @@ class Transactions:
         return await self.mongo.shielded(self._run(work, key, deadline))
 
     async def _run(self, work: Work[T], key: Hashable, deadline: float) -> T | None:
-        ignore_wait()  # many writers of one member are no overload
+        ignore_wait()  # many writers of one member are not an overload
         lock = asyncio.Lock() if key is None else self._locks.setdefault(key, asyncio.Lock())
         try:
             async with asyncio.timeout(deadline - time.monotonic()):

@@ -40,12 +40,12 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserChange:
-    """What to change of a user; None leaves a fact as it is."""
+    """A change of a user; None leaves a value unchanged."""
 
     access_rights: int | None = None
     password_hash: str | None = None
     member_id: int | None = None
-    changes_member: bool = False  # then `member_id` counts, also if it is None
+    changes_member: bool = False  # if True, `member_id` is set, also to None
 
     def to_stage(self) -> Document:
         """Return the fields of a `$set` stage. It revokes issued tokens where needed."""
@@ -109,7 +109,7 @@ class UserStore:
 
     @translate_outages
     async def list_users(self, *, after: str = "", limit: int = 0) -> list[User]:
-        """Return users by name, those behind `after`; at most `limit`, or all if it is 0."""
+        """Return users in the order of names, after `after`; at most `limit`, or all if it is 0."""
         present = {"forget_at": None, "username": {"$type": "string", "$gt": after}}
         cursor = self._users.find(present, sort=[("username", ASCENDING)], limit=limit)
         users = map(_to_user, await cursor.to_list(None))
@@ -152,7 +152,7 @@ class UserStore:
         return await self.change(username, UserChange(password_hash=password_hash))
 
     async def change(self, username: str, change: "UserChange") -> bool:
-        """Change several facts of a user at once; False if no user has this name."""
+        """Change several values of a user at once; False if no user has this name."""
         return await self._change(username, change.to_stage())
 
     @translate_outages

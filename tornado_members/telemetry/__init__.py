@@ -1,1 +1,1 @@
-"""What the service tells of itself: numbers, and lines of log. Every other room may use it."""
+"""Metrics, logs and traces of the service. Every other room may use it."""

@@ -44,7 +44,7 @@ class RequestMetrics:
         if span is not None:
             span.end(record)
             record = record._replace(span=span.ids)
-        # How long a client follows the change feed says nothing about the speed of the service.
+        # The time for which a client follows the change feed is not a latency of the service.
         seconds = record.seconds if record.seconds_to_start is None else record.seconds_to_start
         self.observe(record.route, record.method, record.status, seconds)
         level = logging.WARNING if record.status >= 500 else logging.INFO

@@ -41,7 +41,7 @@ class AnsweredRequest(Protocol):
 
     @property
     def cache(self) -> str | None:
-        """How the cache served a read (RFC 9211)."""
+        """The Cache-Status of a read (RFC 9211)."""
 
     @property
     def code(self) -> str | None:
