@@ -1,4 +1,4 @@
-"""How fast the service is here, beside FastAPI: one table and one chart, in a minute."""
+"""Measures the service beside FastAPI in a minute; prints a table and draws a chart."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""A day's work with aiohttp: make, read, change, list, import, export and delete members."""
+"""Typical requests with aiohttp: create, read, change, list, import, export and delete members."""
 
 import asyncio
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A day's work with curl: make, read, change, list, import, export and delete members.
+# Typical requests with curl: create, read, change, list, import, export and delete members.
 set -euo pipefail
 base=${MEMBERS_URL:-http://127.0.0.1:8888}
 folder=$(mktemp -d)

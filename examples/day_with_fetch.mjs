@@ -1,4 +1,4 @@
-// A day's work with Node's fetch: make, read, change, list, import, export and delete members.
+// Typical requests with Node's fetch: create, read, change, list, import, export and delete members.
 
 import assert from 'node:assert/strict'
 

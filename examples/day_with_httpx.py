@@ -1,4 +1,4 @@
-"""A day's work with httpx: make, read, change, list, import, export and delete members."""
+"""Typical requests with httpx: create, read, change, list, import, export and delete members."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A day's work with requests: make, read, change, list, import, export and delete members."""
+"""Typical requests with requests: create, read, change, list, import, export and delete members."""
 
 import os
 

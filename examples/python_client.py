@@ -1,4 +1,4 @@
-"""A client of the members service: retries, ETags, batches and the change feed, as they are meant.
+"""A client of the members service: retries, ETags, batches and the change feed.
 
 It needs httpx. Run it to see each at work: MEMBERS_URL and MEMBERS_TOKEN say where.
 """
@@ -52,7 +52,7 @@ class Members:
             }
             path = f"/members/{member_id}"
             response = self._send("PATCH", path, content=patch, headers=headers)
-            if response.status_code != 412:  # nobody else has changed it in the meantime
+            if response.status_code != 412:  # no other client has changed it meanwhile
                 self._known[member_id] = response.headers["ETag"], response.json()
                 return self._known[member_id][1]
         raise httpx.HTTPError(f"member {member_id} is changed too often")

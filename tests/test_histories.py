@@ -146,7 +146,7 @@ def test_find_contradictions_finds_two_bodies_of_one_version() -> None:
 
 
 def test_with_versions_finds_the_version_of_the_items_of_batches() -> None:
-    """By their bodies; an item that no other answer shows says nothing."""
+    """By their bodies. An item that no other response contains proves nothing."""
     made = write(0, 1, 2)._replace(body=5)
     changed = write(2, 3, 3)._replace(body=6)
     late, unknown = (read(4, 5, 0)._replace(version=None, body=body) for body in (5, 7))

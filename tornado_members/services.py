@@ -251,7 +251,7 @@ async def open_services(
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields, opening))
         fields = stores.members.fields
-        name_ranges.prepare()  # now, as nobody waits for the event loop yet
+        name_ranges.prepare()  # now, as no request waits for the event loop yet
         stores.mongo.operations.listener = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         await enter(folding(stores.mongo, MemberCodec(fields)))
@@ -393,7 +393,7 @@ async def open_login(
         return
     if own is None or own.jwks_file is None or not own.can_sign:
         log.warning(
-            "there is no login: auth.own_issuer does not accept RS256, or has no signing key here"
+            "the login is disabled: auth.own_issuer does not accept RS256, or has no signing key"
         )
         yield None
         return

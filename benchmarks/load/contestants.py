@@ -157,7 +157,7 @@ def forms_of_ours() -> list[Contestant]:
 
 
 def peers() -> list[Contestant]:
-    """The usual ways of writing it, and what no way can fall below."""
+    """The usual implementations, and the lower bound of any implementation."""
     return [Contestant(name, TITLES[name]) for name in (*PEERS, BARE)]
 
 

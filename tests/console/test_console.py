@@ -1,4 +1,4 @@
-"""The console in a real browser: one short day's work. test_views.py has the rest."""
+"""The console in a real browser: one typical session. test_views.py tests each view."""
 
 import gzip
 import re

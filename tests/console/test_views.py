@@ -1,4 +1,4 @@
-"""Each view of the console in a real browser, in good times and bad."""
+"""Each view of the console in a real browser, with and without faults."""
 
 import asyncio
 import socket
@@ -202,7 +202,7 @@ async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
         await console.click("member-panel button", "Edit")
         await console.enter("Name", "Ada King")
         # The change is made, and its answer is lost. Browsers repeat some requests themselves; else
-        # the person saves again. That is a 412, and the member is found to be as it was to become.
+        # the user saves again. That is a 412, and the member already has the intended values.
         proxy.swallow_answer_to(b"PATCH /members/1")
         await console.press("Enter")
         form = "document.querySelector('form.member-form')"

@@ -153,7 +153,7 @@ async def test_place_of_another_database_is_lost(api: Api, follow: Follow) -> No
 async def test_place_that_mongodb_rejects_is_lost(
     api: Api, follow: Follow, services: Services
 ) -> None:
-    """As one that the oplog does not hold. Other places that are waited for are not affected."""
+    """Like a place that the oplog no longer holds. Other waiting clients are not affected."""
     old = services.feed.places.encode("00" * 30)
     async with follow() as stream:
         ready = await stream.event()
@@ -206,7 +206,7 @@ async def test_export_names_the_place_before_it_began(api: Api, follow: Follow) 
 async def test_feed_makes_the_cache_forget_before_it_reports(
     api: Api, follow: Follow, members: Any
 ) -> None:
-    """No process follows the change stream for the cache here: only the feed invalidates it."""
+    """No invalidator runs here: only the feed invalidates the cache."""
     ada = await api.create("Ada")
     path = f"/members/{ada['memberId']}"
     async with follow() as stream:

@@ -1,4 +1,4 @@
-"""The consumer in docs/feed.md keeps its copy right, whatever happens to it and to the services."""
+"""The consumer in docs/feed.md keeps a correct copy through its own and the services' faults."""
 
 import asyncio
 import json

@@ -29,7 +29,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look after subscribers more often."""
+    """Check subscribers more often."""
     monkeypatch.setattr(change_feed, "_TICK_SECONDS", 0.01)
 
 

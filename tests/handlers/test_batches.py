@@ -254,7 +254,7 @@ async def test_lookup_has_no_other_method_and_needs_the_permission_to_read(api: 
 async def test_batches_of_one_turn_share_a_query(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One question per node and one query, for all callers, whatever they ask for."""
+    """One request per node and one query, for all callers and all members."""
     await create(services, 300)
     commands: list[str] = []
     queries: list[list[int]] = []

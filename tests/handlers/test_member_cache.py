@@ -263,7 +263,7 @@ async def test_fast_path_by_name_asks_the_cache_once(
 
 
 async def test_fast_path_answers_no_name_of_another_member(api: Api, handlers: Counting) -> None:
-    """The member that a name led to has another name now: a handler looks for the name."""
+    """The member that a name led to has another name now, so a handler looks up the name."""
     await cache_ada(api)
     for _ in range(3):  # the process remembers where the name leads
         await api("GET", PATHS[1])

@@ -72,7 +72,7 @@ class TestInFlight:
 
 
 class TestShedding:
-    """More requests than can be served in time."""
+    """More requests than the service can serve in time."""
 
     @pytest.fixture
     def cors(self) -> dict[str, Any]:

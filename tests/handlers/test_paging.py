@@ -162,7 +162,7 @@ async def test_pages_show_each_remaining_member_once_during_changes(api: Api) ->
 async def test_callers_of_the_same_page_share_a_query(
     api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each page is at least as new as its question, so a write in between is in the later ones."""
+    """No page is older than its request, so later pages contain a write in between."""
     for name in ("Ada", "Grace"):
         await api.create(name)
     asked: list[ListQuery] = []

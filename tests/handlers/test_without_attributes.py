@@ -1,4 +1,4 @@
-"""Without declared attributes, everything is as if there were no attributes at all."""
+"""Without declared attributes, the service behaves as versions without attributes did."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""LoadShedder: which waits make it refuse requests."""
+"""LoadShedder: the waits at which it refuses requests."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ class Clock:
         self.shedder = LoadShedder(lambda: self.in_flight, lambda: 0.0, lambda: self.now)
 
     def observe(self, wait: float, seconds: float) -> bool:
-        """Observe the same wait a hundred times within so many seconds; return if it refuses."""
+        """Observe the same wait a hundred times within a time; return True if it refuses."""
         for _ in range(100):
             self.now += seconds / 100
             self.shedder.observe(wait)

@@ -73,6 +73,6 @@ class TestProxied:
 
 
 def test_application_is_wrapped_only_if_the_setting_asks(services: Services) -> None:
-    """Otherwise each request would pay for it."""
+    """Otherwise it would slow down each request."""
     app: HTTPServerConnectionDelegate = make_app(services)
     assert type(app).__name__ == "MemberCacheApplication"

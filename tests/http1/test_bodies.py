@@ -81,7 +81,7 @@ def test_chunk_over_the_limit_is_refused_before_it_arrives() -> None:
 
 @pytest.mark.parametrize("begin", [b"5;", b'5;a="', b"0\r\nA:"])
 def test_header_of_a_chunk_is_limited_after_any_number_of_chunks(begin: bytes) -> None:
-    """What has no end yet is in memory, and no limit of content counts it."""
+    """An incomplete header is held in memory, and the limits of content do not count it."""
     chunks = b"1\r\nx\r\n" * 10_000
     longest = LIMITS.head_bytes - len(begin) - 2
     assert decoded(chunks + begin + b"a" * longest) == (b"x" * 10_000, None)

@@ -1,4 +1,4 @@
-"""How much a Memcached node must store before it evicts a tombstone."""
+"""The amount that a Memcached node must store before it evicts a tombstone."""
 
 from tests.lease_cache.test_lease_cache import PREFIX, own_memcached, protocol
 from tests.support.memcached import ask_memcached, stored_keys
@@ -22,12 +22,12 @@ def evictions(address: str) -> int:
 
 
 def is_stored(address: str, key: bytes) -> bool:
-    """Look without reading it: what is read lives longer."""
+    """Check without reading: a read entry is kept longer."""
     return ask_memcached(address, b"me %b\r\nverbosity 0\r\n" % key).startswith(b"ME ")
 
 
 async def test_tombstone_is_evicted_only_by_more_than_half_of_what_a_full_node_holds() -> None:
-    """The entries are read again and again, so that the node keeps them in preference."""
+    """The other entries are read constantly, so that the node prefers to keep them."""
     async with own_memcached("-m", "4") as (_, address), protocol(address, seconds=60) as writer:
         node = MemcachedNode(address, timeout=5)
         number = 0

@@ -1,9 +1,9 @@
-"""The rules of a node that goes away and comes back, in every order of events on a grid of time.
+"""The rules of outages of a node, with events at every point of a grid of times.
 
 The code is that of a service: LeaseCache, CacheNode and MonitoredNode. Two processes read one key
-all the while. One of them writes it at each moment relative to one or two outages of the node: the
-node hangs or refuses connections, and keeps its memory or loses it. The other process notices the
-outage at another moment than the first, since their probes are not in step.
+constantly. One of them writes it at each point of time relative to one or two outages of the node:
+the node hangs or refuses connections, and keeps its memory or loses it. The other process notices
+the outage at another moment than the first, since their probes are not in step.
 
 Each rule is left out once, and some run then finds a stale read or one that goes backward.
 """
@@ -44,7 +44,7 @@ WRITE_AT = 1.2  # seconds after the start: the node is read by then
 
 
 class Schedule(NamedTuple):
-    """What happens in a run; times are seconds."""
+    """The events of a run; times are in seconds."""
 
     how: str  # the node "hangs", "refuses", or "restarts"
     outages: tuple[tuple[float, float], ...]  # beginning, relative to the write, and end
@@ -259,7 +259,7 @@ def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _without_debts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Debts are for processes that end, and here none does. They would make up for other rules."""
+    """Debts are for processes that end. None ends here, and debts would hide missing rules."""
     never = property(lambda _: float("inf"), lambda *_: None)
     monkeypatch.setattr(DebtsOfNode, "none_at", never, raising=False)
     monkeypatch.setattr(Debts, "_look", _nothing)

@@ -56,7 +56,7 @@ async def test_hits_are_back_long_before_a_write_may_end() -> None:
 
 
 async def test_quarantine_lasts_while_a_write_is_under_way() -> None:
-    """Whether the write was begun by the process that reads, or by another."""
+    """Also if another process than the reader began the write."""
     async with two_processes() as (address, one, other):
         for writer in (one, other):
             source = Source(1)
@@ -90,7 +90,7 @@ async def test_quarantine_does_not_wait_for_writes_that_begin_in_it() -> None:
 
 
 async def test_quarantine_lasts_while_a_process_does_not_confirm_it() -> None:
-    """It was killed or is paused; when its registration is removed, its writes are over."""
+    """It may be killed or paused. When its registration is removed, its writes are over."""
     async with two_processes() as (address, one, _):
         registry = MemoryRegistry.of_this_test()
         killed = Registration("killed", (address,), "0" * 16, "1", 30.0)

@@ -1,6 +1,6 @@
 """Lists of servers that differ or are replaced: each rule of server_lists.py, on two nodes.
 
-`other` has the list in force at first, the other processes want another one.
+At first, `other` has the list in force, and the other processes have another setting.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ async def changing(
 
 
 async def test_write_keeps_readers_by_the_replaced_list_from_its_keys() -> None:
-    """One process has not learnt of the new list, and reads."""
+    """One process does not know the new list yet, and reads."""
     source, registry = Source(1), MemoryRegistry()
     async with changing(registry, source) as (one, _, uninformed, path):
         path.is_cut = True
@@ -165,7 +165,7 @@ async def test_nobody_reads_by_a_new_list_before_earlier_writes_are_over() -> No
 async def test_process_that_was_not_waited_for_neither_reads_nor_writes_by_its_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is cut off from MongoDB for so long that the others take it for ended."""
+    """It is cut off from MongoDB for so long that the others regard it as ended."""
     monkeypatch.setattr(server_lists, "VALID_SECONDS", 0.5)
     source, registry = Source(1), MemoryRegistry()
     options = {"write_deadline": 0.1}

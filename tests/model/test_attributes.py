@@ -1,4 +1,4 @@
-"""Attributes: their declaration, and what their values have in JSON, CSV files and schemas."""
+"""Attributes: their declaration, and their values in JSON, CSV files and schemas."""
 
 import time
 from typing import Any
@@ -49,7 +49,7 @@ def declared(**attributes: dict[str, Any]) -> AttributeTable:
 
 
 def faults_of(**attributes: dict[str, Any]) -> list[str]:
-    """Return what is wrong with declarations."""
+    """Return the faults of declarations."""
     parsed = {name: AttributeSettings.model_validate(one) for name, one in attributes.items()}
     return list(attribute_faults(parsed))
 

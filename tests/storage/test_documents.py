@@ -1,4 +1,4 @@
-"""MemberCodec: what clients see of a document is the same on every way."""
+"""MemberCodec: every way of decoding a document returns the same member."""
 
 from datetime import UTC, datetime
 from typing import Any

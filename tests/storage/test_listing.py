@@ -126,7 +126,7 @@ async def test_list_of_every_combination_uses_an_index(
             # Two equalities use the index of one, and examine all members with that value.
             allowed = limit if _narrows_once(filters) else SHARING + 1
             assert entry["docsExamined"] <= allowed, entry
-            # Of several prefixes, the one with the fewest keys is looked for.
+            # Of several prefixes, the one with the fewest keys is used.
             most_keys = listing._FEW + 1 if _words(filters) else 2 * SHARING + limit
             assert entry["keysExamined"] <= most_keys, entry
     assert asked == 32 * 4 * 2

@@ -1,4 +1,4 @@
-"""The console in a real Chromium, as a person uses it."""
+"""Drives the console in a real Chromium, as a user does."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
-"""A copy of all members that is kept from an export and the change feed, and judged.
+"""A copy of all members, kept from an export and the change feed, and a check of the copy.
 
-The judge knows the promise of docs/feed.md only: at the end the copy equals MongoDB; the versions
+The check uses only the promise of docs/feed.md: at the end the copy equals MongoDB; the versions
 of a member never go backward; and a read that starts after an event was received is not older than
 the event, through any service.
 """
@@ -52,7 +52,7 @@ class FeedCopy:
         self._idle_clients: dict[Address, list[HttpClient]] = {one: [] for one in addresses}
 
     async def keep(self) -> None:
-        """Keep the copy until cancelled, whatever happens to the services."""
+        """Keep the copy until cancelled, through faults of the services."""
         try:
             while True:
                 address = self._chance.choice(self._addresses)

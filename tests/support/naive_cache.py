@@ -150,7 +150,7 @@ class NaiveStandIn:
         await self._cache.close()
 
     def list_conflict(self) -> str | None:
-        """Return None: this cache does not notice."""
+        """Return None: this cache does not check."""
         return None
 
     def states(self) -> dict[str, str | None]:

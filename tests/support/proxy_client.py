@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from tests.support.proxies import Proxy
 
-# Clients connect from here, so that a service can tell them from the proxy, which it trusts.
+# Clients connect from here, so that a service can distinguish them from the proxy, which it trusts.
 ADDRESS: Final = "127.0.0.3"
 _SECONDS: Final = 60
 
@@ -71,7 +71,7 @@ class ProxyClient:
                         connection.sendall(rows[start : start + 4096])
                         time.sleep(pause)
                 except OSError:
-                    pass  # the proxy reads no more; its response says the rest
+                    pass  # the proxy has stopped reading; its response shows the outcome
 
             sending = pool.submit(send_slowly)
             response = http.client.HTTPResponse(connection)

@@ -51,8 +51,8 @@ class Login:
     async def log_in(self, username: str, password: str, address: str) -> IssuedToken:
         """Return a token for a user who knows the password. `address` is the client's.
 
-        Raises LoginFailed, whose text and time do not tell an unknown user from a wrong password.
-        Raises UserBlocked, TooManyAttempts, Overloaded, DependencyUnavailable.
+        Raises LoginFailed. Its text and timing do not distinguish an unknown user from a wrong
+        password. Raises UserBlocked, TooManyAttempts, Overloaded, DependencyUnavailable.
         """
         username = normalize_username(username)
         attempt = self._throttle.attempt(username, address)

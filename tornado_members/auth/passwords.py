@@ -69,7 +69,7 @@ class Passwords:
         except VerificationError as error:  # no match, or not a hash
             if str(error) != _NO_MEMORY:
                 return False
-            raise DependencyUnavailable("There is no memory to verify a password.") from error
+            raise DependencyUnavailable("Too little memory to verify a password.") from error
         return bool(hashed)
 
 

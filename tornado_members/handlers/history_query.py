@@ -40,6 +40,6 @@ def parse_history_query(arguments: Arguments) -> tuple[int, Position | None]:
 
 
 def next_path(member_id: int, limit: int, position: Position) -> str:
-    """Where the page behind the one that ends there is."""
+    """Return the address of the page after the one that ends at `position`."""
     query = {"limit": limit, "after": f"{position.version}-{position.record_id}"}
     return f"/members/{member_id}/history?{urlencode(query)}"

@@ -1,9 +1,9 @@
-"""One cache node as the cache uses it: read only while it can be trusted, and told what it missed.
+"""One cache node: read only while it can be trusted, and invalidated if it missed a change.
 
-The promise is kept through outages by three rules.
+Three rules keep the guarantee through outages.
 - A node is read only while it replies, and after it has replied for a while (monitored_node.py).
-- A node that missed something that it had to get for certain (a tombstone of a write that goes on,
-  its removal, an invalidation) is *stale*: it gets a new epoch before this process reads it again.
+- A node that missed a required command (a tombstone of a write that goes on, its removal, an
+  invalidation) is *stale*: it gets a new epoch before this process reads it again.
   Missed tombstones and invalidations are recorded as *debts* (debts.py), which other processes
   settle if this one ends before.
 - A write whose tombstones cannot be placed waits, *before* it commits, until every process that

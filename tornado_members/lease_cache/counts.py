@@ -11,7 +11,8 @@ class CacheCounts:
     hits: int = 0
     misses: int = 0
     fills: int = 0  # misses that were stored
-    # Misses that were not: leased to somebody else, overtaken by a write, or the node went away.
+    # Misses that were not stored: leased to another reader, overtaken by a write, or node
+    # unavailable.
     refused_fills: Counter[str] = field(default_factory=Counter)
     bypasses: Counter[str] = field(default_factory=Counter)  # reads past the cache, by reason
     unannounced_writes: int = 0  # writes that went on without a tombstone

@@ -21,12 +21,12 @@ _SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 
 @dataclass(slots=True, unsafe_hash=True)  # not frozen: that takes five times as long to create
 class Entry:
-    """What is there: a version, the caller's tag, and the bytes of the response."""
+    """An entry: a version, the caller's tag, and the bytes of the response."""
 
     version: int
     tag: bytes  # one word of ASCII, by which the caller recognises the entry
     body: bytes
-    # What was loaded along with it, for whoever had it loaded. It is not stored.
+    # An object that was loaded with the entry, for the reader that loaded it. It is not stored.
     source: object = field(default=None, compare=False)
 
 

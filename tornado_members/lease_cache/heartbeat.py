@@ -1,8 +1,8 @@
-"""Hearing from a node in a thread of its own, whatever the event loop is busy with.
+"""Probes a node in a thread of its own, independent of the load of the event loop.
 
-A node may be read only while it has been heard from within the heartbeat. Under load a turn of the
-event loop takes longer than that, and a process that only listened there would take its own lag for
-an outage, read the database instead, and so be busier still.
+A node may be read only if it has replied within the heartbeat. Under load, a turn of the event loop
+takes longer than that. A process that probed in the event loop would mistake its own lag for an
+outage, read the database instead, and become even busier.
 """
 
 import socket

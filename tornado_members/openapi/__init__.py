@@ -1,1 +1,1 @@
-"""What each request takes and gives: said once, to the handlers and to /openapi.json."""
+"""The declarations of operations, which handlers enforce and /openapi.json describes."""

@@ -1,7 +1,7 @@
-"""The words in which a handler says what each of its methods takes and gives.
+"""The classes with which handlers declare their operations.
 
-`BaseHandler` serves by them: who may call, which query parameters there are, which media types go
-in and out. `document.py` tells the same in OpenAPI, so that it cannot be another thing.
+`BaseHandler` enforces the declarations: permissions, query parameters and media types.
+`document.py` generates OpenAPI from the same declarations, so the two cannot differ.
 """
 
 from collections.abc import Callable, Mapping
@@ -110,7 +110,7 @@ class Operation:
     tag: str
     answers: Mapping[int, Answer]
     permission: Permission | None = None
-    requires_token: bool = False  # any valid one, if there is no permission
+    requires_token: bool = False  # any valid token, if `permission` is None
     is_own: OwnRequest | None = None
     query: Mapping[str, Parameter] = field(default_factory=dict)
     filters_attributes: bool = (

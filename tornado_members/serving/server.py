@@ -73,7 +73,7 @@ def loop_factory(transport: Transport) -> Callable[[], asyncio.AbstractEventLoop
 
 
 class _TornadoConnection(Protocol):
-    """What DrainingHTTPServer reads of tornado.http1connection.HTTP1ServerConnection."""
+    """The attributes of Tornado's HTTP1ServerConnection that DrainingHTTPServer reads."""
 
     class Stream(Protocol):
         _read_buffer_size: int

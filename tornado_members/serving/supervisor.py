@@ -87,7 +87,7 @@ class _Worker:
     started_at: float = field(default_factory=time.monotonic)
     is_ready: bool = False
     failure: str = ""  # why it could not start
-    kill_at: float | None = None  # time.monotonic(); set when the worker is told to stop
+    kill_at: float | None = None  # time.monotonic(); set when the worker is ordered to stop
 
     @property
     def is_stopping(self) -> bool:

@@ -1,4 +1,4 @@
-"""A worker: a process that serves requests until it is told to stop, and then drains."""
+"""A worker: a process that serves requests until the supervisor stops it, and then drains."""
 
 import asyncio
 import ctypes
@@ -50,7 +50,7 @@ class WorkerContext:
 
 
 def run_worker(context: WorkerContext) -> int:
-    """Serve until told to stop, in a process that was just forked; return the exit code."""
+    """Serve until the supervisor stops this forked process; return the exit code."""
     _die_with(context.supervisor)
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the whole group
         signal.signal(number, signal.SIG_IGN)
