@@ -111,6 +111,8 @@ async def test_list_of_users_has_pages_by_name_and_no_passwords(api: Api) -> Non
             "/memberId",
         ),
         ({"username": "a", "password": PASSWORD, "accessRights": 0, "a/b": 1}, {"/a~1b"}),
+        ({"username": " ..", "password": PASSWORD, "accessRights": 0}, {"/username"}),
+        ({"username": ".", "password": PASSWORD, "accessRights": 0}, {"/username"}),
     ],
 )
 async def test_faults_of_a_user_are_reported_together(
@@ -122,6 +124,12 @@ async def test_faults_of_a_user_are_reported_together(
     expected = set(pointers.split()) if isinstance(pointers, str) else pointers
     assert {error["pointer"] for error in found["errors"]} == expected
     assert parsed(await api("GET", "/users")) == {"items": [], "next": None}
+
+
+async def test_numbers_of_a_user_may_be_written_with_a_fraction_of_zero(api: Api) -> None:
+    added = await add(api, accessRights=2.0, memberId=42.0)
+    assert parsed(added) == {"username": "ada", "accessRights": 2, "memberId": 42}
+    assert b".0" not in added.body
 
 
 async def test_patch_of_a_user_refuses_another_name_and_invalid_values(api: Api) -> None:

@@ -8,10 +8,11 @@ from tornado_members.auth.login import is_username, normalize_username
 from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, Passwords
 from tornado_members.errors import Fault, InvalidUser, UsernameTaken, UserNotFound
 from tornado_members.model.member import MAX_MEMBER_ID
-from tornado_members.model.strict_json import has_lone_surrogate, json_pointer
+from tornado_members.model.strict_json import has_lone_surrogate, integer_of, json_pointer
 from tornado_members.storage.users import User, UserChange, UserStore
 
 MAX_RIGHTS: Final = 3
+_DOTS: Final = frozenset({".", ".."})  # segments of a path that have a meaning (RFC 3986 §3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ def _check_username(value: object) -> str:
     name = normalize_username(value) if isinstance(value, str) else ""
     if not is_username(name):
         raise ValueError("must have 1 to 255 printable characters")
+    if name in _DOTS:
+        raise ValueError(f'is "{name}", which clients remove from addresses')
     return name
 
 
@@ -130,17 +133,19 @@ def _check_password(value: object) -> str:
 
 
 def _check_rights(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_RIGHTS:
+    rights = integer_of(value)
+    if rights is None or not 0 <= rights <= MAX_RIGHTS:
         raise ValueError(f"must be an integer from 0 to {MAX_RIGHTS}")
-    return value
+    return rights
 
 
 def _check_member_id(value: object) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or not 1 <= value <= MAX_MEMBER_ID:
+    member_id = integer_of(value)
+    if member_id is None or not 1 <= member_id <= MAX_MEMBER_ID:
         raise ValueError("must be the id of a member, or null")
-    return value
+    return member_id
 
 
 _CHECKS: Final[Mapping[str, Callable[[object], Any]]] = {

@@ -19,7 +19,7 @@ from tornado_members.http.negotiation import accepts
 from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.http.responses import batch_response
 from tornado_members.model.member import MAX_MEMBER_ID
-from tornado_members.model.strict_json import json_pointer
+from tornado_members.model.strict_json import integer_of, json_pointer
 from tornado_members.openapi.examples import example_batch
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation, Parameter
 from tornado_members.openapi.schemas import MAX_LOOKUP, reference
@@ -128,6 +128,7 @@ def parse_lookup(body: Mapping[str, Any]) -> list[int]:
     elif not isinstance(found, list):
         faults.append(Fault("/memberIds", "must be a list of ids"))
     else:
+        found = [*map(integer_of, found)]
         faults += _faults_of_ids(found)
     if faults or not isinstance(found, list):
         unlisted = max(0, len(unknown) - InvalidLookup.most_faults)
@@ -135,11 +136,12 @@ def parse_lookup(body: Mapping[str, Any]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _faults_of_ids(found: Sequence[Any]) -> list[Fault]:
+def _faults_of_ids(found: Sequence[int | None]) -> list[Fault]:
+    """Return the faults of integers; None stands for any other value."""
     faults = [
         Fault(f"/memberIds/{place}", f"is not an id: {_RULE}")
         for place, one in enumerate(found)
-        if type(one) is not int or not 1 <= one <= MAX_MEMBER_ID
+        if one is None or not 1 <= one <= MAX_MEMBER_ID
     ]
     if not faults and len(set(found)) > MAX_LOOKUP:
         detail = f"has {len(set(found))} ids; at most {MAX_LOOKUP} are allowed"

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from tornado_members.model import characters
 from tornado_members.model.emails import MAX_EMAIL_CHARACTERS, check_email
 from tornado_members.model.phones import PHONE_PATTERN, check_phone
-from tornado_members.model.strict_json import has_lone_surrogate
+from tornado_members.model.strict_json import has_lone_surrogate, integer_of
 
 TextFormat = Literal["email", "phone", "uri"]
 TypeName = Literal["string", "integer", "number", "boolean", "date", "datetime"]
@@ -109,13 +109,12 @@ def _check_uri(text: str) -> str:
 
 
 def _check_integer(value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():  # 5.0 is an integer (JSON Schema §6.1.1)
-        value = int(value)
-    if type(value) is not int:
+    number = integer_of(value)
+    if number is None:
         raise ValueError("must be an integer")
-    if abs(value) > MAX_INTEGER:
+    if abs(number) > MAX_INTEGER:
         raise ValueError(f"must be from {-MAX_INTEGER} to {MAX_INTEGER}")
-    return value
+    return number
 
 
 def _check_number(value: Any) -> int | float:

@@ -54,6 +54,17 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"is not JSON: {text} is not a JSON number")
 
 
+def integer_of(value: object) -> int | None:
+    """Return the integer that a JSON value is; None if it is none.
+
+    A number without a fraction is an integer, however it is written: 5.0 is 5 (JSON Schema
+    Validation §6.1.1).
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def has_lone_surrogate(text: str) -> bool:
     """True if a string contains half a character, which JSON can write and UTF-8 cannot."""
     return _SURROGATE.search(text) is not None
