@@ -230,6 +230,15 @@ async def test_put_by_name_accepts_only_the_id_of_that_member(api: Api, member_i
     assert problem(answer, 422, "invalid-member")["errors"][0]["pointer"] == "/memberId"
 
 
+async def test_id_in_a_body_may_have_a_fraction_of_zero(api: Api) -> None:
+    await api.create("Ada")
+    for path in ("/members/by-name/Ada", "/members/1"):
+        answer = await api("PUT", path, {"memberId": 1.0, "name": "Ada"})
+        assert (answer.code, parsed(answer)["memberId"]) == (200, 1)
+        answer = await api("PUT", path, {"memberId": 1.5, "name": "Ada"})
+        problem(answer, 422, "invalid-member")
+
+
 async def test_unknown_name_is_404(api: Api) -> None:
     problem(await api("GET", "/members/by-name/Nobody"), 404, "member-not-found")
     problem(await api("GET", "/members/by-name/%00"), 404, "member-not-found")

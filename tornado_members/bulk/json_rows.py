@@ -14,7 +14,7 @@ from tornado_members.errors import Fault, InvalidMember
 from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.attributes import path_of
 from tornado_members.model.member import MAX_MEMBER_ID, parse_draft
-from tornado_members.model.strict_json import json_pointer, parse_object
+from tornado_members.model.strict_json import integer_of, json_pointer, parse_object
 
 LONGEST: Final = 64 * 1024  # bytes of an object
 _MOST_FAULTS: Final = 20  # in the result of one row
@@ -202,7 +202,8 @@ class ObjectReader:
         faults: list[Fault] = []
         member_id = fields.get(ID_HEADING, 1)
         if self._options.strict:
-            if type(member_id) is not int or not 1 <= member_id <= MAX_MEMBER_ID:
+            number = integer_of(member_id)
+            if number is None or not 1 <= number <= MAX_MEMBER_ID:
                 detail = f"must be an integer from 1 to {MAX_MEMBER_ID}"
                 faults.append(Fault("/memberId", detail))
             unknown = [key for key in mapping.ignored if key != ID_HEADING]

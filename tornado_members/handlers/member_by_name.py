@@ -29,6 +29,7 @@ from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.member_entries import Representation
 from tornado_members.model.member import MEMBER_FIELDS, parse_draft
 from tornado_members.model.names import STORED_NAME_PATTERN, is_ambiguous_in_paths
+from tornado_members.model.strict_json import integer_of
 from tornado_members.openapi.examples import example_details
 from tornado_members.openapi.operation import JSON, Answer, Body, Operation, Parameter
 from tornado_members.openapi.schemas import reference
@@ -133,7 +134,7 @@ class MemberByNameHandler(MemberResourceHandler):
         # Another member may take the name now, and must not be the one that the body means.
         own_id = self.own_member_id
         draft = parse_draft(body, member_id=own_id, name=name, fields=self.services.fields)
-        meant = body.get("memberId", own_id)
+        meant = integer_of(body.get("memberId", own_id))
         member, is_new = await self.services.directory.put_by_name(
             draft, meant, self.precondition(), by=self.actor()
         )

@@ -18,7 +18,7 @@ from tornado_members.model.emails import MAX_EMAIL_CHARACTERS, check_email, fold
 from tornado_members.model.fields import Field, FieldTable
 from tornado_members.model.names import NAME_PATTERN, check_name, normalize_name
 from tornado_members.model.phones import PHONE_PATTERN, check_phone
-from tornado_members.model.strict_json import json_pointer
+from tornado_members.model.strict_json import integer_of, json_pointer
 from tornado_members.model.text import MAX_CHARACTERS
 
 MAX_MEMBER_ID = 2**53 - 1  # the largest integer that every JSON client reads exactly (RFC 8259 §6)
@@ -202,9 +202,10 @@ def _parse(
 def _check_id(given: object, member_id: int | None, *, by_name: bool) -> list[Fault]:
     if member_id is None and not by_name:
         return [Fault("/memberId", "is given by the service, not by its callers")]
-    if type(given) is not int:
+    named = integer_of(given)
+    if named is None:
         return [Fault("/memberId", "must be an integer")]
-    if member_id is not None and given != member_id:
+    if member_id is not None and named != member_id:
         return [Fault("/memberId", f"is not {member_id}, as the address says")]
     return []
 
