@@ -1,4 +1,4 @@
-"""Every metric on one screen, made from the counters of the rooms when a scraper asks.
+"""Every metric on one screen, collected from the counters of the packages on request.
 
 Labels have few values: routes, not paths; settings, not members. docs/operations.md lists them.
 """

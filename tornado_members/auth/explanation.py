@@ -1,4 +1,4 @@
-"""Explains to people what the service makes of a token and why, by the settings, offline."""
+"""Explains offline, by the settings, whether and why the service accepts a token."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Keys that are fetched from a URL: ahead of need, at most once in a cool-down."""
+"""Keys that are fetched from a URL: before they expire, at most once per cool-down."""
 
 import asyncio
 import random

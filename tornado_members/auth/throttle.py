@@ -1,4 +1,4 @@
-"""Limits on login attempts, against guessing, and against using up all the time for hashing."""
+"""Limits on login attempts, against guessing and against exhausting the time for hashing."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""From the text of a bearer token to the caller it speaks for (RFC 7519, RFC 8725)."""
+"""Verifies bearer tokens and returns their callers (RFC 7519, RFC 8725)."""
 
 import time
 from collections import Counter

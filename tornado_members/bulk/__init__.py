@@ -1,1 +1,1 @@
-"""Many members at once: rows of other people's files, and what becomes of each."""
+"""Imports and exports: file formats, batches of rows, and the result of each row."""

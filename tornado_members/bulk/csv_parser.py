@@ -1,4 +1,4 @@
-"""Records of a CSV file (RFC 4180), however the text arrives in pieces.
+"""Parses the records of a CSV file (RFC 4180) from pieces of any size.
 
 No record ever begins within quotes. A quote that is never closed makes the rest of the file part
 of one record, which is refused. Where a quote stands in a wrong place, the parser counts quotes: a

@@ -1,4 +1,4 @@
-"""From bytes to text: encodings, byte order marks and line ends."""
+"""Decodes bytes to text: encodings, byte order marks and line ends."""
 
 import codecs
 import io

@@ -1,4 +1,4 @@
-"""Text of files, made harmless for terminals and messages."""
+"""Escapes text of files for terminals and messages."""
 
 _FIRST_ESCAPED, _LAST_ESCAPED = 0xDC80, 0xDCFF  # bytes that fitted no character (PEP 383)
 

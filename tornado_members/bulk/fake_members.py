@@ -1,4 +1,4 @@
-"""Members of people who do not exist."""
+"""Fake members."""
 
 from collections.abc import Iterator
 from typing import Any

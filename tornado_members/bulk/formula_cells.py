@@ -1,4 +1,4 @@
-"""Text of cells that a spreadsheet would execute, made harmless and restored.
+"""Escapes and restores the text of cells that a spreadsheet would execute.
 
 Spreadsheets execute a cell that begins with = + - @ or a control character, also after white space
 and quotes (OWASP, CSV Injection). If the separator is a semicolon or a bar, a cell begins after

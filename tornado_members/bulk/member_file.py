@@ -1,4 +1,4 @@
-"""Rows of a file in any format; the content shows which one it is."""
+"""Reads the rows of a file in any format, which it detects from the content."""
 
 import re
 import tempfile

@@ -1,4 +1,4 @@
-"""Options for reading a file, and facts that are found out while it is read."""
+"""Options for reading a file, and facts that are detected while it is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A row of a file: the member in it, or why it holds none."""
+"""A row of a file: its member, or the reason why it has none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

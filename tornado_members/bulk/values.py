@@ -1,4 +1,4 @@
-"""From the text of a cell to the value of a field."""
+"""Converts the text of a cell to the value of a field."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""Print a token that this service accepts; or explain what the service makes of a given one."""
+"""Print a token that this service accepts, or explain whether it accepts a given one."""
 
 import re
 import sys

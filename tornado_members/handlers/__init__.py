@@ -1,1 +1,1 @@
-"""HTTP, and nothing else."""
+"""The resources: handlers translate between HTTP and the services."""

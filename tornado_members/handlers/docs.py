@@ -1,4 +1,4 @@
-"""The description of the API: /openapi.json, and /docs, a page to read it and try it on."""
+"""The description of the API: /openapi.json, and the page /docs, which shows it."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""All members that a list has, as a stream."""
+"""Exports: all members of a list, as a stream."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The history of a member: its changes, and who made them."""
+"""The history of a member: its changes and their authors."""
 
 import json
 from logging import getLogger

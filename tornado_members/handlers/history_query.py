@@ -1,4 +1,4 @@
-"""The query of a history, and where its next page is."""
+"""The query of a history, and the address of its next page."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""The query of a list, and where its next page is."""
+"""The query of a list, and the address of its next page."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A queue of bytes for a client that may read nothing before it has sent everything."""
+"""A queue of bytes for a client that may send its whole request before it reads."""
 
 import asyncio
 import tempfile

@@ -1,4 +1,4 @@
-"""One request and its response: what Tornado's handlers have as `request.connection`."""
+"""One request and its response: the `request.connection` of Tornado's handlers."""
 
 import re
 from asyncio import Future

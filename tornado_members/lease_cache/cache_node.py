@@ -44,7 +44,7 @@ class _PendingTombstones:
 
 
 class CacheNode:
-    """A node, the protocol on it, and what it is owed."""
+    """A node, the protocol on it, and the invalidations that it missed."""
 
     def __init__(
         self,
@@ -292,9 +292,12 @@ class CacheNode:
         await asyncio.sleep(max(0.0, down_since + self._timing.noticed - self._now()))
 
     async def pay_for_another(self) -> None:
-        """Empty the node, since a process that ended owed it that. Raises NodeUnavailable."""
+        """Empty the node, because a process ended before it did so. Raises NodeUnavailable."""
         await self.protocol.renew_epoch()
-        log.warning("Memcached %s got a new epoch: another process had owed it one", self.address)
+        log.warning(
+            "Memcached %s got a new epoch: another process ended with a debt of the node",
+            self.address,
+        )
 
     def mark_stale(self) -> None:
         """Remember that the node missed something."""
@@ -312,7 +315,7 @@ class CacheNode:
         return True
 
     async def _monitor(self) -> None:
-        """Probe the node, and flush what it is owed as soon as it replies."""
+        """Probe the node, and send the invalidations that it missed as soon as it replies."""
         while True:
             try:
                 if self._belongs_to_another_list:
@@ -329,7 +332,7 @@ class CacheNode:
                 await self._watch.advance()
             except (NodeUnavailable, LedgerUnavailable):
                 pass
-            except Exception:  # what the node is owed stays pending: the monitor never ends
+            except Exception:  # missed invalidations stay pending: the monitor never ends
                 log.exception("monitoring Memcached %s failed; it goes on", self.address)
             self.bypass_reason()
             with suppress(TimeoutError):

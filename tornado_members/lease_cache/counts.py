@@ -1,4 +1,4 @@
-"""Numbers for operators: what the cache did in this process since its start."""
+"""Counters of the cache in this process since its start, for metrics."""
 
 from collections import Counter
 from dataclasses import dataclass, field

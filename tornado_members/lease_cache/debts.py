@@ -171,7 +171,7 @@ class IndebtedNode(Protocol):
 
 
 class Debts:
-    """Looks at the ledger for all nodes of this process, and pays what others left behind."""
+    """Reads the ledger for all nodes of this process, and pays the debts of other processes."""
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class Debts:
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Look no more. What is still owed stays in the ledger, for others to pay."""
+        """Stop reading the ledger. Unpaid debts stay in it, for other processes to pay."""
         if self._watching:
             self._watching.cancel()
             await asyncio.wait([self._watching])

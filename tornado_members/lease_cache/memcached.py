@@ -1,4 +1,4 @@
-"""One Memcached server: bounded in time, and quick to notice that the server is gone.
+"""A client of one Memcached server: bounded in time, and quick to detect its failure.
 
 - A connection belongs to one command at a time. It is closed, and never used again, unless that
   command's reply was read to its end and nothing followed it.

@@ -1,4 +1,4 @@
-"""Memcached commands that aiomcache does not know, encoded and parsed (its doc/protocol.txt).
+"""Memcached commands that aiomcache lacks, encoded and parsed (its doc/protocol.txt).
 
 Only the meta commands return the time that a value has left. They need Memcached 1.6. Values are
 stored by the classic commands: a "Meta Set" that the server refuses, since the value is too large

@@ -1,4 +1,4 @@
-"""One cache node with what this process knows of its health.
+"""One cache node, and its health as known to this process.
 
 A node may be read only while it has replied within the heartbeat, and after it has replied for
 `return_after` without a failure. A process that was stopped itself has had no reply.
@@ -27,7 +27,8 @@ class Timing:
     """Seconds.
 
     `return_after` has to be longer than any process takes to notice that a node is back, which is
-    half a heartbeat and three time-outs: each flushes what it owes the node before others read it.
+    half a heartbeat and three time-outs: each sends the invalidations that the node missed before
+    others read it.
     """
 
     heartbeat: float

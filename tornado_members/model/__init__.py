@@ -1,1 +1,1 @@
-"""A member, its rules, and what the product says about members; no I/O."""
+"""Members, their fields and attributes, and the rules of these, without I/O."""

@@ -1,4 +1,4 @@
-"""Characters that a reader does not see, or takes for others.
+"""Characters that are invisible or are easily confused with others.
 
 Text that is copied from web pages, phones and spreadsheets carries invisible format characters
 (Unicode category Cf), no-break spaces and typographic hyphens. The rules of a member remove those

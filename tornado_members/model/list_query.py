@@ -1,4 +1,4 @@
-"""The query of a list: HTTP parses it, and storage answers it."""
+"""The query of a list, which `handlers/` parses and `storage/` executes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

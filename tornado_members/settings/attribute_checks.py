@@ -1,4 +1,4 @@
-"""Checks of declared attributes, of which each alone is well-formed."""
+"""Checks of declared attributes, each of which is well-formed by itself."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,1 +1,1 @@
-"""MongoDB: the only room that knows it."""
+"""MongoDB: the only package that uses it."""

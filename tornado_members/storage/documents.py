@@ -1,4 +1,4 @@
-"""Members and their documents: the only place that knows how MongoDB holds a member.
+"""Members and their documents: the only module that defines the stored form of a member.
 
 A document of the collection `members` is a member if its `_id` is a whole number that a member can
 have and its `name` is a string. Other programs may store anything else there; such a document is

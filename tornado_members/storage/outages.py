@@ -1,4 +1,4 @@
-"""Outages of MongoDB: which errors are outages, and what the stores raise for them."""
+"""Outages of MongoDB: the errors that mean one, and the exceptions that stores raise."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps

@@ -1,4 +1,4 @@
-"""Users in MongoDB: who may log in, by which password, and what their tokens grant."""
+"""Users in MongoDB: their names, password hashes, and the rights of their tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

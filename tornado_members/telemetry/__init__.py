@@ -1,1 +1,1 @@
-"""Metrics, logs and traces of the service. Every other room may use it."""
+"""Metrics, logs and traces of the service. Every package above it may use it."""

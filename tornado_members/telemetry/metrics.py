@@ -1,4 +1,4 @@
-"""Metrics primitives: counted where events happen, collected when a scraper asks.
+"""Metrics primitives: counted where events happen, collected on request.
 
 While a request is served, a metric is a plain integer or list: a label is a key of an existing
 dictionary, and no lock is needed, since each process counts in one thread. A call of
