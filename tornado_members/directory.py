@@ -449,7 +449,7 @@ class MemberDirectory:
         return await self._store.find_by_names(names)
 
     async def take_ids(self, count: int) -> int:
-        """Reserve so many consecutive ids; return the first."""
+        """Reserve `count` consecutive ids; return the first."""
         return await self._store.take_ids(count)
 
     async def create_many(

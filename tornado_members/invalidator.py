@@ -120,7 +120,7 @@ class Invalidator:
         self._warned = False
 
     async def run(self) -> None:
-        """Run until cancelled, whatever happens."""
+        """Run until cancelled, through all errors."""
         while True:
             if await self._attempt(self._lease.acquire):
                 self._token = self._lease.progress

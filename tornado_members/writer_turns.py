@@ -18,7 +18,7 @@ class WriterTurns:
     """Lets the writers of a member take turns."""
 
     def __init__(self, patience: float = 1.0) -> None:
-        """`patience` is for how many seconds a writer waits for its turn, and then goes on."""
+        """`patience` is the time in seconds after which a writer proceeds without its turn."""
         self._patience = patience
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 

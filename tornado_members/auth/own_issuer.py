@@ -60,7 +60,7 @@ class OwnIssuer:
     def claims(
         self, subject: str, seconds: int, *, member_id: int | None = None, **more: Any
     ) -> Mapping[str, Any]:
-        """Return the claims of a token that is valid for so many seconds from now.
+        """Return the claims of a token that is valid for a number of seconds from now.
 
         `member_id` is the id of the caller's own member.
         """

@@ -49,7 +49,7 @@ class TokenVerifier:
     """Verifies tokens against the issuers of the settings and their keys.
 
     A verified token is remembered by its digest until it expires or its issuer's keys change.
-    Refused tokens are not remembered, so memory is bounded whatever is sent.
+    Refused tokens are not remembered, so invalid tokens use no memory.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class DryRunDirectory:
         return {**await self._directory.find_by_names(names), **found}
 
     async def take_ids(self, count: int) -> int:
-        """Return the first of so many ids below zero."""
+        """Reserve ids below zero; return the first."""
         self._last -= count
         return self._last
 

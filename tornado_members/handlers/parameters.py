@@ -1,4 +1,4 @@
-"""Values of query parameters, as several handlers read them.
+"""Values of query parameters, parsed for all handlers.
 
 AdmissionControl has refused parameters that are unknown or given twice. Every function raises
 BadParameter for a value that the description of the API excludes.

@@ -98,7 +98,7 @@ class ResponseHandler(RequestHandler):
             log_failure(value, self.request_id, self.route)
 
     def time_out(self) -> None:
-        """Send a ResponseTimeout, unless the response has started; the handler's work goes on."""
+        """Send a ResponseTimeout, unless the response has started; the handler continues."""
         if not self.response_finished and not self.response_started:
             self.timed_out = True
             timeout = ResponseTimeout()

@@ -24,7 +24,7 @@ class BodyTimer:
         self._latest += size / self._limits.body_bytes_per_second
 
     def skip(self, seconds: float) -> None:
-        """Do not count the time in which the application wanted no more."""
+        """Do not count the time during which the application had paused reading."""
         self._began += seconds
         self._latest += seconds
 

@@ -95,7 +95,7 @@ class HTTPServer:
         return len(self._connections)
 
     def stop(self) -> None:
-        """Accept no more connections. Open connections continue."""
+        """Stop accepting connections. Open connections continue."""
         if self._acceptor:
             self._acceptor.stop()
 

@@ -208,7 +208,7 @@ class CacheNode:
                 async with asyncio.timeout(rest):
                     await self._flushed.wait()
         if pending.keys:
-            # If this process was busy all the while, it may have missed that the node replies.
+            # If this process was busy meanwhile, it may have missed that the node replies.
             with suppress(NodeUnavailable):
                 await self.protocol.place_tombstones(keys, writer)
                 pending.keys.clear()
@@ -333,7 +333,7 @@ class CacheNode:
             except (NodeUnavailable, LedgerUnavailable):
                 pass
             except Exception:  # missed invalidations stay pending: the monitor never ends
-                log.exception("monitoring Memcached %s failed; it goes on", self.address)
+                log.exception("monitoring Memcached %s failed; trying again", self.address)
             self.bypass_reason()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._probe_pause()):

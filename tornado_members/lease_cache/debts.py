@@ -212,7 +212,7 @@ class Debts:
         return DebtsOfNode(self._ledger, new, new_fence, self._wanted, self._now)
 
     async def open(self, nodes: Iterable[IndebtedNode]) -> None:
-        """Look for the first time, and go on looking from now on."""
+        """Read the ledger for the first time, and periodically from now on."""
         self._nodes = nodes
         with suppress(LedgerUnavailable):
             await self._look()
@@ -237,7 +237,7 @@ class Debts:
             except LedgerUnavailable:  # MongoDB is away, and health says so
                 self._looked_at = self._now()
             except Exception:
-                log.exception("looking for debts of the cache failed; it goes on")
+                log.exception("reading the debts of the cache failed; trying again")
                 self._looked_at = self._now()
 
     def _pause(self) -> float:

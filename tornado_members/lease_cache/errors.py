@@ -14,4 +14,4 @@ class LedgerUnavailable(CacheError):
 
 
 class NotAnnounced(CacheError):
-    """A write could not be announced, and must not go on. Nothing was written."""
+    """A write could not be announced, and must not proceed. Nothing was written."""

@@ -54,7 +54,7 @@ class HeartbeatThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop probing."""
         self._stopped.set()
         connection = self._connection
         if connection:

@@ -113,7 +113,7 @@ class MemcachedNode:
         return await self._command(command) if puts else []
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
-        """Store a value, whatever was there. Raises NodeUnavailable if the server refuses it."""
+        """Store a value unconditionally. Raises NodeUnavailable if the server refuses it."""
         checked(key, ttl)
         if not await self._command(lambda connection: connection.client.set(key, value, ttl)):
             raise NodeUnavailable(f"{self.address} did not store")

@@ -3,7 +3,7 @@
 Plain read-through caching returns stale entries: a reader loads version 1, a writer stores version
 2 and removes the entry, and the reader then stores version 1. So
 - a reader stores under a *lease* that it took before it read the database, by compare-and-set:
-  whatever touched the key in between makes the storing fail;
+  if anything touches the key in between, storing fails;
 - a writer places a *tombstone* on the key before it commits, and removes it afterwards. Meanwhile
   all readers read the database, so that none sees the new version and then the old one.
   A tombstone holds one mark per writer of the key. A writer adds and removes its own mark only.
@@ -180,7 +180,7 @@ class LeaseProtocol(NodeEpoch):
     async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         """Take a write's tombstones away, after it committed or came to nothing.
 
-        Where they are gone, whatever stands in their place is from before the commit, and goes.
+        Where a tombstone is gone, the value in its place is from before the commit, and is removed.
         """
         waiting = list(keys)
         while waiting:

@@ -43,7 +43,7 @@ class Registry(Protocol):
         """Store a registration durably, in place of an earlier one of the process."""
 
     async def renew(self, registration: Registration) -> bool:
-        """Replace the registration of the process; False if it has none any more."""
+        """Replace the registration of the process; False if it no longer has one."""
 
     async def remove(self, registration: Registration) -> None:
         """Remove a registration, unless it was renewed since it was read."""

@@ -55,7 +55,7 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def integer_of(value: object) -> int | None:
-    """Return the integer that a JSON value is; None if it is none.
+    """Return the integer value of a JSON number; None for any other value.
 
     A number without a fraction is an integer, however it is written: 5.0 is 5 (JSON Schema
     Validation §6.1.1).

@@ -72,7 +72,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An operation to go on with: its name, and where in the answer its parameters are."""
+    """A link to another operation: its name, and the source of its parameters in the response."""
 
     operation: str
     parameters: Mapping[str, str]

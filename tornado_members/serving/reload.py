@@ -8,7 +8,7 @@ from tornado_members.settings import Settings, SettingsError, SettingsSource
 
 log = getLogger(__name__)
 
-# The sockets are bound once: whatever belongs to them stays as it was.
+# The sockets are bound once, so a reload does not change their settings.
 _BOUND = ("host", "port", "unix_socket", "unix_socket_mode")
 # Private servers are started once.
 _PRIVATE: dict[str, Callable[[Settings], bool]] = {

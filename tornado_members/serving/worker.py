@@ -66,7 +66,7 @@ def run_worker(context: WorkerContext) -> int:
 
 
 def _die_with(supervisor: int) -> None:
-    """Have the kernel kill this process when the supervisor ends, for whatever reason.
+    """Make the kernel kill this process when the supervisor ends, for any reason.
 
     On other systems than Linux the closed channel stops the worker.
     """

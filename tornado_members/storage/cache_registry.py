@@ -46,7 +46,7 @@ class CacheRegistry:
     @as_ledger
     @translate_outages
     async def renew(self, registration: Registration) -> bool:
-        """Replace the registration of the process; False if it has none any more."""
+        """Replace the registration of the process; False if it no longer has one."""
         key = {"_id": registration.process}
         done = await self._processes.update_one(key, _update(registration))
         return bool(done.matched_count)

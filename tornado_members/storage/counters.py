@@ -40,7 +40,7 @@ class Counter:
 
     @translate_outages
     async def raise_to(self, number: int) -> None:
-        """Reserve no number up to this one any more.
+        """Raise the counter, so that numbers up to this one are not reserved.
 
         A restored counter may be behind, and another program may have stored another type.
         """

@@ -66,7 +66,7 @@ def is_member(document: Mapping[str, Any]) -> bool:
 def to_member_id(value: object) -> int | None:
     """The memberId that an `_id` is; None if no member can have it.
 
-    Some shells write 5.0 where 5 is meant, and to MongoDB they are equal.
+    Some shells write 5.0 for 5, and to MongoDB they are equal.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

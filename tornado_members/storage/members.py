@@ -154,7 +154,7 @@ class MemberStore:
         return await self._lists.count(filters)
 
     async def take_ids(self, count: int = 1) -> int:
-        """Reserve so many consecutive ids; return the first."""
+        """Reserve `count` consecutive ids; return the first."""
         return await self._ids.take(count)
 
     @translate_outages

@@ -28,7 +28,7 @@ class WriteHeldUp(BaseException):
 def write_window(seconds_left: Callable[[], float]) -> Iterator[None]:
     """Send commands of the block only while `seconds_left` returns more than 0.
 
-    It is called in threads of the driver, too. It has to use a clock that goes on while the process
+    It is called in threads of the driver, too. It must use a clock that advances while the process
     is stopped and while the machine sleeps (CLOCK_BOOTTIME): the driver's own deadlines use
     CLOCK_MONOTONIC, which does not count sleep.
     """

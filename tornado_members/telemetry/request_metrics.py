@@ -12,7 +12,7 @@ from tornado_members.telemetry.tracing import RequestSpan
 
 log = getLogger(ACCESS_LOGGER)
 
-# Any other method is counted as "other": a label must have few values, whatever clients send.
+# Any other method is counted as "other": a label must have few values.
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 
 
