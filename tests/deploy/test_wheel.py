@@ -119,6 +119,9 @@ def check_service(programs: Path, folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"environment", "work"}, "it wrote to HOME"
 
 
+FOR_DEVELOPMENT = ("README.md", "package.json", "tsconfig.json")  # of the console
+
+
 def test_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -127,7 +130,7 @@ def test_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
     wanted = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "tornado_members").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.suffix != ".pyc" and path.name not in FOR_DEVELOPMENT
     }
     assert wanted == {name for name in names if name.startswith("tornado_members/")}
     assert "tornado_members/py.typed" in names
