@@ -239,7 +239,8 @@ async def test_invalidator_continues_if_no_process_reaches_a_node(
             await until(lambda: alone.asked >= number + 2)  # noqa: B023  # the first one twice
         alone.is_cut_off = False
         members.insert_one({"_id": 9, "name": "Z"})
-        await until(lambda: alone.forgotten == [Change(9, "Z")])
+        # An earlier change may still be asked for once more, and succeed now.
+        await until(lambda: alone.forgotten[-1:] == [Change(9, "Z")])
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)

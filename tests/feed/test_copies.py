@@ -126,7 +126,9 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize("broken", [None, *BROKEN])
+@pytest.mark.parametrize(
+    "broken", [None, *(pytest.param(rule, marks=pytest.mark.exhaustive) for rule in BROKEN)]
+)
 async def test_copies_are_right_unless_a_rule_is_broken(  # noqa: PLR0917
     settings: Settings,
     servers: PrivateServers,

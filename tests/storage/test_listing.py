@@ -185,7 +185,9 @@ async def test_list_by_a_common_prefix_finds_matches_at_the_far_end(
     monkeypatch.setattr(listing, "_READ_PER_MATCH", 10)
     drafts = [make_draft(name=f"Member {i:04}") for i in range(1000)]
     last = [make_draft(name=f"Member 2{i:03}", email=f"zoe.{i}@example.org") for i in range(60)]
-    await store.insert_many(drafts + last)
+    await store.insert_many(drafts[:500])
+    await store.insert_many(drafts[500:])
+    await store.insert_many(last)
     for filters in (Filters(name_prefix="member 2"), Filters(q="ZOE"), Filters(q="zoe mem")):
         for field in ("memberId", "name"):
             query, found = ListQuery(filters, field, limit=7), list[Member]()
