@@ -79,26 +79,18 @@ async def two_services(
         yield addresses
 
 
-def report_before_the_cache_is_invalidated(patch: pytest.MonkeyPatch) -> None:
+def report_without_invalidating_the_cache(patch: pytest.MonkeyPatch) -> None:
     process = FeedReader._process
 
-    async def late(self: FeedReader, batch: FeedBatch) -> None:
-        invalidate = self._invalidate
-        names: list[Mapping[int, str | None]] = []
+    async def forget_nothing(_found: Mapping[int, str | None]) -> None:
+        pass
 
-        async def note(found: Mapping[int, str | None]) -> None:
-            names.append(found)
+    async def process_only(self: FeedReader, batch: FeedBatch) -> None:
+        # An invalidation that is only late is seen by chance: by a read that is faster.
+        self._invalidate = forget_nothing
+        await process(self, batch)
 
-        self._invalidate = note
-        try:
-            await process(self, batch)
-        finally:
-            self._invalidate = invalidate
-        await asyncio.sleep(0.02)
-        for found in names:
-            await invalidate(found)
-
-    patch.setattr(FeedReader, "_process", late)
+    patch.setattr(FeedReader, "_process", process_only)
 
 
 def resume_one_event_late(patch: pytest.MonkeyPatch) -> None:
@@ -120,7 +112,7 @@ def drop_events_between_two_streams(patch: pytest.MonkeyPatch) -> None:
 
 
 BROKEN = [
-    report_before_the_cache_is_invalidated,
+    report_without_invalidating_the_cache,
     resume_one_event_late,
     drop_events_between_two_streams,
 ]
