@@ -515,7 +515,7 @@ async def test_node_without_an_epoch_gets_one_and_a_quarantine(address: str) -> 
     flush_memcached(address)
     async with process(address, timing=KEEN) as one, process(address, timing=KEEN) as other:
         assert (await status(one, Source())).startswith("fwd=bypass")
-        assert PREFIX + b"epoch" in stored_keys(address, 2)
+        assert PREFIX + b"epoch" in stored_keys(address, 3)
         await until_hit(one, Source())
         await until_hit(other, Source())
         assert one.counts.epochs_set + other.counts.epochs_set == 1
