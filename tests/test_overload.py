@@ -53,7 +53,8 @@ def test_load_above_the_capacity_is_answered_or_refused_and_then_answered(
 
     def requests() -> Iterator[bytes]:
         for number in itertools.count():
-            path = "/members?limit=50" if number % 5 == 0 else f"/members/{number % MEMBERS + 1}"
+            page = f"/members?limit=50&name_prefix=Member%20{number % 1000}"  # of another list each
+            path = page if number % 5 == 0 else f"/members/{number % MEMBERS + 1}"
             yield f"GET {path} {head}".encode()
 
     async def measure() -> None:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_TARGET: Final = 0.3  # seconds
+_TARGET: Final = 0.15  # seconds
 _TURNS: Final = 10  # that a request waits for
 _AVERAGED: Final = 5  # turns whose mean is taken
 _INTERVAL: Final = 0.1  # seconds: about the time of a request under full load (RFC 8289 §3.2)
