@@ -168,8 +168,6 @@ async def test_place_that_mongodb_rejects_is_lost(
     assert found[0].data["member"]["name"] == "Ada"
 
 
-# On a slow machine, the client sometimes receives no 410, and waits; the cause is not known.
-@pytest.mark.exhaustive
 async def test_places_before_a_drop_of_the_collection_are_lost(
     api: Api, follow: Follow, members: Any
 ) -> None:
@@ -179,7 +177,12 @@ async def test_places_before_a_drop_of_the_collection_are_lost(
         await stream.event()
         members.drop()
         await stream.end()
-    problem(await api("GET", f"/members/changes?after={ready.id}"), 410, "changes-lost")
+    path = f"/members/changes?after={ready.id}"
+    answer = await api("GET", path)
+    if answer.code == 200:  # the drop was read after the insertion: the stream ends, and is resumed
+        assert answer.body == b""
+        answer = await api("GET", path)
+    problem(answer, 410, "changes-lost")
     async with follow() as stream:
         assert (await stream.event()).kind == "ready"
 
