@@ -29,7 +29,7 @@ LAYERS = [
     ["feed"],
     ["invalidator"],
     ["directory"],
-    ["cached_members", "writer_turns"],
+    ["cached_members"],
     ["member_entries"],
     ["auth"],
     ["embedded"],

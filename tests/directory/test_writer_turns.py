@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tests.support.api import Api, parsed
+from tornado_members.directory.writer_turns import WriterTurns
 from tornado_members.services import Services
-from tornado_members.writer_turns import WriterTurns
 
 
 async def test_turns_of_one_member_do_not_overlap() -> None:

@@ -1,0 +1,40 @@
+"""The interface of the cache, as the directory uses it."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from tornado_members.lease_cache.cache import AnnouncedWrite
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.fills import LoadMany
+from tornado_members.lease_cache.look_ups import Found, LookUp, NotHit
+
+
+class Cache(Protocol):
+    """The methods of LeaseCache that the directory and services.py use."""
+
+    counts: CacheCounts
+
+    async def open(self) -> None: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
+    async def read(  # noqa: D102
+        self,
+        key: bytes,
+        load: Callable[[], Awaitable[Entry | None]],
+        *,
+        rejected: Entry | None = None,
+        look_up: LookUp | None = None,
+    ) -> Found: ...
+    async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
+    async def fill(  # noqa: D102
+        self, look_ups: Mapping[bytes, NotHit], load: LoadMany
+    ) -> Mapping[bytes, Found]: ...
+    def changing(  # noqa: D102
+        self, *keys: bytes
+    ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...
+    def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
+    def list_conflict(self) -> str | None: ...  # noqa: D102
+    async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
+    async def invalidate_for_all(self, keys: Iterable[bytes]) -> None: ...  # noqa: D102
+    async def renew_epochs(self) -> bool: ...  # noqa: D102

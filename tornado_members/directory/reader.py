@@ -1,0 +1,178 @@
+"""Read members through the cache, by id and by name."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from tornado_members.cached_members import Asked, CachedLookUps, CachedMembers, take_look_ups
+from tornado_members.directory.cache import Cache
+from tornado_members.directory.ids import check_id
+from tornado_members.errors import MemberNotFound
+from tornado_members.lease_cache.coalescing import SingleFlight
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp, NotHit
+from tornado_members.member_entries import (
+    MemberBatch,
+    MemberEntries,
+    Representation,
+    has_name,
+    id_key,
+    member_id_in,
+    name_entry,
+    name_key,
+    represent,
+    represent_entry,
+    usable,
+)
+from tornado_members.model.fields import FieldTable
+from tornado_members.model.list_query import Filters, ListQuery, PageLines
+from tornado_members.model.member import Member
+from tornado_members.model.names import normalize_name
+from tornado_members.storage.members import MemberStore
+
+# Cache-Status (RFC 9211 §2) of reads that the cache did not answer.
+_ON_REQUEST = "fwd=request"
+_REJECTED = "fwd=bypass; detail=rejected"
+_PARTIAL = "fwd=partial; detail=%d/%d"  # hits among the members of a batch
+# A name that moves to another member at each look-up is read from the database.
+_MAX_REJECTIONS = 3
+
+
+class MemberReader:
+    """Reads members. Lists are read from MongoDB."""
+
+    def __init__(self, store: MemberStore, cache: Cache, fields: FieldTable) -> None:
+        self._store = store
+        self._cache = cache
+        self._entries = MemberEntries(fields)
+        self._look_ups = CachedLookUps(cache.look_up, self._entries)
+        self._pages: SingleFlight[list[Member]] = SingleFlight()
+
+    async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
+        """Return the member with this id. `no_cache` reads MongoDB. Raises MemberNotFound."""
+        check_id(member_id)
+        found = await self._find(member_id, no_cache=no_cache)
+        if found.entry is None:
+            raise MemberNotFound(str(member_id), cache_status=found.status)
+        return represent_entry(member_id, found.entry, found.status)
+
+    async def get_if_named(
+        self, member_id: int, name: str, *, no_cache: bool = False
+    ) -> Representation | None:
+        """Return the member with this id if it has this name. No other member is looked up."""
+        found = await self._find(member_id, no_cache=no_cache)
+        if found.entry is None or not has_name(found.entry, normalize_name(name)):
+            return None
+        return represent_entry(member_id, found.entry, found.status)
+
+    async def _find(self, member_id: int, *, no_cache: bool) -> Found:
+        if no_cache:
+            return Found(await self._load(member_id), _ON_REQUEST)
+        return await self._read(member_id)
+
+    async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
+        """Look members up in the cache, by id or by name. MongoDB is not read.
+
+        The caller counts the hits that it serves.
+        """
+        return await self._look_ups.find(asked)
+
+    async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
+        """Return the members with these ids, which are valid and distinct, in this order.
+
+        Each has the guarantee of a single read; together they are not a snapshot. `no_cache` reads
+        MongoDB.
+        """
+        if no_cache:
+            return MemberBatch.of(await self._load_many(member_ids), _ON_REQUEST)
+        look_ups = take_look_ups(member_ids)
+        look_ups |= await self._look_up([one for one in member_ids if one not in look_ups])
+        entries = {one: hit.entry for one, hit in look_ups.items() if isinstance(hit, Hit)}
+        hits = len(entries)
+        self._cache.counts.hits += hits
+        others = {one: other for one, other in look_ups.items() if not isinstance(other, Hit)}
+        for member_id, found in (await self._fill(others)).items():
+            entries[member_id] = found.entry
+            hits += found.status == HIT
+        status = HIT if hits == len(entries) else _PARTIAL % (hits, len(entries))
+        return MemberBatch.of({one: entries[one] for one in member_ids}, status)
+
+    async def _look_up(self, member_ids: Iterable[int]) -> dict[int, LookUp]:
+        ids = {id_key(member_id): member_id for member_id in member_ids}
+        looked_up = await self._cache.look_up([*ids]) if ids else {}
+        schema = self._entries.schema
+        return {ids[key]: usable(one, schema) for key, one in looked_up.items()}
+
+    async def _fill(self, look_ups: Mapping[int, NotHit]) -> dict[int, Found]:
+        ids = {id_key(member_id): member_id for member_id in look_ups}
+
+        async def load(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+            loaded = await self._load_many([ids[key] for key in keys])
+            return {id_key(member_id): entry for member_id, entry in loaded.items()}
+
+        by_key = {key: look_ups[member_id] for key, member_id in ids.items()}
+        found = await self._cache.fill(by_key, load) if ids else {}
+        return {ids[key]: one for key, one in found.items()}
+
+    async def _load_many(self, member_ids: Sequence[int]) -> dict[int, Entry | None]:
+        members = await self._store.find_many(member_ids)
+        of_member = self._entries.of_member
+        return {one: of_member(member) for one, member in zip(member_ids, members, strict=True)}
+
+    async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
+        """Return the member with this name. `no_cache` reads MongoDB. Raises MemberNotFound."""
+        name = normalize_name(name)
+        rejected = None
+        for _ in range(0 if no_cache else _MAX_REJECTIONS):
+            found = await self._read_name(name, rejected)
+            if found.entry is None:
+                raise MemberNotFound("of this name", cache_status=found.status)
+            if isinstance(found.entry.source, Member):  # it was loaded just now
+                return represent(found.entry.source, found.status)
+            rejected = found.entry
+            member_id = member_id_in(found.entry)
+            if member_id is None:
+                continue
+            found = await self._read(member_id)
+            if found.entry is not None and has_name(found.entry, name):
+                return represent_entry(member_id, found.entry, found.status)
+            # else that member was renamed or deleted
+        status = _ON_REQUEST if no_cache else _REJECTED
+        member = await self._store.find_by_name(name)
+        if member is None:
+            raise MemberNotFound("of this name", cache_status=status)
+        return represent(member, status)
+
+    async def _read_name(self, name: str, rejected: Entry | None) -> Found:
+        async def load() -> Entry | None:
+            return name_entry(await self._store.find_by_name(name))
+
+        return await self._cache.read(name_key(name), load, rejected=rejected)
+
+    async def _read(self, member_id: int) -> Found:
+        load = partial(self._load, member_id)
+        look_up = take_look_ups([member_id]).get(member_id)
+        found = await self._cache.read(id_key(member_id), load, look_up=look_up)
+        if not self._entries.is_usable(found.entry):
+            found = await self._cache.read(id_key(member_id), load, rejected=found.entry)
+            if not self._entries.is_usable(found.entry):  # a process with other fields was faster
+                return Found(await load(), _REJECTED)
+        return found
+
+    async def _load(self, member_id: int) -> Entry | None:
+        return self._entries.of_member(await self._store.find_member(member_id))
+
+    async def page(self, query: ListQuery) -> list[Member]:
+        """Return at most `query.limit` members in order, beginning after `query.after`.
+
+        Callers that ask for the same page at once share a query, as readers of one member do. They
+        share the list, too, and must not change it.
+        """
+        return await self._pages.ask(repr(query).encode(), lambda: self._store.page(query))
+
+    async def page_lines(self, query: ListQuery) -> PageLines:
+        """Return the same page as lines of JSON."""
+        return await self._store.page_lines(query)
+
+    async def count(self, filters: Filters) -> int:
+        """Count the members that match. MongoDB scans one index key for each."""
+        return await self._store.count(filters)
