@@ -9,7 +9,8 @@ import pytest
 import uvloop
 
 from tornado_members.http1 import connection
-from tornado_members.http1.connection import Connection, State
+from tornado_members.http1.connection import Connection
+from tornado_members.http1.states import State
 
 Main = Coroutine[Any, Any, Any]
 

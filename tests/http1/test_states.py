@@ -2,7 +2,7 @@
 
 from tests.http1.conftest import Run, transitions
 from tests.support.http1 import GET, LAST, answers, ask, echo, serving
-from tornado_members.http1.connection import State
+from tornado_members.http1.states import State
 
 
 def test_state_table_has_every_state_and_each_is_reachable() -> None:
