@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.support.memcached import ask_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
@@ -149,6 +150,26 @@ async def test_get_many_and_put_many_at_once(address: str) -> None:
         assert await outcomes(node, [Put(keys[2], b"again", 60)]) == [True]
         assert await outcomes(node, []) == []
         assert await node.gets_many([]) == {}
+
+
+async def test_batch_of_large_values_is_stored_and_read(address: str) -> None:
+    values = {b"key-%d" % number: b"%d" % number * 6000 for number in range(1000)}  # 17 MB
+
+    async def store_and_read() -> None:
+        async with opened(address, connections=1) as node:
+            assert all(await outcomes(node, [Put(k, v, 60) for k, v in values.items()]))
+            assert await node.get_many([*values]) == values
+
+    # uvloop receives megabytes in one turn of the loop.
+    await asyncio.to_thread(uvloop.run, store_and_read())
+
+
+async def test_large_reply_may_take_longer_than_one_deadline() -> None:
+    value = b"x" * 100_000
+    pieces = [b"VALUE %d 0 100000\r\n%b\r\n" % (number, value) for number in range(10)]
+    talk = await reply(*pieces, b"END\r\n", pause=0.1)
+    async with server_that(talk) as address, opened(address, timeout=0.3) as node:
+        assert len(await node.get_many([b"%d" % number for number in range(10)])) == 10
 
 
 async def test_put_that_the_server_refuses_is_not_a_failure(address: str) -> None:

@@ -30,7 +30,9 @@ class MemcachedConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self.client = aiomcache.Client("")
         self.client._pool = self  # type: ignore[assignment]
+        self.received = 0  # bytes in all
         self._buffer = bytearray()  # received bytes that were not consumed
+        self._is_paused = False
         self._is_closed = False
         self._wanted: asyncio.Future[None] | None = None  # done when there are more bytes
 
@@ -122,6 +124,9 @@ class MemcachedConnection(asyncio.Protocol):
         """Wait for more bytes, unless more than `limit` are there already."""
         if len(self._buffer) >= limit:
             raise ConnectionError("is not a Memcached")
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
         if self._is_closed:
             raise ConnectionError("broke off")
         self._wanted = asyncio.get_running_loop().create_future()
@@ -136,9 +141,13 @@ class MemcachedConnection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        self.received += len(data)
         self._buffer += data
-        if len(self._buffer) > _MOST_BUFFERED + MAX_ITEM:
-            self.abort()
+        # A batch of large values arrives faster than it is read: uvloop receives megabytes in one
+        # turn of the event loop.
+        if len(self._buffer) >= _MOST_BUFFERED and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002

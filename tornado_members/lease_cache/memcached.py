@@ -11,7 +11,7 @@ its private connection pool is replaced.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from logging import getLogger
 from typing import TypeVar
@@ -37,6 +37,7 @@ T = TypeVar("T")
 log = getLogger(__name__)
 
 _FAILURES_ALLOWED = 3  # in a row, before a server counts as away
+_MOST_SENT = 1024 * 1024  # bytes of a command, unless a single value is larger: each has a deadline
 
 
 class MemcachedNode:
@@ -98,19 +99,25 @@ class MemcachedNode:
         return await self._command(command) if unique else {}
 
     async def put_many(self, puts: Sequence[Put]) -> list[int | None]:
-        """Store or remove values in one round trip.
+        """Store or remove values in one round trip, or in one per MiB.
 
         Returns for each: 1 if it was stored or removed (its token if the put wants that), 0 if
         another client was faster, None if the server refuses such a value. A refused value leaves
         what is under the key.
         """
+        stored: list[int | None] = []
+        for some in _parts(puts):
+            stored += await self._put(some)
+        return stored
+
+    async def _put(self, puts: Sequence[Put]) -> list[int | None]:
         request = b"".join(map(encode_put, puts))
 
         async def command(connection: MemcachedConnection) -> list[int | None]:
             connection.write(request)
             return [await read_put(connection, put) for put in puts]
 
-        return await self._command(command) if puts else []
+        return await self._command(command)
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """Store a value unconditionally. Raises NodeUnavailable if the server refuses it."""
@@ -165,8 +172,9 @@ class MemcachedNode:
 
     async def _attempt(self, command: Callable[[MemcachedConnection], Awaitable[T]]) -> T:
         try:
-            async with FairTimeout(self._timeout):
+            async with FairTimeout(self._timeout) as timeout:
                 wire = await self._take()
+                timeout.watch(wire)
                 self._busy.add(wire)
                 sent = clock()
                 try:
@@ -217,3 +225,15 @@ class MemcachedNode:
         self._failures = 0
         self._probing = None
         log.warning("Memcached %s answers again", self.address)
+
+
+def _parts(puts: Sequence[Put]) -> Iterator[Sequence[Put]]:
+    """Divide puts into parts whose values have `_MOST_SENT` bytes, or which are one put."""
+    start = size = 0
+    for place, put in enumerate(puts):
+        size += len(put.value)
+        if size > _MOST_SENT and place > start:
+            yield puts[start:place]
+            start, size = place, len(put.value)
+    if puts:
+        yield puts[start:]
