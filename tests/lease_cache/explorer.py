@@ -56,7 +56,7 @@ _METHODS = {
     verb: "_" + verb.replace(" ", "_")
     for verb in (
         *("find", "commit", "noticed", "abandon", "mark stale", "answers again", "is read again"),
-        *("starts", "tick", "has ended"),
+        *("starts", "tick", "has ended", "replies"),
         *("get", "gets", "put"),
     )
 }
@@ -549,8 +549,11 @@ class Explorer:
 
     def _mark_stale(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         """While the node is away, a new epoch is already on its way to it."""
-        world = state.world._replace(excused=True)
-        yield None, world if world.away else world._replace(stale=True)
+        yield None, state.world if state.world.away else state.world._replace(stale=True)
+
+    def _replies(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        if state.world.away != "away":
+            yield None, state.world
 
     def _answers_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         """The node returns with its memory, or was restarted and returns empty."""

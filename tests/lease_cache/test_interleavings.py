@@ -77,7 +77,12 @@ async def return_batch(leases: LeaseProtocol, look_ups: dict[bytes, LookUp], fil
 
 
 async def write(
-    leases: LeaseProtocol, name: bytes, ticks: int | None = None, *, looks_at_the_clock: bool = True
+    leases: LeaseProtocol,
+    name: bytes,
+    ticks: int | None = None,
+    *,
+    looks_at_the_clock: bool = True,
+    repeats: bool = True,
 ) -> None:
     """Write as LeaseCache.changing and CacheNode do, with time abstract or counted in ticks."""
     if ticks:
@@ -88,11 +93,22 @@ async def write(
         await do("noticed")
     version = await do("commit", looks_at_the_clock)
     await do("abandon")
+    is_removed = await remove(leases, name)
+    if not is_removed:
+        await do("mark stale")
+    await do("answers", version)
+    while not is_removed and repeats:
+        await do("replies")
+        is_removed = await remove(leases, name)
+
+
+async def remove(leases: LeaseProtocol, name: bytes) -> bool:
+    """Remove the tombstone of a write; False if the node did not reply."""
     try:
         await leases.remove_tombstones([KEY], name)
     except NodeUnavailable:
-        await do("mark stale")
-    await do("answers", version)
+        return False
+    return True
 
 
 async def pay(leases: LeaseProtocol, *, looks_again: bool = True) -> None:
@@ -434,6 +450,11 @@ def test_protocol_without_any_one_rule_is_guilty(
 def test_paused_writer_that_ignores_its_deadline_is_guilty() -> None:
     with pytest.raises(Guilty, match="uncovered"):
         Explorer(paused(looks_at_the_clock=False), ["pause"]).explore()
+
+
+def test_writer_that_does_not_repeat_a_missed_removal_is_guilty() -> None:
+    with pytest.raises(Guilty, match="lingers"):
+        Explorer([reader(1), writer(1, repeats=False), payer()], ["failure"]).explore()
 
 
 def test_late_payment_without_a_second_look_is_guilty() -> None:

@@ -24,7 +24,6 @@ from tests.support.memcached import (
 from tests.support.registry import MemoryRegistry
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.lease_cache.cache import LeaseCache
-from tornado_members.lease_cache.cache_node import _PendingTombstones
 from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, encode_lease
@@ -435,6 +434,33 @@ async def test_write_that_wrote_nothing_removes_its_tombstone(address: str) -> N
         assert await status(cache, source) == STORED
 
 
+async def test_write_that_is_cancelled_before_it_is_sent_removes_its_tombstones() -> None:
+    """One of its nodes hangs, so that it waits; the other has its tombstones already."""
+    keys = [b"key%d" % number for number in range(20)]
+
+    async def write(cache: LeaseCache) -> None:
+        async with cache.changing(*keys):
+            raise AssertionError("this is written")
+
+    async with (
+        own_memcached() as (_, address),
+        own_memcached() as (hanging, other),
+        process(address, other, timing=KEEN) as cache,
+    ):
+        await stop(hanging)
+        writing = asyncio.create_task(write(cache))
+        await until(lambda: any(b"key" in key for key in stored_keys(address, 1)))
+        writing.cancel()
+        await asyncio.wait([writing])
+        hanging.send_signal(signal.SIGCONT)
+        for server in (address, other):
+            await until(partial(_has_no_tombstone, server))
+
+
+def _has_no_tombstone(address: str) -> bool:
+    return not any(b"key" in key for key in stored_keys(address, 0))
+
+
 @pytest.mark.parametrize(
     "error",
     [asyncio.CancelledError(), RuntimeError()],
@@ -691,7 +717,7 @@ async def test_write_of_unknown_outcome_gets_its_tombstone_late() -> None:
         for cache in (one, other):
             await until_read(cache)
             assert await status(cache, source) == bypass("tombstone")
-        assert not one.nodes[0]._pending
+        assert not one.nodes[0]._unconfirmed
 
 
 async def test_pending_tombstones_of_writes_that_are_over_are_dropped() -> None:
@@ -700,8 +726,8 @@ async def test_pending_tombstones_of_writes_that_are_over_are_dropped() -> None:
             async with cache.changing(b"a"):
                 raise RuntimeError
         (node,) = cache.nodes
-        assert node._pending
-        await until(lambda: not node._pending)
+        assert node._unconfirmed
+        await until(lambda: not node._unconfirmed)
 
 
 async def test_monitor_probes_a_node_as_soon_as_a_command_fails(
@@ -791,7 +817,7 @@ async def test_late_tombstone_does_not_outlive_its_write(
             paid.set()
 
         monkeypatch.setattr(node.protocol, "place_tombstones", place_late)
-        node._pending[b"writer"] = _PendingTombstones({key})
+        node._unconfirmed.place_later([key], b"writer")
         node._wanted.set()
         await paid.wait()
         await until(lambda: stored_keys(address, 0) == [PREFIX + b"epoch"])
@@ -803,7 +829,7 @@ async def test_process_busy_while_a_node_returns_announces_at_the_end() -> None:
         await stop(server)
         node = cache.nodes[0]
         announcing = asyncio.create_task(node.place_tombstones([b"a"], b"writer"))
-        await until(lambda: b"writer" in node._pending)
+        await until(lambda: b"writer" in node._unconfirmed.unplaced)
         server.send_signal(signal.SIGCONT)
         time.sleep(KEEN.noticed * 2)  # noqa: ASYNC251
         assert await announcing
@@ -832,7 +858,7 @@ async def test_writes_may_require_the_cache() -> None:
         with pytest.raises(NotAnnounced):
             async with cache.changing(*keys):
                 raise AssertionError("this is written")
-        assert [key for key in stored_keys(address, 1) if b"key" in key] == []
+        await until(partial(_has_no_tombstone, address), seconds=1)
 
 
 async def test_suspended_process_trusts_no_node(address: str) -> None:

@@ -6,7 +6,7 @@ many schedules can be tried.
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,11 +50,22 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 @dataclass
 class ModelServer:
-    """A Memcached in memory, which may hang or refuse connections, and may lose its memory."""
+    """A Memcached in memory, which may hang or refuse connections, and may lose its memory.
+
+    While it hangs, commands are lost. While it is suspended, they wait in its sockets: it executes
+    them when it continues, when nobody waits for the replies any more.
+    """
 
     items: dict[bytes, tuple[bytes, int, float]] = field(default_factory=dict)
-    state: str = "up"  # | "hangs" | "refuses"
+    state: str = "up"  # | "hangs" | "suspended" | "refuses"
     last_token: int = 0
+    late: list[Callable[[], object]] = field(default_factory=list)
+
+    def resume(self) -> None:
+        """Reply again, after the commands that waited were executed."""
+        self.state = "up"
+        while self.late:
+            self.late.pop(0)()
 
     def get(self, key: bytes) -> Held | None:
         now = asyncio.get_running_loop().time()
@@ -89,12 +100,18 @@ class ModelConnection:
         self._server = server
         self._timeout = timeout
 
-    async def reach(self) -> None:
-        """Return when the server received a command. Raises NodeUnavailable."""
+    async def reach(self, command: Callable[[], object] = lambda: None) -> None:
+        """Return when the server received a command. Raises NodeUnavailable.
+
+        A suspended server executes the command later.
+        """
         sent = asyncio.get_running_loop().time()
         await asyncio.sleep(LATENCY)
-        if self._server.state == "hangs":
+        if self._server.state == "suspended":
+            self._server.late.append(command)
+        if self._server.state in ("hangs", "suspended"):
             await asyncio.sleep(self._timeout)
+            raise NodeUnavailable
         if self._server.state != "up" or asyncio.get_running_loop().time() > sent + self._timeout:
             raise NodeUnavailable
         self.last_reply_at = sent
@@ -109,7 +126,7 @@ class ModelConnection:
         return {key: held for key, held in found.items() if held}
 
     async def put_many(self, puts: Sequence[Put]) -> list[int | None]:
-        await self.reach()
+        await self.reach(lambda: [self._server.put(put) for put in puts])
         done: list[int | None] = [self._server.put(put) for put in puts]
         await asyncio.sleep(LATENCY)
         return done

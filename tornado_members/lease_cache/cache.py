@@ -284,18 +284,27 @@ class LeaseCache:
         """Place tombstones, or record debts where nodes do not reply.
 
         Returns when the write must have ended on account of its debts, infinity without any.
+        If it raises an exception, also CancelledError, the tombstones are removed.
         """
+        try:
+            return await self._place_tombstones(places, writer)
+        except BaseException:
+            for node, keys in places.items():
+                node.withdraw_tombstones(keys, writer)
+            raise
+
+    async def _place_tombstones(self, places: dict[CacheNode, list[bytes]], writer: bytes) -> float:
         placing = [node.place_tombstones(keys, writer) for node, keys in places.items()]
         certain = await all_of(placing)
         if all(certain):
             return math.inf
-        placed = [node for node, is_certain in zip(places, certain, strict=True) if is_certain]
+        if self._require:
+            raise NotAnnounced("a node of the cache does not reply")
         try:
-            if self._require:
-                raise NotAnnounced("a node of the cache does not reply")
-            ends_at = await all_of([node.owe() for node in places if node not in placed])
-        except (LedgerUnavailable, NotAnnounced) as error:
-            await self._remove_tombstones({node: places[node] for node in placed}, writer)
+            ends_at = await all_of(
+                [node.owe() for node, placed in zip(places, certain, strict=True) if not placed]
+            )
+        except LedgerUnavailable as error:
             raise NotAnnounced(str(error)) from error
         self.counts.unannounced_writes += 1
         return min(ends_at)

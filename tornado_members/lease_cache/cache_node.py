@@ -14,7 +14,6 @@ Three rules keep the guarantee through outages.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from logging import getLogger
 
 from tornado_members.lease_cache.clock import clock
@@ -27,20 +26,11 @@ from tornado_members.lease_cache.look_ups import Bypass, Fill, Found, Load, Look
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
+from tornado_members.lease_cache.unconfirmed_tombstones import UnconfirmedTombstones
 
 log = getLogger(__name__)
 
 _PROBE_SECONDS = 1.0  # between two probes of a node that is read
-
-
-@dataclass(slots=True)
-class _PendingTombstones:
-    """The keys on which a write still has no tombstone."""
-
-    keys: set[bytes]
-    is_over: bool = False  # the write has ended, and its outcome is known
-    # If no caller waits for the write any more: when it has been committed, or never will be.
-    abandoned_until: float | None = None
 
 
 class CacheNode:
@@ -78,7 +68,7 @@ class CacheNode:
         self._quarantine: bytes | None = None  # the last one that this process has seen
         self._unusable_at = float("-inf")  # when it saw that for the first time
         self._missed = 0  # how often it missed something, since its last new epoch
-        self._pending: dict[bytes, _PendingTombstones] = {}  # by writer
+        self._unconfirmed = UnconfirmedTombstones(protocol, now)
         self._flushed = asyncio.Event()
         self._looked_at = float("-inf")  # when this process last asked for the epoch
         self._wanted = node.probe_wanted  # also if there is something to flush
@@ -197,42 +187,41 @@ class CacheNode:
         try:
             await self.protocol.place_tombstones(keys, writer)
         except NodeUnavailable:
-            pending = self._pending[writer] = _PendingTombstones(set(keys))
+            unplaced = self._unconfirmed.place_later(keys, writer)
             self._wanted.set()
         else:
             return True
         down_since = self._now() if self._node.down_since is None else self._node.down_since
         end = down_since + self._timing.noticed
-        while pending.keys and (rest := end - self._now()) > 0:
+        while unplaced.keys and (rest := end - self._now()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest):
                     await self._flushed.wait()
-        if pending.keys:
+        if unplaced.keys:
             # If this process was busy meanwhile, it may have missed that the node replies.
             with suppress(NodeUnavailable):
                 await self.protocol.place_tombstones(keys, writer)
-                pending.keys.clear()
-        return not pending.keys
+                unplaced.keys.clear()
+        return not unplaced.keys
 
     async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         """Remove the tombstones of a write. If that fails, the node is stale."""
-        pending = self._pending.pop(writer, None)
-        if pending:
-            pending.keys.clear()
-            pending.is_over = True
+        self._unconfirmed.end(writer)
         if not await self._is_done(self.protocol.remove_tombstones(keys, writer)):
+            self._unconfirmed.remove_later(keys, writer)
             self.mark_stale()
+
+    def withdraw_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
+        """Remove the tombstones of a write that was not sent, as soon as the node replies."""
+        self._unconfirmed.remove_later(keys, writer)
+        self._wanted.set()
 
     def abandon(self, writer: bytes, may_commit_until: float) -> None:
         """Leave the tombstones of a write to expire, and forget it.
 
         While it may commit, tombstones that it still lacks are placed before the epoch is renewed.
-        Otherwise a reader would store under the new epoch what the commit replaces.
         """
-        pending = self._pending.pop(writer, None)
-        if pending and pending.keys and self._now() < may_commit_until:
-            pending.abandoned_until = may_commit_until
-            self._pending[writer] = pending
+        self._unconfirmed.abandon(writer, may_commit_until)
 
     async def invalidate(self, keys: Collection[bytes]) -> bool:
         """Remove entries that another client changed.
@@ -323,8 +312,8 @@ class CacheNode:
                     await self.protocol.probe()  # this process may use that list by now
                     if self._belongs_to_another_list:
                         await self.claim()
-                elif self._pending or self._missed:
-                    await self._flush_pending()
+                elif self._unconfirmed or self._missed:
+                    await self._catch_up()
                 elif self._is_quarantined or self._now() - self._looked_at >= self._timing.pause:
                     self._looked_at = self._now()
                     self._is_quarantined = False
@@ -347,24 +336,13 @@ class CacheNode:
         fails ends the pause. The probe then only finds out that the node has restarted, or that its
         quarantine is too short for writes of this process. Any quarantine is longer than the pause.
         """
-        if self.bypass_reason() is None and not self._pending and not self._is_quarantined:
+        if self.bypass_reason() is None and not self._unconfirmed and not self._is_quarantined:
             return max(self._timing.pause, _PROBE_SECONDS)
         return self._timing.pause
 
-    async def _flush_pending(self) -> None:
-        """Place the tombstones of writes that are still under way; then renew a stale epoch."""
-        for writer, pending in list(self._pending.items()):
-            until = pending.abandoned_until
-            if until is not None and until <= self._now():
-                self._pending.pop(writer, None)
-            elif pending.keys:
-                keys = frozenset(pending.keys)
-                await self.protocol.place_tombstones(keys, writer)
-                pending.keys.clear()
-                if pending.is_over:  # it ended meanwhile, and may have found none to remove
-                    await self.protocol.remove_tombstones(keys, writer)
-                if pending.abandoned_until is not None:
-                    self._pending.pop(writer, None)
+    async def _catch_up(self) -> None:
+        """Send the node what it missed. Tombstones of writes under way come before a new epoch."""
+        await self._unconfirmed.place()
         self._flushed.set()
         self._flushed.clear()
         missed = self._missed
@@ -374,3 +352,4 @@ class CacheNode:
             if not self._missed:
                 self.debts.pay()
             log.warning("Memcached %s got a new epoch: it had missed something", self.address)
+        await self._unconfirmed.remove()

@@ -178,14 +178,18 @@ class LeaseProtocol(NodeEpoch):
             waiting = await self._put(puts)
 
     async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
-        """Take a write's tombstones away, after it committed or came to nothing.
+        """Remove a write's tombstones, after it committed or came to nothing.
 
         Where a tombstone is gone, the value in its place is from before the commit, and is removed.
         """
-        waiting = list(keys)
+        await self.remove_marks(dict.fromkeys(keys, (writer,)))
+
+    async def remove_marks(self, writers: Mapping[bytes, Collection[bytes]]) -> None:
+        """Remove the tombstones of several writes; `writers` holds the writers of each key."""
+        waiting = list(writers)
         while waiting:
             found = await self._node.gets_many(waiting)
-            puts = [self._put_without(key, found.get(key), writer) for key in waiting]
+            puts = [self._put_without(key, found.get(key), writers[key]) for key in waiting]
             waiting = await self._put([put for put in puts if put])
 
     async def invalidate(self, keys: Collection[bytes]) -> None:
@@ -251,16 +255,16 @@ class LeaseProtocol(NodeEpoch):
             marks = {_MANY_WRITERS: max(marks.values())}
         return _put_marks(key, marks, held and held.token)
 
-    def _put_without(self, key: bytes, held: Held | None, writer: bytes) -> Put | None:
-        """Remove a writer's mark, or an entry; None if there is nothing to do."""
+    def _put_without(self, key: bytes, held: Held | None, writers: Collection[bytes]) -> Put | None:
+        """Remove the marks of these writers, or an entry; None if there is nothing to do."""
         if held is None:
             return None
-        others = self.marks_of(key, held)
-        others.pop(writer, None)
+        marks = self.marks_of(key, held)
+        others = {writer: seconds for writer, seconds in marks.items() if writer not in writers}
         if not others:
             return Put(key, b"", 0, held.token)
         # Also where its mark has expired: another writer may be about to store it once more.
-        if writer not in _marks_in(key, held):
+        if _marks_in(key, held).keys().isdisjoint(writers):
             return None
         return _put_marks(key, others, held.token)
 
