@@ -12,6 +12,7 @@ from benchmarks.load.bed import Bed, make_bed, share_cores
 from benchmarks.load.contestants import (
     BARE,
     PEERS,
+    TRIVIAL,
     Contestant,
     NotStarted,
     Running,
@@ -126,7 +127,12 @@ def make_parser() -> ArgumentParser:
     forms = [one.name.removeprefix("ours-") for one in forms_of_ours()]
     add("--full", action="store_true", help="every scenario, 1 to 256 connections, two processes")
     add("--only", nargs="+", choices=BY_NAME, help="scenarios (hit miss)")
-    add("--peers", nargs="*", choices=[*PEERS, BARE], help="peers (all); without a name, none")
+    add(
+        "--peers",
+        nargs="*",
+        choices=[*PEERS, BARE, TRIVIAL],
+        help="peers (all); without a name, none",
+    )
     add("--ours", nargs="+", choices=forms, help="forms of the service (all); the first is held to")
     add("--connections", nargs="+", type=int, default=[32], help="at once (32)")
     add("--processes", nargs="+", type=int, default=[1], help="of each server (1)")

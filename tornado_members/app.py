@@ -32,7 +32,7 @@ from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.proxied_etags import OriginalTagsApplication
 from tornado_members.http.static_files import Published
 from tornado_members.model.fields import FieldTable
-from tornado_members.openapi.document import Route, describe, path_pattern
+from tornado_members.openapi.document import Route, describe
 from tornado_members.openapi.operation import JSON
 from tornado_members.services import Services
 
@@ -132,7 +132,7 @@ def make_app(
     document = publish_description(services, status)
     application = AdmittingApplication(
         [
-            (path_pattern(path), handler, {**injected, **more})
+            (path, handler, {**injected, **more})
             for path, handler, more in [
                 *_routes(services, status),
                 (*OPENAPI_ROUTE, {"document": document}),

@@ -40,8 +40,11 @@ PEERS: Mapping[str, tuple[str, ...]] = {
 }
 # Answers each request with the same bytes: the least that any server in Python can cost.
 BARE = "bare"
+# The same with a RequestHandler on the service's HTTP server: the least that a handler can cost.
+TRIVIAL = "trivial"
 TITLES = {
     BARE: "bare protocol, uvloop",
+    TRIVIAL: "trivial RequestHandler",
     "fastapi": "FastAPI, uvicorn",
     "tornado": "plain Tornado",
     "flask": "Flask, gunicorn",
@@ -63,6 +66,8 @@ class Contestant:
     driver: str | None = None
     # Beyond the defaults.
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    module: str = "tornado_members"  # that starts the service
+    scenarios: frozenset[str] | None = None  # that it can serve; None for all
 
     @property
     def is_ours(self) -> bool:
@@ -77,24 +82,23 @@ class Contestant:
     @property
     def is_checked(self) -> bool:
         """True if its answers are those of a service of members."""
-        return self.name != BARE
+        return self.name not in (BARE, TRIVIAL)
 
     def serves(self, scenario: Scenario) -> bool:
         """True if it serves the requests of a scenario."""
+        if self.scenarios is not None and scenario.name not in self.scenarios:
+            return False
         return self.is_ours or scenario.peers is None or self.name in scenario.peers
 
     def command(self, bed: Bed, port: int, processes: int) -> list[str]:
         """Return its command line."""
-        if self.name == BARE:
-            return [
-                sys.executable,
-                str(Path(__file__).parent.parent / "peers" / "bare.py"),
-                str(port),
-            ]
+        if not self.is_checked:
+            script = Path(__file__).parent.parent / "peers" / f"{self.name}.py"
+            return [sys.executable, str(script), str(port)]
         if self.is_ours:
             config = bed.folder / f"{self.name}.yaml"
             config.write_text(json.dumps(self._settings(bed, port, processes)))  # JSON is YAML
-            return [sys.executable, "-m", "tornado_members", "serve", "--config", str(config)]
+            return [sys.executable, "-m", self.module, "serve", "--config", str(config)]
         program, *arguments = PEERS[self.name]
         words = [str(PEERS_VENV / "bin" / program), *arguments]
         return [word.format(port=port, processes=processes) for word in words]
@@ -112,7 +116,8 @@ class Contestant:
             "PEER_PORT": str(port),
             "PEER_PROCESSES": str(processes),
         }
-        return {**kept, "PYTHONPATH": str(ROOT)} if self.is_ours else {**kept, **peers}
+        uses_package = self.is_ours or self.name == TRIVIAL
+        return {**kept, "PYTHONPATH": str(ROOT)} if uses_package else {**kept, **peers}
 
     def _settings(self, bed: Bed, port: int, processes: int) -> dict[str, Any]:
         """Return the default settings on this bed, without an access log: no peer writes one."""
@@ -139,7 +144,7 @@ _PRODUCTION = {
 
 
 def forms_of_ours() -> list[Contestant]:
-    """Return the service with each transport and driver, the default first, and in production."""
+    """Return the service with each transport and driver, the default first, and special forms."""
     transports = ["tornado"]
     if find_spec("tornado_members.http1"):
         transports.append("http1")
@@ -153,12 +158,20 @@ def forms_of_ours() -> list[Contestant]:
     production = replace(
         forms[0], name="ours-production", title="ours: CORS, limit, traces", settings=_PRODUCTION
     )
-    return [*forms, production]
+    in_memory = replace(
+        forms[0],
+        name="ours-memory",
+        title="ours: cache in memory",
+        module="benchmarks.load.in_memory",
+        scenarios=frozenset({"handler"}),
+    )
+    return [*forms, production, in_memory]
 
 
 def peers() -> list[Contestant]:
-    """The usual implementations, and the lower bound of any implementation."""
-    return [Contestant(name, TITLES[name]) for name in (*PEERS, BARE)]
+    """The usual implementations, and the lower bounds of any implementation."""
+    lowest = Contestant(TRIVIAL, TITLES[TRIVIAL], scenarios=frozenset({"hit", "handler"}))
+    return [*(Contestant(name, TITLES[name]) for name in (*PEERS, BARE)), lowest]
 
 
 @dataclass(frozen=True, slots=True)

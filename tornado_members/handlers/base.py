@@ -36,13 +36,12 @@ class BaseHandler(ResponseHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         self.request_id = services.request_ids.of(self.request.headers)
-        self.set_header("X-Request-Id", self.request_id)
+        self.set_common_headers(self.request_id)
         services.requests.request_started()
         if services.tracer is not None:
             self.span = services.tracer.start(self.request.headers.get("traceparent"))
         if self.has_deadline:
             services.deadlines.begin(self)
-        self.set_cors_headers()
         # Tornado would parse forms before prepare() runs; no handler takes any.
         self.request._parse_body = _parse_nothing  # type: ignore[method-assign]
 
@@ -83,7 +82,10 @@ class BaseHandler(ResponseHandler):
         not take the place of another request.
         """
         sent = super().finish(chunk)
-        sent.add_done_callback(_ignore_disconnect)
+        if sent.done():
+            _ignore_disconnect(sent)
+        else:
+            sent.add_done_callback(_ignore_disconnect)
         self.services.requests.request_finished()
         self.services.deadlines.end(self)
         return sent

@@ -41,8 +41,8 @@ class ResponseHandler(RequestHandler):
     def set_default_headers(self) -> None:
         """Tornado calls this before `initialize`, and again before it renders an error."""
         self.clear_header("Server")
-        self.set_header("X-Request-Id", self.request_id or "")
-        self.set_headers(SECURITY_HEADERS)
+        if self.request_id is not None:
+            self.set_common_headers(self.request_id)
 
     def set_headers(self, headers: Mapping[str, str]) -> None:
         """Set several headers."""
@@ -60,8 +60,10 @@ class ResponseHandler(RequestHandler):
         if status is not None:
             self.set_header("Cache-Status", cache_status(status))
 
-    def set_cors_headers(self) -> None:
-        """Let scripts of the allowed origins read the response."""
+    def set_common_headers(self, request_id: str) -> None:
+        """Set the headers that all responses to this request have."""
+        self.set_header("X-Request-Id", request_id)
+        self.set_headers(SECURITY_HEADERS)
         origin = self.request.headers.get("Origin")
         self.set_headers(cross_origin_headers(self.services.cors, origin))
 
@@ -80,7 +82,6 @@ class ResponseHandler(RequestHandler):
 
     def render_problem(self, problem: Problem) -> bytes:
         """Set the status and the headers of a problem; return its body."""
-        self.set_cors_headers()  # again: Tornado has cleared the headers
         self.problem_code = problem.code
         self.set_status(problem.status)
         self.set_headers(problem.headers)

@@ -4,7 +4,7 @@ All of them need the head only: the method, the caller, the query and the Accept
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
@@ -25,8 +25,7 @@ from tornado_members.openapi.operation import JSON, Operation, OwnRequest
 from tornado_members.settings import Permission
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A request that passed: its operation, its caller and the media type of its response."""
 
     operation: Operation | None = None  # None for OPTIONS

@@ -6,7 +6,7 @@ connection: its body is read and discarded, and its handler then responds with t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,23 +17,26 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.web import Application, RequestHandler
+from tornado.web import RequestHandler
 
 from tornado_members.errors import BadRequest, BodyTooLarge, Problem
 from tornado_members.http.admission import Admission, AdmissionControl
+from tornado_members.http.routed_application import HandlerRoute, RoutedApplication
 from tornado_members.openapi.operation import Operation
 
 # Bytes of an unwanted body that are read, so that the client sees the response (RFC 9110 §15.5.14).
 MAX_DISCARDED = 16 * 1024 * 1024
 
 
-class AdmittingApplication(Application):
+class AdmittingApplication(RoutedApplication):
     """An application whose handlers get bodies of admitted requests only.
 
     Handlers with `@stream_request_body` read their body themselves, and so check it themselves.
     """
 
-    def __init__(self, routes: Any, admission: AdmissionControl, **settings: Any) -> None:
+    def __init__(
+        self, routes: Sequence[HandlerRoute], admission: AdmissionControl, **settings: Any
+    ) -> None:
         self._admission = admission
         super().__init__(routes, **settings)
 

@@ -30,7 +30,7 @@ def parse_precondition(headers: HTTPHeaders, *, of_read: bool = False) -> Precon
         must_exist=match is not None,
         one_of=None if match is None or match == ["*"] else _strong(match),
         must_not_exist=none_match == ["*"],
-        none_of=_weak(none_match or []),
+        none_of=_weak(none_match) if none_match else frozenset(),
         unmodified_since=since,
     )
 

@@ -1,9 +1,19 @@
 """Shortcuts past the checks and copies of tornado.httputil.HTTPHeaders."""
 
+from typing import Any
+
 from tornado.httputil import HTTPHeaders
 
 
-class SharedHeaders(HTTPHeaders):
+class RequestHeaders(HTTPHeaders):
+    """The headers of a request. Most that an application asks for are absent."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a header, without an exception if there is none."""
+        return self[name] if name in self else default  # noqa: SIM401  (it would call itself)
+
+
+class SharedHeaders(RequestHeaders):
     """A copy of headers that shares their content until the copy is changed.
 
     The original must not be changed afterwards.

@@ -18,7 +18,7 @@ from httptools import (
 )
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
-from tornado_members.http1.headers import SharedHeaders
+from tornado_members.http1.headers import RequestHeaders, SharedHeaders
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.refusals import Refused
 
@@ -109,7 +109,7 @@ class HeadParser:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._llhttp: HttpRequestParser | None = None
-        self._headers = HTTPHeaders()
+        self._headers = RequestHeaders()
         self._complete = False
         self._known: _Known | None = None  # clients mostly repeat their headers
 
@@ -151,7 +151,7 @@ class HeadParser:
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
         llhttp, self._llhttp = self._llhttp or HttpRequestParser(self), None
-        self._headers = HTTPHeaders()
+        self._headers = RequestHeaders()
         self._complete = False
         try:
             llhttp.feed_data(data)

@@ -1,0 +1,91 @@
+"""The service with a cache in its own memory, to measure the handlers without Memcached.
+
+It is right for one process only, and for members that nobody changes during the measurement.
+"""
+
+import math
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from tornado_members import services
+from tornado_members.__main__ import main
+from tornado_members.lease_cache.cache import AnnouncedWrite
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.fills import LoadMany
+from tornado_members.lease_cache.look_ups import HIT, STORED, Bypass, Found, LookUp, NotHit
+
+
+class MemoryCache:
+    """Implements directory.cache.Cache."""
+
+    def __init__(self) -> None:
+        self.counts = CacheCounts()
+        self._entries: dict[bytes, Entry | None] = {}
+
+    async def open(self) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def read(
+        self,
+        key: bytes,
+        load: Callable[[], Awaitable[Entry | None]],
+        *,
+        rejected: Entry | None = None,
+        look_up: LookUp | None = None,  # noqa: ARG002
+    ) -> Found:
+        """Return the entry of a key, loaded once."""
+        if key in self._entries and (rejected is None or self._entries[key] != rejected):
+            return Found(self._entries[key], HIT)
+        entry = self._entries[key] = await load()
+        return Found(entry, STORED)
+
+    async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
+        """Return no entry: the fast path passes every request on."""
+        return dict.fromkeys(keys, Bypass("in-memory"))
+
+    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
+        """Load all keys, and store nothing."""
+        loaded = await load([*look_ups])
+        return {key: Found(entry, "fwd=bypass") for key, entry in loaded.items()}
+
+    @asynccontextmanager
+    async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:
+        """Forget the entries of a write."""
+        try:
+            yield AnnouncedWrite(math.inf, clock)
+        finally:
+            await self.invalidate(keys)
+
+    def states(self) -> Mapping[str, str | None]:
+        """Return no node."""
+        return {}
+
+    def list_conflict(self) -> str | None:
+        """Return None: it has no list of servers."""
+        return None
+
+    async def invalidate(self, keys: Iterable[bytes]) -> bool:
+        """Forget entries."""
+        for key in keys:
+            self._entries.pop(key, None)
+        return True
+
+    async def invalidate_for_all(self, keys: Iterable[bytes]) -> None:
+        """Forget entries."""
+        await self.invalidate(keys)
+
+    async def renew_epochs(self) -> bool:
+        """Forget all entries."""
+        self._entries.clear()
+        return True
+
+
+if __name__ == "__main__":
+    services.make_cache = lambda *_: MemoryCache()
+    sys.exit(main())
