@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.sched_setaffinity(0, cores.load)
     cell = Cell(BY_NAME[options.only], options.connections)
     with suppress(KeyboardInterrupt), make_bed(members_for([cell])) as bed:
-        bed.make_database(contestant.name)
+        bed.make_database(contestant.name, has_words=not contestant.is_ours)
         with running(contestant, bed, cores, 1) as one:
             track = Track(bed, cores, [one])
             plain = track.run(cell, one, options.seconds)

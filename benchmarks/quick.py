@@ -22,7 +22,7 @@ _PEER = "fastapi"
 _SCENARIOS = (
     replace(BY_NAME["hit"], title="cached GET"),
     replace(BY_NAME["miss"], title="GET that misses", members=20_000),
-    replace(BY_NAME["list"], title="list of 50"),
+    replace(BY_NAME["list"], title="list of 50", members=20_000),
     replace(BY_NAME["put"], title="PUT"),
 )
 _ROUNDS = 2
@@ -58,7 +58,7 @@ def _measure(bed: Bed, cores: Cores) -> Results:
     with ExitStack() as stack:
         both: list[Running] = []
         for contestant in contestants:
-            bed.make_database(contestant.name)
+            bed.make_database(contestant.name, has_words=not contestant.is_ours)
             both.append(stack.enter_context(running(contestant, bed, cores, 1)))
         track = Track(bed, cores, both)
         results = {}

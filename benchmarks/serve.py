@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.sched_setaffinity(0, cores.load)  # and so are the databases, and wrk
     with suppress(KeyboardInterrupt), make_bed(members_for(cells)) as bed:
         for contestant in contestants:
-            bed.make_database(contestant.name)
+            bed.make_database(contestant.name, has_words=not contestant.is_ours)
         sound = True
         for processes in sorted({cell.processes for cell in cells}):
             its_cells = [cell for cell in cells if cell.processes == processes]

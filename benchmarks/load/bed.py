@@ -89,10 +89,17 @@ class Bed:
         collection = self.client[database]["members"]
         return collection.with_options(read_concern=ReadConcern("majority"))
 
-    def make_database(self, name: str) -> None:
-        """Copy the members into a database of the contestant."""
-        self.client[_TEMPLATE]["members"].aggregate([{"$out": {"db": name, "coll": "members"}}])
+    def make_database(self, name: str, *, has_words: bool = False) -> None:
+        """Copy the members into a database of the contestant.
+
+        With `has_words`, each has the words of its name, with an index for searches.
+        """
+        words = [{"$set": {"words": {"$split": [{"$toLower": "$name"}, " "]}}}] if has_words else []
+        out = {"$out": {"db": name, "coll": "members"}}
+        self.client[_TEMPLATE]["members"].aggregate([*words, out])
         self.client[name]["members"].create_index("name", unique=True)
+        if has_words:
+            self.client[name]["members"].create_index([("words", 1), ("_id", 1)])
 
     def reads(self) -> int:
         """Return the number of documents that MongoDB has returned."""

@@ -1,7 +1,7 @@
 -- What wrk asks, and one line of JSON about how it went.
 --   wrk -s requests.lua URL -- KIND TOKEN MEMBERS START SERIAL [FILE]
 -- MEMBERS are asked for, from 1; START is where the walk over them begins; SERIAL numbers the writes;
--- FILE has an ETag a line, from that of member 1.
+-- FILE has one line per request: the ETags of the members, from that of member 1; or paths of pages.
 
 local STEP = 48611 -- shares no factor with a power of ten: the walk comes to each member once
 local PIPELINED = 16 -- requests at once
@@ -10,7 +10,7 @@ local WRITE_EACH = 20 -- of the mixed requests: 5 %
 
 local head, members, place, serial
 local asked = 0
-local etags = {}
+local lines = {}
 
 local function walk()
     place = (place + STEP) % members
@@ -56,10 +56,10 @@ local kinds = {
         for i = 1, BATCH do ids[i] = walk() end
         return "GET /members?memberId=" .. table.concat(ids, ",") .. head .. "\r\n"
     end,
-    list = function() return "GET /members?limit=50" .. head .. "\r\n" end,
+    page = function() return "GET " .. lines[walk() % #lines + 1] .. head .. "\r\n" end,
     unchanged = function()
         local id = walk()
-        return "GET /members/" .. id .. head .. "If-None-Match: " .. etags[id] .. "\r\n\r\n"
+        return "GET /members/" .. id .. head .. "If-None-Match: " .. lines[id] .. "\r\n\r\n"
     end,
     mixed = function()
         asked = asked + 1
@@ -73,7 +73,7 @@ function init(args)
     head = " HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " .. args[2] .. "\r\n"
     members, place, serial = tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
     if args[6] then
-        for line in io.lines(args[6]) do etags[#etags + 1] = line end
+        for line in io.lines(args[6]) do lines[#lines + 1] = line end
     end
 end
 

@@ -10,6 +10,7 @@ from itertools import count
 from benchmarks.load.asking import Asker
 from benchmarks.load.bed import Bed, Cores
 from benchmarks.load.contestants import Running
+from benchmarks.load.pages import pages_of
 from benchmarks.load.sampling import Sample, Sampler
 from benchmarks.load.scenarios import MEMBERS, Cell
 from benchmarks.load.usage import busy_seconds, usage_of
@@ -72,15 +73,19 @@ class Track:
         """`patience` is for how many seconds a turn waits until other programs are quiet."""
         self._patience = patience
         self._bed = bed
+        self._lines = bed.folder / "lines"  # of the scenario, for wrk
         self._cores = cores
         self._token = bed.token()
         self._services = [one for one in everybody if one.contestant.is_ours]
 
     def run(self, cell: Cell, running: Running, seconds: float) -> Round:
         """One round: warm up, prepare, and measure."""
-        etags = self._bed.folder / f"{running.contestant.name}.etags"
-        if cell.scenario.asks == "unchanged":
-            self._note_etags(cell, running)
+        pages = pages_of(cell.scenario)
+        lines = self._etags(cell, running) if cell.scenario.asks == "unchanged" else []
+        lines += [page.path(running.contestant.name) for page in pages]
+        self._lines.unlink(missing_ok=True)
+        if lines:
+            self._lines.write_text("\n".join(lines) + "\n")
         if cell.scenario.writes and running.contestant.is_ours:
             self._settle(running)
         self._warm_up(cell, running)
@@ -93,7 +98,8 @@ class Track:
             running.port,
             self._token,
             self._bed.members(running.contestant.name),
-            etags,
+            lines=lines,
+            pages=pages,
         )
         self._await_quiet()
         reads, busy, before = self._bed.reads(), self._busy(), usage_of(running)
@@ -141,16 +147,15 @@ class Track:
             token=self._token,
             start=random.randrange(MEMBERS),  # noqa: S311
             serial=next(_serials) * _WRITES_A_ROUND,
-            etags=self._bed.folder / f"{running.contestant.name}.etags",
+            lines=self._lines,
         )
 
-    def _note_etags(self, cell: Cell, running: Running) -> None:
+    def _etags(self, cell: Cell, running: Running) -> list[str]:
         asker = Asker(running.port, self._token)
         paths = [f"/members/{i + 1}" for i in range(cell.scenario.members)]
         etags = [asker.get(path).headers.get("etag", '"none"') for path in paths]
         asker.close()
-        file = self._bed.folder / f"{running.contestant.name}.etags"
-        file.write_text("\n".join(etags) + "\n")
+        return etags
 
     def _settle(self, running: Running) -> None:
         """Wait until the service reads the cache again, of which it may think as just restarted."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.load.asking import Asker
 from benchmarks.load.bed import Collection, Document
-from benchmarks.load.scenarios import BATCH, Scenario
+from benchmarks.load.pages import Page
+from benchmarks.load.scenarios import BATCH, PAGE, Scenario
 
 PAUSE_SECONDS = 0.02
 FIELDS = ("name", "email", "phone")
@@ -32,13 +32,22 @@ class Sampler:
     """Asks from a thread, for as long as the block lasts."""
 
     def __init__(
-        self, scenario: Scenario, port: int, token: str, members: Collection, etags: Path
+        self,
+        scenario: Scenario,
+        port: int,
+        token: str,
+        members: Collection,
+        *,
+        lines: Sequence[str] = (),
+        pages: Sequence[Page] = (),
     ) -> None:
+        """`lines` are ETags, or the paths of `pages`, if the scenario needs them."""
         self.sample = Sample()
         self._scenario = scenario
         self._asker = Asker(port, token)
         self._members = members
-        self._etags = etags.read_text().splitlines() if scenario.asks == "unchanged" else []
+        self._lines = lines
+        self._pages = pages
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -53,7 +62,7 @@ class Sampler:
 
     def _run(self) -> None:
         look = {
-            "list": self._look_at_list,
+            "page": self._look_at_page,
             "unchanged": self._look_for_unchanged,
             "batch": self._look_at_batch,
         }
@@ -80,12 +89,15 @@ class Sampler:
         elif before == after != member:
             self.sample.wrong.append(f"member {member_id}: {said}, where MongoDB has {after}")
 
-    def _look_at_list(self) -> None:
-        self.sample.queries += 1
-        expected = [as_answered(found) for found in self._members.find().sort("_id").limit(50)]
-        answer = self._asker.get("/members?limit=50")
+    def _look_at_page(self) -> None:
+        index = random.randrange(len(self._pages))  # noqa: S311
+        page, path = self._pages[index], self._lines[index]
+        self.sample.queries += PAGE  # MongoDB counts documents
+        found = self._members.find(page.matching).sort(page.key).limit(PAGE)
+        expected = [*map(as_answered, found)]
+        answer = self._asker.get(path)
         if answer.status != 200 or answer.json["items"] != expected:
-            self.sample.wrong.append(f"list: {answer.status} {answer.content[:200]!r}")
+            self.sample.wrong.append(f"{path}: {answer.status} {answer.content[:200]!r}")
 
     def _look_at_batch(self) -> None:
         member_ids = random.sample(range(1, self._scenario.members + 1), BATCH)
@@ -99,7 +111,7 @@ class Sampler:
 
     def _look_for_unchanged(self) -> None:
         index = random.randrange(self._scenario.members)  # noqa: S311
-        answer = self._asker.get(f"/members/{index + 1}", If_None_Match=self._etags[index])
+        answer = self._asker.get(f"/members/{index + 1}", If_None_Match=self._lines[index])
         if answer.status != 304 or answer.content:
             self.sample.wrong.append(f"member {index + 1}: {answer.status} in place of 304")
 

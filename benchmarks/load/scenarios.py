@@ -6,6 +6,7 @@ from dataclasses import dataclass
 MEMBERS = 100_000
 HOT = 1000  # members that all callers ask for
 BATCH = 100  # members of a batch, as in requests.lua
+PAGE = 50  # members of a page of a list
 _FEWEST = 5000
 
 
@@ -43,7 +44,21 @@ SCENARIOS = (
     Scenario("proxied", "cached GET behind a proxy", "proxied", reads=0),
     Scenario("handler", "cached GET with If-Match, which a handler answers", "handler", reads=0),
     Scenario("put", f"PUT of {HOT:,} members", "put"),
-    Scenario("list", "list of 50", "list"),
+    Scenario("list", f"list of {PAGE}, each page another one", "page", MEMBERS),
+    Scenario(
+        "list-by-name",
+        f"list of {PAGE} by name, each page another one",
+        "page",
+        MEMBERS,
+        peers=frozenset({"fastapi"}),
+    ),
+    Scenario(
+        "search",
+        f"search of {PAGE} in 1 % of the members, each page another one",
+        "page",
+        MEMBERS,
+        peers=frozenset({"fastapi"}),
+    ),
     Scenario(
         "batch",
         f"cached batch of {BATCH} of {HOT:,} members",

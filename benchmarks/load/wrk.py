@@ -37,15 +37,16 @@ def load(
     token: str,
     start: int,
     serial: int,
-    etags: Path,
+    lines: Path,
 ) -> Load:
     """Ask for so long, from one thread. Raises LoadFailed.
 
-    `start` is where the walk over the members begins; writes are numbered from `serial`.
+    `start` is where the walk over the members begins; writes are numbered from `serial`. `lines` is
+    a file with a line for each request, if the scenario needs one.
     """
     words = [scenario.asks, token, str(scenario.members), str(start), str(serial)]
-    if scenario.asks == "unchanged":
-        words.append(str(etags))
+    if lines.exists():
+        words.append(str(lines))
     done = subprocess.run(  # noqa: S603
         [
             *(_find_wrk(), "--threads", "1", "--connections", str(connections)),

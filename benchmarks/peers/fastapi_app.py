@@ -5,10 +5,12 @@ What is cached is the JSON that is answered, so a hit goes out without a model b
 """
 
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import md5
-from typing import Annotated
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 import aiomcache
 import jwt
@@ -119,7 +121,7 @@ async def put_member(request: Request, member_id: int, member: MemberIn) -> Resp
     try:
         document = await request.app.state.members.find_one_and_update(
             {"_id": member_id},
-            {"$set": member.model_dump()},
+            {"$set": {**member.model_dump(), "words": member.name.lower().split()}},
             return_document=ReturnDocument.AFTER,
         )
     except DuplicateKeyError as error:
@@ -153,16 +155,26 @@ async def get_batch(request: Request, listed: str) -> Response:
 @app.get("/members", dependencies=[Depends(requires("members:read"))])
 async def list_members(
     request: Request,
+    *,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    after: int = 0,
+    after: str | None = None,
+    sort: Literal["memberId", "name"] = "memberId",
+    q: str | None = None,
     memberId: str | None = None,  # noqa: N803
 ) -> Response:
-    """A page of members, in the order of their ids; or the members with these ids."""
+    """A page of members, of all or of those with a word; or the members with these ids."""
     if memberId is not None:
         return await get_batch(request, memberId)
-    found = request.app.state.members.find({"_id": {"$gt": after}}).sort("_id").limit(limit)
+    key = "_id" if sort == "memberId" else "name"
+    query: dict[str, Any] = {"words": {"$regex": f"^{re.escape(q.lower())}"}} if q else {}
+    if after is not None:
+        query[key] = {"$gt": int(after) if key == "_id" else after}
+    found = request.app.state.members.find(query).sort(key).limit(limit)
     members = [Member.model_validate(document) for document in await found.to_list()]
-    full = len(members) == limit
-    following = f"/members?limit={limit}&after={members[-1].memberId}" if full else None
+    following = None
+    if len(members) == limit:
+        words = {"q": q} if q else {}
+        page = {"limit": limit, "sort": sort, **words, "after": getattr(members[-1], sort)}
+        following = f"/members?{urlencode(page)}"
     page = Page(items=members, next=following)
     return Response(page.model_dump_json(), media_type="application/json")

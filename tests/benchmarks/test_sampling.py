@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
 from pymongo.read_concern import ReadConcern
 
+from benchmarks.load.pages import Page
 from benchmarks.load.sampling import Sample, Sampler
 from benchmarks.load.scenarios import BY_NAME
 
@@ -51,14 +51,13 @@ def answering(status: int, body: Any) -> Iterator[int]:
         thread.join()
 
 
-def sampled(
-    scenario: str, port: int, admin: pymongo.MongoClient[Any], folder: Path, times: int = 3
-) -> Sample:
+def sampled(scenario: str, port: int, admin: pymongo.MongoClient[Any], times: int = 3) -> Sample:
     """Return the verdicts on some responses."""
     members = admin["test"]["members"].with_options(read_concern=ReadConcern("majority"))
-    etags = folder / "etags"
-    etags.write_text('"a"\n' * 100)
-    with Sampler(BY_NAME[scenario], port, "token", members, etags) as sampler:
+    lines = ['"a"'] * 100
+    with Sampler(
+        BY_NAME[scenario], port, "token", members, lines=lines, pages=[Page(0)]
+    ) as sampler:
         while sampler.sample.compared < times:
             threading.Event().wait(0.01)
     return sampler.sample
@@ -77,11 +76,11 @@ def sampled(
     ],
 )
 def test_response_is_true_stale_or_wrong(
-    admin: pymongo.MongoClient[Any], folder: Path, status: int, body: Any, verdict: str
+    admin: pymongo.MongoClient[Any], status: int, body: Any, verdict: str
 ) -> None:
     admin["test"]["members"].insert_one(dict(STORED))
     with answering(status, body) as port:
-        sample = sampled("hot", port, admin, folder)
+        sample = sampled("hot", port, admin)
     assert ("stale" * bool(sample.stale) + "wrong" * bool(sample.wrong)) == verdict
     assert sample.hits >= 3
     assert sample.queries >= 6
@@ -96,10 +95,10 @@ def test_response_is_true_stale_or_wrong(
     ],
 )
 def test_lists_are_compared_and_so_is_what_has_not_changed(
-    admin: pymongo.MongoClient[Any], folder: Path, scenario: str, right: Any, wrong: Any
+    admin: pymongo.MongoClient[Any], scenario: str, right: Any, wrong: Any
 ) -> None:
     admin["test"]["members"].insert_one(dict(STORED))
     with answering(*right) as port:
-        assert not sampled(scenario, port, admin, folder).wrong
+        assert not sampled(scenario, port, admin).wrong
     with answering(*wrong) as port:
-        assert sampled(scenario, port, admin, folder).wrong
+        assert sampled(scenario, port, admin).wrong
