@@ -1,6 +1,7 @@
 """Attributes that the settings declare: validation, storage, patches, filters and the cache."""
 
 import json
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.api import Api, parsed, problem
 from tornado_members.errors import InvalidMember
+from tornado_members.model.list_query import ListQuery
 from tornado_members.model.member import apply_merge_patch, parse_draft
 from tornado_members.services import Services, open_directory, open_stores
 from tornado_members.settings import Audit, Members, Settings
@@ -315,3 +317,28 @@ async def test_services_with_other_declarations_share_no_entries(
 
 async def test_description_is_that_of_the_declaration(services: Services) -> None:
     assert services.fields.attributes.names == tuple(DECLARED)
+
+
+async def test_page_consists_of_the_bytes_of_single_reads(
+    services: Services, admin: Admin, settings: Settings
+) -> None:
+    """Also of documents that other programs wrote, which need not meet /openapi.json."""
+    texts = ['"\\/', "\u2028\u2029", "\x00\x1f\x7f\b\t", "👩‍👩‍👧 é", "%s %d %", "</script>", ""]
+    values = [1e16, 5e-324, -0.0, 2**53, True, None, "5", [1], {"a": 1}]
+    documents: list[dict[str, Any]] = [
+        {"_id": i, "name": f"{i} {text}", "email": text, "phone": text, "version": value}
+        for i, (text, value) in enumerate(zip(texts * 2, values * 2, strict=False), 1)
+    ]
+    for document, value in zip(documents, values, strict=False):
+        others = {"tags": texts, "vip": True, "seen": datetime(1, 1, 1, tzinfo=UTC)}
+        document["attributes"] = {"ratio": value, "score": value, **others}
+    documents += [{"_id": 20.0, "name": "a float"}, {"_id": 21, "name": "odd", "email": ["a"]}]
+    documents += [{"_id": "22", "name": "no member"}, {"_id": 23}, {"_id": 24, "name": ["list"]}]
+    admin[settings.mongodb.database]["members"].insert_many(documents)
+    directory = services.directory
+    by_id = await directory.page_json(ListQuery())
+    assert by_id.keys == [*range(1, 15), 20, 21]
+    assert by_id.bodies == [(await directory.get(int(one))).body for one in by_id.keys]
+    by_name = await directory.page_json(ListQuery(field="name"))
+    assert sorted(by_name.bodies) == sorted(by_id.bodies)
+    assert by_name.keys == [json.loads(body)["name"] for body in by_name.bodies]

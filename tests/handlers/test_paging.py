@@ -167,7 +167,7 @@ async def test_callers_of_the_same_page_share_a_query(
         await api.create(name)
     asked: list[ListQuery] = []
     may_go_on = asyncio.Event()
-    page = services.directory._store.page
+    page = services.directory._store.page_json
 
     async def slow_page(query: ListQuery) -> Any:
         asked.append(query)
@@ -175,17 +175,17 @@ async def test_callers_of_the_same_page_share_a_query(
         await may_go_on.wait()
         return found
 
-    monkeypatch.setattr(services.directory._store, "page", slow_page)
+    monkeypatch.setattr(services.directory._store, "page_json", slow_page)
     directory, query = services.directory, ListQuery()
-    first = [asyncio.create_task(directory.page(query)) for _ in range(10)]
-    other = asyncio.create_task(directory.page(replace(query, limit=1)))
+    first = [asyncio.create_task(directory.page_json(query)) for _ in range(10)]
+    other = asyncio.create_task(directory.page_json(replace(query, limit=1)))
     await asyncio.sleep(0.2)
     await api.create("Jean")
-    second = [asyncio.create_task(directory.page(query)) for _ in range(10)]
+    second = [asyncio.create_task(directory.page_json(query)) for _ in range(10)]
     await asyncio.sleep(0)
     may_go_on.set()
-    assert len(await other) == 1
-    assert len(await first[0]) == 2
-    assert {len(await one) for one in second} == {3}
-    assert {len(await one) for one in first[1:]} == {3}  # they waited for the second query
+    assert len((await other).keys) == 1
+    assert len((await first[0]).keys) == 2
+    assert {len((await one).keys) for one in second} == {3}
+    assert {len((await one).keys) for one in first[1:]} == {3}  # they waited for the second query
     assert sorted(one.limit for one in asked) == [1, 50, 50]

@@ -24,7 +24,7 @@ from tornado_members.member_entries import (
     usable,
 )
 from tornado_members.model.fields import FieldTable
-from tornado_members.model.list_query import Filters, ListQuery, PageLines
+from tornado_members.model.list_query import Filters, ListQuery, MemberPage
 from tornado_members.model.member import Member
 from tornado_members.model.names import normalize_name
 from tornado_members.storage.members import MemberStore
@@ -45,7 +45,7 @@ class MemberReader:
         self._cache = cache
         self._entries = MemberEntries(fields)
         self._look_ups = CachedLookUps(cache.look_up, self._entries)
-        self._pages: SingleFlight[list[Member]] = SingleFlight()
+        self._pages: SingleFlight[MemberPage] = SingleFlight()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """Return the member with this id. `no_cache` reads MongoDB. Raises MemberNotFound."""
@@ -162,16 +162,16 @@ class MemberReader:
         return self._entries.of_member(await self._store.find_member(member_id))
 
     async def page(self, query: ListQuery) -> list[Member]:
-        """Return at most `query.limit` members in order, beginning after `query.after`.
+        """Return at most `query.limit` members in order, beginning after `query.after`."""
+        return await self._store.page(query)
+
+    async def page_json(self, query: ListQuery) -> MemberPage:
+        """Return the same page as JSON.
 
         Callers that ask for the same page at once share a query, as readers of one member do. They
-        share the list, too, and must not change it.
+        share the page, too, and must not change it.
         """
-        return await self._pages.ask(repr(query).encode(), lambda: self._store.page(query))
-
-    async def page_lines(self, query: ListQuery) -> PageLines:
-        """Return the same page as lines of JSON."""
-        return await self._store.page_lines(query)
+        return await self._pages.ask(repr(query).encode(), lambda: self._store.page_json(query))
 
     async def count(self, filters: Filters) -> int:
         """Count the members that match. MongoDB scans one index key for each."""

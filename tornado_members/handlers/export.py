@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from logging import getLogger
 from typing import Final
@@ -16,7 +16,7 @@ from tornado_members.handlers.paging import parse_csv_options
 from tornado_members.http.encoding import GzipStream, accepts_gzip
 from tornado_members.http.responses import PRIVATE, VARY
 from tornado_members.http.streaming import ReaderGone, StreamedAnswer
-from tornado_members.model.list_query import ListQuery, PageLines
+from tornado_members.model.list_query import ListQuery
 from tornado_members.model.member import Member
 from tornado_members.openapi.operation import CSV, NDJSON
 from tornado_members.telemetry.logs import fields
@@ -28,7 +28,17 @@ _FILE_NAMES: Final = {CSV: "members.csv", NDJSON: "members.ndjson"}
 _BATCH: Final = 500  # members that are read at once: some milliseconds, and 50 KB
 _LONGEST_PAUSE: Final = 1.0  # seconds between two attempts at a batch
 
-ReadPage = Callable[[ListQuery], Awaitable[PageLines]]
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A page of members, each a line of text."""
+
+    lines: bytes
+    count: int
+    last: int | str | None  # the sort key of the last member; None on an empty page
+
+
+ReadPage = Callable[[ListQuery], Awaitable[_Lines]]
 
 
 async def export_members(handler: BaseHandler, query: ListQuery, limit: int | None) -> None:
@@ -42,7 +52,7 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
     gzip = GzipStream() if accepts_gzip(accepted) else None
     _set_headers(handler, media_type, is_compressed=gzip is not None)
     answer = StreamedAnswer(handler, services.write_seconds)
-    read: ReadPage = services.directory.page_lines
+    read: ReadPage = partial(_read_json, services.directory)
     begin = b""
     if media_type == CSV:
         delimiter, bom = parse_csv_options(handler.request.query_arguments)
@@ -77,7 +87,7 @@ def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) 
     handler.set_header("Content-Type", _CONTENT_TYPES[media_type])
     handler.set_header("Content-Disposition", f'attachment; filename="{_FILE_NAMES[media_type]}"')
     handler.set_header("Cache-Control", PRIVATE)
-    handler.add_vary(f"Accept-Encoding, {VARY}")
+    handler.add_vary(f"Prefer, Accept-Encoding, {VARY}")
     if is_compressed:
         handler.set_header("Content-Encoding", "gzip")
 
@@ -94,12 +104,12 @@ async def _pages(
         left = None if left is None else left - page.count
         if page.count < _BATCH or left == 0 or page.last is None:
             return
-        query = query.behind(page.last)
-        query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
+        limit_of_page = _BATCH if left is None else min(_BATCH, left)
+        query = replace(query, after=page.last, limit=limit_of_page)
         page = await _read(read, query, patience)
 
 
-async def _read(read: ReadPage, query: ListQuery, patience: float) -> PageLines:
+async def _read(read: ReadPage, query: ListQuery, patience: float) -> _Lines:
     """Raises DependencyUnavailable once patience, in seconds, has run out."""
     deadline = time.monotonic() + patience
     pause = 0.05
@@ -113,8 +123,14 @@ async def _read(read: ReadPage, query: ListQuery, patience: float) -> PageLines:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+async def _read_json(directory: MemberDirectory, query: ListQuery) -> _Lines:
+    page = await directory.page_json(query)
+    lines = b"\n".join([*page.bodies, b""])
+    return _Lines(lines, len(page.keys), page.keys[-1] if page.keys else None)
+
+
 async def _read_csv(
     directory: MemberDirectory, encode: Callable[[Sequence[Member]], bytes], query: ListQuery
-) -> PageLines:
+) -> _Lines:
     members = await directory.page(query)
-    return PageLines(encode(members), len(members), members[-1] if members else None)
+    return _Lines(encode(members), len(members), query.key_of(members[-1]) if members else None)

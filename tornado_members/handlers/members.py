@@ -1,6 +1,5 @@
 """The collection of all members: lists and creation."""
 
-import json
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +28,7 @@ from tornado_members.handlers.paging import (
 )
 from tornado_members.http.own_record import lists_only_itself
 from tornado_members.http.prefer import parse_preferences
+from tornado_members.http.responses import page_response
 from tornado_members.model.list_query import Filters
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.examples import example_csv, example_ndjson, example_page
@@ -78,9 +78,6 @@ ADD_MEMBER: Final = Operation(
 )
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
 class MembersHandler(BatchHandler):
     """/members"""
 
@@ -103,23 +100,18 @@ class MembersHandler(BatchHandler):
             await export_members(self, query, limit)
             return
         query = parse_list_query(self.request.query_arguments, self.services.fields)
-        directory = self.services.directory
-        found = await directory.page(replace(query, limit=query.limit + 1))
-        page = found[: query.limit]
+        page = await self.services.directory.page_json(replace(query, limit=query.limit + 1))
         following = None
-        if len(found) > query.limit:
-            following = self.address(next_path(query, page))
-        if following:
-            self.set_header("Link", f'<{following}>; rel="next"')
+        if len(page.bodies) > query.limit:
+            following = self.address(next_path(query, page.keys[query.limit - 1]))
         await self.send_count(query.filters)
-        body = {"items": [member.to_dict() for member in page], "next": following}
-        self.send_json(_encode(body).encode())
+        bodies, headers = page.bodies[: query.limit], self.request.headers
+        self.send_response(page_response(bodies, following, request_headers=headers))
 
     head = get
 
     async def send_count(self, filters: Filters) -> None:
         """Send the number of members that match, if the caller prefers it (RFC 7240)."""
-        self.add_vary("Prefer")
         preferences = parse_preferences(self.request.headers.get_list("Prefer"))
         if preferences.get("count") == "exact":
             self.set_header("X-Total-Count", str(await self.services.directory.count(filters)))

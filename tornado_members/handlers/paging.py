@@ -3,7 +3,7 @@
 import base64
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final
@@ -21,7 +21,7 @@ from tornado_members.model.attribute_types import to_text
 from tornado_members.model.attributes import Attribute
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, Member, SortField
+from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS, SortField
 from tornado_members.model.names import STORED_NAME_PATTERN, check_stored_name, normalize_name
 from tornado_members.model.strict_json import has_lone_surrogate
 from tornado_members.model.text import MAX_CHARACTERS
@@ -140,15 +140,15 @@ def parse_export_query(
     return parse_list_query(rest, fields), int(limits[0])
 
 
-def next_path(query: ListQuery, page: Sequence[Member]) -> str:
-    """Return the address of the page after this one."""
+def next_path(query: ListQuery, last: int | str) -> str:
+    """Return the address of the page after the one whose last member has this sort key."""
     filters = query.filters
     named = {"name": filters.name, "name_prefix": filters.name_prefix, "q": filters.q}
     named |= filters.equal
     parameters: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
     parameters |= {path: to_text(value) for path, value in filters.attributes.items()}
     parameters |= {"limit": query.limit, "sort": _sort(query)}
-    parameters["after"] = _cursor(query, query.key_of(page[-1]))
+    parameters["after"] = _cursor(query, last)
     return f"/members?{urlencode(parameters)}"
 
 

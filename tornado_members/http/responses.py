@@ -4,8 +4,9 @@ The fast path (handlers/member_cache.py) and the handlers send what member_respo
 batch_response() return.
 """
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http.client import responses
@@ -87,6 +88,17 @@ def batch_response(batch: MemberBatch, *, request_headers: HTTPHeaders) -> Membe
     response = json_response(body, request_headers=request_headers)
     response.headers["Cache-Status"] = cache_status(batch.cache_status)
     return response
+
+
+def page_response(
+    bodies: Sequence[bytes], following: str | None, *, request_headers: HTTPHeaders
+) -> MemberResponse:
+    """Build the response with a page of members; `following` is the address of the next page."""
+    body = b'{"items":[%b],"next":%b}' % (b",".join(bodies), json.dumps(following).encode())
+    response = json_response(body, request_headers=request_headers)
+    if following is not None:
+        response.headers["Link"] = f'<{following}>; rel="next"'
+    return response._replace(vary=f"Prefer, {response.vary}")
 
 
 def json_response(body: bytes, *, request_headers: HTTPHeaders) -> MemberResponse:

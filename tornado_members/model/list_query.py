@@ -40,9 +40,8 @@ class ListQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class PageLines:
-    """A page of members, each a line of text."""
+class MemberPage:
+    """A page of members: the JSON and the sort key of each."""
 
-    lines: bytes
-    count: int
-    last: Member | None  # after which the next page begins; None on an empty page
+    bodies: list[bytes]
+    keys: list[int | str]

@@ -73,12 +73,10 @@ MEMBER_FIELDS: Final = FieldTable(
     ]
 )
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def encode_json(shown: Mapping[str, Any]) -> bytes:
-    """Return a member as JSON for clients, in UTF-8 (RFC 8259 §8.1)."""
-    return _encode(shown).encode()
+# Members and their parts as JSON for clients. A string alone is encoded by the function that the
+# encoder of objects calls for its strings: the bytes are the same.
+encode_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+encode_string: Final = json.encoder.encode_basestring
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ class Member:
 
     def to_json(self) -> bytes:
         """Return the body of a response."""
-        return encode_json(self.to_dict())
+        return encode_json(self.to_dict()).encode()
 
 
 def parse_draft(

@@ -13,7 +13,7 @@ from tornado_members.errors import NameTaken
 from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
-from tornado_members.model.list_query import Filters, ListQuery, PageLines
+from tornado_members.model.list_query import Filters, ListQuery, MemberPage
 from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft
 from tornado_members.model.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
@@ -21,6 +21,7 @@ from tornado_members.storage.documents import (
     IS_MEMBER,
     MEMBER_ID_RANGE,
     MemberCodec,
+    is_member,
     names_held,
     version_in,
 )
@@ -141,12 +142,13 @@ class MemberStore:
         return [member for member in members if member is not None]
 
     @translate_outages
-    async def page_lines(self, query: ListQuery) -> PageLines:
-        """Return the same page as lines of JSON, without making a Member of each document."""
-        documents = await self._lists.page(query)
-        lines = [line for one in documents if (line := self._codec.to_json(one)) is not None]
-        last = next(filter(None, map(self._codec.decode, reversed(documents))), None)
-        return PageLines(b"\n".join([*lines, b""]), len(lines), last)
+    async def page_json(self, query: ListQuery) -> MemberPage:
+        """Return the same page as JSON, without making a Member of each document."""
+        members = [one for one in await self._lists.page(query) if is_member(one)]
+        bodies = [*map(self._codec.to_json, members)]
+        if query.field == "name":
+            return MemberPage(bodies, [one["name"] for one in members])
+        return MemberPage(bodies, [int(one["_id"]) for one in members])
 
     @translate_outages
     async def count(self, filters: Filters) -> int:
