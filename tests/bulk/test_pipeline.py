@@ -26,9 +26,8 @@ async def load_all(pipeline: BatchPipeline, batches: Sequence[list[Row]]) -> lis
     """Load batches as an import does."""
     outcomes: list[Outcome] = []
     for batch in batches:
-        while not pipeline.accepts(batch):
+        while not pipeline.start(batch):
             outcomes += (await pipeline.finish_first())[1]
-        pipeline.start(batch)
     while pipeline:
         outcomes += (await pipeline.finish_first())[1]
     return outcomes
@@ -71,10 +70,11 @@ async def test_batches_are_loaded_at_the_same_time() -> None:
         pipeline.start(rows(name))
     await asyncio.sleep(0)
     assert begun == ["Ada", "Bob"]
-    assert pipeline.accepts(rows("Carl"))
-    assert not pipeline.accepts(rows("Carl", "Bob"))
+    assert not pipeline.start(rows("Carl", "Bob"))
+    assert pipeline.start(rows("Carl"))
     go_on.set()
-    assert [(await pipeline.finish_first())[0] for _ in range(2)] == [rows("Ada"), rows("Bob")]
+    finished = [(await pipeline.finish_first())[0] for _ in range(3)]
+    assert finished == [rows("Ada"), rows("Bob"), rows("Carl")]
 
 
 async def test_failed_batch_stays_the_first_until_all_have_settled() -> None:

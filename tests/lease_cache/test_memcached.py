@@ -207,7 +207,7 @@ async def test_put_returns_the_token_that_replaces_its_value(address: str) -> No
 
 async def test_put_returns_no_token_of_the_value_of_another_client() -> None:
     """Another client replaced the value before the server reached the question for the token."""
-    answers = b"STORED\r\nVA 9 ka c7 f0 t9\r\ntombstone\r\n", b"STORED\r\nEN\r\n"
+    answers = b"STORED\r\nVA 9 ka c7 f0 t9\r\ntombstone\r\nMN\r\n", b"STORED\r\nMN\r\n"
     for answer in answers:
         talk = await reply(answer, then=3)
         async with server_that(talk) as address, opened(address) as node:

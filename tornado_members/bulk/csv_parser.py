@@ -7,17 +7,18 @@ record ends with a line after which their number is even.
 
 import csv
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_COLUMNS: Final = 1000
 MAX_RECORD: Final = 16 * 1024 * 1024  # characters; longer records are refused up to their end
 _MAX_KEPT: Final = 64 * 1024  # characters of a cell that are kept; the rest is skipped
 _MAX_ALL_KEPT: Final = 1024 * 1024  # characters of a record
 # Also lines that hold nothing but the end-of-file character of DOS.
-_BLANK_LINES: Final = re.compile(r"(?:[^\S\n]*+(?:\x1a[^\S\n]*+)?+\n)+")
+_BLANK: Final = r"[^\S\n]*+(?:\x1a[^\S\n]*+)?+"
+_BLANK_LINE: Final = re.compile(_BLANK)
+_BLANK_LINES: Final = re.compile(rf"(?:{_BLANK}\n)+")
 _SPACES: Final = re.compile(r"[ \xa0]*")
 _QUOTE_OR_END: Final = re.compile(r'["\n]')
 
@@ -33,8 +34,7 @@ class _State(Enum):
     MALFORMED_INSIDE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The cells of a record, or its text and why it cannot be read."""
 
     line: int
@@ -84,6 +84,12 @@ class CsvParser:
     def feed(self, text: str) -> Iterator[Record]:
         """Yield the records that end in this piece."""
         text, self._carry = self._carry + text, ""
+        if self._state is _State.RECORD_START and '"' not in text:
+            lines = text.split("\n")
+            if max(map(len, lines)) <= _MAX_KEPT:
+                self._carry = lines.pop()
+                yield from self._split_all(lines)
+                return
         at = 0
         while at < len(text):
             if self._state is _State.RECORD_START:
@@ -123,6 +129,14 @@ class CsvParser:
             self._fault = "has a quote that is never closed: nothing after it was read"
         self._end_cell()
         yield self._finish()
+
+    def _split_all(self, lines: Iterable[str]) -> Iterator[Record]:
+        """Yield the records in lines without quotes, which are not too long."""
+        for line in lines:
+            if not line or line.isspace() or ("\x1a" in line and _BLANK_LINE.fullmatch(line)):
+                self.line += 1
+            else:
+                yield self._split(line)
 
     def _split(self, line: str, *, is_quoted: bool = False) -> Record:
         """Return the record in a line without line breaks in its cells."""

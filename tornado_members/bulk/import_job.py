@@ -146,8 +146,7 @@ class ImportJob:
     async def _load(self) -> None:
         try:
             while self._pipeline or await self._has_batch():
-                if self._may_start():
-                    self._pipeline.start(self._batch)
+                if self._may_start() and self._pipeline.start(self._batch):
                     self._batch = []
                     self._filled.clear()
                     self._taken.set()
@@ -174,8 +173,7 @@ class ImportJob:
         """True if a batch may begin: with any rows if no other is in progress, else a full one."""
         if not self._pipeline:
             return bool(self._batch)
-        is_full = len(self._batch) >= BATCH or (self._is_over and bool(self._batch))
-        return is_full and self._pipeline.accepts(self._batch)
+        return len(self._batch) >= BATCH or (self._is_over and bool(self._batch))
 
     async def _is_first_done(self) -> bool:
         """Wait until the oldest batch is loaded, or another one may begin. True for the first."""

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from tornado_members.bulk.id_set import IdSet
 from tornado_members.errors import WriteConflict
@@ -31,8 +30,7 @@ class Result(StrEnum):
 _LOADED = (Result.CREATED, Result.REPLACED, Result.UNCHANGED)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The result for one draft, and the id of the member that has its name now.
 
     The id is None if a document that is not a member holds the name.
@@ -115,10 +113,14 @@ class Loader:
             if owner is None:
                 outcomes[i] = Outcome(self._refusal, None)
                 continue
-            draft = given.completed_by(owner)
             member_id = owner.member_id
             twice = member_id in seen or member_id in loaded or member_id in self._loaded
-            result = self._settle(draft, owner, twice)
+            draft = given
+            if not twice and self._begun.get(member_id) is Result.CREATED:
+                result = Result.CREATED
+            else:
+                draft = given.completed_by(owner)
+                result = self._settle(draft, owner, twice)
             if result in _LOADED:
                 seen.add(member_id)
             if result is Result.REPLACED and not owner.agrees_with(draft):
@@ -136,7 +138,9 @@ class Loader:
 
         None stands for a document that is not a member and holds the name.
         """
-        firsts = {draft.name: draft for draft in reversed(drafts)}
+        firsts: dict[str, MemberDraft] = {}
+        for draft in drafts:
+            firsts.setdefault(draft.name, draft)
         owners: dict[str, Member | None] = {}
         for _ in range(_MAX_ATTEMPTS):
             missing = [name for name in firsts if name not in owners]
@@ -144,8 +148,7 @@ class Loader:
             finding = asyncio.ensure_future(self._directory.find_by_names(missing))
             async with self._taking_ids:
                 owners.update(await finding)
-                new = [draft for draft in drafts if draft.name not in owners]
-                new = [draft for draft in new if firsts[draft.name] is draft]
+                new = [draft for name, draft in firsts.items() if name not in owners]
                 if not new:
                     return owners
                 first = await self._directory.take_ids(len(new))
@@ -158,11 +161,8 @@ class Loader:
     def _settle(self, draft: MemberDraft, owner: Member, twice: bool) -> Result:
         """Decide the result for a draft whose name has an owner by now."""
         if not twice:
-            begun = self._begun.get(owner.member_id)
-            if begun is Result.CREATED:
-                return Result.CREATED
             if owner.agrees_with(draft):
-                return begun or Result.UNCHANGED
+                return self._begun.get(owner.member_id) or Result.UNCHANGED
             if self._on_conflict == "replace":
                 return Result.REPLACED
         return self._refusal

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from tornado_members.bulk.attribute_cells import nested, with_cells_read
@@ -23,7 +24,7 @@ _LONGEST_HEADING: Final = 100  # characters
 Sources = list[tuple[int, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ColumnMapping:
     """The columns of each field."""
 
@@ -48,7 +49,7 @@ class ColumnMapping:
         used = self.used
         return [heading for i, heading in enumerate(self.header) if i not in used]
 
-    @property
+    @cached_property
     def is_export(self) -> bool:
         """True for a file that this service exported."""
         return ID_HEADING in self.header
@@ -59,17 +60,18 @@ class ColumnMapping:
         values: dict[str, str | None] = {}
         unused: dict[str, list[str]] = {}
         for field, sources in self.sources.items():
-            values[field] = None
+            value = None
             for columns in sources:
                 text = cell_text(cells[columns[0]], is_export=is_export)
                 if len(columns) > 1:
                     further = (cell_text(cells[i], is_export=is_export) for i in columns[1:])
                     text = " ".join(filter(None, (text, *further)))
                 if text:
-                    values[field], rest = (text, []) if is_export else first_value(field, text)
+                    value, rest = (text, []) if is_export else first_value(field, text)
                     if rest:
                         unused[field] = rest
                     break
+            values[field] = value
         return values, unused
 
 

@@ -55,15 +55,17 @@ class BatchPipeline:
         """The line at which the oldest batch begins; None if no batch is in progress."""
         return self._batches[0].rows[0].line if self._batches else None
 
-    def accepts(self, rows: Sequence[Row]) -> bool:
-        """Return True if these rows may be loaded now."""
-        names = _names_in(rows)
-        return self.has_room and all(names.isdisjoint(batch.names) for batch in self._batches)
-
-    def start(self, rows: Sequence[Row]) -> None:
-        """Begin to load a batch."""
-        task = asyncio.create_task(self._run(rows))
-        self._batches.append(_Batch(rows, _names_in(rows), task))
+    def start(self, rows: Sequence[Row]) -> bool:
+        """Begin to load a batch. False if that has to wait until another batch is finished."""
+        if not self.has_room:
+            return False
+        drafts = [row.content for row in rows if isinstance(row.content, MemberDraft)]
+        names = frozenset([draft.name for draft in drafts])
+        if not all(names.isdisjoint(batch.names) for batch in self._batches):
+            return False
+        task = asyncio.create_task(self._run(drafts))
+        self._batches.append(_Batch(rows, names, task))
+        return True
 
     async def finish_first(self) -> tuple[Sequence[Row], list[Outcome]]:
         """Return the oldest batch and an outcome for each of its drafts, when it is loaded.
@@ -84,10 +86,5 @@ class BatchPipeline:
             if not task.cancelled():
                 task.exception()  # else asyncio logs that it was never retrieved
 
-    async def _run(self, rows: Sequence[Row]) -> list[Outcome]:
-        drafts = [row.content for row in rows if isinstance(row.content, MemberDraft)]
+    async def _run(self, drafts: list[MemberDraft]) -> list[Outcome]:
         return await self._load(drafts) if drafts else []
-
-
-def _names_in(rows: Sequence[Row]) -> frozenset[str]:
-    return frozenset(row.content.name for row in rows if isinstance(row.content, MemberDraft))

@@ -1,10 +1,14 @@
 """A row of a file: its member, or the reason why it has none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from tornado_members.errors import Fault
 from tornado_members.model.member import MemberDraft
+
+_NONE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,11 @@ class Refusal:
         return "; ".join(f"{fault.pointer[1:]} {fault.detail}".strip() for fault in self.faults)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of a file: the line on which it begins, its cells, and the member in it."""
 
     line: int
     cells: Sequence[str]
     content: MemberDraft | Refusal
     raw: str | None = None  # the text of a row that could not be divided into cells
-    unused: Mapping[str, Sequence[str]] = field(default_factory=dict)  # further values of a cell
+    unused: Mapping[str, Sequence[str]] = _NONE  # further values of a cell

@@ -71,6 +71,7 @@ class TableReader:
         self._mapping = mapping
         self._decoder = decoder
         self._header = [cell.strip() for cell in mapping.header]
+        self._first = self._header[0]
         named = [i for i, heading in enumerate(self._header) if heading]
         self._width = max(named, default=-1) + 1  # without blank headings at the end
         self._used = mapping.used
@@ -93,7 +94,7 @@ class TableReader:
             if self._held:
                 yield self._held
                 self._held, self._has_bare_rows = None, True
-            if self._is_bare(record):
+            if not self._has_bare_rows and self._is_bare(record):
                 self._held = row
             else:
                 self._has_full_rows = True
@@ -120,34 +121,39 @@ class TableReader:
 
     def _repeats_header(self, cells: Sequence[str]) -> bool:
         """True for the header again, as in files that were joined."""
-        if cells[0].strip() != self._header[0]:
+        if cells[0].strip() != self._first:
             return False
         return [cell.strip() for cell in cells] == self._header
 
     def _is_bare(self, record: Record) -> bool:
         """True if the row has nothing but a name, and others of the file have more."""
-        if record.fault or len(self._header) == 1 or self._has_bare_rows:
-            return False
         cells = record.cells
         if len(cells) > 1 and cells[0].strip() and cells[1].strip():
+            return False
+        if record.fault or len(self._header) == 1:
             return False
         filled = [i for i, cell in enumerate(cells) if cell and not cell.isspace()]
         return len(filled) == 1 and filled[0] in self._names
 
     def _check(self, record: Record) -> Row:
         cells, width = record.cells, self._width
-        surplus = cells[width:] if len(cells) > width else ()
-        if len(cells) < width or any(cell and not cell.isspace() for cell in surplus):
+        if len(cells) != width and not self._fits(cells):
             detail = f"has {len(cells)} cells where the header has {width}"
             return Row(record.line, cells, Refusal.of_row("wrong number of cells", detail))
         if self._decoder and self._decoder.has_undecoded and (bad := self._find_undecoded(cells)):
             detail = self._decoder.describe_undecoded(bad)
             return Row(record.line, cells, Refusal.of_row("wrong encoding", detail))
-        if record.cut & self._used:
+        if record.cut and record.cut & self._used:
             detail = "has a cell that is too long for a member"
             return Row(record.line, cells, Refusal.of_row("too long", detail))
         values, unused = self._mapping.read(cells)
         return Row(record.line, cells, parse_values(values, self._fields), unused=unused)
+
+    def _fits(self, cells: Sequence[str]) -> bool:
+        """True if a row has a cell for each column, and nothing behind them."""
+        surplus = cells[self._width :]
+        is_longer = len(cells) > self._width
+        return is_longer and not any(cell and not cell.isspace() for cell in surplus)
 
     def _find_undecoded(self, cells: Sequence[str]) -> str | None:
         decoder = self._decoder

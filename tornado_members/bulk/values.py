@@ -13,6 +13,7 @@ _BETWEEN_PHONES: Final = re.compile(
     r":::|\n|;(?!\s*ext=)|(?<=\d{3})\s*+[,/]\s*+(?=\+\d)", re.IGNORECASE
 )
 _ADDRESS: Final = re.compile(r"(?:[^<>]*+<)?(?:mailto:)?([^<>]++)>?", re.IGNORECASE)
+_SEVERAL: Final = frozenset({"email", "phone"})  # fields whose cells may have several values
 # Most cells have one value in its plain form, which has none of these.
 _SPECIAL: Final = re.compile(r"[:;,/<>'\n]")
 _APOSTROPHE: Final = re.compile(r"'(?=\d)")
@@ -30,17 +31,15 @@ def cell_text(cell: str, *, is_export: bool = False) -> str:
 
 def first_value(field: str, text: str) -> tuple[str, list[str]]:
     """Return the first of the values in a cell, and the others."""
-    if not _SPECIAL.search(text):
+    if field not in _SEVERAL or not _SPECIAL.search(text):
         return text, []
     if field == "email":
         values = [_plain_address(value) for value in _split(_BETWEEN_EMAILS, text)]
         if len(values) > 1 and not all("@" in value for value in values):
             return text, []
-    elif field == "phone":
+    else:
         text = _APOSTROPHE.sub("", text, count=1) if text.startswith("'") else text
         values = _split(_BETWEEN_PHONES, text)
-    else:
-        return text, []
     return (values[0], values[1:]) if values else (text, [])
 
 

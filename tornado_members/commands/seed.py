@@ -288,9 +288,8 @@ async def _load_rows(loader: Loader, file: _OpenFile) -> None:
     with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
         try:
             async for batch in _batches(file.rows):
-                while not pipeline.accepts(batch):
+                while not pipeline.start(batch):
                     await report_first()
-                pipeline.start(batch)
                 if size:
                     bar.update(file.stream.tell() - bar.n)
             while pipeline:

@@ -14,7 +14,7 @@ from aiomcache.pool import Connection
 MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
 _MOST_BUFFERED = 4 * MAX_ITEM
-_VALUE = re.compile(rb"VALUE ([!-~]{1,250}) ([0-9]{1,10}) ([0-9]{1,8})\r\n")
+_VALUE = re.compile(rb"VALUE (?P<key>[!-~]{1,250}) (?P<flags>[0-9]{1,10}) (?P<size>[0-9]{1,8})\r\n")
 _END = b"END\r\n"
 
 
@@ -78,23 +78,53 @@ class MemcachedConnection(asyncio.Protocol):
                 self._buffer.clear()
                 return found
         values: dict[bytes, bytes] = {}
+        for head, value in await self.read_items(_VALUE, _END, most=len(keys)):
+            if head["key"] in values:
+                raise ConnectionError("sent a value twice")
+            values[head["key"]] = value if head["flags"] == b"0" else b""
+        if not values.keys() <= {*keys}:
+            raise ConnectionError("answered another question")
+        return values
+
+    async def read_items(
+        self, head: re.Pattern[bytes], end: bytes, *, most: int
+    ) -> list[tuple[re.Match[bytes], bytes]]:
+        """Read items up to the line `end`: the match of each head, and the value that follows it.
+
+        The group `size` of a head is the size of its value in bytes.
+        """
+        items: list[tuple[re.Match[bytes], bytes]] = []
         while True:
             data, at = bytes(self._buffer), 0
-            while match := _VALUE.match(data, at):
-                key, flags, size = match.groups()
-                end = match.end() + _checked_size(int(size))
-                if len(data) < end + 2:
+            while match := head.match(data, at):
+                start = match.end()
+                at_end = start + _checked_size(int(match["size"]))
+                if len(data) < at_end + 2:
                     break
-                if data[end : end + 2] != b"\r\n" or key in values:
+                if data[at_end : at_end + 2] != b"\r\n":
                     raise ConnectionError("sent a value of another length than it announced")
-                values[key] = data[match.end() : end] if flags == b"0" else b""
-                at = end + 2
+                if len(items) >= most:
+                    raise ConnectionError("sent more values than there are keys")
+                items.append((match, data[start:at_end]))
+                at = at_end + 2
             del self._buffer[:at]
             if match is None and self._buffer.find(b"\n", 0, _LONGEST_LINE) >= 0:
-                if await self.readline() != _END or not values.keys() <= {*keys}:
-                    raise ConnectionError("answered another question")
-                return values
+                line = await self.readline()
+                if line == end:
+                    return items
+                raise unexpected(line)
             await self._more(_LONGEST_LINE if match is None else _MOST_BUFFERED)
+
+    async def read_lines(self, count: int) -> list[bytes]:
+        """Read this many lines, without their ends."""
+        lines: list[bytes] = []
+        while len(lines) < count:
+            *whole, rest = bytes(self._buffer).split(b"\r\n", count - len(lines))
+            lines += whole
+            self._buffer[:] = rest
+            if len(lines) < count:
+                await self._more(_LONGEST_LINE)
+        return lines
 
     async def readline(self) -> bytes:
         """Read a line with its end."""
@@ -172,6 +202,13 @@ def _values_in(reply: bytes, keys: Sequence[bytes]) -> dict[bytes, bytes] | None
             values[key] = parts[place + 1]
             place += 2
     return values if place == end and parts[end:] == [b"END", b""] else None
+
+
+def unexpected(line: bytes) -> ConnectionError:
+    """Return the error of a line that is no reply to the command."""
+    if line.split()[:1] == [b"ERROR"]:
+        return ConnectionError("knows no meta commands; Memcached 1.6 or later is required")
+    return ConnectionError("answered another question")
 
 
 def _checked_size(size: int) -> int:

@@ -79,6 +79,11 @@ def encode_tombstone(key: bytes, tombstone: Tombstone) -> bytes:
     return b"%b T %b %b\n" % (_SCHEMA, key, marks)
 
 
+def encode_mark(key: bytes, writer: bytes, seconds: int) -> bytes:
+    """A Tombstone with one mark, for less."""
+    return b"%b T %b %b=%d\n" % (_SCHEMA, key, writer, seconds)
+
+
 def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
     """Decode a stored value; None for one of another key or schema, and for nonsense."""
     head, newline, body = stored.partition(b"\n")

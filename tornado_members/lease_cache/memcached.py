@@ -27,10 +27,10 @@ from tornado_members.lease_cache.meta_commands import (
     encode_get,
     encode_gets,
     encode_increment,
-    encode_put,
+    encode_puts,
     read_held,
     read_number,
-    read_put,
+    read_puts,
 )
 
 T = TypeVar("T")
@@ -88,13 +88,12 @@ class MemcachedNode:
 
         They include the seconds until the value expires, which only the meta commands return.
         """
-        unique = list(dict.fromkeys(map(checked, keys)))
-        request = b"".join(map(encode_gets, unique))
+        unique = list(dict.fromkeys(keys))
+        request = encode_gets(unique) if unique else b""
 
         async def command(connection: MemcachedConnection) -> dict[bytes, Held]:
             connection.write(request)
-            found = [(key, await read_held(connection, key)) for key in unique]
-            return {key: held for key, held in found if held is not None}
+            return await read_held(connection, unique)
 
         return await self._command(command) if unique else {}
 
@@ -111,11 +110,11 @@ class MemcachedNode:
         return stored
 
     async def _put(self, puts: Sequence[Put]) -> list[int | None]:
-        request = b"".join(map(encode_put, puts))
+        request = encode_puts(puts)
 
         async def command(connection: MemcachedConnection) -> list[int | None]:
             connection.write(request)
-            return [await read_put(connection, put) for put in puts]
+            return await read_puts(connection, puts)
 
         return await self._command(command)
 

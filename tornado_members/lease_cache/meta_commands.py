@@ -10,17 +10,28 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tornado_members.lease_cache.connection import MAX_ITEM, MemcachedConnection
+from tornado_members.lease_cache.connection import MAX_ITEM, MemcachedConnection, unexpected
 
 MAX_TTL = 30 * 86400  # seconds; the protocol takes anything above for a date
 MAX_VALUE = MAX_ITEM - 1024  # bytes; an item has its key and a head as well
 _KEY = re.compile(rb"[!-~]{1,250}")
 _KEYS = re.compile(rb"[!-~]{1,250}(?: [!-~]{1,250})*")
+# The reply to `encode_gets` for a key that has a value.
+_HELD = re.compile(
+    rb"VA (?P<size>[0-9]{1,8}) k(?P<key>[!-~]{1,250}) c(?P<token>[0-9]{1,20})"
+    rb" f(?P<flags>[0-9]{1,10}) t(?P<left>-1|[0-9]{1,10})\r\n"
+)
+_NO_MORE = b"MN\r\n"  # the reply to "Meta No-Op", after those to quiet commands
 # The server is well: the value is above its -I, or it evicts nothing (-M) and is full.
 _REFUSALS = (
-    b"SERVER_ERROR object too large for cache\r\n",
-    b"SERVER_ERROR out of memory storing object\r\n",
+    b"SERVER_ERROR object too large for cache",
+    b"SERVER_ERROR out of memory storing object",
 )
+# The classic and the meta commands' words for "stored or removed", and for "not".
+_RESULTS = {
+    **dict.fromkeys((b"STORED", b"HD"), 1),
+    **dict.fromkeys((b"NOT_STORED", b"EXISTS", b"NOT_FOUND", b"EX", b"NF"), 0),
+}
 
 
 class Held(NamedTuple):
@@ -53,36 +64,52 @@ def checked(key: bytes, ttl: int | None = None) -> bytes:
     if not _KEY.fullmatch(key):
         raise ValueError(f"{key!r} is not a valid key")
     if ttl is not None and not 1 <= ttl <= MAX_TTL:
-        raise ValueError(f"{ttl} seconds is not a valid time to live")
+        raise _invalid_ttl(ttl)
     return key
+
+
+def _invalid_ttl(ttl: int) -> ValueError:
+    return ValueError(f"{ttl} seconds is not a valid time to live")
 
 
 def encode_get(keys: Sequence[bytes]) -> bytes:
     """Encode a `get` of these keys."""
+    _check_all(keys)
+    return b"get %b\r\n" % b" ".join(keys)
+
+
+def _check_all(keys: Sequence[bytes]) -> None:
+    """Raise ValueError if a key is not valid for Memcached."""
     line = b" ".join(keys)
     if not _KEYS.fullmatch(line) or line.count(b" ") != len(keys) - 1:
         for key in keys:
             checked(key)
-    return b"get %b\r\n" % line
 
 
-def encode_gets(key: bytes) -> bytes:
-    """Encode a question that `read_held` reads the answer of."""
-    return b"mg %b k c f t v\r\n" % key
+def encode_gets(keys: Sequence[bytes]) -> bytes:
+    """Encode a question whose reply `read_held` reads. Keys without a value have no reply."""
+    _check_all(keys)
+    return b"mg %b k c f t v q\r\nmn\r\n" % b" k c f t v q\r\nmg ".join(keys)
 
 
-def encode_put(put: Put) -> bytes:
-    """Encode an `add` or a `cas`, or a "Meta Delete" for a time to live of 0."""
-    if put.token is None:
-        checked(put.key, put.ttl)
-        head = b"add %b 0 %d %d" % (put.key, put.ttl or 0, len(put.value))
+def encode_puts(puts: Sequence[Put]) -> bytes:
+    """Encode each as an `add` or a `cas`, or as a "Meta Delete" for a time to live of 0."""
+    _check_all([put.key for put in puts])
+    return b"".join(map(_encode_put, puts))
+
+
+def _encode_put(put: Put) -> bytes:
+    key, value, ttl, token, _ = put
+    if ttl == 0 and token is not None:
+        return b"md %b C%d\r\n" % (key, token)
+    if ttl is not None and not 1 <= ttl <= MAX_TTL:
+        raise _invalid_ttl(ttl)
+    if token is None:
+        head = b"add %b 0 %d %d" % (key, ttl or 0, len(value))
     else:
-        checked(put.key, put.ttl or None)
-        if put.ttl == 0:
-            return b"md %b C%d\r\n" % (put.key, put.token)
-        head = b"cas %b 0 %d %d %d" % (put.key, put.ttl or 0, len(put.value), put.token)
-    question = encode_gets(put.key) if put.wants_token else b""
-    return b"%b\r\n%b\r\n%b" % (head, put.value, question)
+        head = b"cas %b 0 %d %d %d" % (key, ttl or 0, len(value), token)
+    question = encode_gets([key]) if put.wants_token else b""
+    return b"%b\r\n%b\r\n%b" % (head, value, question)
 
 
 def encode_increment(key: bytes, amount: int, ttl: int) -> bytes:
@@ -94,18 +121,27 @@ async def read_number(reader: MemcachedConnection) -> int:
     """Read the reply to an addition."""
     status, *words = (await reader.readline()).split()
     if status != b"VA":
-        raise _unexpected(status)
+        raise unexpected(status)
     return int((await reader.readexactly(int(words[0]) + 2))[:-2])
 
 
-async def read_put(reader: MemcachedConnection, put: Put) -> int | None:
-    """Read the reply to a put: 1 if it was stored, 0 if it was not, None if it was refused.
+async def read_puts(reader: MemcachedConnection, puts: Sequence[Put]) -> list[int | None]:
+    """Read the replies to puts: for each 1 if it was stored, 0 if not, None if it was refused.
 
     Instead of 1, a put that wants its token returns that, or 0 if another client was faster.
     """
-    stored = _decode_put(await reader.readline())
+    if not any(put.wants_token for put in puts):
+        lines = await reader.read_lines(len(puts))
+        results = [*map(_RESULTS.get, lines)]
+        return [*map(_decode_put, lines)] if None in results else results
+    return [await _read_put(reader, put) for put in puts]
+
+
+async def _read_put(reader: MemcachedConnection, put: Put) -> int | None:
+    (line,) = await reader.read_lines(1)
+    stored = _decode_put(line)
     if put.wants_token and put.ttl != 0:
-        held = await read_held(reader, put.key)
+        held = (await read_held(reader, [put.key])).get(put.key)
         if stored:
             # An equal value that another client stored since then is as good: what touches it from
             # here on makes the token invalid.
@@ -116,33 +152,21 @@ async def read_put(reader: MemcachedConnection, put: Put) -> int | None:
 def _decode_put(line: bytes) -> int | None:
     if line in _REFUSALS:
         return None
-    status = line.strip().partition(b" ")[0]
-    if status in (b"STORED", b"HD"):
-        return 1
-    if status in (b"NOT_STORED", b"EXISTS", b"NOT_FOUND", b"EX", b"NF"):
-        return 0
-    raise _unexpected(status)
+    stored = _RESULTS.get(line)
+    if stored is None:
+        raise unexpected(line)
+    return stored
 
 
-async def read_held(reader: MemcachedConnection, key: bytes) -> Held | None:
-    """Read one reply to a "Meta Get"; None if the key has no value. Raises on any other reply."""
-    status, *words = (await reader.readline()).split()
-    if status == b"EN" and words in ([], [b"k" + key]):  # the version of Memcached decides which
-        return None
-    if status != b"VA":
-        raise _unexpected(status)
-    size, *flags = words
-    returned = {flag[:1]: flag[1:] for flag in flags}
-    if returned[b"k"] != key:
-        raise _unexpected(status)
-    value = (await reader.readexactly(int(size) + 2))[:-2]
-    left = int(returned[b"t"])
-    # Values of this program have no client flags: one that has is another program's.
-    ours = value if returned[b"f"] == b"0" else b""
-    return Held(ours, int(returned[b"c"]), None if left < 0 else left)
-
-
-def _unexpected(status: bytes) -> ConnectionError:
-    if status == b"ERROR":
-        return ConnectionError("knows no meta commands; Memcached 1.6 or later is required")
-    return ConnectionError("answered another question")
+async def read_held(reader: MemcachedConnection, keys: Sequence[bytes]) -> dict[bytes, Held]:
+    """Read the reply to `encode_gets` of these distinct keys. Raises on any other reply."""
+    found: dict[bytes, Held] = {}
+    items = await reader.read_items(_HELD, _NO_MORE, most=len(keys))
+    for head, value in items:
+        key, token, flags, left = head.group("key", "token", "flags", "left")
+        # Values of this program have no client flags: one that has is another program's.
+        ours = value if flags == b"0" else b""
+        found[key] = Held(ours, int(token), None if left == b"-1" else int(left))
+    if len(found) < len(items) or not found.keys() <= {*keys}:
+        raise ConnectionError("answered another question")
+    return found

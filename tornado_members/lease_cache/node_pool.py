@@ -67,6 +67,8 @@ class NodePool:
 
     def places_of_writes(self, keys: Sequence[bytes]) -> dict[CacheNode, list[bytes]]:
         """Return the keys by the nodes from which this or another process may read them."""
+        if len(self.nodes) == 1 and not self._replaced:
+            return {self.nodes[0]: [*dict.fromkeys(keys)]}
         lists = [self.nodes, self._replaced]
         places = _group([(nodes, key) for nodes in lists for key in keys])
         return {node: [*dict.fromkeys(its_keys)] for node, its_keys in places.items()}

@@ -29,6 +29,7 @@ from tornado_members.lease_cache.entries import (
     Value,
     decode,
     encode_lease,
+    encode_mark,
     encode_tombstone,
     encode_value,
     parse_value,
@@ -250,15 +251,21 @@ class LeaseProtocol(NodeEpoch):
 
     def _put_tombstone(self, key: bytes, held: Held | None, writer: bytes) -> Put:
         """Add a writer's mark to those that stand on the key."""
+        if held is None:
+            ttl = self._lifetimes.tombstone
+            return Put(key, encode_mark(key, writer, ttl), ttl)
         marks = {**self.marks_of(key, held), writer: self._lifetimes.tombstone}
         if len(marks) > _MOST_MARKS:
             marks = {_MANY_WRITERS: max(marks.values())}
-        return _put_marks(key, marks, held and held.token)
+        return _put_marks(key, marks, held.token)
 
     def _put_without(self, key: bytes, held: Held | None, writers: Collection[bytes]) -> Put | None:
         """Remove the marks of these writers, or an entry; None if there is nothing to do."""
         if held is None:
             return None
+        for writer in writers:  # the usual case, for less
+            if held.value == encode_mark(key, writer, self._lifetimes.tombstone):
+                return Put(key, b"", 0, held.token)
         marks = self.marks_of(key, held)
         others = {writer: seconds for writer, seconds in marks.items() if writer not in writers}
         if not others:

@@ -24,6 +24,8 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 def check_email(email: str) -> str:
     """Return the address in the form in which it is stored. Raises ValueError."""
+    if is_plain_email(email):
+        return email
     email = check_text(characters.trim_with_overrides(email))
     if is_plain_email(email):
         return email
@@ -40,6 +42,8 @@ def fold_email(email: str) -> str:
     An internationalized domain becomes its A-label (RFC 5890 §2.3.2.1), so that `münchen.de` and
     `xn--mnchen-3ya.de` are one domain.
     """
+    if email.isascii():
+        return email.lower()
     local, at, domain = email.rpartition("@")
     return f"{case_fold(local)}{at}{_fold_domain(domain)}"
 

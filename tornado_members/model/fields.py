@@ -61,6 +61,7 @@ class FieldTable:
 
     def __init__(self, fields: Iterable[Field], attributes: Iterable[Attribute] = ()) -> None:
         self._fields = tuple(fields)
+        self._checks = [(one.name, one.check, one.required) for one in self._fields]
         self.attributes = AttributeTable(attributes)
         self.names = tuple(one.name for one in self._fields)
         self.case_folded = tuple(one for one in self._fields if one.case_folded)
@@ -75,6 +76,7 @@ class FieldTable:
         self.columns = (*self.names, *self.attributes.by_path)
         # The names in the JSON of a member, beside its id.
         self.keys = (*self.names, KEY) if self.attributes else self.names
+        self.known_keys = frozenset(self.keys)
         # Processes whose tables differ share one cache. The digest keeps apart what they store.
         declared = "\n".join(self.names).encode()
         if self.attributes:
@@ -102,15 +104,17 @@ class FieldTable:
         """
         values: dict[str, Any] = {}
         faults: list[Fault] = []
-        for one in self._fields:
-            value = given.get(one.name, _MISSING)
-            if not one.required and (value is None or value is _MISSING):
-                values[one.name] = None
-                continue
+        for name, check, required in self._checks:
+            value = given.get(name, _MISSING)
             try:
-                values[one.name] = _checked(one, value)
+                if isinstance(value, str):
+                    values[name] = check(value)
+                elif required or (value is not None and value is not _MISSING):
+                    raise ValueError(_fault_of(value, required=required))
+                else:
+                    values[name] = None
             except ValueError as error:
-                faults.append(Fault(json_pointer(one.name), str(error)))
+                faults.append(Fault(json_pointer(name), str(error)))
         return values, faults
 
 
@@ -119,9 +123,8 @@ def heading_key(heading: str) -> str:
     return re.sub("[^a-z]", "", heading.lower())
 
 
-def _checked(one: Field, value: object) -> str:
+def _fault_of(value: object, *, required: bool) -> str:
+    """Return what is wrong with a value that is not a string."""
     if value is _MISSING:
-        raise ValueError("is missing")
-    if not isinstance(value, str):
-        raise ValueError("must be a string" if one.required else "must be a string or null")
-    return one.check(value)
+        return "is missing"
+    return "must be a string" if required else "must be a string or null"

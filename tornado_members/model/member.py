@@ -124,12 +124,9 @@ class Member:
     updated_at: datetime | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
-    def from_draft(cls, member_id: int, draft: MemberDraft) -> Self:
-        """Return a new member, whose version is 1."""
-        # MongoDB keeps milliseconds.
-        now = datetime.now(UTC)
-        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        return cls(member_id, draft.values, version=1, updated_at=now)
+    def from_draft(cls, member_id: int, draft: MemberDraft, now: datetime | None = None) -> Self:
+        """Return a new member, whose version is 1. `now` is current_time() by default."""
+        return cls(member_id, draft.values, version=1, updated_at=now or current_time())
 
     @property
     def name(self) -> str:
@@ -147,6 +144,12 @@ class Member:
     def to_json(self) -> bytes:
         """Return the body of a response."""
         return encode_json(self.to_dict()).encode()
+
+
+def current_time() -> datetime:
+    """Return the time to note in a document. MongoDB keeps milliseconds."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def parse_draft(
@@ -178,19 +181,22 @@ def _parse(
     """Validate a body whose attributes were checked; None if none are declared."""
     given = dict(body)
     faults: list[Fault] = []
+    unknown: list[str] = []
     if "memberId" in given:
         faults += _check_id(given.pop("memberId"), member_id, by_name=name is not None)
     if name is not None:
         repeated = given.setdefault("name", name)
         if isinstance(repeated, str) and normalize_name(repeated) != normalize_name(name):
             faults.append(Fault("/name", "is not the name in the address"))
-    unknown = [one for one in given if one not in fields.keys]
-    shown = unknown[: InvalidMember.most_faults]
-    faults += [Fault(json_pointer(one), "is not a field of a member") for one in shown]
+    if not fields.known_keys.issuperset(given):
+        unknown = [one for one in given if one not in fields.known_keys]
+        shown = unknown[: InvalidMember.most_faults]
+        faults += [Fault(json_pointer(one), "is not a field of a member") for one in shown]
     values, invalid = fields.validate(given)
     invalid += attributes.faults if attributes else []
     if faults or invalid:
-        raise InvalidMember(faults + invalid, unlisted=len(unknown) - len(shown))
+        unlisted = max(0, len(unknown) - InvalidMember.most_faults)
+        raise InvalidMember(faults + invalid, unlisted=unlisted)
     if attributes is None:
         return MemberDraft(values, frozenset(given))
     values[ATTRIBUTES] = attributes.values

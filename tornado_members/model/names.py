@@ -56,11 +56,11 @@ def check_stored_name(name: str) -> str:
 
     It may be "." or "..", as names of earlier versions were.
     """
+    if name.isascii() and name.isprintable() and 0 < len(plain := name.strip()) <= MAX_CHARACTERS:
+        return plain
     given, name = name, check_text(normalize_name(name))
     if not name:
         raise ValueError("has only invisible characters" if given.strip() else "is empty")
-    if name.isascii() and name.isprintable():
-        return name
     if characters.is_invisible(name):
         raise ValueError("has only invisible characters")
     if misleading := characters.reordering_character(name):

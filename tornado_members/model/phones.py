@@ -7,6 +7,8 @@ from tornado_members.model.text import MAX_CHARACTERS, check_text
 
 # The characters of a telephone number: digits, punctuation and an extension.
 _PHONE = re.compile(r"(?:[0-9+()\-./,;#* ]|ext|x)*", re.IGNORECASE)
+# A number that is stored as it is: most are. It has at most 243 characters.
+_PLAIN = re.compile(r"[+(]{0,2}[0-9](?:[() -]{0,3}[0-9]){2,60}")
 # A URI (RFC 3966) or a label before a number, and the ways to write an extension.
 _PHONE_LABEL = re.compile(r"^\s*tel(?:\.:?|:)\s*", re.IGNORECASE)
 _EXTENSION = re.compile(r"\s*;ext=\s*|\s*\bext(?:ension\b|[:=])[.:]?\s*", re.IGNORECASE)
@@ -34,6 +36,8 @@ def normalize_phone(phone: str) -> str:
 
 def check_phone(phone: str) -> str:
     """Return the number in the form in which it is stored. Raises ValueError."""
+    if _PLAIN.fullmatch(phone):
+        return phone
     phone = normalize_phone(check_text(characters.trim_with_overrides(phone)))
     if _SCIENTIFIC.fullmatch(phone) or _DECIMAL.fullmatch(phone):
         raise ValueError(

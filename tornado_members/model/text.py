@@ -23,6 +23,8 @@ def case_fold(text: str) -> str:
     Text that is too long for any field is case-folded only: the time to normalize it grows with the
     square of the length of a run of combining marks.
     """
+    if text.isascii():
+        return text.lower()
     if len(text) > LONGEST_FORM:
         return text.casefold()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

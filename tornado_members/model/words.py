@@ -44,6 +44,10 @@ _UNSPACED_RUN: Final = re.compile(f"[{_UNSPACED}]+")
 
 def search_words(texts: Iterable[str]) -> list[str]:
     """Return the words to store of a member with these texts, each once."""
+    texts = list(texts)
+    joined = "\n".join(texts)
+    if joined.isascii():
+        return list(dict.fromkeys(_words(joined)))
     return list(dict.fromkeys(chain.from_iterable(map(_stored, texts))))
 
 

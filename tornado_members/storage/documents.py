@@ -105,6 +105,8 @@ class MemberCodec:
     def __init__(self, fields: FieldTable = MEMBER_FIELDS) -> None:
         self.fields = fields
         self._names = fields.names
+        self._folded = [(one.folded_name, one.name, one.fold) for one in fields.case_folded]
+        self._searched = [one.name for one in fields.searched]
         self._attributes = AttributeCodec(fields.attributes) if fields.attributes else None
         # The JSON of a member, with a place for each value.
         self._template = (
@@ -168,10 +170,10 @@ class MemberCodec:
     def derived(self, values: Mapping[str, Any]) -> Document:
         """Return the fields by which lists find members: case-folded copies, and words."""
         folded = {
-            field.folded_name: None if (value := values[field.name]) is None else field.fold(value)
-            for field in self.fields.case_folded
+            copy: None if (value := values[name]) is None else fold(value)
+            for copy, name, fold in self._folded
         }
-        texts = [text for one in self.fields.searched if (text := values[one.name]) is not None]
+        texts = [text for name in self._searched if (text := values[name]) is not None]
         if self.searched_by is not None:
             texts += self.fields.attributes.searched_texts(values[ATTRIBUTES])
         # An index does not distinguish an empty list from a missing one.

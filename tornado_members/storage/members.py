@@ -14,7 +14,7 @@ from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.list_query import Filters, ListQuery, MemberPage
-from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft
+from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft, current_time
 from tornado_members.model.precondition import NO_CONDITION, SECOND, Precondition
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.documents import (
@@ -183,7 +183,8 @@ class MemberStore:
         None stands for a draft whose name is taken, or whose id is another program's document.
         """
         first = first or await self._ids.take(len(drafts))
-        members = [Member.from_draft(first + i, draft) for i, draft in enumerate(drafts)]
+        now = current_time()
+        members = [Member.from_draft(first + i, draft, now) for i, draft in enumerate(drafts)]
         names, ids = await self._writes.insert_many([self._codec.encode(m) for m in members], by)
         if ids:
             await self._raise_ids()
