@@ -9,17 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pymongo
 
 from tests.support.service import Command, Service
 from tornado_members.bulk.loader import BATCH
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.settings import Settings
+from tornado_members.storage.mongo import open_mongo
 
 _LINE = "Person {0:07},person.{0}@example.org,+1-555-{0:07}\r\n"
 _SLOW = 200_000  # bytes a second
+_TIMEOUT = 30.0  # seconds, of an insertion
 
 
 @dataclass
@@ -109,8 +110,18 @@ async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     yield tail
 
 
-async def measure(what: str, count: int, process: psutil.Process, work: "asyncio.Task[int]") -> int:
-    """Print a line."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The seconds that an operation took, and the processor time of the process that did it."""
+
+    seconds: float
+    cpu: float
+
+
+async def measure(
+    what: str, count: int, process: psutil.Process, work: "asyncio.Task[int]"
+) -> tuple[int, Usage]:
+    """Print a line; return the result of the work, and its costs."""
     before = process.memory_info().rss
     memory = Memory(process, before)
     watching = asyncio.create_task(memory.watch())
@@ -125,29 +136,34 @@ async def measure(what: str, count: int, process: psutil.Process, work: "asyncio
         f"   RSS {megabytes[0]:4.0f} -> {megabytes[2]:4.0f} MiB, peak {megabytes[1]:4.0f}",
         flush=True,
     )
-    return result
+    return result, Usage(seconds, cpu)
 
 
-def insert_plainly(uri: str) -> tuple[int, float]:
-    """Insert copies of all members without the service, into a collection with the same indexes.
+async def insert_plainly(uri: str, count: int) -> Usage:
+    """Insert copies of all members with the service's driver, and print a line.
 
-    Returns their number and the time in seconds, without that for reading the members.
+    The collection has the same indexes. Reading the members is not measured.
     """
-    with pymongo.MongoClient[dict[str, Any]](uri) as client:
-        members = client["members"]["members"]
-        copies = client["members"]["copies"]
-        for index in members.index_information().values():
-            if index["key"] != [("_id", 1)]:
-                copies.create_index(index["key"], unique=index.get("unique", False))
-        count, seconds = 0, 0.0
-        cursor = members.find()
-        while batch := [*itertools.islice(cursor, BATCH)]:
-            began = time.perf_counter()
-            copies.insert_many(batch, ordered=False)
-            seconds += time.perf_counter() - began
-            count += len(batch)
-        copies.drop()
-    return count, seconds
+    mongo = open_mongo(uri, "members", Settings().mongodb.driver, _TIMEOUT)
+    members, copies = mongo.database["members"], mongo.database["copies"]
+    for index in (await members.index_information()).values():
+        if index["key"] != [("_id", 1)]:
+            await copies.create_index(index["key"], unique=index.get("unique", False))
+    copied, seconds, cpu = 0, 0.0, 0.0
+    cursor = members.find()
+    while batch := await cursor.to_list(BATCH):
+        began, cpu_before = time.perf_counter(), time.process_time()
+        await copies.insert_many(batch, ordered=False)
+        seconds += time.perf_counter() - began
+        cpu += time.process_time() - cpu_before
+        copied += len(batch)
+    await copies.drop()
+    await mongo.close()
+    assert copied == count, f"{copied} of {count} were copied"
+    print(
+        f"{'insert_many alone':<22} {seconds:7.1f} s {count / seconds:9,.0f}/s {cpu:7.1f} s of CPU"
+    )
+    return Usage(seconds, cpu)
 
 
 async def run(
@@ -157,23 +173,25 @@ async def run(
     (process,) = psutil.Process(service.process.pid).children()  # the worker of the supervisor
     client = Client(service, token)
     task = asyncio.create_task
-    created = await measure("import", count, process, task(client.import_members(count)))
+    created, ours = await measure("import", count, process, task(client.import_members(count)))
     assert created == count, f"{created} of {count} were created"
-    copied, seconds = await asyncio.to_thread(insert_plainly, mongodb_uri)
-    print(f"{'insert_many alone':<22} {seconds:7.1f} s {copied / seconds:9,.0f}/s", flush=True)
+    plain = await insert_plainly(mongodb_uri, count)
+    cpu, seconds = (ours.cpu - plain.cpu) / count, (ours.seconds - plain.seconds) / count
+    name = "difference per row"
+    print(f"{name:<22} {seconds * 1e6:7.0f} us {'':10} {cpu * 1e6:8.0f} us of CPU", flush=True)
     if import_only:
         return
-    again = await measure("import once more", count, process, task(client.import_members(count)))
+    again, _ = await measure("import once more", count, process, task(client.import_members(count)))
     assert again == 0
     for what, headers in {
         "export as CSV": ["Accept: text/csv"],
         "export as NDJSON": ["Accept: application/x-ndjson"],
         "export as CSV, gzip": ["Accept: text/csv", "Accept-Encoding: gzip"],
     }.items():
-        size = await measure(what, count, process, task(client.export(*headers)))
+        size, _ = await measure(what, count, process, task(client.export(*headers)))
         print(f"{'':<22} {size / 2**20:7.1f} MiB")
     slow = client.export("Accept: text/csv", bytes_a_second=_SLOW)
-    size = await measure("20 s of a slow reader", count, process, task(slow))
+    size, _ = await measure("20 s of a slow reader", count, process, task(slow))
     print(f"{'':<22} {size / 2**20:7.1f} MiB read; the rate is that of all members")
 
 

@@ -232,3 +232,12 @@ def test_no_row_begins_within_quotes(pieces: list[str]) -> None:
         return  # quotes in wrong places: see above
     hidden = inside_quotes(text)
     assert not [row.line for row in read(text) if row.line in hidden]
+
+
+@given(st.text("ab, \n\t\x1a\r\xa0", max_size=40))
+def test_lines_are_read_alike_with_and_without_quotes_behind_them(text: str) -> None:
+    """The parser divides a piece without quotes in another way than one that has them."""
+    header = "name,email,phone\n"
+    found = [(row.line, row.cells) for row in read(f"{header}{text}\nEve,,555-0100")]
+    quoted = [(row.line, row.cells) for row in read(f'{header}{text}\n"Eve",,555-0100')]
+    assert found == quoted

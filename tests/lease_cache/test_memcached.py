@@ -432,9 +432,40 @@ async def test_values_that_look_like_replies_are_read_whole(address: str) -> Non
             assert await node.get_many([*reversed(keys)]) == await node.get_many(keys)
 
 
+HELD_A = b"VA 4 ka c7 f0 t9\r\nMN\r\n\r\n"  # a value that contains a line end
+HELD_B = b"VA 0 kb c8 f5 t-1\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_replies_to_several_keys_may_come_in_pieces(size: int) -> None:
+    async def asked(reply_: bytes, call: Callable[[MemcachedNode], Awaitable[Any]]) -> Any:
+        pieces = [reply_[at : at + size] for at in range(0, len(reply_), size)]
+        talk = await reply(*pieces, then=1)
+        async with server_that(talk) as address, opened(address) as node:
+            return await call(node)
+
+    keys = [b"a", b"b", b"c"]
+    held = {b"a": (b"MN\r\n", 7, 9), b"b": (b"", 8, None)}
+    answer = HELD_A + HELD_B + b"MN\r\n"
+    assert await asked(answer, lambda node: node.gets_many(keys)) == held
+    puts = [Put(b"a", b"1", 60), Put(b"b", b"", 0, 7), Put(b"c", b"1", 60), Put(b"d", b"1", 9)]
+    answer = b"STORED\r\nNF\r\nSERVER_ERROR out of memory storing object\r\nNOT_STORED\r\n"
+    assert await asked(answer, lambda node: node.put_many(puts)) == [1, 0, None, 0]
+
+
+@pytest.mark.parametrize(
+    "answered", [HELD_A * 2 + b"MN\r\n", HELD_B + b"MN\r\n", b"MN", HELD_A + b"EN\r\n"]
+)
+async def test_unexpected_held_values_are_an_error(answered: bytes) -> None:
+    talk = await reply(answered, then=1)
+    async with server_that(talk) as address, opened(address, timeout=0.2) as node:
+        with pytest.raises(NodeUnavailable):
+            await node.gets_many([b"a"])
+
+
 @pytest.mark.parametrize("answered", [b"VA 1 kother c1 f0 t9", b"VA 1 ka c1 f0", b"HD ka c1 f0 t9"])
 async def test_meta_reply_to_another_request_is_an_error(answered: bytes) -> None:
-    talk = await reply(answered + b"\r\nx\r\n", then=1)
+    talk = await reply(answered + b"\r\nx\r\nMN\r\n", then=1)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         with pytest.raises(NodeUnavailable):
             await node.gets_many([b"a"])

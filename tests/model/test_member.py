@@ -222,6 +222,19 @@ def test_phone_pattern_admits_only_phones(phone: str) -> None:
         assert parse_draft({"name": "Ada", "phone": phone}).values["phone"]
 
 
+@given(st.text("0123456789()+-. eExt", max_size=20), st.sampled_from(["name", "email", "phone"]))
+def test_values_that_pass_the_quick_tests_are_those_that_pass_all_rules(text: str, at: str) -> None:
+    """White space before a value makes it fail the quick tests."""
+    text = f"{text}@example.org" if at == "email" else text
+    results: list[Any] = []
+    for value in (text, f"\t{text}"):
+        try:
+            results.append(parse_draft({"name": "Ada", at: value}))
+        except InvalidMember as error:
+            results.append(error.faults)
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize(
     "phone",
     ["", "12", "call me", "123abc", "1\n23", "123\t4", "1" * 256, "١٢٣", "n/a", "ext", "x" * 9],

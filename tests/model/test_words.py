@@ -47,6 +47,12 @@ def test_query_words_find_every_part_of_a_text(text: str, data: st.DataObject) -
             assert all(any(one.startswith(asked) for one in stored) for asked in query_words(query))
 
 
+@given(st.lists(st.text("aB1 .-é山", max_size=6), max_size=4))
+def test_search_words_are_those_of_each_text(texts: list[str]) -> None:
+    words = [word for text in texts for word in search_words([text])]
+    assert search_words(texts) == list(dict.fromkeys(words))
+
+
 def test_query_words_leave_out_what_others_imply() -> None:
     assert query_words("a ad Ada lovelace") == ["lovelace", "ada"]
 

@@ -36,6 +36,7 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import open_directory, open_stores
+from tornado_members.serving.garbage_collection import tune_garbage_collection
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
 
@@ -115,6 +116,7 @@ def run(arguments: Namespace) -> int:
         print(f"seed: {problem}", file=sys.stderr)
         return 2
     settings = arguments.source.load()
+    tune_garbage_collection()
     configure_logging(settings.log.level)
     fields = settings.members.fields()
     if unknown := _unknown_column(arguments.column, fields):

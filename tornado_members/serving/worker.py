@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import OperatorError, Problem
 from tornado_members.services import Opening, Services, open_services
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
+from tornado_members.serving.garbage_collection import tune_garbage_collection
 from tornado_members.serving.server import DrainingHTTPServer, loop_factory, make_server
 from tornado_members.serving.sockets import Listeners
 from tornado_members.serving.tls import tls_context
@@ -30,8 +30,6 @@ log = getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 # How long a stop waits for connections without a request: a busy client sends one sooner.
 _IDLE_SECONDS = 1.0
-# Between two garbage collections. 50,000 gains nothing over 10,000.
-_NEW_OBJECTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +106,6 @@ async def _serve(context: WorkerContext) -> None:
                 log.error("the supervisor has ended")
             server.stop()
             await server.close_all_connections()
-
-
-def tune_garbage_collection() -> None:
-    """Exclude permanent objects from collections, and collect new ones less often.
-
-    A request leaves hardly any cycle. With the default of 700 new objects, a turn of the event loop
-    that answers 32 cached reads has several collections, which are 4 % of its processor time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
 
 
 async def _drain(
