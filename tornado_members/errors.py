@@ -40,6 +40,7 @@
     ├── FeedUnavailable              501  changes-unavailable
     ├── WriteConflict                503  write-conflict
     ├── DependencyUnavailable        503  dependency-unavailable
+    ├── ListsBeingPrepared           503  preparing
     ├── Overloaded                   503  overloaded
     ├── ResponseTimeout              503  response-timeout
     └── VersionNotSupported          505  version-not-supported
@@ -561,6 +562,22 @@ class DependencyUnavailable(Problem):
 
     def __init__(self, detail: str = "The database does not answer.", retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class ListsBeingPrepared(Problem):
+    """A list by a filter whose indexes or fields the service is still creating."""
+
+    status = 503
+    code = "preparing"
+    title = "Try again later"
+    always_headers = ("Retry-After",)
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The service is preparing lists by this filter. Lists without a filter, and requests "
+            "for single members, are answered already.",
+            headers={"Retry-After": "5"},
+        )
 
 
 class Overloaded(Problem):

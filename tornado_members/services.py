@@ -1,8 +1,8 @@
 """The composition root: opens everything that the handlers and the admin listener use."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -45,8 +45,12 @@ from tornado_members.storage.contradictions import reporting_contradictions
 from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.feed_source import FeedSource
-from tornado_members.storage.folding import folding
 from tornado_members.storage.leader_election import LeaderElection
+from tornado_members.storage.list_preparation import (
+    START_SECONDS,
+    ListPreparation,
+    preparing_lists,
+)
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.outages import STORE_ERRORS, describe_failure
@@ -63,6 +67,7 @@ class Dependencies:
     """The parts of the service that the admin listener reports on."""
 
     mongo: Mongo
+    lists: ListPreparation
     driver: str  # mongodb.driver
     keys: Mapping[str, KeySource]  # by issuer
     change_stream: InvalidatorNumbers
@@ -106,6 +111,8 @@ class Opening:
 
     is_first: bool = False  # of the workers with these settings: it reports once
     drop_indexes: bool = False  # of attributes that are not declared as indexed
+    # The start waits until lists are prepared, because other workers serve them meanwhile.
+    waits_for_lists: bool = False
 
 
 class DatabaseMismatch(OperatorError):
@@ -128,6 +135,7 @@ class Stores:
 
     mongo: Mongo
     members: MemberStore
+    lists: ListPreparation
     users: UserStore
     audit: AuditLog | None  # None without audit.enabled
     cluster_id: str
@@ -164,8 +172,7 @@ async def open_stores(
         settings.mongodb.timeout_ms / 1000,
     )
     try:
-        where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
-        try:
+        with _naming(mongodb_uri):
             identity = ClusterIdentity(mongo)
             found = await identity.find()
             if cluster_id not in (None, found):
@@ -178,20 +185,43 @@ async def open_stores(
             await stores.users.prepare()
             if stores.audit:
                 await stores.audit.prepare()
-        except STORE_ERRORS as error:
-            raise MongoDBUnusable(f"{where} {describe_failure(error)}") from error
         yield stores
     finally:
         await mongo.close()
 
 
 def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: FieldTable) -> Stores:
-    users = UserStore(mongo)
-    if not settings.audit.enabled:
-        return Stores(mongo, MemberStore(mongo, fields=fields), users, None, cluster_id)
-    audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days), fields)
-    members = MemberStore(mongo, RecordedWrites(audit, fields), fields)
-    return Stores(mongo, members, users, audit, cluster_id)
+    audit, writes = None, None
+    if settings.audit.enabled:
+        audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days), fields)
+        writes = RecordedWrites(audit, fields)
+    lists = ListPreparation(mongo, MemberCodec(fields))
+    members = MemberStore(mongo, writes, fields, lists.readiness)
+    return Stores(mongo, members, lists, UserStore(mongo), audit, cluster_id)
+
+
+@asynccontextmanager
+async def open_lists(
+    stores: Stores, mongodb_uri: str, patience: float | None
+) -> AsyncIterator[None]:
+    """Prepare lists during the block, which begins after `patience` seconds at the latest.
+
+    None waits until lists are prepared. Raises MongoDBUnusable.
+    """
+    async with AsyncExitStack() as stack:
+        with _naming(mongodb_uri):
+            await stack.enter_async_context(preparing_lists(stores.lists, patience))
+        yield
+
+
+@contextmanager
+def _naming(mongodb_uri: str) -> Iterator[None]:
+    """Raise MongoDBUnusable, which names the address, for errors of stores."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
+        raise MongoDBUnusable(f"{where} {describe_failure(error)}") from error
 
 
 @asynccontextmanager
@@ -254,7 +284,8 @@ async def open_services(
         name_ranges.prepare()  # now, as no request waits for the event loop yet
         stores.mongo.operations.listener = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
-        await enter(folding(stores.mongo, MemberCodec(fields)))
+        patience = None if opening.waits_for_lists else START_SECONDS
+        await enter(open_lists(stores, mongodb_uri, patience))
         if opening.is_first:
             await enter(reporting_contradictions(stores.mongo, fields))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
@@ -304,7 +335,7 @@ async def open_services(
             rate_limit=rate_limit,
             admission=AdmissionControl(tokens, rate_limit, fields),
             dependencies=Dependencies(
-                stores.mongo, settings.mongodb.driver, keys, numbers, follows
+                stores.mongo, stores.lists, settings.mongodb.driver, keys, numbers, follows
             ),
             cluster_id=stores.cluster_id,
         )

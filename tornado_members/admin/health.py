@@ -1,4 +1,4 @@
-"""The health of the service: MongoDB, the cache, keys, the change stream.
+"""The health of the service: MongoDB, the cache, keys, the change stream, lists.
 
 The monitor pings MongoDB once a second, and writes a document to it, one of each at a time and with
 the timeout of any operation. A report uses the last results and never waits. The other
@@ -107,8 +107,12 @@ class HealthMonitor:
         list_conflict: Callable[[], str | None],
         keys: Mapping[str, KeySource],
         changes: InvalidatorNumbers | None,
+        lists: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`ping` and `write` raise if MongoDB fails; `changes` is None if not followed."""
+        """`ping` and `write` raise if MongoDB fails; `changes` is None if not followed.
+
+        `lists` returns what is left to prepare, if anything is.
+        """
         self.draining = False
         self._ping = ping
         self._write = write
@@ -117,13 +121,14 @@ class HealthMonitor:
         self._list_conflict = list_conflict
         self._keys = keys
         self._changes = changes
+        self._lists = lists
         self._mongodb = DependencyStatus(_MONGODB, State.UNREADY, "was not pinged yet")
 
     def report(self) -> HealthReport:
         """Return the present state of each dependency."""
         mongodb = self._mongodb_status()
         dependencies = [mongodb, *self._cache(), *self._issuers(), *self._change_stream()]
-        return HealthReport(tuple(dependencies), self.draining)
+        return HealthReport((*dependencies, self._lists_status()), self.draining)
 
     @asynccontextmanager
     async def monitoring(self) -> AsyncIterator[None]:
@@ -228,6 +233,10 @@ class HealthMonitor:
             return [DependencyStatus("change stream", State.DEGRADED, problem)]
         detail = "followed here" if self._changes.is_holder else "followed by another process"
         return [DependencyStatus("change stream", State.OK, detail)]
+
+    def _lists_status(self) -> DependencyStatus:
+        detail = self._lists()
+        return DependencyStatus("lists", State.DEGRADED if detail else State.OK, detail or "")
 
 
 def health_metrics(report: HealthReport, workers: int) -> Iterator[Family]:

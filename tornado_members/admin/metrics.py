@@ -14,6 +14,7 @@ from tornado_members.http.load_shedding import LoadShedder
 from tornado_members.invalidator import InvalidatorNumbers
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.services import Services
+from tornado_members.storage.list_preparation import ListPreparation
 from tornado_members.storage.mongo import OperationCounts
 from tornado_members.telemetry.metrics import Family, Histogram, Labels
 from tornado_members.telemetry.request_metrics import RequestMetrics
@@ -38,6 +39,7 @@ class Metrics:
             *_feed_metrics(services.feed.numbers),
             *_token_metrics(services.tokens.counts, dependencies.keys),
             *_mongodb_metrics(dependencies.mongo.operations),
+            _list_metric(dependencies.lists),
             *process_metrics(self.lag, dependencies.driver),
         ]
 
@@ -241,3 +243,11 @@ def _mongodb_metrics(counts: OperationCounts) -> Iterator[Family]:
         ("operation", "reason"),
         values=dict(counts.failures.items()),
     )
+
+
+def _list_metric(lists: ListPreparation) -> Family:
+    return Family(
+        "members_lists_filled_in",
+        "counter",
+        "Members of other programs that received the fields by which lists find them.",
+    ).put(lists.folding.filled_in)

@@ -60,6 +60,7 @@ async def open_process_status(services: Services) -> AsyncIterator[ProcessStatus
         services.directory.cache_list_conflict,
         dependencies.keys,
         changes,
+        dependencies.lists.detail,
     )
     async with lag.measuring(), health.monitoring():
         yield ProcessStatus(health, Metrics(services, lag))

@@ -35,7 +35,7 @@ from tornado_members.model.attributes import path_of
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.member import MEMBER_FIELDS
-from tornado_members.services import open_directory, open_stores
+from tornado_members.services import open_directory, open_lists, open_stores
 from tornado_members.serving.garbage_collection import tune_garbage_collection
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import configure_logging
@@ -229,6 +229,7 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
         uri, cache_servers = private.addresses_for(settings)
         async with (
             open_stores(settings, uri) as stores,
+            open_lists(stores, uri, patience=None),
             open_directory(settings, stores, cache_servers) as directory,
         ):
             return await job(directory)

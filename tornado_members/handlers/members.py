@@ -7,6 +7,7 @@ from tornado_members.auth.permissions import READ, WRITE
 from tornado_members.errors import (
     DependencyUnavailable,
     InvalidMember,
+    ListsBeingPrepared,
     ListTooWide,
     NameTaken,
     WriteConflict,
@@ -64,7 +65,7 @@ LIST_MEMBERS: Final = Operation(
             },
         )
     },
-    problems=(ListTooWide, DependencyUnavailable),
+    problems=(ListTooWide, ListsBeingPrepared, DependencyUnavailable),
 )
 ADD_MEMBER: Final = Operation(
     name="addMember",

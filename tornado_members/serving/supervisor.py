@@ -330,6 +330,7 @@ class Supervisor:
         opening = Opening(
             is_first=self._last_announced != self._generation,
             drop_indexes=self._drop_indexes and self._cluster_id is None,
+            waits_for_lists=self._reloading,
         )
         self._last_announced = self._generation
         with self._signals.blocked():

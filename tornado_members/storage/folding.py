@@ -1,20 +1,18 @@
 """Case-folded names and e-mail addresses, and words, by which lists find members.
 
 Every write of this service stores them. Documents of other programs and of earlier versions lack
-them. The service finds these by an index and fills them in: all of them at the start, new ones
-within seconds. A document that lacks folded names or words receives both.
+them. `Folding` finds these by an index and fills them in. A document that lacks folded names or
+words receives both. `list_preparation.py` decides when.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from logging import getLogger
 from typing import Any, Final
 
 from pymongo import UpdateOne
 
-from tornado_members.errors import DependencyUnavailable
 from tornado_members.model.attributes import KEY as ATTRIBUTES
 from tornado_members.model.attributes import path_of
 from tornado_members.storage.documents import MEMBERS_ONLY, SEARCHED_BY, WORDS, MemberCodec
@@ -34,8 +32,7 @@ _BATCH: Final = 250
 # No client waits for this, and a start that timed out would have to begin again.
 _TIMEOUT_SECONDS: Final = 60
 _REPORT_SECONDS: Final = 5.0
-_SCAN_SECONDS: Final = 10.0  # between two scans
-_LEAST_REST: Final = 20  # times the duration of a scan, so that scans take 5 % of the time at most
+_SLICE: Final = 25  # documents that are prepared before requests are served again
 _MOST_IDS_LOGGED: Final = 10
 
 # Each index has all of the condition but whether a name is a list, so a scan that finds nothing
@@ -58,26 +55,38 @@ class Folding:
         self._declarations = mongo.database["cluster"]
         self._unmatched: list[Any] = []  # ids, after a scan that could change nothing
         self._is_reported = False
+        self.filled_in = 0  # documents, by this process
+        self._done, self._total = 0, 0  # of this call of fill_in
 
-    async def fill_in(self) -> int:
-        """Fill in all that are missing; return how many. Log it, and the progress of a long scan.
+    def progress(self) -> Mapping[str, int]:
+        """Return the progress of fill_in, for other processes."""
+        return {"filled_in": self._done, "total": max(self._done, self._total)}
 
-        Raises DependencyUnavailable.
+    async def is_lacking(self) -> bool:
+        """True if a document lacks something. Raises DependencyUnavailable."""
+        return any([await self._has_any(*scan) for scan in await self._scans()])
+
+    async def fill_in(self, may_continue: Callable[[], bool] = lambda: True) -> bool:
+        """Fill in all that is missing. Log it, and the progress of a long scan.
+
+        Return False if `may_continue`, which is called before each batch, ended it earlier. Raises
+        DependencyUnavailable.
         """
-        done, seen = 0, list[Any]()
-        for lacking, index in _SCANS:
-            done += await self._scan(lacking, index, seen)
-        if self._searched and await self._is_latest():
-            other = {
-                SEARCHED_BY: {"$ne": self._codec.searched_by},
-                **HAS_ATTRIBUTES,
-                **MEMBERS_ONLY,
-            }
-            done += await self._scan(other, BY_SEARCHED_ATTRIBUTES, seen)
-        if done:
-            log.info("filled in the folded names and words of %d members", done)
-        self._report_unmatched([] if done else [*dict.fromkeys(seen)])
-        return done
+        self._done, self._total, seen = 0, 0, list[Any]()
+        for lacking, index in await self._scans():
+            if not await self._scan(lacking, index, seen, may_continue):
+                return False
+        if self._done:
+            log.info("filled in the folded names and words of %d members", self._done)
+        self._report_unmatched([] if self._done else [*dict.fromkeys(seen)])
+        return True
+
+    async def _scans(self) -> list[tuple[Document, Index]]:
+        """Return the conditions of documents that lack something, and the index of each."""
+        if not self._searched or not await self._is_latest():
+            return [*_SCANS]
+        other = {SEARCHED_BY: {"$ne": self._codec.searched_by}, **HAS_ATTRIBUTES, **MEMBERS_ONLY}
+        return [*_SCANS, (other, BY_SEARCHED_ATTRIBUTES)]
 
     @translate_outages
     async def declare(self) -> None:
@@ -95,9 +104,11 @@ class Folding:
         declared = await self._declarations.find_one({"_id": SEARCHED_BY})
         return declared is not None and declared["digest"] == self._codec.searched_by
 
-    async def _scan(self, lacking: Document, index: Index, seen: list[Any]) -> int:
-        """Fill in the documents that match; add the first ids to `seen`. Return how many."""
-        done, reported_at = 0, time.monotonic()
+    async def _scan(
+        self, lacking: Document, index: Index, seen: list[Any], may_continue: Callable[[], bool]
+    ) -> bool:
+        """Fill in the documents that match; add the first ids to `seen`. False if interrupted."""
+        reported_at, is_announced = time.monotonic(), False
         # One cursor for the scan: documents that cannot be changed do not hide those behind them.
         cursor = self._members.find(
             lacking,
@@ -107,20 +118,34 @@ class Folding:
         )
         try:
             while batch := await self._read_batch(cursor):
-                if len(batch) == _BATCH and not done:
-                    log.info(
-                        "%d members of another program or an earlier version have no folded names"
-                        " or words; filling them in, so that lists are complete",
-                        await self._count(lacking, index),
-                    )
-                done += await self._fill_in(batch)
+                if not may_continue():
+                    return False
+                if len(batch) == _BATCH and not is_announced:
+                    is_announced = True
+                    await self._announce(lacking, index)
+                changed = await self._fill_in(batch)
+                self._done += changed
+                self.filled_in += changed
                 seen += [document["_id"] for document in batch][: _MOST_IDS_LOGGED - len(seen)]
                 if time.monotonic() - reported_at > _REPORT_SECONDS:
                     reported_at = time.monotonic()
-                    log.info("filled in the folded names and words of %d members so far", done)
+                    log.info(
+                        "filled in the folded names and words of %d of %d members so far",
+                        self._done,
+                        self._total,
+                    )
         finally:
             await self._close(cursor)
-        return done
+        return True
+
+    async def _announce(self, lacking: Document, index: Index) -> None:
+        count = await self._count(lacking, index)
+        self._total = self._done + count
+        log.info(
+            "%d members of another program or an earlier version have no folded names or words;"
+            " filling them in, so that lists are complete",
+            count,
+        )
 
     def _report_unmatched(self, ids: list[Any]) -> None:
         """Log once that two scans in a row could change nothing of these documents."""
@@ -146,9 +171,18 @@ class Folding:
         return await self._members.count_documents(lacking, hint=index)
 
     @translate_outages
+    async def _has_any(self, lacking: Document, index: Index) -> bool:
+        cursor = self._members.find(lacking, {"_id": 1}, hint=index).limit(1)
+        return bool(await cursor.to_list(1))
+
+    @translate_outages
     async def _fill_in(self, batch: list[Document]) -> int:
         """Return how many were changed: others may have been quicker, or have renamed some."""
-        updates = [self._filling(document) for document in batch]
+        updates = list[UpdateOne]()
+        for document in batch:
+            updates.append(self._filling(document))
+            if not len(updates) % _SLICE:
+                await asyncio.sleep(0)  # serve requests
         result = await self._members.bulk_write(updates, ordered=False)
         return result.modified_count
 
@@ -175,32 +209,3 @@ class Folding:
         if self._codec.searched_by is None:
             update["$unset"] = {SEARCHED_BY: ""}
         return UpdateOne(same, update)
-
-
-@asynccontextmanager
-async def folding(mongo: Mongo, codec: MemberCodec | None = None) -> AsyncIterator[None]:
-    """Fill in what other programs leave out, for as long as the block lasts."""
-    task = asyncio.create_task(_keep_filling_in(Folding(mongo, codec)))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def _keep_filling_in(members: Folding) -> None:
-    failing, took = False, 0.0
-    while True:
-        await asyncio.sleep(max(_SCAN_SECONDS, _LEAST_REST * took))
-        began = time.monotonic()
-        try:
-            await members.fill_in()
-        except DependencyUnavailable:  # requests for members report it, too
-            continue
-        except Exception:
-            if not failing:
-                log.exception("folded names cannot be filled in")
-            failing = True
-        else:
-            failing = False
-        took = time.monotonic() - began

@@ -34,7 +34,7 @@ class LeaderElection:
         self.valid_until = 0.0  # by the event loop's clock
         # When a change of `progress` was last seen, by any leader; on the event loop's clock.
         self.progressed_at: float | None = None
-        self._last_progress: Mapping[str, Any] | None = None
+        self.last_progress: Mapping[str, Any] | None = None  # as seen last, of any leader
         self._timeout = mongo.timeout
         self._locks = mongo.database["leader_locks"]
         self._name = name
@@ -100,8 +100,8 @@ class LeaderElection:
 
     def _note_progress(self, document: Document | None, asked_at: float) -> None:
         progress = document.get("progress") if document else None
-        if self.progressed_at is None or progress != self._last_progress:
-            self.progressed_at, self._last_progress = asked_at, progress
+        if self.progressed_at is None or progress != self.last_progress:
+            self.progressed_at, self.last_progress = asked_at, progress
 
 
 def _claim_of(holder: str, progress: Mapping[str, Any] | None, ended: str | None) -> list[Document]:

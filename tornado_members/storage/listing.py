@@ -18,7 +18,6 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 from tornado_members.errors import ListTooWide
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.storage.attribute_values import to_stored
 from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY
 from tornado_members.storage.list_indexes import (
@@ -28,6 +27,7 @@ from tornado_members.storage.list_indexes import (
     behind,
     prefixes_of,
 )
+from tornado_members.storage.list_readiness import ListReadiness, stage_for, stage_for_count
 from tornado_members.storage.mongo import Collection, Document, Mongo
 from tornado_members.storage.name_ranges import name_ranges
 
@@ -50,7 +50,9 @@ _PATIENCE: Final = 0.8
 class MemberLists:
     """Reads pages of members' documents, and counts them."""
 
-    def __init__(self, mongo: Mongo, fields: FieldTable = MEMBER_FIELDS) -> None:
+    def __init__(self, mongo: Mongo, fields: FieldTable, readiness: ListReadiness) -> None:
+        self._readiness = readiness
+        self._fields = fields
         self._members: Collection = mongo.database["members"]
         self._timeout = mongo.timeout
         self._filtered = {field.name: field for field in fields if field.filter}
@@ -61,8 +63,9 @@ class MemberLists:
     async def page(self, query: ListQuery) -> list[Document]:
         """Return at most `query.limit` documents in order, beginning after `query.after`.
 
-        Raises ListTooWide if they cannot be found in time.
+        Raises ListTooWide if they cannot be found in time, and ListsBeingPrepared.
         """
+        self._readiness.require(stage_for(query.filters, self._fields))
         prefixes, attributes = prefixes_of(query.filters), query.filters.attributes
         has_choice = bool(prefixes) or len(attributes) > 1
         if not has_choice or self._field_equality(query.filters) is not None:
@@ -80,8 +83,10 @@ class MemberLists:
     async def count(self, filters: Filters) -> int:
         """Count the members that match. MongoDB scans one index key for each.
 
-        Raises ListTooWide if several prefixes are wide, and the count takes too long.
+        Raises ListTooWide if several prefixes are wide, and the count takes too long, and
+        ListsBeingPrepared.
         """
+        self._readiness.require(stage_for_count(filters, self._fields))
         matching = self._matching(ListQuery(filters))
         field = self._equality(filters)
         if field is not None:

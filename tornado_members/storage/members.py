@@ -25,9 +25,9 @@ from tornado_members.storage.documents import (
     names_held,
     version_in,
 )
-from tornado_members.storage.folding import Folding
 from tornado_members.storage.indexes import Indexes
 from tornado_members.storage.list_indexes import BY_NAME, OF_ATTRIBUTES, list_indexes
+from tornado_members.storage.list_readiness import ListReadiness
 from tornado_members.storage.listing import MemberLists
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
@@ -51,30 +51,28 @@ class MemberStore:
         mongo: Mongo,
         writes: Writes | None = None,
         fields: FieldTable = MEMBER_FIELDS,
+        readiness: ListReadiness | None = None,
     ) -> None:
-        """`writes` makes the changes; the default records nothing of them."""
+        """`writes` makes the changes; the default records nothing of them.
+
+        `readiness` is that of lists, which are prepared already by default.
+        """
         self.mongo = mongo
         self.fields = fields
         self._codec = MemberCodec(fields)
         self._members = mongo.database["members"]
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
-        self._lists = MemberLists(mongo, fields)
+        self._lists = MemberLists(mongo, fields, readiness or ListReadiness())
         self._batcher = Batcher(self.find_members)
 
     async def prepare(self) -> None:
-        """Create missing indexes, fill in folded names, and raise the counter past all ids.
+        """Create the index of names, and raise the counter past all ids: writes need both.
 
-        This takes minutes on many documents of other programs. The log reports the progress. Raises
-        pymongo.errors.OperationFailure if two documents have the same name.
+        Raises pymongo.errors.OperationFailure if two documents have the same name. Lists are
+        prepared apart (`list_preparation.py`), because that takes longer.
         """
-        # Apart from the others, so that an error of it is one of duplicate names.
-        indexes = Indexes(self.mongo, "members")
-        await indexes.create([IndexModel(BY_NAME, unique=True)])
-        await indexes.create(list_indexes(self.fields))
-        folding = Folding(self.mongo, self._codec)
-        await folding.declare()
-        await folding.fill_in()
+        await Indexes(self.mongo, "members").create([IndexModel(BY_NAME, unique=True)])
         await self._raise_ids()
 
     async def drop_unused_indexes(self, *, dry_run: bool = False) -> None:
