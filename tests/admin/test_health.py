@@ -85,6 +85,7 @@ class TestRoutes:
             "  ok        mongodb",
             f"  ok        cache {cache_servers[0]}",
             "  ok        keys https://issuer.example",
+            "  ok        lists",
         ]
         found = json.loads((await admin("/readyz", accept="application/json")).body)
         assert found["status"] == "ready"

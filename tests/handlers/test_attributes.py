@@ -12,7 +12,7 @@ from tests.support.api import Api, parsed, problem
 from tornado_members.errors import InvalidMember
 from tornado_members.model.list_query import ListQuery
 from tornado_members.model.member import apply_merge_patch, parse_draft
-from tornado_members.services import Services, open_directory, open_stores
+from tornado_members.services import Services, open_directory, open_lists, open_stores
 from tornado_members.settings import Audit, Members, Settings
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.folding import Folding
@@ -271,17 +271,17 @@ async def test_search_finds_words_of_indexed_strings(
     assert await found("rio&attributes.level=gold") == ["Ada"]
     assert await found("rio+ad&attributes.vip=false") == ["Ada"]
     # A service without the declaration replaces the words; those with it make them anew.
-    without = declaring(settings, {})
+    without, uri = declaring(settings, {}), servers.mongodb_uri
     fields = without.members.fields()
-    async with open_stores(without, servers.mongodb_uri) as stores:
+    async with open_stores(without, uri) as stores:
         await stores.members.replace(1, parse_draft({"name": "Ada"}, fields=fields))
         assert await found("rio") == ["Bob"]
-        async with open_stores(settings, servers.mongodb_uri):  # fills in words when it starts
+        async with open_stores(settings, uri) as ours, open_lists(ours, uri, None):
             assert await found("rio") == ["Ada", "Bob"]
     other = declaring(settings, {"tags": DECLARED["tags"]})
-    async with open_stores(other, servers.mongodb_uri) as stores:
-        assert await Folding(stores.mongo, MemberCodec(stores.members.fields)).fill_in() == 0
-        assert await Folding(stores.mongo, MemberCodec(settings.members.fields())).fill_in() == 0
+    async with open_stores(other, uri) as stores, open_lists(stores, uri, None):
+        for fields in (stores.members.fields, settings.members.fields()):
+            assert not await Folding(stores.mongo, MemberCodec(fields)).is_lacking()
     assert await found("gol") == []
 
 

@@ -1,6 +1,7 @@
 """Lists filtered by attributes are correct, and each query uses an index."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import combinations, product
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from tests.storage.test_listing import ORDERS, case_fold, check_plans, profiled
+from tests.support.mongodb import prepare_all
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import Member, parse_draft
 from tornado_members.settings.attributes import AttributeSettings, field_table
@@ -42,7 +44,7 @@ def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> It
     members = admin[database_name]["members"]
     members.drop()
     store = MemberStore(mongo, fields=FIELDS)
-    io_loop.run_sync(store.prepare)
+    io_loop.run_sync(partial(prepare_all, store))
     drafts = [
         parse_draft(
             {

@@ -11,11 +11,14 @@ from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
 from tests.support.members import make_draft
+from tests.support.mongodb import prepare_all
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.storage import folding
+from tornado_members.storage import folding, list_preparation
+from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.folding import Folding
+from tornado_members.storage.list_preparation import ListPreparation, preparing_lists
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
 
@@ -34,7 +37,7 @@ def name_folds(members: Any) -> dict[Any, Any]:
 
 async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, members: Any) -> None:
     store = MemberStore(mongo)
-    await store.prepare()
+    await prepare_all(store)
     members.insert_many(
         [
             {"_id": Int64(1), "name": "Straße", "email": "Ada@Example.org", "version": Int64(7)},
@@ -48,7 +51,7 @@ async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, member
             {"_id": "x", "name": "X"},
         ]
     )
-    await store.prepare()
+    await prepare_all(store)
     assert name_folds(members) == {
         1: ("strasse", "ada@example.org"),
         2: ("$name", None),
@@ -74,20 +77,22 @@ async def test_folding_fills_in_missing_fields_at_the_start(mongo: Mongo, member
 async def test_folding_by_two_processes_fills_in_many_and_logs_progress(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await MemberStore(mongo).prepare()
+    await prepare_all(MemberStore(mongo))
     members.insert_many([{"_id": i, "name": f"Member {i:03}"} for i in range(1, 251)])
     monkeypatch.setattr(folding, "_BATCH", 20)
     monkeypatch.setattr(folding, "_REPORT_SECONDS", 0)
     caplog.set_level(logging.INFO)
-    done = await asyncio.gather(Folding(mongo).fill_in(), Folding(mongo).fill_in())
-    assert sum(done) == 250
+    both = Folding(mongo), Folding(mongo)
+    assert await asyncio.gather(*(one.fill_in() for one in both)) == [True, True]
+    assert sum(one.filled_in for one in both) == 250
     assert members.count_documents({"nameFold": {"$regex": "^member"}}) == 250
     said = caplog.text
     assert "250 members of another program or an earlier version have no folded names or" in said
-    assert "members so far" in said
+    assert " of 250 members so far" in said
     assert "cannot be given any" not in said
     caplog.clear()
-    assert await Folding(mongo).fill_in() == 0
+    assert not await both[0].is_lacking()
+    assert await both[0].fill_in()
     assert not caplog.text
 
 
@@ -95,7 +100,7 @@ async def test_folding_keeps_what_a_concurrent_change_stores(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = MemberStore(mongo)
-    await store.prepare()
+    await prepare_all(store)
     members.insert_many([{"_id": i, "name": f"Old {i}", "email": "a@x.org"} for i in range(1, 5)])
     read = Folding._read_batch
     rounds = 0
@@ -127,10 +132,10 @@ async def test_folding_fills_in_what_other_programs_write_later(
 ) -> None:
     """Also documents that they change, if they remove the folded name with the old name."""
     store = MemberStore(mongo)
-    await store.prepare()
-    monkeypatch.setattr(folding, "_SCAN_SECONDS", 0.01)
+    await prepare_all(store)
+    monkeypatch.setattr(list_preparation, "_SCAN_SECONDS", 0.01)
     await store.insert(make_draft(name="Ada"))
-    async with folding.folding(mongo):
+    async with preparing_lists(ListPreparation(mongo, MemberCodec())):
         gone = {"nameFold": "", "emailFold": ""}
         members.update_one({"_id": 1}, {"$set": {"name": "GRACE"}, "$unset": gone})
         members.insert_one({"_id": 2, "name": "Grace Hopper"})
@@ -163,8 +168,10 @@ async def test_folding_has_a_longer_timeout_than_requests(
         return batch
 
     monkeypatch.setattr(Folding, "_read_batch", read_and_suspend)
+    filling = Folding(mongo)
     try:
-        assert await Folding(mongo).fill_in() == 1
+        assert await filling.fill_in()
+        assert filling.filled_in == 1
     finally:
         mongod.resume()
         await mongo.close()
@@ -172,7 +179,7 @@ async def test_folding_has_a_longer_timeout_than_requests(
 
 async def test_folding_scan_costs_one_key(mongo: Mongo, admin: Admin) -> None:
     store = MemberStore(mongo)
-    await store.prepare()
+    await prepare_all(store)
     await store.insert_many([make_draft(name=f"Member {i}") for i in range(200)])
     await store.insert_many([make_draft(name="!" * i) for i in range(1, 100)])
     for lacking, index in folding._SCANS:
@@ -197,11 +204,13 @@ async def test_folding_continues_behind_documents_that_are_not_members(
     mongo: Mongo, members: Any
 ) -> None:
     """More of each kind than fit into one batch."""
-    await MemberStore(mongo).prepare()
+    await prepare_all(MemberStore(mongo))
     members.insert_many([{"_id": i, "name": [f"A {i}"]} for i in range(1, 261)])
     members.insert_many([{"_id": 300.5 + i, "name": f"A {i} and a half"} for i in range(260)])
     members.insert_one({"_id": 1000, "name": "Zoe"})
-    assert await Folding(mongo).fill_in() == 1
+    filling = Folding(mongo)
+    assert await filling.fill_in()
+    assert filling.filled_in == 1
     assert members.find_one({"nameFold": {"$exists": True}})["nameFold"] == "zoe"
 
 
@@ -209,13 +218,14 @@ async def test_folding_continues_behind_names_that_cannot_be_matched(
     mongo: Mongo, members: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Names that are not UTF-8 are read with replacements; the log reports them once."""
-    await MemberStore(mongo).prepare()
+    await prepare_all(MemberStore(mongo))
     for number in range(1, 261):
         document = bson.encode({"_id": number, "name": f"A {number:03} QQ"})
         members.insert_one(RawBSONDocument(document.replace(b"QQ", b"\xff\xfe")))
     members.insert_one({"_id": 1000, "name": "Zoe"})
     filling = Folding(mongo)
-    assert [await filling.fill_in() for _ in range(5)] == [1, 0, 0, 0, 0]
+    assert all([await filling.fill_in() for _ in range(5)])
+    assert filling.filled_in == 1
     assert members.find_one({"nameFold": {"$exists": True}})["nameFold"] == "zoe"
     assert caplog.text.count("cannot be given any") == 1
     assert "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]" in caplog.text

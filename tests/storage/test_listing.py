@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import compress, product
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
 from tests.support.members import make_draft
+from tests.support.mongodb import prepare_all
 from tornado_members.errors import ListTooWide
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import Member, MemberDraft, SortField
@@ -38,7 +40,7 @@ def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> Me
     """On new indexes: one that ever held a list stays multikey, and cannot provide an order."""
     admin[database_name]["members"].drop()
     store = MemberStore(mongo)
-    io_loop.run_sync(store.prepare)
+    io_loop.run_sync(partial(prepare_all, store))
     return store
 
 

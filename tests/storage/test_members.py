@@ -1,6 +1,7 @@
 """MemberStore on a real MongoDB, with both drivers."""
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import bson
@@ -11,6 +12,7 @@ from bson.raw_bson import RawBSONDocument
 from tornado.ioloop import IOLoop
 
 from tests.support.members import make_draft, make_member
+from tests.support.mongodb import prepare_all
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken
 from tornado_members.model.list_query import ListQuery
@@ -29,7 +31,7 @@ GRACE = make_draft(name="Grace Hopper")
 @pytest.fixture
 def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
     store = MemberStore(mongo)
-    io_loop.run_sync(store.prepare)
+    io_loop.run_sync(partial(prepare_all, store))
     return store
 
 

@@ -6,6 +6,10 @@ from typing import Any
 
 import pymongo
 
+from tornado_members.storage.documents import MemberCodec
+from tornado_members.storage.list_preparation import ListPreparation
+from tornado_members.storage.members import MemberStore
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 
@@ -53,3 +57,9 @@ def locked(admin: Admin) -> Iterator[None]:
         yield
     finally:
         admin.admin.command("fsyncUnlock", 1)
+
+
+async def prepare_all(store: MemberStore) -> None:
+    """Prepare writes and lists, as the start of a service on few members does."""
+    await store.prepare()
+    await ListPreparation(store.mongo, MemberCodec(store.fields)).prepare()

@@ -1,4 +1,4 @@
-"""How far lists are prepared, and which lists can be answered meanwhile."""
+"""The stages in which lists are prepared, and the lists that each stage can answer."""
 
 from dataclasses import dataclass
 from enum import IntEnum

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar, cast
 
@@ -131,9 +132,14 @@ class Mongo:
             task.exception()  # else asyncio logs that it was never retrieved
 
     async def close(self) -> None:
-        """Close all connections after all operations have ended."""
-        while self.detached_tasks:  # asyncio.run would cancel them
-            await asyncio.wait(self.detached_tasks)
+        """Close all connections after all operations have ended, but the creation of an index.
+
+        That may take an hour. It ends with its connection, or MongoDB completes it.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.deadline):
+                while self.detached_tasks:  # asyncio.run would cancel them
+                    await asyncio.wait(self.detached_tasks)
         with pymongo.timeout(self.timeout):  # for the commands that end the sessions
             if isinstance(self.client, AsyncMongoClient):
                 await self.client.close()

@@ -1,0 +1,209 @@
+"""Lists are prepared while the service serves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.errors import OperationFailure
+
+from tests.support.members import make_draft
+from tests.support.mongodb import failing
+from tornado_members.errors import ListsBeingPrepared
+from tornado_members.model.list_query import Filters, ListQuery
+from tornado_members.storage import folding, list_preparation
+from tornado_members.storage.documents import MemberCodec
+from tornado_members.storage.leader_election import LeaderElection
+from tornado_members.storage.list_preparation import ListPreparation, preparing_lists
+from tornado_members.storage.list_readiness import Stage
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo
+
+Admin = pymongo.MongoClient[dict[str, Any]]
+
+EMAIL, PHONE = {"email": "M1@Example.org"}, {"phone": "1"}
+# The stage at which each list is answered, and its count.
+LISTS = (
+    (Filters(), Stage.NAMED, Stage.INDEXED),
+    (Filters(name="M 01"), Stage.NAMED, Stage.NAMED),
+    (Filters(equal=PHONE), Stage.INDEXED, Stage.INDEXED),
+    (Filters(equal=EMAIL), Stage.FILLED_IN, Stage.FILLED_IN),
+    (Filters(equal=EMAIL, name="M 01"), Stage.FILLED_IN, Stage.FILLED_IN),
+    (Filters(name_prefix="m 01"), Stage.FILLED_IN, Stage.FILLED_IN),
+    (Filters(q="m 01"), Stage.FILLED_IN, Stage.FILLED_IN),
+)
+
+
+@pytest.fixture
+def members(admin: Admin, database_name: str) -> Any:
+    """The collection itself, without an index of lists, as another program left it."""
+    found = admin[database_name]["members"]
+    found.drop_indexes()
+    return found
+
+
+def insert_foreign(members: Any, first: int, last: int) -> None:
+    members.insert_many(
+        [
+            {"_id": i, "name": f"M {i:02}", "email": f"M{i}@Example.org", "phone": f"{i}"}
+            for i in range(first, last + 1)
+        ]
+    )
+
+
+@asynccontextmanager
+async def store_of(mongo: Mongo) -> AsyncIterator[tuple[MemberStore, ListPreparation]]:
+    preparation = ListPreparation(mongo, MemberCodec())
+    store = MemberStore(mongo, readiness=preparation.readiness)
+    await store.prepare()
+    yield store, preparation
+
+
+async def refuses(question: Any) -> bool:
+    try:
+        await question
+    except ListsBeingPrepared:
+        return True
+    return False
+
+
+async def wait_for(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def reached(preparation: ListPreparation, stage: Stage) -> None:
+    await wait_for(lambda: preparation.readiness.stage >= stage)
+
+
+async def test_each_list_is_answered_from_the_stage_at_which_it_is_complete(
+    mongo: Mongo, members: Any
+) -> None:
+    insert_foreign(members, 1, 3)
+    async with store_of(mongo) as (store, preparation):
+
+        async def check() -> None:
+            stage = preparation.readiness.stage
+            for filters, for_page, for_count in LISTS:
+                assert await refuses(store.page(ListQuery(filters))) == (stage < for_page)
+                assert await refuses(store.page_lines(ListQuery(filters))) == (stage < for_page)
+                assert await refuses(store.count(filters)) == (stage < for_count)
+
+        await check()
+        assert preparation.detail() == "their indexes are being created"
+        await preparation._indexes.create(preparation._wanted)
+        preparation._reached(Stage.INDEXED)
+        await check()
+        assert "0 of 0 members" in (preparation.detail() or "")
+        await preparation.prepare()
+        await check()
+        assert preparation.detail() is None
+        for filters, _, _ in LISTS[1:]:
+            assert [one.member_id for one in await store.page(ListQuery(filters))] == [1]
+
+
+async def test_writes_during_the_preparation_are_kept_and_found(
+    mongo: Mongo, members: Any, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write falls between the reading of a batch and its update."""
+    monkeypatch.setattr(folding, "_BATCH", 10)
+    insert_foreign(members, 1, 40)
+    async with store_of(mongo) as (store, preparation):
+        with failing(admin, 3, failCommands=["update"], blockConnection=True, blockTimeMS=300):
+            async with preparing_lists(preparation, patience=0):
+                await reached(preparation, Stage.INDEXED)
+                await wait_for(lambda: preparation.folding.progress()["total"])
+                await store.insert(make_draft(name="New One"))
+                await store.replace(5, make_draft(name="Renamed 5", email="five@x.org"))
+                await store.replace(35, make_draft(name="Renamed 35"))
+                await store.delete(36)
+                assert (await store.find_by_name("Renamed 5")) == await store.find_member(5)
+                assert preparation.readiness.stage == Stage.INDEXED
+                await reached(preparation, Stage.FILLED_IN)
+        found = {
+            text: [one.member_id for one in await store.page(ListQuery(Filters(q=text)))]
+            for text in ("new one", "renamed", "five", "m 05", "m 35", "m 36", "m 40")
+        }
+    assert found == {
+        "new one": [41],
+        "renamed": [5, 35],
+        "five": [5],
+        "m 05": [],
+        "m 35": [],
+        "m 36": [],
+        "m 40": [40],
+    }
+    assert members.find_one({"_id": 5})["version"] == 2
+
+
+async def test_one_process_fills_in_and_the_others_wait(
+    mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "_BATCH", 5)
+    insert_foreign(members, 1, 300)
+    async with (
+        store_of(mongo) as (_, first),
+        store_of(mongo) as (_, second),
+        preparing_lists(first, patience=0),
+    ):
+        await wait_for(lambda: first.folding.filled_in)
+        async with preparing_lists(second, patience=None):
+            assert members.count_documents({"nameFold": None}) == 0
+        assert (first.folding.filled_in, second.folding.filled_in) == (300, 0)
+        await reached(first, Stage.FILLED_IN)
+
+
+async def test_process_that_loses_the_lock_stops_and_begins_again(
+    mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "_BATCH", 5)
+    insert_foreign(members, 1, 30)
+    async with store_of(mongo) as (_, preparation):
+        read, acquire = folding.Folding._read_batch, LeaderElection.acquire
+        lost, acquired = False, 0
+
+        async def count(self: Any) -> bool:
+            nonlocal acquired
+            acquired += 1
+            return await acquire(self)
+
+        async def read_and_lose(self: Any, cursor: Any) -> Any:
+            nonlocal lost
+            batch = await read(self, cursor)
+            if preparation.folding.filled_in and not lost:
+                lost = True
+                preparation._lock.valid_until = 0.0
+                assert await preparation.folding.is_lacking()
+            return batch
+
+        monkeypatch.setattr(folding.Folding, "_read_batch", read_and_lose)
+        monkeypatch.setattr(LeaderElection, "acquire", count)
+        await preparation.prepare()
+        assert acquired == 2
+        assert preparation.folding.filled_in == 30
+
+
+async def test_start_raises_what_an_operator_must_correct(
+    mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that does not wait reports it in /readyz, and continues once it is corrected."""
+    monkeypatch.setattr(list_preparation, "_FAULT_RETRY_SECONDS", 0.05)
+    name = "nameFold_1_name_1__id_1"
+    members.create_index([("nameFold", 1)], name=name)
+    async with store_of(mongo) as (_, preparation):
+        with pytest.raises(OperationFailure):
+            async with preparing_lists(preparation):
+                pass
+    async with (
+        store_of(mongo) as (store, preparation),
+        preparing_lists(preparation, patience=0),
+    ):
+        await wait_for(lambda: "cannot be prepared" in (preparation.detail() or ""))
+        assert preparation.detail() == "cannot be prepared: refuses: IndexKeySpecsConflict"
+        assert await refuses(store.page(ListQuery(Filters(q="a"))))
+        members.drop_index(name)
+        await reached(preparation, Stage.FILLED_IN)
+        assert preparation.detail() is None
