@@ -104,7 +104,8 @@ async def test_status_counts_the_requests_of_all_workers(
         async with asyncio.timeout(20):
             while True:
                 found = await asyncio.to_thread(fetch, "/status")
-                if found["workers"] == 2 and sum(found["requests"]["durations"]) >= 20:
+                # The status is up to a second old, and a service that just started is degraded.
+                is_complete = found["workers"] == 2 and found["status"] == "ready"
+                if is_complete and sum(found["requests"]["durations"]) >= 20:
                     break
                 await asyncio.sleep(0.1)
-        assert found["status"] == "ready"
