@@ -89,7 +89,7 @@ async def test_each_list_is_answered_from_the_stage_at_which_it_is_complete(
             stage = preparation.readiness.stage
             for filters, for_page, for_count in LISTS:
                 assert await refuses(store.page(ListQuery(filters))) == (stage < for_page)
-                assert await refuses(store.page_lines(ListQuery(filters))) == (stage < for_page)
+                assert await refuses(store.page_json(ListQuery(filters))) == (stage < for_page)
                 assert await refuses(store.count(filters)) == (stage < for_count)
 
         await check()
