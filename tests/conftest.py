@@ -44,6 +44,8 @@ from tornado_members.storage.mongo import Mongo, open_mongo
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
+_DATA_BYTES = 4 * 2**30  # more than the data of all test processes that run side by side
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option for the HTTP server of all tests that do not name one."""
@@ -102,13 +104,27 @@ def routable_commands(routed_commands: type[RoutedCommands]) -> Iterator[None]:
     assert not routed_commands.refused(), "a router would refuse these commands"
 
 
+def _data_folder() -> Path | None:
+    """Return a folder in memory for MongoDB's data, if there is room; None for the usual one.
+
+    Each acknowledged write waits for the disk, and each new index for two files.
+    """
+    memory = Path("/dev/shm")  # noqa: S108
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > _DATA_BYTES
+    return memory if has_room else None
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[PrivateServers]:
-    folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="tornado-members-tests-", dir=_data_folder()))
 
     def obedient(data: Path, port: int) -> list[str]:
-        """Enable failCommand, which makes mongod fail on request."""
-        return [*mongod_command(data, port), "--setParameter", "enableTestCommands=1"]
+        """Enable failCommand, which makes mongod fail on request; leave out its diagnostics."""
+        parameters = ("enableTestCommands=1", "diagnosticDataCollectionEnabled=false")
+        return [
+            *mongod_command(data, port),
+            *(part for one in parameters for part in ("--setParameter", one)),
+        ]
 
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)

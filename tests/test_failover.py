@@ -89,7 +89,7 @@ async def lose_primaries(
             cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is healthy
         )
         async with cluster:
-            storm = Storm(cluster, readers=2)
+            storm = Storm(cluster, readers=2, read_pause=0.01)
             losses = Losses(replica_set, storm)
             await losses.happen(kinds, rounds)
             await read_everything(storm, cluster)

@@ -19,7 +19,8 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import dying_with_parent
 from tornado_members.http1.event_loop import find_fast_loop
 
-MEMBERS = 20_000
+MEMBERS = 10_000
+CONTROL_SECONDS = 0.4
 HOGS = 6
 
 
@@ -59,11 +60,11 @@ def test_load_above_the_capacity_is_answered_or_refused_and_then_answered(
 
     async def measure() -> None:
         client = OpenLoop(port_of(service), requests())
-        control = await client.send_closed(64, 1)
-        overload = await client.send_at(3 * control.successes, 1.5)
+        control = await client.send_closed(64, CONTROL_SECONDS)
+        overload = await client.send_at(3 * round(control.successes / CONTROL_SECONDS), 0.8)
         while (await client.send_closed(1, 0.1)).statuses[503]:
             pass
-        after = await client.send_closed(16, 0.5)
+        after = await client.send_closed(16, 0.2)
         client.close()
         assert {*control.statuses} == {*after.statuses} == {200}
         assert {*overload.statuses} == {200, 503}

@@ -60,7 +60,7 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
         cache={"timeout_ms": 150, "return_ms": 700},
     )
     async with cluster:
-        storm = Storm(cluster)
+        storm = Storm(cluster, read_pause=0.01)
         faults = Faults(
             cluster,
             longest=0.4,
@@ -152,7 +152,7 @@ async def test_naive_cache_is_stale_or_backward(folder: Path, servers: PrivateSe
         cache={"timeout_ms": 1000, "return_ms": 5000},
     )
     async with cluster:
-        storm = Storm(cluster)
+        storm = Storm(cluster, read_pause=0.01)
         await _with_races(storm, cluster, round_trips=2, rounds=40)
     verdict = judge(storm.record, [], grace=0)
     assert verdict.stale

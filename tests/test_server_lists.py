@@ -30,7 +30,7 @@ async def _roll(folder: Path, mongodb_uri: str, rounds: int) -> tuple[Record, li
         cache={"timeout_ms": 150, "return_ms": 700},
     )
     async with cluster:
-        storm, servers = Storm(cluster), cluster.servers
+        storm, servers = Storm(cluster, read_pause=0.01), cluster.servers
         await storm.make_members()
         load = asyncio.create_task(storm.blow(rounds * SECONDS_AT_MOST))
         cold = []

@@ -12,6 +12,7 @@ from tornado.netutil import bind_sockets
 
 from tests.feed.conftest import Follow
 from tests.support.api import Api, parsed, problem, token_of
+from tests.support.cases import cases
 from tests.support.feed_client import Event, following
 from tests.support.mongodb import open_streams
 from tests.support.tokens import make_token
@@ -104,7 +105,7 @@ async def test_feed_narrows_to_members(follow: Follow, members: Any) -> None:
         assert [event.data["memberId"] for event in await stream.events(2)] == [1, 3]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("query", "parameter"),
     [
         ("after=", "after"),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api, problem
+from tests.support.cases import cases
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.services import Services
@@ -24,7 +25,7 @@ def pairs() -> list[tuple[str, str]]:
     return [(m, path) for path in PATHS for m in METHODS if m in ALLOWED[path].split(", ")]
 
 
-@pytest.mark.parametrize(("method", "path"), pairs())
+@cases(("method", "path"), pairs())
 async def test_method_needs_its_permission(api: Api, method: str, path: str) -> None:
     none = await api(method, path, rights=None)
     assert none.code == 401

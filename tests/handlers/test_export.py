@@ -14,6 +14,7 @@ import pymongo
 import pytest
 
 from tests.support.api import Api, parsed, problem
+from tests.support.cases import cases
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
@@ -123,7 +124,7 @@ async def test_export_without_members_is_a_header(api: Api) -> None:
     assert (empty.code, empty.body) == (200, b"")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("accept", "expected"),
     [
         ("*/*", "application/json"),

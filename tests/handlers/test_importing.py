@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, parsed, problem
+from tests.support.cases import cases
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
@@ -218,7 +219,7 @@ def test_import_restores_an_export(
     round_trip()
 
 
-@pytest.mark.parametrize(
+@cases(
     ("query", "headers", "status", "code"),
     [
         ("?dry_run=yes", CSV, 400, "bad-parameter"),
@@ -254,7 +255,7 @@ async def test_import_refuses_a_wrong_request(
         assert answer.headers["Accept-Post"].startswith("text/csv, application/x-ndjson, ")
 
 
-@pytest.mark.parametrize("body", [b"", b"\n\n", b"a,b\n1,2\n", b'"name\nAda\n', b"name,Name\n"])
+@cases("body", [b"", b"\n\n", b"a,b\n1,2\n", b'"name\nAda\n', b"name,Name\n"])
 async def test_import_refuses_a_file_without_a_usable_header(
     api: Api, services: Services, body: bytes
 ) -> None:

@@ -7,12 +7,13 @@ import pymongo
 import pytest
 
 from tests.support.api import Api, parsed, problem
+from tests.support.cases import cases
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 DOTS = (".", "..", " ..", "\u200b.")
 
 
-@pytest.mark.parametrize(
+@cases(
     "segment",
     [*("a/b", "a%2Fb", "a%2fb", "/", "%2F"), *("a%5Cb", "..%5c68"), *(".", "..", "%2e", "%2E%2e")],
 )

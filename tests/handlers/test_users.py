@@ -10,6 +10,7 @@ from argon2 import PasswordHasher
 
 from tests.handlers import test_login
 from tests.support.api import Api, parsed, problem
+from tests.support.cases import cases
 from tests.support.tokens import make_token
 from tornado_members.app import USER_ROUTES
 from tornado_members.auth import passwords
@@ -94,7 +95,7 @@ async def test_list_of_users_has_pages_by_name_and_no_passwords(api: Api) -> Non
         problem(await api("GET", f"/users?{query}"), 400, "bad-parameter")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "pointers"),
     [
         ({}, {"/username", "/password", "/accessRights"}),

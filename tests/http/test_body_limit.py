@@ -8,6 +8,7 @@ import pytest
 from tornado.web import _HandlerDelegate
 
 from tests.support.api import Api, problem, token_of
+from tests.support.cases import cases
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.services import Services
 
@@ -111,7 +112,9 @@ async def test_refused_body_is_discarded_and_the_connection_stays_open(
     assert buffered.most == 0
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize(("token", "status"), [(TOKEN, 413), (b"", 401)], ids=["token", "none"])
+@on_both
+@cases(
     ("head", "body"),
     [
         (b"Content-Length: 99999999999", b"x" * 1000),
@@ -119,10 +122,7 @@ async def test_refused_body_is_discarded_and_the_connection_stays_open(
         (b"Content-Length: 5000000\r\nExpect: 100-continue", b""),
         (b"Transfer-Encoding: chunked", (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 300),
     ],
-    ids=["huge", "beyond all numbers", "asks first", "endless"],
 )
-@pytest.mark.parametrize(("token", "status"), [(TOKEN, 413), (b"", 401)], ids=["token", "none"])
-@on_both
 async def test_body_that_would_take_too_long_is_refused_at_once(  # noqa: PLR0917
     api: Api,
     http_server: AnyServer,
@@ -188,7 +188,8 @@ async def test_client_that_disconnects_during_the_checks_is_forgotten(
     assert services.requests.in_flight == 0
 
 
-@pytest.mark.parametrize(
+@on_both
+@cases(
     ("head", "status"),
     [
         (b"Content-Type: text/csv\r\nContent-Length: 99999999999", 401),
@@ -197,7 +198,6 @@ async def test_client_that_disconnects_during_the_checks_is_forgotten(
         (b"Content-Type: text/csv\r\nContent-Length: 5000\r\nExpect: 100-continue", 401),
     ],
 )
-@on_both
 async def test_refused_import_announces_that_it_closes_the_connection(
     http_server: AnyServer, head: bytes, status: int
 ) -> None:

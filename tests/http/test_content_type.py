@@ -5,6 +5,7 @@ import time
 import pytest
 
 from tests.support.api import Api, problem
+from tests.support.cases import cases
 from tornado_members.http.content_type import MAX_CONTENT_TYPE, parse_content_type
 
 JSON = ("application/json", "utf-8")
@@ -30,7 +31,7 @@ def test_content_type_gives_media_type_and_charset(text: str, parsed: tuple[str,
     assert parse_content_type(text) == parsed
 
 
-@pytest.mark.parametrize(
+@cases(
     "text",
     [
         "",

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ NEW: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {"old": {"old": "kept"}, "new": {"fresh": 1.5}}
 SHARED: dict[str, Any] = {"code": 5, "seen": "2026-11-22T11:05:42.000Z"}
 PATCHED, REPLACED, IDLE = (1, 2), (3, 4), (5,)
+PAUSE = 0.01  # seconds, between two requests of a client: without it, they take all processors
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ class Witness:
         }
 
     def _patch(self, number: int) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping.wait(PAUSE):
             score = self.scores[number] + 1
             patch = {"attributes": {"score": score}}
             status, body = self._service("PATCH", f"/members/{number}", patch)
@@ -94,7 +96,7 @@ class Witness:
 
     def _replace(self, number: int) -> None:
         """Replace everything that the worker declares; the rest must stay."""
-        while not self._stopping.is_set():
+        while not self._stopping.wait(PAUSE):
             score = self.scores[number] + 1
             for own in OWN.values():
                 body = {"name": f"Member {number}", "attributes": {"score": score, **own}}
@@ -109,6 +111,7 @@ class Witness:
     def _read(self) -> None:
         while not self._stopping.is_set():
             for number, least in [*self.scores.items()]:
+                time.sleep(PAUSE)
                 self.form_of(self._service("GET", f"/members/{number}")[1], least)
 
     @contextmanager

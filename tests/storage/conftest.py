@@ -1,8 +1,13 @@
-"""Every test of a store runs on both drivers."""
+"""The tests of stores run on both drivers, but for those of what queries find."""
 
 from typing import Any
 
 import pytest
+
+# A query finds the same through both drivers. What they do in outages and with sessions differs.
+EITHER_DRIVER = pytest.mark.parametrize(
+    "driver", ["motor", pytest.param("pymongo", marks=pytest.mark.exhaustive)], indirect=True
+)
 
 
 @pytest.fixture(params=["motor", "pymongo"])

@@ -9,6 +9,7 @@ import pymongo
 import pytest
 from tornado.ioloop import IOLoop
 
+from tests.storage.conftest import EITHER_DRIVER
 from tests.storage.test_listing import ORDERS, case_fold, check_plans, profiled
 from tests.support.mongodb import prepare_all
 from tornado_members.model.list_query import Filters, ListQuery
@@ -16,6 +17,8 @@ from tornado_members.model.member import Member, parse_draft
 from tornado_members.settings.attributes import AttributeSettings, field_table
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo
+
+pytestmark = EITHER_DRIVER
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 DECLARED = {

@@ -8,9 +8,12 @@ from bson import Decimal128, Int64, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.storage.conftest import EITHER_DRIVER
 from tornado_members.model.attributes import Attribute
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.storage.documents import MemberCodec
+
+pytestmark = EITHER_DRIVER
 
 ATTRIBUTES = (
     Attribute(name="level", type="integer"),

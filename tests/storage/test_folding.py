@@ -10,6 +10,7 @@ import pytest
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
+from tests.storage.conftest import EITHER_DRIVER
 from tests.support.members import make_draft
 from tests.support.mongodb import prepare_all
 from tornado_members.embedded.private_servers import PrivateServers
@@ -21,6 +22,8 @@ from tornado_members.storage.folding import Folding
 from tornado_members.storage.list_preparation import ListPreparation, preparing_lists
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
+
+pytestmark = EITHER_DRIVER
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
+from tests.storage.conftest import EITHER_DRIVER
 from tests.support.members import make_draft
 from tests.support.mongodb import prepare_all
 from tornado_members.errors import ListTooWide
@@ -23,6 +24,8 @@ from tornado_members.model.words import query_words, search_words
 from tornado_members.storage import listing
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo
+
+pytestmark = EITHER_DRIVER
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 T = TypeVar("T")

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from tests.storage.conftest import EITHER_DRIVER
 from tests.support.api import Api
 from tests.support.sharding import Route, RoutedCommands, routes
 from tornado_members.settings import Settings
+
+pytestmark = EITHER_DRIVER
 
 PATCH = {"Content-Type": "application/merge-patch+json"}
 CSV = {"Content-Type": "text/csv"}

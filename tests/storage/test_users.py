@@ -6,8 +6,11 @@ import pymongo
 import pytest
 from tornado.ioloop import IOLoop
 
+from tests.storage.conftest import EITHER_DRIVER
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.users import Standing, User, UserStore
+
+pytestmark = EITHER_DRIVER
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA"
 

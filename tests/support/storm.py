@@ -24,14 +24,19 @@ class Storm:
         readers: int = 4,
         writers: int = 1,
         pause: float = 0.01,
+        read_pause: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """A writer waits `pause` seconds on average between two writes."""
+        """A writer waits `pause` seconds on average between two writes, a reader `read_pause`.
+
+        Readers without a pause take all processor time.
+        """
         self.record = Record()
         self.hot = HotMembers(f"Hot {time.time_ns():x}")
         self._cluster = cluster
         self._readers, self._writers = readers, writers
         self._pause = pause
+        self._read_pause = read_pause
         self._until = 0.0
         self._writing = 0  # writes in progress
         self._may_write = asyncio.Event()
@@ -175,6 +180,8 @@ class Storm:
 
     async def _read(self, asker: Asker) -> None:
         await asker.read_something()
+        if self._read_pause:
+            await asyncio.sleep(2 * self._read_pause * self._chance.random())
 
     async def _write(self, asker: Asker) -> None:
         async with self._in_turn():
