@@ -58,8 +58,8 @@ class MemberWriter:
         """
         check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
-            async with self._turns.turn(member_id):
-                member = await self._replace(member_id, draft, condition, by)
+            async with self._turns.turn(member_id) as turns:
+                member = turns.written = await self._replace(member_id, draft, condition, by)
             if member is not None:
                 return represent(member)
             await self._get_current(member_id, condition)
@@ -80,10 +80,11 @@ class MemberWriter:
         """
         check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
-            async with self._turns.turn(member_id):
-                current = await self._get_current(member_id, condition)
+            async with self._turns.turn(member_id) as turns:
+                written, turns.written = turns.written, None
+                current, draft = await self._apply(written, member_id, change, condition)
                 seen = Precondition(one_of=frozenset({current.version}))
-                member = await self._replace(member_id, change(current), seen, by)
+                member = turns.written = await self._replace(member_id, draft, seen, by)
             if member is not None:
                 return represent(member)
         raise WriteConflict
@@ -166,6 +167,24 @@ class MemberWriter:
     ) -> Member | None:
         async with self._changing(id_key(member_id), name_key(draft.name)):
             return await self._store.replace(member_id, draft, condition, by=by)
+
+    async def _apply(
+        self,
+        written: Member | None,
+        member_id: int,
+        change: Callable[[Member], MemberDraft],
+        condition: Precondition,
+    ) -> tuple[Member, MemberDraft]:
+        """Apply `change` to the member as it was just written, or else as it is in MongoDB.
+
+        The first may be out of date, so only the second may be a reason to refuse the change.
+        Raises MemberNotFound, PreconditionFailed, and what `change` raises.
+        """
+        if written is not None and condition.allows(written.version, written.updated_at):
+            with suppress(Problem):
+                return written, change(written)
+        current = await self._get_current(member_id, condition)
+        return current, change(current)
 
     async def _get_current(self, member_id: int, condition: Precondition) -> Member:
         """Return the member in MongoDB if it meets the condition.
