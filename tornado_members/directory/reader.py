@@ -7,6 +7,7 @@ from tornado_members.cached_members import Asked, CachedLookUps, CachedMembers, 
 from tornado_members.directory.cache import Cache
 from tornado_members.directory.ids import check_id
 from tornado_members.errors import MemberNotFound
+from tornado_members.in_turns import map_in_turns
 from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp, NotHit
@@ -115,8 +116,8 @@ class MemberReader:
 
     async def _load_many(self, member_ids: Sequence[int]) -> dict[int, Entry | None]:
         members = await self._store.find_many(member_ids)
-        of_member = self._entries.of_member
-        return {one: of_member(member) for one, member in zip(member_ids, members, strict=True)}
+        entries = await map_in_turns(self._entries.of_member, members)
+        return dict(zip(member_ids, entries, strict=True))
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """Return the member with this name. `no_cache` reads MongoDB. Raises MemberNotFound."""

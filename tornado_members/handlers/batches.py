@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from tornado_members.auth.permissions import READ
@@ -17,7 +18,7 @@ from tornado_members.handlers.member import MEMBER_ID
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.own_record import is_checked_by_handler
-from tornado_members.http.responses import batch_response
+from tornado_members.http.responses import batch_response, build_response
 from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.model.strict_json import integer_of, json_pointer
 from tornado_members.openapi.examples import example_batch
@@ -66,7 +67,8 @@ class BatchHandler(MemberResourceHandler):
         no_cache = self.wants_no_cache()
         batch = await self.services.directory.get_many(member_ids, no_cache=no_cache)
         self.cache_status = batch.cache_status
-        self.send_response(batch_response(batch, request_headers=self.request.headers))
+        build = partial(batch_response, batch, request_headers=self.request.headers)
+        self.send_response(await build_response(build, sum(map(len, batch.bodies))))
 
     async def send_batch_of_query(self) -> None:
         """Send the members that the query lists. Raises BadParameter, NotAcceptable."""

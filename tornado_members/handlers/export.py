@@ -25,7 +25,10 @@ log = getLogger(__name__)
 
 _CONTENT_TYPES: Final = {CSV: "text/csv; charset=utf-8; header=present", NDJSON: NDJSON}
 _FILE_NAMES: Final = {CSV: "members.csv", NDJSON: "members.ndjson"}
-_BATCH: Final = 500  # members that are read at once: some milliseconds, and 50 KB
+# Members that are read at once, in some milliseconds. Large members are read in smaller batches.
+_FIRST_BATCH: Final = 50
+_MOST_AT_ONCE: Final = 500
+_BYTES_AT_ONCE: Final = 128 * 1024
 _LONGEST_PAUSE: Final = 1.0  # seconds between two attempts at a batch
 
 
@@ -96,17 +99,24 @@ async def _pages(
     read: ReadPage, query: ListQuery, limit: int | None, patience: float
 ) -> AsyncIterator[bytes]:
     """Yield pages, each after the last member of the one before: no cursor is held."""
-    left = limit
-    query = replace(query, limit=_BATCH if left is None else min(_BATCH, left))
+    left, batch = limit, _FIRST_BATCH
+    query = replace(query, limit=batch if left is None else min(batch, left))
     page = await _read(read, query, patience=0)
     while True:
         yield page.lines
         left = None if left is None else left - page.count
-        if page.count < _BATCH or left == 0 or page.last is None:
+        if page.count < batch or left == 0 or page.last is None:
             return
-        limit_of_page = _BATCH if left is None else min(_BATCH, left)
+        batch = _next_batch(page)
+        limit_of_page = batch if left is None else min(batch, left)
         query = replace(query, after=page.last, limit=limit_of_page)
         page = await _read(read, query, patience)
+
+
+def _next_batch(page: _Lines) -> int:
+    """Return how many members to read after this page, by the size of its members."""
+    fitting = _BYTES_AT_ONCE * page.count // max(1, len(page.lines))
+    return max(1, min(fitting, _MOST_AT_ONCE))
 
 
 async def _read(read: ReadPage, query: ListQuery, patience: float) -> _Lines:

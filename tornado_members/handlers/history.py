@@ -14,12 +14,15 @@ from tornado_members.handlers.history_query import (
 )
 from tornado_members.handlers.member import parse_member_id
 from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.in_turns import map_in_turns
 from tornado_members.openapi.examples import example_history
 from tornado_members.openapi.operation import JSON, Answer, Operation
 from tornado_members.openapi.schemas import reference
 from tornado_members.telemetry.logs import fields
 
 log = getLogger(__name__)
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 FIND_HISTORY: Final = Operation(
     name="findHistory",
@@ -68,9 +71,9 @@ class HistoryHandler(MemberResourceHandler):
         if len(found) > limit:
             following = self.address(next_path(member_id, limit, page[-1].position))
             self.set_header("Link", f'<{following}>; rel="next"')
-        body = {"items": [record.to_dict() for record in page], "next": following}
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        self.send_json(content.encode())
+        items = await map_in_turns(lambda record: _encode(record.to_dict()), page)
+        body = f'{{"items":[{",".join(items)}],"next":{_encode(following)}}}'
+        await self.send_json(body.encode())
 
     head = get
 

@@ -24,7 +24,12 @@ from tornado_members.auth.permissions import READ
 from tornado_members.cached_members import Asked, CachedMembers
 from tornado_members.handlers.plain_targets import asked_in, route_of
 from tornado_members.http.plain_read import PlainRead, read_headers
-from tornado_members.http.responses import batch_response, member_response, send_prepared
+from tornado_members.http.responses import (
+    batch_response,
+    is_long,
+    member_response,
+    send_prepared,
+)
 from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import MemberBatch, Representation
 from tornado_members.services import Services
@@ -99,7 +104,11 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         found: dict[FastPathRequest, Representation | MemberBatch] = {}
         try:
             cached = await self._services.directory.get_cached([one.asked for one in pending])
-            found = {one: hit for one in pending if (hit := cached.find(one.asked)) is not None}
+            found = {
+                one: hit
+                for one in pending
+                if (hit := cached.find(one.asked)) is not None and not _takes_long(hit, one.headers)
+            }
             admitted = await self._admit([*found])
         except Exception:
             log.exception("the cache could not be read")
@@ -207,3 +216,8 @@ class FastPathRequest(HTTPMessageDelegate):
         application = self._fast_path.application
         self._delegate = application.start_request(self._server_conn, self.connection)
         return self._delegate.headers_received(self.start_line, self.headers)
+
+
+def _takes_long(found: Representation | MemberBatch, headers: HTTPHeaders) -> bool:
+    """Return True for a response that a handler must compress in a thread."""
+    return isinstance(found, MemberBatch) and "Accept-Encoding" in headers and is_long(found)

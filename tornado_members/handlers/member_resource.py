@@ -1,5 +1,6 @@
 """The code that the handlers of members share."""
 
+from functools import partial
 from typing import Any
 
 from tornado_members.auth.permissions import READ
@@ -9,7 +10,13 @@ from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.conditional import parse_precondition
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.http.request_body import json_object
-from tornado_members.http.responses import PRIVATE, MemberResponse, json_response, member_response
+from tornado_members.http.responses import (
+    PRIVATE,
+    MemberResponse,
+    build_response,
+    json_response,
+    member_response,
+)
 from tornado_members.member_entries import Representation
 from tornado_members.model.history import Actor
 from tornado_members.model.precondition import Precondition
@@ -111,6 +118,7 @@ class MemberResourceHandler(BaseHandler):
         self.set_header("Location", self.member_address(member.member_id))
         self.send_member(member, 201)
 
-    def send_json(self, body: bytes) -> None:
+    async def send_json(self, body: bytes) -> None:
         """Send a body about members, compressed if the caller accepts gzip; it has no ETag."""
-        self.send_response(json_response(body, request_headers=self.request.headers))
+        build = partial(json_response, body, request_headers=self.request.headers)
+        self.send_response(await build_response(build, len(body)))

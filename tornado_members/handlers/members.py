@@ -1,6 +1,7 @@
 """The collection of all members: lists and creation."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from tornado_members.auth.permissions import READ, WRITE
@@ -29,7 +30,7 @@ from tornado_members.handlers.paging import (
 )
 from tornado_members.http.own_record import lists_only_itself
 from tornado_members.http.prefer import parse_preferences
-from tornado_members.http.responses import page_response
+from tornado_members.http.responses import build_response, page_response
 from tornado_members.model.list_query import Filters
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.examples import example_csv, example_ndjson, example_page
@@ -106,8 +107,9 @@ class MembersHandler(BatchHandler):
         if len(page.bodies) > query.limit:
             following = self.address(next_path(query, page.keys[query.limit - 1]))
         await self.send_count(query.filters)
-        bodies, headers = page.bodies[: query.limit], self.request.headers
-        self.send_response(page_response(bodies, following, request_headers=headers))
+        bodies = page.bodies[: query.limit]
+        build = partial(page_response, bodies, following, request_headers=self.request.headers)
+        self.send_response(await build_response(build, sum(map(len, bodies))))
 
     head = get
 

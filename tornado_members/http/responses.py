@@ -4,9 +4,10 @@ The fast path (handlers/member_cache.py) and the handlers send what member_respo
 batch_response() return.
 """
 
+import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http.client import responses
@@ -36,6 +37,7 @@ SECURITY_HEADERS: Final = {
 PRIVATE: Final = "private, no-cache"
 VARY: Final = "Authorization, Accept"
 
+_LONG: Final = 128 * 1024  # bytes, which take some milliseconds to compress
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 # A date of whole seconds does not distinguish two changes within one second (RFC 9110 §8.8.2.2).
 _SETTLED = timedelta(seconds=2)
@@ -110,6 +112,16 @@ def json_response(body: bytes, *, request_headers: HTTPHeaders) -> MemberRespons
             headers["Content-Encoding"] = "gzip"
             body = shorter
     return MemberResponse(200, headers, body, f"Accept-Encoding, {VARY}")
+
+
+def is_long(batch: MemberBatch) -> bool:
+    """Return True if the event loop should not compress the response with this batch."""
+    return sum(map(len, batch.bodies)) > _LONG
+
+
+async def build_response(build: Callable[[], MemberResponse], size: int) -> MemberResponse:
+    """Call `build`, in a thread if the body has so many bytes that it would delay others."""
+    return await asyncio.to_thread(build) if size > _LONG else build()
 
 
 class PreparedHeaders:

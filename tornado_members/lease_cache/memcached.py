@@ -105,18 +105,19 @@ class MemcachedNode:
         what is under the key.
         """
         stored: list[int | None] = []
-        for some in _parts(puts):
-            stored += await self._put(some)
+        for part in _parts(puts):
+            request = encode_puts(part)
+
+            async def command(
+                connection: MemcachedConnection,
+                request: bytes = request,
+                part: Sequence[Put] = part,
+            ) -> list[int | None]:
+                connection.write(request)
+                return await read_puts(connection, part)
+
+            stored += await self._command(command)
         return stored
-
-    async def _put(self, puts: Sequence[Put]) -> list[int | None]:
-        request = encode_puts(puts)
-
-        async def command(connection: MemcachedConnection) -> list[int | None]:
-            connection.write(request)
-            return await read_puts(connection, puts)
-
-        return await self._command(command)
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """Store a value unconditionally. Raises NodeUnavailable if the server refuses it."""

@@ -99,6 +99,15 @@ def version_in(versions: Collection[int]) -> Document:
     return {"$in": [VERSION, [Int64(number) for number in versions if number <= LAST_VERSION]]}
 
 
+def most_per_reply(fields: FieldTable) -> int:
+    """Return the number of documents for a reply of MongoDB; 0 leaves it to MongoDB.
+
+    Decoding a reply keeps Python's lock. For a thousand documents with large attributes, the event
+    loop would wait for tens of milliseconds.
+    """
+    return 200 if fields.attributes else 0
+
+
 class MemberCodec:
     """Turns members into documents and back, by the table of their fields."""
 

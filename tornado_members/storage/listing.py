@@ -19,7 +19,7 @@ from tornado_members.errors import ListTooWide
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.storage.attribute_values import to_stored
-from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY
+from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY, most_per_reply
 from tornado_members.storage.list_indexes import (
     BY_FOLDED_NAME,
     BY_NAME,
@@ -59,6 +59,7 @@ class MemberLists:
         self._attributes = fields.attributes.by_path
         # Without what members are found by, a document is a third as large, and has no lists.
         self._shown: Document = dict.fromkeys(("_id", *fields.keys), 1)
+        self._per_reply = most_per_reply(fields)
 
     async def page(self, query: ListQuery) -> list[Document]:
         """Return at most `query.limit` documents in order, beginning after `query.after`.
@@ -224,7 +225,8 @@ class MemberLists:
         """
         key = _FIELDS[query.field]
         field = equality or self._equality(query.filters)
-        cursor = self._members.find(matching, self._shown).limit(query.limit)
+        cursor = self._members.find(matching, self._shown, batch_size=self._per_reply)
+        cursor.limit(query.limit)
         if field == "name":  # at most one document, matching needs no order
             cursor = cursor.hint(BY_NAME)
         else:

@@ -10,6 +10,7 @@ from pymongo import DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from tornado_members.errors import NameTaken
+from tornado_members.in_turns import map_in_turns
 from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
@@ -22,6 +23,7 @@ from tornado_members.storage.documents import (
     MEMBER_ID_RANGE,
     MemberCodec,
     is_member,
+    most_per_reply,
     names_held,
     version_in,
 )
@@ -111,8 +113,9 @@ class MemberStore:
         """Return a member for each id; None if no member has it."""
         if len(member_ids) == 1:
             return [self._codec.decode(await self._members.find_one({"_id": member_ids[0]}))]
-        cursor = self._members.find({"_id": {"$in": list(set(member_ids))}})
-        members = map(self._codec.decode, await cursor.to_list(None))
+        matching = {"_id": {"$in": list(set(member_ids))}}
+        cursor = self._members.find(matching, batch_size=most_per_reply(self.fields))
+        members = await map_in_turns(self._codec.decode, await cursor.to_list(None))
         found = {member.member_id: member for member in members if member is not None}
         return [found.get(member_id) for member_id in member_ids]
 
@@ -136,14 +139,14 @@ class MemberStore:
     @translate_outages
     async def page(self, query: ListQuery) -> list[Member]:
         """Return at most `query.limit` members in order, beginning after `query.after`."""
-        members = map(self._codec.decode, await self._lists.page(query))
+        members = await map_in_turns(self._codec.decode, await self._lists.page(query))
         return [member for member in members if member is not None]
 
     @translate_outages
     async def page_json(self, query: ListQuery) -> MemberPage:
         """Return the same page as JSON, without making a Member of each document."""
         members = [one for one in await self._lists.page(query) if is_member(one)]
-        bodies = [*map(self._codec.to_json, members)]
+        bodies = await map_in_turns(self._codec.to_json, members)
         if query.field == "name":
             return MemberPage(bodies, [one["name"] for one in members])
         return MemberPage(bodies, [int(one["_id"]) for one in members])
