@@ -15,17 +15,17 @@ from tornado_members.settings import Settings
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 COUNT = 500
+NOTES = {"notes": {"type": "string", "list": True, "max_length": 1000}}
 IDS = [*range(1, COUNT + 1)]
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return declaring(settings, {"notes": {"type": "string", "list": True, "max_length": 1000}})
+    return declaring(settings, NOTES)
 
 
-@pytest.fixture
-def large_members(services: Services, admin: Admin) -> None:  # noqa: ARG001
-    """Members with 15 KB of text each, which compresses badly."""
+def large_documents() -> list[dict[str, Any]]:
+    """Return members with 15 KB of text each, which compresses badly."""
     generator = random.Random(5)  # noqa: S311
     letters = [chr(code) for code in range(0x4E00, 0x5E00)]
     text = "".join(generator.choices(letters, k=100_000))
@@ -34,7 +34,7 @@ def large_members(services: Services, admin: Admin) -> None:  # noqa: ARG001
         start = number * 150
         return [text[start + place : start + place + 500] for place in range(0, 5000, 500)]
 
-    admin["test"]["members"].insert_many(
+    return [
         {
             "_id": number,
             "name": f"Member {number}",
@@ -43,7 +43,12 @@ def large_members(services: Services, admin: Admin) -> None:  # noqa: ARG001
             "attributes": {"notes": notes(number)},
         }
         for number in IDS
-    )
+    ]
+
+
+@pytest.fixture
+def large_members(services: Services, admin: Admin) -> None:  # noqa: ARG001
+    admin["test"]["members"].insert_many(large_documents())
 
 
 async def look_up(api: Api, **headers: str) -> HTTPResponse:

@@ -17,8 +17,9 @@ from tornado_members.feed.events import FeedEvent
 from tornado_members.feed.numbers import FeedNumbers
 from tornado_members.feed.places import Places
 from tornado_members.feed.subscription import Subscription
+from tornado_members.in_turns import map_in_turns
 from tornado_members.storage.changes import ChangesUnavailable, HistoryLost
-from tornado_members.storage.feed_source import FeedBatch, FeedSource
+from tornado_members.storage.feed_source import FeedBatch, FeedSource, MemberChange
 
 log = getLogger(__name__)
 
@@ -108,7 +109,7 @@ class FeedReader:
                 one.member_id: one.member.name if one.member else None for one in batch.changes
             }
             await self._invalidate(names)
-            events = [FeedEvent(one, self._places.encode(one.place)) for one in batch.changes]
+            events = await map_in_turns(self._to_event, batch.changes)
         if self.log is None:
             self.log = EventLog(self._place or batch.place, self._max_bytes)
             self.opened.set()
@@ -128,6 +129,9 @@ class FeedReader:
             self._numbers.lag_seconds = max(lag, 0.0)
         if self._after_batch:
             await self._after_batch(self)
+
+    def _to_event(self, change: MemberChange) -> FeedEvent:
+        return FeedEvent(change, self._places.encode(change.place))
 
     async def _distribute(self, events: list[FeedEvent], position: int) -> None:
         filtered = [

@@ -19,6 +19,7 @@ from bson.timestamp import Timestamp
 from pymongo.errors import OperationFailure
 
 from tornado_members.errors import DependencyUnavailable
+from tornado_members.in_turns import map_in_turns
 from tornado_members.model.member import Member
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import (
@@ -180,7 +181,7 @@ class FeedSource:
                 waiting += [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
             else:
                 documents += cursor["firstBatch"]
-        return self._decode(documents)
+        return await self._decode(documents)
 
     async def _find_some_at(self, member_ids: Sequence[int], time: Timestamp) -> Document:
         """Return MongoDB's description of a cursor. The drivers have no option for the time."""
@@ -203,13 +204,13 @@ class FeedSource:
         try:
             session.advance_operation_time(time)
             cursor = self._members.find({"_id": {"$in": list(member_ids)}}, session=session)
-            return self._decode(await cursor.to_list(None))
+            return await self._decode(await cursor.to_list(None))
         finally:
             await session.end_session()
 
-    def _decode(self, documents: Sequence[Document]) -> dict[int, Member | None]:
+    async def _decode(self, documents: Sequence[Document]) -> dict[int, Member | None]:
         ids = [to_member_id(each["_id"]) for each in documents]
-        members = map(self._codec.decode, documents)
+        members = await map_in_turns(self._codec.decode, documents)
         return {
             member_id: member
             for member_id, member in zip(ids, members, strict=True)
