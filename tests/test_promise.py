@@ -27,7 +27,7 @@ SECONDS_AT_MOST = 90  # for operations that take far less
 OF_MEMCACHED = ("delay", "node-kill", "node-stop", "garbage")
 OF_SERVICES = ("replacement", "process-stop", "service-kill")
 
-HITS_WITHIN = 20.0  # seconds after each fault, for every member through every service
+HITS_WITHIN = 10.0  # seconds after each fault, for every member through every service
 
 DELAY = 0.03  # seconds, each way; a command waits for two of them (cache.timeout_ms)
 

@@ -35,7 +35,7 @@ from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import LeaseProtocol
 
-KEY, EPOCH, QUARANTINE = b"k", b"epoch", b"quarantine"
+KEY, EPOCH, QUARANTINE, CLOCK = b"k", b"epoch", b"quarantine", b"clock"
 OTHER = b"o"  # a second key for batches, whose version is always 1
 LIST = b"-" + b"0" * 16  # behind each epoch: the id of the list of servers
 _ROUNDS = 12  # of the liveness check: more than every lifetime in use, in ticks
@@ -187,6 +187,7 @@ class World(NamedTuple):
     ended: frozenset[str] = frozenset()  # writers that have removed their marks, or tried to
     excused: bool = False  # a mark may remain: its writer died, or could not remove it
     time_left: frozenset[tuple[str, int]] = frozenset()  # ticks in which each writer must commit
+    clock: int = 100  # the seconds that the value under CLOCK has left
     faults: int = 1
 
 
@@ -405,6 +406,8 @@ class Explorer:
         world = state.world
         if op[0] == "abandon":
             return not self._renews
+        if op == ("gets", CLOCK):  # matters only for the age of a tombstone of another writer
+            return not self._is_timed or sum(one.is_writer for one in self._processes) == 1
         if op[0] != "get" or op[1] in (KEY, OTHER) or world.faults or world.stale or self._renews:
             return False
         return world.epoch is not None and world.quarantine is None
@@ -490,7 +493,7 @@ class Explorer:
         """Yield each possible answer to a step, with the world after it."""
         verb, *rest = op
         results = list(getattr(self, _METHODS[verb])(state, number, *rest))
-        if verb not in ("get", "gets", "put"):
+        if verb not in ("get", "gets", "put") or op == ("gets", CLOCK):
             yield from results
         elif state.world.away == "away" or (state.world.away == "back" and verb == "get"):
             yield FAILED, state.world
@@ -578,7 +581,9 @@ class Explorer:
 
     def _gets(self, state: State, _number: int, key: bytes) -> Iterator[tuple[Any, World]]:
         world = state.world
-        if key == EPOCH:  # all epochs differ: the number serves as a token
+        if key == CLOCK:
+            yield Held(b"clock", 0, world.clock), world
+        elif key == EPOCH:  # all epochs differ: the number serves as a token
             yield (world.epoch and Held(world.epoch, int(world.epoch[:16], 16), None)), world
         elif key == QUARANTINE:
             found = world.quarantine
@@ -708,17 +713,30 @@ class Explorer:
             self._live.add(world)
 
     def _check_hits(self, state: State) -> None:
-        """Start a write in each tick, and check that a read hits in time."""
+        """Write in each tick, and check that a read hits in time.
+
+        The ticks are between two writes. If time is counted, they are also tried within a write,
+        between a read of the key and the command that stores.
+        """
         epoch = b"e" * 16 + LIST if state.world.stale else state.world.epoch
         world = state.world._replace(epoch=epoch, stale=False, away="", faults=0)
+        for is_slow in {False, self._is_timed}:
+            if not self._hits(_in_world(state, world), is_slow=is_slow):
+                speed = "slowly " if is_slow else ""
+                raise Guilty(f"no hit: {_ROUNDS} reads of a key that is {speed}written meanwhile")
+
+    def _hits(self, state: State, *, is_slow: bool) -> bool:
+        world = state.world
         for number in range(_ROUNDS):
-            world = _ticked(world)
+            world = world if is_slow else _ticked(world)
             statuses: list[str] = []
-            for routine in self._round(number, statuses):
-                world = self._run_alone(_in_world(state, world), routine)
+            write, *reads = self._round(number, statuses)
+            world = self._run_alone(_in_world(state, world), write, is_slow=is_slow)
+            for read in reads:
+                world = self._run_alone(_in_world(state, world), read)
             if statuses[-1] == HIT:
-                return
-        raise Guilty(f"no hit: {_ROUNDS} reads of a key that is written meanwhile are bypasses")
+                return True
+        return False
 
     def _round(self, number: int, statuses: list[str]) -> Iterator[Routine]:
         """Yield one write and two reads, with the code that the processes run."""
@@ -736,12 +754,12 @@ class Explorer:
         yield read()
         yield read()
 
-    def _run_alone(self, state: State, routine: Routine) -> World:
+    def _run_alone(self, state: State, routine: Routine, *, is_slow: bool = False) -> World:
         """Run a coroutine to its end while no other process runs."""
         answer = None
         while (op := _go_on(routine, answer)) != DONE:
             answer, world = next(iter(getattr(self, _METHODS[op[0]])(state, -1, *op[1:])))
-            state = _in_world(state, world)
+            state = _in_world(state, _ticked(world) if is_slow and op == ("gets", KEY) else world)
         return state.world
 
 
@@ -771,4 +789,5 @@ def _ticked(world: World) -> World:
         ttl = quarantine.ttl - 1
         quarantine = quarantine._replace(ttl=ttl) if ttl > 0 else None
     time_left = frozenset((name, max(0, ticks - 1)) for name, ticks in world.time_left)
-    return world._replace(item=item, quarantine=quarantine, time_left=time_left)
+    clock = world.clock - 1
+    return world._replace(item=item, quarantine=quarantine, time_left=time_left, clock=clock)

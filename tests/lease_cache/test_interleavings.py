@@ -36,7 +36,14 @@ from tests.lease_cache.explorer import (
 )
 from tests.support import naive_cache as naive
 from tornado_members.lease_cache.coalescing import SingleFlight, T
-from tornado_members.lease_cache.entries import Entry, Tombstone, encode_tombstone, encode_value
+from tornado_members.lease_cache.entries import (
+    Entry,
+    Reading,
+    Tombstone,
+    decode,
+    encode_tombstone,
+    encode_value,
+)
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.fills import fill_many
 from tornado_members.lease_cache.look_ups import Fill, Found, Hit, LookUp, Miss
@@ -396,16 +403,33 @@ class BlindInvalidation(LeaseProtocol):
 class RenewedMarks(LeaseProtocol):
     """A writer that stores a tombstone renews the time to live of every mark on it."""
 
-    def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
-        return dict.fromkeys(super().marks_of(key, held), self._lifetimes.tombstone)
+    def marks_of(self, key: bytes, held: Held | None, now: Reading | None) -> dict[bytes, int]:
+        return dict.fromkeys(super().marks_of(key, held, now), self._lifetimes.tombstone)
 
 
 class ShortenedMarks(LeaseProtocol):
     """A writer that stores a tombstone gives it a time to live for its own write only."""
 
-    def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
-        marks = super().marks_of(key, held)
+    def marks_of(self, key: bytes, held: Held | None, now: Reading | None) -> dict[bytes, int]:
+        marks = super().marks_of(key, held, now)
         return {name: min(ticks, self._lifetimes.tombstone) for name, ticks in marks.items()}
+
+
+class MarksFromTheirStorage(LeaseProtocol):
+    """Counts the seconds of marks only while they are stored, not while a writer replaces them."""
+
+    def marks_of(self, key: bytes, held: Held | None, now: Reading | None) -> dict[bytes, int]:  # noqa: ARG002
+        return super().marks_of(key, held, None)
+
+
+class AgeWithoutSign(LeaseProtocol):
+    """Takes a tombstone that is newer than the reading of the clock for as old as that."""
+
+    def marks_of(self, key: bytes, held: Held | None, now: Reading | None) -> dict[bytes, int]:
+        stored = held and decode(key, held.value)
+        if isinstance(stored, Tombstone) and stored.at and now and stored.at[1] < now[1]:
+            return dict(stored.marks)
+        return super().marks_of(key, held, now)
 
 
 class QuarantineOfTheFirst(LeaseProtocol):
@@ -433,6 +457,8 @@ BROKEN: list[Any] = [
     ),
     (BlindInvalidation, [*all_of(LeaseProtocol), invalidator(BlindInvalidation)], [], "backward"),
     (RenewedMarks, after_a_death(RenewedMarks), ["crash"], "no hit"),
+    (MarksFromTheirStorage, after_a_death(MarksFromTheirStorage), ["crash"], "no hit"),
+    (AgeWithoutSign, beside_a_short_one(AgeWithoutSign), [], "uncovered"),
     (ShortenedMarks, beside_a_short_one(ShortenedMarks), [], "uncovered"),
     (QuarantineOfTheFirst, in_a_short_quarantine(QuarantineOfTheFirst), ["restart"], "uncovered"),
 ]

@@ -52,6 +52,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 class ModelServer:
     """A Memcached in memory, which may hang or refuse connections, and may lose its memory.
 
+    Its clock has whole seconds, as that of Memcached.
     While it hangs, commands are lost. While it is suspended, they wait in its sockets: it executes
     them when it continues, when nobody waits for the replies any more.
     """
@@ -68,12 +69,15 @@ class ModelServer:
             self.late.pop(0)()
 
     def get(self, key: bytes) -> Held | None:
-        now = asyncio.get_running_loop().time()
         value, token, expires_at = self.items.get(key, (b"", 0, 0.0))
-        if expires_at <= now:
+        left = expires_at - self.clock()
+        if left <= 0:
             return None
-        left = None if expires_at == float("inf") else int(expires_at - now)
-        return Held(value, token, left)
+        return Held(value, token, None if left == float("inf") else int(left))
+
+    @staticmethod
+    def clock() -> int:
+        return int(asyncio.get_running_loop().time())
 
     def put(self, put: Put) -> int:
         held = self.get(put.key)
@@ -85,7 +89,7 @@ class ModelServer:
         self.last_token += 1
         expires_at = float("inf")
         if put.ttl is not None:
-            expires_at = asyncio.get_running_loop().time() + put.ttl
+            expires_at = self.clock() + put.ttl
         self.items[put.key] = (put.value, self.last_token, expires_at)
         return self.last_token if put.wants_token else 1
 

@@ -1,9 +1,9 @@
 """The values that the cache stores in Memcached: a line, then the bytes of the response.
 
-    2 V <key> <epoch> <version> <tag>     and the body: what is there
-    2 N <key> <epoch>                     nothing is there
-    2 L <key> <epoch>                     a reader reads the database, to store what is there
-    2 T <key> <writer>=<seconds> ...      these writes are changing it: a tombstone
+    3 V <key> <epoch> <version> <tag>     and the body: what is there
+    3 N <key> <epoch>                     nothing is there
+    3 L <key> <epoch>                     a reader reads the database, to store what is there
+    3 T <key> [<clock>@<reading>] <writer>=<seconds> ...    writes are changing it: a tombstone
 
 The first word is the schema: raised whenever the form of an entry, or of what it holds, changes.
 Each carries its own full key, and everything but a tombstone the epoch under which it was begun.
@@ -14,9 +14,10 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_SCHEMA = b"2"
+_SCHEMA = b"3"
 _MAX_DIGITS = 19  # of a version
 _SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
+_READING = re.compile(rb"([^@=]{1,32})@([0-9]{1,9})")
 
 
 @dataclass(slots=True, unsafe_hash=True)  # not frozen: that takes five times as long to create
@@ -28,6 +29,13 @@ class Entry:
     body: bytes
     # An object that was loaded with the entry, for the reader that loaded it. It is not stored.
     source: object = field(default=None, compare=False)
+
+
+class Reading(NamedTuple):
+    """A reading of a node's clock, which counts seconds down."""
+
+    clock: bytes  # another word for each clock that the node has had
+    seconds_left: int
 
 
 class Value(NamedTuple):
@@ -48,11 +56,12 @@ class Lease:
 class Tombstone:
     """Writes under way. It counts in every epoch.
 
-    Each writer's mark is its name and the seconds that it had left when the tombstone was stored.
-    The tombstone was stored to live as long as the last of its marks.
+    Each writer's mark is its name and the seconds that it had left at the reading of the node's
+    clock (node_clock.py). The tombstone was stored to live as long as the last of its marks.
     """
 
     marks: tuple[tuple[bytes, int], ...]
+    at: Reading | None = None  # None if the node had no clock: then when it was stored
 
     @property
     def ttl(self) -> int:
@@ -75,13 +84,24 @@ def encode_lease(key: bytes, epoch: bytes) -> bytes:
 
 def encode_tombstone(key: bytes, tombstone: Tombstone) -> bytes:
     """A Tombstone."""
-    marks = b" ".join(b"%b=%d" % mark for mark in tombstone.marks)
-    return b"%b T %b %b\n" % (_SCHEMA, key, marks)
+    words = [b"%b@%d" % tombstone.at] if tombstone.at else []
+    words += [b"%b=%d" % mark for mark in tombstone.marks]
+    return b"%b T %b %b\n" % (_SCHEMA, key, b" ".join(words))
 
 
-def encode_mark(key: bytes, writer: bytes, seconds: int) -> bytes:
+def encode_mark(key: bytes, writer: bytes, seconds: int, at: Reading | None) -> bytes:
     """A Tombstone with one mark, for less."""
-    return b"%b T %b %b=%d\n" % (_SCHEMA, key, writer, seconds)
+    reading = b"%b@%d " % at if at else b""
+    return b"%b T %b %b%b=%d\n" % (_SCHEMA, key, reading, writer, seconds)
+
+
+def is_only_mark(key: bytes, stored: bytes, writer: bytes, seconds: int) -> bool:
+    """True if a stored value is a Tombstone with this mark only."""
+    return (
+        stored.endswith(b" %b=%d\n" % (writer, seconds))
+        and stored.startswith(b"%b T %b " % (_SCHEMA, key))
+        and stored.count(b"=") == 1 + key.count(b"=")
+    )
 
 
 def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
@@ -98,8 +118,8 @@ def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
             return Value(epoch, None)
         case b"L", [epoch] if not body:
             return Lease(epoch)
-        case b"T", marks if not body:
-            return _decode_tombstone(marks)
+        case b"T", words if not body:
+            return _decode_tombstone(words)
     return None
 
 
@@ -120,8 +140,10 @@ def parse_value(key: bytes, epoch: bytes, stored: bytes) -> tuple[bytes, bytes, 
     return version, tag, body
 
 
-def _decode_tombstone(marks: list[bytes]) -> Tombstone | None:
-    split = [mark.partition(b"=") for mark in marks]
-    if not all(writer and _SECONDS.fullmatch(seconds) for writer, _, seconds in split):
+def _decode_tombstone(words: list[bytes]) -> Tombstone | None:
+    reading = _READING.fullmatch(words[0])
+    marks = [word.partition(b"=") for word in (words[1:] if reading else words)]
+    if not marks or not all(writer and _SECONDS.fullmatch(seconds) for writer, _, seconds in marks):
         return None
-    return Tombstone(tuple((writer, int(seconds)) for writer, _, seconds in split))
+    at = Reading(reading[1], int(reading[2])) if reading else None
+    return Tombstone(tuple((writer, int(seconds)) for writer, _, seconds in marks), at)

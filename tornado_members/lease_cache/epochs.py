@@ -19,6 +19,7 @@ from typing import Protocol
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.meta_commands import Held, Put
+from tornado_members.lease_cache.node_clock import NodeClock
 from tornado_members.lease_cache.placement import digest
 
 QUARANTINE, OTHER_LIST = "quarantine", "other-list"  # why a node must not be used
@@ -78,6 +79,7 @@ class NodeEpoch:
         self._node = node
         self._epoch_key = namespace + b"epoch"
         self._quarantine_key = namespace + b"quarantine"
+        self._clock = NodeClock(namespace + b"clock", word)
         self._lifetimes = lifetimes
         self._counts = counts
         self._word = word

@@ -11,8 +11,8 @@ Plain read-through caching returns stale entries: a reader loads version 1, a wr
   others write the key, and a writer with a short time does not shorten the time of another;
 - everything but a tombstone belongs to the node's *epoch* (epochs.py).
 
-Time is counted by the node alone: what is stored are seconds to live, never a time of day, so the
-clocks of the processes do not matter (docs/decisions/tombstones.md). Nothing here depends on tasks.
+Time is counted by the node alone (node_clock.py), so the clocks of the processes do not matter
+(docs/decisions/tombstones.md). Nothing here depends on tasks.
 tests/lease_cache/test_interleavings.py runs this code through all interleavings, and shows for
 each of these rules what goes wrong without it.
 """
@@ -25,6 +25,7 @@ from contextlib import suppress
 from tornado_members.lease_cache.entries import (
     Entry,
     Lease,
+    Reading,
     Tombstone,
     Value,
     decode,
@@ -32,6 +33,7 @@ from tornado_members.lease_cache.entries import (
     encode_mark,
     encode_tombstone,
     encode_value,
+    is_only_mark,
     parse_value,
 )
 from tornado_members.lease_cache.epochs import NodeEpoch
@@ -56,6 +58,7 @@ from tornado_members.lease_cache.look_ups import (
     bypass,
 )
 from tornado_members.lease_cache.meta_commands import MAX_VALUE, Held, Put
+from tornado_members.lease_cache.node_clock import age
 
 # Indexed by the result of `put_many` for an entry.
 _STATUSES = {1: STORED, 0: OVERTAKEN, None: REFUSED}
@@ -174,9 +177,11 @@ class LeaseProtocol(NodeEpoch):
         """Put a tombstone on every key of a write, before it commits."""
         waiting = list(keys)
         while waiting:
-            found = await self._node.gets_many(waiting)
-            puts = [self._put_tombstone(key, found.get(key), writer) for key in waiting]
-            waiting = await self._put(puts)
+            found, now = await self._get_marked(waiting)
+            puts = [self._put_tombstone(key, found.get(key), writer, now) for key in waiting]
+            if now is None:
+                puts.append(self._clock.start())
+            waiting = [key for key in await self._put(puts) if key != self._clock.key]
 
     async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         """Remove a write's tombstones, after it committed or came to nothing.
@@ -189,8 +194,8 @@ class LeaseProtocol(NodeEpoch):
         """Remove the tombstones of several writes; `writers` holds the writers of each key."""
         waiting = list(writers)
         while waiting:
-            found = await self._node.gets_many(waiting)
-            puts = [self._put_without(key, found.get(key), writers[key]) for key in waiting]
+            found, now = await self._get_marked(waiting)
+            puts = [self._put_without(key, found.get(key), writers[key], now) for key in waiting]
             waiting = await self._put([put for put in puts if put])
 
     async def invalidate(self, keys: Collection[bytes]) -> None:
@@ -249,51 +254,62 @@ class LeaseProtocol(NodeEpoch):
             elif fill.token is not None:
                 self._counts.refused_fills[_REASONS[statuses[key]]] += 1
 
-    def _put_tombstone(self, key: bytes, held: Held | None, writer: bytes) -> Put:
+    async def _get_marked(
+        self, keys: Collection[bytes]
+    ) -> tuple[Mapping[bytes, Held], Reading | None]:
+        """Return what is stored under these keys, and the node's clock before that."""
+        found = await self._node.gets_many([self._clock.key, *keys])
+        return found, self._clock.read(found.get(self._clock.key))
+
+    def _put_tombstone(
+        self, key: bytes, held: Held | None, writer: bytes, now: Reading | None
+    ) -> Put:
         """Add a writer's mark to those that stand on the key."""
         if held is None:
             ttl = self._lifetimes.tombstone
-            return Put(key, encode_mark(key, writer, ttl), ttl)
-        marks = {**self.marks_of(key, held), writer: self._lifetimes.tombstone}
+            return Put(key, encode_mark(key, writer, ttl, now), ttl)
+        marks = {**self.marks_of(key, held, now), writer: self._lifetimes.tombstone}
         if len(marks) > _MOST_MARKS:
             marks = {_MANY_WRITERS: max(marks.values())}
-        return _put_marks(key, marks, held.token)
+        return _put_marks(key, marks, now, held.token)
 
-    def _put_without(self, key: bytes, held: Held | None, writers: Collection[bytes]) -> Put | None:
+    def _put_without(
+        self, key: bytes, held: Held | None, writers: Collection[bytes], now: Reading | None
+    ) -> Put | None:
         """Remove the marks of these writers, or an entry; None if there is nothing to do."""
         if held is None:
             return None
         for writer in writers:  # the usual case, for less
-            if held.value == encode_mark(key, writer, self._lifetimes.tombstone):
+            if is_only_mark(key, held.value, writer, self._lifetimes.tombstone):
                 return Put(key, b"", 0, held.token)
-        marks = self.marks_of(key, held)
+        marks = self.marks_of(key, held, now)
         others = {writer: seconds for writer, seconds in marks.items() if writer not in writers}
         if not others:
             return Put(key, b"", 0, held.token)
         # Also where its mark has expired: another writer may be about to store it once more.
-        if _marks_in(key, held).keys().isdisjoint(writers):
+        tombstone = _tombstone_in(key, held)
+        if tombstone is None or {writer for writer, _ in tombstone.marks}.isdisjoint(writers):
             return None
-        return _put_marks(key, others, held.token)
+        return _put_marks(key, others, now, held.token)
 
-    def marks_of(self, key: bytes, held: Held | None) -> dict[bytes, int]:
-        """Return the marks on a key that have not expired, with the seconds that each has left.
-
-        The node counted how long ago the tombstone was stored: its time to live, less what is left
-        of it. From here until it is stored again nothing is counted, so no mark ends too early.
-        """
-        marks = _marks_in(key, held)
-        if not marks or held is None or held.seconds_left is None:
-            return marks
-        age = max(0, max(marks.values()) - held.seconds_left)
-        return {writer: seconds - age for writer, seconds in marks.items() if seconds > age}
+    def marks_of(self, key: bytes, held: Held | None, now: Reading | None) -> dict[bytes, int]:
+        """Return the marks on a key that have not expired, with the seconds that each has left."""
+        tombstone = _tombstone_in(key, held)
+        if tombstone is None or held is None:
+            return {}
+        elapsed = age(tombstone, held, now)
+        return {
+            writer: seconds - elapsed for writer, seconds in tombstone.marks if seconds > elapsed
+        }
 
 
-def _marks_in(key: bytes, held: Held | None) -> dict[bytes, int]:
-    """Return the marks on a key as they were stored."""
-    tombstone = held and decode(key, held.value)
-    return dict(tombstone.marks) if isinstance(tombstone, Tombstone) else {}
+def _tombstone_in(key: bytes, held: Held | None) -> Tombstone | None:
+    stored = held and decode(key, held.value)
+    return stored if isinstance(stored, Tombstone) else None
 
 
-def _put_marks(key: bytes, marks: Mapping[bytes, int], token: int | None) -> Put:
-    tombstone = Tombstone(tuple(marks.items()))
+def _put_marks(
+    key: bytes, marks: Mapping[bytes, int], now: Reading | None, token: int | None
+) -> Put:
+    tombstone = Tombstone(tuple(marks.items()), now)
     return Put(key, encode_tombstone(key, tombstone), tombstone.ttl, token)
