@@ -269,6 +269,11 @@ async def succeed() -> None:
     """Ping or write with success."""
 
 
+async def fail() -> None:
+    """Write without success."""
+    raise OSError("no disk")
+
+
 async def until(health: HealthMonitor, status: str) -> None:
     """Wait for a status, for at most the five seconds that operations.md promises."""
     async with asyncio.timeout(5):
@@ -286,7 +291,7 @@ async def test_monitor_pings_mongodb_one_at_a_time() -> None:
         if asked > 1:
             await answer.wait()
 
-    health = HealthMonitor(ping, succeed, dict, lambda: None, {}, None)
+    health = HealthMonitor(ping, fail, dict, lambda: None, {}, None)
     async with health.monitoring():
         assert health.report().is_ready
         async with asyncio.timeout(10):
@@ -295,6 +300,22 @@ async def test_monitor_pings_mongodb_one_at_a_time() -> None:
         for _ in range(100):
             assert health.report().is_ready
         assert asked == 2
+
+
+async def test_acknowledged_writes_replace_pings() -> None:
+    asked: list[str] = []
+
+    async def ping() -> None:
+        asked.append("ping")
+
+    async def write() -> None:
+        asked.append("write")
+
+    health = HealthMonitor(ping, write, dict, lambda: None, {}, None)
+    async with health.monitoring(), asyncio.timeout(10):
+        while asked.count("write") < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert asked.count("ping") <= 2  # the first one, and another if the loop was late
 
 
 @pytest.mark.parametrize(

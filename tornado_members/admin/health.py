@@ -1,8 +1,8 @@
 """The health of the service: MongoDB, the cache, keys, the change stream, lists.
 
-The monitor pings MongoDB once a second, and writes a document to it, one of each at a time and with
-the timeout of any operation. A report uses the last results and never waits. The other
-dependencies know their own state.
+The monitor writes a document to MongoDB about once a second, and pings it if it has not
+acknowledged a command for a second, one of each at a time and with the timeout of any operation. A
+report uses the last results and never waits. The other dependencies know their own state.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ from tornado_members.telemetry.metrics import Family
 
 log = getLogger(__name__)
 
-_CHECK_SECONDS = 1.0  # between two checks of MongoDB
+_CHECK_SECONDS = 1.0  # between two commands that MongoDB must acknowledge
+_WRITE_SECONDS = 0.8  # between two writes: before a ping is due, which they replace
 _MONGODB = "mongodb"
 
 # Explanations of the reasons to bypass a node.
@@ -123,6 +124,8 @@ class HealthMonitor:
         self._changes = changes
         self._lists = lists
         self._mongodb = DependencyStatus(_MONGODB, State.UNREADY, "was not pinged yet")
+        # When a ping ended, or a write began that was acknowledged since; on the loop's clock.
+        self._checked_at = float("-inf")
 
     def report(self) -> HealthReport:
         """Return the present state of each dependency."""
@@ -146,19 +149,25 @@ class HealthMonitor:
             await asyncio.wait(checking)
 
     async def _keep_pinging(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_CHECK_SECONDS)
-            await self._ping_mongodb()
+            seconds = self._checked_at + _CHECK_SECONDS - loop.time()
+            if seconds > 0:
+                await asyncio.sleep(seconds)
+            else:
+                await self._ping_mongodb()
 
     async def _keep_writing(self) -> None:
         while True:
             await self._write_to_mongodb()
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(_WRITE_SECONDS)
 
     async def _write_to_mongodb(self) -> None:
-        problem = None
+        problem, began = None, asyncio.get_running_loop().time()
         try:
             await self._write()
+            self._checked_at = max(self._checked_at, began)
+            self._note(DependencyStatus(_MONGODB, State.OK))
         except Exception as error:  # noqa: BLE001  # any error means the same here
             reason = describe_failure(error)
             problem = "they time out" if reason == "does not answer" else reason
@@ -183,6 +192,10 @@ class HealthMonitor:
             status = DependencyStatus(_MONGODB, State.UNREADY, detail)
         else:
             status = DependencyStatus(_MONGODB, State.OK)
+        self._checked_at = asyncio.get_running_loop().time()
+        self._note(status)
+
+    def _note(self, status: DependencyStatus) -> None:
         if status.state != self._mongodb.state:
             if status.state == State.OK:
                 log.info("MongoDB answers")
