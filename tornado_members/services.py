@@ -44,6 +44,7 @@ from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.contradictions import reporting_contradictions
 from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.documents import MemberCodec
+from tornado_members.storage.elections import Elections
 from tornado_members.storage.feed_source import FeedSource
 from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.list_preparation import (
@@ -254,6 +255,7 @@ def make_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> 
         write_deadline=stores.mongo.deadline,
         ledger=DebtLedger(stores.mongo),
         registry=CacheRegistry(stores.mongo),
+        terms=Elections(stores.mongo),
         require_for_writes=settings.cache.require_for_writes,
     )
 

@@ -110,6 +110,11 @@ def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Ite
         counts.epochs_set
     )
     yield Family(
+        "members_cache_doubtful_loads",
+        "counter",
+        "Loads that were repeated, because the primary may have been replaced by another one.",
+    ).put(counts.doubtful_loads)
+    yield Family(
         "members_cache_nodes_unread",
         "gauge",
         "Processes that bypass a node, by node and reason; a node that every process reads has "

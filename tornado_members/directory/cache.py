@@ -1,14 +1,18 @@
 """The interface of the cache, as the directory uses it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Protocol, TypeVar
 
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.errors import LedgerUnavailable
 from tornado_members.lease_cache.fills import LoadMany
 from tornado_members.lease_cache.look_ups import Found, LookUp, NotHit
+
+T = TypeVar("T")
 
 
 class Cache(Protocol):
@@ -26,6 +30,9 @@ class Cache(Protocol):
         rejected: Entry | None = None,
         look_up: LookUp | None = None,
     ) -> Found: ...
+    async def load(  # noqa: D102
+        self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]
+    ) -> T: ...
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
     async def fill(  # noqa: D102
         self, look_ups: Mapping[bytes, NotHit], load: LoadMany
@@ -38,3 +45,12 @@ class Cache(Protocol):
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def invalidate_for_all(self, keys: Iterable[bytes]) -> None: ...  # noqa: D102
     async def renew_epochs(self) -> bool: ...  # noqa: D102
+
+
+@contextmanager
+def ledger_outages() -> Iterator[None]:
+    """Raise DependencyUnavailable if the cache needs MongoDB, and that does not reply in time."""
+    try:
+        yield
+    except LedgerUnavailable as error:
+        raise DependencyUnavailable from error

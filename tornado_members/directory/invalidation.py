@@ -1,12 +1,9 @@
 """Invalidate entries of the cache that other programs made stale, and report on its nodes."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
-from tornado_members.directory.cache import Cache
-from tornado_members.errors import DependencyUnavailable
+from tornado_members.directory.cache import Cache, ledger_outages
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.errors import LedgerUnavailable
 from tornado_members.member_entries import id_key, name_key
 from tornado_members.storage.changes import Change
 
@@ -44,7 +41,7 @@ class CacheInvalidation:
             keys.append(id_key(change.member_id))
             if change.name is not None:
                 keys.append(name_key(change.name))
-        with _ledger_outages():
+        with ledger_outages():
             return await self._cache.invalidate(dict.fromkeys(keys))
 
     async def invalidate_for_all(self, names: Mapping[int, str | None]) -> None:
@@ -54,7 +51,7 @@ class CacheInvalidation:
         """
         keys = [id_key(member_id) for member_id in names]
         keys += [name_key(name) for name in names.values() if name is not None]
-        with _ledger_outages():
+        with ledger_outages():
             await self._cache.invalidate_for_all(keys)
 
     async def flush_cache(self) -> bool:
@@ -62,14 +59,5 @@ class CacheInvalidation:
 
         False if a node does not respond. The cache records this and invalidates the node later.
         """
-        with _ledger_outages():
+        with ledger_outages():
             return await self._cache.renew_epochs()
-
-
-@contextmanager
-def _ledger_outages() -> Iterator[None]:
-    """Raise DependencyUnavailable if the ledger of debts, which is in MongoDB, is unavailable."""
-    try:
-        yield
-    except LedgerUnavailable as error:
-        raise DependencyUnavailable from error

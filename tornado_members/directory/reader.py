@@ -1,10 +1,11 @@
 """Read members through the cache, by id and by name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from tornado_members.cached_members import Asked, CachedLookUps, CachedMembers, take_look_ups
-from tornado_members.directory.cache import Cache
+from tornado_members.directory.cache import Cache, ledger_outages
 from tornado_members.directory.ids import check_id
 from tornado_members.errors import MemberNotFound
 from tornado_members.in_turns import map_in_turns
@@ -29,6 +30,8 @@ from tornado_members.model.list_query import Filters, ListQuery, MemberPage
 from tornado_members.model.member import Member
 from tornado_members.model.names import normalize_name
 from tornado_members.storage.members import MemberStore
+
+T = TypeVar("T")
 
 # Cache-Status (RFC 9211 §2) of reads that the cache did not answer.
 _ON_REQUEST = "fwd=request"
@@ -67,8 +70,14 @@ class MemberReader:
 
     async def _find(self, member_id: int, *, no_cache: bool) -> Found:
         if no_cache:
-            return Found(await self._load(member_id), _ON_REQUEST)
+            load = partial(self._load, member_id)
+            return Found(await self._load_past_cache([id_key(member_id)], load), _ON_REQUEST)
         return await self._read(member_id)
+
+    async def _load_past_cache(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
+        """Return what `load` reads from MongoDB, whatever the cache has under the keys."""
+        with ledger_outages():
+            return await self._cache.load(keys, load)
 
     async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
         """Look members up in the cache, by id or by name. MongoDB is not read.
@@ -84,7 +93,9 @@ class MemberReader:
         MongoDB.
         """
         if no_cache:
-            return MemberBatch.of(await self._load_many(member_ids), _ON_REQUEST)
+            load = partial(self._load_many, member_ids)
+            loaded = await self._load_past_cache([*map(id_key, member_ids)], load)
+            return MemberBatch.of(loaded, _ON_REQUEST)
         look_ups = take_look_ups(member_ids)
         look_ups |= await self._look_up([one for one in member_ids if one not in look_ups])
         entries = {one: hit.entry for one, hit in look_ups.items() if isinstance(hit, Hit)}
@@ -111,7 +122,8 @@ class MemberReader:
             return {id_key(member_id): entry for member_id, entry in loaded.items()}
 
         by_key = {key: look_ups[member_id] for key, member_id in ids.items()}
-        found = await self._cache.fill(by_key, load) if ids else {}
+        with ledger_outages():
+            found = await self._cache.fill(by_key, load) if ids else {}
         return {ids[key]: one for key, one in found.items()}
 
     async def _load_many(self, member_ids: Sequence[int]) -> dict[int, Entry | None]:
@@ -138,7 +150,8 @@ class MemberReader:
                 return represent_entry(member_id, found.entry, found.status)
             # else that member was renamed or deleted
         status = _ON_REQUEST if no_cache else _REJECTED
-        member = await self._store.find_by_name(name)
+        find = partial(self._store.find_by_name, name)
+        member = await self._load_past_cache([name_key(name)], find)
         if member is None:
             raise MemberNotFound("of this name", cache_status=status)
         return represent(member, status)
@@ -147,16 +160,19 @@ class MemberReader:
         async def load() -> Entry | None:
             return name_entry(await self._store.find_by_name(name))
 
-        return await self._cache.read(name_key(name), load, rejected=rejected)
+        with ledger_outages():
+            return await self._cache.read(name_key(name), load, rejected=rejected)
 
     async def _read(self, member_id: int) -> Found:
-        load = partial(self._load, member_id)
+        key, load = id_key(member_id), partial(self._load, member_id)
         look_up = take_look_ups([member_id]).get(member_id)
-        found = await self._cache.read(id_key(member_id), load, look_up=look_up)
-        if not self._entries.is_usable(found.entry):
-            found = await self._cache.read(id_key(member_id), load, rejected=found.entry)
-            if not self._entries.is_usable(found.entry):  # a process with other fields was faster
-                return Found(await load(), _REJECTED)
+        with ledger_outages():
+            found = await self._cache.read(key, load, look_up=look_up)
+            if not self._entries.is_usable(found.entry):
+                found = await self._cache.read(key, load, rejected=found.entry)
+                if not self._entries.is_usable(found.entry):
+                    # A process with other fields was faster.
+                    return Found(await self._cache.load([key], load), _REJECTED)
         return found
 
     async def _load(self, member_id: int) -> Entry | None:
@@ -164,7 +180,7 @@ class MemberReader:
 
     async def page(self, query: ListQuery) -> list[Member]:
         """Return at most `query.limit` members in order, beginning after `query.after`."""
-        return await self._store.page(query)
+        return await self._load_past_cache([], partial(self._store.page, query))
 
     async def page_json(self, query: ListQuery) -> MemberPage:
         """Return the same page as JSON.
@@ -172,8 +188,10 @@ class MemberReader:
         Callers that ask for the same page at once share a query, as readers of one member do. They
         share the page, too, and must not change it.
         """
-        return await self._pages.ask(repr(query).encode(), lambda: self._store.page_json(query))
+        load = partial(self._store.page_json, query)
+        key = repr(query).encode()
+        return await self._pages.ask(key, lambda: self._load_past_cache([], load))
 
     async def count(self, filters: Filters) -> int:
         """Count the members that match. MongoDB scans one index key for each."""
-        return await self._store.count(filters)
+        return await self._load_past_cache([], partial(self._store.count, filters))

@@ -1,8 +1,10 @@
 """A linearizable read-through cache over all of its nodes."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
 
 from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.clock import clock
@@ -23,7 +25,10 @@ from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
 from tornado_members.lease_cache.registry import Registry
 from tornado_members.lease_cache.server_lists import ServerLists
+from tornado_members.lease_cache.terms import NoTerms, TermFence, Terms
 from tornado_members.lease_cache.writes import WritesUnderWay
+
+T = TypeVar("T")
 
 LIST_CHANGING = "list-changing"  # the cache is not read: one list of servers replaces another
 
@@ -73,10 +78,13 @@ class LeaseCache:
         write_deadline: float,
         ledger: Ledger,
         registry: Registry,
+        terms: Terms = NoTerms(),  # noqa: B008 - it is immutable
         require_for_writes: bool = False,
         now: Callable[[], float] = clock,
     ) -> None:
         """`connect` returns the server at an address, of `servers` or of another list.
+
+        `terms` are those of the database that the entries are loaded from.
 
         `ttl` and `write_deadline`, within which the outcome of a commit is known, are in seconds.
         Caches of different namespaces may share their servers; those of one share the ledger and
@@ -102,6 +110,7 @@ class LeaseCache:
         self._lifetimes = lifetimes
         self._writes = WritesUnderWay(now)
         self._pool = NodePool(self._make_node, self._writes)
+        self._fence = TermFence(terms, self.counts, lambda: self._pool)
         self._process = process = process_name()
         self._lists = ServerLists(
             registry,
@@ -127,6 +136,7 @@ class LeaseCache:
             lifetimes=self._lifetimes,
             counts=self.counts,
             may_claim=self._lists.is_fresh,
+            fence=self._fence,
         )
         return CacheNode(
             monitored,
@@ -195,27 +205,38 @@ class LeaseCache:
         Exceptions of `load` pass through. Readers of one key may share a request that was sent
         after each of them had asked. An entry that is equal to `rejected` counts as a miss.
         `look_up` saves a request: one of this reader's that was not a hit.
+        Raises LedgerUnavailable if only a deposed primary of the database replies.
         """
         key = self._prefix + key
         if self._flights.is_busy(key):  # there may be an entry when this reader has its turn
             look_up = None
-        return await self._flights.ask(key, lambda: self._read(key, load, rejected, look_up))
+        fenced = partial(self._fence.load, load)
+        return await self._flights.ask(key, lambda: self._read(key, fenced, rejected, look_up))
+
+    async def load(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
+        """Return what `load` returns, which the entries of these keys do not replace.
+
+        The nodes are asked for their terms only (terms.py). Raises the same as `read`.
+        """
+        await self.look_up(keys)
+        return await self._fence.load(load)
 
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> dict[bytes, Found]:
         """Load keys that the caller has looked up, with one call; store them where permitted.
 
-        Exceptions of `load` pass through.
+        Exceptions of `load` pass through. Raises LedgerUnavailable if only a deposed primary of the
+        database replies.
         """
         reason = self._bypass_reason()
         if reason:
             self.counts.bypasses[reason] += len(look_ups)
-            loaded = await load([*look_ups])
+            loaded = await self._fence.load(lambda: load([*look_ups]))
             return {key: Found(entry, bypass(reason)) for key, entry in loaded.items()}
         start = len(self._prefix)
         places = self._pool.places([self._prefix + key for key in look_ups])
 
         async def load_them(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
-            loaded = await load([key[start:] for key in keys])
+            loaded = await self._fence.load(lambda: load([key[start:] for key in keys]))
             return {self._prefix + key: entry for key, entry in loaded.items()}
 
         nodes = [
@@ -270,6 +291,7 @@ class LeaseCache:
                 else:
                     may_commit_until = ends_at
                 raise
+            await self._fence.publish()
             await self._remove_tombstones(places, writer)
         finally:
             for node in places:

@@ -288,6 +288,16 @@ class CacheNode:
             self.address,
         )
 
+    @property
+    def term(self) -> int:
+        """Implement FencedNode."""
+        return self.protocol.term
+
+    async def raise_term(self) -> None:
+        """Implement FencedNode; does nothing while the node does not reply."""
+        if self._node.readable_at() is not None:
+            await self.protocol.raise_term()
+
     def mark_stale(self) -> None:
         """Remember that the node missed something."""
         self._missed += 1

@@ -18,3 +18,4 @@ class CacheCounts:
     unannounced_writes: int = 0  # writes that went on without a tombstone
     marked_stale: int = 0  # times that a node was found to need a new epoch
     epochs_set: int = 0
+    doubtful_loads: int = 0  # from a primary that others may have replaced; they were repeated

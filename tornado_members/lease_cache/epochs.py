@@ -8,24 +8,39 @@
   no such write is under way (quarantine.py).
 - The id of the list of servers is stored with the epoch. A process that uses another list does not
   read the node: it would not see the tombstones of the others (server_lists.py).
+- So is the highest *term* of a primary of the database that a process knew (terms.py).
 """
 
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
 from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.node_clock import NodeClock
 from tornado_members.lease_cache.placement import digest
+from tornado_members.lease_cache.terms import NoTerms, TermFence
 
 QUARANTINE, OTHER_LIST = "quarantine", "other-list"  # why a node must not be used
 
 _QUARANTINE = re.compile(rb"([0-9]{1,9})-([0-9a-f]{16})")  # seconds, and a number of its own
-_EPOCH = re.compile(rb"([0-9a-f]{16})-([0-9a-f]{16})")  # the epoch, and the id of the list
+# The epoch, the id of the list, and the term, which is missing without elections.
+_EPOCH = re.compile(rb"([0-9a-f]{16})-([0-9a-f]{16})(?:-([0-9]{1,18}))?")
+
+
+class Epoch(NamedTuple):
+    """The value under the key of the epoch."""
+
+    word: bytes
+    list_id: bytes
+    term: int = 0
+
+    def encode(self) -> bytes:
+        """Return the value as it is stored."""
+        return b"%b-%b" % self[:2] + (b"-%d" % self.term if self.term else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +84,13 @@ class NodeEpoch:
         counts: CacheCounts,
         word: Callable[[], bytes] = random_word,
         may_claim: Callable[[], bool] = lambda: True,
+        fence: TermFence | None = None,
     ) -> None:
-        """`may_claim` returns True if the list of this process was just found in force."""
+        """`may_claim` returns True if the list of this process was just found in force.
+
+        `fence` has the terms of the database; by default it has no elections.
+        """
+        self.term = 0  # the one that was last found or stored here
         self.list_id = b"0" * 16  # of the list of servers that this process uses
         # Called whenever the node is found not to be usable, with the reason, and with the
         # quarantine if that is known.
@@ -84,6 +104,8 @@ class NodeEpoch:
         self._counts = counts
         self._word = word
         self._may_claim = may_claim
+        self._fence = fence or TermFence(NoTerms(), counts)
+        self._decoded: tuple[bytes, Epoch | None] = (b"", None)  # the last value, and what it says
 
     async def renew_epoch(self) -> None:
         """Invalidate all entries of the node at once, for all processes.
@@ -94,8 +116,49 @@ class NodeEpoch:
             pass
 
     async def probe(self) -> None:
-        """Read the epoch of the node, and begin one if it has none."""
+        """Read the epoch of the node, and begin one if it has none; store a newer term."""
         await self._look()
+        await self.raise_term()
+        if self._fence.current() < self.term <= self._fence.refuted:
+            await self._check_term()
+
+    async def raise_term(self) -> None:
+        """Store the term of this process beside the epoch, unless it or a newer one is there.
+
+        A node without an epoch is left to a probe: it gets one with an acknowledged term.
+        """
+        while (term := self._fence.current()) > self.term:
+            held, epoch = await self._get_epoch()
+            if epoch is None:
+                return
+            if term <= epoch.term:
+                self.term = epoch.term
+            elif await self._put_epoch(epoch._replace(term=term), held):
+                self.term = term
+
+    async def _check_term(self) -> None:
+        """Give the node a new epoch if its term is of another history of the database."""
+        held, epoch = await self._get_epoch()
+        # Asked for after the term was found, so that no newer primary has stored it since.
+        term = await self._acknowledged()
+        if epoch is not None and term < epoch.term:
+            await self._put_epoch(Epoch(self._word(), epoch.list_id, term), held)
+        self.term = term
+
+    async def _acknowledged(self) -> int:
+        try:
+            return await self._fence.acknowledged()
+        except LedgerUnavailable as error:
+            raise NodeUnavailable("the term of the primary cannot be confirmed") from error
+
+    async def _get_epoch(self) -> tuple[Held | None, Epoch | None]:
+        held = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
+        return held, _decode_epoch(held.value) if held else None
+
+    async def _put_epoch(self, epoch: Epoch, held: Held | None) -> bool:
+        """Replace the epoch; False if another process did so first."""
+        put = Put(self._epoch_key, epoch.encode(), None, held and held.token)
+        return not await self._put([put])
 
     async def confirm_quarantine(self, quarantine: bytes, process: str) -> None:
         """Note on the node that no write of a process has lost its tombstones."""
@@ -122,18 +185,24 @@ class NodeEpoch:
         The epoch is read first: the process that set it had begun its quarantine before.
         """
         found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
-        epoch = _decode_epoch(found.get(self._epoch_key, b""))
+        value = found.get(self._epoch_key, b"")
+        if value != self._decoded[0]:
+            self._decoded = value, _decode_epoch(value)
+        epoch = self._decoded[1]
+        if epoch is not None and epoch.term:
+            self.term = epoch.term
+            self._fence.known = max(self._fence.known, epoch.term)
         reason, quarantine = QUARANTINE, None
         if epoch is None:
             # Also if another process sets the epoch first: its quarantine may be too short.
             await self._begin_quarantine()
             await self._set_epoch(is_quarantined=True)
-        elif epoch[1] != self.list_id:
+        elif epoch.list_id != self.list_id:
             reason = OTHER_LIST
         else:
             quarantine = found.get(self._quarantine_key)
             if quarantine is None or quarantine == self.ended_quarantine:
-                return epoch[0], "", found
+                return epoch.word, "", found
             if self._is_too_short(quarantine):
                 await self._begin_quarantine()
         self.on_unusable(reason, quarantine)
@@ -144,16 +213,20 @@ class NodeEpoch:
 
         If there was none, a quarantine is begun before, unless the caller did.
         """
-        found = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
-        epoch = _decode_epoch(found.value) if found else None
+        held, epoch = await self._get_epoch()
         if not epoch and not is_quarantined:
             await self._begin_quarantine()
-        if epoch and epoch[1] != self.list_id and not self._may_claim():
+        if epoch and epoch.list_id != self.list_id and not self._may_claim():
             self.on_unusable(OTHER_LIST, None)
             raise NodeUnavailable("the node belongs to another list of servers")
-        put = Put(self._epoch_key, self._word() + b"-" + self.list_id, None, found and found.token)
-        is_set = not await self._put([put])
-        self._counts.epochs_set += is_set
+        if epoch:
+            term = max(epoch.term, self._fence.current())
+        else:
+            term = await self._acknowledged()
+        is_set = await self._put_epoch(Epoch(self._word(), self.list_id, term), held)
+        if is_set:
+            self._counts.epochs_set += 1
+            self.term = term
         return is_set
 
     async def _begin_quarantine(self) -> None:
@@ -180,10 +253,10 @@ class NodeEpoch:
         return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
 
 
-def _decode_epoch(stored: bytes) -> tuple[bytes, bytes] | None:
-    """Return the epoch and the id of the list beside it; None if they are not valid."""
+def _decode_epoch(stored: bytes) -> Epoch | None:
+    """Return the epoch; None if the value is not valid."""
     found = _EPOCH.fullmatch(stored)
-    return (found[1], found[2]) if found else None
+    return Epoch(found[1], found[2], int(found[3] or 0)) if found else None
 
 
 def _ignore(_reason: str, _quarantine: bytes | None) -> None:

@@ -160,7 +160,12 @@ class LeaseProtocol(NodeEpoch):
             for key, fill in fills.items()
             if fill.token is not None
         ]
-        statuses = {key: fill.status for key, fill in fills.items()} | await self._store(puts)
+        if self._fence.current() > self.term:
+            # The node did not take the term of what was loaded (terms.py).
+            stored = dict.fromkeys((put.key for put in puts), NOT_STORED)
+        else:
+            stored = await self._store(puts)
+        statuses = {key: fill.status for key, fill in fills.items()} | stored
         self._count_fills(fills, statuses)
         kept = {key: fills[key] for key, one in statuses.items() if one in (TOO_LARGE, REFUSED)}
         await self.give_up_fills(kept)
@@ -192,6 +197,7 @@ class LeaseProtocol(NodeEpoch):
 
     async def remove_marks(self, writers: Mapping[bytes, Collection[bytes]]) -> None:
         """Remove the tombstones of several writes; `writers` holds the writers of each key."""
+        await self.raise_term()
         waiting = list(writers)
         while waiting:
             found, now = await self._get_marked(waiting)

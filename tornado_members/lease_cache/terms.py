@@ -1,0 +1,137 @@
+"""The fence against a primary that was deposed and does not know it.
+
+A database with several servers numbers its elections: each primary has a higher *term* than the one
+before. A process that reaches only a deposed primary reads what others have overwritten meanwhile.
+So each node stores the highest term beside its epoch (epochs.py), and
+
+- what a process loads counts only if the process knew, *before* it began to load, a term as high as
+  any that it has found on a node: it looks at the node first, and its driver uses no older primary;
+- a process stores the term that it knows on the nodes, *after* it has loaded and before it returns
+  or stores what it loaded; after a commit and before it removes the tombstones; and before it
+  removes what another client changed;
+- a node that has lost its epoch, and its term with that, gets a new one only with a term in which a
+  majority of the database has acknowledged a write since.
+
+So a process that finds an older term on the node than its own load returns nothing that is older
+than what another process has returned or acknowledged. Hits need no check: what is stored obeys the
+rules. A process that already knows the term of the node sends nothing for any of this.
+
+In doubt, a process has a write acknowledged. A deposed primary cannot do that, and a majority that
+acknowledges a write in a *lower* term than the node's has another history: the database was
+restored into a new replica set, whose terms begin again. Then the node gets a new epoch.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from logging import getLogger
+from typing import Protocol, TypeVar
+
+from tornado_members.lease_cache.coalescing import SingleFlight
+from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.errors import NodeUnavailable
+
+log = getLogger(__name__)
+
+T = TypeVar("T")
+
+_DRIVER_LAG_SECONDS = 0.02  # between two looks at a driver that has not noticed an election yet
+
+
+class Terms(Protocol):
+    """The elections of the database."""
+
+    def current(self) -> int:
+        """Return the term of the newest primary that the driver knows; 0 without elections.
+
+        Each operation that begins later uses a primary of this term or of a newer one.
+        """
+
+    async def acknowledged(self) -> int:
+        """Have a majority acknowledge a write; return its term, 0 without elections.
+
+        Raises LedgerUnavailable after a timeout.
+        """
+
+
+class NoTerms:
+    """A database without elections."""
+
+    def current(self) -> int:
+        """Implement Terms."""
+        return 0
+
+    async def acknowledged(self) -> int:
+        """Implement Terms."""
+        return 0
+
+
+class FencedNode(Protocol):
+    """A node that stores a term."""
+
+    @property
+    def term(self) -> int:
+        """The term that this process last found or stored on the node."""
+
+    async def raise_term(self) -> None:
+        """Store the term that this process knows, unless it is there. Raises NodeUnavailable."""
+
+
+class TermFence:
+    """The terms that one process knows: that of its driver, and those that it found on nodes."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        counts: CacheCounts,
+        nodes: Callable[[], Iterable[FencedNode]] = tuple,
+    ) -> None:
+        """`nodes` returns the nodes on which the process stores its term."""
+        self.current = terms.current
+        self.known = 0  # the highest term that was found on any node
+        self.refuted = 0  # a term of another history of the database, which a node may still have
+        self._terms = terms
+        self._nodes = nodes
+        self._counts = counts
+        self._flight: SingleFlight[int] = SingleFlight()
+
+    async def acknowledged(self) -> int:
+        """Have a majority acknowledge a write; return its term. Raises LedgerUnavailable."""
+        return await self._flight.ask(b"", self._terms.acknowledged)
+
+    async def load(self, load: Callable[[], Awaitable[T]]) -> T:
+        """Return what `load` returns, once no primary can have been deposed before it began.
+
+        The caller must have looked at the nodes of what it loads. Exceptions of `load` pass
+        through. Raises LedgerUnavailable if only a deposed primary replies.
+        """
+        while True:
+            term = self.current()
+            loaded = await load()
+            if term >= self.known:
+                await self.publish()
+                return loaded
+            self._counts.doubtful_loads += 1
+            await self._resolve_doubt()
+
+    async def publish(self) -> None:
+        """Store the term on all nodes that have an older one, as far as they reply."""
+        for node in self._nodes():
+            if self.current() > node.term:
+                with suppress(NodeUnavailable):  # nothing is stored there (protocol.py)
+                    await node.raise_term()
+
+    async def _resolve_doubt(self) -> None:
+        """Return when it makes sense to load again. Raises LedgerUnavailable."""
+        known = self.known
+        acknowledged = await self.acknowledged()
+        if acknowledged < known == self.known:
+            log.warning(
+                "a node has the term %d, and MongoDB the term %d: it is another replica set than "
+                "before",
+                known,
+                acknowledged,
+            )
+            self.known, self.refuted = acknowledged, known
+        elif self.current() < known:
+            await asyncio.sleep(_DRIVER_LAG_SECONDS)

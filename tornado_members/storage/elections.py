@@ -1,0 +1,65 @@
+"""The elections of MongoDB's replica set: the terms by which the cache recognises old primaries.
+
+The driver learns of elections from the replies to `hello`, in which a primary states its electionId
+(Server Discovery and Monitoring, "electionId"): 0x7fffffff, followed by the term of Raft in eight
+bytes. It uses no primary that is older than the newest one that it has seen. There are no elections
+without a replica set, and a driver that is connected to mongos does not see those of the shards.
+"""
+
+import secrets
+from typing import cast
+
+from bson import ObjectId
+from pymongo.topology_description import TopologyDescription
+
+from tornado_members.lease_cache.errors import LedgerUnavailable
+from tornado_members.storage.debts import as_ledger
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.outages import translate_outages
+
+_OF_TERM = bytes.fromhex("7fffffff")  # begins the electionId
+
+
+class Elections:
+    """Implements Terms of the cache."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self.mongo = mongo
+        self._documents = mongo.database["leader_locks"]
+        self._description: TopologyDescription | None = None  # the last one seen
+        self._term = 0  # in that
+
+    def current(self) -> int:
+        """Return the term of the newest primary that the driver knows; 0 without elections."""
+        description = cast(TopologyDescription, self.mongo.client.topology_description)
+        if description is not self._description:
+            self._description, self._term = description, _term_in(description)
+        return self._term
+
+    @as_ledger
+    @translate_outages
+    async def acknowledged(self) -> int:
+        """Have a majority acknowledge a write; return its term, 0 without elections.
+
+        It must be a change: MongoDB acknowledges one that changes nothing as soon as a majority has
+        the last change, which a deposed primary knows as well. Raises LedgerUnavailable.
+        """
+        change = {"$set": {"nonce": secrets.token_hex(8)}}
+        done = await self._documents.update_one({"_id": "election-probe"}, change, upsert=True)
+        reply = done.raw_result
+        if reply is None:
+            raise LedgerUnavailable("MongoDB has not acknowledged the write")
+        return _term_of(reply.get("electionId"))
+
+
+def _term_in(description: TopologyDescription) -> int:
+    """Return the highest term in the driver's view of the servers."""
+    servers = description.server_descriptions().values()  # with directConnection, only they have it
+    found = [description.max_election_id, *(server.election_id for server in servers)]
+    return max(map(_term_of, found))
+
+
+def _term_of(election_id: ObjectId | None) -> int:
+    if election_id is None or not election_id.binary.startswith(_OF_TERM):
+        return 0
+    return int.from_bytes(election_id.binary[len(_OF_TERM) :], "big")
