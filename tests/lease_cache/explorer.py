@@ -14,6 +14,10 @@ process that ticks makes time countable: times to live are ticks, and a writer c
 own ticks are over. Only a fault pauses a writer for longer. There, a commit while a reader may
 use the key is guilty at once, so that fewer readers are needed.
 
+With an election, the database has two primaries from then on. The old one does not know it: it
+returns what was committed before, and commits nothing. A process that is cut off reaches it alone.
+Every other process may use it, too, until its driver learns of the election.
+
 The explorer also checks the liveness of every state in which no process can continue. A write
 that ended has left no mark of its own, and reads soon hit although a new write starts in each
 tick.
@@ -30,10 +34,11 @@ from typing import Any, NamedTuple
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, Tombstone, decode
 from tornado_members.lease_cache.epochs import Lifetimes
-from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
 from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import LeaseProtocol
+from tornado_members.lease_cache.terms import TermFence
 
 KEY, EPOCH, QUARANTINE, CLOCK = b"k", b"epoch", b"quarantine", b"clock"
 OTHER = b"o"  # a second key for batches, whose version is always 1
@@ -46,6 +51,7 @@ Label = tuple[Any, ...]  # describes a step for the report
 Routine = Coroutine[Any, Any, None]
 _ROWS_CHECKED = 4
 FAILED = "failed"  # the answer to a command that raises NodeUnavailable
+REFUSED = "refused"  # the answer of a primary without a majority, which raises LedgerUnavailable
 DEAD = "dead"  # ends the coroutine: its process has died
 UNKNOWN = "unknown"  # the answer to a commit whose outcome is unknown
 TOO_LATE = "too late"  # the answer to a commit that was not sent because its deadline had passed
@@ -57,6 +63,7 @@ _METHODS = {
     for verb in (
         *("find", "commit", "noticed", "abandon", "mark stale", "answers again", "is read again"),
         *("starts", "tick", "has ended", "replies"),
+        *("load", "commit in", "acknowledge", "monitor", "give up"),
         *("get", "gets", "put"),
     )
 }
@@ -118,11 +125,15 @@ class Nonces:
 
 
 def protocol_of(
-    name: str, kind: type[LeaseProtocol] = LeaseProtocol, lifetime: int = 1
+    name: str,
+    kind: type[LeaseProtocol] = LeaseProtocol,
+    lifetime: int = 1,
+    fence: TermFence | None = None,
 ) -> LeaseProtocol:
     """The protocol of one process; `lifetime` is the time to live of its tombstones, in ticks."""
     return kind(
         ModelNode(),
+        fence=fence,
         namespace=b"",
         lifetimes=Lifetimes(entry=1, lease=1, tombstone=lifetime, quarantine=lifetime),
         counts=CacheCounts(),
@@ -133,6 +144,30 @@ def protocol_of(
 async def load() -> Entry:
     """Read the version that a majority of the database nodes holds."""
     return Entry(await do("find"), b"-", b"")
+
+
+class ModelTerms:
+    """The driver of one process, and the term of the newest primary that it knows."""
+
+    def __init__(self) -> None:
+        self._term = 1
+
+    def current(self) -> int:
+        return self._term
+
+    async def acknowledged(self) -> int:
+        self._term = await do("acknowledge")
+        return self._term
+
+    async def load(self) -> Entry:
+        """Read from the primary that the driver uses, which it may hear of meanwhile."""
+        version, self._term = await do("load", self._term)
+        self._term = await do("monitor", self._term)
+        return Entry(version, b"-", b"")
+
+    async def commit(self) -> int:
+        version, self._term = await do("commit in", self._term)
+        return int(version)
 
 
 async def load_many(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
@@ -153,6 +188,7 @@ class Process:
     kind: type[LeaseProtocol] = LeaseProtocol  # the protocol that the liveness check runs
     lifetime: int = 1
     is_batch: bool = False  # it uses the tokens of several keys at once
+    is_cut: bool = False  # it reaches the old primary alone
 
 
 class Quarantine(NamedTuple):
@@ -189,6 +225,8 @@ class World(NamedTuple):
     time_left: frozenset[tuple[str, int]] = frozenset()  # ticks in which each writer must commit
     clock: int = 100  # the seconds that the value under CLOCK has left
     faults: int = 1
+    elections: int = 0  # that may still happen
+    deposed: int = 0  # the version that the old primary returns; 0 before the election
 
 
 class State(NamedTuple):
@@ -305,12 +343,13 @@ def _plain(value: Any) -> Any:
     """Return a hashable value that is equal for equal values."""
     match value:
         case LeaseProtocol():
-            nonces = value._word.__self__  # type: ignore[attr-defined]
-            return (nonces.used, *(word for word in vars(value).values() if type(word) is bytes))
-        case ModelNode():
-            return "node"
-        case Coroutine():  # its own variables follow: it is awaited
-            return "coroutine"
+            nonces, fence = value._word.__self__, value._fence  # type: ignore[attr-defined]
+            words = (word for word in vars(value).values() if type(word) is bytes)
+            return (nonces.used, value.term, fence.known, fence.current(), value._decoded, *words)
+        case ModelTerms() | TermFence():
+            return (value.current(), getattr(value, "known", 0))
+        case ModelNode() | Coroutine():  # the variables of a coroutine follow: it is awaited
+            return type(value)
         case list() | tuple():
             return tuple(map(_plain, value))
         case dict():
@@ -321,8 +360,10 @@ def _plain(value: Any) -> Any:
 def _go_on(routine: Routine, answer: Any) -> Any:
     if answer in (DEAD, UNKNOWN, TOO_LATE):
         return DONE
+    errors = {FAILED: NodeUnavailable, REFUSED: LedgerUnavailable}
+    error = errors.get(answer) if isinstance(answer, str) else None
     try:
-        yielded = routine.throw(NodeUnavailable()) if answer == FAILED else routine.send(answer)
+        yielded = routine.throw(error()) if error else routine.send(answer)
     except StopIteration:
         return DONE
     if isinstance(yielded, asyncio.Future):
@@ -344,7 +385,7 @@ class Guilty(Exception):
 class Explorer:
     """Visits every state that the processes can reach, with at most one of the faults.
 
-    `faults`: crash, restart, eviction, epoch, failure, pause.
+    `faults`: crash, restart, eviction, epoch, failure, pause. An election comes in addition.
     """
 
     def __init__(self, processes: Sequence[Process], faults: Sequence[str] = ()) -> None:
@@ -356,9 +397,10 @@ class Explorer:
         self._renews = any(process.name.startswith("p") for process in processes)
         self._is_timed = any(process.name.startswith("t") for process in processes)
         self._live: set[World] = set()
-        self._start = State(
-            World(faults=1 if faults else 0), (0,) * len(processes), (None,) * sum(widths)
-        )
+        world = World(faults=1 if {*faults} - {"election"} else 0)
+        if "election" in faults:
+            world = world._replace(elections=1, epoch=b"0" * 16 + LIST + b"-1")
+        self._start = State(world, (0,) * len(processes), (None,) * sum(widths))
 
     def explore(self, limit: int = 10_000_000) -> int:
         """Visit all states; return their number. Raises Guilty for a forbidden state."""
@@ -506,6 +548,35 @@ class Explorer:
     def _find(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         yield state.world.committed, state.world
 
+    def _load(self, state: State, number: int, term: int) -> Iterator[tuple[Any, World]]:
+        """Read from a primary of the term that the driver knows, or of a newer one."""
+        world = state.world
+        if not world.deposed or not self._processes[number].is_cut:
+            yield (world.committed, 2 if world.deposed else 1), world
+        if world.deposed and term == 1:
+            yield (world.deposed, 1), world
+
+    def _commit_in(self, state: State, number: int, term: int) -> Iterator[tuple[Any, World]]:
+        """Commit, as only the primary with a majority can: the driver repeats the write there."""
+        world, version = state.world, state.world.committed + 1
+        if world.deposed and self._processes[number].is_cut:
+            yield TOO_LATE, world._replace(excused=True)
+        else:
+            yield (version, 2 if world.deposed else term), world._replace(committed=version)
+
+    def _acknowledge(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
+        is_refused = state.world.deposed and self._processes[number].is_cut
+        yield REFUSED if is_refused else 2 if state.world.deposed else 1, state.world
+
+    def _monitor(self, state: State, number: int, term: int) -> Iterator[tuple[Any, World]]:
+        """Let the driver learn of an election, or not yet."""
+        yield term, state.world
+        if state.world.deposed and term == 1 and not self._processes[number].is_cut:
+            yield 2, state.world
+
+    def _give_up(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
+        yield None, state.world._replace(excused=True)
+
     def _starts(self, state: State, number: int, ticks: int) -> Iterator[tuple[Any, World]]:
         """Start a write, which must commit within the given number of ticks."""
         mine = (self._processes[number].name, ticks)
@@ -583,8 +654,8 @@ class Explorer:
         world = state.world
         if key == CLOCK:
             yield Held(b"clock", 0, world.clock), world
-        elif key == EPOCH:  # all epochs differ: the number serves as a token
-            yield (world.epoch and Held(world.epoch, int(world.epoch[:16], 16), None)), world
+        elif key == EPOCH:  # all values differ: the number serves as a token
+            yield (world.epoch and Held(world.epoch, _epoch_token(world.epoch), None)), world
         elif key == QUARANTINE:
             found = world.quarantine
             yield found and Held(found.value, found.token, found.ttl), world
@@ -606,7 +677,7 @@ class Explorer:
             begun = Quarantine(value, ttl or 0, frozenset(self._writing(state)))
             yield token == known, world._replace(quarantine=begun) if token == known else world
         elif key == EPOCH:
-            known = None if world.epoch is None else int(world.epoch[:16], 16)
+            known = None if world.epoch is None else _epoch_token(world.epoch)
             is_let = token == known or isinstance(token, str)
             yield is_let, world._replace(epoch=value) if is_let else world
         elif not self._is_let(world.other if key == OTHER else world.item, token):
@@ -651,6 +722,9 @@ class Explorer:
         """Yield the steps that no process makes: time passes, and faults happen."""
         for label, world in self._passing_time(state):
             yield (label,), _in_world(state, world)
+        if state.world.elections:
+            elected = state.world._replace(elections=0, deposed=state.world.committed)
+            yield ("another primary is elected",), _in_world(state, elected)
         if state.world.faults:
             spent = state.world._replace(faults=0)
             for label, world in self._mishaps(_in_world(state, spent)):
@@ -761,6 +835,11 @@ class Explorer:
             answer, world = next(iter(getattr(self, _METHODS[op[0]])(state, -1, *op[1:])))
             state = _in_world(state, _ticked(world) if is_slow and op == ("gets", KEY) else world)
         return state.world
+
+
+def _epoch_token(value: bytes) -> int:
+    """Return a number that differs for each epoch and term."""
+    return 10 * int(value[:16], 16) + int(value[34:] or 0)
 
 
 def _marked(world: World) -> set[str]:

@@ -18,7 +18,7 @@ import pymongo
 
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
-from tests.support.fork_server import NAIVE_CACHE, ForkedProcess
+from tests.support.fork_server import NAIVE_CACHE, UNFENCED, ForkedProcess
 from tests.support.http_client import HttpClient, NoAnswer
 from tests.support.memcached import flush_cache
 from tests.support.namespace import forget_cache_processes, namespace_of
@@ -218,6 +218,7 @@ class Cluster:
         processes: int,
         nodes: int,
         naive: bool = False,
+        fenced: bool = True,
         proxied: int = 0,
         database: str = "test",
         cache: dict[str, Any] | None = None,
@@ -225,9 +226,9 @@ class Cluster:
     ) -> None:
         """The first `proxied` nodes are behind a proxy; `cache` holds further settings.
 
-        With `naive`, the services use plain cache-aside.
+        With `naive`, the services use plain cache-aside. Unless `fenced`, they ignore elections.
         """
-        self._naive = naive
+        self._variants = {NAIVE_CACHE: naive, UNFENCED: not fenced}
         self._folder = folder
         self._stack = AsyncExitStack()
         self.mongodb_uri = mongodb_uri
@@ -286,8 +287,7 @@ class Cluster:
         await asyncio.to_thread(self._begin_epochs)
         for number in range(1, self._processes + 1):
             service = self._service(number)
-            if self._naive:
-                service.environment[NAIVE_CACHE] = "1"
+            service.environment |= {name: "1" for name, used in self._variants.items() if used}
             self._stack.callback(service.kill)
             service.start()
             self.services.append(service)

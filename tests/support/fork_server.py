@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from tests.support import naive_cache
+from tornado_members import services
 from tornado_members.__main__ import main
+from tornado_members.lease_cache.terms import NoTerms
 
 NAIVE_CACHE: Final = "TESTS_NAIVE_CACHE"  # in the environment: use plain cache-aside
+UNFENCED: Final = "TESTS_UNFENCED"  # in the environment: ignore elections of MongoDB
 _ROOT: Final = Path(__file__).parent.parent.parent
 _MODULES: Final = [f"tornado_members.commands.{name}" for name in ("serve", "seed", "users")]
 _LONGEST_REQUEST: Final = 100_000  # bytes
@@ -148,6 +151,8 @@ def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
     sys.argv = [str(_ROOT / "tornado_members" / "__main__.py"), *request["argv"]]
     if NAIVE_CACHE in os.environ:
         naive_cache.install()
+    if UNFENCED in os.environ:
+        vars(services)["Elections"] = lambda _mongo: NoTerms()
     try:
         code = main(request["argv"])
     except SystemExit as ended:

@@ -3,7 +3,8 @@
 import asyncio
 import signal
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,8 +30,13 @@ class ReplicaSet:
     so that a node can be cut off from the others only. Proxies identify clients by process.
     """
 
-    def __init__(self, folder: Path, *, proxied: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, proxied: bool = False, election_ms: int = ELECTION_MS
+    ) -> None:
+        """`election_ms` is the time after which a primary without a majority steps down."""
         self._folder = folder
+        self._election_ms = election_ms
+        self.clients: Sequence[Program] = ()  # that proxies distinguish, besides the nodes
         self._stack = AsyncExitStack()
         self.nodes = [self._node(number) for number in (1, 2, 3)]
         targets = [f"127.0.0.1:{node.port}" for node in self.nodes]
@@ -122,6 +128,29 @@ class ReplicaSet:
         finally:
             await self._cut(node, others, FINE)
 
+    @asynccontextmanager
+    async def deposed_primary(self, alone: Program) -> AsyncIterator[None]:
+        """Have a primary that does not know that it was replaced, and that `alone` reaches only.
+
+        This needs proxies. The primary steps down by itself after `election_ms`; the block should
+        end before.
+        """
+        await self.all_well()
+        node = await self.primary()
+        others = [other for other in self.nodes if other is not node]
+        try:
+            await self._cut(node, others, CUT)
+            for other in others:
+                await self.proxies[self.nodes.index(other)].set(CUT, alone.name)
+            await asyncio.to_thread(self._step_up, others[0])
+            await self.primary(other_than=node)
+            yield
+            assert await asyncio.to_thread(self._is_primary, node), "it noticed that it was deposed"
+        finally:
+            for other in others:
+                await self.proxies[self.nodes.index(other)].set(FINE, alone.name)
+            await self._cut(node, others, FINE)
+
     async def _cut(self, node: Program, others: list[Program], weather: Weather) -> None:
         own = self.proxies[self.nodes.index(node)]
         for other in others:
@@ -137,14 +166,14 @@ class ReplicaSet:
 
     def _who(self, port: int, proxy_port: int) -> str | None:
         inode = socket_inode(port, proxy_port)
-        for node in self.nodes:
-            if inode and any(has_socket(pid, inode) for pid in node.pids):
-                return node.name
+        for program in (*self.nodes, *self.clients):
+            if inode and any(has_socket(pid, inode) for pid in program.pids):
+                return program.name
         return None
 
     def _initiate(self) -> None:
         settings = {
-            "electionTimeoutMillis": ELECTION_MS,
+            "electionTimeoutMillis": self._election_ms,
             "heartbeatIntervalMillis": HEARTBEAT_MS,
         }
         members = [{"_id": number, "host": host} for number, host in enumerate(self._hosts)]
@@ -164,6 +193,10 @@ class ReplicaSet:
             with suppress(PyMongoError), self.client(node, 0.5) as client:
                 states[client.admin.command("replSetGetStatus")["myState"]] += 1
         return states
+
+    def _step_up(self, node: Program) -> None:
+        with self.client(node, START_SECONDS) as client:
+            client.admin.command("replSetStepUp")
 
     def _step_down(self, node: Program) -> None:
         with self.client(node, START_SECONDS) as client:

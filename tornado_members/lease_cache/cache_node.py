@@ -298,6 +298,11 @@ class CacheNode:
         if self._node.readable_at() is not None:
             await self.protocol.raise_term()
 
+    async def check_term(self) -> None:
+        """Implement FencedNode; does nothing while the node does not reply."""
+        if self._node.readable_at() is not None:
+            await self.protocol.check_term()
+
     def mark_stale(self) -> None:
         """Remember that the node missed something."""
         self._missed += 1

@@ -8,7 +8,8 @@
   no such write is under way (quarantine.py).
 - The id of the list of servers is stored with the epoch. A process that uses another list does not
   read the node: it would not see the tombstones of the others (server_lists.py).
-- So is the highest *term* of a primary of the database that a process knew (terms.py).
+- So is the highest *term* of a primary of the database that a process knew. A higher one begins a
+  new epoch (terms.py).
 """
 
 import re
@@ -119,31 +120,26 @@ class NodeEpoch:
         """Read the epoch of the node, and begin one if it has none; store a newer term."""
         await self._look()
         await self.raise_term()
-        if self._fence.current() < self.term <= self._fence.refuted:
-            await self._check_term()
 
     async def raise_term(self) -> None:
-        """Store the term of this process beside the epoch, unless it or a newer one is there.
-
-        A node without an epoch is left to a probe: it gets one with an acknowledged term.
-        """
+        """Begin a new epoch with the term of this process, unless it or a newer one is there."""
         while (term := self._fence.current()) > self.term:
             held, epoch = await self._get_epoch()
             if epoch is None:
-                return
-            if term <= epoch.term:
+                # Another process may be about to set one with a term that has just become old.
+                await self._set_epoch()
+            elif term <= epoch.term:
                 self.term = epoch.term
-            elif await self._put_epoch(epoch._replace(term=term), held):
-                self.term = term
+            else:
+                await self._put_epoch(Epoch(self._word(), epoch.list_id, term), held)
 
-    async def _check_term(self) -> None:
-        """Give the node a new epoch if its term is of another history of the database."""
+    async def check_term(self) -> None:
+        """Begin a new epoch if the node has the term of another history of the database."""
         held, epoch = await self._get_epoch()
         # Asked for after the term was found, so that no newer primary has stored it since.
         term = await self._acknowledged()
         if epoch is not None and term < epoch.term:
             await self._put_epoch(Epoch(self._word(), epoch.list_id, term), held)
-        self.term = term
 
     async def _acknowledged(self) -> int:
         try:
@@ -158,7 +154,11 @@ class NodeEpoch:
     async def _put_epoch(self, epoch: Epoch, held: Held | None) -> bool:
         """Replace the epoch; False if another process did so first."""
         put = Put(self._epoch_key, epoch.encode(), None, held and held.token)
-        return not await self._put([put])
+        if await self._put([put]):
+            return False
+        self._counts.epochs_set += 1
+        self.term = epoch.term
+        return True
 
     async def confirm_quarantine(self, quarantine: bytes, process: str) -> None:
         """Note on the node that no write of a process has lost its tombstones."""
@@ -223,11 +223,7 @@ class NodeEpoch:
             term = max(epoch.term, self._fence.current())
         else:
             term = await self._acknowledged()
-        is_set = await self._put_epoch(Epoch(self._word(), self.list_id, term), held)
-        if is_set:
-            self._counts.epochs_set += 1
-            self.term = term
-        return is_set
+        return await self._put_epoch(Epoch(self._word(), self.list_id, term), held)
 
     async def _begin_quarantine(self) -> None:
         """Begin one, or extend one that ends before writes of this process may have ended."""

@@ -6,9 +6,11 @@ So each node stores the highest term beside its epoch (epochs.py), and
 
 - what a process loads counts only if the process knew, *before* it began to load, a term as high as
   any that it has found on a node: it looks at the node first, and its driver uses no older primary;
-- a process stores the term that it knows on the nodes, *after* it has loaded and before it returns
-  or stores what it loaded; after a commit and before it removes the tombstones; and before it
+- a process stores the term that it knows on the nodes *after* it has loaded and before it returns
+  or stores what it loaded, *after* a commit and before it removes the tombstones, and before it
   removes what another client changed;
+- a new term is a new epoch: what was loaded under an older one is not stored under the newer one,
+  although the reader looked at the node before;
 - a node that has lost its epoch, and its term with that, gets a new one only with a term in which a
   majority of the database has acknowledged a write since.
 
@@ -74,7 +76,13 @@ class FencedNode(Protocol):
         """The term that this process last found or stored on the node."""
 
     async def raise_term(self) -> None:
-        """Store the term that this process knows, unless it is there. Raises NodeUnavailable."""
+        """Begin an epoch with the term that this process knows. Raises NodeUnavailable."""
+
+    async def check_term(self) -> None:
+        """Begin a new epoch if the node has the term of another history of the database.
+
+        Raises NodeUnavailable.
+        """
 
 
 class TermFence:
@@ -89,7 +97,6 @@ class TermFence:
         """`nodes` returns the nodes on which the process stores its term."""
         self.current = terms.current
         self.known = 0  # the highest term that was found on any node
-        self.refuted = 0  # a term of another history of the database, which a node may still have
         self._terms = terms
         self._nodes = nodes
         self._counts = counts
@@ -127,11 +134,14 @@ class TermFence:
         acknowledged = await self.acknowledged()
         if acknowledged < known == self.known:
             log.warning(
-                "a node has the term %d, and MongoDB the term %d: it is another replica set than "
-                "before",
+                "the cache has the term %d, and the database the term %d: emptying the cache, "
+                "because this is another replica set than before",
                 known,
                 acknowledged,
             )
-            self.known, self.refuted = acknowledged, known
+            self.known = acknowledged
+            for node in self._nodes():
+                with suppress(NodeUnavailable):  # it is checked when it is found again
+                    await node.check_term()
         elif self.current() < known:
             await asyncio.sleep(_DRIVER_LAG_SECONDS)

@@ -1,0 +1,134 @@
+"""The fence on a real node: processes whose drivers know different primaries."""
+
+from typing import Any
+
+import pytest
+
+from tests.lease_cache.test_lease_cache import (
+    PREFIX,
+    Counting,
+    Source,
+    address,  # noqa: F401
+    process,
+)
+from tests.support.memcached import ask_memcached, flush_memcached
+from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
+from tornado_members.lease_cache.look_ups import HIT, NOT_STORED, STORED, Hit
+
+
+class Driver:
+    """The terms of one process, as its driver knows them."""
+
+    def __init__(self, term: int, acknowledged: int | None = None) -> None:
+        """`acknowledged` is the term in which a majority acknowledges writes; None of none."""
+        self.term = term
+        self.acknowledges = acknowledged
+        self.asked = 0
+
+    def current(self) -> int:
+        return self.term
+
+    async def acknowledged(self) -> int:
+        self.asked += 1
+        if self.acknowledges is None:
+            raise LedgerUnavailable("only a deposed primary replies")
+        self.term = max(self.term, self.acknowledges)
+        return self.acknowledges
+
+
+async def test_load_from_an_older_primary_than_others_know_is_not_returned(address: str) -> None:  # noqa: F811
+    deposed, new = Driver(1), Driver(2, acknowledged=2)
+    async with process(address, terms=deposed) as cut_off, process(address, terms=new) as other:
+        old, source = Source(1), Source(2)
+        assert (await other.read(b"a", source.load)).status in (STORED, HIT)
+        with pytest.raises(LedgerUnavailable):
+            await cut_off.read(b"b", old.load)
+        with pytest.raises(LedgerUnavailable):
+            await cut_off.load([b"b"], old.load)
+        assert (await cut_off.read(b"a", old.load)).status == HIT
+        assert cut_off.counts.doubtful_loads == 2
+        deposed.acknowledges = 2  # its driver reaches the new primary
+        found = await cut_off.read(b"b", source.load)
+        assert (found.entry and found.entry.version, found.status) == (2, STORED)
+
+
+async def test_write_stores_its_term_before_it_is_acknowledged(address: str) -> None:  # noqa: F811
+    deposed, new = Driver(1), Driver(1, acknowledged=2)
+    async with process(address, terms=deposed) as cut_off, process(address, terms=new) as other:
+        assert (await cut_off.read(b"a", Source(1).load)).status == STORED
+        async with other.changing(b"a"):
+            new.term = 2
+        with pytest.raises(LedgerUnavailable):
+            await cut_off.read(b"a", Source(1).load)
+
+
+async def test_entry_is_not_stored_if_the_node_does_not_take_its_term(
+    address: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = Driver(1)
+    async with process(address, terms=driver) as cache:
+        await cache.read(b"a", Source(1).load)
+
+        async def fail() -> None:
+            raise NodeUnavailable("it does not take the term")
+
+        monkeypatch.setattr(cache.nodes[0].protocol, "raise_term", fail)
+        source = Source(2)
+
+        async def load() -> Any:
+            driver.term = 2
+            return await source.load()
+
+        found = await cache.read(b"b", load)
+        assert found.status == NOT_STORED
+        assert not isinstance((await cache.look_up([b"b"]))[b"b"], Hit)
+
+
+async def test_term_of_another_history_begins_a_new_epoch(address: str) -> None:  # noqa: F811
+    """A database that was restored into a new replica set begins with the first term."""
+    async with process(address, terms=Driver(7)) as before:
+        assert (await before.read(b"a", Source(1).load)).status == STORED
+    restored = Driver(1, acknowledged=1)
+    async with process(address, terms=restored) as cache:
+        source = Source(2)
+        assert (await cache.read(b"b", source.load)).entry
+        assert cache.nodes[0].term == 1
+        found = await cache.read(b"a", source.load)
+        assert found.entry
+        assert found.entry.version == 2
+        asked = restored.asked
+        await cache.read(b"c", source.load)
+        assert restored.asked == asked
+
+
+async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: str) -> None:  # noqa: F811
+    deposed = Driver(1)
+    async with process(address, terms=deposed) as cache:
+        flush_memcached(address)
+        found = await cache.read(b"a", Source(1).load)
+        assert found.entry
+        assert ask_memcached(address, b"get %bepoch\r\n" % PREFIX) == b"END\r\n"
+        deposed.acknowledges = 1
+        await cache.read(b"a", Source(1).load)
+        assert b"-1\r\n" in ask_memcached(address, b"get %bepoch\r\n" % PREFIX)
+
+
+async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811
+    """Neither to the node nor to the database, on a hit, on a miss and in a write."""
+    requests = []
+    for driver in (Driver(0, 0), Driver(3, 3)):
+        async with process(address, terms=driver, kind=Counting) as cache:
+            await cache.renew_epochs()
+            source = Source(1)
+            await cache.read(b"x", source.load)
+            node = cache.nodes[0]._node._node
+            assert isinstance(node, Counting)
+            before, asked = node.requests, driver.asked
+            await cache.read(b"a", source.load)
+            await cache.read(b"a", source.load)
+            async with cache.changing(b"a"):
+                source.version = 2
+            requests.append(node.requests - before)
+            assert (driver.asked, source.asked) == (asked, 2)
+    assert requests[0] == requests[1]

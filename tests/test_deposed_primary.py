@@ -1,0 +1,82 @@
+"""The promise while one service reaches only a primary that others have replaced.
+
+The primary does not notice that for ten seconds (electionTimeoutMillis, by default). Another node
+is told to step up meanwhile, as a node with a higher priority does by itself. The other service
+writes there, and both services share Memcached.
+"""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster
+from tests.support.faults import Injected
+from tests.support.hot_members import Record
+from tests.support.replica_set import ReplicaSet
+from tests.support.storm import Storm
+from tests.support.verdict import judge
+from tests.test_failover import read_everything
+
+ELECTION_MS = 10_000
+SECONDS_AT_MOST = 120  # of load
+CALM = 0.4  # seconds of load before the partition
+
+pytestmark = pytest.mark.exhaustive  # each test starts three nodes and two services
+
+
+async def depose(
+    folder: Path, *, seconds: float, rounds: int = 1, fenced: bool = True
+) -> tuple[Record, list[Injected]]:
+    """Read and write while one service reaches only a deposed primary, for so many seconds."""
+    injected = []
+    async with ReplicaSet(folder, proxied=True, election_ms=ELECTION_MS) as replica_set:
+        cluster = Cluster(
+            folder,
+            replica_set.uri,
+            processes=2,
+            nodes=1,
+            fenced=fenced,
+            cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is healthy
+        )
+        replica_set.clients = cluster.services
+        async with cluster:
+            storm = Storm(cluster, readers=2)
+            load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
+            try:
+                for number in range(rounds):
+                    await asyncio.sleep(CALM)
+                    start = time.monotonic()
+                    async with replica_set.deposed_primary(cluster.services[number % 2]):
+                        await asyncio.sleep(seconds)
+                    injected.append(Injected("deposed-primary", "mongodb", start, time.monotonic()))
+                await replica_set.all_well()
+            finally:
+                storm.calm()
+                await load
+            await read_everything(storm, cluster)
+    return storm.record, injected
+
+
+def written(record: Record, during: Injected) -> dict[str, int]:
+    """Return the number of acknowledged writes during a fault, by service."""
+    counts: dict[str, int] = {}
+    for one in record.answers:
+        if one.kind == "write" and one.is_certain and during.start < one.start < during.end:
+            counts[one.process] = counts.get(one.process, 0) + 1
+    return counts
+
+
+async def test_deposed_primary_makes_no_answer_stale(folder: Path) -> None:
+    record, injected = await depose(folder, seconds=6, rounds=8)
+    assert judge(record, injected, grace=0).lines == []
+    for number, fault in enumerate(injected):
+        assert written(record, fault).get(f"service-{2 - number % 2}", 0) > 10
+    assert {status for status in record.statuses if status >= 500} == {503}
+
+
+async def test_deposed_primary_makes_answers_stale_without_the_fence(folder: Path) -> None:
+    """The control: the same load finds stale members if elections are ignored."""
+    record, injected = await depose(folder, seconds=3, fenced=False)
+    assert judge(record, injected, grace=0).stale > 0
