@@ -1,8 +1,5 @@
 """The terms of MongoDB's elections, from a real replica set of one node."""
 
-
-import pytest
-
 from tests.support.mongodb import Admin
 from tornado_members.storage.elections import Elections
 from tornado_members.storage.mongo import Mongo

@@ -5,12 +5,13 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from tests.support.cluster import START_SECONDS, Program, lasting_port
 from tests.support.connections import has_socket, socket_inode
@@ -142,14 +143,21 @@ class ReplicaSet:
             await self._cut(node, others, CUT)
             for other in others:
                 await self.proxies[self.nodes.index(other)].set(CUT, alone.name)
-            await asyncio.to_thread(self._step_up, others[0])
-            await self.primary(other_than=node)
+            await self._step_up_one(others)
             yield
             assert await asyncio.to_thread(self._is_primary, node), "it noticed that it was deposed"
         finally:
             for other in others:
                 await self.proxies[self.nodes.index(other)].set(FINE, alone.name)
             await self._cut(node, others, FINE)
+
+    async def _step_up_one(self, nodes: list[Program]) -> None:
+        """Make a primary of one of these nodes: of one that has the last change."""
+        async with asyncio.timeout(START_SECONDS):
+            for node in cycle(nodes):
+                if await asyncio.to_thread(self._step_up, node):
+                    return
+                await asyncio.sleep(0.05)
 
     async def _cut(self, node: Program, others: list[Program], weather: Weather) -> None:
         own = self.proxies[self.nodes.index(node)]
@@ -194,9 +202,11 @@ class ReplicaSet:
                 states[client.admin.command("replSetGetStatus")["myState"]] += 1
         return states
 
-    def _step_up(self, node: Program) -> None:
-        with self.client(node, START_SECONDS) as client:
+    def _step_up(self, node: Program) -> bool:
+        with suppress(OperationFailure), self.client(node, START_SECONDS) as client:
             client.admin.command("replSetStepUp")
+            return True
+        return False
 
     def _step_down(self, node: Program) -> None:
         with self.client(node, START_SECONDS) as client:
