@@ -107,13 +107,13 @@ def renewer(kind: Kind = LeaseProtocol) -> Process:
     return Process("p1", lambda: [renew()], is_cut=True)
 
 
-EXPLORATIONS = {
+EXPLORATIONS: dict[str, tuple[list[Process], list[str]]] = {
     "a reader that is cut off": ([cut_reader(2), reader("r1", 1), writer()], []),
     "another program": ([cut_reader(2), follower()], []),
     "a new epoch": ([cut_reader(2), writer(), renewer()], []),
 }
 # These take ten seconds in total.
-EXHAUSTIVE = {
+EXHAUSTIVE: dict[str, tuple[list[Process], list[str]]] = {
     "a reader that reads twice": ([cut_reader(1), reader("r1", 2), writer()], []),
     "Memcached restarts": ([cut_reader(2), writer()], ["restart"]),
     "a command fails": ([cut_reader(1), reader("r1", 1), writer()], ["failure"]),
