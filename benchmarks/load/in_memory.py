@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from tornado_members import services
 from tornado_members.__main__ import main
@@ -16,6 +17,8 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.fills import LoadMany
 from tornado_members.lease_cache.look_ups import HIT, STORED, Bypass, Found, LookUp, NotHit
+
+T = TypeVar("T")
 
 
 class MemoryCache:
@@ -44,6 +47,10 @@ class MemoryCache:
             return Found(self._entries[key], HIT)
         entry = self._entries[key] = await load()
         return Found(entry, STORED)
+
+    async def load(self, _keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
+        """Return what `load` returns."""
+        return await load()
 
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
         """Return no entry: the fast path passes every request on."""
