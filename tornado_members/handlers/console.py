@@ -2,15 +2,8 @@
 
 from typing import Final
 
-from tornado_members.errors import NotFound
-from tornado_members.handlers.publishing import (
-    ASSET_CONDITIONS,
-    KEPT,
-    UNCHANGED,
-    PublishingHandler,
-)
+from tornado_members.handlers.publishing import PublishingHandler, file_operation, page_operation
 from tornado_members.http.static_files import find_console_file, find_console_page
-from tornado_members.openapi.operation import Answer, Operation
 from tornado_members.services import Services
 
 # Files and requests of this origin only. Trusted Types without a policy: no text becomes markup.
@@ -22,31 +15,12 @@ PAGE_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 
-SHOW_CONSOLE: Final = Operation(
-    name="showConsole",
-    summary="Open a page to manage members",
-    tag="console",
-    headers=ASSET_CONDITIONS,
-    answers={
-        200: Answer("The page", {"text/html": {"type": "string"}}, headers=KEPT),
-        304: UNCHANGED,
-    },
-)
-FIND_CONSOLE_FILE: Final = Operation(
-    name="findConsoleFile",
-    summary="Read a file of the console",
-    tag="console",
-    headers=ASSET_CONDITIONS,
-    answers={
-        200: Answer(
-            "The file",
-            {name: {"type": "string"} for name in ("text/css", "text/javascript", "image/svg+xml")},
-            headers=KEPT,
-            may_have=("Vary", "Content-Encoding"),
-        ),
-        304: UNCHANGED,
-    },
-    problems=(NotFound,),
+SHOW_CONSOLE: Final = page_operation("showConsole", "Open a page to manage members", "console")
+FIND_CONSOLE_FILE: Final = file_operation(
+    "findConsoleFile",
+    "Read a file of the console",
+    "console",
+    ("text/css", "text/javascript", "image/svg+xml"),
 )
 
 

@@ -2,8 +2,14 @@
 
 from typing import Final
 
-from tornado_members.errors import NotFound
-from tornado_members.handlers.publishing import ASSET_CONDITIONS, KEPT, UNCHANGED, PublishingHandler
+from tornado_members.handlers.publishing import (
+    ASSET_CONDITIONS,
+    KEPT,
+    UNCHANGED,
+    PublishingHandler,
+    file_operation,
+    page_operation,
+)
 from tornado_members.http.static_files import Published, find_file
 from tornado_members.openapi.operation import JSON, Answer, Operation
 from tornado_members.services import Services
@@ -29,31 +35,14 @@ FIND_DESCRIPTION: Final = Operation(
         304: UNCHANGED,
     },
 )
-SHOW_PAGE: Final = Operation(
-    name="showPage",
-    summary="Open a page to read this description and try it",
-    tag="description",
-    headers=ASSET_CONDITIONS,
-    answers={
-        200: Answer("The page", {"text/html": {"type": "string"}}, headers=KEPT),
-        304: UNCHANGED,
-    },
+SHOW_PAGE: Final = page_operation(
+    "showPage", "Open a page to read this description and try it", "description"
 )
-FIND_ASSET: Final = Operation(
-    name="findAsset",
-    summary="Read a file of the page",
-    tag="description",
-    headers=ASSET_CONDITIONS,
-    answers={
-        200: Answer(
-            "The file",
-            {name: {"type": "string"} for name in ("text/css", "text/javascript", "image/png")},
-            headers=KEPT,
-            may_have=("Vary", "Content-Encoding"),
-        ),
-        304: UNCHANGED,
-    },
-    problems=(NotFound,),
+FIND_ASSET: Final = file_operation(
+    "findAsset",
+    "Read a file of the page",
+    "description",
+    ("text/css", "text/javascript", "image/png"),
 )
 
 

@@ -1,16 +1,48 @@
 """The base of the handlers of public files."""
 
+from collections.abc import Sequence
 from typing import Final
 
+from tornado_members.errors import NotFound
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.conditional import names_tag
 from tornado_members.http.encoding import accepts_gzip
 from tornado_members.http.static_files import Published
-from tornado_members.openapi.operation import Answer
+from tornado_members.openapi.operation import Answer, Operation
 
 KEPT: Final = ("ETag", "Cache-Control")
 UNCHANGED: Final = Answer("The caller has the current version", headers=KEPT)
 ASSET_CONDITIONS: Final = ("If-None-Match",)
+
+
+def page_operation(name: str, summary: str, tag: str) -> Operation:
+    """Return the declaration of a page."""
+    page = Answer("The page", {"text/html": {"type": "string"}}, headers=KEPT)
+    return Operation(
+        name=name,
+        summary=summary,
+        tag=tag,
+        headers=ASSET_CONDITIONS,
+        answers={200: page, 304: UNCHANGED},
+    )
+
+
+def file_operation(name: str, summary: str, tag: str, media_types: Sequence[str]) -> Operation:
+    """Return the declaration of the files of a page, which have these media types."""
+    file = Answer(
+        "The file",
+        {media_type: {"type": "string"} for media_type in media_types},
+        headers=KEPT,
+        may_have=("Vary", "Content-Encoding"),
+    )
+    return Operation(
+        name=name,
+        summary=summary,
+        tag=tag,
+        headers=ASSET_CONDITIONS,
+        answers={200: file, 304: UNCHANGED},
+        problems=(NotFound,),
+    )
 
 
 class PublishingHandler(BaseHandler):

@@ -21,6 +21,7 @@ from tornado_members.http.body_limit import has_body
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem
 from tornado_members.http.responses import SECURITY_HEADERS, http_date, send_prepared
+from tornado_members.http.wrapping import WrappingApplication
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 
@@ -39,11 +40,11 @@ _HEADER_LINES: Final = "".join(
 )
 
 
-class SheddingApplication(HTTPServerConnectionDelegate):
+class SheddingApplication(WrappingApplication):
     """Wraps an application; refuses new requests while the accepted ones wait too long."""
 
     def __init__(self, application: HTTPServerConnectionDelegate, services: Services) -> None:
-        self._application = application
+        super().__init__(application)
         self._services = services
 
     def start_request(
@@ -54,9 +55,6 @@ class SheddingApplication(HTTPServerConnectionDelegate):
         if services.load_shedder.refuses() or is_full:
             return _RefusedRequest(services, request_conn)
         return self._application.start_request(server_conn, request_conn)
-
-    def on_close(self, server_conn: object) -> None:
-        self._application.on_close(server_conn)
 
 
 class _RefusedRequest(HTTPMessageDelegate):

@@ -3,61 +3,36 @@
 Routes, logs and the fast path see paths without it. Addresses in responses begin with it.
 """
 
-from collections.abc import Awaitable
-
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
     RequestStartLine,
-    ResponseStartLine,
 )
+
+from tornado_members.http.wrapping import RewrittenRequest, WrappingApplication
 
 _OF_THE_SERVER = ("/", "*")  # health checks send OPTIONS for these
 
 
-class MountedApplication(HTTPServerConnectionDelegate):
+class MountedApplication(WrappingApplication):
     """Wraps an application; removes the base path from each request's target."""
 
     def __init__(self, application: HTTPServerConnectionDelegate, base_path: str) -> None:
-        self._application = application
+        super().__init__(application)
         self._base_path = base_path
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
-        return _MountedRequest(
-            self._application.start_request(server_conn, request_conn), self._base_path
-        )
+        delegate = self._application.start_request(server_conn, request_conn)
+        return RewrittenRequest(delegate, self._without_base_path)
 
-    def on_close(self, server_conn: object) -> None:
-        self._application.on_close(server_conn)
-
-
-class _MountedRequest(HTTPMessageDelegate):
-    """Passes one request on, with another target."""
-
-    def __init__(self, delegate: HTTPMessageDelegate, base_path: str) -> None:
-        self._delegate = delegate
-        self._base_path = base_path
-
-    def headers_received(
-        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
-    ) -> Awaitable[None] | None:
-        if isinstance(start_line, RequestStartLine):
-            target = target_below(self._base_path, start_line.path)
-            start_line = start_line._replace(path=target)
-        return self._delegate.headers_received(start_line, headers)
-
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return self._delegate.data_received(chunk)
-
-    def finish(self) -> None:
-        self._delegate.finish()
-
-    def on_connection_close(self) -> None:
-        self._delegate.on_connection_close()
+    def _without_base_path(
+        self, start_line: RequestStartLine, _headers: HTTPHeaders
+    ) -> RequestStartLine:
+        return start_line._replace(path=target_below(self._base_path, start_line.path))
 
 
 def target_below(base_path: str, target: str) -> str:

@@ -6,17 +6,11 @@ docs/decisions/proxied-etags.md.
 """
 
 import re
-from collections.abc import Awaitable
 from typing import Final
 
-from tornado.httputil import (
-    HTTPConnection,
-    HTTPHeaders,
-    HTTPMessageDelegate,
-    HTTPServerConnectionDelegate,
-    RequestStartLine,
-    ResponseStartLine,
-)
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine
+
+from tornado_members.http.wrapping import RewrittenRequest, WrappingApplication
 
 _CHANGED: Final = re.compile(
     r'W/("[1-9][0-9]{0,18}")|"([1-9][0-9]{0,18})[-;/](?:gzip|br|zstd|deflate)"'
@@ -28,32 +22,18 @@ def original_tags(header: str) -> str:
     return _CHANGED.sub(lambda found: found[1] or f'"{found[2]}"', header)
 
 
-class OriginalTagsApplication(HTTPServerConnectionDelegate):
+class OriginalTagsApplication(WrappingApplication):
     """Wraps an application, which then receives its own entity tags."""
-
-    def __init__(self, application: HTTPServerConnectionDelegate) -> None:
-        self._application = application
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
-        return _Request(self._application.start_request(server_conn, request_conn))
-
-    def on_close(self, server_conn: object) -> None:
-        self._application.on_close(server_conn)
+        delegate = self._application.start_request(server_conn, request_conn)
+        return RewrittenRequest(delegate, _with_original_tags)
 
 
-class _Request(HTTPMessageDelegate):
-    def __init__(self, delegate: HTTPMessageDelegate) -> None:
-        self._delegate = delegate
-        self.data_received = delegate.data_received  # type: ignore[method-assign]
-        self.finish = delegate.finish  # type: ignore[method-assign]
-        self.on_connection_close = delegate.on_connection_close  # type: ignore[method-assign]
-
-    def headers_received(
-        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
-    ) -> Awaitable[None] | None:
-        for name in ("If-Match", "If-None-Match"):
-            if name in headers:
-                headers[name] = original_tags(headers[name])
-        return self._delegate.headers_received(start_line, headers)
+def _with_original_tags(start_line: RequestStartLine, headers: HTTPHeaders) -> RequestStartLine:
+    for name in ("If-Match", "If-None-Match"):
+        if name in headers:
+            headers[name] = original_tags(headers[name])
+    return start_line
