@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from tests.feed.conftest import Follow
 from tests.support.api import Api, problem, token_of
 from tests.support.feed_client import following
 from tests.support.service import Command, Service
-from tests.support.wire import AnyServer, bare_connection, on_both
+from tests.support.tokens import make_token
+from tests.support.wire import AnyServer, address_of, bare_connection, on_both
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.feed import change_feed, subscription
+from tornado_members.feed.change_feed import ChangeFeed
+from tornado_members.feed.subscription import Subscription
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.telemetry.logs import ACCESS_LOGGER
@@ -98,6 +102,38 @@ async def test_subscribers_are_limited_apart_from_requests(
     assert {fields["ended_by"] for fields in ended} == {"client"}
     durations = services.requests.durations["/members/changes", "GET", 200]
     assert durations.count == 2
+
+
+async def test_subject_with_the_most_streams_makes_room_for_others(
+    follow: Follow, http_server: AnyServer, services: Services
+) -> None:
+    other = partial(following, address_of(http_server), make_token(access_rights=1, sub="other"))
+    async with follow() as oldest, follow() as newest:
+        for stream in (oldest, newest):
+            await stream.event()
+        async with other() as welcome, other() as greedy, follow() as again:
+            assert await newest.end() == []
+            assert newest.retry
+            assert (await welcome.event()).kind == "ready"
+            for refused in (greedy, again):
+                assert (refused.status, (await refused.problem())["code"]) == (503, "overloaded")
+            await oldest.silence(0.05)
+    assert services.feed.numbers.disconnections["displaced"] == 1
+
+
+async def test_stream_that_ends_before_it_starts_is_refused(
+    follow: Follow, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach = ChangeFeed._attach
+
+    async def end_and_attach(feed: ChangeFeed, one: Subscription, token: str | None) -> None:
+        one.end("drain")
+        await attach(feed, one, token)
+
+    monkeypatch.setattr(ChangeFeed, "_attach", end_and_attach)
+    async with follow() as stream:
+        assert (stream.status, (await stream.problem())["code"]) == (503, "overloaded")
+    assert services.feed._live is None
 
 
 async def test_idle_stream_has_comments(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,8 @@ def _feed_metrics(numbers: FeedNumbers) -> Iterator[Family]:
     yield Family(
         "members_feed_disconnections",
         "counter",
-        "Streams that ended: by the client, expired, lagging, slow, drain, lost or failed.",
+        "Streams that ended: by the client, expired, lagging, slow, "
+        "displaced, drain, lost or failed.",
         ("reason",),
     ).put_all(numbers.disconnections)
     yield Family(

@@ -12,16 +12,21 @@ from tornado_members.errors import DependencyUnavailable, TokenInvalid
 class Access:
     """The token of one subscriber."""
 
-    __slots__ = ("_clock", "_expires", "_member_id", "_token", "_tokens")
+    __slots__ = ("_clock", "_expires", "_member_id", "_token", "_tokens", "subject")
 
     def __init__(
         self,
         tokens: TokenVerifier,
         token: str,
+        subject: tuple[str, str],
         member_id: int | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`member_id` is the only member that the caller may read; None if it may read all."""
+        """`subject` is the token's issuer and subject.
+
+        `member_id` is the only member that the caller may read; None if it may read all.
+        """
+        self.subject = subject
         self._tokens = tokens
         self._token = token
         self._member_id = member_id

@@ -1,6 +1,7 @@
 """All subscribers of this process, and the change stream that serves them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from logging import getLogger
@@ -57,6 +58,7 @@ class ChangeFeed:
         self._tokens = tokens
         self._limits = limits
         self._subscribers: dict[Subscription, Access] = {}
+        self._held: Counter[tuple[str, str]] = Counter()  # subscriptions of each subject
         self._live: _Following | None = None
         self._catch_up = CatchUp(self._make_reader, self._live_reader, self.numbers)
         self._ending: set[asyncio.Task[None]] = set()
@@ -74,9 +76,11 @@ class ChangeFeed:
             token = None if place is None else self.places.decode(place)
         except ForeignPlace:
             raise ChangesLost from None
-        if self._is_draining or len(self._subscribers) >= self._limits.subscribers:
+        if self._is_draining:
             raise Overloaded
+        self._make_room(access.subject)
         self._subscribers[subscription] = access
+        self._held[access.subject] += 1
         self.numbers.subscribers = len(self._subscribers)
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
@@ -89,6 +93,24 @@ class ChangeFeed:
         except BaseException:
             self.leave(subscription)
             raise
+        if subscription.has_ended:  # for example, its token expired while the stream was opened
+            self._stop_if_unused()
+            raise Overloaded
+
+    def _make_room(self, subject: tuple[str, str]) -> None:
+        """End a subscription of the subject that has the most, if all are taken.
+
+        So no subject keeps the others from following, and those with few subscriptions keep them.
+        Raises Overloaded if this subject would then have as many as the other one.
+        """
+        if len(self._subscribers) < self._limits.subscribers:
+            return
+        for most, count in self._held.most_common(1):
+            if count > self._held[subject] + 1:
+                newest_first = reversed(self._subscribers.items())
+                next(one for one, access in newest_first if access.subject == most).end("displaced")
+                return
+        raise Overloaded
 
     async def _attach(self, subscription: Subscription, token: str | None) -> None:
         if self._live is None:
@@ -104,9 +126,16 @@ class ChangeFeed:
 
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscription that has ended."""
-        if self._subscribers.pop(subscription, None) is None:
+        access = self._subscribers.pop(subscription, None)
+        if access is None:
             return
+        self._held[access.subject] -= 1
+        if not self._held[access.subject]:
+            del self._held[access.subject]
         self.numbers.subscribers = len(self._subscribers)
+        self._stop_if_unused()
+
+    def _stop_if_unused(self) -> None:
         if not self._subscribers:
             self._stop()
 

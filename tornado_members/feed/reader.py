@@ -148,6 +148,8 @@ class FeedReader:
         """Serve a subscription from a place on. Raises Fallen."""
         if self.log is None:
             raise RuntimeError("the stream is not open")
+        if subscription.has_ended:  # while it waited
+            return
         subscription.attach(self, self.log, token)
         self.subscriptions.add(subscription)
         if subscription.member_ids is None:

@@ -23,6 +23,8 @@ _DETAILS: Final = {
     "lagging": "The client reads too slowly. Resume after the last id.",
     "expired": "The token has expired, or was revoked. Resume with a new one after the last id.",
 }
+# Reasons for which a client is to reconnect after a random time.
+_RECONNECT: Final = frozenset({"displaced", "drain"})
 
 
 class Sink(Protocol):
@@ -58,7 +60,17 @@ class Subscription:
 
     __slots__ = (
         *("behind", "events", "has_ended", "is_idle", "member_ids", "owner", "position", "token"),
-        *("_comments", "_form", "_is_writing", "_log", "_numbers", "_pause", "_places", "_sink"),
+        *(
+            "_comments",
+            "_form",
+            "_has_started",
+            "_is_writing",
+            "_log",
+            "_numbers",
+            "_pause",
+            "_places",
+            "_sink",
+        ),
         *("_with_member", "_written_at"),
     )
 
@@ -86,6 +98,7 @@ class Subscription:
         self._places = places
         self._numbers = numbers
         self._form = form
+        self._has_started = False  # the sink takes nothing before
         self._with_member = with_member
         self._is_writing = False
         self._written_at = 0.0
@@ -101,6 +114,7 @@ class Subscription:
 
     def start(self, *, is_new: bool) -> None:
         """Send the available events. A new subscription first receives the current place."""
+        self._has_started = True
         if is_new:
             self._write(self._notice("ready"))
         self.pump()
@@ -142,10 +156,10 @@ class Subscription:
 
     def tick(self, now: float, write_seconds: float) -> None:
         """Keep the connection open, and end it if its client does not keep up."""
-        if self.has_ended or self._log is None:
+        if self.has_ended or not self._has_started:
             return
         if self._is_writing:
-            if self.position < self._log.first:
+            if self._log is not None and self.position < self._log.first:
                 self.end("lagging")
             elif now - self._written_at > write_seconds:
                 self.end("slow")
@@ -163,7 +177,7 @@ class Subscription:
         last = b""
         if reason in _DETAILS:
             last = self._notice(reason)
-        elif reason == "drain" and self._form is Format.SSE:
+        elif reason in _RECONNECT and self._form is Format.SSE:
             # Clients that were disconnected together do not reconnect together.
             retry = random.randint(_LEAST_RETRY_MS, _MOST_RETRY_MS)  # noqa: S311
             last = b"retry: %d\nid: %b\n\n" % (retry, self._place().encode())
@@ -173,7 +187,7 @@ class Subscription:
         if reason == "slow":
             self._sink.abort_events(reason)
             return
-        if last:
+        if last and self._has_started:
             _ignore(self._sink.send_events(last))
         self._sink.end_events(reason)
 

@@ -95,7 +95,8 @@ class ChangesHandler(MemberResourceHandler):
             await self.flush()
             return
         token = bearer_token(self.request.headers) or ""
-        access = Access(self.services.tokens, token, self.own_member_id)
+        subject = (self.caller.issuer, self.caller.subject) if self.caller else ("", "")
+        access = Access(self.services.tokens, token, subject, self.own_member_id)
         self._subscription = subscription
         try:
             await feed.subscribe(subscription, access, place)
@@ -104,8 +105,6 @@ class ChangesHandler(MemberResourceHandler):
         if self.client_disconnected or self.response_finished:
             subscription.end("client")
             return
-        if subscription.has_ended:
-            raise Overloaded
         self._start(subscription, is_new=place is None)
 
     head = get
