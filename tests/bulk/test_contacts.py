@@ -59,6 +59,8 @@ def test_card(card: str, expected: Member | str, size: int) -> None:
 def test_cards_that_are_not_people_are_skipped() -> None:
     text = "BEGIN:VCARD\nVERSION:4.0\nKIND:{}\nFN:Some\nEND:VCARD\n"
     assert read(text.format("group") + text.format("individual")) == ([("Some", None, None)], 1)
+    apple = text.replace("KIND:{}", "X-ABShowAs:COMPANY")
+    assert read(apple + text.format("")) == ([("Some", None, None)], 1)
 
 
 def test_incomplete_card_is_refused() -> None:

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from tornado_members.bulk.member_file import read_members
 from tornado_members.bulk.options import FileInfo, FileOptions
-from tornado_members.bulk.rows import Row
+from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.sources import ByteQueue
 from tornado_members.errors import UnreadableFile
+from tornado_members.model.member import MemberDraft
 
 FILES = Path(__file__).parent / "files"
 _NS = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
@@ -59,6 +60,15 @@ _ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><worksheet>&b;
         (lambda: workbook("<worksheet/>", sheets="<workbook>" + " " * 2**19), "unpacks to more"),
         (lambda: workbook(f'<worksheet a="{"x" * 2**20}"/>'), "a tag is too long"),
         (lambda: workbook("<a>" * 1000), "damaged"),
+        (lambda: workbook(f"<worksheet>{'<row/>' * 2**22}</worksheet>"), "more than 200 times"),
+        (lambda: workbook(f"<worksheet>{'<row/>' * (2**20 + 1)}"), "more than 1,048,576 rows"),
+        (lambda: workbook('<worksheet><row><c r="a1"/></row></worksheet>'), "no valid reference"),
+        (
+            lambda: workbook('<worksheet><row><c t="s"><v>9</v></c></row></worksheet>'),
+            "a text is missing",
+        ),
+        (lambda: b'[["name"], ["Ada"]]', "something other than objects"),
+        (lambda: b'["Ada"]', "something other than objects"),
         (lambda: workbook("<worksheet/>", parts=3000), "too many parts"),
         (lambda: workbook("<worksheet/>", sheets="<workbook/>"), "no sheet"),
         (lambda: workbook("<worksheet/>")[:-30], "not complete"),
@@ -98,6 +108,42 @@ def test_damaged_files_are_rows_or_refused(
             assert all(row.line >= 1 for row in read(content, limit=2**20))
 
 
+def cell(text: str, kind: str = "inlineStr") -> str:
+    """Return a cell of a worksheet."""
+    tag = "is><t" if kind == "inlineStr" else "v"
+    end = "t></is" if kind == "inlineStr" else "v"
+    return f'<c t="{kind}"><{tag}>{text}</{end}></c>'
+
+
+def test_error_of_a_formula_is_no_value() -> None:
+    rows = [
+        [cell("Name"), cell("Email"), cell("Note")],
+        [cell("#N/A", "e"), cell("a@example.org")],
+        [cell("Ada"), cell("#REF!", "e")],
+        [cell("Bob"), cell("b@example.org"), cell("#DIV/0!", "e")],
+        [cell("1", "b")],
+        [cell("0", "b")],
+    ]
+    sheet = "".join(f"<row>{''.join(cells)}</row>" for cells in rows)
+    rows_read = read(workbook(f"<worksheet>{sheet}</worksheet>"))
+    assert [dict(row.unused) for row in rows_read[:3]] == [{}, {"email": ["#REF!"]}, {}]
+    found = [row.content for row in rows_read]
+    refused = [content.reason for content in found if isinstance(content, Refusal)]
+    assert refused == ["has the error '#N/A' as a name"]
+    names = [content.name for content in found if isinstance(content, MemberDraft)]
+    assert names == ["Ada", "Bob", "TRUE", "FALSE"]
+
+
+def test_hidden_sheets_are_not_read_by_default() -> None:
+    sheets = _SHEETS.replace("<sheet ", '<sheet name="Old" state="veryHidden"/><sheet ')
+    file = io.BytesIO(workbook("<worksheet/>", sheets=sheets))
+    with zipfile.ZipFile(file, "a") as archive:
+        sheet = f"<worksheet><row>{cell('Name')}</row><row>{cell('Ada')}</row></worksheet>"
+        archive.writestr("xl/worksheets/sheet2.xml", sheet)
+    (row,) = read(file.getvalue())
+    assert isinstance(row.content, MemberDraft)
+
+
 HOSTILE: dict[str, Callable[[int], bytes]] = {
     "quotes": lambda n: b"name\n" + b'"' * n,
     "malformed": lambda n: b"name\n" + b'"a"b"c"' * n,
@@ -106,6 +152,8 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "addresses": lambda n: b"name,email\nA," + b"<" * n,
     "formula": lambda n: b"name\n" + b"='\"+" * n,
     "braces": lambda n: b"[" + b"{" * n,
+    "scalars": lambda n: b"[{}, " + b"x" * n,
+    "strings": lambda n: b"[{}, " + b'"x"' * n,
     "folded": lambda n: b"BEGIN:VCARD\n" + b" a\n" * n,
     "parameters": lambda n: b"BEGIN:VCARD\n" + b"TEL" + b';A="' * n + b":1",
     "attribute": lambda n: workbook(f'<worksheet a="{"x" * n}"/>'),

@@ -111,6 +111,18 @@ def test_elements_of_an_array(size: int) -> None:
     assert found[4][1].name == "Last"
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_elements_that_are_not_objects_and_text_behind_an_array_are_refused(size: int) -> None:
+    found = rows(
+        b'[{"name": "Ada"}, "]Bob\\"", 12,\nnull, [5] ,{"name": "Eve"}] [{"name": "X"}]', size
+    )
+    assert [line for line, _ in found] == [1, 1, 1, 2, 2, 2, 2]
+    assert [found[i][1].name for i in (0, 5)] == ["Ada", "Eve"]
+    assert [found[i][1] for i in (1, 2, 3, 4)] == [{"": "is not a JSON object"}] * 4
+    assert "after the end of the array" in found[6][1][""]
+    assert rows(b'[{"name": "Ada"}]\n \n', size)[1:] == []
+
+
 def test_an_array_that_breaks_off_is_reported() -> None:
     found = rows(b'[{"name": "Ada"}, {"name": "Bo')
     assert found[0][1].name == "Ada"

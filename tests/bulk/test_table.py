@@ -241,3 +241,16 @@ def test_lines_are_read_alike_with_and_without_quotes_behind_them(text: str) -> 
     found = [(row.line, row.cells) for row in read(f"{header}{text}\nEve,,555-0100")]
     quoted = [(row.line, row.cells) for row in read(f'{header}{text}\n"Eve",,555-0100')]
     assert found == quoted
+
+
+def test_headers_of_joined_files_are_not_members() -> None:
+    found = rows("\ufeff\ufeffname\nAda\n\ufeffname\nBob\n\ufeffEve\n")
+    assert [content.name for _, content in found] == ["Ada", "Bob", "Eve"]
+
+
+def test_delimiter_is_not_the_comma_in_the_heading_of_a_name() -> None:
+    ((line, draft),) = rows("Name, Vorname;E-Mail;Telefon\nLee, Ada;ada@example.org;555-0100\n")
+    assert (line, draft) == (
+        2,
+        make_draft(name="Lee, Ada", email=ADA.values["email"], phone="555-0100"),
+    )

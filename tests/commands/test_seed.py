@@ -148,6 +148,20 @@ def test_rejects_of_json_keep_what_was_refused(command: Command, members: Any) -
     assert members.find_one({"name": "Ada"})["email"] == "a@b.org"
 
 
+def test_rejects_keep_characters_that_their_encoding_lacks(command: Command, members: Any) -> None:
+    lines = [r'{"name": "\ud800 \udcff"}', '{"name": "Ada"}']
+    finished = command.run("seed", write(command, "\n".join(lines), "people.ndjson"))
+    assert finished.stdout.startswith("1 loaded, 1 refused")
+    assert rb"\ud800 " + b"\xff" in (command.data / "rejects" / "people.ndjson").read_bytes()
+    japanese = "name,email\n\u5c71\uff1f,a@\nBob,b@example.org\n".encode("shift_jis").replace(
+        b"\x81\x48", b"\xff"
+    )
+    (command.folder / "japanese.csv").write_bytes(japanese)
+    finished = command.run("seed", "japanese.csv", "--encoding", "shift_jis")
+    assert finished.stdout.startswith("1 loaded, 1 refused")
+    assert members.count_documents({}) == 2
+
+
 def test_several_files_standard_input_and_a_dry_run(command: Command, members: Any) -> None:
     first, second = write(command, "name\nAda\n"), write(command, "name\nBob\nAda\n", "more.csv")
     finished = command.run("seed", first, second, "--dry-run")

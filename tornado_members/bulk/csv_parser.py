@@ -42,6 +42,7 @@ class Record(NamedTuple):
     fault: str | None = None
     raw: str = ""  # the beginning of the text, if there is a fault
     cut: frozenset[int] = frozenset()  # positions of cells that were too long to be kept
+    broken: frozenset[int] = frozenset()  # and of cells whose formula has failed, in a workbook
 
 
 class CsvParser:

@@ -22,6 +22,8 @@ _HEADINGS: Final = {  # beside those of the fields themselves
         "completename membername customername personname nombre nombrecompleto "
         "nom nomcomplet nomprenom nometprenom nome nomecompleto nomecognome nomeecognome naam "
         "volledigenaam vollername vollstandigername vorundnachname mitgliedsname navn namn nimi "
+        "namevorname nachnamevorname familiennamevorname lastnamefirstname surnamefirstname "
+        "namefirstname apellidosnombre cognomenome naamvoornaam "
         "имя фио имяифамилия полноеимя imieinazwisko adsoyad 姓名 氏名 名前 이름"
     ),
     DISPLAY: _words("displayname contactname anzeigename formattedname commonname"),

@@ -22,6 +22,7 @@ _MOST_UNKNOWN: Final = 100  # names of unknown fields that are remembered
 _MOST_MAPPINGS: Final = 100  # of sets of keys
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _IN_ARRAY: Final = re.compile(rb'["{}\[\]]')
+_SCALAR: Final = re.compile(rb'[^\s,"{}\[\]]+')
 _IN_STRING: Final = re.compile(rb'["\\]')
 
 
@@ -55,18 +56,23 @@ def read_array(
             if row := reader.read(line, text):
                 yield row
         yield None
+    if scanner.has_more:
+        detail = "has text after the end of the array, which was not read"
+        yield Row(scanner.line, (), Refusal.of_row("not JSON", detail))
     if not scanner.is_complete:
         yield Row(scanner.line, (), Refusal.of_row("not JSON", "the array is not complete"))
 
 
 class ArrayScanner:
-    """Finds the objects in the text of an array, without parsing them."""
+    """Finds the elements in the text of an array, without parsing them."""
 
     def __init__(self) -> None:
         self.line = 1
         self.is_complete = False
+        self.has_more = False  # text behind the end of the array
         self._depth = 0  # of brackets and braces
         self._is_in_string = self._is_escaped = False
+        self._is_text = self._is_scalar = False  # the element is a string; a number or a word
         self._begun = bytearray()
         self._start_line = 1
 
@@ -76,7 +82,7 @@ class ArrayScanner:
         while at < len(piece):
             start = at
             at, is_element = self._step(piece, at)
-            if self._depth or is_element:
+            if self._depth or self._is_scalar or is_element:
                 self._begun += piece[start : min(at, start + LONGEST + 1 - len(self._begun))]
             self.line += piece.count(b"\n", start, at)
             if is_element:
@@ -98,6 +104,8 @@ class ArrayScanner:
                 self._is_escaped = True
             case b'"':
                 self._is_in_string = not self._is_in_string
+                if self._is_text:
+                    self._depth, self._is_text = 0, False
             case b"{" | b"[":
                 self._depth += 1
             case _:
@@ -106,6 +114,16 @@ class ArrayScanner:
 
     def _between(self, piece: bytes, at: int) -> tuple[int, bool]:
         """Skip to the next element of the array."""
+        if self.is_complete:
+            self.has_more = self.has_more or not piece[at:].isspace()
+            return len(piece), False
+        if self._has_opened and (found := _SCALAR.match(piece, at)):
+            self._start_line = self._start_line if self._is_scalar else self.line
+            self._is_scalar = True
+            return found.end(), False
+        if self._is_scalar:
+            self._is_scalar = False
+            return at, True
         character = piece[at : at + 1]
         if character == b"]":
             self.is_complete = True
@@ -113,6 +131,9 @@ class ArrayScanner:
             if self._has_opened or character == b"{":
                 self._depth, self._start_line = 1, self.line
             self._has_opened = True
+        elif character == b'"' and self._has_opened:
+            self._depth, self._start_line = 1, self.line
+            self._is_in_string = self._is_text = True
         return at + 1, False
 
     _has_opened = False  # the bracket of the array itself

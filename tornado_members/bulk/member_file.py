@@ -42,6 +42,7 @@ _REFUSED: Final = (
     (_MARK + rb"\{\s*(?:\n|\Z)", "one JSON object over several lines", "send an array of members"),
     (_MARK + rb"\{\\rtf", "a text document", "save the table as CSV"),
 )
+_ARRAY_OF_OTHERS: Final = re.compile(_MARK + rb'\[\s*(?:\[|"(?:[^"\\]|\\.)*"\s*[,\]])')
 _REFUSALS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), what, cure) for pattern, what, cure in _REFUSED
 )
@@ -106,6 +107,8 @@ def _read(
     if options.default_format == "ndjson":
         info.format = "NDJSON"
         yield from read_ndjson(pieces, options, info)
+    elif _ARRAY_OF_OTHERS.search(head):
+        raise UnreadableFile("the file is a JSON array of something other than objects")
     else:
         yield from read_csv(pieces, options, info)
 

@@ -1,5 +1,6 @@
 """The file of refused rows, which can be corrected and loaded again."""
 
+import codecs
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,15 +88,30 @@ class RejectsFile:
 
     def _open(self) -> TextIO:
         self._rows = RejectedRows(self._info, self._options)
-        # Bytes that fitted no character are written as they were read.
-        self._stream = self.path.open(
-            "x", encoding=self.encoding, errors="surrogateescape", newline=""
-        )
+        self._stream = self.path.open("x", encoding=self.encoding, errors=_ERRORS, newline="")
         self._write_row(self._stream, self._rows.header)
         return self._stream
 
     def _write_row(self, stream: TextIO, cells: Sequence[str]) -> None:
         csv.writer(stream, delimiter=self._info.delimiter).writerow(cells)
+
+
+def _encode_others(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode a character that the encoding of the file lacks.
+
+    Bytes that fitted no character are written as they were read (PEP 383). Others are escaped: JSON
+    and LDIF can contain characters that the encoding lacks, and halves of characters.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return character.encode("ascii", "backslashreplace").decode(), error.start + 1
+
+
+_ERRORS: Final = "tornado_members.rejects"
+codecs.register_error(_ERRORS, _encode_others)
 
 
 def _portable_header(mapping: ColumnMapping, options: FileOptions) -> list[str]:

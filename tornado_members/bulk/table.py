@@ -1,15 +1,19 @@
 """Rows of a table: a CSV file, or a sheet of a workbook."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from tornado_members.bulk.csv_parser import MAX_COLUMNS, Record
 from tornado_members.bulk.decoding import TextDecoder
+from tornado_members.bulk.display import quoted
 from tornado_members.bulk.header import CsvHeaderSearch, HeaderSearch
 from tornado_members.bulk.mapping import ColumnMapping, parse_values, shown
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.errors import UnreadableFile
 from tornado_members.model.member import MemberDraft
+
+_BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 def read_csv(pieces: Iterable[bytes], options: FileOptions, info: FileInfo) -> Iterator[Row | None]:
@@ -70,7 +74,7 @@ class TableReader:
         info.mapping, info.header_line = mapping, line
         self._mapping = mapping
         self._decoder = decoder
-        self._header = [cell.strip() for cell in mapping.header]
+        self._header = [_heading(cell) for cell in mapping.header]
         self._first = self._header[0]
         named = [i for i, heading in enumerate(self._header) if heading]
         self._width = max(named, default=-1) + 1  # without blank headings at the end
@@ -121,9 +125,9 @@ class TableReader:
 
     def _repeats_header(self, cells: Sequence[str]) -> bool:
         """True for the header again, as in files that were joined."""
-        if cells[0].strip() != self._first:
+        if cells[0].strip() != self._first and not cells[0].startswith(_BYTE_ORDER_MARK):
             return False
-        return [cell.strip() for cell in cells] == self._header
+        return [_heading(cell) for cell in cells] == self._header
 
     def _is_bare(self, record: Record) -> bool:
         """True if the row has nothing but a name, and others of the file have more."""
@@ -146,8 +150,24 @@ class TableReader:
         if record.cut and record.cut & self._used:
             detail = "has a cell that is too long for a member"
             return Row(record.line, cells, Refusal.of_row("too long", detail))
-        values, unused = self._mapping.read(cells)
+        if broken := record.broken & self._names:
+            detail = f"has the error {quoted(cells[min(broken)])} as a name"
+            return Row(record.line, cells, Refusal.of_row("error of a formula", detail))
+        if record.broken:  # an optional field then has no value
+            plain = ["" if i in record.broken else cell for i, cell in enumerate(cells)]
+            values, unused = self._mapping.read(plain)
+            unused |= self._errors_in(record)
+        else:
+            values, unused = self._mapping.read(cells)
         return Row(record.line, cells, parse_values(values, self._fields), unused=unused)
+
+    def _errors_in(self, record: Record) -> dict[str, list[str]]:
+        """Return the errors of formulas in the columns of each field."""
+        found = {
+            field: [record.cells[i] for columns in sources for i in columns if i in record.broken]
+            for field, sources in self._mapping.sources.items()
+        }
+        return {field: errors for field, errors in found.items() if errors}
 
     def _fits(self, cells: Sequence[str]) -> bool:
         """True if a row has a cell for each column, and nothing behind them."""
@@ -161,3 +181,8 @@ class TableReader:
             return None
         found = (cells[i] for i in self._used if not cells[i].isascii())
         return next((cell for cell in found if decoder.undecoded.search(cell)), None)
+
+
+def _heading(cell: str) -> str:
+    """Return a heading without the byte order marks that joined files have."""
+    return cell.strip().lstrip(_BYTE_ORDER_MARK).strip()

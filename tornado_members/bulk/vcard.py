@@ -19,6 +19,7 @@ _COMPONENTS: Final = re.compile(r"(?<!\\);")
 _PREFERRED: Final = re.compile(r"\bPREF\b", re.IGNORECASE)
 _QUOTED_PRINTABLE: Final = re.compile(r"QUOTED-PRINTABLE", re.IGNORECASE)
 _CHARSET: Final = re.compile(r"CHARSET=([\w-]+)", re.IGNORECASE)
+_KINDS: Final = frozenset({"KIND", "X-ABSHOWAS"})  # the latter is Apple's
 _MOST_VALUES: Final = 100  # of one property of a card
 
 
@@ -84,7 +85,7 @@ def _take(card: _Card, text: str) -> None:
         values = card.emails if name == "EMAIL" else card.phones
         if len(values) < _MOST_VALUES and (plain := _unescape(value)):
             values.insert(0 if _PREFERRED.search(parameters) else len(values), plain)
-    elif name == "KIND" and value.strip().lower() not in ("individual", ""):
+    elif name in _KINDS and value.strip().lower() not in ("individual", ""):
         card.is_person = False
 
 

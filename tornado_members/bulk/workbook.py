@@ -27,6 +27,10 @@ _MAX_SHEETS: Final = 1000
 _MAX_TEXT: Final = 32_767  # characters of a cell, as Excel allows
 _TEXT_OVERHEAD: Final = 16  # bytes of a row in the database
 _REFERENCE: Final = re.compile(r"([A-Z]{1,3})[0-9]+")
+_MAX_ROWS: Final = 1_048_576  # as Excel allows
+# Sheets shrink to a twentieth or so; a bomb is a thousand times as large as its file.
+_MAX_RATIO: Final = 200
+_ALWAYS_ALLOWED: Final = 16 * 1024 * 1024  # bytes of a part when it is unpacked
 _FLOAT: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?E[+-]?[0-9]{1,3}", re.IGNORECASE)
 _RELATIONS: Final = "xl/_rels/workbook.xml.rels"
 
@@ -34,7 +38,7 @@ _RELATIONS: Final = "xl/_rels/workbook.xml.rels"
 def read_workbook(
     file: IO[bytes], sheet: str | None, reserve: Callable[[int], bool]
 ) -> Iterator[Record | None]:
-    """Yield the rows of a worksheet, the first one by default; None after a piece of work.
+    """Yield the rows of a worksheet, the first visible one by default; None after a piece of work.
 
     `reserve` grants bytes of temporary files. Raises UnreadableFile.
     """
@@ -72,10 +76,13 @@ def _find_sheet(archive: zipfile.ZipFile, wanted: str | None) -> str:
             "the file is a ZIP archive and not an Excel workbook: save the table as .xlsx or CSV"
         )
     sheets: list[tuple[str, str]] = []  # name and relation
+    visible: list[int] = []  # positions of sheets that Excel shows
     targets: dict[str, str] = {}
 
     def note_sheet(tag: str, attributes: dict[str, str]) -> None:
         if tag == "sheet" and len(sheets) < _MAX_SHEETS:
+            if attributes.get("state", "visible") == "visible":
+                visible.append(len(sheets))
             sheets.append((attributes.get("name", ""), attributes.get("id", "")))
 
     def note_target(tag: str, attributes: dict[str, str]) -> None:
@@ -88,7 +95,7 @@ def _find_sheet(archive: zipfile.ZipFile, wanted: str | None) -> str:
         for _ in _parse(archive, _RELATIONS, note_target, limit=_MAX_INDEX):
             pass
     names = [name for name, _ in sheets]
-    position = 0
+    position = visible[0] if visible else 0
     if wanted is not None:
         by_number = int(wanted[:6]) - 1 if wanted.isdecimal() and wanted not in names else -1
         position = names.index(wanted) if wanted in names else by_number
@@ -113,8 +120,11 @@ def _parse(
     limit: int = _MAX_PART,
 ) -> Iterator[None]:
     """Parse a part in pieces; the handlers get names without prefixes."""
-    if archive.getinfo(path).file_size > limit:
+    part_info = archive.getinfo(path)
+    if part_info.file_size > limit:
         raise UnreadableFile(f"a part of the workbook unpacks to more than {limit:,} bytes")
+    if part_info.file_size > max(_ALWAYS_ALLOWED, _MAX_RATIO * part_info.compress_size):
+        raise UnreadableFile("a part of the workbook unpacks to more than 200 times its size")
     parser = expat.ParserCreate()
 
     def refuse(*_: object) -> None:
@@ -129,7 +139,7 @@ def _parse(
         parser.EndElementHandler = lambda name: on_end(_local(name))
     if on_text:
         parser.CharacterDataHandler = on_text
-    left, fed = limit, 0
+    left, fed = min(limit, part_info.file_size), 0
     with archive.open(path) as part:
         try:
             while data := part.read(_PIECE):
@@ -196,7 +206,8 @@ class _Sheet:
 
     def __init__(self, texts: sqlite3.Connection) -> None:
         self._texts = texts
-        self._line = 0
+        self._line = self._rows = 0
+        self._broken: set[int] = set()  # columns of cells whose formula has failed
         self._cells: dict[int, str] = {}
         self._column = -1
         self._type = ""
@@ -217,9 +228,13 @@ class _Sheet:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag == "row":
+            self._rows += 1
+            if self._rows > _MAX_ROWS:
+                raise UnreadableFile(f"the sheet has more than {_MAX_ROWS:,} rows")
             number = attributes.get("r", "")
             self._line = int(number[:9]) if number.isdecimal() else self._line + 1
             self._cells, self._column = {}, -1
+            self._broken.clear()
         elif tag == "c":
             position = _column(attributes.get("r", ""))
             self._column = self._column + 1 if position is None else position
@@ -235,6 +250,8 @@ class _Sheet:
             self._phonetic -= 1
         elif tag == "c" and self._column <= MAX_COLUMNS:
             self._cells[self._column] = self._value("".join(self._parts))
+            if self._type == "e":  # an error, such as #N/A
+                self._broken.add(self._column)
         elif tag == "row":
             self._ready.append(self._record())
 
@@ -254,7 +271,7 @@ class _Sheet:
         cells = [""] * self._width
         for column in filled:
             cells[column] = self._cells[column]
-        return Record(self._line, cells)
+        return Record(self._line, cells, broken=frozenset(self._broken))
 
     def _value(self, text: str) -> str:
         match self._type:
@@ -262,20 +279,24 @@ class _Sheet:
                 query = "SELECT text FROM texts WHERE id = ?"
                 number = int(text[:9]) if text.strip().isdecimal() else -1
                 found = self._texts.execute(query, (number,)).fetchone()
+                if not found and text:
+                    raise UnreadableFile("the workbook is damaged: a text is missing")
                 return str(found[0]) if found else ""
             case "n":
                 return _plain_number(text.strip())
-            case "e":  # an error, such as #N/A
-                return ""
+            case "b":
+                return "TRUE" if text.strip() == "1" else "FALSE" if text.strip() == "0" else text
             case _:
                 return text
 
 
 def _column(reference: str) -> int | None:
     """Return the position of a column: 27 for "AB7"; None without a reference."""
+    if not reference:
+        return None
     found = _REFERENCE.fullmatch(reference)
     if found is None:
-        return None
+        raise UnreadableFile("the workbook is damaged: a cell has no valid reference")
     position = 0
     for letter in found[1]:
         position = position * 26 + ord(letter) - ord("A") + 1
