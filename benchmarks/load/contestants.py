@@ -158,6 +158,13 @@ def forms_of_ours() -> list[Contestant]:
     production = replace(
         forms[0], name="ours-production", title="ours: CORS, limit, traces", settings=_PRODUCTION
     )
+    logging = replace(
+        forms[0],
+        name="ours-logging",
+        title="ours: log of requests",
+        settings={"log": {}},
+        scenarios=frozenset({"hit", "pipelined", "handler"}),
+    )
     in_memory = replace(
         forms[0],
         name="ours-memory",
@@ -165,7 +172,7 @@ def forms_of_ours() -> list[Contestant]:
         module="benchmarks.load.in_memory",
         scenarios=frozenset({"handler"}),
     )
-    return [*forms, production, in_memory]
+    return [*forms, production, logging, in_memory]
 
 
 def peers() -> list[Contestant]:

@@ -3,6 +3,7 @@
 A record never holds a member's name, a query string, a body or credentials.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tornado_members.telemetry.spans import SpanIds
@@ -32,11 +33,6 @@ class AccessLogRecord(NamedTuple):
     seconds_to_start: float | None = None  # of a stream; the whole length is in `seconds`
 
 
-def format_message(record: AccessLogRecord) -> str:
-    """Return the message of a record's log line."""
-    return f"{record.method} {loggable_path(record.route, record.path)} {record.status}"
-
-
 def log_fields(record: AccessLogRecord) -> dict[str, str | int | float | None]:
     """Return the fields of a record's log line; fields that are None are left out of the line."""
     trace = parse_traceparent(record.traceparent) if record.traceparent else None
@@ -57,6 +53,11 @@ def log_fields(record: AccessLogRecord) -> dict[str, str | int | float | None]:
         "parent_id": trace and trace.parent_id,
         "span_id": record.span and record.span.span_id,
     }
+
+
+def format_message(fields: Mapping[str, object]) -> str:
+    """Return the message of the log line with these fields."""
+    return f"{fields['method']} {fields['path']} {fields['status']}"
 
 
 def loggable_path(route: str, path: str) -> str:

@@ -65,6 +65,6 @@ class RequestMetrics:
 
 def _log(record: AccessLogRecord, level: int) -> None:
     """Log a record as log.log() would, without the cost of finding the caller's source line."""
-    extra = fields(**log_fields(record))
-    message = format_message(record)
+    shown = log_fields(record)
+    extra, message = fields(**shown), format_message(shown)
     log.handle(log.makeRecord(ACCESS_LOGGER, level, "", 0, "%s", (message,), None, None, extra))
