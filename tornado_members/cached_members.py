@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp
+from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp, Miss
 from tornado_members.member_entries import (
     MemberBatch,
     MemberEntries,
@@ -68,6 +68,12 @@ class CachedMembers:
                 return None
         return MemberBatch(bodies, missing, HIT)
 
+    def missed(self, asked: Asked) -> Miss | None:
+        """Return the look-up of a member that the cache does not have, and may store."""
+        look_up = self.look_ups.get(asked) if isinstance(asked, int) else None
+        look_up = usable(look_up, self.schema) if look_up is not None else None
+        return look_up if isinstance(look_up, Miss) else None
+
     @contextmanager
     def passed_on(self, asked: Asked) -> Iterator[None]:
         """Let tasks that begin in this block read members without a second look at the cache."""
@@ -80,6 +86,14 @@ class CachedMembers:
             yield
         finally:
             _passed_on.reset(token)
+
+
+def forget_look_ups() -> None:
+    """Let the tasks that begin in this context look members up themselves.
+
+    A pipelined request is read in the task of the request before it, whose look-ups are older.
+    """
+    _passed_on.set(None)
 
 
 def take_look_ups(member_ids: Iterable[int]) -> dict[int, LookUp]:

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import NamedTuple, Self
 
 from tornado_members.lease_cache.entries import Entry
-from tornado_members.lease_cache.look_ups import Hit, LookUp
+from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
@@ -35,6 +35,11 @@ class Representation(NamedTuple):
     updated_at: datetime | None
     cache_status: str | None = None  # the parameters of Cache-Status (RFC 9211)
 
+    @property
+    def hits(self) -> int:
+        """The number of hits that it took."""
+        return int(self.cache_status == HIT)
+
 
 @dataclass(frozen=True, slots=True)
 class MemberBatch:
@@ -46,6 +51,11 @@ class MemberBatch:
     bodies: list[bytes]
     missing: list[int]
     cache_status: str
+
+    @property
+    def hits(self) -> int:
+        """The number of hits that it took, if the cache had all of them."""
+        return len(self.bodies) + len(self.missing)
 
     @classmethod
     def of(cls, entries: Mapping[int, Entry | None], cache_status: str) -> Self:

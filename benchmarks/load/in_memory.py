@@ -52,6 +52,10 @@ class MemoryCache:
         """Return what `load` returns."""
         return await load()
 
+    def is_read(self, _key: bytes) -> bool:
+        """Return False: readers do not wait for each other."""
+        return False
+
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
         """Return no entry: the fast path passes every request on."""
         return dict.fromkeys(keys, Bypass("in-memory"))

@@ -19,11 +19,16 @@ from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
 from tornado_members.auth.caller import Caller
 from tornado_members.cached_members import CachedMembers
+from tornado_members.errors import DependencyUnavailable, Overloaded
 from tornado_members.handlers.member_cache import MemberCacheApplication
+from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.protocol import LeaseProtocol
+from tornado_members.member_entries import Representation, id_key
+from tornado_members.model.member import MemberDraft
 from tornado_members.services import Services
 from tornado_members.settings import Settings
+from tornado_members.storage.members import MemberStore
 
 ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
 
@@ -414,7 +419,6 @@ async def test_fast_path_looks_up_concurrent_reads_together(
 async def test_fast_path_miss_sends_memcached_three_requests(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look-up of the fast path is passed on to the handler."""
     await cache_ada(api)
     path = f"/members/{(await api.create('Grace Hopper'))['memberId']}"
     asked: list[str] = []
@@ -436,6 +440,117 @@ async def test_fast_path_miss_sends_memcached_three_requests(
     assert asked == ["look", "_put", "_put"]
     answer = await api("GET", path)
     assert answer.headers["Cache-Status"] == "memcached; hit"
+
+
+@pytest.fixture
+def queries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of members that each query of MongoDB asks for."""
+    asked, find = [], MemberStore.find_members
+
+    async def find_members(store: MemberStore, member_ids: Any) -> Any:
+        asked.append(len(member_ids))
+        return await find(store, member_ids)
+
+    monkeypatch.setattr(MemberStore, "find_members", find_members)
+    return asked
+
+
+async def test_fast_path_loads_the_misses_of_a_turn_with_one_query(
+    api: Api, handlers: Counting, services: Services, queries: list[int]
+) -> None:
+    await cache_ada(api)
+    services.directory._store._batcher = Batcher(services.directory._store.find_members)
+    ids = [(await api.create(f"Grace {i}"))["memberId"] for i in range(20)]
+    cached = await services.directory.get_cached([*ids, 1])
+    loaded = await services.directory.load_missed(cached, ids)
+    assert queries == [20]
+    for member_id, member in loaded.items():
+        assert isinstance(member, Representation)
+        assert member.cache_status == "fwd=miss; stored"
+        assert isinstance(member_id, int)
+        assert (await services.directory.get(member_id)).body == member.body
+    before, hits = handlers.asked, services.directory.cache_counts.hits
+    await services.directory._cache.invalidate([id_key(one) for one in ids])
+    answers = await asyncio.gather(*(api("GET", f"/members/{one}") for one in [*ids, 1]))
+    assert [parsed(answer)["memberId"] for answer in answers] == [*ids, 1]
+    statuses = [answer.headers["Cache-Status"] for answer in answers]
+    assert statuses == ["memcached; fwd=miss; stored"] * 20 + ["memcached; hit"]
+    assert sum(queries) == 40
+    assert services.directory.cache_counts.hits == hits + 1
+    assert handlers.asked == before
+
+
+@on_both
+async def test_fast_path_loads_no_absent_member_twice(
+    api: Api, handlers: Counting, services: Services, queries: list[int]
+) -> None:
+    await cache_ada(api)
+    services.directory._store._batcher = Batcher(services.directory._store.find_members)
+    before = handlers.asked
+    queries.clear()
+    for status in ("fwd=miss; stored", "hit"):
+        answer = await api("GET", "/members/77")
+        problem(answer, 404, "member-not-found")
+        assert answer.headers["Cache-Status"] == f"memcached; {status}"
+    assert queries == [1]
+    assert handlers.asked == before + 2
+
+
+@on_both
+async def test_fast_path_reports_an_outage_after_one_query(
+    api: Api,
+    services: Services,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await cache_ada(api)
+    await api.create("Grace Hopper")
+    asked = []
+
+    async def find_many(member_ids: Any) -> Any:
+        asked.append(member_ids)
+        raise DependencyUnavailable
+
+    monkeypatch.setattr(services.directory._store, "find_many", find_many)
+    problem(await api("GET", "/members/2"), 503, "dependency-unavailable")
+    assert len(asked) == 1
+    assert services.requests.in_flight == 0
+    monkeypatch.undo()
+    assert (await api("GET", "/members/2")).headers["Cache-Status"] == (
+        "memcached; fwd=miss; stored"  # the lease was given up
+    )
+    assert "Traceback" not in caplog.text
+
+
+@on_both
+async def test_fast_path_outcome_does_not_reach_the_next_request(
+    api: Api, http_server: AnyServer, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipelined request is read in the task of the handler before it."""
+    await cache_ada(api)
+    admit = services.admission.admit
+    head = f"Host: a.example\r\nAuthorization: Bearer {token_of(3)}\r\n"
+    body = b'{"memberIds": [1]}'
+    phones = {"/members/77": "+1-555-0101", "/members?memberId=1,78": "+1-555-0102"}
+
+    async def refuse_first(request: Any, operations: Any) -> Any:
+        if request.method == "GET":
+            path = request.uri
+            await services.directory.replace(1, MemberDraft({**ADA, "phone": phones[path]}))
+            raise Overloaded
+        return await admit(request, operations)
+
+    monkeypatch.setattr(services.admission, "admit", refuse_first)
+    for path, phone in phones.items():
+        assert (await api("GET", "/members/1")).code == 200
+        async with bare_connection(http_server) as (reader, writer):
+            writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+            writer.write(f"POST /members/lookup HTTP/1.1\r\n{head}".encode())
+            writer.write(b"Content-Type: application/json\r\nConnection: close\r\n")
+            writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+            answered = await reader.read()
+        assert [int(one) for one in re.findall(rb"HTTP/1.1 (\d+)", answered)] == [503, 200]
+        assert phone.encode() in answered
 
 
 @asynccontextmanager

@@ -179,6 +179,18 @@ class TestDeadline:
         assert "Traceback" not in caplog.text
         assert "finish() called" not in caplog.text
 
+    async def test_slow_read_of_the_fast_path_is_a_503(
+        self, api: Api, services: Services, hung: psutil.Process, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = await api("GET", "/members/1")
+        assert (answer.code, parsed(answer)["code"]) == (503, "response-timeout")
+        hung.resume()
+        async with asyncio.timeout(10):
+            await services.requests.idle.wait()
+            while (await api("GET", "/members/1")).code != 404:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert "Traceback" not in caplog.text
+
 
 class TestRateLimit:
     """More requests of one subject than the limit."""

@@ -72,7 +72,6 @@ async def test_busy_event_loop_is_measured_at_each_request() -> None:
     turns = [await turn() for _ in range(20)]
     assert not any(turns[:3])  # less than an interval
     assert all(turns[-5:])
-    assert shedder.refused == sum(turns)
 
 
 async def test_wait_for_the_database_is_measured() -> None:

@@ -192,6 +192,10 @@ class NaiveStandIn:
         """As LeaseCache's, without the fence."""
         return await load()
 
+    def is_read(self, _key: bytes) -> bool:
+        """Return False: readers do not wait for each other."""
+        return False
+
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
         """Look nothing up: `read` and `fill` do."""
         return dict.fromkeys(keys, Bypass("naive"))

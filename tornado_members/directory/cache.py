@@ -33,6 +33,7 @@ class Cache(Protocol):
     async def load(  # noqa: D102
         self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]
     ) -> T: ...
+    def is_read(self, key: bytes) -> bool: ...  # noqa: D102
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
     async def fill(  # noqa: D102
         self, look_ups: Mapping[bytes, NotHit], load: LoadMany

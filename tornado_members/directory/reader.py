@@ -86,6 +86,28 @@ class MemberReader:
         """
         return await self._look_ups.find(asked)
 
+    async def load_missed(
+        self, cached: CachedMembers, asked: Iterable[Asked]
+    ) -> dict[Asked, Representation | Exception]:
+        """Load members that the cache has missed, with one query, and let the cache store them.
+
+        Returns MemberNotFound for a member that does not exist. Leaves out members that another
+        caller is about to store: a reader of them should wait for that.
+        """
+        missed = {
+            one: miss
+            for one in asked
+            if isinstance(one, int)
+            and (miss := cached.missed(one)) is not None
+            and not self._cache.is_read(id_key(one))
+        }
+        return {
+            one: represent_entry(one, found.entry, found.status)
+            if found.entry is not None
+            else MemberNotFound(str(one), cache_status=found.status)
+            for one, found in (await self._fill(missed)).items()
+        }
+
     async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
         """Return the members with these ids, which are valid and distinct, in this order.
 

@@ -10,6 +10,7 @@ from tornado_members.handlers.response import ResponseHandler
 from tornado_members.http.admission import allowed_methods, caller_of
 from tornado_members.http.body_limit import admission_of
 from tornado_members.http.cors import preflight_headers
+from tornado_members.http.found_errors import take_found_error
 from tornado_members.openapi.operation import JSON, Operation
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
@@ -37,6 +38,7 @@ class BaseHandler(ResponseHandler):
         self.services = services
         self.request_id = services.request_ids.of(self.request.headers)
         self.set_common_headers(self.request_id)
+        self.found_error = take_found_error()
         services.requests.request_started()
         if services.tracer is not None:
             self.span = services.tracer.start(self.request.headers.get("traceparent"))
@@ -57,6 +59,11 @@ class BaseHandler(ResponseHandler):
         self.media_type = admission.media_type
         if admission.operation is not None:
             self.operation = admission.operation
+        if self.found_error:
+            error, query = self.found_error
+            if self.span and query:
+                self.span.add_operation(*query)
+            raise error
 
     def options(self, *_: str) -> None:
         """Send the methods of the path (RFC 9110 §9.3.7)."""

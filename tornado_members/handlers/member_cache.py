@@ -1,15 +1,18 @@
-"""The fast path: answers plain reads of cached members without a request handler.
+"""The fast path: answers plain reads of members without a request handler.
 
 Most requests are of this kind, and a RequestHandler costs more than all their other work. The
 reads that arrive in one turn of the event loop are answered together, with one look-up in the
-cache. http/responses.py builds the response, as for the handlers. A request that asks for more, or
-that the cache cannot answer, is passed on to the application: see docs/decisions/member-cache.md.
+cache, and one query for the members that it does not have. http/responses.py builds the response,
+as for the handlers. A request that asks for more, and one that is refused, is passed on to the
+application: see docs/decisions/member-cache.md.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from itertools import compress
 from logging import getLogger
+from typing import Final
 
 from tornado.httputil import (
     HTTPConnection,
@@ -21,21 +24,27 @@ from tornado.httputil import (
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
-from tornado_members.cached_members import Asked, CachedMembers
+from tornado_members.cached_members import Asked, CachedMembers, forget_look_ups
+from tornado_members.errors import ResponseTimeout
 from tornado_members.handlers.plain_targets import asked_in, route_of
-from tornado_members.http.plain_read import PlainRead, read_headers
+from tornado_members.http.found_errors import Query, reporting
+from tornado_members.http.plain_read import PlainRead, plain_read
 from tornado_members.http.responses import (
     batch_response,
-    is_long,
     member_response,
     send_prepared,
+    takes_long,
 )
-from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import MemberBatch, Representation
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
 
 log = getLogger(__name__)
+
+Found = Representation | MemberBatch
+Outcome = Found | Exception | None  # of a request; None lets a handler find it
+
+_FIND_MEMBER: Final = "MemberStore.find_member"  # as traces name it, also of a shared query
 
 
 class MemberCacheApplication(HTTPServerConnectionDelegate):
@@ -58,32 +67,18 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
 
     def admit(self, request: "FastPathRequest") -> bool:
         """Return True for a plain read by a permitted caller; record what it asks for."""
-        line = request.start_line
+        line, services, limit = request.start_line, self._services, self._services.rate_limit
         asked = asked_in(line.path) if line.method == "GET" and self.is_enabled else None
-        read = None if asked is None else self._plain_read(request.connection, request.headers)
-        caller = None if read is None else self._services.tokens.current_caller(read.token)
-        if asked is None or read is None or caller is None:
+        if asked is None:
             return False
-        limit = self._services.rate_limit
-        if limit is not None and limit.is_exceeded(caller):
+        read = plain_read(request.connection, request.headers, services.tokens, services.cors)
+        caller = services.tokens.current_caller(read.token) if read else None
+        if read is None or caller is None or (limit and limit.is_exceeded(caller)):
             return False
         request.read, request.caller, request.asked = read, caller, asked
         if isinstance(asked, int):
             return caller.may(READ, asked)
         return READ in caller.permissions
-
-    def _plain_read(self, connection: HTTPConnection, headers: HTTPHeaders) -> PlainRead | None:
-        """Return the facts in the headers of a plain read; None if they ask for more.
-
-        If the HTTP server detects repeated headers on a connection, they are examined once.
-        """
-        notes = connection.head.notes if isinstance(connection, Exchange) else {}
-        read: PlainRead | None = notes.get(PlainRead)
-        if read is None:
-            read = read_headers(headers, self._services.tokens, self._services.cors)
-            if read is not None:
-                notes[PlainRead] = read
-        return read
 
     def answer(self, request: "FastPathRequest") -> None:
         """Answer a complete request, together with the others of this turn of the loop."""
@@ -100,52 +95,80 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
 
     async def _answer_pending(self) -> None:
         pending, self._pending = self._pending, []
-        cached, admitted = CachedMembers(), set[FastPathRequest]()
-        found: dict[FastPathRequest, Representation | MemberBatch] = {}
+        cached = CachedMembers()
         try:
             cached = await self._services.directory.get_cached([one.asked for one in pending])
-            found = {
-                one: hit
-                for one in pending
-                if (hit := cached.find(one.asked)) is not None and not _takes_long(hit, one.headers)
-            }
-            admitted = await self._admit([*found])
         except Exception:
             log.exception("the cache could not be read")
-        for request in pending:
+        outcomes = {one: cached.find(one.asked) for one in pending}
+        missed = [one for one in pending if outcomes[one] is None and cached.missed(one.asked)]
+        if missed and self._services.load_shedder.refuses():
+            missed = []
+        await self._answer({one: outcomes[one] for one in pending if one not in missed}, cached)
+        if missed:
+            await self._answer(await self._load(missed, cached), cached)
+
+    async def _load(
+        self, requests: Collection["FastPathRequest"], cached: CachedMembers
+    ) -> dict["FastPathRequest", Outcome]:
+        """Load members that are not cached, with one query."""
+        asked, began = {one.asked for one in requests}, time.perf_counter()
+        with self._services.deadlines.running(requests):
+            try:
+                loaded = await self._services.directory.load_missed(cached, asked)
+            except Exception as error:  # noqa: BLE001  # the handlers raise it
+                loaded = dict.fromkeys(asked, error)
+        for request in requests:
+            request.query = Query(_FIND_MEMBER, time.perf_counter() - began)
+        return {one: loaded.get(one.asked) for one in requests}
+
+    async def _answer(
+        self, outcomes: Mapping["FastPathRequest", Outcome], cached: CachedMembers
+    ) -> None:
+        """Send the members that were found; pass the other requests on."""
+        found = {
+            one: it
+            for one, it in outcomes.items()
+            if isinstance(it, Found) and one.delegate is None and not takes_long(it, one.headers)
+        }
+        admitted = set[FastPathRequest]()
+        try:
+            admitted = await self._admit([*found])
+        except Exception:
+            log.exception("requests could not be counted")
+        for request, outcome in outcomes.items():
             try:
                 if request in admitted:
                     self._respond(request, found[request])
+                elif isinstance(outcome, Exception):
+                    request.report(outcome)
                 else:
                     with cached.passed_on(request.asked):
                         request.pass_on()
             except Exception:  # must not affect the other requests
                 log.exception("a request failed")
-                request.close_connection()
+                request.connection.close()  # type: ignore[attr-defined]  # missing in Tornado
             finally:  # after pass_on(), so that the number in flight never drops in between
                 self._services.requests.request_finished()
 
     async def _admit(self, requests: Sequence["FastPathRequest"]) -> set["FastPathRequest"]:
-        """Count requests that can be answered; return those within their caller's rate limit.
-
-        A request that the cache cannot answer is counted by its handler.
-        """
+        """Count requests that are answered here; return those within their caller's limit."""
         limit = self._services.rate_limit
         if limit is None or not requests:
             return {*requests}
-        admitted = await limit.admit([request.caller for request in requests])
-        return {one for one, is_admitted in zip(requests, admitted, strict=True) if is_admitted}
+        return {*compress(requests, await limit.admit([one.caller for one in requests]))}
 
-    def _respond(self, request: "FastPathRequest", found: Representation | MemberBatch) -> None:
+    def _respond(self, request: "FastPathRequest", found: Found) -> None:
         services, read = self._services, request.read
         span = services.tracer.sample(read.traceparent) if services.tracer else None
+        if span and request.query:
+            span.add_operation(*request.query)
         request_id = read.request_id or services.request_ids.new()
+        services.directory.cache_counts.hits += found.hits
         if isinstance(found, MemberBatch):
             response = batch_response(found, request_headers=request.headers)
-            services.directory.cache_counts.hits += len(found.bodies) + len(found.missing)
         else:
             is_named = isinstance(request.asked, str)
-            services.directory.cache_counts.hits += 1
             address = f"{services.base_path}/members/{found.member_id}" if is_named else None
             response = member_response(found, request_headers=read.conditions, address=address)
         lines = read.response.fill(response, request_id)
@@ -173,6 +196,7 @@ class FastPathRequest(HTTPMessageDelegate):
     read: PlainRead
     asked: Asked
     caller: Caller
+    query: Query | None = None  # of MongoDB, if the member was not cached
 
     def __init__(
         self, fast_path: MemberCacheApplication, server_conn: object, connection: HTTPConnection
@@ -181,43 +205,45 @@ class FastPathRequest(HTTPMessageDelegate):
         self.started_at = 0.0  # time.perf_counter()
         self._fast_path = fast_path
         self._server_conn = server_conn
-        self._delegate: HTTPMessageDelegate | None = None  # of the application
+        self.delegate: HTTPMessageDelegate | None = None  # of the application, once it is passed on
 
     def headers_received(  # type: ignore[override]  # servers receive no ResponseStartLine
         self, start_line: RequestStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         self.start_line, self.headers = start_line, headers
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
+        forget_look_ups()
         return None if self._fast_path.admit(self) else self._start_delegate()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return self._delegate.data_received(chunk) if self._delegate else None
+        return self.delegate.data_received(chunk) if self.delegate else None
 
     def finish(self) -> None:
-        if self._delegate:
-            self._delegate.finish()
+        if self.delegate:
+            self.delegate.finish()
         else:
             self._fast_path.answer(self)
 
     def on_connection_close(self) -> None:
-        if self._delegate:
-            self._delegate.on_connection_close()
+        if self.delegate:
+            self.delegate.on_connection_close()
 
     def pass_on(self) -> None:
-        """Let the application answer."""
-        self._start_delegate()
-        self.finish()
+        """Let the application answer, unless it does already."""
+        if self.delegate is None:
+            self._start_delegate()
+            self.finish()
 
-    def close_connection(self) -> None:
-        """Close the connection without a response."""
-        self.connection.close()  # type: ignore[attr-defined]  # missing in Tornado's interface
+    def report(self, error: Exception) -> None:
+        """Let the application answer with an error."""
+        with reporting(error, self.query):
+            self.pass_on()
+
+    def time_out(self) -> None:
+        """Answer that loading the member takes too long."""
+        self.report(ResponseTimeout())
 
     def _start_delegate(self) -> Awaitable[None] | None:
         application = self._fast_path.application
-        self._delegate = application.start_request(self._server_conn, self.connection)
-        return self._delegate.headers_received(self.start_line, self.headers)
-
-
-def _takes_long(found: Representation | MemberBatch, headers: HTTPHeaders) -> bool:
-    """Return True for a response that a handler must compress in a thread."""
-    return isinstance(found, MemberBatch) and "Accept-Encoding" in headers and is_long(found)
+        self.delegate = application.start_request(self._server_conn, self.connection)
+        return self.delegate.headers_received(self.start_line, self.headers)

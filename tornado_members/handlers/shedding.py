@@ -52,7 +52,9 @@ class SheddingApplication(WrappingApplication):
     ) -> HTTPMessageDelegate:
         services = self._services
         is_full = services.requests.in_flight >= services.most_requests
-        if services.load_shedder.refuses() or is_full:
+        is_overloaded = services.load_shedder.refuses()
+        services.load_shedder.refused += is_overloaded
+        if is_overloaded or is_full:
             return _RefusedRequest(services, request_conn)
         return self._application.start_request(server_conn, request_conn)
 

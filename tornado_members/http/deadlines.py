@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 _CHECKS = 4  # within the time of one request
 
 
-class _Request(Protocol):
+class Request(Protocol):
     """A request whose response can be replaced by a 503."""
 
     def time_out(self) -> None:
@@ -24,15 +26,26 @@ class Deadlines:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begun: dict[_Request, float] = {}  # time.monotonic(), the oldest first
+        self._begun: dict[Request, float] = {}  # time.monotonic(), the oldest first
 
-    def begin(self, request: _Request) -> None:
+    def begin(self, request: Request) -> None:
         """Start the time of a request."""
         self._begun[request] = time.monotonic()
 
-    def end(self, request: _Request) -> None:
+    def end(self, request: Request) -> None:
         """Forget a request; it was answered."""
         self._begun.pop(request, None)
+
+    @contextmanager
+    def running(self, requests: Collection[Request]) -> Iterator[None]:
+        """Let the time of several requests run during the block."""
+        for request in requests:
+            self.begin(request)
+        try:
+            yield
+        finally:
+            for request in requests:
+                self.end(request)
 
     async def watch(self) -> None:
         """Check for late requests, until cancelled."""

@@ -51,9 +51,7 @@ class LoadShedder:
         if not self._is_measuring:
             self._is_measuring = True
             asyncio.get_running_loop().call_soon(self._measure, self._clock())
-        is_refused = self.is_shedding and self._is_above
-        self.refused += is_refused
-        return is_refused
+        return self.is_shedding and self._is_above
 
     def observe(self, wait: float) -> None:
         """Add a measured wait, in seconds.

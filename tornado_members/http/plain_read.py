@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPConnection, HTTPHeaders
 
 from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.http.admission import bearer_token
@@ -13,6 +13,7 @@ from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.request_id import given_id
 from tornado_members.http.responses import PreparedHeaders, has_conditions
+from tornado_members.http1.exchange import Exchange
 from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Cors
 
@@ -33,11 +34,24 @@ class PlainRead(NamedTuple):
     traceparent: str | None
 
 
-def read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> PlainRead | None:
+def plain_read(
+    connection: HTTPConnection, headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors
+) -> PlainRead | None:
     """Return the facts in these headers; None if a handler must examine them.
 
-    That is the case if they ask for more than a member, or if the token was not verified before.
+    If the HTTP server detects repeated headers on a connection, they are examined once.
     """
+    notes = connection.head.notes if isinstance(connection, Exchange) else {}
+    read: PlainRead | None = notes.get(PlainRead)
+    if read is None:
+        read = _read_headers(headers, tokens, cors)
+        if read is not None:
+            notes[PlainRead] = read
+    return read
+
+
+def _read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> PlainRead | None:
+    """Return the facts; None if the headers ask for more, or if the token is not verified yet."""
     if not _MORE.isdisjoint(headers) or wants_no_cache(headers):
         return None
     if "Accept" in headers and not accepts(headers["Accept"], JSON):

@@ -114,9 +114,11 @@ def json_response(body: bytes, *, request_headers: HTTPHeaders) -> MemberRespons
     return MemberResponse(200, headers, body, f"Accept-Encoding, {VARY}")
 
 
-def is_long(batch: MemberBatch) -> bool:
-    """Return True if the event loop should not compress the response with this batch."""
-    return sum(map(len, batch.bodies)) > _LONG
+def takes_long(found: Representation | MemberBatch, headers: HTTPHeaders) -> bool:
+    """Return True if the event loop should not compress the response to these headers."""
+    if not isinstance(found, MemberBatch) or "Accept-Encoding" not in headers:
+        return False
+    return sum(map(len, found.bodies)) > _LONG
 
 
 async def build_response(build: Callable[[], MemberResponse], size: int) -> MemberResponse:

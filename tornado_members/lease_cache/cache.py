@@ -192,6 +192,10 @@ class LeaseCache:
         start = len(self._prefix)
         return {key[start:]: one for some in looked_up for key, one in some.items()}
 
+    def is_read(self, key: bytes) -> bool:
+        """True if a caller of this process reads or fills the key now."""
+        return self._flights.is_busy(self._prefix + key)
+
     async def read(
         self,
         key: bytes,
@@ -224,6 +228,7 @@ class LeaseCache:
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> dict[bytes, Found]:
         """Load keys that the caller has looked up, with one call; store them where permitted.
 
+        Readers of one of these keys that come later wait, and then look at the node.
         Exceptions of `load` pass through. Raises LedgerUnavailable if only a deposed primary of the
         database replies.
         """
@@ -242,7 +247,8 @@ class LeaseCache:
         nodes = [
             (node, {key: look_ups[key[start:]] for key in keys}) for node, keys in places.items()
         ]
-        found = await fill_many(nodes, load_them)
+        with self._flights.held(key for keys in places.values() for key in keys):
+            found = await fill_many(nodes, load_them)
         return {key[start:]: one for key, one in found.items()}
 
     def _bypass_reason(self) -> str | None:

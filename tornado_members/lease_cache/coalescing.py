@@ -6,7 +6,8 @@ without any fault.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -58,6 +59,20 @@ class SingleFlight(Generic[T]):
         if isinstance(outcome, _Appointed):
             return await self._request(key, request, outcome.sharers)
         return outcome
+
+    @contextmanager
+    def held(self, keys: Iterable[bytes]) -> Iterator[None]:
+        """Let new callers wait during the block, which asks for these keys in another way.
+
+        Keys of which a request is under way already are left to that.
+        """
+        free = [key for key in keys if key not in self._under_way]
+        self._under_way.update((key, []) for key in free)
+        try:
+            yield
+        finally:
+            for key in free:
+                self._next(key, [])
 
     async def _request(
         self, key: bytes, request: Callable[[], Awaitable[T]], sharers: "list[_Place[T]]"
