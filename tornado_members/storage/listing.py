@@ -30,6 +30,7 @@ from tornado_members.storage.list_indexes import (
 from tornado_members.storage.list_readiness import ListReadiness, stage_for, stage_for_count
 from tornado_members.storage.mongo import Collection, Document, Mongo
 from tornado_members.storage.name_ranges import name_ranges
+from tornado_members.storage.recent_facts import RecentFacts
 
 _FIELDS: Final = {"memberId": "_id", "name": "name"}
 # A prefix with more matches is wide: a large part of all members may match.
@@ -43,6 +44,9 @@ _READ_PER_MATCH: Final = 100
 # Keys are read in batches that grow by this factor, in case few of their members match.
 _GROWTH: Final = 8
 _HAS_KEY: Final[Document] = {"_id": MEMBER_ID_RANGE, "name": {"$gte": ""}}
+# For so long, the number of matches of a prefix hardly changes. It decides how a list is read, and
+# not what it contains.
+_REMEMBERED_SECONDS: Final = 5.0
 # Share of an operation's timeout after which a list is too wide. MongoDB reports it in time.
 _PATIENCE: Final = 0.8
 
@@ -60,6 +64,7 @@ class MemberLists:
         # Without what members are found by, a document is a third as large, and has no lists.
         self._shown: Document = dict.fromkeys(("_id", *fields.keys), 1)
         self._per_reply = most_per_reply(fields)
+        self._narrow_prefixes = RecentFacts(_REMEMBERED_SECONDS)
 
     async def page(self, query: ListQuery) -> list[Document]:
         """Return at most `query.limit` documents in order, beginning after `query.after`.
@@ -108,9 +113,20 @@ class MemberLists:
         return await self._members.count_documents(covered, hint=index)
 
     async def _narrow(self, prefixes: Sequence[Prefix]) -> Prefix | None:
-        """Return a prefix with few matches, if there is one. MongoDB reads keys only."""
-        few = await self._with_at_most(_FEW, prefixes) if len(prefixes) > 1 else None
-        return few or await self._with_at_most(_MAX_KEYS, prefixes)
+        """Return a prefix with few matches, if there is one. MongoDB reads keys only.
+
+        That a single one is narrow is remembered, so the next pages of its list need no count.
+        """
+        if len(prefixes) > 1:
+            few = await self._with_at_most(_FEW, prefixes)
+            return few or await self._with_at_most(_MAX_KEYS, prefixes)
+        only = prefixes[0]
+        known = (only.index[0], only.text)
+        if known not in self._narrow_prefixes:
+            if await self._with_at_most(_MAX_KEYS, prefixes) is None:
+                return None
+            self._narrow_prefixes.add(known)
+        return only
 
     async def _narrow_attribute(
         self, attributes: Mapping[str, Any], counts: Sequence[int]
