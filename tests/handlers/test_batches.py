@@ -314,7 +314,7 @@ async def compare_random_batches(api: Api, services: Services, count: int, seed:
 
 
 async def test_random_batches_equal_single_reads(api: Api, services: Services) -> None:
-    await compare_random_batches(api, services, 60, seed=1)
+    await compare_random_batches(api, services, 25, seed=1)
 
 
 @pytest.mark.exhaustive

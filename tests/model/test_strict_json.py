@@ -27,11 +27,17 @@ from tornado_members.model.strict_json import parse_object
         (b'{"a": 1' + b"0" * 10_000 + b"}", "10001 digits"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 500 + b"]" * 500 + b"}", "nested too deeply"),
     ],
 )
 def test_parse_object_refuses_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_object(data)
+
+
+def test_parse_object_accepts_500_levels_and_more_objects() -> None:
+    assert parse_object(b'{"a":' + b"[" * 499 + b"]" * 499 + b"}")
+    assert len(parse_object(b'{"a": [' + b"{}," * 1000 + b"{}]}")["a"]) == 1001
 
 
 VALUES: st.SearchStrategy[Any] = st.recursive(

@@ -8,6 +8,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_CA_USAGE = {
+    **dict.fromkeys(
+        (
+            *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+            *("key_agreement", "encipher_only", "decipher_only"),
+        ),
+        False,
+    ),
+    **dict.fromkeys(("key_cert_sign", "crl_sign"), True),
+}
+
 
 def make_certificates(folder: Path, host: str) -> tuple[Path, Path]:
     """Write a CA's certificate, and a server's certificate with its key; return both files."""
@@ -30,7 +41,15 @@ def make_certificates(folder: Path, host: str) -> tuple[Path, Path]:
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
         )
-        if not is_ca:
+        # Python 3.13 and later require what RFC 5280 does (ssl.VERIFY_X509_STRICT).
+        own_id = x509.SubjectKeyIdentifier.from_public_key(public)
+        issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+        builder = builder.add_extension(own_id, critical=False)
+        builder = builder.add_extension(issuer_id, critical=False)
+        if is_ca:
+            usage = x509.KeyUsage(**_CA_USAGE)
+            builder = builder.add_extension(usage, critical=True)
+        else:
             names = x509.SubjectAlternativeName([x509.DNSName(host)])
             builder = builder.add_extension(names, critical=False)
         return builder.sign(ca_key, hashes.SHA256())

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_DIGITS = 1000
+_MAX_DEPTH = 500  # levels; the limit of the parser depends on the version of Python
 _MAX_NAME_CHARACTERS = 255  # characters
 
 
@@ -15,7 +16,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
     Raises ValueError with a message that continues "The body". Beyond what json.loads refuses,
     these are refused: a name that occurs twice in an object (§4 does not say which value counts),
-    NaN and Infinity (§6), encodings other than UTF-8 (§8.1), nesting that is too deep to parse, and
+    NaN and Infinity (§6), encodings other than UTF-8 (§8.1), more than 500 nested levels (§9), and
     values other than objects.
     """
     try:
@@ -32,9 +33,21 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise ValueError(f"is not JSON: {error.msg} ({where})") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    if data.count(b"{") + data.count(b"[") > _MAX_DEPTH and _is_too_deep(value):
+        raise ValueError("is nested too deeply")
     if not isinstance(value, dict):
         raise ValueError("is not a JSON object")
     return value
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        items = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for item in items for inner in item if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
