@@ -27,6 +27,7 @@ from tornado_members.feed.places import Places
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
+from tornado_members.http.large_reads import LargeReads
 from tornado_members.http.load_shedding import LoadShedder
 from tornado_members.http.request_id import RequestIds
 from tornado_members.http.spool_budget import SpoolBudget
@@ -98,6 +99,7 @@ class Services:
     proxies: TrustedProxies
     proxied_etags: bool  # True if clients send entity tags that proxies have changed
     deadlines: Deadlines
+    large_reads: LargeReads
     most_requests: int  # that may be in flight
     load_shedder: LoadShedder
     rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
@@ -332,6 +334,7 @@ async def open_services(
             proxies=TrustedProxies(settings.server.trusted_proxies),
             proxied_etags=settings.server.proxied_etags,
             deadlines=await enter(open_deadlines(settings)),
+            large_reads=LargeReads(),
             most_requests=settings.server.limits.requests,
             load_shedder=LoadShedder(lambda: requests.in_flight, lambda: stores.mongo.waits.recent),
             rate_limit=rate_limit,

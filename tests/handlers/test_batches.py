@@ -12,6 +12,7 @@ from tornado.httpclient import HTTPResponse
 from tests.support.api import Api, parsed, problem
 from tests.support.members import make_draft
 from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.member_entries import MemberBatch
 from tornado_members.services import Services
 from tornado_members.storage.members import MemberStore
 
@@ -253,6 +254,33 @@ async def test_lookup_has_no_other_method_and_needs_the_permission_to_read(api: 
         refused = problem(await api(method, path, body, rights=0), 403, "permission-missing")
         assert refused["permission"] == "members:read"
         assert (await api(method, path, body, rights=1)).code == 200
+
+
+async def test_large_batches_take_turns(
+    api: Api, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take 40 MB. Small ones do not wait."""
+    held = asyncio.Event()
+    running = 0
+
+    async def wait(ids: Sequence[int], **_: Any) -> MemberBatch:
+        nonlocal running
+        if len(ids) > 200:
+            running += 1
+            await held.wait()
+        return MemberBatch([], [*ids], "hit")
+
+    monkeypatch.setattr(services.directory, "get_many", wait)
+    async with asyncio.TaskGroup() as group:
+        large = [group.create_task(look_up(api, *range(1, 202))) for _ in range(9)]
+        assert (await look_up(api, *range(1, 201))).code == 200
+        async with asyncio.timeout(5):
+            while running < 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await look_up(api, 1)
+        assert running == 8
+        held.set()
+    assert {one.result().code for one in large} == {200}
 
 
 async def test_batches_of_one_turn_share_a_query(

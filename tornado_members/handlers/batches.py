@@ -65,10 +65,11 @@ class BatchHandler(MemberResourceHandler):
     async def send_batch(self, member_ids: Sequence[int]) -> None:
         """Send the members with these ids, which are valid and distinct."""
         no_cache = self.wants_no_cache()
-        batch = await self.services.directory.get_many(member_ids, no_cache=no_cache)
-        self.cache_status = batch.cache_status
-        build = partial(batch_response, batch, request_headers=self.request.headers)
-        self.send_response(await build_response(build, sum(map(len, batch.bodies))))
+        async with self.reading(len(member_ids)):
+            batch = await self.services.directory.get_many(member_ids, no_cache=no_cache)
+            self.cache_status = batch.cache_status
+            build = partial(batch_response, batch, request_headers=self.request.headers)
+            self.send_response(await build_response(build, sum(map(len, batch.bodies))))
 
     async def send_batch_of_query(self) -> None:
         """Send the members that the query lists. Raises BadParameter, NotAcceptable."""

@@ -65,15 +65,16 @@ class HistoryHandler(MemberResourceHandler):
         """Send a page of changes."""
         member_id = parse_member_id(text)
         limit, after = parse_history_query(self.request.query_arguments)
-        found = await self.services.directory.history(member_id, after=after, limit=limit + 1)
-        page = found[:limit]
-        following = None
-        if len(found) > limit:
-            following = self.address(next_path(member_id, limit, page[-1].position))
-            self.set_header("Link", f'<{following}>; rel="next"')
-        items = await map_in_turns(lambda record: _encode(record.to_dict()), page)
-        body = f'{{"items":[{",".join(items)}],"next":{_encode(following)}}}'
-        await self.send_json(body.encode())
+        async with self.reading(limit):
+            found = await self.services.directory.history(member_id, after=after, limit=limit + 1)
+            page = found[:limit]
+            following = None
+            if len(found) > limit:
+                following = self.address(next_path(member_id, limit, page[-1].position))
+                self.set_header("Link", f'<{following}>; rel="next"')
+            items = await map_in_turns(lambda record: _encode(record.to_dict()), page)
+            body = f'{{"items":[{",".join(items)}],"next":{_encode(following)}}}'
+            await self.send_json(body.encode())
 
     head = get
 

@@ -1,10 +1,18 @@
 """The code that the handlers of members share."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 from tornado_members.auth.permissions import READ
-from tornado_members.errors import NameTaken, PermissionMissing, PreconditionRequired, Problem
+from tornado_members.errors import (
+    NameTaken,
+    Overloaded,
+    PermissionMissing,
+    PreconditionRequired,
+    Problem,
+)
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.conditional import parse_precondition
@@ -63,6 +71,17 @@ class MemberResourceHandler(BaseHandler):
         """Return who makes a change, for the history."""
         caller = self.caller
         return Actor(caller.issuer, caller.subject, self.request_id) if caller else None
+
+    @asynccontextmanager
+    async def reading(self, members: int) -> AsyncIterator[None]:
+        """Read and send so many members within the block, when it is this request's turn.
+
+        Raises Overloaded if the response has timed out, or if the client has disconnected.
+        """
+        async with self.services.large_reads.turn(members):
+            if self.response_finished or self.client_disconnected:
+                raise Overloaded
+            yield
 
     def wants_no_cache(self) -> bool:
         """Return True if the caller wants MongoDB to be read (RFC 9111 §5.2.1.4)."""

@@ -31,7 +31,7 @@ from tornado_members.handlers.paging import (
 from tornado_members.http.own_record import lists_only_itself
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.http.responses import build_response, page_response
-from tornado_members.model.list_query import Filters
+from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.examples import example_csv, example_ndjson, example_page
 from tornado_members.openapi.operation import CSV, JSON, NDJSON, Answer, Link, Operation
@@ -102,6 +102,13 @@ class MembersHandler(BatchHandler):
             await export_members(self, query, limit)
             return
         query = parse_list_query(self.request.query_arguments, self.services.fields)
+        async with self.reading(query.limit):
+            await self.send_page(query)
+
+    head = get
+
+    async def send_page(self, query: ListQuery) -> None:
+        """Send a page of members."""
         page = await self.services.directory.page_json(replace(query, limit=query.limit + 1))
         following = None
         if len(page.bodies) > query.limit:
@@ -110,8 +117,6 @@ class MembersHandler(BatchHandler):
         bodies = page.bodies[: query.limit]
         build = partial(page_response, bodies, following, request_headers=self.request.headers)
         self.send_response(await build_response(build, sum(map(len, bodies))))
-
-    head = get
 
     async def send_count(self, filters: Filters) -> None:
         """Send the number of members that match, if the caller prefers it (RFC 7240)."""
