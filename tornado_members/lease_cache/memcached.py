@@ -106,18 +106,17 @@ class MemcachedNode:
         """
         stored: list[int | None] = []
         for part in _parts(puts):
-            request = encode_puts(part)
-
-            async def command(
-                connection: MemcachedConnection,
-                request: bytes = request,
-                part: Sequence[Put] = part,
-            ) -> list[int | None]:
-                connection.write(request)
-                return await read_puts(connection, part)
-
-            stored += await self._command(command)
+            stored += await self._put(part)
         return stored
+
+    async def _put(self, puts: Sequence[Put]) -> list[int | None]:
+        request = encode_puts(puts)
+
+        async def command(connection: MemcachedConnection) -> list[int | None]:
+            connection.write(request)
+            return await read_puts(connection, puts)
+
+        return await self._command(command)
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """Store a value unconditionally. Raises NodeUnavailable if the server refuses it."""
