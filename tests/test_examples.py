@@ -15,7 +15,7 @@ from tests.support.service import ROOT, Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
 
 EXAMPLES = ROOT / "examples"
-RUNNERS = {".py": sys.executable, ".mjs": "node", ".sh": "bash"}
+RUNNERS = {".py": [sys.executable], ".mjs": ["node"], ".sh": ["bash"], ".go": ["go", "run"]}
 SECONDS = 60
 
 
@@ -70,6 +70,7 @@ DAYS = (
     "day_with_httpx.py",
     "day_with_aiohttp.py",
     "day_with_fetch.mjs",
+    "day_with_go.go",
 )
 
 
@@ -96,11 +97,18 @@ def front(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [*DAYS, "python_client.py"])
-def test_example(name: str, front: tuple[str, str], command: Command) -> None:
+def test_example(
+    name: str,
+    front: tuple[str, str],
+    command: Command,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     runner = RUNNERS[Path(name).suffix]
-    if not shutil.which(runner):
-        pytest.skip(f"{runner} is not installed")
-    done = run([runner, str(EXAMPLES / name)], command, front[1])
+    if not shutil.which(runner[0]):
+        pytest.skip(f"{runner[0]} is not installed (scripts/setup --deploy)")
+    monkeypatch.setenv("GOCACHE", str(folder / "go"))
+    done = run([*runner, str(EXAMPLES / name)], command, front[1])
     expected = "3 members made, read, changed and deleted" if name in DAYS else "changed"
     assert expected in done
 
