@@ -27,6 +27,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Await the responses of the last requests."""
         self._over.set()
         self._thread.join()
 
