@@ -2,6 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
+
+# Of ended streams. Each begins at 0: Prometheus sees no increase in a counter that appears with a
+# value.
+_REASONS: Final = ("client", "expired", "lagging", "slow", "drain", "lost", "failed")
 
 
 @dataclass(slots=True)
@@ -13,4 +18,7 @@ class FeedNumbers:
     lag_seconds: float = 0.0  # from the last change to the end of its distribution, by two clocks
     catch_ups: int = 0  # streams that were opened for subscribers that resume far behind
     reopened: int = 0  # after the change stream broke
-    disconnections: Counter[str] = field(default_factory=Counter)  # by reason
+    # By reason.
+    disconnections: Counter[str] = field(
+        default_factory=lambda: Counter(dict.fromkeys(_REASONS, 0))
+    )
