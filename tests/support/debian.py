@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 _SUITE: Final = "bookworm"
-_PACKAGES: Final = "python3,python3-venv,ca-certificates,systemd,systemd-sysv,dbus"
+_PACKAGES: Final = "python3,python3-venv,ca-certificates,systemd,systemd-sysv,dbus,procps"
 _SECONDS: Final = 600
 
 
