@@ -51,7 +51,8 @@ class _Requests:
         for number in itertools.count():
             if number % _LIST_EVERY == 0:
                 # Callers of the same list would share a query.
-                yield self.get(f"/members?limit=50&name_prefix=Ada%20Lovelace%20{number % 1000}")
+                prefix = f"Ada%20Lovelace%20{number % 1000}"
+                yield self.get(f"/members?limit=50&sort=name&name_prefix={prefix}")
             else:
                 member_id = _FIRST_UNCACHED + number * 7919 % (_MEMBERS - _FIRST_UNCACHED)
                 yield self.get(f"/members/{member_id}")

@@ -588,11 +588,12 @@ class Overloaded(Problem):
     title = "Try again later"
     always_headers = ("Retry-After",)
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The service has more requests than it can serve in time. This one had no effect.",
-            headers={"Retry-After": "1"},
-        )
+    def __init__(
+        self,
+        detail: str = "The service has more requests than it can serve in time. "
+        "This one had no effect.",
+    ) -> None:
+        super().__init__(detail, headers={"Retry-After": "1"})
 
 
 class ResponseTimeout(Problem):

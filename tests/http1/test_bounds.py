@@ -459,7 +459,15 @@ def test_connections_of_one_address_are_limited(run: Run, caplog: pytest.LogCapt
 
             first = [await connect() for _ in range(3)]
             await until(lambda: server.connections == 3)
-            await (await connect()).until_closed()
+            for method in (b"GET", b"HEAD"):
+                surplus = await connect()
+                surplus.transport.write(GET.replace(b"GET", method))
+                await surplus.until_closed()
+                assert surplus.received.startswith(b"HTTP/1.1 503 ")
+                assert b"Connection: close" in surplus.received
+                surplus.transport.close()
+                await until(surplus.lost.is_set)
+                assert not surplus.reset
             other = await connect("127.0.0.2")
             other.transport.write(GET)
             await other.until(b"HTTP/1.1 200 ")

@@ -20,7 +20,7 @@ from typing import Final
 
 _TARGET: Final = 0.15  # seconds
 _TURNS: Final = 10  # that a request waits for
-_AVERAGED: Final = 5  # turns whose mean is taken
+_AVERAGED: Final = 2  # turns whose mean is taken. With more, a queue grows before it is noticed.
 _INTERVAL: Final = 0.1  # seconds: about the time of a request under full load (RFC 8289 §3.2)
 _CALM: Final = 1.0  # seconds below the target until another burst has an interval again
 _FEWEST: Final = 100  # requests in flight. Fewer do not form a queue.

@@ -20,7 +20,12 @@ from tornado_members.errors import (
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.responses import SECURITY_HEADERS
-from tornado_members.http1.refusals import BodyOverLimit, Refused, TooManyBodies
+from tornado_members.http1.refusals import (
+    BodyOverLimit,
+    Refused,
+    TooManyBodies,
+    TooManyConnections,
+)
 from tornado_members.settings import Cors
 from tornado_members.telemetry.logs import fields
 
@@ -77,4 +82,6 @@ def _problem(refused: Refused) -> Problem:
         return BodyTooLarge(refused.limit)
     if isinstance(refused, TooManyBodies):
         return Overloaded()
+    if isinstance(refused, TooManyConnections):
+        return Overloaded(refused.reason)
     return _KINDS.get(refused.status, BadRequest)(refused.reason)

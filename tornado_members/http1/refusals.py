@@ -32,6 +32,14 @@ class TooManyBodies(Refused):
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 
+class TooManyConnections(Refused):
+    """The address of the client has as many connections as it may have."""
+
+    def __init__(self) -> None:
+        reason = "This address has too many connections. Use them again, or try again later."
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+
+
 # Returns the headers and the body of a response, without Content-Length and Connection. The second
 # argument is the peer's IP address; "0.0.0.0" on a Unix socket, as in Tornado. The third one is the
 # request's Origin header, as far as it has arrived.

@@ -19,7 +19,13 @@ from tornado_members.http1.budget import ByteBudget, SharedBytesBudget
 from tornado_members.http1.connection import Connection
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.peer import Peer
-from tornado_members.http1.refusals import Render, render_plainly
+from tornado_members.http1.refusals import (
+    Render,
+    TooManyConnections,
+    render_plainly,
+    whole_response,
+)
+from tornado_members.http1.surplus import SurplusConnections
 
 log = getLogger(__name__)
 
@@ -65,6 +71,7 @@ class HTTPServer:
         self._addresses: AddressTable[Connection] = AddressTable()
         self._opening: dict[Connection, asyncio.Task[None]] = {}
         self._acceptor: Acceptor | None = None
+        self._surplus: SurplusConnections | None = None  # without TLS
         self._timer: asyncio.TimerHandle | None = None
         self._warned_at: dict[str, float] = {}  # by message
         self._empty: asyncio.Event = asyncio.Event()
@@ -80,6 +87,8 @@ class HTTPServer:
             self._loop = asyncio.get_event_loop()
             self.done: asyncio.Future[None] = self._loop.create_future()
             self.done.set_result(None)
+            if not self._ssl_context:
+                self._surplus = SurplusConnections(self._loop, self._refuse_connection)
             self._acceptor = Acceptor(self._loop, self._accepted, self._make_room)
             self._check_deadlines()
         self._acceptor.add(listener)
@@ -129,6 +138,8 @@ class HTTPServer:
             opening.cancel()
         for connection in [*self._connections]:
             connection.abort()
+        if self._surplus:
+            self._surplus.close()
         await self._until_empty()
         if self._timer and not self.sockets:
             self._timer.cancel()
@@ -157,7 +168,10 @@ class HTTPServer:
     def _accepted(self, connected: socket.socket, address: Any) -> None:
         key = address_key(connected.family, address)
         if key is not None and not self._admits(key, address[0]):
-            connected.close()
+            if self._surplus:
+                self._surplus.add(connected, address[0])
+            else:
+                connected.close()  # a response would need a handshake
             return
         connected.setblocking(False)
         if key is not None:
@@ -194,6 +208,12 @@ class HTTPServer:
             return True
         self._warn("%s has %d connections, and more are refused", address, len(known))
         return False
+
+    def _refuse_connection(self, address: str, with_body: bool) -> bytes:
+        """Return the response on a connection that is closed after it."""
+        refused = TooManyConnections()
+        headers, body = self.render(refused, address, None)
+        return whole_response(refused, headers, body, with_body=with_body)
 
     async def _open(self, connection: Connection, connected: socket.socket) -> None:
         try:

@@ -50,8 +50,8 @@ class Limits(Section):
         1024,
         ge=0,
         description="Maximum number of open connections from one address, or from one IPv6 network "
-        "/64. Excess connections are closed. It does not apply to `server.trusted_proxies` and to "
-        "Unix sockets. 0 is no limit.",
+        "/64. Excess connections receive 503 and are closed. It does not apply to "
+        "`server.trusted_proxies` and to Unix sockets. 0 is no limit.",
         json_schema_extra=link("operations.md#limits"),
     )
     requests: int = Field(
