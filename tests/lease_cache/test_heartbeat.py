@@ -89,22 +89,32 @@ def test_heartbeat_without_a_gap_is_not_a_return() -> None:
         assert pulse.recovered_at == recovered_at
 
 
-def test_heartbeat_after_a_gap_is_a_return() -> None:
+@pytest.mark.parametrize("others_reply", [False, True])
+def test_heartbeat_after_a_gap_is_a_return_unless_other_commands_had_replies(
+    others_reply: bool,
+) -> None:
     lost = threading.Event()
 
     def answer() -> bytes:
         return b"" if lost.is_set() else VERSION  # no reply: the probe times out
 
     with talking(answer) as address:
-        pulse = HeartbeatThread(*address, pause=0.01, timeout=0.1, heartbeat=0.5)
+        pulse = HeartbeatThread(
+            *address,
+            pause=0.01,
+            timeout=0.1,
+            heartbeat=0.5,
+            other_reply_at=lambda: clock() if others_reply else NEVER,
+        )
         pulse.start()
         try:
             _wait_until(lambda: pulse.last_reply_at > NEVER)
             lost.set()
             _wait_until(lambda: clock() - pulse.last_reply_at > 0.7)
-            recovered_at = pulse.recovered_at
+            before, recovered_at = pulse.last_reply_at, pulse.recovered_at
             lost.clear()
-            _wait_until(lambda: pulse.recovered_at > recovered_at)
+            _wait_until(lambda: pulse.last_reply_at > before)
+            assert (pulse.recovered_at == recovered_at) == others_reply
         finally:
             pulse.stop()
 

@@ -31,12 +31,16 @@ class HeartbeatThread:
         timeout: float,
         heartbeat: float,
         on_broken: Callable[[], None] = lambda: None,
+        other_reply_at: Callable[[], float] = lambda: float("-inf"),
         now: Callable[[], float] = clock,
     ) -> None:
         """`pause`, between two probes, `timeout` and `heartbeat` are in seconds.
 
         `on_broken` is called in the thread when the connection breaks: the server may restart.
+        `other_reply_at` returns when the last command was sent that the node has replied to on
+        another connection.
         """
+        self._other_reply_at = other_reply_at
         self._on_broken = on_broken
         self._address = (host, port)
         self._pause = pause
@@ -85,8 +89,12 @@ class HeartbeatThread:
         self._note_reply(sent)
 
     def _note_reply(self, sent: float) -> None:
-        """Record the reply to a probe that was sent at this time."""
-        if sent - self.last_reply_at > self._heartbeat:
+        """Record the reply to a probe that was sent at this time.
+
+        It is no return of the node if only this thread did not run for a while, and the event loop
+        has had replies meanwhile.
+        """
+        if sent - max(self.last_reply_at, self._other_reply_at()) > self._heartbeat:
             self.recovered_at = self._now()  # first: who sees the other one sees this one, too
         self.last_reply_at = sent
 

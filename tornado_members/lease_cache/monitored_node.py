@@ -78,13 +78,13 @@ class MonitoredNode:
             timeout=timing.timeout,
             heartbeat=timing.heartbeat,
             on_broken=self._note_broken,
+            other_reply_at=lambda: self.last_reply_at,
             now=now,
         )
 
     def start(self) -> None:
         """Begin to probe the node in a thread."""
         self._loop = asyncio.get_running_loop()
-        self._heartbeat.last_reply_at = self.last_reply_at
         self._heartbeat.start()
 
     def _note_broken(self) -> None:
