@@ -136,7 +136,7 @@ class AmbiguousAddress(BadRequest):
     def __init__(self) -> None:
         super().__init__(
             "A path cannot hold a name that contains / or \\, or is . or ..: proxies change such "
-            "paths. Send the name in the query: /members/by-name?name=NAME, percent-encoded."
+            "paths. Send the name in the query instead: .../by-name?name=NAME, percent-encoded."
         )
 
 
