@@ -18,7 +18,7 @@ import pymongo
 
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
-from tests.support.fork_server import NAIVE_CACHE, UNFENCED, ForkedProcess
+from tests.support.fork_server import NAIVE_CACHE, NAMESPACE, UNFENCED, ForkedProcess
 from tests.support.http_client import HttpClient, NoAnswer
 from tests.support.memcached import flush_cache
 from tests.support.namespace import forget_cache_processes, namespace_of
@@ -64,15 +64,29 @@ class Program:
     It dies with the process that started it.
     """
 
-    def __init__(self, name: str, command: list[str], port: int, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        port: int,
+        log: Path,
+        *,
+        host: str = "127.0.0.1",
+        namespace: str | None = None,
+    ) -> None:
+        """`namespace` is the file of the network namespace that it runs in (network.py)."""
         self.name = name
+        self.host = host
         self.port = port
         self.log = log
+        self._namespace = namespace
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}  # further variables
 
     def _start_process(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        if self._namespace:
+            command = ["nsenter", f"--net={self._namespace}", "--", *command]
         return subprocess.Popen(dying_with_parent(command), **options)  # noqa: S603
 
     @property
@@ -107,7 +121,7 @@ class Program:
         async with asyncio.timeout(START_SECONDS):
             while True:
                 with suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    _, writer = await asyncio.open_connection(self.host, self.port)
                     writer.transport.abort()
                     return
                 await self.breathe()
@@ -163,11 +177,13 @@ class ServiceProgram(Program):
     """A members service. Its command is that of `tornado-members`."""
 
     def _start_process(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        if self._namespace:
+            options["env"] = {**options["env"], NAMESPACE: self._namespace}
         return ForkedProcess(command, **options)
 
     def client(self, token: str) -> HttpClient:
         """A connection to the service."""
-        return HttpClient("127.0.0.1", self.port, token)
+        return HttpClient(self.host, self.port, token)
 
     async def ready(self) -> None:
         """Wait until it responds, which is after it listens."""

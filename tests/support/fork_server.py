@@ -19,12 +19,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from tests.support import naive_cache
+from tests.support import naive_cache, router
 from tornado_members import services
 from tornado_members.__main__ import main
 from tornado_members.lease_cache.terms import NoTerms
 
 NAIVE_CACHE: Final = "TESTS_NAIVE_CACHE"  # in the environment: use plain cache-aside
+NAMESPACE: Final = "TESTS_NAMESPACE"  # in the environment: the network namespace to run in
 UNFENCED: Final = "TESTS_UNFENCED"  # in the environment: ignore elections of MongoDB
 _ROOT: Final = Path(__file__).parent.parent.parent
 _MODULES: Final = [f"tornado_members.commands.{name}" for name in ("serve", "seed", "users")]
@@ -148,6 +149,8 @@ def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    if namespace := os.environ.get(NAMESPACE):
+        router.enter(namespace)
     sys.argv = [str(_ROOT / "tornado_members" / "__main__.py"), *request["argv"]]
     if NAIVE_CACHE in os.environ:
         naive_cache.install()

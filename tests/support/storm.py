@@ -3,15 +3,28 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 from tests.support.asker import Asker
-from tests.support.cluster import Cluster, ServiceProgram
+from tests.support.cluster import ServiceProgram
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer
 
 STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # with few, clients often meet on one
+
+
+class Services(Protocol):
+    """The part of Cluster that a storm needs."""
+
+    @property
+    def services(self) -> Sequence[ServiceProgram]:
+        """The services, all of which the clients use."""
+
+    @property
+    def token(self) -> str:
+        """A token with all rights."""
 
 
 class Storm:
@@ -19,7 +32,7 @@ class Storm:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Services,
         *,
         readers: int = 4,
         writers: int = 1,
