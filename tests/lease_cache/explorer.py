@@ -28,9 +28,10 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from operator import length_hint
-from types import coroutine
+from types import MethodType, coroutine
 from typing import Any, NamedTuple
 
+from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, Tombstone, decode
 from tornado_members.lease_cache.epochs import Lifetimes
@@ -149,11 +150,14 @@ async def load() -> Entry:
 class ModelTerms:
     """The driver of one process, and the term of the newest primary that it knows."""
 
-    def __init__(self) -> None:
-        self._term = 1
+    def __init__(self, term: int = 1) -> None:
+        self._term = term
 
     def current(self) -> int:
         return self._term
+
+    def has_rivals(self) -> bool:
+        return True
 
     async def acknowledged(self) -> int:
         self._term = await do("acknowledge")
@@ -348,7 +352,8 @@ def _plain(value: Any) -> Any:
             return (nonces.used, value.term, fence.known, fence.current(), value._decoded, *words)
         case ModelTerms() | TermFence():
             return (value.current(), getattr(value, "known", 0))
-        case ModelNode() | Coroutine():  # the variables of a coroutine follow: it is awaited
+        # The variables of a coroutine follow: it is awaited.
+        case ModelNode() | Coroutine() | SingleFlight() | MethodType():
             return type(value)
         case list() | tuple():
             return tuple(map(_plain, value))
@@ -565,7 +570,7 @@ class Explorer:
             yield (version, 2 if world.deposed else term), world._replace(committed=version)
 
     def _acknowledge(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
-        is_refused = state.world.deposed and self._processes[number].is_cut
+        is_refused = state.world.deposed and number >= 0 and self._processes[number].is_cut
         yield REFUSED if is_refused else 2 if state.world.deposed else 1, state.world
 
     def _monitor(self, state: State, number: int, term: int) -> Iterator[tuple[Any, World]]:
@@ -804,7 +809,8 @@ class Explorer:
         for number in range(_ROUNDS):
             world = world if is_slow else _ticked(world)
             statuses: list[str] = []
-            write, *reads = self._round(number, statuses)
+            newest = 2 if world.deposed else world.elections  # 0 without elections
+            write, *reads = self._round(number, statuses, newest)
             world = self._run_alone(_in_world(state, world), write, is_slow=is_slow)
             for read in reads:
                 world = self._run_alone(_in_world(state, world), read)
@@ -812,10 +818,14 @@ class Explorer:
                 return True
         return False
 
-    def _round(self, number: int, statuses: list[str]) -> Iterator[Routine]:
-        """Yield one write and two reads, with the code that the processes run."""
+    def _round(self, number: int, statuses: list[str], newest: int) -> Iterator[Routine]:
+        """Yield one write and two reads, with the code that the processes run.
+
+        `newest` is the term of the newest primary.
+        """
         kind, lifetime = self._processes[0].kind, self._processes[0].lifetime
-        leases = protocol_of(f"x{number}", kind, lifetime)
+        fence = TermFence(ModelTerms(newest), CacheCounts()) if newest else None
+        leases = protocol_of(f"x{number}", kind, lifetime, fence)
 
         async def write() -> None:
             await leases.place_tombstones([KEY], b"x%d" % number)

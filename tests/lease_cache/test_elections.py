@@ -4,9 +4,8 @@ The explorer lets another primary be elected at any point. A process that is cut
 one alone, which returns what was committed before the election; another process may use it until
 its driver learns better. Without any one rule of the fence (terms.py), a read is stale or backward.
 
-The fence is on the node. So what a process returns without it is left out: past a node that has
-lost its epoch, or that did not take the term of what was loaded. Nothing of that is stored
-(docs/decisions/read-concern.md).
+What a process returns although the node did not take its term is left out: the node does not reply
+to it (docs/decisions/read-concern.md). Nothing of that is stored.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -19,7 +18,7 @@ from tests.lease_cache.explorer import KEY, Explorer, Guilty, ModelTerms, Proces
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.epochs import Epoch
 from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
-from tornado_members.lease_cache.look_ups import HIT, bypass
+from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.meta_commands import Held
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.terms import TermFence
@@ -27,7 +26,6 @@ from tornado_members.lease_cache.terms import TermFence
 T = TypeVar("T")
 Kind = type[LeaseProtocol]
 Fence = type[TermFence]
-_LOST = bypass("node-away")  # of a node without an epoch that gets none
 
 
 async def read(leases: LeaseProtocol, fence: TermFence, terms: ModelTerms, times: int) -> None:
@@ -35,10 +33,10 @@ async def read(leases: LeaseProtocol, fence: TermFence, terms: ModelTerms, times
     for _ in range(times):
         await do("begin")
         with suppress(LedgerUnavailable):
-            found = await leases.read(KEY, lambda: fence.load(terms.load))
+            found = await leases.read(KEY, terms.load)
             assert found.entry is not None
             has_failed = found.status != HIT and leases.term < terms.current()
-            if found.status != _LOST and not (has_failed and type(fence) is TermFence):
+            if not (has_failed and type(fence) is TermFence):
                 await do("returns", found.entry.version)
             del found
 
@@ -138,7 +136,7 @@ def test_fence_lets_no_deposed_primary_make_an_answer_old_in_larger_explorations
 class TrustingFence(TermFence):
     """Returns what was loaded, whatever the node says."""
 
-    async def load(self, load: Callable[[], Awaitable[T]]) -> T:
+    async def load(self, load: Callable[[], Awaitable[T]], **_: bool) -> T:
         loaded = await load()
         await self.publish()
         return loaded
@@ -147,13 +145,20 @@ class TrustingFence(TermFence):
 class LateFence(TermFence):
     """Compares the term that the process knows after it has loaded."""
 
-    async def load(self, load: Callable[[], Awaitable[T]]) -> T:
+    async def load(self, load: Callable[[], Awaitable[T]], **_: bool) -> T:
         while True:
             loaded = await load()
             if self.current() >= self.known:
                 await self.publish()
                 return loaded
             await self._resolve_doubt()
+
+
+class UnconfirmedFence(TermFence):
+    """Returns what was loaded although the node was not asked for its term."""
+
+    async def _is_confirmed(self, _term: int) -> bool:
+        return True
 
 
 class SilentFence(TermFence):
@@ -222,6 +227,12 @@ L = LeaseProtocol
 BROKEN: list[Any] = [
     (TrustingFence, [cut_reader(1, L, TrustingFence), writer()], [], "stale"),
     (LateFence, [reader("r1", 1, L, LateFence), writer()], [], "stale"),
+    (
+        UnconfirmedFence,
+        [cut_reader(2, L, UnconfirmedFence), writer()],
+        ["restart"],
+        "stale",
+    ),
     (SilentFence, [cut_reader(1), reader("r1", 1, L, SilentFence), writer()], [], "backward"),
     (
         SilentWriter,
@@ -232,7 +243,7 @@ BROKEN: list[Any] = [
     (SilentWriter, [cut_reader(2), follower(SilentWriter)], [], "stale"),
     (SameEpoch, [cut_reader(2), writer(SameEpoch)], [], "stale"),
     (ForgottenTerm, [cut_reader(1), writer(), renewer(ForgottenTerm)], [], "stale"),
-    (UnacknowledgedTerm, [cut_reader(1, UnacknowledgedTerm), writer()], ["restart"], "stale"),
+    (UnacknowledgedTerm, [cut_reader(2, UnacknowledgedTerm), writer()], ["restart"], "stale"),
     (SkippedNode, [cut_reader(2), writer(SkippedNode)], ["restart"], "stale"),
 ]
 

@@ -9,11 +9,12 @@ from tests.lease_cache.test_lease_cache import (
     Counting,
     Source,
     address,  # noqa: F401
+    own_memcached,
     process,
 )
 from tests.support.memcached import ask_memcached, flush_memcached
 from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
-from tornado_members.lease_cache.look_ups import HIT, NOT_STORED, STORED, Hit
+from tornado_members.lease_cache.look_ups import HIT, NOT_STORED, STORED, Hit, bypass
 
 
 class Driver:
@@ -27,6 +28,9 @@ class Driver:
 
     def current(self) -> int:
         return self.term
+
+    def has_rivals(self) -> bool:
+        return self.term > 0
 
     async def acknowledged(self) -> int:
         self.asked += 1
@@ -106,8 +110,8 @@ async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: s
     deposed = Driver(1)
     async with process(address, terms=deposed) as cache:
         flush_memcached(address)
-        found = await cache.read(b"a", Source(1).load)
-        assert found.entry
+        with pytest.raises(LedgerUnavailable):
+            await cache.read(b"a", Source(1).load)
         assert ask_memcached(address, b"get %bepoch\r\n" % PREFIX) == b"END\r\n"
         deposed.acknowledges = 1
         await cache.read(b"a", Source(1).load)
@@ -132,3 +136,18 @@ async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811
             requests.append(node.requests - before)
             assert (driver.asked, source.asked) == (asked, 2)
     assert requests[0] == requests[1]
+
+
+async def test_load_past_a_node_that_does_not_reply_is_acknowledged() -> None:
+    """The process cannot ask the node for its term."""
+    deposed = Driver(1)
+    async with own_memcached() as (server, own), process(own, terms=deposed) as cache:
+        await cache.read(b"a", Source(1).load)
+        server.kill()
+        server.wait()
+        for load in (cache.read(b"b", Source(1).load), cache.load([b"b"], Source(1).load)):
+            with pytest.raises(LedgerUnavailable):
+                await load
+        deposed.acknowledges = 1
+        found = await cache.read(b"b", Source(1).load)
+        assert found.status == bypass("node-away")

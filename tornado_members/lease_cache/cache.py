@@ -3,7 +3,6 @@
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar
 
 from tornado_members.lease_cache.cache_node import CacheNode
@@ -15,7 +14,15 @@ from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import Lifetimes, random_word
 from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
 from tornado_members.lease_cache.fills import LoadMany, all_of, fill_many
-from tornado_members.lease_cache.look_ups import Bypass, Found, Load, LookUp, NotHit, bypass
+from tornado_members.lease_cache.look_ups import (
+    Bypass,
+    Found,
+    Load,
+    LookUp,
+    NotHit,
+    bypass,
+    has_term,
+)
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.node_pool import NodePool
@@ -214,16 +221,15 @@ class LeaseCache:
         key = self._prefix + key
         if self._flights.is_busy(key):  # there may be an entry when this reader has its turn
             look_up = None
-        fenced = partial(self._fence.load, load)
-        return await self._flights.ask(key, lambda: self._read(key, fenced, rejected, look_up))
+        return await self._flights.ask(key, lambda: self._read(key, load, rejected, look_up))
 
     async def load(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
         """Return what `load` returns, which the entries of these keys do not replace.
 
         The nodes are asked for their terms only (terms.py). Raises the same as `read`.
         """
-        await self.look_up(keys)
-        return await self._fence.load(load)
+        look_ups = await self.look_up(keys)
+        return await self._fence.load(load, has_term=self._have_terms(look_ups))
 
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> dict[bytes, Found]:
         """Load keys that the caller has looked up, with one call; store them where permitted.
@@ -235,13 +241,16 @@ class LeaseCache:
         reason = self._bypass_reason()
         if reason:
             self.counts.bypasses[reason] += len(look_ups)
-            loaded = await self._fence.load(lambda: load([*look_ups]))
+            are_fenced = self._have_terms(look_ups)
+            loaded = await self._fence.load(lambda: load([*look_ups]), has_term=are_fenced)
             return {key: Found(entry, bypass(reason)) for key, entry in loaded.items()}
         start = len(self._prefix)
         places = self._pool.places([self._prefix + key for key in look_ups])
 
         async def load_them(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
-            loaded = await self._fence.load(lambda: load([key[start:] for key in keys]))
+            its_own = [key[start:] for key in keys]
+            are_fenced = self._have_terms(look_ups)
+            loaded = await self._fence.load(lambda: load(its_own), has_term=are_fenced)
             return {self._prefix + key: entry for key, entry in loaded.items()}
 
         nodes = [
@@ -250,6 +259,10 @@ class LeaseCache:
         with self._flights.held(key for keys in places.values() for key in keys):
             found = await fill_many(nodes, load_them)
         return {key[start:]: one for key, one in found.items()}
+
+    def _have_terms(self, look_ups: Mapping[bytes, LookUp]) -> bool:
+        """True if each node was asked for its term. Without nodes, there is no fence."""
+        return not self.nodes or all(map(has_term, look_ups.values()))
 
     def _bypass_reason(self) -> str | None:
         """Return the reason for reading no node; None if each node decides."""
@@ -264,7 +277,8 @@ class LeaseCache:
         if node is None or reason:
             reason = reason or "no-node"
             self.counts.bypasses[reason] += 1
-            return Found(await load(), bypass(reason))
+            loaded = await self._fence.load(load, has_term=node is None)
+            return Found(loaded, bypass(reason))
         return await node.read(key, load, rejected=rejected, look_up=look_up)
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """The results of look-ups on a node, and the statuses of reads."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tornado_members.lease_cache.entries import Entry
@@ -65,10 +65,16 @@ class Bypass:
     """The node, or this key of it, must not be used: readers read the database only."""
 
     reason: str
+    has_term: bool = field(default=False, compare=False)  # the node was asked for its term
 
 
 NotHit = Miss | Leased | Bypass
 LookUp = Hit | NotHit
+
+
+def has_term(look_up: LookUp) -> bool:
+    """True if the look-up has found the term of the node (terms.py)."""
+    return not isinstance(look_up, Bypass) or look_up.has_term
 
 
 class Fill(NamedTuple):

@@ -56,6 +56,7 @@ from tornado_members.lease_cache.look_ups import (
     Miss,
     NotHit,
     bypass,
+    has_term,
 )
 from tornado_members.lease_cache.meta_commands import MAX_VALUE, Held, Put
 from tornado_members.lease_cache.node_clock import age
@@ -88,7 +89,7 @@ class LeaseProtocol(NodeEpoch):
         except NodeUnavailable:
             return dict.fromkeys(keys, Bypass("node-away"))
         if epoch is None:
-            return dict.fromkeys(keys, Bypass(reason))
+            return dict.fromkeys(keys, Bypass(reason, has_term=self._decoded[1] is not None))
         decide, get = self._decide, stored.get
         return {key: decide(key, epoch, get(key)) for key in keys}
 
@@ -103,7 +104,7 @@ class LeaseProtocol(NodeEpoch):
             case Value(known, None) if known == epoch:
                 return Hit(b"", b"", None, epoch, stored)
             case Tombstone() as tombstone if self.counts_in(tombstone, epoch):
-                return Bypass("tombstone")
+                return Bypass("tombstone", has_term=True)
             case Lease(known) if known == epoch:
                 return Leased()
         return Miss(epoch, stored)
@@ -120,7 +121,7 @@ class LeaseProtocol(NodeEpoch):
 
         Exceptions of `load` pass through. An entry that is equal to `rejected` counts as a miss.
         `look_up` is one of this reader's, made after it was asked for the entry; a hit among them
-        is looked up again.
+        is looked up again. Raises LedgerUnavailable if only a deposed primary replies.
         """
         if look_up is None or isinstance(look_up, Hit):
             look_up = (await self.look_up([key]))[key]
@@ -131,7 +132,7 @@ class LeaseProtocol(NodeEpoch):
             look_up = look_up.if_rejected
         fills = await self.begin_fills({key: look_up})
         try:
-            entry = await load()
+            entry = await self._fence.load(load, has_term=has_term(look_up))
         except (Exception, asyncio.CancelledError):
             await self.give_up_fills(fills)
             raise

@@ -12,7 +12,10 @@ So each node stores the highest term beside its epoch (epochs.py), and
 - a new term is a new epoch: what was loaded under an older one is not stored under the newer one,
   although the reader looked at the node before;
 - a node that has lost its epoch, and its term with that, gets a new one only with a term in which a
-  majority of the database has acknowledged a write since.
+  majority of the database has acknowledged a write since;
+- a process that cannot ask the node for its term has a majority acknowledge a write after it has
+  loaded. Readers share these writes. They are needed only while a node does not reply, or is not
+  read for another reason, and only if the database has several servers.
 
 So a process that finds an older term on the node than its own load returns nothing that is older
 than what another process has returned or acknowledged. Hits need no check: what is stored obeys the
@@ -49,6 +52,9 @@ class Terms(Protocol):
         Each operation that begins later uses a primary of this term or of a newer one.
         """
 
+    def has_rivals(self) -> bool:
+        """True if another server may be elected, as far as the driver knows."""
+
     async def acknowledged(self) -> int:
         """Have a majority acknowledge a write; return its term, 0 without elections.
 
@@ -62,6 +68,10 @@ class NoTerms:
     def current(self) -> int:
         """Implement Terms."""
         return 0
+
+    def has_rivals(self) -> bool:
+        """Implement Terms."""
+        return False
 
     async def acknowledged(self) -> int:
         """Implement Terms."""
@@ -106,20 +116,36 @@ class TermFence:
         """Have a majority acknowledge a write; return its term. Raises LedgerUnavailable."""
         return await self._flight.ask(b"", self._terms.acknowledged)
 
-    async def load(self, load: Callable[[], Awaitable[T]]) -> T:
+    async def load(self, load: Callable[[], Awaitable[T]], *, has_term: bool = True) -> T:
         """Return what `load` returns, once no primary can have been deposed before it began.
 
-        The caller must have looked at the nodes of what it loads. Exceptions of `load` pass
-        through. Raises LedgerUnavailable if only a deposed primary replies.
+        `has_term` tells whether the nodes of what is loaded were asked for their terms before.
+        Exceptions of `load` pass through. Raises LedgerUnavailable if only a deposed primary
+        replies.
         """
         while True:
             term = self.current()
             loaded = await load()
-            if term >= self.known:
+            if term < self.known:
+                await self._resolve_doubt()
+            elif has_term or await self._is_confirmed(term):
                 await self.publish()
                 return loaded
-            self._counts.doubtful_loads += 1
-            await self._resolve_doubt()
+
+    async def _is_confirmed(self, term: int) -> bool:
+        """True if the primary that was used is still one. Raises LedgerUnavailable."""
+        if not self._terms.has_rivals():
+            return True
+        acknowledged = await self.acknowledged()
+        if acknowledged <= term:
+            return True
+        self._counts.doubtful_loads += 1
+        await self._wait_for_driver(acknowledged)
+        return False
+
+    async def _wait_for_driver(self, term: int) -> None:
+        if self.current() < term:
+            await asyncio.sleep(_DRIVER_LAG_SECONDS)
 
     async def publish(self) -> None:
         """Store the term on all nodes that have an older one, as far as they reply."""
@@ -130,6 +156,7 @@ class TermFence:
 
     async def _resolve_doubt(self) -> None:
         """Return when it makes sense to load again. Raises LedgerUnavailable."""
+        self._counts.doubtful_loads += 1
         known = self.known
         acknowledged = await self.acknowledged()
         if acknowledged < known == self.known:
@@ -143,5 +170,5 @@ class TermFence:
             for node in self._nodes():
                 with suppress(NodeUnavailable):  # it is checked when it is found again
                     await node.check_term()
-        elif self.current() < known:
-            await asyncio.sleep(_DRIVER_LAG_SECONDS)
+        else:
+            await self._wait_for_driver(known)

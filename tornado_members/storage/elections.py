@@ -27,14 +27,24 @@ class Elections:
         self.mongo = mongo
         self._documents = mongo.database["leader_locks"]
         self._description: TopologyDescription | None = None  # the last one seen
-        self._term = 0  # in that
+        self._term, self._has_rivals = 0, False  # in that
 
     def current(self) -> int:
         """Return the term of the newest primary that the driver knows; 0 without elections."""
+        self._look()
+        return self._term
+
+    def has_rivals(self) -> bool:
+        """True if the replica set has other servers, as far as the driver knows."""
+        self._look()
+        return self._has_rivals
+
+    def _look(self) -> None:
         description = cast(TopologyDescription, self.mongo.client.topology_description)
         if description is not self._description:
             self._description, self._term = description, _term_in(description)
-        return self._term
+            servers = description.server_descriptions().values()
+            self._has_rivals = any(len(server.all_hosts) > 1 for server in servers)
 
     @as_ledger
     @translate_outages
