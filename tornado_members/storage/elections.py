@@ -27,7 +27,8 @@ class Elections:
         self.mongo = mongo
         self._documents = mongo.database["leader_locks"]
         self._description: TopologyDescription | None = None  # the last one seen
-        self._term, self._has_rivals = 0, False  # in that
+        self._term = 0  # in that
+        self._has_rivals = True  # until a server states something else
 
     def current(self) -> int:
         """Return the term of the newest primary that the driver knows; 0 without elections."""
@@ -35,7 +36,7 @@ class Elections:
         return self._term
 
     def has_rivals(self) -> bool:
-        """True if the replica set has other servers, as far as the driver knows."""
+        """True unless the driver knows that the database has a single server, or is sharded."""
         self._look()
         return self._has_rivals
 
@@ -43,8 +44,11 @@ class Elections:
         description = cast(TopologyDescription, self.mongo.client.topology_description)
         if description is not self._description:
             self._description, self._term = description, _term_in(description)
+            # A server that has just timed out states nothing, and changes nothing.
             servers = description.server_descriptions().values()
-            self._has_rivals = any(len(server.all_hosts) > 1 for server in servers)
+            known = [server for server in servers if server.is_server_type_known]
+            if known:
+                self._has_rivals = any(len(server.all_hosts) > 1 for server in known)
 
     @as_ledger
     @translate_outages
