@@ -15,7 +15,8 @@ own ticks are over. Only a fault pauses a writer for longer. There, a commit whi
 use the key is guilty at once, so that fewer readers are needed.
 
 With an election, the database has two primaries from then on. The old one does not know it: it
-returns what was committed before, and commits nothing. A process that is cut off reaches it alone.
+returns what was committed before, and commits nothing. The new one may return the version before
+that until its first commit. A process that is cut off reaches the old one alone.
 Every other process may use it, too, until its driver learns of the election.
 
 The explorer also checks the liveness of every state in which no process can continue. A write
@@ -231,6 +232,7 @@ class World(NamedTuple):
     faults: int = 1
     elections: int = 0  # that may still happen
     deposed: int = 0  # the version that the old primary returns; 0 before the election
+    lagging: int = 0  # the version that the new one returns until its first commit; 0 afterwards
 
 
 class State(NamedTuple):
@@ -349,9 +351,10 @@ def _plain(value: Any) -> Any:
         case LeaseProtocol():
             nonces, fence = value._word.__self__, value._fence  # type: ignore[attr-defined]
             words = (word for word in vars(value).values() if type(word) is bytes)
-            return (nonces.used, value.term, fence.known, fence.current(), value._decoded, *words)
+            return (nonces.used, value.term, _plain(fence), value._decoded, *words)
         case ModelTerms() | TermFence():
-            return (value.current(), getattr(value, "known", 0))
+            numbers = (getattr(value, name, 0) for name in ("known", "_established"))
+            return (value.current(), *numbers)
         # The variables of a coroutine follow: it is awaited.
         case ModelNode() | Coroutine() | SingleFlight() | MethodType():
             return type(value)
@@ -557,7 +560,8 @@ class Explorer:
         """Read from a primary of the term that the driver knows, or of a newer one."""
         world = state.world
         if not world.deposed or not self._processes[number].is_cut:
-            yield (world.committed, 2 if world.deposed else 1), world
+            newest = world.lagging or world.committed
+            yield (newest, 2 if world.deposed else 1), world
         if world.deposed and term == 1:
             yield (world.deposed, 1), world
 
@@ -567,11 +571,15 @@ class Explorer:
         if world.deposed and self._processes[number].is_cut:
             yield TOO_LATE, world._replace(excused=True)
         else:
-            yield (version, 2 if world.deposed else term), world._replace(committed=version)
+            after = world._replace(committed=version, lagging=0)
+            yield (version, 2 if world.deposed else term), after
 
     def _acknowledge(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
         is_refused = state.world.deposed and number >= 0 and self._processes[number].is_cut
-        yield REFUSED if is_refused else 2 if state.world.deposed else 1, state.world
+        if is_refused:
+            yield REFUSED, state.world
+        else:
+            yield 2 if state.world.deposed else 1, state.world._replace(lagging=0)
 
     def _monitor(self, state: State, number: int, term: int) -> Iterator[tuple[Any, World]]:
         """Let the driver learn of an election, or not yet."""
@@ -728,8 +736,11 @@ class Explorer:
         for label, world in self._passing_time(state):
             yield (label,), _in_world(state, world)
         if state.world.elections:
-            elected = state.world._replace(elections=0, deposed=state.world.committed)
+            committed = state.world.committed
+            elected = state.world._replace(elections=0, deposed=committed, lagging=committed - 1)
             yield ("another primary is elected",), _in_world(state, elected)
+        if state.world.lagging:
+            yield ("the new primary commits",), _in_world(state, state.world._replace(lagging=0))
         if state.world.faults:
             spent = state.world._replace(faults=0)
             for label, world in self._mishaps(_in_world(state, spent)):

@@ -64,6 +64,7 @@ def made(name: str, kind: Kind, fence: Fence) -> tuple[LeaseProtocol, TermFence,
     terms = ModelTerms()
     nodes: list[LeaseProtocol] = []
     its_fence = fence(terms, CacheCounts(), lambda: nodes)
+    its_fence._established = 1  # it has read before
     nodes.append(protocol_of(name, kind, fence=its_fence))
     return nodes[0], its_fence, terms
 
@@ -154,6 +155,13 @@ class LateFence(TermFence):
             await self._resolve_doubt()
 
 
+class HastyFence(TermFence):
+    """Loads from a new primary before its first commit."""
+
+    async def _establish(self, _term: int) -> None:
+        pass
+
+
 class UnconfirmedFence(TermFence):
     """Returns what was loaded although the node was not asked for its term."""
 
@@ -227,6 +235,7 @@ L = LeaseProtocol
 BROKEN: list[Any] = [
     (TrustingFence, [cut_reader(1, L, TrustingFence), writer()], [], "stale"),
     (LateFence, [reader("r1", 1, L, LateFence), writer()], [], "stale"),
+    (HastyFence, [reader("r1", 1, L, HastyFence), writer()], [], "stale"),
     (
         UnconfirmedFence,
         [cut_reader(2, L, UnconfirmedFence), writer()],

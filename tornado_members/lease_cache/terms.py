@@ -13,6 +13,8 @@ So each node stores the highest term beside its epoch (epochs.py), and
   although the reader looked at the node before;
 - a node that has lost its epoch, and its term with that, gets a new one only with a term in which a
   majority of the database has acknowledged a write since;
+- a process loads in a term only after a majority has acknowledged a write of it in that term, once
+  per election: until its first commit, a new primary may return less than the old one committed;
 - a process that cannot ask the node for its term has a majority acknowledge a write after it has
   loaded. Readers share these writes. They are needed only while a node does not reply, or is not
   read for another reason, and only if the database has several servers.
@@ -107,13 +109,21 @@ class TermFence:
         """`nodes` returns the nodes on which the process stores its term."""
         self.current = terms.current
         self.known = 0  # the highest term that was found on any node
+        self._established = (
+            0  # the last term in which a majority acknowledged a write of this process
+        )
         self._terms = terms
         self._nodes = nodes
         self._counts = counts
         self._flight: SingleFlight[int] = SingleFlight()
 
     async def acknowledged(self) -> int:
-        """Have a majority acknowledge a write; return its term. Raises LedgerUnavailable."""
+        """Have a majority acknowledge a write; return its term. Raises LedgerUnavailable.
+
+        A server without rivals is the majority.
+        """
+        if not self._terms.has_rivals():
+            return self.current()
         return await self._flight.ask(b"", self._terms.acknowledged)
 
     async def load(self, load: Callable[[], Awaitable[T]], *, has_term: bool = True) -> T:
@@ -125,17 +135,21 @@ class TermFence:
         """
         while True:
             term = self.current()
+            await self._establish(term)
             loaded = await load()
             if term < self.known:
                 await self._resolve_doubt()
-            elif has_term or await self._is_confirmed(term):
+            elif term == self.current() and (has_term or await self._is_confirmed(term)):
                 await self.publish()
                 return loaded
 
+    async def _establish(self, term: int) -> None:
+        """Return once the primary of the term has committed. Raises LedgerUnavailable."""
+        if term > self._established:
+            self._established = await self.acknowledged()
+
     async def _is_confirmed(self, term: int) -> bool:
         """True if the primary that was used is still one. Raises LedgerUnavailable."""
-        if not self._terms.has_rivals():
-            return True
         acknowledged = await self.acknowledged()
         if acknowledged <= term:
             return True
