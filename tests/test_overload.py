@@ -63,6 +63,19 @@ async def all_answered(client: OpenLoop) -> Outcome:
                 return sent
 
 
+async def refused(client: OpenLoop, rate: int) -> Outcome:
+    """Send so many requests per second, and then twice as many, until some are refused.
+
+    The capacity was measured too low if the service was not scheduled for a while.
+    """
+    async with asyncio.timeout(60):
+        while True:
+            sent = await client.send_at(rate, 0.8)
+            if sent.statuses[503]:
+                return sent
+            rate *= 2
+
+
 def test_load_above_the_capacity_is_answered_or_refused_and_then_answered(
     service: Service,
 ) -> None:
@@ -77,7 +90,7 @@ def test_load_above_the_capacity_is_answered_or_refused_and_then_answered(
     async def measure() -> None:
         client = OpenLoop(port_of(service), requests())
         control = await all_answered(client)
-        overload = await client.send_at(3 * round(control.successes / CONTROL_SECONDS), 0.8)
+        overload = await refused(client, 3 * round(control.successes / CONTROL_SECONDS))
         await all_answered(client)
         client.close()
         assert {*overload.statuses} == {200, 503}
