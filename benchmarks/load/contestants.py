@@ -213,6 +213,8 @@ def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> I
         )
     try:
         _await_answer(child, port, bed.token(), log)
+        if contestant.is_ours:  # it serves while it prepares the searches, which takes a core
+            _await_answer(child, port, bed.token(), log, "/members?q=ada&limit=1")
         started = Running(contestant, psutil.Process(child.pid), port)
         if processes > 1 and len(started.tree()) < processes:
             raise NotStarted(f"{contestant.title} has one process only")
@@ -221,11 +223,13 @@ def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> I
         _end(child)
 
 
-def _await_answer(child: subprocess.Popen[bytes], port: int, token: str, log: Path) -> None:
+def _await_answer(
+    child: subprocess.Popen[bytes], port: int, token: str, log: Path, path: str = "/members/1"
+) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and child.poll() is None:
         with suppress(OSError):
-            if Asker(port, token).get("/members/1").status == 200:
+            if Asker(port, token).get(path).status == 200:
                 return
         time.sleep(0.1)
     said = log.read_text(errors="replace")[-2000:]
