@@ -42,6 +42,28 @@ async def test_counts_are_shared_by_processes(cache_servers: tuple[str, ...]) ->
         assert await stranger.add(b"k", 1, 60) == 1
 
 
+async def test_counts_of_several_nodes_are_shared_in_their_order(
+    cache_servers: tuple[str, ...],
+) -> None:
+    """A later count must not overtake an earlier one that is shared on another node first."""
+    process, second = await start_memcached()
+    try:
+        async with processes(*cache_servers, second) as (one, _):
+            keys = [b"key%d" % number for number in range(20)]
+            node = one._nodes[0]
+            of_first = [key for key in keys if one._node_of(key) is node]
+            of_second = [key for key in keys if one._node_of(key) is not node]
+            both = {of_first[0]: 1, of_second[0]: 1}
+            found, later = await asyncio.gather(
+                one.add_many(both, 60), one.add_many({of_second[0]: 1}, 60)
+            )
+            assert {**found, **later} == {of_first[0]: 1, of_second[0]: 2}
+            assert found[of_second[0]] == 1
+    finally:
+        process.kill()
+        process.wait()
+
+
 async def test_counts_are_local_without_memcached() -> None:
     process, address = await start_memcached()
     async with processes(address) as (one, other):

@@ -33,8 +33,9 @@ class SharedCounts:
         self._nodes = tuple(nodes)
         self._prefix = blake2b(namespace.encode(), digest_size=6).hexdigest().encode() + b":count:"
         self._clock = clock
-        # One command at a time. If they overtook each other, a reply could be lower than the own
-        # count although Memcached lost nothing. They wait here, where no time-out counts.
+        # Counts are shared in the order in which the process counted, on all nodes. If one overtook
+        # another, a reply could be lower than the own count although Memcached lost nothing. They
+        # wait here, where no time-out counts.
         self._turn = asyncio.Lock()
         self._own: dict[bytes, tuple[int, float]] = {}  # and when it expires, oldest first
 
@@ -74,19 +75,19 @@ class SharedCounts:
         self, amounts: Mapping[bytes, int], ttl: int, own: Mapping[bytes, int]
     ) -> dict[bytes, int]:
         found = {**own}
-        for node, keys in self._by_node(amounts).items():
-            try:
-                async with self._turn:
+        async with self._turn:
+            for node, keys in self._by_node(amounts).items():
+                try:
                     shared = await self._increment(node, {key: amounts[key] for key in keys}, ttl)
                     # After an outage or an eviction, the process knows more than Memcached.
                     missing = {
                         key: own[key] - shared[key] for key in keys if shared[key] < own[key]
                     }
                     shared |= await self._increment(node, missing, ttl)
-            except NodeUnavailable as error:
-                log.debug("counted here only: %s", error)
-            else:
-                found |= {key: max(own[key], shared[key]) for key in keys}
+                except NodeUnavailable as error:
+                    log.debug("counted here only: %s", error)
+                else:
+                    found |= {key: max(own[key], shared[key]) for key in keys}
         return found
 
     async def _increment(
