@@ -90,6 +90,7 @@ async def write(
     *,
     looks_at_the_clock: bool = True,
     repeats: bool = True,
+    waits: bool = True,
 ) -> None:
     """Write as LeaseCache.changing and CacheNode do, with time abstract or counted in ticks."""
     if ticks:
@@ -97,7 +98,8 @@ async def write(
     try:
         await leases.place_tombstones([KEY], name)
     except NodeUnavailable:
-        await do("noticed")
+        if waits:
+            await do("noticed")
     version = await do("commit", looks_at_the_clock)
     await do("abandon")
     is_removed = await remove(leases, name)
@@ -118,13 +120,25 @@ async def remove(leases: LeaseProtocol, name: bytes) -> bool:
     return True
 
 
-async def pay(leases: LeaseProtocol, *, looks_again: bool = True) -> None:
-    """Pay the debts to a node that answers again, as a process does."""
-    for name in (await do("answers again")).split():
-        await leases.place_tombstones([KEY], name.encode())
+async def pay(
+    leases: LeaseProtocol,
+    *,
+    looks_again: bool = True,
+    places: bool = True,
+    renews: bool = True,
+    waits: bool = True,
+) -> None:
+    """Send a node that replies again what it missed, as a process does; only then it is read."""
+    names = (await do("answers again")).split()
+    if not waits:
+        await do("is read again")
+    for name in names:
+        if places:
+            await leases.place_tombstones([KEY], name.encode())
         if looks_again and await do("has ended", name):
             await leases.remove_tombstones([KEY], name.encode())
-    await leases.renew_epoch()
+    if renews:
+        await leases.renew_epoch()
     await do("is read again")
 
 
@@ -476,6 +490,21 @@ def test_protocol_without_any_one_rule_is_guilty(
 def test_paused_writer_that_ignores_its_deadline_is_guilty() -> None:
     with pytest.raises(Guilty, match="uncovered"):
         Explorer(paused(looks_at_the_clock=False), ["pause"]).explore()
+
+
+@pytest.mark.parametrize(
+    ("one_writer", "one_payer"),
+    [
+        (writer(1, waits=False), payer()),  # until all processes have noticed the outage
+        (writer(1), payer(places=False)),  # late tombstones of writes under way
+        (writer(1), payer(renews=False)),  # the epoch of a node that missed something
+        (writer(1), payer(waits=False)),  # a node that is back is not read at once
+    ],
+    ids=["commits at once", "no late tombstone", "no new epoch", "is read at once"],
+)
+def test_outage_without_any_one_rule_is_guilty(one_writer: Process, one_payer: Process) -> None:
+    with pytest.raises(Guilty, match=r"stale|backward"):
+        Explorer([reader(1), again(), one_writer, one_payer], ["failure"]).explore()
 
 
 def test_writer_that_does_not_repeat_a_missed_removal_is_guilty() -> None:
