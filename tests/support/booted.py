@@ -100,6 +100,15 @@ def booted(root: Path) -> Iterator[Booted]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _remove_groups()
+
+
+def _remove_groups() -> None:
+    """Remove the empty control groups that systemd-nspawn leaves at the top of the hierarchy."""
+    groups = [f"/sys/fs/cgroup/{name}" for name in ("payload", "supervisor")]
+    find = ["find", *groups, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]
+    command = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *find]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)  # noqa: S603
 
 
 def _await_boot(process: "subprocess.Popen[bytes]", log: Path) -> int:
