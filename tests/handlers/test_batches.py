@@ -304,7 +304,7 @@ async def test_batches_of_one_turn_share_a_query(
     directory = services.directory
     directory._store._batcher._ask_all = lambda ids: counted_find(directory._store, ids)
     await directory.get_many([*range(1, 201)])
-    assert [name for name in commands if name != "<lambda>"] == ["get_many", "put_many", "put_many"]
+    assert [name for name in commands if name != "<lambda>"] == ["get_many", "_put", "_put"]
     assert queries == [[*range(1, 201)]]
     commands.clear()
     queries.clear()
@@ -313,7 +313,7 @@ async def test_batches_of_one_turn_share_a_query(
     )
     assert len(queries) == 1
     assert {*queries[0]} == {201, 202, 203, 204, 205}
-    assert [name for name in commands if name != "<lambda>"] == ["get_many", "put_many", "put_many"]
+    assert [name for name in commands if name != "<lambda>"] == ["get_many", "_put", "_put"]
 
 
 async def compare_random_batches(api: Api, services: Services, count: int, seed: int) -> None:

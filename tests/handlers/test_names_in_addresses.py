@@ -24,7 +24,7 @@ async def test_ambiguous_name_in_a_path_is_400(api: Api, segment: str) -> None:
             assert response.code == 400
         else:
             found = problem(response, 400, "ambiguous-address")
-            assert "/members/by-name?name=" in found["detail"]
+            assert "/by-name?name=" in found["detail"]
     problem(await api("GET", f"/members/by-name/{segment}", rights=None), 401, "token-missing")
 
 
