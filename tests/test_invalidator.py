@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 import psutil
 import pymongo
 import pytest
+from motor.frameworks import asyncio as framework
 
 from tests.support.api import Api, parsed
 from tests.support.service import Command
 from tornado_members import invalidator
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.invalidator import InvalidatorNumbers, invalidating
+from tornado_members.services import open_streams
+from tornado_members.settings import Settings
 from tornado_members.storage import changes
 from tornado_members.storage.changes import Change, MemberChanges
 from tornado_members.storage.leader_election import LeaderElection
@@ -88,6 +92,29 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(15):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("driver", ["motor"], indirect=True)
+async def test_change_stream_does_not_wait_for_threads_of_motor(
+    settings: Settings, servers: PrivateServers, mongo: Mongo, members: Any
+) -> None:
+    loop, gate = asyncio.get_running_loop(), threading.Event()
+    async with open_streams(settings, servers.mongodb_uri, mongo) as streams:
+        batches = MemberChanges(streams).since(None)
+        assert (await anext(batches)).everything
+        waits = [
+            loop.run_in_executor(framework._EXECUTOR, gate.wait)
+            for _ in range(framework._EXECUTOR._max_workers)
+        ]
+        release = loop.call_later(15, gate.set)  # a stream that waits would never end
+        members.insert_one({"_id": 1, "name": "A"})
+        while not (await anext(batches)).changes:
+            pass
+        assert not gate.is_set()
+        release.cancel()
+        gate.set()
+        await asyncio.gather(*waits)
+        await batches.aclose()
 
 
 async def test_invalidator_removes_members_that_others_change(mongo: Mongo, members: Any) -> None:

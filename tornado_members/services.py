@@ -193,6 +193,24 @@ async def open_stores(
         await mongo.close()
 
 
+@asynccontextmanager
+async def open_streams(settings: Settings, mongodb_uri: str, mongo: Mongo) -> AsyncIterator[Mongo]:
+    """Yield the client of the change stream, which connects when the stream is opened.
+
+    Motor needs one of its few threads for each event. Behind many writes, a stream would fall
+    further and further behind. PyMongo's own client needs no threads.
+    """
+    database, timeout = settings.mongodb.database, settings.mongodb.timeout_ms / 1000
+    if settings.mongodb.driver == "pymongo":
+        yield mongo
+        return
+    streams = open_mongo(mongodb_uri, database, "pymongo", timeout)
+    try:
+        yield streams
+    finally:
+        await streams.close()
+
+
 def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: FieldTable) -> Stores:
     audit, writes = None, None
     if settings.audit.enabled:
@@ -284,6 +302,7 @@ async def open_services(
         tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
         stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields, opening))
+        streams = await enter(open_streams(settings, mongodb_uri, stores.mongo))
         fields = stores.members.fields
         name_ranges.prepare()  # now, as no request waits for the event loop yet
         stores.mongo.operations.listener = tracer.add_operation if tracer else None
@@ -294,7 +313,7 @@ async def open_services(
             await enter(reporting_contradictions(stores.mongo, fields))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
         if follows:
-            changes = MemberChanges(stores.mongo)
+            changes = MemberChanges(streams)
             lease = LeaderElection(stores.mongo, "invalidator")
             await enter(invalidating(changes, lease, directory, numbers))
         own = OwnIssuer.from_settings(settings)
