@@ -195,7 +195,7 @@ async def open_stores(
 
 @asynccontextmanager
 async def open_streams(settings: Settings, mongodb_uri: str, mongo: Mongo) -> AsyncIterator[Mongo]:
-    """Yield the client of the change stream, which connects when the stream is opened.
+    """Yield the client of the change streams, which connects when a stream is opened.
 
     Motor needs one of its few threads for each event. Behind many writes, a stream would fall
     further and further behind. PyMongo's own client needs no threads.
@@ -328,7 +328,7 @@ async def open_services(
             current=revocations.apply,
             revocations=lambda: revocations.revision,
         )
-        feed = await enter(open_feed(settings, stores, directory, tokens))
+        feed = await enter(open_feed(settings, stores, streams, directory, tokens))
         requests = RequestMetrics()
         yield Services(
             directory=directory,
@@ -388,11 +388,15 @@ async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
 
 @asynccontextmanager
 async def open_feed(
-    settings: Settings, stores: Stores, directory: MemberDirectory, tokens: TokenVerifier
+    settings: Settings,
+    stores: Stores,
+    streams: Mongo,
+    directory: MemberDirectory,
+    tokens: TokenVerifier,
 ) -> AsyncIterator[ChangeFeed]:
     """Yield the change feed. It opens a change stream with its first subscriber."""
     feed = ChangeFeed(
-        FeedSource(stores.mongo, MemberCodec(stores.members.fields), stores.audit),
+        FeedSource(streams, MemberCodec(stores.members.fields), stores.audit),
         directory.invalidate_for_all,
         Places(cache_namespace(settings.mongodb.database, stores.cluster_id)),
         tokens,

@@ -15,6 +15,7 @@ from tests.support.api import Api, parsed, problem, token_of
 from tests.support.cases import cases
 from tests.support.feed_client import Event, following
 from tests.support.mongodb import open_streams
+from tests.support.motor_threads import no_free_thread
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, address_of, on_both
 from tornado_members.app import make_app
@@ -56,6 +57,14 @@ async def test_feed_reports_changes_of_the_service_and_of_other_programs(
         assert any(event.kind == "deleted" and event.data["memberId"] == 77 for event in found)
         assert len({event.id for event in found}) == len(found)
     assert stream.headers["content-type"] == "text/event-stream"
+
+
+async def test_feed_does_not_wait_for_threads_of_motor(follow: Follow, members: Any) -> None:
+    async with follow() as stream:
+        assert (await stream.event()).kind == "ready"
+        async with no_free_thread():
+            members.insert_one({"_id": 77, "name": "Zoe"})
+            assert (await stream.event()).kind == "created"
 
 
 async def test_feed_resumes_behind_each_place(api: Api, follow: Follow) -> None:

@@ -56,8 +56,8 @@ class FeedReader:
     ) -> None:
         """Begin after `place`, or now. `max_bytes` is the limit of the buffer.
 
-        `after_batch` is called after each batch, and `when_idle` for a subscription that has sent
-        all events of the buffer.
+        `after_batch` is called after each batch, and before the first one with events. `when_idle`
+        is called for a subscription that has sent all events of the buffer.
         """
         self.log: EventLog | None = None  # None until the stream is open
         self.subscriptions: set[Subscription] = set()
@@ -113,8 +113,11 @@ class FeedReader:
         if self.log is None:
             self.log = EventLog(self._place or batch.place, self._max_bytes)
             self.opened.set()
-        else:
+        elif not self.has_read:
             self.has_read = True
+            # Now: the buffer may not hold the events of one batch, and drops the first ones.
+            if self._after_batch and events:
+                await self._after_batch(self)
         for some in _pieces(events, self._max_bytes // _PIECES):
             position = self.log.last
             self.log.add(some, some[-1].token)

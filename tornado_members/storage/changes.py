@@ -24,7 +24,7 @@ from tornado_members.storage.outages import is_outage
 
 Token = Mapping[str, Any]  # a place in the stream, after everything up to it; opaque
 
-_AWAIT_MS = 1000  # for which the server waits for a change; with Motor, a thread waits, too
+_AWAIT_MS = 1000  # for which the server waits for a change
 _GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
 _MOST_CHANGES = 1000  # in one batch
 
