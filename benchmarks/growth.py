@@ -161,7 +161,7 @@ async def _ask_all(
     client: HttpClient, crowd: Crowd, servers: Sequence[psutil.Process]
 ) -> dict[str, Cost]:
     try:
-        await _until_cached(client)
+        await _until_ready(client)
         for sort in ("memberId", "name"):
             crowd.half_way[sort] = await _half_way(client, sort, len(crowd.members) // 2)
         return {kind.title: await _ask(client, kind, crowd, servers) for kind in KINDS}
@@ -169,13 +169,15 @@ async def _ask_all(
         client.close()
 
 
-async def _until_cached(client: HttpClient) -> None:
-    """Wait until the service uses the cache, which it bypasses at first."""
-    async with asyncio.timeout(60):
+async def _until_ready(client: HttpClient) -> None:
+    """Wait until the service uses the cache, and has built the indexes of searches."""
+    async with asyncio.timeout(300):
         reply = await _get(client, "/members/1")
         while b"hit" not in reply.headers[b"cache-status"]:
             await asyncio.sleep(0.2)
             reply = await _get(client, "/members/1")
+        while (await client(b"GET", b"/members?limit=1&q=a")).status == 503:
+            await asyncio.sleep(0.2)
 
 
 async def _half_way(client: HttpClient, sort: str, passed: int) -> str:
