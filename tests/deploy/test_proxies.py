@@ -7,14 +7,16 @@ import http.client
 import json
 import re
 import signal
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import psutil
@@ -30,6 +32,10 @@ from tornado_members.embedded.programs import free_port
 pytestmark = pytest.mark.exhaustive
 
 ROWS = 5000
+SLOW_ROWS = 10_000  # an export of 900 KB, and changes of 2.5 MB
+SLOW_SECONDS = 15
+MOST_GROWTH = 32 * 2**20  # of a proxy and both services, which also import meanwhile
+CHANGES = "/members/changes"
 # Go's HTTP server discards up to 256 KiB of a request once its response has begun. These programs
 # also compress a response without a change to its ETag.
 IN_GO = ("caddy", "traefik")
@@ -204,21 +210,99 @@ def test_import_arrives_whole_or_is_visibly_cut_off(bed: Bed, results: str) -> N
     assert is_whole == (results == "after" or bed.name not in IN_GO)
 
 
-def test_export_is_streamed_to_a_slow_reader(bed: Bed) -> None:
-    rows = b"name\n" + b"".join(b"row %d\n" % n for n in range(ROWS))
+def test_slow_readers_lose_nothing_and_take_little_memory(bed: Bed) -> None:
+    """An export, and the feed during changes of all members, read at 8 KiB per second at first."""
+    rows = b"name\n" + b"".join(b"row %d\n" % n for n in range(SLOW_ROWS))
     bed.client.import_rows(rows, "on_conflict=skip&results=failures,after", pause=0)
-    connection = bed.client.connect()
-    headers = {**bed.client.headers, "Accept": "application/x-ndjson"}
-    connection.request("GET", "/members", headers=headers)
-    response = connection.getresponse()
-    assert response.status == 200
-    lines = [response.readline()]
-    time.sleep(1)
-    lines += response.read().splitlines()
-    connection.close()
-    ids = [json.loads(line)["memberId"] for line in lines]
-    assert len(ids) >= ROWS
+    before = memory(bed)
+    with SlowReader(bed.client, "/members") as export, SlowReader(bed.client, CHANGES) as feed:
+        feed.await_line(b'"ready"')
+        changes = b"name,email\n" + b"".join(
+            b"row %d,%b%d@example.org\n" % (n, bed.name.encode(), n) for n in range(SLOW_ROWS)
+        )
+        bed.client.import_rows(changes, "on_conflict=replace&results=failures,after", pause=0)
+        growth = 0
+        for _ in range(SLOW_SECONDS):
+            time.sleep(1)
+            growth = max(growth, memory(bed) - before)
+        assert not export.has_ended
+        export.read_quickly()
+        wait_for(lambda: export.has_ended, seconds=120)
+        feed.read_quickly()
+        last = b'"email":"%b%d@example.org"' % (bed.name.encode(), SLOW_ROWS - 1)
+        feed.await_line(last)
+    ids = [json.loads(line)["memberId"] for line in export.lines()]
+    assert len(ids) >= SLOW_ROWS
     assert ids == sorted(set(ids))
+    events = [json.loads(line) for line in feed.lines()]
+    assert not [one for one in events if one["event"] in {"lagging", "expired"}]
+    addresses = {
+        one["data"]["member"]["email"] for one in events if one["event"] in {"created", "changed"}
+    }
+    assert addresses >= {f"{bed.name}{n}@example.org" for n in range(SLOW_ROWS)}
+    assert growth < MOST_GROWTH
+
+
+def memory(bed: Bed) -> int:
+    """Return the memory of the proxy and of both services in bytes."""
+    pids = [bed.client.proxy.pid, *(service.process.pid for service in bed.pair.services)]
+    trees = [[one, *one.children(recursive=True)] for one in map(psutil.Process, pids)]
+    return sum(one.memory_info().rss for tree in trees for one in tree)
+
+
+class SlowReader:
+    """A client that reads lines of NDJSON slowly, until `read_quickly`."""
+
+    def __init__(self, client: ProxyClient, path: str) -> None:
+        self._response: http.client.HTTPResponse
+        self._client = client
+        self._path = path
+        self._quick, self._is_over = threading.Event(), threading.Event()
+        self._received = b""
+        self.has_ended = False
+
+    def __enter__(self) -> Self:
+        # A large buffer of the system would take the whole response.
+        self._socket = self._client.connect_socket(receive_buffer=8192)
+        headers = {"Accept": "application/x-ndjson"}
+        self._socket.sendall(self._client.head("GET", self._path, headers))
+        self._response = http.client.HTTPResponse(self._socket)
+        self._response.begin()
+        assert self._response.status == 200
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._response.close()
+        self._socket.close()
+
+    def _read(self) -> None:
+        try:
+            while not self._is_over.is_set():
+                received = self._response.read1(65536 if self._quick.is_set() else 1024)
+                if not received:
+                    break
+                self._received += received
+                self._quick.wait(0.125)
+        except (OSError, http.client.IncompleteRead):
+            pass
+        self.has_ended = True
+
+    def read_quickly(self) -> None:
+        """Read as fast as possible from now on."""
+        self._quick.set()
+
+    def await_line(self, text: bytes) -> None:
+        """Wait until a text has arrived."""
+        wait_for(lambda: text in self._received, seconds=120)
+
+    def lines(self) -> list[bytes]:
+        """Return the complete lines that have arrived."""
+        return [line for line in self._received.split(b"\n")[:-1] if line]
 
 
 def test_expect_continue_is_answered(bed: Bed) -> None:

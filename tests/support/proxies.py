@@ -144,7 +144,8 @@ def speaking_tls(program: Program, ca: Path) -> dict[str, str]:
 class Proxy:
     """A running proxy."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, pid: int) -> None:
+        self.pid = pid
         self.address = ("127.0.0.1", port)
         self.address6 = ("::1", port)
         self.url = f"http://127.0.0.1:{port}"
@@ -188,7 +189,7 @@ def proxying(
             stderr=output,
         )
     try:
-        proxy = Proxy(port, log)
+        proxy = Proxy(port, log, process.pid)
         _wait_until_it_serves(process, proxy, probe)
         yield proxy
     finally:

@@ -29,9 +29,15 @@ class ProxyClient:
         address = self.proxy.address
         return http.client.HTTPConnection(*address, timeout=_SECONDS, source_address=(ADDRESS, 0))
 
-    def connect_socket(self) -> socket.socket:
-        address = self.proxy.address
-        return socket.create_connection(address, timeout=_SECONDS, source_address=(ADDRESS, 0))
+    def connect_socket(self, receive_buffer: int | None = None) -> socket.socket:
+        """Return a connection, with a receive buffer of that many bytes."""
+        connection = socket.socket()
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.settimeout(_SECONDS)
+        connection.bind((ADDRESS, 0))
+        connection.connect(self.proxy.address)
+        return connection
 
     def head(self, method: str, target: str, headers: dict[str, str]) -> bytes:
         """Return the head of a request, for a client that sends the rest as it likes."""
