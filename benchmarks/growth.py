@@ -32,7 +32,7 @@ Paths = Iterator[str]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a request of one kind costs, one at a time."""
+    """The cost of one request, while no other is in progress."""
 
     latency: float  # median, in seconds
     processor: float  # of the service, MongoDB and Memcached together, in seconds

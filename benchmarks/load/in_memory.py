@@ -1,6 +1,6 @@
 """The service with a cache in its own memory, to measure the handlers without Memcached.
 
-It is right for one process only, and for members that nobody changes during the measurement.
+It is right for one process only, and for members that do not change during the measurement.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What the tests of the image and of the units share."""
+"""Fixtures of the tests of the image and of the units."""
 
 from collections.abc import Iterator
 from pathlib import Path

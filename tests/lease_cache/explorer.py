@@ -165,7 +165,7 @@ class ModelTerms:
         return self._term
 
     async def load(self) -> Entry:
-        """Read from the primary that the driver uses, which it may hear of meanwhile."""
+        """Read from the primary that the driver uses, of whose election it may learn meanwhile."""
         version, self._term = await do("load", self._term)
         self._term = await do("monitor", self._term)
         return Entry(version, b"-", b"")

@@ -12,7 +12,13 @@ from functools import partial
 
 import pytest
 
-from tests.lease_cache.test_debts_under_chance import REGISTERS, TIMING, WRITE_DEADLINE, Register
+from tests.lease_cache.test_debts_under_chance import (
+    REGISTERS,
+    TIMING,
+    WRITE_DEADLINE,
+    Register,
+    end,
+)
 from tests.lease_cache.test_lease_cache import own_memcached, until
 from tests.lease_cache.test_server_lists import Path
 from tests.support.ledger import MemoryLedger
@@ -134,12 +140,6 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
             for register in blowing.registers.values():
                 await asyncio.gather(*register.commits, return_exceptions=True)
         yield blowing
-
-
-async def end(process: asyncio.Task[None]) -> None:
-    process.cancel()
-    with suppress(asyncio.CancelledError):
-        await process
 
 
 @pytest.fixture(autouse=True)
