@@ -11,7 +11,7 @@ from functools import partial
 import aiomcache
 
 from tests.support import naive_cache as naive
-from tests.support.ledger import MemoryLedger
+from tests.support.flush_store import MemoryFlushStore
 from tests.support.registry import MemoryRegistry
 from tornado_members.embedded.programs import find_memcached, free_port
 from tornado_members.lease_cache.cache import LeaseCache
@@ -89,7 +89,7 @@ async def contestants(address: str) -> AsyncIterator[dict[str, Read]]:
         ttl=600,
         timing=TIMING,
         write_deadline=0,
-        ledger=MemoryLedger(),
+        flush_store=MemoryFlushStore(),
         registry=MemoryRegistry(),
     )
     await cache.open()

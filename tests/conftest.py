@@ -152,7 +152,7 @@ def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any
 @pytest.fixture
 def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> str:
     """An empty database and an empty cache. Dropping it would take ten times as long."""
-    for collection in ("members", "counters", "users", "leader_locks", "cache_debts"):
+    for collection in ("members", "counters", "users", "leader_locks", "cache_pending_flushes"):
         admin["test"][collection].delete_many({})
     forget_cache_processes(admin["test"])
     flush_memcached(servers.cache_servers[0])

@@ -1,4 +1,4 @@
-"""Memcached hangs and keeps its memory while all processes that know of its debts are replaced.
+"""Memcached hangs and keeps its memory while all processes that know what it missed are replaced.
 
 The new processes must not serve what Memcached kept.
 """
@@ -93,7 +93,7 @@ async def replace_while_memcached_hangs(
             )
         answered = await asyncio.gather(*(member.read_until_hit() for member in members))
         async with asyncio.timeout(SECONDS_AT_MOST):
-            while database["cache_debts"].find_one():  # noqa: ASYNC110
+            while database["cache_pending_flushes"].find_one():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     return list(answered)
 

@@ -51,8 +51,8 @@ class Forgets(Protocol):
     async def invalidate_members(self, changes: Sequence[Change]) -> bool:
         """Remove what was read before these changes.
 
-        Returns False if a node does not respond. A debt is then recorded: the node is emptied
-        before it is read. Raises DependencyUnavailable if the debt could not be recorded.
+        Returns False if a node does not respond. A pending flush is then recorded: the
+        node is emptied before it is read. Raises DependencyUnavailable if recording it failed.
         """
 
     async def flush_cache(self) -> bool:
@@ -113,7 +113,7 @@ class Invalidator:
         self._lease = lease
         self._cache = cache
         self._numbers = numbers
-        # The position: up to here each node was invalidated, or its debt is recorded.
+        # The position: up to here each node was invalidated, or its flush is pending.
         self._token: Token | None = None
         self._handed_over_at = float("-inf")
         self._reached_all_nodes = False  # at any time since it became the leader
@@ -237,7 +237,7 @@ class Invalidator:
             self._numbers.reopened += 1
 
     async def _forget(self, batch: Batch) -> None:
-        """Try until each node removed the changed members, or its debt is recorded.
+        """Try until each node removed the changed members, or its flush is recorded as pending.
 
         Flushes the cache if keys cannot be removed in several attempts. Raises _HandOver.
         """

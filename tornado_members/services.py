@@ -43,7 +43,6 @@ from tornado_members.storage.cache_registry import CacheRegistry
 from tornado_members.storage.changes import MemberChanges
 from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.contradictions import reporting_contradictions
-from tornado_members.storage.debts import DebtLedger
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.elections import Elections
 from tornado_members.storage.feed_source import FeedSource
@@ -56,6 +55,7 @@ from tornado_members.storage.list_preparation import (
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.outages import STORE_ERRORS, describe_failure
+from tornado_members.storage.pending_flushes import PendingFlushCollection
 from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.request_metrics import RequestMetrics
@@ -273,7 +273,7 @@ def make_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> 
         ttl=settings.cache.ttl_seconds,
         timing=timing,
         write_deadline=stores.mongo.deadline,
-        ledger=DebtLedger(stores.mongo),
+        flush_store=PendingFlushCollection(stores.mongo),
         registry=CacheRegistry(stores.mongo),
         terms=Elections(stores.mongo),
         require_for_writes=settings.cache.require_for_writes,

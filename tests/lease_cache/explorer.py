@@ -36,7 +36,7 @@ from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, Tombstone, decode
 from tornado_members.lease_cache.epochs import Lifetimes
-from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
+from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import LeaseProtocol
@@ -53,7 +53,7 @@ Label = tuple[Any, ...]  # describes a step for the report
 Routine = Coroutine[Any, Any, None]
 _ROWS_CHECKED = 4
 FAILED = "failed"  # the answer to a command that raises NodeUnavailable
-REFUSED = "refused"  # the answer of a primary without a majority, which raises LedgerUnavailable
+REFUSED = "refused"  # by a primary without a majority; raises StoreUnavailable
 DEAD = "dead"  # ends the coroutine: its process has died
 UNKNOWN = "unknown"  # the answer to a commit whose outcome is unknown
 TOO_LATE = "too late"  # the answer to a commit that was not sent because its deadline had passed
@@ -222,7 +222,7 @@ class World(NamedTuple):
     answered: int = 1  # the newest version whose write was acknowledged
     seen: int = 1  # the newest version that a read returned, or that was acknowledged
     away: str = ""  # "away" | "back": it answers, but is not read yet
-    owed: frozenset[str] = frozenset()  # writers whose tombstones are still to be set
+    pending: frozenset[str] = frozenset()  # writers whose tombstones are still to be set
     stale: bool = False
     undecided: frozenset[str] = frozenset()  # commits of dead writers that may still happen
     ended: frozenset[str] = frozenset()  # writers that have removed their marks, or tried to
@@ -368,7 +368,7 @@ def _plain(value: Any) -> Any:
 def _go_on(routine: Routine, answer: Any) -> Any:
     if answer in (DEAD, UNKNOWN, TOO_LATE):
         return DONE
-    errors = {FAILED: NodeUnavailable, REFUSED: LedgerUnavailable}
+    errors = {FAILED: NodeUnavailable, REFUSED: StoreUnavailable}
     error = errors.get(answer) if isinstance(answer, str) else None
     try:
         yielded = routine.throw(error()) if error else routine.send(answer)
@@ -623,13 +623,16 @@ class Explorer:
 
     def _noticed(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
         """Every process that shares an outage notices it."""
-        owed = state.world.owed | {self._processes[number].name}
-        yield None, state.world._replace(away="away", owed=owed)
+        pending = state.world.pending | {self._processes[number].name}
+        yield None, state.world._replace(away="away", pending=pending)
 
     def _abandon(self, state: State, number: int) -> Iterator[tuple[Any, World]]:
         name = self._processes[number].name
-        owed, ended = state.world.owed - {name}, state.world.ended | {name}
-        yield None, state.world._replace(owed=owed, ended=ended) if self._renews else state.world
+        pending, ended = state.world.pending - {name}, state.world.ended | {name}
+        yield (
+            None,
+            state.world._replace(pending=pending, ended=ended) if self._renews else state.world,
+        )
 
     def _has_ended(self, state: State, _number: int, name: str) -> Iterator[tuple[Any, World]]:
         yield name in state.world.ended, state.world
@@ -644,11 +647,11 @@ class Explorer:
 
     def _answers_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         """The node returns with its memory, or was restarted and returns empty."""
-        owed, world = " ".join(sorted(state.world.owed)), state.world._replace(away="back")
+        pending, world = " ".join(sorted(state.world.pending)), state.world._replace(away="back")
         if state.world.away == "away":
-            yield owed, world
+            yield pending, world
             if "restart" in self._faults:
-                yield owed, self._restarted(state)._replace(away="back")
+                yield pending, self._restarted(state)._replace(away="back")
 
     def _is_read_again(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         yield None, state.world._replace(away="")

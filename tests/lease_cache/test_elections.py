@@ -17,7 +17,7 @@ import pytest
 from tests.lease_cache.explorer import KEY, Explorer, Guilty, ModelTerms, Process, do, protocol_of
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.epochs import Epoch
-from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
+from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.meta_commands import Held
 from tornado_members.lease_cache.protocol import LeaseProtocol
@@ -32,7 +32,7 @@ async def read(leases: LeaseProtocol, fence: TermFence, terms: ModelTerms, times
     """Read as LeaseCache.read does."""
     for _ in range(times):
         await do("begin")
-        with suppress(LedgerUnavailable):
+        with suppress(StoreUnavailable):
             found = await leases.read(KEY, terms.load)
             assert found.entry is not None
             has_failed = found.status != HIT and leases.term < terms.current()

@@ -16,8 +16,8 @@ from tests.lease_cache.test_lease_cache import (
     stop,
     until_hit,
 )
-from tests.support.ledger import MemoryLedger
-from tornado_members.lease_cache import debts
+from tests.support.flush_store import MemoryFlushStore
+from tornado_members.lease_cache import pending_flushes
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.meta_commands import Held, Put
@@ -47,17 +47,17 @@ class CutOff(MemcachedNode):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debts, "_LOOK_SECONDS", 0.3)
-    monkeypatch.setattr(debts, "FENCE_SECONDS", 1.5)
+    monkeypatch.setattr(pending_flushes, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(pending_flushes, "FENCE_SECONDS", 1.5)
     monkeypatch.setattr(CutOff, "is_cut", False)
 
 
 async def test_process_that_is_cut_off_alone_waits_until_another_has_emptied_the_node() -> None:
-    ledger, source = MemoryLedger(), Source(1)
+    store, source = MemoryFlushStore(), Source(1)
     async with (
         own_memcached() as (_, address),
-        process(address, timing=KEEN, ledger=ledger, kind=CutOff) as one,
-        process(address, timing=KEEN, ledger=ledger) as other,
+        process(address, timing=KEEN, flush_store=store, kind=CutOff) as one,
+        process(address, timing=KEEN, flush_store=store) as other,
     ):
         await until_hit(other, source)
         CutOff.is_cut = True
@@ -70,39 +70,39 @@ async def test_process_that_is_cut_off_alone_waits_until_another_has_emptied_the
 
 async def test_fence_of_a_node_that_no_process_reaches_lasts() -> None:
     """The first change waits. As long as the fence stands, later ones do not raise another."""
-    ledger, source = MemoryLedger(), Source(1)
+    store, source = MemoryFlushStore(), Source(1)
     async with (
         own_memcached() as (server, address),
-        process(address, timing=KEEN, ledger=ledger) as one,
-        process(address, timing=KEEN, ledger=ledger) as other,
+        process(address, timing=KEEN, flush_store=store) as one,
+        process(address, timing=KEEN, flush_store=store) as other,
     ):
         await until_hit(other, source)
         await stop(server)
         source.version = 2
         await one.invalidate_for_all([b"a"])
-        fences = [debt for debt in await ledger.read() if not debt.writes_end_after]
+        fences = [flush for flush in await store.read() if not flush.writes_end_after]
         assert len(fences) == 1
         source.version = 3
         await one.invalidate_for_all([b"a"])
-        assert fences[0] in await ledger.read()
+        assert fences[0] in await store.read()
         server.send_signal(SIGCONT)
         async with asyncio.timeout(10):
             with suppress(TimeoutError):
                 await until_hit(other, source)  # asserts each version on the way
         async with asyncio.timeout(10):
-            while await ledger.read():  # noqa: ASYNC110
+            while await store.read():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
 
 async def test_change_is_announced_at_once_while_all_nodes_reply() -> None:
-    ledger, source = MemoryLedger(), Source(1)
+    store, source = MemoryFlushStore(), Source(1)
     async with (
         own_memcached() as (_, address),
-        process(address, timing=KEEN, ledger=ledger) as one,
-        process(address, timing=KEEN, ledger=ledger) as other,
+        process(address, timing=KEEN, flush_store=store) as one,
+        process(address, timing=KEEN, flush_store=store) as other,
     ):
         await until_hit(other, source)
         source.version = 2
         await one.invalidate_for_all([b"a"])
         await status(other, source)
-        assert await ledger.read() == []
+        assert await store.read() == []

@@ -120,7 +120,7 @@ async def remove(leases: LeaseProtocol, name: bytes) -> bool:
     return True
 
 
-async def pay(
+async def flush_pending(
     leases: LeaseProtocol,
     *,
     looks_again: bool = True,
@@ -180,8 +180,8 @@ def writer(
     return Process(name, start, is_writer=True)
 
 
-def payer(**options: Any) -> Process:
-    return Process("p1", lambda: [pay(protocol_of("p1"), **options)])
+def flusher(**options: Any) -> Process:
+    return Process("p1", lambda: [flush_pending(protocol_of("p1"), **options)])
 
 
 def clock(ticks: int, kind: Kind = LeaseProtocol, lifetime: int = 1) -> Process:
@@ -229,7 +229,7 @@ EXPLORATIONS = {
     "Memcached restarts": ([reader(1), reader(2), writer(1)], ["restart"]),
     "Memcached restarts before a new epoch": ([reader(1), writer(1), renewer()], ["restart"]),
     "a new epoch": ([reader(1), again(), writer(1)], ["epoch"]),
-    "a command fails": ([reader(1), reader(2), writer(1), payer()], ["failure"]),
+    "a command fails": ([reader(1), reader(2), writer(1), flusher()], ["failure"]),
     "an invalidation": ([reader(1), again(), writer(1), invalidator()], []),
     "a writer beside one that takes less time": (beside_a_short_one(), []),
     "a quarantine for writers that take less time": (in_a_short_quarantine(), ["restart"]),
@@ -243,7 +243,7 @@ EXPLORATIONS = {
     ),
     "a batch, and a writer dies": ([reader(1), batch(1), writer(1)], ["crash"]),
     "a batch, and a new epoch": ([reader(1), batch(1), writer(1)], ["epoch"]),
-    "a batch, and a command fails": ([batch(1), writer(1), payer()], ["failure"]),
+    "a batch, and a command fails": ([batch(1), writer(1), flusher()], ["failure"]),
     "a batch, and Memcached restarts": ([batch(1), writer(1)], ["restart"]),
 }
 # These take more than a minute in total.
@@ -253,9 +253,9 @@ EXHAUSTIVE = {
     "something expires or is evicted": ([reader(1), again(), writer(1)], ["eviction"]),
     "Memcached restarts": ([reader(1), again(), writer(1)], ["restart"]),
     "Memcached restarts under two writers": ([reader(1), writer(1), writer(2)], ["restart"]),
-    "a command fails": ([reader(1), again(), writer(1), payer()], ["failure"]),
+    "a command fails": ([reader(1), again(), writer(1), flusher()], ["failure"]),
     "a restart makes a command fail": (
-        [reader(1), reader(2), writer(1), payer()],
+        [reader(1), reader(2), writer(1), flusher()],
         ["failure", "restart"],
     ),
     "Memcached restarts before a new epoch": (
@@ -269,7 +269,7 @@ EXHAUSTIVE = {
         ["eviction"],
     ),
     "a batch, and Memcached restarts": ([reader(1), batch(1), writer(1)], ["restart"]),
-    "a batch, and a command fails": ([reader(1), batch(1), writer(1), payer()], ["failure"]),
+    "a batch, and a command fails": ([reader(1), batch(1), writer(1), flusher()], ["failure"]),
 }
 
 
@@ -493,28 +493,28 @@ def test_paused_writer_that_ignores_its_deadline_is_guilty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one_writer", "one_payer"),
+    ("one_writer", "one_flusher"),
     [
-        (writer(1, waits=False), payer()),  # until all processes have noticed the outage
-        (writer(1), payer(places=False)),  # late tombstones of writes under way
-        (writer(1), payer(renews=False)),  # the epoch of a node that missed something
-        (writer(1), payer(waits=False)),  # a node that is back is not read at once
+        (writer(1, waits=False), flusher()),  # until all processes have noticed the outage
+        (writer(1), flusher(places=False)),  # late tombstones of writes under way
+        (writer(1), flusher(renews=False)),  # the epoch of a node that missed something
+        (writer(1), flusher(waits=False)),  # a node that is back is not read at once
     ],
     ids=["commits at once", "no late tombstone", "no new epoch", "is read at once"],
 )
-def test_outage_without_any_one_rule_is_guilty(one_writer: Process, one_payer: Process) -> None:
+def test_outage_without_any_one_rule_is_guilty(one_writer: Process, one_flusher: Process) -> None:
     with pytest.raises(Guilty, match=r"stale|backward"):
-        Explorer([reader(1), again(), one_writer, one_payer], ["failure"]).explore()
+        Explorer([reader(1), again(), one_writer, one_flusher], ["failure"]).explore()
 
 
 def test_writer_that_does_not_repeat_a_missed_removal_is_guilty() -> None:
     with pytest.raises(Guilty, match="lingers"):
-        Explorer([reader(1), writer(1, repeats=False), payer()], ["failure"]).explore()
+        Explorer([reader(1), writer(1, repeats=False), flusher()], ["failure"]).explore()
 
 
 def test_late_payment_without_a_second_look_is_guilty() -> None:
     with pytest.raises(Guilty, match="lingers"):
-        Explorer([reader(1), writer(1), payer(looks_again=False)], ["failure"]).explore()
+        Explorer([reader(1), writer(1), flusher(looks_again=False)], ["failure"]).explore()
 
 
 async def fill_after_loading(nodes: Any, load_all: Any) -> dict[bytes, Found]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from tests.support.ledger import MemoryLedger
+from tests.support.flush_store import MemoryFlushStore
 from tests.support.memcached import (
     ask_memcached,
     flush_cache,
@@ -90,7 +90,7 @@ async def process(
         "namespace": "test",
         "ttl": 60,
         "write_deadline": 0.5,
-        "ledger": MemoryLedger(),
+        "flush_store": MemoryFlushStore(),
         "registry": MemoryRegistry.of_this_test(),
         "connect": partial(kind, timeout=timing.timeout, probe_interval=timing.pause),
         **options,
@@ -704,7 +704,11 @@ async def test_restarted_node_returns_empty_and_in_quarantine() -> None:
 async def test_write_of_unknown_outcome_gets_its_tombstone_late() -> None:
     """The write may still commit after its caller was cancelled and the node replies again."""
     source = Source(1)
-    options: dict[str, Any] = {"timing": KEEN, "write_deadline": 20.0, "ledger": MemoryLedger()}
+    options: dict[str, Any] = {
+        "timing": KEEN,
+        "write_deadline": 20.0,
+        "flush_store": MemoryFlushStore(),
+    }
     async with (
         own_memcached() as (server, address),
         process(address, **options) as one,
@@ -813,17 +817,17 @@ async def test_late_tombstone_does_not_outlive_its_write(
     async with process(address) as cache:
         (node,) = cache.nodes
         key, place_tombstones = PREFIX + b"a", node.protocol.place_tombstones
-        paid = asyncio.Event()
+        flushed = asyncio.Event()
 
         async def place_late(keys: Collection[bytes], writer: bytes) -> None:
             await node.remove_tombstones([key], b"writer")
             await place_tombstones(keys, writer)
-            paid.set()
+            flushed.set()
 
         monkeypatch.setattr(node.protocol, "place_tombstones", place_late)
         node._unconfirmed.place_later([key], b"writer")
         node._wanted.set()
-        await paid.wait()
+        await flushed.wait()
         await until(lambda: not {PREFIX + b"a"} & {*stored_keys(address, 0)})
 
 

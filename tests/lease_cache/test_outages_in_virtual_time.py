@@ -27,17 +27,17 @@ from tests.lease_cache.virtual_time import (
     VirtualHeartbeat,
     run,
 )
-from tests.support.ledger import MemoryLedger
+from tests.support.flush_store import MemoryFlushStore
 from tests.support.registry import MemoryRegistry
 from tornado_members.lease_cache import monitored_node, unconfirmed_tombstones
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.cache_node import CacheNode
-from tornado_members.lease_cache.debts import Debts, DebtsOfNode
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.lease_cache.look_ups import HIT, bypass
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
+from tornado_members.lease_cache.pending_flushes import NodePendingFlushes, PendingFlushWatcher
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
 from tornado_members.lease_cache.unconfirmed_tombstones import UnconfirmedTombstones
@@ -89,7 +89,7 @@ class VirtualCache(LeaseCache):
             protocol,
             timing=self._timing,
             counts=self.counts,
-            debts=self._debts.of(address),
+            pending_flushes=self._pending_flushes.of(address),
             quarantine=QuarantineWatch(
                 protocol,
                 process=self._process,
@@ -111,7 +111,7 @@ class Run:
         self._schedule = schedule
         self._server = ModelServer()
         self._database = Database()
-        self._ledger, self._registry = MemoryLedger(), MemoryRegistry()
+        self._flush_store, self._registry = MemoryFlushStore(), MemoryRegistry()
         self._until = WRITE_AT + max(3.0, *(end + HITS_WITHIN for _, end in schedule.outages))
 
     def _cache(self) -> LeaseCache:
@@ -124,7 +124,7 @@ class Run:
             ttl=60,
             timing=TIMING,
             write_deadline=0.5,
-            ledger=self._ledger,
+            flush_store=self._flush_store,
             registry=self._registry,
             now=asyncio.get_running_loop().time,
         )
@@ -285,11 +285,11 @@ def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(NodeEpoch, "_begin_quarantine", _nothing)
 
 
-def _without_debts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Debts are for processes that end. None ends here, and debts would hide missing rules."""
+def _without_pending_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They serve processes that end. None ends here, and they would hide missing rules."""
     never = property(lambda _: float("inf"), lambda *_: None)
-    monkeypatch.setattr(DebtsOfNode, "none_at", never, raising=False)
-    monkeypatch.setattr(Debts, "_look", _nothing)
+    monkeypatch.setattr(NodePendingFlushes, "none_at", never, raising=False)
+    monkeypatch.setattr(PendingFlushWatcher, "_look", _nothing)
 
 
 # Schedules in which each rule matters: how, beginnings, lengths, commit, is_known, interval.
@@ -315,7 +315,7 @@ RULES: dict[str, tuple[str, list[float], list[float], float, bool, float]] = {
 
 @pytest.mark.parametrize("rule", RULES)
 def test_reads_are_wrong_without_any_one_rule(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
-    _without_debts(monkeypatch)
+    _without_pending_flushes(monkeypatch)
     how, starts, lengths, commit, is_known, interval = RULES[rule]
     tried = [
         Schedule(how, ((start, start + length),), commit, is_known, interval)

@@ -22,7 +22,7 @@ from tests.lease_cache.test_lease_cache import (
 from tests.support.registry import MemoryRegistry
 from tornado_members.lease_cache import server_lists
 from tornado_members.lease_cache.cache import LIST_CHANGING, LeaseCache
-from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
+from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, bypass
 from tornado_members.lease_cache.meta_commands import Put
 from tornado_members.lease_cache.registry import Registration, Registry, ServerList
@@ -39,7 +39,7 @@ class Path:
 
     def _reached(self) -> Registry:
         if self.is_cut:
-            raise LedgerUnavailable("the path is cut")
+            raise StoreUnavailable("the path is cut")
         return self._registry
 
     async def register(self, registration: Registration) -> None:

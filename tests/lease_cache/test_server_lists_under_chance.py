@@ -12,16 +12,16 @@ from functools import partial
 
 import pytest
 
-from tests.lease_cache.test_debts_under_chance import (
+from tests.lease_cache.test_lease_cache import own_memcached, until
+from tests.lease_cache.test_pending_flushes_under_chance import (
     REGISTERS,
     TIMING,
     WRITE_DEADLINE,
     Register,
     end,
 )
-from tests.lease_cache.test_lease_cache import own_memcached, until
 from tests.lease_cache.test_server_lists import Path
-from tests.support.ledger import MemoryLedger
+from tests.support.flush_store import MemoryFlushStore
 from tests.support.registry import MemoryRegistry
 from tornado_members.lease_cache import server_lists
 from tornado_members.lease_cache.cache import LeaseCache
@@ -42,8 +42,8 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311
         self.registers = {b"key%d" % number: Register(self.chance) for number in range(REGISTERS)}
-        self.ledger = MemoryLedger()
-        self.ledger.deadline = 0.2
+        self.flush_store = MemoryFlushStore()
+        self.flush_store.deadline = 0.2
         self.registry = MemoryRegistry()
         self.wrong: list[str] = []
         self.hits_by_list: dict[str, int] = {}
@@ -73,7 +73,7 @@ class Storm:
             ttl=60,
             timing=TIMING,
             write_deadline=WRITE_DEADLINE,
-            ledger=self.ledger,
+            flush_store=self.flush_store,
             registry=path,
         )
         await cache.open()

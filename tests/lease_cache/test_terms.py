@@ -13,7 +13,7 @@ from tests.lease_cache.test_lease_cache import (
     process,
 )
 from tests.support.memcached import ask_memcached, flush_memcached
-from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
+from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, NOT_STORED, STORED, Hit, bypass
 
 
@@ -35,7 +35,7 @@ class Driver:
     async def acknowledged(self) -> int:
         self.asked += 1
         if self.acknowledges is None:
-            raise LedgerUnavailable("only a deposed primary replies")
+            raise StoreUnavailable("only a deposed primary replies")
         self.term = max(self.term, self.acknowledges)
         return self.acknowledges
 
@@ -48,9 +48,9 @@ async def test_load_from_an_older_primary_than_others_know_is_not_returned(addre
         deposed.acknowledges = None
         async with process(address, terms=new) as other:
             assert (await other.read(b"a", source.load)).status == STORED
-            with pytest.raises(LedgerUnavailable):
+            with pytest.raises(StoreUnavailable):
                 await cut_off.read(b"b", old.load)
-            with pytest.raises(LedgerUnavailable):
+            with pytest.raises(StoreUnavailable):
                 await cut_off.load([b"b"], old.load)
             assert (await cut_off.read(b"a", old.load)).status == HIT
             assert cut_off.counts.doubtful_loads == 2
@@ -66,7 +66,7 @@ async def test_write_stores_its_term_before_it_is_acknowledged(address: str) -> 
         deposed.acknowledges = None
         async with other.changing(b"a"):
             new.term = 2
-        with pytest.raises(LedgerUnavailable):
+        with pytest.raises(StoreUnavailable):
             await cut_off.read(b"a", Source(1).load)
 
 
@@ -77,7 +77,7 @@ async def test_new_primary_is_read_after_a_commit_of_its_own(address: str) -> No
         await cache.read(b"a", Source(1).load)
         driver.term, driver.acknowledges = 2, None
         source = Source(1)
-        with pytest.raises(LedgerUnavailable):
+        with pytest.raises(StoreUnavailable):
             await cache.read(b"b", source.load)
         assert source.asked == 0
         driver.acknowledges = 2
@@ -133,7 +133,7 @@ async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: s
         await cache.read(b"a", Source(1).load)
         deposed.acknowledges = None
         flush_memcached(address)
-        with pytest.raises(LedgerUnavailable):
+        with pytest.raises(StoreUnavailable):
             await cache.read(b"a", Source(1).load)
         assert ask_memcached(address, b"get %bepoch\r\n" % PREFIX) == b"END\r\n"
         deposed.acknowledges = 1
@@ -170,7 +170,7 @@ async def test_load_past_a_node_that_does_not_reply_is_acknowledged() -> None:
         server.kill()
         server.wait()
         for load in (cache.read(b"b", Source(1).load), cache.load([b"b"], Source(1).load)):
-            with pytest.raises(LedgerUnavailable):
+            with pytest.raises(StoreUnavailable):
                 await load
         deposed.acknowledges = 1
         found = await cache.read(b"b", Source(1).load)

@@ -15,7 +15,7 @@ import pymongo
 import pytest
 from motor.frameworks import asyncio as motor_framework
 
-from tests.support.ledger import MemoryLedger
+from tests.support.flush_store import MemoryFlushStore
 from tests.support.members import make_draft
 from tests.support.mongodb import failing
 from tests.support.registry import MemoryRegistry
@@ -167,7 +167,7 @@ async def test_process_paused_after_its_tombstones_does_not_write(
         ttl=60,
         timing=timing,
         write_deadline=mongo.deadline,
-        ledger=MemoryLedger(),
+        flush_store=MemoryFlushStore(),
         registry=MemoryRegistry(),
         now=lambda: now,
     )

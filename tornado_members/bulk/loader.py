@@ -120,7 +120,7 @@ class Loader:
                 result = Result.CREATED
             else:
                 draft = given.completed_by(owner)
-                result = self._settle(draft, owner, twice)
+                result = self._flush_if_due(draft, owner, twice)
             if result in _LOADED:
                 seen.add(member_id)
             if result is Result.REPLACED and not owner.agrees_with(draft):
@@ -158,7 +158,7 @@ class Loader:
             # Other writers took the remaining names between the look-up and the insertion.
         raise WriteConflict
 
-    def _settle(self, draft: MemberDraft, owner: Member, twice: bool) -> Result:
+    def _flush_if_due(self, draft: MemberDraft, owner: Member, twice: bool) -> Result:
         """Decide the result for a draft whose name has an owner by now."""
         if not twice:
             if owner.agrees_with(draft):

@@ -8,7 +8,7 @@ from tornado_members.errors import DependencyUnavailable
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
-from tornado_members.lease_cache.errors import LedgerUnavailable
+from tornado_members.lease_cache.errors import StoreUnavailable
 from tornado_members.lease_cache.fills import LoadMany
 from tornado_members.lease_cache.look_ups import Found, LookUp, NotHit
 
@@ -49,9 +49,9 @@ class Cache(Protocol):
 
 
 @contextmanager
-def ledger_outages() -> Iterator[None]:
+def shared_store_outages() -> Iterator[None]:
     """Raise DependencyUnavailable if the cache needs MongoDB, and that does not reply in time."""
     try:
         yield
-    except LedgerUnavailable as error:
+    except StoreUnavailable as error:
         raise DependencyUnavailable from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from tornado_members.directory.cache import Cache, ledger_outages
+from tornado_members.directory.cache import Cache, shared_store_outages
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.member_entries import id_key, name_key
 from tornado_members.storage.changes import Change
@@ -41,7 +41,7 @@ class CacheInvalidation:
             keys.append(id_key(change.member_id))
             if change.name is not None:
                 keys.append(name_key(change.name))
-        with ledger_outages():
+        with shared_store_outages():
             return await self._cache.invalidate(dict.fromkeys(keys))
 
     async def invalidate_for_all(self, names: Mapping[int, str | None]) -> None:
@@ -51,7 +51,7 @@ class CacheInvalidation:
         """
         keys = [id_key(member_id) for member_id in names]
         keys += [name_key(name) for name in names.values() if name is not None]
-        with ledger_outages():
+        with shared_store_outages():
             await self._cache.invalidate_for_all(keys)
 
     async def flush_cache(self) -> bool:
@@ -59,5 +59,5 @@ class CacheInvalidation:
 
         False if a node does not respond. The cache records this and invalidates the node later.
         """
-        with ledger_outages():
+        with shared_store_outages():
             return await self._cache.renew_epochs()

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TypeVar
 
 from tornado_members.cached_members import Asked, CachedLookUps, CachedMembers, take_look_ups
-from tornado_members.directory.cache import Cache, ledger_outages
+from tornado_members.directory.cache import Cache, shared_store_outages
 from tornado_members.directory.ids import check_id
 from tornado_members.errors import MemberNotFound
 from tornado_members.in_turns import map_in_turns
@@ -76,7 +76,7 @@ class MemberReader:
 
     async def _load_past_cache(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
         """Return what `load` reads from MongoDB, whatever the cache has under the keys."""
-        with ledger_outages():
+        with shared_store_outages():
             return await self._cache.load(keys, load)
 
     async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
@@ -144,7 +144,7 @@ class MemberReader:
             return {id_key(member_id): entry for member_id, entry in loaded.items()}
 
         by_key = {key: look_ups[member_id] for key, member_id in ids.items()}
-        with ledger_outages():
+        with shared_store_outages():
             found = await self._cache.fill(by_key, load) if ids else {}
         return {ids[key]: one for key, one in found.items()}
 
@@ -182,13 +182,13 @@ class MemberReader:
         async def load() -> Entry | None:
             return name_entry(await self._store.find_by_name(name))
 
-        with ledger_outages():
+        with shared_store_outages():
             return await self._cache.read(name_key(name), load, rejected=rejected)
 
     async def _read(self, member_id: int) -> Found:
         key, load = id_key(member_id), partial(self._load, member_id)
         look_up = take_look_ups([member_id]).get(member_id)
-        with ledger_outages():
+        with shared_store_outages():
             found = await self._cache.read(key, load, look_up=look_up)
             if not self._entries.is_usable(found.entry):
                 found = await self._cache.read(key, load, rejected=found.entry)

@@ -9,10 +9,9 @@ from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.debts import Debts, Ledger
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import Lifetimes, random_word
-from tornado_members.lease_cache.errors import LedgerUnavailable, NotAnnounced
+from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
 from tornado_members.lease_cache.fills import LoadMany, all_of, fill_many
 from tornado_members.lease_cache.look_ups import (
     Bypass,
@@ -26,6 +25,7 @@ from tornado_members.lease_cache.look_ups import (
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.node_pool import NodePool
+from tornado_members.lease_cache.pending_flushes import PendingFlushStore, PendingFlushWatcher
 from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.process_name import process_name
 from tornado_members.lease_cache.protocol import LeaseProtocol
@@ -83,7 +83,7 @@ class LeaseCache:
         ttl: int,
         timing: Timing,
         write_deadline: float,
-        ledger: Ledger,
+        flush_store: PendingFlushStore,
         registry: Registry,
         terms: Terms = NoTerms(),  # noqa: B008 - it is immutable
         require_for_writes: bool = False,
@@ -94,7 +94,7 @@ class LeaseCache:
         `terms` are those of the database that the entries are loaded from.
 
         `ttl` and `write_deadline`, within which the outcome of a commit is known, are in seconds.
-        Caches of different namespaces may share their servers; those of one share the ledger and
+        Caches of different namespaces may share their servers; those of one share `flush_store` and
         the registry.
         `now` must advance while the process is stopped and while the machine sleeps.
         """
@@ -104,9 +104,9 @@ class LeaseCache:
         self.counts = CacheCounts()
         self._now = now
         # Seconds from the first tombstone of a write to its commit: two attempts to announce it, of
-        # two round trips each, which may take a quarter longer than their time-out; the debt; and
+        # two round trips each, which may take a quarter longer than their time-out; the record; and
         # the commit itself.
-        announcement = timing.noticed + 5 * timing.timeout + ledger.deadline
+        announcement = timing.noticed + 5 * timing.timeout + flush_store.deadline
         self._longest_write = math.ceil(announcement + write_deadline)
         outlives = self._longest_write + _CLOCK_SLACK
         lifetimes = Lifetimes(
@@ -127,8 +127,8 @@ class LeaseCache:
             writes_end_after=self._longest_write,
             now=now,
         )
-        self._debts = Debts(
-            ledger,
+        self._pending_flushes = PendingFlushWatcher(
+            flush_store,
             process=process,
             write_deadline=write_deadline,
             confirm=self._lists.confirm,
@@ -150,7 +150,7 @@ class LeaseCache:
             protocol,
             timing=self._timing,
             counts=self.counts,
-            debts=self._debts.of(address),
+            pending_flushes=self._pending_flushes.of(address),
             quarantine=QuarantineWatch(
                 protocol,
                 process=self._process,
@@ -169,11 +169,11 @@ class LeaseCache:
     async def open(self) -> None:
         """Use the list in force; probe every node, and monitor it from now on."""
         await self._lists.open()
-        await self._debts.open(self._pool)
+        await self._pending_flushes.open(self._pool)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._debts.close()
+        await self._pending_flushes.close()
         await self._lists.close(may_still_write=bool(self._writes.current()))
         await self._pool.close()
 
@@ -216,7 +216,7 @@ class LeaseCache:
         Exceptions of `load` pass through. Readers of one key may share a request that was sent
         after each of them had asked. An entry that is equal to `rejected` counts as a miss.
         `look_up` saves a request: one of this reader's that was not a hit.
-        Raises LedgerUnavailable if only a deposed primary of the database replies.
+        Raises StoreUnavailable if only a deposed primary of the database replies.
         """
         key = self._prefix + key
         if self._flights.is_busy(key):  # there may be an entry when this reader has its turn
@@ -235,7 +235,7 @@ class LeaseCache:
         """Load keys that the caller has looked up, with one call; store them where permitted.
 
         Readers of one of these keys that come later wait, and then look at the node.
-        Exceptions of `load` pass through. Raises LedgerUnavailable if only a deposed primary of the
+        Exceptions of `load` pass through. Raises StoreUnavailable if only a deposed primary of the
         database replies.
         """
         reason = self._bypass_reason()
@@ -293,7 +293,7 @@ class LeaseCache:
         """
         try:
             await self._lists.ensure_registered()
-        except LedgerUnavailable as error:
+        except StoreUnavailable as error:
             raise NotAnnounced(str(error)) from error
         writer = random_word()
         places = self._places(keys)
@@ -323,9 +323,9 @@ class LeaseCache:
         return self._pool.places_of_writes([self._prefix + key for key in keys])
 
     async def _announce(self, places: dict[CacheNode, list[bytes]], writer: bytes) -> float:
-        """Place tombstones, or record debts where nodes do not reply.
+        """Place tombstones, or record pending flushes of the nodes that do not reply.
 
-        Returns when the write must have ended on account of its debts, infinity without any.
+        Returns when a write that relies on such a record must have ended; infinity without one.
         If it raises an exception, also CancelledError, the tombstones are removed.
         """
         try:
@@ -344,9 +344,13 @@ class LeaseCache:
             raise NotAnnounced("a node of the cache does not reply")
         try:
             ends_at = await all_of(
-                [node.owe() for node, placed in zip(places, certain, strict=True) if not placed]
+                [
+                    node.record_pending_flush()
+                    for node, placed in zip(places, certain, strict=True)
+                    if not placed
+                ]
             )
-        except LedgerUnavailable as error:
+        except StoreUnavailable as error:
             raise NotAnnounced(str(error)) from error
         self.counts.unannounced_writes += 1
         return min(ends_at)
@@ -358,7 +362,7 @@ class LeaseCache:
         """Remove what is stored under these keys, since another client changed it.
 
         False if a node did not do it for certain: then this is recorded, and the node gets a new
-        epoch before it is read again. Raises LedgerUnavailable if it could not be recorded.
+        epoch before it is read again. Raises StoreUnavailable if it could not be recorded.
         """
         self._require_a_list()
         places = self._places(keys)
@@ -368,7 +372,7 @@ class LeaseCache:
         """Remove what is stored under these keys, and return once no process returns it any more.
 
         That takes a few milliseconds, and seconds if this process does not reach a node: another
-        one may. Raises LedgerUnavailable.
+        one may. Raises StoreUnavailable.
         """
         self._require_a_list()
         places = self._places(keys)
@@ -377,12 +381,12 @@ class LeaseCache:
     async def renew_epochs(self) -> bool:
         """Empty every node, for every process and at once: what changed is not known.
 
-        False, and LedgerUnavailable, as for `invalidate`.
+        False, and StoreUnavailable, as for `invalidate`.
         """
         self._require_a_list()
         return all(await all_of([node.renew_epoch() for node in self._pool]))
 
     def _require_a_list(self) -> None:
-        """Raise LedgerUnavailable if this process does not know which nodes are read."""
+        """Raise StoreUnavailable if this process does not know which nodes are read."""
         if self._lists.in_force is None:
-            raise LedgerUnavailable("the list of servers in force is not known yet")
+            raise StoreUnavailable("the list of servers in force is not known yet")

@@ -4,8 +4,8 @@ Three rules keep the guarantee through outages.
 - A node is read only while it replies, and after it has replied for a while (monitored_node.py).
 - A node that missed a required command (a tombstone of a write that goes on, its removal, an
   invalidation) is *stale*: it gets a new epoch before this process reads it again.
-  Missed tombstones and invalidations are recorded as *debts* (debts.py), which other processes
-  settle if this one ends before.
+  A missed tombstone or invalidation is recorded as a pending flush (pending_flushes.py), which
+  another process does if this one ends before.
 - A write whose tombstones cannot be placed waits, *before* it commits, until every process that
   shares the outage has noticed it, too, and reads the database. If the node replies meanwhile, the
   tombstones are placed late, and the write goes on at once.
@@ -18,12 +18,12 @@ from logging import getLogger
 
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.debts import DebtsOfNode
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import OTHER_LIST
-from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
+from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import Bypass, Fill, Found, Load, LookUp, NotHit
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
+from tornado_members.lease_cache.pending_flushes import NodePendingFlushes
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
 from tornado_members.lease_cache.unconfirmed_tombstones import UnconfirmedTombstones
@@ -43,20 +43,20 @@ class CacheNode:
         *,
         timing: Timing,
         counts: CacheCounts,
-        debts: DebtsOfNode,
+        pending_flushes: NodePendingFlushes,
         quarantine: QuarantineWatch,
         confirm_list: Callable[[], Awaitable[None]],
         now: Callable[[], float] = clock,
     ) -> None:
         """`protocol` is the protocol on this node.
 
-        `confirm_list` raises LedgerUnavailable if the list of servers of this process may have been
+        `confirm_list` raises StoreUnavailable if the list of servers of this process may have been
         replaced.
         """
         protocol.on_unusable = self._note_unusable
         self.address = node.address
         self.protocol = protocol
-        self.debts = debts
+        self.pending_flushes = pending_flushes
         self._node = node
         self._timing = timing
         self._counts = counts
@@ -82,7 +82,7 @@ class CacheNode:
     def bypass_reason(self) -> str | None:
         """Return why reads bypass the node now, in a word; None if they may use it.
 
-        Where only the look at its debts is missing, this asks for one.
+        If only the store of pending flushes was not read yet, this requests a read.
         """
         readable_at = self.readable_at()
         if readable_at is None:
@@ -93,9 +93,9 @@ class CacheNode:
             return "node-stale"
         if self._now() < readable_at:
             return "node-back"
-        if self.debts.none_at < readable_at:
-            self.debts.wanted.set()
-            return "node-owed" if self.debts.found else "node-back"
+        if self.pending_flushes.none_at < readable_at:
+            self.pending_flushes.wanted.set()
+            return "node-flush-pending" if self.pending_flushes.found else "node-back"
         return None
 
     def readable_at(self) -> float | None:
@@ -181,8 +181,8 @@ class CacheNode:
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> bool:
         """Place the tombstones of a write, or wait until no process reads its keys here.
 
-        Returns True if they were placed for certain. If not, `owe` must return before the write
-        commits.
+        Returns True if they were placed for certain. If not, `record_pending_flush` must return
+        before the write commits.
         """
         try:
             await self.protocol.place_tombstones(keys, writer)
@@ -226,50 +226,50 @@ class CacheNode:
     async def invalidate(self, keys: Collection[bytes]) -> bool:
         """Remove entries that another client changed.
 
-        If the node does not do it for certain, records a debt and returns False.
-        Raises LedgerUnavailable.
+        Unless the node confirms that, records a pending flush and returns False.
+        Raises StoreUnavailable.
         """
-        return await self._is_done(self.protocol.invalidate(keys)) or await self._misses_it()
+        return await self._is_done(self.protocol.invalidate(keys)) or await self._record_failure()
 
     async def invalidate_for_all(self, keys: Collection[bytes]) -> None:
         """Remove entries that another client changed, so that no process returns them any more.
 
         If this process does not reach the node, waits until another one has emptied the node, or
-        no process reads it. Raises LedgerUnavailable.
+        no process reads it. Raises StoreUnavailable.
         """
         if not await self.invalidate(keys):
-            await self.debts.raise_fence(lambda: not self.is_stale)
+            await self.pending_flushes.raise_fence(lambda: not self.is_stale)
 
     async def renew_epoch(self) -> bool:
         """Empty the node.
 
-        If the node does not do it for certain, records a debt and returns False.
-        Raises LedgerUnavailable.
+        Unless the node confirms that, records a pending flush and returns False.
+        Raises StoreUnavailable.
         """
-        return await self._is_done(self.protocol.renew_epoch()) or await self._misses_it()
+        return await self._is_done(self.protocol.renew_epoch()) or await self._record_failure()
 
-    async def owe(self) -> float:
-        """Record that the node misses a change, where it outlives this process.
+    async def record_pending_flush(self) -> float:
+        """Record that the node misses a change, in the store that all processes share.
 
         Returns when a write that relies on the record must have ended.
-        Raises LedgerUnavailable if it could not be recorded in time.
+        Raises StoreUnavailable if it could not be recorded in time.
         """
         self.mark_stale()
-        ends_at = await self.debts.record()
-        if not self.is_stale:  # paid meanwhile, without this debt
+        ends_at = await self.pending_flushes.record()
+        if not self.is_stale:  # flushed meanwhile, before this record
             self.mark_stale()
         return ends_at
 
-    async def _misses_it(self) -> bool:
-        """Record a debt; returns False."""
-        await self.owe()
+    async def _record_failure(self) -> bool:
+        """Record a pending flush; return False."""
+        await self.record_pending_flush()
         return False
 
     async def claim(self) -> None:
         """Empty the node, and store the id of our list with its epoch.
 
         If it does not reply, returns when no process reads it: a process that finds it back looks
-        at the list in force before it reads. Raises LedgerUnavailable if our list may have been
+        at the list in force before it reads. Raises StoreUnavailable if our list may have been
         replaced.
         """
         await self._confirm_list()
@@ -280,11 +280,11 @@ class CacheNode:
         down_since = self._now() if self._node.down_since is None else self._node.down_since
         await asyncio.sleep(max(0.0, down_since + self._timing.noticed - self._now()))
 
-    async def pay_for_another(self) -> None:
+    async def flush_for_other_process(self) -> None:
         """Empty the node, because a process ended before it did so. Raises NodeUnavailable."""
         await self.protocol.renew_epoch()
         log.warning(
-            "Memcached %s got a new epoch: another process ended with a debt of the node",
+            "Memcached %s got a new epoch: a process ended with a pending flush of the node",
             self.address,
         )
 
@@ -334,7 +334,7 @@ class CacheNode:
                     self._is_quarantined = False
                     await self.protocol.probe()
                 await self._watch.advance()
-            except (NodeUnavailable, LedgerUnavailable):
+            except (NodeUnavailable, StoreUnavailable):
                 pass
             except Exception:  # missed invalidations stay pending: the monitor never ends
                 log.exception("monitoring Memcached %s failed; trying again", self.address)
@@ -365,6 +365,6 @@ class CacheNode:
             await self.protocol.renew_epoch()
             self._missed -= missed
             if not self._missed:
-                self.debts.pay()
+                self.pending_flushes.note_flushed()
             log.warning("Memcached %s got a new epoch: it had missed something", self.address)
         await self._unconfirmed.remove()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.errors import LedgerUnavailable, NodeUnavailable
+from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.node_clock import NodeClock
 from tornado_members.lease_cache.placement import digest
@@ -144,7 +144,7 @@ class NodeEpoch:
     async def _acknowledged(self) -> int:
         try:
             return await self._fence.acknowledged()
-        except LedgerUnavailable as error:
+        except StoreUnavailable as error:
             raise NodeUnavailable("the term of the primary cannot be confirmed") from error
 
     async def _get_epoch(self) -> tuple[Held | None, Epoch | None]:

@@ -9,8 +9,8 @@ class NodeUnavailable(CacheError):
     """A node did not reply, not in time, or not sensibly. The outcome is unknown."""
 
 
-class LedgerUnavailable(CacheError):
-    """The ledger of debts did not reply in time."""
+class StoreUnavailable(CacheError):
+    """The shared store did not reply in time."""
 
 
 class NotAnnounced(CacheError):

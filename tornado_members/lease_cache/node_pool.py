@@ -47,7 +47,7 @@ class NodePool:
     async def claim(self) -> None:
         """Empty every node, and claim it for the list in force.
 
-        Raises LedgerUnavailable if the list in force cannot be confirmed.
+        Raises StoreUnavailable if the list in force cannot be confirmed.
         """
         await asyncio.gather(*(node.claim() for node in self))
 

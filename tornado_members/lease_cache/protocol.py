@@ -121,7 +121,7 @@ class LeaseProtocol(NodeEpoch):
 
         Exceptions of `load` pass through. An entry that is equal to `rejected` counts as a miss.
         `look_up` is one of this reader's, made after it was asked for the entry; a hit among them
-        is looked up again. Raises LedgerUnavailable if only a deposed primary replies.
+        is looked up again. Raises StoreUnavailable if only a deposed primary replies.
         """
         if look_up is None or isinstance(look_up, Hit):
             look_up = (await self.look_up([key]))[key]

@@ -36,7 +36,7 @@ class QuarantineWatch:
         registered: Callable[[], Awaitable[Collection[str]]],
         now: Callable[[], float] = clock,
     ) -> None:
-        """`registered` reads the names of all processes; it raises LedgerUnavailable."""
+        """`registered` reads the names of all processes; it raises StoreUnavailable."""
         self._epoch = epoch
         self._process = process
         self._writes = writes

@@ -37,7 +37,7 @@ class Registration:
 
 
 class Registry(Protocol):
-    """A store that all processes share. Each method raises LedgerUnavailable after a timeout."""
+    """A store that all processes share. Each method raises StoreUnavailable after a timeout."""
 
     async def register(self, registration: Registration) -> None:
         """Store a registration durably, in place of an earlier one of the process."""

@@ -31,7 +31,7 @@ from logging import getLogger
 from typing import Protocol
 
 from tornado_members.lease_cache.clock import clock
-from tornado_members.lease_cache.errors import LedgerUnavailable
+from tornado_members.lease_cache.errors import StoreUnavailable
 from tornado_members.lease_cache.registry import (
     Registration,
     Registry,
@@ -58,7 +58,7 @@ class Nodes(Protocol):
         """
 
     async def claim(self) -> None:
-        """Give every node an epoch with the id of the list in force. Raises LedgerUnavailable."""
+        """Give every node an epoch with the id of the list in force. Raises StoreUnavailable."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class ServerLists:
 
     async def open(self) -> None:
         """Register, use the list in force, and take part in changes from now on."""
-        with suppress(LedgerUnavailable):
+        with suppress(StoreUnavailable):
             await self._take_turn()
         self._running = asyncio.create_task(self._run())
 
@@ -112,7 +112,7 @@ class ServerLists:
             self._running.cancel()
             await asyncio.wait([self._running])
         if self._registration and not may_still_write:
-            with suppress(LedgerUnavailable):  # other processes remove it later
+            with suppress(StoreUnavailable):  # other processes remove it later
                 await self._registry.remove(self._registration)
 
     @property
@@ -136,22 +136,22 @@ class ServerLists:
         return self._now() - self._confirmed_at < _FRESH_SECONDS
 
     async def ensure_registered(self) -> None:
-        """Return when this process may begin a write. Raises LedgerUnavailable."""
+        """Return when this process may begin a write. Raises StoreUnavailable."""
         if self._now() >= self._valid_until:
             await self._take_turn()
 
     async def registered(self) -> Sequence[str]:
-        """Read the names of all processes that may have writes. Raises LedgerUnavailable."""
+        """Read the names of all processes that may have writes. Raises StoreUnavailable."""
         return [one.process for one in await self._registry.read()]
 
     async def confirm(self) -> None:
-        """Check that our list is in force. Raises LedgerUnavailable if it is not, or not known."""
+        """Check that our list is in force. Raises StoreUnavailable if it is not, or not known."""
         began = self._now()
         found = await self._registry.list_in_force()
         if found != self.in_force or found is None:
             self._is_outdated = True
             self._wake.set()
-            raise LedgerUnavailable("another list of servers is in force")
+            raise StoreUnavailable("another list of servers is in force")
         self._confirmed_at = began
 
     async def _run(self) -> None:
@@ -162,7 +162,7 @@ class ServerLists:
             self._wake.clear()
             try:
                 await self._take_turn()
-            except LedgerUnavailable:  # MongoDB is unavailable, which health reports
+            except StoreUnavailable:  # MongoDB is unavailable, which health reports
                 pass
             except Exception:
                 log.exception("reading the list of cache servers failed; trying again")
@@ -185,7 +185,7 @@ class ServerLists:
         return _RENEW_SECONDS if self._is_settled() else _CHANGE_SECONDS
 
     async def _take_turn(self) -> None:
-        """Renew the registration, and take the next step of a change. Raises LedgerUnavailable."""
+        """Renew the registration, and take the next step of a change. Raises StoreUnavailable."""
         async with self._turn:
             if not await self._renew():
                 await self._register()
@@ -226,7 +226,7 @@ class ServerLists:
         self.in_force = found
         await self._nodes.use(found)
         if not await self._store(found.id):
-            raise LedgerUnavailable("other processes regarded this process as ended")
+            raise StoreUnavailable("other processes regarded this process as ended")
 
     async def _store(self, list_id: str | None) -> bool:
         began = self._now()

@@ -60,7 +60,7 @@ class Terms(Protocol):
     async def acknowledged(self) -> int:
         """Have a majority acknowledge a write; return its term, 0 without elections.
 
-        Raises LedgerUnavailable after a timeout.
+        Raises StoreUnavailable after a timeout.
         """
 
 
@@ -118,7 +118,7 @@ class TermFence:
         self._flight: SingleFlight[int] = SingleFlight()
 
     async def acknowledged(self) -> int:
-        """Have a majority acknowledge a write; return its term. Raises LedgerUnavailable.
+        """Have a majority acknowledge a write; return its term. Raises StoreUnavailable.
 
         A server without rivals is the majority.
         """
@@ -130,7 +130,7 @@ class TermFence:
         """Return what `load` returns, once no primary can have been deposed before it began.
 
         `has_term` tells whether the nodes of what is loaded were asked for their terms before.
-        Exceptions of `load` pass through. Raises LedgerUnavailable if only a deposed primary
+        Exceptions of `load` pass through. Raises StoreUnavailable if only a deposed primary
         replies.
         """
         while True:
@@ -144,12 +144,12 @@ class TermFence:
                 return loaded
 
     async def _establish(self, term: int) -> None:
-        """Return once the primary of the term has committed. Raises LedgerUnavailable."""
+        """Return once the primary of the term has committed. Raises StoreUnavailable."""
         if term > self._established:
             self._established = await self.acknowledged()
 
     async def _is_confirmed(self, term: int) -> bool:
-        """True if the primary that was used is still one. Raises LedgerUnavailable."""
+        """True if the primary that was used is still one. Raises StoreUnavailable."""
         acknowledged = await self.acknowledged()
         if acknowledged <= term:
             return True
@@ -169,7 +169,7 @@ class TermFence:
                     await node.raise_term()
 
     async def _resolve_doubt(self) -> None:
-        """Return when it makes sense to load again. Raises LedgerUnavailable."""
+        """Return when it makes sense to load again. Raises StoreUnavailable."""
         self._counts.doubtful_loads += 1
         known = self.known
         acknowledged = await self.acknowledged()

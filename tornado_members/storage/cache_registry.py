@@ -10,9 +10,9 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError
 
 from tornado_members.lease_cache.registry import Registration, ServerList
-from tornado_members.storage.debts import RECORD_SECONDS, as_ledger
 from tornado_members.storage.mongo import Document, Mongo
 from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.pending_flushes import RECORD_SECONDS, as_shared_store
 
 _KEY = "cache-servers"
 
@@ -28,7 +28,7 @@ _PROCESSES: Document = {
 class CacheRegistry:
     """The two collections.
 
-    Every method raises LedgerUnavailable if MongoDB does not reply in time.
+    Every method raises StoreUnavailable if MongoDB does not reply in time.
     """
 
     def __init__(self, mongo: Mongo) -> None:
@@ -36,14 +36,14 @@ class CacheRegistry:
         self._processes = mongo.database["cache_processes"]
         self._lists = mongo.database["cluster"]
 
-    @as_ledger
+    @as_shared_store
     @translate_outages
     async def register(self, registration: Registration) -> None:
         """Store a registration durably, in place of an earlier one of the process."""
         key = {"_id": registration.process}
         await self._processes.update_one(key, _update(registration), upsert=True)
 
-    @as_ledger
+    @as_shared_store
     @translate_outages
     async def renew(self, registration: Registration) -> bool:
         """Replace the registration of the process; False if it no longer has one."""
@@ -51,14 +51,14 @@ class CacheRegistry:
         done = await self._processes.update_one(key, _update(registration))
         return bool(done.matched_count)
 
-    @as_ledger
+    @as_shared_store
     @translate_outages
     async def remove(self, registration: Registration) -> None:
         """Remove a registration, unless it was renewed since it was read."""
         key = {"_id": registration.process, "nonce": registration.nonce}
         await self._processes.delete_one(key)
 
-    @as_ledger
+    @as_shared_store
     @translate_outages
     async def read(self) -> Sequence[Registration]:
         """Return the registrations of all processes."""
@@ -73,7 +73,7 @@ class CacheRegistry:
             for each in await self._processes.find(_PROCESSES).to_list(None)
         ]
 
-    @as_ledger
+    @as_shared_store
     @translate_outages
     async def list_in_force(self) -> ServerList | None:
         """Return the list in force; None if there has never been one."""
@@ -85,7 +85,7 @@ class CacheRegistry:
             found["list"], tuple(found["servers"]), None if replaces is None else tuple(replaces)
         )
 
-    @as_ledger
+    @as_shared_store
     @translate_outages
     async def replace_list(self, new: ServerList, old: ServerList | None) -> bool:
         """Put a list into force; False if `old` is not in force any more."""

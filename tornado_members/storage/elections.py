@@ -12,10 +12,10 @@ from typing import cast
 from bson import ObjectId
 from pymongo.topology_description import TopologyDescription
 
-from tornado_members.lease_cache.errors import LedgerUnavailable
-from tornado_members.storage.debts import as_ledger
+from tornado_members.lease_cache.errors import StoreUnavailable
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.pending_flushes import as_shared_store
 
 _OF_TERM = bytes.fromhex("7fffffff")  # begins the electionId
 
@@ -50,19 +50,19 @@ class Elections:
             if known:
                 self._has_rivals = any(len(server.all_hosts) > 1 for server in known)
 
-    @as_ledger
+    @as_shared_store
     @translate_outages
     async def acknowledged(self) -> int:
         """Have a majority acknowledge a write; return its term, 0 without elections.
 
         It must be a change: MongoDB acknowledges one that changes nothing as soon as a majority has
-        the last change, which a deposed primary knows as well. Raises LedgerUnavailable.
+        the last change, which a deposed primary knows as well. Raises StoreUnavailable.
         """
         change = {"$set": {"nonce": secrets.token_hex(8)}}
         done = await self._documents.update_one({"_id": "election-probe"}, change, upsert=True)
         reply = done.raw_result
         if reply is None:
-            raise LedgerUnavailable("MongoDB has not acknowledged the write")
+            raise StoreUnavailable("MongoDB has not acknowledged the write")
         return _term_of(reply.get("electionId"))
 
 

@@ -62,7 +62,7 @@ class Indexes:
             return
         if dry_run:
             log.info(
-                "no indexed attribute is declared for these indexes of %s, and each write pays for "
+                "no indexed attribute is declared for these indexes of %s, and each write updates "
                 "them; start with --drop-unused-indexes to drop them: %s",
                 self._name,
                 ", ".join(unused),

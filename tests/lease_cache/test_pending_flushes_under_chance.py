@@ -1,4 +1,4 @@
-"""Debts in a random storm: the test kills and starts readers and writers while a node hangs.
+"""Pending flushes under random faults: readers and writers are killed while a node hangs.
 
 All of these "processes" are tasks of this one, on one Memcached behind a proxy that holds its
 bytes, like a server that hangs and keeps its memory. A write that was sent may commit after its
@@ -15,9 +15,9 @@ import pytest
 
 from tests.lease_cache.test_lease_cache import own_memcached
 from tests.support.fault_proxy import FINE, FROZEN, FaultProxy
-from tests.support.ledger import MemoryLedger
+from tests.support.flush_store import MemoryFlushStore
 from tests.support.registry import MemoryRegistry
-from tornado_members.lease_cache import debts
+from tornado_members.lease_cache import pending_flushes
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.entries import Entry
@@ -71,8 +71,8 @@ class Storm:
     def __init__(self, address: str, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311
         self.registers = {b"key%d" % number: Register(self.chance) for number in range(REGISTERS)}
-        self.ledger = MemoryLedger()
-        self.ledger.deadline = 0.2
+        self.flush_store = MemoryFlushStore()
+        self.flush_store.deadline = 0.2
         self.wrong: list[str] = []
         self.hits = 0
         self.kills = 0
@@ -88,7 +88,7 @@ class Storm:
             ttl=60,
             timing=TIMING,
             write_deadline=WRITE_DEADLINE,
-            ledger=self.ledger,
+            flush_store=self.flush_store,
             registry=MemoryRegistry.of_this_test(),
         )
         await cache.open()
@@ -163,7 +163,7 @@ async def end(process: asyncio.Task[None]) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_reliance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(debts, "RELIED_ON", 0.2)
+    monkeypatch.setattr(pending_flushes, "REUSE_SECONDS", 0.2)
 
 
 @pytest.mark.exhaustive
@@ -189,10 +189,10 @@ async def test_reads_are_stale_without_any_one_rule(
 
     match what:
         case "nothing recorded":
-            monkeypatch.setattr(debts.DebtsOfNode, "record", nothing)
+            monkeypatch.setattr(pending_flushes.NodePendingFlushes, "record", nothing)
         case "nothing looked up":
             monkeypatch.setattr(
-                debts.DebtsOfNode,
+                pending_flushes.NodePendingFlushes,
                 "none_at",
                 property(lambda _: float("inf"), lambda *_: None),
                 raising=False,
