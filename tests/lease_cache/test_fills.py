@@ -75,15 +75,18 @@ async def test_fill_of_two_nodes_loads_once(address: str) -> None:  # noqa: F811
         process(address, second) as other,
     ):
         nodes = [node._node._node for node in cache.nodes]
-        await cache.renew_epochs()  # the nodes may be those of another list
-        before = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
-        load = Loads()
-        assert statuses(await read_many(cache, KEYS, load)) == {STORED}
-        assert [sorted(keys) for keys in load.asked] == [sorted(KEYS)]
-        after = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
-        sent = [end - begin for begin, end in zip(before, after, strict=True)]
-        assert sent == [2, 2]  # beside the look: to take the leases, and to store
-        assert cache.counts.fills == len(KEYS)
+        sent = []
+        for _ in range(3):  # the cache itself may send a command meanwhile
+            await cache.renew_epochs()  # the nodes may be those of another list
+            before = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
+            load = Loads()
+            assert statuses(await read_many(cache, KEYS, load)) == {STORED}
+            assert [sorted(keys) for keys in load.asked] == [sorted(KEYS)]
+            after = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
+            sent.append([end - begin for begin, end in zip(before, after, strict=True)])
+        assert [2, 2] in sent  # beside the look-up: to take the leases, and to store
+        assert min(map(sum, sent)) == 4
+        assert cache.counts.fills == 3 * len(KEYS)
         assert statuses(await read_many(other, KEYS, load)) == {HIT}
         assert len(load.asked) == 1
 
