@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPResponse
-from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
+from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, Fetching, parsed, problem, token_of
+from tests.support.fast_path import Counting, answer_to, masked, undated
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
@@ -31,23 +32,6 @@ from tornado_members.settings import Settings
 from tornado_members.storage.members import MemberStore
 
 ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
-
-
-class Counting(HTTPServerConnectionDelegate):
-    """An application that counts its requests."""
-
-    def __init__(self, application: HTTPServerConnectionDelegate) -> None:
-        self.application = application
-        self.asked = 0
-
-    def start_request(
-        self, server_conn: object, request_conn: HTTPConnection
-    ) -> HTTPMessageDelegate:
-        self.asked += 1
-        return self.application.start_request(server_conn, request_conn)
-
-    def on_close(self, server_conn: object) -> None:
-        self.application.on_close(server_conn)
 
 
 @pytest.fixture
@@ -122,6 +106,8 @@ PATHS = (
     "/members/by-name?name=Ada%20Lovelace",
     BATCH,
 )
+# Long enough for compression, and with a next page.
+LIST = "/members?q=lovelace&sort=-name&limit=12"
 # Settings that a service in production has. Half of its requests are traced.
 PRODUCTION = {
     "cors": {"origins": ["https://app.example", "http://localhost:3000"]},
@@ -129,26 +115,6 @@ PRODUCTION = {
     "telemetry": {"otlp_endpoint": "http://127.0.0.1:9", "sample_ratio": 0.5},
 }
 ANY_ORIGIN = {"cors": {"origins": ["*"]}}
-
-
-def masked(answer: bytes) -> bytes:
-    """Return the bytes of a response without the values that differ from one to the next."""
-    answer = re.sub(rb"(?m)^(Date|X-Request-Id): .*\r$", rb"\1: -\r", answer)
-    return re.sub(rb'"requestId": "[^"]*"', b'"requestId": "-"', answer)
-
-
-def undated(answer: bytes) -> bytes:
-    """Return a response without Last-Modified, which it has once the member is two seconds old."""
-    return re.sub(rb"(?m)^Last-Modified: .*\r\n", b"", answer)
-
-
-async def answer_to(http_server: AnyServer, path: str, headers: dict[str, str]) -> bytes:
-    """Return the bytes of one response."""
-    given = {"Host": "a.example", "Authorization": f"Bearer {token_of(3)}", **headers}
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in given.items())]
-    async with bare_connection(http_server) as (reader, writer):
-        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
-        return await reader.read()
 
 
 class TestBytes:
@@ -178,12 +144,14 @@ class TestBytes:
         subtests: pytest.Subtests,
     ) -> None:
         await api.create(**ADA)
+        for i in range(20):
+            await api.create(f"Lovelace {i}", email=f"{i}@example.org")
         # A later change would be settled in the middle of the test, which adds Last-Modified.
         long_ago = {"$set": {"updatedAt": datetime(2026, 1, 1, tzinfo=UTC)}}
         await services.directory._store._members.update_one({"_id": 1}, long_ago)
         for path in PATHS:
             await api("GET", path)
-        for path, (name, headers, is_fast) in itertools.product(PATHS, VARIANTS):
+        for path, (name, headers, is_fast) in itertools.product([*PATHS, LIST], VARIANTS):
             with subtests.test(f"{name}: {path[:30]}"):
                 app.is_enabled = True
                 for _ in range(5):  # on a busy machine, the node may count as away for a moment
@@ -330,7 +298,7 @@ async def test_fast_path_leaves_other_requests_to_the_handlers(
         ("GET", "/members/%31", 200),
         ("GET", "/members/9999999999999999", 404),
         ("GET", "/members/1/", 404),
-        ("GET", "/members", 200),
+        ("GET", "/members?limit=1&limit=1", 400),
         ("GET", "/members/by-name/Ada%20Lovelace", 200),
         ("GET", "/members/by-name/..", 400),
         ("GET", "/members/by-name/a%2Fb", 400),

@@ -1,7 +1,5 @@
 """The collection of all members: lists and creation."""
 
-from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from tornado_members.auth.permissions import READ, WRITE
@@ -22,15 +20,10 @@ from tornado_members.handlers.declarations import (
     WRITTEN,
 )
 from tornado_members.handlers.export import export_members
-from tornado_members.handlers.paging import (
-    LIST_PARAMETERS,
-    next_path,
-    parse_export_query,
-    parse_list_query,
-)
+from tornado_members.handlers.pages import read_page
+from tornado_members.handlers.paging import LIST_PARAMETERS, parse_export_query, parse_list_query
 from tornado_members.http.own_record import lists_only_itself
 from tornado_members.http.prefer import parse_preferences
-from tornado_members.http.responses import build_response, page_response
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.examples import example_csv, example_ndjson, example_page
@@ -109,14 +102,9 @@ class MembersHandler(BatchHandler):
 
     async def send_page(self, query: ListQuery) -> None:
         """Send a page of members."""
-        page = await self.services.directory.page_json(replace(query, limit=query.limit + 1))
-        following = None
-        if len(page.bodies) > query.limit:
-            following = self.address(next_path(query, page.keys[query.limit - 1]))
+        page = await read_page(self.services, query)
         await self.send_count(query.filters)
-        bodies = page.bodies[: query.limit]
-        build = partial(page_response, bodies, following, request_headers=self.request.headers)
-        self.send_response(await build_response(build, sum(map(len, bodies))))
+        self.send_response(await page.respond(self.request.headers))
 
     async def send_count(self, filters: Filters) -> None:
         """Send the number of members that match, if the caller prefers it (RFC 7240)."""

@@ -35,6 +35,11 @@ def asked_in(target: str) -> Asked | None:
     return _ids_in(listed) if listed else _name_in(in_path, in_query)
 
 
+def is_list(target: str) -> bool:
+    """Return True for the target of a list."""
+    return target.partition("?")[0] == MembersHandler.route
+
+
 def route_of(asked: Asked, target: str) -> str:
     """Return the pattern of the path of a target."""
     if isinstance(asked, int):

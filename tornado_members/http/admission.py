@@ -70,7 +70,7 @@ class AdmissionControl:
         if caller is not None and operation.permission is not None:
             own_member_id = _authorize(caller, operation.permission, operation.is_own, request)
         if request.query:
-            _check_query(request.query_arguments, operation, self._fields)
+            check_query(request.query_arguments, operation, self._fields)
         media_type = choose(request.headers.get("Accept", ""), operation.media_types)
         if media_type is None:
             raise NotAcceptable(" or ".join(operation.media_types))
@@ -119,7 +119,7 @@ def _token(headers: HTTPHeaders) -> str:
     return token
 
 
-def _check_query(
+def check_query(
     arguments: Mapping[str, Sequence[bytes]], operation: Operation, fields: FieldTable
 ) -> None:
     """Raises BadParameter for a parameter that is unknown or given twice."""

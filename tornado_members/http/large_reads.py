@@ -19,10 +19,15 @@ class LargeReads:
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
+    @staticmethod
+    def take_turns(members: int) -> bool:
+        """Return True if reads of so many members take turns."""
+        return members > _LARGE
+
     @asynccontextmanager
     async def turn(self, members: int) -> AsyncIterator[None]:
         """Wait until a read of so many members may begin; it ends with the block."""
-        if members <= _LARGE:
+        if not self.take_turns(members):
             yield
             return
         async with self._turns:

@@ -1,0 +1,45 @@
+"""Helps to compare the fast path with the handlers."""
+
+import re
+
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
+
+from tests.support.api import token_of
+from tests.support.wire import AnyServer, bare_connection
+
+
+class Counting(HTTPServerConnectionDelegate):
+    """An application that counts its requests."""
+
+    def __init__(self, application: HTTPServerConnectionDelegate) -> None:
+        self.application = application
+        self.asked = 0
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        self.asked += 1
+        return self.application.start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        self.application.on_close(server_conn)
+
+
+def masked(answer: bytes) -> bytes:
+    """Return the bytes of a response without the values that differ from one to the next."""
+    answer = re.sub(rb"(?m)^(Date|X-Request-Id): .*\r$", rb"\1: -\r", answer)
+    return re.sub(rb'"requestId": "[^"]*"', b'"requestId": "-"', answer)
+
+
+def undated(answer: bytes) -> bytes:
+    """Return a response without Last-Modified, which it has once the member is two seconds old."""
+    return re.sub(rb"(?m)^Last-Modified: .*\r\n", b"", answer)
+
+
+async def answer_to(http_server: AnyServer, path: str, headers: dict[str, str]) -> bytes:
+    """Return the bytes of one response."""
+    given = {"Host": "a.example", "Authorization": f"Bearer {token_of(3)}", **headers}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in given.items())]
+    async with bare_connection(http_server) as (reader, writer):
+        writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+        return await reader.read()

@@ -1,0 +1,145 @@
+"""A request that the fast path answers itself, or passes on to the application."""
+
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from typing import Protocol
+
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+)
+
+from tornado_members.auth.caller import Caller
+from tornado_members.cached_members import Asked, forget_look_ups
+from tornado_members.errors import ResponseTimeout
+from tornado_members.http.found_errors import Query, reporting
+from tornado_members.http.plain_read import PlainRead
+from tornado_members.http.responses import MemberResponse, send_prepared
+from tornado_members.model.list_query import ListQuery
+from tornado_members.services import Services
+from tornado_members.telemetry.access_log import AccessLogRecord
+
+log = getLogger(__name__)
+
+
+class FastPath(Protocol):
+    """The methods of MemberCacheApplication that its requests use."""
+
+    application: HTTPServerConnectionDelegate  # which answers what is passed on
+
+    def admit(self, request: "FastPathRequest") -> bool:
+        """Return True for a plain read by a permitted caller; record what it asks for."""
+
+    def answer(self, request: "FastPathRequest") -> None:
+        """Answer a request that is complete."""
+
+
+class FastPathRequest(HTTPMessageDelegate):
+    """A request, from its head until it is answered here or passed on to the application."""
+
+    start_line: RequestStartLine
+    headers: HTTPHeaders
+    read: PlainRead
+    asked: Asked  # unless it asks for a page
+    page: ListQuery | None = None
+    caller: Caller
+    query: Query | None = None  # of MongoDB, if one was made
+
+    def __init__(
+        self, fast_path: FastPath, server_conn: object, connection: HTTPConnection
+    ) -> None:
+        self.connection = connection
+        self.started_at = 0.0  # time.perf_counter()
+        self._fast_path = fast_path
+        self._server_conn = server_conn
+        self.delegate: HTTPMessageDelegate | None = None  # of the application, once it is passed on
+
+    def headers_received(  # type: ignore[override]  # servers receive no ResponseStartLine
+        self, start_line: RequestStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        self.start_line, self.headers = start_line, headers
+        self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
+        forget_look_ups()
+        return None if self._fast_path.admit(self) else self._start_delegate()
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self.delegate.data_received(chunk) if self.delegate else None
+
+    def finish(self) -> None:
+        if self.delegate:
+            self.delegate.finish()
+        else:
+            self._fast_path.answer(self)
+
+    def on_connection_close(self) -> None:
+        if self.delegate:
+            self.delegate.on_connection_close()
+
+    def respond(
+        self,
+        services: Services,
+        response: MemberResponse,
+        *,
+        route: str,
+        cache_status: str | None = None,
+    ) -> None:
+        """Send a response, and record the request."""
+        read = self.read
+        span = services.tracer.sample(read.traceparent) if services.tracer else None
+        if span and self.query:
+            span.add_operation(*self.query)
+        request_id = read.request_id or services.request_ids.new()
+        lines = read.response.fill(response, request_id)
+        send_prepared(self.connection, response.status, lines, response.body)
+        services.tokens.counts.remembered += 1
+        record = AccessLogRecord(
+            method="GET",
+            route=route,
+            path=self.start_line.path.partition("?")[0],
+            status=response.status,
+            seconds=time.perf_counter() - self.started_at,
+            request_id=request_id,
+            subject=self.caller.subject,
+            cache=cache_status,
+            traceparent=read.traceparent,
+        )
+        services.requests.record(record, span)
+
+    def pass_on(self) -> None:
+        """Let the application answer, unless it does already."""
+        if self.delegate is None:
+            self._start_delegate()
+            self.finish()
+
+    def report(self, error: Exception) -> None:
+        """Let the application answer with an error."""
+        with reporting(error, self.query):
+            self.pass_on()
+
+    def time_out(self) -> None:
+        """Answer that the query takes too long."""
+        self.report(ResponseTimeout())
+
+    @contextmanager
+    def finishing(self, services: Services) -> Iterator[None]:
+        """Answer the request, or pass it on, within the block. Then it is no longer in flight.
+
+        An exception of the block is logged, and must not affect other requests.
+        """
+        try:
+            yield
+        except Exception:
+            log.exception("a request failed")
+            self.connection.close()  # type: ignore[attr-defined]  # missing in Tornado
+        finally:  # after pass_on(), so that the number in flight never drops in between
+            services.requests.request_finished()
+
+    def _start_delegate(self) -> Awaitable[None] | None:
+        application = self._fast_path.application
+        self.delegate = application.start_request(self._server_conn, self.connection)
+        return self.delegate.headers_received(self.start_line, self.headers)
