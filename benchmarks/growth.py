@@ -15,7 +15,7 @@ import psutil
 import pymongo
 from pymongo import IndexModel
 
-from benchmarks.load.bed import Client, Collection, Document
+from benchmarks.load.bed import Client, Collection, Document, enlarge_cache
 from benchmarks.load.crowd import KINDS, Crowd, Kind
 from tests.support.http_client import HttpClient, Reply
 from tests.support.memcached import flush_memcached
@@ -27,7 +27,6 @@ from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.list_indexes import BY_NAME, list_indexes
 
 _BATCH = 10_000
-_CACHE = "2GB"  # of MongoDB: documents and indexes of 1,000,000 members fit into it
 _PROFILED = 20  # requests
 _QUIET = 0.04  # processor time of MongoDB per second, at rest
 _DATABASE = "members"
@@ -56,9 +55,7 @@ def main() -> None:
             PrivateServers(command.data, die_with_parent=True) as private,
             Client(private.mongodb_uri) as client,
         ):
-            client.admin.command(
-                {"setParameter": 1, "wiredTigerEngineRuntimeConfig": f"cache_size={_CACHE}"}
-            )
+            enlarge_cache(client)
             for smaller, size in itertools.pairwise([0, *sizes]):
                 began = time.monotonic()
                 grown = itertools.islice(drafts, size - smaller)

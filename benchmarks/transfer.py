@@ -12,9 +12,12 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.load.bed import Client as MongoClient
+from benchmarks.load.bed import enlarge_cache
 from tests.support.service import Command, Service
 from tornado_members.bulk.loader import BATCH
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.settings import Settings
 from tornado_members.storage.mongo import open_mongo
 
@@ -160,10 +163,29 @@ async def insert_plainly(uri: str, count: int) -> Usage:
     await copies.drop()
     await mongo.close()
     assert copied == count, f"{copied} of {count} were copied"
-    print(
-        f"{'insert_many alone':<22} {seconds:7.1f} s {count / seconds:9,.0f}/s {cpu:7.1f} s of CPU"
-    )
-    return Usage(seconds, cpu)
+    usage = Usage(seconds, cpu)
+    _print_plain("insert_many alone", count, usage)
+    return usage
+
+
+async def read_plainly(uri: str, count: int) -> Usage:
+    """Read the fields that an export contains with the service's driver, and print a line."""
+    mongo = open_mongo(uri, "members", Settings().mongodb.driver, _TIMEOUT)
+    shown = dict.fromkeys(("_id", *MEMBER_FIELDS.keys), 1)
+    began, cpu, found = time.perf_counter(), time.process_time(), 0
+    cursor = mongo.database["members"].find({}, shown, hint=[("_id", 1)], batch_size=BATCH)
+    while batch := await cursor.to_list(BATCH):
+        found += len(batch)
+    usage = Usage(time.perf_counter() - began, time.process_time() - cpu)
+    await mongo.close()
+    assert found == count, f"{found} of {count} were read"
+    _print_plain("find alone", count, usage)
+    return usage
+
+
+def _print_plain(what: str, count: int, usage: Usage) -> None:
+    rate = count / usage.seconds
+    print(f"{what:<22} {usage.seconds:7.1f} s {rate:9,.0f}/s {usage.cpu:7.1f} s of CPU", flush=True)
 
 
 async def run(
@@ -190,6 +212,7 @@ async def run(
     }.items():
         size, _ = await measure(what, count, process, task(client.export(*headers)))
         print(f"{'':<22} {size / 2**20:7.1f} MiB")
+        await read_plainly(mongodb_uri, count)
     slow = client.export("Accept: text/csv", bytes_a_second=_SLOW)
     size, _ = await measure("20 s of a slow reader", count, process, task(slow))
     print(f"{'':<22} {size / 2**20:7.1f} MiB read; the rate is that of all members")
@@ -205,6 +228,7 @@ async def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         command = Command(folder)
         private = stack.enter_context(PrivateServers(command.data, die_with_parent=True))
+        enlarge_cache(stack.enter_context(MongoClient(private.mongodb_uri)))
         service = stack.enter_context(command.serving())
         token = command.token("--rights", "3", "--expires", "12h")
         print(f"{options.members:,} members")
