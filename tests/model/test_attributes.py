@@ -1,5 +1,6 @@
 """Attributes: their declaration, and their values in JSON, CSV files and schemas."""
 
+import json
 import time
 from typing import Any
 
@@ -111,6 +112,14 @@ def test_lists_are_one_cell(items: list[str], cell: str) -> None:
 )
 def test_cells_of_spreadsheets_are_read(name: str, cell: str, value: Any) -> None:
     assert read_cell(SCALARS[name], cell) == value
+
+
+@pytest.mark.parametrize("number", [0.0, -0.0, 2.0**53, -(2.0**53), 10.0**16 - 2, 10.0**16, 1e300])
+def test_whole_numbers_are_shown_without_a_fraction(number: float) -> None:
+    shown, faults = SCALARS["number"].check(number)
+    assert not faults
+    assert "." not in json.dumps(shown)
+    assert shown == number
 
 
 @settings(max_examples=300, deadline=None)

@@ -15,6 +15,7 @@ from tornado_members.model.strict_json import has_lone_surrogate, integer_of
 TextFormat = Literal["email", "phone", "uri"]
 TypeName = Literal["string", "integer", "number", "boolean", "date", "datetime"]
 
+_FIRST_EXPONENT: Final = 1e16  # Python writes larger floats with an exponent, without a fraction
 MAX_INTEGER: Final = 2**53 - 1  # every JSON client reads integers up to it exactly (RFC 8259 §6)
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
@@ -131,7 +132,7 @@ def _check_number(value: Any) -> int | float:
 
 def plain_number(number: float) -> int | float:
     """Return a whole number without a fraction, so that 5 and 5.0 are shown as one value."""
-    return int(number) if number.is_integer() and abs(number) <= MAX_INTEGER else number
+    return int(number) if number.is_integer() and abs(number) < _FIRST_EXPONENT else number
 
 
 def _check_boolean(value: Any) -> bool:
