@@ -319,7 +319,7 @@ class UsernameTaken(Problem):
 
 
 class ChangesLost(Problem):
-    """The changes after the place that the client names are no longer known."""
+    """MongoDB does not have the place that the client names, or no longer."""
 
     status = 410
     code = "changes-lost"
@@ -327,8 +327,8 @@ class ChangesLost(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "MongoDB no longer keeps the changes after this place. Take a new export, and follow "
-            "the changes after its Changes-After."
+            "MongoDB does not have this place, or no longer. Take a new export, and follow the "
+            "changes after its Changes-After."
         )
 
 

@@ -178,6 +178,32 @@ async def test_place_that_mongodb_rejects_is_lost(
     assert found[0].data["member"]["name"] == "Ada"
 
 
+async def test_place_in_the_future_is_not_known(
+    api: Api, follow: Follow, services: Services, members: Any
+) -> None:
+    """Its client would receive nothing until that time, and miss what happens before it."""
+    async with follow() as stream:
+        ready = await stream.event()
+        token = services.feed.places.decode(ready.id)
+        for begins in ("82FFFFFFFF00000001", f"{int(token[:10], 16) + 60:010X}00000001", "FF"):
+            place = services.feed.places.encode(begins + token[len(begins) :])
+            for method in ("GET", "HEAD"):
+                answer = await api(method, f"/members/changes?after={place}")
+                assert answer.code == 410, method
+            problem(
+                await api("GET", "/members/changes", headers={"Last-Event-ID": place}),
+                410,
+                "changes-lost",
+            )
+        # Another service may be ahead of this one.
+        members.insert_one({"_id": 1, "name": "Ada"})
+        place = await services.feed.place_now() or ""
+        async with follow(f"?after={place}") as other:
+            members.insert_one({"_id": 2, "name": "Bob"})
+            assert (await other.event()).data["memberId"] == 2
+            await other.silence(0.1)
+
+
 async def test_places_before_a_drop_of_the_collection_are_lost(
     api: Api, follow: Follow, members: Any
 ) -> None:

@@ -119,6 +119,8 @@ class ChangeFeed:
         await live.opened()
         if live.reader.log is None:
             raise DependencyUnavailable
+        if token and token > live.reader.log.end and await self._source.is_future(token):
+            raise ChangesLost
         try:
             live.reader.attach(subscription, live.reader.log.end if token is None else token)
         except Fallen:
@@ -154,9 +156,10 @@ class ChangeFeed:
         Raises MalformedPlace, ChangesLost, FeedUnavailable, DependencyUnavailable.
         """
         try:
-            if place is not None:
-                self.places.decode(place)
-            if self._live is None:
+            token = None if place is None else self.places.decode(place)
+            if token and await self._source.is_future(token):
+                raise ChangesLost
+            if not token and self._live is None:
                 await self._source.place_now()
         except ForeignPlace:
             raise ChangesLost from None

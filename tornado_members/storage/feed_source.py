@@ -54,6 +54,7 @@ _PIPELINE = [
     }
 ]
 _MOST_AT_ONCE = 200  # members, each of at most some KiB: a reply has to fit into 16 MB
+_TIME = 18  # the first characters of a place: the type and the 64 bits of the event's time
 # SnapshotTooOld, SnapshotUnavailable, and InvalidOptions of MongoDB before 5.0.
 _NO_SNAPSHOT = frozenset({239, 246, 72})
 
@@ -109,6 +110,10 @@ class FeedSource:
         Raises ChangesUnavailable.
         """
         return _place(await present_token(self.mongo))
+
+    async def is_future(self, place: str) -> bool:
+        """True if a place is later than the current one. Raises ChangesUnavailable."""
+        return place[:_TIME] > (await self.place_now())[:_TIME]
 
     async def since(self, place: str | None) -> AsyncGenerator[FeedBatch, None]:
         """Yield batches of changes after a place, or from now on; some batches are empty.
