@@ -3,8 +3,9 @@
 import asyncio
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pymongo
 import pytest
@@ -20,7 +21,11 @@ from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, address_of, on_both
 from tornado_members.app import make_app
 from tornado_members.embedded.programs import find_mongod, free_port
+from tornado_members.errors import ChangesLost
+from tornado_members.feed import catch_up
+from tornado_members.feed.events import Format
 from tornado_members.feed.places import Places
+from tornado_members.feed.subscription import Subscription
 from tornado_members.services import Services, open_services
 from tornado_members.serving.server import make_server
 from tornado_members.settings import Settings
@@ -176,6 +181,60 @@ async def test_place_that_mongodb_rejects_is_lost(
     lost, found = await asyncio.gather(api("GET", f"/members/changes?after={old}"), resume())
     problem(lost, 410, "changes-lost")
     assert found[0].data["member"]["name"] == "Ada"
+
+
+async def until_closed(services: Services) -> None:
+    """Wait until the buffer of the live stream is dropped."""
+    async with asyncio.timeout(15):
+        while services.feed.numbers.subscribers:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_clients_of_lost_places_do_not_hold_up_others(
+    api: Api, follow: Follow, services: Services
+) -> None:
+    """One of them always waits, with an older place than that of the client that resumes."""
+    feed = services.feed
+    async with follow() as stream:
+        ready = await stream.event()
+    await until_closed(services)
+    await api.create("Ada")
+
+    async def insist() -> None:
+        subscription = Subscription(cast(Any, None), feed.places, feed.numbers, Format.SSE)
+        while True:
+            with suppress(ChangesLost):
+                await feed._catch_up.join(subscription, "00" * 30)
+
+    insisting = [asyncio.create_task(insist()) for _ in range(2)]
+    try:
+        async with follow(f"?after={ready.id}") as stream:
+            assert (await stream.event(seconds=5)).data["member"]["name"] == "Ada"
+    finally:
+        for task in insisting:
+            task.cancel()
+        await asyncio.wait(insisting)
+
+
+async def test_catching_up_leaves_half_of_the_time_to_others(
+    follow: Follow, members: Any, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may resume after an old place again and again."""
+    rests: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await asyncio.sleep(seconds)
+
+    monkeypatch.setattr(catch_up, "_rest", rest)
+    async with follow() as stream:
+        ready = await stream.event()
+    await until_closed(services)
+    members.insert_many([{"_id": number, "name": f"{number}"} for number in range(1, 3001)])
+    async with follow(f"?after={ready.id}&fields=none") as stream:
+        await stream.events(3000, seconds=60)
+    assert services.feed.numbers.catch_ups
+    assert len([seconds for seconds in rests if seconds > 0]) >= 3  # after each thousand events
 
 
 async def test_place_in_the_future_is_not_known(

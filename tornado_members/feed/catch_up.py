@@ -2,7 +2,8 @@
 
 One reader at a time begins at the oldest place requested, and reads until its subscriptions can
 continue in the live buffer. So a process has at most two change streams, however many clients
-reconnect at once.
+reconnect at once. The reader rests after each batch for as long as the batch took: clients that
+resume after an old place again and again cost at most half of the time of one stream.
 """
 
 import asyncio
@@ -21,6 +22,9 @@ log = getLogger(__name__)
 
 _GATHER_SECONDS: Final = 0.02  # in which clients that reconnect together share a stream
 _POLL_SECONDS: Final = 0.02
+_LONGEST_REST: Final = 1.0  # seconds
+
+_rest = asyncio.sleep
 
 
 class _CaughtUp(Exception):
@@ -57,6 +61,8 @@ class CatchUp:
         self._waiting: dict[Subscription, tuple[str, Future[None]]] = {}
         self._reader: FeedReader | None = None
         self._running: asyncio.Task[None] | None = None
+        self._rested_at = 0.0
+        self._was_lost = False  # the place at which the last round began
 
     async def join(self, subscription: Subscription, token: str) -> None:
         """Attach a subscription to a reader, after a place.
@@ -91,15 +97,20 @@ class CatchUp:
         places = [token for token, _ in self._waiting.values()]
         if not places:
             return
+        # After a lost place, the first that waits: others could send older places without end.
+        place = places[0] if self._was_lost else min(places)
+        self._was_lost = False
+        self._rested_at = asyncio.get_running_loop().time()
         self._numbers.catch_ups += 1
         reader = self._reader = self._make_reader(
-            min(places), after_batch=self._after_batch, when_idle=self._move
+            place, after_batch=self._after_batch, when_idle=self._move
         )
         try:
             await reader.run()
         except _CaughtUp:
-            pass
+            await self._rest()
         except FeedLost as lost:
+            self._was_lost = True
             self._end(reader, "lost")
             for token, attached in self._waiting.values():
                 if token <= lost.place and not attached.done():
@@ -132,10 +143,20 @@ class CatchUp:
         for subscription in [*reader.subscriptions]:
             if subscription.is_idle:
                 self._move(subscription)
-        while reader.subscriptions and not self._may_go_on(reader):  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_SECONDS)
         if not reader.subscriptions and not self._wants(reader):
             raise _CaughtUp
+        await self._rest()
+        while reader.subscriptions and not self._may_go_on(reader):
+            await asyncio.sleep(_POLL_SECONDS)
+            self._rested_at = asyncio.get_running_loop().time()
+        if not reader.subscriptions and not self._wants(reader):
+            raise _CaughtUp
+
+    async def _rest(self) -> None:
+        """Leave the process to others for as long as the work since the last rest took."""
+        now = asyncio.get_running_loop().time
+        await _rest(min(now() - self._rested_at, _LONGEST_REST))
+        self._rested_at = now()
 
     def _may_go_on(self, reader: FeedReader) -> bool:
         """True if the fastest client has read everything, or if other clients wait for a stream.

@@ -115,7 +115,7 @@ class MemberChanges:
                 if reader.ended:
                     return
         finally:
-            await reader.close()
+            await self.mongo.shielded(reader.close())
 
 
 async def present_token(mongo: Mongo) -> Token | None:

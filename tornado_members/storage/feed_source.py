@@ -133,7 +133,7 @@ class FeedSource:
                 if batch.is_lost:
                     return
         finally:
-            await reader.close()
+            await self.mongo.shielded(reader.close())
 
     async def _to_batch(self, events: Sequence[Document], place: str) -> FeedBatch:
         happened = time_of(events[-1]) if events else None
