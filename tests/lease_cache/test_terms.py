@@ -142,7 +142,7 @@ async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: s
 
 
 async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811
-    """Neither to the node nor to the database, on a hit, on a miss and in a write."""
+    """Neither to the node nor to the database: on a hit, on a miss, in a write, and in a list."""
     requests = []
     for driver in (Driver(0), Driver(3)):
         async with process(address, terms=driver, kind=Counting) as cache:
@@ -158,6 +158,9 @@ async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811
                 source.version = 2
             requests.append(node.requests - before)
             assert (driver.asked, source.asked) == (asked, 2)
+            before = node.requests
+            await cache.load([], source.load)
+            assert (node.requests, driver.asked) == (before, asked)
     assert requests[0] == requests[1]
 
 

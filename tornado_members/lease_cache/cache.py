@@ -191,6 +191,8 @@ class LeaseCache:
 
         The caller counts the hits that it serves.
         """
+        if not keys:
+            return {}
         reason = self._bypass_reason()
         if reason:
             return dict.fromkeys(keys, Bypass(reason))

@@ -24,6 +24,7 @@ from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY, mos
 from tornado_members.storage.list_indexes import (
     BY_FOLDED_NAME,
     BY_NAME,
+    Index,
     Prefix,
     behind,
     prefixes_of,
@@ -32,6 +33,7 @@ from tornado_members.storage.list_readiness import ListReadiness, stage_for, sta
 from tornado_members.storage.mongo import Collection, Document, Mongo
 from tornado_members.storage.name_ranges import name_ranges
 from tornado_members.storage.recent_facts import RecentFacts
+from tornado_members.storage.single_reply import Find, find
 
 _FIELDS: Final = {"memberId": "_id", "name": "name"}
 # A prefix with more matches is wide: a large part of all members may match.
@@ -286,14 +288,20 @@ class MemberLists:
         """
         key = _FIELDS[query.field]
         field = equality or self._equality(query.filters)
-        cursor = self._members.find(matching, self._shown, batch_size=self._per_reply)
-        cursor.limit(query.limit)
         if field == "name":  # at most one document, matching needs no order
-            cursor = cursor.hint(BY_NAME)
-        else:
-            index = behind(field, key) if field else [(key, ASCENDING)]
-            cursor = cursor.hint(index).sort(key, _direction(query))
-        return await cursor.to_list(query.limit)
+            return await self._find(query, matching, BY_NAME, is_sorted=False)
+        index = behind(field, key) if field else [(key, ASCENDING)]
+        return await self._find(query, matching, index)
+
+    async def _find(
+        self, query: ListQuery, matching: Document, index: Index, *, is_sorted: bool = True
+    ) -> list[Document]:
+        """Return the first documents in the order of a query that match."""
+        sort = (_FIELDS[query.field], _direction(query)) if is_sorted else None
+        found = Find(
+            matching=matching, shown=self._shown, index=index, sort=sort, limit=query.limit
+        )
+        return await find(self._members, found, self._per_reply)
 
     def _field_equality(self, filters: Filters) -> str | None:
         """Return the field that the index to use begins with; None if no filter names a value.

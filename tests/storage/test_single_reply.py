@@ -1,0 +1,65 @@
+"""A page is found with one command if it fits into one reply, and otherwise with a cursor."""
+
+from functools import partial
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from tests.storage.conftest import EITHER_DRIVER
+from tests.support.members import make_draft
+from tests.support.mongodb import Admin, failing, prepare_all
+from tornado_members.model.list_query import ListQuery
+from tornado_members.storage.members import MemberStore
+from tornado_members.storage.mongo import Mongo
+
+
+@pytest.fixture
+def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
+    store = MemberStore(mongo)
+    io_loop.run_sync(partial(prepare_all, store))
+    return store
+
+
+@EITHER_DRIVER
+@pytest.mark.parametrize("sort", ["memberId", "name"])
+async def test_page_is_complete_although_it_exceeds_one_reply(
+    store: MemberStore, admin: Admin, database_name: str, sort: str
+) -> None:
+    """A reply of MongoDB has at most 16 MiB, and ends where the next document does not fit."""
+    members = admin[database_name]["members"]
+    members.delete_many({})
+    large = "x" * 600_000  # of another program; no request can have it
+    members.insert_many({"_id": i, "name": f"Ada {i}", "phone": large} for i in range(10, 50))
+    open_cursors = admin.admin.command("serverStatus")["metrics"]["cursor"]["open"]["total"]
+    page = await store.page_json(ListQuery(field=sort, limit=41))  # type: ignore[arg-type]
+    expected = [*range(10, 50)] if sort == "memberId" else [f"Ada {i}" for i in range(10, 50)]
+    assert page.keys == expected
+    still_open = admin.admin.command("serverStatus")["metrics"]["cursor"]["open"]["total"]
+    assert still_open <= open_cursors
+
+
+async def test_page_is_read_again_after_a_lost_connection(store: MemberStore, admin: Admin) -> None:
+    await store.insert(make_draft(name="Ada"))
+    for times in (1, 2):
+        with failing(admin, times, failCommands=["find"], closeConnection=True):
+            assert len((await store.page_json(ListQuery(limit=2))).bodies) == 1
+    with failing(admin, 1, failCommands=["find"], errorCode=13436):  # no primary any more
+        assert len((await store.page_json(ListQuery(limit=2))).bodies) == 1
+
+
+@EITHER_DRIVER
+async def test_page_is_majority_committed(
+    store: MemberStore, admin: Admin, database_name: str
+) -> None:
+    admin[database_name].command("profile", 2)
+    try:
+        for limit in (2, 500):
+            await store.page(ListQuery(limit=limit))
+        found = admin[database_name]["system.profile"].find(
+            {"appName": "tornado_members", "command.find": "members"}
+        )
+        concerns = [one["command"]["readConcern"]["level"] for one in found]
+    finally:
+        admin[database_name].command("profile", 0)
+        admin[database_name].drop_collection("system.profile")
+    assert concerns == ["majority", "majority"]
