@@ -169,6 +169,7 @@ async def _serving(settings: Settings, servers: PrivateServers) -> AsyncIterator
     async with open_services(settings, servers.mongodb_uri, servers.cache_servers) as services:
         server = make_server(make_app(services), transport=settings.server.transport)
         listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
         server.add_sockets([listener])
         try:
             yield listener.getsockname()[1]

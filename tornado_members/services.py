@@ -25,6 +25,7 @@ from tornado_members.errors import OperatorError
 from tornado_members.feed.change_feed import ChangeFeed, FeedLimits
 from tornado_members.feed.places import Places
 from tornado_members.http.admission import AdmissionControl
+from tornado_members.http.common_headers import CommonHeaders
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.large_reads import LargeReads
@@ -92,6 +93,7 @@ class Services:
     rules: Members
     own_keys: KeySource | None  # the keys that verify the tokens of this service
     cors: Cors
+    common_headers: CommonHeaders  # of the responses of handlers
     base_path: str  # begins the addresses of this service; empty by default
     console: Console
     write_seconds: float  # how long a client may read nothing of a streamed response
@@ -343,6 +345,7 @@ async def open_services(
             rules=settings.members,
             own_keys=keys[own.name] if own and own.can_sign else None,
             cors=settings.cors,
+            common_headers=CommonHeaders(settings.cors),
             base_path=settings.server.base_path,
             console=settings.console,
             write_seconds=settings.server.limits.write_seconds,

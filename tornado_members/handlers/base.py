@@ -1,8 +1,7 @@
 """The base of all handlers: admission, deadlines and the access log of a request."""
 
-from asyncio import Future
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import NotFound, Overloaded, Problem
@@ -35,9 +34,6 @@ class BaseHandler(ResponseHandler):
     span: RequestSpan | None = None
 
     def initialize(self, services: Services) -> None:
-        self.services = services
-        self.request_id = services.request_ids.of(self.request.headers)
-        self.set_common_headers(self.request_id)
         self.found_error = take_found_error()
         services.requests.request_started()
         if services.tracer is not None:
@@ -82,20 +78,9 @@ class BaseHandler(ResponseHandler):
         """Return the address of the caller, behind server.trusted_proxies the real one."""
         return self.services.proxies.caller(self.request.remote_ip or "", self.request.headers)
 
-    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
-        """Complete the response, which ends the request.
-
-        The HTTP server bounds how long a client may leave the response unread: a slow client does
-        not take the place of another request.
-        """
-        sent = super().finish(chunk)
-        if sent.done():
-            _ignore_disconnect(sent)
-        else:
-            sent.add_done_callback(_ignore_disconnect)
+    def on_finish(self) -> None:
         self.services.requests.request_finished()
         self.services.deadlines.end(self)
-        return sent
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -148,9 +133,3 @@ class NotFoundHandler(BaseHandler):
 
 def _parse_nothing() -> None:
     """Replaces HTTPServerRequest._parse_body."""
-
-
-def _ignore_disconnect(sent: "Future[None]") -> None:
-    """Retrieve the exception of a response that its client does not read."""
-    if not sent.cancelled():
-        sent.exception()

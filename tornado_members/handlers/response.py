@@ -1,15 +1,18 @@
 """The response of a handler: its headers, and problems for all errors."""
 
+from asyncio import Future
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tornado.web import RequestHandler
+from tornado.httputil import HTTPServerRequest
+from tornado.web import Application, RequestHandler
 
 from tornado_members.errors import MemberNotFound, Problem, ResponseTimeout
 from tornado_members.http.body_limit import leaves_body_unread
-from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem, log_failure, problem_of
-from tornado_members.http.responses import SECURITY_HEADERS, cache_status
+from tornado_members.http.responses import cache_status
+from tornado_members.http1.exchange import Exchange
+from tornado_members.http1.headers import encode_headers
 from tornado_members.services import Services
 
 
@@ -18,11 +21,21 @@ class ResponseHandler(RequestHandler):
 
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
-    services: Services
-    request_id: str | None = None
     cache_status: str | None = None  # for the log and the metrics
     problem_code: str | None = None
     timed_out = False
+
+    def __init__(
+        self,
+        application: Application,
+        request: HTTPServerRequest,
+        *,
+        services: Services,
+        **arguments: Any,
+    ) -> None:
+        self.services = services
+        self.request_id = services.request_ids.of(request.headers)
+        super().__init__(application, request, services=services, **arguments)
 
     @property
     def response_started(self) -> bool:
@@ -38,11 +51,14 @@ class ResponseHandler(RequestHandler):
         """Return the address of a path of this service, for a response."""
         return f"{self.services.base_path}{path}"
 
-    def set_default_headers(self) -> None:
-        """Tornado calls this before `initialize`, and again before it renders an error."""
-        self.clear_header("Server")
-        if self.request_id is not None:
-            self.set_common_headers(self.request_id)
+    def clear(self) -> None:
+        """Start the response, with the headers that all responses have.
+
+        Tornado calls this first, and again before it renders an error.
+        """
+        self._headers = self.services.common_headers.make(self.request.headers, self.request_id)
+        self._write_buffer = []
+        self.set_status(200)
 
     def set_headers(self, headers: Mapping[str, str]) -> None:
         """Set several headers."""
@@ -60,12 +76,44 @@ class ResponseHandler(RequestHandler):
         if status is not None:
             self.set_header("Cache-Status", cache_status(status))
 
-    def set_common_headers(self, request_id: str) -> None:
-        """Set the headers that all responses to this request have."""
-        self.set_header("X-Request-Id", request_id)
-        self.set_headers(SECURITY_HEADERS)
-        origin = self.request.headers.get("Origin")
-        self.set_headers(cross_origin_headers(self.services.cors, origin))
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
+        """Complete the response, which ends the request.
+
+        The HTTP server bounds how long a client may leave the response unread: a slow client does
+        not take the place of another request.
+        """
+        if chunk is not None:
+            self.write(chunk)
+        connection = self.request.connection
+        is_whole = not (self._headers_written or self._finished or "Connection" in self._headers)
+        if is_whole and isinstance(connection, Exchange):
+            return self._respond(connection)
+        sent = super().finish()
+        if sent.done():
+            _ignore_disconnect(sent)
+        else:
+            sent.add_done_callback(_ignore_disconnect)
+        return sent
+
+    def _respond(self, connection: Exchange) -> "Future[None]":
+        """Send the whole response as Tornado does, without its transforms, cookies and ETags."""
+        status, body = self._status_code, b"".join(self._write_buffer)
+        if self._should_not_send_content(status):
+            if body:
+                raise RuntimeError(f"a response with status {status} has no body")
+            self._clear_representation_headers()
+        elif "Content-Length" not in self._headers:
+            self._headers["Content-Length"] = str(len(body))
+        header_lines = encode_headers(self._headers)
+        self._headers_written = True
+        sent = connection.respond(
+            status, header_lines, b"" if self.request.method == "HEAD" else body
+        )
+        self._log()
+        self._finished = True
+        self.on_finish()
+        self._break_cycles()
+        return sent
 
     def allowed_methods(self) -> str:
         """Return the value of the Allow header."""
@@ -91,7 +139,7 @@ class ResponseHandler(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         if leaves_body_unread(self.request):
             self.set_header("Connection", "close")
-        return encode_problem(problem, self.request_id or "", self.services.base_path)
+        return encode_problem(problem, self.request_id, self.services.base_path)
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
         # After a time-out, Tornado complains that the response is already finished.
@@ -112,3 +160,9 @@ class ResponseHandler(RequestHandler):
 
     def compute_etag(self) -> None:
         """Return no ETag: an ETag is a version here, never a digest of the bytes."""
+
+
+def _ignore_disconnect(sent: "Future[None]") -> None:
+    """Retrieve the exception of a response that its client does not read."""
+    if not sent.cancelled():
+        sent.exception()

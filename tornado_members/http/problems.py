@@ -35,7 +35,7 @@ def encode_problem(problem: Problem, request_id: str, base_path: str = "") -> by
     return text.encode("utf-8", "replace")
 
 
-def log_failure(error: BaseException | None, request_id: str | None, route: str) -> None:
+def log_failure(error: BaseException | None, request_id: str, route: str) -> None:
     """Log why a request failed: with a traceback if the error was unexpected."""
     if isinstance(error, Problem):
         if error.status >= 500:

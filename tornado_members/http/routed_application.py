@@ -4,11 +4,12 @@ Tornado tries the patterns of an application one after another, which took a fif
 request.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from tornado.escape import url_unescape
 from tornado.httputil import HTTPServerRequest
-from tornado.routing import PathMatches
 from tornado.web import Application, RequestHandler
 
 from tornado_members.openapi.document import path_pattern
@@ -26,7 +27,7 @@ class RoutedApplication(Application):
             path: (handler, arguments) for path, handler, arguments in routes if "{" not in path
         }
         self._patterns = [
-            (PathMatches(path_pattern(path)), handler, arguments)
+            (re.compile(path_pattern(path)), handler, arguments)
             for path, handler, arguments in routes
             if "{" in path
         ]
@@ -36,7 +37,8 @@ class RoutedApplication(Application):
         if request.path in self._literal:
             return self.get_handler_delegate(request, *self._literal[request.path])
         for pattern, handler, arguments in self._patterns:
-            matched = pattern.match(request)
+            matched = pattern.fullmatch(request.path)
             if matched is not None:
-                return self.get_handler_delegate(request, handler, arguments, **matched)
+                values = [url_unescape(value, None, plus=False) for value in matched.groups()]
+                return self.get_handler_delegate(request, handler, arguments, values)
         return super().find_handler(request, **kwargs)

@@ -27,7 +27,7 @@ class StreamingHandler(Protocol):
 
     request: HTTPServerRequest
     route: ClassVar[str]
-    request_id: str | None
+    request_id: str
     problem_code: str | None
     client_disconnected: bool
 

@@ -20,7 +20,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream
 
-from tornado_members.http1.headers import header_lines
+from tornado_members.http1.headers import encode_headers
 from tornado_members.http1.peer import Peer, PeerStream
 from tornado_members.http1.request_head import RequestHead
 from tornado_members.http1.response_writer import ResponseWriter
@@ -148,12 +148,8 @@ class Exchange(HTTPConnection):
         is_interim = start_line.code < 200 and start_line.code != 101  # RFC 9110 §15.2
         if self.response is PENDING and not is_interim:
             self.response = STARTED
-        lines = [_status_line(start_line.code, start_line.reason)]
-        lines += header_lines(headers)
-        text = "\r\n".join(lines)
-        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
-            raise ValueError("a header contains CR or LF")
-        data = f"{text}\r\n\r\n".encode("latin-1")
+        line = _status_line(start_line.code, start_line.reason)
+        data = b"%b\r\n%b\r\n" % (line, encode_headers(headers))
         if not chunk:
             return self._send(data)
         parts = self._frame(chunk)
@@ -161,22 +157,25 @@ class Exchange(HTTPConnection):
             return self._send(data + parts[0])
         return self._send(data, *parts)
 
-    def respond(self, code: int, header_lines: bytes, body: bytes = b"") -> None:
+    def respond(self, code: int, header_lines: bytes, body: bytes = b"") -> "Future[None]":
         """Send a whole response whose header lines are prepared, each with its line end.
 
-        They are sent unchecked. They include the Content-Length of any response that may have a
-        body, and neither Connection nor Transfer-Encoding.
+        The future is done when the kernel has taken everything. The lines are sent unchecked. They
+        include the Content-Length of any response that may have a body, and neither Connection nor
+        Transfer-Encoding.
         """
         if self.response is not PENDING:
-            return
+            return self._connection.writer.fail()
         self.response = STARTED
         option = self._connection_option(asks_to_close=False, is_complete=True)
         if option is not None:
             header_lines += b"Connection: %b\r\n" % option.encode()
-        head = b"%b\r\n%b\r\n" % (_status_line(code, responses[code]).encode(), header_lines)
+        head = b"%b\r\n%b\r\n" % (_status_line(code, responses[code]), header_lines)
         self._left = 0
-        self._connection.writer.send(head + body)
+        parts = (head + body,) if len(body) <= _JOINED_BYTES else (head, body)
+        sent = self._connection.writer.send(*parts)
         self.finish()
+        return sent
 
     def write(self, chunk: bytes) -> "Future[None]":
         """Send more of the body. Raises HTTPOutputError beyond the response's Content-Length."""
@@ -284,5 +283,8 @@ class Exchange(HTTPConnection):
 
 
 @lru_cache(256)
-def _status_line(code: int, reason: str | bytes) -> str:
-    return f"HTTP/1.1 {code} {native_str(reason)}"
+def _status_line(code: int, reason: str | bytes) -> bytes:
+    line = f"HTTP/1.1 {code} {native_str(reason)}"
+    if "\r" in line or "\n" in line:
+        raise ValueError("a reason phrase contains CR or LF")
+    return line.encode("latin-1")

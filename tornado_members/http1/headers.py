@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, _normalize_header
 
 
 class RequestHeaders(HTTPHeaders):
@@ -26,7 +26,10 @@ class SharedHeaders(RequestHeaders):
 
     def add(self, name: str, value: str, *, _chars_are_bytes: bool = True) -> None:
         """Add a value for a name."""
+        values = self.get_list(name)
         self._own()
+        if values:  # the list of the original stays as it is
+            self._as_list[_normalize_header(name)] = values
         super().add(name, value, _chars_are_bytes=_chars_are_bytes)
 
     def get_list(self, name: str) -> list[str]:
@@ -44,10 +47,16 @@ class SharedHeaders(RequestHeaders):
     def _own(self) -> None:
         if self._is_shared:
             self._is_shared = False
-            self._as_list = {name: [*values] for name, values in self._as_list.items()}
+            self._as_list = {**self._as_list}
             self._combined_cache = {**self._combined_cache}
 
 
-def header_lines(headers: HTTPHeaders) -> list[str]:
-    """Return the lines of a header section, without their line ends."""
-    return [name + ": " + value for name, values in headers._as_list.items() for value in values]
+def encode_headers(headers: HTTPHeaders) -> bytes:
+    """Return the lines of a header section. Raises ValueError for a value with a line end."""
+    lines = [
+        f"{name}: {value}\r\n" for name, values in headers._as_list.items() for value in values
+    ]
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines):
+        raise ValueError("a header contains CR or LF")
+    return text.encode("latin-1")
