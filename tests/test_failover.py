@@ -16,7 +16,7 @@ from tests.support.cluster import Cluster
 from tests.support.faults import Injected
 from tests.support.hot_members import Record
 from tests.support.replica_set import ReplicaSet
-from tests.support.storm import Storm
+from tests.support.storm import GENTLE, Storm
 from tests.support.verdict import judge
 
 SECONDS_AT_MOST = 60  # for operations that take far less
@@ -89,7 +89,7 @@ async def lose_primaries(
             cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is healthy
         )
         async with cluster:
-            storm = Storm(cluster, readers=2, read_pause=0.01)
+            storm = Storm(cluster, **GENTLE)
             losses = Losses(replica_set, storm)
             await losses.happen(kinds, rounds)
             await read_everything(storm, cluster)

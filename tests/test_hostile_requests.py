@@ -55,8 +55,9 @@ def filled(piece: str, size: int, before: str = "") -> str:
     return (before + piece * (size // len(piece)))[:size].rstrip()
 
 
-PIECES = (";", ",", '"', '\\"', "a;q=1,", '"x",', "1.", " ")
+PIECES = (",", '\\"', "a;q=1,", '"x",')
 MORE_PIECES = (
+    *(";", '"', "1.", " "),
     *("=", "\t;", ",,;", "a,", "a;", "a=", "a/b;", "a/b;q=0.1,", "*/*,", 'W/"', 'W/"1",', '"1" '),
     *("a=b;c,", 'a="\\', 'a="', ".", "0", "-", "(", ":", "1.1.1.1,", "::1,", "[::1]:1,", "é"),
 )
@@ -185,6 +186,8 @@ def json_bodies() -> Iterator[tuple[str, bytes]]:
 def body_attacks() -> Iterator[Attack]:
     for name, body in json_bodies():
         yield Attack(f"PUT /members: {name}", request("PUT /members", body=body))
+    # /login reads its body with the same parser, and fewer fields of it.
+    for name, body in [*json_bodies()][::5]:
         yield Attack(f"POST /login: {name}", request("POST /login", body=body, token=False))
     patch = {"Content-Type": "application/merge-patch+json"}
     for name, body in [*json_bodies()][:13]:

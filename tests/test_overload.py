@@ -21,8 +21,8 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import dying_with_parent
 from tornado_members.http1.event_loop import find_fast_loop
 
-MEMBERS = 10_000
-CONTROL_SECONDS = 0.4
+MEMBERS = 2_000
+CONTROL_SECONDS = 0.2
 HOGS = 6
 HIT = "memcached; hit"
 HEARTBEAT = 0.2  # seconds: cache.heartbeat_ms
@@ -70,7 +70,7 @@ async def refused(client: OpenLoop, rate: int) -> Outcome:
     """
     async with asyncio.timeout(60):
         while True:
-            sent = await client.send_at(rate, 0.8)
+            sent = await client.send_at(rate, 0.4)
             if sent.statuses[503]:
                 return sent
             rate *= 2

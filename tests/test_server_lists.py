@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.cluster import Cluster, Replacement
 from tests.support.hot_members import Record
-from tests.support.storm import Storm
+from tests.support.storm import GENTLE, Storm
 from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -30,7 +30,7 @@ async def _roll(folder: Path, mongodb_uri: str, rounds: int) -> tuple[Record, li
         cache={"timeout_ms": 150, "return_ms": 700},
     )
     async with cluster:
-        storm, servers = Storm(cluster, read_pause=0.01), cluster.servers
+        storm, servers = Storm(cluster, **GENTLE), cluster.servers
         await storm.make_members()
         load = asyncio.create_task(storm.blow(rounds * SECONDS_AT_MOST))
         cold = []

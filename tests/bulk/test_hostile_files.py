@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tornado_members.bulk import compression
+from tornado_members.bulk import workbook as excel
 from tornado_members.bulk.member_file import read_members
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
@@ -45,23 +47,27 @@ def workbook(sheet: str, *, sheets: str = _SHEETS, parts: int = 0) -> bytes:
     return file.getvalue()
 
 
+def claiming(file: bytes, size: int) -> bytes:
+    """Return a workbook whose directory states this size for the unpacked sheet, in bytes."""
+    entry = file.rindex(b"PK\x01\x02")
+    return file[: entry + 24] + size.to_bytes(4, "little") + file[entry + 28 :]
+
+
 _ENTITIES = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><worksheet>&b;</worksheet>'
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: gzip.compress(b"name\n" + bytes(2**27)), "more than 200 times its size"),
         (lambda: gzip.compress(gzip.compress(b"name\nAda\n")), "compressed twice"),
         (lambda: gzip.compress(b"name\nAda\n")[:-3], "not complete"),
         (lambda: gzip.compress(b"name\nAda\n")[:-9] + bytes(9), "damaged"),
-        (lambda: workbook(" " * (2**28 + 1)), "unpacks to more than"),
+        (lambda: claiming(workbook("<worksheet/>"), 2**28 + 1), "unpacks to more than 268,435,456"),
         (lambda: workbook(_ENTITIES), "XML entities"),
         (lambda: workbook("<worksheet/>", sheets="<workbook>" + " " * 2**19), "unpacks to more"),
         (lambda: workbook(f'<worksheet a="{"x" * 2**20}"/>'), "a tag is too long"),
         (lambda: workbook("<a>" * 1000), "damaged"),
-        (lambda: workbook(f"<worksheet>{'<row/>' * 2**22}</worksheet>"), "more than 200 times"),
-        (lambda: workbook(f"<worksheet>{'<row/>' * (2**20 + 1)}"), "more than 1,048,576 rows"),
+        (lambda: claiming(workbook("<worksheet/>"), 2**24 + 1), "more than 200 times"),
         (lambda: workbook('<worksheet><row><c r="a1"/></row></worksheet>'), "no valid reference"),
         (
             lambda: workbook('<worksheet><row><c t="s"><v>9</v></c></row></worksheet>'),
@@ -80,6 +86,23 @@ def test_a_hostile_or_damaged_file_is_refused(make: Callable[[], bytes], words: 
         read(make())
 
 
+def test_a_sheet_may_not_have_more_rows_than_excel_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(excel, "_MAX_ROWS", 100)  # reading a million takes seconds
+    rows = f"<row>{cell('Name')}</row><row>{cell('Ada')}</row>" + "<row/>" * 98
+    assert len(read(workbook(f"<worksheet>{rows}</worksheet>"))) == 1
+    with pytest.raises(UnreadableFile, match="more than 100 rows"):
+        read(workbook(f"<worksheet>{rows}<row/></worksheet>"))
+
+
+def test_a_compressed_file_may_not_unpack_to_many_times_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compression, "_ALWAYS_ALLOWED", 2**20)  # reading 64 MiB takes seconds
+    assert len(read(gzip.compress(b"name\nAda\n" + b"\n" * 2**19))) == 1
+    with pytest.raises(UnreadableFile, match="more than 200 times its size"):
+        read(gzip.compress(b"name\nAda\n" + b"\n" * 2**20))
+
+
 def test_a_compressed_file_may_not_exceed_the_limit_of_the_body() -> None:
     data = gzip.compress(b"name\n" + b"Ada\n" * 10_000)
     assert len(read(data, limit=50_000)) == 10_000
@@ -96,7 +119,7 @@ def test_several_compressed_files_in_a_row_are_one() -> None:
     st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=3)), max_size=4),
     st.integers(0, 400),
 )
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=100)
 def test_damaged_files_are_rows_or_refused(
     file: Path, changes: list[tuple[int, bytes]], length: int
 ) -> None:

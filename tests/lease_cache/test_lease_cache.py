@@ -138,7 +138,7 @@ async def status(cache: LeaseCache, source: Source, key: bytes = b"a") -> str:
 async def until_hit(cache: LeaseCache, source: Source) -> None:
     async with asyncio.timeout(10):
         while await status(cache, source) != HIT:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:

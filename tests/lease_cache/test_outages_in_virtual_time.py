@@ -40,6 +40,7 @@ from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.pending_flushes import NodePendingFlushes, PendingFlushWatcher
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
+from tornado_members.lease_cache.registry import Registration
 from tornado_members.lease_cache.unconfirmed_tombstones import UnconfirmedTombstones
 
 KEY, ADDRESS = b"key", "model:1"
@@ -239,7 +240,7 @@ def sample(step: float, every: int) -> list[Schedule]:
 
 def test_reads_around_an_outage_are_correct_and_hit_again() -> None:
     """A sample of the grid."""
-    for schedule in sample(0.1, 61):
+    for schedule in sample(0.1, 101):
         check(schedule)
 
 
@@ -324,3 +325,34 @@ def test_reads_are_wrong_without_any_one_rule(monkeypatch: pytest.MonkeyPatch, r
     assert [blown.wrong for blown in map(judge, tried) if blown.wrong] == []
     _leave_out(rule, monkeypatch)
     assert any(judge(schedule).wrong for schedule in tried)
+
+
+def test_quarantined_node_is_probed_once_per_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for the end of a quarantine does not keep its event loop busy."""
+    commands: list[float] = []
+    reach = ModelConnection.reach
+
+    async def counted(connection: ModelConnection, *command: Any) -> None:
+        commands.append(asyncio.get_running_loop().time())
+        await reach(connection, *command)
+
+    async def wait_in_quarantine() -> int:
+        one = Run(Schedule("restarts", ((0.1, 0.2),), commit=0.01))
+        VirtualHeartbeat.server = one._server
+        cache = one._cache()
+        await cache.open()
+        await asyncio.sleep(WRITE_AT)
+        assert (await cache.read(KEY, one._database.load)).status != bypass("quarantine")
+        # This process never confirms a quarantine.
+        await one._registry.register(Registration("killed", (ADDRESS,), "0" * 16, "1", 30.0))
+        one._server.items.clear()
+        await cache.read(KEY, one._database.load)
+        await asyncio.sleep(TIMING.pause)
+        before = len(commands)
+        await asyncio.sleep(10 * TIMING.pause)
+        assert (await cache.read(KEY, one._database.load)).status == bypass("quarantine")
+        await cache.close()
+        return len(commands) - before
+
+    monkeypatch.setattr(ModelConnection, "reach", counted)
+    assert run(wait_in_quarantine()) < 10 * 6

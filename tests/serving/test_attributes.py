@@ -35,7 +35,7 @@ NEW: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {"old": {"old": "kept"}, "new": {"fresh": 1.5}}
 SHARED: dict[str, Any] = {"code": 5, "seen": "2026-11-22T11:05:42.000Z"}
 PATCHED, REPLACED, IDLE = (1, 2), (3, 4), (5,)
-PAUSE = 0.01  # seconds, between two requests of a client: without it, they take all processors
+PAUSE = 0.03  # seconds, between two requests of a client: without it, they take all processors
 
 
 @pytest.fixture

@@ -64,7 +64,8 @@ class CacheNode:
         self._confirm_list = confirm_list
         self._belongs_to_another_list = False
         self._watch = quarantine
-        self._is_quarantined = False  # according to the last probe
+        self._is_quarantined = False  # according to the last probe, or to a read since
+        self._saw_quarantine = False  # since the last probe began
         self._quarantine: bytes | None = None  # the last one that this process has seen
         self._unusable_at = float("-inf")  # when it saw that for the first time
         self._missed = 0  # how often it missed something, since its last new epoch
@@ -112,7 +113,8 @@ class CacheNode:
             self._belongs_to_another_list = True
             self._wanted.set()
             return
-        if not self._is_quarantined:
+        self._saw_quarantine = True
+        if not self._is_quarantined:  # the next probes find it again; they must not hurry
             self._is_quarantined = True
             self._wanted.set()
         if quarantine is not None:
@@ -330,9 +332,7 @@ class CacheNode:
                 elif self._unconfirmed or self._missed:
                     await self._catch_up()
                 elif self._is_quarantined or self._now() - self._looked_at >= self._timing.pause:
-                    self._looked_at = self._now()
-                    self._is_quarantined = False
-                    await self.protocol.probe()
+                    await self._probe()
                 await self._watch.advance()
             except (NodeUnavailable, StoreUnavailable):
                 pass
@@ -343,6 +343,13 @@ class CacheNode:
                 async with asyncio.timeout(self._probe_pause()):
                     await self._wanted.wait()
             self._wanted.clear()
+
+    async def _probe(self) -> None:
+        """Ask for the epoch. Raises NodeUnavailable."""
+        self._looked_at = self._now()
+        self._saw_quarantine = False
+        await self.protocol.probe()
+        self._is_quarantined = self._saw_quarantine
 
     def _probe_pause(self) -> float:
         """Seconds until the next probe: short only while reads bypass the node.
