@@ -37,7 +37,7 @@ LAYERS = [
     ["telemetry"],
     ["settings"],
     ["model"],
-    ["errors", "http1", "in_turns", "lease_cache"],
+    ["errors", "http1", "in_turns", "ticks", "lease_cache"],
 ]
 LEVELS = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 

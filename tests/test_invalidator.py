@@ -77,6 +77,9 @@ class Forgetting:
     def reaches_all_nodes(self) -> bool:
         return self.reaches
 
+    async def wait_for_failure(self) -> None:
+        await until(lambda: not self.reaches)
+
 
 @asynccontextmanager
 async def running(

@@ -6,6 +6,7 @@ twice, and none is skipped.
 """
 
 import asyncio
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ from tornado_members.storage.changes import (
     Token,
 )
 from tornado_members.storage.leader_election import LeaderElection
+from tornado_members.ticks import seconds_to_tick
 
 log = getLogger(__name__)
 
 _CLAIM_SECONDS = 0.5  # between two attempts to take the lease
-_RENEW_SECONDS = 1.0  # between two renewals, each of which stores the position
+# It is renewed at each tick, and so is the position stored.
 _RETRY_SECONDS = 0.2  # after a renewal that failed
-_LOOK_SECONDS = 0.1  # between two checks by the leader of which nodes it reaches
+_LOOK_SECONDS = 0.1  # between two checks by the leader of nodes that fail
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened
 _NOT_REPLICATED_PAUSE = 60.0
 _REST_SECONDS = 0.75  # after handing over: longer than another process takes to claim the lease
@@ -60,6 +62,9 @@ class Forgets(Protocol):
 
     def reaches_all_nodes(self) -> bool:
         """True if every node of the cache responds to this process."""
+
+    async def wait_for_failure(self) -> None:
+        """Return after the next command that a node does not respond to."""
 
 
 @dataclass(slots=True)
@@ -148,7 +153,8 @@ class Invalidator:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._lease.valid_until):
                         renewed = await self._attempt(lambda: self._lease.renew(self._token))
-                        await self._wait(tail, _RENEW_SECONDS if renewed else _RETRY_SECONDS)
+                        now = asyncio.get_running_loop().time()
+                        await self._wait(tail, seconds_to_tick(now) if renewed else _RETRY_SECONDS)
                 if self._should_hand_over():
                     break
         finally:
@@ -268,11 +274,20 @@ class Invalidator:
 
     async def _wait(self, tail: "asyncio.Task[None]", seconds: float) -> None:
         """Wait, at most until the stream ends or a node stops responding."""
-        end = asyncio.get_running_loop().time() + seconds
-        while (rest := end - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait([tail], timeout=min(rest, _LOOK_SECONDS))
-            if tail.done() or self._should_hand_over():
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not tail.done() and not self._should_hand_over():
+            left = end - loop.time()
+            if left <= 0:
                 return
+            failure = asyncio.create_task(self._cache.wait_for_failure())
+            try:
+                await asyncio.wait([tail, failure], timeout=left, return_when=FIRST_COMPLETED)
+            finally:
+                failure.cancel()
+            if failure.done() and not self._should_hand_over():
+                # Many commands may fail: the next look is later.
+                await asyncio.wait([tail], timeout=_LOOK_SECONDS)
 
     def _should_hand_over(self) -> bool:
         """True if a node does not respond: another process may reach it.

@@ -3,6 +3,7 @@
 It is right for one process only, and for members that do not change during the measurement.
 """
 
+import asyncio
 import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -90,6 +91,10 @@ class MemoryCache:
     async def invalidate_for_all(self, keys: Iterable[bytes]) -> None:
         """Forget entries."""
         await self.invalidate(keys)
+
+    async def wait_for_failure(self) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
 
     async def renew_epochs(self) -> bool:
         """Forget all entries."""

@@ -318,6 +318,30 @@ async def test_acknowledged_writes_replace_pings() -> None:
     assert asked.count("ping") <= 2  # the first one, and another if the loop was late
 
 
+async def test_writes_of_elections_replace_those_of_the_monitor() -> None:
+    asked: list[str] = []
+
+    async def ping() -> None:
+        asked.append("ping")
+
+    async def write() -> None:
+        asked.append("write")
+
+    health = HealthMonitor(ping, write, dict, lambda: None, {}, None)
+    loop = asyncio.get_running_loop()
+    async with health.monitoring():
+        while "write" not in asked:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for _ in range(20):
+            health.note_write(loop.time() + 60)
+            await asyncio.sleep(0.1)
+        assert asked == ["ping", "write"]
+        health._note_writes("refuses: Unauthorized")
+        assert health.report().status == "degraded"
+        health.note_write(loop.time())
+        assert health.report().status == "ready"
+
+
 @pytest.mark.parametrize(
     ("states", "status"),
     [

@@ -231,6 +231,9 @@ class NaiveStandIn:
         """As LeaseCache's."""
         await self.invalidate(keys)
 
+    async def wait_for_failure(self) -> None:
+        await asyncio.Event().wait()
+
     async def renew_epochs(self) -> bool:
         """Do nothing: this cache has no epochs, and entries expire."""
         return True

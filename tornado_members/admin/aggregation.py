@@ -1,9 +1,10 @@
 """The status of a service of several workers, aggregated in the process that forks them.
 
-Each worker writes its health and its metrics to a shared snapshot once a second; the supervisor
-reads them. A snapshot is a file without a name: only the processes of the service can open it, and
-it is gone with the last of them. The counts of a worker are kept after it has ended, so that
-counters never go back; up to one second of them is lost if it was killed.
+Each worker writes its health and its metrics to a shared snapshot about once a second; the
+supervisor reads them. While a worker answers no request, it collects its metrics less often. A
+snapshot is a file without a name: only the processes of the service can open it, and it is gone
+with the last of them. The counts of a worker are kept after it has ended, so that counters never go
+back; up to one second of them is lost if it was killed.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from logging import getLogger
+from math import inf
 from struct import Struct
 from typing import Any
 
@@ -29,10 +31,11 @@ from tornado_members.admin.health import (
 )
 from tornado_members.admin.status import ProcessStatus
 from tornado_members.telemetry.metrics import Family
+from tornado_members.ticks import next_tick
 
 log = getLogger(__name__)
 
-_WRITE_SECONDS = 1.0
+_IDLE_SECONDS = 3.0  # between two collections of the metrics of a worker that answers no request
 _SILENT_SECONDS = 5.0  # a worker that writes nothing for longer is stuck or suspended
 _DEAD_SECONDS = 60.0
 _HEADER = Struct("<QII")  # number, length and CRC-32 of the content
@@ -156,15 +159,17 @@ class WorkerAggregator:
 @asynccontextmanager
 async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> AsyncIterator[None]:
     """In a worker: write its snapshot periodically while the block lasts, and once at the end."""
+    families: list[dict[str, Any]] = []
+    answered, collected_at = 0.0, -inf
 
-    def write() -> None:
-        snapshot.write(
-            {
-                "at": time.monotonic(),
-                "report": status.health.report().to_dict(),
-                "families": [family.to_dict() for family in status.metrics.collect()],
-            }
-        )
+    def write(*, last: bool = False) -> None:
+        nonlocal families, answered, collected_at
+        now, seconds = time.monotonic(), status.metrics.request_seconds()
+        if last or seconds != answered or now - collected_at > _IDLE_SECONDS:
+            families = [family.to_dict() for family in status.metrics.collect()]
+            answered, collected_at = seconds, now
+        report = status.health.report().to_dict()
+        snapshot.write({"at": now, "report": report, "families": families})
 
     async def keep_writing() -> None:
         while True:
@@ -172,7 +177,7 @@ async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> 
                 write()
             except Exception:  # the supervisor reports a silent worker; requests are still served
                 log.exception("the status snapshot of this worker could not be written")
-            await asyncio.sleep(_WRITE_SECONDS)
+            await next_tick()
 
     writing = asyncio.create_task(keep_writing())
     try:
@@ -180,4 +185,4 @@ async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> 
     finally:
         writing.cancel()
         await asyncio.wait([writing])
-        write()
+        write(last=True)

@@ -1,8 +1,9 @@
 """The health of the service: MongoDB, the cache, keys, the change stream, lists.
 
-The monitor writes a document to MongoDB about once a second, and pings it if it has not
-acknowledged a command for a second, one of each at a time and with the timeout of any operation. A
-report uses the last results and never waits. The other dependencies know their own state.
+The monitor writes a document to MongoDB if no write of this process was acknowledged for about a
+second, and pings it if no command was acknowledged for a second, one of each at a time and with the
+timeout of any operation. A report uses the last results and never waits. The other dependencies
+know their own state.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from logging import getLogger
 from typing import Any, Self
@@ -29,7 +30,7 @@ from tornado_members.telemetry.metrics import Family
 log = getLogger(__name__)
 
 _CHECK_SECONDS = 1.0  # between two commands that MongoDB must acknowledge
-_WRITE_SECONDS = 0.8  # between two writes: before a ping is due, which they replace
+_WRITE_SECONDS = 0.95  # between two writes: before a ping is due, which they replace
 _MONGODB = "mongodb"
 
 # Explanations of the reasons to bypass a node.
@@ -48,6 +49,9 @@ class State(IntEnum):
     OK = 0
     DEGRADED = 1  # slower or incomplete, but correct
     UNREADY = 2  # most requests would receive 503
+
+
+_STATE_NAMES = {state: state.name.lower() for state in State}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,8 @@ class HealthReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a JSON-compatible object."""
         dependencies = [
-            {**asdict(dependency), "state": dependency.state.name.lower()}
-            for dependency in self.dependencies
+            {"name": one.name, "state": _STATE_NAMES[one.state], "detail": one.detail}
+            for one in self.dependencies
         ]
         return {"status": self.status, "dependencies": dependencies}
 
@@ -124,8 +128,9 @@ class HealthMonitor:
         self._changes = changes
         self._lists = lists
         self._mongodb = DependencyStatus(_MONGODB, State.UNREADY, "was not pinged yet")
-        # When a ping ended, or a write began that was acknowledged since; on the loop's clock.
-        self._checked_at = float("-inf")
+        # On the loop's clock: when the last write began that was acknowledged or failed since; and
+        # when a ping ended, or such a write began.
+        self._written_at = self._checked_at = float("-inf")
 
     def report(self) -> HealthReport:
         """Return the present state of each dependency."""
@@ -158,19 +163,34 @@ class HealthMonitor:
                 await self._ping_mongodb()
 
     async def _keep_writing(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await self._write_to_mongodb()
-            await asyncio.sleep(_WRITE_SECONDS)
+            seconds = self._written_at + _WRITE_SECONDS - loop.time()
+            if seconds > 0:
+                await asyncio.sleep(seconds)
+            else:
+                await self._write_to_mongodb()
 
     async def _write_to_mongodb(self) -> None:
-        problem, began = None, asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time()
         try:
             await self._write()
-            self._checked_at = max(self._checked_at, began)
-            self._note(DependencyStatus(_MONGODB, State.OK))
         except Exception as error:  # noqa: BLE001  # any error means the same here
             reason = describe_failure(error)
             problem = "they time out" if reason == "does not answer" else reason
+            self._written_at = asyncio.get_running_loop().time()
+            self._note_writes(problem)
+        else:
+            self.note_write(began)
+
+    def note_write(self, began: float) -> None:
+        """Note that MongoDB acknowledged a write that began then, by the loop's clock."""
+        self._written_at = max(self._written_at, began)
+        self._checked_at = max(self._checked_at, began)
+        self._note(DependencyStatus(_MONGODB, State.OK))
+        self._note_writes(None)
+
+    def _note_writes(self, problem: str | None) -> None:
         if bool(problem) != bool(self._write_problem) and self._mongodb.state == State.OK:
             if problem:
                 log.error("MongoDB accepts no writes: %s", problem)

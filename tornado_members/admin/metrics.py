@@ -27,6 +27,10 @@ class Metrics:
     services: Services
     lag: LoopLag
 
+    def request_seconds(self) -> float:
+        """Return the duration of all requests, which changes with each answered request."""
+        return sum(times.total for times in self.services.requests.durations.values())
+
     def collect(self) -> list[Family]:
         """Return every metric with its present value."""
         services, dependencies = self.services, self.services.dependencies

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 
 import psutil
 import tornado
@@ -13,8 +14,7 @@ import tornado
 from tornado_members import __version__
 from tornado_members.telemetry.logs import flush_repeats
 from tornado_members.telemetry.metrics import Family, Histogram
-
-_SAMPLE_SECONDS = 1.0
+from tornado_members.ticks import seconds_to_tick
 
 
 class LoopLag:
@@ -36,8 +36,8 @@ class LoopLag:
     async def _sample(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + _SAMPLE_SECONDS
-            await asyncio.sleep(_SAMPLE_SECONDS)
+            due = loop.time() + (seconds := seconds_to_tick(loop.time()))
+            await asyncio.sleep(seconds)
             self.times.observe(max(0.0, loop.time() - due))
             flush_repeats()
 
@@ -47,10 +47,10 @@ def process_metrics(lag: LoopLag, driver: str) -> Iterator[Family]:
     yield Family(
         "members_event_loop_lag_seconds",
         "histogram",
-        "Delay of a one-second timer of the event loop.",
+        "Delay of a timer of the event loop.",
         merge="each",
     ).put(lag.times)
-    process = psutil.Process()
+    process = _this_process(os.getpid())
     used = os.times()
     yield Family("process_cpu_seconds", "counter", "User and system CPU time.", merge="each").put(
         used.user + used.system
@@ -86,6 +86,12 @@ def process_metrics(lag: LoopLag, driver: str) -> Iterator[Family]:
         ("version", "python", "tornado", "driver"),
         "max",
     ).put(1, __version__, platform.python_version(), tornado.version, driver)
+
+
+@cache
+def _this_process(pid: int) -> psutil.Process:
+    """Return this process, which a worker is since its fork."""
+    return psutil.Process(pid)
 
 
 def _limit_metrics() -> Iterator[Family]:

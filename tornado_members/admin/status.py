@@ -62,5 +62,6 @@ async def open_process_status(services: Services) -> AsyncIterator[ProcessStatus
         changes,
         dependencies.lists.detail,
     )
+    dependencies.mongo.write_listeners.append(health.note_write)
     async with lag.measuring(), health.monitoring():
         yield ProcessStatus(health, Metrics(services, lag))

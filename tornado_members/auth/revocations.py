@@ -10,10 +10,9 @@ from tornado_members.auth.caller import Caller
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.settings import OWN_PERMISSIONS
 from tornado_members.storage.users import Standing
+from tornado_members.ticks import next_tick
 
 log = getLogger(__name__)
-
-_POLL_SECONDS = 0.8  # a token is revoked within a second
 
 
 class _Users(Protocol):
@@ -70,7 +69,7 @@ class TokenRevocations:
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await next_tick()  # so a token is revoked within a second
             try:
                 await self._load()
             except DependencyUnavailable as error:

@@ -27,6 +27,10 @@ class CacheInvalidation:
         """True if every node of the cache responds to this process."""
         return "node-away" not in self._cache.states().values()
 
+    async def wait_for_failure(self) -> None:
+        """Return after the next command that a node of the cache does not reply to."""
+        await self._cache.wait_for_failure()
+
     def cache_list_conflict(self) -> str | None:
         """Return how the nodes in use differ from `cache.servers`; None if they do not."""
         return self._cache.list_conflict()

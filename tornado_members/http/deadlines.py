@@ -27,10 +27,13 @@ class Deadlines:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._begun: dict[Request, float] = {}  # time.monotonic(), the oldest first
+        self._any = asyncio.Event()  # unset while the task waits for a request
 
     def begin(self, request: Request) -> None:
         """Start the time of a request."""
         self._begun[request] = time.monotonic()
+        if not self._any.is_set():
+            self._any.set()
 
     def end(self, request: Request) -> None:
         """Forget a request; it was answered."""
@@ -50,6 +53,9 @@ class Deadlines:
     async def watch(self) -> None:
         """Check for late requests, until cancelled."""
         while True:
+            if not self._begun:
+                self._any.clear()
+                await self._any.wait()
             await asyncio.sleep(min(0.5, self._seconds / _CHECKS))
             oldest = time.monotonic() - self._seconds
             late = [request for request, begun in self._begun.items() if begun < oldest]

@@ -1,5 +1,6 @@
 """A linearizable read-through cache over all of its nodes."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -100,6 +101,7 @@ class LeaseCache:
         """
         self._prefix = namespace_prefix(namespace)
         self._require = require_for_writes
+        self._failure = asyncio.Event()
         self._flights: SingleFlight[Found] = SingleFlight()
         self.counts = CacheCounts()
         self._now = now
@@ -136,7 +138,8 @@ class LeaseCache:
         )
 
     def _make_node(self, address: str) -> CacheNode:
-        monitored = MonitoredNode(self._connect(address), self._timing)
+        connected = self._connect(address)
+        monitored = MonitoredNode(connected, self._timing, on_failure=self._failure.set)
         protocol = LeaseProtocol(
             monitored,
             namespace=self._prefix,
@@ -181,6 +184,11 @@ class LeaseCache:
         """By the address of each node, why it is not read now; None if it is."""
         changing = None if self._pool.is_read else LIST_CHANGING
         return {node.address: changing or node.bypass_reason() for node in self.nodes}
+
+    async def wait_for_failure(self) -> None:
+        """Return after the next command that a node does not reply to."""
+        self._failure.clear()
+        await self._failure.wait()
 
     def list_conflict(self) -> str | None:
         """Describe how the list in force differs from `servers`; None if it does not."""

@@ -55,14 +55,21 @@ class MonitoredNode:
     """A MemcachedNode that batches commands, and notes which of them were replied to."""
 
     def __init__(
-        self, node: MemcachedNode, timing: Timing, *, now: Callable[[], float] = clock
+        self,
+        node: MemcachedNode,
+        timing: Timing,
+        *,
+        on_failure: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = clock,
     ) -> None:
+        """`on_failure` is called for each command that the node does not reply to."""
         self.address = node.address
         self.down_since: float | None = now()  # until it has replied once
         self.last_reply_at = float("-inf")  # when the last command that it replied to was sent
         # Set when commands begin to fail. Probes must then be frequent: an end of the outage that
         # this process does not notice would make `down_since` too early for the next one.
         self.probe_wanted = asyncio.Event()
+        self._on_failure = on_failure
         self._node = node
         self._loop: asyncio.AbstractEventLoop | None = None
         self._get_batcher = Batcher(_in_order(node.get_many))
@@ -134,6 +141,7 @@ class MonitoredNode:
             if self.down_since is None or began - self._failed_at > self._timing.heartbeat:
                 self.down_since = self._now()
             self._failed_at = self._now()
+            self._on_failure()
             raise
         # Not when the command began: it may have waited for its turn since.
         began = max(began, self._node.last_reply_at)

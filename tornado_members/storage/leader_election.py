@@ -75,7 +75,10 @@ class LeaderElection:
         )
 
     async def _claim(self, progress: Mapping[str, Any] | None) -> bool:
-        """Send one update, in which the server decides. It writes nothing if nothing changes."""
+        """Send one update, in which the server decides. It writes nothing if nothing changes.
+
+        Like WriteProbe, it shows that MongoDB accepts writes.
+        """
         asked_at = asyncio.get_running_loop().time()
         # A leader lets the driver time out before the lock expires: the driver's error says more,
         # and the driver closes the connection.
@@ -87,6 +90,7 @@ class LeaderElection:
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
+        self.mongo.note_write(asked_at)
         self._note_progress(document, asked_at)
         if document is None or document["holder"] != self.holder:
             self.valid_until = 0.0

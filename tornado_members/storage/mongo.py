@@ -81,6 +81,8 @@ class Mongo:
     detached_tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     waits: OperationWaits = field(default_factory=OperationWaits)
     operations: OperationCounts = field(default_factory=OperationCounts)
+    # Called with the time when a write began, on the loop's clock, once it is acknowledged.
+    write_listeners: list[Callable[[float], None]] = field(default_factory=list)
 
     async def with_deadline(self, operation: Coroutine[Any, Any, T]) -> T:
         """Await the operation until the deadline. Raises TimeoutError, and WriteHeldUp.
@@ -121,6 +123,11 @@ class Mongo:
         """Let a task end by itself, before the client is closed. Its exception is ignored."""
         self.detached_tasks.add(task)
         task.add_done_callback(self._forget)
+
+    def note_write(self, began: float) -> None:
+        """Report a write that a majority has acknowledged."""
+        for listener in self.write_listeners:
+            listener(began)
 
     async def ping(self) -> None:
         """Await a reply of the primary. Raises TimeoutError and the driver's exceptions."""
