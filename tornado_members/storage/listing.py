@@ -20,7 +20,12 @@ from tornado_members.errors import ListTooWide
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.storage.attribute_values import to_stored
-from tornado_members.storage.documents import MEMBER_ID_RANGE, MEMBERS_ONLY, most_per_reply
+from tornado_members.storage.documents import (
+    MEMBER_ID_RANGE,
+    MEMBERS_ONLY,
+    is_member,
+    most_per_reply,
+)
 from tornado_members.storage.list_indexes import (
     BY_FOLDED_NAME,
     BY_NAME,
@@ -200,12 +205,17 @@ class MemberLists:
         their members may be deleted or renamed by the time they are read.
         """
         key, wanted = _FIELDS[query.field], query.limit
+        at_once = await self._pick_at_once(query, prefix) if is_only else []
+        if len(at_once) == wanted and all(map(is_member, at_once)):
+            return at_once
         most = wanted if is_only else 0  # 0 is no limit
         found: list[Document] = []
         while True:
             total = 0
             async with aclosing(self._keys(query, prefix, most)) as batches:
                 async for keys in batches:
+                    if len(at_once) < wanted and keys == [one[key] for one in at_once]:
+                        return at_once
                     matching = self._matching(query)
                     matching[key]["$in"] = keys
                     found += await self._read(replace(query, limit=wanted - len(found)), matching)
@@ -215,6 +225,15 @@ class MemberLists:
             if not most or total < most:
                 return found
             query = replace(query, after=keys[-1])
+
+    async def _pick_at_once(self, query: ListQuery, prefix: Prefix) -> list[Document]:
+        """Return a page of the members with this prefix, by one query.
+
+        MongoDB sorts the keys, and then reads the documents of this page only. It leaves out those
+        that were changed in between, although they may still match. So a page that is not full
+        needs a second look.
+        """
+        return await self._find(query, self._covered(query, prefix), prefix.index)
 
     async def _keys(
         self, query: ListQuery, prefix: Prefix, most: int
@@ -244,17 +263,21 @@ class MemberLists:
 
         `restricted` are the only keys that count.
         """
-        key = _FIELDS[query.field]
+        key, matching = _FIELDS[query.field], self._covered(query, prefix)
+        if restricted is not None:
+            matching[key]["$in"] = restricted
+        only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
+        return self._members.find(matching, only, hint=prefix.index, batch_size=batch_size)
+
+    def _covered(self, query: ListQuery, prefix: Prefix) -> Document:
+        """Return the filter of members with this prefix, of fields that its index has."""
         matching: Document = {
             **prefix.condition,
             "name": {"$gte": ""},
             "_id": dict(MEMBER_ID_RANGE),
         }
-        matching[key] |= _after(query)
-        if restricted is not None:
-            matching[key]["$in"] = restricted
-        only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
-        return self._members.find(matching, only, hint=prefix.index, batch_size=batch_size)
+        matching[_FIELDS[query.field]] |= _after(query)
+        return matching
 
     async def _walk(self, query: ListQuery) -> list[Document] | None:
         """Return a page by reading members in its order; None if too many do not match."""
