@@ -205,12 +205,23 @@ class PermissionMissing(Problem):
     always_headers = ("WWW-Authenticate",)
     extended_by = {"permission": Extension({"type": "string"})}
 
-    def __init__(self, permission: str, *, of_none: bool = False) -> None:
-        """`of_none`: the token grants no permission at all, such as that of a blocked user."""
+    def __init__(
+        self,
+        permission: str,
+        *,
+        granted: Sequence[str] = (),
+        has_own: bool = False,
+        own_member_id: int | None = None,
+    ) -> None:
+        """`granted` is empty for a blocked user; `has_own` if one of them is of its own member."""
         challenge = f'Bearer realm="members", error="insufficient_scope", scope="{permission}"'
+        token = f"only {', '.join(granted)}" if granted else "no permission (any more)"
+        own = ""
+        if has_own:
+            reach = "no member" if own_member_id is None else f"member {own_member_id} only"
+            own = f" For this token, a permission that ends in :own covers {reach}."
         super().__init__(
-            f"This request requires the permission {permission}, which the token does not grant"
-            f"{'; it grants no permission (any more)' if of_none else ''}.",
+            f"This request requires the permission {permission}. The token grants {token}.{own}",
             headers={"WWW-Authenticate": challenge},
             extensions={"permission": permission},
         )

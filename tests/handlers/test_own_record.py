@@ -176,7 +176,13 @@ async def test_lists_exports_and_filters_are_refused_in_any_case(
         for accept in ("application/json", CSV, NDJSON):
             headers = {**bearer(CALLERS["own-both"]), "Accept": accept}
             response = await members("GET", f"/members{query}", rights=None, headers=headers)
-            assert problem(response, 403, "permission-missing")["permission"] == READ
+            found = problem(response, 403, "permission-missing")
+            assert found["permission"] == READ
+            assert found["detail"] == (
+                "This request requires the permission members:read. The token grants only "
+                "members:read:own, members:write:own. For this token, a permission that ends in "
+                ":own covers member 1 only."
+            )
 
 
 async def test_batches_of_own_callers_are_refused_as_a_whole(members: Api) -> None:

@@ -29,4 +29,9 @@ class Caller:
 
     def missing(self, permission: Permission) -> PermissionMissing:
         """Return the problem of a request that the caller's permissions do not allow."""
-        return PermissionMissing(permission, of_none=not self.permissions)
+        return PermissionMissing(
+            permission,
+            granted=sorted(self.permissions),
+            has_own=not self.permissions.isdisjoint(OWN.values()),
+            own_member_id=self.member_id,
+        )
