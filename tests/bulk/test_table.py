@@ -254,3 +254,65 @@ def test_delimiter_is_not_the_comma_in_the_heading_of_a_name() -> None:
         2,
         make_draft(name="Lee, Ada", email=ADA.values["email"], phone="555-0100"),
     )
+
+
+PEOPLE = "name,email,phone,city\nAda,ada@example.org,,\nBob,,,\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Total members: 12",
+        "Total members: 12,,,",
+        "TOTAL,12",
+        "Total,,12",
+        "Total,,,12 members",
+        "Grand total,,,12",
+        "Total active members: 12,,,",
+        "Total of row 7: 1'234",
+        "Sum: 12",
+        "Subtotal (2)",
+        "Count: 2,,,as of 2026-11-27",
+        "Members: 12",
+        "Number of members: 12",
+        "Summe,,,2",
+        "Anzahl Mitglieder: 2",
+        "Gesamt: 2 Mitglieder",
+        "Nombre total de membres: 2",
+        "Total de miembros: 2",
+    ],
+)
+@pytest.mark.parametrize("after", ["", "Zoe,zoe@example.org,,\n"])
+def test_totals_are_refused_wherever_they_are(line: str, after: str) -> None:
+    width = line.count(",")
+    content = f"{PEOPLE}{line}{',' * (3 - width)}\n{after}"
+    found = rows(content)
+    assert [kind for _, kind in found if isinstance(kind, str)] == ["suspicious"]
+    assert len(found) == 3 + bool(after)
+    assert not [kind for _, kind in rows(content, take_suspicious=True) if kind == "suspicious"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Total,total@example.org,,",
+        "Total,,555-0100-22,",
+        "Total 1,,+44 20 7946 0958,",
+        "Total Fitness 24,,,",
+        "Total Wine & More,,,",
+        "Sum Wong,,,",
+        "Sum Wong,,,12 Main Street",
+        "Count Dracula 1,,,",
+        "Count,,,London",
+        "Members Only 4,,,",
+        "Member 12,,,",
+        "User 5,,,",
+        "Customer 3: 4,,,",
+        "Tota Lee,,,12",
+        "No,,,12",
+        "Noah 5,,,",
+        "Summer 69,,,",
+    ],
+)
+def test_people_and_companies_are_no_totals(line: str) -> None:
+    assert not [kind for _, kind in rows(f"{PEOPLE}{line}\n") if isinstance(kind, str)]

@@ -10,6 +10,7 @@ from tornado_members.bulk.header import CsvHeaderSearch, HeaderSearch
 from tornado_members.bulk.mapping import ColumnMapping, parse_values, shown
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
+from tornado_members.bulk.totals import is_total
 from tornado_members.errors import UnreadableFile
 from tornado_members.model.member import MemberDraft
 
@@ -153,6 +154,9 @@ class TableReader:
         if broken := record.broken & self._names:
             detail = f"has the error {quoted(cells[min(broken)])} as a name"
             return Row(record.line, cells, Refusal.of_row("error of a formula", detail))
+        if not self._take_suspicious and is_total(cells, self._names, self._used):
+            detail = "looks like a total and not like a member (take_suspicious loads it)"
+            return Row(record.line, cells, Refusal.of_row("suspicious", detail))
         if record.broken:  # an optional field then has no value
             plain = ["" if i in record.broken else cell for i, cell in enumerate(cells)]
             values, unused = self._mapping.read(plain)

@@ -105,7 +105,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--strict", action="store_true", help="refuse columns that are not a member's"
     )
     parser.add_argument(
-        "--take-suspicious", action="store_true", help="load a last row that looks like a total"
+        "--take-suspicious", action="store_true", help="load rows that look like totals"
     )
 
 

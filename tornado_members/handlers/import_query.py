@@ -100,7 +100,7 @@ IMPORT_MEMBERS: Final = Operation(
             True,
         ),
         "take_suspicious": Parameter(
-            "Load a last row that looks like a total, instead of refusing it.",
+            "Load rows that look like totals, instead of refusing them.",
             {"type": "boolean", "default": False},
             True,
         ),
