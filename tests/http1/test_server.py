@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.http1.conftest import Run
 from tests.support.http1 import (
     GET,
     LAST,
+    Client,
     answers,
     application,
     ask,
@@ -25,6 +27,7 @@ from tests.support.http1 import (
     turns,
     until,
 )
+from tornado_members.http1 import surplus
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.server import HTTPServer
 
@@ -248,6 +251,42 @@ def test_tls_handshakes_make_room_for_others(run: Run) -> None:
             async with connected(address, ssl=client_context) as client:
                 client.transport.write(GET)
                 await client.until(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
+def test_surplus_connections_with_tls_are_answered(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to 32 at a time; the handshake of a further one is reset."""
+    monkeypatch.setattr(surplus, "_SECONDS", 0.5)
+    context, client_context = contexts()
+
+    async def main() -> None:
+        limits = Limits(connections_per_address=1)
+        async with (
+            serving(echo(), limits, ssl_context=context) as (server, address),
+            connected(address),
+            AsyncExitStack() as stack,
+        ):
+            await until(lambda: server.connections == 1)
+            silent = [await stack.enter_async_context(connected(address)) for _ in range(32)]
+            with pytest.raises(ConnectionError):
+                await asyncio.get_running_loop().create_connection(
+                    Client, *address[:2], ssl=client_context
+                )
+            for client in silent:
+                await client.until_closed()
+            for method in (b"GET", b"HEAD"):
+                async with connected(address, ssl=client_context) as client:
+                    client.transport.write(GET.replace(b"GET", method))
+                    await client.until(b"\r\n\r\n")
+                    (refused,) = answers(bytes(client.received), head=method == b"HEAD")
+                    assert (refused.status, refused.headers["connection"]) == (503, "close")
+                    client.transport.close()
+                    await client.lost.wait()
+                    assert not client.reset
+            assert server.connections == 1
 
     run(main())
 

@@ -71,7 +71,7 @@ class HTTPServer:
         self._addresses: AddressTable[Connection] = AddressTable()
         self._opening: dict[Connection, asyncio.Task[None]] = {}
         self._acceptor: Acceptor | None = None
-        self._surplus: SurplusConnections | None = None  # without TLS
+        self._surplus: SurplusConnections | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._warned_at: dict[str, float] = {}  # by message
         self._empty: asyncio.Event = asyncio.Event()
@@ -87,8 +87,9 @@ class HTTPServer:
             self._loop = asyncio.get_event_loop()
             self.done: asyncio.Future[None] = self._loop.create_future()
             self.done.set_result(None)
-            if not self._ssl_context:
-                self._surplus = SurplusConnections(self._loop, self._refuse_connection)
+            self._surplus = SurplusConnections(
+                self._loop, self._refuse_connection, self._ssl_context
+            )
             self._acceptor = Acceptor(self._loop, self._accepted, self._make_room)
             self._check_deadlines()
         self._acceptor.add(listener)
@@ -170,8 +171,6 @@ class HTTPServer:
         if key is not None and not self._admits(key, address[0]):
             if self._surplus:
                 self._surplus.add(connected, address[0])
-            else:
-                connected.close()  # a response would need a handshake
             return
         connected.setblocking(False)
         if key is not None:
