@@ -118,10 +118,14 @@ class MemberResourceHandler(BaseHandler):
         self.finish(response.body or None)
 
     def _set_headers_of(self, response: MemberResponse) -> None:
-        self.set_header("Cache-Control", PRIVATE)
-        self.add_vary(response.vary)
-        self.set_header("Content-Type", JSON)  # Tornado omits it from a 304
-        self.set_headers(response.headers)
+        headers = self._headers  # set_header() would check each of these values
+        headers["Cache-Control"] = PRIVATE
+        headers["Vary"] = (
+            f"{headers['Vary']}, {response.vary}" if "Vary" in headers else response.vary
+        )
+        headers["Content-Type"] = JSON  # Tornado omits it from a 304
+        for name, value in response.headers.items():
+            headers[name] = value
 
     def _prefers_minimal(self) -> bool:
         """True if the caller wants no body after a write (RFC 7240 §4.2)."""

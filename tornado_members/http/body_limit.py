@@ -21,7 +21,11 @@ from tornado.web import RequestHandler
 
 from tornado_members.errors import BadRequest, BodyTooLarge, Problem
 from tornado_members.http.admission import Admission, AdmissionControl
-from tornado_members.http.routed_application import HandlerRoute, RoutedApplication
+from tornado_members.http.routed_application import (
+    HandlerRoute,
+    RequestWithoutBody,
+    RoutedApplication,
+)
 from tornado_members.openapi.operation import Operation
 
 # Bytes of an unwanted body that are read, so that the client sees the response (RFC 9110 §15.5.14).
@@ -49,10 +53,14 @@ class AdmittingApplication(RoutedApplication):
         path_kwargs: dict[str, bytes] | None = None,
     ) -> Any:
         """As in Tornado."""
+        is_streamed = target_class._stream_request_body
+        if not is_streamed and not has_body(request.headers):
+            arguments, values = target_kwargs or {}, path_args or ()
+            return RequestWithoutBody(self, request, target_class, arguments, values)
         delegate = super().get_handler_delegate(
             request, target_class, target_kwargs, path_args, path_kwargs
         )
-        if delegate.stream_request_body or not has_body(request.headers):
+        if is_streamed:
             return delegate
         operations: Mapping[str, Operation] = getattr(target_class, "operations", {})
         return _AdmittedBody(delegate, request, partial(self._admission.admit, request, operations))
