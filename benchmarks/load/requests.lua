@@ -29,6 +29,13 @@ local function put(id)
         .. #body .. "\r\n\r\n" .. body
 end
 
+local function patch(id)
+    serial = serial + 1
+    local body = ('{"phone":"+1-555-%010d"}'):format(serial)
+    return "PATCH /members/" .. id .. head .. "Content-Type: application/merge-patch+json\r\n"
+        .. "Content-Length: " .. #body .. "\r\n\r\n" .. body
+end
+
 local function get_with(headers)
     return "GET /members/" .. walk() .. head .. headers .. "\r\n"
 end
@@ -51,6 +58,7 @@ local kinds = {
     end,
     get = function() return get(walk()) end,
     put = function() return put(walk()) end,
+    patch = function() return patch(walk()) end,
     batch = function()
         local ids = {}
         for i = 1, BATCH do ids[i] = walk() end

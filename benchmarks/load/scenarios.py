@@ -26,7 +26,7 @@ class Scenario:
     @property
     def writes(self) -> bool:
         """True if members change during the run."""
-        return self.asks in ("put", "mixed")
+        return self.asks in ("put", "patch", "mixed")
 
 
 SCENARIOS = (
@@ -44,6 +44,12 @@ SCENARIOS = (
     Scenario("proxied", "cached GET behind a proxy", "proxied", reads=0),
     Scenario("handler", "cached GET with If-Match, which a handler answers", "handler", reads=0),
     Scenario("put", f"PUT of {HOT:,} members", "put"),
+    Scenario(
+        "patch",
+        f"PATCH of {HOT:,} members",
+        "patch",
+        peers=frozenset({"fastapi", "tornado"}),
+    ),
     Scenario("list", f"list of {PAGE}, each page another one", "page", MEMBERS),
     Scenario(
         "list-by-name",

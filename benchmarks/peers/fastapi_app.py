@@ -36,6 +36,14 @@ class MemberIn(BaseModel):
     phone: str | None = None
 
 
+class MemberChange(BaseModel):
+    """The fields of a member that a request changes."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=255)
+    email: str | None = None
+    phone: str | None = None
+
+
 class Member(MemberIn):
     """A member."""
 
@@ -118,11 +126,25 @@ async def get_member(request: Request, member_id: int) -> Response:
 @app.put("/members/{member_id}", dependencies=[Depends(requires("members:write"))])
 async def put_member(request: Request, member_id: int, member: MemberIn) -> Response:
     """Replace the contents of a member."""
+    return await update(request, member_id, member.model_dump())
+
+
+@app.patch("/members/{member_id}", dependencies=[Depends(requires("members:write"))])
+async def patch_member(request: Request, member_id: int, change: MemberChange) -> Response:
+    """Change some fields of a member."""
+    changed = change.model_dump(exclude_unset=True)
+    if changed.get("name", "") is None:
+        raise HTTPException(422, "The name cannot be removed")
+    return await update(request, member_id, changed)
+
+
+async def update(request: Request, member_id: int, changed: dict[str, Any]) -> Response:
+    """Set fields of a member, and answer with the member."""
+    if "name" in changed:
+        changed["words"] = changed["name"].lower().split()
     try:
         document = await request.app.state.members.find_one_and_update(
-            {"_id": member_id},
-            {"$set": {**member.model_dump(), "words": member.name.lower().split()}},
-            return_document=ReturnDocument.AFTER,
+            {"_id": member_id}, {"$set": changed}, return_document=ReturnDocument.AFTER
         )
     except DuplicateKeyError as error:
         raise HTTPException(409, "The name is taken") from error

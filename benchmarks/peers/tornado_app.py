@@ -87,15 +87,29 @@ class MemberHandler(BaseHandler):
 
     async def put(self, text: str) -> None:
         """Replace the contents of a member."""
-        member_id = int(text)
         try:
             body = json.loads(self.request.body)
             member = {"name": body["name"], "email": body.get("email"), "phone": body.get("phone")}
         except (ValueError, LookupError) as error:
             raise HTTPError(400) from error
+        await self.update(int(text), member)
+
+    async def patch(self, text: str) -> None:
+        """Change some fields of a member."""
+        try:
+            body = json.loads(self.request.body)
+            changed = {key: body[key] for key in ("name", "email", "phone") if key in body}
+        except (ValueError, TypeError) as error:
+            raise HTTPError(400) from error
+        if not changed or changed.get("name", "") is None:
+            raise HTTPError(400)
+        await self.update(int(text), changed)
+
+    async def update(self, member_id: int, changed: dict[str, Any]) -> None:
+        """Set fields of a member, and answer with the member."""
         try:
             document = await self.members.find_one_and_update(
-                {"_id": member_id}, {"$set": member}, return_document=ReturnDocument.AFTER
+                {"_id": member_id}, {"$set": changed}, return_document=ReturnDocument.AFTER
             )
         except DuplicateKeyError as error:
             raise HTTPError(409) from error

@@ -16,7 +16,7 @@ import pytest
 from motor.frameworks import asyncio as motor_framework
 
 from tests.support.flush_store import MemoryFlushStore
-from tests.support.members import make_draft
+from tests.support.members import make_draft, make_member
 from tests.support.mongodb import failing
 from tests.support.registry import MemoryRegistry
 from tornado_members.directory import MemberDirectory
@@ -26,7 +26,7 @@ from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.storage.audit import AuditLog
-from tornado_members.storage.members import MemberStore
+from tornado_members.storage.members import MemberStore, Replacement
 from tornado_members.storage.mongo import Mongo, open_mongo
 from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.write_window import write_window
@@ -92,6 +92,9 @@ async def test_no_write_is_sent_after_its_window(mongo: Mongo, members: Any, aud
         ):
             with pytest.raises(DependencyUnavailable, match="held up"):
                 await write
+        if not audited:
+            with pytest.raises(DependencyUnavailable, match="held up"):
+                await store.replace_all([Replacement(make_member(1, 1, name=ADA.name), GRACE)])
     assert [document["name"] for document in members.find()] == ["Ada Lovelace"]
     assert await store.replace(1, GRACE)
 
@@ -107,19 +110,22 @@ async def one_connection(uri: str, driver: Any) -> AsyncIterator[Mongo]:
         await mongo.close()
 
 
+@pytest.mark.parametrize("in_group", [False, True])
 async def test_write_whose_window_ends_inside_the_driver_is_not_sent(
-    servers: PrivateServers, admin: Admin, members: Any, driver: Any
+    servers: PrivateServers, admin: Admin, members: Any, driver: Any, in_group: bool
 ) -> None:
     """The clock of the window includes a suspension of the machine, unlike that of the driver."""
     left = 10.0
     async with one_connection(servers.mongodb_uri, driver) as mongo:
         store = MemberStore(mongo)
-        await store.insert(ADA, 1)
+        ada = await store.insert(ADA, 1)
+        together = [Replacement(ada, GRACE)]
+        write: Any = store.replace_all(together) if in_group else store.replace(1, GRACE)
         with failing(admin, 1, failCommands=["ping"], blockConnection=True, blockTimeMS=1000):
             occupying = asyncio.ensure_future(mongo.database.command("ping"))
             await asyncio.sleep(0.1)
             with write_window(lambda: left):
-                replacing = asyncio.create_task(store.replace(1, GRACE))
+                replacing = asyncio.create_task(write)
             await asyncio.sleep(0.1)
             assert not replacing.done()
             left = 0.0

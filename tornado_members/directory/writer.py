@@ -1,13 +1,14 @@
 """Write members to MongoDB, and invalidate their entries in the cache."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+from tornado_members.directory.announcements import announced
 from tornado_members.directory.cache import Cache
 from tornado_members.directory.ids import check_id
+from tornado_members.directory.replacements import MemberReplacements
 from tornado_members.directory.writer_turns import WriterTurns
 from tornado_members.errors import (
-    DependencyUnavailable,
     Fault,
     InvalidMember,
     MemberNotFound,
@@ -16,13 +17,11 @@ from tornado_members.errors import (
     Problem,
     WriteConflict,
 )
-from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.member_entries import Representation, id_key, name_key, represent
 from tornado_members.model.history import Actor
 from tornado_members.model.member import Member, MemberDraft
 from tornado_members.model.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.members import IdTaken, MemberStore
-from tornado_members.storage.write_window import write_window
 
 _MAX_ATTEMPTS = 100  # at a write whose member other writers change each time
 
@@ -34,13 +33,14 @@ class MemberWriter:
         self._store = store
         self._cache = cache
         self._turns = WriterTurns()
+        self._replacements = MemberReplacements(store, cache)
 
     async def create(self, draft: MemberDraft, *, by: Actor | None = None) -> Representation:
         """Create a member. Raises NameTaken."""
         for _ in range(_MAX_ATTEMPTS):
             member_id = await self._store.take_ids()
             with suppress(IdTaken):
-                async with self._changing(id_key(member_id), name_key(draft.name)):
+                async with announced(self._cache, id_key(member_id), name_key(draft.name)):
                     return represent(await self._store.insert(draft, member_id, by=by))
         raise WriteConflict
 
@@ -59,7 +59,9 @@ class MemberWriter:
         check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
             async with self._turns.turn(member_id) as turns:
-                member = turns.written = await self._replace(member_id, draft, condition, by)
+                member = turns.written = await self._replacements.replace(
+                    member_id, draft, condition, by
+                )
             if member is not None:
                 return represent(member)
             await self._get_current(member_id, condition)
@@ -84,7 +86,9 @@ class MemberWriter:
                 written, turns.written = turns.written, None
                 current, draft = await self._apply(written, member_id, change, condition)
                 seen = Precondition(one_of=frozenset({current.version}))
-                member = turns.written = await self._replace(member_id, draft, seen, by)
+                member = turns.written = await self._replacements.replace(
+                    member_id, draft, seen, by, current
+                )
             if member is not None:
                 return represent(member)
         raise WriteConflict
@@ -121,7 +125,7 @@ class MemberWriter:
             _check(existing, condition)
             # If another program added the member, the cache may store that no member has the name.
             keys = id_key(existing.member_id), name_key(draft.name)
-            async with self._turns.turn(existing.member_id), self._changing(*keys):
+            async with self._turns.turn(existing.member_id), announced(self._cache, *keys):
                 member = await self._store.replace_named(
                     existing.member_id, draft, condition, by=by
                 )
@@ -135,38 +139,11 @@ class MemberWriter:
         """Delete a member. Raises MemberNotFound, PreconditionFailed, WriteConflict."""
         check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
-            async with self._turns.turn(member_id), self._changing(id_key(member_id)):
+            async with self._turns.turn(member_id), announced(self._cache, id_key(member_id)):
                 if await self._store.delete(member_id, condition, by=by):
                     return
             await self._get_current(member_id, condition)
         raise WriteConflict
-
-    @asynccontextmanager
-    async def _changing(self, *keys: bytes) -> AsyncIterator[None]:
-        """Write members whose entries have these keys, while their tombstones last.
-
-        Raises DependencyUnavailable before the write if the cache cannot place tombstones.
-        """
-        try:
-            async with self._cache.changing(*keys) as write:
-                try:
-                    with write_window(write.seconds_left):
-                        yield
-                except DependencyUnavailable:  # the outcome is unknown
-                    raise
-                except (Problem, IdTaken):
-                    write.void()
-                    raise
-        except NotAnnounced as error:
-            raise DependencyUnavailable(
-                "The cache could not be invalidated, so nothing was written. Try again."
-            ) from error
-
-    async def _replace(
-        self, member_id: int, draft: MemberDraft, condition: Precondition, by: Actor | None
-    ) -> Member | None:
-        async with self._changing(id_key(member_id), name_key(draft.name)):
-            return await self._store.replace(member_id, draft, condition, by=by)
 
     async def _apply(
         self,
@@ -180,7 +157,9 @@ class MemberWriter:
         The first may be out of date, so only the second may be a reason to refuse the change.
         Raises MemberNotFound, PreconditionFailed, and what `change` raises.
         """
-        if written is not None and condition.allows(written.version, written.updated_at):
+        # The time of a change is not known if it was made in a group.
+        is_dated = condition.unmodified_since is not None
+        if written and not is_dated and condition.allows(written.version, written.updated_at):
             with suppress(Problem):
                 return written, change(written)
         current = await self._get_current(member_id, condition)
@@ -218,7 +197,7 @@ class MemberWriter:
         None stands for a draft whose name, or whose id, another document has.
         """
         keys = [id_key(member_id) for member_id in range(first, first + len(drafts))]
-        async with self._changing(*keys, *{name_key(draft.name) for draft in drafts}):
+        async with announced(self._cache, *keys, *{name_key(draft.name) for draft in drafts}):
             return await self._store.insert_many(drafts, first, by=by)
 
     async def replace_if_unchanged(
@@ -229,7 +208,7 @@ class MemberWriter:
         False if another writer changed or deleted the member since.
         """
         seen = Precondition(one_of=frozenset({member.version}))
-        async with self._changing(id_key(member.member_id), name_key(draft.name)):
+        async with announced(self._cache, id_key(member.member_id), name_key(draft.name)):
             replaced = await self._store.replace_named(member.member_id, draft, seen, by=by)
         return replaced is not None
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -135,7 +135,7 @@ class Batcher(Generic[Q, A]):
         except BaseException as error:
             for _, place in waiting:
                 if not place.done():
-                    _refuse(place, error)
+                    refuse(place, error)
             if not isinstance(error, Exception):
                 raise
             return
@@ -147,7 +147,8 @@ class Batcher(Generic[Q, A]):
             start = end
 
 
-def _refuse(place: "asyncio.Future[Sequence[A]]", error: BaseException) -> None:
+def refuse(place: "asyncio.Future[Any]", error: BaseException) -> None:
+    """Raise the exception in the caller that waits for the result of a shared request."""
     if isinstance(error, asyncio.CancelledError):
         place.cancel()
     else:

@@ -57,6 +57,8 @@ VERSION: Final[Document] = {
         Int64(1),
     ]
 }
+# Raises an error where it is evaluated. A constant would raise it for every document.
+_ERROR: Final[Document] = {"$toLong": {"$concat": ["not as it was read: ", {"$toString": "$_id"}]}}
 
 
 def is_member(document: Mapping[str, Any]) -> bool:
@@ -192,6 +194,26 @@ class MemberCodec:
     def attributes_of(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the attributes in a document; none if none are declared."""
         return self._attributes.decode(document.get(ATTRIBUTES)) if self._attributes else {}
+
+    def replacement(
+        self, draft: MemberDraft, version: int, is_as_read: Document, *, changes: bool
+    ) -> list[Document]:
+        """Return an update that replaces all fields of a member with this version.
+
+        It raises the version if the draft `changes` a field. It raises an error unless the
+        expression `is_as_read` is true of the document, so it never inserts one. It does not
+        consider attributes.
+        """
+        values: Document = {name: {"$literal": draft.values[name]} for name in self._names}
+        derived = {key: {"$literal": one} for key, one in self.derived(draft.values).items()}
+        forgotten = {} if SEARCHED_BY in derived else {SEARCHED_BY: "$$REMOVE"}
+        if changes:
+            changed = {"version": Int64(version + 1), "updatedAt": "$$NOW"}
+        else:
+            same = [{"$eq": [f"${name}", value]} for name, value in values.items()]
+            is_as_read, changed = {"$and": [is_as_read, *same]}, {"version": Int64(version)}
+        changed["version"] = {"$cond": [is_as_read, changed["version"], _ERROR]}
+        return [{"$set": {**values, **forgotten, **derived, **changed}}]
 
     def update(self, draft: MemberDraft) -> list[Document]:
         """Return an update that raises the version only if it changes something.

@@ -1,0 +1,91 @@
+"""Replace the fields of members, alone or in groups (write_groups.py)."""
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+from tornado_members.directory.announcements import announced
+from tornado_members.directory.cache import Cache
+from tornado_members.directory.write_groups import WriteGroups
+from tornado_members.member_entries import id_key, name_key
+from tornado_members.model.history import Actor
+from tornado_members.model.member import Member, MemberDraft
+from tornado_members.model.precondition import Precondition
+from tornado_members.storage.members import MemberStore, Replacement
+
+
+class _Wanted(NamedTuple):
+    """New fields of a member, and the member as its writer has read it, if it has."""
+
+    member_id: int
+    draft: MemberDraft
+    condition: Precondition
+    read: Member | None
+
+
+class MemberReplacements:
+    """Replaces members. Writes of several members at once share what they send.
+
+    In a group, MongoDB writes a member only if it is as it was read. A member that it does not
+    write is then written alone: that decides whether the member is missing, a precondition fails,
+    a name is taken, or another writer was faster. So each of these has one place in the code.
+    """
+
+    def __init__(self, store: MemberStore, cache: Cache) -> None:
+        self._store = store
+        self._cache = cache
+        self._groups = WriteGroups(self._replace_all)
+
+    async def replace(
+        self,
+        member_id: int,
+        draft: MemberDraft,
+        condition: Precondition,
+        by: Actor | None,
+        read: Member | None = None,
+    ) -> Member | None:
+        """Replace a member; None if no such member meets the condition.
+
+        `read` is the member as the caller has just read it. The result may lack the time of the
+        change. Raises NameTaken, DependencyUnavailable.
+        """
+        if not self._store.may_share(member_id):
+            return await self._replace_alone(member_id, draft, condition, by)
+        began = perf_counter()
+        member = await self._groups.write(_Wanted(member_id, draft, condition, read))
+        if member is not None:
+            operations = self._store.mongo.operations
+            operations.notify("MemberStore.replace_all", perf_counter() - began)
+            return member
+        with self._groups.alone():
+            return await self._replace_alone(member_id, draft, condition, by)
+
+    async def _replace_alone(
+        self, member_id: int, draft: MemberDraft, condition: Precondition, by: Actor | None
+    ) -> Member | None:
+        async with announced(self._cache, id_key(member_id), name_key(draft.name)):
+            return await self._store.replace(member_id, draft, condition, by=by)
+
+    async def _replace_all(self, group: Sequence[_Wanted]) -> list[Member | None]:
+        """Replace members with one query and one command; None for one that was not replaced."""
+        unread = [one.member_id for one in group if one.read is None]
+        found = await self._store.find_many(unread) if unread else ()
+        members = dict(zip(unread, found, strict=True))
+        replacements: dict[int, Replacement] = {}
+        of_group: list[Replacement | None] = []
+        for member_id, draft, condition, read in group:
+            member = read or members[member_id]
+            is_first = member_id not in replacements  # else its writers did not wait for their turn
+            if member and is_first and condition.allows(member.version, member.updated_at):
+                replacements[member_id] = Replacement(member, draft, condition)
+                of_group.append(replacements[member_id])
+            else:
+                of_group.append(None)
+        if len(replacements) < 2:
+            return [None] * len(group)
+        ids = map(id_key, replacements)
+        names = {name_key(one.draft.name) for one in replacements.values()}
+        async with announced(self._cache, *ids, *names):
+            replaced = await self._store.replace_all([*replacements.values()])
+        results = dict(zip(replacements, replaced, strict=True))
+        return [one and results[one.member.member_id] for one in of_group]

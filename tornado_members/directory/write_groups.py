@@ -1,0 +1,105 @@
+"""Groups of writes, which share their requests to MongoDB and Memcached ("group commit").
+
+A write alone costs a command and four requests to Memcached. So a process allows only a few groups
+under way. Writes that come meanwhile wait, and form the next group when one of these has ended.
+While there are few writes, each begins at once, in a group of its own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Generic, TypeVar
+
+from tornado_members.lease_cache.coalescing import refuse
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class WriteGroups(Generic[Q, A]):
+    """Forms groups of writes.
+
+    `write_all` writes a group of at least two, and returns one result for each; None if it has not
+    written that one, for certain. Its exceptions are raised by every write of the group.
+    """
+
+    def __init__(
+        self,
+        write_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | None]]],
+        *,
+        most_under_way: int = 6,
+        largest: int = 32,
+        patience: float = 0.1,
+    ) -> None:
+        """`patience` is the time in seconds after which a group begins in any case.
+
+        So a group that hangs delays no others.
+        """
+        self._write_all = write_all
+        self._most_under_way = most_under_way
+        self._largest = largest
+        self._patience = patience
+        self._under_way = 0
+        self._waiting: list[tuple[Q, asyncio.Future[A | None]]] = []
+        self._beginning: asyncio.Handle | None = None  # of the next group
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def write(self, one: Q) -> A | None:
+        """Write in a group with others; None if it was not written, so that it must be alone."""
+        place: asyncio.Future[A | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((one, place))
+        self._schedule()
+        return await place
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Write alone in this block. It counts as a group."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """Begin the next group in the next turn of the event loop, or after some time."""
+        if not self._waiting:
+            return
+        loop, is_free = asyncio.get_running_loop(), self._under_way < self._most_under_way
+        if self._beginning is not None:
+            if not is_free or not isinstance(self._beginning, asyncio.TimerHandle):
+                return
+            self._beginning.cancel()
+        if is_free:
+            self._beginning = loop.call_soon(self._begin)
+        else:
+            self._beginning = loop.call_later(self._patience, self._begin)
+
+    def _begin(self) -> None:
+        self._beginning = None
+        waiting = [(one, place) for one, place in self._waiting if not place.done()]
+        group, self._waiting = waiting[: self._largest], waiting[self._largest :]
+        if len(group) == 1:
+            group[0][1].set_result(None)
+        elif group:
+            # Without the context of one writer: all share it.
+            task = asyncio.get_running_loop().create_task(self._write(group), context=Context())
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+        self._schedule()
+
+    async def _write(self, group: Sequence[tuple[Q, asyncio.Future[A | None]]]) -> None:
+        with self.alone():
+            try:
+                results = await self._write_all([one for one, _ in group])
+            except BaseException as error:
+                for _, place in group:
+                    if not place.done():
+                        refuse(place, error)
+                if not isinstance(error, Exception):
+                    raise
+                return
+        for (_, place), result in zip(group, results, strict=True):
+            if not place.done():
+                place.set_result(result)
