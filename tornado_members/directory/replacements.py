@@ -1,5 +1,6 @@
 """Replace the fields of members, alone or in groups (write_groups.py)."""
 
+import asyncio
 from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
@@ -68,24 +69,38 @@ class MemberReplacements:
 
     async def _replace_all(self, group: Sequence[_Wanted]) -> list[Member | None]:
         """Replace members with one query and one command; None for one that was not replaced."""
+        first = {one.member_id: one for one in reversed(group)}  # the others missed their turn
+        ids, names = map(id_key, first), {name_key(one.draft.name) for one in first.values()}
+        # A result of this query is only a guess, so it may come before the tombstones.
+        reading = asyncio.create_task(self._read([*first.values()]))
+        try:
+            async with announced(self._cache, *ids, *names):
+                wanted = [
+                    Replacement(member, one.draft, one.condition)
+                    for one, member in zip(first.values(), await reading, strict=True)
+                    if member and one.condition.allows(member.version, member.updated_at)
+                ]
+                replaced = await self._store.replace_all(wanted)
+        finally:
+            await _end(reading)
+        results = {
+            one.member.member_id: member for one, member in zip(wanted, replaced, strict=True)
+        }
+        return [
+            results.get(one.member_id) if first[one.member_id] is one else None for one in group
+        ]
+
+    async def _read(self, group: Sequence[_Wanted]) -> list[Member | None]:
+        """Return the members, of which some may be known."""
         unread = [one.member_id for one in group if one.read is None]
-        found = await self._store.find_many(unread) if unread else ()
-        members = dict(zip(unread, found, strict=True))
-        replacements: dict[int, Replacement] = {}
-        of_group: list[Replacement | None] = []
-        for member_id, draft, condition, read in group:
-            member = read or members[member_id]
-            is_first = member_id not in replacements  # else its writers did not wait for their turn
-            if member and is_first and condition.allows(member.version, member.updated_at):
-                replacements[member_id] = Replacement(member, draft, condition)
-                of_group.append(replacements[member_id])
-            else:
-                of_group.append(None)
-        if len(replacements) < 2:
-            return [None] * len(group)
-        ids = map(id_key, replacements)
-        names = {name_key(one.draft.name) for one in replacements.values()}
-        async with announced(self._cache, *ids, *names):
-            replaced = await self._store.replace_all([*replacements.values()])
-        results = dict(zip(replacements, replaced, strict=True))
-        return [one and results[one.member.member_id] for one in of_group]
+        found = iter(await self._store.find_many(unread) if unread else ())
+        return [one.read or next(found) for one in group]
+
+
+async def _end(reading: "asyncio.Task[list[Member | None]]") -> None:
+    """End a query that is not needed any more."""
+    if not reading.done():
+        reading.cancel()
+        await asyncio.wait([reading])
+    if not reading.cancelled():
+        reading.exception()  # else asyncio logs that it was never retrieved

@@ -28,7 +28,7 @@ class WriteGroups(Generic[Q, A]):
         self,
         write_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | None]]],
         *,
-        most_under_way: int = 6,
+        most_under_way: int = 4,
         largest: int = 32,
         patience: float = 0.1,
     ) -> None:
@@ -42,7 +42,8 @@ class WriteGroups(Generic[Q, A]):
         self._patience = patience
         self._under_way = 0
         self._waiting: list[tuple[Q, asyncio.Future[A | None]]] = []
-        self._beginning: asyncio.Handle | None = None  # of the next group
+        self._is_beginning = False  # the next group, in the next turn of the event loop
+        self._late: asyncio.TimerHandle | None = None  # the next group, if none has ended before
         self._writing: set[asyncio.Task[None]] = set()
 
     async def write(self, one: Q) -> A | None:
@@ -66,18 +67,19 @@ class WriteGroups(Generic[Q, A]):
         """Begin the next group in the next turn of the event loop, or after some time."""
         if not self._waiting:
             return
-        loop, is_free = asyncio.get_running_loop(), self._under_way < self._most_under_way
-        if self._beginning is not None:
-            if not is_free or not isinstance(self._beginning, asyncio.TimerHandle):
-                return
-            self._beginning.cancel()
-        if is_free:
-            self._beginning = loop.call_soon(self._begin)
-        else:
-            self._beginning = loop.call_later(self._patience, self._begin)
+        loop = asyncio.get_running_loop()
+        if self._under_way < self._most_under_way:
+            if not self._is_beginning:
+                self._is_beginning = True
+                loop.call_soon(self._begin)
+        elif self._late is None:
+            self._late = loop.call_later(self._patience, self._begin)
 
     def _begin(self) -> None:
-        self._beginning = None
+        self._is_beginning = False
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         waiting = [(one, place) for one, place in self._waiting if not place.done()]
         group, self._waiting = waiting[: self._largest], waiting[self._largest :]
         if len(group) == 1:

@@ -212,13 +212,16 @@ class ChangeReader:
         while len(events) < _MOST_CHANGES and not self.ended:
             if self._next is None:
                 self._next = asyncio.create_task(self._read_one())
-            await asyncio.wait([self._next], timeout=_GATHER_SECONDS if events else None)
+                await asyncio.sleep(0)  # enough for an event that the driver has received
+            if not self._next.done():
+                await asyncio.wait([self._next], timeout=_GATHER_SECONDS if events else None)
             if not self._next.done():
                 break
             done, self._next = self._next, None
             event = done.result()
             if self._stream is not None:
-                self.token = self._stream.resume_token
+                # The same as the token of the event, which would be copied deeply.
+                self.token = event["_id"] if event else self._stream.resume_token
                 self.ended = not self._stream.alive
             if event is None:
                 break
