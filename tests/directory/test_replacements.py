@@ -133,10 +133,10 @@ async def test_members_that_others_change_meanwhile_are_written_alone(
         return await replace_all(replacements)
 
     monkeypatch.setattr(store, "replace_all", overtaken)
-    writes = [(f"/members/{one}", {"phone": "555-0100"}) for one in ids]
     beginning = asyncio.create_task(group_of(services, len(ids)))
     answers = await asyncio.gather(
-        *(api("PATCH", path, body, headers=PATCH) for path, body in writes)
+        api("PUT", f"/members/{ids[0]}", {"name": "Ada 0", "phone": "555-0100"}),
+        *(api("PATCH", f"/members/{one}", {"phone": "555-0100"}, headers=PATCH) for one in ids[1:]),
     )
     await beginning
     assert commands == [5]
@@ -150,3 +150,22 @@ async def test_members_that_others_change_meanwhile_are_written_alone(
     changed = await members.find_one({"_id": ids[2]})
     assert changed is not None
     assert changed["phone"] is None
+
+
+async def test_group_has_each_member_once(
+    api: Api, services: Services, commands: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that has waited for its turn for too long is in the group of the one before it."""
+    monkeypatch.setattr(services.directory._turns, "_patience", 0.0)
+    paths = [f"/members/{(await api.create(name))['memberId']}" for name in ("Ada", "Grace")]
+    beginning = asyncio.create_task(group_of(services, 3))
+    answers = await asyncio.gather(
+        api("PUT", paths[0], {"name": "Ada", "phone": "555-0100"}),
+        api("PUT", paths[0], {"name": "Ada", "phone": "555-0101"}),
+        api("PUT", paths[1], {"name": "Grace", "phone": "555-0102"}),
+    )
+    await beginning
+    assert commands == [2]
+    assert sorted(answer.headers["Etag"] for answer in answers) == ['"2"', '"2"', '"3"']
+    last = parsed(await api("GET", paths[0]))
+    assert last in [parsed(one) for one in answers if one.headers["Etag"] == '"3"']
