@@ -3,9 +3,11 @@
 import asyncio
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 
 from tests.console.conftest import PASSWORD, OpenConsole
@@ -110,6 +112,38 @@ async def test_attributes_have_inputs_of_their_types(
         "score": 9,
         "seen": zone,
     }
+
+
+async def test_editing_a_member_changes_only_what_was_edited(
+    open_page_of_console: OpenConsole,
+    api: Api,
+    admin: pymongo.MongoClient[dict[str, Any]],
+    database_name: str,
+) -> None:
+    """Inputs cannot hold each stored value: browsers remove line breaks, for example."""
+    stored = {
+        "motto": "first line\r\nsecond line ",
+        "tags": [],
+        "seen": datetime(1850, 1, 1, 12, 0, 0, 1000, tzinfo=UTC),
+    }
+    members = admin[database_name]["members"]
+    members.insert_one({"_id": 1, "name": "Ada", "version": 1, "attributes": {**stored}})
+    before = await member(api, 1)
+    async with open_page_of_console() as console:
+        zone = {"timezoneId": "Europe/Amsterdam"}  # 19 minutes and 32 seconds from UTC in 1850
+        await console.page.call("Emulation.setTimezoneOverride", **zone)
+        await console.open(token_of(3), "#/members/1")
+        await console.click("member-panel button", "Edit")
+        await console.enter("Phone", "555-0111")
+        await console.click("form button", "Save")
+        await console.see("member-panel", "555-0111")
+        assert await member(api, 1) == {**before, "phone": "555-0111"}
+        await console.click("member-panel button", "Edit")
+        await console.enter("Motto", "other line\nnext line")
+        await console.click("form button", "Save")
+        await console.see("member-panel", "other line")
+    attributes = {**before["attributes"], "motto": "other line\nnext line"}
+    assert await member(api, 1) == {**before, "phone": "555-0111", "attributes": attributes}
 
 
 async def test_import_shows_faults_mends_columns_and_exports_what_was_imported(

@@ -1,6 +1,7 @@
 /** Shows values of fields, and lets people enter them. */
 
 import { h, isolated, uniqueId } from "./dom.js";
+import { equal } from "./schema.js";
 import { formatDate, formatNumber, formatTime, labelOf, text } from "./text.js";
 
 /** @typedef {import("./schema.js").Field} Field */
@@ -53,8 +54,10 @@ export class FieldInput {
   /** @param {Field} field @param {unknown} value */
   constructor(field, value) {
     this.field = field;
+    this.original = value === "" ? null : (value ?? null);
     this.id = uniqueId("field");
     this.control = makeControl(field, this.id, value);
+    this.initial = this.#entered;
     this.fault = h("p", { class: "fault", id: `${this.id}-fault`, hidden: true });
     const help = helpOf(field);
     this.help = help ? h("p", { class: "help", id: `${this.id}-help` }, help) : null;
@@ -74,8 +77,17 @@ export class FieldInput {
     );
   }
 
-  /** What was entered; null for nothing. Numbers that are none stay text, for the service to refuse. */
+  get isDirty() {
+    return !equal(this.#entered, this.initial);
+  }
+
+  /** The value. Unless the input was changed, this is the original one, which the input may not be able to hold. */
   get value() {
+    return this.isDirty ? this.#entered : this.original;
+  }
+
+  /** What was entered; null for nothing. A text that is not a number stays text, for the service to refuse. */
+  get #entered() {
     const { field, control } = this;
     if (field.list) {
       const lines = control.value
@@ -140,6 +152,7 @@ function makeControl(field, id, value) {
   }
   const choices = field.type === "boolean" ? ["true", "false"] : field.choices;
   if (choices) return makeSelect(field, common, choices, value);
+  if (typeof value === "string" && /[\r\n]/.test(value)) return h("textarea", { ...common, rows: 3 }, value);
   const input = h("input", { ...common, type: inputType(field), autocomplete: "off", spellcheck: "false" });
   if (field.type === "number" || field.type === "date-time") input.step = "any";
   if (field.minimum !== null) input.min = String(field.minimum);

@@ -6,7 +6,7 @@ import { fill, h } from "./dom.js";
 import { explain, placeFaults } from "./faults.js";
 import { FieldInput } from "./fields.js";
 import { formatPlace } from "./router.js";
-import { assemble, equal, valueOf } from "./schema.js";
+import { assemble, valueOf } from "./schema.js";
 import { text } from "./text.js";
 
 export class MemberForm {
@@ -26,7 +26,6 @@ export class MemberForm {
     this.inputs = context.schema.fields.map(
       (field) => new FieldInput(field, valueOf(member, field) ?? (isNew ? field.default : null)),
     );
-    this.initial = this.inputs.map((input) => input.value);
     this.button = h("button", { class: "primary" }, words.submit);
     const ownPart = this.inputs.filter((input) => input.field.path.length > 1);
     this.element = h(
@@ -57,7 +56,7 @@ export class MemberForm {
   }
 
   get isDirty() {
-    return this.inputs.some((input, i) => !equal(input.value, this.initial[i]));
+    return this.inputs.some((input) => input.isDirty);
   }
 
   /** Return the member that was entered. */
