@@ -191,7 +191,7 @@ def test_indexes_follow_the_declaration_and_are_dropped_on_request(
     old = {"attributes.old_1__id_1", "attributes.old_1_name_1", "searchedAttributes_1"}
     admin[database_name]["members"].drop_indexes()  # other tests may have left some
     with command.serving():
-        assert indexes() == score | old
+        wait_for(lambda: indexes() == score | old)  # a start waits for them for a second only
     change(command, members={"attributes": NEW})
     with command.serving():
         assert indexes() == score | old
@@ -200,4 +200,4 @@ def test_indexes_follow_the_declaration_and_are_dropped_on_request(
         assert indexes() == score
     change(command, members={"attributes": OLD})
     with command.serving("--drop-unused-indexes"):
-        assert indexes() == score | old
+        wait_for(lambda: indexes() == score | old)
