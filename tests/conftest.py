@@ -11,11 +11,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
 import pymongo
 import pytest
+from pymongo import WriteConcern, settings_shared
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
@@ -75,6 +77,14 @@ def slow_callbacks() -> Iterator[SlowCallbacks]:
     slow = SlowCallbacks()
     with slow.watching():
         yield slow
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_stacks_of_clients() -> Iterator[None]:
+    """Keep PyMongo from formatting the stack for each new client; that of a test is deep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings_shared, "traceback", SimpleNamespace(format_stack=list))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +162,10 @@ def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any
 @pytest.fixture
 def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> str:
     """An empty database and an empty cache. Dropping it would take ten times as long."""
+    # A majority acknowledges the last deletions, and so those before them.
+    quick = admin.get_database("test", write_concern=WriteConcern(w=1))
     for collection in ("members", "counters", "users", "leader_locks", "cache_pending_flushes"):
-        admin["test"][collection].delete_many({})
+        quick[collection].delete_many({})
     forget_cache_processes(admin["test"])
     flush_memcached(servers.cache_servers[0])
     return "test"
