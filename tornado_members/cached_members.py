@@ -20,6 +20,7 @@ from tornado_members.member_entries import (
 from tornado_members.model.names import normalize_name
 
 LookUpMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, LookUp]]]
+LookUpBodies = Callable[[Sequence[bytes], bytes], Awaitable[Mapping[bytes, LookUp] | list[bytes]]]
 
 _MOST_NAMES = 4096  # that are remembered; about 1 MB
 
@@ -34,13 +35,14 @@ Asked = int | str | tuple[int, ...]
 class CachedMembers:
     """The requested members that the cache has.
 
-    `look_ups` has all ids. `named` has the members whose name was asked for, if the cache has them.
-    The marks of entries that this process may use end with `schema`.
+    `look_ups` has all ids, unless `bodies` has them. `named` has the members whose name was asked
+    for, if the cache has them. The tags of entries that this process may use end with `schema`.
     """
 
     look_ups: Mapping[int, LookUp] = field(default_factory=dict)
     named: Mapping[str, Representation] = field(default_factory=dict)
     schema: bytes = b""
+    bodies: Mapping[int, bytes] = field(default_factory=dict)
 
     def find(self, asked: Asked) -> Representation | MemberBatch | None:
         """Return a member, or a batch if the cache knows each of its ids; otherwise None."""
@@ -54,6 +56,8 @@ class CachedMembers:
         return self._find_batch(asked)
 
     def _find_batch(self, member_ids: Sequence[int]) -> MemberBatch | None:
+        if self.bodies:
+            return MemberBatch([*map(self.bodies.__getitem__, member_ids)], [], HIT)
         bodies, missing = [], []
         look_ups, schema = self.look_ups, self.schema
         for member_id in member_ids:
@@ -105,9 +109,12 @@ def take_look_ups(member_ids: Iterable[int]) -> dict[int, LookUp]:
 class CachedLookUps:
     """Looks members up in the cache."""
 
-    def __init__(self, look_up: LookUpMany, entries: MemberEntries) -> None:
-        """`look_up` looks all keys up in one request per node."""
+    def __init__(
+        self, look_up: LookUpMany, look_up_bodies: LookUpBodies, entries: MemberEntries
+    ) -> None:
+        """Both functions look all keys up in one request per node."""
         self._look_up = look_up
+        self._look_up_bodies = look_up_bodies
         self._entries = entries
         # The ids that names led to. They save a look-up: as in MemberDirectory.get_by_name(), the
         # member's own entry shows whether it has the name.
@@ -115,14 +122,18 @@ class CachedLookUps:
 
     async def find(self, asked: Iterable[Asked]) -> CachedMembers:
         """Look members up, in one round; in two if there are names that were not seen before."""
-        ids, names = set[int](), set[str]()
+        ids, names, are_batches = set[int](), set[str](), True
         for one in asked:
+            if isinstance(one, tuple):
+                ids.update(one)
+                continue
+            are_batches = False
             if isinstance(one, int):
                 ids.add(one)
-            elif isinstance(one, str):
-                names.add(one)
             else:
-                ids.update(one)
+                names.add(one)
+        if are_batches:
+            return await self._find_batches([*ids])
         keys = {member_id: id_key(member_id) for member_id in ids}
         if names:
             found = await self._find_ids(ids, names)
@@ -131,6 +142,15 @@ class CachedLookUps:
         by_name = {one: member for one in names if (member := self._find_named(one, found))}
         look_ups = {member_id: found[key] for member_id, key in keys.items()}
         return CachedMembers(look_ups, by_name, self._entries.schema)
+
+    async def _find_batches(self, member_ids: Sequence[int]) -> CachedMembers:
+        """Look the members of batches up, whose bodies suffice."""
+        keys, schema = [*map(id_key, member_ids)], self._entries.schema
+        found = await self._look_up_bodies(keys, schema)
+        if isinstance(found, list):
+            return CachedMembers(schema=schema, bodies=dict(zip(member_ids, found, strict=True)))
+        look_ups = dict(zip(member_ids, map(found.__getitem__, keys), strict=True))
+        return CachedMembers(look_ups, schema=schema)
 
     async def _find_ids(self, ids: set[int], names: set[str]) -> Mapping[bytes, LookUp]:
         """Look up these ids, and those that the names lead to."""

@@ -61,6 +61,14 @@ class MemoryCache:
         """Return no entry: the fast path passes every request on."""
         return dict.fromkeys(keys, Bypass("in-memory"))
 
+    async def look_up_bodies(
+        self,
+        keys: Sequence[bytes],
+        _tag_end: bytes,
+    ) -> Mapping[bytes, LookUp] | list[bytes]:
+        """Return no entry, either."""
+        return await self.look_up(keys)
+
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
         """Load all keys, and store nothing."""
         loaded = await load([*look_ups])

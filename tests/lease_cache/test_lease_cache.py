@@ -29,7 +29,15 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, encode_lease
 from tornado_members.lease_cache.epochs import Lifetimes
 from tornado_members.lease_cache.errors import NotAnnounced
-from tornado_members.lease_cache.look_ups import HIT, LEASED, REFUSED, STORED, Hit, bypass
+from tornado_members.lease_cache.look_ups import (
+    HIT,
+    LEASED,
+    REFUSED,
+    STORED,
+    Bypass,
+    Hit,
+    bypass,
+)
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.meta_commands import MAX_VALUE, Put
 from tornado_members.lease_cache.monitored_node import Timing
@@ -244,6 +252,33 @@ async def test_look_up_hits_exactly_where_a_read_would(
         await one.nodes[0].protocol._begin_quarantine()
         assert await peeked(one) is None
     assert (source.asked, nobody.asked) == (3, 1)
+
+
+async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> None:
+    """From two nodes, in the order of the keys."""
+    keys = [b"key%d" % i for i in range(40)]
+    async with own_memcached() as (_, second), AsyncExitStack() as stack:
+        for server in (address, second):
+            flush_cache(server, "test", servers=[address, second])
+        cache = await stack.enter_async_context(process(address, second))
+        assert await cache.look_up_bodies(keys, b"") == await cache.look_up(keys)
+
+        async def load(key: bytes) -> Entry | None:
+            return Entry(1, b"mark", key)
+
+        for key in keys:
+            await cache.read(key, partial(load, key))
+        tag_end = b"rk"
+        assert await cache.look_up_bodies(keys, tag_end) == keys
+        look_ups = await cache.look_up(keys)
+        assert all(isinstance(one, Hit) for one in look_ups.values())
+        assert await cache.look_up_bodies(keys, b"another") == look_ups
+        for tombstone in (keys[0], keys[-1]):
+            async with cache.changing(tombstone):
+                look_ups = await cache.look_up(keys)
+                assert isinstance(look_ups[tombstone], Bypass)
+                assert await cache.look_up_bodies(keys, tag_end) == look_ups
+            await cache.read(tombstone, partial(load, tombstone))
 
 
 async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) -> None:

@@ -200,6 +200,14 @@ class NaiveStandIn:
         """Look nothing up: `read` and `fill` do."""
         return dict.fromkeys(keys, Bypass("naive"))
 
+    async def look_up_bodies(
+        self,
+        keys: Sequence[bytes],
+        _tag_end: bytes,
+    ) -> Mapping[bytes, LookUp] | list[bytes]:
+        """Look nothing up, either."""
+        return await self.look_up(keys)
+
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
         """As LeaseCache's, but each key is read on its own."""
 

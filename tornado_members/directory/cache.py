@@ -35,6 +35,9 @@ class Cache(Protocol):
     ) -> T: ...
     def is_read(self, key: bytes) -> bool: ...  # noqa: D102
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
+    async def look_up_bodies(  # noqa: D102
+        self, keys: Sequence[bytes], tag_end: bytes
+    ) -> Mapping[bytes, LookUp] | list[bytes]: ...
     async def fill(  # noqa: D102
         self, look_ups: Mapping[bytes, NotHit], load: LoadMany
     ) -> Mapping[bytes, Found]: ...

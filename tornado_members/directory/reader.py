@@ -48,7 +48,7 @@ class MemberReader:
         self._store = store
         self._cache = cache
         self._entries = MemberEntries(fields)
-        self._look_ups = CachedLookUps(cache.look_up, self._entries)
+        self._look_ups = CachedLookUps(cache.look_up, cache.look_up_bodies, self._entries)
         self._pages: SingleFlight[MemberPage] = SingleFlight()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:

@@ -15,6 +15,7 @@ from tornado_members.lease_cache.epochs import Lifetimes, random_word
 from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
 from tornado_members.lease_cache.fills import LoadMany, all_of, fill_many
 from tornado_members.lease_cache.look_ups import (
+    Bodies,
     Bypass,
     Found,
     Load,
@@ -208,6 +209,32 @@ class LeaseCache:
         looked_up = await all_of([node.look_up(its_keys) for node, its_keys in places.items()])
         start = len(self._prefix)
         return {key[start:]: one for some in looked_up for key, one in some.items()}
+
+    async def look_up_bodies(
+        self, keys: Sequence[bytes], tag_end: bytes
+    ) -> dict[bytes, LookUp] | list[bytes]:
+        """Send one request to each node; return the body of each key if all are hits.
+
+        The tags of their entries end with `tag_end`. Otherwise, returns the same as `look_up`.
+        """
+        if self._bypass_reason():
+            return await self.look_up(keys)
+        prefixed = [self._prefix + key for key in keys]
+        places = self._pool.places(prefixed)
+        found = await all_of(
+            [node.look_up_bodies(its_keys, tag_end) for node, its_keys in places.items()]
+        )
+        hits = [one for one in found if isinstance(one, Bodies)]
+        if len(hits) == len(found) == 1:
+            return hits[0].bodies
+        if len(hits) == len(found):
+            bodies: dict[bytes, bytes] = {}
+            for one in hits:
+                bodies.update(zip(one.keys, one.bodies, strict=True))
+            return [bodies[key] for key in prefixed]
+        look_ups = [one.look_ups() if isinstance(one, Bodies) else one for one in found]
+        start = len(self._prefix)
+        return {key[start:]: look_up for one in look_ups for key, look_up in one.items()}
 
     def is_read(self, key: bytes) -> bool:
         """True if a caller of this process reads or fills the key now."""

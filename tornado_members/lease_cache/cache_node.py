@@ -21,7 +21,15 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import OTHER_LIST
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
-from tornado_members.lease_cache.look_ups import Bypass, Fill, Found, Load, LookUp, NotHit
+from tornado_members.lease_cache.look_ups import (
+    Bodies,
+    Bypass,
+    Fill,
+    Found,
+    Load,
+    LookUp,
+    NotHit,
+)
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.pending_flushes import NodePendingFlushes
 from tornado_members.lease_cache.protocol import LeaseProtocol
@@ -148,6 +156,16 @@ class CacheNode:
             return dict.fromkeys(keys, Bypass(reason))
         self._looked_at = self._now()
         return await self.protocol.look_up(keys)
+
+    async def look_up_bodies(
+        self, keys: Sequence[bytes], tag_end: bytes
+    ) -> dict[bytes, LookUp] | Bodies:
+        """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
+        reason = self.bypass_reason()
+        if reason:
+            return dict.fromkeys(keys, Bypass(reason))
+        self._looked_at = self._now()
+        return await self.protocol.look_up_bodies(keys, tag_end)
 
     async def read(
         self,

@@ -1,10 +1,10 @@
 """The results of look-ups on a node, and the statuses of reads."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.entries import Entry, parse_value
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -53,6 +53,25 @@ class Hit:
     def if_rejected(self) -> Miss:
         """The look-up for a reader that does not accept the entry."""
         return Miss(self.epoch, self.stored)
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """The bodies of several keys, each of which is a hit; and the values that contain them."""
+
+    keys: Sequence[bytes]
+    bodies: list[bytes]
+    epoch: bytes
+    stored: Mapping[bytes, bytes]
+
+    def look_ups(self) -> "dict[bytes, LookUp]":
+        """Return the look-up of each key."""
+        hits: dict[bytes, LookUp] = {}
+        for key in self.keys:
+            stored = self.stored[key]
+            found = parse_value(key, self.epoch, stored)
+            hits[key] = Hit(*found, self.epoch, stored) if found else Miss(self.epoch, stored)
+        return hits
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from tornado_members.lease_cache.entries import (
     encode_tombstone,
     encode_value,
     is_only_mark,
+    parse_bodies,
     parse_value,
 )
 from tornado_members.lease_cache.epochs import NodeEpoch
@@ -46,6 +47,7 @@ from tornado_members.lease_cache.look_ups import (
     REFUSED,
     STORED,
     TOO_LARGE,
+    Bodies,
     Bypass,
     Fill,
     Found,
@@ -84,14 +86,41 @@ class LeaseProtocol(NodeEpoch):
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """Look at the node once, and decide how each key may be read."""
+        epoch, unread, stored = await self._look_at(keys)
+        if epoch is None:
+            return unread
+        decide, get = self._decide, stored.get
+        return {key: decide(key, epoch, get(key)) for key in keys}
+
+    async def look_up_bodies(
+        self, keys: Sequence[bytes], tag_end: bytes
+    ) -> dict[bytes, LookUp] | Bodies:
+        """Look at the node once; return the bodies if each key is a hit whose tag ends so.
+
+        Otherwise, decides how each key may be read.
+        """
+        epoch, unread, stored = await self._look_at(keys)
+        if epoch is None:
+            return unread
+        values = [value for value in map(stored.get, keys) if value is not None]
+        if len(values) == len(keys):
+            bodies = parse_bodies(keys, epoch, values, tag_end)
+            if bodies is not None:
+                return Bodies(keys, bodies, epoch, stored)
+        return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
+
+    async def _look_at(
+        self, keys: Sequence[bytes]
+    ) -> tuple[bytes | None, dict[bytes, LookUp], Mapping[bytes, bytes]]:
+        """Return the epoch and the values of the keys, or None and how to read past the node."""
         try:
             epoch, reason, stored = await self._look(*keys)
         except NodeUnavailable:
-            return dict.fromkeys(keys, Bypass("node-away"))
-        if epoch is None:
-            return dict.fromkeys(keys, Bypass(reason, has_term=self._decoded[1] is not None))
-        decide, get = self._decide, stored.get
-        return {key: decide(key, epoch, get(key)) for key in keys}
+            return None, dict.fromkeys(keys, Bypass("node-away")), {}
+        if epoch is not None:
+            return epoch, {}, stored
+        unread = Bypass(reason, has_term=self._decoded[1] is not None)
+        return None, dict.fromkeys(keys, unread), {}
 
     def _decide(self, key: bytes, epoch: bytes, stored: bytes | None) -> LookUp:
         if stored is None:

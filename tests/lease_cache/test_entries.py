@@ -1,0 +1,72 @@
+"""The bodies of many values are parsed as those of each."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tornado_members.lease_cache.entries import (
+    Entry,
+    encode_lease,
+    encode_value,
+    parse_bodies,
+    parse_value,
+)
+
+EPOCH, OTHER_EPOCH, SCHEMA = b"0123456789abcdef", b"fedcba9876543210", b"@cafe"
+KEYS = [b"member:%d" % i for i in range(1, 8)]
+BODIES = [b"{}", b"", b"a\nb", b"a\r\nb", b"3 V x y 1 t\n", SCHEMA, b'{"a": 1}']
+
+
+def entry(place: int) -> Entry:
+    return Entry(2**63 - 1 - place, b"hash@1700000000" + SCHEMA, BODIES[place])
+
+
+GOOD = [encode_value(key, EPOCH, entry(place)) for place, key in enumerate(KEYS)]
+CHANGES = [
+    (b"3 V", b"2 V"),
+    (b" V ", b" N "),
+    (b" ", b"  "),
+    (SCHEMA, b"@beef"),
+    (SCHEMA, SCHEMA + b" "),
+    (b"hash", b"ha sh"),
+    (b"hash", b"x hash"),
+    (b" hash@1700000000@cafe", b""),
+    (b"\n", b""),
+    (EPOCH + b" ", EPOCH + b" x"),
+    (EPOCH + b" ", EPOCH + b" 1"),  # a version of 20 digits
+    (EPOCH, EPOCH + b" 1 t@cafe3 V k " + EPOCH),
+    (EPOCH, OTHER_EPOCH),
+]
+
+
+def bad_values(place: int) -> Iterator[bytes]:
+    """Yield what may be stored under a key instead of a usable entry."""
+    key = KEYS[place]
+    yield encode_value(KEYS[place - 1], EPOCH, entry(place))
+    yield encode_value(key, EPOCH, None)
+    yield encode_lease(key, EPOCH)
+    yield encode_value(key, EPOCH, entry(place)).partition(b"\n")[0]
+    yield from (GOOD[place].replace(old, new, 1) for old, new in CHANGES)
+    yield b""
+
+
+def bodies_of_each(stored: Sequence[bytes]) -> list[bytes] | None:
+    """Return the bodies, parsed one by one."""
+    parsed = [parse_value(key, EPOCH, one) for key, one in zip(KEYS, stored, strict=False)]
+    if all(one is not None and one[1].endswith(SCHEMA) for one in parsed):
+        return [one[2] for one in parsed if one]
+    return None
+
+
+def test_bodies_are_those_of_each_value() -> None:
+    assert parse_bodies(KEYS, EPOCH, GOOD, SCHEMA) == BODIES == bodies_of_each(GOOD)
+    assert parse_bodies(KEYS[:1], EPOCH, GOOD[:1], SCHEMA) == BODIES[:1]
+    assert parse_bodies([], EPOCH, [], SCHEMA) is None
+
+
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_bodies_are_none_if_one_value_is_not_an_entry(place: int) -> None:
+    for value in bad_values(place):
+        stored = [*GOOD[:place], value, *GOOD[place + 1 :]]
+        assert bodies_of_each(stored) is None, value
+        assert parse_bodies(KEYS, EPOCH, stored, SCHEMA) is None, value
