@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 from typing import Any
 
 import pytest
@@ -67,6 +68,26 @@ async def test_spool_is_bounded_while_other_imports_complete(
     assert max(held) <= _MIB
     await asyncio.wait_for(services.requests.idle.wait(), 30)
     assert services.spool_budget.held == 0
+
+
+@pytest.mark.parametrize("limit", [0, 100_001], ids=["no file", "a part of a write"])
+async def test_full_disk_is_like_an_exhausted_spool(
+    limit: int, services: Services, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service waits until the client reads; no result is lost or cut."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # of every file of this process
+    try:
+        headers = {"Content-Type": "text/csv"}
+        path = "/members/import?results=after"
+        answer = await api("POST", path, raw=b"name,email\n" + _ROWS, headers=headers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    *results, summary = [json.loads(line) for line in answer.body.splitlines()]
+    assert [result["line"] for result in results] == [*range(2, 30_002)]
+    assert summary == {"summary": {"refused": {"invalid-member": 30_000}}}
+    assert services.spool_budget.held == 0
+    assert caplog.text.count("the temporary file of an import cannot be written") == 1
 
 
 async def trickle(writer: asyncio.StreamWriter) -> None:

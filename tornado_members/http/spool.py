@@ -4,9 +4,13 @@ import asyncio
 import tempfile
 from collections import deque
 from collections.abc import Awaitable, Callable
+from errno import ENOSPC
+from logging import getLogger
 from typing import IO
 
 from tornado_members.http.spool_budget import SpoolAccount
+
+log = getLogger(__name__)
 
 _IN_MEMORY = 256 * 1024  # bytes
 _PIECE = 65536  # bytes
@@ -36,6 +40,7 @@ class Spool:
         self._more = asyncio.Event()
         self._less = asyncio.Event()
         self._is_complete = False
+        self._is_disk_full = False
         self.failure: Exception | None = None  # of `send`; later bytes are dropped
         self._sending = asyncio.create_task(self._send_all())
 
@@ -45,7 +50,7 @@ class Spool:
         return self._written - self._read
 
     async def put(self, data: bytes) -> None:
-        """Queue bytes to be sent; wait only if the budget of files is exhausted."""
+        """Queue bytes to be sent; wait only if the budget of files or the disk is exhausted."""
         while not self._is_done and not self._take_in(data):
             self._on_full()
             self._less.clear()
@@ -79,10 +84,26 @@ class Spool:
             return True
         if not self._account.reserve(len(data)):
             return False
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        self._file.seek(self._written)
-        self._file.write(data)
+        if not self._append(data):
+            self._account.give_back(len(data))
+            return False
+        return True
+
+    def _append(self, data: bytes) -> bool:
+        """Write to the end of the file; False if the disk does not take all bytes."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            self._file.seek(self._written)
+            written = self._file.write(data)
+            if written < len(data):
+                self._file.truncate(self._written)
+                raise OSError(ENOSPC, f"only {written} of {len(data)} bytes were written")
+        except OSError as error:
+            if not self._is_disk_full:
+                log.warning("the temporary file of an import cannot be written: %s", error)
+            self._is_disk_full = True
+            return False
         self._written += len(data)
         return True
 

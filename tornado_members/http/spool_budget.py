@@ -31,12 +31,12 @@ class SpoolBudget:
         self._held[caller] += size
         return True
 
-    def release(self, caller: Hashable, size: int) -> None:
+    def release(self, caller: Hashable, size: int, *, wake: bool = True) -> None:
         """Return reserved bytes, and wake those that wait for some."""
         self._held[caller] -= size
         if not self._held[caller]:
             del self._held[caller]
-        for waiting in self._waiting:
+        for waiting in self._waiting if wake else ():
             waiting.set()
 
     async def wait(self, changed: asyncio.Event) -> None:
@@ -68,6 +68,11 @@ class SpoolAccount:
         if size:
             self._held -= size
             self._budget.release(self._caller, size)
+
+    def give_back(self, size: int) -> None:
+        """Return bytes that were just reserved; wake nothing, so that two cannot wake in turns."""
+        self._held -= size
+        self._budget.release(self._caller, size, wake=False)
 
     async def wait(self, changed: asyncio.Event) -> None:
         """Wait until the event is set; releases of any account set it, too."""
