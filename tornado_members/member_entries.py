@@ -13,6 +13,7 @@ a process with other fields would send other bytes, so it does not use the entry
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, Self
 
@@ -119,10 +120,15 @@ def has_name(entry: Entry, name: str) -> bool:
 
 def represent_entry(member_id: int, entry: Entry, cache_status: str) -> Representation:
     """Return the member of an entry, without parsing its body."""
-    seconds = entry.tag[_SECONDS]
-    is_date = seconds.isdigit() and len(seconds) <= _MAX_DIGITS
-    updated_at = datetime.fromtimestamp(int(seconds), UTC) if is_date else None
+    updated_at = _date(entry.tag[_SECONDS])
     return Representation(member_id, entry.version, entry.body, updated_at, cache_status)
+
+
+@lru_cache(4096)
+def _date(seconds: bytes) -> datetime | None:
+    """Return the time of these digits; None if they are not valid."""
+    is_date = seconds.isdigit() and len(seconds) <= _MAX_DIGITS
+    return datetime.fromtimestamp(int(seconds), UTC) if is_date else None
 
 
 def represent(member: Member, cache_status: str | None = None) -> Representation:

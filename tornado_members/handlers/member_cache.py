@@ -9,7 +9,7 @@ application: see docs/decisions/member-cache.md.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from itertools import compress
 from logging import getLogger
 from typing import Final
@@ -30,6 +30,7 @@ from tornado_members.services import Services
 log = getLogger(__name__)
 
 Found = Representation | MemberBatch
+_FOUND: Final = (Representation, MemberBatch)  # a union takes isinstance() longer
 Outcome = Found | Exception | None  # of a request; None lets a handler find it
 
 _FIND_MEMBER: Final = "MemberStore.find_member"  # as traces name it, also of a shared query
@@ -96,11 +97,13 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             cached = await self._services.directory.get_cached([one.asked for one in pending])
         except Exception:
             log.exception("the cache could not be read")
-        outcomes = {one: cached.find(one.asked) for one in pending}
-        missed = [one for one in pending if outcomes[one] is None and cached.missed(one.asked)]
+        outcomes: dict[FastPathRequest, Outcome] = {one: cached.find(one.asked) for one in pending}
+        missed = [one for one, it in outcomes.items() if it is None and cached.missed(one.asked)]
         if missed and self._services.load_shedder.refuses():
             missed = []
-        await self._answer({one: outcomes[one] for one in pending if one not in missed}, cached)
+        for one in missed:
+            del outcomes[one]
+        await self._answer(outcomes, cached)
         if missed:
             await self._answer(await self._load(missed, cached), cached)
 
@@ -125,11 +128,11 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         found = {
             one: it
             for one, it in outcomes.items()
-            if isinstance(it, Found) and one.delegate is None and not takes_long(it, one.headers)
+            if isinstance(it, _FOUND) and one.delegate is None and not takes_long(it, one.headers)
         }
-        admitted = set[FastPathRequest]()
+        admitted: Collection[FastPathRequest] = ()
         try:
-            admitted = await self._admit([*found])
+            admitted = await self._admit(found)
         except Exception:
             log.exception("requests could not be counted")
         for request, outcome in outcomes.items():
@@ -142,11 +145,11 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
                     with cached.passed_on(request.asked):
                         request.pass_on()
 
-    async def _admit(self, requests: Sequence[FastPathRequest]) -> set[FastPathRequest]:
+    async def _admit(self, requests: Collection[FastPathRequest]) -> Collection[FastPathRequest]:
         """Count requests that are answered here; return those within their caller's limit."""
         limit = self._services.rate_limit
         if limit is None or not requests:
-            return {*requests}
+            return requests
         return {*compress(requests, await limit.admit([one.caller for one in requests]))}
 
     def _respond(self, request: FastPathRequest, found: Found) -> None:

@@ -16,9 +16,10 @@ from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.model.names import is_ambiguous_in_paths
 
 _ID: Final = MEMBER_ID.pattern
-# By id, by name in the path, by name in a query that has nothing else, and several by id.
+_AT_ID: Final = len("/members/")
+# By name in the path, by name in a query that has nothing else, and several by id.
 _TARGET: Final = re.compile(
-    rf"/members(?:/(?:({_ID})|by-name/([!-.0->@-~]+)|by-name\?name=([!-%'-~]+))"
+    r"/members(?:/by-name(?:/([!-.0->@-~]+)|\?name=([!-%'-~]+))"
     rf"|\?memberId=({_ID}(?:(?:,|%2[Cc]){_ID})*))"
 )
 _COMMA: Final = re.compile("%2[Cc]")
@@ -26,12 +27,12 @@ _COMMA: Final = re.compile("%2[Cc]")
 
 def asked_in(target: str) -> Asked | None:
     """Return what a target asks for; None if a handler must examine it."""
+    if MEMBER_ID.fullmatch(target, _AT_ID) and target.startswith("/members/"):
+        return int(target[_AT_ID:])
     found = _TARGET.fullmatch(target)
     if found is None:
         return None
-    member_id, in_path, in_query, listed = found.groups()
-    if member_id:
-        return int(member_id)
+    in_path, in_query, listed = found.groups()
     return _ids_in(listed) if listed else _name_in(in_path, in_query)
 
 

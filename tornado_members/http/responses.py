@@ -75,7 +75,7 @@ def member_response(
     headers = {"Content-Location": address} if address is not None else {}
     headers["Etag"] = f'"{member.version}"'
     if member.updated_at and datetime.now(UTC) - member.updated_at > _SETTLED:
-        headers["Last-Modified"] = http_date(int(member.updated_at.timestamp()))
+        headers["Last-Modified"] = _last_modified(member.updated_at)
     if member.cache_status is not None:
         headers["Cache-Status"] = cache_status(member.cache_status)
     return MemberResponse(status, headers, body)
@@ -138,15 +138,17 @@ class PreparedHeaders:
         values = {name: value.replace("%", "%%") for name, value in fixed.items()}
         values["Vary"] = f"{values['Vary']}, %s" if "Vary" in values else "%s"
         lines = [f"{name}: {value}\r\n" for name, value in values.items()]
-        self._template = f"Date: %s\r\nX-Request-Id: %s\r\n{''.join(lines)}%s"
+        self._without_content = f"Date: %s\r\nX-Request-Id: %s\r\n{''.join(lines)}%s"
+        content = f"Content-Type: {JSON}\r\n", "Content-Length: %d\r\n"
+        self._with_content = self._without_content.join(content)
 
     def fill(self, response: MemberResponse, request_id: str) -> bytes:
         """Return the header lines of a response that is sent now."""
         own = "".join([f"{name}: {value}\r\n" for name, value in response.headers.items()])
-        lines = self._template % (http_date(int(time.time())), request_id, response.vary, own)
-        if response.status != 304:
-            lines = f"Content-Type: {JSON}\r\n{lines}Content-Length: {len(response.body)}\r\n"
-        return lines.encode("latin-1")
+        values = (http_date(int(time.time())), request_id, response.vary, own)
+        if response.status == 304:
+            return (self._without_content % values).encode("latin-1")
+        return (self._with_content % (*values, len(response.body))).encode("latin-1")
 
 
 def send_prepared(
@@ -183,6 +185,11 @@ def _is_known(headers: HTTPHeaders, member: Representation) -> bool:
     if "If-None-Match" not in headers and "If-Modified-Since" not in headers:
         return False
     return is_not_modified(headers, member.version, member.updated_at)
+
+
+@lru_cache(4096)
+def _last_modified(updated_at: datetime) -> str:
+    return http_date(int(updated_at.timestamp()))
 
 
 @lru_cache(1024)

@@ -80,20 +80,20 @@ class Exchange(HTTPConnection):
     """Has the interface of tornado.http1connection.HTTP1Connection towards the application."""
 
     delegate: HTTPMessageDelegate
+    response = PENDING
+    body_timeout: float | None = None
+    is_notified = False  # the application, of the end of the request
+    _close_callback: Callable[[], None] | None = None
+    _chunked = False
+    _left: int | None = None  # bytes of the response's body; None if that is unknown
 
     def __init__(self, connection: ExchangeOwner, head: RequestHead, body_bytes: int) -> None:
         """`body_bytes` is the limit of the body until the application sets another."""
         self._connection = connection
         self.head = head
         self.context = connection.peer
-        self.response = PENDING
         self.keep_alive = head.keep_alive
         self.max_body_size = body_bytes
-        self.body_timeout: float | None = None
-        self.is_notified = False  # the application, of the end of the request
-        self._close_callback: Callable[[], None] | None = None
-        self._chunked = False
-        self._left: int | None = None  # bytes of the response's body; None if that is unknown
 
     @property
     def stream(self) -> PeerStream:
@@ -170,10 +170,12 @@ class Exchange(HTTPConnection):
         option = self._connection_option(asks_to_close=False, is_complete=True)
         if option is not None:
             header_lines += b"Connection: %b\r\n" % option.encode()
-        head = b"%b\r\n%b\r\n" % (_status_line(code, responses[code]), header_lines)
+        line = _status_line(code, responses[code])
         self._left = 0
-        parts = (head + body,) if len(body) <= _JOINED_BYTES else (head, body)
-        sent = self._connection.writer.send(*parts)
+        if len(body) <= _JOINED_BYTES:
+            sent = self._connection.writer.send(b"%b\r\n%b\r\n%b" % (line, header_lines, body))
+        else:
+            sent = self._connection.writer.send(b"%b\r\n%b\r\n" % (line, header_lines), body)
         self.finish()
         return sent
 

@@ -31,6 +31,7 @@ _ANY_END_OF_HEAD = re.compile(rb"\n\r?\n")
 _REQUEST = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e\x80-\xff]+ HTTP/"
 _REQUEST_LINE = re.compile(_REQUEST + rb"1\.[01]")
 _OTHER_VERSION = re.compile(_REQUEST + rb"[0-9]\.[0-9]")
+_TARGET = re.compile(rb"/[\x21-\x7e\x80-\xff]*")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
 # The characters of RFC 3986 §3.2.2, except the comma, which could hide a second Host.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
@@ -44,7 +45,7 @@ _SOME_LINE = b"POST / HTTP/1.1"
 class _Known(NamedTuple):
     """The last head of a connection, if it was a plain GET request."""
 
-    rest: bytes  # all but the method and the target
+    rest: bytes  # all but the method, the target and the space behind it
     version: str
     headers: HTTPHeaders  # never changed
     keep_alive: bool
@@ -112,6 +113,20 @@ class HeadParser:
         self._headers = RequestHeaders()
         self._complete = False
         self._known: _Known | None = None  # clients mostly repeat their headers
+
+    def repeat(self, data: bytes) -> RequestHead | None:
+        """Return the head if `data` is the last one with another target, and nothing else.
+
+        A target has no space and no line end, so `data` has one request line and one head.
+        """
+        known = self._known
+        if known is None or not data.endswith(known.rest) or not data.startswith(b"GET "):
+            return None
+        end = len(data) - len(known.rest) - 1
+        if end + len(_VERSION) + 1 > self._limits.request_line_bytes or data[end : end + 1] != b" ":
+            return None
+        target = _TARGET.fullmatch(data, _TARGET_AT, end)
+        return None if target is None else _repeat(target[0], known)
 
     def parse(self, data: bytes) -> RequestHead:
         """Parse a head that ends with its empty line. Raises Refused."""

@@ -64,7 +64,7 @@ class RequestReader:
     @property
     def is_blank(self) -> bool:
         """True if no byte of a request waits; an empty line may precede one (RFC 9112 §2.2)."""
-        return self._buffer in (b"", b"\r", b"\r\n")
+        return not self._buffer or self._buffer in (b"\r", b"\r\n")
 
     @property
     def has_partial_head(self) -> bool:
@@ -144,12 +144,16 @@ class RequestReader:
                 return None
             self._buffer = skip_empty_line(self._buffer)
         buffer = self._buffer
-        end = find_end_of_head(buffer, self._searched)
-        if end < 0:
-            self._check_partial_head()
-            return None
-        head = self._heads.parse(buffer[:end])
-        self._buffer = buffer[end:]
+        head = self._heads.repeat(buffer)
+        if head is not None:
+            self._buffer = b""
+        else:
+            end = find_end_of_head(buffer, self._searched)
+            if end < 0:
+                self._check_partial_head()
+                return None
+            head = self._heads.parse(buffer[:end])
+            self._buffer = buffer[end:]
         self._searched = 0
         self._partial = None
         self._head = head

@@ -47,12 +47,16 @@ class RequestMetrics:
         # The time for which a client follows the change feed is not a latency of the service.
         seconds = record.seconds if record.seconds_to_start is None else record.seconds_to_start
         self.observe(record.route, record.method, record.status, seconds)
-        level = logging.WARNING if record.status >= 500 else logging.INFO
-        if log.isEnabledFor(level):
+        if self.is_logged(record.status):
+            level = _level_of(record.status)
             if self._writer:
                 self._writer.write(record, level)
             else:
                 _log(record, level)
+
+    def is_logged(self, status: int) -> bool:
+        """Return True if the access log has a line for responses of this status."""
+        return log.isEnabledFor(_level_of(status))
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -61,6 +65,10 @@ class RequestMetrics:
             label = method if method in _METHODS else "other"
             durations = self.durations.setdefault((route, label, status), Histogram())
         durations.observe(seconds)
+
+
+def _level_of(status: int) -> int:
+    return logging.WARNING if status >= 500 else logging.INFO
 
 
 def _log(record: AccessLogRecord, level: int) -> None:
