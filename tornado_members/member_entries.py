@@ -138,6 +138,7 @@ def represent(member: Member, cache_status: str | None = None) -> Representation
     )
 
 
+@lru_cache(1024)
 def _name_hash(name: str) -> bytes:
     """Return the hash of a name: keys may not contain all characters that names may.
 

@@ -7,6 +7,10 @@ from tornado.web import RequestHandler
 
 from tests.http1.conftest import Run
 from tests.support.http1 import Answer, answers, application, ask, connected, echo, serving
+from tornado_members.http1.limits import Limits
+from tornado_members.http1.refusals import Refused
+from tornado_members.http1.request_head import RequestHead
+from tornado_members.http1.request_reader import RequestReader
 
 END = b"GET /end HTTP/1.1\r\nHost: end\r\nConnection: close\r\n\r\n"
 AGENT = b"User-Agent: a\r\nAuthorization: Bearer x\r\n"
@@ -100,3 +104,54 @@ def test_changes_of_a_handler_to_its_headers_do_not_reach_the_next_request(run: 
             assert seen == [[["Authorization", "Bearer x"], ["Host", "x"], ["User-Agent", "a"]]] * 3
 
     run(main())
+
+
+def test_repeated_head_is_parsed_as_by_a_new_reader() -> None:
+    """Also with a malformed or a long target, with a request behind it, and in two pieces."""
+    rest = b" HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT
+    lines = [b"GET ", b"GET", b"GET /a", b"GET a", b"GET /a b", b"GET /a\r\n\r\nGET /b", b"get /a"]
+    lines += [b"GET /%b" % (b"a" * size) for size in (8177, 8178, 8179, 8180)]
+    requests = [line + rest for line in lines]
+    requests += [b"GET /a" + rest[1:], b"GET /a\xff" + rest, b"GET /a\n" + rest, rest, rest[1:]]
+    well_formed = [*REQUESTS[:6], *REQUESTS[8:12]]
+    for first, second in itertools.product(well_formed, [*REQUESTS, *requests]):
+        for data in (second, second + second):
+            known = RequestReader(Limits())
+            head = known.receive(first)
+            if not isinstance(head, RequestHead) or head.has_body or not head.keep_alive:
+                break  # another request does not follow at once
+            known.next_request()
+            assert _outcome(known, data) == _outcome(RequestReader(Limits()), data), (first, second)
+
+
+def test_limits_hold_for_a_repeated_head() -> None:
+    first = b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT
+    limits = Limits(head_bytes=len(first) + 1)
+    for longer in range(4):
+        known = RequestReader(limits)
+        known.receive(first)
+        known.next_request()
+        second = first.replace(b"/a", b"/" + b"a" * (longer + 1))
+        assert _outcome(known, second) == _outcome(RequestReader(limits), second), longer
+
+
+def test_repeated_head_may_arrive_in_pieces() -> None:
+    request = REQUESTS[0]
+    for cut in range(1, len(request)):
+        reader = RequestReader(Limits())
+        expected = _outcome(reader, request)
+        reader.next_request()
+        assert reader.receive(request[:cut]) is None
+        assert _outcome(reader, request[cut:]) == expected
+
+
+def _outcome(reader: RequestReader, data: bytes) -> Any:
+    try:
+        head = reader.receive(data)
+    except Refused as refused:
+        return refused.reason
+    if not isinstance(head, RequestHead):
+        return "no head"
+    headers = list(head.headers.get_all())
+    framing = (head.length, head.chunked, head.has_body, head.expects_continue, head.keep_alive)
+    return head.start_line, headers, framing, reader.buffered

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from http.client import responses
 from typing import Final, NamedTuple
@@ -40,7 +40,7 @@ VARY: Final = "Authorization, Accept"
 _LONG: Final = 128 * 1024  # bytes, which take some milliseconds to compress
 _CACHE = "memcached"  # as Cache-Status names it (RFC 9211)
 # A date of whole seconds does not distinguish two changes within one second (RFC 9110 §8.8.2.2).
-_SETTLED = timedelta(seconds=2)
+_SETTLED_SECONDS: Final = 2
 _CONDITIONS = frozenset({"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"})
 
 
@@ -74,8 +74,10 @@ def member_response(
             status, body = 304, b""
     headers = {"Content-Location": address} if address is not None else {}
     headers["Etag"] = f'"{member.version}"'
-    if member.updated_at and datetime.now(UTC) - member.updated_at > _SETTLED:
-        headers["Last-Modified"] = _last_modified(member.updated_at)
+    if member.updated_at:
+        changed_at, date = _change(member.updated_at)
+        if time.time() - changed_at > _SETTLED_SECONDS:
+            headers["Last-Modified"] = date
     if member.cache_status is not None:
         headers["Cache-Status"] = cache_status(member.cache_status)
     return MemberResponse(status, headers, body)
@@ -188,8 +190,10 @@ def _is_known(headers: HTTPHeaders, member: Representation) -> bool:
 
 
 @lru_cache(4096)
-def _last_modified(updated_at: datetime) -> str:
-    return http_date(int(updated_at.timestamp()))
+def _change(updated_at: datetime) -> tuple[float, str]:
+    """Return a time in seconds since the epoch, and as an HTTP date."""
+    seconds = updated_at.timestamp()
+    return seconds, http_date(int(seconds))
 
 
 @lru_cache(1024)

@@ -119,11 +119,14 @@ class HeadParser:
 
         A target has no space and no line end, so `data` has one request line and one head.
         """
-        known = self._known
+        known, limits = self._known, self._limits
         if known is None or not data.endswith(known.rest) or not data.startswith(b"GET "):
             return None
-        end = len(data) - len(known.rest) - 1
-        if end + len(_VERSION) + 1 > self._limits.request_line_bytes or data[end : end + 1] != b" ":
+        end = len(data) - len(known.rest) - 1  # of the target
+        line_bytes = end + 1 + len(_VERSION)
+        if line_bytes > limits.request_line_bytes or len(data) > limits.head_bytes:
+            return None
+        if data[end : end + 1] != b" ":
             return None
         target = _TARGET.fullmatch(data, _TARGET_AT, end)
         return None if target is None else _repeat(target[0], known)
