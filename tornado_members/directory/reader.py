@@ -186,8 +186,13 @@ class MemberReader:
             return await self._cache.read(name_key(name), load, rejected=rejected)
 
     async def _read(self, member_id: int) -> Found:
-        key, load = id_key(member_id), partial(self._load, member_id)
         look_up = take_look_ups([member_id]).get(member_id)
+        if look_up is None:
+            look_up = (await self._look_up([member_id]))[member_id]
+        if isinstance(look_up, Hit):
+            self._cache.counts.hits += 1
+            return Found(look_up.entry, HIT)
+        key, load = id_key(member_id), partial(self._load, member_id)
         with shared_store_outages():
             found = await self._cache.read(key, load, look_up=look_up)
             if not self._entries.is_usable(found.entry):

@@ -6,8 +6,7 @@ from typing import ClassVar
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import NotFound, Overloaded, Problem
 from tornado_members.handlers.response import ResponseHandler
-from tornado_members.http.admission import allowed_methods, caller_of
-from tornado_members.http.body_limit import admission_of
+from tornado_members.http.admission import admission_of, allowed_methods, caller_of
 from tornado_members.http.cors import preflight_headers
 from tornado_members.http.found_errors import take_found_error
 from tornado_members.openapi.operation import JSON, Operation
@@ -78,16 +77,14 @@ class BaseHandler(ResponseHandler):
         """Return the address of the caller, behind server.trusted_proxies the real one."""
         return self.services.proxies.caller(self.request.remote_ip or "", self.request.headers)
 
-    def on_finish(self) -> None:
-        self.services.requests.request_finished()
-        self.services.deadlines.end(self)
-
     def on_connection_close(self) -> None:
         super().on_connection_close()
         self.client_disconnected = True
 
     def log_request(self) -> None:
-        """Count the request and write its access-log line. Tornado calls this at its end."""
+        """End the request: count it, and write its access-log line. Tornado calls this."""
+        self.services.deadlines.end(self)
+        self.services.requests.request_finished()
         request, status = self.request, self.get_status()
         caller = caller_of(request)  # self.caller is not set if the caller lacks the permission
         record = AccessLogRecord(

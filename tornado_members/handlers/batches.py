@@ -16,6 +16,7 @@ from tornado_members.errors import (
 from tornado_members.handlers.declarations import MEMBER_HEADERS
 from tornado_members.handlers.member import MEMBER_ID
 from tornado_members.handlers.member_resource import MemberResourceHandler
+from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.http.responses import batch_response, build_response
@@ -64,7 +65,7 @@ class BatchHandler(MemberResourceHandler):
 
     async def send_batch(self, member_ids: Sequence[int]) -> None:
         """Send the members with these ids, which are valid and distinct."""
-        no_cache = self.wants_no_cache()
+        no_cache = wants_no_cache(self.request.headers)
         async with self.reading(len(member_ids)):
             batch = await self.services.directory.get_many(member_ids, no_cache=no_cache)
             self.cache_status = batch.cache_status

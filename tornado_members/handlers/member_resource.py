@@ -14,7 +14,6 @@ from tornado_members.errors import (
     Problem,
 )
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.conditional import parse_precondition
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.http.request_body import json_object
@@ -82,10 +81,6 @@ class MemberResourceHandler(BaseHandler):
             if self.response_finished or self.client_disconnected:
                 raise Overloaded
             yield
-
-    def wants_no_cache(self) -> bool:
-        """Return True if the caller wants MongoDB to be read (RFC 9111 §5.2.1.4)."""
-        return wants_no_cache(self.request.headers)
 
     def send_member(
         self, member: Representation, status: int = 200, *, is_located: bool = False

@@ -71,7 +71,9 @@ class AdmissionControl:
             own_member_id = _authorize(caller, operation.permission, operation.is_own, request)
         if request.query:
             check_query(request.query_arguments, operation, self._fields)
-        media_type = choose(request.headers.get("Accept", ""), operation.media_types)
+        media_type: str | None = operation.media_types[0]
+        if "Accept" in request.headers:
+            media_type = choose(request.headers["Accept"], operation.media_types)
         if media_type is None:
             raise NotAcceptable(" or ".join(operation.media_types))
         max_bytes = operation.body.limit(self._fields) if operation.body else 0
@@ -101,6 +103,22 @@ def caller_of(request: HTTPServerRequest) -> Caller | None:
     return caller
 
 
+def note_admission(request: HTTPServerRequest, outcome: Admission | Exception) -> None:
+    """Note what was decided about a request at its head, or why it was refused."""
+    vars(request)["admission"] = outcome
+
+
+def admission_of(request: HTTPServerRequest) -> Admission | None:
+    """Return what was decided at the head; None if the request has no body.
+
+    Raises the Problem for which the request was refused.
+    """
+    outcome: Admission | Exception | None = vars(request).get("admission")
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
 def allowed_methods(operations: Mapping[str, Operation]) -> str:
     """Return the value of the Allow header (RFC 9110 §10.2.1)."""
     return ", ".join([*operations, "OPTIONS"])
@@ -108,7 +126,9 @@ def allowed_methods(operations: Mapping[str, Operation]) -> str:
 
 def bearer_token(headers: HTTPHeaders) -> str | None:
     """Return the bearer token of a request (RFC 6750 §2.1); None if it has none."""
-    scheme, _, token = headers.get("Authorization", "").strip().partition(" ")
+    if "Authorization" not in headers:
+        return None
+    scheme, _, token = headers["Authorization"].strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 

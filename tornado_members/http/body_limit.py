@@ -20,7 +20,7 @@ from tornado.httputil import (
 from tornado.web import RequestHandler
 
 from tornado_members.errors import BadRequest, BodyTooLarge, Problem
-from tornado_members.http.admission import Admission, AdmissionControl
+from tornado_members.http.admission import Admission, AdmissionControl, note_admission
 from tornado_members.http.routed_application import (
     HandlerRoute,
     RequestWithoutBody,
@@ -66,17 +66,6 @@ class AdmittingApplication(RoutedApplication):
         return _AdmittedBody(delegate, request, partial(self._admission.admit, request, operations))
 
 
-def admission_of(request: HTTPServerRequest) -> Admission | None:
-    """Return what was decided at the head; None if the request has no body.
-
-    Raises the Problem for which the request was refused.
-    """
-    outcome: Admission | Exception | None = vars(request).get("admission")
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
 def leaves_body_unread(request: HTTPServerRequest) -> bool:
     """True if the connection cannot be used again, as a part of the body is still to come."""
     return bool(vars(request).get("leaves_body_unread"))
@@ -89,7 +78,9 @@ def leave_body_unread(request: HTTPServerRequest) -> None:
 
 def has_body(headers: HTTPHeaders) -> bool:
     """True if the head announces a body."""
-    return "Transfer-Encoding" in headers or announced_length(headers) > 0
+    if "Content-Length" in headers and announced_length(headers) > 0:
+        return True
+    return "Transfer-Encoding" in headers
 
 
 def announced_length(headers: HTTPHeaders) -> int:
@@ -132,7 +123,7 @@ class _AdmittedBody(HTTPMessageDelegate):
             self._refuse(error)
         else:
             self._limit = admission.max_body_bytes
-            vars(self._request)["admission"] = admission
+            note_admission(self._request, admission)
             if announced_length(headers) > self._limit:
                 self._refuse(self._too_large())
         if self._is_refused and ("Expect" in headers or announced_length(headers) > MAX_DISCARDED):
@@ -168,7 +159,7 @@ class _AdmittedBody(HTTPMessageDelegate):
 
     def _refuse(self, error: Exception) -> None:
         self._is_refused = True
-        vars(self._request)["admission"] = error
+        note_admission(self._request, error)
 
     def _finish_early(self) -> None:
         leave_body_unread(self._request)

@@ -21,18 +21,27 @@ class CommonHeaders:
 
     def __init__(self, cors: Cors) -> None:
         self._cors = cors
-        self._prepared: dict[str | None, HTTPHeaders] = {}  # by the origin that is allowed
+        self._for_no_origin = _prepare(cross_origin_headers(cors, None))
+        self._prepared: dict[str, HTTPHeaders] = {}  # by the origin that is allowed
 
     def make(self, request_headers: HTTPHeaders, request_id: str) -> HTTPHeaders:
         """Return the headers of a response to a request, which the caller may change."""
-        allowed = cross_origin_headers(self._cors, request_headers.get("Origin"))
-        prepared = self._prepared.get(allowed.get(_ALLOWED))
-        if prepared is None:
-            prepared = self._prepared[allowed.get(_ALLOWED)] = _prepare(allowed)
+        prepared = self._for_no_origin
+        if "Origin" in request_headers:
+            prepared = self._prepared_for(request_headers["Origin"])
         headers = SharedHeaders(prepared)
         headers["Date"] = http_date(int(time.time()))
         headers["X-Request-Id"] = request_id
         return headers
+
+    def _prepared_for(self, origin: str) -> HTTPHeaders:
+        allowed = cross_origin_headers(self._cors, origin)
+        key = allowed.get(_ALLOWED)
+        if key is None:
+            return self._for_no_origin
+        if key not in self._prepared:
+            self._prepared[key] = _prepare(allowed)
+        return self._prepared[key]
 
 
 def _prepare(cors: Mapping[str, str]) -> HTTPHeaders:

@@ -61,9 +61,9 @@ def names_tag(headers: HTTPHeaders, etag: str) -> bool:
 
 def _tags(headers: HTTPHeaders, name: str) -> list[str] | None:
     """Return the entity tags of a header, ["*"] for any; None if the header is absent."""
-    text = headers.get(name)
-    if text is None:
+    if name not in headers:
         return None
+    text = headers[name]
     if text.strip() == "*":
         return ["*"]
     if not _TAGS.fullmatch(text):
@@ -83,8 +83,10 @@ def _weak(tags: list[str]) -> frozenset[int]:
 
 def _date(headers: HTTPHeaders, name: str) -> datetime | None:
     """Return the date of a header; None if it is absent or malformed (§13.1.3, §13.1.4)."""
+    if name not in headers:
+        return None
     try:
-        date = parsedate_to_datetime(headers.get(name, ""))
+        date = parsedate_to_datetime(headers[name])
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -27,5 +27,7 @@ class RequestIds:
 
 def given_id(headers: HTTPHeaders) -> str | None:
     """Return the X-Request-Id of a request if it is valid."""
-    given = headers.get("X-Request-Id")
-    return given if given is not None and _VALID.fullmatch(given) else None
+    if "X-Request-Id" not in headers:
+        return None
+    given = headers["X-Request-Id"]
+    return given if _VALID.fullmatch(given) else None
