@@ -53,6 +53,7 @@ from tornado_members.storage.list_preparation import (
     ListPreparation,
     preparing_lists,
 )
+from tornado_members.storage.member_groups import MemberGroups
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
 from tornado_members.storage.outages import STORE_ERRORS, describe_failure
@@ -140,6 +141,7 @@ class Stores:
 
     mongo: Mongo
     members: MemberStore
+    groups: MemberGroups | None  # None with audit.enabled or members.attributes
     lists: ListPreparation
     users: UserStore
     audit: AuditLog | None  # None without audit.enabled
@@ -220,7 +222,8 @@ def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: Fiel
         writes = RecordedWrites(audit, fields)
     lists = ListPreparation(mongo, MemberCodec(fields))
     members = MemberStore(mongo, writes, fields, lists.readiness)
-    return Stores(mongo, members, lists, UserStore(mongo), audit, cluster_id)
+    groups = None if audit or fields.attributes else MemberGroups(mongo, fields)
+    return Stores(mongo, members, groups, lists, UserStore(mongo), audit, cluster_id)
 
 
 @asynccontextmanager
@@ -255,7 +258,8 @@ async def open_directory(
     cache = make_cache(settings, cache_servers, stores)
     try:
         await cache.open()
-        yield MemberDirectory(stores.members, cache, stores.audit, stores.members.fields)
+        fields = stores.members.fields
+        yield MemberDirectory(stores.members, cache, stores.audit, fields, stores.groups)
     finally:
         await cache.close()
 

@@ -59,6 +59,7 @@ def described(answer: HTTPResponse, first: int) -> Any:
 async def group_of(services: Services, count: int) -> None:
     """Begin a group when so many writes wait for one."""
     groups = services.directory._replacements._groups
+    assert groups is not None
     groups._most_under_way, groups._patience = 0, 60
     async with asyncio.timeout(30):
         while len(groups._waiting) < count:  # noqa: ASYNC110
@@ -70,14 +71,15 @@ async def group_of(services: Services, count: int) -> None:
 @pytest.fixture
 def commands(services: Services, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the groups that are written."""
-    store, sizes = services.directory._store, list[int]()
-    replace_all = store.replace_all
+    members, sizes = services.directory._replacements._members, list[int]()
+    assert members is not None
+    replace = members.replace
 
     async def counted(replacements: Any) -> Any:
         sizes.append(len(replacements))
-        return await replace_all(replacements)
+        return await replace(replacements)
 
-    monkeypatch.setattr(store, "replace_all", counted)
+    monkeypatch.setattr(members, "replace", counted)
     return sizes
 
 
@@ -121,18 +123,19 @@ async def test_members_that_others_change_meanwhile_are_written_alone(
     api: Api, services: Services, commands: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process renames, deletes and replaces members after the group was read."""
-    store = services.directory._store
+    groups = services.directory._replacements._members
+    assert groups is not None
     members = services.dependencies.mongo.database["members"]
     ids = [(await api.create(f"Ada {i}"))["memberId"] for i in range(5)]
-    replace_all = store.replace_all
+    replace = groups.replace
 
     async def overtaken(replacements: Any) -> Any:
         await members.update_one({"_id": ids[0]}, {"$inc": {"version": 1}})
         await members.delete_one({"_id": ids[1]})
         await members.update_one({"_id": ids[2]}, {"$set": {"name": 5}})
-        return await replace_all(replacements)
+        return await replace(replacements)
 
-    monkeypatch.setattr(store, "replace_all", overtaken)
+    monkeypatch.setattr(groups, "replace", overtaken)
     beginning = asyncio.create_task(group_of(services, len(ids)))
     answers = await asyncio.gather(
         api("PUT", f"/members/{ids[0]}", {"name": "Ada 0", "phone": "555-0100"}),

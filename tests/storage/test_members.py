@@ -12,15 +12,14 @@ from bson.raw_bson import RawBSONDocument
 from tornado.ioloop import IOLoop
 
 from tests.support.members import make_draft, make_member
-from tests.support.mongodb import failing, prepare_all
+from tests.support.mongodb import prepare_all
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken
 from tornado_members.model.list_query import ListQuery
 from tornado_members.model.member import Member
 from tornado_members.settings import SettingsError
 from tornado_members.storage.counters import Counter
-from tornado_members.storage.documents import LAST_VERSION
-from tornado_members.storage.members import MemberStore, Replacement
+from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -117,37 +116,6 @@ async def test_replace_concurrently_raises_the_version_each_time(store: MemberSt
     drafts = [make_draft(name=ADA.name, phone=f"555-{i:04}") for i in range(20)]
     changed = await asyncio.gather(*(store.replace(ada.member_id, draft) for draft in drafts))
     assert sorted(member.version for member in changed if member) == list(range(2, 22))
-
-
-async def test_replace_all_is_repeated_once_and_then_leaves_members_to_be_written_alone(
-    store: MemberStore, admin: Admin
-) -> None:
-    """The driver repeats the command, which writes each member once."""
-    first = await store.insert_many([ADA, GRACE])
-    read = [member for member in first if member]
-    drafts = [make_draft(name=member.name, phone="555-0101") for member in read]
-    lost = {"failCommands": ["update"], "closeConnection": True}
-    with failing(admin, 1, **lost):
-        replaced = await store.replace_all([*map(Replacement, read, drafts)])
-    assert replaced == await store.find_members([one.member_id for one in read])
-    assert [one.version for one in replaced if one] == [2, 2]
-    assert store.may_share(read[0].member_id)
-    expired = {"failCommands": ["update"], "errorCode": 50}
-    with failing(admin, 1, **expired), pytest.raises(DependencyUnavailable):
-        await store.replace_all([*map(Replacement, [one for one in replaced if one], drafts)])
-    assert [store.may_share(member_id) for member_id in (1, 2, 3)] == [False, False, True]
-
-
-async def test_replace_all_does_not_exceed_the_last_version(
-    store: MemberStore, members: Any
-) -> None:
-    ada, grace = await store.insert(ADA), await store.insert(GRACE)
-    members.update_one({"_id": 1}, {"$set": {"version": Int64(LAST_VERSION)}})
-    last = await store.find_member(ada.member_id)
-    assert last is not None
-    drafts = make_draft(name="Ada King"), make_draft(name="Grace Brewster Hopper")
-    replaced = await store.replace_all([*map(Replacement, [last, grace], drafts)])
-    assert replaced == [None, make_member(2, 2, name="Grace Brewster Hopper")]
 
 
 async def test_insert_and_replace_raise_name_taken(store: MemberStore) -> None:

@@ -26,7 +26,8 @@ from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.storage.audit import AuditLog
-from tornado_members.storage.members import MemberStore, Replacement
+from tornado_members.storage.member_groups import MemberGroups, Replacement
+from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
 from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.write_window import write_window
@@ -94,7 +95,9 @@ async def test_no_write_is_sent_after_its_window(mongo: Mongo, members: Any, aud
                 await write
         if not audited:
             with pytest.raises(DependencyUnavailable, match="held up"):
-                await store.replace_all([Replacement(make_member(1, 1, name=ADA.name), GRACE)])
+                await MemberGroups(mongo).replace(
+                    [Replacement(make_member(1, 1, name=ADA.name), GRACE)]
+                )
     assert [document["name"] for document in members.find()] == ["Ada Lovelace"]
     assert await store.replace(1, GRACE)
 
@@ -120,7 +123,7 @@ async def test_write_whose_window_ends_inside_the_driver_is_not_sent(
         store = MemberStore(mongo)
         ada = await store.insert(ADA, 1)
         together = [Replacement(ada, GRACE)]
-        write: Any = store.replace_all(together) if in_group else store.replace(1, GRACE)
+        write: Any = MemberGroups(mongo).replace(together) if in_group else store.replace(1, GRACE)
         with failing(admin, 1, failCommands=["ping"], blockConnection=True, blockTimeMS=1000):
             occupying = asyncio.ensure_future(mongo.database.command("ping"))
             await asyncio.sleep(0.1)

@@ -8,6 +8,7 @@ from tornado_members.directory.writer import MemberWriter
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.storage.audit import AuditLog
+from tornado_members.storage.member_groups import MemberGroups
 from tornado_members.storage.members import MemberStore
 
 __all__ = ["Cache", "MemberDirectory"]
@@ -29,9 +30,13 @@ class MemberDirectory(MemberReader, MemberWriter, MemberHistory, CacheInvalidati
         cache: Cache,
         audit: AuditLog | None = None,
         fields: FieldTable = MEMBER_FIELDS,
+        groups: MemberGroups | None = None,
     ) -> None:
-        """`audit` reads what the store records, if it records changes."""
+        """`audit` reads what the store records, if it records changes.
+
+        Without `groups`, each member is written alone.
+        """
         MemberReader.__init__(self, store, cache, fields)
-        MemberWriter.__init__(self, store, cache)
+        MemberWriter.__init__(self, store, cache, groups)
         MemberHistory.__init__(self, store, audit)
         CacheInvalidation.__init__(self, cache)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ from tornado_members.member_entries import id_key, name_key
 from tornado_members.model.history import Actor
 from tornado_members.model.member import Member, MemberDraft
 from tornado_members.model.precondition import Precondition
-from tornado_members.storage.members import MemberStore, Replacement
+from tornado_members.storage.member_groups import MemberGroups, Replacement
+from tornado_members.storage.members import MemberStore
 
 
 class _Wanted(NamedTuple):
@@ -32,10 +34,12 @@ class MemberReplacements:
     a name is taken, or another writer was faster. So each of these has one place in the code.
     """
 
-    def __init__(self, store: MemberStore, cache: Cache) -> None:
+    def __init__(self, store: MemberStore, cache: Cache, members: MemberGroups | None) -> None:
+        """Without `members`, each member is written alone."""
         self._store = store
         self._cache = cache
-        self._groups = WriteGroups(self._replace_all)
+        self._members = members
+        self._groups = WriteGroups(partial(self._replace_all, members)) if members else None
 
     async def replace(
         self,
@@ -50,15 +54,16 @@ class MemberReplacements:
         `read` is the member as the caller has just read it. The result may lack the time of the
         change. Raises NameTaken, DependencyUnavailable.
         """
-        if not self._store.may_share(member_id):
+        groups = self._groups
+        if self._members is None or groups is None or not self._members.may_have(member_id):
             return await self._replace_alone(member_id, draft, condition, by)
         began = perf_counter()
-        member = await self._groups.write(_Wanted(member_id, draft, condition, read))
+        member = await groups.write(_Wanted(member_id, draft, condition, read))
         if member is not None:
             operations = self._store.mongo.operations
-            operations.notify("MemberStore.replace_all", perf_counter() - began)
+            operations.notify("MemberGroups.replace", perf_counter() - began)
             return member
-        with self._groups.alone():
+        with groups.alone():
             return await self._replace_alone(member_id, draft, condition, by)
 
     async def _replace_alone(
@@ -67,12 +72,14 @@ class MemberReplacements:
         async with announced(self._cache, id_key(member_id), name_key(draft.name)):
             return await self._store.replace(member_id, draft, condition, by=by)
 
-    async def _replace_all(self, group: Sequence[_Wanted]) -> list[Member | None]:
+    async def _replace_all(
+        self, members: MemberGroups, group: Sequence[_Wanted]
+    ) -> list[Member | None]:
         """Replace members with one query and one command; None for one that was not replaced."""
         first = {one.member_id: one for one in reversed(group)}  # the others missed their turn
         ids, names = map(id_key, first), {name_key(one.draft.name) for one in first.values()}
         # A result of this query is only a guess, so it may come before the tombstones.
-        reading = asyncio.create_task(self._read([*first.values()]))
+        reading = asyncio.create_task(_read(members, [*first.values()]))
         try:
             async with announced(self._cache, *ids, *names):
                 wanted = [
@@ -80,7 +87,7 @@ class MemberReplacements:
                     for one, member in zip(first.values(), await reading, strict=True)
                     if member and one.condition.allows(member.version, member.updated_at)
                 ]
-                replaced = await self._store.replace_all(wanted)
+                replaced = await members.replace(wanted)
         finally:
             await _end(reading)
         results = {
@@ -90,11 +97,12 @@ class MemberReplacements:
             results.get(one.member_id) if first[one.member_id] is one else None for one in group
         ]
 
-    async def _read(self, group: Sequence[_Wanted]) -> list[Member | None]:
-        """Return the members, of which some may be known."""
-        unread = [one.member_id for one in group if one.read is None]
-        found = iter(await self._store.find_many(unread) if unread else ())
-        return [one.read or next(found) for one in group]
+
+async def _read(members: MemberGroups, group: Sequence[_Wanted]) -> list[Member | None]:
+    """Return the members, of which some may be known."""
+    unread = [one.member_id for one in group if one.read is None]
+    found = iter(await members.find(unread) if unread else ())
+    return [one.read or next(found) for one in group]
 
 
 async def _end(reading: "asyncio.Task[list[Member | None]]") -> None:

@@ -21,6 +21,7 @@ from tornado_members.member_entries import Representation, id_key, name_key, rep
 from tornado_members.model.history import Actor
 from tornado_members.model.member import Member, MemberDraft
 from tornado_members.model.precondition import NO_CONDITION, Precondition
+from tornado_members.storage.member_groups import MemberGroups
 from tornado_members.storage.members import IdTaken, MemberStore
 
 _MAX_ATTEMPTS = 100  # at a write whose member other writers change each time
@@ -29,11 +30,14 @@ _MAX_ATTEMPTS = 100  # at a write whose member other writers change each time
 class MemberWriter:
     """Writes members. If changes are recorded, `by` is the caller who makes the change."""
 
-    def __init__(self, store: MemberStore, cache: Cache) -> None:
+    def __init__(
+        self, store: MemberStore, cache: Cache, groups: MemberGroups | None = None
+    ) -> None:
+        """Without `groups`, each member is written alone."""
         self._store = store
         self._cache = cache
         self._turns = WriterTurns()
-        self._replacements = MemberReplacements(store, cache)
+        self._replacements = MemberReplacements(store, cache, groups)
 
     async def create(self, draft: MemberDraft, *, by: Actor | None = None) -> Representation:
         """Create a member. Raises NameTaken."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from bson import Decimal128
 from pymongo import DESCENDING, IndexModel
@@ -16,47 +16,26 @@ from tornado_members.model.history import Actor
 from tornado_members.model.list_query import Filters, ListQuery, MemberPage
 from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft, current_time
 from tornado_members.model.precondition import NO_CONDITION, Precondition
-from tornado_members.storage.conditions import filter_for, terms_of
+from tornado_members.storage.conditions import filter_for
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.documents import (
-    LAST_VERSION,
     MEMBER_ID_RANGE,
     MemberCodec,
     is_member,
     most_per_reply,
     names_held,
-    version_in,
 )
 from tornado_members.storage.indexes import Indexes
 from tornado_members.storage.list_indexes import BY_NAME, OF_ATTRIBUTES, list_indexes
 from tornado_members.storage.list_readiness import ListReadiness
 from tornado_members.storage.listing import MemberLists
-from tornado_members.storage.mongo import Document, Mongo
+from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
-from tornado_members.storage.recent_facts import RecentFacts
 from tornado_members.storage.writes import PlainWrites, Writes, is_id_taken
-
-# MongoDB's default for transactionLifetimeLimitSeconds.
-_LONGEST_TRANSACTION = 60.0
 
 
 class IdTaken(Exception):
     """Another program's document has the reserved id. The counter is past it now."""
-
-
-class Replacement(NamedTuple):
-    """New fields of a member that was read, and that must not have changed since."""
-
-    member: Member
-    draft: MemberDraft
-    condition: Precondition = NO_CONDITION
-
-    def result(self) -> Member:
-        """Return the member afterwards. The time of a change is not known."""
-        member, draft, _ = self
-        if member.agrees_with(draft):
-            return member
-        return Member(member.member_id, draft.values, member.version + 1)
 
 
 class MemberStore:
@@ -84,8 +63,6 @@ class MemberStore:
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(mongo, fields, readiness or ListReadiness())
         self._batcher = Batcher(self.find_members)
-        # Members of groups whose command failed: another program's transaction may have locked one.
-        self._slow = RecentFacts(_LONGEST_TRANSACTION)
 
     async def prepare(self) -> None:
         """Create the index of names, and raise the counter past all ids: writes need both.
@@ -223,37 +200,6 @@ class MemberStore:
         None if no such member exists. Raises NameTaken.
         """
         return await self._replace(member_id, filter_for(member_id, condition), draft, by)
-
-    def may_share(self, member_id: int) -> bool:
-        """True if `replace_all` may write this member; False if it must be written alone."""
-        can_share = self._writes.has_groups and not self.fields.attributes
-        return can_share and member_id not in self._slow
-
-    @translate_outages
-    async def replace_all(self, replacements: Sequence[Replacement]) -> list[Member | None]:
-        """Replace the fields of several members, which are distinct, by one command.
-
-        None stands for a member that was not written: another writer has changed it since it was
-        read, or its new name is taken. The time of a change is not known.
-        """
-        updates = {
-            one.member.member_id: self._update_of(one)
-            for one in replacements
-            if one.member.version < LAST_VERSION
-        }
-        try:
-            failed = await self._writes.update_all(updates) if updates else frozenset()
-        except BaseException:
-            for member_id in updates:
-                self._slow.add(member_id)
-            raise
-        written = updates.keys() - failed
-        return [one.result() if one.member.member_id in written else None for one in replacements]
-
-    def _update_of(self, one: Replacement) -> Sequence[Document]:
-        is_as_read = {"$and": [version_in((one.member.version,)), *terms_of(one.condition)]}
-        changes = not one.member.agrees_with(one.draft)
-        return self._codec.replacement(one.draft, one.member.version, is_as_read, changes=changes)
 
     async def replace_named(
         self,

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar
+from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
@@ -24,8 +23,6 @@ class RecordedWrites:
     All raise WriteConflict if other writers conflict with every attempt until the timeout of an
     operation.
     """
-
-    has_groups: ClassVar[bool] = False
 
     def __init__(self, audit: AuditLog, fields: FieldTable = MEMBER_FIELDS) -> None:
         self._decode = MemberCodec(fields).decode
@@ -91,10 +88,6 @@ class RecordedWrites:
             return after
 
         return await self._transactions.run(work, key=member_id)
-
-    async def update_all(self, updates: Mapping[int, Sequence[Document]]) -> AbstractSet[int]:
-        """Leave all updates to `update`: each has a transaction of its own."""
-        return updates.keys()
 
     async def delete(self, member_id: int, matching: Mapping[str, Any], by: Actor | None) -> bool:
         """Implement Writes."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
 from tornado_members.errors import DependencyUnavailable
@@ -24,8 +24,6 @@ class Duplicates(NamedTuple):
 class Writes(Protocol):
     """Methods of PlainWrites and RecordedWrites. `by` is the caller who makes the change."""
 
-    has_groups: ClassVar[bool]  # True if it implements `update_all`
-
     async def insert(self, document: Document, by: Actor | None) -> None:
         """Insert a document. Raises DuplicateKeyError."""
 
@@ -44,20 +42,12 @@ class Writes(Protocol):
         Raises DuplicateKeyError.
         """
 
-    async def update_all(self, updates: Mapping[int, Sequence[Document]]) -> AbstractSet[int]:
-        """Update documents, by their ids. Return the ids of those whose update failed.
-
-        An update fails for a document that does not exist, too, so it must raise an error for it.
-        """
-
     async def delete(self, member_id: int, matching: Mapping[str, Any], by: Actor | None) -> bool:
         """Delete the document that matches. False if none matches."""
 
 
 class PlainWrites:
     """Writes of which nothing is recorded. Each is one operation."""
-
-    has_groups: ClassVar[bool] = True
 
     def __init__(self, mongo: Mongo) -> None:
         self._members = mongo.database["members"]
@@ -87,29 +77,6 @@ class PlainWrites:
         return await self._members.find_one_and_update(
             matching, update, return_document=ReturnDocument.AFTER
         )
-
-    async def update_all(self, updates: Mapping[int, Sequence[Document]]) -> AbstractSet[int]:
-        """Implement Writes.
-
-        MongoDB reports errors per update, but only the total number of documents that matched. So
-        each update is an upsert: it is executed whether the document exists or not, and raises its
-        error instead of inserting one.
-        """
-        ids = [*updates]
-        requests = [
-            UpdateOne({"_id": member_id}, update, upsert=True)
-            for member_id, update in updates.items()
-        ]
-        result: Mapping[str, Any]
-        try:
-            result = (await self._members.bulk_write(requests, ordered=False)).bulk_api_result
-        except BulkWriteError as error:
-            result = error.details
-        failed = {ids[fault["index"]] for fault in result["writeErrors"]}
-        # Otherwise a majority has not acknowledged all of them.
-        if result["writeConcernErrors"] or result["nMatched"] + len(failed) != len(ids):
-            raise DependencyUnavailable
-        return failed
 
     async def delete(self, _member_id: int, matching: Mapping[str, Any], _by: Actor | None) -> bool:
         """Implement Writes."""
