@@ -212,13 +212,31 @@ async def test_expired_token_asks_again_and_the_request_goes_on(
         await console.wait_for(f"Date.now() > {expires * 1000 + 1000}")
         await console.press("Enter")
         await console.see("dialog h2", "Your session has expired")
+        await console.enter("Token", make_token(access_rights=3, sub="grace", exp=expires + 3600))
+        await console.click("dialog button", "Sign in")
+        await console.see("member-panel h2", "Ada King")
+        await console.see("app-header summary", "grace")
+    assert (await member(api, 1))["name"] == "Ada King"
+
+
+async def test_request_does_not_go_on_for_a_namesake_of_another_issuer(
+    open_page_of_console: OpenConsole, api: Api
+) -> None:
+    await api.create("Ada")
+    expires = int(time.time()) + 12
+    async with open_page_of_console() as console:
+        await console.open(make_token(access_rights=3, sub="grace", exp=expires), "#/members/1")
+        await console.click("member-panel button", "Edit")
+        await console.enter("Name", "Ada King")
+        await console.wait_for(f"Date.now() > {expires * 1000 + 1000}")
+        await console.press("Enter")
         await console.click("dialog button", "Use a password instead")
         await console.enter("Username", "grace")
         await console.enter("Password", PASSWORD)
         await console.press("Enter")
-        await console.see("member-panel h2", "Ada King")
-        await console.see("app-header summary", "grace")
-    assert (await member(api, 1))["name"] == "Ada King"
+        await console.see("member-panel h2", "Ada")
+        await console.see_no("form")
+    assert (await member(api, 1))["name"] == "Ada"
 
 
 async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(

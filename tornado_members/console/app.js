@@ -47,7 +47,7 @@ export class MembersApp extends HTMLElement {
   #list = /** @type {MemberList | null} */ (null);
   #panel = /** @type {MemberPanel | null} */ (null);
   #MemberList = /** @type {typeof import("./member-list.js").MemberList | null} */ (null);
-  #subject = "";
+  #identity = "";
   #shown = location.hash;
   #view = "";
 
@@ -116,13 +116,13 @@ export class MembersApp extends HTMLElement {
   }
 
   #signedInOrOut() {
-    const { isSignedIn, subject } = this.#session;
+    const { isSignedIn, identity } = this.#session;
     this.#header?.refresh();
-    if (isSignedIn && this.#subject === subject) {
+    if (isSignedIn && this.#identity === identity) {
       this.#startFeed(); // it ended if the token had expired
       return;
     }
-    this.#subject = isSignedIn ? subject : "";
+    this.#identity = identity;
     this.#feed.stop();
     this.#render();
   }
@@ -165,10 +165,10 @@ export class MembersApp extends HTMLElement {
 
   /** @param {Context} context */
   async #renew(context) {
-    const { subject } = this.#session;
+    const { identity } = this.#session;
     const renewed = await askToSignIn(context, text.signIn.again);
     if (!renewed) this.#session.signOut();
-    return renewed && this.#session.subject === subject; // never in the name of somebody else
+    return renewed && this.#session.identity === identity; // never in the name of somebody else
   }
 
   async #moved() {

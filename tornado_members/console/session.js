@@ -24,6 +24,11 @@ export class Session extends EventTarget {
     return this.api.token !== "";
   }
 
+  /** Who is signed in: a subject is unique only with its issuer. Empty for nobody. */
+  get identity() {
+    return this.isSignedIn ? JSON.stringify([this.issuer, this.subject]) : "";
+  }
+
   /** Return true if the token grants a permission. @param {string} permission */
   may(permission) {
     return this.permissions.has(`members:${permission}`);
