@@ -71,6 +71,8 @@ def to_member_id(value: object) -> int | None:
 
     Some shells write 5.0 for 5, and to MongoDB they are equal.
     """
+    if value.__class__ is Int64 and 1 <= value <= MAX_MEMBER_ID:  # the usual case, for less
+        return int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if 1 <= value <= MAX_MEMBER_ID and value == value // 1 else None
