@@ -72,6 +72,6 @@ class RequestWithoutBody(HTTPMessageDelegate):
 
     def finish(self) -> None:
         handler = self._handler(self._application, self._request, **self._arguments)
-        task = asyncio.ensure_future(handler._execute([], *self._path_args))
+        task = asyncio.get_running_loop().create_task(handler._execute([], *self._path_args))
         _running.add(task)
         task.add_done_callback(_running.discard)

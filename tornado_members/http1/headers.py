@@ -37,7 +37,8 @@ class SharedHeaders(RequestHeaders):
         return [*super().get_list(name)]
 
     def __setitem__(self, name: str, value: str) -> None:
-        self._own()
+        if self._is_shared:
+            self._own()
         super().__setitem__(name, value)
 
     def __delitem__(self, name: str) -> None:
@@ -45,10 +46,9 @@ class SharedHeaders(RequestHeaders):
         super().__delitem__(name)
 
     def _own(self) -> None:
-        if self._is_shared:
-            self._is_shared = False
-            self._as_list = {**self._as_list}
-            self._combined_cache = {**self._combined_cache}
+        self._is_shared = False
+        self._as_list = {**self._as_list}
+        self._combined_cache = {**self._combined_cache}
 
 
 def encode_headers(headers: HTTPHeaders) -> bytes:
