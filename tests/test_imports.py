@@ -120,8 +120,14 @@ def parsed(file: Path) -> ast.Module:
         gc.enable()
 
 
-@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_imports_point_down(file: Path) -> None:
+def test_imports_point_down(subtests: pytest.Subtests) -> None:
+    for file in modules():
+        with subtests.test(file=str(file.relative_to(PACKAGE))):
+            check_imports(file)
+
+
+def check_imports(file: Path) -> None:
+    """Assert that a module imports only packages below its own, and libraries that it may use."""
     package = package_of(file)
     if package == "__init__":
         return

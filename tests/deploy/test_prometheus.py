@@ -80,12 +80,15 @@ def filled_in(expression: str) -> str:
     return re.sub(r"\$\{?(\w+)\}?", value, expression)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_alert_uses_existing_metrics(rule: dict[str, Any], served: dict[str, set[str]]) -> None:
-    check(rule["expr"], served)
-    assert rule["labels"]["severity"] in ("info", "warning", "critical")
-    assert set(rule["annotations"]) == {"summary", "description"}
-    promql_parser.parse_duration(rule.get("for", "1m"))
+def test_alerts_use_existing_metrics(
+    served: dict[str, set[str]], subtests: pytest.Subtests
+) -> None:
+    for rule in RULES:
+        with subtests.test(alert=rule["alert"]):
+            check(rule["expr"], served)
+            assert rule["labels"]["severity"] in ("info", "warning", "critical")
+            assert set(rule["annotations"]) == {"summary", "description"}
+            promql_parser.parse_duration(rule.get("for", "1m"))
 
 
 def test_alerts_match_the_documentation() -> None:

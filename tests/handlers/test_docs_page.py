@@ -9,6 +9,7 @@ from tornado.httpserver import HTTPServer
 
 from tests.support.api import Api, problem
 from tests.support.browser import find_chromium, open_page
+from tests.support.cases import cases
 from tests.support.tokens import make_token
 
 CHROMIUM = find_chromium()
@@ -55,7 +56,7 @@ async def test_docs_page_has_a_strict_content_security_policy(api: Api) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize(
+@cases(
     ("name", "media_type"),
     [
         ("docs.js", "text/javascript; charset=utf-8"),

@@ -8,6 +8,7 @@ from tornado.httpserver import HTTPServer
 
 from tests.handlers.test_paging import walk
 from tests.support.api import Api, parsed, problem
+from tests.support.cases import cases
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection
 
@@ -172,7 +173,7 @@ async def test_filter_that_is_invalid_is_400(api: Api, subtests: pytest.Subtests
             assert found["detail"].startswith(f"{parameter}: ")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("raw", "status", "found"),
     [
         ("name=José".encode(), b"200", b"Jos"),  # not a valid URI, but unambiguous
@@ -235,7 +236,7 @@ async def test_list_has_an_exact_count_on_preference(api: Api) -> None:
             path = parsed(response)["next"]
 
 
-@pytest.mark.parametrize("prefer", ["", "count", "count=", "count=estimated", "x;count=exact", ","])
+@cases("prefer", ["", "count", "count=", "count=estimated", "x;count=exact", ","])
 async def test_list_without_the_preference_counts_nothing(api: Api, prefer: str) -> None:
     response = await api("GET", "/members", headers={"Prefer": prefer})
     assert response.code == 200

@@ -18,6 +18,7 @@ from argon2 import PasswordHasher
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, parsed, problem
+from tests.support.cases import cases
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.app import make_app
 from tornado_members.auth import passwords
@@ -204,7 +205,7 @@ async def test_login_replaces_a_hash_of_weaker_parameters(
     assert document["generation"] == 1
 
 
-@pytest.mark.parametrize(
+@cases(
     ("body", "pointers"),
     [
         ({}, ["/username", "/password"]),

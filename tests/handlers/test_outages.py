@@ -56,7 +56,11 @@ async def read_own_writes(api: Api, member_id: int, rounds: int) -> None:
 
 @pytest.mark.parametrize(
     ("cache_servers", "how"),
-    [("there", signal.SIGKILL), ("there", signal.SIGTERM), ("never there", signal.SIGKILL)],
+    [
+        ("there", signal.SIGKILL),
+        pytest.param("there", signal.SIGTERM, marks=pytest.mark.exhaustive),
+        ("never there", signal.SIGKILL),
+    ],
     indirect=["cache_servers"],
 )
 async def test_memcached_killed_under_load_causes_no_wrong_response(

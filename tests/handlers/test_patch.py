@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api, parsed, problem
+from tests.support.cases import cases
 
 TYPE = {"Content-Type": "application/merge-patch+json"}
 ADA = {"name": "Ada", "email": "ada@example.org", "phone": "555-0100"}
@@ -42,7 +43,7 @@ async def test_patch_changes_the_given_fields(
     assert (read.body, read.headers["ETag"]) == (answer.body, answer.headers["ETag"])
 
 
-@pytest.mark.parametrize(
+@cases(
     ("merge_patch", "pointers"),
     [
         ({"name": None}, ["/name"]),

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.api import Api, problem
+from tests.support.cases import cases
 from tests.support.wire import AnyServer, bare_connection
 from tornado_members.settings import Cors, Settings
 
@@ -50,7 +51,7 @@ async def test_response_exposes_its_headers_to_the_origin(api: Api) -> None:
     assert answer.headers.get_list("Vary") == ["Origin, Authorization, Accept"]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("path", "status"),
     [("/members/99", 404), ("/nothing", 404), ("/members/by-name/%ff", 400), ("/%ff", 404)],
 )
@@ -64,9 +65,7 @@ async def test_errors_are_readable_by_the_origin(api: Api, path: str, status: in
     assert refused.headers["Access-Control-Allow-Origin"] == APP
 
 
-@pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", f"{APP}.evil.example", APP + ":444"]
-)
+@cases("origin", ["https://evil.example", "null", f"{APP}.evil.example", APP + ":444"])
 async def test_other_origins_receive_no_cors_headers(api: Api, origin: str) -> None:
     for method in ("GET", "OPTIONS"):
         answer = await api(method, "/members", headers={"Origin": origin, **PREFLIGHT})
@@ -114,7 +113,7 @@ def test_setting_refuses_origins_that_no_browser_sends(origin: str) -> None:
         Cors(origins=(origin,))
 
 
-@pytest.mark.parametrize("path", ["/members", "/members/1", "/nothing", "/members/by-name/x"])
+@cases("path", ["/members", "/members/1", "/nothing", "/members/by-name/x"])
 async def test_every_response_has_the_security_headers(api: Api, path: str) -> None:
     for method in ("GET", "OPTIONS", "BREW"):
         headers = (await api(method, path)).headers

@@ -405,6 +405,9 @@ class Explorer:
         self._first = [sum(widths[:i]) for i in range(len(widths))]
         self._renews = any(process.name.startswith("p") for process in processes)
         self._is_timed = any(process.name.startswith("t") for process in processes)
+        self._has_one_writer = sum(process.is_writer for process in processes) == 1
+        self._may_fail = "failure" in faults
+        self._operations = {verb: getattr(self, method) for verb, method in _METHODS.items()}
         self._live: set[World] = set()
         world = World(faults=1 if {*faults} - {"election"} else 0)
         if "election" in faults:
@@ -430,7 +433,9 @@ class Explorer:
                 is_over = True
                 for label, following in self._successors(state):
                     is_over = is_over and len(label) == 1  # only time and faults are left
-                    successor = self._without_forgotten(following)
+                    successor = following
+                    if following.world.recurring:
+                        successor = self._without_forgotten(following)
                     if successor not in came_from:
                         came_from[successor] = (state, label)
                         waiting.append(successor)
@@ -447,8 +452,6 @@ class Explorer:
 
     def _without_forgotten(self, state: State) -> State:
         """Forget recurring tokens that are not held any more: they can do no harm."""
-        if not state.world.recurring:
-            return state
         recurring = state.world.recurring & self._held(state)
         if recurring == state.world.recurring:
             return state
@@ -467,7 +470,7 @@ class Explorer:
         if op[0] == "abandon":
             return not self._renews
         if op == ("gets", CLOCK):  # matters only for the age of a tombstone of another writer
-            return not self._is_timed or sum(one.is_writer for one in self._processes) == 1
+            return not self._is_timed or self._has_one_writer
         if op[0] != "get" or op[1] in (KEY, OTHER) or world.faults or world.stale or self._renews:
             return False
         return world.epoch is not None and world.quarantine is None
@@ -549,19 +552,19 @@ class Explorer:
             world = world._replace(seen=version)
         return State(world, state.places, tuple(floors))
 
-    def _carried_out(self, state: State, number: int, op: Op) -> Iterator[tuple[Any, World]]:
-        """Yield each possible answer to a step, with the world after it."""
-        verb, *rest = op
-        results = list(getattr(self, _METHODS[verb])(state, number, *rest))
+    def _carried_out(self, state: State, number: int, op: Op) -> list[tuple[Any, World]]:
+        """Return each possible answer to a step, with the world after it."""
+        verb = op[0]
+        results = list(self._operations[verb](state, number, *op[1:]))
         if verb not in ("get", "gets", "put") or op == ("gets", CLOCK):
-            yield from results
-        elif state.world.away == "away" or (state.world.away == "back" and verb == "get"):
-            yield FAILED, state.world
-        else:
-            yield from results
-            if "failure" in self._faults and state.world.faults:
-                for world in [state.world, *(world for _, world in results)]:
-                    yield FAILED, world._replace(faults=0)
+            return results
+        world = state.world
+        if world.away == "away" or (world.away == "back" and verb == "get"):
+            return [(FAILED, world)]
+        if self._may_fail and world.faults:
+            after = [world, *(one for _, one in results)]
+            results += [(FAILED, one._replace(faults=0)) for one in after]
+        return results
 
     def _find(self, state: State, _number: int) -> Iterator[tuple[Any, World]]:
         yield state.world.committed, state.world
@@ -866,7 +869,7 @@ class Explorer:
         """Run a coroutine to its end while no other process runs."""
         answer = None
         while (op := _go_on(routine, answer)) != DONE:
-            answer, world = next(iter(getattr(self, _METHODS[op[0]])(state, -1, *op[1:])))
+            answer, world = next(iter(self._operations[op[0]](state, -1, *op[1:])))
             state = _in_world(state, _ticked(world) if is_slow and op == ("gets", KEY) else world)
         return state.world
 
