@@ -9,7 +9,6 @@ import pytest
 from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
-from tests.support.cases import cases
 from tests.support.memcached import ask_memcached, stored_keys
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import Services
@@ -153,7 +152,7 @@ class TestRequired:
 SCHEMA = b"@" + MEMBER_FIELDS.digest
 
 
-@cases("date", [b"@99999999999999", b"abcd@xyz", b"abcd", b"@", b"abcd@-5"])
+@pytest.mark.parametrize("date", [b"@99999999999999", b"abcd@xyz", b"abcd", b"@", b"abcd@-5"])
 async def test_entry_with_an_invalid_date_has_no_last_modified(
     api: Api, cache_servers: tuple[str, ...], date: bytes
 ) -> None:
@@ -185,7 +184,7 @@ async def test_entry_of_another_schema_is_not_served(
     assert parsed(await api("GET", "/members/by-name/Ada")) == ada
 
 
-@cases("lead", [b"", b"nobody", b"-1", b"1.0", b"9" * 400, b"9" * 5000])
+@pytest.mark.parametrize("lead", [b"", b"nobody", b"-1", b"1.0", b"9" * 400, b"9" * 5000])
 async def test_entry_of_a_name_with_an_invalid_id_is_ignored(
     api: Api, cache_servers: tuple[str, ...], lead: bytes
 ) -> None:

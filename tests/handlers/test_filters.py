@@ -173,7 +173,7 @@ async def test_filter_that_is_invalid_is_400(api: Api, subtests: pytest.Subtests
             assert found["detail"].startswith(f"{parameter}: ")
 
 
-@cases(
+@pytest.mark.parametrize(
     ("raw", "status", "found"),
     [
         ("name=José".encode(), b"200", b"Jos"),  # not a valid URI, but unambiguous

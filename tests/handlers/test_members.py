@@ -7,7 +7,6 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from tests.support.api import Api, parsed, problem
-from tests.support.cases import cases
 
 ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
 
@@ -172,7 +171,7 @@ AWKWARD_NAMES = [
 ]
 
 
-@cases("name", AWKWARD_NAMES)
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
 async def test_name_round_trips_in_bodies_and_addresses(api: Api, name: str) -> None:
     member = await api.create(name)
     assert member["name"] == name

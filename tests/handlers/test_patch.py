@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tests.support.api import Api, parsed, problem
-from tests.support.cases import cases
 
 TYPE = {"Content-Type": "application/merge-patch+json"}
 ADA = {"name": "Ada", "email": "ada@example.org", "phone": "555-0100"}
@@ -43,7 +42,7 @@ async def test_patch_changes_the_given_fields(
     assert (read.body, read.headers["ETag"]) == (answer.body, answer.headers["ETag"])
 
 
-@cases(
+@pytest.mark.parametrize(
     ("merge_patch", "pointers"),
     [
         ({"name": None}, ["/name"]),
