@@ -1,5 +1,6 @@
 """The limit on requests per minute of each subject."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,3 +90,26 @@ async def test_rate_limit_sends_no_commands_for_a_subject_over_it() -> None:
     limit = RateLimit(Counts([], namespace="test", clock=clock), 3, clock)
     assert await allowed(limit, ADA, 100) == 3
     assert asked == 4
+
+
+async def test_rate_limit_counts_requests_together_that_arrive_during_a_command() -> None:
+    amounts_asked: list[int] = []
+    replying = asyncio.Event()
+
+    class Counts(SharedCounts):
+        async def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Mapping[bytes, int]:  # type: ignore[override]
+            amounts_asked.append(sum(amounts.values()))
+            numbers = await super().add_many(amounts, ttl)
+            await replying.wait()
+            return numbers
+
+    clock = Clock()
+    limit = RateLimit(Counts([], namespace="test", clock=clock), 3, clock)
+    checks = []
+    for _ in range(8):  # each in a turn of its own
+        checks.append(asyncio.create_task(limit.admit([ADA])))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    replying.set()
+    assert [admitted for one in checks for admitted in await one] == [True] * 3 + [False] * 5
+    assert amounts_asked == [1, 7]

@@ -25,8 +25,9 @@ class Counts(Protocol):
 class RateLimit:
     """Counts requests in windows of one minute, aligned to the clock.
 
-    The requests of one turn of the event loop are counted by one command to Memcached. A subject
-    over the limit is refused from memory until the window ends.
+    The requests of one turn of the event loop are counted by one command to Memcached, and those
+    that arrive until its reply by the next one. A subject over the limit is refused from memory
+    until the window ends.
     """
 
     def __init__(
@@ -36,14 +37,14 @@ class RateLimit:
         self._counts = counts
         self._most = per_minute
         self._clock = clock
-        self._together = Batcher(self.admit)
+        self._together = Batcher(self._admit, in_turns=True)
         self._window = 0
         self._over: set[bytes] = set()  # keys of subjects that have used up this window
 
     async def check(self, caller: Caller) -> None:
         """Count one request. Raises TooManyRequests."""
         if not self.is_exceeded(caller):
-            (is_admitted,) = await self._together.ask((caller,))
+            (is_admitted,) = await self.admit((caller,))
             if is_admitted:
                 return
         raise TooManyRequests(self._most, math.ceil(_WINDOW - self._clock() % _WINDOW))
@@ -52,11 +53,14 @@ class RateLimit:
         """True if the caller has used up this window."""
         return _key(caller.issuer, caller.subject, self._current_window()) in self._over
 
-    async def admit(self, callers: Sequence[Caller]) -> list[bool]:
+    async def admit(self, callers: Sequence[Caller]) -> Sequence[bool]:
         """Count one request of each of these callers; return which of them are within the limit.
 
         A caller with several requests occurs several times. Its first ones are admitted.
         """
+        return await self._together.ask(callers)
+
+    async def _admit(self, callers: Sequence[Caller]) -> list[bool]:
         window = self._current_window()
         keys = [_key(caller.issuer, caller.subject, window) for caller in callers]
         amounts = Counter(key for key in keys if key not in self._over)

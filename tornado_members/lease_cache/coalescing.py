@@ -7,7 +7,7 @@ without any fault.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -111,8 +111,12 @@ class Batcher(Generic[Q, A]):
     callers are cancelled. An exception of `ask_all` is raised in each of them.
     """
 
-    def __init__(self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> None:
+    def __init__(
+        self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], *, in_turns: bool = False
+    ) -> None:
+        """With `in_turns`, the requests made while others are under way are sent after those."""
         self._ask_all = ask_all
+        self._turn = asyncio.Lock() if in_turns else nullcontext()
         self._waiting: list[tuple[Sequence[Q], asyncio.Future[Sequence[A]]]] = []
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -129,6 +133,10 @@ class Batcher(Generic[Q, A]):
         return await answers
 
     async def _ask(self) -> None:
+        async with self._turn:
+            await self._ask_waiting()
+
+    async def _ask_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         try:
             answers = await self._ask_all([one for questions, _ in waiting for one in questions])
