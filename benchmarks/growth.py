@@ -5,28 +5,23 @@ import asyncio
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
 import psutil
-import pymongo
-from pymongo import IndexModel
 
-from benchmarks.load.bed import Client, Collection, Document, enlarge_cache
-from benchmarks.load.crowd import KINDS, Crowd, Kind
+from benchmarks.load import page_tables, saved
+from benchmarks.load.bed import Client, Document, enlarge_cache
+from benchmarks.load.crowd import KINDS, Crowd, Kind, store_members
 from tests.support.http_client import HttpClient, Reply
 from tests.support.memcached import flush_memcached
 from tests.support.service import Command, Service
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.model.member import MEMBER_FIELDS, Member, MemberDraft
-from tornado_members.storage.documents import MemberCodec
-from tornado_members.storage.list_indexes import BY_NAME, list_indexes
 
-_BATCH = 10_000
 _PROFILED = 20  # requests
 _QUIET = 0.04  # processor time of MongoDB per second, at rest
 _DATABASE = "members"
@@ -46,8 +41,10 @@ def main() -> None:
     """Print a table of each kind of request over the numbers of members."""
     parser = argparse.ArgumentParser(prog="scripts/bench growth", description=__doc__)
     parser.add_argument("--members", type=int, nargs="+", default=[1000, 100_000, 1_000_000])
-    sizes = sorted(parser.parse_args().members)
-    drafts, codec = fake_members(), MemberCodec()
+    parser.add_argument("--save", action="store_true", help="update docs/performance.md")
+    options = parser.parse_args()
+    sizes = sorted(options.members)
+    drafts = fake_members()
     columns: list[dict[str, Cost]] = []
     with tempfile.TemporaryDirectory(prefix="tornado-members-bench-") as name:
         command = Command(Path(name), {"log": {"level": "warning", "format": "text"}})
@@ -59,40 +56,18 @@ def main() -> None:
             for smaller, size in itertools.pairwise([0, *sizes]):
                 began = time.monotonic()
                 grown = itertools.islice(drafts, size - smaller)
-                _insert(client[_DATABASE]["members"], codec, grown, first=smaller + 1)
+                store_members(client[_DATABASE]["members"], grown, first=smaller + 1)
                 print(f"{size:>9,} members after {time.monotonic() - began:.0f} s", flush=True)
                 flush_memcached(private.cache_servers[0])
                 with command.serving() as service:
                     columns.append(_measure(command, service, client, size))
-    print(table(sizes, columns))
-
-
-def table(sizes: Sequence[int], columns: Sequence[Mapping[str, Cost]]) -> str:
-    """Return the costs in Markdown, by kind of request and number of members."""
-    heads = " | ".join(f"{size:,}" for size in sizes)
-    lines = [f"| one at a time | {heads} |", f"|---|{'--:|' * len(sizes)}"]
-    for kind in KINDS:
-        cells = [_cell(column[kind.title]) for column in columns]
-        lines.append(f"| {kind.title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _cell(cost: Cost) -> str:
-    processor = f"{cost.latency * 1e3:.2f} ms, {cost.processor * 1e6:,.0f} µs"
-    return f"{processor}, {cost.keys:,.0f} + {cost.documents:,.0f}"
-
-
-def _insert(
-    members: Collection, codec: MemberCodec, drafts: Iterator[MemberDraft], *, first: int
-) -> None:
-    """Store members as the service would, and create their indexes afterwards."""
-    members.drop_indexes()
-    numbered = enumerate(drafts, start=first)
-    documents = (codec.encode(Member.from_draft(number, draft)) for number, draft in numbered)
-    fast = members.with_options(write_concern=pymongo.WriteConcern(w=1, j=False))
-    while batch := [*itertools.islice(documents, _BATCH)]:
-        fast.insert_many(batch, ordered=False)
-    members.create_indexes([IndexModel(BY_NAME, unique=True), *list_indexes(MEMBER_FIELDS)])
+    figures = {
+        str(size): {title: asdict(cost) for title, cost in column.items()}
+        for size, column in zip(sizes, columns, strict=True)
+    }
+    print(page_tables.growth({"growth": figures}))
+    if options.save:
+        saved.save("growth", figures)
 
 
 def _measure(command: Command, service: Service, client: Client, size: int) -> dict[str, Cost]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from benchmarks.load import saved
 from benchmarks.load.bed import Bed, make_bed, share_cores
 from benchmarks.load.contestants import (
     PEERS_VENV,
@@ -23,6 +24,7 @@ from benchmarks.load.rounds import Track
 from benchmarks.load.scenarios import BY_NAME, Cell, members_for
 
 SAMPLES_A_SECOND = 150
+_SAVED_LAYERS = 8
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(:(?P<line>\d+))?\)")
 
 # Threads that wait, which py-spy takes for busy now and then: for work, for a socket, for a time.
@@ -80,6 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, count in counted.most_common(options.top):
             print(f"| {name} | {count / total:.1%} | {count / total * plain.cpu_us:.1f} |")
         print()
+    if options.save:
+        layers = by_layer(seen).most_common(_SAVED_LAYERS)
+        costs = {name: count / total * plain.cpu_us for name, count in layers}
+        saved.save("profile", {"layers": {**costs, "other": plain.cpu_us - sum(costs.values())}})
 
 
 def _record(bed: Bed, cell: Cell, one: Running, track: Track, options: Namespace) -> str:
@@ -147,6 +153,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--only", default="hit", choices=BY_NAME, help="scenario (hit)")
     parser.add_argument("--connections", type=int, default=32, help="at once (32)")
     parser.add_argument("--seconds", type=int, default=8, help="to look (8)")
+    parser.add_argument("--save", action="store_true", help="update docs/performance.md")
     parser.add_argument("--top", type=int, default=25, help="rows of each table (25)")
     return parser
 

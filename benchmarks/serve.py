@@ -7,7 +7,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 
+from benchmarks.load import saved
 from benchmarks.load.bed import Bed, make_bed, share_cores
 from benchmarks.load.contestants import (
     BARE,
@@ -22,13 +24,17 @@ from benchmarks.load.contestants import (
 )
 from benchmarks.load.contract import faults
 from benchmarks.load.rounds import Round, Track
-from benchmarks.load.scenarios import BY_NAME, FULL, Cell, members_for
-from benchmarks.load.table import is_sound, remarks, table
+from benchmarks.load.scenarios import BY_NAME, FULL, PAGE_RUNS, Cell, members_for
+from benchmarks.load.table import figures, is_sound, remarks, table
+
+_PAGE_ROUNDS = 3  # of a second each
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; 1 if anything was answered that MongoDB never had."""
     options = make_parser().parse_args(argv)
+    if options.save:
+        options.rounds, options.seconds = _PAGE_ROUNDS, 1
     contestants = _chosen(options)
     cells = cells_of(options)
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell in the background ignores the second
@@ -37,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = share_cores(1)
     os.sched_setaffinity(0, cores.load)  # and so are the databases, and wrk
     with suppress(KeyboardInterrupt), make_bed(members_for(cells)) as bed:
-        for contestant in contestants:
+        for contestant in (one for one in contestants if one.is_checked):
             bed.make_database(contestant.name, has_words=not contestant.is_ours)
         sound = True
         for processes in sorted({cell.processes for cell in cells}):
@@ -79,7 +85,7 @@ def _compete(
 
 def _measure(cell: Cell, track: Track, running_all: Sequence[Running], options: Namespace) -> bool:
     """Make one table: each contestant has one turn per round, in rotating order."""
-    running_all = [one for one in running_all if one.contestant.serves(cell.scenario)]
+    running_all = [one for one in running_all if _takes_part(one.contestant, cell, options)]
     results: dict[Contestant, list[Round]] = {one.contestant: [] for one in running_all}
     try:
         for i in range(options.rounds):
@@ -94,12 +100,26 @@ def _measure(cell: Cell, track: Track, running_all: Sequence[Running], options: 
         if complete:
             print(f"\n### {cell.title}\n\n{table(results)}\n")
             print("\n".join(remarks(cell.scenario, results)), flush=True)
-    return is_sound(results)
+    sound = is_sound(results)
+    if options.save and sound:
+        found = {one.name: asdict(its) for one, its in figures(results).items()}
+        saved.save("serve", {cell.name: found})
+    return sound
+
+
+def _takes_part(contestant: Contestant, cell: Cell, options: Namespace) -> bool:
+    if not contestant.serves(cell.scenario):
+        return False
+    is_default = contestant == forms_of_ours()[0]
+    return not options.save or is_default or contestant.name in PAGE_RUNS[cell]
 
 
 def _chosen(options: Namespace) -> list[Contestant]:
     """The service's forms and the peers that are wanted, ours first."""
     ours, others = forms_of_ours(), peers()
+    if options.save:
+        wanted = {name for cell in cells_of(options) for name in PAGE_RUNS[cell]}
+        return [ours[0], *(one for one in (*ours, *others) if one.name in wanted)]
     if options.ours:
         ours = [one for one in ours if one.name.removeprefix("ours-") in options.ours]
     if options.peers is not None:
@@ -109,6 +129,8 @@ def _chosen(options: Namespace) -> list[Contestant]:
 
 def cells_of(options: Namespace) -> list[Cell]:
     """The tables that are wanted."""
+    if options.save:
+        return [cell for cell in PAGE_RUNS if cell.scenario.name in (options.only or BY_NAME)]
     scenarios = [BY_NAME[name] for name in options.only or ("hit", "miss")]
     if options.full:
         return [cell for cell in FULL if not options.only or cell.scenario in scenarios]
@@ -126,7 +148,8 @@ def make_parser() -> ArgumentParser:
     add = parser.add_argument
     forms = [one.name.removeprefix("ours-") for one in forms_of_ours()]
     add("--full", action="store_true", help="every scenario, 1 to 256 connections, two processes")
-    add("--only", nargs="+", choices=BY_NAME, help="scenarios (hit miss)")
+    add("--save", action="store_true", help="the runs of docs/performance.md, which it updates")
+    add("--only", nargs="+", choices=BY_NAME, help="scenarios (hit miss; all with --full, --save)")
     add(
         "--peers",
         nargs="*",

@@ -7,14 +7,17 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from benchmarks.load import saved
 from benchmarks.load.bed import Client as MongoClient
 from benchmarks.load.bed import enlarge_cache
+from benchmarks.load.crowd import store_members
 from tests.support.service import Command, Service
+from tornado_members.bulk.fake_members import fake_members
 from tornado_members.bulk.loader import BATCH
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.model.member import MEMBER_FIELDS
@@ -115,10 +118,13 @@ async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The seconds that an operation took, and the processor time of the process that did it."""
+    """The cost of an operation, and the memory of the worker that did it."""
 
+    rows: int
     seconds: float
-    cpu: float
+    cpu: float  # seconds of processor time
+    before_mib: float | None = None
+    peak_mib: float | None = None
 
 
 async def measure(
@@ -139,7 +145,7 @@ async def measure(
         f"   RSS {megabytes[0]:4.0f} -> {megabytes[2]:4.0f} MiB, peak {megabytes[1]:4.0f}",
         flush=True,
     )
-    return result, Usage(seconds, cpu)
+    return result, Usage(count, seconds, cpu, *megabytes[:2])
 
 
 async def insert_plainly(uri: str, count: int) -> Usage:
@@ -163,7 +169,7 @@ async def insert_plainly(uri: str, count: int) -> Usage:
     await copies.drop()
     await mongo.close()
     assert copied == count, f"{copied} of {count} were copied"
-    usage = Usage(seconds, cpu)
+    usage = Usage(count, seconds, cpu)
     _print_plain("insert_many alone", count, usage)
     return usage
 
@@ -176,7 +182,7 @@ async def read_plainly(uri: str, count: int) -> Usage:
     cursor = mongo.database["members"].find({}, shown, hint=[("_id", 1)], batch_size=BATCH)
     while batch := await cursor.to_list(BATCH):
         found += len(batch)
-    usage = Usage(time.perf_counter() - began, time.process_time() - cpu)
+    usage = Usage(count, time.perf_counter() - began, time.process_time() - cpu)
     await mongo.close()
     assert found == count, f"{found} of {count} were read"
     _print_plain("find alone", count, usage)
@@ -188,12 +194,10 @@ def _print_plain(what: str, count: int, usage: Usage) -> None:
     print(f"{what:<22} {usage.seconds:7.1f} s {rate:9,.0f}/s {usage.cpu:7.1f} s of CPU", flush=True)
 
 
-async def run(
-    service: Service, token: str, count: int, mongodb_uri: str, *, import_only: bool
-) -> None:
-    """Measure each operation in turn, on the same members."""
-    (process,) = psutil.Process(service.process.pid).children()  # the worker of the supervisor
-    client = Client(service, token)
+async def run_imports(
+    client: Client, process: psutil.Process, count: int, mongodb_uri: str
+) -> dict[str, Usage]:
+    """Import members, and the same ones once more."""
     task = asyncio.create_task
     created, ours = await measure("import", count, process, task(client.import_members(count)))
     assert created == count, f"{created} of {count} were created"
@@ -201,39 +205,65 @@ async def run(
     cpu, seconds = (ours.cpu - plain.cpu) / count, (ours.seconds - plain.seconds) / count
     name = "difference per row"
     print(f"{name:<22} {seconds * 1e6:7.0f} us {'':10} {cpu * 1e6:8.0f} us of CPU", flush=True)
-    if import_only:
-        return
-    again, _ = await measure("import once more", count, process, task(client.import_members(count)))
+    again, unchanged = await measure(
+        "import once more", count, process, task(client.import_members(count))
+    )
     assert again == 0
-    for what, headers in {
-        "export as CSV": ["Accept: text/csv"],
-        "export as NDJSON": ["Accept: application/x-ndjson"],
-        "export as CSV, gzip": ["Accept: text/csv", "Accept-Encoding: gzip"],
+    return {
+        "import of CSV": ours,
+        "`insert_many` of the same documents by the driver alone": plain,
+        "import of members that exist": unchanged,
+    }
+
+
+async def run_exports(
+    client: Client, process: psutil.Process, count: int, mongodb_uri: str
+) -> dict[str, Usage]:
+    """Export members in each format, and to a slow reader."""
+    task, found = asyncio.create_task, {}
+    for format_, headers in {
+        "NDJSON": ["Accept: application/x-ndjson"],
+        "CSV": ["Accept: text/csv"],
+        "CSV, gzip": ["Accept: text/csv", "Accept-Encoding: gzip"],
     }.items():
-        size, _ = await measure(what, count, process, task(client.export(*headers)))
+        what = f"export as {format_}"
+        size, found[what] = await measure(what, count, process, task(client.export(*headers)))
         print(f"{'':<22} {size / 2**20:7.1f} MiB")
-        await read_plainly(mongodb_uri, count)
+    found["`find` of the same fields by the driver alone"] = await read_plainly(mongodb_uri, count)
     slow = client.export("Accept: text/csv", bytes_a_second=_SLOW)
     size, _ = await measure("20 s of a slow reader", count, process, task(slow))
     print(f"{'':<22} {size / 2**20:7.1f} MiB read; the rate is that of all members")
+    return found
 
 
 async def main() -> None:
     """Start a service in a temporary folder, and measure it."""
     parser = argparse.ArgumentParser(prog="scripts/bench transfer", description=__doc__)
     parser.add_argument("--members", type=int, default=1_000_000, help="how many (1,000,000)")
-    parser.add_argument("--import-only", action="store_true", help="do not measure exports")
+    parser.add_argument("--only", choices=("import", "export"), help="(both)")
+    parser.add_argument("--save", action="store_true", help="update docs/performance.md")
     options = parser.parse_args()
+    count, figures = options.members, dict[str, Usage]()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         command = Command(folder)
         private = stack.enter_context(PrivateServers(command.data, die_with_parent=True))
-        enlarge_cache(stack.enter_context(MongoClient(private.mongodb_uri)))
+        mongodb = stack.enter_context(MongoClient(private.mongodb_uri))
+        enlarge_cache(mongodb)
+        if options.only == "export":
+            drafts = itertools.islice(fake_members(), count)
+            store_members(mongodb["members"]["members"], drafts, first=1)
+            mongodb.admin.command("fsync")
         service = stack.enter_context(command.serving())
-        token = command.token("--rights", "3", "--expires", "12h")
-        print(f"{options.members:,} members")
-        import_only = options.import_only
-        await run(service, token, options.members, private.mongodb_uri, import_only=import_only)
+        (process,) = psutil.Process(service.process.pid).children()  # the worker
+        client = Client(service, command.token("--rights", "3", "--expires", "12h"))
+        print(f"{count:,} members")
+        if options.only != "export":
+            figures |= await run_imports(client, process, count, private.mongodb_uri)
+        if options.only != "import":
+            figures |= await run_exports(client, process, count, private.mongodb_uri)
+    if options.save:
+        saved.save("transfer", {title: asdict(usage) for title, usage in figures.items()})
 
 
 if __name__ == "__main__":

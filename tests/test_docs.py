@@ -44,19 +44,6 @@ def test_readme_is_short() -> None:
     assert (ROOT / "README.md").read_text().count("\n") <= 90
 
 
-def test_readme_states_the_measured_ratios() -> None:
-    tables = (ROOT / "docs" / "performance.md").read_text().split("\n### ")
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    for title, sentence in {
-        "cached GET of 1,000 members; 32 connections, 1 process": "{} times as many cached reads",
-        "GET of 100,000 members, cold cache; 32 connections": "{} times as many uncached reads",
-        "cached GET of 1,000 members; 256 connections, 1 process": "{} times as many cached reads",
-    }.items():
-        (table,) = (table for table in tables if table.startswith(title))
-        ratio = re.findall(r"^\| FastAPI.*? ([\d.]+) x \|", table, re.MULTILINE)[0]
-        assert sentence.format(round(float(ratio), 1)) in readme, title
-
-
 def test_readme_states_no_more_than_the_tests_cover() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert "more than 150 forged or malformed tokens" in readme

@@ -19,11 +19,12 @@ from pymongo.read_concern import ReadConcern
 from tests.support.memcached import flush_cache
 from tests.support.namespace import namespace_of
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.storage.documents import MemberCodec
 
 ISSUER, AUDIENCE, KEY_ID = "https://issuer.example", "members-bench", "bench"
 TOKEN_SECONDS = 6 * 3600
 
-_TEMPLATE = "template"
+_TEMPLATE, _TEMPLATE_OF_OURS = "template", "template-of-ours"
 _BATCH = 10_000
 
 Document = dict[str, Any]
@@ -92,11 +93,13 @@ class Bed:
     def make_database(self, name: str, *, has_words: bool = False) -> None:
         """Copy the members into a database of the contestant.
 
-        With `has_words`, each has the words of its name, with an index for searches.
+        With `has_words`, each has the words of its name, with an index for searches. Otherwise they
+        are as the service stores them, which saves it the preparation of its lists.
         """
+        template = _TEMPLATE if has_words else _TEMPLATE_OF_OURS
         words = [{"$set": {"words": {"$split": [{"$toLower": "$name"}, " "]}}}] if has_words else []
         out = {"$out": {"db": name, "coll": "members"}}
-        self.client[_TEMPLATE]["members"].aggregate([*words, out])
+        self.client[template]["members"].aggregate([*words, out])
         self.client[name]["members"].create_index("name", unique=True)
         if has_words:
             self.client[name]["members"].create_index([("words", 1), ("_id", 1)])
@@ -125,11 +128,15 @@ def enlarge_cache(client: Client) -> None:
 
 
 def member(member_id: int) -> Document:
-    """A member as it is at first. requests.lua changes its telephone number only."""
+    """A member as it is at first. requests.lua changes its telephone number only.
+
+    The last word of the name has the digits of the id in reverse, so that the members of a search
+    are spread over all ids, as those of real words are. No word of the address begins with a digit.
+    """
     return {
         "_id": Int64(member_id),
-        "name": f"Ada Lovelace {member_id}",
-        "email": f"ada.{member_id}@example.org",
+        "name": f"Ada Lovelace {str(member_id)[::-1]}",
+        "email": f"ada.m{member_id}@example.org",
         "phone": f"+1-555-{0:010}",
         "version": Int64(1),
     }
@@ -145,8 +152,12 @@ def make_bed(members: int) -> Iterator[Bed]:
     ):
         if not servers.cache_servers:
             raise SystemExit("bench: memcached is not installed")
+        codec = MemberCodec()
         for first in range(1, members + 1, _BATCH):
             ids = range(first, first + min(_BATCH, members))
-            client[_TEMPLATE]["members"].insert_many(member(member_id) for member_id in ids)
+            documents = [*map(member, ids)]
+            client[_TEMPLATE]["members"].insert_many(documents)
+            ours = ({**document, **codec.derived(document)} for document in documents)
+            client[_TEMPLATE_OF_OURS]["members"].insert_many(ours)
         key = generate_private_key(public_exponent=65537, key_size=2048)
         yield Bed(Path(name), servers.mongodb_uri, servers.cache_servers[0], client, key)

@@ -8,15 +8,24 @@ from typing import Any
 from urllib.parse import quote
 
 import pymongo
+from pymongo import IndexModel
 
 from benchmarks.load.bed import Collection, Document
 from tornado_members.handlers.paging import next_path
 from tornado_members.model.list_query import ListQuery
-from tornado_members.model.member import SortField
+from tornado_members.model.member import (
+    MEMBER_FIELDS,
+    Member,
+    MemberDraft,
+    SortField,
+)
+from tornado_members.storage.documents import MemberCodec
+from tornado_members.storage.list_indexes import BY_NAME, list_indexes
 
 PAGE = 50
 _LIST = f"/members?limit={PAGE}"
 _HOT = 100
+_BATCH = 10_000
 _SAMPLE = 500  # members whose values are asked for
 
 Requests = Iterator[str]
@@ -60,6 +69,18 @@ class Crowd:
     def frequent_words(self) -> list[str]:
         """Return words that a third of all members have."""
         return sorted({email.rpartition(".")[2] for email in self.values("email")})
+
+
+def store_members(members: Collection, drafts: Iterable[MemberDraft], *, first: int) -> None:
+    """Store members as the service would, and create their indexes afterwards."""
+    codec = MemberCodec()
+    members.drop_indexes()
+    numbered = enumerate(drafts, start=first)
+    documents = (codec.encode(Member.from_draft(number, draft)) for number, draft in numbered)
+    fast = members.with_options(write_concern=pymongo.WriteConcern(w=1, j=False))
+    while batch := [*itertools.islice(documents, _BATCH)]:
+        fast.insert_many(batch, ordered=False)
+    members.create_indexes([IndexModel(BY_NAME, unique=True), *list_indexes(MEMBER_FIELDS)])
 
 
 def _keys(members: Collection, key: str, size: int) -> list[Any]:

@@ -71,7 +71,7 @@ def _by_word(ids: Sequence[int]) -> Sequence[Page]:
     """Return pages of 90 searches, each of which one member in a hundred matches."""
     pages: list[Page] = []
     for q in map(str, range(10, 100)):
-        found = [one for one in ids if str(one).startswith(q)]
+        found = [one for one in ids if str(one)[::-1].startswith(q)]
         pages += [Page(after, q=q) for after in found[PAGE - 1 : -PAGE : PAGE]]
     return pages
 

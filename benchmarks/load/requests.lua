@@ -17,14 +17,18 @@ local function walk()
     return place + 1
 end
 
+local function reverse(id) -- as in the name of a member
+    return string.format("%d", id):reverse()
+end
+
 local function get(id)
     return "GET /members/" .. id .. head .. "\r\n"
 end
 
 local function put(id)
     serial = serial + 1
-    local text = '{"name":"Ada Lovelace %d","email":"ada.%d@example.org","phone":"+1-555-%010d"}'
-    local body = text:format(id, id, serial)
+    local text = '{"name":"Ada Lovelace %s","email":"ada.m%d@example.org","phone":"+1-555-%010d"}'
+    local body = text:format(reverse(id), id, serial)
     return "PUT /members/" .. id .. head .. "Content-Type: application/json\r\nContent-Length: "
         .. #body .. "\r\n\r\n" .. body
 end
@@ -42,7 +46,7 @@ end
 
 local kinds = {
     name = function()
-        return "GET /members/by-name/Ada%20Lovelace%20" .. walk() .. head .. "\r\n"
+        return "GET /members/by-name/Ada%20Lovelace%20" .. reverse(walk()) .. head .. "\r\n"
     end,
     accept = function() return get_with("Accept: application/json, */*\r\n") end,
     fresh = function() return get_with("Cache-Control: max-age=0\r\n") end,

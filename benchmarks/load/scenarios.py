@@ -1,6 +1,6 @@
 """The requests of each scenario."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MEMBERS = 100_000
@@ -86,6 +86,11 @@ class Cell:
     processes: int = 1
 
     @property
+    def name(self) -> str:
+        """Its name among the saved figures, which are of one process."""
+        return f"{self.scenario.name} {self.connections}"
+
+    @property
     def title(self) -> str:
         """The heading of its table."""
         connections = f"{self.connections} connection{'s' * (self.connections > 1)}"
@@ -98,6 +103,28 @@ FULL = (
     *(Cell(BY_NAME["hit"], connections) for connections in (1, 8, 128, 256)),
     *(Cell(BY_NAME[name], 32, processes=2) for name in ("hit", "miss")),
 )
+
+
+# The runs that docs/performance.md states, with the contestants beside the service. They take
+# seven minutes in all.
+PAGE_RUNS: Mapping[Cell, frozenset[str]] = {
+    Cell(BY_NAME[name], connections): frozenset(contestants)
+    for name, connections, *contestants in (
+        ("hit", 32, "ours-logging", "ours-production", "fastapi", "tornado", "flask", "bare"),
+        ("hit", 256, "fastapi", "tornado", "flask"),
+        ("pipelined", 32),
+        ("unchanged", 32, "fastapi"),
+        ("name", 32),
+        ("batch", 32, "fastapi"),
+        ("handler", 32, "ours-memory", "fastapi", "trivial"),
+        ("miss", 32, "fastapi", "tornado", "flask"),
+        ("list", 32, "fastapi", "tornado", "flask"),
+        ("list-by-name", 32, "fastapi"),
+        ("search", 32, "fastapi"),
+        ("put", 32, "fastapi", "tornado", "flask"),
+        ("mixed", 32, "fastapi"),
+    )
+}
 
 
 def members_for(cells: Sequence[Cell]) -> int:

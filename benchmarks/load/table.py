@@ -1,6 +1,7 @@
 """From rounds to a table, in Markdown."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.load.contestants import Contestant
@@ -25,36 +26,67 @@ _FEW_READS, _MOST_READS = 0.02, 0.9
 Results = Mapping[Contestant, Sequence[Round]]
 
 
-def table(results: Results) -> str:
-    """A row a contestant, the medians of its rounds; the first of all is what others are held to.
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The medians of a contestant's rounds."""
+
+    rate: float  # requests per second
+    spread: float  # between the rounds, as a share of the rate
+    ratio: float | None  # of the reference's rate, as the median of the ratios of each round
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    busy: float
+    worker_mb: float
+    reads: float
+
+
+def figures(results: Results) -> dict[Contestant, Figures]:
+    """Return the figures of each contestant. The first one is the reference.
 
     The ratio is the median of the ratios of each round, in which both ran one after the other.
     """
     reference = next(iter(results.values()))
-    rows = [_row(one, rounds, reference) for one, rounds in results.items()]
+    return {one: _figures(rounds, reference) for one, rounds in results.items()}
+
+
+def _figures(rounds: Sequence[Round], reference: Sequence[Round]) -> Figures:
+    rates = [one.rate for one in rounds]
+    pairs = zip(reference, rounds, strict=True)
+    ratios = [ours.rate / its.rate for ours, its in pairs if its.rate]
+    return Figures(
+        rate=median(rates),
+        spread=(max(rates) - min(rates)) / (median(rates) or 1),
+        ratio=median(ratios) if ratios else None,
+        p50_ms=median(one.load.p50_ms for one in rounds),
+        p99_ms=median(one.load.p99_ms for one in rounds),
+        cpu_us=median(one.cpu_us for one in rounds),
+        busy=median(one.busy for one in rounds),
+        worker_mb=median(one.worker_bytes for one in rounds) / _MB,
+        reads=median(one.reads_a_request for one in rounds),
+    )
+
+
+def table(results: Results) -> str:
+    """Return a row for each contestant; the first one is the reference."""
+    rows = [_row(contestant.title, one) for contestant, one in figures(results).items()]
     widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
     lines = [_line(HEAD, widths), _rule(widths), *(_line(row, widths) for row in rows)]
     return "\n".join(lines)
 
 
-def _row(
-    contestant: Contestant, rounds: Sequence[Round], reference: Sequence[Round]
-) -> tuple[str, ...]:
-    rates = [one.rate for one in rounds]
-    pairs = zip(reference, rounds, strict=True)
-    ratios = [ours.rate / its.rate for ours, its in pairs if its.rate]
-    p99 = median(one.load.p99_ms for one in rounds)
+def _row(title: str, one: Figures) -> tuple[str, ...]:
     return (
-        contestant.title,
-        f"{median(rates):,.0f}",
-        f"{(max(rates) - min(rates)) / (median(rates) or 1):.0%}",
-        f"{median(ratios):.2f} x" if ratios else "",
-        f"{median(one.load.p50_ms for one in rounds):.2f}",
-        f"{p99:.2f}" if p99 < 100 else f"{p99:.0f}",
-        f"{median(one.cpu_us for one in rounds):.0f}",
-        f"{median(one.busy for one in rounds):.2f}",
-        f"{median(one.worker_bytes for one in rounds) / _MB:.0f}",
-        f"{median(one.reads_a_request for one in rounds):.2f}",
+        title,
+        f"{one.rate:,.0f}",
+        f"{one.spread:.0%}",
+        f"{one.ratio:.2f} x" if one.ratio else "",
+        f"{one.p50_ms:.2f}",
+        f"{one.p99_ms:.2f}" if one.p99_ms < 100 else f"{one.p99_ms:.0f}",
+        f"{one.cpu_us:.0f}",
+        f"{one.busy:.2f}",
+        f"{one.worker_mb:.0f}",
+        f"{one.reads:.2f}",
     )
 
 

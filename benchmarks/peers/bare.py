@@ -7,7 +7,7 @@ import uvloop
 from httptools import HttpRequestParser
 
 BODY = (
-    b'{"memberId":42,"name":"Ada Lovelace 42","email":"ada.42@example.org",'
+    b'{"memberId":42,"name":"Ada Lovelace 42","email":"ada.m42@example.org",'
     b'"phone":"+1-555-0000000000"}'
 )
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
