@@ -57,7 +57,7 @@ def fill_page(text: str, saved: Figures) -> str:
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, found, rest = text.partition(begin)
         if found and benchmark in saved:
-            text = f"{before}{begin}\n{make(saved)}\n\n{end}{rest.partition(end)[2]}"
+            text = f"{before}{begin}{make(saved)}\n{end}{rest.partition(end)[2]}"
     return text
 
 
