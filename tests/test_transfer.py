@@ -16,9 +16,9 @@ from tornado_members.embedded.private_servers import PrivateServers
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
-_LITTLE = 12 * 2**20  # bytes
-COUNT = 14_000  # members of a kilobyte
-ROWS = 55_000  # invalid ones, each with a result that is several times as long
+_LITTLE = 8 * 2**20  # bytes
+COUNT = 9_500  # members of a kilobyte
+ROWS = 36_000  # invalid ones, each with a result that is several times as long
 
 
 @contextmanager
