@@ -17,6 +17,7 @@ _SCENARIOS: Final = {
     "list-by-name 32": "list of 50 by name",
     "search 32": "search of 50 in 1 % of the members",
     "put 32": "`PUT`",
+    "patch 32": "`PATCH`",
     "mixed 32": "95 % cached reads, 5 % `PUT`",
 }
 # Of a cell, a contestant (None is the service with its defaults).

@@ -122,6 +122,7 @@ PAGE_RUNS: Mapping[Cell, frozenset[str]] = {
         ("list-by-name", 32, "fastapi"),
         ("search", 32, "fastapi"),
         ("put", 32, "fastapi", "tornado", "flask"),
+        ("patch", 32, "fastapi"),
         ("mixed", 32, "fastapi"),
     )
 }

@@ -45,7 +45,7 @@ def to_dict(document: dict[str, Any]) -> dict[str, Any]:
 class BaseHandler(RequestHandler):
     """The base of handlers: the caller and its permissions."""
 
-    permissions = {"GET": "members:read", "PUT": "members:write"}
+    permissions = {"GET": "members:read", "PUT": "members:write", "PATCH": "members:write"}
 
     def initialize(self, members: Any, cache: aiomcache.Client) -> None:
         self.members = members
