@@ -15,6 +15,7 @@ from tornado_members.member_entries import (
     member_id_in,
     name_key,
     represent_entry,
+    represent_hit,
     usable,
 )
 from tornado_members.model.names import normalize_name
@@ -50,9 +51,9 @@ class CachedMembers:
             return self.named.get(asked)
         if isinstance(asked, int):
             look_up = self.look_ups.get(asked)
-            entry = look_up.entry if isinstance(look_up, Hit) else None
-            is_usable = entry is not None and entry.tag.endswith(self.schema)
-            return represent_entry(asked, entry, HIT) if entry and is_usable else None
+            if isinstance(look_up, Hit) and look_up.tag.endswith(self.schema):
+                return represent_hit(asked, look_up)
+            return None
         return self._find_batch(asked)
 
     def _find_batch(self, member_ids: Sequence[int]) -> MemberBatch | None:

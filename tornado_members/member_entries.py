@@ -124,6 +124,13 @@ def represent_entry(member_id: int, entry: Entry, cache_status: str) -> Represen
     return Representation(member_id, entry.version, entry.body, updated_at, cache_status)
 
 
+def represent_hit(member_id: int, hit: Hit) -> Representation | None:
+    """Return the member of a hit; None if it says that no member has the id."""
+    if hit.body is None:
+        return None
+    return Representation(member_id, int(hit.version), hit.body, _date(hit.tag[_SECONDS]), HIT)
+
+
 @lru_cache(4096)
 def _date(seconds: bytes) -> datetime | None:
     """Return the time of these digits; None if they are not valid."""

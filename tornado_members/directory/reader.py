@@ -79,12 +79,12 @@ class MemberReader:
         with shared_store_outages():
             return await self._cache.load(keys, load)
 
-    async def get_cached(self, asked: Iterable[Asked]) -> CachedMembers:
+    def get_cached(self, asked: Iterable[Asked]) -> Awaitable[CachedMembers]:
         """Look members up in the cache, by id or by name. MongoDB is not read.
 
         The caller counts the hits that it serves.
         """
-        return await self._look_ups.find(asked)
+        return self._look_ups.find(asked)
 
     async def load_missed(
         self, cached: CachedMembers, asked: Iterable[Asked]

@@ -43,6 +43,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         self.application = application
         self.is_enabled = True  # False passes every request on
         self._services = services
+        self._counts = services.directory.cache_counts
         self._pages = PageReads(services)
         self._pending: list[FastPathRequest] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,7 +155,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
 
     def _respond(self, request: FastPathRequest, found: Found) -> None:
         services = self._services
-        services.directory.cache_counts.hits += found.hits
+        self._counts.hits += found.hits
         if isinstance(found, MemberBatch):
             response = batch_response(found, request_headers=request.headers)
         else:
