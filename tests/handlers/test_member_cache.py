@@ -384,6 +384,35 @@ async def test_fast_path_looks_up_concurrent_reads_together(
 
 
 @on_both
+async def test_requests_wait_while_two_batches_are_looked_up(
+    api: Api, http_server: AnyServer, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cache_ada(api)
+    asked: list[int] = []
+    may_answer, look_up = asyncio.Event(), services.directory.get_cached
+
+    async def get_cached(member_ids: Any) -> CachedMembers:
+        asked.append(len([*member_ids]))
+        await may_answer.wait()
+        return await look_up([1])
+
+    monkeypatch.setattr(services.directory, "get_cached", get_cached)
+    request = f"GET /members/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(3)}\r\n\r\n"
+    async with AsyncExitStack() as stack, asyncio.timeout(30):
+        opened = [await stack.enter_async_context(bare_connection(http_server)) for _ in range(6)]
+        for number, (_, writer) in enumerate(opened, 1):
+            writer.write(request.encode())
+            while services.requests.in_flight < number:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert asked == [1, 1]
+        may_answer.set()
+        for reader, _ in opened:
+            assert (await reader.readline()).split(b" ")[1] == b"200"
+    assert asked == [1, 1, 4]
+    assert services.requests.in_flight == 0
+
+
+@on_both
 async def test_fast_path_miss_sends_memcached_three_requests(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,10 @@ application: see docs/decisions/member-cache.md.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from itertools import compress
 from logging import getLogger
-from typing import Final
+from typing import Any, Final
 
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 
@@ -33,6 +33,9 @@ Found = Representation | MemberBatch
 _FOUND: Final = (Representation, MemberBatch)  # a union takes isinstance() longer
 Outcome = Found | Exception | None  # of a request; None lets a handler find it
 
+# At once. Each batch has a command to Memcached, and one more with a rate limit. The more batches
+# there are, the fewer requests each has, and the more each request costs.
+_MOST_BATCHES: Final = 2
 _FIND_MEMBER: Final = "MemberStore.find_member"  # as traces name it, also of a shared query
 
 
@@ -46,6 +49,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         self._counts = services.directory.cache_counts
         self._pages = PageReads(services)
         self._pending: list[FastPathRequest] = []
+        self._batches = 0  # that are looked up
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start_request(
@@ -86,13 +90,26 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             self._pages.answer(request, request.page)
             return
         self._pending.append(request)
-        if len(self._pending) == 1:
-            task = asyncio.ensure_future(self._answer_pending())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if len(self._pending) == 1 and self._batches < _MOST_BATCHES:
+            self._batches += 1
+            self._start(self._answer_pending())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer_pending(self) -> None:
-        pending, self._pending = self._pending, []
+        """Answer batches until no request waits."""
+        while self._pending:
+            pending, self._pending = self._pending, []
+            try:
+                await self._answer_batch(pending)
+            except Exception:  # the others wait for this task
+                log.exception("a batch of requests failed")
+        self._batches -= 1
+
+    async def _answer_batch(self, pending: Sequence[FastPathRequest]) -> None:
         cached = CachedMembers()
         try:
             cached = await self._services.directory.get_cached([one.asked for one in pending])
@@ -106,12 +123,10 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             del outcomes[one]
         await self._answer(outcomes, cached)
         if missed:
-            await self._answer(await self._load(missed, cached), cached)
+            self._start(self._load(missed, cached))
 
-    async def _load(
-        self, requests: Collection[FastPathRequest], cached: CachedMembers
-    ) -> dict[FastPathRequest, Outcome]:
-        """Load members that are not cached, with one query."""
+    async def _load(self, requests: Collection[FastPathRequest], cached: CachedMembers) -> None:
+        """Load members that are not cached, with one query, and answer."""
         asked, began = {one.asked for one in requests}, time.perf_counter()
         with self._services.deadlines.running(requests):
             try:
@@ -120,7 +135,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
                 loaded = dict.fromkeys(asked, error)
         for request in requests:
             request.query = Query(_FIND_MEMBER, time.perf_counter() - began)
-        return {one: loaded.get(one.asked) for one in requests}
+        await self._answer({one: loaded.get(one.asked) for one in requests}, cached)
 
     async def _answer(
         self, outcomes: Mapping[FastPathRequest, Outcome], cached: CachedMembers
