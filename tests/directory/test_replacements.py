@@ -10,6 +10,7 @@ from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed
 from tornado_members.services import Services
+from tornado_members.settings import Settings
 
 PATCH = {"Content-Type": "application/merge-patch+json"}
 TAKEN = "Grace Hopper"
@@ -172,3 +173,40 @@ async def test_group_has_each_member_once(
     assert sorted(answer.headers["Etag"] for answer in answers) == ['"2"', '"2"', '"3"']
     last = parsed(await api("GET", paths[0]))
     assert last in [parsed(one) for one in answers if one.headers["Etag"] == '"3"']
+
+
+class TestWithoutOneNode:
+    """A service whose writes must be announced, while one of two nodes does not reply."""
+
+    @pytest.fixture
+    def cache_servers(self, cache_servers: Sequence[str]) -> tuple[str, ...]:
+        return (cache_servers[0], "127.0.0.1:1")
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        wanted = {"require_for_writes": True, "heartbeat_ms": 100, "timeout_ms": 100}
+        cache = settings.cache.model_copy(update=wanted)
+        return settings.model_copy(update={"cache": cache})
+
+    async def test_group_refuses_only_members_of_that_node(
+        self, api: Api, services: Services
+    ) -> None:
+        ids = range(1, 81)  # of each, two keys are on one of the nodes
+        await services.dependencies.mongo.database["members"].insert_many(
+            [{"_id": Int64(i), "name": f"Ada {i}", "version": Int64(1)} for i in ids]
+        )
+
+        async def put(member_id: int, phone: str) -> int:
+            body = {"name": f"Ada {member_id}", "phone": phone}
+            return (await api("PUT", f"/members/{member_id}", body)).code
+
+        async with asyncio.timeout(60):  # until the other node is known to reply
+            while 200 not in (alone := {i: await put(i, "555-0100") for i in ids}).values():
+                pass
+        written = [i for i in ids if alone[i] == 200][:5]
+        refused = [i for i in ids if alone[i] == 503][:5]
+        beginning = asyncio.create_task(group_of(services, len(written + refused)))
+        at_once = await asyncio.gather(*(put(i, "555-0101") for i in written + refused))
+        await beginning
+        assert refused
+        assert at_once == [alone[i] for i in written + refused]

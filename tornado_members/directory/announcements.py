@@ -17,16 +17,23 @@ async def announced(cache: Cache, *keys: bytes) -> AsyncIterator[None]:
     Raises DependencyUnavailable before the write if the cache cannot place tombstones.
     """
     try:
-        async with cache.changing(*keys) as write:
-            try:
-                with write_window(write.seconds_left):
-                    yield
-            except DependencyUnavailable:  # the outcome is unknown
-                raise
-            except (Problem, IdTaken):
-                write.void()
-                raise
+        async with announced_if_possible(cache, *keys):
+            yield
     except NotAnnounced as error:
         raise DependencyUnavailable(
             "The cache could not be invalidated, so nothing was written. Try again."
         ) from error
+
+
+@asynccontextmanager
+async def announced_if_possible(cache: Cache, *keys: bytes) -> AsyncIterator[None]:
+    """The same, but raises NotAnnounced if the cache cannot place tombstones."""
+    async with cache.changing(*keys) as write:
+        try:
+            with write_window(write.seconds_left):
+                yield
+        except DependencyUnavailable:  # the outcome is unknown
+            raise
+        except (Problem, IdTaken):
+            write.void()
+            raise

@@ -6,9 +6,10 @@ from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
-from tornado_members.directory.announcements import announced
+from tornado_members.directory.announcements import announced, announced_if_possible
 from tornado_members.directory.cache import Cache
 from tornado_members.directory.write_groups import WriteGroups
+from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.member_entries import id_key, name_key
 from tornado_members.model.history import Actor
 from tornado_members.model.member import Member, MemberDraft
@@ -81,13 +82,15 @@ class MemberReplacements:
         # A result of this query is only a guess, so it may come before the tombstones.
         reading = asyncio.create_task(_read(members, [*first.values()]))
         try:
-            async with announced(self._cache, *ids, *names):
+            async with announced_if_possible(self._cache, *ids, *names):
                 wanted = [
                     Replacement(member, one.draft, one.condition)
                     for one, member in zip(first.values(), await reading, strict=True)
                     if member and one.condition.allows(member.version, member.updated_at)
                 ]
                 replaced = await members.replace(wanted)
+        except NotAnnounced:  # at one node, perhaps: each member may have others
+            return [None] * len(group)
         finally:
             await _end(reading)
         results = {
