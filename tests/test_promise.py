@@ -28,7 +28,9 @@ OF_MEMCACHED = ("delay", "node-kill", "node-stop", "garbage")
 # Their replacement while Memcached hangs is left to test_replaced_services.py.
 OF_SERVICES = ("process-stop", "service-kill")
 
-HITS_WITHIN = 10.0  # seconds after each fault, for every member through every service
+# Seconds after each fault, for every member through every service. On a busy machine, a worker
+# often waits for a processor for longer than a heartbeat, and then bypasses the node.
+HITS_WITHIN = 60.0
 
 DELAY = 0.03  # seconds, each way; a command waits for two of them (cache.timeout_ms)
 
