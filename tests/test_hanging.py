@@ -14,6 +14,7 @@ from tests.support.memcached import flush_cache
 from tests.support.mongodb import Admin
 from tests.support.namespace import namespace_of
 from tests.support.service import Command, Service
+from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 
 AT_ONCE = 200
@@ -102,7 +103,7 @@ async def test_requests_do_not_pile_up_while_mongodb_hangs(
     async with clients(service, AT_ONCE) as many, clients(service, 1) as (another,):
         await until_cached(another, b"/members/1")
         await asyncio.gather(*(client(b"GET", b"/members/1") for client in many))
-        mongod.suspend()
+        suspend(mongod)
         await asyncio.sleep(0.1)  # its threads do not all stop at once
         try:
             for _ in range(3):

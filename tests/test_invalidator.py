@@ -14,6 +14,7 @@ import pytest
 from tests.support.api import Api, parsed
 from tests.support.motor_threads import no_free_thread
 from tests.support.service import Command
+from tests.support.suspension import suspend
 from tornado_members import invalidator
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.invalidator import InvalidatorNumbers, invalidating
@@ -285,7 +286,7 @@ async def test_invalidator_reports_a_stream_without_progress(
 
 
 async def suspended(process: psutil.Process, meanwhile: Any) -> None:
-    process.suspend()
+    suspend(process)
     try:
         await meanwhile
     finally:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.service import Command, Service, run_each
+from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -154,7 +155,7 @@ def test_stop_completes_requests_in_progress(
     answers: list[tuple[int, Any]] = []
     with joined.serving() as service:
         service("GET", "/members")
-        mongod.suspend()
+        suspend(mongod)
         try:
             asking = threading.Thread(
                 target=lambda: answers.append(service("PUT", "/members", {"name": "Ada"}))

@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 from tests.support.api import Api, Fetching
 from tests.support.memcached import start_memcached
 from tests.support.mongodb import locked, read_only
+from tests.support.suspension import suspend
 from tests.support.tokens import make_token
 from tornado_members.admin.app import make_admin_app
 from tornado_members.admin.exposition import render
@@ -230,7 +231,7 @@ class TestFaults:
     ) -> None:
         await until(process_status.health, "ready")
         (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-        mongod.suspend()
+        suspend(mongod)
         try:
             await until(process_status.health, "unready")
             answers = await asyncio.gather(*(api("GET", f"/members/{i}") for i in range(1, 31)))

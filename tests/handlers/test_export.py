@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.api import Api, parsed, problem
 from tests.support.cases import cases
+from tests.support.suspension import suspend
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
@@ -157,7 +158,7 @@ async def test_export_head_has_the_headers_without_a_database_read(
     api: Api, servers: PrivateServers
 ) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    mongod.suspend()
+    suspend(mongod)
     try:
         answer = await api("HEAD", "/members", headers=CSV)
     finally:
@@ -256,7 +257,7 @@ async def test_export_waits_for_a_short_outage_and_breaks_off_in_a_long_one(
         async with small_connection(http_server) as (reader, writer):
             writer.write(request("/members", "Accept: text/csv", "Connection: close"))
             await reader.readline()
-            mongod.suspend()
+            suspend(mongod)
             try:
                 reading = asyncio.create_task(read_all(reader))
                 if is_short:
@@ -285,7 +286,7 @@ async def read_all(
 
 async def test_export_during_an_outage_is_a_503(api: Api, servers: PrivateServers) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    mongod.suspend()
+    suspend(mongod)
     try:
         answer = await api("GET", "/members", headers=CSV)
     finally:

@@ -8,6 +8,7 @@ import pymongo
 import pytest
 
 from tests.support.api import Api, parsed, problem
+from tests.support.suspension import suspend
 from tests.support.tokens import ISSUER
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Audit, Settings
@@ -245,7 +246,7 @@ class TestWhereAWriteMayTakeHalfASecond:
         status = (await api("GET", "/members/1")).headers["Cache-Status"]
         assert "tombstone" not in status
         (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-        mongod.suspend()
+        suspend(mongod)
         try:
             unknown = await api("PUT", "/members/1", {"name": "Ada", "phone": "555-0100"})
         finally:

@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, parsed, problem
 from tests.support.cases import cases
+from tests.support.suspension import suspend
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
@@ -464,7 +465,7 @@ async def test_import_waits_for_an_outage_and_reports_a_long_one(
             writer.write(head(None, "Content-Type: text/csv", "Connection: close"))
             writer.write(chunk(b"name\n%d\n" % is_short))
             await reader.readuntil(b'"created"')
-            mongod.suspend()
+            suspend(mongod)
             try:
                 writer.write(chunk(rows) + b"0\r\n\r\n")
                 reading = asyncio.create_task(reader.read())

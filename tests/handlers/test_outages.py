@@ -11,6 +11,7 @@ from tornado.ioloop import IOLoop
 
 from tests.support.api import Api, parsed, problem
 from tests.support.memcached import start_memcached
+from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Settings
 
@@ -82,7 +83,7 @@ async def test_hanging_mongodb_is_a_503_in_time_while_cached_reads_continue(
     await api("GET", path)
     other = await api.create("Grace")
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    mongod.suspend()
+    suspend(mongod)
     try:
         async with asyncio.timeout(15):  # thirty times the limit of one operation
             answers = await asyncio.gather(

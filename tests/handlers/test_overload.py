@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.support.api import Api, parsed
+from tests.support.suspension import suspend
 from tests.support.wire import AnyServer, bare_connection, on_both, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.services import Services
@@ -31,7 +32,7 @@ def settings(settings: Settings, limits: dict[str, Any]) -> Settings:
 def hung(servers: PrivateServers) -> Iterator[psutil.Process]:
     """A MongoDB that accepts connections and answers nothing."""
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    mongod.suspend()
+    suspend(mongod)
     yield mongod
     mongod.send_signal(signal.SIGCONT)
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.load import Load
 from tests.support.service import ROOT, Command, Service
+from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -156,7 +157,7 @@ def test_dead_worker_is_replaced_and_none_outlives_the_supervisor(
     second.terminate()  # not by the supervisor, which replaces it all the same
     wait_for(lambda: len(workers(service)) == 2 and second not in workers(service))
     left = workers(service)
-    left[0].suspend()  # a worker that notices nothing
+    suspend(left[0])  # a worker that notices nothing
     assert service.stop(signal.SIGKILL) == -signal.SIGKILL
     _, alive = psutil.wait_procs(left, timeout=10)
     for process in alive:
@@ -166,7 +167,7 @@ def test_dead_worker_is_replaced_and_none_outlives_the_supervisor(
 
 def test_hanging_worker_is_killed_at_the_stop(service: Service, command: Command) -> None:
     hanging, _ = workers(service)
-    hanging.suspend()
+    suspend(hanging)
     service.process.terminate()
     wait_for(lambda: "stopping" in command.log())
     assert service.stop() == 0  # after a second signal it waits no longer

@@ -16,6 +16,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from tests.support.mongodb import failing, open_streams
+from tests.support.suspension import suspend
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import find_mongod, free_port, mongod_command
@@ -281,7 +282,7 @@ async def test_hanging_server_ends_the_stream_which_resumes_later(
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     async with tail(mongo) as batches:
         token = (await anext(batches)).token
-        mongod.suspend()
+        suspend(mongod)
         try:
             async with asyncio.timeout(10):
                 with pytest.raises(ChangesUnavailable) as ended:

@@ -13,6 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from tests.storage.conftest import EITHER_DRIVER
 from tests.support.members import make_draft
 from tests.support.mongodb import prepare_all
+from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.model.list_query import Filters, ListQuery
@@ -166,7 +167,7 @@ async def test_folding_has_a_longer_timeout_than_requests(
     async def read_and_suspend(self: Folding, cursor: Any) -> Any:
         batch = await read(self, cursor)
         if batch:
-            mongod.suspend()
+            suspend(mongod)
             asyncio.get_running_loop().call_later(1.5, mongod.resume)
         return batch
 

@@ -13,6 +13,7 @@ from tornado.ioloop import IOLoop
 
 from tests.support.members import make_draft, make_member
 from tests.support.mongodb import prepare_all
+from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken
 from tornado_members.model.list_query import ListQuery
@@ -269,7 +270,7 @@ async def test_store_operations_do_not_wait_for_threads_of_a_hanging_database(
     store = MemberStore(mongo)
     await store.find_member(1)
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    mongod.suspend()
+    suspend(mongod)
     try:
         async with asyncio.timeout(15):  # ten at a time, they would take 30 seconds
             waiting = (store.find_member(i + 1) for i in range(600))
@@ -311,7 +312,7 @@ async def test_close_does_not_wait_for_a_hanging_server(
     mongo = open_mongo(servers.mongodb_uri, database_name, driver, timeout=0.5)
     await MemberStore(mongo).find_member(1)
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    mongod.suspend()
+    suspend(mongod)
     try:
         async with asyncio.timeout(10):
             await mongo.close()

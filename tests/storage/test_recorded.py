@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 
 from tests.support.members import make_draft, make_member
 from tests.support.mongodb import failing
+from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken, WriteConflict
 from tornado_members.model.history import Actor, Position, Record
@@ -379,7 +380,7 @@ async def test_commit_of_unknown_outcome_raises_dependency_unavailable(
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
 
     async def hanging(*arguments: Any) -> None:
-        mongod.suspend()
+        suspend(mongod)
         await commit(*arguments)
 
     monkeypatch.setattr(transactions, "_commit", hanging)
