@@ -96,7 +96,7 @@ async def test_feed_resumes_behind_each_place(api: Api, follow: Follow) -> None:
 async def test_feed_serves_all_subscribers_of_a_process_from_one_stream(
     api: Api, follow: Follow, services: Services, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
-    assert open_streams(admin, "test") == 0
+    before = open_streams(admin, "test")  # of processes that earlier tests have killed
     async with follow() as one, follow(ndjson=True) as other, follow("?fields=none") as third:
         for stream in (one, other, third):
             assert (await stream.event()).kind == "ready"
@@ -104,10 +104,10 @@ async def test_feed_serves_all_subscribers_of_a_process_from_one_stream(
         seen = [await stream.event() for stream in (one, other, third)]
         assert seen[0] == seen[1]
         assert seen[2].data == {"memberId": seen[0].data["memberId"], "version": 1}
-        assert open_streams(admin, "test") == 1
+        assert open_streams(admin, "test") <= before + 1
         assert services.feed.numbers.subscribers == 3
     async with asyncio.timeout(10):
-        while open_streams(admin, "test") or services.feed.numbers.subscribers:  # noqa: ASYNC110
+        while open_streams(admin, "test") > before or services.feed.numbers.subscribers:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
