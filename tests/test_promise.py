@@ -30,7 +30,7 @@ OF_SERVICES = ("process-stop", "service-kill")
 
 # Seconds after each fault, for every member through every service. On a busy machine, a worker
 # often waits for a processor for longer than a heartbeat, and then bypasses the node.
-HITS_WITHIN = 60.0
+HITS_WITHIN = 30.0
 
 DELAY = 0.03  # seconds, each way; a command waits for two of them (cache.timeout_ms)
 

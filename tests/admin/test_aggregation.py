@@ -123,6 +123,20 @@ def test_torn_snapshot_is_never_read() -> None:
     snapshot.close()
 
 
+def test_content_that_was_read_is_never_followed_by_an_older_one() -> None:
+    """A reader waits for a processor between the two halves, while the writer writes both."""
+    snapshot = SharedSnapshot()
+    for content in ("first", "second"):
+        snapshot.write(content)
+    assert snapshot.read() == "second"
+    for half in (snapshot._written % 2, 1 - snapshot._written % 2):
+        os.pwrite(snapshot._file.fileno(), b"broken off", (1 << 22) * half + 16)
+        assert snapshot.read() == "second"
+    snapshot.write("third")
+    assert snapshot.read() == "third"
+    snapshot.close()
+
+
 def test_silent_worker_is_reported() -> None:
     aggregator = WorkerAggregator(clock=lambda: now)
     now = time.monotonic()

@@ -45,12 +45,14 @@ _HALF = 1 << 22  # bytes; the file is sparse
 class SharedSnapshot:
     """JSON content that one process writes and another reads, never torn.
 
-    The file has two halves, written in turns; a reader takes the newest valid one.
+    The file has two halves, written in turns; a reader takes the newest valid one. Both may be
+    overwritten while a reader waits for a processor, so it takes what it has read before, then.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._written = 0
+        self._newest = (0, b"null")  # number and content that were read
 
     def write(self, content: Any) -> None:
         """Replace the content. Raises ValueError if it is longer than 4 MiB as JSON."""
@@ -64,7 +66,8 @@ class SharedSnapshot:
     def read(self) -> Any:
         """Return the latest content, or None if there is none yet."""
         halves = [half for number in (0, 1) if (half := self._read_half(number * _HALF))]
-        return json.loads(max(halves)[1]) if halves else None
+        self._newest = max([self._newest, *halves])
+        return json.loads(self._newest[1])
 
     def _read_half(self, offset: int) -> tuple[int, bytes] | None:
         header = os.pread(self._file.fileno(), _HEADER.size, offset)
