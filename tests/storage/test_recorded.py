@@ -14,6 +14,7 @@ from typing import Any
 import pymongo
 import pytest
 from bson import Int64
+from pymongo.client_session_shared import _AgnosticClientSessionBase
 from tornado.ioloop import IOLoop
 
 from tests.support.members import make_draft, make_member
@@ -425,6 +426,31 @@ async def test_commit_that_may_have_happened_is_never_a_write_conflict(
         await store.replace(1, GRACE)
     assert not faults
     assert records.count_documents({}) == 2  # it has happened
+
+
+@pytest.mark.parametrize("statement", ["findAndModify", "commitTransaction"])
+async def test_server_without_sessions_is_an_outage(
+    store: MemberStore, audit: AuditLog, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """A server that starts says for a moment that it has none. A commit is sent again."""
+    await store.insert(ADA)
+    apply, answers = _AgnosticClientSessionBase._apply_to, [False]
+
+    def applied(self: Any, command: Any, is_retryable: bool, preference: Any, conn: Any) -> None:
+        if statement in command and answers:
+            monkeypatch.setattr(conn, "supports_sessions", answers.pop())
+        try:
+            apply(self, command, is_retryable, preference, conn)
+        finally:
+            conn.supports_sessions = True
+
+    monkeypatch.setattr(_AgnosticClientSessionBase, "_apply_to", applied)
+    if statement == "findAndModify":
+        with pytest.raises(DependencyUnavailable):
+            await store.replace(1, GRACE)
+    assert await store.replace(1, GRACE) == make_member(1, 2, name=GRACE.name)
+    assert not answers
+    assert await versions(audit, 1) == [2, 1]
 
 
 async def test_transaction_ends_after_its_caller_is_cancelled(

@@ -55,6 +55,8 @@ def is_outage(error: PyMongoError) -> bool:
     """True if MongoDB is unavailable for now. False if it refuses the operation itself."""
     if isinstance(error, ConnectionFailure | WriteConcernError) or error.timeout:
         return True
+    if isinstance(error, ConfigurationError):  # of a server that starts: it has no sessions yet
+        return True
     if error.has_error_label("RetryableWriteError"):  # the driver has retried
         return True
     if isinstance(error, BulkWriteError):

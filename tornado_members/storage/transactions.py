@@ -10,7 +10,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConfigurationError, PyMongoError
 
 from tornado_members.errors import DependencyUnavailable, WriteConflict
 from tornado_members.storage.abandoned_transactions import AbandonedTransactions
@@ -146,7 +146,8 @@ async def _commit(session: Session, deadline: float) -> None:
         try:
             await session.commit_transaction()
         except PyMongoError as error:
-            is_unknown = error.has_error_label(_UNKNOWN)
+            # The driver may have sent it to a server before it chose one that has no sessions yet.
+            is_unknown = error.has_error_label(_UNKNOWN) or isinstance(error, ConfigurationError)
             in_doubt = in_doubt or is_unknown
             if not in_doubt or error.has_error_label(_TRANSIENT):  # no such transaction
                 raise
