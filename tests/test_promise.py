@@ -28,9 +28,7 @@ OF_MEMCACHED = ("delay", "node-kill", "node-stop", "garbage")
 # Their replacement while Memcached hangs is left to test_replaced_services.py.
 OF_SERVICES = ("process-stop", "service-kill")
 
-# Seconds after each fault, for every member through every service. On a busy machine, a worker
-# often waits for a processor for longer than a heartbeat, and then bypasses the node.
-HITS_WITHIN = 30.0
+HITS_WITHIN = 10.0  # seconds after each fault, for every member through every service
 
 DELAY = 0.03  # seconds, each way; a command waits for two of them (cache.timeout_ms)
 

@@ -131,7 +131,7 @@ class Storm:
                         status = reply.headers.get(b"cache-status")
                     if status and b"; hit" in status:
                         return None
-                    await asyncio.sleep(0.1)  # each read that is no hit costs a query
+                    await asyncio.sleep(0.02)  # a busy worker reads the node for short times only
         except TimeoutError:
             return f"member {member_id} through {service.name}: {status!r}"
         finally:
