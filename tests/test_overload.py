@@ -18,7 +18,7 @@ from bson import Int64
 from benchmarks.load.open_loop import OpenLoop, Outcome
 from tests.support.service import Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.embedded.programs import dying_with_parent
+from tornado_members.embedded.programs import with_parent_death_signal
 from tornado_members.http1.event_loop import find_fast_loop
 
 MEMBERS = 2_000
@@ -107,7 +107,7 @@ def busy_processor() -> Iterator[None]:
     """Keep several processes busy while the block lasts."""
     with ExitStack() as stack:
         for _ in range(HOGS):
-            command = dying_with_parent([sys.executable, "-S", "-c", "while True: pass"])
+            command = with_parent_death_signal([sys.executable, "-S", "-c", "while True: pass"])
             hog = stack.enter_context(subprocess.Popen(command))  # noqa: S603
             stack.callback(hog.kill)
         yield

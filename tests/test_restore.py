@@ -90,7 +90,7 @@ async def test_nothing_of_the_later_time_comes_back(
         restored = await read(directory, 1)
         changed = await directory.replace(1, make_draft(name="Ada", phone="555-0199"))
         eve = await directory.create(EVE)
-        ada = (await users.find_withdrawn(60))["ada"]
+        ada = (await users.find_revoked(60))["ada"]
     assert (b"555-0100" not in restored.body) is as_documented  # not the entry of the cache
     assert (changed.version != later.version) is as_documented  # an ETag has one meaning
     assert (eve.member_id != bob.member_id) is as_documented  # and so does an id

@@ -95,7 +95,7 @@ class Services:
     own_keys: KeySource | None  # the keys that verify the tokens of this service
     cors: Cors
     common_headers: CommonHeaders  # of the responses of handlers
-    base_path: str  # begins the addresses of this service; empty by default
+    base_path: str  # the prefix of all paths; empty by default
     console: Console
     write_seconds: float  # how long a client may read nothing of a streamed response
     spool_budget: SpoolBudget  # of the temporary files of imports
@@ -103,7 +103,7 @@ class Services:
     proxied_etags: bool  # True if clients send entity tags that proxies have changed
     deadlines: Deadlines
     large_reads: LargeReads
-    most_requests: int  # that may be in flight
+    most_requests: int  # in flight
     load_shedder: LoadShedder
     rate_limit: RateLimit | None  # None without rate_limit.requests_per_minute
     admission: AdmissionControl
@@ -113,9 +113,9 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The work that one worker does for all workers when it opens the services."""
+    """The work that a worker does for all workers when it opens the services."""
 
-    is_first: bool = False  # of the workers with these settings: it reports once
+    is_first: bool = False  # of the workers with these settings: reports what concerns all
     drop_indexes: bool = False  # of attributes that are not declared as indexed
     # The start waits until lists are prepared, because other workers serve them meanwhile.
     waits_for_lists: bool = False
@@ -132,7 +132,7 @@ class DatabaseMismatch(OperatorError):
 
 
 class MongoDBUnusable(OperatorError):
-    """MongoDB cannot be used. The message says where it was tried, and what MongoDB answered."""
+    """MongoDB cannot be used. The message gives its address and the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ async def open_stores(
         settings.mongodb.timeout_ms / 1000,
     )
     try:
-        with _naming(mongodb_uri):
+        with _with_address(mongodb_uri):
             identity = ClusterIdentity(mongo)
             found = await identity.find()
             if cluster_id not in (None, found):
@@ -228,21 +228,21 @@ def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: Fiel
 
 @asynccontextmanager
 async def open_lists(
-    stores: Stores, mongodb_uri: str, patience: float | None
+    stores: Stores, mongodb_uri: str, max_wait: float | None
 ) -> AsyncIterator[None]:
-    """Prepare lists during the block, which begins after `patience` seconds at the latest.
+    """Prepare lists during the block, which begins after `max_wait` seconds at the latest.
 
     None waits until lists are prepared. Raises MongoDBUnusable.
     """
     async with AsyncExitStack() as stack:
-        with _naming(mongodb_uri):
-            await stack.enter_async_context(preparing_lists(stores.lists, patience))
+        with _with_address(mongodb_uri):
+            await stack.enter_async_context(preparing_lists(stores.lists, max_wait))
         yield
 
 
 @contextmanager
-def _naming(mongodb_uri: str) -> Iterator[None]:
-    """Raise MongoDBUnusable, which names the address, for errors of stores."""
+def _with_address(mongodb_uri: str) -> Iterator[None]:
+    """Translate the errors of stores to MongoDBUnusable, which contains the address."""
     try:
         yield
     except STORE_ERRORS as error:
@@ -265,7 +265,7 @@ async def open_directory(
 
 
 def make_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> Cache:
-    """Return the cache of a service. Tests replace this function by that of another cache."""
+    """Return the cache of a service. Tests replace this function to use another cache."""
     namespace = cache_namespace(settings.mongodb.database, stores.cluster_id)
     timing = Timing(
         heartbeat=settings.cache.heartbeat_ms / 1000,
@@ -313,15 +313,15 @@ async def open_services(
         name_ranges.prepare()  # now, as no request waits for the event loop yet
         stores.mongo.operations.listener = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
-        patience = None if opening.waits_for_lists else START_SECONDS
-        await enter(open_lists(stores, mongodb_uri, patience))
+        max_wait = None if opening.waits_for_lists else START_SECONDS
+        await enter(open_lists(stores, mongodb_uri, max_wait))
         if opening.is_first:
             await enter(reporting_contradictions(stores.mongo, fields))
         numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
         if follows:
             changes = MemberChanges(streams)
-            lease = LeaderElection(stores.mongo, "invalidator")
-            await enter(invalidating(changes, lease, directory, numbers))
+            election = LeaderElection(stores.mongo, "invalidator")
+            await enter(invalidating(changes, election, directory, numbers))
         own = OwnIssuer.from_settings(settings)
         revocations = await enter(open_revocations(own, stores.users))
         counts = await enter(open_counts(settings, cache_servers, stores.cluster_id))
@@ -377,7 +377,7 @@ def _make_accounts(
 ) -> UserAccounts | None:
     if own is None or login is None:
         return None
-    return UserAccounts(users, login.passwords, own.longest_seconds)
+    return UserAccounts(users, login.passwords, own.max_token_seconds)
 
 
 @asynccontextmanager
@@ -423,7 +423,7 @@ async def open_feed(
 async def open_counts(
     settings: Settings, cache_servers: tuple[str, ...], cluster_id: str
 ) -> AsyncIterator[SharedCounts]:
-    """Numbers that all processes count together; nothing connects before one is counted."""
+    """Yield counters that all processes share; nothing connects before one is used."""
     timeout = settings.cache.timeout_ms / 1000
     nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
     namespace = cache_namespace(settings.mongodb.database, cluster_id)
@@ -438,8 +438,8 @@ async def open_counts(
 async def open_revocations(
     own: OwnIssuer | None, users: UserStore
 ) -> AsyncIterator[TokenRevocations]:
-    """Yield the users whose tokens are revoked; without an own issuer there are none."""
-    name, seconds = (own.name, own.longest_seconds) if own else ("", 0)
+    """Yield the users whose tokens are revoked: none without an own issuer."""
+    name, seconds = (own.name, own.max_token_seconds) if own else ("", 0)
     revocations = TokenRevocations(users, name, seconds)
     if own:
         await revocations.open()
@@ -453,7 +453,7 @@ async def open_revocations(
 async def open_login(
     settings: Settings, own: OwnIssuer | None, users: UserStore, counts: SharedCounts
 ) -> AsyncIterator[Login | None]:
-    """Yield the login, if it is enabled and there is a key to sign with. Raises KeysUnusable."""
+    """Yield the login, if it is enabled and has a signing key. Raises KeysUnusable."""
     if not settings.login.enabled:
         yield None
         return

@@ -18,7 +18,7 @@ import psutil
 from benchmarks.load.asking import Asker
 from benchmarks.load.bed import AUDIENCE, ISSUER, Bed, Cores
 from benchmarks.load.scenarios import Scenario
-from tornado_members.embedded.programs import dying_with_parent, free_port
+from tornado_members.embedded.programs import free_port, with_parent_death_signal
 from tornado_members.settings import MongoDB, Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -203,7 +203,7 @@ def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> I
     log = bed.folder / f"{contestant.name}.log"
     with log.open("ab") as output:
         child = subprocess.Popen(  # noqa: S603
-            dying_with_parent(command),
+            with_parent_death_signal(command),
             cwd=bed.folder if contestant.is_ours else Path(__file__).parent.parent / "peers",
             env=contestant.environment(bed, port, processes),
             stdin=subprocess.DEVNULL,

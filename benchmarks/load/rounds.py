@@ -87,12 +87,12 @@ class Track:
         if lines:
             self._lines.write_text("\n".join(lines) + "\n")
         if cell.scenario.writes and running.contestant.is_ours:
-            self._flush_if_due(running)
+            self._await_cached_reads(running)
         self._warm_up(cell, running)
         if cell.scenario.is_cold:
             self._bed.empty_cache([one.contestant.name for one in self._services])
             for service in self._services:
-                self._flush_if_due(service)
+                self._await_cached_reads(service)
         sampler = Sampler(
             cell.scenario,
             running.port,
@@ -157,7 +157,7 @@ class Track:
         asker.close()
         return etags
 
-    def _flush_if_due(self, running: Running) -> None:
+    def _await_cached_reads(self, running: Running) -> None:
         """Wait until the service reads the cache again, of which it may think as just restarted."""
         asker = Asker(running.port, self._token)
         deadline = time.monotonic() + _SETTLE_SECONDS

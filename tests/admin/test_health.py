@@ -179,7 +179,7 @@ async def test_token_metrics_count_outcomes_and_reasons(
     found = samples(process_status)
     checks = "members_token_checks_total"
     assert found[checks, "verified"] - before[checks, "verified"] == 1
-    assert found[checks, "remembered"] - before[checks, "remembered"] == 2
+    assert found[checks, "cached"] - before[checks, "cached"] == 2
     assert found[checks, "refused"] - before[checks, "refused"] == len(bad)
     for reason in bad:
         assert found["members_token_refusals_total", reason] == 1

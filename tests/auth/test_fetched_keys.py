@@ -133,7 +133,7 @@ async def test_service_without_keys_is_unavailable_and_recovers() -> None:
         issuer.server.paths["/jwks"] = keys("RS256")
         issuer.now = issuer.source._due
         issuer.source._refreshing.cancel()  # type: ignore[union-attr]  # it sleeps by another clock
-        issuer.source._refreshing = asyncio.create_task(issuer.source._refresh())
+        issuer.source._refreshing = asyncio.create_task(issuer.source._refresh_periodically())
         await until(lambda: issuer.source._keys is not None)
         assert await issuer.accepts()
 
@@ -174,10 +174,11 @@ async def test_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         issuer.server.paths["/jwks"] = status(503)
         for _ in range(5):
             issuer.now += 10
-            await issuer.source.look_again()
+            await issuer.source.refresh()
         told = [record for record in caplog.records if record.levelname == "ERROR"]
         assert [record.message for record in told] == [
-            f"the keys of {ISSUER} cannot be fetched: {issuer.server.url}: answers 503; "
+            f"the keys of {ISSUER} cannot be fetched: {issuer.server.url}: "
+            "responded with status 503; "
             "the old ones are used"
         ]
 

@@ -26,9 +26,9 @@ async def test_password_matches_its_hash() -> None:
 
 def test_hash_of_unknown_users_has_the_same_parameters() -> None:
     """The hash is also ready: no start of a service computes it."""
-    assert not PasswordHasher().check_needs_rehash(passwords._NOBODYS)
+    assert not PasswordHasher().check_needs_rehash(passwords._DUMMY_HASH)
     made = Passwords()
-    assert made._nobodys.result(timeout=0) == passwords._NOBODYS
+    assert made._dummy_hash.result(timeout=0) == passwords._DUMMY_HASH
     made.close()
 
 
@@ -39,7 +39,7 @@ async def test_hash_of_unknown_users_follows_other_parameters(
     monkeypatch.setattr(passwords, "PasswordHasher", little)
     made = Passwords()
     assert not await made.verify("nobody's", None)
-    assert not little().check_needs_rehash(made._nobodys.result())
+    assert not little().check_needs_rehash(made._dummy_hash.result())
     made.close()
 
 

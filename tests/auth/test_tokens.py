@@ -24,7 +24,7 @@ from tests.support.tokens import (
 from tornado_members.auth import tokens
 from tornado_members.auth.key_set import Key, KeySet, parse_key_set, secret_key_set
 from tornado_members.auth.keys import FixedKeys, KeyState
-from tornado_members.auth.tokens import MAX_REMEMBERED, TokenVerifier
+from tornado_members.auth.tokens import MAX_CACHED, TokenVerifier
 from tornado_members.errors import TokenInvalid
 from tornado_members.settings import Auth
 
@@ -425,7 +425,7 @@ class Remembering:
     def keys(self) -> KeySet:
         return self.set
 
-    async def look_again(self) -> None:
+    async def refresh(self) -> None:
         """Find nothing new."""
 
     def signatures_checked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -473,7 +473,7 @@ def test_withdrawn_key_stops_working_at_once() -> None:
 
 def test_remembered_tokens_are_limited_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     remembering = Remembering()
-    monkeypatch.setattr(tokens, "MAX_REMEMBERED", 10)
+    monkeypatch.setattr(tokens, "MAX_CACHED", 10)
     checked = remembering.signatures_checked(monkeypatch)
     mine = make_token()
     for _ in range(50):
@@ -481,9 +481,9 @@ def test_remembered_tokens_are_limited_in_number(monkeypatch: pytest.MonkeyPatch
         verify(remembering.verifier, mine)
         with pytest.raises(TokenInvalid):
             verify(remembering.verifier, tampered())
-    assert len(remembering.verifier._remembered) == 10
+    assert len(remembering.verifier._verified_tokens) == 10
     assert checked.count(mine) == 1  # a token in use stays
-    assert MAX_REMEMBERED == 10_000
+    assert MAX_CACHED == 10_000
 
 
 JSON_VALUES = st.recursive(

@@ -168,7 +168,7 @@ def test_several_files_standard_input_and_a_dry_run(command: Command, members: A
     assert members.count_documents({}) == 0
     expected = f"{first}: 1 loaded, 0 refused in"
     assert [line[: len(expected)] for line in finished.stdout.splitlines()[:1]] == [expected]
-    assert "1 loaded, 1 there already, 0 refused" in finished.stdout or (
+    assert "1 loaded, 1 unchanged, 0 refused" in finished.stdout or (
         "1 loaded, 1 refused" in finished.stdout
     )
     assert command.run("seed", first, "missing.csv").returncode == 2
@@ -231,14 +231,14 @@ def test_second_run_changes_nothing(command: Command, members: Any, on_conflict:
     first = command.run(*arguments)
     before = list(members.find())
     second = command.run(*arguments)
-    assert second.stdout.startswith("0 loaded, 3 there already")
+    assert second.stdout.startswith("0 loaded, 3 unchanged")
     assert second.returncode == first.returncode == 1
     assert list(members.find()) == before
 
 
 def test_exit_code_is_0_if_all_rows_are_loaded(command: Command) -> None:
     file = write(command, "name\nAda\nBob\n")
-    for expected in ("2 loaded, 0 refused", "0 loaded, 2 there already, 0 refused"):
+    for expected in ("2 loaded, 0 refused", "0 loaded, 2 unchanged, 0 refused"):
         finished = command.run("seed", file)
         assert finished.returncode == 0
         assert finished.stdout.startswith(expected)

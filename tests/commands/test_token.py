@@ -156,4 +156,4 @@ def test_explain_creates_no_key(explaining: Command) -> None:
     finished = explaining.run("token", "explain", stdin=own)
     assert finished.returncode == 0
     assert "access_rights is 2, which grants members:read, members:write" in finished.stdout
-    assert "revoked since is not looked up" in finished.stdout
+    assert "not checked: whether this user was blocked" in finished.stdout

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.service import Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.embedded.programs import dying_with_parent, free_port
+from tornado_members.embedded.programs import free_port, with_parent_death_signal
 
 pytestmark = pytest.mark.exhaustive
 
@@ -75,7 +75,7 @@ def caching(service: Service, rules: str) -> Iterator[Cache]:
         options += ["-a", f"127.0.0.1:{port}", "-s", "malloc,32m"]
         with log.open("w") as output:
             process = subprocess.Popen(  # noqa: S603
-                dying_with_parent([program, *options]),
+                with_parent_death_signal([program, *options]),
                 stdout=output,
                 stderr=output,
             )

@@ -44,12 +44,12 @@ def test_data_dir_may_contain_spaces_and_be_a_link(folder: Path) -> None:
 
 def test_dead_server_is_restarted_on_its_port(folder: Path) -> None:
     with memcached_in(folder) as servers:
-        assert servers.revive() == []
+        assert servers.restart_dead() == []
         (memcached,) = servers.processes()
         memcached.kill()
         memcached.wait()
         ports = servers.ports
-        assert servers.revive() == ["memcached"]
+        assert servers.restart_dead() == ["memcached"]
         assert servers.ports == ports
         assert len(servers.processes()) == 1
 
@@ -68,10 +68,10 @@ def test_server_that_dies_during_its_start_is_restarted(
 
     monkeypatch.setattr(PrivateServers, "_start_memcached", start_and_kill)
     with memcached_in(folder) as servers:
-        assert servers.revive() == ["memcached"]
+        assert servers.restart_dead() == ["memcached"]
         monkeypatch.undo()
-        assert servers.revive() == ["memcached"]
-        assert servers.revive() == []
+        assert servers.restart_dead() == ["memcached"]
+        assert servers.restart_dead() == []
         assert len(servers.processes()) == 1
 
 

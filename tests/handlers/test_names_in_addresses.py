@@ -54,7 +54,7 @@ async def test_put_by_name_in_the_query_creates_and_replaces(api: Api) -> None:
 @pytest.mark.parametrize("name", DOTS)
 async def test_dots_are_not_a_name(api: Api, name: str) -> None:
     await api.create("Ada")
-    said = "which proxies remove from addresses"
+    said = "which proxies remove from URLs"
     for method, path, body in (
         ("POST", "/members", {"name": name}),
         ("PUT", "/members/1", {"name": name}),

@@ -28,7 +28,7 @@ async def test_acknowledged_writes_survive_a_full_disk(folder: Path) -> None:
             with pytest.raises(DependencyUnavailable):
                 await store.insert(make_draft(name="Grace"))
         mongod.wait(10)
-        own.revive()
+        own.restart_dead()
         for store in stores:
             assert await store.find_member(ada.member_id) == ada
         # Certainly not written; the name is free, and no id is used twice.

@@ -35,10 +35,10 @@ async def test_fewer_rights_end_issued_tokens_and_more_do_not(users: UserStore) 
     await users.add("ada", HASH, 2)
     assert await users.set_rights("ada", 3)
     assert await users.find_user("ada") == User("ada", HASH, 3, 1)
-    assert await users.find_withdrawn(60) == {"ada": Standing(3, 1)}  # all of whose tokens count
+    assert await users.find_revoked(60) == {"ada": Standing(3, 1)}  # all of whose tokens count
     assert await users.set_rights("ada", 1)
     assert await users.find_user("ada") == User("ada", HASH, 1, 2)
-    assert await users.find_withdrawn(60) == {"ada": Standing(1, 2)}
+    assert await users.find_revoked(60) == {"ada": Standing(1, 2)}
     assert not await users.set_rights("bob", 1)
 
 
@@ -53,7 +53,7 @@ async def test_another_password_ends_issued_tokens_and_the_same_hashed_anew_does
     assert await users.set_password("ada", "$other")
     await users.renew_hash(user, "$late")  # the password was changed in the meantime
     assert await users.find_user("ada") == User("ada", "$other", 2, 2)
-    assert await users.find_withdrawn(60) == {"ada": Standing(2, 2)}
+    assert await users.find_revoked(60) == {"ada": Standing(2, 2)}
 
 
 async def test_removed_user_has_no_rights_and_tokens_stay_revoked(
@@ -65,14 +65,14 @@ async def test_removed_user_has_no_rights_and_tokens_stay_revoked(
     assert await users.find_user("ada") is None
     assert await users.list_users() == []
     assert not await users.set_rights("ada", 3)
-    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
+    assert await users.find_revoked(60) == {"ada": Standing(0, 2)}
     assert await users.add("ada", HASH, 1)
     assert await users.find_user("ada") == User("ada", HASH, 1, 2)
-    assert await users.find_withdrawn(60) == {"ada": Standing(1, 2)}
+    assert await users.find_revoked(60) == {"ada": Standing(1, 2)}
     assert not await users.add("ada", HASH, 1)
 
 
-async def test_find_withdrawn_until_the_tokens_have_expired(
+async def test_find_revoked_returns_a_user_until_the_tokens_have_expired(
     users: UserStore, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
     for name in ("ada", "bob", "carl"):
@@ -80,10 +80,10 @@ async def test_find_withdrawn_until_the_tokens_have_expired(
     await users.set_rights("ada", 0)
     await users.set_rights("bob", 1)
     longer_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 2}}
-    admin["test"]["users"].update_many({}, [{"$set": {"withdrawn_at": longer_ago}}])
+    admin["test"]["users"].update_many({}, [{"$set": {"revoked_at": longer_ago}}])
     admin["test"]["users"].insert_one({"username": "dora", "access_rights": 0})
-    assert await users.find_withdrawn(60) == {"dora": Standing(0, 1)}  # the time is unknown
-    assert set(await users.find_withdrawn(3 * 86400)) == {"ada", "bob", "carl", "dora"}
+    assert await users.find_revoked(60) == {"dora": Standing(0, 1)}  # the time is unknown
+    assert set(await users.find_revoked(3 * 86400)) == {"ada", "bob", "carl", "dora"}
 
 
 async def test_user_of_another_program_may_lack_fields(
@@ -92,7 +92,7 @@ async def test_user_of_another_program_may_lack_fields(
     admin["test"]["users"].insert_one({"username": "ada", "access_rights": 2})
     assert await users.find_user("ada") == User("ada", "", 2, 1)
     assert await users.set_rights("ada", 0)
-    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2)}
+    assert await users.find_revoked(60) == {"ada": Standing(0, 2)}
 
 
 async def test_documents_that_are_not_users_hide_no_users(
@@ -110,7 +110,7 @@ async def test_documents_that_are_not_users_hide_no_users(
     )
     await users.add("ada", HASH, 2)
     await users.set_rights("ada", 0)
-    assert await users.find_withdrawn(60) == {"ada": Standing(0, 2), "unset": Standing(0, 1)}
+    assert await users.find_revoked(60) == {"ada": Standing(0, 2), "unset": Standing(0, 1)}
     assert await users.find_user("list") is None
     assert await users.find_user("odd") == User("odd", "", 0, 1)
     assert await users.find_user("mongosh") == User("mongosh", "", 2, 3)
@@ -127,10 +127,10 @@ async def test_removed_names_expire_in_the_database(
 ) -> None:
     indexes = admin["test"]["users"].index_information()
     assert indexes["username_1"]["unique"]
-    assert indexes["forget_at_1"]["expireAfterSeconds"] == 0
+    assert indexes["expires_at_1"]["expireAfterSeconds"] == 0
     await users.add("ada", HASH, 2)
     await users.remove("ada", keep=60)
     document = admin["test"]["users"].find_one({"username": "ada"})
     assert document
-    assert (document["forget_at"] - document["withdrawn_at"]).total_seconds() == 60
+    assert (document["expires_at"] - document["revoked_at"]).total_seconds() == 60
     assert document["password_hash"] == ""

@@ -25,10 +25,10 @@ from tests.support.namespace import forget_cache_processes, namespace_of
 from tests.support.service import Command
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
 from tornado_members.embedded.programs import (
-    dying_with_parent,
     find_memcached,
     free_port,
     memcached_command,
+    with_parent_death_signal,
 )
 
 Replacement = Literal["reload", "restart", "kill", "worker-kill"]
@@ -87,7 +87,7 @@ class Program:
     def _start_process(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         if self._namespace:
             command = ["nsenter", f"--net={self._namespace}", "--", *command]
-        return subprocess.Popen(dying_with_parent(command), **options)  # noqa: S603
+        return subprocess.Popen(with_parent_death_signal(command), **options)  # noqa: S603
 
     @property
     def pid(self) -> int | None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support import router
-from tornado_members.embedded.programs import dying_with_parent
+from tornado_members.embedded.programs import with_parent_death_signal
 
 _ROOT = Path(__file__).parent.parent.parent
 ALL_LOST = 1.0
@@ -44,7 +44,7 @@ class Network:
     def __enter__(self) -> Self:
         hosts = [f"{name}={address}" for name, address in self.addresses.items()]
         self._router = subprocess.Popen(  # noqa: S603
-            dying_with_parent([sys.executable, "-m", router.__name__, *hosts]),
+            with_parent_death_signal([sys.executable, "-m", router.__name__, *hosts]),
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tests.support.deployment import DEPLOY
 from tests.support.service import Service
-from tornado_members.embedded.programs import dying_with_parent, free_port
+from tornado_members.embedded.programs import free_port, with_parent_death_signal
 
 PROGRAMS: Final = ("prometheus", "prometheus-alertmanager")
 _START_SECONDS: Final = 30
@@ -143,7 +143,7 @@ def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
     log = folder / f"{command[0]}.log"
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603
-            dying_with_parent([path, *command[1:]]), stdout=output, stderr=output, cwd=folder
+            with_parent_death_signal([path, *command[1:]]), stdout=output, stderr=output, cwd=folder
         )
     try:
         deadline = time.monotonic() + _START_SECONDS

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tests.support.service import ROOT, Service
-from tornado_members.embedded.programs import dying_with_parent, free_port
+from tornado_members.embedded.programs import free_port, with_parent_death_signal
 
 FILES: Final = ROOT / "deploy" / "proxies"
 _START_SECONDS: Final = 30
@@ -181,7 +181,7 @@ def proxying(
     log = folder / f"{program.name}.log"
     with log.open("w") as output:
         process = subprocess.Popen(  # noqa: S603
-            dying_with_parent([path, *program.command(folder / program.files[0])]),
+            with_parent_death_signal([path, *program.command(folder / program.files[0])]),
             cwd=folder,
             env={"HOME": str(folder), "PATH": "/usr/sbin:/usr/bin:/bin"},
             stdin=subprocess.DEVNULL,

@@ -202,14 +202,14 @@ def _token_metrics(counts: TokenCounts, keys: Mapping[str, KeySource]) -> Iterat
     yield Family(
         "members_token_checks",
         "counter",
-        "Token checks by outcome: remembered, verified, refused, or unknown (no keys).",
+        "Token checks by outcome: cached, verified, refused, or unknown (no keys).",
         ("outcome",),
     ).put_all(
         {
-            "remembered": counts.remembered,
+            "cached": counts.remembered,
             "verified": counts.verified,
             "refused": counts.refused.total(),
-            "unknown": counts.keys_away,
+            "unknown": counts.keys_unavailable,
         }
     )
     yield Family(

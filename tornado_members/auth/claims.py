@@ -5,7 +5,7 @@ from typing import Any
 
 
 def find_claim(claims: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """Return the value at `path`; None if there is none, or the path leads through a non-object."""
+    """Return the value at `path`; None if it is absent, or a parent is not an object."""
     value: Any = claims
     for name in path:
         if not isinstance(value, dict):
@@ -23,5 +23,5 @@ def set_claim(claims: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def show_path(path: Sequence[str]) -> str:
-    """Return a path for people, such as `realm_access.roles`."""
+    """Return a path for messages, such as `realm_access.roles`."""
     return ".".join(path)

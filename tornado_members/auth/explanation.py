@@ -95,7 +95,7 @@ def _explain_entry(rules: IssuerRules, settings: Settings, token: _Token) -> Ite
     yield Line(None, f"the caller is {_show(caller.subject)}")
     yield _explain_member(rules, claims)
     if rules.name == settings.auth.own_issuer:
-        yield Line(None, "whether this user was blocked or revoked since is not looked up here")
+        yield Line(None, "not checked: whether this user was blocked, or the token revoked, since")
     granted = ", ".join(sorted(caller.permissions))
     if not granted:
         yield Line(False, "403: the token is accepted and grants nothing")
@@ -192,7 +192,7 @@ def _explain_grants(table: GrantTable, claims: Claims) -> Iterator[Line]:
 
 
 def _explain_member(rules: IssuerRules, claims: Claims) -> Line:
-    """Say which member is the caller's own; without one, permissions `...:own` are not granted."""
+    """Explain which member is the caller's own. Permissions `...:own` require one."""
     if rules.member_claim is None:
         return Line(None, "the issuer has no member_claim: the permissions ...:own grant nothing")
     member_id = rules.own_member(claims)

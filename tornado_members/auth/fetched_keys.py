@@ -14,7 +14,7 @@ from tornado_members.settings import KeyFetching
 
 log = getLogger(__name__)
 
-_DEFAULT_LIFE = 300.0  # seconds until the next fetch, if the response does not say
+_DEFAULT_LIFE = 300.0  # seconds until the next fetch, if the response has no max-age
 _FIRST_PAUSE = 1.0  # seconds until the second attempt, while keys are missing
 _MAX_WAIT = 2.0  # seconds that a request waits for the fetch that it caused
 
@@ -38,7 +38,7 @@ class FetchedKeys:
         self._fetch = fetch
         self._settings = settings
         self._clock = clock
-        # Each of the two requests of a discovery has a time limit; this one is the last resort.
+        # Each of the two requests of a discovery has its own time limit; this one bounds both.
         self._max_seconds = 2 * settings.timeout_ms / 1000 + 1
         self._keys: KeySet | None = None
         self._fetched = 0.0  # time of the last success
@@ -53,7 +53,7 @@ class FetchedKeys:
     async def open(self) -> None:
         """Fetch the keys, and start refreshing them. A failure is not an error: it is retried."""
         await self._attempt_once()
-        self._refreshing = asyncio.create_task(self._refresh())
+        self._refreshing = asyncio.create_task(self._refresh_periodically())
 
     async def close(self) -> None:
         """Stop fetching."""
@@ -63,7 +63,7 @@ class FetchedKeys:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def keys(self) -> KeySet:
-        """Return the last good keys. Raises DependencyUnavailable if there are none or too old."""
+        """Return the last good keys. Raises DependencyUnavailable if missing or too old."""
         if self._keys is None or self._clock() - self._fetched > self._settings.keep_seconds:
             wait = max(1, round(self._due - self._clock()))
             raise DependencyUnavailable(
@@ -71,8 +71,8 @@ class FetchedKeys:
             )
         return self._keys
 
-    async def look_again(self) -> None:
-        """Fetch, unless the cool-down lasts; wait for it for two seconds at most."""
+    async def refresh(self) -> None:
+        """Fetch, unless the cool-down lasts. Wait for two seconds at most."""
         if self._attempt is None:
             if self._clock() - self._begun < self._settings.cooldown_seconds:
                 return
@@ -89,7 +89,7 @@ class FetchedKeys:
         left_out = self._keys.summarize_left_out() if self._keys and usable else None
         return KeyState(count, age, self._all_failures, self._problem, left_out)
 
-    async def _refresh(self) -> None:
+    async def _refresh_periodically(self) -> None:
         while True:
             await asyncio.sleep(max(0.0, self._due - self._clock()))
             if self._clock() >= self._due:  # else a token caused a fetch meanwhile
@@ -112,7 +112,7 @@ class FetchedKeys:
                 fetched = await self._fetch()
             keys = await asyncio.to_thread(parse_key_set, fetched.documents, fetched.url)
         except TimeoutError:
-            self._note_failure("does not answer in time")
+            self._note_failure("did not respond in time")
         except KeysUnusable as error:
             self._note_failure(str(error))
         except Exception as error:
@@ -127,7 +127,7 @@ class FetchedKeys:
         if self._keys is None or keys.documents != self._keys.documents:
             log.info("the key set of %s has changed; keys: %d", self._issuer, len(keys.keys))
             keys.log_left_out(f"the key set of {self._issuer}")
-            self._keys = keys  # else it stays the same object, and tokens stay remembered
+            self._keys = keys  # the same object otherwise: verified tokens stay cached
         self._failures = 0
         self._problem = None
         self._fetched = self._clock()

@@ -54,7 +54,7 @@ class IssuerRules:
             raise TokenInvalid("is of a type that is not accepted", "header")
 
     def check_claims(self, claims: Claims, now: float) -> None:
-        """Check all that is said in claims, by their types as well as their values."""
+        """Check all claims: their types as well as their values."""
         self.check_presence(claims)
         self.check_audience(claims)
         self.check_subject(claims)
@@ -62,18 +62,18 @@ class IssuerRules:
         self.check_binding(claims)
 
     def check_presence(self, claims: Claims) -> None:
-        """Check that dates and audience are there."""
+        """Check that the dates and the audience are present."""
         for name in ("exp", "iat", *(("aud",) if self._audience else ())):
             if name not in claims:
                 raise TokenInvalid(f"lacks the claim {name}")
 
     def check_audience(self, claims: Claims) -> None:
         """Check `aud` (RFC 7519 §4.1.3); without it, `client_id` or `azp`."""
-        if not self.is_meant(claims):
-            raise TokenInvalid("is meant for another audience", "audience")
+        if not self.accepts_audience(claims):
+            raise TokenInvalid("is for another audience", "audience")
 
-    def is_meant(self, claims: Claims) -> bool:
-        """Return True if the token is meant for this service."""
+    def accepts_audience(self, claims: Claims) -> bool:
+        """Return True if the token is for this service."""
         if self._client_ids:
             client = claims["client_id"] if "client_id" in claims else claims.get("azp")
             return "aud" not in claims and isinstance(client, str) and client in self._client_ids
@@ -109,7 +109,7 @@ class IssuerRules:
             raise TokenInvalid("is valid for longer than is accepted here")
 
     def check_binding(self, claims: Claims) -> None:
-        """Refuse tokens that are worth nothing without a key (RFC 7800, RFC 8705, RFC 9449)."""
+        """Refuse tokens that are bound to a key (RFC 7800, RFC 8705, RFC 9449)."""
         if self._refuses_bound and "cnf" in claims:
             raise TokenInvalid("is bound to a key of its holder, which is not checked here")
 
@@ -118,7 +118,7 @@ class IssuerRules:
         return float(claims["exp"] + self._leeway)
 
     def caller(self, claims: Claims) -> Caller:
-        """Return the caller that checked claims speak for."""
+        """Return the caller that verified claims identify."""
         generation = claims.get(GENERATION)
         member_id = self.own_member(claims)
         granted = self.grants.granted(claims)

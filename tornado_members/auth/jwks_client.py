@@ -57,7 +57,7 @@ class JwksClient:
             raise KeysUnusable(f"{configuration_url}: is the configuration of another issuer")
         url = configuration.get("jwks_uri")
         if not isinstance(url, str) or not is_safe_url(url) or _is_plain(url, configuration_url):
-            raise KeysUnusable(f"{configuration_url}: has no https URL as its jwks_uri")
+            raise KeysUnusable(f"{configuration_url}: has a jwks_uri that is not an https URL")
         return await self.fetch(url)
 
     async def _get(self, url: str) -> tuple[bytes, Mapping[str, str]]:
@@ -65,17 +65,17 @@ class JwksClient:
             async with asyncio.timeout(self._timeout):
                 response = await self._client.get(url)
         except TimeoutError:
-            raise KeysUnusable(f"{url}: gives no answer within {self._timeout:g} s") from None
+            raise KeysUnusable(f"{url}: did not respond within {self._timeout:g} s") from None
         except Exception as error:  # noqa: BLE001
-            # Refused, cut off, too long, malformed: there is an exception of its own for each.
-            raise KeysUnusable(f"{url}: gives no answer: {error}") from None
+            # Each failure has its own exception: refused, cut off, too long, malformed.
+            raise KeysUnusable(f"{url}: did not respond: {error}") from None
         if response.status != 200:
-            raise KeysUnusable(f"{url}: answers {response.status}")
+            raise KeysUnusable(f"{url}: responded with status {response.status}")
         return response.body, response.headers
 
 
 def _is_plain(url: str, configuration_url: str) -> bool:
-    """Return True if it is not an https URL, though the one that names it is."""
+    """Return True if an https configuration names a URL that is not https."""
     return configuration_url.startswith("https:") and not url.startswith("https:")
 
 

@@ -22,12 +22,13 @@ _DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 _HEADERS: Final[Mapping[str, str]] = {
     "Accept": "application/json, application/jwk-set+json",
     "Connection": "close",
-    "User-Agent": "tornado_members",  # no Accept-Encoding: a small answer could become a large one
+    # No Accept-Encoding: a small response could unpack to a large one.
+    "User-Agent": "tornado_members",
 }
 
 
 class RequestFailed(Exception):
-    """A request without a complete response. The text says why, and holds no password."""
+    """A request without a complete response. The message gives the reason, and no password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Proxy:
 
     @classmethod
     def for_url(cls, url: SplitResult) -> "Proxy | None":
-        """Return the proxy for a URL; None if it is to be asked directly. Raises RequestFailed."""
+        """Return the proxy for a URL; None for a direct connection. Raises RequestFailed."""
         proxies = getproxies_environment()
         if url.scheme not in proxies or _bypasses(url, proxies):
             return None
@@ -63,7 +64,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer that is complete."""
+    """A complete response."""
 
     status: int
     headers: HTTPHeaders
@@ -156,7 +157,9 @@ class BoundedClient:
         collected = _Collector()
         await connection.read_response(collected)
         if not collected.is_complete:
-            raise RequestFailed(f"the answer is malformed, or has more than {self._max_body} bytes")
+            raise RequestFailed(
+                f"the response is malformed, or has more than {self._max_body} bytes"
+            )
         return Response(collected.status, collected.headers, collected.body)
 
 

@@ -61,10 +61,10 @@ class KeySet:
     left_out: tuple[str, ...] = ()
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
-        """Return the key for a token's header; None if there is none, or a choice.
+        """Return the key for a token's header; None if no key fits, or several do.
 
-        By `kid`. Without one in the token, it is the only key that fits the algorithm. With one
-        that no key has, it is the only fitting key that has no `kid` itself.
+        The key is found by `kid`. For a token without `kid`, it is the only key that fits the
+        algorithm. For a `kid` that no key has, it is the only fitting key without a `kid`.
         """
         fitting = [key for key in self.keys if algorithm in key.algorithms]
         if kid is not None and any(key.kid == kid for key in self.keys):
@@ -148,7 +148,7 @@ def _parse_key(document: Mapping[str, Any]) -> Key:
     if "alg" in document:
         fitting = frozenset({document["alg"]}) & fitting
         if not fitting:
-            raise ValueError("its algorithm (alg) is not one that its type is used for")
+            raise ValueError("its algorithm (alg) does not fit its type")
     material = jwt.PyJWK(dict(document), min(fitting)).key
     if isinstance(material, RSAPublicKey) and material.key_size < _MIN_RSA_BITS:
         raise ValueError(f"it has only {material.key_size} bits")

@@ -17,7 +17,7 @@ _CHECK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """For operators: the number of keys, their age, and whether they could be fetched lately."""
+    """The number of keys, their age, and the last failure to fetch or read them, for operators."""
 
     count: int
     age: float = 0.0  # seconds since they were last confirmed
@@ -30,10 +30,10 @@ class KeySource(Protocol):
     """The source of an issuer's keys. The same KeySet object means that nothing has changed."""
 
     def keys(self) -> KeySet:
-        """Return the current keys. Raises DependencyUnavailable if there are none at the moment."""
+        """Return the current keys. Raises DependencyUnavailable if they are not available."""
 
-    async def look_again(self) -> None:
-        """Refresh the keys: a token needs a key that is not there, and may be new."""
+    async def refresh(self) -> None:
+        """Refresh the keys, because a token names an unknown key, which may be new."""
 
     def state(self) -> KeyState:
         """Return the state of the keys."""
@@ -49,7 +49,7 @@ class FixedKeys:
         """Return the keys."""
         return self._keys
 
-    async def look_again(self) -> None:
+    async def refresh(self) -> None:
         """Do nothing: the keys do not change."""
 
     def state(self) -> KeyState:
@@ -80,7 +80,7 @@ class FileKeys:
             self._check()
         return self._keys
 
-    async def look_again(self) -> None:
+    async def refresh(self) -> None:
         """Do nothing: the file is checked often enough."""
 
     def state(self) -> KeyState:
@@ -100,7 +100,7 @@ class FileKeys:
         try:
             keys = read_key_set(self._file)
         except KeysUnusable as error:
-            log.error("%s; keeping the keys that were there before", error)
+            log.error("%s; keeping the previous keys", error)
             self._failures += 1
             self._problem = str(error)
             return

@@ -59,7 +59,7 @@ class Login:
         source = await self._throttle.check(attempt)  # refused attempts do not wait
         user = await self._users.find_user(username)
         async with self._queue.turn(source):
-            self._throttle.check_own(attempt)  # again, as those before it count by now
+            self._throttle.check_own(attempt)  # again, since earlier attempts count by now
             hashed = user.password_hash if user else None
             is_right = await self.passwords.verify(password, hashed)
             recording = self._throttle.record(attempt, succeeded=is_right)

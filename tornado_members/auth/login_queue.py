@@ -22,9 +22,9 @@ from tornado_members.errors import Overloaded
 
 MAX_WAITING = 64  # in each of the two queues
 _OLDEST_EVERY = 4  # turns, or new sources could make a frequent one wait forever
-_MAX_SECONDS = 10  # that a login waits; its client has had another answer by then
+_MAX_SECONDS = 10  # that a login waits; its client has given up by then
 _PERIOD_SECONDS = 60  # attempts count in the period in which they are made and in the next one
-_MAX_SOURCES = 100_000  # counted per period; some 15 MB
+_MAX_SOURCES = 100_000  # counted per period; about 15 MB
 
 
 class Source(NamedTuple):
@@ -79,7 +79,7 @@ class LoginQueue:
 
 
 class _Place(NamedTuple):
-    """Of a login: its place in the queue; the smaller, the better."""
+    """The place of a login in the queue; the smallest is served first."""
 
     attempts: int
     arrival: int

@@ -14,7 +14,7 @@ from tornado_members.settings import Issuer, Settings
 
 @dataclass(frozen=True, slots=True)
 class OwnIssuer:
-    """The entry of auth.own_issuer in auth.issuers, and where its keys are."""
+    """The entry of auth.own_issuer in auth.issuers, and the location of its keys."""
 
     entry: Issuer
     jwks_file: Path | None  # None if its keys are not in a file
@@ -48,13 +48,13 @@ class OwnIssuer:
 
     @property
     def can_sign(self) -> bool:
-        """True if there is a key to sign with, and its signatures are accepted."""
+        """True if a signing key exists, and its signatures are accepted."""
         file = self.jwks_file
         return file is not None and self.accepts_own_signature and has_signing_key(file)
 
     @property
-    def longest_seconds(self) -> int:
-        """Seconds after its issue for which a token may be accepted at most."""
+    def max_token_seconds(self) -> int:
+        """The longest time for which a token is accepted after its issue, in seconds."""
         return self.max_lifetime + self.leeway
 
     def claims(

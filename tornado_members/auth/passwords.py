@@ -10,10 +10,10 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from tornado_members.errors import DependencyUnavailable
 
-LEAST_PASSWORD = 8  # characters (NIST SP 800-63B §5.1.1.2)
-MOST_PASSWORD = 1024  # characters
+MIN_PASSWORD_LENGTH = 8  # characters (NIST SP 800-63B §5.1.1.2)
+MAX_PASSWORD_LENGTH = 1024  # characters
 # The hash of an unknown password, with the current parameters.
-_NOBODYS = (
+_DUMMY_HASH = (
     "$argon2id$v=19$m=65536,t=3,p=4$vo9vzNCzpLKr8xFVqqaBGQ$"
     "pyjDBd6HxHgAkUScbNaNpRmHlVY1axyajPSJ++a3+ms"
 )
@@ -30,13 +30,14 @@ class Passwords:
     def __init__(self) -> None:
         self._hasher = PasswordHasher()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
-        # An unknown user's password is compared with it, to take as long as a known user's. Making
-        # it takes a third of a second of processor time, which the start does not spend.
-        self._nobodys: Future[str] = Future()
-        if self._hasher.check_needs_rehash(_NOBODYS):
-            self._nobodys = self._thread.submit(self._hasher.hash, "nobody's")
+        # The password of an unknown user is compared with it, which takes as long as for a known
+        # user. Computing it takes a third of a second of processor time, so it is not done at the
+        # start.
+        self._dummy_hash: Future[str] = Future()
+        if self._hasher.check_needs_rehash(_DUMMY_HASH):
+            self._dummy_hash = self._thread.submit(self._hasher.hash, "dummy")
         else:
-            self._nobodys.set_result(_NOBODYS)
+            self._dummy_hash.set_result(_DUMMY_HASH)
 
     def close(self) -> None:
         """Stop the thread."""
@@ -63,7 +64,7 @@ class Passwords:
 
     def _verify(self, password: str, hashed: str | None) -> bool:
         try:
-            self._hasher.verify(hashed or self._nobodys.result(), password)
+            self._hasher.verify(hashed or self._dummy_hash.result(), password)
         except InvalidHashError:
             return False
         except VerificationError as error:  # no match, or not a hash
@@ -81,4 +82,4 @@ def hash_password(password: str) -> str:
 def normalize_password(password: str) -> str:
     """Return a password in NFC (RFC 8265 §4.2.2)."""
     # Composing takes time quadratic in the length.
-    return unicodedata.normalize("NFC", password[: MOST_PASSWORD + 1])
+    return unicodedata.normalize("NFC", password[: MAX_PASSWORD_LENGTH + 1])

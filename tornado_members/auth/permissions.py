@@ -1,4 +1,4 @@
-"""Permissions of a token, by tables over its claims that are compiled once at the start."""
+"""Derives the permissions of a token from its claims, by tables that are compiled at the start."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ WRITE: Final = "members:write"
 DELETE: Final = "members:delete"
 READ_OWN: Final = "members:read:own"
 WRITE_OWN: Final = "members:write:own"
-# What allows the same for the caller's own member.
+# The permissions that allow the same for the caller's own member only.
 OWN: Final[Mapping[Permission, Permission]] = {READ: READ_OWN, WRITE: WRITE_OWN}
 
 Granted = frozenset[Permission]
@@ -40,7 +40,7 @@ class GrantRule(Protocol):
         """Return what this claim grants; nothing if it is absent or of another shape."""
 
     def blocks(self, claims: Mapping[str, Any]) -> bool:
-        """Return True if this claim takes everything from its bearer."""
+        """Return True if this claim revokes all permissions of its bearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class ClaimRule:
             yield from (one for one in value if isinstance(one, str))
 
     def _may_be_trusted(self, claims: Mapping[str, Any]) -> bool:
-        """Return False for an e-mail address that the issuer says it did not verify."""
+        """Return False for an e-mail address that the issuer marks as unverified."""
         if self.path != ("email",) or "email_verified" not in claims:
             return True
         return claims["email_verified"] in (True, "true")  # Amazon Cognito writes a string
@@ -102,7 +102,7 @@ class AccessRightsRule:
         return self.rights.get(value, _NOTHING) if type(value) is int else _NOTHING
 
     def blocks(self, claims: Mapping[str, Any]) -> bool:
-        """Return True if there is such a claim, and it grants nothing."""
+        """Return True if the claim is present and grants nothing."""
         return type(find_claim(claims, self.path)) is int and not self.granted(claims)
 
 
@@ -116,7 +116,7 @@ class GrantTable:
 
     @classmethod
     def compile(cls, own: IssuerPermissions | None, common: Permissions) -> Self:
-        """Prepare the table of an issuer: its own, or the common one, under its cap."""
+        """Compile the table of an issuer: its own or the common one, limited by its `at_most`."""
         if own is None:
             return cls(_common_rules(common))
         if own.claims is not None:

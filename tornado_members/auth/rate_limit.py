@@ -16,10 +16,10 @@ _WINDOW = 60  # seconds
 
 
 class Counts(Protocol):
-    """Numbers that all processes share."""
+    """Counters that all processes share."""
 
     def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Awaitable[Mapping[bytes, int]]:
-        """Add to numbers, which expire `ttl` seconds after their creation; return the sums."""
+        """Add to counters, which expire `ttl` seconds after their creation; return the sums."""
 
 
 class RateLimit:
@@ -37,7 +37,7 @@ class RateLimit:
         self._counts = counts
         self._most = per_minute
         self._clock = clock
-        self._together = Batcher(self._admit, in_turns=True)
+        self._batcher = Batcher(self._admit, in_turns=True)
         self._window = 0
         self._over: set[bytes] = set()  # keys of subjects that have used up this window
 
@@ -58,7 +58,7 @@ class RateLimit:
 
         A caller with several requests occurs several times. Its first ones are admitted.
         """
-        return await self._together.ask(callers)
+        return await self._batcher.ask(callers)
 
     async def _admit(self, callers: Sequence[Caller]) -> list[bool]:
         window = self._current_window()

@@ -1,4 +1,4 @@
-"""Tokens that were valid when they were issued, and are revoked: their user has lost rights."""
+"""Revokes tokens of users who have lost rights since the tokens were issued."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping
@@ -16,14 +16,14 @@ log = getLogger(__name__)
 
 
 class _Users(Protocol):
-    def find_withdrawn(self, seconds: float) -> Coroutine[Any, Any, dict[str, Standing]]:
-        """Return the users without rights, and those whose tokens were revoked lately."""
+    def find_revoked(self, seconds: float) -> Coroutine[Any, Any, dict[str, Standing]]:
+        """Return the users without rights, and those whose tokens were revoked recently."""
 
 
 class TokenRevocations:
-    """The few users whose tokens need a second look, polled from MongoDB and kept in memory.
+    """The few users who are blocked or have revoked tokens, polled from MongoDB every second.
 
-    While MongoDB does not answer, the last known state applies.
+    While MongoDB does not respond, the last known state applies.
     """
 
     def __init__(self, users: _Users, issuer: str, token_seconds: float) -> None:
@@ -62,7 +62,7 @@ class TokenRevocations:
         if standing.is_blocked:
             return replace(caller, permissions=frozenset())
         if caller.generation is not None and caller.generation < standing.generation:
-            raise TokenInvalid("was withdrawn; log in again", "withdrawn")
+            raise TokenInvalid("was revoked; log in again", "revoked")
         if standing.access_rights == 0:
             return replace(caller, permissions=caller.permissions & OWN_PERMISSIONS)
         return caller
@@ -82,7 +82,7 @@ class TokenRevocations:
                 self._failing = False
 
     async def _load(self) -> None:
-        standings = await self._users.find_withdrawn(self._token_seconds)
+        standings = await self._users.find_revoked(self._token_seconds)
         if standings != self._standings:
             self._standings = standings
             self.revision += 1

@@ -1,4 +1,4 @@
-"""Numbers that all processes share: in Memcached, and in each process for its outages."""
+"""Counters that all processes share in Memcached. Each process also counts, for its outages."""
 
 import asyncio
 import time
@@ -12,11 +12,11 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 
 log = getLogger(__name__)
 
-MAX_OWN = 100_000  # numbers kept in the process; some 20 MB
+MAX_OWN = 100_000  # counters kept in the process; some 20 MB
 
 
 class SharedCounts:
-    """Keeps each number in Memcached and in the process, and returns the higher one.
+    """Keeps each counter in Memcached and in the process, and returns the higher value.
 
     After an outage, a restart or an eviction of Memcached, each process still has its own count,
     and adds it to the shared one.
@@ -34,18 +34,18 @@ class SharedCounts:
         self._prefix = blake2b(namespace.encode(), digest_size=6).hexdigest().encode() + b":count:"
         self._clock = clock
         # Counts are shared in the order in which the process counted, on all nodes. If one overtook
-        # another, a reply could be lower than the own count although Memcached lost nothing. They
-        # wait here, where no time-out counts.
+        # another, a reply could be lower than the process's count although Memcached lost nothing.
+        # They wait here, where no time-out counts.
         self._turn = asyncio.Lock()
         self._own: dict[bytes, tuple[int, float]] = {}  # and when it expires, oldest first
 
     async def get(self, key: bytes, *, enough: int) -> int:
-        """Return a number. Memcached is not asked if the own count is `enough` already."""
+        """Return a counter. Memcached is not asked if the process has counted `enough` already."""
         own = self.get_own(key)
         return own if own >= enough else (await self.get_many([key]))[0]
 
     async def get_many(self, keys: Sequence[bytes]) -> list[int]:
-        """Return numbers, by one request to each Memcached."""
+        """Return counters, by one request to each Memcached."""
         shared: dict[bytes, int] = {}
         for node, its_keys in self._by_node(keys).items():
             try:
@@ -53,21 +53,21 @@ class SharedCounts:
                     found = await node.get_many([self._prefix + key for key in its_keys])
                 shared |= {key: int(value) for key, value in found.items()}
             except (NodeUnavailable, ValueError) as error:
-                log.debug("known here only: %s", error)
+                log.debug("read from this process only: %s", error)
         return [max(self.get_own(key), shared.get(self._prefix + key, 0)) for key in keys]
 
     def add(self, key: bytes, amount: int, ttl: int) -> Coroutine[Any, Any, int]:
-        """Add to a number, which expires `ttl` seconds after it was created; return it.
+        """Add to a counter, which expires `ttl` seconds after it was created; return the sum.
 
         The process counts at once, before the coroutine runs. `key` is at most 200 printable ASCII
         bytes.
         """
-        return _the_only_one(self.add_many({key: amount}, ttl))
+        return _only_value(self.add_many({key: amount}, ttl))
 
     def add_many(
         self, amounts: Mapping[bytes, int], ttl: int
     ) -> Coroutine[Any, Any, dict[bytes, int]]:
-        """Add to several numbers, by one request to each Memcached; return them by key."""
+        """Add to several counters, by one request to each Memcached; return the sums by key."""
         own = {key: self._add_own(key, amount, ttl) for key, amount in amounts.items()}
         return self._share(amounts, ttl, own)
 
@@ -85,7 +85,7 @@ class SharedCounts:
                     }
                     shared |= await self._increment(node, missing, ttl)
                 except NodeUnavailable as error:
-                    log.debug("counted here only: %s", error)
+                    log.debug("counted in this process only: %s", error)
                 else:
                     found |= {key: max(own[key], shared[key]) for key in keys}
         return found
@@ -103,17 +103,17 @@ class SharedCounts:
             await node.close()
 
     def get_own(self, key: bytes) -> int:
-        """Return the number as this process counted it."""
-        count, forgotten = self._own.get(key, (0, 0.0))
-        return count if self._clock() < forgotten else 0
+        """Return the counter as this process counted it."""
+        count, expires_at = self._own.get(key, (0, 0.0))
+        return count if self._clock() < expires_at else 0
 
     def _add_own(self, key: bytes, amount: int, ttl: int) -> int:
         now = self._clock()
-        count, forgotten = self._own.get(key, (0, now + ttl))
-        if forgotten <= now:
+        count, expires_at = self._own.get(key, (0, now + ttl))
+        if expires_at <= now:
             del self._own[key]
-            count, forgotten = 0, now + ttl
-        self._own[key] = (count + amount, forgotten)
+            count, expires_at = 0, now + ttl
+        self._own[key] = (count + amount, expires_at)
         while len(self._own) > MAX_OWN:
             del self._own[next(iter(self._own))]
         return count + amount
@@ -129,6 +129,6 @@ class SharedCounts:
         return self._nodes[int.from_bytes(digest, "big") % len(self._nodes)]
 
 
-async def _the_only_one(numbers: Coroutine[Any, Any, dict[bytes, int]]) -> int:
+async def _only_value(numbers: Coroutine[Any, Any, dict[bytes, int]]) -> int:
     (number,) = (await numbers).values()
     return number

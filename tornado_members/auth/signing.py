@@ -37,7 +37,7 @@ class SigningKey:
     @classmethod
     def parse(cls, pem: bytes) -> Self:
         """Parse a private key in PEM. Raises ValueError, TypeError."""
-        # The key is the operator's or was made here; checking its primes takes a tenth of a second.
+        # The operator or this service made the key; checking its primes takes a tenth of a second.
         private = serialization.load_pem_private_key(
             pem, password=None, unsafe_skip_rsa_key_validation=True
         )
@@ -65,12 +65,12 @@ class Rotation:
 
 
 def has_signing_key(jwks_file: Path) -> bool:
-    """Return True if there is a private key beside this key set."""
+    """Return True if a private key exists beside this key set."""
     return jwks_file.with_name("signing.pem").exists()
 
 
 def own_signing_key(jwks_file: Path) -> SigningKey:
-    """The key beside this key set, `signing.pem`; both are made where there is neither.
+    """Return the key beside this key set, `signing.pem`; create both if neither exists.
 
     The private key is readable by its owner alone. Raises KeysUnusable.
     """
@@ -89,7 +89,7 @@ def own_signing_key(jwks_file: Path) -> SigningKey:
 
 
 class OwnKey:
-    """The present key beside a key set: another process may have replaced it."""
+    """The current key beside a key set, which another process may replace."""
 
     def __init__(self, jwks_file: Path) -> None:
         """Raises KeysUnusable."""
@@ -101,7 +101,7 @@ class OwnKey:
         try:
             self._last = own_signing_key(self._file)
         except KeysUnusable as error:
-            log.error("%s; signing with the key that was there before", error)
+            log.error("%s; signing with the previous key", error)
         return self._last
 
 
@@ -113,7 +113,7 @@ def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5)
     anything signed with the new key. Raises KeysUnusable.
     """
     pem_file = jwks_file.with_name("signing.pem")
-    with _alone(jwks_file):
+    with _rotation_lock(jwks_file):
         old = own_signing_key(jwks_file)
         pem = _make_pem()
         new = SigningKey.parse(pem)
@@ -132,7 +132,7 @@ def rotate(jwks_file: Path, keep_seconds: float, *, spread_seconds: float = 2.5)
 
 
 @contextmanager
-def _alone(jwks_file: Path) -> Iterator[None]:
+def _rotation_lock(jwks_file: Path) -> Iterator[None]:
     """Hold the lock under which a key is rotated."""
     try:
         jwks_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _alone(jwks_file: Path) -> Iterator[None]:
 
 
 def _is_ours(jwk: Mapping[str, Any]) -> bool:
-    """Return True if a key was made here: its kid is its thumbprint."""
+    """Return True if this service created the key: its kid is then its thumbprint."""
     return jwk.get("kty") == "RSA" and jwk.get("kid") == _thumbprint(jwk)
 
 

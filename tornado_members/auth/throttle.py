@@ -12,7 +12,7 @@ from tornado_members.auth.login_queue import Source
 from tornado_members.errors import TooManyAttempts
 from tornado_members.settings import Login
 
-_IPV6_NETWORK = 64  # bits: one household has all addresses below
+_IPV6_NETWORK = 64  # bits: the network of one household
 _RECENT_SECONDS = 7 * 86400  # a user logged in recently: in this period or the one before
 
 
@@ -84,7 +84,7 @@ class LoginThrottle:
         )
 
     async def check(self, attempt: Attempt) -> Source:
-        """Return where the attempt comes from, for its place in the queue.
+        """Return the source of the attempt, which decides its place in the queue.
 
         Raises TooManyAttempts.
         """

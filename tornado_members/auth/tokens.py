@@ -17,23 +17,23 @@ from tornado_members.auth.token_format import check_header, read_token
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.settings import Auth
 
-MAX_REMEMBERED = 10_000  # tokens; about 5 MB
+MAX_CACHED = 10_000  # tokens; about 5 MB
 
 _JWS = jwt.PyJWS()
 
 
 @dataclass(slots=True)
 class TokenCounts:
-    """Outcomes of the tokens that this process was shown, for operators."""
+    """Outcomes of the token checks in this process, for operators."""
 
-    remembered: int = 0
+    remembered: int = 0  # verified earlier
     verified: int = 0
-    keys_away: int = 0  # the issuer's keys were not available
+    keys_unavailable: int = 0  # the issuer's keys were not available
     refused: Counter[str] = field(default_factory=Counter)  # by the kind of the reason
 
 
 class VerifiedToken(NamedTuple):
-    """A token that was verified, and by which keys and for how long that is so."""
+    """The caller of a verified token, the keys that verified it, and its expiry."""
 
     caller: Caller
     keys: KeySet
@@ -48,8 +48,8 @@ class VerifiedToken(NamedTuple):
 class TokenVerifier:
     """Verifies tokens against the issuers of the settings and their keys.
 
-    A verified token is remembered by its digest until it expires or its issuer's keys change.
-    Refused tokens are not remembered, so invalid tokens use no memory.
+    A verified token is cached by its digest until it expires or its issuer's keys change. Refused
+    tokens are not cached, so invalid tokens use no memory.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class TokenVerifier:
         self._key_sources = key_sources
         self._clock = clock
         self._current = current
-        self._remembered: dict[bytes, VerifiedToken] = {}  # least recently used first
+        self._verified_tokens: dict[bytes, VerifiedToken] = {}  # least recently used first
         self.counts = TokenCounts()
 
     async def verify(self, token: str) -> Caller:
-        """Return the caller that a token speaks for.
+        """Return the caller that a token identifies.
 
         Raises TokenInvalid with a reason that discloses nothing, and DependencyUnavailable if the
         keys of its issuer are not available. Waits only if the token needs a key that may be new.
@@ -87,25 +87,25 @@ class TokenVerifier:
             self.counts.refused[refusal.kind] += 1
             raise
         except DependencyUnavailable:
-            self.counts.keys_away += 1
+            self.counts.keys_unavailable += 1
             raise
 
     def get_cached(self, token: str) -> VerifiedToken | None:
-        """Return a remembered token; None if it has to be verified.
+        """Return a token that was verified before; None if it has to be verified.
 
-        Not counted: the request may be handed on to a handler that verifies the token.
+        Not counted: the request may be passed on to a handler that verifies the token.
         """
         if len(token) > self._max_bytes:
             return None
         digest = _digest(token)
-        verified = self._remembered.pop(digest, None)
+        verified = self._verified_tokens.pop(digest, None)
         if verified is None or not verified.is_valid(self._clock()):
             return None
-        self._remembered[digest] = verified
+        self._verified_tokens[digest] = verified
         return verified
 
     def current_caller(self, verified: VerifiedToken) -> Caller | None:
-        """Return the caller of a remembered token with its current permissions.
+        """Return the caller of a verified token with its current permissions.
 
         None if the token was revoked or must be verified again.
         """
@@ -127,22 +127,22 @@ class TokenVerifier:
 
     def expiry(self, token: str) -> float:
         """Return when a token that was just verified has to be verified again, in epoch seconds."""
-        verified = self._remembered.get(_digest(token))
+        verified = self._verified_tokens.get(_digest(token))
         return verified.expires if verified else self._clock()
 
     async def _look_up(self, token: str) -> Caller:
         if len(token) > self._max_bytes:
             raise TokenInvalid(f"is longer than {self._max_bytes} bytes", "malformed")
         digest = _digest(token)
-        verified = self._remembered.pop(digest, None)
+        verified = self._verified_tokens.pop(digest, None)
         if verified is None or not verified.is_valid(self._clock()):
             verified = await self._verify(token)
             self.counts.verified += 1
         else:
             self.counts.remembered += 1
-        self._remembered[digest] = verified
-        if len(self._remembered) > MAX_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
+        self._verified_tokens[digest] = verified
+        if len(self._verified_tokens) > MAX_CACHED:
+            del self._verified_tokens[next(iter(self._verified_tokens))]
         return self._current(verified.caller)
 
     async def _verify(self, token: str) -> VerifiedToken:
@@ -160,11 +160,11 @@ class TokenVerifier:
         raise error or TokenInvalid("is from an unknown issuer", "issuer")
 
     def _entries_for(self, claims: Mapping[str, Any]) -> Iterator[IssuerRules]:
-        """Yield the entries for the token's audience; without one, the first, which says why."""
+        """Yield the entries that accept the token's audience, or else the first, for its error."""
         name = claims.get("iss")
         entries = self._issuers.get(name, ()) if isinstance(name, str) else ()
-        meant = [rules for rules in entries if rules.is_meant(claims)]
-        yield from meant or entries[:1]
+        matching = [rules for rules in entries if rules.accepts_audience(claims)]
+        yield from matching or entries[:1]
 
     async def _verify_by(
         self, rules: IssuerRules, token: str, header: Mapping[str, Any], claims: Mapping[str, Any]
@@ -190,7 +190,7 @@ class TokenVerifier:
         is_good = key is not None and verifies(key, token, algorithm)
         may_be_new = kid is not None if key is None else kid is None or key.kid != kid
         if not is_good and may_be_new:
-            await source.look_again()
+            await source.refresh()
             if source.keys() is not keys:
                 keys = source.keys()
                 key = keys.find(kid, algorithm)
@@ -211,6 +211,6 @@ def verifies(key: Key, token: str, algorithm: str) -> bool:
     try:
         _JWS.decode(token, key.material, algorithms=[algorithm])
     except Exception:  # noqa: BLE001
-        # PyJWT lets TypeErrors and UnicodeErrors out as well.
+        # PyJWT also raises TypeError and UnicodeError.
         return False
     return True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tornado_members.auth.login import is_username, normalize_username
-from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, Passwords
+from tornado_members.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, Passwords
 from tornado_members.errors import Fault, InvalidUser, UsernameTaken, UserNotFound
 from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.model.strict_json import has_lone_surrogate, integer_of, json_pointer
@@ -74,7 +74,7 @@ class UserAccounts:
 
 
 def to_dict(user: User) -> dict[str, Any]:
-    """Return a user as clients see it."""
+    """Return a user in the form that clients receive."""
     return {
         "username": user.username,
         "accessRights": user.access_rights,
@@ -120,15 +120,15 @@ def _check_username(value: object) -> str:
     if not is_username(name):
         raise ValueError("must have 1 to 255 printable characters")
     if name in _DOTS:
-        raise ValueError(f'is "{name}", which clients remove from addresses')
+        raise ValueError(f'is "{name}", which clients remove from URLs')
     return name
 
 
 def _check_password(value: object) -> str:
     if not isinstance(value, str) or has_lone_surrogate(value):
         raise ValueError("must be a string")
-    if not LEAST_PASSWORD <= len(value) <= MOST_PASSWORD:
-        raise ValueError(f"must have {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
+    if not MIN_PASSWORD_LENGTH <= len(value) <= MAX_PASSWORD_LENGTH:
+        raise ValueError(f"must have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
     return value
 
 

@@ -21,7 +21,7 @@ _FIRST_DAY: Final = datetime(1899, 12, 30, tzinfo=UTC)
 
 
 def write_cell(value: Any) -> str:
-    """Return the cell of a value; None stands for no value."""
+    """Return the cell of a value; empty for None."""
     if value is None:
         return ""
     if isinstance(value, list):
@@ -30,7 +30,7 @@ def write_cell(value: Any) -> str:
 
 
 def read_cell(attribute: Attribute, cell: str) -> Any:
-    """Return the value of a cell; the text itself if it is not a value."""
+    """Return the value of a cell; the text itself if it is not valid."""
     if not attribute.is_list:
         return _read_item(attribute, cell)
     if cell.lstrip().startswith("["):

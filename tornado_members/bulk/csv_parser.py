@@ -1,8 +1,8 @@
 """Parses the records of a CSV file (RFC 4180) from pieces of any size.
 
 No record ever begins within quotes. A quote that is never closed makes the rest of the file part
-of one record, which is refused. Where a quote stands in a wrong place, the parser counts quotes: a
-record ends with a line after which their number is even.
+of one record, which is refused. After a misplaced quote, the parser counts quotes: the record ends
+at the first line end with an even number of quotes before it.
 """
 
 import csv
@@ -15,7 +15,7 @@ MAX_COLUMNS: Final = 1000
 MAX_RECORD: Final = 16 * 1024 * 1024  # characters; longer records are refused up to their end
 _MAX_KEPT: Final = 64 * 1024  # characters of a cell that are kept; the rest is skipped
 _MAX_ALL_KEPT: Final = 1024 * 1024  # characters of a record
-# Also lines that hold nothing but the end-of-file character of DOS.
+# Also lines with nothing but the end-of-file character of DOS.
 _BLANK: Final = r"[^\S\n]*+(?:\x1a[^\S\n]*+)?+"
 _BLANK_LINE: Final = re.compile(_BLANK)
 _BLANK_LINES: Final = re.compile(rf"(?:{_BLANK}\n)+")
@@ -28,8 +28,8 @@ class _State(Enum):
     CELL_START = auto()
     UNQUOTED = auto()
     QUOTED = auto()
-    QUOTE = auto()  # behind a quote within quotes: it closes the cell, or is half of an escaped one
-    CLOSED = auto()  # behind a closing quote and a space
+    QUOTE = auto()  # after a quote within quotes: it closes the cell, or begins an escaped quote
+    CLOSED = auto()  # after a closing quote and a space
     MALFORMED_OUTSIDE = auto()  # the record is refused; an even number of quotes was counted
     MALFORMED_INSIDE = auto()
 
@@ -169,7 +169,7 @@ class CsvParser:
             self._raw_size += len(piece)
 
     def _scan(self, text: str, at: int) -> tuple[int, bool]:
-        """Scan to the end of a record or of the text; return the place, and True at an end."""
+        """Scan to the end of a record or of the text. Return the offset, and if a record ended."""
         is_complete = False
         while at < len(text) and not is_complete:
             at, is_complete = self._steps[self._state](text, at)
@@ -242,7 +242,7 @@ class CsvParser:
         return end + 1, False
 
     def _after_cell(self, text: str, at: int) -> tuple[int, bool]:
-        """End a cell at its delimiter or line end; return the place behind, and True at an end."""
+        """End a cell at its delimiter or line end. Return the next offset; True after a record."""
         self._end_cell()
         self._state = _State.CELL_START
         return at + 1, text[at] == "\n"

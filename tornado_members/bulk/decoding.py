@@ -16,14 +16,14 @@ _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_LONGEST_MARK: Final = 4  # bytes; enough to recognise UTF-16 without a mark, too
+_LONGEST_MARK: Final = 4  # bytes; enough to detect UTF-16 without a mark
 # Text encodings of files. Others that Python knows, such as punycode, take quadratic time.
 _ENCODING: Final = re.compile(
     r"ascii|utf-(?:8(?:-sig)?|(?:16|32)(?:-[lb]e)?)|iso8859-\d+|cp\d+|koi8-[ru]|mac-\w+"
     r"|shift_jis\w*|euc_(?:jp|kr)\w*|gbk|gb2312|gb18030|big5\w*|iso2022_jp|tis-620|johab"
 )
 _MULTI_BYTE: Final = re.compile(r"utf-(?:16|32)|shift|euc|gb|big5|iso2022|johab|cp9[345]")
-# In a decoder's output, bytes that do not fit the encoding stand as these (PEP 383).
+# The characters that a decoder returns for bytes that do not fit the encoding (PEP 383).
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
 _REPLACED: Final = re.compile("\ufffd")
 
@@ -45,7 +45,7 @@ class TextDecoder:
     """
 
     def __init__(self, encoding: str | None) -> None:
-        """`encoding` is what the caller says; a byte order mark overrides it."""
+        """`encoding` is the one that the caller declares; a byte order mark overrides it."""
         self.encoding = encoding or "utf-8"
         self.is_declared = encoding is not None
         self.undecoded = _ESCAPED
@@ -70,7 +70,7 @@ class TextDecoder:
         yield self._check(_decode(decoder, data, final=True, encoding=self.encoding))
 
     def _check(self, text: str) -> str:
-        """Note whether bytes did not fit the encoding."""
+        """Record if bytes did not fit the encoding."""
         if not (self.has_undecoded or text.isascii()):
             self.has_undecoded = self.undecoded.search(text) is not None
         return text
@@ -84,7 +84,7 @@ class TextDecoder:
         return io.IncrementalNewlineDecoder(decoder, translate=True)
 
     def describe_undecoded(self, text: str) -> str:
-        """Return what to do about text that contains undecoded bytes."""
+        """Describe text that contains undecoded bytes, and the remedy."""
         name = self.encoding.removesuffix("-sig").upper()
         return (
             f"has bytes that are not {name} (near {quoted(text)}); name the encoding, "
@@ -93,7 +93,7 @@ class TextDecoder:
 
 
 def _detect(head: bytes) -> str | None:
-    """Return the encoding that the first bytes show."""
+    """Return the encoding that the first bytes reveal; None if they do not."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
             return encoding

@@ -1,6 +1,6 @@
 """Escapes text of files for terminals and messages."""
 
-_FIRST_ESCAPED, _LAST_ESCAPED = 0xDC80, 0xDCFF  # bytes that fitted no character (PEP 383)
+_FIRST_ESCAPED, _LAST_ESCAPED = 0xDC80, 0xDCFF  # bytes that could not be decoded (PEP 383)
 
 
 def printable(text: str, longest: int = 80) -> str:

@@ -1,4 +1,4 @@
-"""A directory for dry runs: it decides as the real one does, and writes nothing."""
+"""A directory for dry runs: it returns what the real one would, and writes nothing."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ from tornado_members.errors import Overloaded
 from tornado_members.model.history import Actor
 from tornado_members.model.member import Member, MemberDraft
 
-_ROW_OVERHEAD = 32  # bytes that a name takes in the database beside its own
+_ROW_OVERHEAD = 32  # bytes of a row in the database, without the name
 
 
 class DryRunDirectory:
-    """Stands in for a MemberDirectory of a loader.
+    """Replaces the MemberDirectory of a loader.
 
     New names are kept in a temporary database on disk, so that memory is bounded. Their members
     have ids below zero, which no client sees.
@@ -33,8 +33,8 @@ class DryRunDirectory:
 
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
         """Return the members that exist, and those that the real run would have created."""
-        places = ",".join("?" * len(names))
-        query = f"SELECT name, id FROM names WHERE name IN ({places})"  # noqa: S608
+        parameters = ",".join("?" * len(names))
+        query = f"SELECT name, id FROM names WHERE name IN ({parameters})"  # noqa: S608
         found = {
             name: Member(member_id, {"name": name}, version=1)
             for name, member_id in self._names.execute(query, tuple(names))
@@ -53,7 +53,7 @@ class DryRunDirectory:
         *,
         by: Actor | None,  # noqa: ARG002
     ) -> Sequence[Member | None]:
-        """Remember the names. Raises Overloaded if temporary files may hold no more."""
+        """Store the names. Raises Overloaded without space for temporary files."""
         size = sum(len(draft.name.encode()) + _ROW_OVERHEAD for draft in drafts)
         if not self._reserve(size):
             raise Overloaded

@@ -80,7 +80,7 @@ def _formatted(one: Attribute, person: Person) -> str:
 
 
 def _bounds(one: Attribute) -> tuple[float, float]:
-    """Return the least and the greatest number to generate."""
+    """Return the minimum and the maximum of the numbers to generate."""
     least, most = one.minimum, one.maximum
     if least is None:
         least = 0 if most is None or most >= 0 else most - _SPREAD

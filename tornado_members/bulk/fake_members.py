@@ -13,12 +13,12 @@ from tornado_members.model.member import MEMBER_FIELDS, MemberDraft, parse_draft
 
 
 def fake_members(fields: FieldTable = MEMBER_FIELDS) -> Iterator[MemberDraft]:
-    """Yield drafts without end. No two have the same name."""
+    """Yield drafts endlessly. No two have the same name."""
     person = Person(Locale.EN)
     names: set[str] = set()
     while True:
         values: dict[str, Any] = {field.name: field.fake(person) for field in fields if field.fake}
-        while values["name"] in names:  # there are 10 million pairs of names; later ones get more
+        while values["name"] in names:  # after 10 million pairs of names: add a name
             values["name"] += f" {person.last_name()}"
         names.add(values["name"])
         if fields.attributes:

@@ -12,7 +12,7 @@ from typing import Final
 # The last four are full-width forms, which some programs treat like the others.
 _TRIGGERS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 _LEAD: Final = "['\"\\s\ufeff\u200b]*"
-# With an apostrophe before it, each of these places is still one of them: so it can be restored.
+# A place still matches with an apostrophe before it, so that `restore` recognises it.
 _DANGER: Final = re.compile(
     rf"(?:^(?={_LEAD}[{_TRIGGERS}\t\r\n])|(?<=[;|])(?={_LEAD}[{_TRIGGERS}]))"
 )
@@ -29,5 +29,5 @@ def defuse(text: str) -> str:
 
 
 def restore(cell: str) -> str:
-    """Return the text that `defuse` was given."""
+    """Return the text from which `defuse` made a cell."""
     return _MARKED.sub("", cell) if "'" in cell else cell

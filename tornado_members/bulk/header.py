@@ -1,4 +1,4 @@
-"""Finds the header of a table, which may have other lines above it, and the delimiter."""
+"""Finds the header of a table, below other lines if there are any, and the delimiter."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,13 +21,13 @@ _FIRST_LINE: Final = re.compile(r"\s*[^\s][^\n]*\n")
 
 
 def is_delimiter(text: str) -> bool:
-    """True if a text can stand between cells."""
+    """True if the text can separate cells."""
     return len(text) == 1 and text not in '"\n\r' and not text.isalnum()
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A line that can be the header, and how good it is: smaller ones are better."""
+    """A line that can be the header, and its rank: the smallest is the best."""
 
     rank: tuple[int, int, int, int]
     mapping: ColumnMapping
@@ -93,9 +93,9 @@ class CsvHeaderSearch:
     def find(
         self, pieces: Iterable[str]
     ) -> Iterator[tuple[CsvParser, Candidate, list[Record], str] | None]:
-        """Yield None until the header is found, then once the parser, it, and what follows it.
+        """Yield None until the header is found, then a parser, the header, and the rest.
 
-        What follows are records, and text that was not parsed yet.
+        The rest are the records after the header, and text that was not parsed yet.
 
         Raises UnreadableFile.
         """

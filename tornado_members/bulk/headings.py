@@ -55,7 +55,7 @@ _HEADINGS: Final = {  # beside those of the fields themselves
         "contactnumber телефон номертелефона 電話 電話番号 电话 전화번호"
     ),
 }
-# In the presence of a column for the other part, these hold one part of the name.
+# Beside a column for the other part of the name, these hold one part.
 _FIRST_BESIDE_LAST: Final = _words("nombre nome имя")
 _LAST_BESIDE_FIRST: Final = {
     "name": _words("vorname"),
@@ -68,7 +68,7 @@ _ROLES: Final = {
     **MEMBER_FIELDS.by_heading,
     **{heading: role for role, words in _HEADINGS.items() for heading in words},
 }
-# Words that say which of several addresses or numbers it is; smaller ones are preferred.
+# Words that distinguish several addresses or numbers; the smallest is preferred.
 _QUALIFIERS: Final = {
     **dict.fromkeys(("primary", "main", "preferred", "haupt", "principal", "principale"), 1),
     **dict.fromkeys(("mobile", "mobil", "mobiel", "cell", "cellular", "handy", "movil"), 2),
@@ -78,13 +78,13 @@ _QUALIFIERS: Final = {
     **dict.fromkeys(("lavoro", "werk", "bureau", "dienstlich", "professionnel"), 4),
     **dict.fromkeys(("secondary", "other", "alternate", "alternative", "backup", "weitere"), 6),
 }
-# Some of them are enough for a telephone number.
+# Qualifiers that mean a telephone number without a further word.
 _ALONE: Final = dict.fromkeys(
     ("mobile", "cell", "handy", "movil", "celular", "cellulare", "gsm", "mobiltelefon"), "phone"
 )
 _NUMBERED: Final = 5
 _LONGEST: Final = 100  # characters of a heading that is recognised
-# Remarks in a heading that say nothing about its role, such as "Email Address [Required]".
+# Remarks in a heading that do not affect its role, such as "Email Address [Required]".
 _REMARK: Final = re.compile(r"\[[^\]]*+\]|\b(?:required|optional|pflichtfeld)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL_CASE: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -101,7 +101,7 @@ class Heading:
 
 @lru_cache(2048)
 def recognise(heading: str) -> Heading | None:
-    """Return what a column with this heading holds; None if it is nothing of a member."""
+    """Return the role of a column with this heading; None if it is unknown."""
     if len(heading) > _LONGEST:
         return None
     words = _plain_words(heading)
@@ -123,7 +123,7 @@ def recognise(heading: str) -> Heading | None:
 
 
 def resolve(found: list[Heading]) -> list[str]:
-    """Return the roles of all columns of a header, where those of one depend on the others."""
+    """Return the roles of all columns of a header, given that some depend on other columns."""
     keys = {heading.key for heading in found}
     has_last = any(heading.role == LAST for heading in found)
     roles = []

@@ -20,7 +20,7 @@ log = getLogger(__name__)
 # therefore pauses for longer than one turn.
 _SLICE_SECONDS = 0.002  # of reading rows
 _PAUSE_SECONDS = 0.001
-_STRIDE = 100  # results that are encoded before other tasks have their turn
+_STRIDE = 100  # results that are encoded before other tasks may run
 _LONGEST_PAUSE = 1.0  # seconds between two attempts at a batch
 
 
@@ -40,7 +40,7 @@ class ImportJob:
         *,
         retry_seconds: float,
     ) -> None:
-        """`rows` are read from `source`. `write` takes results, and may make the loader wait.
+        """`rows` are read from `source`. `write` sends results, and may make the loader wait.
 
         `retry_seconds` is how long a batch is tried again while MongoDB is unavailable.
         """
@@ -60,7 +60,7 @@ class ImportJob:
         self._is_complete = False  # the whole source was read
         self._problem: Problem | None = None  # that ends the source early
         self._has_rows = False
-        self._line = 0  # of the last row whose result is known
+        self._line = 0  # of the last row with a result
         self.failure: Exception | None = None
         self._loading = asyncio.create_task(self._load())
 
@@ -70,9 +70,9 @@ class ImportJob:
         return not self._loading.done()
 
     async def push(self, data: bytes) -> None:
-        """Read rows of these bytes; return when more can be taken.
+        """Read rows from these bytes; return when there is space for more.
 
-        Raises a Problem where the file cannot be read and nothing of it was loaded.
+        Raises a Problem if the file cannot be read and none of it was loaded.
         """
         if not self._is_over and self.is_running:
             self._source.push(data)
@@ -93,7 +93,7 @@ class ImportJob:
         await self.ended()
 
     def stop(self) -> None:
-        """Load what was read, and nothing more."""
+        """Load the rows that were read, and no others."""
         self._is_over = True
         self._changed.set()
         self._filled.set()
@@ -105,7 +105,7 @@ class ImportJob:
         self.stop()
 
     async def ended(self) -> None:
-        """Return when no batch is in progress any more."""
+        """Wait until no batch is in progress."""
         await asyncio.wait([self._loading])
 
     async def _read(self) -> None:

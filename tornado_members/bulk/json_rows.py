@@ -18,7 +18,7 @@ from tornado_members.model.strict_json import integer_of, json_pointer, parse_ob
 
 LONGEST: Final = 64 * 1024  # bytes of an object
 _MOST_FAULTS: Final = 20  # in the result of one row
-_MOST_UNKNOWN: Final = 100  # names of unknown fields that are remembered
+_MOST_UNKNOWN: Final = 100  # names of unknown fields that are reported
 _MOST_MAPPINGS: Final = 100  # of sets of keys
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _IN_ARRAY: Final = re.compile(rb'["{}\[\]]')
@@ -29,12 +29,14 @@ _IN_STRING: Final = re.compile(rb'["\\]')
 def read_ndjson(
     pieces: Iterable[bytes], options: FileOptions, info: FileInfo
 ) -> Iterator[Row | None]:
-    """Yield the rows of lines that hold an object each; blank lines are none."""
+    """Yield a row for each line that has an object; blank lines are skipped."""
     reader = ObjectReader(options, info)
     line, begun = 0, bytearray()
     for piece in pieces:
         first, *rest = piece.split(b"\n")
-        begun += first[: LONGEST + 1 - len(begun)]  # one byte more than allowed is enough to know
+        begun += first[
+            : LONGEST + 1 - len(begun)
+        ]  # one byte more than allowed, to detect a long line
         for further in rest:
             line += 1
             if row := reader.read(line, bytes(begun)):
@@ -90,7 +92,7 @@ class ArrayScanner:
                 self._begun.clear()
 
     def _step(self, piece: bytes, at: int) -> tuple[int, bool]:
-        """Scan to the next place that matters; return it, and True behind an element."""
+        """Scan to the next delimiter; return its end, and True after an element."""
         if self._is_escaped:
             self._is_escaped = False
             return at + 1, False
@@ -140,7 +142,7 @@ class ArrayScanner:
 
 
 class ObjectReader:
-    """Checks objects, whose keys may be what people head columns with."""
+    """Checks objects, whose keys may be any heading that CSV columns have."""
 
     def __init__(self, options: FileOptions, info: FileInfo) -> None:
         self._options = options
@@ -148,7 +150,7 @@ class ObjectReader:
         self._mappings: dict[tuple[str, ...], ColumnMapping] = {}
 
     def read(self, line: int, text: bytes) -> Row | None:
-        """Return the row that a text holds; None for white space."""
+        """Return the row in a text; None for white space."""
         text = text.removeprefix(_BYTE_ORDER_MARK) if line == 1 else text
         if not text or text.isspace():
             return None
@@ -201,15 +203,15 @@ class ObjectReader:
         return {**rest, **{path_of(name): value for name, value in given.items()}}, []
 
     def _map(self, keys: tuple[str, ...]) -> ColumnMapping:
-        """Return which keys hold what; objects of one file mostly have the same ones."""
+        """Return the fields of these keys; most objects of a file have the same keys."""
         mapping = self._mappings.get(keys)
         if mapping is None:
             if len(self._mappings) >= _MOST_MAPPINGS:
                 self._mappings.clear()
             columns = [(f, key) for f, key in self._options.columns if key in keys]
             exact = [(field, field) for field in self._options.fields.columns if field in keys]
-            said = {field for field, _ in columns}
-            columns += [one for one in exact if one[0] not in said]
+            assigned = {field for field, _ in columns}
+            columns += [column for column in exact if column[0] not in assigned]
             mapping = self._mappings[keys] = map_columns(keys, columns, self._options.fields)
             for key in mapping.ignored:
                 if key != ID_HEADING and len(self._info.unknown_fields) < _MOST_UNKNOWN:
@@ -219,7 +221,7 @@ class ObjectReader:
     def _find_faults(
         self, fields: Mapping[str, Any], mapping: ColumnMapping, values: Mapping[str, Any]
     ) -> list[Fault]:
-        """Return the faults of an object beside those of its values."""
+        """Return the faults of an object other than those of its values."""
         faults: list[Fault] = []
         member_id = fields.get(ID_HEADING, 1)
         if self._options.strict:
@@ -242,7 +244,7 @@ def _unknown(key: str) -> Fault:
 
 
 def _first_present(given: list[Any], sources: list[tuple[int, ...]]) -> Any:
-    """Return the first value that holds something; texts of several keys are joined."""
+    """Return the first value that is not empty; texts of several keys are joined."""
     for columns in sources:
         values = [given[column] for column in columns if given[column] not in (None, "")]
         if len(columns) == 1 and values:

@@ -14,7 +14,7 @@ OnConflict = Literal["reject", "skip", "replace"]
 
 BATCH = 500
 _CONCURRENT_REPLACEMENTS = 32
-_MAX_ATTEMPTS = 100  # at members that other writers change between the look-up and the write
+_MAX_ATTEMPTS = 100  # while other writers change members between the look-up and the write
 
 
 class Result(StrEnum):
@@ -75,7 +75,7 @@ class Loader:
         self._on_conflict = on_conflict
         self._loaded = IdSet()
         # Writes that unfinished batches have sent, by member id. If a batch fails half-way and is
-        # loaded again, a member that is found as wanted was written by the first attempt.
+        # loaded again, a member that agrees with its draft was written by the first attempt.
         self._begun: dict[int, Result] = {}
         self._taking_ids = asyncio.Lock()  # so that ids follow the order of the batches
 
@@ -120,7 +120,7 @@ class Loader:
                 result = Result.CREATED
             else:
                 draft = given.completed_by(owner)
-                result = self._flush_if_due(draft, owner, twice)
+                result = self._decide(draft, owner, twice)
             if result in _LOADED:
                 seen.add(member_id)
             if result is Result.REPLACED and not owner.agrees_with(draft):
@@ -158,8 +158,8 @@ class Loader:
             # Other writers took the remaining names between the look-up and the insertion.
         raise WriteConflict
 
-    def _flush_if_due(self, draft: MemberDraft, owner: Member, twice: bool) -> Result:
-        """Decide the result for a draft whose name has an owner by now."""
+    def _decide(self, draft: MemberDraft, owner: Member, twice: bool) -> Result:
+        """Return the result for a draft whose name has an owner by now."""
         if not twice:
             if owner.agrees_with(draft):
                 return self._begun.get(owner.member_id) or Result.UNCHANGED

@@ -20,7 +20,7 @@ from tornado_members.model.member import MEMBER_FIELDS, MemberDraft, parse_draft
 _MOST_SHOWN: Final = 20  # headings in a message
 _LONGEST_HEADING: Final = 100  # characters
 
-# Where the value of a field comes from: alternatives, each of columns whose texts are joined.
+# The columns of a field: alternatives, each of one or more columns whose texts are joined.
 Sources = list[tuple[int, ...]]
 
 
@@ -39,13 +39,13 @@ class ColumnMapping:
 
     @property
     def used(self) -> set[int]:
-        """Positions of the columns that hold something of a member."""
+        """Positions of the columns that hold fields of a member."""
         every = (columns for sources in self.sources.values() for columns in sources)
         return {column for columns in every for column in columns}
 
     @property
     def ignored(self) -> list[str]:
-        """Headings of the columns that hold nothing of a member."""
+        """Headings of the columns that hold no field of a member."""
         used = self.used
         return [heading for i, heading in enumerate(self.header) if i not in used]
 
@@ -55,7 +55,7 @@ class ColumnMapping:
         return ID_HEADING in self.header
 
     def read(self, cells: Sequence[str]) -> tuple[dict[str, str | None], dict[str, list[str]]]:
-        """Return the value of each field, and further values that a cell holds."""
+        """Return the value of each field, and the further values of its cell."""
         is_export = self.is_export
         values: dict[str, str | None] = {}
         unused: dict[str, list[str]] = {}
@@ -78,7 +78,7 @@ class ColumnMapping:
 def parse_values(
     values: Mapping[str, str | None], fields: FieldTable = MEMBER_FIELDS
 ) -> MemberDraft | Refusal:
-    """Return the member that the values of a row make."""
+    """Return the member of a row's values."""
     if values.get("name") is None:
         return Refusal.of_field("no name", "/name", "is missing")
     try:
@@ -95,8 +95,8 @@ def map_columns(
 ) -> ColumnMapping:
     """Find the columns of each field.
 
-    `columns` names the heading of a field, or the number of its column as "#3", where the heading
-    is not a usual one. Several for the name are joined in their order.
+    `columns` assigns fields to columns by heading, or by number such as "#3". Several columns of
+    the name are joined in their order.
     """
     faults: list[str] = []
     sources: dict[str, Sources] = {}
@@ -118,7 +118,7 @@ def map_columns(
 
 
 def shown(header: Sequence[str]) -> str:
-    """Return a list of headings for a message, and how many more there are."""
+    """Return headings for a message, with the number of those that are left out."""
     parts = [quoted(heading) for heading in header[:_MOST_SHOWN]]
     more = len(header) - _MOST_SHOWN
     return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
@@ -161,7 +161,7 @@ def _recognise_all(
 def _find_sources(
     recognised: Mapping[str, list[tuple[Heading, int]]], fields: FieldTable
 ) -> dict[str, Sources]:
-    """Return where the value of each field comes from."""
+    """Return the columns of each field."""
     sources: dict[str, Sources] = {
         field: [(i,) for _, i in recognised[field]]
         for field in fields.columns

@@ -26,7 +26,7 @@ _TEXT_FORMATS: Final = (
     (re.compile(_MARK + rb"\[\s*(?:\{|\]|\Z)"), "JSON"),
     (re.compile(_MARK + rb'\{[ \t]*"'), "NDJSON"),
 )
-# What else people send, and what to do about it.
+# Other formats that people send, and the remedy.
 _REFUSED: Final = (
     (rb"\A%PDF-", "a PDF document", "export the table as CSV"),
     (rb"\A\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file (.xls)", "save it as .xlsx or CSV"),
@@ -56,7 +56,7 @@ def read_members(
     limit: int | None = None,
     reserve: Callable[[int], bool] = lambda _: True,
 ) -> Iterator[Row | None]:
-    """Yield the rows of a file; None means that none is ready after a bounded piece of work.
+    """Yield the rows of a file; None means "nothing yet", after a bounded amount of work.
 
     `limit` is the number of bytes that a compressed file may unpack to, `reserve` grants bytes of
     temporary files. Raises UnreadableFile, and Overloaded without space for temporary files.
@@ -114,7 +114,7 @@ def _read(
 
 
 def _read_head(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, Iterable[bytes] | None]]:
-    """Yield (b"", None) until the beginning is there, then it, and all pieces including it."""
+    """Yield (b"", None) until the beginning has arrived, then it, and all pieces including it."""
     head = b""
     iterator = iter(pieces)
     for piece in iterator:

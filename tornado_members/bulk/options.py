@@ -17,10 +17,10 @@ class FileOptions:
     columns: Sequence[tuple[str, str]] = ()  # a field, and the heading or "#number" of its column
     header_line: int | None = None
     sheet: str | None = None  # the name or number of a worksheet
-    strict: bool = False  # refuse columns and fields that are not a member's
+    strict: bool = False  # refuse unknown columns and fields
     take_suspicious: bool = False  # load rows that look like a total
     fields: FieldTable = MEMBER_FIELDS
-    default_format: str = "csv"  # of content that shows none: "csv" or "ndjson"
+    default_format: str = "csv"  # if the content does not reveal it: "csv" or "ndjson"
 
 
 @dataclass(slots=True)
@@ -37,5 +37,5 @@ class FileInfo:
 
     @property
     def ignored(self) -> list[str]:
-        """Columns and fields that hold nothing of a member."""
+        """Columns and fields that are not fields of a member."""
         return [*(self.mapping.ignored if self.mapping else ()), *self.unknown_fields]

@@ -1,7 +1,6 @@
 """Loads several batches of rows at the same time, and returns their outcomes in order.
 
-A batch mostly waits: for MongoDB to look up names and to insert, and for the cache before and after
-that. Meanwhile, other batches proceed.
+A batch spends most of its time waiting for MongoDB and the cache. Meanwhile, other batches proceed.
 """
 
 import asyncio

@@ -56,7 +56,7 @@ class Report:
         return self._kinds.total()
 
     def explain(self) -> None:
-        """Print once what was found out about the file."""
+        """Print once the format and the columns of the file."""
         if not self._has_explained:
             self._has_explained = True
             for line in explain_file(self._info, self._options):
@@ -81,7 +81,7 @@ class Report:
         counts = {
             "loaded": self._results[Result.CREATED],
             "replaced": self._results[Result.REPLACED],
-            "there already": self._results[Result.UNCHANGED],
+            "unchanged": self._results[Result.UNCHANGED],
             "skipped": self._results[Result.SKIPPED],
             "refused": self.refused,
         }
@@ -137,7 +137,7 @@ class Report:
 
 
 def explain_file(info: FileInfo, options: FileOptions) -> list[str]:
-    """Return which columns hold what, and which are ignored."""
+    """Return lines that explain which columns are used for what, and which are ignored."""
     lines = []
     if info.header_line > 1:
         lines.append(f"header: line {info.header_line}; the lines above it are ignored")
@@ -160,7 +160,7 @@ def explain_file(info: FileInfo, options: FileOptions) -> list[str]:
 
 
 def with_options(reason: str) -> str:
-    """Return a reason in which the parameters of HTTP requests are options of the command."""
+    """Return a reason with the command's options instead of the parameters of HTTP requests."""
     for parameter, option in _OPTIONS:
         reason = reason.replace(parameter, option)
     return reason
@@ -171,7 +171,7 @@ def print_beside_bar(line: str) -> None:
     try:
         tqdm.write(line, file=sys.stderr)
         sys.stderr.flush()
-    except BrokenPipeError:  # as under `| head`: that must not stop the work
+    except BrokenPipeError:  # such as `| head`, which must not stop the command
         sys.stderr = _open_null()
 
 

@@ -97,7 +97,7 @@ class ResultWriter:
         return _encode(line)
 
     def end(self, line: int, problem: Problem) -> bytes:
-        """Return the last line of an import that was aborted: why, and from which line on."""
+        """Return the last line of an aborted import: the problem, and the first line not loaded."""
         result: dict[str, Any] = {"line": line, "status": problem.status, "code": problem.code}
         if isinstance(problem, BodyTooLarge | UnreadableFile):
             result["detail"] = problem.detail
@@ -135,6 +135,6 @@ def _encode(result: dict[str, Any]) -> bytes:
     text = _to_json(result)
     if text.isascii() and "\x7f" not in text:
         return text.encode() + b"\n"
-    # A lone surrogate has no UTF-8; escaped, it is what the caller sent.
+    # A lone surrogate has no encoding in UTF-8; it is escaped, as the caller sent it.
     text = _HARMFUL.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
     return text.encode() + b"\n"

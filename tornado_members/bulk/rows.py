@@ -13,7 +13,7 @@ _NONE: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a row was not loaded: a kind for counting, and the faults."""
+    """The reason why a row was not loaded: a kind for counting, and the faults."""
 
     kind: str
     faults: Sequence[Fault]

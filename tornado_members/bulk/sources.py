@@ -1,7 +1,7 @@
 """The bytes of a file: pieces that arrive, or a stream that can be read.
 
-Each format is a chain of generators, from pieces of bytes over pieces of text to rows. An empty
-piece, or None in place of a row, means "nothing yet": the generator returns control to its caller
+Each format is a chain of generators, from pieces of bytes through pieces of text to rows. An empty
+piece, or None instead of a row, means "nothing yet": the generator returns control to its caller
 after a bounded amount of work, so that a server can serve others meanwhile.
 """
 
@@ -14,12 +14,12 @@ _READ = 64 * 1024  # bytes that are read from a stream at once
 
 
 class ByteQueue:
-    """Bytes that arrive one piece after another; iterating yields b"" while none are there."""
+    """Bytes that arrive one piece after another; iterating yields b"" while none are available."""
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
         self._is_closed = False
-        self.is_starved = False  # True if the last piece that was asked for was not there yet
+        self.is_starved = False  # True if the last iteration found no bytes
 
     def push(self, data: bytes) -> None:
         """Add bytes."""

@@ -87,7 +87,7 @@ class TableReader:
         self._has_full_rows = self._has_bare_rows = False
 
     def read(self, records: Iterable[Record]) -> Iterator[Row]:
-        """Yield the rows that these records are."""
+        """Yield the rows of these records."""
         for record in records:
             if record.fault:
                 detail = f"cannot be read as CSV: it {record.fault}"
@@ -125,13 +125,13 @@ class TableReader:
         return not any(cell and not cell.isspace() for cell in cells)
 
     def _repeats_header(self, cells: Sequence[str]) -> bool:
-        """True for the header again, as in files that were joined."""
+        """True if the record repeats the header, as in concatenated files."""
         if cells[0].strip() != self._first and not cells[0].startswith(_BYTE_ORDER_MARK):
             return False
         return [_heading(cell) for cell in cells] == self._header
 
     def _is_bare(self, record: Record) -> bool:
-        """True if the row has nothing but a name, and others of the file have more."""
+        """True if the row has nothing but a name, although the file has other columns."""
         cells = record.cells
         if len(cells) > 1 and cells[0].strip() and cells[1].strip():
             return False
@@ -174,7 +174,7 @@ class TableReader:
         return {field: errors for field, errors in found.items() if errors}
 
     def _fits(self, cells: Sequence[str]) -> bool:
-        """True if a row has a cell for each column, and nothing behind them."""
+        """True if a row has a cell for each column, and no text after them."""
         surplus = cells[self._width :]
         is_longer = len(cells) > self._width
         return is_longer and not any(cell and not cell.isspace() for cell in surplus)
@@ -188,5 +188,5 @@ class TableReader:
 
 
 def _heading(cell: str) -> str:
-    """Return a heading without the byte order marks that joined files have."""
+    """Return a heading without the byte order marks that concatenated files have."""
     return cell.strip().lstrip(_BYTE_ORDER_MARK).strip()

@@ -15,7 +15,7 @@ def unfold(
     does a line after an equals sign in quoted-printable text (RFC 2045 §6.7).
     """
     first, parts, size = 0, [""], 0
-    is_quoted: bool | None = None  # asked once for each logical line, whose beginning may be long
+    is_quoted: bool | None = None  # computed once per logical line, whose beginning may be long
     for found in _split(texts):
         if found is None:
             yield None

@@ -33,7 +33,7 @@ _PHONE_DIGITS: Final = 7  # from which a number may be a telephone number
 
 
 def is_total(cells: Sequence[str], names: Collection[int], used: Collection[int]) -> bool:
-    """True for the cells of a row that is a total.
+    """True if the cells are those of a row of totals.
 
     `names` are the columns of the name, and `used` those of all fields.
     """
@@ -60,5 +60,5 @@ def _means_total(name: str) -> bool:
 
 
 def _is_of_words(text: str) -> bool:
-    """True if a text has no words but those of totals."""
+    """True if the text has no words other than those of totals."""
     return "@" not in text and all(word.casefold() in _WORDS for word in _WORD.findall(text))

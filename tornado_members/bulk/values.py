@@ -20,7 +20,7 @@ _APOSTROPHE: Final = re.compile(r"'(?=\d)")
 
 
 def cell_text(cell: str, *, is_export: bool = False) -> str:
-    """Return what a cell says. Of an export, white space and all else is kept as it is."""
+    """Return the text of a cell. In an export, white space is kept."""
     text = cell.strip()
     if not text:
         return ""

@@ -25,7 +25,7 @@ _MOST_VALUES: Final = 100  # of one property of a card
 
 @dataclass(slots=True)
 class _Card:
-    """The properties of a card that a member has."""
+    """The properties of a card that become fields of a member."""
 
     line: int
     name: str = ""  # FN, formatted
@@ -69,7 +69,7 @@ def _is_quoted_printable(line: str) -> bool:
 
 
 def _take(card: _Card, text: str) -> None:
-    """Add what a line says to its card."""
+    """Add the property of a line to its card."""
     found = _PROPERTY.match(text)
     if found is None:
         return

@@ -56,7 +56,7 @@ def read_workbook(
 
 
 def _check_directory(file: IO[bytes]) -> None:
-    """Refuse an archive whose directory takes long to read."""
+    """Raise UnreadableFile for an archive with a large directory."""
     size = file.seek(0, 2)
     file.seek(max(0, size - _LONGEST_END))
     tail = file.read()
@@ -119,7 +119,7 @@ def _parse(
     *,
     limit: int = _MAX_PART,
 ) -> Iterator[None]:
-    """Parse a part in pieces; the handlers get names without prefixes."""
+    """Parse a part in pieces; the handlers receive names without prefixes."""
     part_info = archive.getinfo(path)
     if part_info.file_size > limit:
         raise UnreadableFile(f"a part of the workbook unpacks to more than {limit:,} bytes")
@@ -179,7 +179,7 @@ class _SharedTexts:
     def _start(self, tag: str, _: dict[str, str]) -> None:
         if tag == "si":
             self._parts, self._size = [], 0
-        elif tag == "rPh":  # how a text is pronounced
+        elif tag == "rPh":  # the pronunciation of a text
             self._phonetic += 1
         self._is_text = tag == "t" and not self._phonetic
 
@@ -304,7 +304,7 @@ def _column(reference: str) -> int | None:
 
 
 def _plain_number(text: str) -> str:
-    """Return a number without an exponent: a telephone number in a cell of numbers is one."""
+    """Return a number without an exponent, with which Excel stores telephone numbers."""
     if not _FLOAT.fullmatch(text):
         return text.removesuffix(".0")
     value = float(text)

@@ -24,7 +24,7 @@ def run(arguments: Namespace) -> int:
     own = OwnIssuer.from_settings(settings)
     if own is None or own.jwks_file is None:
         raise KeysUnusable("auth.own_issuer is not an issuer whose keys are in a file here")
-    rotation = rotate(own.jwks_file, 0 if arguments.at_once else own.longest_seconds)
+    rotation = rotate(own.jwks_file, 0 if arguments.at_once else own.max_token_seconds)
     print(f"new signing key: {rotation.new}")
     if arguments.at_once:
         print(f"no longer valid, within a second: {rotation.old}, and older keys")

@@ -30,7 +30,7 @@ def add_settings_options(parser: ArgumentParser, default: Any = None) -> None:
 
 
 def settings_source(arguments: Namespace) -> SettingsSource:
-    """Return where the settings of a command come from."""
+    """Return the source of the settings of a command."""
     return SettingsSource(arguments.config, arguments.data_dir)
 
 

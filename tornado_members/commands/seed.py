@@ -45,7 +45,7 @@ T = TypeVar("T")
 _FIELDS = f"{', '.join(MEMBER_FIELDS.names)} or attributes.NAME"
 _ACTOR = Actor(issuer=None, subject="scripts/seed")
 _STANDARD_INPUT = Path("-")
-_STRIDE = 100  # rows that are processed before other tasks have their turn
+_STRIDE = 100  # rows that are processed before other tasks may run
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class _OpenFile:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the sources of members, how to read them, and what to do where a name is taken."""
+    """Add the sources of members, their formats, and what to do if a name is taken."""
     parser.add_argument(
         "files",
         nargs="*",
@@ -102,7 +102,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--sheet", help="name or number of a worksheet (the first one)")
     parser.add_argument(
-        "--strict", action="store_true", help="refuse columns that are not a member's"
+        "--strict", action="store_true", help="refuse columns that are not fields of a member"
     )
     parser.add_argument(
         "--take-suspicious", action="store_true", help="load rows that look like totals"
@@ -110,7 +110,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Load; the exit code is 0 if everything is there now, 1 if rows were refused, 2 for errors."""
+    """Load; the exit code is 0 if all rows were loaded, 1 if some were refused, 2 for errors."""
     problem = _find_contradiction(arguments)
     if problem:
         print(f"seed: {problem}", file=sys.stderr)
@@ -135,7 +135,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _find_contradiction(arguments: Namespace) -> str | None:
-    """Return what is wrong with the arguments together."""
+    """Return an error if the arguments contradict each other."""
     if bool(arguments.files) == bool(arguments.fake):
         return "a FILE or --fake is required, and not both"
     if arguments.files.count(_STANDARD_INPUT) > 1:
@@ -148,7 +148,7 @@ def _find_contradiction(arguments: Namespace) -> str | None:
 
 
 def _unknown_column(columns: Sequence[tuple[str, str]], fields: FieldTable) -> str | None:
-    """Return the fault of the fields in --column, which the settings may extend by attributes."""
+    """Return an error if --column names a field that the settings do not declare."""
     unknown = [field for field, _ in columns if field not in fields.columns]
     if not unknown:
         return None
@@ -156,7 +156,7 @@ def _unknown_column(columns: Sequence[tuple[str, str]], fields: FieldTable) -> s
 
 
 def _run_files(arguments: Namespace, settings: Settings) -> int:
-    """Open all files, so that faults of a header come before anything is loaded."""
+    """Open all files before loading, so that an invalid header is reported first."""
     with ExitStack() as stack:
         files = []
         for path in arguments.files:
@@ -169,7 +169,7 @@ def _run_files(arguments: Namespace, settings: Settings) -> int:
         try:
             loading = partial(_load_files, files=files, arguments=arguments)
             _with_directory(settings, loading)
-        except UnreadableFile as error:  # behind rows that were loaded
+        except UnreadableFile as error:  # after rows that were loaded
             print(f"seed: {with_options(error.reason)}", file=sys.stderr)
             return 2
         return 1 if any(file.report.refused for file in files) else 0
@@ -207,7 +207,7 @@ def _open(path: Path, arguments: Namespace, settings: Settings, stack: ExitStack
 
 
 def _command(arguments: Namespace) -> list[str]:
-    """Return the beginning of a command like this one, for the rejects file."""
+    """Return the beginning of the command that loads the rejects file."""
     is_script = Path(sys.argv[0]).name == "__main__.py"
     command = ["scripts/seed"] if is_script else ["tornado-members", "seed"]
     conflict = arguments.on_conflict
@@ -223,13 +223,13 @@ def _new_file(folder: Path, name: str) -> Path:
 
 
 def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitable[T]]) -> T:
-    """Do a job on the members, with private servers if the settings want them."""
+    """Run a job on the members, with private servers if the settings require them."""
 
     async def work() -> T:
         uri, cache_servers = private.addresses_for(settings)
         async with (
             open_stores(settings, uri) as stores,
-            open_lists(stores, uri, patience=None),
+            open_lists(stores, uri, max_wait=None),
             open_directory(settings, stores, cache_servers) as directory,
         ):
             return await job(directory)
@@ -256,7 +256,7 @@ async def _load_fake(directory: MemberDirectory, wanted: int, fields: FieldTable
 async def _load_files(
     directory: MemberDirectory, files: Sequence[_OpenFile], arguments: Namespace
 ) -> None:
-    """Load the files one after another; a name that occurs in two of them occurs twice."""
+    """Load the files one after another. A name in two of them is a duplicate, as within a file."""
     target: Directory = directory
     with ExitStack() as stack:
         if arguments.dry_run:
@@ -317,7 +317,7 @@ async def _report_first(pipeline: BatchPipeline, report: Report) -> int:
 
 
 async def _batches(rows: Iterable[Row | None]) -> AsyncIterator[list[Row]]:
-    """Yield rows in batches; the cache and MongoDB have their turn meanwhile."""
+    """Yield rows in batches, and let the tasks of batches in progress run meanwhile."""
     batch: list[Row] = []
     for row in rows:
         if row is None:

@@ -21,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "action",
         nargs="?",
         choices=["explain"],
-        help="explain what the service makes of the token on standard input, offline",
+        help="explain whether the service accepts the token on standard input, offline",
     )
     grant = parser.add_mutually_exclusive_group()
     grant.add_argument(
@@ -48,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the token, or the explanation: then the exit code is 1 for a token without use."""
+    """Print the token, or the explanation. The exit code of the latter is 1 for a useless token."""
     settings = arguments.source.load()
     if arguments.action == "explain":
         lines = explain(_read_token(), settings)

@@ -8,7 +8,7 @@ from getpass import getpass
 
 from tornado_members.auth.login import is_username, normalize_username
 from tornado_members.auth.own_issuer import OwnIssuer
-from tornado_members.auth.passwords import LEAST_PASSWORD, MOST_PASSWORD, hash_password
+from tornado_members.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, hash_password
 from tornado_members.commands.options import add_settings_options, member_id_or_none
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import OperatorError
@@ -110,7 +110,7 @@ async def _set_password(users: UserStore, arguments: Namespace, _settings: Setti
 
 async def _remove(users: UserStore, arguments: Namespace, settings: Settings) -> None:
     own = OwnIssuer.from_settings(settings)
-    longest = own.longest_seconds if own else 0
+    longest = own.max_token_seconds if own else 0
     _expect(await users.remove(arguments.username, keep=longest), arguments)
     print(f"removed {arguments.username}")
 
@@ -146,8 +146,10 @@ def _expect(found: bool, arguments: Namespace) -> None:
 
 
 def _hash(password: str) -> str:
-    if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
-        raise UserError(f"a password must have {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        raise UserError(
+            f"a password must have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
+        )
     try:
         return hash_password(password)
     except UnicodeEncodeError:

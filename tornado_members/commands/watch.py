@@ -92,7 +92,7 @@ def _read_token(file: Path) -> str:
 
 
 class Watcher:
-    """Follows the feed, and resumes where a stream has ended."""
+    """Follows the feed, and resumes it when a stream ends."""
 
     def __init__(
         self,
@@ -111,14 +111,14 @@ class Watcher:
         self._members = members
 
     def watch(self) -> None:
-        """Show events for ever. Raises OperatorError if the service refuses the request."""
+        """Show events endlessly. Raises OperatorError if the service refuses the request."""
         while True:
             try:
                 self._follow()
             except urllib.error.HTTPError as error:
                 if error.code not in _RETRIED:
                     raise OperatorError(_detail(error)) from None
-                _report(f"{_detail(error)} Trying again.")
+                _report(f"{_detail(error)} Retrying.")
             except BrokenPipeError:
                 raise
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -151,7 +151,7 @@ def _show_line(event: dict[str, Any]) -> None:
 
 
 def _show_text(event: dict[str, Any]) -> None:
-    """Print an event for people. Control characters cannot be part of a member's fields."""
+    """Print an event as text. The fields of a member never contain control characters."""
     now, data = time.strftime("%H:%M:%S"), event["data"]
     if event["event"] == "ready":
         print(f"{now}  watching; place {event['id']}", flush=True)
@@ -159,8 +159,8 @@ def _show_text(event: dict[str, Any]) -> None:
     member = data["member"] or {}
     fields = [f"{name}={value!r}" for name, value in member.items() if name != "memberId" and value]
     version = "" if data["version"] is None else f" version {data['version']}"
-    said = f"{event['event']:8}{data['memberId']:>8}{version}  {', '.join(fields)}"
-    print(f"{now}  {said.rstrip()}", flush=True)
+    text = f"{event['event']:8}{data['memberId']:>8}{version}  {', '.join(fields)}"
+    print(f"{now}  {text.rstrip()}", flush=True)
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

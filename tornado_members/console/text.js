@@ -237,7 +237,7 @@ export const text = {
     outcomes: /** @type {Record<string, string>} */ ({
       created: "added",
       replaced: "replaced",
-      unchanged: "there already",
+      unchanged: "unchanged",
       skipped: "kept as they are",
       refused: "refused",
     }),

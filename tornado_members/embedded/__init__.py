@@ -2,6 +2,6 @@
 
 They belong to a data folder. The first command that uses the folder starts them, further commands
 join, and the last one stops them. Each user holds a shared lock, which the kernel releases even
-for a killed command. A command that finds no other user but running servers therefore knows that
-they were left behind, and ends them.
+for a killed command. Servers that run without a user were left behind by a killed command, and the
+next command stops them.
 """

@@ -20,11 +20,11 @@ from tornado_members.embedded.programs import (
     EmbeddedError,
     await_memcached,
     await_mongod,
-    dying_with_parent,
     find_memcached,
     free_port,
     memcached_command,
     mongod_command,
+    with_parent_death_signal,
 )
 from tornado_members.settings import Settings
 
@@ -43,7 +43,7 @@ class Ports:
 
 
 class PrivateServers:
-    """The private servers of one data folder. `with` starts or joins them, and leaves them.
+    """The private servers of one data folder: a context manager that starts or joins them.
 
     Entering raises EmbeddedError.
     """
@@ -57,13 +57,13 @@ class PrivateServers:
         die_with_parent: bool = False,
     ) -> None:
         """`die_with_parent` ends them if this process is killed. Only tests are sole users."""
-        self._folder = data_dir.resolve()  # the servers are known by it
+        self._folder = data_dir.resolve()  # identifies the servers
         self._wants_mongodb = mongodb
         self._wants_memcached = memcached
         self._die_with_parent = die_with_parent
         self._users: TextIO | None = None
         self._children: list[subprocess.Popen[bytes]] = []
-        self._watched: dict[str, psutil.Process | None] = {}
+        self._monitored: dict[str, psutil.Process | None] = {}
         self.ports = Ports()
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class PrivateServers:
             return self
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._alone():
+            with self._start_lock():
                 self._join()
         except OSError as error:
             raise EmbeddedError(f"data_dir: {error.filename}: {error.strerror}") from error
@@ -79,7 +79,7 @@ class PrivateServers:
 
     def __exit__(self, *_: object) -> None:
         if self._users is not None:
-            with self._alone():
+            with self._start_lock():
                 self._leave()
 
     @property
@@ -100,16 +100,16 @@ class PrivateServers:
             self.cache_servers if servers == "embedded" else servers,
         )
 
-    def revive(self) -> list[str]:
+    def restart_dead(self) -> list[str]:
         """Restart servers that died, on the same ports; return their names.
 
         Raises EmbeddedError.
         """
         self._reap()
-        if all(_runs(process) for process in self._watched.values()):
+        if all(_is_running(process) for process in self._monitored.values()):
             return []
-        dead = [name for name, process in self._watched.items() if not _runs(process)]
-        with self._alone():
+        dead = [name for name, process in self._monitored.items() if not _is_running(process)]
+        with self._start_lock():
             self._start_missing()
         return dead
 
@@ -121,7 +121,7 @@ class PrivateServers:
         self._users = (self._folder / "users.lock").open("a")
         try:
             if _try_lock(self._users):
-                self._end_servers()
+                self._stop_servers()
             fcntl.flock(self._users, fcntl.LOCK_SH)
             self._start_missing()
         except BaseException:
@@ -136,28 +136,28 @@ class PrivateServers:
         while not (alone := _try_lock(self._users)) and time.monotonic() < deadline:
             time.sleep(0.02)
         if alone:
-            self._end_servers()
+            self._stop_servers()
         self._users.close()
         self._users = None
 
     def _start_missing(self) -> None:
         """Start the servers that this user or an earlier one requires and that do not run."""
-        mongodb, memcached = astuple(self._known_ports())
+        mongodb, memcached = astuple(self._recorded_ports())
         if (self._wants_mongodb or mongodb) and not self._running("mongod"):
             mongodb = self._start_mongod(mongodb)
         if (self._wants_memcached or memcached) and not self._running("memcached"):
             memcached = self._start_memcached(memcached)
         self.ports = Ports(mongodb, memcached)
-        # A server that died meanwhile is watched as well, and restarted at the next check.
+        # A server that died meanwhile is monitored as well, and restarted at the next check.
         running = {process.name(): process for process in self.processes()}
         wanted = {"mongod": mongodb, "memcached": memcached}
-        self._watched = {name: running.get(name) for name, port in wanted.items() if port}
+        self._monitored = {name: running.get(name) for name, port in wanted.items() if port}
         draft = self._ports_file.with_suffix(".new")
         draft.write_text(json.dumps(asdict(self.ports)))
         draft.replace(self._ports_file)
 
     def _start_mongod(self, port: int | None) -> int:
-        data = self._place("mongod")
+        data = self._path_of("mongod")
         data.mkdir(exist_ok=True)
         # The replica set identifies its member by the port; keeping it saves a reconfiguration.
         last = data / "port"
@@ -171,17 +171,17 @@ class PrivateServers:
     def _start_memcached(self, port: int | None) -> int | None:
         program = find_memcached()
         if program is None:
-            log.warning("%s Going on without a cache.", MEMCACHED_MISSING)
+            log.warning("%s The service runs without a cache.", MEMCACHED_MISSING)
             return None
         port = port or free_port()
-        command = memcached_command(program, self._place("memcached"), port)
+        command = memcached_command(program, self._path_of("memcached"), port)
         await_memcached(port, self._spawn("memcached", command))
         return port
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         """Start a server in its own session, so that Ctrl-C reaches only this process."""
         if self._die_with_parent:
-            command = dying_with_parent(command)
+            command = with_parent_death_signal(command)
         with (self._folder / f"{name}.out").open("ab") as output:
             child = subprocess.Popen(  # noqa: S603
                 command,
@@ -193,15 +193,15 @@ class PrivateServers:
         self._children.append(child)
         return child
 
-    def _end_servers(self) -> None:
-        """End every server of this folder, including those left behind."""
-        ending = self.processes()
-        for process in ending:
+    def _stop_servers(self) -> None:
+        """Stop every server of this folder, including those left behind."""
+        processes = self.processes()
+        for process in processes:
             _signal(process, "terminate")
-        _, lasting = psutil.wait_procs(ending, timeout=_STOP_SECONDS)
-        for process in lasting:
+        _, alive = psutil.wait_procs(processes, timeout=_STOP_SECONDS)
+        for process in alive:
             _signal(process, "kill")
-        psutil.wait_procs(lasting, timeout=_STOP_SECONDS)
+        psutil.wait_procs(alive, timeout=_STOP_SECONDS)
         self._reap()
         self._ports_file.unlink(missing_ok=True)
 
@@ -210,38 +210,35 @@ class PrivateServers:
         self._children = [child for child in self._children if child.poll() is None]
 
     def _running(self, name: str) -> list[psutil.Process]:
-        """Return the servers of this folder: ours, with an argument that names a place in it.
-
-        A process of another user may have the same name and arguments.
-        """
+        """Return this user's processes of a server that have its path as an argument."""
         self._reap()
-        mark, owner = str(self._place(name)), os.geteuid()
+        path, owner = str(self._path_of(name)), os.geteuid()
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if (
                     process.name() == name
-                    and mark in process.cmdline()
+                    and path in process.cmdline()
                     and process.uids().effective == owner
                 ):
                     found.append(process)
         return found
 
-    def _place(self, name: str) -> Path:
+    def _path_of(self, name: str) -> Path:
         return self._folder / {"mongod": "mongodb", "memcached": "memcached.pid"}[name]
 
     @property
     def _ports_file(self) -> Path:
         return self._folder / "ports.json"
 
-    def _known_ports(self) -> Ports:
+    def _recorded_ports(self) -> Ports:
         try:
             return Ports(**json.loads(self._ports_file.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return Ports()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _start_lock(self) -> Iterator[None]:
         """Hold the lock under which one process at a time starts, joins or leaves."""
         with (self._folder / "start.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -257,7 +254,7 @@ def servers_for(settings: Settings) -> PrivateServers:
     )
 
 
-def _runs(process: psutil.Process | None) -> bool:
+def _is_running(process: psutil.Process | None) -> bool:
     try:
         return process is not None and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

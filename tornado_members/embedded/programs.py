@@ -74,8 +74,8 @@ def memcached_command(program: str, pid_file: Path, port: int) -> list[str]:
     return [*command, "-P", str(pid_file)]
 
 
-def dying_with_parent(command: list[str]) -> list[str]:
-    """Return the command such that the kernel kills it when the process that starts it dies."""
+def with_parent_death_signal(command: list[str]) -> list[str]:
+    """Return the command, prefixed so that the kernel kills it when its parent process dies."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
 

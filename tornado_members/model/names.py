@@ -47,7 +47,7 @@ def check_name(name: str) -> str:
     """Return the name in the form in which it is stored. Raises ValueError."""
     name = check_stored_name(name)
     if name in _DOTS:
-        raise ValueError(f'is "{name}", which proxies remove from addresses')
+        raise ValueError(f'is "{name}", which proxies remove from URLs')
     return name
 
 

@@ -15,7 +15,10 @@ _MAX_MESSAGE = 64 * 1024  # bytes
 
 
 class Channel:
-    """One end of a pair: each message is a datagram, and an empty one means the peer has gone."""
+    """One end of a pair. Each message is a datagram.
+
+    An empty message means that the peer has closed its end.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -24,20 +27,20 @@ class Channel:
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
         """Return two ends; each process closes the one that it does not use."""
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        return cls(one), cls(other)
+        first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(first), cls(second)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a message has arrived."""
+        """Return the descriptor, which is readable when a message has arrived."""
         return self._end.fileno()
 
     def send(self, message: bytes) -> None:
-        """Send a message; without effect if the peer has gone."""
+        """Send a message; without effect if the peer has closed its end."""
         with suppress(OSError):
             self._end.send(message[:_MAX_MESSAGE])
 
     def receive(self) -> bytes | None:
-        """Return the next message: None if there is none yet, empty if the peer has gone."""
+        """Return the next message: None if none has arrived, empty if the peer has closed."""
         try:
             return self._end.recv(_MAX_MESSAGE)
         except BlockingIOError:

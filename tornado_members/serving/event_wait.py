@@ -15,7 +15,7 @@ from tornado_members.serving.sockets import Listeners
 
 class _Source(Protocol):
     def fileno(self) -> int:
-        """Return the descriptor that is readable when there is an event."""
+        """Return the descriptor, which is readable when an event has arrived."""
 
 
 class EventWait:

@@ -1,4 +1,4 @@
-"""How often a process collects garbage."""
+"""Tunes the garbage collector of a process."""
 
 import gc
 from typing import Final

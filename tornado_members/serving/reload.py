@@ -15,7 +15,7 @@ _PRIVATE: dict[str, Callable[[Settings], bool]] = {
     "mongodb.uri": lambda settings: settings.mongodb.embedded,
     "cache.servers": lambda settings: settings.cache.servers == "embedded",
 }
-# Processes that differ in these answer stale members from the cache.
+# Processes that differ in these return stale members from the cache.
 _OF_THE_CLUSTER = {
     "mongodb": ("database",),
     "cache": ("heartbeat_ms", "timeout_ms", "return_ms"),
@@ -23,10 +23,10 @@ _OF_THE_CLUSTER = {
 
 
 def reload_settings(source: SettingsSource, old: Settings) -> Settings:
-    """Return the present settings, as far as they can be taken up without a restart.
+    """Return the current settings, as far as they can be applied without a restart.
 
-    A worker finds out whether mongodb.uri leads to the database of the others (services.py): the
-    URI may change with a password or with the hosts of the replica set.
+    The URI of MongoDB may change, for example with a password or the hosts of the replica set. A
+    worker then checks that it is still the same database (services.py).
 
     Raises SettingsError if they are not valid, or need a restart.
     """
@@ -34,21 +34,21 @@ def reload_settings(source: SettingsSource, old: Settings) -> Settings:
     tls_context(new.server.tls)
     for key, is_private in _PRIVATE.items():
         if is_private(new) and not is_private(old):
-            raise SettingsError(f"{key}: embedded takes a restart")
+            raise SettingsError(f"{key}: a change to embedded takes a restart")
         if is_private(new) and new.data_dir != old.data_dir:
             raise SettingsError("data_dir: the private servers use the old one")
     for section, names in _OF_THE_CLUSTER.items():
         for name in names:
-            was, is_now = (getattr(getattr(each, section), name) for each in (old, new))
-            if was != is_now:
+            before, after = (getattr(getattr(each, section), name) for each in (old, new))
+            if before != after:
                 raise SettingsError(
-                    f"{section}.{name}: cannot change from {was!r} to {is_now!r} while services "
+                    f"{section}.{name}: cannot change from {before!r} to {after!r} while services "
                     "run. Stop all services of the cluster, then start them."
                 )
     kept = {key: getattr(old.server, key) for key in _BOUND}
     for key, value in kept.items():
         if getattr(new.server, key) != value:
-            log.warning("server.%s: a change takes a restart; it stays as it was", key)
+            log.warning("server.%s: a change takes a restart; the old value is kept", key)
     if new.admin != old.admin:
-        log.warning("admin: a change takes a restart; it stays as it was")
+        log.warning("admin: a change takes a restart; the old values are kept")
     return new.model_copy(update={"server": new.server.model_copy(update=kept)})

@@ -18,7 +18,7 @@ from tornado_members.http1.event_loop import find_fast_loop
 from tornado_members.settings import Cors, Limits
 
 Transport = Literal["http1", "tornado"]
-_OWN_DESCRIPTORS = 256  # for databases, logs and keys; half of all where there are few
+_OWN_DESCRIPTORS = 256  # for databases, logs and keys; at most half of the limit
 _POLL_SECONDS = 0.05
 
 
@@ -68,7 +68,7 @@ def make_server(
 
 
 def loop_factory(transport: Transport) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop; None stands for asyncio's own."""
+    """Return the factory of the event loop; None for asyncio's own."""
     return find_fast_loop() if transport == "http1" else None
 
 
@@ -118,7 +118,7 @@ class DrainingHTTPServer(TornadoHTTPServer):
 def most_connections(
     wanted: int, limit: Callable[[int], tuple[int, int]] = resource.getrlimit
 ) -> int:
-    """Return `wanted`, or as many connections as the limit on open files has room for."""
+    """Return `wanted`, or as many connections as the limit on open files allows."""
     soft, _ = limit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted

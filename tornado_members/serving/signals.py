@@ -28,7 +28,7 @@ class Signals:
         self._ends_with_terminal = _has_terminal() and not uses_nohup
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a signal has arrived."""
+        """Return the descriptor, which is readable when a signal has arrived."""
         return self._reader.fileno()
 
     def install(self) -> None:

@@ -29,7 +29,7 @@ class Listeners:
     """Open listening sockets."""
 
     def __init__(self, sockets: list[socket.socket], unix_socket: Path | None = None) -> None:
-        """`unix_socket` is the file of a socket that this service has made."""
+        """`unix_socket` is the file of a socket that this service created."""
         self.sockets = sockets
         self._file = unix_socket
         self._inode = unix_socket.stat().st_ino if unix_socket else None

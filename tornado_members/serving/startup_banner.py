@@ -65,7 +65,7 @@ def _token_command(source: SettingsSource) -> str:
 
 
 def _program() -> str:
-    """Return the token command as this service was started: installed, or from a checkout."""
+    """Return the token command: the installed one, or that of a checkout, like this service."""
     script = _CHECKOUT / "scripts" / "token"
     if Path(sys.argv[0]).name == "tornado-members":
         return "tornado-members token"

@@ -309,7 +309,7 @@ class Supervisor:
             return
         try:
             with self._signals.raising_exit():
-                restarted = self._private.revive()
+                restarted = self._private.restart_dead()
             for name in restarted:
                 log.warning("the private %s had died and was restarted", name)
             self._restart_pause = _TICK_SECONDS

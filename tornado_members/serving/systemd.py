@@ -1,4 +1,4 @@
-"""Notifies systemd of state changes (sd_notify(3)): one datagram to the socket that it names."""
+"""Notifies systemd of state changes (sd_notify(3)): one datagram to NOTIFY_SOCKET for each."""
 
 import socket
 import time

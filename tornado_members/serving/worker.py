@@ -28,7 +28,7 @@ from tornado_members.telemetry.logs import configure_logging
 log = getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-# How long a stop waits for connections without a request: a busy client sends one sooner.
+# For which a stop waits for connections without a request: a busy client sends one sooner.
 _IDLE_SECONDS = 1.0
 
 
@@ -40,7 +40,7 @@ class WorkerContext:
     listeners: Listeners
     private: PrivateServers
     channel: Channel
-    snapshot: SharedSnapshot  # to which it writes its status
+    snapshot: SharedSnapshot  # of its own status, which it writes
     status: SharedSnapshot  # of the whole service, which the supervisor writes
     supervisor: int  # process id
     cluster_id: str | None  # of the database that the other workers use; None for the first worker
@@ -49,7 +49,7 @@ class WorkerContext:
 
 def run_worker(context: WorkerContext) -> int:
     """Serve until the supervisor stops this forked process; return the exit code."""
-    _die_with(context.supervisor)
+    _die_with_supervisor(context.supervisor)
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the whole group
         signal.signal(number, signal.SIG_IGN)
     log_settings = context.settings.log
@@ -63,7 +63,7 @@ def run_worker(context: WorkerContext) -> int:
     return 0
 
 
-def _die_with(supervisor: int) -> None:
+def _die_with_supervisor(supervisor: int) -> None:
     """Make the kernel kill this process when the supervisor ends, for any reason.
 
     On other systems than Linux the closed channel stops the worker.
@@ -129,10 +129,10 @@ async def _drain(
     services.feed.drain()  # their clients reconnect to another worker or service
     idle_seconds = _IDLE_SECONDS if whole else seconds
     begun = asyncio.get_running_loop().time()
-    cut_off = await server.drain(seconds, idle_seconds=idle_seconds, force=signals.force)
-    if cut_off:
-        log.warning("%d connections were closed: their requests did not end in time", cut_off)
-    # Also requests whose client has disconnected.
+    interrupted = await server.drain(seconds, idle_seconds=idle_seconds, force=signals.force)
+    if interrupted:
+        log.warning("%d connections were closed: their requests did not end in time", interrupted)
+    # Wait also for requests whose client has disconnected.
     left = begun + seconds - asyncio.get_running_loop().time()
     if not await _wait(services.requests.idle.wait(), max(left, 0.0)):
         log.warning("%d requests did not end in time", services.requests.in_flight)
@@ -149,10 +149,11 @@ async def _wait(condition: Coroutine[Any, Any, object], seconds: float) -> bool:
 
 
 class ShutdownSignals:
-    """Orders of the supervisor, and SIGTERM. A second one from the same source forces the stop.
+    """Stop orders of the supervisor, and SIGTERM.
 
-    One from each source is a single stop: a service manager that signals the whole process group,
-    as systemd does by default, makes the supervisor send its own order as well.
+    A second one from the same source forces the stop. One from each source is a single stop: a
+    service manager that signals the whole process group, as systemd does by default, makes the
+    supervisor send its own order as well.
     """
 
     def __init__(self, channel: Channel) -> None:

@@ -62,7 +62,7 @@ class UserChange:
             fields["member_id"] = _stored(self.member_id)
             revokes = True
         fields["generation"] = {"$cond": [revokes, _RAISED, _GENERATION]}
-        fields["withdrawn_at"] = {"$cond": [revokes, "$$NOW", "$withdrawn_at"]}
+        fields["revoked_at"] = {"$cond": [revokes, "$$NOW", "$revoked_at"]}
         return fields
 
 
@@ -92,13 +92,13 @@ class UserStore:
 
     @translate_outages
     async def prepare(self) -> None:
-        """Make the indexes: a name is there once; and those that find what was withdrawn."""
+        """Create the unique index of names, and the indexes that find revoked tokens."""
         await self._users.create_indexes(
             [
                 IndexModel([("username", ASCENDING)], unique=True),
-                IndexModel([("access_rights", ASCENDING), ("withdrawn_at", ASCENDING)]),
-                IndexModel([("withdrawn_at", ASCENDING)], sparse=True),
-                IndexModel([("forget_at", ASCENDING)], sparse=True, expireAfterSeconds=0),
+                IndexModel([("access_rights", ASCENDING), ("revoked_at", ASCENDING)]),
+                IndexModel([("revoked_at", ASCENDING)], sparse=True),
+                IndexModel([("expires_at", ASCENDING)], sparse=True, expireAfterSeconds=0),
             ]
         )
 
@@ -110,7 +110,7 @@ class UserStore:
     @translate_outages
     async def list_users(self, *, after: str = "", limit: int = 0) -> list[User]:
         """Return users in the order of names, after `after`; at most `limit`, or all if it is 0."""
-        present = {"forget_at": None, "username": {"$type": "string", "$gt": after}}
+        present = {"expires_at": None, "username": {"$type": "string", "$gt": after}}
         cursor = self._users.find(present, sort=[("username", ASCENDING)], limit=limit)
         users = map(_to_user, await cursor.to_list(None))
         return [user for user in users if user is not None]
@@ -121,19 +121,19 @@ class UserStore:
     ) -> bool:
         """Store a new user; False if the name is taken. `member_id` is the user's own member."""
         now = datetime.now(UTC)
-        removed = {"username": username, "forget_at": {"$ne": None}}
+        removed = {"username": username, "expires_at": {"$ne": None}}
         fields = {
             "password_hash": password_hash,
             "access_rights": access_rights,
             "member_id": _stored(member_id),
         }
-        back = {"$set": fields, "$unset": {"forget_at": 1}}
+        back = {"$set": fields, "$unset": {"expires_at": 1}}
         revived = await self._users.update_one(removed, back)
         if revived.matched_count:
             return True
         try:
             await self._users.insert_one(
-                {"username": username, **fields, "generation": Int64(1), "withdrawn_at": now}
+                {"username": username, **fields, "generation": Int64(1), "revoked_at": now}
             )
         except DuplicateKeyError:
             return False
@@ -170,22 +170,22 @@ class UserStore:
                 "access_rights": 0,
                 "member_id": None,
                 "generation": _RAISED,
-                "withdrawn_at": "$$NOW",
-                "forget_at": {"$add": ["$$NOW", Int64(keep * 1000)]},
+                "revoked_at": "$$NOW",
+                "expires_at": {"$add": ["$$NOW", Int64(keep * 1000)]},
             },
         )
 
     @translate_outages
-    async def find_withdrawn(self, seconds: float) -> dict[str, Standing]:
+    async def find_revoked(self, seconds: float) -> dict[str, Standing]:
         """Return the users whose tokens were revoked in the last `seconds`.
 
         Tokens that were revoked before have expired. Users without rights are included if the time
         is unknown, because another program blocked them.
         """
         since = datetime.now(UTC) - timedelta(seconds=seconds) - _CLOCK_SLACK
-        blocked = {"access_rights": {"$in": [0, None]}, "withdrawn_at": None}
+        blocked = {"access_rights": {"$in": [0, None]}, "revoked_at": None}
         cursor = self._users.find(
-            {"username": {"$type": "string"}, "$or": [blocked, {"withdrawn_at": {"$gt": since}}]},
+            {"username": {"$type": "string"}, "$or": [blocked, {"revoked_at": {"$gt": since}}]},
             {"username": 1, "access_rights": 1, "generation": 1, "member_id": 1},
         )
         return {
@@ -202,7 +202,7 @@ class UserStore:
 
 
 def _present(username: str) -> Document:
-    return {"username": username, "forget_at": None}
+    return {"username": username, "expires_at": None}
 
 
 def _to_user(document: Mapping[str, Any] | None) -> User | None:
