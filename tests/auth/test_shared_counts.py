@@ -109,7 +109,7 @@ async def test_concurrent_counts_do_not_mark_the_server_as_away(
     cache_servers: tuple[str, ...],
 ) -> None:
     """They wait for a connection where no time-out counts."""
-    nodes = [MemcachedNode(address, timeout=0.5, connections=1) for address in cache_servers]
+    nodes = [MemcachedNode(address, timeout=0.5) for address in cache_servers]
     counts = SharedCounts(nodes, namespace="test")
     found = await asyncio.gather(*(counts.add(b"k", 1, 60) for _ in range(500)))
     assert sorted(found) == list(range(1, 501))

@@ -11,7 +11,9 @@ from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
 from tests.support.members import make_draft
+from tornado_members.lease_cache.commands import Command
 from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.simple_commands import OneLine
 from tornado_members.member_entries import MemberBatch
 from tornado_members.services import Services
 from tornado_members.storage.members import MemberStore
@@ -288,23 +290,28 @@ async def test_batches_of_one_turn_share_a_query(
 ) -> None:
     """One request per node and one query, for all callers and all members."""
     await create(services, 300)
-    commands: list[str] = []
+    commands: list[Command[Any]] = []
     queries: list[list[int]] = []
-    command, find = MemcachedNode._command, MemberStore.find_members
+    command, find = MemcachedNode._send, MemberStore.find_members
 
-    async def counted(node: MemcachedNode, asking: Any) -> Any:
-        commands.append(asking.__qualname__.split(".")[1])
-        return await command(node, asking)
+    def counted(node: MemcachedNode, sent: Any) -> Any:
+        commands.append(sent)
+        return command(node, sent)
+
+    def names() -> list[str]:
+        """Leave out probes, and commands that share the request of another one."""
+        sent = [type(one) for one in commands if one.sent_at > float("-inf")]
+        return [one.__name__ for one in sent if one is not OneLine]
 
     async def counted_find(store: MemberStore, member_ids: Sequence[int]) -> Any:
         queries.append([*member_ids])
         return await find(store, member_ids)
 
-    monkeypatch.setattr(MemcachedNode, "_command", counted)
+    monkeypatch.setattr(MemcachedNode, "_send", counted)
     directory = services.directory
     directory._store._batcher._ask_all = lambda ids: counted_find(directory._store, ids)
     await directory.get_many([*range(1, 201)])
-    assert [name for name in commands if name != "<lambda>"] == ["get_many", "_put", "_put"]
+    assert names() == ["Get", "PutMany", "PutMany"]
     assert queries == [[*range(1, 201)]]
     commands.clear()
     queries.clear()
@@ -313,7 +320,7 @@ async def test_batches_of_one_turn_share_a_query(
     )
     assert len(queries) == 1
     assert {*queries[0]} == {201, 202, 203, 204, 205}
-    assert [name for name in commands if name != "<lambda>"] == ["get_many", "_put", "_put"]
+    assert names() == ["Get", "PutMany", "PutMany"]
 
 
 async def compare_random_batches(api: Api, services: Services, count: int, seed: int) -> None:

@@ -23,6 +23,7 @@ from tornado_members.cached_members import CachedMembers
 from tornado_members.errors import DependencyUnavailable, Overloaded
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.lease_cache.coalescing import Batcher
+from tornado_members.lease_cache.commands import Get
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.member_entries import Representation, id_key
@@ -419,22 +420,21 @@ async def test_fast_path_miss_sends_memcached_three_requests(
     await cache_ada(api)
     path = f"/members/{(await api.create('Grace Hopper'))['memberId']}"
     asked: list[str] = []
-    look, command = LeaseProtocol._look, MemcachedNode._command
+    look, command = LeaseProtocol._look, MemcachedNode._send
 
     async def counted_look(protocol: LeaseProtocol, *keys: bytes) -> Any:
         asked.extend(["look"] if keys else [])  # a probe has no keys
         return await look(protocol, *keys)
 
-    async def counted_command(node: MemcachedNode, asking: Any) -> Any:
-        name = asking.__qualname__.split(".")[1]
-        asked.extend([] if name == "get_many" else [name])
-        return await command(node, asking)
+    def counted_command(node: MemcachedNode, sent: Any) -> Any:
+        asked.extend([] if isinstance(sent, Get) else [type(sent).__name__])
+        return command(node, sent)
 
     monkeypatch.setattr(LeaseProtocol, "_look", counted_look)
-    monkeypatch.setattr(MemcachedNode, "_command", counted_command)
+    monkeypatch.setattr(MemcachedNode, "_send", counted_command)
     answer = await api("GET", path)
     assert answer.headers["Cache-Status"] == "memcached; fwd=miss; stored"
-    assert asked == ["look", "_put", "_put"]
+    assert asked == ["look", "PutMany", "PutMany"]
     answer = await api("GET", path)
     assert answer.headers["Cache-Status"] == "memcached; hit"
 

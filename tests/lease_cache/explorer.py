@@ -34,12 +34,12 @@ from types import MethodType, coroutine
 from typing import Any, NamedTuple
 
 from tornado_members.lease_cache.coalescing import SingleFlight
+from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, Tombstone, decode
 from tornado_members.lease_cache.epochs import Lifetimes
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT
-from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.terms import TermFence
 

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.lease_cache.explorer import KEY, Explorer, Guilty, ModelTerms, Process, do, protocol_of
+from tornado_members.lease_cache.commands import Held
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.epochs import Epoch
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT
-from tornado_members.lease_cache.meta_commands import Held
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.terms import TermFence
 

@@ -2,8 +2,8 @@
 
 from tests.lease_cache.test_lease_cache import PREFIX, own_memcached, protocol
 from tests.support.memcached import ask_memcached, stored_keys
+from tornado_members.lease_cache.commands import Put
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.meta_commands import Put
 
 BATCH = 200
 VALUE = b"x" * 60  # in the same slab class as the tombstone

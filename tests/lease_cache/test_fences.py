@@ -18,9 +18,9 @@ from tests.lease_cache.test_lease_cache import (
 )
 from tests.support.flush_store import MemoryFlushStore
 from tornado_members.lease_cache import pending_flushes
+from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.meta_commands import Held, Put
 
 
 class CutOff(MemcachedNode):

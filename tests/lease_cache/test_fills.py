@@ -16,6 +16,7 @@ from tests.lease_cache.test_lease_cache import (
     until,
 )
 from tornado_members.lease_cache.cache import LeaseCache
+from tornado_members.lease_cache.commands import MAX_VALUE, Put
 from tornado_members.lease_cache.entries import Entry, encode_lease
 from tornado_members.lease_cache.look_ups import (
     HIT,
@@ -30,7 +31,6 @@ from tornado_members.lease_cache.look_ups import (
     Miss,
     bypass,
 )
-from tornado_members.lease_cache.meta_commands import MAX_VALUE, Put
 
 KEYS = [b"k%d" % number for number in range(40)]
 ABSENT = KEYS[::7]

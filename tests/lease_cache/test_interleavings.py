@@ -36,6 +36,7 @@ from tests.lease_cache.explorer import (
 )
 from tests.support import naive_cache as naive
 from tornado_members.lease_cache.coalescing import SingleFlight, T
+from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.entries import (
     Entry,
     Reading,
@@ -47,7 +48,6 @@ from tornado_members.lease_cache.entries import (
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.fills import fill_many
 from tornado_members.lease_cache.look_ups import Fill, Found, Hit, LookUp, Miss
-from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.protocol import LeaseProtocol
 
 Kind = type[LeaseProtocol]

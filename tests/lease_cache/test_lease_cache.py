@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from tests.support.memcached import (
 from tests.support.registry import MemoryRegistry
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.lease_cache.cache import LeaseCache
-from tornado_members.lease_cache.connection import MemcachedConnection
+from tornado_members.lease_cache.commands import MAX_VALUE, Command, Get, Put
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, encode_lease
 from tornado_members.lease_cache.epochs import Lifetimes
@@ -39,7 +39,6 @@ from tornado_members.lease_cache.look_ups import (
     bypass,
 )
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.meta_commands import MAX_VALUE, Put
 from tornado_members.lease_cache.monitored_node import Timing
 from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.protocol import LeaseProtocol
@@ -74,16 +73,25 @@ class Source:
 class Counting(MemcachedNode):
     """A node that counts its reads, and all of its requests."""
 
-    reads = 0
-    requests = 0
+    def __init__(self, address: str, **options: Any) -> None:
+        super().__init__(address, **options)
+        self.commands: list[Command[Any]] = []
 
-    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        self.reads += 1
-        return await super().get_many(keys)
+    @property
+    def requests(self) -> int:
+        return len(self._sent())
 
-    async def _command(self, command: Callable[[MemcachedConnection], Awaitable[T]]) -> T:
-        self.requests += 1
-        return await super()._command(command)
+    @property
+    def reads(self) -> int:
+        return sum(isinstance(one, Get) for one in self._sent())
+
+    def _sent(self) -> list[Command[Any]]:
+        """Leave out the commands that share the request of another one."""
+        return [one for one in self.commands if one.sent_at > float("-inf")]
+
+    def _send(self, command: Command[T]) -> "asyncio.Future[T]":
+        self.commands.append(command)
+        return super()._send(command)
 
 
 @asynccontextmanager
@@ -287,7 +295,7 @@ async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) ->
         node = one.nodes[0]._node._node
         assert isinstance(node, Counting)
         look_up = (await one.look_up([b"a"]))[b"a"]
-        node.requests = 0
+        node.commands.clear()
         found = await one.read(b"a", source.load, look_up=look_up)
         assert (found.status, node.requests) == (STORED, 2)  # one for the lease, one for the entry
         assert await status(other, source) == HIT
@@ -649,7 +657,7 @@ async def test_reads_of_one_turn_of_the_loop_are_one_request(address: str) -> No
     async with process(address, kind=Counting) as cache:
         node = cache.nodes[0]._node._node
         assert isinstance(node, Counting)
-        node.reads = 0
+        node.commands.clear()
         reads = [status(cache, Source(), b"key%d" % i) for i in range(50)]
         assert set(await asyncio.gather(*reads)) == {STORED}
         assert node.reads == 1
@@ -674,7 +682,7 @@ async def test_stampede_costs_two_loads_and_no_read_is_stale(
     async with process(address, kind=Counting) as cache:
         node = cache.nodes[0]._node._node
         assert isinstance(node, Counting)
-        node.reads = 0
+        node.commands.clear()
         first = asyncio.create_task(cache.read(b"a", source.load))
         await until(lambda: source.asked == 1)
         source.version = 2  # without an invalidation, so that each answer shows when its load began

@@ -14,10 +14,9 @@ import uvloop
 from tests.support.memcached import ask_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
+from tornado_members.lease_cache.commands import MAX_TTL, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.fair_timeout import FairTimeout
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.meta_commands import MAX_TTL, Put
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -112,15 +111,15 @@ async def test_get_ignores_a_value_with_foreign_flags(address: str) -> None:
 async def test_deadline_excludes_lag_of_the_event_loop(address: str) -> None:
     async with opened(address, timeout=0.1) as node:
         for _ in range(4):
-            command = asyncio.create_task(node.get_many([b"a"]))
+            command = asyncio.ensure_future(node.get_many([b"a"]))
             await asyncio.sleep(0)
             time.sleep(0.3)  # noqa: ASYNC251  # the reply arrives, but the loop is blocked
             assert await command == {}
         assert not node.is_away
 
 
-async def test_command_that_waits_for_a_connection_does_not_fail(address: str) -> None:
-    async with opened(address, timeout=0.1, connections=1) as node:
+async def test_command_that_waits_for_the_replies_to_others_does_not_fail(address: str) -> None:
+    async with opened(address, timeout=0.1) as node:
         values = await asyncio.gather(*(node.get_many([b"a"]) for _ in range(1000)))
         assert values == [{}] * 1000
         assert not node.is_away
@@ -156,7 +155,7 @@ async def test_batch_of_large_values_is_stored_and_read(address: str) -> None:
     values = {b"key-%d" % number: b"%d" % number * 6000 for number in range(1000)}  # 17 MB
 
     async def store_and_read() -> None:
-        async with opened(address, connections=1) as node:
+        async with opened(address) as node:
             assert all(await outcomes(node, [Put(k, v, 60) for k, v in values.items()]))
             assert await node.get_many([*values]) == values
 
@@ -249,17 +248,18 @@ async def test_entries_live_as_long_as_their_time_to_live(address: str) -> None:
 )
 async def test_invalid_key_never_reaches_the_server(address: str, key: bytes) -> None:
     async with opened(address) as node:
-        for call in (
-            node.get_many([key]),
-            node.gets_many([key]),
-            node.set(key, b"", 1),
-            node.put_many([Put(key, b"", 1)]),
-            node.put_many([Put(key, b"", 1, 1)]),
-            node.increment(key, 1, 1),
-            node.delete(key),
-        ):
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: node.get_many([key]),
+            lambda: node.gets_many([key]),
+            lambda: node.set(key, b"", 1),
+            lambda: node.put_many([Put(key, b"", 1)]),
+            lambda: node.put_many([Put(key, b"", 1, 1)]),
+            lambda: node.increment(key, 1, 1),
+            lambda: node.delete(key),
+        ]
+        for call in calls:
             with pytest.raises(ValueError, match="is not a valid key"):
-                await call
+                await call()
 
 
 @pytest.mark.parametrize("ttl", [0, -1, MAX_TTL + 1, 1_800_000_000])
@@ -281,9 +281,9 @@ async def test_set_that_the_server_refuses_is_an_error(address: str) -> None:
 async def test_cancelled_command_never_leaves_its_reply_to_others(
     address: str, rounds: int
 ) -> None:
-    """Issue 489 of aiomcache: a connection returned to the pool with its reply still to come."""
+    """The next command must not receive the reply to a command whose caller was cancelled."""
     chance = random.Random(7)  # noqa: S311
-    async with opened(address, connections=4) as node:
+    async with opened(address) as node:
         keys = [b"key%d" % i for i in range(50)]
         for key in keys:
             await node.set(key, b"value of " + key, 60)
@@ -292,7 +292,7 @@ async def test_cancelled_command_never_leaves_its_reply_to_others(
             value = b"value of " + key
             match chance.randrange(4):
                 case 0:
-                    assert await node.get_many([key]) == {key: value}
+                    assert (await node.get_many([key]))[key] == value
                 case 1:
                     assert (await node.gets_many([key]))[key][0] == value
                 case 2:  # of a lock that another client holds, and of one that is free
@@ -305,19 +305,19 @@ async def test_cancelled_command_never_leaves_its_reply_to_others(
         for _ in range(rounds):
             tasks = [asyncio.create_task(one(chance.choice(keys))) for _ in range(20)]
             for task in chance.sample(tasks, 10):
-                asyncio.get_running_loop().call_later(chance.random() * 0.004, task.cancel)
+                asyncio.get_running_loop().call_later(chance.random() * 0.001, task.cancel)
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, asyncio.CancelledError), result
                 cancelled += result is not None
                 done += result is None
-        assert cancelled > rounds
-        assert done > 10 * rounds
+        assert cancelled > rounds / 4
+        assert done >= 10 * rounds
         assert not node.is_away
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.exhaustive)])
 async def test_server_killed_under_load_does_not_freeze_the_loop(times: int) -> None:
-    """Issue 502 of aiomcache: at the end of the stream, reading a reply spun forever."""
+    """At the end of the stream, a command must fail instead of waiting for the rest of a reply."""
     for kill in (signal.SIGKILL, signal.SIGTERM) * times:
         async with AsyncExitStack() as stack:
             process, address = await start_memcached()
@@ -502,8 +502,8 @@ async def test_reply_is_read_wherever_the_network_cuts_it(size: int) -> None:
 @pytest.mark.parametrize("pause", [0.15, 10.0])
 async def test_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) -> None:
     talk = await reply(b"E", b"N", b"D", b"\r", b"\n", pause=pause)
-    async with server_that(talk) as address, opened(address, timeout=0.2, connections=1) as node:
-        calls = [node.get_many([b"a"]) for _ in range(20)]  # they wait for one connection
+    async with server_that(talk) as address, opened(address, timeout=0.2) as node:
+        calls = [node.get_many([b"a"]) for _ in range(20)]
         async with asyncio.timeout(3):  # one after the other, they would take four seconds
             results = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(result, NodeUnavailable) for result in results)
@@ -548,27 +548,69 @@ async def test_recovered_server_is_used_again() -> None:
         assert await node.get_many([b"a"]) == {b"a": b"1"}
 
 
-async def test_cold_burst_opens_no_more_connections_than_allowed() -> None:
-    open_now = most = 0
+async def test_commands_share_a_connection_and_do_not_wait_for_each_other() -> None:
+    connections = 0
+    requests: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal open_now, most
-        open_now += 1
-        most = max(most, open_now)
-        while await reader.readline():
-            await asyncio.sleep(0.001)
+        nonlocal connections
+        connections += 1
+        while len(requests) < 5:
+            requests.append(await reader.readline())
+        for request in requests:  # the first reply is sent after the last request
+            for key in request.split()[1:]:
+                writer.write(b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(key), key))
             writer.write(b"END\r\n")
-        open_now -= 1
+        await reader.readline()
 
-    async with server_that(talk) as address, opened(address, connections=3) as node:
-        await asyncio.gather(*(node.get_many([b"a"]) for _ in range(200)))
-        assert most == 3
+    async with server_that(talk) as address, opened(address) as node:
+        calls = []
+        for number in range(5):
+            calls += [node.get_many([b"%d" % number]), node.get_many([b"%d-too" % number])]
+            await asyncio.sleep(0.05)
+        found = await asyncio.gather(*calls)
+        for number, (one, other) in enumerate(zip(found[::2], found[1::2], strict=True)):
+            assert one == other == {key: key for key in (b"%d" % number, b"%d-too" % number)}
+    assert connections == 1
+    assert requests[0] == b"get 0 0-too\r\n"
+
+
+async def test_put_that_shares_a_request_returns_its_own_results(address: str) -> None:
+    async with opened(address) as node:
+        await node.set(b"b", b"1", 60)
+        puts = [
+            [Put(b"a", b"1", 60)],
+            [Put(b"b", b"1", 60), Put(b"c", b"1", 60)],
+            [Put(b"a", b"", 9)],
+        ]
+        calls = [node.put_many(some) for some in puts]
+        asyncio.ensure_future(calls[1]).cancel()
+        first, _, third = await asyncio.gather(*calls, return_exceptions=True)
+        assert (first, third) == ([1], [0])
+        assert await node.get_many([b"c"]) == {b"c": b"1"}
+
+
+async def test_broken_reply_fails_the_commands_behind_it_too() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            await reader.readline()
+        writer.write(b"VALUE 0 0 1\r\nx\r\nEND\r\nnonsense\r\nVALUE 2 0 1\r\nx\r\nEND\r\n")
+        await reader.readline()
+
+    async with server_that(talk) as address, opened(address) as node:
+        calls = []
+        for number in range(3):
+            calls.append(node.get_many([b"%d" % number]))
+            await asyncio.sleep(0.05)
+        first, *others = await asyncio.gather(*calls, return_exceptions=True)
+        assert first == {b"0": b"x"}
+        assert all(isinstance(one, NodeUnavailable) for one in others)
 
 
 async def test_close_ends_commands_in_flight() -> None:
     async with server_that(await reply(pause=5, then=5)) as address:
         node = MemcachedNode(address, timeout=60)
-        waiting = asyncio.create_task(node.get_many([b"a"]))
+        waiting = node.get_many([b"a"])
         await asyncio.sleep(0.05)
         await node.close()
         with pytest.raises(NodeUnavailable):
@@ -584,16 +626,24 @@ async def stand_still(seconds: float) -> None:
 
 
 async def test_deadline_is_extended_by_lag_of_the_event_loop() -> None:
-    async with FairTimeout(0.05):
-        for _ in range(7):
+    may_reply = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        await may_reply.wait()
+        writer.write(b"END\r\n")
+
+    async with server_that(talk) as address, opened(address, timeout=0.05) as node:
+        command = node.get_many([b"a"])
+        for _ in range(4):
             await stand_still(0.1)
+        may_reply.set()
+        assert await command == {}
 
 
 async def test_endless_lag_does_not_hold_a_command_forever() -> None:
-    async def lag() -> None:
-        async with FairTimeout(0.02):
-            for _ in range(30):
-                await stand_still(0.03)
-
-    with pytest.raises(TimeoutError):
-        await lag()
+    async with server_that(await reply(pause=5)) as address, opened(address, timeout=0.02) as node:
+        command = asyncio.ensure_future(node.get_many([b"a"]))
+        for _ in range(30):
+            await stand_still(0.03)
+        assert isinstance(command.exception(), NodeUnavailable)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
-from tornado_members.lease_cache.meta_commands import Held, Put
 
 T = TypeVar("T")
 

@@ -1,217 +1,184 @@
-"""One connection to a Memcached server, instead of aiomcache's pool of them.
+"""One connection to a Memcached server, on which commands do not wait for each other's replies.
 
-A reply that breaks off, is too long or is malformed is an error at once. At the end of a stream,
-aiomcache would wait for the rest of a line for ever.
+Memcached replies in the order of the commands. So the connection is a queue of commands: a new one
+is sent at the end of the turn of the event loop, together with the others of the turn, and what
+arrives belongs to the oldest that is not answered yet. Small commands of one kind become one.
+
+The connection ends at the first fault: a malformed reply, bytes that no command asked for, the end
+of the stream, or a time-out. Then all commands in the queue fail, and no reply can be mistaken for
+that of another command. A caller that is cancelled changes nothing: its reply is read, and ignored.
 """
 
 import asyncio
-import re
-from collections.abc import Sequence
+from collections import deque
+from contextvars import Context
+from typing import Any, Final, Protocol, TypeVar, cast
 
-import aiomcache
-from aiomcache.pool import Connection
+from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.commands import Command
+from tornado_members.lease_cache.errors import NodeUnavailable
 
-MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
-_LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
-_MOST_BUFFERED = 4 * MAX_ITEM
-_VALUE = re.compile(rb"VALUE (?P<key>[!-~]{1,250}) (?P<flags>[0-9]{1,10}) (?P<size>[0-9]{1,8})\r\n")
-_END = b"END\r\n"
+T = TypeVar("T")
+
+_PROGRESS: Final = 64 * 1024  # bytes; a server that hangs does not send them
+_NO_CONTEXT: Final = Context()  # all callers share the connection
+_GRACES: Final = 4  # times that a command gets more time because this process was busy
+
+
+class Server(Protocol):
+    """The server of a connection, which notes its replies."""
+
+    address: str
+    host_port: tuple[str, int]
+    timeout: float  # seconds
+    last_reply_at: float  # when the last command that it replied to was sent, by clock()
+    failures: int  # commands without a reply since the last reply
+
+    def connection_broken(self, error: NodeUnavailable) -> None:
+        """Note that a connection ended while a command waited for a reply."""
 
 
 class MemcachedConnection(asyncio.Protocol):
-    """Sends commands and reads replies, for one command at a time.
+    """Sends commands, and gives each its reply.
 
-    `client` is one of aiomcache's with this connection only, which serves as its pool, its reader
-    and its writer.
+    The oldest command has `server.timeout` seconds from when it was sent, or from the reply before
+    its own. It has more while a large reply arrives: the time begins again after each 64 KiB.
+
+    The time-out does not blame the server for a busy event loop. When the time is over, the reply
+    may have arrived unread, so a quarter more is allowed for it. If this check itself is late, the
+    event loop was busy: then the time begins again, four times at most.
     """
 
-    _transport: asyncio.Transport
+    def __init__(self, server: Server) -> None:
+        self.is_closed = False
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[Command[Any]] = []
+        self._waiting: deque[Command[Any]] = deque()  # for their replies
+        self._rest = b""  # received bytes that were not parsed
+        self._transport: asyncio.Transport | None = None  # None while it is connecting
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer ends; this and the next by the loop's clock
+        self._began = 0.0  # when the time of the oldest command began
+        self._received = 0  # bytes since then
+        self._graces = _GRACES  # that it has left
+        self._begin_time()
+        self._connecting = self._loop.create_task(self._connect(), context=_NO_CONTEXT)
 
-    def __init__(self) -> None:
-        self.client = aiomcache.Client("")
-        self.client._pool = self  # type: ignore[assignment]
-        self.received = 0  # bytes in all
-        self._buffer = bytearray()  # received bytes that were not consumed
-        self._is_paused = False
-        self._is_closed = False
-        self._wanted: asyncio.Future[None] | None = None  # done when there are more bytes
+    def send(self, command: Command[T]) -> "asyncio.Future[T]":
+        """Send a command at the end of this turn of the event loop, or once there is a connection.
 
-    @classmethod
-    async def open(cls, host: str, port: int) -> "MemcachedConnection":
-        """Connect to a server."""
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(cls, host, port)
-        return connection
-
-    async def acquire(self) -> Connection:
-        """Return this connection to its client."""
-        return Connection(self, self)  # type: ignore[arg-type]
-
-    def release(self, connection: Connection) -> None:
-        """Do nothing: MemcachedNode decides if the connection may be used again."""
-
-    def is_clean(self) -> bool:
-        """True if the connection is open and all received bytes were read."""
-        return not (self._is_closed or self._transport.is_closing() or self._buffer)
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self._transport.abort()
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        self._transport.write(data)
-
-    async def drain(self) -> None:
-        """Do nothing: a command is sent only after the reply to the last one was read."""
-
-    async def read_values(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Read the reply to a `get` of these distinct keys, in one pass over what has arrived.
-
-        A value with client flags is another program's, and treated as empty.
+        Returns its future result, which is NodeUnavailable if the connection ends before the reply.
         """
-        if not self._buffer:
-            await self._more(_LONGEST_LINE)
-        if self._buffer.endswith(_END):
-            found = _values_in(bytes(self._buffer), keys)
-            if found is not None:
-                self._buffer.clear()
-                return found
-        values: dict[bytes, bytes] = {}
-        for head, value in await self.read_items(_VALUE, _END, most=len(keys)):
-            if head["key"] in values:
-                raise ConnectionError("sent a value twice")
-            values[head["key"]] = value if head["flags"] == b"0" else b""
-        if not values.keys() <= {*keys}:
-            raise ConnectionError("answered another question")
-        return values
+        future: asyncio.Future[T] = command.futures[0]
+        # A request that was sent already must not be shared: its reply may be older than a write
+        # that was acknowledged before this caller asked.
+        if command.is_small:
+            for other in self._unsent:
+                if other.is_small and type(other) is type(command):
+                    other.join(command)
+                    return future
+        if self._transport is not None and not self._unsent:
+            self._loop.call_soon(self._flush, context=_NO_CONTEXT)
+        self._unsent.append(command)
+        return future
 
-    async def read_items(
-        self, head: re.Pattern[bytes], end: bytes, *, most: int
-    ) -> list[tuple[re.Match[bytes], bytes]]:
-        """Read items up to the line `end`: the match of each head, and the value that follows it.
+    def _flush(self) -> None:
+        if self._transport is None or self.is_closed:
+            return
+        if not self._waiting:
+            self._begin_time()
+        now = clock()
+        for command in self._unsent:
+            command.sent_at = now
+        self._waiting += self._unsent
+        requests = [command.request or command.encode() for command in self._unsent]
+        self._transport.write(requests[0] if len(requests) == 1 else b"".join(requests))
+        self._unsent = []
 
-        The group `size` of a head is the size of its value in bytes.
-        """
-        items: list[tuple[re.Match[bytes], bytes]] = []
-        while True:
-            data, at = bytes(self._buffer), 0
-            while match := head.match(data, at):
-                start = match.end()
-                at_end = start + _checked_size(int(match["size"]))
-                if len(data) < at_end + 2:
-                    break
-                if data[at_end : at_end + 2] != b"\r\n":
-                    raise ConnectionError("sent a value of another length than it announced")
-                if len(items) >= most:
-                    raise ConnectionError("sent more values than there are keys")
-                items.append((match, data[start:at_end]))
-                at = at_end + 2
-            del self._buffer[:at]
-            if match is None and self._buffer.find(b"\n", 0, _LONGEST_LINE) >= 0:
-                line = await self.readline()
-                if line == end:
-                    return items
-                raise unexpected(line)
-            await self._more(_LONGEST_LINE if match is None else _MOST_BUFFERED)
+    def close(self, reason: str = "was closed") -> None:
+        """Close the connection at once. Commands without a reply fail."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._connecting.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        error = NodeUnavailable(f"{self._server.address} {reason}")
+        failed = sum([command.fail(error) for command in (*self._waiting, *self._unsent)])
+        if failed:
+            self._server.failures += failed
+            self._server.connection_broken(error)
 
-    async def read_lines(self, count: int) -> list[bytes]:
-        """Read this many lines, without their ends."""
-        lines: list[bytes] = []
-        while len(lines) < count:
-            *whole, rest = bytes(self._buffer).split(b"\r\n", count - len(lines))
-            lines += whole
-            self._buffer[:] = rest
-            if len(lines) < count:
-                await self._more(_LONGEST_LINE)
-        return lines
-
-    async def readline(self) -> bytes:
-        """Read a line with its end."""
-        while (end := self._buffer.find(b"\n", 0, _LONGEST_LINE)) < 0:
-            await self._more(_LONGEST_LINE)
-        line = self._take(end + 1)
-        if not line.endswith(b"\r\n"):
-            raise ConnectionError("is not a Memcached")
-        return line
-
-    async def readexactly(self, n: int) -> bytes:
-        """Read a value with the line end that follows it."""
-        _checked_size(n - 2)
-        while len(self._buffer) < n:
-            await self._more(_MOST_BUFFERED)
-        block = self._take(n)
-        if not block.endswith(b"\r\n"):
-            raise ConnectionError("sent a value of another length than it announced")
-        return block
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
-
-    async def _more(self, limit: int) -> None:
-        """Wait for more bytes, unless more than `limit` are there already."""
-        if len(self._buffer) >= limit:
-            raise ConnectionError("is not a Memcached")
-        if self._is_paused:
-            self._is_paused = False
-            self._transport.resume_reading()
-        if self._is_closed:
-            raise ConnectionError("broke off")
-        self._wanted = asyncio.get_running_loop().create_future()
+    async def _connect(self) -> None:
         try:
-            await self._wanted
-        finally:
-            self._wanted = None
+            await self._loop.create_connection(lambda: self, *self._server.host_port)
+        except Exception as error:  # noqa: BLE001  # also those of name resolution
+            self.close(f"cannot be reached: {type(error).__name__}: {error}")
 
     # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.Transport, transport)
+        if self.is_closed:
+            self._transport.abort()
+        elif self._unsent:
+            self._flush()
 
     def data_received(self, data: bytes) -> None:
-        self.received += len(data)
-        self._buffer += data
-        # A batch of large values arrives faster than it is read: uvloop receives megabytes in one
-        # turn of the event loop.
-        if len(self._buffer) >= _MOST_BUFFERED and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if self.is_closed:
+            return
+        self._received += len(data)
+        if self._received >= _PROGRESS:
+            self._begin_time()
+        if self._rest:
+            data = self._rest + data
+        waiting, at = self._waiting, 0
+        try:
+            while waiting and at < len(data):
+                command = waiting[0]
+                at = command.read(data, at)
+                if not command.is_complete:
+                    break
+                waiting.popleft()
+                self._server.last_reply_at = max(self._server.last_reply_at, command.sent_at)
+                self._server.failures = 0
+                self._begin_time()
+        except Exception as error:  # noqa: BLE001  # a malformed reply may raise any
+            self.close(f"{type(error).__name__}: {error}")
+        self._rest = data[at:]
+        if self._rest and not waiting:
+            self.close("sent bytes that no command asked for")
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._is_closed = True
-        self._wake()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close(f"broke off: {exc}" if exc else "broke off")
 
-    def _wake(self) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
+    def _begin_time(self) -> None:
+        """Let the time of the oldest command begin."""
+        self._began, self._received, self._graces = self._loop.time(), 0, _GRACES
+        if self._timer is None:
+            self._arm(self._server.timeout)
 
+    def _arm(self, seconds: float) -> None:
+        self._due = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._due, self._check_time)
 
-def _values_in(reply: bytes, keys: Sequence[bytes]) -> dict[bytes, bytes] | None:
-    """Parse a complete reply, whose values are in the order of the keys; None if that fails.
-
-    It fails if a value contains a line end or has client flags, and for any malformed reply.
-    """
-    parts = reply.split(b"\r\n")  # alternately a head and a value; then the end
-    values: dict[bytes, bytes] = {}
-    place, end = 0, len(parts) - 2
-    for key in keys:
-        if place < end and parts[place] == b"VALUE %b 0 %d" % (key, len(parts[place + 1])):
-            values[key] = parts[place + 1]
-            place += 2
-    return values if place == end and parts[end:] == [b"END", b""] else None
-
-
-def unexpected(line: bytes) -> ConnectionError:
-    """Return the error of a line that is no reply to the command."""
-    if line.split()[:1] == [b"ERROR"]:
-        return ConnectionError("knows no meta commands; Memcached 1.6 or later is required")
-    return ConnectionError("answered another question")
-
-
-def _checked_size(size: int) -> int:
-    if not 0 <= size <= MAX_ITEM:
-        raise ConnectionError(f"announced a value of {size} bytes")
-    return size
+    def _check_time(self) -> None:
+        """Close the connection if the time of the oldest command is over."""
+        self._timer = None
+        if self._transport is not None and not self._waiting:
+            return
+        seconds, now = self._server.timeout, self._loop.time()
+        was_late = now - self._due > seconds / 5
+        if (left := self._began + seconds - now) > 0:
+            self._arm(left)
+        elif was_late and self._graces:
+            self._graces -= 1
+            self._arm(seconds)
+        elif self._graces:
+            self._graces = 0
+            self._arm(seconds / 4)
+        else:
+            self.close("did not answer in time")

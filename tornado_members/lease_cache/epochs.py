@@ -14,13 +14,13 @@
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
-from tornado_members.lease_cache.meta_commands import Held, Put
 from tornado_members.lease_cache.node_clock import NodeClock
 from tornado_members.lease_cache.placement import digest
 from tornado_members.lease_cache.terms import NoTerms, TermFence
@@ -56,13 +56,14 @@ class Lifetimes:
 
 
 class Node(Protocol):
-    """The commands of MemcachedNode that the protocol uses."""
+    """The commands of MemcachedNode that the protocol uses.
 
-    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]: ...  # noqa: D102
-    async def gets_many(  # noqa: D102
-        self, keys: Sequence[bytes]
-    ) -> Mapping[bytes, Held]: ...
-    async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]: ...  # noqa: D102
+    Their results may contain the keys of other callers, too.
+    """
+
+    def get_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, bytes]]: ...  # noqa: D102
+    def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]: ...  # noqa: D102
+    def put_many(self, puts: Sequence[Put]) -> Awaitable[Sequence[int | None]]: ...  # noqa: D102
 
 
 def random_word() -> bytes:

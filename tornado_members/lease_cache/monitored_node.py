@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tornado_members.lease_cache.clock import clock
-from tornado_members.lease_cache.coalescing import Batcher
+from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.meta_commands import Held, Put
 
 T = TypeVar("T")
-
-_MOST_SHARED = 16  # keys of one caller; the others would have to wait for more of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Timing:
 
 
 class MonitoredNode:
-    """A MemcachedNode that batches commands, and notes which of them were replied to."""
+    """A MemcachedNode that notes which of its commands were replied to."""
 
     def __init__(
         self,
@@ -72,9 +69,6 @@ class MonitoredNode:
         self._on_failure = on_failure
         self._node = node
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._get_batcher = Batcher(_in_order(node.get_many))
-        self._gets_batcher = Batcher(_in_order(node.gets_many))
-        self._put_batcher = Batcher(node.put_many)
         self._timing = timing
         self._now = now
         self._readable_at = float("inf")
@@ -113,22 +107,16 @@ class MonitoredNode:
         return max(self._readable_at, self._heartbeat.recovered_at + self._timing.return_after)
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """Like the method of MemcachedNode; small reads of one turn share a request."""
-        if len(keys) > _MOST_SHARED:
-            return await self._monitored(self._node.get_many(keys))
-        return _found(keys, await self._monitored(self._get_batcher.ask(keys)))
+        """Like the method of MemcachedNode."""
+        return await self._monitored(self._node.get_many(keys))
 
     async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
-        """Like the method of MemcachedNode, shared in the same way."""
-        if len(keys) > _MOST_SHARED:
-            return await self._monitored(self._node.gets_many(keys))
-        return _found(keys, await self._monitored(self._gets_batcher.ask(keys)))
+        """Like the method of MemcachedNode."""
+        return await self._monitored(self._node.gets_many(keys))
 
     async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]:
-        """Like the method of MemcachedNode, shared in the same way."""
-        if len(puts) > _MOST_SHARED:
-            return await self._monitored(self._node.put_many(puts))
-        return await self._monitored(self._put_batcher.ask(puts))
+        """Like the method of MemcachedNode."""
+        return await self._monitored(self._node.put_many(puts))
 
     async def _monitored(self, command: Awaitable[T]) -> T:
         began = self._now()
@@ -151,21 +139,3 @@ class MonitoredNode:
             self._readable_at = self._now() + self._timing.return_after
         self.last_reply_at = max(self.last_reply_at, began)
         return result
-
-
-def _in_order(
-    get_many: Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, T]]],
-) -> Callable[[Sequence[bytes]], Awaitable[Sequence[T | None]]]:
-    """Return a function that returns a value for each key, None for a key that has none."""
-
-    async def get_all(keys: Sequence[bytes]) -> Sequence[T | None]:
-        found = await get_many(keys)
-        return [found.get(key) for key in keys]
-
-    return get_all
-
-
-def _found(keys: Sequence[bytes], values: Sequence[T | None]) -> dict[bytes, T]:
-    """Return, by key, the values that are not None."""
-    pairs = zip(keys, values, strict=True)
-    return {key: value for key, value in pairs if value is not None}

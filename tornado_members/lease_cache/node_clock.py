@@ -12,8 +12,8 @@ of tombstones with a reading of another clock is counted from when they were sto
 
 from collections.abc import Callable
 
+from tornado_members.lease_cache.commands import MAX_TTL, Held, Put
 from tornado_members.lease_cache.entries import Reading, Tombstone
-from tornado_members.lease_cache.meta_commands import MAX_TTL, Held, Put
 
 
 class NodeClock:

@@ -22,6 +22,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
+from tornado_members.lease_cache.commands import MAX_VALUE, Held, Put
 from tornado_members.lease_cache.entries import (
     Entry,
     Lease,
@@ -60,7 +61,6 @@ from tornado_members.lease_cache.look_ups import (
     bypass,
     has_term,
 )
-from tornado_members.lease_cache.meta_commands import MAX_VALUE, Held, Put
 from tornado_members.lease_cache.node_clock import age
 
 # Indexed by the result of `put_many` for an entry.
