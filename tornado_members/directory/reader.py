@@ -219,6 +219,10 @@ class MemberReader:
         key = repr(query).encode()
         return await self._pages.ask(key, lambda: self._load_past_cache([], load))
 
+    async def page_lines(self, query: ListQuery) -> MemberPage:
+        """Return the same page as lines of JSON, for exports, which rarely share a page."""
+        return await self._load_past_cache([], partial(self._store.page_lines, query))
+
     async def count(self, filters: Filters) -> int:
         """Count the members that match. MongoDB scans one index key for each."""
         return await self._load_past_cache([], partial(self._store.count, filters))

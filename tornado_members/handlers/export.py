@@ -38,7 +38,7 @@ class _Lines:
 
     lines: bytes
     count: int
-    last: int | str | None  # the sort key of the last member; None on an empty page
+    last: int | str | None  # the sort key of the last member if more may follow
 
 
 ReadPage = Callable[[ListQuery], Awaitable[_Lines]]
@@ -105,7 +105,7 @@ async def _pages(
     while True:
         yield page.lines
         left = None if left is None else left - page.count
-        if page.count < batch or left == 0 or page.last is None:
+        if left == 0 or page.last is None:
             return
         batch = _next_batch(page)
         limit_of_page = batch if left is None else min(batch, left)
@@ -134,13 +134,14 @@ async def _read(read: ReadPage, query: ListQuery, patience: float) -> _Lines:
 
 
 async def _read_json(directory: MemberDirectory, query: ListQuery) -> _Lines:
-    page = await directory.page_json(query)
-    lines = b"\n".join([*page.bodies, b""])
-    return _Lines(lines, len(page.keys), page.keys[-1] if page.keys else None)
+    page = await directory.page_lines(query)
+    lines = page.items + b"\n" if page.keys else b""
+    return _Lines(lines, len(page.keys), page.keys[-1] if page.has_more else None)
 
 
 async def _read_csv(
     directory: MemberDirectory, encode: Callable[[Sequence[Member]], bytes], query: ListQuery
 ) -> _Lines:
     members = await directory.page(query)
-    return _Lines(encode(members), len(members), query.key_of(members[-1]) if members else None)
+    last = query.key_of(members[-1]) if len(members) == query.limit else None
+    return _Lines(encode(members), len(members), last)

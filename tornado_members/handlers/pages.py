@@ -1,7 +1,5 @@
 """Pages of lists, for the handler and for the fast path."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from tornado.httputil import HTTPHeaders
@@ -15,16 +13,16 @@ from tornado_members.services import Services
 class Page(NamedTuple):
     """The JSON of the members on a page, and the address of the next page, if there is one."""
 
-    bodies: Sequence[bytes]
+    items: bytes
     following: str | None
 
     async def respond(self, request_headers: HTTPHeaders) -> MemberResponse:
         """Build the response to a request with these headers."""
 
         def build() -> MemberResponse:
-            return page_response(self.bodies, self.following, request_headers=request_headers)
+            return page_response(self.items, self.following, request_headers=request_headers)
 
-        return await build_response(build, sum(map(len, self.bodies)))
+        return await build_response(build, len(self.items))
 
 
 async def read_page(services: Services, query: ListQuery) -> Page:
@@ -32,9 +30,8 @@ async def read_page(services: Services, query: ListQuery) -> Page:
 
     Raises ListTooWide, ListsBeingPrepared, DependencyUnavailable.
     """
-    limit = query.limit
-    found = await services.directory.page_json(replace(query, limit=limit + 1))
+    page = await services.directory.page_json(query)
     following = None
-    if len(found.bodies) > limit:
-        following = f"{services.base_path}{next_path(query, found.keys[limit - 1])}"
-    return Page(found.bodies[:limit], following)
+    if page.has_more:
+        following = f"{services.base_path}{next_path(query, page.keys[-1])}"
+    return Page(page.items, following)

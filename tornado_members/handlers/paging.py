@@ -4,10 +4,11 @@ import base64
 import json
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import urlencode
+
+import orjson
 
 from tornado_members.errors import BadParameter
 from tornado_members.handlers.parameters import (
@@ -37,6 +38,8 @@ _SORTS: Final[Mapping[str, tuple[SortField, bool]]] = {
     "-name": ("name", True),
 }
 
+_DEFAULT: Final = ListQuery()
+_NO_FILTERS: Final = frozenset({"limit", "sort", "after", "bom", "delimiter", "memberId"})
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
 
 # Spreadsheets in countries with a decimal comma expect a semicolon.
@@ -62,9 +65,9 @@ LIST_PARAMETERS: Final = {
             "type": "integer",
             "minimum": 1,
             "maximum": _MAX_LIMIT,
-            "default": ListQuery().limit,
+            "default": _DEFAULT.limit,
         },
-        ListQuery().limit,
+        _DEFAULT.limit,
     ),
     "sort": Parameter(
         "What they are sorted by; a minus turns it round.",
@@ -103,7 +106,21 @@ def parse_list_query(arguments: Arguments, fields: FieldTable = MEMBER_FIELDS) -
     """Parse the query of a list. Raises BadParameter."""
     texts = {name: decode_value(name, values[0]) for name, values in arguments.items()}
     parse_csv_options(arguments)  # JSON does not use them, but must not accept nonsense
-    filters = Filters(
+    has_filters = not _NO_FILTERS.issuperset(texts)
+    filters = _parse_filters(texts, fields) if has_filters else _DEFAULT.filters
+    limit = number_of(arguments, "limit", _MAX_LIMIT) or _DEFAULT.limit
+    sort = texts.get("sort", _sort(_DEFAULT))
+    if sort not in _SORTS:
+        raise BadParameter("sort", f"should be one of {', '.join(_SORTS)}")
+    field, descending = _SORTS[sort]
+    after = None
+    if "after" in texts:
+        after = _parse_cursor(texts["after"], ListQuery(filters, field, descending))
+    return ListQuery(filters, field, descending, after, limit)
+
+
+def _parse_filters(texts: Mapping[str, str], fields: FieldTable) -> Filters:
+    return Filters(
         name=_parse_name(texts["name"]) if "name" in texts else None,
         name_prefix=_parse_prefix(texts["name_prefix"]) if "name_prefix" in texts else None,
         equal={name: _check_length(name, texts[name]) for name in _EQUAL if name in texts},
@@ -114,17 +131,6 @@ def parse_list_query(arguments: Arguments, fields: FieldTable = MEMBER_FIELDS) -
             if one.path in texts
         },
     )
-    query = ListQuery(filters)
-    if limit := number_of(arguments, "limit", _MAX_LIMIT):
-        query = replace(query, limit=limit)
-    if "sort" in texts:
-        if texts["sort"] not in _SORTS:
-            raise BadParameter("sort", f"should be one of {', '.join(_SORTS)}")
-        field, descending = _SORTS[texts["sort"]]
-        query = replace(query, field=field, descending=descending)
-    if "after" in texts:
-        query = replace(query, after=_parse_cursor(texts["after"], query))
-    return query
 
 
 def parse_export_query(
@@ -142,14 +148,19 @@ def parse_export_query(
 
 def next_path(query: ListQuery, last: int | str) -> str:
     """Return the address of the page after the one whose last member has this sort key."""
-    filters = query.filters
+    filters = _encode_filters(query.filters) if query.filters is not _DEFAULT.filters else ""
+    # Nothing else needs percent-encoding.
+    cursor = _cursor(query, last)
+    return f"/members?{filters}limit={query.limit}&sort={_sort(query)}&after={cursor}"
+
+
+def _encode_filters(filters: Filters) -> str:
+    """Return the parameters of the filters, with an ampersand behind each."""
     named = {"name": filters.name, "name_prefix": filters.name_prefix, "q": filters.q}
     named |= filters.equal
-    parameters: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
+    parameters = {name: text for name, text in named.items() if text is not None}
     parameters |= {path: to_text(value) for path, value in filters.attributes.items()}
-    parameters |= {"limit": query.limit, "sort": _sort(query)}
-    parameters["after"] = _cursor(query, last)
-    return f"/members?{urlencode(parameters)}"
+    return urlencode(parameters) + "&" if parameters else ""
 
 
 def _parse_name(text: str) -> str:
@@ -202,13 +213,15 @@ def _cursor(query: ListQuery, key: int | str) -> str:
 
     It is not signed: a forged one can only name another place in the list.
     """
-    text = json.dumps(
-        [_sort(query), _digest(query.filters), key], separators=(",", ":"), ensure_ascii=False
-    )
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    content = orjson.dumps([_sort(query), _digest(query.filters), key])
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def _digest(filters: Filters) -> str:
+    return _DIGEST_WITHOUT if filters is _DEFAULT.filters else _make_digest(filters)
+
+
+def _make_digest(filters: Filters) -> str:
     texts: list[Any] = [filters.name, filters.name_prefix]
     texts += [filters.equal.get(name) for name in _EQUAL]
     if filters.q is not None:  # at the end: without it, cursors of earlier versions stay valid
@@ -217,15 +230,17 @@ def _digest(filters: Filters) -> str:
     return blake2b(json.dumps(texts).encode(), digest_size=6).hexdigest()
 
 
+_DIGEST_WITHOUT: Final = _make_digest(_DEFAULT.filters)
+
+
 def _parse_cursor(text: str, query: ListQuery) -> int | str:
-    invalid = BadParameter("after", "is not a cursor; take it from 'next'")
     try:
         padded = text + "=" * (-len(text) % 4)
-        content = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, RecursionError):
-        raise invalid from None
+        content = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        raise _not_a_cursor() from None
     if not isinstance(content, list) or len(content) != 3 or content[0] not in list(_SORTS):
-        raise invalid
+        raise _not_a_cursor()
     sort, digest, key = content
     if sort != _sort(query):
         raise BadParameter("after", f"is a cursor of another sort than {_sort(query)}")
@@ -235,4 +250,8 @@ def _parse_cursor(text: str, query: ListQuery) -> int | str:
         return key
     if query.field == "name" and isinstance(key, str) and not has_lone_surrogate(key):
         return key
-    raise invalid
+    raise _not_a_cursor()
+
+
+def _not_a_cursor() -> BadParameter:
+    return BadParameter("after", "is not a cursor; take it from 'next'")

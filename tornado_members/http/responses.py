@@ -7,7 +7,7 @@ batch_response() return.
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from http.client import responses
@@ -95,10 +95,10 @@ def batch_response(batch: MemberBatch, *, request_headers: HTTPHeaders) -> Membe
 
 
 def page_response(
-    bodies: Sequence[bytes], following: str | None, *, request_headers: HTTPHeaders
+    items: bytes, following: str | None, *, request_headers: HTTPHeaders
 ) -> MemberResponse:
     """Build the response with a page of members; `following` is the address of the next page."""
-    body = b'{"items":[%b],"next":%b}' % (b",".join(bodies), json.dumps(following).encode())
+    body = b'{"items":[%b],"next":%b}' % (items, json.dumps(following).encode())
     response = json_response(body, request_headers=request_headers)
     if following is not None:
         response.headers["Link"] = f'<{following}>; rel="next"'

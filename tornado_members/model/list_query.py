@@ -1,6 +1,6 @@
 """The query of a list, which `handlers/` parses and `storage/` executes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -41,7 +41,8 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class MemberPage:
-    """A page of members: the JSON and the sort key of each."""
+    """A page of members as JSON."""
 
-    bodies: list[bytes]
-    keys: list[int | str]
+    items: bytes  # their objects, with a comma or a line feed between two of them
+    keys: Sequence[int | str]  # the sort key of each
+    has_more: bool  # True if members follow after this page

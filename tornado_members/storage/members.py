@@ -21,7 +21,6 @@ from tornado_members.storage.counters import Counter
 from tornado_members.storage.documents import (
     MEMBER_ID_RANGE,
     MemberCodec,
-    is_member,
     most_per_reply,
     names_held,
 )
@@ -31,6 +30,7 @@ from tornado_members.storage.list_readiness import ListReadiness
 from tornado_members.storage.listing import MemberLists
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.page_json import PageEncoder
 from tornado_members.storage.writes import PlainWrites, Writes, is_id_taken
 
 
@@ -62,6 +62,7 @@ class MemberStore:
         self._writes = writes or PlainWrites(mongo)
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(mongo, fields, readiness or ListReadiness())
+        self._page_encoder = PageEncoder(self._codec)
         self._batcher = Batcher(self.find_members)
 
     async def prepare(self) -> None:
@@ -141,11 +142,12 @@ class MemberStore:
     @translate_outages
     async def page_json(self, query: ListQuery) -> MemberPage:
         """Return the same page as JSON, without making a Member of each document."""
-        members = [one for one in await self._lists.page(query) if is_member(one)]
-        bodies = await map_in_turns(self._codec.to_json, members)
-        if query.field == "name":
-            return MemberPage(bodies, [one["name"] for one in members])
-        return MemberPage(bodies, [int(one["_id"]) for one in members])
+        return await self._page_encoder.read(self._lists, query, separator=b",")
+
+    @translate_outages
+    async def page_lines(self, query: ListQuery) -> MemberPage:
+        """Return the same page as lines of JSON."""
+        return await self._page_encoder.read(self._lists, query, separator=b"\n")
 
     @translate_outages
     async def count(self, filters: Filters) -> int:

@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from tornado_members.storage.mongo import Collection, Document
 
-_MOST: Final = 101  # documents in the first reply to a query, by default
+_MOST: Final = 1001  # documents in a reply, which then take half a millisecond to decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ async def _find_in_one_reply(members: Collection, query: Find) -> list[Document]
         "projection": query.shown,
         "hint": dict(query.index),
         "limit": query.limit,
+        "batchSize": query.limit,
         "readConcern": members.read_concern.document,
     }
     if query.sort is not None:
