@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from tornado_members.lease_cache.fills import all_of
 from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp, Miss
 from tornado_members.member_entries import (
     MemberBatch,
@@ -13,6 +14,7 @@ from tornado_members.member_entries import (
     has_name,
     id_key,
     member_id_in,
+    member_id_of,
     name_key,
     represent_entry,
     represent_hit,
@@ -28,22 +30,24 @@ _MOST_NAMES = 4096  # that are remembered; about 1 MB
 _passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("_passed_on", default=None)
 
 
-# The target of a request: a member by its id or its name, or several members by their ids.
-Asked = int | str | tuple[int, ...]
+# The target of a request: a member by its id or its name, or several members by the keys of their
+# entries, since their ids are seldom needed.
+Asked = int | str | tuple[bytes, ...]
 
 
 @dataclass(slots=True)
 class CachedMembers:
     """The requested members that the cache has.
 
-    `look_ups` has all ids, unless `bodies` has them. `named` has the members whose name was asked
-    for, if the cache has them. The tags of entries that this process may use end with `schema`.
+    `look_ups` has all ids, but `bodies` has the members of batches by their keys, if all are hits.
+    `named` has the members whose name was asked for, if the cache has them. The tags of entries
+    that this process may use end with `schema`.
     """
 
     look_ups: Mapping[int, LookUp] = field(default_factory=dict)
     named: Mapping[str, Representation] = field(default_factory=dict)
     schema: bytes = b""
-    bodies: Mapping[int, bytes] = field(default_factory=dict)
+    bodies: Mapping[bytes, bytes] = field(default_factory=dict)
 
     def find(self, asked: Asked) -> Representation | MemberBatch | None:
         """Return a member, or a batch if the cache knows each of its ids; otherwise None."""
@@ -56,12 +60,12 @@ class CachedMembers:
             return None
         return self._find_batch(asked)
 
-    def _find_batch(self, member_ids: Sequence[int]) -> MemberBatch | None:
+    def _find_batch(self, keys: Sequence[bytes]) -> MemberBatch | None:
         if self.bodies:
-            return MemberBatch([*map(self.bodies.__getitem__, member_ids)], [], HIT)
+            return MemberBatch([*map(self.bodies.__getitem__, keys)], [], HIT)
         bodies, missing = [], []
         look_ups, schema = self.look_ups, self.schema
-        for member_id in member_ids:
+        for member_id in map(member_id_of, keys):
             look_up = look_ups.get(member_id)
             if not isinstance(look_up, Hit):
                 return None
@@ -82,7 +86,9 @@ class CachedMembers:
     @contextmanager
     def passed_on(self, asked: Asked) -> Iterator[None]:
         """Let tasks that begin in this block read members without a second look at the cache."""
-        ids = (asked,) if isinstance(asked, int) else () if isinstance(asked, str) else asked
+        ids: Iterable[int] = ()
+        if not isinstance(asked, str):
+            ids = (asked,) if isinstance(asked, int) else map(member_id_of, asked)
         look_ups = self.look_ups
         token = _passed_on.set(
             {one: usable(look_ups[one], self.schema) for one in ids if one in look_ups}
@@ -123,18 +129,23 @@ class CachedLookUps:
 
     async def find(self, asked: Iterable[Asked]) -> CachedMembers:
         """Look members up, in one round; in two if there are names that were not seen before."""
-        ids, names, are_batches = set[int](), set[str](), True
+        ids, names, keys = set[int](), set[str](), dict[bytes, None]()
         for one in asked:
-            if isinstance(one, tuple):
-                ids.update(one)
-                continue
-            are_batches = False
             if isinstance(one, int):
                 ids.add(one)
-            else:
+            elif isinstance(one, str):
                 names.add(one)
-        if are_batches:
-            return await self._find_batches([*ids])
+            else:
+                keys.update(dict.fromkeys(one))
+        if not keys:
+            return await self._find_each(ids, names)
+        if not ids and not names:
+            return await self._find_batches([*keys])
+        batches, others = await all_of([self._find_batches([*keys]), self._find_each(ids, names)])
+        look_ups = {**batches.look_ups, **others.look_ups}
+        return CachedMembers(look_ups, others.named, self._entries.schema, batches.bodies)
+
+    async def _find_each(self, ids: set[int], names: set[str]) -> CachedMembers:
         keys = {member_id: id_key(member_id) for member_id in ids}
         if names:
             found = await self._find_ids(ids, names)
@@ -144,13 +155,13 @@ class CachedLookUps:
         look_ups = {member_id: found[key] for member_id, key in keys.items()}
         return CachedMembers(look_ups, by_name, self._entries.schema)
 
-    async def _find_batches(self, member_ids: Sequence[int]) -> CachedMembers:
+    async def _find_batches(self, keys: Sequence[bytes]) -> CachedMembers:
         """Look the members of batches up, whose bodies suffice."""
-        keys, schema = [*map(id_key, member_ids)], self._entries.schema
+        schema = self._entries.schema
         found = await self._look_up_bodies(keys, schema)
         if isinstance(found, list):
-            return CachedMembers(schema=schema, bodies=dict(zip(member_ids, found, strict=True)))
-        look_ups = dict(zip(member_ids, map(found.__getitem__, keys), strict=True))
+            return CachedMembers(schema=schema, bodies=dict(zip(keys, found, strict=True)))
+        look_ups = {member_id_of(key): look_up for key, look_up in found.items()}
         return CachedMembers(look_ups, schema=schema)
 
     async def _find_ids(self, ids: set[int], names: set[str]) -> Mapping[bytes, LookUp]:

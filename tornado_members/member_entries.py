@@ -97,6 +97,20 @@ def id_key(member_id: int) -> bytes:
     return b"member:%d" % member_id
 
 
+def id_keys(listed: str) -> tuple[bytes, ...]:
+    """Return the keys of the entries of several members, each once.
+
+    `listed` has their ids, in decimal digits and separated by commas.
+    """
+    keys = b"member:" + listed.replace(",", ",member:").encode()
+    return tuple(dict.fromkeys(keys.split(b",")))
+
+
+def member_id_of(key: bytes) -> int:
+    """Return the id of the member whose entry has this key."""
+    return int(key.removeprefix(b"member:"))
+
+
 def name_key(name: str) -> bytes:
     """Return the key of a name's entry."""
     return b"name:" + _name_hash(name)

@@ -1,6 +1,7 @@
 """Several members in one request: the members that single reads return, by the same rules."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 from gzip import decompress
@@ -11,10 +12,11 @@ from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
 from tests.support.members import make_draft
+from tornado_members.cached_members import Asked
 from tornado_members.lease_cache.commands import Command
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.simple_commands import OneLine
-from tornado_members.member_entries import MemberBatch
+from tornado_members.member_entries import MemberBatch, id_keys
 from tornado_members.services import Services
 from tornado_members.storage.members import MemberStore
 
@@ -67,6 +69,23 @@ async def test_batch_has_the_members_in_the_order_asked_each_once(
     assert answer.headers["Vary"] == "Accept-Encoding, Authorization, Accept"
     assert "Etag" not in answer.headers
     assert ids_in(await read(api, 88, 77)) == ([], [88, 77])
+
+
+async def test_batches_members_and_names_of_one_turn_are_found_as_alone(
+    services: Services,
+) -> None:
+    await create(services, 9)
+    directory = services.directory
+    asked: list[Asked] = [id_keys("7,3,7,1"), 3, id_keys("3,5"), "Member 5", id_keys("2,1,77")]
+    await directory.get_many([1, 2, 3, 5, 7, 77])
+    await directory.get_by_name("Member 5")
+    alone = [(await directory.get_cached([one])).find(one) for one in asked]
+    assert None not in alone
+    for count in range(2, len(asked) + 1):
+        for some in itertools.permutations(asked, count):
+            cached = await directory.get_cached(some)
+            found = [cached.find(one) for one in some]
+            assert found == [alone[asked.index(one)] for one in some]
 
 
 @BOTH

@@ -14,7 +14,7 @@ from tornado_members.lease_cache.entries import (
 
 EPOCH, OTHER_EPOCH, SCHEMA = b"0123456789abcdef", b"fedcba9876543210", b"@cafe"
 KEYS = [b"member:%d" % i for i in range(1, 8)]
-BODIES = [b"{}", b"", b"a\nb", b"a\r\nb", b"3 V x y 1 t\n", SCHEMA, b'{"a": 1}']
+BODIES = [b"{}", b"", b"a b", b"a\rb", b"3 V x y 1 t", SCHEMA, b'{"a": 1}']
 
 
 def entry(place: int) -> Entry:
@@ -62,6 +62,15 @@ def test_bodies_are_those_of_each_value() -> None:
     assert parse_bodies(KEYS, EPOCH, GOOD, SCHEMA) == BODIES == bodies_of_each(GOOD)
     assert parse_bodies(KEYS[:1], EPOCH, GOOD[:1], SCHEMA) == BODIES[:1]
     assert parse_bodies([], EPOCH, [], SCHEMA) is None
+
+
+def test_bodies_with_a_line_end_are_left_to_a_parser_of_one_value() -> None:
+    for body in (b"a\nb", b"\n", b"3 V x y 1 t\n"):
+        stored = [encode_value(KEYS[0], EPOCH, Entry(1, SCHEMA, body)), *GOOD[1:]]
+        assert parse_bodies(KEYS, EPOCH, stored, SCHEMA) is None, body
+    # The line ends of two values make up for each other.
+    stored = [GOOD[0].replace(b"\n", b" "), b"x\n" + GOOD[1], *GOOD[2:]]
+    assert parse_bodies(KEYS, EPOCH, stored, SCHEMA) is None
 
 
 @pytest.mark.parametrize("place", [0, 3, 6])

@@ -1,6 +1,7 @@
 """The adapter, against a real Memcached and against servers that misbehave on purpose."""
 
 import asyncio
+import itertools
 import random
 import signal
 import time
@@ -14,7 +15,7 @@ import uvloop
 from tests.support.memcached import ask_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
-from tornado_members.lease_cache.commands import MAX_TTL, Put
+from tornado_members.lease_cache.commands import MAX_TTL, Get, Put, values_in
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
 
@@ -381,6 +382,39 @@ NONSENSE: list[bytes] = [
     b"x" * 100_000 + b"\r\n",
     b"x" * 3_000_000,
 ]
+
+
+def test_values_of_a_reply_are_parsed_in_one_pass_whichever_keys_have_one() -> None:
+    keys = [b"a", b"ab", b"abc", b"b", b"bc"]
+    for present in itertools.product([False, True], repeat=len(keys)):
+        values = {key: key * 3 for key, has_value in zip(keys, present, strict=True) if has_value}
+        items = [b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(one), one) for key, one in values.items()]
+        assert values_in(b"".join(items) + b"END\r\n", keys) == values
+        assert len(items) < 2 or values_in(b"".join([*items[::-1], b"END\r\n"]), keys) is None
+        for i, item in enumerate(items):
+            for wrong in (
+                item.replace(b" 0 ", b" 1 "),  # a value of another program
+                item.replace(b" 0 ", b" 0 1"),
+                item.replace(b"VALUE", b"VALUES"),
+                item.replace(b"VALUE ", b"VALUE x"),
+                item[:-1],
+                item + item,
+                item + b"END\r\n",
+            ):
+                malformed = b"".join([*items[:i], wrong, *items[i + 1 :], b"END\r\n"])
+                assert values_in(malformed, keys) is None, malformed
+
+
+@pytest.mark.parametrize("value", [b"1", b"a\r\nEND\r\nb", b"", b"\r\nVALUE c 0 1\r\n"])
+async def test_reply_is_read_in_any_two_pieces_and_ends_before_the_next_one(value: bytes) -> None:
+    item = b"VALUE %%b 0 %d\r\n%b\r\n" % (len(value), value)
+    replies = item % b"a" + item % b"c" + b"END\r\n", b"STORED\r\nEND\r\n"
+    data = b"".join(replies)
+    for first in range(len(data)):
+        get = Get([b"a", b"b", b"c"])
+        parsed = get.read(data[:first], 0) if first else 0
+        end = parsed if get.is_complete else parsed + get.read(data[parsed:], 0)
+        assert (end, get.result) == (len(replies[0]), {b"a": value, b"c": value}), first
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)

@@ -12,15 +12,16 @@ from tornado_members.handlers.member_by_name import (
     MemberByNameInPathHandler,
 )
 from tornado_members.handlers.members import MembersHandler
-from tornado_members.model.member import MAX_MEMBER_ID
+from tornado_members.member_entries import id_keys
 from tornado_members.model.names import is_ambiguous_in_paths
 
-_ID: Final = MEMBER_ID.pattern
+# Below MAX_MEMBER_ID. A handler looks at longer ids in a list.
+_SHORT_ID: Final = "[1-9][0-9]{0,14}+"
 _AT_ID: Final = len("/members/")
 # By name in the path, by name in a query that has nothing else, and several by id.
 _TARGET: Final = re.compile(
     r"/members(?:/by-name(?:/([!-.0->@-~]+)|\?name=([!-%'-~]+))"
-    rf"|\?memberId=({_ID}(?:(?:,|%2[Cc]){_ID})*))"
+    rf"|\?memberId=({_SHORT_ID}(?:(?:,|%2[Cc]){_SHORT_ID})*+))"
 )
 _COMMA: Final = re.compile("%2[Cc]")
 
@@ -33,7 +34,7 @@ def asked_in(target: str) -> Asked | None:
     if found is None:
         return None
     in_path, in_query, listed = found.groups()
-    return _ids_in(listed) if listed else _name_in(in_path, in_query)
+    return _keys_in(listed) if listed else _name_in(in_path, in_query)
 
 
 def is_list(target: str) -> bool:
@@ -51,13 +52,10 @@ def route_of(asked: Asked, target: str) -> str:
     return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route
 
 
-def _ids_in(listed: str) -> tuple[int, ...] | None:
-    """Return the ids of a list, each once; None for a list that a handler refuses."""
-    listed = _COMMA.sub(",", listed) if "%" in listed else listed
-    member_ids = tuple(dict.fromkeys(map(int, listed.split(","))))
-    if len(member_ids) > MAX_IN_QUERY or max(member_ids) > MAX_MEMBER_ID:
-        return None
-    return member_ids
+def _keys_in(listed: str) -> tuple[bytes, ...] | None:
+    """Return the keys of the listed members; None for a list that a handler refuses."""
+    keys = id_keys(_COMMA.sub(",", listed) if "%" in listed else listed)
+    return keys if len(keys) <= MAX_IN_QUERY else None
 
 
 def _name_in(in_path: str | None, in_query: str | None) -> str | None:

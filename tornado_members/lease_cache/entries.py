@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 _SCHEMA = b"3"
 _MAX_DIGITS = 19  # of a version
-# The first lines of Values with an entry. Possessive, so that a line counts as one.
-_HEADS = re.compile(rb"(?:%b V [!-~]++ [!-~]++ [0-9]{1,19} [!-~]++\n?)*+" % _SCHEMA)
 _SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 _READING = re.compile(rb"([^@=]{1,32})@([0-9]{1,9})")
 
@@ -147,23 +145,26 @@ def parse_value(key: bytes, epoch: bytes, stored: bytes) -> tuple[bytes, bytes, 
 def parse_bodies(
     keys: Sequence[bytes], epoch: bytes, stored: Sequence[bytes], tag_end: bytes
 ) -> list[bytes] | None:
-    """Return the bodies of Values of these keys, in one pass that makes no object per key.
+    """Return the bodies of Values of these keys, in one pass over all of them.
 
     None if one of them is anything else than a Value of this epoch whose tag ends with `tag_end`,
-    and without keys.
+    if a body has a line end, and without keys: then each value must be parsed alone.
     """
-    if not keys:
+    count = len(keys)
+    lines = b"\n".join(stored).split(b"\n")  # alternately a first line and a body
+    words = b" \n ".join(lines[::2]).split(b" ")  # no line has a line end, which thus counts lines
+    if not count or len(lines) != 2 * count or len(words) != 7 * count - 1:
         return None
-    begins = (b"%b V %%b %b \n" % (_SCHEMA, epoch) * len(keys) % tuple(keys)).split(b"\n")
-    if not all(map(bytes.startswith, stored, begins)):
-        return None
-    heads, newlines, bodies = zip(*[one.partition(b"\n") for one in stored], strict=True)
+    schemas, kinds, its_keys, epochs, versions, tags, ends = (words[i::7] for i in range(7))
     are_entries = (
-        all(newlines)
-        and all(map(bytes.endswith, heads, repeat(tag_end)))
-        and _HEADS.fullmatch(b"\n".join(heads))
+        its_keys == [*keys]
+        and ends.count(b"\n") == count - 1
+        and schemas.count(_SCHEMA) == kinds.count(b"V") == epochs.count(epoch) == count
+        and all(map(bytes.isdigit, versions))
+        and max(map(len, versions)) <= _MAX_DIGITS
+        and all(map(bytes.endswith, tags, repeat(tag_end)))
     )
-    return [*bodies] if are_entries else None
+    return lines[1::2] if are_entries else None
 
 
 def _decode_tombstone(words: list[bytes]) -> Tombstone | None:
