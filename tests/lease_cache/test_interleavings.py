@@ -201,7 +201,7 @@ def invalidator(kind: Kind = LeaseProtocol) -> Process:
 
 def beside_a_short_one(kind: Kind = LeaseProtocol) -> list[Process]:
     """Two writers, one of which may take longer than the tombstones of the other live."""
-    return [reader(1), writer(1, kind, 3), writer(2, kind, 1), clock(1)]
+    return [writer(1, kind, 3), writer(2, kind, 1), clock(1)]
 
 
 def in_a_short_quarantine(kind: Kind = LeaseProtocol, ticks: int = 2) -> list[Process]:
@@ -211,7 +211,7 @@ def in_a_short_quarantine(kind: Kind = LeaseProtocol, ticks: int = 2) -> list[Pr
 
 def after_a_death(kind: Kind = LeaseProtocol) -> list[Process]:
     """A writer that may die, and times to live that are long enough for a renewal in time."""
-    return [reader(1, kind, 3), again(kind), writer(1, kind, 3), clock(1, kind, lifetime=3)]
+    return [reader(1, kind, 3), writer(1, kind, 3), clock(1, kind, lifetime=3)]
 
 
 def paused(**options: Any) -> list[Process]:
@@ -219,14 +219,14 @@ def paused(**options: Any) -> list[Process]:
     return [reader(1), writer(1, LeaseProtocol, 2, **options), clock(2)]
 
 
-# With two writers, each fault multiplies the states by ten. There, the second reader reads only
-# once, or one reader is enough. The larger ones are left to `pytest -m exhaustive`.
+# Each finds rules that are broken, and none finds only what the others find, too. The larger ones
+# of the same names are left to `pytest -m exhaustive`.
 EXPLORATIONS = {
-    "two writers": ([reader(1), reader(2), writer(1), writer(2)], []),
+    "two writers": ([reader(1), writer(1), writer(2)], []),
     "a writer dies": ([reader(1), again(), writer(1)], ["crash"]),
     "one of two writers dies": ([reader(1), writer(1), writer(2)], ["crash"]),
-    "something expires or is evicted": ([reader(1), reader(2), writer(1)], ["eviction"]),
-    "Memcached restarts": ([reader(1), reader(2), writer(1)], ["restart"]),
+    "something expires or is evicted": ([again(), writer(1)], ["eviction"]),
+    "Memcached restarts": ([again(), writer(1)], ["restart"]),
     "Memcached restarts before a new epoch": ([reader(1), writer(1), renewer()], ["restart"]),
     "a new epoch": ([reader(1), again(), writer(1)], ["epoch"]),
     "a command fails": ([again(), writer(1), flusher()], ["failure"]),
@@ -237,10 +237,6 @@ EXPLORATIONS = {
     "a writer is paused": (paused(), ["pause"]),
     "a batch beside another": ([batch(1), batch(2), writer(1)], []),
     "a batch beside a reader that reads twice": ([batch(1), again(), writer(1)], []),
-    "a batch, and something expires or is evicted": (
-        [reader(1), batch(1), writer(1)],
-        ["eviction"],
-    ),
     "a batch, and a writer dies": ([reader(1), batch(1), writer(1)], ["crash"]),
     "a batch, and a new epoch": ([reader(1), batch(1), writer(1)], ["epoch"]),
     "a batch, and a command fails": ([batch(1), writer(1), flusher()], ["failure"]),
@@ -248,6 +244,12 @@ EXPLORATIONS = {
 }
 # These take more than a minute in total.
 EXHAUSTIVE = {
+    "a writer beside one that takes less time": ([reader(1), *beside_a_short_one()], []),
+    "a writer dies, and time is counted": ([*after_a_death(), again()], ["crash"]),
+    "a batch, and something expires or is evicted": (
+        [reader(1), batch(1), writer(1)],
+        ["eviction"],
+    ),
     "two writers": ([reader(1), again(), writer(1), writer(2)], []),
     "one of two writers dies": ([reader(1), again(), writer(1), writer(2)], ["crash"]),
     "something expires or is evicted": ([reader(1), again(), writer(1)], ["eviction"]),
