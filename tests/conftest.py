@@ -31,7 +31,7 @@ from tests.support.slow_callbacks import SlowCallbacks
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
 from tornado_members.admin.status import ProcessStatus, open_process_status
-from tornado_members.app import make_app, publish_description
+from tornado_members.app import make_app, openapi_document
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import mongod_command
@@ -340,7 +340,7 @@ def http_server_client(http_server: AnyServer) -> Iterator[Fetching]:
 @pytest.fixture
 def contract(services: Services) -> Contract:
     """The service's description of its API."""
-    return contract_of(publish_description(services).plain)
+    return contract_of(openapi_document(services).plain)
 
 
 @pytest.fixture

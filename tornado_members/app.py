@@ -30,7 +30,7 @@ from tornado_members.handlers.users import UserHandler, UsersHandler
 from tornado_members.http.base_path import MountedApplication
 from tornado_members.http.body_limit import AdmittingApplication
 from tornado_members.http.proxied_etags import OriginalTagsApplication
-from tornado_members.http.static_files import Published
+from tornado_members.http.static_files import StaticContent
 from tornado_members.model.fields import FieldTable
 from tornado_members.openapi.document import Route, describe
 from tornado_members.openapi.operation import JSON
@@ -100,7 +100,7 @@ def _routes(
     return routes
 
 
-def publish_description(services: Services, status: StatusSource | None = None) -> Published:
+def openapi_document(services: Services, status: StatusSource | None = None) -> StaticContent:
     """Return the OpenAPI description of this service."""
     routes = [(path, handler) for path, handler, _ in _routes(services, status)]
     never: set[type[Problem]] = set()
@@ -109,16 +109,16 @@ def publish_description(services: Services, status: StatusSource | None = None) 
     if not services.rate_limit:
         never.add(TooManyRequests)
     described = (*routes, OPENAPI_ROUTE)
-    return _published(described, frozenset(never), services.fields, services.base_path)
+    return _describe(described, frozenset(never), services.fields, services.base_path)
 
 
 @cache
-def _published(
+def _describe(
     routes: tuple[Route, ...], never: frozenset[type[Problem]], fields: FieldTable, base_path: str
-) -> Published:
+) -> StaticContent:
     """Describe the routes, once per process: it takes ten times as long as opening services."""
     document = describe(routes, never=never, fields=fields, base_path=base_path)
-    return Published.of(json.dumps(document).encode(), JSON)
+    return StaticContent.of(json.dumps(document).encode(), JSON)
 
 
 def make_app(
@@ -129,7 +129,7 @@ def make_app(
     `status` returns the status of the whole service, for console.status.
     """
     injected: dict[str, Any] = {"services": services}
-    document = publish_description(services, status)
+    document = openapi_document(services, status)
     application = AdmittingApplication(
         [
             (path, handler, {**injected, **more})

@@ -14,7 +14,7 @@ from tests.support.contract import Contract, contract_of
 from tests.support.service import Command
 from tornado_members.admin.status import ProcessStatus
 from tornado_members.admin.summary import summarize
-from tornado_members.app import make_app, publish_description
+from tornado_members.app import make_app, openapi_document
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.services import Services
 from tornado_members.settings import Console, Settings
@@ -41,7 +41,7 @@ def app(
 @pytest.fixture
 def contract(services: Services) -> Contract:
     """The description of a service that knows its status."""
-    return contract_of(publish_description(services, lambda: None).plain)
+    return contract_of(openapi_document(services, lambda: None).plain)
 
 
 async def test_status_has_dependencies_and_totals(api: Api) -> None:

@@ -11,7 +11,7 @@ import pymongo
 import pytest
 
 from tests.support.api import Api, parsed, problem
-from tornado_members.app import publish_description
+from tornado_members.app import openapi_document
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.model.fields import Field, FieldTable
 from tornado_members.model.member import MEMBER_FIELDS, apply_merge_patch
@@ -95,7 +95,7 @@ async def test_added_field_is_exported_and_imported(api: Api) -> None:
 async def test_added_field_is_described_and_made_up(
     services: Services, member_fields: FieldTable
 ) -> None:
-    description = json.loads(publish_description(services).plain)
+    description = json.loads(openapi_document(services).plain)
     schemas = description["components"]["schemas"]
     assert schemas["Member"]["properties"]["birthday"] == {
         "anyOf": [{"format": "date", "type": "string"}, {"type": "null"}],

@@ -8,7 +8,7 @@ from openapi_spec_validator import validate
 
 from tests.handlers.test_attributes import DECLARED, declaring
 from tests.support.api import Api, parsed
-from tornado_members.app import publish_description
+from tornado_members.app import openapi_document
 from tornado_members.bulk.fake_attributes import NoExample
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.model.member import parse_draft
@@ -147,7 +147,7 @@ async def test_faults_of_rows_point_into_attributes(api: Api) -> None:
 
 
 async def test_description_has_the_exact_rules(services: Services) -> None:
-    description = json.loads(publish_description(services).plain)
+    description = json.loads(openapi_document(services).plain)
     validate(description)
     schemas = description["components"]["schemas"]
     for name in ("Attributes", "AttributesDraft", "AttributesPatch", "ChangedAttributes"):

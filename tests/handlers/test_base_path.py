@@ -10,7 +10,7 @@ import pytest
 from tests.handlers.test_paging import walk
 from tests.support.api import Api, parsed, problem, token_of
 from tests.support.wire import AnyServer, bare_connection, on_both
-from tornado_members.app import publish_description
+from tornado_members.app import openapi_document
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.settings.server import Server
@@ -58,7 +58,7 @@ async def test_addresses_in_responses_begin_with_the_base_path(
     addresses = re.findall(rb'"member": "([^"]*)"', imported.body)
     assert addresses[0] == b"/api/v1/members/1"
     assert (await api("GET", addresses[1].decode())).code == 200
-    described = json.loads(publish_description(services).plain)
+    described = json.loads(openapi_document(services).plain)
     assert described["servers"] == [{"url": BASE}]
     assert "/members/{memberId}" in described["paths"]
 

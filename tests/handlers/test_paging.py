@@ -113,7 +113,7 @@ async def test_list_refuses_an_invalid_query(api: Api, subtests: pytest.Subtests
 async def test_unknown_parameter_error_names_the_known_ones(api: Api) -> None:
     found = problem(await api("GET", "/members?offset=5"), 400, "bad-parameter")
     known = "memberId, name, name_prefix, q, email, phone, limit, sort, bom, delimiter and after"
-    assert found["detail"] == f"offset: is not a parameter; there are {known}"
+    assert found["detail"] == f"offset: is not a parameter; parameters are {known}"
 
 
 async def test_cursor_is_valid_for_its_own_list_only(api: Api) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pymongo
 
 from tests.support.api import Api, parsed, problem
-from tornado_members.app import publish_description
+from tornado_members.app import openapi_document
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import Services
 from tornado_members.settings import Settings
@@ -21,7 +21,7 @@ async def test_table_of_fields_and_description_are_those_of_the_product(
 ) -> None:
     assert services.fields is settings.members.fields() is MEMBER_FIELDS
     assert services.fields.digest == b"64ee2aec"  # services of earlier versions share the cache
-    assert b"ttribute" not in publish_description(services).plain
+    assert b"ttribute" not in openapi_document(services).plain
 
 
 async def test_members_are_what_they_were(api: Api, admin: Admin) -> None:
@@ -51,7 +51,9 @@ async def test_attributes_are_unknown(api: Api) -> None:
         assert problem(created, 422, "invalid-member")["errors"] == unknown
         assert problem(patched, 422, "invalid-member")["errors"] == unknown
     refused = problem(await api("GET", "/members?attributes.level=gold"), 400, "bad-parameter")
-    assert refused["detail"].startswith("attributes.level: is not a parameter; there are memberId,")
+    assert refused["detail"].startswith(
+        "attributes.level: is not a parameter; parameters are memberId,"
+    )
     too_large = await api("POST", "/members", raw=b"{" + b" " * 16 * 1024 + b"}")
     problem(too_large, 413, "body-too-large")
     headers = {"Content-Type": "application/x-ndjson"}

@@ -23,7 +23,7 @@ class BaseHandler(ResponseHandler):
 
     operation: Operation  # of this request; set by prepare()
     caller: Caller | None = None
-    own_member_id: int | None = None  # the only member that the caller may reach, if that is so
+    own_member_id: int | None = None  # set if the caller may access this member only
     media_type: str = JSON  # of the response, as negotiated
     client_disconnected = False
     # Of a stream of events: how many were sent, why it ended, and when it began.
@@ -74,7 +74,7 @@ class BaseHandler(ResponseHandler):
         return allowed_methods(self.operations)
 
     def caller_address(self) -> str:
-        """Return the address of the caller, behind server.trusted_proxies the real one."""
+        """Return the address of the caller: its own, also behind server.trusted_proxies."""
         return self.services.proxies.caller(self.request.remote_ip or "", self.request.headers)
 
     def on_connection_close(self) -> None:

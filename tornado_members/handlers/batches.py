@@ -23,7 +23,7 @@ from tornado_members.http.responses import batch_response, build_response
 from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.model.strict_json import integer_of, json_pointer
 from tornado_members.openapi.examples import example_batch
-from tornado_members.openapi.operation import JSON, Answer, Body, Operation, Parameter
+from tornado_members.openapi.operation import JSON, Body, Operation, Parameter, Response
 from tornado_members.openapi.schemas import MAX_LOOKUP, reference
 
 MAX_IN_QUERY: Final = 200
@@ -33,7 +33,7 @@ _RULE: Final = f"ids are whole numbers from 1 to {MAX_MEMBER_ID}"
 
 MEMBER_IDS: Final = Parameter(
     f"Only the members with these ids, up to {MAX_IN_QUERY}, separated by commas: in this order, "
-    "each once. `missing` lists the ids that no member has. It combines with no other parameter.",
+    "each once. `missing` lists the ids that no member has. No other parameter may be combined.",
     # Not an array: many client generators repeat the parameter for each item, which is a 400.
     {"type": "string", "pattern": r"^[1-9][0-9]{0,15}(,[1-9][0-9]{0,15})*$"},
 )
@@ -46,9 +46,9 @@ LOOK_UP_MEMBERS: Final = Operation(
     headers=("Cache-Control",),
     # A thousand ids of 16 digits, each on a line of its own.
     body=Body({JSON: reference("MemberLookup")}, {JSON: {"memberIds": [42]}}, max_bytes=32 * 1024),
-    answers={
-        200: Answer(
-            "The members in the order asked, each once",
+    responses={
+        200: Response(
+            "The members in the order requested, each once",
             {JSON: reference("MemberBatch")},
             {JSON: example_batch},
             headers=(*MEMBER_HEADERS, "Cache-Status"),
@@ -56,7 +56,7 @@ LOOK_UP_MEMBERS: Final = Operation(
         )
     },
     problems=(InvalidLookup, DependencyUnavailable),
-    description=f"For up to {MAX_LOOKUP} ids. It changes nothing, and can be repeated.",
+    description=f"For up to {MAX_LOOKUP} ids. A read: it can be repeated.",
 )
 
 
@@ -143,9 +143,9 @@ def parse_lookup(body: Mapping[str, Any]) -> list[int]:
 def _faults_of_ids(found: Sequence[int | None]) -> list[Fault]:
     """Return the faults of integers; None stands for any other value."""
     faults = [
-        Fault(f"/memberIds/{place}", f"is not an id: {_RULE}")
-        for place, one in enumerate(found)
-        if one is None or not 1 <= one <= MAX_MEMBER_ID
+        Fault(f"/memberIds/{index}", f"is not an id: {_RULE}")
+        for index, member_id in enumerate(found)
+        if member_id is None or not 1 <= member_id <= MAX_MEMBER_ID
     ]
     if not faults and len(set(found)) > MAX_LOOKUP:
         detail = f"has {len(set(found))} ids; at most {MAX_LOOKUP} are allowed"

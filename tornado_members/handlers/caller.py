@@ -1,4 +1,4 @@
-"""The caller of a request: what its token allows."""
+"""The identity and the permissions of the caller."""
 
 import json
 from typing import Final
@@ -10,16 +10,16 @@ from tornado_members.errors import (
     TooManyRequests,
 )
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.openapi.operation import JSON, Answer, Operation
+from tornado_members.openapi.operation import JSON, Operation, Response
 from tornado_members.openapi.schemas import reference
 
 FIND_CALLER: Final = Operation(
     name="findCaller",
-    summary="Read who the caller is, and what its token allows",
+    summary="Read the identity and the permissions of the caller",
     tag="login",
     requires_token=True,
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "The caller",
             {JSON: reference("Caller")},
             {

@@ -21,10 +21,10 @@ from tornado_members.handlers.batches import MAX_IN_QUERY, parse_id_list
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.handlers.parameters import text_of
 from tornado_members.http.admission import bearer_token
-from tornado_members.http.own_record import follows_only
+from tornado_members.http.own_record import query_has_own_id_only
 from tornado_members.http.responses import PRIVATE, VARY
 from tornado_members.openapi.examples import example_event, example_ndjson_event
-from tornado_members.openapi.operation import NDJSON, Answer, Operation, Parameter
+from tornado_members.openapi.operation import NDJSON, Operation, Parameter, Response
 from tornado_members.openapi.schemas import TEXT_FILE
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -37,7 +37,7 @@ FOLLOW_CHANGES: Final = Operation(
     summary="Follow the changes of members",
     tag="members",
     permission=READ,
-    is_own=follows_only,
+    is_own=query_has_own_id_only,
     query={
         "after": Parameter(
             "Resume after this place: the id of an event, or Changes-After of an export. "
@@ -55,8 +55,8 @@ FOLLOW_CHANGES: Final = Operation(
         ),
     },
     headers=("Last-Event-ID",),
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "A stream of events that does not end by itself. docs/feed.md describes it",
             {EVENT_STREAM: TEXT_FILE, NDJSON: TEXT_FILE},
             {EVENT_STREAM: example_event, NDJSON: example_ndjson_event},
@@ -112,7 +112,7 @@ class ChangesHandler(MemberResourceHandler):
     def _start(self, subscription: Subscription, *, is_new: bool) -> None:
         self._auto_finish = False
         self.seconds_to_start = self.request.request_time()
-        # A subscriber has limits of its own, and must not take the place of a request.
+        # Subscribers have limits of their own, and do not count as requests in flight.
         self.services.requests.request_finished()
         self.services.deadlines.end(self)
         self._watch_peer()

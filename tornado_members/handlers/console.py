@@ -1,8 +1,12 @@
-"""The console: a page on which people manage members. Its files are in console/."""
+"""The console: a page to manage members. Its files are in console/."""
 
 from typing import Final
 
-from tornado_members.handlers.publishing import PublishingHandler, file_operation, page_operation
+from tornado_members.handlers.static_content import (
+    StaticContentHandler,
+    file_operation,
+    page_operation,
+)
 from tornado_members.http.static_files import find_console_file, find_console_page
 from tornado_members.services import Services
 
@@ -24,7 +28,7 @@ FIND_CONSOLE_FILE: Final = file_operation(
 )
 
 
-class ConsoleHandler(PublishingHandler):
+class ConsoleHandler(StaticContentHandler):
     """/console"""
 
     route = "/console"
@@ -37,12 +41,12 @@ class ConsoleHandler(PublishingHandler):
     async def get(self) -> None:
         """Send the page."""
         self.set_headers(PAGE_HEADERS)
-        self.publish(await find_console_page(self.title))
+        self.send_content(await find_console_page(self.title))
 
     head = get
 
 
-class ConsoleFileHandler(PublishingHandler):
+class ConsoleFileHandler(StaticContentHandler):
     """/console/{asset}"""
 
     route = "/console/{asset}"
@@ -50,6 +54,6 @@ class ConsoleFileHandler(PublishingHandler):
 
     async def get(self, name: str) -> None:
         """Send a file of the page."""
-        self.publish(await find_console_file(name))
+        self.send_content(await find_console_file(name))
 
     head = get

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tornado_members.openapi.examples import example_draft, example_member
-from tornado_members.openapi.operation import JSON, Answer, Body, Link
+from tornado_members.openapi.operation import JSON, Body, Link, Response
 from tornado_members.openapi.schemas import reference
 
 READ_CONDITIONS: Final = (
@@ -17,7 +17,7 @@ MEMBER_HEADERS: Final = ("Cache-Control", "Vary")
 MEMBER_DRAFT: Final = Body(
     {JSON: reference("MemberDraft")}, {JSON: example_draft}, holds_member=True
 )
-NOT_MODIFIED: Final = Answer(
+NOT_MODIFIED: Final = Response(
     "The caller has the current version",
     headers=("ETag", *MEMBER_HEADERS),
     may_have=("Last-Modified", "Cache-Status"),
@@ -39,9 +39,9 @@ _LINKS = {
 }
 
 
-def member_answer(description: str, *headers: str, may_have: tuple[str, ...] = ()) -> Answer:
+def describe_member(description: str, *headers: str, may_have: tuple[str, ...] = ()) -> Response:
     """Declare a response whose body is one member; `headers` are always present."""
-    return Answer(
+    return Response(
         description,
         {JSON: reference("Member")},
         {JSON: example_member},
@@ -51,9 +51,9 @@ def member_answer(description: str, *headers: str, may_have: tuple[str, ...] = (
     )
 
 
-WRITTEN: Final = Answer(
+WRITTEN: Final = Response(
     "The write is done, and the caller prefers no body (`Prefer: return=minimal`)",
     headers=("ETag", "Preference-Applied", *MEMBER_HEADERS),
     may_have=("Last-Modified", "Location", "Content-Location"),
 )
-CREATED: Final = member_answer("The new member", "Location")
+CREATED: Final = describe_member("The new member", "Location")

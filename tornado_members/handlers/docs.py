@@ -2,16 +2,16 @@
 
 from typing import Final
 
-from tornado_members.handlers.publishing import (
+from tornado_members.handlers.static_content import (
     ASSET_CONDITIONS,
-    KEPT,
-    UNCHANGED,
-    PublishingHandler,
+    NOT_MODIFIED,
+    REVALIDATION_HEADERS,
+    StaticContentHandler,
     file_operation,
     page_operation,
 )
-from tornado_members.http.static_files import Published, find_file
-from tornado_members.openapi.operation import JSON, Answer, Operation
+from tornado_members.http.static_files import StaticContent, find_file
+from tornado_members.openapi.operation import JSON, Operation, Response
 from tornado_members.services import Services
 
 # Only scripts, styles and requests of this origin; images are embedded in the style sheet.
@@ -25,14 +25,14 @@ FIND_DESCRIPTION: Final = Operation(
     summary="Read this description (OpenAPI 3.1)",
     tag="description",
     headers=ASSET_CONDITIONS,
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "OpenAPI 3.1",
             {JSON: {"type": "object", "required": ["openapi", "info", "paths"]}},
-            headers=(*KEPT, "Vary"),
+            headers=(*REVALIDATION_HEADERS, "Vary"),
             may_have=("Content-Encoding",),
         ),
-        304: UNCHANGED,
+        304: NOT_MODIFIED,
     },
 )
 SHOW_PAGE: Final = page_operation(
@@ -46,24 +46,24 @@ FIND_ASSET: Final = file_operation(
 )
 
 
-class OpenApiHandler(PublishingHandler):
+class OpenApiHandler(StaticContentHandler):
     """/openapi.json"""
 
     route = "/openapi.json"
     operations = {"GET": FIND_DESCRIPTION, "HEAD": FIND_DESCRIPTION}
 
-    def initialize(self, services: Services, *, document: Published) -> None:  # type: ignore[override]
+    def initialize(self, services: Services, *, document: StaticContent) -> None:  # type: ignore[override]
         super().initialize(services)
         self.document = document
 
     async def get(self) -> None:
         """Send the OpenAPI description."""
-        self.publish(self.document)
+        self.send_content(self.document)
 
     head = get
 
 
-class DocsHandler(PublishingHandler):
+class DocsHandler(StaticContentHandler):
     """/docs"""
 
     route = "/docs"
@@ -72,12 +72,12 @@ class DocsHandler(PublishingHandler):
     async def get(self) -> None:
         """Send the page."""
         self.set_header("Content-Security-Policy", _PAGE_POLICY)
-        self.publish(await find_file("docs.html"))
+        self.send_content(await find_file("docs.html"))
 
     head = get
 
 
-class DocsFileHandler(PublishingHandler):
+class DocsFileHandler(StaticContentHandler):
     """/docs/{file}"""
 
     route = "/docs/{file}"
@@ -85,6 +85,6 @@ class DocsFileHandler(PublishingHandler):
 
     async def get(self, name: str) -> None:
         """Send a file of the page."""
-        self.publish(await find_file(name))
+        self.send_content(await find_file(name))
 
     head = get

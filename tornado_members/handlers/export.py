@@ -15,7 +15,7 @@ from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.paging import parse_csv_options
 from tornado_members.http.encoding import GzipStream, accepts_gzip
 from tornado_members.http.responses import PRIVATE, VARY
-from tornado_members.http.streaming import ReaderGone, StreamedAnswer
+from tornado_members.http.streaming import ClientGone, StreamedResponse
 from tornado_members.model.list_query import ListQuery
 from tornado_members.model.member import Member
 from tornado_members.openapi.operation import CSV, NDJSON
@@ -48,13 +48,13 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
     """Answer with all members that match, or the first `limit`, in the type that was chosen.
 
     If MongoDB is unavailable at the first read, this raises DependencyUnavailable. Later it waits
-    for MongoDB, and then aborts the response, so that no client takes a part for the whole.
+    for MongoDB, and then aborts the response, so that no client takes it for complete.
     """
     services, media_type = handler.services, handler.media_type
     accepted = ",".join(handler.request.headers.get_list("Accept-Encoding"))
     gzip = GzipStream() if accepts_gzip(accepted) else None
     _set_headers(handler, media_type, is_compressed=gzip is not None)
-    answer = StreamedAnswer(handler, services.write_seconds)
+    answer = StreamedResponse(handler, services.write_seconds)
     read: ReadPage = partial(_read_json, services.directory)
     begin = b""
     if media_type == CSV:
@@ -69,19 +69,19 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
             place = await services.feed.place_now()
             if place is not None:
                 handler.set_header("Changes-After", place)
-            patience = services.rules.transfer_retry_seconds
-            async for lines in _pages(read, query, limit, patience):
+            retry_seconds = services.rules.transfer_retry_seconds
+            async for lines in _pages(read, query, limit, retry_seconds):
                 piece, begin = begin + lines, b""
                 await answer.send(gzip.compress(piece) if gzip else piece)
             await answer.send(gzip.end() if gzip else b"")
     except Exception as error:
         if not handler.response_started:
             raise
-        # Tornado would end the answer as if it were whole.
-        if not isinstance(error, ReaderGone | DependencyUnavailable):
-            said = fields(request_id=handler.request_id, route=handler.route)
-            log.exception("an export failed", extra=said)
-        answer.break_off(error)
+        # Tornado would end the response as if it were complete.
+        if not isinstance(error, ClientGone | DependencyUnavailable):
+            extra = fields(request_id=handler.request_id, route=handler.route)
+            log.exception("an export failed", extra=extra)
+        answer.abort(error)
     else:
         answer.end()
 
@@ -96,12 +96,12 @@ def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) 
 
 
 async def _pages(
-    read: ReadPage, query: ListQuery, limit: int | None, patience: float
+    read: ReadPage, query: ListQuery, limit: int | None, retry_seconds: float
 ) -> AsyncIterator[bytes]:
     """Yield pages, each after the last member of the one before: no cursor is held."""
     left, batch = limit, _FIRST_BATCH
     query = replace(query, limit=batch if left is None else min(batch, left))
-    page = await _read(read, query, patience=0)
+    page = await _read(read, query, retry_seconds=0)
     while True:
         yield page.lines
         left = None if left is None else left - page.count
@@ -110,18 +110,18 @@ async def _pages(
         batch = _next_batch(page)
         limit_of_page = batch if left is None else min(batch, left)
         query = replace(query, after=page.last, limit=limit_of_page)
-        page = await _read(read, query, patience)
+        page = await _read(read, query, retry_seconds)
 
 
 def _next_batch(page: _Lines) -> int:
-    """Return how many members to read after this page, by the size of its members."""
+    """Return the number of members to read next, given the size of those on this page."""
     fitting = _BYTES_AT_ONCE * page.count // max(1, len(page.lines))
     return max(1, min(fitting, _MOST_AT_ONCE))
 
 
-async def _read(read: ReadPage, query: ListQuery, patience: float) -> _Lines:
-    """Raises DependencyUnavailable once patience, in seconds, has run out."""
-    deadline = time.monotonic() + patience
+async def _read(read: ReadPage, query: ListQuery, retry_seconds: float) -> _Lines:
+    """Read a page; retry for so long. Raises DependencyUnavailable."""
+    deadline = time.monotonic() + retry_seconds
     pause = 0.05
     while True:
         try:

@@ -16,7 +16,7 @@ from tornado_members.handlers.member import parse_member_id
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.in_turns import map_in_turns
 from tornado_members.openapi.examples import example_history
-from tornado_members.openapi.operation import JSON, Answer, Operation
+from tornado_members.openapi.operation import JSON, Operation, Response
 from tornado_members.openapi.schemas import reference
 from tornado_members.telemetry.logs import fields
 
@@ -31,8 +31,8 @@ FIND_HISTORY: Final = Operation(
     # Records name the callers, so they are for administrators.
     permission=DELETE,
     query=HISTORY_PARAMETERS,
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "A page of changes, newest first",
             {JSON: reference("HistoryPage")},
             {JSON: example_history},
@@ -48,7 +48,7 @@ ERASE_HISTORY: Final = Operation(
     summary="Erase the personal values in the history of a member",
     tag="members",
     permission=DELETE,
-    answers={204: Answer("The values are erased")},
+    responses={204: Response("The values are erased")},
     problems=(MemberNotFound, DependencyUnavailable),
     description="The records keep `version`, `kind`, `at`, `by` and `requestId`. The member, if it "
     "exists, stays as it is, and its next changes are recorded with their values.",

@@ -12,7 +12,7 @@ from tornado_members.openapi.operation import Parameter
 _DEFAULT_LIMIT: Final = 50
 _MAX_LIMIT: Final = 1000
 _LAST_VERSION: Final = 2**63 - 1
-# The version and the id of a record, which is all that a cursor says.
+# A cursor consists of the version and the id of a record.
 _CURSOR: Final = re.compile(rb"([0-9]{1,19})-([0-9a-f]{24})")
 
 HISTORY_PARAMETERS: Final = {
@@ -22,7 +22,7 @@ HISTORY_PARAMETERS: Final = {
         _DEFAULT_LIMIT,
     ),
     "after": Parameter(
-        "Where the page before this one ended: take it from its `next`.",
+        "The cursor in `next` of the previous page.",
         {"type": "string", "pattern": "^[0-9]{1,19}-[0-9a-f]{24}$"},
     ),
 }

@@ -24,7 +24,15 @@ from tornado_members.handlers.parameters import (
 )
 from tornado_members.model.fields import FieldTable
 from tornado_members.openapi.examples import example_csv
-from tornado_members.openapi.operation import CSV, JSON, NDJSON, Answer, Body, Operation, Parameter
+from tornado_members.openapi.operation import (
+    CSV,
+    JSON,
+    NDJSON,
+    Body,
+    Operation,
+    Parameter,
+    Response,
+)
 from tornado_members.openapi.schemas import TEXT_FILE, csv_file
 
 _XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -58,10 +66,10 @@ IMPORT_MEMBERS: Final = Operation(
         ),
         "results": Parameter(
             "Write the result of every row (`all`), or of refused rows only (`failures`). The "
-            "summary always follows. `rejects` adds the `cells` of each refused row, and in the "
-            "summary what is read from which column of the `file`. With `after`, the response "
-            "begins when the whole body was read, for proxies that stop reading a request once its "
-            "response has begun. Two may be combined: `failures,after`.",
+            "summary always follows. `rejects` is `failures` with the `cells` of each refused row, "
+            "and with the columns of the `file` in the summary. With `after`, the response begins "
+            "when the whole body was read, for proxies that stop reading a request once its "
+            "response has begun. Combine two with a comma: `failures,after`.",
             {"type": "string", "enum": [*_RESULTS], "default": "all"},
             "failures",
         ),
@@ -95,7 +103,7 @@ IMPORT_MEMBERS: Final = Operation(
             "Members",
         ),
         "strict": Parameter(
-            "Refuse columns and fields that are not a member's, instead of ignoring them.",
+            "Refuse unknown columns and fields, instead of ignoring them.",
             {"type": "boolean", "default": False},
             True,
         ),
@@ -117,11 +125,11 @@ IMPORT_MEMBERS: Final = Operation(
         },
         {CSV: example_csv},
         "One member per CSV record, after a header that names the columns, per NDJSON line, per "
-        "element of an array, per card, entry or row of a worksheet. The content shows the format. "
+        "element of an array, per card, entry or row of a worksheet. The format is detected. "
         "`memberId`, as in exports, is ignored.",
     ),
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "The result of each row, one JSON object per line, streamed in the order of the "
             "input, and a summary as the last line",
             {NDJSON: TEXT_FILE},
@@ -147,11 +155,11 @@ class ImportQuery:
         results = self._choice("results", _RESULTS).split(",")
         self.returns_rejects = "rejects" in results
         self.failures_only = "failures" in results or self.returns_rejects
-        self.answers_after_body = "after" in results
+        self.responds_after_body = "after" in results
         self.dry_run = flag_of(arguments, "dry_run")
 
     def file_options(self, media_type: str, charset: str | None) -> FileOptions:
-        """Return how to read the file."""
+        """Return the options for reading the file."""
         return FileOptions(
             encoding=self._encoding() or charset,
             delimiter=self._delimiter(),

@@ -27,11 +27,11 @@ from tornado_members.http.body_limit import MAX_DISCARDED, announced_length, lea
 from tornado_members.http.content_type import parse_content_type
 from tornado_members.http.spool import Spool
 from tornado_members.http.spool_budget import SpoolAccount
-from tornado_members.http.streaming import ReaderGone, StreamedAnswer
+from tornado_members.http.streaming import ClientGone, StreamedResponse
 from tornado_members.openapi.operation import NDJSON
 from tornado_members.services import Services
 
-# Time that a sender has to reach its end, and to read, after the import was aborted.
+# For a sender to finish, and then to read the response, after the import was aborted.
 _LINGER_SECONDS: Final = 5
 
 
@@ -41,34 +41,34 @@ class ImportHandler(MemberResourceHandler):
 
     route = "/members/import"
     operations = {"POST": IMPORT_MEMBERS}
-    has_deadline = False  # its body may take as long as it likes
+    has_deadline = False  # its body may take any time
 
     _info: FileInfo
-    _answer: StreamedAnswer
+    _response: StreamedResponse
     _spool: Spool
     _account: SpoolAccount
     _dry_run: DryRunDirectory | None = None
-    _importing: ImportJob | None = None  # None if the body is discarded
-    _overseeing: asyncio.Task[None] | None = None
+    _job: ImportJob | None = None  # None if the body is discarded
+    _completing: asyncio.Task[None] | None = None
     _received = 0  # bytes
-    _unwanted = 0  # bytes that were discarded
+    _discarded = 0  # bytes
     _limit = 0  # bytes
     _is_refused = False
 
     def initialize(self, services: Services) -> None:
         super().initialize(services)
-        self._no_more = asyncio.Event()  # of the body
-        self._may_answer = asyncio.Event()
+        self._body_ended = asyncio.Event()  # or will not be read further
+        self._may_respond = asyncio.Event()
 
     async def prepare(self) -> None:
-        """Refuse a faulty request before its body is read."""
+        """Refuse an invalid request before its body is read."""
         try:
             await super().prepare()
             # on_connection_close() has ended the request of a client that disconnected meanwhile.
             if self.request.method == "POST" and not self.client_disconnected:
                 self._begin()
         except Problem as problem:
-            if self.client_disconnected or not self._sends_anyway():
+            if self.client_disconnected or not self._sends_body_anyway():
                 leave_body_unread(self.request)
                 raise
             self._refuse(problem)
@@ -77,21 +77,21 @@ class ImportHandler(MemberResourceHandler):
         query = ImportQuery(self.request.query_arguments, self.services.fields)
         options = query.file_options(*self._check_type())
         rules = self.services.rules
-        if not query.answers_after_body:
-            self._may_answer.set()
+        if not query.responds_after_body:
+            self._may_respond.set()
         self._limit = rules.import_max_mib * 1024 * 1024
         if announced_length(self.request.headers) > self._limit:
             raise BodyTooLarge(self._limit)
         directory = self.services.directory
         self._info = FileInfo()
-        self._answer = StreamedAnswer(self, rules.import_unread_seconds)
+        self._response = StreamedResponse(self, rules.import_unread_seconds)
         caller = self.caller
         owner = (caller.issuer, caller.subject) if caller else None
         self._account = account = self.services.spool_budget.open_account(owner)
         self._dry_run = DryRunDirectory(directory, account.reserve) if query.dry_run else None
-        self._spool = Spool(self._send, account, self._demand_reading)
+        self._spool = Spool(self._send, account, self._expect_reading)
         source = ByteQueue()
-        self._importing = ImportJob(
+        self._job = ImportJob(
             source,
             read_members(source, options, self._info, limit=self._limit, reserve=account.reserve),
             Loader(self._dry_run or directory, query.on_conflict, self.actor()),
@@ -104,7 +104,7 @@ class ImportHandler(MemberResourceHandler):
             self._spool.put,
             retry_seconds=rules.transfer_retry_seconds,
         )
-        self._overseeing = asyncio.create_task(self._oversee(self._importing))
+        self._completing = asyncio.create_task(self._complete(self._job))
         self.set_header("Content-Type", NDJSON)
         self.set_header("Cache-Control", "no-store")
 
@@ -128,39 +128,39 @@ class ImportHandler(MemberResourceHandler):
 
     async def data_received(self, chunk: bytes) -> None:
         """Read rows from a piece of the body; the next piece is read when this returns."""
-        importing = self._importing
-        if importing is None or not importing.is_running:
-            self._unwanted += len(chunk)
-            if self._unwanted > MAX_DISCARDED:
-                self._no_more.set()
-                if importing is None and not self.response_finished:
+        job = self._job
+        if job is None or not job.is_running:
+            self._discarded += len(chunk)
+            if self._discarded > MAX_DISCARDED:
+                self._body_ended.set()
+                if job is None and not self.response_finished:
                     self.finish()
             return
         self._received += len(chunk)
         try:
             if self._received > self._limit:
-                await importing.fail(BodyTooLarge(self._limit))
+                await job.fail(BodyTooLarge(self._limit))
             else:
-                await importing.push(chunk)
+                await job.push(chunk)
         except Problem as problem:
-            await self._forget(importing)
+            await self._discard_job(job)
             self._refuse(problem)
 
     async def post(self) -> None:
         """Load the rest, and complete the response."""
-        self._no_more.set()
-        if self._importing is None:
+        self._body_ended.set()
+        if self._job is None:
             if not self.response_finished:
                 self.finish()
             return
-        self._demand_reading()
+        self._expect_reading()
         try:
-            await self._importing.end()
+            await self._job.end()
         except Problem:
-            await self._forget(self._importing)
+            await self._discard_job(self._job)
             raise
-        if self._overseeing:
-            await self._overseeing
+        if self._completing:
+            await self._completing
 
     # Other methods were refused in prepare(), but their bodies have to be read as well.
     get = head = put = patch = delete = post
@@ -168,30 +168,30 @@ class ImportHandler(MemberResourceHandler):
     def on_connection_close(self) -> None:
         """Complete the batch in progress after a disconnect, and begin no other."""
         super().on_connection_close()
-        self._no_more.set()
-        if self._importing is not None:
-            self._importing.abandon()
+        self._body_ended.set()
+        if self._job is not None:
+            self._job.abandon()
         elif not self.response_finished:
             self.finish()
 
-    async def _oversee(self, importing: ImportJob) -> None:
+    async def _complete(self, job: ImportJob) -> None:
         """Wait for the last row, and complete or abort the response."""
         try:
-            await importing.ended()
+            await job.ended()
             if self._is_refused:
                 return
-            self._may_answer.set()
+            self._may_respond.set()
             await self._spool.drain()
-            failure = self._spool.failure or importing.failure
+            failure = self._spool.failure or job.failure
             if self.client_disconnected:
-                self._answer.break_off(ReaderGone("the client has disconnected"))
+                self._response.abort(ClientGone("the client has disconnected"))
             elif failure:
                 if not self._spool.failure:
                     await self._linger()
-                self._answer.break_off(failure)
+                self._response.abort(failure)
             else:
                 self._set_file_headers()
-                self._answer.end()
+                self._response.end()
         finally:
             await self._spool.close()
             self._account.close()
@@ -199,40 +199,40 @@ class ImportHandler(MemberResourceHandler):
                 self._dry_run.close()
 
     async def _linger(self) -> None:
-        """Wait for a client that still sends: closing now could lose what it has not read."""
+        """Wait for a client that is still sending: closing now could lose the response."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
-                await self._no_more.wait()
+                await self._body_ended.wait()
 
-    async def _forget(self, importing: ImportJob) -> None:
+    async def _discard_job(self, job: ImportJob) -> None:
         """Discard a job that has loaded nothing."""
-        self._importing = None
+        self._job = None
         self._is_refused = True
-        importing.abandon()
-        if self._overseeing:
-            await self._overseeing
+        job.abandon()
+        if self._completing:
+            await self._completing
 
     async def _send(self, results: bytes) -> None:
-        await self._may_answer.wait()
+        await self._may_respond.wait()
         if not self.response_started:
             self._set_file_headers()
         try:
-            await self._answer.send(results)
-        except ReaderGone:
-            if self._importing:
-                self._importing.abandon()
+            await self._response.send(results)
+        except ClientGone:
+            if self._job:
+                self._job.abandon()
             raise
 
-    def _demand_reading(self) -> None:
-        """Begin to answer, and give the client less time to read: it no longer only sends.
+    def _expect_reading(self) -> None:
+        """Begin to respond, and allow the client less time to read.
 
-        That is so at the end of the body, and when the results exceed their budget.
+        Called at the end of the body, and when the results exceed their budget.
         """
-        self._may_answer.set()
-        self._answer.set_patience(self.services.write_seconds)
+        self._may_respond.set()
+        self._response.set_timeout(self.services.write_seconds)
 
     def _set_file_headers(self) -> None:
-        """Report where the header is, and which columns are ignored."""
+        """Report the line of the header, and the ignored columns."""
         if self._info.header_line > 1:
             self.set_header("X-Header-Line", str(self._info.header_line))
         if ignored := self._info.ignored:
@@ -240,8 +240,8 @@ class ImportHandler(MemberResourceHandler):
             more = [f"and%20{len(ignored) - 20}%20more"] if len(ignored) > 20 else []
             self.set_header("X-Ignored-Columns", ", ".join([*shown, *more]))
 
-    def _sends_anyway(self) -> bool:
-        """True if the client sends the body in any case, and it is short enough to be read."""
+    def _sends_body_anyway(self) -> bool:
+        """True if the client sends the body without waiting, and it is short enough to be read."""
         headers = self.request.headers
         return "Expect" not in headers and announced_length(headers) <= MAX_DISCARDED
 

@@ -18,7 +18,7 @@ from tornado_members.errors import (
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.request_body import json_object
 from tornado_members.model.strict_json import has_lone_surrogate, json_pointer
-from tornado_members.openapi.operation import JSON, Answer, Body, Operation
+from tornado_members.openapi.operation import JSON, Body, Operation, Response
 from tornado_members.openapi.schemas import reference
 from tornado_members.services import Services
 
@@ -32,8 +32,8 @@ LOG_IN: Final = Operation(
         {JSON: reference("Credentials")},
         {JSON: {"username": "ada", "password": "correct horse"}},
     ),
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "A token",
             {JSON: reference("Token")},
             {JSON: {"access_token": "eyJ...", "token_type": "Bearer", "expires_in": 900}},
@@ -52,8 +52,8 @@ PUBLIC_KEYS: Final = Operation(
     name="findKeys",
     summary="Read the public keys of this service (RFC 7517)",
     tag="login",
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "The key set",
             {JSON: reference("KeySet")},
             {JSON: {"keys": [{"kty": "RSA", "kid": "1", "alg": "RS256", "n": "...", "e": "AQAB"}]}},

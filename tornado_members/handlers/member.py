@@ -22,13 +22,13 @@ from tornado_members.handlers.declarations import (
     WRITE_CONDITIONS,
     WRITE_PREFERENCE,
     WRITTEN,
-    member_answer,
+    describe_member,
 )
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.http.cache_control import wants_no_cache
-from tornado_members.http.own_record import addresses_by_id
+from tornado_members.http.own_record import path_has_own_id
 from tornado_members.model.member import apply_merge_patch, parse_draft
-from tornado_members.openapi.operation import Answer, Body, Operation
+from tornado_members.openapi.operation import Body, Operation, Response
 from tornado_members.openapi.schemas import reference
 
 MEMBER_ID: Final = re.compile(r"[1-9][0-9]{0,15}")
@@ -39,9 +39,12 @@ FIND_MEMBER: Final = Operation(
     summary="Read a member",
     tag="members",
     permission=READ,
-    is_own=addresses_by_id,
+    is_own=path_has_own_id,
     headers=("Cache-Control", *READ_CONDITIONS),
-    answers={200: member_answer("The member", may_have=("Cache-Status",)), 304: NOT_MODIFIED},
+    responses={
+        200: describe_member("The member", may_have=("Cache-Status",)),
+        304: NOT_MODIFIED,
+    },
     problems=(MemberNotFound, PreconditionFailed, DependencyUnavailable),
 )
 REPLACE_MEMBER: Final = Operation(
@@ -49,13 +52,13 @@ REPLACE_MEMBER: Final = Operation(
     summary="Replace a member",
     tag="members",
     permission=WRITE,
-    is_own=addresses_by_id,
+    is_own=path_has_own_id,
     headers=(*WRITE_CONDITIONS, *WRITE_PREFERENCE),
     body=replace(
         MEMBER_DRAFT,
-        description="A field that is left out becomes null. `memberId` may be repeated.",
+        description="Omitted fields become null. `memberId`, if sent, must equal that in the path.",
     ),
-    answers={200: member_answer("The replaced member"), 204: WRITTEN},
+    responses={200: describe_member("The replaced member"), 204: WRITTEN},
     problems=(
         *(MemberNotFound, InvalidMember, NameTaken, PreconditionFailed, PreconditionRequired),
         *(WriteConflict, DependencyUnavailable),
@@ -66,14 +69,14 @@ PATCH_MEMBER: Final = Operation(
     summary="Change some fields of a member (JSON merge patch)",
     tag="members",
     permission=WRITE,
-    is_own=addresses_by_id,
+    is_own=path_has_own_id,
     headers=(*WRITE_CONDITIONS, *WRITE_PREFERENCE),
     body=Body(
         {MERGE_PATCH: reference("MemberPatch")},
         {MERGE_PATCH: {"phone": None, "name": "Ada King"}},
         holds_member=True,
     ),
-    answers={200: member_answer("The changed member"), 204: WRITTEN},
+    responses={200: describe_member("The changed member"), 204: WRITTEN},
     problems=REPLACE_MEMBER.problems,
 )
 DELETE_MEMBER: Final = Operation(
@@ -82,7 +85,7 @@ DELETE_MEMBER: Final = Operation(
     tag="members",
     permission=DELETE,
     headers=WRITE_CONDITIONS,
-    answers={204: Answer("The member is deleted; its id is never used again")},
+    responses={204: Response("The member is deleted; its id is never used again")},
     problems=(
         MemberNotFound,
         PreconditionFailed,

@@ -20,7 +20,7 @@ from tornado_members.handlers.declarations import (
     WRITE_CONDITIONS,
     WRITE_PREFERENCE,
     WRITTEN,
-    member_answer,
+    describe_member,
 )
 from tornado_members.handlers.member import FIND_MEMBER
 from tornado_members.handlers.member_resource import MemberResourceHandler
@@ -32,7 +32,7 @@ from tornado_members.model.member import MEMBER_FIELDS, parse_draft
 from tornado_members.model.names import STORED_NAME_PATTERN, is_ambiguous_in_paths
 from tornado_members.model.strict_json import integer_of
 from tornado_members.openapi.examples import example_details
-from tornado_members.openapi.operation import JSON, Answer, Body, Operation, Parameter
+from tornado_members.openapi.operation import JSON, Body, Operation, Parameter, Response
 from tornado_members.openapi.schemas import reference
 
 _QUERY: Final = {
@@ -44,7 +44,7 @@ _QUERY: Final = {
     )
 }
 _IN_PATH: Final = (
-    "A shorter form of `/members/by-name?name=`, for names that no proxy changes in a path."
+    "A shorter form of `/members/by-name?name=`, for names that proxies do not change in a path."
 )
 
 FIND_BY_NAME: Final = Operation(
@@ -55,9 +55,9 @@ FIND_BY_NAME: Final = Operation(
     is_own=is_checked_by_handler,
     query=_QUERY,
     headers=FIND_MEMBER.headers,
-    answers={
-        200: member_answer("The member", "Content-Location", may_have=("Cache-Status",)),
-        304: Answer(
+    responses={
+        200: describe_member("The member", "Content-Location", may_have=("Cache-Status",)),
+        304: Response(
             NOT_MODIFIED.description,
             headers=(*NOT_MODIFIED.headers, "Content-Location"),
             may_have=NOT_MODIFIED.may_have,
@@ -74,8 +74,8 @@ PUT_BY_NAME: Final = Operation(
     query=_QUERY,
     headers=(*WRITE_CONDITIONS, *WRITE_PREFERENCE),
     body=Body({JSON: reference("MemberDetails")}, {JSON: example_details}, holds_member=True),
-    answers={
-        200: member_answer("The replaced member", "Content-Location"),
+    responses={
+        200: describe_member("The replaced member", "Content-Location"),
         201: CREATED,
         204: WRITTEN,
     },
@@ -132,12 +132,12 @@ class MemberByNameHandler(MemberResourceHandler):
         if self.own_member_id is not None:
             await self.get_own(self.own_member_id, name)
         body = self.json_body()
-        # Another member may take the name now, and must not be the one that the body means.
+        # Another member may take the name now: it must not be replaced if the body has an id.
         own_id = self.own_member_id
         draft = parse_draft(body, member_id=own_id, name=name, fields=self.services.fields)
-        meant = integer_of(body.get("memberId", own_id))
+        expected_id = integer_of(body.get("memberId", own_id))
         member, is_new = await self.services.directory.put_by_name(
-            draft, meant, self.precondition(), by=self.actor()
+            draft, expected_id, self.precondition(), by=self.actor()
         )
         if is_new:
             self.send_created(member)

@@ -38,7 +38,7 @@ class MemberResourceHandler(BaseHandler):
         return json_object(self.request, self.operation)
 
     def permission_missing(self) -> PermissionMissing:
-        """Return the problem of a caller that may not do this with the member addressed."""
+        """Return the problem of a caller without the permission for the member."""
         permission = self.operation.permission
         if self.caller is None or permission is None:
             raise TypeError(f"{self.operation.name} requires no permission")
@@ -67,13 +67,13 @@ class MemberResourceHandler(BaseHandler):
         return condition
 
     def actor(self) -> Actor | None:
-        """Return who makes a change, for the history."""
+        """Return the author of a change, for the history."""
         caller = self.caller
         return Actor(caller.issuer, caller.subject, self.request_id) if caller else None
 
     @asynccontextmanager
     async def reading(self, members: int) -> AsyncIterator[None]:
-        """Read and send so many members within the block, when it is this request's turn.
+        """Enter the block when this request may read and send so many members.
 
         Raises Overloaded if the response has timed out, or if the client has disconnected.
         """

@@ -22,12 +22,12 @@ from tornado_members.handlers.declarations import (
 from tornado_members.handlers.export import export_members
 from tornado_members.handlers.pages import read_page
 from tornado_members.handlers.paging import LIST_PARAMETERS, parse_export_query, parse_list_query
-from tornado_members.http.own_record import lists_only_itself
+from tornado_members.http.own_record import query_lists_own_id_only
 from tornado_members.http.prefer import parse_preferences
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.examples import example_csv, example_ndjson, example_page
-from tornado_members.openapi.operation import CSV, JSON, NDJSON, Answer, Link, Operation
+from tornado_members.openapi.operation import CSV, JSON, NDJSON, Link, Operation, Response
 from tornado_members.openapi.schemas import TEXT_FILE, reference
 
 LIST_MEMBERS: Final = Operation(
@@ -35,12 +35,12 @@ LIST_MEMBERS: Final = Operation(
     summary="List the members that match",
     tag="members",
     permission=READ,
-    is_own=lists_only_itself,
+    is_own=query_lists_own_id_only,
     query={"memberId": MEMBER_IDS, **LIST_PARAMETERS},
     filters_attributes=True,
     headers=("Cache-Control", "Prefer"),
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "A page of members, or those of `memberId`. As text/csv or application/x-ndjson: a "
             "stream of all members that match, or of the first `limit` if `limit` is given",
             {JSON: reference("MemberPage"), CSV: TEXT_FILE, NDJSON: TEXT_FILE},
@@ -68,7 +68,7 @@ ADD_MEMBER: Final = Operation(
     permission=WRITE,
     headers=WRITE_PREFERENCE,
     body=MEMBER_DRAFT,
-    answers={201: CREATED, 204: WRITTEN},
+    responses={201: CREATED, 204: WRITTEN},
     problems=(InvalidMember, NameTaken, WriteConflict, DependencyUnavailable),
 )
 

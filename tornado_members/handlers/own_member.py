@@ -4,30 +4,30 @@ from dataclasses import replace
 from typing import Final
 
 from tornado_members.errors import MemberNotFound
-from tornado_members.handlers.declarations import NOT_MODIFIED, WRITTEN, member_answer
+from tornado_members.handlers.declarations import NOT_MODIFIED, WRITTEN, describe_member
 from tornado_members.handlers.member import (
     FIND_MEMBER,
     PATCH_MEMBER,
     REPLACE_MEMBER,
     OneMemberHandler,
 )
-from tornado_members.http.own_record import addresses_itself
-from tornado_members.openapi.operation import Answer
+from tornado_members.http.own_record import is_path_of_own_member
+from tornado_members.openapi.operation import Response
 
 _LOCATION: Final = "Content-Location"
 _DESCRIPTION: Final = (
-    "The member whose id the token names, by the claim `member_claim` of its issuer. 404 if it "
-    "names none."
+    "The member whose id is in the token, in the claim `member_claim` of its issuer. 404 if the "
+    "token has none."
 )
 
 FIND_OWN_MEMBER: Final = replace(
     FIND_MEMBER,
     name="findOwnMember",
     summary="Read the caller's own member",
-    is_own=addresses_itself,
-    answers={
-        200: member_answer("The member", _LOCATION, may_have=("Cache-Status",)),
-        304: Answer(
+    is_own=is_path_of_own_member,
+    responses={
+        200: describe_member("The member", _LOCATION, may_have=("Cache-Status",)),
+        304: Response(
             NOT_MODIFIED.description,
             headers=(*NOT_MODIFIED.headers, _LOCATION),
             may_have=NOT_MODIFIED.may_have,
@@ -39,16 +39,16 @@ REPLACE_OWN_MEMBER: Final = replace(
     REPLACE_MEMBER,
     name="replaceOwnMember",
     summary="Replace the caller's own member",
-    is_own=addresses_itself,
-    answers={200: member_answer("The replaced member", _LOCATION), 204: WRITTEN},
+    is_own=is_path_of_own_member,
+    responses={200: describe_member("The replaced member", _LOCATION), 204: WRITTEN},
     description=_DESCRIPTION,
 )
 PATCH_OWN_MEMBER: Final = replace(
     PATCH_MEMBER,
     name="patchOwnMember",
     summary="Change some fields of the caller's own member (JSON merge patch)",
-    is_own=addresses_itself,
-    answers={200: member_answer("The changed member", _LOCATION), 204: WRITTEN},
+    is_own=is_path_of_own_member,
+    responses={200: describe_member("The changed member", _LOCATION), 204: WRITTEN},
     description=_DESCRIPTION,
 )
 
@@ -65,9 +65,9 @@ class OwnMemberHandler(OneMemberHandler):
     }
 
     def addressed_member(self, *path: str) -> int:  # noqa: ARG002
-        """Return the id that the token names, and send it as Content-Location (RFC 9110 §8.7)."""
+        """Return the id in the token, and send its address as Content-Location (RFC 9110 §8.7)."""
         member_id = self.caller.member_id if self.caller else None
         if member_id is None:
-            raise MemberNotFound("of this caller: the token names none")
+            raise MemberNotFound("of this caller: the token has no member id")
         self.set_header(_LOCATION, self.member_address(member_id))
         return member_id

@@ -50,7 +50,7 @@ LIST_PARAMETERS: Final = {
         {"type": "string", "pattern": STORED_NAME_PATTERN},
     ),
     "name_prefix": Parameter(
-        "Only members whose name begins so, in any case.",
+        "Only members whose name begins with this text, in any case.",
         {"type": "string", "pattern": STORED_NAME_PATTERN},
     ),
     "q": Parameter(
@@ -70,12 +70,12 @@ LIST_PARAMETERS: Final = {
         _DEFAULT.limit,
     ),
     "sort": Parameter(
-        "What they are sorted by; a minus turns it round.",
+        "The sort key; a minus reverses the order.",
         {"type": "string", "enum": [*_SORTS], "default": "memberId"},
         "name",
     ),
     "bom": Parameter(
-        "Begin a CSV export with a byte order mark, by which spreadsheets recognise UTF-8.",
+        "Begin a CSV export with a byte order mark, so that spreadsheets recognise UTF-8.",
         {"type": "boolean", "default": False},
         True,
     ),
@@ -85,15 +85,14 @@ LIST_PARAMETERS: Final = {
         ";",
     ),
     "after": Parameter(
-        "Where the page before this one ended: take it from its `next`, with the same "
-        "`sort` and filters.",
+        "The cursor in `next` of the previous page, to be sent with the same `sort` and filters.",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
     ),
 }
 
 
 def parse_csv_options(arguments: Arguments) -> tuple[str, bool]:
-    """Return the delimiter of a CSV export, and whether it has a mark. Raises BadParameter."""
+    """Return the delimiter of a CSV export, and True for a byte order mark. Raises BadParameter."""
     delimiter = text_of(arguments, "delimiter")
     if delimiter is None:
         delimiter = ","
@@ -105,7 +104,7 @@ def parse_csv_options(arguments: Arguments) -> tuple[str, bool]:
 def parse_list_query(arguments: Arguments, fields: FieldTable = MEMBER_FIELDS) -> ListQuery:
     """Parse the query of a list. Raises BadParameter."""
     texts = {name: decode_value(name, values[0]) for name, values in arguments.items()}
-    parse_csv_options(arguments)  # JSON does not use them, but must not accept nonsense
+    parse_csv_options(arguments)  # JSON does not use them, but they must be valid
     has_filters = not _NO_FILTERS.issuperset(texts)
     filters = _parse_filters(texts, fields) if has_filters else _DEFAULT.filters
     limit = number_of(arguments, "limit", _MAX_LIMIT) or _DEFAULT.limit
@@ -211,7 +210,7 @@ def _sort(query: ListQuery) -> str:
 def _cursor(query: ListQuery, key: int | str) -> str:
     """Return a cursor. It holds the sort and a digest of the filters for which it is valid.
 
-    It is not signed: a forged one can only name another place in the list.
+    It is not signed: a forged one can only select another position in the list.
     """
     content = orjson.dumps([_sort(query), _digest(query.filters), key])
     return base64.urlsafe_b64encode(content).decode().rstrip("=")

@@ -27,7 +27,7 @@ _COMMA: Final = re.compile("%2[Cc]")
 
 
 def asked_in(target: str) -> Asked | None:
-    """Return what a target asks for; None if a handler must examine it."""
+    """Return the members that a target addresses; None if a handler must examine it."""
     if MEMBER_ID.fullmatch(target, _AT_ID) and target.startswith("/members/"):
         return int(target[_AT_ID:])
     found = _TARGET.fullmatch(target)

@@ -17,7 +17,7 @@ from tornado_members.services import Services
 
 
 class ResponseHandler(RequestHandler):
-    """Sets the headers of every response, and answers every error with a problem."""
+    """Sets the headers of every response, and sends a problem for every error."""
 
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
@@ -44,7 +44,7 @@ class ResponseHandler(RequestHandler):
 
     @property
     def response_finished(self) -> bool:
-        """True if the response is complete, or can never be."""
+        """True if the response is complete, or was aborted."""
         return bool(self._finished)
 
     def address(self, path: str) -> str:
@@ -79,8 +79,8 @@ class ResponseHandler(RequestHandler):
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
         """Complete the response, which ends the request.
 
-        The HTTP server bounds how long a client may leave the response unread: a slow client does
-        not take the place of another request.
+        The HTTP server bounds how long a client may leave the response unread, and a slow client
+        does not count as a request in flight.
         """
         if chunk is not None:
             self.write(chunk)
@@ -120,7 +120,7 @@ class ResponseHandler(RequestHandler):
         raise NotImplementedError
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer any error, ours or Tornado's, with a problem (RFC 9457)."""
+        """Send a problem (RFC 9457) for any error, of this service or of Tornado."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         self.finish(self.render_problem(self.problem_of(status_code, error)))
 
@@ -142,7 +142,7 @@ class ResponseHandler(RequestHandler):
         return encode_problem(problem, self.request_id, self.services.base_path)
 
     def log_exception(self, _type: Any, value: BaseException | None, _traceback: Any) -> None:
-        # After a time-out, Tornado complains that the response is already finished.
+        # After a time-out, Tornado reports that the response is already finished.
         if not self.timed_out or isinstance(value, ResponseTimeout):
             log_failure(value, self.request_id, self.route)
 

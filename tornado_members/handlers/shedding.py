@@ -27,7 +27,7 @@ from tornado_members.telemetry.access_log import AccessLogRecord
 
 _ROUTE: Final = "other"  # finding the route would double the cost
 _PROBLEM: Final = Overloaded()
-_ID: Final = "%s"  # no valid request id
+_ID: Final = "%s"  # a placeholder, which no valid request id equals
 _BODY: Final = encode_problem(_PROBLEM, _ID).decode()
 _HEADER_LINES: Final = "".join(
     f"{name}: {value}\r\n"

@@ -7,7 +7,7 @@ from typing import Any, Final
 from tornado_members.auth.permissions import DELETE
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.openapi.operation import JSON, Answer, Operation
+from tornado_members.openapi.operation import JSON, Operation, Response
 from tornado_members.openapi.schemas import reference
 from tornado_members.services import Services
 
@@ -27,8 +27,8 @@ FIND_STATUS: Final = Operation(
     summary="Read the health of the service, and totals of its requests",
     tag="console",
     permission=DELETE,
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "The status, at most two seconds old",
             {JSON: reference("Status")},
             {JSON: _EXAMPLE},

@@ -17,7 +17,7 @@ from tornado_members.handlers.base import BaseHandler
 from tornado_members.handlers.member import MERGE_PATCH
 from tornado_members.handlers.parameters import Arguments, number_of, text_of
 from tornado_members.http.request_body import json_object
-from tornado_members.openapi.operation import JSON, Answer, Body, Operation, Parameter
+from tornado_members.openapi.operation import JSON, Body, Operation, Parameter, Response
 from tornado_members.openapi.schemas import reference
 from tornado_members.services import Services
 
@@ -26,7 +26,7 @@ _DEFAULT_LIMIT: Final = 100
 _EXAMPLE: Final = {"username": "ada", "accessRights": 2, "memberId": 42}
 _DRAFT: Final = {**_EXAMPLE, "password": "correct horse"}
 _HEADERS: Final = ("Cache-Control",)
-_USER: Final = Answer("The user", {JSON: reference("User")}, {JSON: _EXAMPLE}, headers=_HEADERS)
+_USER: Final = Response("The user", {JSON: reference("User")}, {JSON: _EXAMPLE}, headers=_HEADERS)
 
 LIST_USERS: Final = Operation(
     name="listUsers",
@@ -44,12 +44,12 @@ LIST_USERS: Final = Operation(
             },
         ),
         "after": Parameter(
-            "The name of the last user of the page before this one: take it from its `next`.",
+            "The name of the last user on the previous page, as in its `next`.",
             {"type": "string"},
         ),
     },
-    answers={
-        200: Answer(
+    responses={
+        200: Response(
             "A page of users",
             {JSON: reference("UserPage")},
             {JSON: {"items": [_EXAMPLE], "next": None}},
@@ -64,8 +64,8 @@ ADD_USER: Final = Operation(
     tag="users",
     permission=DELETE,
     body=Body({JSON: reference("UserDraft")}, {JSON: _DRAFT}),
-    answers={
-        201: Answer(
+    responses={
+        201: Response(
             "The new user",
             {JSON: reference("User")},
             {JSON: _EXAMPLE},
@@ -79,7 +79,7 @@ FIND_USER: Final = Operation(
     summary="Read a user of the login",
     tag="users",
     permission=DELETE,
-    answers={200: _USER},
+    responses={200: _USER},
     problems=(UserNotFound, DependencyUnavailable),
 )
 PATCH_USER: Final = Operation(
@@ -88,7 +88,7 @@ PATCH_USER: Final = Operation(
     tag="users",
     permission=DELETE,
     body=Body({MERGE_PATCH: reference("UserPatch")}, {MERGE_PATCH: {"accessRights": 1}}),
-    answers={200: _USER},
+    responses={200: _USER},
     problems=(UserNotFound, InvalidUser, DependencyUnavailable),
     description="Fewer rights, another password and another member end the tokens of the user "
     "within a second.",
@@ -98,7 +98,7 @@ REMOVE_USER: Final = Operation(
     summary="Remove a user of the login",
     tag="users",
     permission=DELETE,
-    answers={204: Answer("The user is removed, and its tokens end within a second")},
+    responses={204: Response("The user is removed, and its tokens end within a second")},
     problems=(UserNotFound, DependencyUnavailable),
 )
 
@@ -176,6 +176,6 @@ class UserHandler(UserResourceHandler):
 
 
 def _parse_query(arguments: Arguments) -> tuple[str, int]:
-    """Return where the page begins, and its limit. Raises BadParameter."""
+    """Return the name after which the page begins, and its limit. Raises BadParameter."""
     limit = number_of(arguments, "limit", _MAX_LIMIT) or _DEFAULT_LIMIT
     return text_of(arguments, "after") or "", limit

@@ -31,7 +31,7 @@ class Admission(NamedTuple):
     operation: Operation | None = None  # None for OPTIONS
     caller: Caller | None = None  # None if the operation needs no token
     media_type: str = JSON
-    own_member_id: int | None = None  # the only member that the caller may reach, if that is so
+    own_member_id: int | None = None  # set if the caller may access this member only
     max_body_bytes: int = 0  # 0 if the operation takes no body
 
 
@@ -98,18 +98,18 @@ def _authorize(
 
 
 def caller_of(request: HTTPServerRequest) -> Caller | None:
-    """Return the caller of a request, also if it is then refused; None without a valid token."""
+    """Return the caller of a request, even if it was refused; None without a valid token."""
     caller: Caller | None = vars(request).get("caller")
     return caller
 
 
 def note_admission(request: HTTPServerRequest, outcome: Admission | Exception) -> None:
-    """Note what was decided about a request at its head, or why it was refused."""
+    """Record the admission of a request, or the problem for which it was refused."""
     vars(request)["admission"] = outcome
 
 
 def admission_of(request: HTTPServerRequest) -> Admission | None:
-    """Return what was decided at the head; None if the request has no body.
+    """Return the admission recorded at the head; None if the request has no body.
 
     Raises the Problem for which the request was refused.
     """
@@ -159,5 +159,5 @@ def check_query(
 
 def _listed(names: Sequence[str]) -> str:
     if len(names) < 2:
-        return f"there is {names[0]}" if names else "there are none"
-    return f"there are {', '.join(names[:-1])} and {names[-1]}"
+        return f"the only one is {names[0]}" if names else "this operation has none"
+    return f"parameters are {', '.join(names[:-1])} and {names[-1]}"

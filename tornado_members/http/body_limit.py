@@ -33,9 +33,9 @@ MAX_DISCARDED = 16 * 1024 * 1024
 
 
 class AdmittingApplication(RoutedApplication):
-    """An application whose handlers get bodies of admitted requests only.
+    """An application whose handlers receive bodies of admitted requests only.
 
-    Handlers with `@stream_request_body` read their body themselves, and so check it themselves.
+    Handlers with `@stream_request_body` read and check their body themselves.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ def leaves_body_unread(request: HTTPServerRequest) -> bool:
 
 
 def leave_body_unread(request: HTTPServerRequest) -> None:
-    """Note that a part of the body will not be read, so that the response says so."""
+    """Record that a part of the body will not be read: the response then closes the connection."""
     vars(request)["leaves_body_unread"] = True
 
 

@@ -15,7 +15,7 @@ _REQUEST_HEADERS: Final = (
     "Cache-Control, Last-Event-ID, Prefer, X-Request-Id, traceparent, tracestate"
 )
 # Response headers that a script may read, beyond the safelisted ones.
-_ANSWER_HEADERS: Final = (
+_RESPONSE_HEADERS: Final = (
     "ETag, Link, Location, Content-Location, X-Total-Count, Preference-Applied, X-Request-Id, "
     "Cache-Status, Retry-After, WWW-Authenticate, Allow, Accept-Patch, Accept-Post, "
     "Content-Disposition, X-Ignored-Columns, X-Header-Line, Changes-After"
@@ -25,7 +25,7 @@ _ANSWER_HEADERS: Final = (
 def cross_origin_headers(rules: Cors, origin: str | None) -> Mapping[str, str]:
     """Return the CORS headers of a response.
 
-    Where the response depends on the origin, `Vary` says so, also to origins that are not allowed.
+    If the response depends on the origin, it has `Vary`, also for origins that are not allowed.
     """
     vary = {"Vary": "Origin"} if rules.origins and "*" not in rules.origins else {}
     if origin is None or not _is_allowed(rules, origin):
@@ -33,7 +33,7 @@ def cross_origin_headers(rules: Cors, origin: str | None) -> Mapping[str, str]:
     return {
         **vary,
         "Access-Control-Allow-Origin": "*" if "*" in rules.origins else origin,
-        "Access-Control-Expose-Headers": _ANSWER_HEADERS,
+        "Access-Control-Expose-Headers": _RESPONSE_HEADERS,
     }
 
 

@@ -13,7 +13,7 @@ class Request(Protocol):
     """A request whose response can be replaced by a 503."""
 
     def time_out(self) -> None:
-        """Respond that it took too long, unless the response has begun."""
+        """Send ResponseTimeout, unless the response has begun."""
 
 
 class Deadlines:
@@ -27,16 +27,16 @@ class Deadlines:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._begun: dict[Request, float] = {}  # time.monotonic(), the oldest first
-        self._any = asyncio.Event()  # unset while the task waits for a request
+        self._has_requests = asyncio.Event()  # unset while the task waits for a request
 
     def begin(self, request: Request) -> None:
         """Start the time of a request."""
         self._begun[request] = time.monotonic()
-        if not self._any.is_set():
-            self._any.set()
+        if not self._has_requests.is_set():
+            self._has_requests.set()
 
     def end(self, request: Request) -> None:
-        """Forget a request; it was answered."""
+        """End the time of a request, which was answered."""
         self._begun.pop(request, None)
 
     @contextmanager
@@ -54,8 +54,8 @@ class Deadlines:
         """Check for late requests, until cancelled."""
         while True:
             if not self._begun:
-                self._any.clear()
-                await self._any.wait()
+                self._has_requests.clear()
+                await self._has_requests.wait()
             await asyncio.sleep(min(0.5, self._seconds / _CHECKS))
             oldest = time.monotonic() - self._seconds
             late = [request for request, begun in self._begun.items() if begun < oldest]

@@ -38,7 +38,7 @@ def reporting(error: Exception, query: Query | None) -> Iterator[None]:
 
 
 def take_found_error() -> FoundError | None:
-    """Return the error that the handler which is created now has to report, once.
+    """Return the error that a new handler has to report, once.
 
     Its task keeps the list, and creates the handler of the next request of a pipeline.
     """

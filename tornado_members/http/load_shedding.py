@@ -1,11 +1,11 @@
 """Refuses requests while the accepted ones wait too long, after CoDel (RFC 8289).
 
 A fixed number of requests does not distinguish a burst, which is over soon, from an overload. CoDel
-looks at how long requests wait: if every wait of an *interval* is above a *target*, there is a
+measures how long requests wait: if every wait of an *interval* is above a *target*, there is a
 queue that does not become empty. A request waits in two places, which are measured once per turn of
 the event loop, and added up:
 
-- for the event loop, each time when it is ready to go on: an uncached read takes about ten turns;
+- for the event loop, each time it is ready to continue: an uncached read takes about ten turns;
 - for a thread or a connection of MongoDB's driver.
 
 CoDel drops packets at a slowly rising rate, because their senders slow down. HTTP clients do not,
@@ -22,8 +22,8 @@ _TARGET: Final = 0.15  # seconds
 _TURNS: Final = 10  # that a request waits for
 _AVERAGED: Final = 2  # turns whose mean is taken. With more, a queue grows before it is noticed.
 _INTERVAL: Final = 0.1  # seconds: about the time of a request under full load (RFC 8289 §3.2)
-_CALM: Final = 1.0  # seconds below the target until another burst has an interval again
-_FEWEST: Final = 100  # requests in flight. Fewer do not form a queue.
+_RECOVERY: Final = 1.0  # seconds below the target until another burst has an interval again
+_MIN_IN_FLIGHT: Final = 100  # requests in flight. Fewer do not form a queue.
 
 
 class LoadShedder:
@@ -60,12 +60,12 @@ class LoadShedder:
         of a longer time were below it: until then, one wait above it is enough to refuse.
         """
         now = self._clock()
-        is_above = wait > _TARGET and self._in_flight() >= _FEWEST
+        is_above = wait > _TARGET and self._in_flight() >= _MIN_IN_FLIGHT
         if is_above != self._is_above:
             self._is_above, self._since = is_above, now
         elif is_above:
             self.is_shedding = self.is_shedding or now - self._since >= _INTERVAL
-        elif now - self._since >= _CALM:
+        elif now - self._since >= _RECOVERY:
             self.is_shedding = False
 
     def _measure(self, begun: float) -> None:

@@ -1,4 +1,4 @@
-"""Requests that concern the caller's own member, which the permissions `...:own` allow.
+"""Tests if a request is about the caller's own member, which permissions `...:own` allow.
 
 An operation that such callers may use names one of these functions. Each returns True if a request
 addresses the member with this id and no other. Nothing is looked up: the refusal for a member that
@@ -10,23 +10,23 @@ from urllib.parse import unquote
 from tornado.httputil import HTTPServerRequest
 
 
-def addresses_by_id(request: HTTPServerRequest, member_id: int) -> bool:
-    """The id is the last segment of the path, decoded once, as routes decode it."""
+def path_has_own_id(request: HTTPServerRequest, member_id: int) -> bool:
+    """True if the last segment of the path is the id; decoded once, as by routes."""
     return unquote(request.path.rpartition("/")[2]) == str(member_id)
 
 
-def addresses_itself(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
-    """The path is /members/me."""
+def is_path_of_own_member(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
+    """True: the path is /members/me."""
     return True
 
 
-def lists_only_itself(request: HTTPServerRequest, member_id: int) -> bool:
-    """The query lists no id but this one."""
+def query_lists_own_id_only(request: HTTPServerRequest, member_id: int) -> bool:
+    """True if the query lists this id and no other."""
     return _ids(request) == {str(member_id).encode()}
 
 
-def follows_only(request: HTTPServerRequest, member_id: int) -> bool:
-    """The query names no other member. Without `memberId`, the handler reports this one only."""
+def query_has_own_id_only(request: HTTPServerRequest, member_id: int) -> bool:
+    """True if the query lists no other id. Without `memberId`, the handler sends this one only."""
     return _ids(request) <= {str(member_id).encode()}
 
 
@@ -37,5 +37,5 @@ def _ids(request: HTTPServerRequest) -> set[bytes]:
 
 
 def is_checked_by_handler(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
-    """The path has a name, or the body has ids. The handler compares them."""
+    """True: the handler compares the name in the path, or the ids in the body, itself."""
     return True

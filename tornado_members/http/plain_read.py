@@ -1,4 +1,4 @@
-"""The headers of a plain read, which asks for a member and nothing else."""
+"""The headers of a plain read: one that the cache alone can answer."""
 
 import re
 from functools import lru_cache
@@ -11,7 +11,7 @@ from tornado_members.http.admission import bearer_token
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.negotiation import accepts
-from tornado_members.http.request_id import given_id
+from tornado_members.http.request_id import valid_request_id
 from tornado_members.http.responses import PreparedHeaders, has_conditions
 from tornado_members.http1.exchange import Exchange
 from tornado_members.openapi.operation import JSON
@@ -66,12 +66,12 @@ def _read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> Pl
         token,
         PreparedHeaders(cross_origin_headers(cors, headers.get("Origin"))),
         conditions=headers if has_conditions(headers) else None,
-        request_id=given_id(headers),
+        request_id=valid_request_id(headers),
         traceparent=headers.get("traceparent"),
     )
 
 
 @lru_cache(256)
 def _is_plain_host(host: str) -> bool:
-    """Return True for a Host header that Tornado certainly accepts."""
+    """Return True for a Host header that Tornado accepts in any case."""
     return _PLAIN_HOST.fullmatch(host) is not None

@@ -29,14 +29,14 @@ def problem_of(status: int, error: BaseException | None, method: str, allow: str
 
 
 def encode_problem(problem: Problem, request_id: str, base_path: str = "") -> bytes:
-    """Return the JSON of a problem; `base_path` begins the addresses in it."""
+    """Return the JSON of a problem; `base_path` is the prefix of the addresses in it."""
     text = json.dumps(problem.to_dict(request_id, base_path), ensure_ascii=False)
-    # It may quote the request, where a lone surrogate has no UTF-8.
+    # It may quote the request; a lone surrogate cannot be encoded in UTF-8.
     return text.encode("utf-8", "replace")
 
 
 def log_failure(error: BaseException | None, request_id: str, route: str) -> None:
-    """Log why a request failed: with a traceback if the error was unexpected."""
+    """Log the failure of a request, with a traceback if the error was unexpected."""
     if isinstance(error, Problem):
         if error.status >= 500:
             cause = str(error.__cause__)[:_MAX_CAUSE] if error.__cause__ else None

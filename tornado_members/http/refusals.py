@@ -39,7 +39,7 @@ _KINDS: Mapping[int, type[Problem]] = {
 }
 
 
-# The headers of a refused request are unknown or not to be trusted, and so are its proxies.
+# The headers of a refused request are unknown or untrusted, including those of proxies.
 _NO_PROXIES = TrustedProxies()
 _NO_HEADERS = HTTPHeaders()
 _NO_ORIGINS = Cors()

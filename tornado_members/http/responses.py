@@ -27,7 +27,7 @@ from tornado_members.http1.exchange import Exchange
 from tornado_members.member_entries import MemberBatch, Representation
 from tornado_members.openapi.operation import JSON
 
-# A response is data, never a page: a browser must not run, frame or guess anything in it.
+# A response is data, not a page: a browser must not execute, frame or sniff it.
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -63,8 +63,8 @@ def member_response(
     """Build the response with a member, whose version is its ETag (RFC 9110 §8.8.3).
 
     `request_headers` are those of a read: its conditions are then evaluated (§13.2.2). With
-    `address`, the response says where the member is by its id, which a rename does not change
-    (§8.7). Raises PreconditionFailed.
+    `address`, the response has a Content-Location, which a rename does not change (§8.7). Raises
+    PreconditionFailed.
     """
     body = member.body
     if request_headers is not None:
@@ -117,7 +117,7 @@ def json_response(body: bytes, *, request_headers: HTTPHeaders) -> MemberRespons
 
 
 def takes_long(found: Representation | MemberBatch, headers: HTTPHeaders) -> bool:
-    """Return True if the event loop should not compress the response to these headers."""
+    """Return True if a thread should compress the response to these headers."""
     if not isinstance(found, MemberBatch) or "Accept-Encoding" not in headers:
         return False
     return sum(map(len, found.bodies)) > _LONG

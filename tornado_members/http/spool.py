@@ -17,10 +17,10 @@ _PIECE = 65536  # bytes
 
 
 class Spool:
-    """Bytes in order: a few in memory, the rest in a temporary file without a name.
+    """A queue of bytes: a few in memory, the rest in an unnamed temporary file.
 
     Most clients send the whole body of a large import before they read its results. Waiting for
-    them would block both sides for ever; keeping the results in memory would have no bound.
+    them would block both sides for ever; the results in memory would be unbounded.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class Spool:
         self._send = send
         self._account = account
         self._on_full = on_full
-        self._near: deque[bytes] = deque()
-        self._near_size = 0
+        self._memory: deque[bytes] = deque()
+        self._memory_size = 0
         self._file: IO[bytes] | None = None
         self._read = self._written = 0  # offsets in the file
-        self._more = asyncio.Event()
-        self._less = asyncio.Event()
+        self._data_added = asyncio.Event()
+        self._space_freed = asyncio.Event()
         self._is_complete = False
         self._is_disk_full = False
         self.failure: Exception | None = None  # of `send`; later bytes are dropped
@@ -51,16 +51,16 @@ class Spool:
 
     async def put(self, data: bytes) -> None:
         """Queue bytes to be sent; wait only if the budget of files or the disk is exhausted."""
-        while not self._is_done and not self._take_in(data):
+        while not self._is_done and not self._store(data):
             self._on_full()
-            self._less.clear()
-            await self._account.wait(self._less)
-        self._more.set()
+            self._space_freed.clear()
+            await self._account.wait(self._space_freed)
+        self._data_added.set()
 
     async def drain(self) -> None:
-        """Return when everything was sent, or cannot be."""
+        """Wait until everything was sent, or sending has failed."""
         self._is_complete = True
-        self._more.set()
+        self._data_added.set()
         await asyncio.wait([self._sending])
 
     async def close(self) -> None:
@@ -75,17 +75,17 @@ class Spool:
     def _is_done(self) -> bool:
         return self._sending.done() or self.failure is not None
 
-    def _take_in(self, data: bytes) -> bool:
-        """Keep bytes in memory or in the file; False if both are full."""
-        is_near = not self._written
-        if is_near and (not self._near or self._near_size + len(data) <= _IN_MEMORY):
-            self._near.append(data)
-            self._near_size += len(data)
+    def _store(self, data: bytes) -> bool:
+        """Store bytes in memory or in the file; return False if both are full."""
+        fits_in_memory = not self._written
+        if fits_in_memory and (not self._memory or self._memory_size + len(data) <= _IN_MEMORY):
+            self._memory.append(data)
+            self._memory_size += len(data)
             return True
         if not self._account.reserve(len(data)):
             return False
         if not self._append(data):
-            self._account.give_back(len(data))
+            self._account.cancel_reservation(len(data))
             return False
         return True
 
@@ -111,22 +111,22 @@ class Spool:
         try:
             while True:
                 if piece := self._take():
-                    self._less.set()
+                    self._space_freed.set()
                     await self._send(piece)
                 elif self._is_complete:
                     return
                 else:
-                    self._more.clear()
-                    await self._more.wait()
+                    self._data_added.clear()
+                    await self._data_added.wait()
         except Exception as error:  # noqa: BLE001
             self.failure = error
         finally:
-            self._less.set()
+            self._space_freed.set()
 
     def _take(self) -> bytes:
-        if self._near:
-            piece = self._near.popleft()
-            self._near_size -= len(piece)
+        if self._memory:
+            piece = self._memory.popleft()
+            self._memory_size -= len(piece)
             return piece
         if self._file is None or not self.spooled:
             return b""

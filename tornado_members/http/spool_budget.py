@@ -32,7 +32,7 @@ class SpoolBudget:
         return True
 
     def release(self, caller: Hashable, size: int, *, wake: bool = True) -> None:
-        """Return reserved bytes, and wake those that wait for some."""
+        """Release reserved bytes, and wake the imports that wait for some."""
         self._held[caller] -= size
         if not self._held[caller]:
             del self._held[caller]
@@ -64,13 +64,13 @@ class SpoolAccount:
         return True
 
     def release(self, size: int) -> None:
-        """Return reserved bytes."""
+        """Release reserved bytes."""
         if size:
             self._held -= size
             self._budget.release(self._caller, size)
 
-    def give_back(self, size: int) -> None:
-        """Return bytes that were just reserved; wake nothing, so that two cannot wake in turns."""
+    def cancel_reservation(self, size: int) -> None:
+        """Release bytes that were just reserved. Wakes no others, which could wake this one."""
         self._held -= size
         self._budget.release(self._caller, size, wake=False)
 
@@ -79,5 +79,5 @@ class SpoolAccount:
         await self._budget.wait(changed)
 
     def close(self) -> None:
-        """Return all bytes."""
+        """Release all bytes."""
         self.release(self._held)

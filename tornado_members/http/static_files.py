@@ -16,7 +16,7 @@ _PACKAGE: Final = Path(__file__).parent.parent
 _OWN: Final = _PACKAGE / "handlers" / "docs_page"
 _CONSOLE: Final = _PACKAGE / "console"
 _VIEWER: Final = "mkdocs_swagger_ui_tag"  # it is never imported
-# Where each file of the page is: ours, or in that package.
+# The package and the path of each file of the page; None for this package.
 _FILES: Final = {
     "docs.html": (None, "docs.html"),
     "docs.css": (None, "docs.css"),
@@ -34,20 +34,20 @@ _PAGE: Final = "index.html"
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """Bytes, and the same as gzip. The two are two representations, with an ETag each."""
+class StaticContent:
+    """A file as it is and as gzip: two representations, each with its own ETag."""
 
     media_type: str
     plain: bytes
     zipped: bytes
 
     @classmethod
-    def of(cls, plain: bytes, media_type: str) -> "Published":
-        """It takes a tenth of a second for a large one."""
+    def of(cls, plain: bytes, media_type: str) -> "StaticContent":
+        """Compress a file. This takes a tenth of a second for a large one."""
         return cls(media_type, plain, gzip.compress(plain, mtime=0))
 
     def etag(self, *, as_gzip: bool) -> str:
-        """Strong, quotes included (RFC 9110 §8.8.3)."""
+        """Return the strong entity tag, with its quotes (RFC 9110 §8.8.3)."""
         return f'"{_digest(self.plain)}{"-gzip" if as_gzip else ""}"'
 
 
@@ -56,19 +56,19 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-async def find_file(name: str) -> Published:
-    """A file of the page. Raises NotFound for a name not in the table: nothing else is read."""
+async def find_file(name: str) -> StaticContent:
+    """Return a file of the page. Raises NotFound for a name that is not in the table."""
     if name not in _FILES:
         raise NotFound
     return await asyncio.to_thread(_read, name)
 
 
-async def find_console_page(title: str) -> Published:
+async def find_console_page(title: str) -> StaticContent:
     """Return the page of the console with this title."""
     return await asyncio.to_thread(_console_page, title)
 
 
-async def find_console_file(name: str) -> Published:
+async def find_console_file(name: str) -> StaticContent:
     """Return a file that the console's page loads. Raises NotFound for any other name."""
     if name not in await asyncio.to_thread(console_files):
         raise NotFound
@@ -83,21 +83,21 @@ def console_files() -> frozenset[str]:
 
 
 @cache
-def _console_page(title: str) -> Published:
+def _console_page(title: str) -> StaticContent:
     text = (_CONSOLE / _PAGE).read_text("utf-8").replace("{{title}}", escape(title))
-    return Published.of(text.encode(), _MEDIA_TYPES[".html"])
+    return StaticContent.of(text.encode(), _MEDIA_TYPES[".html"])
 
 
 @cache
-def _read_console(name: str) -> Published:
+def _read_console(name: str) -> StaticContent:
     file = _CONSOLE / name
-    return Published.of(file.read_bytes(), _MEDIA_TYPES[file.suffix])
+    return StaticContent.of(file.read_bytes(), _MEDIA_TYPES[file.suffix])
 
 
 @cache
-def _read(name: str) -> Published:
+def _read(name: str) -> StaticContent:
     package, path = _FILES[name]
-    return Published.of((_folder(package) / path).read_bytes(), _MEDIA_TYPES[Path(name).suffix])
+    return StaticContent.of((_folder(package) / path).read_bytes(), _MEDIA_TYPES[Path(name).suffix])
 
 
 def _folder(package: str | None) -> Path:

@@ -18,12 +18,12 @@ _PIECE = 65536  # bytes that are written at once, and so the most that wait in t
 _ABORT = struct.pack("ii", 1, 0)  # for SO_LINGER: the connection ends with a reset
 
 
-class ReaderGone(Exception):
-    """The client has disconnected, or does not read. The text says which."""
+class ClientGone(Exception):
+    """The client has disconnected, or does not read. The message states which."""
 
 
 class StreamingHandler(Protocol):
-    """The part of a handler that a StreamedAnswer uses."""
+    """The part of a handler that a StreamedResponse uses."""
 
     request: HTTPServerRequest
     route: ClassVar[str]
@@ -39,11 +39,11 @@ class StreamingHandler(Protocol):
     def finish(self) -> "Future[None]": ...
 
 
-class StreamedAnswer:
+class StreamedResponse:
     """The body of a handler's response, whose headers are sent with the first piece."""
 
     def __init__(self, handler: StreamingHandler, seconds: float) -> None:
-        """`seconds` is how long the client may leave a piece of the response unread."""
+        """`seconds` is the time for which the client may leave a piece of the response unread."""
         self._handler = handler
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
@@ -52,35 +52,35 @@ class StreamedAnswer:
             # Without chunks and length, the end of the connection is the end of the response.
             handler.request.headers["Connection"] = "close"
 
-    def set_patience(self, seconds: float) -> None:
-        """Set the time for each piece from now on, and for the one that is being sent anew."""
+    def set_timeout(self, seconds: float) -> None:
+        """Set the time for each piece from now on, and restart that of the current one."""
         self._seconds = seconds
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(self._loop.time() + seconds)
 
     async def send(self, data: bytes) -> None:
-        """Return once the system has taken all of it. Raises ReaderGone."""
+        """Return once the system has taken all of it. Raises ClientGone."""
         for start in range(0, len(data), _PIECE):
             self._handler.write(data[start : start + _PIECE])
             await self._flush()
 
     async def send_headers(self) -> None:
-        """Send the headers alone. Raises ReaderGone."""
+        """Send the headers alone. Raises ClientGone."""
         await self._flush()
 
     async def _flush(self) -> None:
         if self._handler.client_disconnected:
-            raise ReaderGone("the client has disconnected")
+            raise ClientGone("the client has disconnected")
         sent = self._handler.flush()
         try:
             async with asyncio.timeout(self._seconds) as self._timeout:
                 await asyncio.wait([sent])
         except TimeoutError:
-            raise ReaderGone(f"the client read nothing for {self._seconds:g} seconds") from None
+            raise ClientGone(f"the client read nothing for {self._seconds:g} seconds") from None
         finally:
             self._timeout = None
         if sent.cancelled() or sent.exception() or self._handler.client_disconnected:
-            raise ReaderGone("the client has disconnected")
+            raise ClientGone("the client has disconnected")
 
     def end(self) -> None:
         """Complete the response."""
@@ -89,14 +89,14 @@ class StreamedAnswer:
         if handler.request.version == "HTTP/1.0":
             sent.add_done_callback(lambda _: self._close())
 
-    def break_off(self, reason: object) -> None:
+    def abort(self, reason: object) -> None:
         """Close the connection so that the client knows that the response is incomplete."""
-        if not isinstance(reason, ReaderGone):  # the log and the metrics show a failure
+        if not isinstance(reason, ClientGone):  # the log and the metrics show a failure
             problem = reason if isinstance(reason, Problem) else InternalError()
             self._handler.problem_code = problem.code
             self._handler.set_status(problem.status)
-        said = fields(request_id=self._handler.request_id, route=self._handler.route)
-        log.warning("response aborted: %s", reason, extra=said)
+        extra = fields(request_id=self._handler.request_id, route=self._handler.route)
+        log.warning("response aborted: %s", reason, extra=extra)
         if self._handler.request.version == "HTTP/1.0":
             stream = getattr(self._handler.request.connection, "stream", None)
             if stream is not None and stream.socket is not None:

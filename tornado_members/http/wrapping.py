@@ -16,7 +16,7 @@ Rewrite = Callable[[RequestStartLine, HTTPHeaders], RequestStartLine]
 
 
 class WrappingApplication(HTTPServerConnectionDelegate):
-    """Base of an application that decides in `start_request` what becomes of each request."""
+    """Base of applications that change or answer requests in `start_request`."""
 
     def __init__(self, application: HTTPServerConnectionDelegate) -> None:
         self._application = application

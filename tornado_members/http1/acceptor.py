@@ -27,7 +27,7 @@ class Acceptor:
         accepted: Callable[[socket.socket, Any], None],
         make_room: Callable[[], None],
     ) -> None:
-        """`accepted` gets each connection and its address.
+        """`accepted` receives each connection and its address.
 
         `make_room` is called when a client waits for a connection that it cannot get.
         """
@@ -71,8 +71,8 @@ class Acceptor:
     def _accept(self, listener: socket.socket) -> None:
         """Accept one connection, or under load as many as eight per millisecond.
 
-        While the loop is idle, one is enough, because another listening process may have less to
-        do. While it is busy, each waiting client would otherwise wait for a turn of the loop per
+        While the loop is idle, one is enough, because another listening process may be less busy.
+        While it is busy, each waiting client would otherwise wait for a turn of the loop per
         client before it. In the kernel's queue, a client cannot even be refused.
         """
         if not self._has_room:
@@ -84,7 +84,7 @@ class Acceptor:
         self._loop.call_soon(self._measure_turn, self._loop.time())
 
     def _measure_turn(self, begun: float) -> None:
-        """Allow so many connections as the duration of the last turn of the loop suggests."""
+        """Set the number of connections per turn by the duration of the last turn of the loop."""
         milliseconds = int((self._loop.time() - begun) * 1000)
         self._most = max(1, min(milliseconds * _PER_MILLISECOND, _MOST_PER_TURN))
 

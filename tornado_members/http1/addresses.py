@@ -31,7 +31,7 @@ class AddressTable(Generic[Connection]):
 
 
 def address_key(family: int, address: Any) -> str | None:
-    """Return what the connections of one peer have in common; None on a Unix socket."""
+    """Return a key that the connections of one peer share; None on a Unix socket."""
     if family == socket.AF_INET:
         return str(address[0])
     if family != socket.AF_INET6:

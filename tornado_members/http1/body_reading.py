@@ -25,7 +25,7 @@ class BodyReading(ConnectionBase):
         waiting: Awaitable[None] | None,
         then: Callable[[Exchange], None],
     ) -> None:
-        """Go on after a call of the application, once it is ready for more."""
+        """Continue after a call of the application, once it is ready for more."""
         if self.state is not CALLING:  # it has closed the connection
             return
         if waiting is None:
@@ -91,7 +91,7 @@ class BodyReading(ConnectionBase):
             self._end_request(exchange)
 
     def _deliver(self, exchange: Exchange, content: bytes) -> None:
-        """Give the application content. It holds what it does not ask time to consume."""
+        """Pass content to the application, which holds it in memory unless it asks for time."""
         if self._body_timer is not None:
             self._body_timer.add(len(content))
         self.state = CALLING
@@ -104,10 +104,10 @@ class BodyReading(ConnectionBase):
         except Exception as error:  # noqa: BLE001
             self._fail(exchange, error)
         else:
-            self._after_call(exchange, waiting, self._go_on_with_body)
+            self._after_call(exchange, waiting, self._continue_body)
 
-    def _go_on_with_body(self, exchange: Exchange) -> None:
-        """Read on, one piece per turn of the loop: other connections are served in between."""
+    def _continue_body(self, exchange: Exchange) -> None:
+        """Continue to read: one piece per turn of the loop, so that others are served too."""
         if exchange.response is COMPLETE:
             self._end_early(exchange)
         elif self._reader.buffered and not self._reader.is_body_complete:
@@ -153,7 +153,7 @@ class BodyReading(ConnectionBase):
     # A response that is complete before the body.
 
     def _end_early(self, exchange: Exchange) -> None:
-        """The response is complete, and the application does not know the end of the request."""
+        """End a request whose response is complete before its body was read."""
         unread = self._reader.unread_body
         if unread != 0 and not (exchange.keep_alive and self._can_discard()):
             self._linger()
@@ -165,7 +165,7 @@ class BodyReading(ConnectionBase):
         self._discard()
 
     def _can_discard(self) -> bool:
-        """True if the rest of the request's body is short enough to be read and dropped."""
+        """True if the rest of the request's body is short enough to be read and discarded."""
         unread, exchange = self._reader.unread_body, self.exchange
         if unread is None or exchange is None or exchange.head.expects_continue:
             return unread == 0
@@ -184,5 +184,5 @@ class BodyReading(ConnectionBase):
             self._resume_reading()
 
     def _end_exchange(self) -> None:
-        """Go on once the request and its response are complete."""
+        """Continue once the request and its response are complete."""
         raise NotImplementedError

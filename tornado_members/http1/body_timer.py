@@ -11,11 +11,11 @@ class BodyTimer:
     __slots__ = ("_began", "_latest", "_limits", "_received", "_timeout_at")
 
     def __init__(self, limits: Limits, now: float, timeout: float | None) -> None:
-        """`timeout` is what the application has set for the whole body."""
+        """`timeout` is the application's limit for the whole body, in seconds."""
         self._limits = limits
         self._began = now
         self._received = 0  # bytes
-        self._latest = now + limits.body_seconds  # further away with each byte
+        self._latest = now + limits.body_seconds  # later with each byte
         self._timeout_at = inf if timeout is None else now + timeout
 
     def add(self, size: int) -> None:
@@ -29,7 +29,7 @@ class BodyTimer:
         self._latest += seconds
 
     def deadline(self, now: float) -> float:
-        """Return by when more has to arrive."""
+        """Return the time by which more has to arrive."""
         return min(now + self._limits.body_seconds, self._latest, self._timeout_at)
 
     def rate(self, now: float, settled_seconds: float) -> float | None:

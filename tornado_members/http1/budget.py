@@ -39,7 +39,7 @@ class SharedBytesBudget(ByteBudget):
         if not holders:
             self.add(len(data))
 
-    def let_go(self, data: bytes) -> None:
+    def unhold(self, data: bytes) -> None:
         """Count `data` as held once less."""
         holders = self._holders[id(data)] - 1
         if holders:

@@ -13,12 +13,12 @@ BODY         more content has to arrive                                 CALLING
                                                                         RESPONDING DISCARDING
 RESPONDING   the application has the whole request                      FLUSHING IDLE
 DISCARDING   the response is complete; the rest of the request is       FLUSHING IDLE
-             read and dropped
+             read and discarded
 FLUSHING     both are complete; the client has to read the response     IDLE
-LINGERING    no response will follow; what arrives is dropped, so that  CLOSING
-             closing does not reset the connection (RFC 9112 §9.6)
+LINGERING    no response will follow; received bytes are discarded, so  CLOSING
+             that closing does not reset the connection (RFC 9112 §9.6)
 CLOSING      the connection closes once everything has been sent        CLOSED
-CLOSED       the transport is gone
+CLOSED       the transport is closed
 
 From any state but OPENING and the last three, a connection can also go to LINGERING and to CLOSING.
 From any state it can go to CLOSED.
@@ -95,7 +95,7 @@ class Connection(BodyReading, PacedConnection):
     def resume_writing(self) -> None:
         self.writer.resume()
         # Not now: asyncio would call `connection_lost` twice if the connection was closed in here.
-        self._loop.call_soon(self._go_on_after_flush)
+        self._loop.call_soon(self._continue_after_flush)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = CLOSED
@@ -148,7 +148,7 @@ class Connection(BodyReading, PacedConnection):
     # From one request to the next.
 
     def response_complete(self, exchange: Exchange) -> None:
-        """Go on after a response. In CALLING, the caller of the application does."""
+        """Continue after a response. In CALLING, the caller of the application does that."""
         if self.state is RESPONDING:
             self._end_exchange()
         elif self.state is BODY or self.state is HELD:
@@ -164,7 +164,7 @@ class Connection(BodyReading, PacedConnection):
         else:
             self._next_request()
 
-    def _go_on_after_flush(self) -> None:
+    def _continue_after_flush(self) -> None:
         if self.state is FLUSHING and not self.writer.paused:
             self._next_request()
 

@@ -1,4 +1,4 @@
-"""What a connection consists of, and how it ends."""
+"""The parts of a connection, and the ways in which it ends."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ class ConnectionOwner(Protocol):
         ...
 
     def forget(self, connection: Any) -> None:
-        """Take a closed connection off the books."""
+        """Remove a closed connection from the tables."""
         ...
 
 
@@ -76,7 +76,7 @@ class ConnectionBase(asyncio.Protocol):
         return self._server.is_draining
 
     def get_extra_info(self, name: str) -> Any:
-        """Return what the transport knows under `name`."""
+        """Return the transport's extra information of this name."""
         return self.transport.get_extra_info(name)
 
     def detach(self) -> IOStream:
@@ -119,7 +119,7 @@ class ConnectionBase(asyncio.Protocol):
             has_started = exchange.response >= STARTED
             exchange.abandon()
             if has_started:
-                self.close()  # half a response must not look like a whole one
+                self.close()  # a truncated response must not look complete
                 return
         headers, body = self._server.render(refused, self.peer.remote_ip, origin)
         self.writer.send(whole_response(refused, headers, body, with_body=not is_head))

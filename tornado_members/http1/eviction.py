@@ -26,7 +26,7 @@ def close_idle(connections: Collection[Connection], now: float, most: int = _MOS
 def evict_slowest(
     connections: Iterable[Connection], now: float, evict: Callable[[Connection], None]
 ) -> None:
-    """Evict the connections whose clients send or read next to nothing."""
+    """Evict the connections whose clients send or read most slowly."""
     slowest = _slowest_first(connections, lambda one: one.rate(now, _SETTLED_SECONDS))
     for rate, connection in slowest[:_MOST_EVICTED]:
         if rate < _SLOW_BYTES_PER_SECOND:

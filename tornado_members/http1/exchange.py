@@ -56,7 +56,7 @@ class ExchangeOwner(Protocol):
         ...
 
     def get_extra_info(self, name: str) -> Any:
-        """Return what the transport knows under `name`."""
+        """Return the transport's extra information of this name."""
         ...
 
     def leaves_body_unread(self) -> bool:
@@ -64,7 +64,7 @@ class ExchangeOwner(Protocol):
         ...
 
     def response_complete(self, exchange: Any) -> None:
-        """Go on after the response."""
+        """Continue after the response."""
         ...
 
     def close(self) -> None:
@@ -106,11 +106,11 @@ class Exchange(HTTPConnection):
         return self.response is ABANDONED
 
     def get_extra_info(self, name: str) -> Any:
-        """Return what the connection's transport knows under `name`."""
+        """Return the transport's extra information of this name."""
         return self._connection.get_extra_info(name)
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
-        """Have it called if the client disconnects before the response is complete."""
+        """Set the callback for a client that disconnects before the response is complete."""
         self._close_callback = callback
 
     def set_max_body_size(self, max_body_size: int) -> None:
@@ -122,7 +122,7 @@ class Exchange(HTTPConnection):
         self.body_timeout = timeout
 
     def close(self) -> None:
-        """Close the connection, whether the request was answered or not."""
+        """Close the connection, even if the request was not answered."""
         self.response = ABANDONED
         self._connection.close()
 
@@ -184,7 +184,7 @@ class Exchange(HTTPConnection):
         return self._send(*self._frame(chunk))
 
     def finish(self) -> None:
-        """Complete the response. Raises HTTPOutputError if bytes of its Content-Length lack."""
+        """Complete the response. Raises HTTPOutputError if shorter than its Content-Length."""
         state = self.response
         if state is COMPLETE or state is ABANDONED:
             return
@@ -207,7 +207,7 @@ class Exchange(HTTPConnection):
     # The connection calls these.
 
     def abandon(self) -> None:
-        """Tell the application that the rest of the request will not arrive."""
+        """Notify the application that the rest of the request will not arrive."""
         self.response = ABANDONED
         if self.is_notified or not hasattr(self, "delegate"):
             return
@@ -218,7 +218,7 @@ class Exchange(HTTPConnection):
             log.exception("uncaught exception")
 
     def notify_close(self) -> None:
-        """Tell the application that its client has disconnected."""
+        """Notify the application that its client has disconnected."""
         callback, self._close_callback = self._close_callback, None
         if callback is not None:
             try:
@@ -229,7 +229,7 @@ class Exchange(HTTPConnection):
     def _set_framing(self, code: int, headers: HTTPHeaders, written: int) -> None:
         """Choose how the client finds the end of the response (RFC 9112 §6.3, §9.3).
 
-        `written` is how many bytes of the body are sent together with the headers.
+        `written` is the number of bytes of the body that are sent together with the headers.
         """
         if code < 200:  # interim; or another protocol follows
             self._left = 0

@@ -34,12 +34,12 @@ class Limits:
     body_bytes_per_second: float = KIB  # one second for so many bytes
     write_seconds: float = 30  # without reading a byte of a response; after that time,
     write_bytes_per_second: float = KIB  # the client must have read so much in each second
-    orphan_seconds: float = 60  # until the response starts, after the client's end of sending
+    orphan_seconds: float = 60  # until the response starts, after the client has stopped sending
     linger_seconds: float = 5  # to discard what the client sends after the last response
 
     @property
     def shortest_seconds(self) -> float:
-        """The shortest time, which decides how often the server looks at the clock."""
+        """The shortest time, which determines how often the server checks deadlines."""
         return min(
             self.idle_seconds,
             self.head_seconds,

@@ -1,4 +1,4 @@
-"""The pace of a client: deadlines, rates, and the ends of clients that are too slow."""
+"""The pace of a client: deadlines, rates, and disconnecting clients that are too slow."""
 
 from http import HTTPStatus
 from logging import getLogger
@@ -27,7 +27,7 @@ class PacedConnection(ConnectionBase):
 
     @property
     def idle_since(self) -> float:
-        """Return since when the connection has been idle, by the loop's clock; inf if it is not."""
+        """The time since which the connection is idle, by the loop's clock; inf if it is not."""
         if self.state is not IDLE or not self._reader.is_blank:
             return inf
         return self.deadline - self._limits.idle_seconds
@@ -38,9 +38,9 @@ class PacedConnection(ConnectionBase):
         return self._reader.buffered
 
     def rate(self, now: float, settled_seconds: float) -> float | None:
-        """Return at how many bytes per second the client sends or reads what is waited for.
+        """Return the client's rate of sending or reading, in bytes per second.
 
-        None if the client is not waited for, or for less than `settled_seconds`.
+        None if the server does not wait for the client, or for less than `settled_seconds`.
         """
         if self.state in (OPENING, LINGERING) and not self.writer.paused:
             return 0.0 if now - self._entered_at >= settled_seconds else None
@@ -54,7 +54,7 @@ class PacedConnection(ConnectionBase):
         return self.body_rate(now, settled_seconds)
 
     def body_rate(self, now: float, settled_seconds: float) -> float | None:
-        """Return the same for a body that the application is to get."""
+        """Return the same for a body that the application will receive."""
         if self.state is not BODY or self._body_timer is None:
             return None
         return self._body_timer.rate(now, settled_seconds)
@@ -62,7 +62,7 @@ class PacedConnection(ConnectionBase):
     # asyncio calls these.
 
     def expire(self, now: float) -> None:
-        """End what has taken too long."""
+        """End the connection, or its request, if a deadline has passed."""
         # Many clients send all of their body before they read. It has a deadline of its own.
         reads_too_slowly = now >= self.writer.deadline and self.writer.reads_too_slowly(now)
         if reads_too_slowly and self.state not in AWAITS_CONTENT:
@@ -75,7 +75,7 @@ class PacedConnection(ConnectionBase):
         elif self.state is IDLE:
             self.close()
         elif self.state in (RESPONDING, FLUSHING) and self._has_response_started:
-            self.deadline = inf  # whether the client is still there, the writer finds out
+            self.deadline = inf  # the writer detects if the client has disconnected
         else:
             self.abort()
 
@@ -88,17 +88,17 @@ class PacedConnection(ConnectionBase):
         if self.state is IDLE and self._reader.is_blank:
             self.close()
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """Close the connection of a slow client, so that another client can have one."""
-        log.info("%s is too slow, and makes room for another client", self.peer)
+        log.info("%s is too slow; closed to make room for another client", self.peer)
         if self.state in (HEAD, BODY) and not self.writer.paused:
             self.refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "The request arrives too slowly."))
-            self.close()  # without waiting for what else the client may send
+            self.close()  # without waiting for the rest of the request
         else:
             self.abort()
 
     def abort_slow_reader(self) -> None:
-        """Close the connection at once, and free the memory of what its client has not read."""
+        """Close the connection at once, and free the memory of its unread response."""
         log.info("%s is closed: its unread response takes too much memory", self.peer)
         self.abort()
         self.writer.lose(None)  # now, and not when the loop calls `connection_lost`

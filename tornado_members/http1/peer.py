@@ -28,7 +28,7 @@ class _Exchange(Protocol):
 
 
 class PeerStream:
-    """Stands for the IOStream that Tornado's connections have."""
+    """Replaces the IOStream that Tornado's connections have."""
 
     def __init__(self, exchange: _Exchange) -> None:
         self._exchange = exchange

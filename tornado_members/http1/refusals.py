@@ -28,15 +28,15 @@ class TooManyBodies(Refused):
     """The server has no memory left for the body."""
 
     def __init__(self) -> None:
-        reason = "The server holds too many request bodies. Send the request again later."
+        reason = "The server holds too many request bodies. Try again later."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 
 class TooManyConnections(Refused):
-    """The address of the client has as many connections as it may have."""
+    """The address of the client has the maximum number of connections."""
 
     def __init__(self) -> None:
-        reason = "This address has too many connections. Use them again, or try again later."
+        reason = "This address has too many connections. Reuse them, or try again later."
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 

@@ -45,7 +45,7 @@ _SOME_LINE = b"POST / HTTP/1.1"
 class _Known(NamedTuple):
     """The last head of a connection, if it was a plain GET request."""
 
-    rest: bytes  # all but the method, the target and the space behind it
+    rest: bytes  # all except the method, the target and the space after it
     version: str
     headers: HTTPHeaders  # never changed
     keep_alive: bool
@@ -84,7 +84,7 @@ class RequestHead:
 
 
 def find_end_of_head(data: bytes, start: int = 0) -> int:
-    """Return how many bytes the head has; -1 if it does not end behind `start`."""
+    """Return the length of the head; -1 if it does not end after `start`."""
     end = data.find(END_OF_HEAD, start)
     if end >= 0:
         return end + len(END_OF_HEAD)
@@ -95,7 +95,7 @@ def find_end_of_head(data: bytes, start: int = 0) -> int:
 def skip_empty_line(data: bytes) -> bytes:
     """Return `data` without one empty line in front of a request (RFC 9112 §2.2).
 
-    Some clients send one behind a body. Raises Refused for more than one.
+    Some clients send one after a body. Raises Refused for more than one.
     """
     if not data.startswith(END_OF_LINE):
         return data
@@ -115,7 +115,7 @@ class HeadParser:
         self._known: _Known | None = None  # clients mostly repeat their headers
 
     def repeat(self, data: bytes) -> RequestHead | None:
-        """Return the head if `data` is the last one with another target, and nothing else.
+        """Return the head if `data` is the last head with another target, and nothing follows.
 
         A target has no space and no line end, so `data` has one request line and one head.
         """
@@ -175,7 +175,7 @@ class HeadParser:
             llhttp.feed_data(data)
             self._llhttp = llhttp
         except HttpParserUpgrade:
-            pass  # it expects another protocol from here on, and is not used again
+            pass  # it expects another protocol now, and is not used again
         except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
             # llhttp knows some methods, but any token is one (RFC 9110 §9.1), and knows ASCII only.
             # The request line has been checked: only the headers are parsed again.
@@ -197,7 +197,7 @@ class HeadParser:
         elif "Content-Length" in headers:
             length = headers["Content-Length"]
             if len(length) > _LONGEST_LENGTH:
-                raise Refused(HTTPStatus.BAD_REQUEST, "The Content-Length is too long a number.")
+                raise Refused(HTTPStatus.BAD_REQUEST, "The Content-Length has too many digits.")
             head.length = int(length)
             head.has_body = head.length > 0
             self._llhttp = None
@@ -247,7 +247,7 @@ class PartialHeadCheck:
 
 
 def _repeat(target: bytes, known: _Known) -> RequestHead:
-    """Return a head that differs from the one before in its target only."""
+    """Return a head that differs from the previous one in its target only."""
     line = RequestStartLine("GET", target.decode("latin-1"), known.version)
     head = RequestHead(line, SharedHeaders(known.headers), known.notes)
     head.keep_alive = known.keep_alive

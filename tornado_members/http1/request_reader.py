@@ -5,8 +5,8 @@
      │└─────────────────────────────────── next_request() ─────────────────────────────┘│
      └──── RequestHead without a body, which is the whole request ──────────────────────┘
 
-The reader stops behind each head until its caller has decided about the body, and behind each
-request until the caller wants the next one. Bytes that arrive in the meantime stay in its buffer.
+The reader stops after each head until its caller has decided about the body, and after each request
+until the caller asks for the next one. Bytes that arrive in the meantime stay in its buffer.
 """
 
 import re
@@ -43,7 +43,7 @@ _HEAD, _DECISION, _BODY, _DISCARD, _COMPLETE = _Expects
 
 
 class RequestReader:
-    """Parses what one client sends. All methods that parse raise Refused."""
+    """Parses the requests of one client. All methods that parse raise Refused."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -98,7 +98,7 @@ class RequestReader:
         return self._body is None or self._body.complete
 
     def feed(self, data: bytes) -> None:
-        """Add bytes, and parse nothing yet."""
+        """Add bytes without parsing them."""
         self._buffer = self._buffer + data if self._buffer else data
 
     def receive(self, data: bytes = b"") -> Event | None:
@@ -133,7 +133,7 @@ class RequestReader:
         self._head = self._body = None
 
     def clear(self) -> None:
-        """Drop everything, at the end of the connection."""
+        """Discard everything, at the end of the connection."""
         self._buffer = b""
         self._partial = None
         self._expects = _COMPLETE

@@ -1,4 +1,4 @@
-"""Write to one connection at the client's pace, without copies of what waits.
+"""Write to one connection at the client's pace, without copying the bytes that wait.
 
 A piece of a response that the kernel does not take at once stays in a queue as it is: many
 connections can wait with the same bytes, which are then in memory once. The transport below is
@@ -17,8 +17,8 @@ from tornado_members.http1.budget import SharedBytesBudget
 from tornado_members.http1.limits import Limits
 
 _SLICE_BYTES = 32 * 1024
-# After this many writes that did not have to wait, the next one does: the loop has other work, such
-# as to notice that a client has disconnected.
+# After this many writes that did not wait, the next one does, so that the loop can do other work,
+# such as to notice that a client has disconnected.
 _WRITES_IN_A_ROW = 64
 
 
@@ -91,7 +91,7 @@ class ResponseWriter:
         self.after_all(self.transport.close)
 
     def after_all(self, call: Callable[[], None]) -> None:
-        """Write nothing more, and call `call` once the transport has been given everything."""
+        """Accept no more writes. Run `call` once the transport has received everything."""
         if self._queue:
             self._after = call
         else:
@@ -124,20 +124,20 @@ class ResponseWriter:
         self.deadline = inf
         self._after = None
         while self._queue:
-            self._budget.let_go(self._queue.popleft()[0])
+            self._budget.unhold(self._queue.popleft()[0])
         self._queued = 0
         for future in self._take_waiting():
             _break(future, error)
 
     def restart_wait(self, now: float) -> None:
-        """Give the client its time anew: until now it may have sent its request without reading."""
+        """Restart the client's time: until now it may have sent its request without reading."""
         if self.deadline != inf:
             self._paused_at = now
             self._taken_at_pause = self._taken_at_look = self._taken()
             self.deadline = now + self._limits.write_seconds
 
     def reads_too_slowly(self, now: float) -> bool:
-        """True if the client has read nothing for write_seconds, or less than the least rate."""
+        """True if the client has read nothing for write_seconds, or less than the minimum rate."""
         taken = self._taken()
         stalled = taken == self._taken_at_look
         self._taken_at_look = taken
@@ -147,9 +147,9 @@ class ResponseWriter:
         return stalled or taken - self._taken_at_pause < least
 
     def rate(self, now: float, settled_seconds: float) -> float | None:
-        """Return at how many bytes per second the client reads.
+        """Return the client's rate of reading, in bytes per second.
 
-        None if it is not waited for, or for less than `settled_seconds`.
+        None if the server does not wait for it, or for less than `settled_seconds`.
         """
         seconds = now - self._paused_at
         if not self.paused or seconds < settled_seconds:
@@ -172,7 +172,7 @@ class ResponseWriter:
             if end < len(part):
                 self._queue.appendleft((part, end))
             else:
-                self._budget.let_go(part)
+                self._budget.unhold(part)
             self.transport.write(memoryview(part)[start:end])
 
     def _taken(self) -> int:

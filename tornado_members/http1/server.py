@@ -1,4 +1,4 @@
-"""The server: it accepts connections, keeps count of them, and checks their deadlines."""
+"""The server: accepts and counts connections, and checks their deadlines."""
 
 import asyncio
 import socket
@@ -32,8 +32,8 @@ log = getLogger(__name__)
 _CHECKS = 4  # of all deadlines, in the shortest of the times that clients have
 _MOST_SECONDS = 1.0  # between two checks
 _WARNING_SECONDS = 60  # between two equal warnings
-# tcp(7): how much of what is written the kernel holds before it is sent. It bounds the memory for
-# a client that does not read. The throughput of one that does stays as it is.
+# tcp(7): the unsent bytes that the kernel holds. This bounds the memory for a client that does not
+# read, and does not reduce the throughput of one that does.
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _NOTSENT_BYTES = 128 * 1024
 
@@ -53,10 +53,9 @@ class HTTPServer:
     ) -> None:
         """`protocol` is that of all requests, for a proxy in front that terminates TLS.
 
-        `render` returns the response to a request that the server refuses; it is given the refusal
-        and the peer's IP address. `is_exempt` returns
-        whether an IP address may have any number of connections, as a reverse proxy's may. Unix
-        sockets have no such limit.
+        `render` returns the response to a request that the server refuses, given the refusal and
+        the peer's IP address. `is_exempt` returns True for an IP address that may have any number
+        of connections, such as a reverse proxy's. Unix sockets have no such limit.
         """
         self.delegate = delegate
         self.limits = limits or Limits()
@@ -149,7 +148,7 @@ class HTTPServer:
     # Connections call these.
 
     def forget(self, connection: Connection) -> None:
-        """Take a closed connection off the books."""
+        """Remove a closed connection from the tables."""
         if connection not in self._connections:
             return
         self._connections.remove(connection)
@@ -238,7 +237,7 @@ class HTTPServer:
         if connection in self._opening:
             self._opening[connection].cancel()
         else:
-            connection.give_way()
+            connection.evict()
 
     def _update_room(self) -> None:
         if self._acceptor:

@@ -31,7 +31,7 @@ from tornado_members.errors import (
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS
-from tornado_members.openapi.operation import Answer, Body, Link, Operation, Parameter
+from tornado_members.openapi.operation import Body, Link, Operation, Parameter, Response
 from tornado_members.openapi.schemas import (
     PATH_PARAMETERS,
     make_schemas,
@@ -191,8 +191,8 @@ class _Builder:
             "security": _security(operation),
             "responses": {
                 **{
-                    str(status): self._answer(answer)
-                    for status, answer in operation.answers.items()
+                    str(status): self._response(answer)
+                    for status, answer in operation.responses.items()
                 },
                 **self._problems(operation),
             },
@@ -207,7 +207,7 @@ class _Builder:
             found["description"] = body.description
         return found
 
-    def _answer(self, answer: Answer) -> dict[str, Any]:
+    def _response(self, answer: Response) -> dict[str, Any]:
         always = ("X-Request-Id", "Content-Security-Policy", *answer.headers)
         found: dict[str, Any] = {
             "description": answer.description,
@@ -220,7 +220,7 @@ class _Builder:
             found["links"] = {name: _link(link) for name, link in links.items()}
         return found
 
-    def _content(self, carrier: Answer | Body) -> dict[str, Any]:
+    def _content(self, carrier: Response | Body) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for media_type, declared in carrier.content.items():
             schema = self._resolve(declared)

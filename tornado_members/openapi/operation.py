@@ -43,7 +43,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class PathParameter(Parameter):
-    """`pattern` is what the route takes it from: a part of a regular expression."""
+    """`pattern` is the regular expression of the segment in the route."""
 
     pattern: str = "[^/]+"
 
@@ -60,7 +60,7 @@ class Body:
     holds_member: bool = False  # with attributes, it may have MAX_ATTRIBUTES_BYTES more
 
     def limit(self, fields: FieldTable) -> int:
-        """Return the number of bytes that it may have, for members of these fields."""
+        """Return the maximum size in bytes, for members with these fields."""
         more = MAX_ATTRIBUTES_BYTES if self.holds_member and fields.attributes else 0
         return self.max_bytes + more
 
@@ -80,10 +80,10 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """The response to a successful request.
 
-    `headers` are always there, `may_have` not always; `headers.py` describes both.
+    `headers` are always present, `may_have` sometimes; `headers.py` describes both.
     """
 
     description: str
@@ -108,7 +108,7 @@ class Operation:
     name: str
     summary: str  # at most 80 characters
     tag: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, Response]
     permission: Permission | None = None
     requires_token: bool = False  # any valid token, if `permission` is None
     is_own: OwnRequest | None = None
@@ -120,7 +120,7 @@ class Operation:
     body: Body | None = None
     problems: tuple[type[Problem], ...] = ()
     description: str = ""
-    media_types: tuple[str, ...] = field(init=False)  # of its answers, the first one preferred
+    media_types: tuple[str, ...] = field(init=False)  # of its responses, the first one preferred
 
     def parameters(self, fields: FieldTable) -> Mapping[str, Parameter]:
         """Return the parameters of the query, for members of these fields."""
@@ -130,8 +130,8 @@ class Operation:
         return {**self.query, **{one.path: _filter_of(one) for one in indexed}}
 
     def __post_init__(self) -> None:
-        found = [media_type for answer in self.answers.values() for media_type in answer.content]
-        # One without a body is asked for as its problems are.
+        found = [media_type for answer in self.responses.values() for media_type in answer.content]
+        # Without a body in any response, only problems are negotiated.
         object.__setattr__(self, "media_types", tuple(dict.fromkeys(found)) or (JSON,))
 
 

@@ -7,32 +7,32 @@ from tornado_members.errors import NotFound
 from tornado_members.handlers.base import BaseHandler
 from tornado_members.http.conditional import names_tag
 from tornado_members.http.encoding import accepts_gzip
-from tornado_members.http.static_files import Published
-from tornado_members.openapi.operation import Answer, Operation
+from tornado_members.http.static_files import StaticContent
+from tornado_members.openapi.operation import Operation, Response
 
-KEPT: Final = ("ETag", "Cache-Control")
-UNCHANGED: Final = Answer("The caller has the current version", headers=KEPT)
+REVALIDATION_HEADERS: Final = ("ETag", "Cache-Control")
+NOT_MODIFIED: Final = Response("The caller has the current version", headers=REVALIDATION_HEADERS)
 ASSET_CONDITIONS: Final = ("If-None-Match",)
 
 
 def page_operation(name: str, summary: str, tag: str) -> Operation:
     """Return the declaration of a page."""
-    page = Answer("The page", {"text/html": {"type": "string"}}, headers=KEPT)
+    page = Response("The page", {"text/html": {"type": "string"}}, headers=REVALIDATION_HEADERS)
     return Operation(
         name=name,
         summary=summary,
         tag=tag,
         headers=ASSET_CONDITIONS,
-        answers={200: page, 304: UNCHANGED},
+        responses={200: page, 304: NOT_MODIFIED},
     )
 
 
 def file_operation(name: str, summary: str, tag: str, media_types: Sequence[str]) -> Operation:
     """Return the declaration of the files of a page, which have these media types."""
-    file = Answer(
+    file = Response(
         "The file",
         {media_type: {"type": "string"} for media_type in media_types},
-        headers=KEPT,
+        headers=REVALIDATION_HEADERS,
         may_have=("Vary", "Content-Encoding"),
     )
     return Operation(
@@ -40,15 +40,15 @@ def file_operation(name: str, summary: str, tag: str, media_types: Sequence[str]
         summary=summary,
         tag=tag,
         headers=ASSET_CONDITIONS,
-        answers={200: file, 304: UNCHANGED},
+        responses={200: file, 304: NOT_MODIFIED},
         problems=(NotFound,),
     )
 
 
-class PublishingHandler(BaseHandler):
+class StaticContentHandler(BaseHandler):
     """Base of handlers for public files that change only with the program."""
 
-    def publish(self, file: Published) -> None:
+    def send_content(self, file: StaticContent) -> None:
         """Send a file that caches may store but must revalidate."""
         accepted = ",".join(self.request.headers.get_list("Accept-Encoding"))
         as_gzip = accepts_gzip(accepted)
