@@ -119,6 +119,16 @@ def test_heartbeat_after_a_gap_is_a_return_unless_other_commands_had_replies(
             pulse.stop()
 
 
+def test_pause_between_probes_is_longer_while_the_node_is_not_read() -> None:
+    is_read = True
+    pulse = HeartbeatThread(
+        "", 1, pause=0.05, timeout=1, heartbeat=0.2, resting_pause=0.1, is_read=lambda: is_read
+    )
+    assert pulse._next_pause() == 0.05
+    is_read = False
+    assert pulse._next_pause() == 0.1
+
+
 def _wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not condition():

@@ -35,6 +35,7 @@ from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.errors import NotAnnounced
+from tornado_members.lease_cache.heartbeat import HeartbeatThread
 from tornado_members.lease_cache.look_ups import HIT, bypass
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.pending_flushes import NodePendingFlushes, PendingFlushWatcher
@@ -204,6 +205,15 @@ def _virtual_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitored_node, "HeartbeatThread", VirtualHeartbeat)
 
 
+@pytest.fixture(params=[TIMING.resting_pause, 5 * TIMING.heartbeat])
+def resting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Let a process rest between its reads, and probe at any pace meanwhile."""
+    pause: float = request.param
+    monkeypatch.setattr(monitored_node, "_REST_SECONDS", 0.1)
+    monkeypatch.setattr(Timing, "resting_pause", property(lambda _: pause))
+    return pause
+
+
 def judge(schedule: Schedule) -> Run:
     blown = Run(schedule)
     run(blown.blow())
@@ -244,6 +254,16 @@ def test_reads_around_an_outage_are_correct_and_hit_again() -> None:
         check(schedule)
 
 
+def test_reads_of_a_resting_process_are_correct_whatever_its_pace(resting: float) -> None:
+    """No read relies on the pause between two probes of a process that does not read."""
+    for schedule in sample(0.1, 211):
+        rare = schedule._replace(interval=0.25)
+        blown = judge(rare)
+        assert blown.wrong == [], rare
+        if resting < TIMING.heartbeat:
+            assert blown.last_statuses == [HIT, HIT] or not rare.is_known, rare
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(8))
 def test_reads_around_any_outage_are_correct_and_hit_again(part: int) -> None:
@@ -264,6 +284,10 @@ async def _nothing(*_: Any) -> None:
     pass
 
 
+def _note_reply_only(heartbeat: HeartbeatThread, sent: float) -> None:
+    heartbeat.last_reply_at = sent
+
+
 def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     match rule:
         case "a node is read only after it has replied for a while":
@@ -282,6 +306,8 @@ def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(
                 CacheNode, "abandon", lambda node, writer, _: node._unconfirmed.end(writer)
             )
+        case "a gap between two replies counts as an outage":
+            monkeypatch.setattr(HeartbeatThread, "_note_reply", _note_reply_only)
         case "a node that restarted is in quarantine":
             monkeypatch.setattr(NodeEpoch, "_begin_quarantine", _nothing)
 
@@ -308,6 +334,10 @@ RULES: dict[str, tuple[str, list[float], list[float], float, bool, float]] = {
     "late tombstones come before the new epoch": (
         "hangs", [-0.1, -0.02], [0.9, 1.0], 0.9, False, 0.013,
     ),
+    # The process that does not write reads the node so rarely that it rests in between.
+    "a gap between two replies counts as an outage": (
+        "refuses", [-0.45, -0.41], [0.53, 0.55, 0.59], 0.01, True, 1.32,
+    ),
     "a node that restarted is in quarantine": (
         "restarts", [0.02, 0.05], [0.01, 0.02], 0.48, False, 0.17,
     ),
@@ -322,6 +352,8 @@ def test_reads_are_wrong_without_any_one_rule(monkeypatch: pytest.MonkeyPatch, r
         Schedule(how, ((start, start + length),), commit, is_known, interval)
         for start, length in itertools.product(starts, lengths)
     ]
+    if interval > 1:
+        monkeypatch.setattr(monitored_node, "_REST_SECONDS", 0.1)
     assert [blown.wrong for blown in map(judge, tried) if blown.wrong] == []
     _leave_out(rule, monkeypatch)
     assert any(judge(schedule).wrong for schedule in tried)

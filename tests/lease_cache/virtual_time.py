@@ -157,7 +157,7 @@ class VirtualHeartbeat(HeartbeatThread):
     async def _beat(self) -> None:
         connection = ModelConnection(self.server, "", self._timeout)
         while True:
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self._next_pause())
             sent = self._now()
             try:
                 await connection.reach()

@@ -1,10 +1,10 @@
 """The status of a service of several workers, aggregated in the process that forks them.
 
 Each worker writes its health and its metrics to a shared snapshot about once a second; the
-supervisor reads them. While a worker answers no request, it collects its metrics less often. A
-snapshot is a file without a name: only the processes of the service can open it, and it is gone
-with the last of them. The counts of a worker are kept after it has ended, so that counters never go
-back; up to one second of them is lost if it was killed.
+supervisor reads them. While a worker answers no request and its health stays the same, it collects
+its metrics and writes less often. A snapshot is a file without a name: only the processes of the
+service can open it, and it is gone with the last of them. The counts of a worker are kept after it
+has ended, so that counters never go back; up to one second of them is lost if it was killed.
 """
 
 import asyncio
@@ -35,7 +35,8 @@ from tornado_members.ticks import next_tick
 
 log = getLogger(__name__)
 
-_IDLE_SECONDS = 3.0  # between two collections of the metrics of a worker that answers no request
+_IDLE_SECONDS = 5.0  # between two collections of the metrics of a worker that answers no request
+_SAME_SECONDS = 2.0  # between two snapshots without new metrics; below _SILENT_SECONDS
 _SILENT_SECONDS = 5.0  # a worker that writes nothing for longer is stuck or suspended
 _DEAD_SECONDS = 60.0
 _HEADER = Struct("<QII")  # number, length and CRC-32 of the content
@@ -56,7 +57,10 @@ class SharedSnapshot:
 
     def write(self, content: Any) -> None:
         """Replace the content. Raises ValueError if it is longer than 4 MiB as JSON."""
-        data = json.dumps(content, separators=(",", ":")).encode()
+        self.write_encoded(_encode(content))
+
+    def write_encoded(self, data: bytes) -> None:
+        """Replace the content by this JSON. Raises ValueError if it is longer than 4 MiB."""
         if len(data) > _HALF - _HEADER.size:
             raise ValueError(f"a snapshot of {len(data)} bytes is too long")
         self._written += 1
@@ -162,17 +166,23 @@ class WorkerAggregator:
 @asynccontextmanager
 async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> AsyncIterator[None]:
     """In a worker: write its snapshot periodically while the block lasts, and once at the end."""
-    families: list[dict[str, Any]] = []
-    answered, collected_at = 0.0, -inf
+    families, report = b"", b""  # as JSON
+    answered, collected_at, written_at = 0.0, -inf, -inf
 
     def write(*, last: bool = False) -> None:
-        nonlocal families, answered, collected_at
-        now, seconds = time.monotonic(), status.metrics.request_seconds()
-        if last or seconds != answered or now - collected_at > _IDLE_SECONDS:
-            families = [family.to_dict() for family in status.metrics.collect()]
+        nonlocal families, report, answered, collected_at, written_at
+        now, seconds, previous = time.monotonic(), status.metrics.request_seconds(), report
+        report = _encode(status.health.report().to_dict())
+        is_changed = last or seconds != answered or report != previous
+        if is_changed or now - collected_at > _IDLE_SECONDS:
+            families = _encode([family.to_dict() for family in status.metrics.collect()])
             answered, collected_at = seconds, now
-        report = status.health.report().to_dict()
-        snapshot.write({"at": now, "report": report, "families": families})
+        elif now - written_at < _SAME_SECONDS:
+            return
+        snapshot.write_encoded(
+            b'{"at":%b,"report":%b,"families":%b}' % (_encode(now), report, families)
+        )
+        written_at = now
 
     async def keep_writing() -> None:
         while True:
@@ -189,3 +199,7 @@ async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> 
         writing.cancel()
         await asyncio.wait([writing])
         write(last=True)
+
+
+def _encode(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()

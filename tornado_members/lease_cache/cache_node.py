@@ -151,20 +151,22 @@ class CacheNode:
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
+        self._node.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
             return dict.fromkeys(keys, Bypass(reason))
-        self._looked_at = self._now()
+        self._looked_at = now
         return await self.protocol.look_up(keys)
 
     async def look_up_bodies(
         self, keys: Sequence[bytes], tag_end: bytes
     ) -> dict[bytes, LookUp] | Bodies:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
+        self._node.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
             return dict.fromkeys(keys, Bypass(reason))
-        self._looked_at = self._now()
+        self._looked_at = now
         return await self.protocol.look_up_bodies(keys, tag_end)
 
     async def read(
@@ -176,6 +178,7 @@ class CacheNode:
         look_up: LookUp | None = None,
     ) -> Found:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
+        self._node.last_read_at = self._now()
         reason = self.bypass_reason()
         if reason:
             look_up = Bypass(reason)

@@ -31,12 +31,16 @@ class HeartbeatThread:
         pause: float,
         timeout: float,
         heartbeat: float,
+        resting_pause: float | None = None,
+        is_read: Callable[[], bool] = lambda: True,
         on_broken: Callable[[], None] = lambda: None,
         other_reply_at: Callable[[], float] = lambda: float("-inf"),
         now: Callable[[], float] = clock,
     ) -> None:
         """`pause`, between two probes, `timeout` and `heartbeat` are in seconds.
 
+        `resting_pause` is the pause while `is_read` returns False: the process does not read the
+        node. `is_read` is called in the thread.
         `on_broken` is called in the thread when the connection breaks: the server may restart.
         `other_reply_at` returns when the last command was sent that the node has replied to on
         another connection.
@@ -45,6 +49,8 @@ class HeartbeatThread:
         self._on_broken = on_broken
         self._address = (host, port)
         self._pause = pause
+        self._resting_pause = pause if resting_pause is None else resting_pause
+        self._is_read = is_read
         self._timeout = timeout
         self._heartbeat = heartbeat
         self._now = now
@@ -85,9 +91,17 @@ class HeartbeatThread:
         To wait for an Event takes as much processor time as a probe.
         """
         if self._poll is None:
-            self._stopped.wait(self._pause)
-        elif self._poll.poll(self._pause * 1000):
+            self._stopped.wait(self._next_pause())
+        elif self._poll.poll(self._next_pause() * 1000):
             raise ConnectionError("the connection has ended")
+
+    def _next_pause(self) -> float:
+        """Return the seconds until the next probe.
+
+        They decide only how soon an outage is noticed. A gap between two replies counts as one
+        (`_note_reply`), however long the pause was, so no read relies on a pause.
+        """
+        return self._pause if self._is_read() else self._resting_pause
 
     def _ask(self) -> None:
         """Raises OSError for anything but an answer in time."""

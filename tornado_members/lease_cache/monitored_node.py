@@ -18,6 +18,8 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 
 T = TypeVar("T")
 
+_REST_SECONDS = 3.0  # without reads, after which the node is probed less often
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -36,6 +38,15 @@ class Timing:
     def pause(self) -> float:
         """The time between two probes of a node."""
         return self.heartbeat / 4
+
+    @property
+    def resting_pause(self) -> float:
+        """The time between two probes of a node that the process has not read for a while.
+
+        It is short enough that replies stay without a gap, so that the next read may be a hit. A
+        late reply then costs that hit: the node counts as one that was down.
+        """
+        return self.heartbeat / 2
 
     @property
     def noticed(self) -> float:
@@ -63,6 +74,7 @@ class MonitoredNode:
         self.address = node.address
         self.down_since: float | None = now()  # until it has replied once
         self.last_reply_at = float("-inf")  # when the last command that it replied to was sent
+        self.last_read_at = float("-inf")  # when the process last wanted to read the node
         # Set when commands begin to fail. Probes must then be frequent: an end of the outage that
         # this process does not notice would make `down_since` too early for the next one.
         self.probe_wanted = asyncio.Event()
@@ -78,6 +90,8 @@ class MonitoredNode:
             pause=timing.pause,
             timeout=timing.timeout,
             heartbeat=timing.heartbeat,
+            resting_pause=timing.resting_pause,
+            is_read=lambda: now() - self.last_read_at < _REST_SECONDS,
             on_broken=self._note_broken,
             other_reply_at=lambda: self.last_reply_at,
             now=now,
