@@ -48,15 +48,22 @@ def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> Me
 
 
 @contextmanager
-def profiled(admin: Admin, database_name: str) -> Iterator[list[dict[str, Any]]]:
-    """Collect the operations of the service within the block from MongoDB's profiler."""
+def profiled(
+    admin: Admin, database_name: str, *, with_kills: bool = False
+) -> Iterator[list[dict[str, Any]]]:
+    """Collect the operations of the service within the block from MongoDB's profiler.
+
+    Without those that close cursors, by default: the driver may send them later.
+    """
     database, seen = admin[database_name], list[dict[str, Any]]()
     database.drop_collection("system.profile")
     database.create_collection("system.profile", capped=True, size=32 * 1024 * 1024)
     database.command("profile", 2)
     try:
         yield seen
-        queries = {"appName": "tornado_members", "command.killCursors": {"$exists": False}}
+        queries: dict[str, Any] = {"appName": "tornado_members"}
+        if not with_kills:
+            queries["command.killCursors"] = {"$exists": False}
         seen += database["system.profile"].find(queries, sort=[("ts", 1)])
     finally:
         database.command("profile", 0)

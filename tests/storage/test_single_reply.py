@@ -1,14 +1,16 @@
 """A page is found with one command if it fits into one reply, and otherwise with a cursor."""
 
 from functools import partial
+from itertools import product
 
 import pytest
 from tornado.ioloop import IOLoop
 
 from tests.storage.conftest import EITHER_DRIVER
+from tests.storage.test_listing import profiled
 from tests.support.members import make_draft
 from tests.support.mongodb import Admin, failing, prepare_all
-from tornado_members.model.list_query import ListQuery
+from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo
 
@@ -55,6 +57,20 @@ async def test_page_is_read_again_after_a_lost_connection(store: MemberStore, ad
             assert len((await store.page_json(ListQuery(limit=2))).keys) == 1
     with failing(admin, 1, failCommands=["find"], errorCode=13436):  # no primary any more
         assert len((await store.page_json(ListQuery(limit=2))).keys) == 1
+
+
+@EITHER_DRIVER
+async def test_full_page_takes_one_command(
+    store: MemberStore, admin: Admin, database_name: str
+) -> None:
+    """Also with a sort, after which MongoDB keeps the cursor of a full batch open."""
+    await store.insert_many([make_draft(name=f"Ada {i}") for i in range(9)])
+    for filters, limit in product((Filters(), Filters(q="ada")), (2, 8)):
+        query = ListQuery(filters, limit=limit)
+        await store.page_json(query)  # which counts the members with the word
+        with profiled(admin, database_name, with_kills=True) as entries:
+            await store.page_json(query)
+        assert [next(iter(entry["command"])) for entry in entries] == ["find"]
 
 
 @EITHER_DRIVER

@@ -50,7 +50,7 @@ async def _find_in_one_reply(members: Collection, query: Find) -> list[Document]
         "projection": query.shown,
         "hint": dict(query.index),
         "limit": query.limit,
-        "batchSize": query.limit,
+        "batchSize": query.limit + 1,  # with a full batch, MongoDB may leave the cursor open
         "readConcern": members.read_concern.document,
     }
     if query.sort is not None:
