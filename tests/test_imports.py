@@ -46,6 +46,7 @@ IMPORTERS = {
     "pymongo": {"storage"},
     "motor": {"storage"},
     "bson": {"storage"},
+    "aiomcache": {"lease_cache"},
     "tornado.web": {"handlers", "http", "app", "admin", "serving"},
     "jwt": {"auth"},
     "re2": {"model"},

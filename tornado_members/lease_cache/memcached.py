@@ -7,9 +7,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from logging import getLogger
 from typing import TypeVar
+
+import aiomcache
 
 from tornado_members.lease_cache.commands import (
     Command,
@@ -18,10 +20,11 @@ from tornado_members.lease_cache.commands import (
     Held,
     Put,
     PutMany,
+    checked,
 )
 from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.simple_commands import Increments, delete, set_value, version
+from tornado_members.lease_cache.simple_commands import Increments, aiomcache_client
 
 T = TypeVar("T")
 log = getLogger(__name__)
@@ -49,6 +52,7 @@ class MemcachedNode:
         self.timeout = timeout
         self.last_reply_at = float("-inf")  # when what it answered last was sent, by clock()
         self.failures = 0  # commands without a reply since the last reply
+        self._client = aiomcache_client(self._send)
         self._probe_interval = probe_interval
         self._connection: MemcachedConnection | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -94,9 +98,10 @@ class MemcachedNode:
 
     async def set(self, key: bytes, value: bytes, ttl: int) -> None:
         """Store a value unconditionally. Raises NodeUnavailable if the server refuses it."""
-        is_stored = await self._send(set_value(key, value, ttl))
-        if not is_stored:
-            raise NodeUnavailable(f"{self.address} did not store")
+        checked(key, ttl)
+        with self._refusals():
+            if not await self._client.set(key, value, ttl):
+                raise NodeUnavailable(f"{self.address} did not store")
 
     async def increment(self, key: bytes, amount: int, ttl: int) -> int:
         """Add to a number; return the sum."""
@@ -111,8 +116,9 @@ class MemcachedNode:
 
     async def delete(self, key: bytes) -> bool:
         """Remove a value; False when there was none."""
-        is_removed = await self._send(delete(key))
-        return bool(is_removed)
+        checked(key)
+        with self._refusals():
+            return await self._client.delete(key)
 
     async def close(self) -> None:
         """Close the connection. Commands under way end with NodeUnavailable."""
@@ -123,6 +129,14 @@ class MemcachedNode:
         if self._connection:
             self._connection.close()
         await asyncio.sleep(0)  # an aborted connection is closed in the next turn of the loop
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Raise NodeUnavailable for what aiomcache raises if the server refuses a command."""
+        try:
+            yield
+        except aiomcache.ClientException as error:
+            raise NodeUnavailable(f"{self.address}: {error}") from error
 
     def _send(self, command: Command[T]) -> "asyncio.Future[T]":
         connection = self._connection
@@ -147,7 +161,7 @@ class MemcachedNode:
                 await asyncio.sleep(self._probe_interval)
                 connection = MemcachedConnection(self)
                 with suppress(NodeUnavailable):
-                    await connection.send(version())
+                    await aiomcache_client(connection.send).version()
                     break
         except BaseException:
             if connection:

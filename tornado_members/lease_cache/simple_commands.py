@@ -1,8 +1,14 @@
-"""Memcached commands that are simpler than those of the lease protocol."""
+"""Memcached commands that are simpler than those of the lease protocol.
+
+`set`, `delete` and `version` are those of aiomcache, on a connection of our own
+(docs/decisions/aiomcache.md).
+"""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+
+import aiomcache
+from aiomcache.pool import Connection
 
 from tornado_members.lease_cache.commands import (
     Command,
@@ -12,8 +18,9 @@ from tornado_members.lease_cache.commands import (
     unexpected,
 )
 
-T = TypeVar("T")
+SendOneLine = Callable[["OneLine"], Awaitable[bytes]]
 
+_VERSION = b"VERSION "
 _SIZE_OF_NUMBER = re.compile(rb"VA ([0-9]{1,2}) ?")
 
 
@@ -47,39 +54,68 @@ class Increments(Command[dict[bytes, int]]):
         return at
 
 
-class OneLine(Command[T]):
-    """A command with a reply of one line."""
+class OneLine(Command[bytes]):
+    """A command with a reply of one line, which is the result."""
 
-    def __init__(self, request: bytes, parse: Callable[[bytes], T]) -> None:
+    def __init__(self, request: bytes) -> None:
         super().__init__()
         self.request = request
-        self._parse = parse
 
     def read(self, data: bytes, at: int) -> int:
         line, at = take_line(data, at)
         if line is not None:
-            self.result = self._parse(line)
+            if not line.startswith(_VERSION):
+                decode_put(
+                    line
+                )  # raises ConnectionError for anything but a reply to such a command
+            self.result = line
             self.complete()
         return at
 
 
-def set_value(key: bytes, value: bytes, ttl: int) -> OneLine[int | None]:
-    """Return a command that stores a value unconditionally; its result is that of a put."""
-    checked(key, ttl)
-    return OneLine(b"set %b 0 %d %d\r\n%b\r\n" % (key, ttl, len(value), value), decode_put)
+class AiomcacheStream:
+    """The reader and the writer of a command of aiomcache, whose reply has one line.
+
+    The command is sent on a connection that it shares with others.
+    """
+
+    _reply: Awaitable[bytes]
+
+    def __init__(self, send: SendOneLine) -> None:
+        self._send = send
+
+    def write(self, request: bytes) -> None:
+        """Send a request."""
+        self._reply = self._send(OneLine(request))
+
+    async def drain(self) -> None:
+        """Do nothing: requests have no back pressure."""
+
+    async def readline(self) -> bytes:
+        """Return the reply. Raises NodeUnavailable."""
+        return await self._reply + b"\r\n"
+
+    def set_exception(self, error: Exception) -> None:
+        """Do nothing: the connection itself ends at each fault."""
 
 
-def delete(key: bytes) -> OneLine[int | None]:
-    """Return a command that removes a value; its result is 0 if there was none."""
-    return OneLine(b"delete %b\r\n" % checked(key), decode_put)
+class AiomcachePool:
+    """Gives each command of aiomcache a stream, instead of a connection of its own."""
+
+    def __init__(self, send: SendOneLine) -> None:
+        self._send = send
+
+    async def acquire(self) -> Connection:
+        """Return the reader and the writer of a command."""
+        stream = AiomcacheStream(self._send)
+        return Connection(stream, stream)  # type: ignore[arg-type]
+
+    def release(self, connection: Connection) -> None:
+        """Do nothing: a stream is used once."""
 
 
-def version() -> OneLine[bytes]:
-    """Return a command that asks for the version of the server."""
-    return OneLine(b"version\r\n", _decode_version)
-
-
-def _decode_version(line: bytes) -> bytes:
-    if not line.startswith(b"VERSION "):
-        raise unexpected(line)
-    return line
+def aiomcache_client(send: SendOneLine) -> aiomcache.Client:
+    """Return a client for `set`, `delete` and `version`, whose commands are sent with `send`."""
+    client = aiomcache.Client("")
+    client._pool = AiomcachePool(send)  # type: ignore[assignment]
+    return client
