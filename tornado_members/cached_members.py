@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import chain
 
 from tornado_members.lease_cache.fills import all_of
 from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp, Miss
@@ -129,21 +130,22 @@ class CachedLookUps:
 
     async def find(self, asked: Iterable[Asked]) -> CachedMembers:
         """Look members up, in one round; in two if there are names that were not seen before."""
-        ids, names, keys = set[int](), set[str](), dict[bytes, None]()
+        ids, names, batches = set[int](), set[str](), list[tuple[bytes, ...]]()
         for one in asked:
             if isinstance(one, int):
                 ids.add(one)
             elif isinstance(one, str):
                 names.add(one)
             else:
-                keys.update(dict.fromkeys(one))
-        if not keys:
+                batches.append(one)
+        if not batches:
             return await self._find_each(ids, names)
+        keys = [*dict.fromkeys(chain.from_iterable(batches))]
         if not ids and not names:
-            return await self._find_batches([*keys])
-        batches, others = await all_of([self._find_batches([*keys]), self._find_each(ids, names)])
-        look_ups = {**batches.look_ups, **others.look_ups}
-        return CachedMembers(look_ups, others.named, self._entries.schema, batches.bodies)
+            return await self._find_batches(keys)
+        both = await all_of([self._find_batches(keys), self._find_each(ids, names)])
+        look_ups = {**both[0].look_ups, **both[1].look_ups}
+        return CachedMembers(look_ups, both[1].named, self._entries.schema, both[0].bodies)
 
     async def _find_each(self, ids: set[int], names: set[str]) -> CachedMembers:
         keys = {member_id: id_key(member_id) for member_id in ids}

@@ -436,9 +436,9 @@ async def test_fast_path_miss_sends_memcached_three_requests(
     asked: list[str] = []
     look, command = LeaseProtocol._look, MemcachedNode._send
 
-    async def counted_look(protocol: LeaseProtocol, *keys: bytes) -> Any:
+    async def counted_look(protocol: LeaseProtocol, keys: Any = (), **options: Any) -> Any:
         asked.extend(["look"] if keys else [])  # a probe has no keys
-        return await look(protocol, *keys)
+        return await look(protocol, keys, **options)
 
     def counted_command(node: MemcachedNode, sent: Any) -> Any:
         asked.extend([] if isinstance(sent, Get) else [type(sent).__name__])

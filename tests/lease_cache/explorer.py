@@ -89,6 +89,9 @@ class ModelNode:
                 found[key] = value
         return found
 
+    async def get_lines(self, before: Sequence[bytes], keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return await self.get_many([*before, *keys])
+
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         found = {}
         for key in keys:

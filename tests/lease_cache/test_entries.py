@@ -6,11 +6,12 @@ import pytest
 
 from tornado_members.lease_cache.entries import (
     Entry,
+    are_entries,
     encode_lease,
     encode_value,
-    parse_bodies,
     parse_value,
 )
+from tornado_members.lease_cache.value_replies import lines_in
 
 EPOCH, OTHER_EPOCH, SCHEMA = b"0123456789abcdef", b"fedcba9876543210", b"@cafe"
 KEYS = [b"member:%d" % i for i in range(1, 8)]
@@ -50,6 +51,17 @@ def bad_values(place: int) -> Iterator[bytes]:
     yield b""
 
 
+def bodies_of_all(keys: Sequence[bytes], stored: Sequence[bytes]) -> list[bytes] | None:
+    """Return the bodies of a reply with these values, parsed at once."""
+    values = dict(zip([b"epoch", *keys], [EPOCH, *stored], strict=True))
+    items = [b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(one), one) for key, one in values.items()]
+    lines = lines_in(b"".join([*items, b"END\r\n"]), [b"epoch", b"quarantine"], keys)
+    assert lines is None or lines.all_values(keys) == values
+    if lines is None or not are_entries(keys, EPOCH, lines.firsts, SCHEMA):
+        return None
+    return lines.seconds
+
+
 def bodies_of_each(stored: Sequence[bytes]) -> list[bytes] | None:
     """Return the bodies, parsed one by one."""
     parsed = [parse_value(key, EPOCH, one) for key, one in zip(KEYS, stored, strict=False)]
@@ -59,18 +71,17 @@ def bodies_of_each(stored: Sequence[bytes]) -> list[bytes] | None:
 
 
 def test_bodies_are_those_of_each_value() -> None:
-    assert parse_bodies(KEYS, EPOCH, GOOD, SCHEMA) == BODIES == bodies_of_each(GOOD)
-    assert parse_bodies(KEYS[:1], EPOCH, GOOD[:1], SCHEMA) == BODIES[:1]
-    assert parse_bodies([], EPOCH, [], SCHEMA) is None
+    assert bodies_of_all(KEYS, GOOD) == BODIES == bodies_of_each(GOOD)
+    assert bodies_of_all(KEYS[:1], GOOD[:1]) == BODIES[:1]
 
 
 def test_bodies_with_a_line_end_are_left_to_a_parser_of_one_value() -> None:
     for body in (b"a\nb", b"\n", b"3 V x y 1 t\n"):
         stored = [encode_value(KEYS[0], EPOCH, Entry(1, SCHEMA, body)), *GOOD[1:]]
-        assert parse_bodies(KEYS, EPOCH, stored, SCHEMA) is None, body
+        assert bodies_of_all(KEYS, stored) is None, body
     # The line ends of two values make up for each other.
     stored = [GOOD[0].replace(b"\n", b" "), b"x\n" + GOOD[1], *GOOD[2:]]
-    assert parse_bodies(KEYS, EPOCH, stored, SCHEMA) is None
+    assert bodies_of_all(KEYS, stored) is None
 
 
 @pytest.mark.parametrize("place", [0, 3, 6])
@@ -78,4 +89,4 @@ def test_bodies_are_none_if_one_value_is_not_an_entry(place: int) -> None:
     for value in bad_values(place):
         stored = [*GOOD[:place], value, *GOOD[place + 1 :]]
         assert bodies_of_each(stored) is None, value
-        assert parse_bodies(KEYS, EPOCH, stored, SCHEMA) is None, value
+        assert bodies_of_all(KEYS, stored) is None, value

@@ -15,9 +15,10 @@ import uvloop
 from tests.support.memcached import ask_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
-from tornado_members.lease_cache.commands import MAX_TTL, Get, Put, values_in
+from tornado_members.lease_cache.commands import MAX_TTL, Get, GetLines, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.value_replies import Lines, lines_in, values_in
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -405,16 +406,47 @@ def test_values_of_a_reply_are_parsed_in_one_pass_whichever_keys_have_one() -> N
                 assert values_in(malformed, keys) is None, malformed
 
 
-@pytest.mark.parametrize("value", [b"1", b"a\r\nEND\r\nb", b"", b"\r\nVALUE c 0 1\r\n"])
-async def test_reply_is_read_in_any_two_pieces_and_ends_before_the_next_one(value: bytes) -> None:
+def test_values_of_two_lines_are_parsed_in_one_pass() -> None:
+    before, values = {b"a": b"1"}, {b"ab": b"one\n{}", b"b": b"\n", b"c": b"two\n3 "}
+    items = [
+        b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(one), one) for key, one in (before | values).items()
+    ]
+    lines = lines_in(b"".join(items) + b"END\r\n", [b"a", b"aa"], [*values])
+    assert lines == before
+    assert (lines.firsts, lines.seconds) == ([b"one", b"", b"two"], [b"{}", b"", b"3 "])
+    assert lines.all_values([*values]) == before | values
+    for i, item in enumerate(items):
+        for wrong in (
+            b"",
+            item.replace(b" 0 ", b" 1 "),
+            item.replace(b" 0 ", b" 0 1"),
+            item.replace(b"VALUE ", b"VALUE x"),
+            item.replace(b"\n", b" ", 2),
+            item[:-1],
+            item + item,
+            item + b"END\r\n",
+            items[i - 1],
+        ):
+            malformed = b"".join([*items[:i], wrong, *items[i + 1 :], b"END\r\n"])
+            found = lines_in(malformed, [b"a", b"aa"], [*values])
+            assert found is None or (i, wrong, found) == (0, b"", {}), malformed
+
+
+@pytest.mark.parametrize("kind", [Get, lambda keys: GetLines(keys[:2], keys[2:])])
+@pytest.mark.parametrize("value", [b"1\n2", b"1", b"a\r\nEND\r\nb", b"", b"\r\nVALUE c 0 1\r\n"])
+async def test_reply_is_read_in_any_two_pieces_and_ends_before_the_next_one(
+    value: bytes, kind: Callable[[Sequence[bytes]], Get]
+) -> None:
     item = b"VALUE %%b 0 %d\r\n%b\r\n" % (len(value), value)
     replies = item % b"a" + item % b"c" + b"END\r\n", b"STORED\r\nEND\r\n"
     data = b"".join(replies)
     for first in range(len(data)):
-        get = Get([b"a", b"b", b"c"])
+        get = kind([b"a", b"b", b"c"])
         parsed = get.read(data[:first], 0) if first else 0
         end = parsed if get.is_complete else parsed + get.read(data[parsed:], 0)
-        assert (end, get.result) == (len(replies[0]), {b"a": value, b"c": value}), first
+        found = get.result
+        values = found.all_values([b"c"]) if isinstance(found, Lines) else found
+        assert (end, values) == (len(replies[0]), {b"a": value, b"c": value}), first
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)

@@ -217,7 +217,7 @@ class LeaseCache:
 
         The tags of their entries end with `tag_end`. Otherwise, returns the same as `look_up`.
         """
-        if self._bypass_reason():
+        if not keys or self._bypass_reason():
             return await self.look_up(keys)
         prefixed = [self._prefix + key for key in keys]
         places = self._pool.places(prefixed)

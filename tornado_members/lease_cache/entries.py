@@ -142,21 +142,19 @@ def parse_value(key: bytes, epoch: bytes, stored: bytes) -> tuple[bytes, bytes, 
     return version, tag, body
 
 
-def parse_bodies(
-    keys: Sequence[bytes], epoch: bytes, stored: Sequence[bytes], tag_end: bytes
-) -> list[bytes] | None:
-    """Return the bodies of Values of these keys, in one pass over all of them.
+def are_entries(
+    keys: Sequence[bytes], epoch: bytes, first_lines: Sequence[bytes], tag_end: bytes
+) -> bool:
+    """True if these are the first lines of Values of these keys and this epoch, with entries.
 
-    None if one of them is anything else than a Value of this epoch whose tag ends with `tag_end`,
-    if a body has a line end, and without keys: then each value must be parsed alone.
+    Their tags must end with `tag_end`. All are compared at once. False without keys.
     """
     count = len(keys)
-    lines = b"\n".join(stored).split(b"\n")  # alternately a first line and a body
-    words = b" \n ".join(lines[::2]).split(b" ")  # no line has a line end, which thus counts lines
-    if not count or len(lines) != 2 * count or len(words) != 7 * count - 1:
-        return None
+    words = b" \n ".join(first_lines).split(b" ")  # the line ends count the lines
+    if not count or len(words) != 7 * count - 1:
+        return False
     schemas, kinds, its_keys, epochs, versions, tags, ends = (words[i::7] for i in range(7))
-    are_entries = (
+    return (
         its_keys == [*keys]
         and ends.count(b"\n") == count - 1
         and schemas.count(_SCHEMA) == kinds.count(b"V") == epochs.count(epoch) == count
@@ -164,7 +162,6 @@ def parse_bodies(
         and max(map(len, versions)) <= _MAX_DIGITS
         and all(map(bytes.endswith, tags, repeat(tag_end)))
     )
-    return lines[1::2] if are_entries else None
 
 
 def _decode_tombstone(words: list[bytes]) -> Tombstone | None:

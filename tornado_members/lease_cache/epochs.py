@@ -62,6 +62,9 @@ class Node(Protocol):
     """
 
     def get_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, bytes]]: ...  # noqa: D102
+    def get_lines(  # noqa: D102
+        self, before: Sequence[bytes], keys: Sequence[bytes]
+    ) -> Awaitable[Mapping[bytes, bytes]]: ...
     def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]: ...  # noqa: D102
     def put_many(self, puts: Sequence[Put]) -> Awaitable[Sequence[int | None]]: ...  # noqa: D102
 
@@ -180,12 +183,19 @@ class NodeEpoch:
             digest(process.encode(), 6).hex().encode(),
         )
 
-    async def _look(self, *keys: bytes) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
+    async def _look(
+        self, keys: Sequence[bytes] = (), *, in_lines: bool = False
+    ) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
         """Return the epoch, or None and the reason not to use the node; and the values of the keys.
 
-        The epoch is read first: the process that set it had begun its quarantine before.
+        With `in_lines`, the values may be `Lines`. The epoch is read first: the process that set it
+        had begun its quarantine before.
         """
-        found = await self._node.get_many([self._epoch_key, self._quarantine_key, *keys])
+        before = [self._epoch_key, self._quarantine_key]
+        if in_lines:
+            found = await self._node.get_lines(before, keys)
+        else:
+            found = await self._node.get_many([*before, *keys])
         value = found.get(self._epoch_key, b"")
         if value != self._decoded[0]:
             self._decoded = value, _decode_epoch(value)

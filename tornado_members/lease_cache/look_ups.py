@@ -1,10 +1,11 @@
 """The results of look-ups on a node, and the statuses of reads."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tornado_members.lease_cache.entries import Entry, parse_value
+from tornado_members.lease_cache.value_replies import join_lines
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -57,18 +58,18 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """The bodies of several keys, each of which is a hit; and the values that contain them."""
+    """The bodies of several keys, each of which is a hit; and the first lines of their values."""
 
     keys: Sequence[bytes]
     bodies: list[bytes]
     epoch: bytes
-    stored: Mapping[bytes, bytes]
+    first_lines: Sequence[bytes]
 
     def look_ups(self) -> "dict[bytes, LookUp]":
         """Return the look-up of each key."""
         hits: dict[bytes, LookUp] = {}
-        for key in self.keys:
-            stored = self.stored[key]
+        values = join_lines(self.first_lines, self.bodies)
+        for key, stored in zip(self.keys, values, strict=True):
             found = parse_value(key, self.epoch, stored)
             hits[key] = Hit(*found, self.epoch, stored) if found else Miss(self.epoch, stored)
         return hits

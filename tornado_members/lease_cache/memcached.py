@@ -16,6 +16,7 @@ import aiomcache
 from tornado_members.lease_cache.commands import (
     Command,
     Get,
+    GetLines,
     Gets,
     Held,
     Put,
@@ -69,6 +70,12 @@ class MemcachedNode:
         The result may contain the keys of other callers, too.
         """
         return self._send(Get(keys)) if keys else _done({})
+
+    def get_lines(
+        self, before: Sequence[bytes], keys: Sequence[bytes]
+    ) -> Awaitable[dict[bytes, bytes]]:
+        """Return the same for `before` and then `keys`; as Lines if each of `keys` has two."""
+        return self._send(GetLines(before, keys))
 
     def gets_many(self, keys: Sequence[bytes]) -> Awaitable[dict[bytes, Held]]:
         """Return the values of those keys that have one, with the tokens that replace them.

@@ -124,6 +124,12 @@ class MonitoredNode:
         """Like the method of MemcachedNode."""
         return await self._monitored(self._node.get_many(keys))
 
+    async def get_lines(
+        self, before: Sequence[bytes], keys: Sequence[bytes]
+    ) -> Mapping[bytes, bytes]:
+        """Like the method of MemcachedNode."""
+        return await self._monitored(self._node.get_lines(before, keys))
+
     async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
         """Like the method of MemcachedNode."""
         return await self._monitored(self._node.gets_many(keys))

@@ -29,13 +29,13 @@ from tornado_members.lease_cache.entries import (
     Reading,
     Tombstone,
     Value,
+    are_entries,
     decode,
     encode_lease,
     encode_mark,
     encode_tombstone,
     encode_value,
     is_only_mark,
-    parse_bodies,
     parse_value,
 )
 from tornado_members.lease_cache.epochs import NodeEpoch
@@ -62,6 +62,7 @@ from tornado_members.lease_cache.look_ups import (
     has_term,
 )
 from tornado_members.lease_cache.node_clock import age
+from tornado_members.lease_cache.value_replies import Lines
 
 # Indexed by the result of `put_many` for an entry.
 _STATUSES = {1: STORED, 0: OVERTAKEN, None: REFUSED}
@@ -99,22 +100,21 @@ class LeaseProtocol(NodeEpoch):
 
         Otherwise, decides how each key may be read.
         """
-        epoch, unread, stored = await self._look_at(keys)
+        epoch, unread, stored = await self._look_at(keys, in_lines=True)
         if epoch is None:
             return unread
-        values = [value for value in map(stored.get, keys) if value is not None]
-        if len(values) == len(keys):
-            bodies = parse_bodies(keys, epoch, values, tag_end)
-            if bodies is not None:
-                return Bodies(keys, bodies, epoch, stored)
+        if isinstance(stored, Lines):
+            if are_entries(keys, epoch, stored.firsts, tag_end):
+                return Bodies(keys, stored.seconds, epoch, stored.firsts)
+            stored = stored.all_values(keys)
         return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
 
     async def _look_at(
-        self, keys: Sequence[bytes]
+        self, keys: Sequence[bytes], *, in_lines: bool = False
     ) -> tuple[bytes | None, dict[bytes, LookUp], Mapping[bytes, bytes]]:
         """Return the epoch and the values of the keys, or None and how to read past the node."""
         try:
-            epoch, reason, stored = await self._look(*keys)
+            epoch, reason, stored = await self._look(keys, in_lines=in_lines)
         except NodeUnavailable:
             return None, dict.fromkeys(keys, Bypass("node-away")), {}
         if epoch is not None:
