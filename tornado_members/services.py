@@ -328,12 +328,7 @@ async def open_services(
         login = await enter(open_login(settings, own, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
         rate_limit = RateLimit(counts, per_minute) if per_minute else None
-        tokens = TokenVerifier(
-            settings.auth,
-            keys,
-            current=revocations.apply,
-            revocations=lambda: revocations.revision,
-        )
+        tokens = TokenVerifier(settings.auth, keys, revocations=revocations)
         feed = await enter(open_feed(settings, stores, streams, directory, tokens))
         requests = RequestMetrics()
         yield Services(

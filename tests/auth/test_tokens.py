@@ -22,9 +22,10 @@ from tests.support.tokens import (
     verify,
 )
 from tornado_members.auth import tokens
+from tornado_members.auth.caller import Caller
 from tornado_members.auth.key_set import Key, KeySet, parse_key_set, secret_key_set
 from tornado_members.auth.keys import FixedKeys, KeyState
-from tornado_members.auth.tokens import MAX_CACHED, TokenVerifier
+from tornado_members.auth.tokens import MAX_CACHED, NoRevocations, TokenVerifier
 from tornado_members.errors import TokenInvalid
 from tornado_members.settings import Auth
 
@@ -550,3 +551,34 @@ def test_mutated_token_is_never_accepted(data: st.DataObject) -> None:
     if mutated != token:
         with pytest.raises(TokenInvalid):
             verify(remembering.verifier, mutated)
+
+
+class RestingRevocations(NoRevocations):
+    """Revocations that were not read for a while."""
+
+    was_awaited = False
+
+    def is_current(self, caller: Caller) -> bool:  # noqa: ARG002
+        return self.was_awaited
+
+    async def ensure_current(self, caller: Caller) -> None:  # noqa: ARG002
+        self.was_awaited = True
+
+    def apply(self, caller: Caller) -> Caller:
+        assert self.was_awaited
+        return caller
+
+
+def test_cached_token_waits_for_revocations_that_are_not_current() -> None:
+    settings = Auth.model_validate({"issuers": [{"issuer": ISSUER, "audience": AUDIENCE}]})
+    keys = FixedKeys(parse_key_set([public_jwk("RS256")], "test"))
+    revocations = RestingRevocations()
+    verifier = TokenVerifier(settings, {ISSUER: keys}, revocations=revocations)
+    token = make_token()
+    caller = verify(verifier, token)
+    cached = verifier.get_cached(token)
+    assert cached
+    assert verifier.current_caller(cached) == caller
+    revocations.was_awaited = False
+    assert verifier.current_caller(cached) is None  # so the fast path does not answer
+    assert verify(verifier, token) == caller

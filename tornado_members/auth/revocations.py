@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from logging import getLogger
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ from tornado_members.storage.users import Standing
 from tornado_members.ticks import next_tick
 
 log = getLogger(__name__)
+
+_REST_TICKS = 5  # without a token of these users, after which they are not polled
+_PATIENCE_SECONDS = 1.0  # for which the first token after a rest waits for MongoDB
 
 
 class _Users(Protocol):
@@ -32,13 +36,17 @@ class TokenRevocations:
         self._issuer = issuer
         self._token_seconds = token_seconds
         self._standings: Mapping[str, Standing] = {}
-        self.revision = 0  # raised by each change
+        self._revision = 0  # raised by each change
         self._polling: asyncio.Task[None] | None = None
         self._failing = False
+        self._unused_ticks = 0
+        self._current = asyncio.Event()  # set unless the polling rests
+        self._wanted = asyncio.Event()  # ends a rest
 
     async def open(self) -> None:
         """Load the users, and start polling. Raises DependencyUnavailable."""
         await self._load()
+        self._current.set()
         self._polling = asyncio.create_task(self._poll())
 
     async def close(self) -> None:
@@ -46,6 +54,30 @@ class TokenRevocations:
         if self._polling:
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)
+
+    @property
+    def revision(self) -> int:
+        """A number that changes with the users, which are polled while it is read."""
+        self._unused_ticks = 0
+        return self._revision
+
+    def is_current(self, caller: Caller) -> bool:
+        """True if what is known of the caller is at most a second old, or MongoDB does not answer.
+
+        The users are polled from now on.
+        """
+        if caller.issuer != self._issuer:
+            return True
+        self._unused_ticks = 0
+        return self._current.is_set()
+
+    async def ensure_current(self, caller: Caller) -> None:
+        """Wait until `is_current`, but not for an outage of MongoDB."""
+        if not self.is_current(caller):
+            self._wanted.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await self._current.wait()
 
     def apply(self, caller: Caller) -> Caller:
         """Return the caller with its present permissions.
@@ -70,6 +102,8 @@ class TokenRevocations:
     async def _poll(self) -> None:
         while True:
             await next_tick()  # so a token is revoked within a second
+            await self._rest()
+            self._unused_ticks += 1
             try:
                 await self._load()
             except DependencyUnavailable as error:
@@ -80,12 +114,23 @@ class TokenRevocations:
                 self._note_failure(error)
             else:
                 self._failing = False
+            self._current.set()
+
+    async def _rest(self) -> None:
+        """Wait for the next token, if none was used for a while.
+
+        There is no rest during an outage: each first token would wait for its end.
+        """
+        if self._unused_ticks >= _REST_TICKS and not self._failing:
+            self._current.clear()
+            self._wanted.clear()
+            await self._wanted.wait()
 
     async def _load(self) -> None:
         standings = await self._users.find_revoked(self._token_seconds)
         if standings != self._standings:
             self._standings = standings
-            self.revision += 1
+            self._revision += 1
 
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import jwt
 
@@ -45,6 +45,40 @@ class VerifiedToken(NamedTuple):
         return now < self.expires and self.source.keys() is self.keys
 
 
+class Revocations(Protocol):
+    """What happened to the permissions of callers since their tokens were issued."""
+
+    @property
+    def revision(self) -> int:
+        """A number that changes with any of these permissions."""
+
+    def is_current(self, caller: Caller) -> bool:
+        """True if the permissions of the caller are known as they are now."""
+
+    async def ensure_current(self, caller: Caller) -> None:
+        """Wait until `is_current`, but not for an outage."""
+
+    def apply(self, caller: Caller) -> Caller:
+        """Return the caller with its current permissions. Raises TokenInvalid if it was revoked."""
+
+
+class NoRevocations:
+    """Callers whose permissions never change."""
+
+    revision: Final = 0
+
+    def is_current(self, caller: Caller) -> bool:  # noqa: ARG002
+        """Implement Revocations."""
+        return True
+
+    async def ensure_current(self, caller: Caller) -> None:
+        """Implement Revocations."""
+
+    def apply(self, caller: Caller) -> Caller:
+        """Implement Revocations."""
+        return caller
+
+
 class TokenVerifier:
     """Verifies tokens against the issuers of the settings and their keys.
 
@@ -57,21 +91,17 @@ class TokenVerifier:
         settings: Auth,
         key_sources: Mapping[str, KeySource],
         clock: Callable[[], float] = time.time,
-        current: Callable[[Caller], Caller] = lambda caller: caller,
-        revocations: Callable[[], int] = lambda: 0,
+        revocations: Revocations = NoRevocations(),  # noqa: B008 - it is immutable
     ) -> None:
         """`key_sources` by the names of key_source_names(); `clock` returns epoch seconds.
 
-        `current` returns a caller's current permissions at every request. It raises
-        TokenInvalid if the token was revoked. `revocations` returns another number after each
-        change of these permissions.
+        `revocations` are applied at every request.
         """
         self._revocations = revocations
         self._issuers = compile_issuers(settings)
         self._max_bytes = settings.max_token_bytes
         self._key_sources = key_sources
         self._clock = clock
-        self._current = current
         self._verified_tokens: dict[bytes, VerifiedToken] = {}  # least recently used first
         self.counts = TokenCounts()
 
@@ -109,10 +139,11 @@ class TokenVerifier:
 
         None if the token was revoked or must be verified again.
         """
-        if not verified.is_valid(self._clock()):
+        caller = verified.caller
+        if not verified.is_valid(self._clock()) or not self._revocations.is_current(caller):
             return None
         try:
-            return self._current(verified.caller)
+            return self._revocations.apply(caller)
         except TokenInvalid:
             return None
 
@@ -123,7 +154,7 @@ class TokenVerifier:
         Long requests verify their token again when it changes.
         """
         keys = tuple(source.keys() for source in self._key_sources.values())
-        return self._revocations(), keys
+        return self._revocations.revision, keys
 
     def expiry(self, token: str) -> float:
         """Return when a token that was just verified has to be verified again, in epoch seconds."""
@@ -143,7 +174,8 @@ class TokenVerifier:
         self._verified_tokens[digest] = verified
         if len(self._verified_tokens) > MAX_CACHED:
             del self._verified_tokens[next(iter(self._verified_tokens))]
-        return self._current(verified.caller)
+        await self._revocations.ensure_current(verified.caller)
+        return self._revocations.apply(verified.caller)
 
     async def _verify(self, token: str) -> VerifiedToken:
         """Verify by the first entry of its issuer that accepts the token."""

@@ -1,0 +1,109 @@
+"""Revoked tokens: how long the last known state of users applies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from tornado_members.auth import revocations
+from tornado_members.auth.caller import Caller
+from tornado_members.auth.revocations import TokenRevocations
+from tornado_members.errors import DependencyUnavailable, TokenInvalid
+from tornado_members.storage.mongo import Mongo
+from tornado_members.storage.users import Standing, UserStore
+
+ISSUER = "tornado-members"
+ADA = Caller(ISSUER, "ada", frozenset({"members:read"}), generation=1)
+
+
+class CountedStore(UserStore):
+    """Counts the polls, and fails while `is_away`."""
+
+    polls = 0
+    is_away = False
+
+    async def find_revoked(self, seconds: float) -> dict[str, Standing]:
+        self.polls += 1
+        if self.is_away:
+            raise DependencyUnavailable
+        return await super().find_revoked(seconds)
+
+
+@pytest.fixture
+def users(io_loop: IOLoop, mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> CountedStore:
+    monkeypatch.setattr(revocations, "next_tick", lambda: asyncio.sleep(0.02))
+    users = CountedStore(mongo)
+    io_loop.run_sync(users.prepare)
+    io_loop.run_sync(lambda: users.add("ada", "hash", 2))
+    return users
+
+
+@asynccontextmanager
+async def opened(users: UserStore) -> AsyncIterator[TokenRevocations]:
+    revoked = TokenRevocations(users, ISSUER, 60)
+    await revoked.open()
+    try:
+        yield revoked
+    finally:
+        await revoked.close()
+
+
+async def _until_rest(revoked: TokenRevocations) -> None:
+    async with asyncio.timeout(10):
+        while revoked._current.is_set():  # noqa: ASYNC110 - is_current() would end the rest
+            await asyncio.sleep(0.01)
+
+
+async def test_first_token_after_a_rest_sees_what_was_revoked_meanwhile(
+    users: CountedStore,
+) -> None:
+    async with opened(users) as revoked:
+        await revoked.ensure_current(ADA)
+        assert revoked.apply(ADA) == ADA
+        await _until_rest(revoked)
+        polls = users.polls
+        await users.set_rights("ada", 1)
+        await asyncio.sleep(0.2)
+        assert users.polls == polls
+        foreign = Caller("https://other.example", "ada", ADA.permissions)
+        assert revoked.is_current(foreign)
+        assert not revoked.is_current(ADA)  # so the fast path does not answer
+        await asyncio.gather(*(revoked.ensure_current(ADA) for _ in range(5)))
+        assert users.polls == polls + 1
+        with pytest.raises(TokenInvalid):
+            revoked.apply(ADA)
+
+
+async def test_polling_does_not_rest_while_tokens_are_used_or_watched(users: CountedStore) -> None:
+    async with opened(users) as revoked:
+        for _ in range(100):
+            assert revoked.is_current(ADA)
+            await asyncio.sleep(0.002)
+        revision = revoked.revision
+        for _ in range(100):
+            assert revoked.revision == revision
+            await asyncio.sleep(0.002)
+        assert revoked.is_current(ADA)
+
+
+async def test_polling_does_not_rest_during_an_outage(users: CountedStore) -> None:
+    async with opened(users) as revoked:
+        users.is_away = True
+        await asyncio.sleep(0.5)
+        assert revoked.is_current(ADA)
+        users.is_away = False
+        await _until_rest(revoked)
+
+
+async def test_first_token_waits_a_second_at_most(
+    users: CountedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "_PATIENCE_SECONDS", 0.01)
+    async with opened(users) as revoked:
+        await _until_rest(revoked)
+        never = asyncio.Event()
+        monkeypatch.setattr(users, "find_revoked", lambda _: never.wait())
+        await revoked.ensure_current(ADA)
+        assert revoked.apply(ADA) == ADA
