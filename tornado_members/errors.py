@@ -95,7 +95,7 @@ class Problem(Exception):
         self.extensions = dict(extensions or {})
 
     def to_dict(self, request_id: str, base_path: str = "") -> dict[str, Any]:  # noqa: ARG002
-        """Return the problem object (RFC 9457 §3.1); `base_path` begins the addresses in it."""
+        """Return the problem object (RFC 9457 §3.1); `base_path` is the prefix of its addresses."""
         return {
             "type": TYPE_PREFIX + self.code,
             "title": self.title,
@@ -186,14 +186,14 @@ class TokenInvalid(Unauthorized):
 
 
 class LoginFailed(Unauthorized):
-    """The detail does not reveal if the name or the password is wrong."""
+    """The detail does not reveal which of the two is wrong."""
 
     code = "login-failed"
     title = "The login failed"
 
     def __init__(self) -> None:
         super().__init__(
-            "The username or the password is wrong.",
+            "The username or the password is wrong. Check both.",
             headers={"WWW-Authenticate": 'Bearer realm="members"'},
         )
 
@@ -213,7 +213,7 @@ class PermissionMissing(Problem):
         has_own: bool = False,
         own_member_id: int | None = None,
     ) -> None:
-        """`granted` is empty for a blocked user; `has_own` if one of them is of its own member."""
+        """`granted` is empty for a blocked user; `has_own`: one of them ends in `:own`."""
         challenge = f'Bearer realm="members", error="insufficient_scope", scope="{permission}"'
         token = f"only {', '.join(granted)}" if granted else "no permission (any more)"
         own = ""
@@ -233,7 +233,9 @@ class UserBlocked(Problem):
     title = "The user is blocked"
 
     def __init__(self) -> None:
-        super().__init__("The password is correct, but the user is blocked.")
+        super().__init__(
+            "The password is correct, but the user is blocked. Ask an administrator for rights."
+        )
 
 
 class NotFound(Problem):
@@ -241,7 +243,9 @@ class NotFound(Problem):
     code = "not-found"
     title = "Not found"
 
-    def __init__(self, detail: str = "This path does not exist.") -> None:
+    def __init__(
+        self, detail: str = "This path does not exist. GET /openapi.json lists the paths."
+    ) -> None:
         super().__init__(detail)
 
 
@@ -261,7 +265,7 @@ class UserNotFound(NotFound):
     title = "No such user"
 
     def __init__(self) -> None:
-        super().__init__("No user has this name.")
+        super().__init__("No user has this name. GET /users lists the users.")
 
 
 class MethodNotAllowed(Problem):
@@ -282,7 +286,9 @@ class NotAcceptable(Problem):
     title = "Not acceptable"
 
     def __init__(self, media_type: str) -> None:
-        super().__init__(f"The Accept header excludes {media_type}, the type of this resource.")
+        super().__init__(
+            f"The Accept header excludes {media_type}, the type of this resource. Accept that type."
+        )
 
 
 class RequestTooSlow(Problem):
@@ -326,11 +332,13 @@ class UsernameTaken(Problem):
     title = "The username is taken"
 
     def __init__(self) -> None:
-        super().__init__("A user with this name already exists. Choose another name.")
+        super().__init__(
+            "A user with this name already exists. Choose another name, or change that user."
+        )
 
 
 class ChangesLost(Problem):
-    """MongoDB does not have the place that the client names, or no longer."""
+    """The feed cannot resume after a place: MongoDB no longer has it, or never had it."""
 
     status = 410
     code = "changes-lost"
@@ -338,8 +346,8 @@ class ChangesLost(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "MongoDB does not have this place, or no longer. Take a new export, and follow the "
-            "changes after its Changes-After."
+            "The feed cannot resume after this place, which MongoDB no longer has, or never had. "
+            "Take a new export, and follow the changes after its Changes-After."
         )
 
 
@@ -352,8 +360,8 @@ class PreconditionFailed(Problem):
         """`weak_tag` is the only entity tag of If-Match, if that can never match."""
         super().__init__(
             f"If-Match contains {weak_tag}, and a weak ETag never matches. A proxy that compresses "
-            "responses has made it weak: let the operator set server.proxied_etags, or send the "
-            "ETag without W/."
+            "responses makes it weak: send the ETag without W/, or ask the operator to set "
+            "server.proxied_etags."
             if weak_tag
             else "The member does not match the precondition. Fetch it again before retrying."
         )
@@ -402,7 +410,7 @@ class EncodedBody(UnsupportedMediaType):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of a body: a JSON pointer (RFC 6901) and what is wrong there."""
+    """One fault of a body: a JSON pointer (RFC 6901) and a description."""
 
     pointer: str
     detail: str
@@ -429,7 +437,7 @@ class FaultyBody(Problem):
         )
     }
 
-    # A body may have a hundred thousand unknown fields; the answer does not repeat them all.
+    # A body may have a hundred thousand unknown fields; the response does not list all of them.
     most_faults = 100
 
     def __init__(self, faults: Sequence[Fault], *, unlisted: int = 0) -> None:
@@ -534,7 +542,9 @@ class InternalError(Problem):
     title = "Internal error"
 
     def __init__(self) -> None:
-        super().__init__("An unexpected error occurred. The log has it under this request id.")
+        super().__init__(
+            "An unexpected error occurred. Report this request id: the log has the error under it."
+        )
 
 
 class FeedUnavailable(Problem):
@@ -558,13 +568,13 @@ class WriteConflict(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Many writers are changing this member at the same time. Nothing was written.",
+            "Many writers are changing this member. Nothing was written. Send the request again.",
             headers={"Retry-After": "1"},
         )
 
 
 class DependencyUnavailable(Problem):
-    """A dependency of the service does not answer. `retry_after` in seconds."""
+    """A dependency of the service does not respond. `retry_after` in seconds."""
 
     status = 503
     code = "dependency-unavailable"

@@ -240,7 +240,11 @@ class TestFaults:
             assert found["members_ready",] == 0
             assert found["members_dependency_state", "mongodb"] == 2
             operation = "MemberStore.find_members"  # of all that asked in one turn of the loop
-            assert 1 <= found["members_mongodb_operation_failures_total", operation, "away"] <= 30
+            assert (
+                1
+                <= found["members_mongodb_operation_failures_total", operation, "unavailable"]
+                <= 30
+            )
         finally:
             mongod.resume()
         await until(process_status.health, "ready")

@@ -89,7 +89,7 @@ def test_first_start_serves_at_once_and_survives_a_kill(
         assert service("POST", "/members", {"name": "Foreign 9"})[0] == 409
         status, report = service.admin("/readyz")
         assert status == 200
-        assert f"of {COUNT} members have what filters find them by" in report
+        assert f"of {COUNT} members have the fields that filters use" in report
         # One worker dies, another continues, and all are killed when some batches are complete.
         locks = admin[database_name]["leader_locks"]
         first = leader(locks)

@@ -128,7 +128,7 @@ async def test_writes_during_the_preparation_are_kept_and_found(
             return batch
 
         monkeypatch.setattr(folding.Folding, "_read_batch", read_and_write)
-        async with preparing_lists(preparation, patience=0):
+        async with preparing_lists(preparation, max_wait=0):
             await reached(preparation, Stage.FILLED_IN)
         assert not writes
         assert (await store.find_by_name("Renamed 5")) == await store.find_member(5)
@@ -157,10 +157,10 @@ async def test_one_process_fills_in_and_the_others_wait(
     async with (
         store_of(mongo) as (_, first),
         store_of(mongo) as (_, second),
-        preparing_lists(first, patience=0),
+        preparing_lists(first, max_wait=0),
     ):
         await wait_for(lambda: first.folding.filled_in)
-        async with preparing_lists(second, patience=None):
+        async with preparing_lists(second, max_wait=None):
             assert members.count_documents({"nameFold": None}) == 0
         # MongoDB has applied the last update by now; its reply may be on its way.
         await reached(first, Stage.FILLED_IN)
@@ -215,7 +215,7 @@ async def test_start_raises_what_an_operator_must_correct(
                 pass
     async with (
         store_of(mongo) as (store, preparation),
-        preparing_lists(preparation, patience=0),
+        preparing_lists(preparation, max_wait=0),
     ):
         await wait_for(lambda: "cannot be prepared" in (preparation.detail() or ""))
         assert preparation.detail() == "cannot be prepared: refuses: IndexKeySpecsConflict"

@@ -249,7 +249,7 @@ def _mongodb_metrics(counts: OperationCounts) -> Iterator[Family]:
     yield Family(
         "members_mongodb_operation_failures",
         "counter",
-        "Failed operations: away (time-out, no primary ...), held-up (not sent) or refused.",
+        "Failed operations: unavailable (time-out, no primary ...), held-up (not sent) or refused.",
         ("operation", "reason"),
         values=dict(counts.failures.items()),
     )

@@ -29,7 +29,7 @@ class CheckedAttributes:
 
 
 class AttributeTable:
-    """The attributes of members, in the order in which they are shown. It may be empty."""
+    """The attributes of members, in the order of responses. It may be empty."""
 
     def __init__(self, attributes: Iterable[Attribute] = ()) -> None:
         self._attributes = tuple(attributes)
@@ -57,14 +57,14 @@ class AttributeTable:
 
     def digest(self) -> bytes:
         """Return a digest of all declarations that affect values and their representation."""
-        told = [
+        declared = [
             [
                 *(one.name, one.type, one.is_list, one.max_items, one.required, one.default),
                 *(one.max_length, one.pattern, one.enum, one.format, one.minimum, one.maximum),
             ]
             for one in self._attributes
         ]
-        return blake2b(json.dumps(told).encode(), digest_size=16).digest()
+        return blake2b(json.dumps(declared).encode(), digest_size=16).digest()
 
     def searched_texts(self, values: Mapping[str, Any]) -> Iterator[str]:
         """Yield the strings in which the search finds words."""

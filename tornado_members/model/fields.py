@@ -22,11 +22,11 @@ class Field:
     name: str  # in JSON, documents, exports and histories
     description: str  # for /openapi.json
     example: str
-    # Returns the value in the form in which it is stored. Raises ValueError, with words that fit
-    # behind the name of the field.
+    # Returns the value in the form in which it is stored. Raises ValueError with a message that
+    # can follow the name of the field.
     check: Callable[[str], str] = check_text
     required: bool = False
-    # What `check` demands, as keywords of JSON Schema, for clients.
+    # The rules of `check` as keywords of JSON Schema, for clients.
     json_schema: Mapping[str, Any] = field(default_factory=dict)
     # The same for responses, where documents of other programs may hold more.
     stored_schema: Mapping[str, Any] | None = None
@@ -44,7 +44,7 @@ class Field:
 
     @property
     def filtered_name(self) -> str:
-        """The name of what filters compare in a document."""
+        """The name of the field in documents that filters compare."""
         return self.folded_name if self.case_folded else self.name
 
     def request_schema(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Field:
 
 
 class FieldTable:
-    """The fields of a member, in the order in which they are shown, and the attributes."""
+    """The fields of a member, in the order of responses, and the attributes."""
 
     def __init__(self, fields: Iterable[Field], attributes: Iterable[Attribute] = ()) -> None:
         self._fields = tuple(fields)
@@ -77,7 +77,7 @@ class FieldTable:
         # The names in the JSON of a member, beside its id.
         self.keys = (*self.names, KEY) if self.attributes else self.names
         self.known_keys = frozenset(self.keys)
-        # Processes whose tables differ share one cache. The digest keeps apart what they store.
+        # Processes with different tables share a cache. The digest distinguishes their entries.
         declared = "\n".join(self.names).encode()
         if self.attributes:
             declared += b"\n" + self.attributes.digest()
@@ -124,7 +124,7 @@ def heading_key(heading: str) -> str:
 
 
 def _fault_of(value: object, *, required: bool) -> str:
-    """Return what is wrong with a value that is not a string."""
+    """Describe the fault of a value that is not a string."""
     if value is _MISSING:
         return "is missing"
     return "must be a string" if required else "must be a string or null"

@@ -44,7 +44,7 @@ class Record:
     after: Mapping[str, Any] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as clients see it."""
+        """Return the JSON object that clients receive."""
         by = self.by
         return {
             "version": self.position.version,

@@ -119,7 +119,7 @@ class Member:
     member_id: int
     values: Mapping[str, Any]  # of every field, in the order of the table
     version: int
-    # None for documents of other programs that do not note it.
+    # None for documents of other programs without it.
     updated_at: datetime | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
@@ -137,7 +137,7 @@ class Member:
         return self.values == draft.values
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the member as clients see it."""
+        """Return the JSON object that clients receive."""
         return {"memberId": self.member_id, **self.values}
 
     def to_json(self) -> bytes:
@@ -158,7 +158,7 @@ def encode_member(fields: dict[str, Any]) -> bytes:
 
 
 def current_time() -> datetime:
-    """Return the time to note in a document. MongoDB keeps milliseconds."""
+    """Return the current time as MongoDB stores it, in milliseconds."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
@@ -170,10 +170,10 @@ def parse_draft(
     name: str | None = None,
     fields: FieldTable = MEMBER_FIELDS,
 ) -> MemberDraft:
-    """Validate a body; `member_id` and `name` are what the address of the request says.
+    """Validate a body; `member_id` and `name` are those in the address of the request.
 
-    The body may repeat what the address says, so that clients can send back what they have read. It
-    may not contradict the address. If the address has a name, the caller compares the id.
+    The body may repeat them, so that clients can send back what they have read. It may not
+    contradict the address. If the address has a name, the caller compares the id.
 
     Raises InvalidMember with all faults of the body.
     """
@@ -216,19 +216,19 @@ def _parse(
 
 def _check_id(given: object, member_id: int | None, *, by_name: bool) -> list[Fault]:
     if member_id is None and not by_name:
-        return [Fault("/memberId", "is given by the service, not by its callers")]
+        return [Fault("/memberId", "is assigned by the service; omit it")]
     named = integer_of(given)
     if named is None:
         return [Fault("/memberId", "must be an integer")]
     if member_id is not None and named != member_id:
-        return [Fault("/memberId", f"is not {member_id}, as the address says")]
+        return [Fault("/memberId", f"is not {member_id}, the id in the address")]
     return []
 
 
 def apply_merge_patch(
     member: Member, merge_patch: Mapping[str, Any], *, fields: FieldTable = MEMBER_FIELDS
 ) -> MemberDraft:
-    """Return what a patch makes of a member (RFC 7396 §2); null removes an optional field.
+    """Return a member with a patch applied (RFC 7396 §2); null removes an optional field.
 
     Raises InvalidMember with all faults of the result.
     """

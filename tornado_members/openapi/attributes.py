@@ -20,7 +20,7 @@ def attribute_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             "properties": {one.name: one.stored_schema() for one in table},
         },
         "AttributesDraft": {
-            "description": "The attributes of a member to be, by default their defaults",
+            "description": "The attributes of a new or replaced member; their defaults by default",
             "type": "object",
             "properties": drafts,
             "required": [one.name for one in table if is_needed(one)],
@@ -36,7 +36,7 @@ def attribute_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             "additionalProperties": False,
         },
         "ChangedAttributes": {
-            "description": "The attributes that a change concerns; null stands for no value",
+            "description": "The changed attributes; null stands for no value",
             "type": "object",
             "properties": {
                 one.name: {"anyOf": [one.stored_schema(), {"type": "null"}]} for one in table

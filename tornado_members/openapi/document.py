@@ -30,7 +30,7 @@ from tornado_members.errors import (
 )
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
-from tornado_members.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS
+from tornado_members.openapi.headers import REQUEST_HEADERS, RESPONSE_HEADERS
 from tornado_members.openapi.operation import Body, Link, Operation, Parameter, Response
 from tornado_members.openapi.schemas import (
     PATH_PARAMETERS,
@@ -72,7 +72,7 @@ _TAGS: Final = {
     "members": "Members, one by one or many at once.",
     "login": "Tokens for the users of this service, and the keys that verify them.",
     "users": "The users of the login, for administrators.",
-    "console": "A page for people.",
+    "console": "A page to manage members.",
     "description": "This description of the API.",
 }
 
@@ -155,7 +155,7 @@ class _Builder:
         self._kinds: set[type[Problem]] = set()
 
     def mentioned_schemas(self) -> dict[str, Any]:
-        """Return those that were referred to."""
+        """Return the schemas that were referred to."""
         return {name: one for name, one in self._schemas.items() if name in self._mentioned}
 
     @property
@@ -238,10 +238,10 @@ class _Builder:
         """Describe headers; a suffix of a name after a dot selects one of two meanings."""
         found = {}
         for name in always:
-            self.headers[f"{name}.always"] = {**ANSWER_HEADERS[name], "required": True}
+            self.headers[f"{name}.always"] = {**RESPONSE_HEADERS[name], "required": True}
             found[_name(name)] = {"$ref": f"#/components/headers/{name}.always"}
         for name in may_have:
-            self.headers[name] = ANSWER_HEADERS[name]
+            self.headers[name] = RESPONSE_HEADERS[name]
             found[_name(name)] = {"$ref": f"#/components/headers/{name}"}
         return found
 

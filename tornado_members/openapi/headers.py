@@ -63,7 +63,7 @@ REQUEST_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 # Each has a description, a schema and an example.
-ANSWER_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
+RESPONSE_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "X-Request-Id": {
         "description": "The id of this request: the one that was sent, if valid. The log has it.",
         "schema": {"type": "string", "pattern": r"^[A-Za-z0-9._:/+=-]{1,128}$"},

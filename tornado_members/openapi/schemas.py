@@ -120,7 +120,7 @@ def _change(fields: FieldTable) -> Schema:
         "kind": {"enum": list(get_args(Kind))},
         "at": {"type": "string", "format": "date-time"},
         "by": {
-            "description": "Who made the change: the iss and sub of the token. A command of the "
+            "description": "The author of the change: iss and sub of the token. A command of the "
             "service has no issuer.",
             "type": ["object", "null"],
             "required": ["issuer", "subject"],
@@ -177,7 +177,7 @@ _USER_SCHEMAS: Final[Mapping[str, Schema]] = {
         "required": [*_USER_FIELDS],
     },
     "UserDraft": _of_requests(
-        "A user to be",
+        "A new user",
         {**_USER_FIELDS, "password": _PASSWORD},
         *("username", "password", "accessRights"),
     ),
@@ -235,13 +235,13 @@ _STATUS: Final[Schema] = {
 }
 
 
-_SAYS_TWICE = (
-    "What the address says already may be said again, so that what was read can be sent back."
+_MAY_REPEAT_URL = (
+    "A body may repeat what the URL states, so that clients can send back what they have read."
 )
 
 
 _MISSING: Final[Schema] = {
-    "description": "The ids that no member has, in the order asked.",
+    "description": "The ids that no member has, in the order requested.",
     "type": "array",
     "items": {"type": "integer", "minimum": 1, "maximum": MAX_MEMBER_ID},
 }
@@ -256,16 +256,16 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
     return {
         "Member": _member(fields),
         "MemberDraft": _of_requests(
-            "A member to be, or to become", requested | attributes, *required, *needed
+            "The content of a new or replaced member", requested | attributes, *required, *needed
         ),
         "MemberDetails": _of_requests(
-            f"A member but for its name, which the address says. {_SAYS_TWICE}",
+            f"A member without its name, which the URL states. {_MAY_REPEAT_URL}",
             {name: schema for name, schema in requested.items() if name != "name"} | attributes,
             *needed,
         ),
         "MemberPatch": _of_requests(
-            "A JSON merge patch (RFC 7396): what it leaves out stays, null takes a field away. "
-            "`name` cannot be taken away.",
+            "A JSON merge patch (RFC 7396): omitted fields stay unchanged, null removes a "
+            "value. `name` cannot be removed.",
             {name: _without_default(schema) for name, schema in requested.items()}
             | _attributes("AttributesPatch", fields),
         ),
@@ -295,7 +295,7 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             "memberIds",
         ),
         "MemberBatch": {
-            "description": "The members with the given ids, in the order asked",
+            "description": "The members with the given ids, in the order requested",
             "type": "object",
             "required": ["items", "missing", "next"],
             "properties": {
@@ -332,7 +332,7 @@ def make_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             },
         },
         "Caller": {
-            "description": "The subject of a token, and what the token allows",
+            "description": "The subject of a token, and its permissions",
             "type": "object",
             "required": ["issuer", "subject", "permissions", "memberId"],
             "properties": {
@@ -382,13 +382,13 @@ def csv_file(fields: FieldTable) -> Schema:
 
 
 def problem_kinds(base: type[Problem] = Problem) -> list[type[Problem]]:
-    """Every kind of problem that has a code of its own."""
+    """Return every kind of problem that has a code of its own."""
     found = [kind for sub in base.__subclasses__() for kind in [sub, *problem_kinds(sub)]]
     return [kind for kind in found if "code" in vars(kind)]
 
 
 def problem_schema(kind: type[Problem]) -> Schema:
-    """The problem object (RFC 9457 §3.1) of one kind."""
+    """Return the schema of one kind of problem object (RFC 9457 §3.1)."""
     always = [name for name, extension in kind.extended_by.items() if extension.always]
     return {
         "description": kind.title,

@@ -135,10 +135,10 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Document, 
     names = [name for name in new if old[name] != new[name]]
     before, after = ({name: values[name] for name in names} for values in (old, new))
     if ATTRIBUTES in names:
-        one, other = old[ATTRIBUTES], new[ATTRIBUTES]
-        differ = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-        before[ATTRIBUTES] = {name: one.get(name) for name in differ}
-        after[ATTRIBUTES] = {name: other.get(name) for name in differ}
+        was, becomes = old[ATTRIBUTES], new[ATTRIBUTES]
+        differ = [name for name in {**was, **becomes} if was.get(name) != becomes.get(name)]
+        before[ATTRIBUTES] = {name: was.get(name) for name in differ}
+        after[ATTRIBUTES] = {name: becomes.get(name) for name in differ}
     return before, after
 
 

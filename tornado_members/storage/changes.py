@@ -22,7 +22,7 @@ from tornado_members.storage.documents import to_member_id
 from tornado_members.storage.mongo import ChangeStream, Document, Mongo, watch
 from tornado_members.storage.outages import is_outage
 
-Token = Mapping[str, Any]  # a place in the stream, after everything up to it; opaque
+Token = Mapping[str, Any]  # an opaque position in the stream, from which it can be resumed
 
 _AWAIT_MS = 1000  # for which the server waits for a change
 _GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
@@ -32,7 +32,7 @@ _NOT_REPLICATED = 40573
 _ACCESS_REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
 # ChangeStreamFatalError, ChangeStreamHistoryLost, BSONObjectTooLarge: a stream that is opened again
 # at the same token would break again.
-_NO_WAY_ON = frozenset({280, 286, 10334})
+_NOT_RESUMABLE = frozenset({280, 286, 10334})
 
 # Events in one reply. By default MongoDB sends up to 16 MiB of them after an import, and Python
 # objects take many times that.
@@ -263,14 +263,14 @@ class ChangeReader:
 
 
 def _translate(error: PyMongoError, *, from_token: bool) -> ChangesUnavailable:
-    """Return what to raise for an error. `from_token`: it occurred on resuming from a token."""
+    """Return the exception to raise. `from_token` is True if resuming from a token has failed."""
     details = getattr(error, "details", None) or {}
     text = details.get("errmsg") or f"{type(error).__name__}: {error}"
     text = text.splitlines()[0][:300] if text else type(error).__name__
     code = error.code if isinstance(error, OperationFailure) else None
     if code == _NOT_REPLICATED:
         return NotReplicated(text)
-    if code in _NO_WAY_ON or error.has_error_label("NonResumableChangeStreamError"):
+    if code in _NOT_RESUMABLE or error.has_error_label("NonResumableChangeStreamError"):
         return HistoryLost(text)
     # The error codes for a token that the server rejects are not documented. If the reason is
     # another one, the stream cannot be opened without a token either, and nothing is lost.
@@ -280,11 +280,11 @@ def _translate(error: PyMongoError, *, from_token: bool) -> ChangesUnavailable:
 
 
 def _to_batch(events: list[Document], token: Token | None, *, fresh: bool) -> Batch:
-    changes = [_to_change(event) for event in events if event["operationType"] in OF_A_DOCUMENT]
+    changes = [_to_change(event) for event in events if event["operationType"] in DOCUMENT_EVENTS]
     return Batch(
         changes=tuple(dict.fromkeys(change for change in changes if change)),
         # drop, rename, dropDatabase, invalidate, and events of later versions of MongoDB
-        everything=fresh or any(event["operationType"] not in OF_A_DOCUMENT for event in events),
+        everything=fresh or any(event["operationType"] not in DOCUMENT_EVENTS for event in events),
         token=token,
         events=len(events),
         happened=time_of(events[-1]) if events else None,
@@ -292,11 +292,11 @@ def _to_batch(events: list[Document], token: Token | None, *, fresh: bool) -> Ba
 
 
 # The types of events that concern one document. Others concern the whole collection.
-OF_A_DOCUMENT = frozenset({"insert", "update", "replace", "delete"})
+DOCUMENT_EVENTS = frozenset({"insert", "update", "replace", "delete"})
 
 
 def _to_change(event: Document) -> Change | None:
-    """The change in an event; None if its document has no id that a member can have."""
+    """Return the change in an event; None if no member can have the document's id."""
     member_id = to_member_id(event.get("documentKey", {}).get("_id"))
     if member_id is None:
         return None

@@ -29,7 +29,7 @@ class ClusterIdentity:
 
     @translate_outages
     async def create(self) -> str:
-        """Return the id; the first caller makes it up. Raises DependencyUnavailable."""
+        """Return the id, which the first caller generates. Raises DependencyUnavailable."""
         document = await self._documents.find_one_and_update(
             {"_id": _KEY},
             {"$setOnInsert": {"id": secrets.token_hex(8)}},

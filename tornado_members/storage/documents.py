@@ -66,7 +66,7 @@ def is_member(document: Mapping[str, Any]) -> bool:
 
 
 def to_member_id(value: object) -> int | None:
-    """The memberId that an `_id` is; None if no member can have it.
+    """Return the memberId of an `_id`; None if no member can have it.
 
     Some shells write 5.0 for 5, and to MongoDB they are equal.
     """
@@ -78,7 +78,7 @@ def to_member_id(value: object) -> int | None:
 
 
 def to_version(value: object) -> int:
-    """The version that a document's `version` is: a number from 1 without its fraction, or else 1.
+    """Return the version of a document: its `version` from 1 without a fraction, or else 1.
 
     `VERSION` is the same for the server.
     """
@@ -91,14 +91,14 @@ def to_version(value: object) -> int:
 
 
 def names_held(document: Mapping[str, Any]) -> list[str]:
-    """The names that the unique index has of a document, member or not."""
+    """Return the names of a document in the unique index, member or not."""
     name = document.get("name")
     names = name if isinstance(name, list) else [name]
     return [name for name in names if isinstance(name, str)]
 
 
 def version_in(versions: Collection[int]) -> Document:
-    """An expression: the document's version is one of these."""
+    """Return an expression that is true if the document's version is one of these."""
     return {"$in": [VERSION, [Int64(number) for number in versions if number <= LAST_VERSION]]}
 
 
@@ -127,7 +127,7 @@ class MemberCodec:
         )
 
     def decode(self, document: Mapping[str, Any] | None) -> Member | None:
-        """Return the member that a document is; None if it is not a member, or no document.
+        """Return the member of a document; None without a document, or if it is not a member.
 
         Fields of other programs may be absent or of other types. Such a field counts as null.
         """

@@ -23,7 +23,7 @@ from tornado_members.in_turns import map_in_turns
 from tornado_members.model.member import Member
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.changes import (
-    OF_A_DOCUMENT,
+    DOCUMENT_EVENTS,
     ChangeReader,
     ChangesUnavailable,
     present_token,
@@ -137,7 +137,7 @@ class FeedSource:
 
     async def _to_batch(self, events: Sequence[Document], place: str) -> FeedBatch:
         happened = time_of(events[-1]) if events else None
-        if any(event["operationType"] not in OF_A_DOCUMENT for event in events):
+        if any(event["operationType"] not in DOCUMENT_EVENTS for event in events):
             return FeedBatch((), place, happened, is_lost=True)
         last = _last_of_each(events)
         if not last:
@@ -272,5 +272,5 @@ def _version_in(event: Document) -> int:
 
 def _place(token: Mapping[str, Any] | None) -> str:
     if not token or not isinstance(token.get("_data"), str):
-        raise ChangesUnavailable("MongoDB gave no resume token")
+        raise ChangesUnavailable("MongoDB returned no resume token")
     return str(token["_data"])

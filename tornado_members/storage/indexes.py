@@ -33,7 +33,7 @@ class Indexes:
         Raises pymongo.errors.OperationFailure if documents violate a unique index, and if an index
         exists with other options.
         """
-        with pymongo.timeout(self._timeout):  # a MongoDB that is away is noticed soon
+        with pymongo.timeout(self._timeout):  # so that an unavailable MongoDB is noticed soon
             present = await self._collection.index_information()
             missing = [
                 index.document["name"] for index in indexes if index.document["name"] not in present

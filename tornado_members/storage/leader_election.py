@@ -111,11 +111,11 @@ class LeaderElection:
 def _claim_of(holder: str, progress: Mapping[str, Any] | None, ended: str | None) -> list[Document]:
     """Return an update that gives the lock to `holder` if it holds the lock or the lock is free.
 
-    The lock is free if no process holds it, or one that has `ended`, if it has expired, and if it
-    expires much later than a
-    lock that is acquired now. In the last case MongoDB's clock was set back, or the clock of the
-    former primary was ahead. "Much" is as long as a lock lasts: $$NOW is the time at which a
-    command began, and of two concurrent commands the first to begin may be applied last.
+    The lock is free if no process holds it, or one that has `ended`, if it has expired, or if it
+    expires much later than a lock that is acquired now. In the last case MongoDB's clock was set
+    back, or the clock of the former primary was ahead. "Much" is as long as a lock lasts: $$NOW is
+    the time at which a command began, and of two concurrent commands the first to begin may be
+    applied last.
     """
     ours = {"$eq": ["$holder", holder]}
     unheld = {"$eq": [{"$ifNull": ["$holder", None]}, None]}

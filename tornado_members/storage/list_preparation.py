@@ -39,7 +39,7 @@ _FAULT_RETRY_SECONDS: Final = 60.0  # after an error that an operator has to cor
 
 
 class ListPreparation:
-    """Prepares the lists of this process, and knows how far that is."""
+    """Prepares the lists of this process, and reports the progress."""
 
     def __init__(self, mongo: Mongo, codec: MemberCodec) -> None:
         self.readiness = ListReadiness(Stage.NAMED)
@@ -58,7 +58,7 @@ class ListPreparation:
         if self.readiness.stage == Stage.INDEXED:
             progress = self._lock.last_progress or {}
             done, total = progress.get("filled_in", 0), progress.get("total", 0)
-            return f"{done} of {total} members have what filters find them by"
+            return f"{done} of {total} members have the fields that filters use"
         return None
 
     async def prepare(self) -> None:
@@ -136,9 +136,9 @@ class ListPreparation:
 
 @asynccontextmanager
 async def preparing_lists(
-    preparation: ListPreparation, patience: float | None = START_SECONDS
+    preparation: ListPreparation, max_wait: float | None = START_SECONDS
 ) -> AsyncIterator[None]:
-    """Prepare lists during the block, which begins after `patience` seconds at the latest.
+    """Prepare lists during the block, which begins after `max_wait` seconds at the latest.
 
     None waits until lists are prepared. Raises what `ListPreparation.prepare` raises within that
     time.
@@ -146,7 +146,7 @@ async def preparing_lists(
     first = asyncio.create_task(preparation.prepare())
     tasks = [first]
     try:
-        await asyncio.wait(tasks, timeout=patience)
+        await asyncio.wait(tasks, timeout=max_wait)
         if first.done():
             first.result()
         else:

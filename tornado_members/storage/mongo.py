@@ -32,7 +32,7 @@ from tornado_members.storage.write_window import WindowGuard, WriteHeldUp, secon
 from tornado_members.telemetry.metrics import Histogram
 
 Document = dict[str, Any]
-# Motor's databases and collections answer the calls that the stores make in the same way.
+# Motor's databases and collections support the calls of the stores in the same way.
 Database = AsyncDatabase[Document]
 Collection = AsyncCollection[Document]
 ChangeStream = AsyncChangeStream[Document]
@@ -41,7 +41,7 @@ Session = AsyncClientSession
 T = TypeVar("T")
 
 APP_NAME = "tornado_members"  # by which MongoDB's logs and lists name the clients of all services
-_FOR_GOOD = WriteConcern(w="majority", j=True)
+_DURABLE = WriteConcern(w="majority", j=True)
 # The driver's own time-out should come first: it says more.
 _DEADLINE_FACTOR = 1.25
 
@@ -51,7 +51,7 @@ class OperationCounts:
     """Durations and failures of the stores' operations in this process."""
 
     times: dict[str, Histogram] = field(default_factory=dict)  # by operation
-    # By operation, and away, refused or held-up.
+    # By operation, and unavailable, refused or held-up.
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     listener: Callable[[str, float], None] | None = None  # the tracer, if there are traces
 
@@ -191,7 +191,7 @@ def open_mongo(
             unicode_decode_error_handler="replace",
         ),
         read_preference=ReadPreference.PRIMARY,
-        write_concern=_FOR_GOOD,
+        write_concern=_DURABLE,
         read_concern=ReadConcern("majority"),
     )
     return Mongo(client, cast(Database, opened), timeout, timeout * _DEADLINE_FACTOR)
@@ -213,7 +213,7 @@ async def open_session(mongo: Mongo) -> Session:
 
 async def start_transaction(session: Session) -> None:
     """Start a transaction that reads a snapshot and is durable once it is committed."""
-    concerns = (ReadConcern("snapshot"), _FOR_GOOD)
+    concerns = (ReadConcern("snapshot"), _DURABLE)
     await _awaited(session.start_transaction(*concerns, ReadPreference.PRIMARY))
 
 

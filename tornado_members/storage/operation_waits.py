@@ -19,7 +19,7 @@ class OperationWaits:
     def recent(self) -> float:
         """The wait of the operation that was sent last, in seconds; 0 if none waits now.
 
-        While MongoDB is away, no operation is sent, and this does not grow.
+        While MongoDB is unavailable, no operation is sent, and this does not grow.
         """
         return self._last if self._since else 0.0
 
@@ -68,7 +68,7 @@ class SendingListener(monitoring.CommandListener):
             waits.sent(operation)
 
     def succeeded(self, _event: monitoring.CommandSucceededEvent) -> None:
-        """Nothing is to be done."""
+        """Do nothing."""
 
     def failed(self, _event: monitoring.CommandFailedEvent) -> None:
-        """Nothing is to be done."""
+        """Do nothing."""

@@ -21,7 +21,7 @@ from tornado_members.storage.write_window import WriteHeldUp
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What a method of a store may raise if MongoDB is unavailable, or refuses an operation.
+# The exceptions of a store if MongoDB is unavailable, or refuses an operation.
 STORE_ERRORS: Final = (DependencyUnavailable, PyMongoError)
 
 # Error codes of conditions that end by themselves, or that another server does not have. The names
@@ -65,7 +65,7 @@ def is_outage(error: PyMongoError) -> bool:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Say in a few words why a store failed, such as "refuses: AuthenticationFailed"."""
+    """Return the reason of a failure in a few words, such as "refuses: AuthenticationFailed"."""
     refusal = error.__cause__ if isinstance(error, DependencyUnavailable) else error
     if not isinstance(refusal, PyMongoError) or isinstance(refusal, ConnectionFailure):
         return "does not answer"
@@ -100,20 +100,20 @@ def translate_outages(
         try:
             return await self.mongo.with_deadline(method(self, *args, **kwargs))
         except TimeoutError as error:
-            counts.failures[operation, "away"] += 1
+            counts.failures[operation, "unavailable"] += 1
             raise DependencyUnavailable from error
         except WriteHeldUp:
             counts.failures[operation, "held-up"] += 1
             raise DependencyUnavailable("The write was held up for too long.") from None
         except DependencyUnavailable:
-            counts.failures[operation, "away"] += 1
+            counts.failures[operation, "unavailable"] += 1
             raise
         except PyMongoError as error:
-            is_away = is_outage(error)
-            counts.failures[operation, "away" if is_away else "refused"] += 1
-            if is_away and isinstance(error, OperationFailure):
+            is_unavailable = is_outage(error)
+            counts.failures[operation, "unavailable" if is_unavailable else "refused"] += 1
+            if is_unavailable and isinstance(error, OperationFailure):
                 raise DependencyUnavailable("The database cannot do this now.") from error
-            if is_away:
+            if is_unavailable:
                 raise DependencyUnavailable from error
             raise
         finally:

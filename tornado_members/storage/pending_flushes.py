@@ -2,7 +2,7 @@
 
 The collection `cache_pending_flushes` has one document for each node and process that could not
 reach it.
-docs/decisions/pending-flushes.md says why they are kept in MongoDB.
+docs/decisions/pending-flushes.md explains why they are kept in MongoDB.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -32,7 +32,7 @@ _PENDING_FLUSHES: Document = {
 def as_shared_store(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Raise what the cache expects when MongoDB does not answer."""
+    """Decorate a method: raise StoreUnavailable, which the cache expects, during an outage."""
 
     @wraps(method)
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -47,7 +47,7 @@ def as_shared_store(
 class PendingFlushCollection:
     """The collection.
 
-    Every method raises StoreUnavailable when MongoDB does not answer in time.
+    Every method raises StoreUnavailable if MongoDB does not respond in time.
     """
 
     deadline = RECORD_SECONDS
@@ -83,7 +83,7 @@ class PendingFlushCollection:
     @as_shared_store
     @translate_outages
     async def read(self) -> Sequence[PendingFlush]:
-        """Return all pending_flushes: few, and mostly none."""
+        """Return all pending flushes: usually none, and never many."""
         documents = await self._pending_flushes.find(_PENDING_FLUSHES).to_list(None)
         return [
             PendingFlush(each["node"], each["process"], each["nonce"], each["writesEndAfter"])

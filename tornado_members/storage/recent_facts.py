@@ -1,4 +1,4 @@
-"""Facts that are expensive to find out, remembered for a short time."""
+"""Facts that are expensive to determine, cached for a short time."""
 
 import time
 from collections.abc import Callable, Hashable

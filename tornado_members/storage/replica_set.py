@@ -19,8 +19,8 @@ class ReplicaSetError(Exception):
 def make_primary(host: str, name: str, *, timeout: float, check: Callable[[], None]) -> None:
     """Wait until a server responds, and make it the primary of a replica set of one.
 
-    `timeout` is that of each step, in seconds. `check` is called again and again; what it raises
-    ends the wait. Raises ReplicaSetError.
+    `timeout` is that of each step, in seconds. `check` is called repeatedly; its exceptions
+    end the wait. Raises ReplicaSetError.
     """
     try:
         with Client(host, directConnection=True, timeoutMS=1000) as client:

@@ -34,7 +34,7 @@ class User:
 
     @property
     def is_blocked(self) -> bool:
-        """True if the user may do nothing."""
+        """True if the user has no permissions."""
         return self.access_rights == 0 and self.member_id is None
 
 
@@ -68,7 +68,7 @@ class UserChange:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The present state of a user whose tokens may be revoked."""
+    """The current state of a user whose tokens may be revoked."""
 
     access_rights: int
     generation: int
@@ -76,14 +76,14 @@ class Standing:
 
     @property
     def is_blocked(self) -> bool:
-        """True if the user may do nothing."""
+        """True if the user has no permissions."""
         return self.access_rights == 0 and self.member_id is None
 
 
 class UserStore:
-    """Every call raises DependencyUnavailable when MongoDB does not answer in time.
+    """The users of the login. Methods raise DependencyUnavailable during an outage of MongoDB.
 
-    A user who was removed stays as a mere name without rights, until no token can be left.
+    The name of a removed user is kept without rights until all of its tokens have expired.
     """
 
     def __init__(self, mongo: Mongo) -> None:
@@ -104,7 +104,7 @@ class UserStore:
 
     @translate_outages
     async def find_user(self, username: str) -> User | None:
-        """The user of this name."""
+        """Return the user with this name."""
         return _to_user(await self._users.find_one(_present(username)))
 
     @translate_outages

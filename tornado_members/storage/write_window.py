@@ -18,9 +18,9 @@ _seconds_left: ContextVar[Callable[[], float]] = ContextVar(
 
 
 class WriteHeldUp(BaseException):
-    """A command was not sent, because its write window was over.
+    """A command was not sent, because its write window had ended.
 
-    Not an Exception: the driver swallows those that a listener raises.
+    Not an Exception: the driver suppresses those that a listener raises.
     """
 
 
@@ -58,7 +58,7 @@ class WindowGuard(monitoring.CommandListener):
             raise WriteHeldUp
 
     def succeeded(self, _event: monitoring.CommandSucceededEvent) -> None:
-        """Nothing is to be done."""
+        """Do nothing."""
 
     def failed(self, _event: monitoring.CommandFailedEvent) -> None:
-        """Nothing is to be done."""
+        """Do nothing."""
