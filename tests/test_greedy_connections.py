@@ -48,7 +48,7 @@ class Target:
         """
         quiet, last = 0, 0
         while quiet < 3:
-            time.sleep(0.07)
+            time.sleep(0.03)
             now = self.resident()
             quiet = quiet + 1 if now == last and not self._is_busy() else 0
             last = now

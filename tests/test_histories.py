@@ -181,7 +181,7 @@ def answers(draw: st.DrawFn) -> Answer:
     return Answer(start, start + length, "a", kind, register, version, status)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(answers(), max_size=25), st.lists(st.tuples(TIMES, TIMES), max_size=2))
 def test_find_lies_agrees_with_a_slow_and_obvious_checker(
     history: list[Answer], times: list[tuple[int, int]]

@@ -169,10 +169,10 @@ async def test_recorded_change_is_visible_at_once(api: Api) -> None:
     assert (await api("GET", "/members/1")).code == 404
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
 async def test_if_match_lets_one_of_fifty_recorded_writers_succeed(api: Api, method: str) -> None:
     await api.create("Ada")
-    headers = {"If-Match": '"1"', **(MERGE_PATCH if method == "PATCH" else {})}
+    headers = {"If-Match": '"1"'}
     body = None if method == "DELETE" else {"name": "Ada", "phone": "555-0100"}
     writers = [api(method, "/members/1", body, headers=headers) for _ in range(50)]
     codes = sorted(answer.code for answer in await asyncio.gather(*writers))

@@ -9,7 +9,7 @@ from tornado.web import _HandlerDelegate
 
 from tests.support.api import Api, problem, token_of
 from tests.support.cases import cases
-from tests.support.wire import AnyServer, bare_connection, on_both
+from tests.support.wire import AnyServer, answer_before_end, bare_connection, on_both
 from tornado_members.services import Services
 
 LIMIT = 16 * 1024
@@ -133,9 +133,8 @@ async def test_body_that_would_take_too_long_is_refused_at_once(  # noqa: PLR091
     status: int,
 ) -> None:
     beyond_llhttp = transport == "http1" and b"9" * 100 in head
-    async with bare_connection(http_server) as (reader, writer):
-        writer.write(b"PUT /members HTTP/1.1\r\nHost: x\r\n" + token + head + b"\r\n\r\n" + body)
-        answer = await reader.read(4096)
+    start = b"PUT /members HTTP/1.1\r\nHost: x\r\n" + token + head
+    answer = await answer_before_end(http_server, start + b"\r\n\r\n" + body)
     assert answer.startswith(b"HTTP/1.1 %d " % (400 if beyond_llhttp else status))
     assert beyond_llhttp or b"\r\nConnection: close\r\n" in answer
     assert (await api("GET", "/members")).code == 200

@@ -58,7 +58,11 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize(
+    ("kind", "driver"),
+    [("plain", "motor"), ("recorded", "pymongo"), ("commit", "motor"), ("commit", "pymongo")],
+    indirect=["driver"],
+)
 async def test_store_writes_once_after_a_broken_connection(
     servers: PrivateServers, records: Any, driver: Any, kind: str
 ) -> None:

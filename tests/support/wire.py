@@ -56,6 +56,27 @@ async def bare_connection(
                 await writer.wait_closed()
 
 
+async def answer_before_end(http_server: AnyServer, request: bytes) -> bytes:
+    """Send a request that the server may leave partly unread; return up to 4 KiB of its response.
+
+    A transport of asyncio stops reading as soon as it cannot write. So it loses the response of a
+    server that has responded and closed the connection meanwhile. A socket keeps it.
+    """
+    loop = asyncio.get_running_loop()
+    with socket.socket() as mine:
+        mine.setblocking(False)
+        await loop.sock_connect(mine, address_of(http_server))
+        sending = asyncio.create_task(loop.sock_sendall(mine, request))
+        try:
+            async with asyncio.timeout(30):
+                return await loop.sock_recv(mine, 4096)
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+            if not sending.cancelled():
+                sending.exception()  # else asyncio logs that it was never retrieved
+
+
 def small_connection(
     http_server: AnyServer,
 ) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
