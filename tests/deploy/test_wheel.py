@@ -67,7 +67,7 @@ def install(folder: Path, *arguments: object) -> Path:
     environment = folder / "environment"
     venv.create(environment, with_pip=False, symlinks=True)
     python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile"]
     run(*pip, "--disable-pip-version-check", *arguments, cwd=folder)
     return environment / "bin"
 

@@ -11,6 +11,7 @@ from bson import Decimal128, Int64
 from bson.raw_bson import RawBSONDocument
 from tornado.ioloop import IOLoop
 
+from tests.storage.conftest import EITHER_DRIVER
 from tests.support.members import make_draft, make_member
 from tests.support.mongodb import prepare_all
 from tests.support.suspension import suspend
@@ -42,6 +43,7 @@ def members(admin: Admin, database_name: str) -> Any:
     return admin[database_name]["members"]
 
 
+@EITHER_DRIVER
 async def test_insert_stores_the_documented_fields(store: MemberStore, members: Any) -> None:
     member = await store.insert(ADA)
     document = members.find_one({"_id": member.member_id})
@@ -53,6 +55,7 @@ async def test_insert_stores_the_documented_fields(store: MemberStore, members: 
     assert set(document) == {"_id", *ADA.values, *derived, "version", *dates}
 
 
+@EITHER_DRIVER
 async def test_find_by_id_and_by_name(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     assert await store.find_member(ada.member_id) == ada
@@ -76,6 +79,7 @@ async def test_find_member_shares_a_query_within_one_turn(store: MemberStore, me
     assert operations.count == before + 1
 
 
+@EITHER_DRIVER
 async def test_find_member_is_not_affected_by_other_documents(
     store: MemberStore, members: Any
 ) -> None:
@@ -89,6 +93,7 @@ async def test_find_member_is_not_affected_by_other_documents(
     assert [*await asyncio.gather(*(store.find_member(number) for number in ids))] == expected
 
 
+@EITHER_DRIVER
 async def test_replace_raises_the_version_by_one_per_change(
     store: MemberStore, members: Any
 ) -> None:
@@ -105,6 +110,7 @@ async def test_replace_raises_the_version_by_one_per_change(
     assert await store.replace(999, ADA) is None
 
 
+@EITHER_DRIVER
 async def test_replace_named_requires_the_name(store: MemberStore) -> None:
     ada = await store.insert(ADA)
     draft = make_draft(name=ADA.name)
@@ -158,6 +164,7 @@ async def test_delete_removes_a_member_once(store: MemberStore) -> None:
     assert await store.delete(ada.member_id) is False
 
 
+@EITHER_DRIVER
 async def test_page_in_every_order(store: MemberStore) -> None:
     for name in ("b", "a", "d", "c"):
         await store.insert(make_draft(name=name))
@@ -171,6 +178,7 @@ async def test_page_in_every_order(store: MemberStore) -> None:
     assert await names(field="name", descending=True, after=None, limit=9) == "dcba"
 
 
+@EITHER_DRIVER
 async def test_document_of_another_program_may_lack_optional_fields(
     store: MemberStore, members: Any
 ) -> None:
@@ -181,6 +189,7 @@ async def test_document_of_another_program_may_lack_optional_fields(
     assert changed.version == 2
 
 
+@EITHER_DRIVER
 async def test_prepare_skips_documents_that_are_not_members(
     store: MemberStore, members: Any, admin: Admin, database_name: str
 ) -> None:
@@ -205,6 +214,7 @@ async def test_prepare_skips_documents_that_are_not_members(
     assert admin[database_name]["counters"].find_one({"value": 8})
 
 
+@EITHER_DRIVER
 async def test_prepare_raises_the_counter_past_restored_members(
     store: MemberStore, members: Any, admin: Admin, database_name: str
 ) -> None:
@@ -214,6 +224,7 @@ async def test_prepare_raises_the_counter_past_restored_members(
     assert (await store.insert(ADA)).member_id == 501
 
 
+@EITHER_DRIVER
 async def test_counter_never_goes_back(mongo: Mongo) -> None:
     counter = Counter(mongo, "test")
     assert await counter.take() == 1
@@ -225,6 +236,7 @@ async def test_counter_never_goes_back(mongo: Mongo) -> None:
     assert sorted(taken) == list(range(101, 151))
 
 
+@EITHER_DRIVER
 @pytest.mark.parametrize(
     ("stored", "first"),
     [("500", 501), (Decimal128("7.5"), 8), (7.0, 8), ([9], 1), (None, 1), (float("nan"), 1)],
@@ -238,6 +250,7 @@ async def test_counter_of_another_type_is_repaired(
     assert await counter.take() == first
 
 
+@EITHER_DRIVER
 async def test_counter_without_numbers_raises_overflow_error(mongo: Mongo) -> None:
     counter = Counter(mongo, "test")
     await counter.raise_to(2**53 - 1)

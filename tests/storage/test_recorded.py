@@ -17,6 +17,7 @@ from bson import Int64
 from pymongo.client_session_shared import _AgnosticClientSessionBase
 from tornado.ioloop import IOLoop
 
+from tests.storage.conftest import EITHER_DRIVER
 from tests.support.members import make_draft, make_member
 from tests.support.mongodb import failing
 from tests.support.suspension import suspend
@@ -102,6 +103,7 @@ async def test_record_of_each_kind_of_change(
         assert isinstance(document["version"], Int64)
 
 
+@EITHER_DRIVER
 async def test_write_that_changes_nothing_leaves_no_record(
     store: MemberStore, audit: AuditLog, records: Any, members: Any
 ) -> None:
@@ -124,6 +126,7 @@ async def test_write_that_changes_nothing_leaves_no_record(
     assert await history(audit, 999) == []
 
 
+@EITHER_DRIVER
 async def test_insert_many_records_each_member(
     store: MemberStore, audit: AuditLog, records: Any
 ) -> None:
@@ -230,6 +233,7 @@ async def test_fifty_unconditional_writers_all_succeed_and_are_recorded(
     assert before == after[:-1]
 
 
+@EITHER_DRIVER
 async def test_fifty_creations_of_one_name_create_one_member(
     store: MemberStore, mongo: Mongo, records: Any
 ) -> None:
@@ -331,6 +335,7 @@ async def test_transaction_of_another_program_is_not_ended(
     await mongo.close()
 
 
+@EITHER_DRIVER
 async def test_prepare_logs_that_abandoned_transactions_cannot_be_found(
     audit: AuditLog, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -512,6 +517,7 @@ async def test_cancelled_caller_leaves_no_change_without_its_record(
     assert await store.replace(1, GRACE)  # nothing blocks it
 
 
+@EITHER_DRIVER
 async def test_record_of_documents_of_other_programs(
     store: MemberStore, audit: AuditLog, members: Any
 ) -> None:
@@ -537,6 +543,7 @@ async def test_record_of_documents_of_other_programs(
     assert await history(audit, 8) == []
 
 
+@EITHER_DRIVER
 async def test_history_pages_are_in_the_order_of_versions(audit: AuditLog, records: Any) -> None:
     """Even if a version occurs twice, because a backup was restored in part."""
     who: dict[str, Any] = {"by": None, "requestId": None, "before": {}, "after": {}}
@@ -551,6 +558,7 @@ async def test_history_pages_are_in_the_order_of_versions(audit: AuditLog, recor
     assert len(set(seen)) == len(there)
 
 
+@EITHER_DRIVER
 async def test_prepare_sets_how_long_records_are_kept(
     mongo: Mongo, audit: AuditLog, records: Any
 ) -> None:

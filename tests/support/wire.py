@@ -68,7 +68,7 @@ async def answer_before_end(http_server: AnyServer, request: bytes) -> bytes:
         await loop.sock_connect(mine, address_of(http_server))
         sending = asyncio.create_task(loop.sock_sendall(mine, request))
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(10):
                 return await loop.sock_recv(mine, 4096)
         finally:
             sending.cancel()
