@@ -120,9 +120,10 @@ def every_combination() -> Iterator[Filters]:
 
 
 async def test_list_of_every_combination_uses_an_index(
-    store: MemberStore, admin: Admin, database_name: str
+    store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queries of the store use neither a collection scan nor a sort, and no other detour."""
+    monkeypatch.setattr(listing, "_FEW", 100)
     await store.insert_many(list(crowd()))
     limit, asked = 4, 0
     for filters in every_combination():
@@ -155,8 +156,9 @@ def _words(filters: Filters) -> int:
 
 
 async def test_count_of_every_combination_uses_an_index(
-    store: MemberStore, admin: Admin, database_name: str
+    store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(listing, "_FEW", 100)
     await store.insert_many(list(crowd()))
     for filters in every_combination():
         with profiled(admin, database_name) as entries:
@@ -191,12 +193,26 @@ async def test_list_by_a_common_prefix_walks_its_own_index(
             assert all(entry["keysExamined"] <= listing._FEW + 1 for entry in counts)
 
 
+async def test_search_that_most_members_match_reads_few_of_them(
+    store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.insert_many(list(crowd()))
+    monkeypatch.setattr(listing, "_MAX_KEYS", 50)
+    for field, descending in ORDERS:
+        query = ListQuery(Filters(q="gro"), field, descending, limit=5)
+        await store.page(query)  # which counts the members with the word
+        with profiled(admin, database_name) as entries:
+            assert len(await store.page(query)) == 5
+        assert sum(entry["keysExamined"] for entry in entries) <= 5 * 10 + 1 + 5
+
+
 async def test_list_by_a_common_prefix_finds_matches_at_the_far_end(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reads a part of the members that do not match, then the keys of those that match."""
     monkeypatch.setattr(listing, "_MAX_KEYS", 20)
     monkeypatch.setattr(listing, "_READ_PER_MATCH", 10)
+    monkeypatch.setattr(listing, "_FIRST_PER_MATCH", 2)
     drafts = [make_draft(name=f"Member {i:04}") for i in range(1000)]
     last = [make_draft(name=f"Member 2{i:03}", email=f"zoe.{i}@example.org") for i in range(60)]
     await store.insert_many(drafts[:500])
@@ -255,7 +271,9 @@ async def test_list_that_is_too_wide_is_refused(
     await store.insert_many(list(crowd()))
     monkeypatch.setattr(listing, "_MAX_KEYS", 20)
     monkeypatch.setattr(listing, "_READ_PER_MATCH", 1)
+    monkeypatch.setattr(listing, "_FIRST_PER_MATCH", 1)
     monkeypatch.setattr(listing, "_MAX_KEYS_OF_WIDE", 150)
+    monkeypatch.setattr(listing, "_FEW", 100)
     assert len(await store.page(ListQuery(Filters(q="g e")))) == 50
     with pytest.raises(ListTooWide):  # each has 200 matches, and no member has both
         await store.page(ListQuery(Filters(q="a b e")))
@@ -392,6 +410,7 @@ def test_list_pages_together_are_the_whole_list(
         most_keys, read_per_match = limits
         monkeypatch.setattr(listing, "_MAX_KEYS", most_keys)
         monkeypatch.setattr(listing, "_READ_PER_MATCH", read_per_match)
+        monkeypatch.setattr(listing, "_FIRST_PER_MATCH", min(read_per_match, 1))
         monkeypatch.setattr(listing, "_FEW", min(most_keys, 1))
         admin[store.mongo.database.name]["members"].delete_many({})
         if drafts:

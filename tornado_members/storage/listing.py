@@ -35,9 +35,9 @@ from tornado_members.storage.list_indexes import (
     prefixes_of,
 )
 from tornado_members.storage.list_readiness import ListReadiness, stage_for, stage_for_count
+from tornado_members.storage.match_counts import MatchCounts
 from tornado_members.storage.mongo import Collection, Document, Mongo
 from tornado_members.storage.name_ranges import name_ranges
-from tornado_members.storage.recent_facts import RecentFacts
 from tornado_members.storage.single_reply import Find, find
 
 _FIELDS: Final = {"memberId": "_id", "name": "name"}
@@ -45,16 +45,16 @@ _FIELDS: Final = {"memberId": "_id", "name": "name"}
 _MAX_KEYS: Final = 5000
 # Of several wide prefixes, one must have at most this many matches.
 _MAX_KEYS_OF_WIDE: Final = 50_000
-# Of several prefixes, the first one with at most this many matches is used.
-_FEW: Final = 100
+# Of several prefixes, the first one with at most this many matches is used. MongoDB reads all these
+# members in the time in which it reads the keys of two words of a whole name, of a million members.
+_FEW: Final = 500
 # Members read per result in a walk for a wide prefix, before the prefix's index is used instead.
 _READ_PER_MATCH: Final = 100
+# The same in the first part of a walk. Most wide prefixes fill a page in it.
+_FIRST_PER_MATCH: Final = 10
 # Keys are read in batches that grow by this factor, in case few of their members match.
 _GROWTH: Final = 8
 _HAS_KEY: Final[Document] = {"_id": MEMBER_ID_RANGE, "name": {"$gte": ""}}
-# For so long, the number of matches of a prefix hardly changes. It decides how a list is read, and
-# not what it contains.
-_REMEMBERED_SECONDS: Final = 5.0
 # Share of an operation's timeout after which a list is too wide. MongoDB reports it in time.
 _PATIENCE: Final = 0.8
 
@@ -72,7 +72,7 @@ class MemberLists:
         # Without what members are found by, a document is a third as large, and has no lists.
         self._shown: Document = dict.fromkeys(("_id", *fields.keys), 1)
         self._per_reply = most_per_reply(fields)
-        self._narrow_prefixes = RecentFacts(_REMEMBERED_SECONDS)
+        self._counts = MatchCounts(self._members)
 
     async def page(self, query: ListQuery) -> list[Document]:
         """Return at most `query.limit` documents in order, beginning after `query.after`.
@@ -85,15 +85,18 @@ class MemberLists:
         if not has_choice or self._field_equality(query.filters) is not None:
             return await self._read(query, self._matching(query))
         counts = (_FEW,) if prefixes else (_FEW, _MAX_KEYS)
-        path = await self._narrow_attribute(attributes, counts)
+        path = await self._counts.find_narrow_attribute(self._stored(attributes), counts)
         if path is not None or not prefixes:
             return await self._read(query, self._matching(query), path)
         narrow = await self._narrow(prefixes)
-        if len(narrow) > 1:
+        is_only = _is_only(prefixes, query)
+        if len(narrow) > 1 or (
+            narrow and not is_only and await self._counts.is_narrow(narrow[0], _FEW)
+        ):
             matching = await self._matching_all(query, narrow)
             return await self._read(query, matching)
         if narrow:
-            return await self._pick(query, narrow[0], is_only=_is_only(prefixes, query))
+            return await self._pick(query, narrow[0], is_only=is_only)
         with _too_wide_after(self._timeout * _PATIENCE):
             found = await self._walk(query)
             return found if found is not None else await self._pick_wide(query, prefixes)
@@ -129,26 +132,13 @@ class MemberLists:
         One with very few matches is the only one, because reading its members is cheaper than
         looking for a second prefix.
         """
-        if len(prefixes) > 1 and (few := await self._with_at_most(_FEW, prefixes)):
+        if len(prefixes) > 1 and (few := await self._counts.find_narrow(prefixes, _FEW)):
             return [few]
         narrow: list[Prefix] = []
         for prefix in prefixes:
-            if len(narrow) < 2 and await self._is_narrow(prefix):
+            if len(narrow) < 2 and await self._counts.is_narrow(prefix, _MAX_KEYS):
                 narrow.append(prefix)
         return narrow
-
-    async def _is_narrow(self, prefix: Prefix) -> bool:
-        """True if at most `_MAX_KEYS` members have this prefix. MongoDB reads keys only.
-
-        The answer is remembered, so the next pages of a list need no count.
-        """
-        known = (prefix.index[0], prefix.text)
-        for answer in (True, False):
-            if (*known, answer) in self._narrow_prefixes:
-                return answer
-        answer = await self._with_at_most(_MAX_KEYS, [prefix]) is not None
-        self._narrow_prefixes.add((*known, answer))
-        return answer
 
     async def _matching_all(self, query: ListQuery, narrow: Sequence[Prefix]) -> Document:
         """Return the filter of a query, restricted to members that have all these prefixes.
@@ -165,27 +155,6 @@ class MemberLists:
                 ]
         return matching
 
-    async def _narrow_attribute(
-        self, attributes: Mapping[str, Any], counts: Sequence[int]
-    ) -> str | None:
-        """Return the path of a filtered attribute with at most `count` matches, if any."""
-        for count in counts:
-            for path, value in attributes.items():
-                matching = {path: to_stored(self._attributes[path], value), "_id": MEMBER_ID_RANGE}
-                cursor = self._members.find(matching, {"_id": 1}, hint=behind(path, "_id"))
-                if not await cursor.skip(count).limit(1).to_list(1):
-                    return path
-        return None
-
-    async def _with_at_most(self, count: int, prefixes: Sequence[Prefix]) -> Prefix | None:
-        """Return the first prefix that at most `count` members have."""
-        for prefix in prefixes:
-            matching = {**prefix.condition, "name": {"$gte": ""}, "_id": MEMBER_ID_RANGE}
-            cursor = self._members.find(matching, {"_id": 1}, hint=prefix.index)
-            if not await cursor.skip(count).limit(1).to_list(1):
-                return prefix
-        return None
-
     async def _pick_wide(self, query: ListQuery, prefixes: Sequence[Prefix]) -> list[Document]:
         """Return a page although many members have each prefix. Raises ListTooWide.
 
@@ -193,7 +162,7 @@ class MemberLists:
         """
         if _is_only(prefixes, query):
             return await self._pick(query, prefixes[0], is_only=True)
-        prefix = await self._with_at_most(_MAX_KEYS_OF_WIDE, prefixes)
+        prefix = await self._counts.find_narrow(prefixes, _MAX_KEYS_OF_WIDE)
         if prefix is None:
             raise ListTooWide
         return await self._pick(query, prefix, is_only=False)
@@ -281,26 +250,35 @@ class MemberLists:
 
     async def _walk(self, query: ListQuery) -> list[Document] | None:
         """Return a page by reading members in its order; None if too many do not match."""
-        count = max(_MAX_KEYS, query.limit * _READ_PER_MATCH)
-        found: list[Document] = []
+        counts = (
+            query.limit * _FIRST_PER_MATCH,
+            max(_MAX_KEYS, query.limit * _READ_PER_MATCH),
+        )
+        key, found = _FIELDS[query.field], list[Document]()
         for bounds in await _bounds(query):
-            last = await self._key_behind(query, bounds, count)
-            matching = {"$and": [self._matching(query), bounds, *last]}
-            found += await self._read(replace(query, limit=query.limit - len(found)), matching)
-            if len(found) == query.limit:
-                return found
-            if last:
+            part, end = bounds, None
+            for count in counts:
+                end = await self._key_behind(query, part, count)
+                before = [] if end is None else [{key: {"$gt" if query.descending else "$lt": end}}]
+                matching = {"$and": [self._matching(query), part, *before]}
+                found += await self._read(replace(query, limit=query.limit - len(found)), matching)
+                if len(found) == query.limit:
+                    return found
+                if end is None:
+                    break
+                part = {"$and": [bounds, {key: {"$lte" if query.descending else "$gte": end}}]}
+            if end is not None:
                 return None
         return found
 
-    async def _key_behind(self, query: ListQuery, bounds: Document, count: int) -> list[Document]:
-        """Return a condition that `count` members of a walk meet; none if it has fewer."""
+    async def _key_behind(self, query: ListQuery, bounds: Document, count: int) -> Any:
+        """Return the sort key behind the first `count` members of a walk; None if it has fewer."""
         key = _FIELDS[query.field]
         members = {key: {**_HAS_KEY[key], **_after(query)}}
         only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
         cursor = self._members.find({"$and": [members, bounds]}, only, hint=[(key, ASCENDING)])
         found = await cursor.sort(key, _direction(query)).skip(count).limit(1).to_list(1)
-        return [{key: {"$gt" if query.descending else "$lt": one[key]}} for one in found]
+        return found[0][key] if found else None
 
     async def _read(
         self, query: ListQuery, matching: Document, equality: str | None = None
@@ -346,6 +324,10 @@ class MemberLists:
             return field
         return next(iter(filters.attributes), None)
 
+    def _stored(self, attributes: Mapping[str, Any]) -> Document:
+        """Return the values of attributes, by path, as MongoDB stores them."""
+        return {path: to_stored(self._attributes[path], one) for path, one in attributes.items()}
+
     def _matching(self, query: ListQuery) -> Document:
         """Return the filter of a query. It matches members only."""
         filters = query.filters
@@ -355,8 +337,7 @@ class MemberLists:
         for name, value in filters.equal.items():
             field = self._filtered[name]
             found[field.filtered_name] = field.fold(value) if field.case_folded else value
-        for path, value in filters.attributes.items():
-            found[path] = to_stored(self._attributes[path], value)
+        found |= self._stored(filters.attributes)
         if prefixes := prefixes_of(filters):
             found["$and"] = [prefix.condition for prefix in prefixes]
         found[_FIELDS[query.field]] |= _after(query)
