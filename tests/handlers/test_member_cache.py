@@ -20,7 +20,7 @@ from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
 from tornado_members.auth.caller import Caller
 from tornado_members.cached_members import CachedMembers
-from tornado_members.errors import DependencyUnavailable, Overloaded
+from tornado_members.errors import DependencyUnavailable, Overloaded, TokenInvalid
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.lease_cache.commands import Get
@@ -355,6 +355,41 @@ async def test_fast_path_refuses_a_token_that_expires(
     monkeypatch.setattr(services.tokens, "_clock", lambda: now + 365 * 86400)
     assert services.tokens.get_cached(token) is None
     problem(await api("GET", "/members/1"), 401, "token-invalid")
+
+
+@on_both
+@pytest.mark.parametrize("condition", ["", "If-Match: *\r\n"])
+async def test_repeated_head_does_not_outlive_its_token(
+    api: Api,
+    http_server: AnyServer,
+    services: Services,
+    condition: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the fast path, and in a handler."""
+    await cache_ada(api)
+    head = f"GET /members/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(3)}\r\n"
+
+    def refuse(_caller: Caller) -> Caller:
+        raise TokenInvalid("was revoked", "revoked")
+
+    async with bare_connection(http_server) as (reader, writer):
+
+        async def status() -> int:
+            writer.write(f"{head}{condition}\r\n".encode())
+            answered = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", answered)
+            assert length
+            await reader.readexactly(int(length[1]))
+            return int(answered.split(b" ")[1])
+
+        assert [await status() for _ in range(3)] == [200] * 3
+        now = services.tokens._clock()
+        for name, value in (("_clock", lambda: now + 365 * 86400), ("_current", refuse)):
+            with monkeypatch.context() as patch:
+                patch.setattr(services.tokens, name, value)
+                assert [await status() for _ in range(2)] == [401] * 2
+            assert [await status() for _ in range(2)] == [200] * 2
 
 
 async def test_fast_path_returns_a_change_at_once(api: Api) -> None:

@@ -113,14 +113,15 @@ class MemberResourceHandler(BaseHandler):
         self.finish(response.body or None)
 
     def _set_headers_of(self, response: MemberResponse) -> None:
-        headers = self._headers  # set_header() would check each of these values
-        headers["Cache-Control"] = PRIVATE
-        headers["Vary"] = (
-            f"{headers['Vary']}, {response.vary}" if "Vary" in headers else response.vary
+        headers, vary = self._headers, response.vary
+        headers.set_normalized(  # set_header() would check each of these values
+            {
+                "Cache-Control": PRIVATE,
+                "Vary": f"{headers['Vary']}, {vary}" if "Vary" in headers else vary,
+                "Content-Type": JSON,  # Tornado omits it from a 304
+                **response.headers,
+            }
         )
-        headers["Content-Type"] = JSON  # Tornado omits it from a 304
-        for name, value in response.headers.items():
-            headers[name] = value
 
     def _prefers_minimal(self) -> bool:
         """True if the caller wants no body after a write (RFC 7240 §4.2)."""

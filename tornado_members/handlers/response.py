@@ -12,7 +12,7 @@ from tornado_members.http.body_limit import leaves_body_unread
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem, log_failure, problem_of
 from tornado_members.http.responses import cache_status
 from tornado_members.http1.exchange import Exchange
-from tornado_members.http1.headers import encode_headers
+from tornado_members.http1.headers import SharedHeaders, encode_headers
 from tornado_members.services import Services
 
 
@@ -21,6 +21,7 @@ class ResponseHandler(RequestHandler):
 
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
+    _headers: SharedHeaders
     cache_status: str | None = None  # for the log and the metrics
     problem_code: str | None = None
     timed_out = False
@@ -103,7 +104,7 @@ class ResponseHandler(RequestHandler):
                 raise RuntimeError(f"a response with status {status} has no body")
             self._clear_representation_headers()
         elif "Content-Length" not in self._headers:
-            self._headers["Content-Length"] = str(len(body))
+            self._headers.set_normalized({"Content-Length": str(len(body))})
         header_lines = encode_headers(self._headers)
         self._headers_written = True
         sent = connection.respond(

@@ -10,7 +10,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.rate_limit import RateLimit
-from tornado_members.auth.tokens import TokenVerifier
+from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.errors import (
     BadParameter,
     BadRequest,
@@ -18,6 +18,7 @@ from tornado_members.errors import (
     NotAcceptable,
     TokenMissing,
 )
+from tornado_members.http.head_notes import notes_of
 from tornado_members.http.negotiation import choose
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
@@ -63,7 +64,7 @@ class AdmissionControl:
             raise MethodNotAllowed(method, allowed_methods(operations))
         caller, own_member_id = None, None
         if operation.permission is not None or operation.requires_token:
-            caller = await self._tokens.verify(_token(request.headers))
+            caller = await self._caller(request)
             vars(request)["caller"] = caller
             if self._rate_limit:
                 await self._rate_limit.check(caller)
@@ -78,6 +79,19 @@ class AdmissionControl:
             raise NotAcceptable(" or ".join(operation.media_types))
         max_bytes = operation.body.limit(self._fields) if operation.body else 0
         return Admission(operation, caller, media_type, own_member_id, max_bytes)
+
+    async def _caller(self, request: HTTPServerRequest) -> Caller:
+        """Return the caller that the token identifies. Raises Problem."""
+        notes, tokens = notes_of(request.connection), self._tokens
+        verified: VerifiedToken | None = notes.get(VerifiedToken)
+        caller = tokens.current_caller(verified) if verified else None
+        if caller is None:
+            token = _token(request.headers)
+            caller = await tokens.verify(token)
+            notes[VerifiedToken] = tokens.get_cached(token)
+        else:
+            tokens.counts.remembered += 1
+        return caller
 
 
 def _authorize(

@@ -24,14 +24,13 @@ class CommonHeaders:
         self._for_no_origin = _prepare(cross_origin_headers(cors, None))
         self._prepared: dict[str, HTTPHeaders] = {}  # by the origin that is allowed
 
-    def make(self, request_headers: HTTPHeaders, request_id: str) -> HTTPHeaders:
+    def make(self, request_headers: HTTPHeaders, request_id: str) -> SharedHeaders:
         """Return the headers of a response to a request, which the caller may change."""
         prepared = self._for_no_origin
         if "Origin" in request_headers:
             prepared = self._prepared_for(request_headers["Origin"])
         headers = SharedHeaders(prepared)
-        headers["Date"] = http_date(int(time.time()))
-        headers["X-Request-Id"] = request_id
+        headers.set_normalized({"Date": http_date(int(time.time())), "X-Request-Id": request_id})
         return headers
 
     def _prepared_for(self, origin: str) -> HTTPHeaders:

@@ -10,10 +10,10 @@ from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.cors import cross_origin_headers
+from tornado_members.http.head_notes import notes_of
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.request_id import valid_request_id
 from tornado_members.http.responses import PreparedHeaders, has_conditions
-from tornado_members.http1.exchange import Exchange
 from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Cors
 
@@ -41,7 +41,7 @@ def plain_read(
 
     If the HTTP server detects repeated headers on a connection, they are examined once.
     """
-    notes = connection.head.notes if isinstance(connection, Exchange) else {}
+    notes = notes_of(connection)
     read: PlainRead | None = notes.get(PlainRead)
     if read is None:
         read = _read_headers(headers, tokens, cors)

@@ -43,7 +43,10 @@ class RoutedApplication(Application):
         for pattern, handler, arguments in self._patterns:
             matched = pattern.fullmatch(request.path)
             if matched is not None:
-                values = [url_unescape(value, None, plus=False) for value in matched.groups()]
+                values = [
+                    url_unescape(value, None, plus=False) if "%" in value else value.encode()
+                    for value in matched.groups()
+                ]
                 return self.get_handler_delegate(request, handler, arguments, values)
         return super().find_handler(request, **kwargs)
 

@@ -1,5 +1,6 @@
 """Shortcuts past the checks and copies of tornado.httputil.HTTPHeaders."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from tornado.httputil import HTTPHeaders, _normalize_header
@@ -23,6 +24,13 @@ class SharedHeaders(RequestHeaders):
         self._as_list = original._as_list
         self._combined_cache = original._combined_cache
         self._is_shared = True
+
+    def set_normalized(self, values: Mapping[str, str]) -> None:
+        """Set headers whose names are in the form that Tornado normalizes names to."""
+        if self._is_shared:
+            self._own()
+        self._as_list.update({name: [value] for name, value in values.items()})
+        self._combined_cache.update(values)
 
     def add(self, name: str, value: str, *, _chars_are_bytes: bool = True) -> None:
         """Add a value for a name."""
