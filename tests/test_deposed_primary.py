@@ -13,10 +13,10 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.faults import Injected
+from tests.support.history_report import check_record
 from tests.support.hot_members import Record
 from tests.support.replica_set import ReplicaSet
 from tests.support.storm import Storm
-from tests.support.verdict import judge
 from tests.test_failover import read_everything
 
 ELECTION_MS = 10_000
@@ -76,7 +76,7 @@ def written(record: Record, during: Injected) -> dict[str, int]:
 
 async def test_deposed_primary_makes_no_answer_stale(folder: Path) -> None:
     record, injected = await depose(folder, seconds=5, rounds=8)
-    assert judge(record, injected, grace=0).lines == []
+    assert check_record(record, injected, grace=0).lines == []
     for number, fault in enumerate(injected):
         assert written(record, fault).get(f"service-{2 - number % 2}", 0) > 10
     assert {status for status in record.statuses if status >= 500} == {503}
@@ -85,4 +85,4 @@ async def test_deposed_primary_makes_no_answer_stale(folder: Path) -> None:
 async def test_deposed_primary_makes_answers_stale_without_the_fence(folder: Path) -> None:
     """The control: the same load finds stale members if elections are ignored."""
     record, injected = await depose(folder, seconds=3, fenced=False)
-    assert judge(record, injected, grace=0).stale > 0
+    assert check_record(record, injected, grace=0).stale > 0

@@ -74,7 +74,7 @@ DAYS = (
 )
 
 
-def test_day_with_curl(command: Command, service: Service) -> None:
+def test_curl_client_creates_reads_changes_and_deletes(command: Command, service: Service) -> None:
     done = run(["bash", str(EXAMPLES / DAYS[0])], command, service.url)
     assert done == "curl: 3 members made, read, changed and deleted\n"
 

@@ -14,10 +14,10 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.faults import Injected
+from tests.support.history_report import check_record
 from tests.support.hot_members import Record
 from tests.support.replica_set import ReplicaSet
 from tests.support.storm import GENTLE, Storm
-from tests.support.verdict import judge
 
 SECONDS_AT_MOST = 60  # for operations that take far less
 CALM = 0.4  # seconds of load around each fault
@@ -129,7 +129,7 @@ def test_acknowledged_writes_are_durable_and_no_read_goes_back(
 ) -> None:
     """A write that is missing at the end shows up as a stale read."""
     record, injected = lost
-    assert judge(record, injected, grace=0).lines == []
+    assert check_record(record, injected, grace=0).lines == []
 
 
 def test_requests_that_fail_receive_503(lost: tuple[Record, list[Injected]]) -> None:
@@ -142,4 +142,4 @@ def test_requests_that_fail_receive_503(lost: tuple[Record, list[Injected]]) -> 
 def test_promise_holds_through_many_failovers_and_partitions(folder: Path) -> None:
     record, injected = asyncio.run(lose_primaries(folder, LONG, rounds=4))
     assert {fault.kind for fault in injected} == {*LONG}
-    assert judge(record, injected, grace=0).lines == []
+    assert check_record(record, injected, grace=0).lines == []

@@ -1,4 +1,4 @@
-"""The checker of histories finds every guilty history, and no innocent one.
+"""The checker of histories finds every history with an anomaly, and accepts all others.
 
 The tests of the cache's promise depend on it, so it is tested like a part of the product.
 """
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.support.histories import (
     GONE,
     UNNAMED,
+    Anomaly,
     Answer,
-    Lie,
     Window,
+    find_anomalies,
     find_contradictions,
-    find_lies,
     find_lost,
     known_since,
     with_versions,
@@ -113,30 +113,32 @@ GUILTY: dict[str, tuple[list[Answer], Literal["stale", "backward"]]] = {
 
 
 @pytest.mark.parametrize("history", INNOCENT.values(), ids=INNOCENT)
-def test_find_lies_accepts_innocent_histories(history: list[Answer]) -> None:
-    assert find_lies(history) == []
-    assert find_lies(reversed(history)) == []
+def test_find_anomalies_accepts_correct_histories(history: list[Answer]) -> None:
+    assert find_anomalies(history) == []
+    assert find_anomalies(reversed(history)) == []
 
 
 @pytest.mark.parametrize(("history", "kind"), GUILTY.values(), ids=GUILTY)
-def test_find_lies_finds_guilty_histories(history: list[Answer], kind: str) -> None:
-    (lie,) = find_lies(history)
-    assert lie.kind == kind
-    assert lie.read == history[-1]
-    assert lie.against.end < lie.read.start
-    assert lie.version < lie.known
-    assert [lie.read for lie in find_lies(reversed(history))] == [history[-1]]
+def test_find_anomalies_finds_each_anomaly(history: list[Answer], kind: str) -> None:
+    (anomaly,) = find_anomalies(history)
+    assert anomaly.kind == kind
+    assert anomaly.read == history[-1]
+    assert anomaly.against.end < anomaly.read.start
+    assert anomaly.version < anomaly.known
+    assert [anomaly.read for anomaly in find_anomalies(reversed(history))] == [history[-1]]
 
 
-def test_find_lies_allows_the_grace_period_of_a_partition_only() -> None:
+def test_find_anomalies_allows_the_grace_period_of_a_partition_only() -> None:
     cut = [Window(0, 2)]
     history = [write(0.5, 1, 2), read(1.5, 1.6, 1), read(2.9, 3, 1), read(3.1, 3.2, 1)]
-    (lie,) = find_lies(history, cut, grace=2)
-    assert lie.read == history[-1]
-    assert lie.age == pytest.approx(2.1)
-    assert len(find_lies([write(2.5, 3, 2), read(4, 5, 1)], cut, grace=2)) == 0  # not yet noticed
-    assert len(find_lies([write(4, 4.1, 2), read(5, 5.1, 1)], cut, grace=2)) == 1
-    assert len(find_lies(history)) == 3
+    (anomaly,) = find_anomalies(history, cut, grace=2)
+    assert anomaly.read == history[-1]
+    assert anomaly.age == pytest.approx(2.1)
+    assert (
+        len(find_anomalies([write(2.5, 3, 2), read(4, 5, 1)], cut, grace=2)) == 0
+    )  # not yet noticed
+    assert len(find_anomalies([write(4, 4.1, 2), read(5, 5.1, 1)], cut, grace=2)) == 1
+    assert len(find_anomalies(history)) == 3
 
 
 def test_find_contradictions_finds_two_bodies_of_one_version() -> None:
@@ -152,7 +154,9 @@ def test_with_versions_finds_the_version_of_the_items_of_batches() -> None:
     late, unknown = (read(4, 5, 0)._replace(version=None, body=body) for body in (5, 7))
     resolved = with_versions([late, unknown, made, changed])
     assert [answer.version for answer in resolved] == [2, None, 2, 3]
-    assert [(lie.kind, lie.version) for lie in find_lies(resolved)] == [("stale", 2)]
+    assert [(anomaly.kind, anomaly.version) for anomaly in find_anomalies(resolved)] == [
+        ("stale", 2)
+    ]
     another = with_versions([late._replace(register=2), made])
     assert [answer.version for answer in another] == [None, 2]
 
@@ -183,11 +187,11 @@ def answers(draw: st.DrawFn) -> Answer:
 
 @settings(max_examples=60)
 @given(st.lists(answers(), max_size=25), st.lists(st.tuples(TIMES, TIMES), max_size=2))
-def test_find_lies_agrees_with_a_slow_and_obvious_checker(
+def test_find_anomalies_agrees_with_a_naive_checker(
     history: list[Answer], times: list[tuple[int, int]]
 ) -> None:
     windows = [Window(min(pair), max(pair)) for pair in times]
-    found = [(lie.read, lie.kind) for lie in find_lies(history, windows, grace=2)]
+    found = [(anomaly.read, anomaly.kind) for anomaly in find_anomalies(history, windows, grace=2)]
     assert sorted(found) == sorted(slowly(history, windows, grace=2))
 
 
@@ -256,15 +260,15 @@ def linearizable(count: int, seed: int) -> list[Answer]:
 
 
 @given(st.integers())
-def test_find_lies_accepts_any_register_without_a_cache(seed: int) -> None:
-    assert find_lies(linearizable(300, seed)) == []
+def test_find_anomalies_accepts_any_register_without_a_cache(seed: int) -> None:
+    assert find_anomalies(linearizable(300, seed)) == []
 
 
-def test_find_lies_finds_one_lie_among_many_answers_soon() -> None:
+def test_find_anomalies_finds_one_anomaly_among_many_responses_quickly() -> None:
     history = linearizable(100_000, seed=1)
     old = history[-1].end + 1000
     history.append(read(old, old + 1, 1, register=0))
     began = time.process_time()
-    lies: list[Lie] = find_lies(history)
-    assert [lie.read for lie in lies] == history[-1:]
+    anomalies: list[Anomaly] = find_anomalies(history)
+    assert [anomaly.read for anomaly in anomalies] == history[-1:]
     assert time.process_time() - began < 5  # a hundredth of the time of a comparison of all pairs

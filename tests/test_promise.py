@@ -15,9 +15,9 @@ from tests.support.cluster import Cluster
 from tests.support.fault_proxy import FINE, Weather
 from tests.support.faults import Faults, Injected
 from tests.support.histories import with_versions
+from tests.support.history_report import check_record
 from tests.support.hot_members import Record
 from tests.support.storm import GENTLE, Storm
-from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
 GRACE = 0  # seconds of allowed staleness: none of the faults below cuts off one process alone
@@ -101,7 +101,7 @@ async def _with_races(storm: Storm, cluster: Cluster, round_trips: int, rounds: 
         await proxy.set(Weather(delay=DELAY), slow.name)
     for _ in range(rounds):
         await storm.race(slow, fast, spread=round_trips * 2 * DELAY)
-        if judge(storm.record, [], grace=0).stale:
+        if check_record(storm.record, [], grace=0).stale:
             break
     for proxy in cluster.proxies:
         await proxy.set(FINE, slow.name)
@@ -130,15 +130,15 @@ def test_cache_hits_every_member_again_after_each_fault(run: Run) -> None:
 
 def test_storm_finds_no_contradiction_and_no_loss(run: Run) -> None:
     """Each version has one body and one name, and no member is lost."""
-    assert judge(run.record, run.injected, GRACE).others == []
+    assert check_record(run.record, run.injected, GRACE).others == []
 
 
 def test_cache_is_never_stale_or_backward(run: Run) -> None:
-    assert judge(run.record, run.injected, GRACE).lines == []
+    assert check_record(run.record, run.injected, GRACE).lines == []
 
 
 async def test_naive_cache_is_stale_or_backward(folder: Path, servers: PrivateServers) -> None:
-    """The proof can fail: plain read-through is guilty, under a fault that excuses nothing.
+    """The proof can fail: plain cache-aside returns stale reads without a partition.
 
     The fills of one service are late, and the other changes the member in the meantime.
     """
@@ -155,6 +155,6 @@ async def test_naive_cache_is_stale_or_backward(folder: Path, servers: PrivateSe
     async with cluster:
         storm = Storm(cluster, **GENTLE)
         await _with_races(storm, cluster, round_trips=2, rounds=40)
-    verdict = judge(storm.record, [], grace=0)
-    assert verdict.stale
-    assert verdict.others == []
+    report = check_record(storm.record, [], grace=0)
+    assert report.stale
+    assert report.others == []

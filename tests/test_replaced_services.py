@@ -106,7 +106,7 @@ def database(admin: pymongo.MongoClient[Document]) -> Database[Document]:
     return admin["replaced"]
 
 
-def test_replaced_processes_know_what_memcached_missed(
+def test_replaced_processes_flush_nodes_that_missed_an_invalidation(
     folder: Path, servers: PrivateServers, database: Database[Document]
 ) -> None:
     """Replace each service in a different way."""
@@ -118,7 +118,7 @@ def test_replaced_processes_know_what_memcached_missed(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("how", REPLACEMENTS)
-def test_replaced_processes_know_it_however_all_were_replaced(
+def test_processes_replaced_in_any_way_flush_nodes_that_missed_an_invalidation(
     folder: Path, servers: PrivateServers, database: Database[Document], how: Replacement
 ) -> None:
     answered = asyncio.run(

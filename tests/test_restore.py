@@ -67,7 +67,7 @@ async def read(directory: MemberDirectory, member_id: int) -> Representation:
 
 
 @pytest.mark.parametrize("as_documented", [True, False])
-async def test_nothing_of_the_later_time_comes_back(
+async def test_restore_serves_nothing_from_after_the_backup(
     serving: Any, admin: Admin, database_name: str, as_documented: bool
 ) -> None:
     """The steps are necessary: without them, each of these assertions fails."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster, Replacement
+from tests.support.history_report import check_record
 from tests.support.hot_members import Record
 from tests.support.storm import GENTLE, Storm
-from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
 SECONDS_AT_MOST = 60
@@ -57,7 +57,7 @@ def test_reads_are_never_stale_while_a_list_is_replaced(
     record, cold = asyncio.run(_roll(folder, servers.mongodb_uri, rounds=1))
     assert record.count("write") > 30
     assert record.count("read") > 200
-    assert judge(record, [], grace=0).lies == []
+    assert check_record(record, [], grace=0).anomalies == []
     assert cold == [[]]
 
 
@@ -66,5 +66,5 @@ def test_reads_are_never_stale_while_many_lists_are_replaced(
     folder: Path, servers: PrivateServers
 ) -> None:
     record, cold = asyncio.run(_roll(folder, servers.mongodb_uri, rounds=12))
-    assert judge(record, [], grace=0).lies == []
+    assert check_record(record, [], grace=0).anomalies == []
     assert cold == [[]] * 12

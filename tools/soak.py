@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tests.support.cluster import Cluster
 from tests.support.faults import HARMLESS, NEED_PROXY, PARTITIONS, Faults, Injected
+from tests.support.history_report import check_record
 from tests.support.hot_members import Record
 from tests.support.storm import Storm
-from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
 KINDS = (*HARMLESS, "service-kill", "process-stop", "replacement", "stepdown")
@@ -81,16 +81,16 @@ def report(record: Record, injected: Sequence[Injected], grace: float) -> int:
     print(f"  statuses: {dict(sorted(record.statuses.items()))} (0: no response)")
     print(f"  the load itself took {record.cpu_seconds / seconds:.0%} of a core")
     print(f"faults: {', '.join(f'{n} {kind}' for kind, n in sorted(by_kind.items())) or 'none'}")
-    verdict = judge(record, injected, grace)
-    print(f"stale reads: {verdict.stale}, backward reads: {verdict.backward}")
+    report = check_record(record, injected, grace)
+    print(f"stale reads: {report.stale}, backward reads: {report.backward}")
     if {*by_kind} & {*PARTITIONS}:
         print(f"  (reads during a {' or '.join(PARTITIONS)} may be stale for {grace} s)")
-    if verdict.lies:
-        print(f"  the most stale one by {max(lie.age for lie in verdict.lies):.3f} s")
-    print(f"other wrong responses: {len(verdict.others)}")
-    for line in verdict.lines[:EXAMPLES]:
+    if report.anomalies:
+        print(f"  the most stale one by {max(anomaly.age for anomaly in report.anomalies):.3f} s")
+    print(f"other wrong responses: {len(report.others)}")
+    for line in report.lines[:EXAMPLES]:
         print(f"  {line}")
-    return 1 if verdict.lines else 0
+    return 1 if report.lines else 0
 
 
 def _hit_ratio(record: Record) -> str:
@@ -114,7 +114,7 @@ def _parser() -> ArgumentParser:
         "--seconds",
         type=float,
         default=60,
-        help="duration of the load; the start and the verdict take longer (60)",
+        help="duration of the load; the start and the report take longer (60)",
     )
     add("--processes", type=int, default=3, help="services (3)")
     add("--nodes", type=int, default=2, help="Memcached nodes (2); 0 is a control without a cache")

@@ -24,10 +24,10 @@ from typing import Final
 
 from tests.support import router
 from tests.support.faults import Injected
+from tests.support.history_report import check_record
 from tests.support.hosts import ADDRESSES, CLIENT, HOSTS, Deployment
 from tests.support.network import ALL_LOST, Network, why_unavailable
 from tests.support.storm import Storm
-from tests.support.verdict import judge
 from tools.soak import report
 
 HITS_WITHIN = 30.0  # seconds after each fault, for every member through every service
@@ -91,10 +91,10 @@ async def _run(arguments: Namespace, folder: Path, network: Network) -> int:
         finally:
             storm.calm()
             await load
-    lies = judge(storm.record, [], grace=0).lies
+    anomalies = check_record(storm.record, [], grace=0).anomalies
     for fault, following in zip_longest(injected, injected[1:]):
         end = following.start if following else math.inf
-        ages = [lie.age for lie in lies if fault.start <= lie.read.start < end]
+        ages = [anomaly.age for anomaly in anomalies if fault.start <= anomaly.read.start < end]
         print(f"{fault.kind}: {len(ages)} old reads, the oldest {max(ages, default=0.0):.3f} s")
     for line in cold:
         print(f"no hit within {HITS_WITHIN} s: {line}")

@@ -157,7 +157,7 @@ def test_silent_worker_is_reported() -> None:
     aggregator.close()
 
 
-def test_dependency_is_unready_only_if_every_worker_says_so(aggregator: WorkerAggregator) -> None:
+def test_dependency_is_unready_only_if_it_is_for_every_worker(aggregator: WorkerAggregator) -> None:
     snapshots = [aggregator.add("1"), aggregator.add("2")]
     assert not aggregator.report().draining
     away = DependencyStatus("mongodb", State.UNREADY, "does not answer")

@@ -110,7 +110,7 @@ class TestRoutes:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         assert answer.body.endswith(b"# EOF\n")
 
-    async def test_hosts_that_are_not_allowed_learn_nothing(self, admin: Admin) -> None:
+    async def test_admin_refuses_hosts_that_are_not_allowed(self, admin: Admin) -> None:
         """A web page whose name resolves to this address (DNS rebinding)."""
         for path in ("/livez", "/readyz", "/metrics", "/nothing"):
             answer = await admin(path, host="evil.example:8889")
@@ -120,7 +120,7 @@ class TestRoutes:
         assert (await admin("/readyz", host="10.244.1.7:8889")).code == 200
         assert (await admin("/metrics", host="localhost")).code == 200
 
-    async def test_other_paths_and_methods_are_refused(self, admin: Admin) -> None:
+    async def test_admin_refuses_unknown_paths_and_methods(self, admin: Admin) -> None:
         assert (await admin("/members/1")).code == 404
         assert (await admin("/readyz", "DELETE")).code == 405
         for path in ("/livez", "/readyz", "/metrics"):
@@ -224,9 +224,9 @@ class TestFaults:
         found = samples(process_status)
         assert found["members_ready",] == 1
         assert found["members_dependency_state", f"cache {address}"] == 1
-        assert found["members_cache_nodes_unread", address, "node-away"] == 1
+        assert found["members_cache_bypassed_nodes", address, "node-away"] == 1
 
-    async def test_hung_mongodb_makes_the_service_unready_until_it_answers(
+    async def test_hanging_mongodb_makes_the_service_unready_until_it_responds(
         self, api: Api, process_status: ProcessStatus, servers: PrivateServers
     ) -> None:
         await until(process_status.health, "ready")

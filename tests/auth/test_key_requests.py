@@ -43,7 +43,9 @@ async def kids(client: JwksClient, url: str) -> list[str]:
         client.close()
 
 
-async def test_http_proxy_is_asked_in_absolute_form(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_get_sends_the_absolute_form_to_an_http_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with key_server() as server, proxy_before(server) as (address, lines):
         server.paths["/jwks?v=1"] = server.paths["/jwks"]
         monkeypatch.setenv("HTTP_PROXY", f"http://ada:se%40cret@{address}")
@@ -53,7 +55,7 @@ async def test_http_proxy_is_asked_in_absolute_form(monkeypatch: pytest.MonkeyPa
         assert line.rstrip().endswith("Proxy-Authorization: Basic YWRhOnNlQGNyZXQ=")
 
 
-async def test_https_proxy_is_asked_for_a_tunnel_and_a_private_ca_is_trusted(
+async def test_get_opens_a_tunnel_through_an_https_proxy_and_trusts_a_private_ca(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     ca, certificate = make_certificates(folder, HOST)
@@ -73,7 +75,7 @@ async def test_https_proxy_is_asked_for_a_tunnel_and_a_private_ca_is_trusted(
             await kids(JwksClient(5), "https://other.example/jwks")  # not in the certificate
 
 
-async def test_no_proxy_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hosts_of_no_proxy_are_connected_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     async with key_server() as server:
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
@@ -108,9 +110,7 @@ def test_no_proxy(monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str, dire
 
 
 @pytest.mark.parametrize("proxy", ["socks5://p.example", "http://", "http://p:x", "https://p"])
-def test_unusable_proxy_is_named_without_its_password(
-    monkeypatch: pytest.MonkeyPatch, proxy: str
-) -> None:
+def test_error_of_a_proxy_omits_its_password(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("https_proxy", proxy.replace("://", "://ada:hunter2@"))
     with pytest.raises(RequestFailed, match=r"HTTPS_PROXY .* should be http://HOST:PORT") as failed:
         Proxy.for_url(urlsplit("https://keys.example/"))

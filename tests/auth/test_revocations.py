@@ -56,7 +56,7 @@ async def _until_rest(revoked: TokenRevocations) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_first_token_after_a_rest_sees_what_was_revoked_meanwhile(
+async def test_first_token_after_idle_time_respects_later_revocations(
     users: CountedStore,
 ) -> None:
     async with opened(users) as revoked:

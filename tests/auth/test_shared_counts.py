@@ -105,7 +105,7 @@ async def test_get_sends_no_command_if_the_local_count_suffices(
         assert await one.get(b"k", enough=4) == 6
 
 
-async def test_concurrent_counts_do_not_mark_the_server_as_away(
+async def test_concurrent_counts_do_not_mark_the_server_as_unavailable(
     cache_servers: tuple[str, ...],
 ) -> None:
     """They wait for a connection where no time-out counts."""

@@ -118,7 +118,7 @@ async def test_throttle_does_not_lock_out_recent_users() -> None:
     assert await gate.failed("ada", "10.0.0.1", 9) == 3  # guesses are limited there, too
 
 
-async def test_recent_users_are_remembered_for_one_to_two_weeks() -> None:
+async def test_users_count_as_recent_for_one_to_two_weeks() -> None:
     gate = Gate()
     await gate.succeeded("ada", "10.0.0.1")
     for days, is_recent in ((6, True), (1, True), (20, False)):

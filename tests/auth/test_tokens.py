@@ -48,7 +48,9 @@ def verifier() -> TokenVerifier:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-def test_valid_token_gives_its_subject(verifier: TokenVerifier, algorithm: str) -> None:
+def test_verify_returns_the_subject_of_a_valid_token(
+    verifier: TokenVerifier, algorithm: str
+) -> None:
     caller = verify(verifier, make_token(algorithm, sub="ada", access_rights=2))
     assert (caller.issuer, caller.subject) == (ISSUER, "ada")
     assert caller.permissions == {"members:read", "members:write"}

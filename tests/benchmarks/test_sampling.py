@@ -94,7 +94,7 @@ def test_response_is_true_stale_or_wrong(
         ("list", (200, {"items": [TRUE], "next": None}), (200, {"items": [], "next": None})),
     ],
 )
-def test_lists_are_compared_and_so_is_what_has_not_changed(
+def test_sampler_compares_lists_and_unchanged_members(
     admin: pymongo.MongoClient[Any], scenario: str, right: Any, wrong: Any
 ) -> None:
     admin["test"]["members"].insert_one(dict(STORED))

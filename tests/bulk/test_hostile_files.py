@@ -110,7 +110,7 @@ def test_a_compressed_file_may_not_exceed_the_limit_of_the_body() -> None:
         read(data, limit=30_000)
 
 
-def test_several_compressed_files_in_a_row_are_one() -> None:
+def test_concatenated_gzip_files_are_one_file() -> None:
     assert len(read(gzip.compress(b"name\nAda\n") + gzip.compress(b"Bob\n"))) == 2
 
 

@@ -44,7 +44,7 @@ ADA = make_draft(name="Ada", email="ada@example.org", phone=None)
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_one_member_per_line(data: bytes, size: int) -> None:
+def test_read_ndjson_yields_one_member_per_line(data: bytes, size: int) -> None:
     assert rows(data, size) == [(1, ADA)]
 
 

@@ -65,5 +65,5 @@ def test_columns_that_the_caller_names_are_joined_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("header", ["First Name,Email", "Last Name,Email", "Nick,Email"])
-def test_half_a_name_is_not_a_name(header: str) -> None:
+def test_first_name_without_a_last_name_is_not_a_name(header: str) -> None:
     assert not map_columns(header.split(",")).is_usable

@@ -57,7 +57,7 @@ ADA = make_draft(name="Ada", email="ada@example.org", phone="555-0100")
         "\ufeffname,email,phone\nAda,ada@example.org,555-0100\n".encode("utf-16-be"),
     ],
 )
-def test_the_same_member_however_it_is_written(content: str | bytes) -> None:
+def test_formats_of_one_member_yield_the_same_member(content: str | bytes) -> None:
     assert [found for _, found in rows(content)] == [ADA]
 
 

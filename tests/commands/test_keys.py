@@ -78,7 +78,7 @@ def test_rotate_keeps_the_old_key_until_its_last_token_has_expired(
     assert not installation.accepts(old)
 
 
-def test_cached_token_ends_with_its_key(installation: Installation) -> None:
+def test_cached_token_is_refused_when_its_key_expires(installation: Installation) -> None:
     """The end of a key applies to its tokens, cached or not."""
     forged = own_signing_key(installation.jwks)
     rotate(installation.jwks, 60, spread_seconds=0)

@@ -133,7 +133,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(command: Command
     assert "\\x1b[2J" in printed
 
 
-def test_rejects_of_json_keep_what_was_refused(command: Command, members: Any) -> None:
+def test_rejects_file_keeps_refused_json_objects(command: Command, members: Any) -> None:
     text = '{"name": "Ada", "email": "a@"}\n{"name": Bob}\n{"name": "Eve"}\n'
     finished = command.run("seed", write(command, text, "people.ndjson"))
     assert finished.stdout.startswith("1 loaded, 2 refused")
@@ -225,7 +225,7 @@ def test_seed_reads_from_a_pipe(command: Command, members: Any) -> None:
 
 
 @pytest.mark.parametrize("on_conflict", ["reject", "skip", "replace"])
-def test_second_run_changes_nothing(command: Command, members: Any, on_conflict: str) -> None:
+def test_seed_run_again_changes_nothing(command: Command, members: Any, on_conflict: str) -> None:
     file = write(command, PEOPLE)
     arguments = ("seed", file, "--on-conflict", on_conflict)
     first = command.run(*arguments)

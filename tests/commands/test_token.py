@@ -136,7 +136,7 @@ def explaining(folder: Path) -> Command:
         (make_token(padding="x" * 20_000), 1, ["longer than 16384 bytes (auth.max_token_bytes)"]),
     ],
 )
-def test_explain_gives_the_verdict_of_the_service_without_the_token(
+def test_explain_agrees_with_the_service_and_does_not_print_the_token(
     explaining: Command, token: str, code: int, lines: list[str]
 ) -> None:
     finished = explaining.run("token", "explain", stdin=f"Authorization: Bearer {token}\n")

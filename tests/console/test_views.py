@@ -146,7 +146,7 @@ async def test_editing_a_member_changes_only_what_was_edited(
     assert await member(api, 1) == {**before, "phone": "555-0111", "attributes": attributes}
 
 
-async def test_import_shows_faults_mends_columns_and_exports_what_was_imported(
+async def test_import_shows_faults_corrects_columns_and_exports_the_members(
     open_page_of_console: OpenConsole, api: Api, folder: Path
 ) -> None:
     await api.create("Ada Lovelace", email="old@example.org")
@@ -200,7 +200,7 @@ async def downloaded(folder: Path, name: str) -> str:
     return (folder / name).read_text()
 
 
-async def test_expired_token_asks_again_and_the_request_goes_on(
+async def test_expired_token_prompts_for_a_login_and_repeats_the_request(
     open_page_of_console: OpenConsole, api: Api
 ) -> None:
     await api.create("Ada")
@@ -375,7 +375,7 @@ def tail_changes() -> bool:
     return True
 
 
-async def test_changes_of_others_appear_marked_and_never_under_the_hands(
+async def test_changes_of_others_are_marked_and_never_overwrite_an_edit(
     open_page_of_console: OpenConsole, api: Api
 ) -> None:
     await api.create("Ada", phone="555-0100")
@@ -508,7 +508,9 @@ async def test_caller_of_its_own_member_sees_that_one_only(
     assert (await member(api, 2))["phone"] == "555-0100"
 
 
-async def test_reader_is_offered_nothing_more(open_page_of_console: OpenConsole, api: Api) -> None:
+async def test_reader_sees_no_controls_for_writing(
+    open_page_of_console: OpenConsole, api: Api
+) -> None:
     await api.create("Ada")
     async with open_page_of_console() as console:
         await console.open(token_of(1), "#/members/1")

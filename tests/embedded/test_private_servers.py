@@ -93,7 +93,7 @@ class TestOfAnotherUser:
             yield process
             process.kill()
 
-    def test_foreign_process_is_left_alone(
+    def test_foreign_process_is_not_stopped(
         self, folder: Path, foreign: "subprocess.Popen[bytes]"
     ) -> None:
         with memcached_in(folder) as servers:

@@ -190,7 +190,7 @@ async def until_closed(services: Services) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_clients_of_lost_places_do_not_hold_up_others(
+async def test_clients_with_lost_places_do_not_delay_others(
     api: Api, follow: Follow, services: Services
 ) -> None:
     """One of them always waits, with an older place than that of the client that resumes."""
@@ -293,7 +293,7 @@ async def test_head_is_answered_at_once(api: Api) -> None:
     problem(await api("GET", "/members/changes", rights=None), 401, "token-missing")
 
 
-async def test_export_names_the_place_before_it_began(api: Api, follow: Follow) -> None:
+async def test_export_has_the_place_from_before_it_began(api: Api, follow: Follow) -> None:
     await api.create("Ada")
     export = await api("GET", "/members", headers={"Accept": "text/csv"})
     assert b"Ada" in export.body
@@ -303,7 +303,7 @@ async def test_export_names_the_place_before_it_began(api: Api, follow: Follow) 
         assert (await stream.event()).data["member"]["name"] == "Bob"
 
 
-async def test_feed_makes_the_cache_forget_before_it_reports(
+async def test_feed_invalidates_the_cache_before_it_reports_a_change(
     api: Api, follow: Follow, members: Any
 ) -> None:
     """No invalidator runs here: only the feed invalidates the cache."""

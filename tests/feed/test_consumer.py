@@ -47,7 +47,7 @@ class Consumer(Program):
                 await asyncio.sleep(0.05)
 
 
-def test_consumer_of_the_docs_keeps_its_copy_right(
+def test_documented_consumer_keeps_a_correct_copy(
     folder: Path, servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
     asyncio.run(_keep(folder, servers, admin["feed"]["members"]))

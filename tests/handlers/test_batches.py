@@ -202,7 +202,7 @@ async def test_malformed_ids_are_named(api: Api) -> None:
         assert "memberIds" not in found["detail"]
 
 
-async def test_member_ids_combine_with_nothing(api: Api) -> None:
+async def test_member_ids_cannot_be_combined_with_other_parameters(api: Api) -> None:
     for other in ("sort=name", "limit=5", "after=x", "name=Ada", "email=x", "bom=true", "limit="):
         for query in (f"memberId=1&{other}", f"{other}&memberId=1"):
             found = problem(await api("GET", f"/members?{query}"), 400, "bad-parameter")
@@ -264,7 +264,7 @@ async def test_lookup_reports_all_faults_at_once(api: Api) -> None:
     assert b".0" not in whole.body
 
 
-async def test_lookup_has_no_other_method_and_needs_the_permission_to_read(api: Api) -> None:
+async def test_lookup_supports_post_only_and_requires_the_permission_to_read(api: Api) -> None:
     for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE"):
         answer = await api(method, "/members/lookup")
         assert (answer.code, answer.headers["Allow"]) == (405, "POST, OPTIONS"), method

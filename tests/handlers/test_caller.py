@@ -15,7 +15,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"auth": auth})
 
 
-async def test_caller_is_told_what_its_token_allows(api: Api) -> None:
+async def test_caller_has_the_permissions_of_its_token(api: Api) -> None:
     for claims, permissions, member_id in (
         ({"access_rights": 1}, ["members:read"], None),
         ({"access_rights": 3}, ["members:delete", "members:read", "members:write"], None),

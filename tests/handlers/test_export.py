@@ -248,7 +248,7 @@ async def test_export_ends_when_its_client_disconnects(
             await services.requests.idle.wait()
 
 
-async def test_export_waits_for_a_short_outage_and_breaks_off_in_a_long_one(
+async def test_export_waits_for_a_short_outage_and_is_aborted_by_a_long_one(
     http_server: Any, admin: Admin, servers: PrivateServers, services: Services
 ) -> None:
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]

@@ -13,7 +13,7 @@ from bson import Binary, Decimal128, Int64, ObjectId, encode
 from bson.raw_bson import RawBSONDocument
 
 from tests.support.api import Api, parsed, problem
-from tests.support.histories import UNNAMED, Answer, find_lies
+from tests.support.histories import UNNAMED, Answer, find_anomalies
 from tornado_members.services import Services
 from tornado_members.settings import Audit, Settings
 
@@ -161,7 +161,7 @@ async def test_import_refuses_their_names_and_goes_on(api: Api, on_conflict: str
         assert held == [{"line": i, **expected} for i in range(2, len(names))]
 
 
-async def test_documents_without_a_name_are_left_alone(members: Any, api: Api) -> None:
+async def test_documents_without_a_name_are_not_changed(members: Any, api: Api) -> None:
     for name in NAMELESS:
         members.insert_one({"_id": 20, "name": name})
         await is_not_found(api, "/members/20")
@@ -267,7 +267,7 @@ async def test_put_by_name_is_read_at_once_whoever_added_the_member(
         history.append(Answer(start, loop.time(), "a", "write", name, 1, answer.code))
         assert answer.code == 200
         await read(name)
-    assert find_lies(history) == []
+    assert find_anomalies(history) == []
     assert services.directory.cache_counts.misses > 0
 
 

@@ -256,7 +256,7 @@ class TestWhereAWriteMayTakeHalfASecond:
         assert "tombstone" in status
 
 
-async def test_erased_history_keeps_who_when_and_what_kind(api: Api, admin: Admin) -> None:
+async def test_erased_history_keeps_author_time_and_kind(api: Api, admin: Admin) -> None:
     await api.create("Ada", email="ada@example.org")
     await api.create("Bob")
     await api("PUT", "/members/1", {"name": "Ada King"})

@@ -262,7 +262,7 @@ async def test_changes_of_a_user_end_its_issued_tokens(
     await within_a_second_and_some(api, headers, 403 if change == "removal" else 401)
 
 
-async def test_user_bound_to_a_member_reaches_no_other(
+async def test_user_bound_to_a_member_cannot_access_others(
     api: Api, users: UserStore, hashed: str
 ) -> None:
     for name in ("X", "Y"):

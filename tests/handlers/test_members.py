@@ -123,7 +123,7 @@ async def test_create_never_reuses_an_id(api: Api) -> None:
 NO_IDS = ["0", "-1", "01", "1.0", "abc", "9007199254740993", "1" + "0" * 30, "%00", "1%20"]
 
 
-async def test_impossible_id_is_404(api: Api, subtests: pytest.Subtests) -> None:
+async def test_id_that_no_member_can_have_is_404(api: Api, subtests: pytest.Subtests) -> None:
     for member_id in NO_IDS:
         with subtests.test(member_id=member_id):
             problem(await api("GET", f"/members/{member_id}"), 404, "member-not-found")

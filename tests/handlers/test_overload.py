@@ -101,7 +101,7 @@ class TestShedding:
             ("POST", "/members/import", {"name": "Bob"}),
         ],
     )
-    async def test_refusal_has_no_effect_and_says_when_to_retry(  # noqa: PLR0917
+    async def test_refused_request_has_no_effect_and_a_retry_after(  # noqa: PLR0917
         self,
         api: Api,
         services: Services,

@@ -106,7 +106,7 @@ async def test_repeated_change_is_made_once(
 
 
 @pytest.mark.parametrize(("headers", "status"), [(b"", 404), (IF_MATCH, 412)])
-async def test_repeated_delete_finds_nothing(
+async def test_repeated_delete_is_a_404(
     api: Api, http_server: AnyServer, headers: bytes, status: int
 ) -> None:
     await api.create("Ada")

@@ -158,7 +158,7 @@ async def test_users_are_for_callers_with_members_delete_only(api: Api) -> None:
     assert parsed(await api("GET", "/users")) == {"items": [], "next": None}
 
 
-async def test_changes_that_take_something_away_end_tokens_and_others_do_not(api: Api) -> None:
+async def test_changes_that_reduce_rights_revoke_tokens_and_others_do_not(api: Api) -> None:
     await add(api, accessRights=1, memberId=7)
     headers = test_login.bearer(await log_in(api, "ada"))
     await patch(api, "ada", accessRights=2, memberId=7)

@@ -24,7 +24,9 @@ async def test_table_of_fields_and_description_are_those_of_the_product(
     assert b"ttribute" not in openapi_document(services).plain
 
 
-async def test_members_are_what_they_were(api: Api, admin: Admin) -> None:
+async def test_members_without_attributes_have_the_same_json_and_document(
+    api: Api, admin: Admin
+) -> None:
     members = admin["test"]["members"]
     members.insert_one({"_id": 1, "name": "Ada", "phone": "555", "attributes": {"level": "gold"}})
     for path in ("/members/1", "/members/1", "/members/by-name/Ada"):

@@ -70,7 +70,7 @@ def get(query: str, *, method: str = "GET", version: str = "1.1", headers: str =
         (get("status=404&write=no"), 404, b"no", {"content-length": "2"}),
     ],
 )
-def test_response_has_a_known_end(
+def test_response_has_a_length_or_chunks(
     run: Run, request_: bytes, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     async def main() -> bytes:

@@ -39,12 +39,12 @@ def talking(answer: Callable[[], bytes]) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[HeartbeatThread]:
-    pulse = HeartbeatThread(*address, pause=0.01, timeout=2, heartbeat=heartbeat)
-    pulse.start()
+    thread = HeartbeatThread(*address, pause=0.01, timeout=2, heartbeat=heartbeat)
+    thread.start()
     try:
-        yield pulse
+        yield thread
     finally:
-        pulse.stop()
+        thread.stop()
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_heartbeat_accepts_only_a_version_reply(nonsense: bytes) -> None:
         asked.release()
         return nonsense
 
-    with talking(answer) as address, listening(address) as pulse:
+    with talking(answer) as address, listening(address) as thread:
         for _ in range(3):
             assert asked.acquire(timeout=10)
-        assert pulse.last_reply_at == pulse.recovered_at == NEVER
+        assert thread.last_reply_at == thread.recovered_at == NEVER
 
 
 def test_heartbeat_counts_from_the_probe_not_from_the_reply() -> None:
@@ -72,21 +72,21 @@ def test_heartbeat_counts_from_the_probe_not_from_the_reply() -> None:
         assert may_answer.wait(10)
         return VERSION
 
-    with talking(answer) as address, listening(address) as pulse:
+    with talking(answer) as address, listening(address) as thread:
         assert asked.wait(10)
-        assert pulse.last_reply_at == NEVER
+        assert thread.last_reply_at == NEVER
         while_it_waited = clock()
         may_answer.set()
-        _wait_until(lambda: pulse.last_reply_at > NEVER)
-        assert pulse.last_reply_at < while_it_waited <= pulse.recovered_at
+        _wait_until(lambda: thread.last_reply_at > NEVER)
+        assert thread.last_reply_at < while_it_waited <= thread.recovered_at
 
 
 def test_heartbeat_without_a_gap_is_not_a_return() -> None:
-    with talking(lambda: VERSION) as address, listening(address) as pulse:
-        _wait_until(lambda: pulse.last_reply_at > NEVER)
-        last_reply_at, recovered_at = pulse.last_reply_at, pulse.recovered_at
-        _wait_until(lambda: pulse.last_reply_at > last_reply_at)
-        assert pulse.recovered_at == recovered_at
+    with talking(lambda: VERSION) as address, listening(address) as thread:
+        _wait_until(lambda: thread.last_reply_at > NEVER)
+        last_reply_at, recovered_at = thread.last_reply_at, thread.recovered_at
+        _wait_until(lambda: thread.last_reply_at > last_reply_at)
+        assert thread.recovered_at == recovered_at
 
 
 @pytest.mark.parametrize("others_reply", [False, True])
@@ -99,34 +99,34 @@ def test_heartbeat_after_a_gap_is_a_return_unless_other_commands_had_replies(
         return b"" if lost.is_set() else VERSION  # no reply: the probe times out
 
     with talking(answer) as address:
-        pulse = HeartbeatThread(
+        thread = HeartbeatThread(
             *address,
             pause=0.01,
             timeout=0.1,
             heartbeat=0.5,
             other_reply_at=lambda: clock() if others_reply else NEVER,
         )
-        pulse.start()
+        thread.start()
         try:
-            _wait_until(lambda: pulse.last_reply_at > NEVER)
+            _wait_until(lambda: thread.last_reply_at > NEVER)
             lost.set()
-            _wait_until(lambda: clock() - pulse.last_reply_at > 0.7)
-            before, recovered_at = pulse.last_reply_at, pulse.recovered_at
+            _wait_until(lambda: clock() - thread.last_reply_at > 0.7)
+            before, recovered_at = thread.last_reply_at, thread.recovered_at
             lost.clear()
-            _wait_until(lambda: pulse.last_reply_at > before)
-            assert (pulse.recovered_at == recovered_at) == others_reply
+            _wait_until(lambda: thread.last_reply_at > before)
+            assert (thread.recovered_at == recovered_at) == others_reply
         finally:
-            pulse.stop()
+            thread.stop()
 
 
 def test_pause_between_probes_is_longer_while_the_node_is_not_read() -> None:
     is_read = True
-    pulse = HeartbeatThread(
+    thread = HeartbeatThread(
         "", 1, pause=0.05, timeout=1, heartbeat=0.2, resting_pause=0.1, is_read=lambda: is_read
     )
-    assert pulse._next_pause() == 0.05
+    assert thread._next_pause() == 0.05
     is_read = False
-    assert pulse._next_pause() == 0.1
+    assert thread._next_pause() == 0.1
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

@@ -90,7 +90,7 @@ def test_checked_values_are_stable_described_and_survive_csv(one: Attribute, val
         (["é", '"'], 'é;"'),
     ],
 )
-def test_lists_are_one_cell(items: list[str], cell: str) -> None:
+def test_list_attribute_is_written_to_one_cell(items: list[str], cell: str) -> None:
     assert write_cell(items) == cell
     assert read_cell(LISTS["text"], cell) == items
 

@@ -150,7 +150,7 @@ def test_unix_socket_is_served_and_removed(
     assert not file.exists()
 
 
-def test_socket_in_use_is_left_to_its_process(folder: Path) -> None:
+def test_socket_in_use_is_not_removed(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(folder / "taken"))
         other.listen()

@@ -86,7 +86,7 @@ async def test_expired_leader_lock_can_be_renewed_while_it_is_free(
 @pytest.mark.parametrize(
     "ahead", [timedelta(hours=1), timedelta(seconds=2 * leader_election.LOCK_SECONDS + 2)]
 )
-async def test_leader_lock_that_expires_too_late_is_free(
+async def test_leader_lock_that_expires_later_than_possible_is_free(
     mongo: Mongo, leases: Any, ahead: timedelta
 ) -> None:
     """MongoDB's clock was set back, or the clock of the previous primary was ahead."""

@@ -312,7 +312,7 @@ MANY = 10_010
 
 
 @pytest.mark.slow_callbacks  # it inserts ten batches at once
-async def test_list_page_10000_costs_what_page_1_costs(
+async def test_list_page_10000_reads_as_many_keys_as_page_1(
     store: MemberStore, admin: Admin, database_name: str
 ) -> None:
     """Measured in keys and documents that MongoDB examines."""

@@ -44,7 +44,7 @@ class Answer(NamedTuple):
         return self.version is not None and (self.kind == "read" or 200 <= self.status < 300)
 
 
-class Lie(NamedTuple):
+class Anomaly(NamedTuple):
     """A read, and the answer that it contradicts."""
 
     kind: Literal["stale", "backward"]
@@ -78,9 +78,9 @@ class _Floor:
             self.version, self.answer = version, answer
 
 
-def find_lies(
+def find_anomalies(
     answers: Iterable[Answer], partitions: Sequence[Window] = (), grace: float = 0.0
-) -> list[Lie]:
+) -> list[Anomaly]:
     """Return every read that is stale or backward, in the order in which they began.
 
     Answers during a partition, or in the `grace` seconds after it, count as evidence against
@@ -90,14 +90,16 @@ def find_lies(
     for answer in answers:
         registers[answer.register].append(answer)
     found = [
-        lie for history in registers.values() for lie in _lies_of_one(history, partitions, grace)
+        anomaly
+        for history in registers.values()
+        for anomaly in _anomalies_of(history, partitions, grace)
     ]
-    return sorted(found, key=lambda lie: lie.read.start)
+    return sorted(found, key=lambda anomaly: anomaly.read.start)
 
 
-def _lies_of_one(
+def _anomalies_of(
     history: list[Answer], partitions: Sequence[Window], grace: float
-) -> Iterator[Lie]:
+) -> Iterator[Anomaly]:
     """Pass over the answers by start, in step with a pass by end."""
     by_start = sorted(history, key=lambda answer: answer.start)
     known_from = [known_since(answer, partitions, grace) for answer in by_start]
@@ -115,17 +117,19 @@ def _lies_of_one(
             ended += 1
         if answer.version == UNNAMED and answer.kind == "read":
             versions[i] = _unnamed(max(written.version, seen.version, 0), begun.by(answer.end))
-        if answer.kind == "read" and (lie := _judge(answer, versions[i], written, seen)):
-            yield lie
+        if answer.kind == "read" and (anomaly := _check_read(answer, versions[i], written, seen)):
+            yield anomaly
 
 
-def _judge(answer: Answer, version: int | None, written: _Floor, seen: _Floor) -> Lie | None:
+def _check_read(
+    answer: Answer, version: int | None, written: _Floor, seen: _Floor
+) -> Anomaly | None:
     if version is None:
         return None
     if written.answer and version < written.version:
-        return Lie("stale", answer, version, written.answer, written.version)
+        return Anomaly("stale", answer, version, written.answer, written.version)
     if seen.answer and version < seen.version:
-        return Lie("backward", answer, version, seen.answer, seen.version)
+        return Anomaly("backward", answer, version, seen.answer, seen.version)
     return None
 
 

@@ -69,14 +69,14 @@ class NaiveCache:
         self._ttl = ttl
         self._prefix = namespace_prefix(namespace)
         # Keys whose removal failed, and when their entries expire.
-        self._owed: dict[bytes, float] = {}
+        self._pending_removals: dict[bytes, float] = {}
         self._fills: dict[bytes, set[_Fill]] = {}
 
     async def read(self, key: bytes, load: Callable[[], Awaitable[Entry]]) -> Entry:
         """Return the entry of a key, from a server or from `load`, whose exceptions propagate."""
         key = self._prefix + key
         node = place(self.nodes, key)
-        if node is None or (key in self._owed and not await self._remove(node, key)):
+        if node is None or (key in self._pending_removals and not await self._remove(node, key)):
             return await load()
         try:
             stored = (await node.get_many([key])).get(key)
@@ -124,12 +124,12 @@ class NaiveCache:
         except NodeUnavailable as error:
             log.debug("not removed: %s", error)
             now = time.monotonic()
-            while self._owed and next(iter(self._owed.values())) < now:
-                del self._owed[next(iter(self._owed))]
-            self._owed.pop(key, None)
-            self._owed[key] = now + self._ttl + _CLOCK_SLACK
+            while self._pending_removals and next(iter(self._pending_removals.values())) < now:
+                del self._pending_removals[next(iter(self._pending_removals))]
+            self._pending_removals.pop(key, None)
+            self._pending_removals[key] = now + self._ttl + _CLOCK_SLACK
             return False
-        self._owed.pop(key, None)
+        self._pending_removals.pop(key, None)
         return True
 
     async def close(self) -> None:

@@ -155,7 +155,7 @@ async def test_access_log_line_has_the_span_id(
     assert (said["trace_id"], said["span_id"]) == (span.trace_id, span.span_id)
 
 
-async def test_failing_collector_is_logged_once_and_its_return_once(
+async def test_failing_collector_is_logged_once_and_so_is_its_recovery(
     api: Api, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -119,7 +119,7 @@ def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Ite
         "Loads that were repeated, because the primary may have been replaced by another one.",
     ).put(counts.doubtful_loads)
     yield Family(
-        "members_cache_nodes_unread",
+        "members_cache_bypassed_nodes",
         "gauge",
         "Processes that bypass a node, by node and reason; a node that every process reads has "
         "no sample.",

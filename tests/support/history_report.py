@@ -7,11 +7,11 @@ from tests.support.faults import HARMLESS, PARTITIONS, Injected
 from tests.support.histories import (
     GONE,
     UNNAMED,
+    Anomaly,
     Answer,
-    Lie,
     Window,
+    find_anomalies,
     find_contradictions,
-    find_lies,
     find_lost,
     with_versions,
 )
@@ -21,32 +21,36 @@ _AFTERMATH = 5.0  # seconds in which a fault may still cause a failure
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """An empty verdict means innocent."""
+class HistoryReport:
+    """The anomalies of a history, and its other wrong responses; none if it is correct."""
 
-    lies: list[Lie]
+    anomalies: list[Anomaly]
     others: list[str]  # wrong in another way than stale
-    lines: list[str]  # descriptions of the lies and of the others
+    lines: list[str]  # descriptions of the anomalies and of the others
 
     @property
     def stale(self) -> int:
         """The number of reads older than an acknowledged write."""
-        return sum(lie.kind == "stale" for lie in self.lies)
+        return sum(anomaly.kind == "stale" for anomaly in self.anomalies)
 
     @property
     def backward(self) -> int:
         """The number of other reads older than an earlier read."""
-        return len(self.lies) - self.stale
+        return len(self.anomalies) - self.stale
 
 
-def judge(record: Record, injected: Sequence[Injected], grace: float) -> Verdict:
+def check_record(record: Record, injected: Sequence[Injected], grace: float) -> HistoryReport:
     """`grace` is the number of seconds for which a partition may make answers stale."""
     partitions = [Window(f.start, f.end) for f in injected if f.kind in PARTITIONS]
     answers = with_versions(record.answers)
-    lies = find_lies(answers, partitions, grace)
+    anomalies = find_anomalies(answers, partitions, grace)
     others = [*record.misled, *_torn(answers), *_lost(answers), *_needless(record, injected)]
     began = min((answer.start for answer in record.answers), default=0)
-    return Verdict(lies, others, [*(_describe(lie, injected, began) for lie in lies), *others])
+    return HistoryReport(
+        anomalies,
+        others,
+        [*(_describe(anomaly, injected, began) for anomaly in anomalies), *others],
+    )
 
 
 def _torn(answers: Sequence[Answer]) -> list[str]:
@@ -73,13 +77,15 @@ def _needless(record: Record, injected: Sequence[Injected]) -> list[str]:
     ]
 
 
-def _describe(lie: Lie, injected: Sequence[Injected], began: float) -> str:
+def _describe(anomaly: Anomaly, injected: Sequence[Injected], began: float) -> str:
     """Describe a wrong answer and the one it contradicts. Times count from the first request."""
-    read, known = lie.read, lie.against
+    read, known = anomaly.read, anomaly.against
     during = [f.kind for f in injected if f.start <= read.end and known.start <= f.end]
     return (
-        f"{lie.kind}: {read.process} at {_when(read, began)} gave {_version(lie.version)} of "
-        f"{_named(read)}, but {_version(lie.known)} was known for {lie.age * 1000:.1f} ms, from a "
+        f"{anomaly.kind}: {read.process} at {_when(read, began)} returned "
+        f"{_version(anomaly.version)} of "
+        f"{_named(read)}, but {_version(anomaly.known)} was known for {anomaly.age * 1000:.1f} ms, "
+        f"from a "
         f"{known.kind} through {known.process} at {_when(known, began)}; "
         f"faults: {', '.join(during) or 'none'}"
     )
