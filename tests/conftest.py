@@ -42,6 +42,8 @@ from tornado_members.settings import Settings
 from tornado_members.storage import mongo as storage_mongo
 from tornado_members.storage.mongo import Mongo, open_mongo
 
+pytest_plugins = ["tests.support.forked_workers"]
+
 # Hypothesis has no deadline here, and tries the same examples in every run.
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("suite")

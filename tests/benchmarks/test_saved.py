@@ -16,11 +16,11 @@ def test_documents_state_the_saved_figures() -> None:
 
 
 def test_saved_figures_replace_those_of_the_same_run_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = saved.load()
     for name in ("FIGURES", "PAGE", "README"):
-        copy = tmp_path / name
+        copy = folder / name
         copy.write_text(getattr(saved, name).read_text())
         monkeypatch.setattr(saved, name, copy)
     peer = {**figures["serve"]["hit 32"]["fastapi"], "ratio": 77.77}

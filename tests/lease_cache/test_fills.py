@@ -74,10 +74,13 @@ async def test_fill_of_two_nodes_loads_once(address: str) -> None:  # noqa: F811
         process(address, second, kind=Counting) as cache,
         process(address, second) as other,
     ):
+        for one in (cache, other):
+            await one.renew_epochs()  # the nodes may be those of another list
+            await until(lambda one=one: {*one.states().values()} == {None})  # type: ignore[misc]
         nodes = [node._node._node for node in cache.nodes]
         sent = []
         for _ in range(3):  # the cache itself may send a command meanwhile
-            await cache.renew_epochs()  # the nodes may be those of another list
+            await cache.renew_epochs()
             before = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
             load = Loads()
             assert statuses(await read_many(cache, KEYS, load)) == {STORED}

@@ -19,6 +19,7 @@ import pymongo
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fork_server import NAIVE_CACHE, NAMESPACE, UNFENCED, ForkedProcess
+from tests.support.forked_workers import WORKER
 from tests.support.http_client import HttpClient, NoAnswer
 from tests.support.memcached import flush_cache
 from tests.support.namespace import forget_cache_processes, namespace_of
@@ -42,7 +43,7 @@ def lasting_port() -> int:
 
     Test processes that run side by side have ranges of their own, and no port is returned twice.
     """
-    first = 20_000 + 2_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 6)
+    first = 20_000 + 2_000 * (int(os.environ.get(WORKER, "0")) % 6)
     while True:
         port = free_port(preferred=random.randrange(first, first + 2_000))  # noqa: S311
         if port not in _ports:
