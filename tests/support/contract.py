@@ -8,9 +8,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT202012
+from jsonschema_rs import Draft202012Validator, Registry
 from tornado.httpclient import HTTPResponse
 
 _ADDRESS = "urn:openapi.json"
@@ -20,10 +18,9 @@ class Contract:
     """The OpenAPI description of a service."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        resource = Resource.from_contents(document, default_specification=DRAFT202012)
         self.document = document
         self._base_path = document["servers"][0]["url"].rstrip("/")
-        self._registry = Registry[Any]().with_resource(_ADDRESS, resource)
+        self._registry = Registry([(_ADDRESS, dict(document))])
         # In the order in which the routes are matched.
         self._paths = {re.compile(_pattern(path)): item for path, item in document["paths"].items()}
         self._validators: dict[str, Draft202012Validator] = {}
@@ -43,9 +40,7 @@ class Contract:
         if key not in self._validators:
             text = key.replace('"#/', f'"{_ADDRESS}#/')
             self._validators[key] = Draft202012Validator(
-                json.loads(text),
-                registry=self._registry,
-                format_checker=Draft202012Validator.FORMAT_CHECKER,
+                json.loads(text), registry=self._registry, validate_formats=True
             )
         return [error.message for error in self._validators[key].iter_errors(value)]
 
