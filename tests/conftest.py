@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, closing, suppress
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.memcached import flush_cache, flush_memcached
 from tests.support.namespace import forget_cache_processes, namespace_of
 from tests.support.service import Command
 from tests.support.sharding import RoutedCommands
+from tests.support.shared_services import SharedServices
 from tests.support.slow_callbacks import SlowCallbacks
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
@@ -161,14 +163,47 @@ def admin(servers: PrivateServers) -> Iterator[pymongo.MongoClient[dict[str, Any
         yield client
 
 
+@pytest.fixture(scope="session")
+def shared_services() -> Iterator[SharedServices]:
+    with closing(SharedServices()) as shared:
+        yield shared
+
+
 @pytest.fixture
-def database_name(servers: PrivateServers, admin: pymongo.MongoClient[dict[str, Any]]) -> str:
+def shared(
+    request: pytest.FixtureRequest, shared_services: SharedServices
+) -> SharedServices | None:
+    """The services that this test shares; None for a test with services of its own, or none."""
+    if request.node.get_closest_marker("shared_services"):
+        return shared_services
+    shared_services.close()
+    return None
+
+
+@pytest.fixture
+def io_loop(shared: SharedServices | None) -> Iterator[IOLoop]:
+    """Replaces pytest-tornasync's fixture: tests that share services share their event loop."""
+    loop = shared.loop if shared else IOLoop(make_current=False)
+    loop.make_current()
+    yield loop
+    loop.clear_current()
+    if not shared:
+        loop.close(all_fds=True)
+
+
+@pytest.fixture
+def database_name(
+    servers: PrivateServers,
+    admin: pymongo.MongoClient[dict[str, Any]],
+    shared: SharedServices | None,
+) -> str:
     """An empty database and an empty cache. Dropping it would take ten times as long."""
     # A majority acknowledges the last deletions, and so those before them.
     quick = admin.get_database("test", write_concern=WriteConcern(w=1))
     for collection in ("members", "counters", "users", "leader_locks", "cache_pending_flushes"):
         quick[collection].delete_many({})
-    forget_cache_processes(admin["test"])
+    if not (shared and shared.are_open):  # which are such a process
+        forget_cache_processes(admin["test"])
     flush_memcached(servers.cache_servers[0])
     return "test"
 
@@ -185,8 +220,9 @@ def transport(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--transport"))
 
 
-@pytest.fixture
-def settings(database_name: str, driver: str, transport: str, folder: Path) -> Settings:
+@cache
+def _validated_settings(database: str, driver: str, transport: str) -> Settings:
+    """Validate the settings once: that takes three milliseconds."""
     issuer = {
         "issuer": ISSUER,
         "audience": AUDIENCE,
@@ -194,14 +230,19 @@ def settings(database_name: str, driver: str, transport: str, folder: Path) -> S
     }
     return Settings.model_validate(
         {
-            "data_dir": folder,
             "server": {"transport": transport},
-            "mongodb": {"database": database_name, "driver": driver},
+            "mongodb": {"database": database, "driver": driver},
             # The loop of a test may block for a while; its node was never away.
             "cache": {"timeout_ms": 1000, "heartbeat_ms": 5000, "return_ms": 1},
             "auth": {"issuers": [issuer]},
         }
     )
+
+
+@pytest.fixture
+def settings(database_name: str, driver: str, transport: str, folder: Path) -> Settings:
+    validated = _validated_settings(database_name, driver, transport)
+    return validated.model_copy(update={"data_dir": folder})
 
 
 @pytest.fixture
@@ -269,17 +310,26 @@ def services(
     emptied_cache: tuple[str, ...],
     tail_changes: bool,
     member_fields: FieldTable,
+    shared: SharedServices | None,
 ) -> Iterator[Services]:
+    opening = partial(
+        open_services,
+        settings,
+        servers.mongodb_uri,
+        emptied_cache,
+        tail_changes=tail_changes,
+        fields=member_fields,
+    )
+    if shared:
+        # No service whose signing keys are elsewhere reads anything in its data folder.
+        own = settings.model_dump(exclude={"data_dir"})
+        key = (own, emptied_cache, tail_changes, member_fields)
+        yield shared.get(key, opening)
+        return
+
     async def enter() -> tuple[AsyncExitStack, Services]:
         stack = AsyncExitStack()
-        opening = open_services(
-            settings,
-            servers.mongodb_uri,
-            emptied_cache,
-            tail_changes=tail_changes,
-            fields=member_fields,
-        )
-        return stack, await stack.enter_async_context(opening)
+        return stack, await stack.enter_async_context(opening())
 
     stack, opened = io_loop.run_sync(enter)
     yield opened

@@ -16,6 +16,8 @@ from tornado_members.errors import DependencyUnavailable
 from tornado_members.model.member import Member, MemberDraft
 from tornado_members.services import Services
 
+pytestmark = pytest.mark.shared_services
+
 
 def drafts(*names: str, phone: str | None = None) -> list[MemberDraft]:
     return [make_draft(name=name, email=None, phone=phone) for name in names]

@@ -14,6 +14,8 @@ from tornado_members.errors import DependencyUnavailable
 from tornado_members.model.member import MemberDraft
 from tornado_members.services import Services
 
+pytestmark = pytest.mark.shared_services
+
 
 def rows(*names: str, line: int = 2, phone: str | None = None) -> list[Row]:
     return [

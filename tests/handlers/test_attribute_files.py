@@ -15,6 +15,8 @@ from tornado_members.model.member import parse_draft
 from tornado_members.services import Services
 from tornado_members.settings import Audit, Settings
 
+pytestmark = pytest.mark.shared_services
+
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 FULL: dict[str, Any] = {
     "birthday": "1815-12-10",

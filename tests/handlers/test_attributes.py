@@ -17,6 +17,8 @@ from tornado_members.settings import Audit, Members, Settings
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.folding import Folding
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 DECLARED: dict[str, Any] = {
     "birthday": {"type": "date", "description": "Day of birth", "csv_headings": ["Date of birth"]},

@@ -10,6 +10,8 @@ from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.services import Services
 
+pytestmark = pytest.mark.shared_services
+
 PATHS = ["/members", "/members/1", "/members/by-name/Ada"]
 METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"]
 ALLOWED = {

@@ -6,6 +6,8 @@ from tests.support.api import Api, parsed, problem
 from tests.support.tokens import ISSUER, make_token
 from tornado_members.settings import Settings
 
+pytestmark = pytest.mark.shared_services
+
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:

@@ -22,6 +22,8 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 CSV = {"Accept": "text/csv"}

@@ -12,6 +12,8 @@ from tests.support.cases import cases
 from tests.support.tokens import make_token
 from tests.support.wire import bare_connection
 
+pytestmark = pytest.mark.shared_services
+
 WIDEST = "😀" * 255
 RIGHT_TO_LEFT = "عادل بن علي"
 

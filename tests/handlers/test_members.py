@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.api import Api, parsed, problem
 
+pytestmark = pytest.mark.shared_services
+
 ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
 
 

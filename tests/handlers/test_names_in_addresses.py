@@ -9,6 +9,8 @@ import pytest
 from tests.support.api import Api, parsed, problem
 from tests.support.cases import cases
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 DOTS = (".", "..", " ..", "\u200b.")
 

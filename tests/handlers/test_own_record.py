@@ -20,6 +20,8 @@ from tornado_members.openapi.operation import CSV, NDJSON, Operation
 from tornado_members.services import Services
 from tornado_members.settings import Audit, Settings
 
+pytestmark = pytest.mark.shared_services
+
 READ, WRITE, DELETE = "members:read", "members:write", "members:delete"
 READ_OWN, WRITE_OWN = "members:read:own", "members:write:own"
 OWN_ID, OTHER_ID, ABSENT_ID = 1, 2, 999

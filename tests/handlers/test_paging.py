@@ -14,6 +14,8 @@ from tests.support.api import Api, parsed, problem
 from tornado_members.model.list_query import ListQuery
 from tornado_members.services import Services
 
+pytestmark = pytest.mark.shared_services
+
 
 async def walk(api: Api, path: str) -> list[dict[str, Any]]:
     """Return every member of a list by following `next`, and check that `Link` agrees."""

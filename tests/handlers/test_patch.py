@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.api import Api, parsed, problem
 
+pytestmark = pytest.mark.shared_services
+
 TYPE = {"Content-Type": "application/merge-patch+json"}
 ADA = {"name": "Ada", "email": "ada@example.org", "phone": "555-0100"}
 

@@ -13,6 +13,8 @@ from tests.support.mongodb import Admin
 from tests.support.wire import AnyServer, address_of
 from tornado_members.settings import Settings
 
+pytestmark = pytest.mark.shared_services
+
 ADA = b'{"name": "Ada", "phone": "555-0100"}'
 IF_MATCH = b'If-Match: "1"\r\n'
 

@@ -17,6 +17,8 @@ from tornado_members.auth import passwords
 from tornado_members.services import Services
 from tornado_members.settings import Login, Settings
 
+pytestmark = pytest.mark.shared_services
+
 PASSWORD = test_login.PASSWORD
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 keys = test_login.keys

@@ -12,6 +12,8 @@ from tests.support.cases import cases
 from tests.support.wire import AnyServer, answer_before_end, bare_connection, on_both
 from tornado_members.services import Services
 
+pytestmark = pytest.mark.shared_services
+
 LIMIT = 16 * 1024
 TOKEN = f"Authorization: Bearer {token_of(3)}\r\n".encode()
 

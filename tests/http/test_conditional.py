@@ -15,6 +15,8 @@ from tornado_members.http.conditional import is_not_modified, parse_precondition
 from tornado_members.model.precondition import Precondition
 from tornado_members.settings import Settings
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 PAST, FUTURE = "Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
 BY_ID, BY_NAME = "/members/1", "/members/by-name/Ada"

@@ -7,6 +7,8 @@ from tests.support.cases import cases
 from tests.support.wire import AnyServer, bare_connection
 from tornado_members.settings import Cors, Settings
 
+pytestmark = pytest.mark.shared_services
+
 APP = "https://app.example.org"
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "if-match"}
 

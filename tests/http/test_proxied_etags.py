@@ -12,6 +12,8 @@ from tornado_members.http.proxied_etags import original_tags
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 ADA = {"name": "Ada", "phone": "555-0100"}
 
