@@ -1,8 +1,8 @@
 """Encodes the documents of a page as JSON.
 
 Documents that the service has written have one form: the id, and the fields in the order of their
-table. A page of such documents is encoded as a whole, which takes a fifth of the time of encoding
-each of them.
+table. A page of such documents is encoded as a whole, which takes half the time of encoding each of
+them.
 """
 
 from collections.abc import Sequence
