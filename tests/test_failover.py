@@ -77,7 +77,12 @@ class Losses:
 
 
 async def lose_primaries(
-    folder: Path, kinds: Mapping[str, Lose] = FAULTS, rounds: int = 1
+    folder: Path,
+    kinds: Mapping[str, Lose] = FAULTS,
+    rounds: int = 1,
+    *,
+    writers: int = 1,
+    audited: bool = True,
 ) -> tuple[Record, list[Injected]]:
     """Run a storm through failovers; then read everything, also past the cache."""
     async with ReplicaSet(folder, proxied="primary-cut-off" in kinds) as replica_set:
@@ -86,10 +91,11 @@ async def lose_primaries(
             replica_set.uri,
             processes=2,
             nodes=1,
+            audited=audited,
             cache={"heartbeat_ms": 1000},  # the machine is busy, and Memcached is healthy
         )
         async with cluster:
-            storm = Storm(cluster, **GENTLE)
+            storm = Storm(cluster, **GENTLE, writers=writers)
             losses = Losses(replica_set, storm)
             await losses.happen(kinds, rounds)
             await read_everything(storm, cluster)
@@ -142,4 +148,11 @@ def test_requests_that_fail_receive_503(lost: tuple[Record, list[Injected]]) -> 
 def test_promise_holds_through_many_failovers_and_partitions(folder: Path) -> None:
     record, injected = asyncio.run(lose_primaries(folder, LONG, rounds=4))
     assert {fault.kind for fault in injected} == {*LONG}
+    assert check_record(record, injected, grace=0).lines == []
+
+
+@pytest.mark.exhaustive
+def test_promise_holds_for_groups_of_writes_through_failovers(folder: Path) -> None:
+    record, injected = asyncio.run(lose_primaries(folder, rounds=3, writers=16, audited=False))
+    assert len(injected) == 3 * len(FAULTS)
     assert check_record(record, injected, grace=0).lines == []

@@ -15,7 +15,6 @@ from tests.support.mongodb import failing
 from tornado_members.lease_cache.look_ups import Bypass
 from tornado_members.member_entries import id_key, name_key
 from tornado_members.services import Services
-from tornado_members.settings import Settings
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 COUNT = 4

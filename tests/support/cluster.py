@@ -236,6 +236,7 @@ class Cluster:
         nodes: int,
         naive: bool = False,
         fenced: bool = True,
+        audited: bool = True,
         proxied: int = 0,
         database: str = "test",
         cache: dict[str, Any] | None = None,
@@ -244,9 +245,11 @@ class Cluster:
         """The first `proxied` nodes are behind a proxy; `cache` holds further settings.
 
         With `naive`, the services use plain cache-aside. Unless `fenced`, they ignore elections.
+        If `audited`, every second one records changes, and so forms no groups of writes.
         """
         self._variants = {NAIVE_CACHE: naive, UNFENCED: not fenced}
         self._folder = folder
+        self._audited = audited
         self._stack = AsyncExitStack()
         self.mongodb_uri = mongodb_uri
         self.database = database
@@ -352,7 +355,7 @@ class Cluster:
             # The services alternate between the drivers: the promise does not depend on them.
             "mongodb": {**self._settings["mongodb"], "driver": ["pymongo", "motor"][number % 2]},
             # Nor does it depend on this.
-            "audit": {"enabled": number % 2 == 1},
+            "audit": {"enabled": self._audited and number % 2 == 1},
             "server": {"port": port},
             "admin": {"port": lasting_port()},
         }

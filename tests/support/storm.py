@@ -44,7 +44,8 @@ class Storm:
     ) -> None:
         """A writer waits `pause` seconds on average between two writes, a reader `read_pause`.
 
-        Readers without a pause take all processor time.
+        Readers without a pause take all processor time. Many writers have many members, since those
+        of one member take turns, and form no groups.
         """
         self.record = Record()
         self.hot = HotMembers(f"Hot {time.time_ns():x}")
@@ -168,13 +169,14 @@ class Storm:
         if self.hot.steady:
             return
         hot, asker = self.hot, self.asker(self._cluster.services[0])
-        names = [hot.new_name() for _ in range(STEADY + RENAMED + RESTING)]
+        steady = max(STEADY, 2 * self._writers)
+        names = [hot.new_name() for _ in range(steady + RENAMED + RESTING)]
         ids = [await asker.create(name) for name in names]
         for number, (member_id, name) in enumerate(zip(ids, names, strict=True)):
             assert member_id, self.record.statuses
-            if number < STEADY:
+            if number < steady:
                 hot.steady[member_id] = name
-            elif number < STEADY + RENAMED:
+            elif number < steady + RENAMED:
                 hot.renamed[member_id] = (name, hot.new_name())
             else:
                 hot.resting[member_id] = name
