@@ -44,6 +44,7 @@ class Losses:
 
     async def happen(self, kinds: Mapping[str, Lose], rounds: int) -> None:
         """Inject each loss so many times; each ends when all services have written again."""
+        await self._storm.make_members()
         load = asyncio.create_task(self._storm.blow(SECONDS_AT_MOST * rounds))
         try:
             for kind, lose in rounds * [*kinds.items()]:

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.exhaustive
 ROUNDS = 3
 CALM = 0.5  # seconds of load after each fault
 SECONDS_AT_MOST = 240
-OF_MONGODB = {"delay": Weather(delay=0.02), "cut": CUT, "freeze": FROZEN}
+# And their duration in seconds. Writes that are held for longer than mongodb.timeout_ms are applied
+# after their clients have received 503.
+OF_MONGODB = {"delay": (Weather(delay=0.02), 0.5), "cut": (CUT, 0.5), "freeze": (FROZEN, 4.0)}
 OTHERS = ("node-kill", "node-stop", "service-kill", "process-stop")
 _WRITTEN = re.compile(
     r'^members_mongodb_operation_duration_seconds_count\{.*operation="(\w+\.replace)".*\} (\d+)',
@@ -69,8 +71,9 @@ async def _storm(folder: Path, servers: PrivateServers) -> tuple[Record, list[In
 
 async def _disturb(mongodb: FaultProxy, kind: str) -> Injected:
     start = time.monotonic()
-    await mongodb.set(OF_MONGODB[kind])
-    await asyncio.sleep(CALM)
+    weather, seconds = OF_MONGODB[kind]
+    await mongodb.set(weather)
+    await asyncio.sleep(seconds)
     await mongodb.set(FINE)
     await asyncio.sleep(CALM)
     return Injected(f"mongodb-{kind}", "mongodb", start, time.monotonic())

@@ -15,6 +15,7 @@ from tests.support.mongodb import failing
 from tornado_members.lease_cache.look_ups import Bypass
 from tornado_members.member_entries import id_key, name_key
 from tornado_members.services import Services
+from tornado_members.settings import Settings
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 COUNT = 4
@@ -88,3 +89,32 @@ async def rename_alone(api: Api, ids: Sequence[int]) -> list[HTTPResponse]:
     return await asyncio.gather(
         *(api("PUT", f"/members/{one}", {"name": f"Grace {one}"}) for one in ids)
     )
+
+
+class TestLockedMember:
+    """Another program's transaction has changed a member, and is not over."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        mongodb = settings.mongodb.model_copy(update={"timeout_ms": 500})
+        cache = settings.cache.model_copy(update={"timeout_ms": 500})
+        return settings.model_copy(update={"mongodb": mongodb, "cache": cache})
+
+    async def test_locked_member_fails_its_group_once_and_then_only_itself(
+        self, api: Api, services: Services, admin: Admin
+    ) -> None:
+        ids = await create(api)
+        with admin.start_session() as session, session.start_transaction():
+            locked = {"_id": ids[-1]}
+            admin["test"]["members"].update_one(locked, {"$set": {"phone": "5"}}, session=session)
+            failed = await rename(api, services, ids)
+            alone = await rename_alone(api, ids)
+            session.abort_transaction()
+        assert [answer.code for answer in failed] == [503] * COUNT
+        assert [answer.code for answer in alone] == [200] * (COUNT - 1) + [503]
+        assert len(await marked(services, ids)) == 2 * COUNT  # those of the group
+        last = await api("PUT", f"/members/{ids[-1]}", {"name": "Grace Hopper"})
+        assert last.code == 200
+        for one, answer in zip(ids, [*alone[:-1], last], strict=True):
+            read = await api("GET", f"/members/{one}")
+            assert (read.headers["Etag"], read.body) == (answer.headers["Etag"], answer.body)
