@@ -28,10 +28,11 @@ Token = Mapping[str, Any]  # an opaque position in the stream, from which it can
 _AWAIT_MS = 1000  # for which the server waits for a change
 _GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
 _MOST_CHANGES = 1000  # in one batch
-# While there are many changes, the reader rests after a reply of MongoDB has arrived: the next one
-# then has more events, and costs less for each.
+# While replies of MongoDB come one after another, the reader rests before it asks for the next one,
+# which then has more events, and costs less for each.
 _REST_SECONDS = 0.005
-_SAME_REPLY_SECONDS = 0.001  # in which the other events of a reply are read
+_ONE_AFTER_ANOTHER = 0.02  # seconds between two replies, at most
+_SAME_REPLY = 0.001  # seconds between two events, at most: the driver has received both
 
 _NOT_REPLICATED = 40573
 _ACCESS_REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
@@ -188,6 +189,7 @@ class ChangeReader:
         self._stream: ChangeStream | None = None
         self._opened = False
         self._is_closing = False
+        self._is_resting = False
         self._reading: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()  # set when events arrive, and when the reading ends
         # What was read and not returned yet, the token after it, and whether the stream has ended.
@@ -241,22 +243,25 @@ class ChangeReader:
                 async with asyncio.timeout(_GATHER_SECONDS if self._ahead else None):
                     await self._arrived.wait()
             except TimeoutError:
-                return
+                if not self._is_resting:  # there may be other events of the same reply
+                    return
 
     async def _read_ahead(self) -> None:
         """Read events until none comes for a while, or until there are many.
 
         One task for all of them: the driver has received most of them with the one before.
         """
-        rested_at = float("-inf")
+        read_at = float("-inf")
         try:
             while len(self._ahead) < _MOST_CHANGES and not self._is_closing:
                 if not await self._read_one():
                     return
                 self._arrived.set()
-                if time.monotonic() - rested_at > _SAME_REPLY_SECONDS:
+                if _SAME_REPLY < time.monotonic() - read_at < _ONE_AFTER_ANOTHER:
+                    self._is_resting = True
                     await asyncio.sleep(_REST_SECONDS)
-                    rested_at = time.monotonic()
+                    self._is_resting = False
+                read_at = time.monotonic()
         except PyMongoError as error:
             raise _translate(error, from_token=bool(self.token) and not self._opened) from error
         finally:
