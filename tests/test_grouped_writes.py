@@ -12,9 +12,9 @@ import pytest
 from tests.support.cluster import Cluster, ServiceProgram
 from tests.support.fault_proxy import CUT, FINE, FROZEN, FaultProxy, Weather
 from tests.support.faults import Faults, Injected
+from tests.support.history_report import check_record
 from tests.support.hot_members import Record
 from tests.support.storm import Storm
-from tests.support.verdict import judge
 from tornado_members.embedded.private_servers import PrivateServers
 
 pytestmark = pytest.mark.exhaustive
@@ -38,7 +38,7 @@ def test_promise_holds_for_groups_of_writes_through_faults(
     record, injected, groups = asyncio.run(_storm(folder, servers))
     assert len(injected) == ROUNDS * len([*OF_MONGODB, *OTHERS])
     assert groups > 50
-    assert judge(record, injected, grace=0).lines == []
+    assert check_record(record, injected, grace=0).lines == []
 
 
 async def _storm(folder: Path, servers: PrivateServers) -> tuple[Record, list[Injected], int]:
