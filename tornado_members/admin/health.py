@@ -35,7 +35,7 @@ _MONGODB = "mongodb"
 
 # Explanations of the reasons to bypass a node.
 _BYPASS_DETAILS = {
-    "node-away": "does not answer; its keys are read from MongoDB",
+    "node-away": "does not respond; its keys are read from MongoDB",
     "node-back": "answers again; reads resume shortly",
     "node-stale": "missed an invalidation; waits for a new epoch",
     "other-list": "was used by another list of servers; waits for a new epoch",

@@ -1,4 +1,4 @@
-"""Log lines: JSON for machines, text for people.
+"""Log lines: JSON for programs, text for terminals.
 
 One line is one event, whatever a client sent: control characters are escaped, and a traceback is
 part of its line (JSON) or has a prefix on each row (text). Repeated warnings are logged a few
@@ -79,7 +79,7 @@ def fields(**values: object) -> dict[str, Any]:
 
 
 class _WithoutQuotedHeader(logging.Filter):
-    """Removes the header that Tornado quotes when it is malformed: it may hold the token."""
+    """Removes the malformed header that Tornado quotes, which may contain the token."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Accept the record, without the quotation."""
@@ -119,7 +119,7 @@ def _format_second(seconds: int) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record for people."""
+    """Formats a record as text."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the time, the level, the message and then the fields."""

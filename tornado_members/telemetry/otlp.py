@@ -43,7 +43,7 @@ _SERVER_ERROR = Status(StatusCode.ERROR)
 
 
 class OtlpExporter:
-    """Makes spans of requests; a thread of the SDK sends them in batches.
+    """Creates spans of requests; a thread of the SDK sends them in batches.
 
     The SDK's own environment variables apply (OTEL_EXPORTER_OTLP_HEADERS, OTEL_BSP_MAX_QUEUE_SIZE,
     OTEL_RESOURCE_ATTRIBUTES, ...).
@@ -67,7 +67,7 @@ class OtlpExporter:
         parent: TraceContext | None,
         operations: list[CompletedOperation],
     ) -> SpanIds:
-        """Make the spans of a request that has just been answered."""
+        """Create the spans of an answered request."""
         ended = time.time_ns()
         method = request.method if request.method in _METHODS else "_OTHER"
         # A request that matches no route has no http.route.
@@ -109,7 +109,7 @@ class OtlpExporter:
         return {name: value for name, value in found.items() if value is not None}
 
     def close(self) -> None:
-        """Send the spans that are left. May block."""
+        """Send the remaining spans. May block."""
         self._provider.shutdown()
 
 

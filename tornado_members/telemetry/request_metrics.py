@@ -34,7 +34,7 @@ class RequestMetrics:
         self.idle.clear()
 
     def request_finished(self) -> None:
-        """Count a request as no longer in flight: its answer was sent, or can never be sent."""
+        """Count a request as no longer in flight: answered, or its client has disconnected."""
         self.in_flight -= 1
         if not self.in_flight:
             self.idle.set()

@@ -25,7 +25,7 @@ class AnsweredRequest(Protocol):
 
     @property
     def method(self) -> str:
-        """The request method, of any spelling."""
+        """The request method, as sent."""
 
     @property
     def route(self) -> str:
