@@ -79,10 +79,11 @@ def test_each_test_runs_once_and_failures_are_reported(folder: Path) -> None:
 
 def test_death_of_a_process_fails_its_test(folder: Path) -> None:
     (folder / "die").touch()
-    process = _start(folder, "-k", "dies or subtests")
+    process = _start(folder, "--processes=1", "-k", "subtests or dies or waits")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.TESTS_FAILED
     assert "test_dies - The process of this test died" in output
+    assert "1 tests did not run" in output
     assert "b fails" in output
 
 

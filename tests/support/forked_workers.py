@@ -36,6 +36,7 @@ class _Worker:
     pid: int
     messages: Connection
     running: str = ""  # the id of the test
+    ended: int = 0  # tests
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,6 +67,8 @@ def _run_in_workers(session: pytest.Session, number: int) -> None:
             ours, theirs = Pipe(duplex=False)
             pid = os.fork()
             if not pid:
+                for other in (ours, *(worker.messages for worker in workers)):
+                    other.close()
                 _become_worker(session, one, queue, theirs)
             theirs.close()
             workers.append(_Worker(pid, ours))
@@ -112,6 +115,8 @@ def _pass_reports_on(session: pytest.Session, workers: Sequence[_Worker]) -> Non
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
+    if missing := len(session.items) - sum(worker.ended for worker in workers):
+        pytest.exit(f"{missing} tests did not run, as a process died", returncode=1)
 
 
 def _handle(session: pytest.Session, worker: _Worker, kind: str, content: Any) -> None:
@@ -120,6 +125,7 @@ def _handle(session: pytest.Session, worker: _Worker, kind: str, content: Any) -
         worker.running = content
     elif kind == "finish":
         worker.running = ""
+        worker.ended += 1
         nodeid, location = content
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
     elif kind == "report":
@@ -132,8 +138,9 @@ def _handle(session: pytest.Session, worker: _Worker, kind: str, content: Any) -
 def _report_death(session: pytest.Session, worker: _Worker) -> None:
     """Fail the test that a worker ran when it died."""
     location = (worker.running.partition("::")[0], None, worker.running)
-    said = "The process of this test died. The run lacks the tests that it would have run next."
+    said = "The process of this test died."
     report = pytest.TestReport(worker.running, location, {}, "failed", said, "call")
+    worker.ended += 1
     session.config.hook.pytest_runtest_logreport(report=report)
 
 
