@@ -6,9 +6,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import chain
 
-from tornado_members.lease_cache.fills import all_of
 from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp, Miss
+from tornado_members.lease_cache.reads import all_of
 from tornado_members.member_entries import (
+    MEMBER_KEY,
     MemberBatch,
     MemberEntries,
     Representation,
@@ -81,7 +82,8 @@ class CachedMembers:
     def missed(self, asked: Asked) -> Miss | None:
         """Return the look-up of a member that the cache does not have, and may store."""
         look_up = self.look_ups.get(asked) if isinstance(asked, int) else None
-        look_up = usable(look_up, self.schema) if look_up is not None else None
+        if isinstance(look_up, Hit):
+            look_up = usable(look_up, self.schema)
         return look_up if isinstance(look_up, Miss) else None
 
     @contextmanager
@@ -148,7 +150,7 @@ class CachedLookUps:
         return CachedMembers(look_ups, both[1].named, self._entries.schema, both[0].bodies)
 
     async def _find_each(self, ids: set[int], names: set[str]) -> CachedMembers:
-        keys = {member_id: id_key(member_id) for member_id in ids}
+        keys = {member_id: MEMBER_KEY % member_id for member_id in ids}
         if names:
             found = await self._find_ids(ids, names)
         else:

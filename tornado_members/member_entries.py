@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
+CACHE_HIT: Final = HIT  # the cache status of a hit
+MEMBER_KEY: Final = b"member:%d"  # the key of a member's entry, without its id
 _NO_TAG = b"-"  # of name entries
 _SECONDS = slice(33, -9)  # in a tag: after 32 characters of a hash, before 8 of a schema
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
@@ -35,11 +37,6 @@ class Representation(NamedTuple):
     body: bytes
     updated_at: datetime | None
     cache_status: str | None = None  # the parameters of Cache-Status (RFC 9211)
-
-    @property
-    def hits(self) -> int:
-        """The number of hits that it took."""
-        return int(self.cache_status == HIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ def usable(look_up: LookUp, schema: bytes) -> LookUp:
 
 def id_key(member_id: int) -> bytes:
     """Return the key of a member's entry."""
-    return b"member:%d" % member_id
+    return MEMBER_KEY % member_id
 
 
 def id_keys(listed: str) -> tuple[bytes, ...]:

@@ -16,7 +16,6 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
-from tornado_members.lease_cache.fills import LoadMany
 from tornado_members.lease_cache.look_ups import (
     HIT,
     STORED,
@@ -26,6 +25,7 @@ from tornado_members.lease_cache.look_ups import (
     LookUp,
     NotHit,
 )
+from tornado_members.lease_cache.reads import LoadMany
 
 T = TypeVar("T")
 

@@ -3,7 +3,8 @@
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from tornado_members.http1.headers import SharedHeaders, encode_headers
+from tornado_members.http1.headers import encode_headers
+from tornado_members.http1.heads import SharedHeaders
 
 
 def test_changing_a_copy_leaves_the_original_and_other_copies_unchanged() -> None:

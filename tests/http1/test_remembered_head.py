@@ -7,9 +7,9 @@ from tornado.web import RequestHandler
 
 from tests.http1.conftest import Run
 from tests.support.http1 import Answer, answers, application, ask, connected, echo, serving
+from tornado_members.http1.heads import RequestHead
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.refusals import Refused
-from tornado_members.http1.request_head import RequestHead
 from tornado_members.http1.request_reader import RequestReader
 
 END = b"GET /end HTTP/1.1\r\nHost: end\r\nConnection: close\r\n\r\n"

@@ -5,9 +5,9 @@ import random
 import pytest
 
 from tornado_members.http1.events import Data, EndOfMessage
+from tornado_members.http1.heads import RequestHead
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.refusals import BodyOverLimit, Refused
-from tornado_members.http1.request_head import RequestHead
 from tornado_members.http1.request_reader import RequestReader
 
 GET = b"GET /get HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -10,6 +10,7 @@ to it (docs/decisions/read-concern.md). Nothing of that is stored.
 
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -61,12 +62,13 @@ async def follow(leases: LeaseProtocol, terms: ModelTerms) -> None:
 
 
 def made(name: str, kind: Kind, fence: Fence) -> tuple[LeaseProtocol, TermFence, ModelTerms]:
-    terms = ModelTerms()
-    nodes: list[LeaseProtocol] = []
-    its_fence = fence(terms, CacheCounts(), lambda: nodes)
+    terms, nodes = ModelTerms(), SimpleNamespace(all=[])
+    its_fence = fence(terms, CacheCounts(), nodes)
     its_fence._established = 1  # it has read before
-    nodes.append(protocol_of(name, kind, fence=its_fence))
-    return nodes[0], its_fence, terms
+    leases = protocol_of(name, kind, fence=its_fence)
+    leases.protocol = leases  # type: ignore[attr-defined]  # it stands for its node as well
+    nodes.all.append(leases)
+    return leases, its_fence, terms
 
 
 def reader(

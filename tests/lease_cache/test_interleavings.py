@@ -46,9 +46,9 @@ from tornado_members.lease_cache.entries import (
     encode_value,
 )
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.fills import fill_many
 from tornado_members.lease_cache.look_ups import Fill, Found, Hit, LookUp, Miss
 from tornado_members.lease_cache.protocol import LeaseProtocol
+from tornado_members.lease_cache.reads import fill_many
 
 Kind = type[LeaseProtocol]
 
@@ -319,14 +319,14 @@ class Joining(SingleFlight[T]):
     """Shares a request that is in flight."""
 
     async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
-        if key not in self._under_way:
-            self._under_way[key] = []
+        if key not in self.under_way:
+            self.under_way[key] = []
             result = await request()
-            for place in self._under_way.pop(key):
+            for place in self.under_way.pop(key):
                 place.set_result(result)
             return result
         joined: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._under_way[key].append(joined)
+        self.under_way[key].append(joined)
         return await joined  # type: ignore[no-any-return]
 
 

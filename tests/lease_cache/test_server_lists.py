@@ -21,10 +21,11 @@ from tests.lease_cache.test_lease_cache import (
 )
 from tests.support.registry import MemoryRegistry
 from tornado_members.lease_cache import server_lists
-from tornado_members.lease_cache.cache import LIST_CHANGING, LeaseCache
+from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.commands import Put
 from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, bypass
+from tornado_members.lease_cache.reads import LIST_CHANGING
 from tornado_members.lease_cache.registry import Registration, Registry, ServerList
 from tornado_members.storage.cache_registry import CacheRegistry
 from tornado_members.storage.mongo import Mongo

@@ -118,7 +118,7 @@ async def test_term_of_another_history_begins_a_new_epoch(address: str) -> None:
     async with process(address, terms=restored) as cache:
         source = Source(2)
         assert (await cache.read(b"b", source.load)).entry
-        assert cache.nodes[0].term == 1
+        assert cache.nodes[0].protocol.term == 1
         found = await cache.read(b"a", source.load)
         assert found.entry
         assert found.entry.version == 2

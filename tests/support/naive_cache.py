@@ -19,7 +19,6 @@ from tornado_members.lease_cache import entries
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.fills import LoadMany
 from tornado_members.lease_cache.look_ups import (
     HIT,
     STORED,
@@ -32,6 +31,7 @@ from tornado_members.lease_cache.look_ups import (
 )
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.placement import namespace_prefix, place
+from tornado_members.lease_cache.reads import LoadMany
 from tornado_members.settings import Settings
 
 log = getLogger(__name__)

@@ -9,8 +9,8 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import StoreUnavailable
-from tornado_members.lease_cache.fills import LoadMany
 from tornado_members.lease_cache.look_ups import Found, LookUp, NotHit
+from tornado_members.lease_cache.reads import LoadMany
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp, NotHit
 from tornado_members.member_entries import (
+    MEMBER_KEY,
     MemberBatch,
     MemberEntries,
     Representation,
@@ -49,6 +50,9 @@ class MemberReader:
         self._cache = cache
         self._entries = MemberEntries(fields)
         self._look_ups = CachedLookUps(cache.look_up, cache.look_up_bodies, self._entries)
+        # Looks members up in the cache, by id or by name. MongoDB is not read. The caller counts
+        # the hits that it serves.
+        self.get_cached = self._look_ups.find
         self._pages: SingleFlight[MemberPage] = SingleFlight()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
@@ -79,13 +83,6 @@ class MemberReader:
         with shared_store_outages():
             return await self._cache.load(keys, load)
 
-    def get_cached(self, asked: Iterable[Asked]) -> Awaitable[CachedMembers]:
-        """Look members up in the cache, by id or by name. MongoDB is not read.
-
-        The caller counts the hits that it serves.
-        """
-        return self._look_ups.find(asked)
-
     async def load_missed(
         self, cached: CachedMembers, asked: Iterable[Asked]
     ) -> dict[Asked, Representation | Exception]:
@@ -99,7 +96,7 @@ class MemberReader:
             for one in asked
             if isinstance(one, int)
             and (miss := cached.missed(one)) is not None
-            and not self._cache.is_read(id_key(one))
+            and not self._cache.is_read(MEMBER_KEY % one)
         }
         return {
             one: represent_entry(one, found.entry, found.status)
@@ -131,19 +128,19 @@ class MemberReader:
         return MemberBatch.of({one: entries[one] for one in member_ids}, status)
 
     async def _look_up(self, member_ids: Iterable[int]) -> dict[int, LookUp]:
-        ids = {id_key(member_id): member_id for member_id in member_ids}
+        ids = {MEMBER_KEY % member_id: member_id for member_id in member_ids}
         looked_up = await self._cache.look_up([*ids]) if ids else {}
         schema = self._entries.schema
         return {ids[key]: usable(one, schema) for key, one in looked_up.items()}
 
     async def _fill(self, look_ups: Mapping[int, NotHit]) -> dict[int, Found]:
-        ids = {id_key(member_id): member_id for member_id in look_ups}
+        ids = {MEMBER_KEY % member_id: member_id for member_id in look_ups}
 
         async def load(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
             loaded = await self._load_many([ids[key] for key in keys])
-            return {id_key(member_id): entry for member_id, entry in loaded.items()}
+            return dict(zip(keys, loaded.values(), strict=True))
 
-        by_key = {key: look_ups[member_id] for key, member_id in ids.items()}
+        by_key = dict(zip(ids, look_ups.values(), strict=True))
         with shared_store_outages():
             found = await self._cache.fill(by_key, load) if ids else {}
         return {ids[key]: one for key, one in found.items()}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable
+from contextlib import nullcontext
 from logging import getLogger
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from tornado.httputil import (
 )
 
 from tornado_members.auth.caller import Caller
-from tornado_members.cached_members import Asked, forget_look_ups
+from tornado_members.cached_members import Asked, CachedMembers, forget_look_ups
 from tornado_members.errors import ResponseTimeout
 from tornado_members.http.found_errors import Query, reporting
 from tornado_members.http.plain_read import PlainRead
@@ -22,7 +23,6 @@ from tornado_members.http.responses import MemberResponse, send_prepared
 from tornado_members.model.list_query import ListQuery
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
-from tornado_members.telemetry.request_metrics import RequestMetrics
 
 log = getLogger(__name__)
 
@@ -64,8 +64,10 @@ class FastPathRequest(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         self.start_line, self.headers = start_line, headers
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
+        if self._fast_path.admit(self):
+            return None
         forget_look_ups()
-        return None if self._fast_path.admit(self) else self._start_delegate()
+        return self._start_delegate()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self.delegate.data_received(chunk) if self.delegate else None
@@ -114,9 +116,15 @@ class FastPathRequest(HTTPMessageDelegate):
         )
         services.requests.record(record, span)
 
-    def pass_on(self) -> None:
-        """Let the application answer, unless it does already."""
-        if self.delegate is None:
+    def pass_on(self, cached: CachedMembers | None = None) -> None:
+        """Let the application answer, unless it does already.
+
+        `cached` has look-ups of this request, which the application then need not repeat.
+        """
+        if self.delegate is not None:
+            return
+        forget_look_ups()
+        with cached.passed_on(self.asked) if cached else nullcontext():
             self._start_delegate()
             self.finish()
 
@@ -129,36 +137,12 @@ class FastPathRequest(HTTPMessageDelegate):
         """Answer that the query takes too long."""
         self.report(ResponseTimeout())
 
-    def finishing(self, services: Services) -> "_Finishing":
-        """Answer the request, or pass it on, within the block. Then it is no longer in flight.
-
-        An exception of the block is logged, and must not affect other requests.
-        """
-        return _Finishing(self, services.requests)
+    def fail(self, error: Exception) -> None:
+        """Log an error of the fast path, which must not affect other requests."""
+        log.error("a request failed", exc_info=error)
+        self.connection.close()  # type: ignore[attr-defined]  # missing in Tornado
 
     def _start_delegate(self) -> Awaitable[None] | None:
         application = self._fast_path.application
         self.delegate = application.start_request(self._server_conn, self.connection)
         return self.delegate.headers_received(self.start_line, self.headers)
-
-
-class _Finishing:
-    """The block of FastPathRequest.finishing(). A generator would cost four times as much."""
-
-    __slots__ = ("_request", "_requests")
-
-    def __init__(self, request: FastPathRequest, requests: RequestMetrics) -> None:
-        self._request = request
-        self._requests = requests
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        # After pass_on(), so that the number in flight never drops in between.
-        self._requests.request_finished()
-        if not isinstance(error, Exception):
-            return False
-        log.error("a request failed", exc_info=error)
-        self._request.connection.close()  # type: ignore[attr-defined]  # missing in Tornado
-        return True

@@ -19,18 +19,18 @@ from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConn
 from tornado_members.auth.permissions import READ
 from tornado_members.cached_members import CachedMembers
 from tornado_members.handlers.fast_path_request import FastPathRequest
+from tornado_members.handlers.member import MemberHandler
 from tornado_members.handlers.page_reads import PageReads
 from tornado_members.handlers.plain_targets import asked_in, is_list, route_of
 from tornado_members.http.found_errors import Query
 from tornado_members.http.plain_read import plain_read
 from tornado_members.http.responses import batch_response, member_response, takes_long
-from tornado_members.member_entries import MemberBatch, Representation
+from tornado_members.member_entries import CACHE_HIT, MemberBatch, Representation
 from tornado_members.services import Services
 
 log = getLogger(__name__)
 
 Found = Representation | MemberBatch
-_FOUND: Final = (Representation, MemberBatch)  # a union takes isinstance() longer
 Outcome = Found | Exception | None  # of a request; None lets a handler find it
 
 # At once. Each batch has a command to Memcached, and one more with a rate limit. The more batches
@@ -77,7 +77,8 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             request.page = self._pages.query_in(line.path, request.headers)
             return READ in caller.permissions and request.page is not None
         request.asked = asked
-        return caller.may(READ, asked) if isinstance(asked, int) else READ in caller.permissions
+        may_read = READ in caller.permissions
+        return may_read or (isinstance(asked, int) and caller.may(READ, asked))
 
     def answer(self, request: FastPathRequest) -> None:
         """Answer a complete request; members, together with those of this turn of the loop."""
@@ -144,7 +145,11 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         found = {
             one: it
             for one, it in outcomes.items()
-            if isinstance(it, _FOUND) and one.delegate is None and not takes_long(it, one.headers)
+            if one.delegate is None
+            and (
+                isinstance(it, Representation)
+                or (isinstance(it, MemberBatch) and not takes_long(it, one.headers))
+            )
         }
         admitted: Collection[FastPathRequest] = ()
         try:
@@ -152,14 +157,17 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         except Exception:
             log.exception("requests could not be counted")
         for request, outcome in outcomes.items():
-            with request.finishing(self._services):
+            try:
                 if request in admitted:
                     self._respond(request, found[request])
                 elif isinstance(outcome, Exception):
                     request.report(outcome)
                 else:
-                    with cached.passed_on(request.asked):
-                        request.pass_on()
+                    request.pass_on(cached)
+            except Exception as error:  # noqa: BLE001
+                request.fail(error)
+            finally:  # after pass_on(), so that the number in flight never drops in between
+                self._services.requests.request_finished()
 
     async def _admit(self, requests: Collection[FastPathRequest]) -> Collection[FastPathRequest]:
         """Count requests that are answered here; return those within their caller's limit."""
@@ -169,14 +177,16 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         return {*compress(requests, await limit.admit([one.caller for one in requests]))}
 
     def _respond(self, request: FastPathRequest, found: Found) -> None:
-        services = self._services
-        self._counts.hits += found.hits
+        services, asked, route = self._services, request.asked, MemberHandler.route
         if isinstance(found, MemberBatch):
+            self._counts.hits += found.hits
             response = batch_response(found, request_headers=request.headers)
         else:
-            is_named = isinstance(request.asked, str)
+            self._counts.hits += found.cache_status == CACHE_HIT
+            is_named = isinstance(asked, str)
             address = f"{services.base_path}/members/{found.member_id}" if is_named else None
             conditions = request.read.conditions
             response = member_response(found, request_headers=conditions, address=address)
-        route = route_of(request.asked, request.start_line.path)
+        if not isinstance(asked, int):
+            route = route_of(asked, request.start_line.path)
         request.respond(services, response, route=route, cache_status=found.cache_status)

@@ -54,8 +54,10 @@ class PageReads:
     def answer(self, request: FastPathRequest, query: ListQuery) -> None:
         """Answer a request that counts as in flight."""
         if self._services.load_shedder.refuses():
-            with request.finishing(self._services):
+            try:
                 request.pass_on()
+            finally:
+                self._services.requests.request_finished()
             return
         task = asyncio.ensure_future(self._answer(request, query))
         self._tasks.add(task)
@@ -63,16 +65,22 @@ class PageReads:
 
     async def _answer(self, request: FastPathRequest, query: ListQuery) -> None:
         services = self._services
-        with request.finishing(services):
+        response: MemberResponse | Exception
+        try:
             try:
                 response = await self._read(request, query)
                 if services.rate_limit:
                     await services.rate_limit.check(request.caller)
             except Exception as error:  # noqa: BLE001  # the handler raises it
-                request.report(error)
-                return
-            if request.delegate is None:  # else it has timed out
+                response = error
+            if isinstance(response, Exception):
+                request.report(response)
+            elif request.delegate is None:  # else it has timed out
                 request.respond(services, response, route=MembersHandler.route)
+        except Exception as error:  # noqa: BLE001
+            request.fail(error)
+        finally:
+            services.requests.request_finished()
 
     async def _read(self, request: FastPathRequest, query: ListQuery) -> MemberResponse:
         began = time.perf_counter()

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from tornado_members.cached_members import Asked
 from tornado_members.handlers.batches import MAX_IN_QUERY
-from tornado_members.handlers.member import MEMBER_ID, MemberHandler
+from tornado_members.handlers.member import MEMBER_ID
 from tornado_members.handlers.member_by_name import (
     MemberByNameHandler,
     MemberByNameInPathHandler,
@@ -42,10 +42,8 @@ def is_list(target: str) -> bool:
     return target.partition("?")[0] == MembersHandler.route
 
 
-def route_of(asked: Asked, target: str) -> str:
-    """Return the pattern of the path of a target."""
-    if isinstance(asked, int):
-        return MemberHandler.route
+def route_of(asked: str | tuple[bytes, ...], target: str) -> str:
+    """Return the pattern of the path of a target: that of a name, or of several ids."""
     if isinstance(asked, tuple):
         return MembersHandler.route
     is_in_query = target.startswith(f"{MemberByNameHandler.route}?")

@@ -7,7 +7,7 @@ from tornado.httputil import HTTPHeaders
 
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.responses import SECURITY_HEADERS, http_date
-from tornado_members.http1.headers import SharedHeaders
+from tornado_members.http1.heads import SharedHeaders
 from tornado_members.settings import Cors
 
 _ALLOWED = "Access-Control-Allow-Origin"

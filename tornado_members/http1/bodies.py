@@ -5,9 +5,10 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import NoReturn, Protocol
 
+from tornado_members.http1.heads import RequestHead
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.refusals import BodyOverLimit, Refused
-from tornado_members.http1.request_head import END_OF_HEAD, END_OF_LINE, RequestHead
+from tornado_members.http1.request_head import END_OF_HEAD, END_OF_LINE
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'

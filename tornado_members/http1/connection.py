@@ -29,9 +29,9 @@ from math import inf
 
 from tornado_members.http1.body_reading import BodyReading
 from tornado_members.http1.exchange import ABANDONED, Exchange
+from tornado_members.http1.heads import RequestHead
 from tornado_members.http1.pace import PacedConnection
 from tornado_members.http1.refusals import Refused
-from tornado_members.http1.request_head import RequestHead
 from tornado_members.http1.states import (
     BODY,
     CALLING,
@@ -110,7 +110,7 @@ class Connection(BodyReading, PacedConnection):
             else:
                 exchange.abandon()
         self.writer.lose(exc)
-        self._server.forget(self)
+        self.server.forget(self)
 
     # Reading a request.
 
@@ -135,7 +135,7 @@ class Connection(BodyReading, PacedConnection):
         self.is_known = True
         self.state = CALLING
         try:
-            exchange.delegate = self._server.delegate.start_request(self, exchange)
+            exchange.delegate = self.server.delegate.start_request(self, exchange)
             waiting = exchange.delegate.headers_received(head.start_line, head.headers)
         except Exception as error:  # noqa: BLE001
             self._fail(exchange, error)
@@ -174,7 +174,7 @@ class Connection(BodyReading, PacedConnection):
             return
         exchange.response = ABANDONED
         has_more = not self._reader.is_blank
-        if not exchange.keep_alive or (self._server.is_draining and not has_more):
+        if not exchange.keep_alive or (self.server.is_draining and not has_more):
             if has_more:
                 self._linger()
             else:

@@ -66,14 +66,9 @@ class ConnectionBase(asyncio.Protocol):
         self._entered_at = loop.time()  # OPENING, HELD or LINGERING
         self._has_ended = False  # the client has closed its sending side
         self._is_reading = True
-        self._server = server
+        self.server = server
         self._limits = server.limits
         self._loop = loop
-
-    @property
-    def is_draining(self) -> bool:
-        """True if each response should be the last one on its connection."""
-        return self._server.is_draining
 
     def get_extra_info(self, name: str) -> Any:
         """Return the transport's extra information of this name."""
@@ -121,7 +116,7 @@ class ConnectionBase(asyncio.Protocol):
             if has_started:
                 self.close()  # a truncated response must not look complete
                 return
-        headers, body = self._server.render(refused, self.peer.remote_ip, origin)
+        headers, body = self.server.render(refused, self.peer.remote_ip, origin)
         self.writer.send(whole_response(refused, headers, body, with_body=not is_head))
         self._linger()
 
@@ -160,14 +155,14 @@ class ConnectionBase(asyncio.Protocol):
     def _hold_body(self, size: int) -> None:
         """Count bytes that the application holds. Raises Refused if no memory can be freed."""
         self._body_held += size
-        budget = self._server.body_budget
+        budget = self.server.body_budget
         if not budget.add(size):
-            self._server.refuse_slow_bodies()
+            self.server.refuse_slow_bodies()
             if budget.is_exceeded:
                 raise TooManyBodies
 
     def _release_body(self) -> None:
-        self._server.body_budget.release(self._body_held)
+        self.server.body_budget.release(self._body_held)
         self._body_held = 0
 
     def _limit_read_ahead(self) -> None:

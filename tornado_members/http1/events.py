@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tornado_members.http1.request_head import RequestHead
+from tornado_members.http1.heads import RequestHead
 
 
 @dataclass(slots=True)

@@ -21,8 +21,8 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 
 from tornado_members.http1.headers import encode_headers
+from tornado_members.http1.heads import RequestHead
 from tornado_members.http1.peer import Peer, PeerStream
-from tornado_members.http1.request_head import RequestHead
 from tornado_members.http1.response_writer import ResponseWriter
 
 log = getLogger(__name__)
@@ -44,6 +44,12 @@ class ResponseState(IntEnum):
 PENDING, STARTED, COMPLETE, ABANDONED = ResponseState
 
 
+class Drainable(Protocol):
+    """The server, as an exchange uses it."""
+
+    is_draining: bool  # each response should be the last one on its connection
+
+
 class ExchangeOwner(Protocol):
     """The connection, as an exchange uses it."""
 
@@ -51,8 +57,8 @@ class ExchangeOwner(Protocol):
     writer: ResponseWriter
 
     @property
-    def is_draining(self) -> bool:
-        """True if each response should be the last one on its connection."""
+    def server(self) -> Drainable:
+        """The server of the connection."""
         ...
 
     def get_extra_info(self, name: str) -> Any:
@@ -262,7 +268,7 @@ class Exchange(HTTPConnection):
         """Decide if the connection stays open; return the value of the Connection header."""
         if (
             asks_to_close
-            or self._connection.is_draining
+            or self._connection.server.is_draining
             or (is_complete and self.head.has_body and self._connection.leaves_body_unread())
         ):
             self.keep_alive = False

@@ -7,7 +7,7 @@ parses the headers and refuses most of what RFC 9112 does not allow. This module
 import re
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, NamedTuple, NoReturn
+from typing import NoReturn
 
 from httptools import (
     HttpParserError,
@@ -18,7 +18,14 @@ from httptools import (
 )
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
-from tornado_members.http1.headers import RequestHeaders, SharedHeaders
+from tornado_members.http1.heads import (
+    TARGET_AT,
+    VERSION,
+    LastHead,
+    RequestHead,
+    RequestHeaders,
+    SharedHeaders,
+)
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.refusals import Refused
 
@@ -31,56 +38,12 @@ _ANY_END_OF_HEAD = re.compile(rb"\n\r?\n")
 _REQUEST = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e\x80-\xff]+ HTTP/"
 _REQUEST_LINE = re.compile(_REQUEST + rb"1\.[01]")
 _OTHER_VERSION = re.compile(_REQUEST + rb"[0-9]\.[0-9]")
-_TARGET = re.compile(rb"/[\x21-\x7e\x80-\xff]*")
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#@]+)([/?].*)?")
 # The characters of RFC 3986 §3.2.2, except the comma, which could hide a second Host.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+;=:\[\]]|%[0-9A-Fa-f]{2})*")
 _LONGEST_LENGTH = 20  # digits
-_VERSION = b"HTTP/1.1"
-_TARGET_AT = len(b"GET ")
 _MOST_REMEMBERED = 4096  # bytes per connection
 _SOME_LINE = b"POST / HTTP/1.1"
-
-
-class _Known(NamedTuple):
-    """The last head of a connection, if it was a plain GET request."""
-
-    rest: bytes  # all except the method, the target and the space after it
-    version: str
-    headers: HTTPHeaders  # never changed
-    keep_alive: bool
-    notes: dict[object, Any]
-
-
-class RequestHead:
-    """A parsed head.
-
-    `notes` are for the application: what it derives from the headers. While the requests of a
-    connection repeat the same bytes but for their target, they have the same notes.
-    """
-
-    __slots__ = (
-        "chunked",
-        "expects_continue",
-        "has_body",
-        "headers",
-        "keep_alive",
-        "length",
-        "notes",
-        "start_line",
-    )
-
-    def __init__(
-        self, start_line: RequestStartLine, headers: HTTPHeaders, notes: dict[object, Any]
-    ) -> None:
-        self.start_line = start_line
-        self.headers = headers
-        self.notes = notes
-        self.length = 0  # of the body in bytes, unless it is chunked
-        self.chunked = False
-        self.keep_alive = start_line.version == "HTTP/1.1"
-        self.has_body = False  # content follows the head
-        self.expects_continue = False
 
 
 def find_end_of_head(data: bytes, start: int = 0) -> int:
@@ -112,24 +75,7 @@ class HeadParser:
         self._llhttp: HttpRequestParser | None = None
         self._headers = RequestHeaders()
         self._complete = False
-        self._known: _Known | None = None  # clients mostly repeat their headers
-
-    def repeat(self, data: bytes) -> RequestHead | None:
-        """Return the head if `data` is the last head with another target, and nothing follows.
-
-        A target has no space and no line end, so `data` has one request line and one head.
-        """
-        known, limits = self._known, self._limits
-        if known is None or not data.endswith(known.rest) or not data.startswith(b"GET "):
-            return None
-        end = len(data) - len(known.rest) - 1  # of the target
-        line_bytes = end + 1 + len(_VERSION)
-        if line_bytes > limits.request_line_bytes or len(data) > limits.head_bytes:
-            return None
-        if data[end : end + 1] != b" ":
-            return None
-        target = _TARGET.fullmatch(data, _TARGET_AT, end)
-        return None if target is None else _repeat(target[0], known)
+        self.last: LastHead | None = None  # clients mostly repeat their headers
 
     def parse(self, data: bytes) -> RequestHead:
         """Parse a head that ends with its empty line. Raises Refused."""
@@ -142,9 +88,9 @@ class HeadParser:
         line = _REQUEST_LINE.fullmatch(data, 0, end_of_line)
         if line is None:
             _refuse_line(data[:end_of_line])
-        rest = data[end_of_line - len(_VERSION) :]
-        if self._known and self._known.rest == rest and data.startswith(b"GET /"):
-            return _repeat(data[_TARGET_AT : end_of_line - len(_VERSION) - 1], self._known)
+        rest = data[end_of_line - len(VERSION) :]
+        if self.last and self.last.rest == rest and data.startswith(b"GET /"):
+            return self.last.with_target(data[TARGET_AT : end_of_line - len(VERSION) - 1])
         # Each header has a line. Counting thousands costs less than parsing them.
         if data.count(b"\n", end_of_line) > limits.headers + 2:
             raise Refused(
@@ -164,7 +110,7 @@ class HeadParser:
             is_plain = not head.expects_continue and "Upgrade" not in headers
             if is_plain and len(rest) <= _MOST_REMEMBERED:
                 head.headers = SharedHeaders(headers)
-                self._known = _Known(rest, version, headers, head.keep_alive, head.notes)
+                self.last = LastHead(rest, version, headers, head.keep_alive, head.notes)
         return head
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
@@ -244,14 +190,6 @@ class PartialHeadCheck:
             self._llhttp = None  # the parser decides when the head is complete
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
-
-
-def _repeat(target: bytes, known: _Known) -> RequestHead:
-    """Return a head that differs from the previous one in its target only."""
-    line = RequestStartLine("GET", target.decode("latin-1"), known.version)
-    head = RequestHead(line, SharedHeaders(known.headers), known.notes)
-    head.keep_alive = known.keep_alive
-    return head
 
 
 def refuse_long_head() -> NoReturn:

@@ -15,12 +15,12 @@ from typing import Final
 
 from tornado_members.http1.bodies import Body, SizedBody, make_body
 from tornado_members.http1.events import END_OF_MESSAGE, Data, Event
+from tornado_members.http1.heads import RequestHead
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.request_head import (
     END_OF_HEAD,
     HeadParser,
     PartialHeadCheck,
-    RequestHead,
     find_end_of_head,
     refuse_long_head,
     skip_empty_line,
@@ -144,7 +144,8 @@ class RequestReader:
                 return None
             self._buffer = skip_empty_line(self._buffer)
         buffer = self._buffer
-        head = self._heads.repeat(buffer)
+        last = self._heads.last
+        head = last.repeated_in(buffer, self._limits) if last else None
         if head is not None:
             self._buffer = b""
         else:

@@ -2,28 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.clock import clock
-from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.counts import CacheCounts
-from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import Lifetimes, random_word
 from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
-from tornado_members.lease_cache.fills import LoadMany, all_of, fill_many
-from tornado_members.lease_cache.look_ups import (
-    Bodies,
-    Bypass,
-    Found,
-    Load,
-    LookUp,
-    NotHit,
-    bypass,
-    has_term,
-)
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.node_pool import NodePool
@@ -32,14 +19,13 @@ from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.process_name import process_name
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
+from tornado_members.lease_cache.reads import LIST_CHANGING, CacheReads, all_of
 from tornado_members.lease_cache.registry import Registry
 from tornado_members.lease_cache.server_lists import ServerLists
 from tornado_members.lease_cache.terms import NoTerms, TermFence, Terms
 from tornado_members.lease_cache.writes import WritesUnderWay
 
 T = TypeVar("T")
-
-LIST_CHANGING = "list-changing"  # the cache is not read: one list of servers replaces another
 
 _LEASE_SECONDS = 3
 _CLOCK_SLACK = 2  # Memcached counts whole seconds, and may take the first for over at once
@@ -68,7 +54,7 @@ class AnnouncedWrite:
         self.is_void = True
 
 
-class LeaseCache:
+class LeaseCache(CacheReads):
     """Entries on one or more nodes; with no node at all, everything is loaded each time.
 
     A key lives on one node. While that is away its keys are loaded, and never handed to another
@@ -100,11 +86,12 @@ class LeaseCache:
         the registry.
         `now` must advance while the process is stopped and while the machine sleeps.
         """
-        self._prefix = namespace_prefix(namespace)
+        counts, writes = CacheCounts(), WritesUnderWay(now)
+        pool = NodePool(self._make_node, writes)
+        fence = TermFence(terms, counts, pool)
+        super().__init__(pool, fence, counts, namespace_prefix(namespace))
         self._require = require_for_writes
         self._failure = asyncio.Event()
-        self._flights: SingleFlight[Found] = SingleFlight()
-        self.counts = CacheCounts()
         self._now = now
         # Seconds from the first tombstone of a write to its commit: two attempts to announce it, of
         # two round trips each, which may take a quarter longer than their time-out; the record; and
@@ -118,9 +105,7 @@ class LeaseCache:
         self._connect = connect
         self._timing = timing
         self._lifetimes = lifetimes
-        self._writes = WritesUnderWay(now)
-        self._pool = NodePool(self._make_node, self._writes)
-        self._fence = TermFence(terms, self.counts, lambda: self._pool)
+        self._writes = writes
         self._process = process = process_name()
         self._lists = ServerLists(
             registry,
@@ -165,11 +150,6 @@ class LeaseCache:
             confirm_list=self._lists.confirm,
         )
 
-    @property
-    def nodes(self) -> tuple[CacheNode, ...]:
-        """The nodes of the list in force."""
-        return self._pool.nodes
-
     async def open(self) -> None:
         """Use the list in force; probe every node, and monitor it from now on."""
         await self._lists.open()
@@ -195,129 +175,6 @@ class LeaseCache:
         """Describe how the list in force differs from `servers`; None if it does not."""
         return self._lists.conflict
 
-    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
-        """Send one request to each node, and decide how each of these keys may be read.
-
-        The caller counts the hits that it serves.
-        """
-        if not keys:
-            return {}
-        reason = self._bypass_reason()
-        if reason:
-            return dict.fromkeys(keys, Bypass(reason))
-        places = self._pool.places([self._prefix + key for key in keys])
-        looked_up = await all_of([node.look_up(its_keys) for node, its_keys in places.items()])
-        start = len(self._prefix)
-        return {key[start:]: one for some in looked_up for key, one in some.items()}
-
-    async def look_up_bodies(
-        self, keys: Sequence[bytes], tag_end: bytes
-    ) -> dict[bytes, LookUp] | list[bytes]:
-        """Send one request to each node; return the body of each key if all are hits.
-
-        The tags of their entries end with `tag_end`. Otherwise, returns the same as `look_up`.
-        """
-        if not keys or self._bypass_reason():
-            return await self.look_up(keys)
-        prefixed = [self._prefix + key for key in keys]
-        places = self._pool.places(prefixed)
-        found = await all_of(
-            [node.look_up_bodies(its_keys, tag_end) for node, its_keys in places.items()]
-        )
-        hits = [one for one in found if isinstance(one, Bodies)]
-        if len(hits) == len(found) == 1:
-            return hits[0].bodies
-        if len(hits) == len(found):
-            bodies: dict[bytes, bytes] = {}
-            for one in hits:
-                bodies.update(zip(one.keys, one.bodies, strict=True))
-            return [bodies[key] for key in prefixed]
-        look_ups = [one.look_ups() if isinstance(one, Bodies) else one for one in found]
-        start = len(self._prefix)
-        return {key[start:]: look_up for one in look_ups for key, look_up in one.items()}
-
-    def is_read(self, key: bytes) -> bool:
-        """True if a caller of this process reads or fills the key now."""
-        return self._flights.is_busy(self._prefix + key)
-
-    async def read(
-        self,
-        key: bytes,
-        load: Load,
-        *,
-        rejected: Entry | None = None,
-        look_up: LookUp | None = None,
-    ) -> Found:
-        """Return the entry of a key, from its node or else from `load`, and how it was found.
-
-        Exceptions of `load` pass through. Readers of one key may share a request that was sent
-        after each of them had asked. An entry that is equal to `rejected` counts as a miss.
-        `look_up` saves a request: one of this reader's that was not a hit.
-        Raises StoreUnavailable if only a deposed primary of the database replies.
-        """
-        key = self._prefix + key
-        if self._flights.is_busy(key):  # there may be an entry when this reader has its turn
-            look_up = None
-        return await self._flights.ask(key, lambda: self._read(key, load, rejected, look_up))
-
-    async def load(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
-        """Return what `load` returns, which the entries of these keys do not replace.
-
-        The nodes are asked for their terms only (terms.py). Raises the same as `read`.
-        """
-        look_ups = await self.look_up(keys)
-        return await self._fence.load(load, has_term=self._have_terms(look_ups))
-
-    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> dict[bytes, Found]:
-        """Load keys that the caller has looked up, with one call; store them where permitted.
-
-        Readers of one of these keys that come later wait, and then look at the node.
-        Exceptions of `load` pass through. Raises StoreUnavailable if only a deposed primary of the
-        database replies.
-        """
-        reason = self._bypass_reason()
-        if reason:
-            self.counts.bypasses[reason] += len(look_ups)
-            are_fenced = self._have_terms(look_ups)
-            loaded = await self._fence.load(lambda: load([*look_ups]), has_term=are_fenced)
-            return {key: Found(entry, bypass(reason)) for key, entry in loaded.items()}
-        start = len(self._prefix)
-        places = self._pool.places([self._prefix + key for key in look_ups])
-
-        async def load_them(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
-            its_own = [key[start:] for key in keys]
-            are_fenced = self._have_terms(look_ups)
-            loaded = await self._fence.load(lambda: load(its_own), has_term=are_fenced)
-            return {self._prefix + key: entry for key, entry in loaded.items()}
-
-        nodes = [
-            (node, {key: look_ups[key[start:]] for key in keys}) for node, keys in places.items()
-        ]
-        with self._flights.held(key for keys in places.values() for key in keys):
-            found = await fill_many(nodes, load_them)
-        return {key[start:]: one for key, one in found.items()}
-
-    def _have_terms(self, look_ups: Mapping[bytes, LookUp]) -> bool:
-        """True if each node was asked for its term. Without nodes, there is no fence."""
-        return not self.nodes or all(map(has_term, look_ups.values()))
-
-    def _bypass_reason(self) -> str | None:
-        """Return the reason for reading no node; None if each node decides."""
-        if not self._pool.is_read:
-            return LIST_CHANGING
-        return None if self.nodes else "no-node"
-
-    async def _read(
-        self, key: bytes, load: Load, rejected: Entry | None, look_up: LookUp | None
-    ) -> Found:
-        node, reason = self._pool.place(key), self._bypass_reason()
-        if node is None or reason:
-            reason = reason or "no-node"
-            self.counts.bypasses[reason] += 1
-            loaded = await self._fence.load(load, has_term=node is None)
-            return Found(loaded, bypass(reason))
-        return await node.read(key, load, rejected=rejected, look_up=look_up)
-
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:
         """Keep readers from these keys while the block writes to the database.
@@ -333,7 +190,7 @@ class LeaseCache:
         except StoreUnavailable as error:
             raise NotAnnounced(str(error)) from error
         writer = random_word()
-        places = self._places(keys)
+        places = self._places_of_writes(keys)
         ends_at = self._now() + self._longest_write
         may_commit_until = -math.inf
         self._writes.begin(writer, ends_at)
@@ -355,7 +212,7 @@ class LeaseCache:
                 node.abandon(writer, may_commit_until)
             self._writes.end(writer, may_commit_until)
 
-    def _places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
+    def _places_of_writes(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
         """Return the keys by the nodes from which any process may read them."""
         return self._pool.places_of_writes([self._prefix + key for key in keys])
 
@@ -402,7 +259,7 @@ class LeaseCache:
         epoch before it is read again. Raises StoreUnavailable if it could not be recorded.
         """
         self._require_a_list()
-        places = self._places(keys)
+        places = self._places_of_writes(keys)
         return all(await all_of([node.invalidate(its_keys) for node, its_keys in places.items()]))
 
     async def invalidate_for_all(self, keys: Iterable[bytes]) -> None:
@@ -412,7 +269,7 @@ class LeaseCache:
         one may. Raises StoreUnavailable.
         """
         self._require_a_list()
-        places = self._places(keys)
+        places = self._places_of_writes(keys)
         await all_of([node.invalidate_for_all(its_keys) for node, its_keys in places.items()])
 
     async def renew_epochs(self) -> bool:

@@ -29,6 +29,7 @@ from tornado_members.lease_cache.look_ups import (
     Load,
     LookUp,
     NotHit,
+    bypass_all,
 )
 from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
 from tornado_members.lease_cache.pending_flushes import NodePendingFlushes
@@ -64,6 +65,8 @@ class CacheNode:
         protocol.on_unusable = self._note_unusable
         self.address = node.address
         self.protocol = protocol
+        self.end_fills = protocol.end_fills
+        self.give_up_fills = protocol.give_up_fills
         self.pending_flushes = pending_flushes
         self._node = node
         self._timing = timing
@@ -149,57 +152,47 @@ class CacheNode:
             await asyncio.wait([self._monitoring])
         await self._node.close()
 
-    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
+    def look_up(self, keys: Sequence[bytes]) -> Awaitable[dict[bytes, LookUp]]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         self._node.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
-            return dict.fromkeys(keys, Bypass(reason))
+            return bypass_all(keys, reason)
         self._looked_at = now
-        return await self.protocol.look_up(keys)
+        return self.protocol.look_up(keys)
 
-    async def look_up_bodies(
+    def look_up_bodies(
         self, keys: Sequence[bytes], tag_end: bytes
-    ) -> dict[bytes, LookUp] | Bodies:
+    ) -> Awaitable[dict[bytes, LookUp] | Bodies]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         self._node.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
-            return dict.fromkeys(keys, Bypass(reason))
+            return bypass_all(keys, reason)
         self._looked_at = now
-        return await self.protocol.look_up_bodies(keys, tag_end)
+        return self.protocol.look_up_bodies(keys, tag_end)
 
-    async def read(
+    def read(
         self,
         key: bytes,
         load: Load,
         *,
         rejected: Entry | None = None,
         look_up: LookUp | None = None,
-    ) -> Found:
+    ) -> Awaitable[Found]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         self._node.last_read_at = self._now()
         reason = self.bypass_reason()
         if reason:
             look_up = Bypass(reason)
-        return await self.protocol.read(key, load, rejected=rejected, look_up=look_up)
+        return self.protocol.read(key, load, rejected=rejected, look_up=look_up)
 
-    async def begin_fills(self, look_ups: Mapping[bytes, NotHit]) -> dict[bytes, Fill]:
+    def begin_fills(self, look_ups: Mapping[bytes, NotHit]) -> Awaitable[dict[bytes, Fill]]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         reason = self.bypass_reason()
         if reason:
             look_ups = dict.fromkeys(look_ups, Bypass(reason))
-        return await self.protocol.begin_fills(look_ups)
-
-    async def end_fills(
-        self, fills: Mapping[bytes, Fill], entries: Mapping[bytes, Entry | None]
-    ) -> dict[bytes, Found]:
-        """Like the method of LeaseProtocol."""
-        return await self.protocol.end_fills(fills, entries)
-
-    async def give_up_fills(self, fills: Mapping[bytes, Fill]) -> None:
-        """Like the method of LeaseProtocol."""
-        await self.protocol.give_up_fills(fills)
+        return self.protocol.begin_fills(look_ups)
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> bool:
         """Place the tombstones of a write, or wait until no process reads its keys here.
@@ -310,11 +303,6 @@ class CacheNode:
             "Memcached %s got a new epoch: a process ended with a pending flush of the node",
             self.address,
         )
-
-    @property
-    def term(self) -> int:
-        """Implement FencedNode."""
-        return self.protocol.term
 
     async def raise_term(self) -> None:
         """Implement FencedNode; does nothing while the node does not reply."""

@@ -6,7 +6,7 @@ without any fault.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass
@@ -34,17 +34,14 @@ class SingleFlight(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[bytes, list[_Place[T]]] = {}  # and the callers of the next one
-
-    def is_busy(self, key: bytes) -> bool:
-        """True if a request of this key is under way."""
-        return key in self._under_way
+        # The keys whose request is under way, and the callers of the next one.
+        self.under_way: dict[bytes, list[_Place[T]]] = {}
 
     async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
         """Return the answer of `request`, made by this caller or by one that shares it."""
-        waiting = self._under_way.get(key)
+        waiting = self.under_way.get(key)
         if waiting is None:
-            self._under_way[key] = []
+            self.under_way[key] = []
             return await self._request(key, request, [])
         place: _Place[T] = asyncio.get_running_loop().create_future()
         waiting.append(place)
@@ -61,13 +58,13 @@ class SingleFlight(Generic[T]):
         return outcome
 
     @contextmanager
-    def held(self, keys: Iterable[bytes]) -> Iterator[None]:
+    def held(self, keys: Sequence[bytes]) -> Iterator[None]:
         """Let new callers wait during the block, which asks for these keys in another way.
 
         Keys of which a request is under way already are left to that.
         """
-        free = [key for key in keys if key not in self._under_way]
-        self._under_way.update((key, []) for key in free)
+        free = [key for key in keys if key not in self.under_way]
+        self.under_way.update((key, []) for key in free)
         try:
             yield
         finally:
@@ -96,12 +93,12 @@ class SingleFlight(Generic[T]):
 
     def _next(self, key: bytes, unserved: "list[_Place[T]]") -> None:
         """Let the first of those who wait make the next request, for all of them."""
-        waiting = [place for place in unserved + self._under_way[key] if not place.done()]
+        waiting = [place for place in unserved + self.under_way[key] if not place.done()]
         if waiting:
-            self._under_way[key] = []
+            self.under_way[key] = []
             waiting[0].set_result(_Appointed(waiting[1:]))
         else:
-            del self._under_way[key]
+            del self.under_way[key]
 
 
 class Batcher(Generic[Q, A]):

@@ -120,11 +120,6 @@ class NodeEpoch:
         while not await self._set_epoch():
             pass
 
-    async def probe(self) -> None:
-        """Read the epoch of the node, and begin one if it has none; store a newer term."""
-        await self._look()
-        await self.raise_term()
-
     async def raise_term(self) -> None:
         """Begin a new epoch with the term of this process, unless it or a newer one is there."""
         while (term := self._fence.current()) > self.term:
@@ -153,7 +148,7 @@ class NodeEpoch:
 
     async def _get_epoch(self) -> tuple[Held | None, Epoch | None]:
         held = (await self._node.gets_many([self._epoch_key])).get(self._epoch_key)
-        return held, _decode_epoch(held.value) if held else None
+        return held, decode_epoch(held.value) if held else None
 
     async def _put_epoch(self, epoch: Epoch, held: Held | None) -> bool:
         """Replace the epoch; False if another process did so first."""
@@ -182,42 +177,6 @@ class NodeEpoch:
             number,
             digest(process.encode(), 6).hex().encode(),
         )
-
-    async def _look(
-        self, keys: Sequence[bytes] = (), *, in_lines: bool = False
-    ) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
-        """Return the epoch, or None and the reason not to use the node; and the values of the keys.
-
-        With `in_lines`, the values may be `Lines`. The epoch is read first: the process that set it
-        had begun its quarantine before.
-        """
-        before = [self._epoch_key, self._quarantine_key]
-        if in_lines:
-            found = await self._node.get_lines(before, keys)
-        else:
-            found = await self._node.get_many([*before, *keys])
-        value = found.get(self._epoch_key, b"")
-        if value != self._decoded[0]:
-            self._decoded = value, _decode_epoch(value)
-        epoch = self._decoded[1]
-        if epoch is not None and epoch.term:
-            self.term = epoch.term
-            self._fence.known = max(self._fence.known, epoch.term)
-        reason, quarantine = QUARANTINE, None
-        if epoch is None:
-            # Also if another process sets the epoch first: its quarantine may be too short.
-            await self._begin_quarantine()
-            await self._set_epoch(is_quarantined=True)
-        elif epoch.list_id != self.list_id:
-            reason = OTHER_LIST
-        else:
-            quarantine = found.get(self._quarantine_key)
-            if quarantine is None or quarantine == self.ended_quarantine:
-                return epoch.word, "", found
-            if self._is_too_short(quarantine):
-                await self._begin_quarantine()
-        self.on_unusable(reason, quarantine)
-        return None, reason, {}
 
     async def _set_epoch(self, *, is_quarantined: bool = False) -> bool:
         """Set a new epoch; False if another process set one first.
@@ -260,7 +219,7 @@ class NodeEpoch:
         return [put.key for put, stored in zip(puts, done, strict=True) if not stored]
 
 
-def _decode_epoch(stored: bytes) -> Epoch | None:
+def decode_epoch(stored: bytes) -> Epoch | None:
     """Return the epoch; None if the value is not valid."""
     found = _EPOCH.fullmatch(stored)
     return Epoch(found[1], found[2], int(found[3] or 0)) if found else None

@@ -1,6 +1,6 @@
 """The results of look-ups on a node, and the statuses of reads."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -95,6 +95,11 @@ LookUp = Hit | NotHit
 def has_term(look_up: LookUp) -> bool:
     """True if the look-up has found the term of the node (terms.py)."""
     return not isinstance(look_up, Bypass) or look_up.has_term
+
+
+async def bypass_all(keys: Iterable[bytes], reason: str) -> dict[bytes, LookUp]:
+    """Return the look-up of a node that must not be read."""
+    return dict.fromkeys(keys, Bypass(reason))
 
 
 class Fill(NamedTuple):

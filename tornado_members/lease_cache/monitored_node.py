@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from tornado_members.lease_cache.clock import clock
@@ -17,6 +18,7 @@ from tornado_members.lease_cache.heartbeat import HeartbeatThread
 from tornado_members.lease_cache.memcached import MemcachedNode
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 _REST_SECONDS = 3.0  # without reads, after which the node is probed less often
 
@@ -120,28 +122,28 @@ class MonitoredNode:
             return None
         return max(self._readable_at, self._heartbeat.recovered_at + self._timing.return_after)
 
-    async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    def get_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, bytes]]:
         """Like the method of MemcachedNode."""
-        return await self._monitored(self._node.get_many(keys))
+        return self._monitored(self._node.get_many, keys)
 
-    async def get_lines(
+    def get_lines(
         self, before: Sequence[bytes], keys: Sequence[bytes]
-    ) -> Mapping[bytes, bytes]:
+    ) -> Awaitable[Mapping[bytes, bytes]]:
         """Like the method of MemcachedNode."""
-        return await self._monitored(self._node.get_lines(before, keys))
+        return self._monitored(partial(self._node.get_lines, before), keys)
 
-    async def gets_many(self, keys: Sequence[bytes]) -> Mapping[bytes, Held]:
+    def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]:
         """Like the method of MemcachedNode."""
-        return await self._monitored(self._node.gets_many(keys))
+        return self._monitored(self._node.gets_many, keys)
 
-    async def put_many(self, puts: Sequence[Put]) -> Sequence[int | None]:
+    def put_many(self, puts: Sequence[Put]) -> Awaitable[Sequence[int | None]]:
         """Like the method of MemcachedNode."""
-        return await self._monitored(self._node.put_many(puts))
+        return self._monitored(self._node.put_many, puts)
 
-    async def _monitored(self, command: Awaitable[T]) -> T:
+    async def _monitored(self, command: Callable[[A], Awaitable[T]], argument: A) -> T:
         began = self._now()
         try:
-            result = await command
+            result = await command(argument)
         except NodeUnavailable:
             # Between failures that lie far apart it may have been up without our noticing.
             if self.down_since is None:

@@ -1,7 +1,7 @@
 """The nodes of the list of servers in force, and the place of a key among them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.placement import place
@@ -15,6 +15,7 @@ class NodePool:
     def __init__(self, make_node: Callable[[str], CacheNode], writes: WritesUnderWay) -> None:
         """`make_node` returns the node at an address."""
         self.nodes: tuple[CacheNode, ...] = ()  # of the list in force
+        self.all: tuple[CacheNode, ...] = ()  # of both lists
         self.is_read = False  # False while another process may still use another list
         self._replaced: tuple[CacheNode, ...] = ()  # of the list that is being replaced
         self._by_address: dict[str, CacheNode] = {}
@@ -23,7 +24,7 @@ class NodePool:
 
     def __iter__(self) -> Iterator[CacheNode]:
         """Iterate over the nodes of both lists."""
-        return iter(tuple(self._by_address.values()))
+        return iter(self.all)
 
     async def use(self, in_force: ServerList) -> None:
         """Use a list from now on; return when all earlier writes are over.
@@ -34,6 +35,7 @@ class NodePool:
         replaced = in_force.replaces or ()
         new = [one for one in (*in_force.servers, *replaced) if one not in self._by_address]
         self._by_address |= {address: self._make_node(address) for address in dict.fromkeys(new)}
+        self.all = tuple(self._by_address.values())
         for node in self:
             node.protocol.list_id = in_force.id.encode()
         self.nodes = tuple(self._by_address[address] for address in in_force.servers)
@@ -42,7 +44,9 @@ class NodePool:
         await asyncio.gather(*(self._by_address[address].open() for address in dict.fromkeys(new)))
         await self._writes.wait_for(before)
         for address in {*self._by_address} - {*in_force.servers, *replaced}:
-            await self._by_address.pop(address).close()
+            ended = self._by_address.pop(address)
+            self.all = tuple(self._by_address.values())
+            await ended.close()
 
     async def claim(self) -> None:
         """Empty every node, and claim it for the list in force.
@@ -59,10 +63,8 @@ class NodePool:
         """Return the node from which a key is read; None without nodes."""
         return place(self.nodes, key)
 
-    def places(self, keys: Iterable[bytes]) -> dict[CacheNode, list[bytes]]:
+    def places(self, keys: Iterable[bytes]) -> Mapping[CacheNode, Sequence[bytes]]:
         """Return the keys by the node from which they are read."""
-        if len(self.nodes) == 1:
-            return {self.nodes[0]: [*keys]}
         return _group([(self.nodes, key) for key in keys])
 
     def places_of_writes(self, keys: Sequence[bytes]) -> dict[CacheNode, list[bytes]]:

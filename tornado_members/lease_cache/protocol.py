@@ -25,20 +25,15 @@ from contextlib import suppress
 from tornado_members.lease_cache.commands import MAX_VALUE, Held, Put
 from tornado_members.lease_cache.entries import (
     Entry,
-    Lease,
     Reading,
     Tombstone,
-    Value,
-    are_entries,
     decode,
     encode_lease,
     encode_mark,
     encode_tombstone,
     encode_value,
     is_only_mark,
-    parse_value,
 )
-from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.look_ups import (
     HIT,
@@ -48,12 +43,10 @@ from tornado_members.lease_cache.look_ups import (
     REFUSED,
     STORED,
     TOO_LARGE,
-    Bodies,
     Bypass,
     Fill,
     Found,
     Hit,
-    Leased,
     Load,
     LookUp,
     Miss,
@@ -62,7 +55,7 @@ from tornado_members.lease_cache.look_ups import (
     has_term,
 )
 from tornado_members.lease_cache.node_clock import age
-from tornado_members.lease_cache.value_replies import Lines
+from tornado_members.lease_cache.node_reads import NodeReads
 
 # Indexed by the result of `put_many` for an entry.
 _STATUSES = {1: STORED, 0: OVERTAKEN, None: REFUSED}
@@ -78,65 +71,12 @@ _MOST_MARKS = 100
 _MANY_WRITERS = b"*"  # one mark for all, if there are too many; no writer removes it
 
 
-class LeaseProtocol(NodeEpoch):
+class LeaseProtocol(NodeReads):
     """The protocol on one node. Keys are complete: with the namespace, and valid for Memcached.
 
     All methods but `look_up`, `read` and those of fills raise NodeUnavailable if the node did not
     confirm the request.
     """
-
-    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
-        """Look at the node once, and decide how each key may be read."""
-        epoch, unread, stored = await self._look_at(keys)
-        if epoch is None:
-            return unread
-        decide, get = self._decide, stored.get
-        return {key: decide(key, epoch, get(key)) for key in keys}
-
-    async def look_up_bodies(
-        self, keys: Sequence[bytes], tag_end: bytes
-    ) -> dict[bytes, LookUp] | Bodies:
-        """Look at the node once; return the bodies if each key is a hit whose tag ends so.
-
-        Otherwise, decides how each key may be read.
-        """
-        epoch, unread, stored = await self._look_at(keys, in_lines=True)
-        if epoch is None:
-            return unread
-        if isinstance(stored, Lines):
-            if are_entries(keys, epoch, stored.firsts, tag_end):
-                return Bodies(keys, stored.seconds, epoch, stored.firsts)
-            stored = stored.all_values(keys)
-        return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
-
-    async def _look_at(
-        self, keys: Sequence[bytes], *, in_lines: bool = False
-    ) -> tuple[bytes | None, dict[bytes, LookUp], Mapping[bytes, bytes]]:
-        """Return the epoch and the values of the keys, or None and how to read past the node."""
-        try:
-            epoch, reason, stored = await self._look(keys, in_lines=in_lines)
-        except NodeUnavailable:
-            return None, dict.fromkeys(keys, Bypass("node-away")), {}
-        if epoch is not None:
-            return epoch, {}, stored
-        unread = Bypass(reason, has_term=self._decoded[1] is not None)
-        return None, dict.fromkeys(keys, unread), {}
-
-    def _decide(self, key: bytes, epoch: bytes, stored: bytes | None) -> LookUp:
-        if stored is None:
-            return Miss(epoch, None)
-        found = parse_value(key, epoch, stored)
-        if found is not None:
-            version, tag, body = found
-            return Hit(version, tag, body, epoch, stored)
-        match decode(key, stored):
-            case Value(known, None) if known == epoch:
-                return Hit(b"", b"", None, epoch, stored)
-            case Tombstone() as tombstone if self.counts_in(tombstone, epoch):
-                return Bypass("tombstone", has_term=True)
-            case Lease(known) if known == epoch:
-                return Leased()
-        return Miss(epoch, stored)
 
     async def read(
         self,
@@ -240,10 +180,6 @@ class LeaseProtocol(NodeEpoch):
         Tombstones stay: each belongs to a writer, and hides no entry.
         """
         await self.remove_tombstones(keys, b"")
-
-    def counts_in(self, _tombstone: Tombstone, _epoch: bytes) -> bool:
-        """Return True: a tombstone may be older than the epoch while its write is not."""
-        return True
 
     async def _take_leases(self, misses: Mapping[bytes, Miss]) -> dict[bytes, int]:
         """Return the tokens for storing, by the keys whose lease no other process took first."""

@@ -29,7 +29,7 @@ restored into a new replica set, whose terms begin again. Then the node gets a n
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from logging import getLogger
 from typing import Protocol, TypeVar
@@ -80,12 +80,20 @@ class NoTerms:
         return 0
 
 
+class StoredTerm(Protocol):
+    """What this process knows of the term that a node stores."""
+
+    @property
+    def term(self) -> int:
+        """The term that this process last found or stored there."""
+
+
 class FencedNode(Protocol):
     """A node that stores a term."""
 
     @property
-    def term(self) -> int:
-        """The term that this process last found or stored on the node."""
+    def protocol(self) -> StoredTerm:
+        """The part of the node that knows its term."""
 
     async def raise_term(self) -> None:
         """Begin an epoch with the term that this process knows. Raises NodeUnavailable."""
@@ -97,6 +105,20 @@ class FencedNode(Protocol):
         """
 
 
+class FencedNodes(Protocol):
+    """The nodes on which the process stores its term."""
+
+    @property
+    def all(self) -> Sequence[FencedNode]:
+        """The nodes."""
+
+
+class NoNodes:
+    """No node at all."""
+
+    all: Sequence[FencedNode] = ()
+
+
 class TermFence:
     """The terms that one process knows: that of its driver, and those that it found on nodes."""
 
@@ -104,9 +126,9 @@ class TermFence:
         self,
         terms: Terms,
         counts: CacheCounts,
-        nodes: Callable[[], Iterable[FencedNode]] = tuple,
+        nodes: FencedNodes = NoNodes(),  # noqa: B008 - it is immutable
     ) -> None:
-        """`nodes` returns the nodes on which the process stores its term."""
+        """`nodes` are those on which the process stores its term."""
         self.current = terms.current
         self.known = 0  # the highest term that was found on any node
         self._established = (
@@ -163,8 +185,9 @@ class TermFence:
 
     async def publish(self) -> None:
         """Store the term on all nodes that have an older one, as far as they reply."""
-        for node in self._nodes():
-            if self.current() > node.term:
+        term = self.current()
+        for node in self._nodes.all:
+            if term > node.protocol.term:
                 with suppress(NodeUnavailable):  # nothing is stored there (protocol.py)
                     await node.raise_term()
 
@@ -181,7 +204,7 @@ class TermFence:
                 acknowledged,
             )
             self.known = acknowledged
-            for node in self._nodes():
+            for node in self._nodes.all:
                 with suppress(NodeUnavailable):  # it is checked when it is found again
                     await node.check_term()
         else:

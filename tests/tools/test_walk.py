@@ -1,0 +1,26 @@
+"""The number of times that somebody who follows a request changes the file."""
+
+from pathlib import Path
+
+from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
+from tools.walk import changes, walk
+from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.settings import Settings
+
+# A few more than today, for timers of the service that fall into a walk.
+MOST = {"fast path": 58, "handler": 97, "miss": 155, "write": 330}
+
+
+async def test_request_changes_the_file_a_limited_number_of_times(
+    tmp_path: Path, servers: PrivateServers, database_name: str
+) -> None:
+    issuer = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": {"keys": [public_jwk("RS256")]}}
+    settings = Settings.model_validate(
+        {
+            "data_dir": str(tmp_path),
+            "mongodb": {"database": database_name},
+            "auth": {"issuers": [issuer]},
+        }
+    )
+    counted = {kind: changes(calls) for kind, calls in (await walk(settings, servers)).items()}
+    assert {kind: count for kind, count in counted.items() if count > MOST[kind]} == {}
