@@ -12,7 +12,8 @@ from tornado_members.http.body_limit import leaves_body_unread
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem, log_failure, problem_of
 from tornado_members.http.responses import cache_status
 from tornado_members.http1.exchange import Exchange
-from tornado_members.http1.headers import SharedHeaders, encode_headers
+from tornado_members.http1.headers import encode_headers
+from tornado_members.http1.heads import SharedHeaders
 from tornado_members.services import Services
 
 
