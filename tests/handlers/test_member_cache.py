@@ -385,9 +385,13 @@ async def test_repeated_head_does_not_outlive_its_token(
 
         assert [await status() for _ in range(3)] == [200] * 3
         now = services.tokens._clock()
-        for name, value in (("_clock", lambda: now + 365 * 86400), ("_current", refuse)):
+        revocations = services.tokens._revocations
+        for target, name, value in (
+            (services.tokens, "_clock", lambda: now + 365 * 86400),
+            (revocations, "apply", refuse),
+        ):
             with monkeypatch.context() as patch:
-                patch.setattr(services.tokens, name, value)
+                patch.setattr(target, name, value)
                 assert [await status() for _ in range(2)] == [401] * 2
             assert [await status() for _ in range(2)] == [200] * 2
 
