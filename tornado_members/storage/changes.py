@@ -6,7 +6,6 @@ ChangesUnavailable
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,11 +27,6 @@ Token = Mapping[str, Any]  # an opaque position in the stream, from which it can
 _AWAIT_MS = 1000  # for which the server waits for a change
 _GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
 _MOST_CHANGES = 1000  # in one batch
-# While replies of MongoDB come one after another, the reader rests before it asks for the next one,
-# which then has more events, and costs less for each.
-_REST_SECONDS = 0.005
-_ONE_AFTER_ANOTHER = 0.02  # seconds between two replies, at most
-_SAME_REPLY = 0.001  # seconds between two events, at most: the driver has received both
 
 _NOT_REPLICATED = 40573
 _ACCESS_REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
@@ -171,7 +165,7 @@ def read_timeout(mongo: Mongo) -> float:
 
 
 class ChangeReader:
-    """Reads one change stream. It reads ahead while the caller processes a batch."""
+    """Reads one change stream. It waits for the next event while the caller processes a batch."""
 
     def __init__(
         self,
@@ -188,14 +182,7 @@ class ChangeReader:
         self._timeout = timeout
         self._stream: ChangeStream | None = None
         self._opened = False
-        self._is_closing = False
-        self._is_resting = False
-        self._reading: asyncio.Task[None] | None = None
-        self._arrived = asyncio.Event()  # set when events arrive, and when the reading ends
-        # What was read and not returned yet, the token after it, and whether the stream has ended.
-        self._ahead: list[Document] = []
-        self._token_ahead: Token | None = None
-        self._ended_ahead = False
+        self._next: asyncio.Task[Document | None] | None = None
 
     async def open(self) -> None:
         """Open the stream without reading from it. Raises ChangesUnavailable.
@@ -203,9 +190,9 @@ class ChangeReader:
         If the caller is cancelled meanwhile, close() waits for the stream and closes it. MongoDB
         would keep it open.
         """
-        self._reading = asyncio.create_task(self._open_only())
-        await asyncio.wait([self._reading])
-        done, self._reading = self._reading, None
+        self._next = asyncio.create_task(self._open_only())
+        await asyncio.wait([self._next])
+        done, self._next = self._next, None
         done.result()
 
     async def _open_only(self) -> None:
@@ -221,64 +208,35 @@ class ChangeReader:
 
         Raises ChangesUnavailable.
         """
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read_ahead())
-        await self._gather(self._reading)
-        events, self._ahead = self._ahead, []
-        if self._reading.done():
-            done = self._reading
-            if not (events and done.exception()):  # else the next call raises it
-                self._reading = None
-                done.result()
-        if self._token_ahead is not None:
-            self.token = self._token_ahead
-        self.ended = self._ended_ahead
+        events: list[Document] = []
+        while len(events) < _MOST_CHANGES and not self.ended:
+            if self._next is None:
+                self._next = asyncio.create_task(self._read_one())
+                await asyncio.sleep(0)  # enough for an event that the driver has received
+            if not self._next.done():
+                await asyncio.wait([self._next], timeout=_GATHER_SECONDS if events else None)
+            if not self._next.done():
+                break
+            done, self._next = self._next, None
+            event = done.result()
+            if self._stream is not None:
+                # The same as the token of the event, which would be copied deeply.
+                self.token = event["_id"] if event else self._stream.resume_token
+                self.ended = not self._stream.alive
+            if event is None:
+                break
+            events.append(event)
         return events
 
-    async def _gather(self, reading: "asyncio.Task[None]") -> None:
-        """Wait for events, and for others that follow soon."""
-        while not reading.done() and len(self._ahead) < _MOST_CHANGES:
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout(_GATHER_SECONDS if self._ahead else None):
-                    await self._arrived.wait()
-            except TimeoutError:
-                if not self._is_resting:  # there may be other events of the same reply
-                    return
-
-    async def _read_ahead(self) -> None:
-        """Read events until none comes for a while, or until there are many.
-
-        One task for all of them: the driver has received most of them with the one before.
-        """
-        read_at = float("-inf")
+    async def _read_one(self) -> Document | None:
         try:
-            while len(self._ahead) < _MOST_CHANGES and not self._is_closing:
-                if not await self._read_one():
-                    return
-                self._arrived.set()
-                if _SAME_REPLY < time.monotonic() - read_at < _ONE_AFTER_ANOTHER:
-                    self._is_resting = True
-                    await asyncio.sleep(_REST_SECONDS)
-                    self._is_resting = False
-                read_at = time.monotonic()
+            with pymongo.timeout(self._timeout):
+                stream = await self._open()
+                event = await stream.try_next()
         except PyMongoError as error:
             raise _translate(error, from_token=bool(self.token) and not self._opened) from error
-        finally:
-            self._arrived.set()
-
-    async def _read_one(self) -> bool:
-        """Read the next event; False if there is none for now, or none after it."""
-        with pymongo.timeout(self._timeout):
-            stream = await self._open()
-            event = await stream.try_next()
         self._opened = True
-        self._ended_ahead = not stream.alive
-        # The token of an event is also that of the stream, which would be copied deeply.
-        self._token_ahead = event["_id"] if event else stream.resume_token
-        if event is not None:
-            self._ahead.append(event)
-        return event is not None and not self._ended_ahead
+        return event
 
     async def _open(self) -> ChangeStream:
         if self._stream is None:
@@ -294,11 +252,10 @@ class ChangeReader:
         return self._stream
 
     async def close(self) -> None:
-        """Close the stream after the current read, which must not be cancelled."""
-        self._is_closing = True
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
-            if self._reading.exception():
+        """Close the stream after the current read, which Motor cannot cancel."""
+        if self._next is not None:
+            await asyncio.wait([self._next])
+            if self._next.exception():
                 return
         if self._stream is not None:
             with suppress(PyMongoError), pymongo.timeout(self._timeout):
