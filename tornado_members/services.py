@@ -286,6 +286,11 @@ def make_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> 
     )
 
 
+def prepare_tables() -> None:
+    """Build the tables that need no settings. Processes that are forked afterwards share them."""
+    name_ranges.prepare()
+
+
 @asynccontextmanager
 async def open_services(
     settings: Settings,
@@ -310,7 +315,7 @@ async def open_services(
         stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields, opening))
         streams = await enter(open_streams(settings, mongodb_uri, stores.mongo))
         fields = stores.members.fields
-        name_ranges.prepare()  # now, as no request waits for the event loop yet
+        prepare_tables()  # now, as no request waits for the event loop yet
         stores.mongo.operations.listener = tracer.add_operation if tracer else None
         directory = await enter(open_directory(settings, stores, cache_servers))
         max_wait = None if opening.waits_for_lists else START_SECONDS

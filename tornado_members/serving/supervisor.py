@@ -18,7 +18,7 @@ from tornado_members.embedded.private_servers import PrivateServers, servers_for
 from tornado_members.embedded.programs import EmbeddedError
 from tornado_members.errors import OperatorError
 from tornado_members.http.allowed_hosts import AllowedHosts
-from tornado_members.services import Opening
+from tornado_members.services import Opening, prepare_tables
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.event_wait import EventWait
 from tornado_members.serving.reload import reload_settings
@@ -142,6 +142,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the workers, and supervise them until a stop signal."""
+        prepare_tables()  # 3 MiB that the workers share
         gc.collect()
         gc.freeze()  # keeps the pages of these objects shared with the workers
         try:
