@@ -23,8 +23,8 @@ def test_report_describes_a_stale_read(capsys: pytest.CaptureFixture[str]) -> No
     shown = capsys.readouterr().out
     assert "stale reads: 1, backward reads: 0" in shown
     assert (
-        "stale: service-2 at 0.6000..0.7000 s gave version 2 of member 7, but version 3 was known "
-        "for 500.0 ms, from a write through service-1 at 0.0000..0.1000 s; faults: node-kill"
+        "stale: service-2 at 0.6000..0.7000 s returned version 2 of member 7, but version 3 was "
+        "known for 500.0 ms, from a write through service-1 at 0.0000..0.1000 s; faults: node-kill"
     ) in shown
 
 
