@@ -173,6 +173,7 @@ class Get(_Items[bytes]):
     """Reads values. One with client flags is another program's, and treated as empty."""
 
     head, last_line = _VALUE, LAST_LINE
+    _searched = 0  # bytes of the reply in which its end was not found
 
     def encode(self) -> bytes:
         return b"get %b\r\n" % b" ".join(self.keys)
@@ -184,8 +185,10 @@ class Get(_Items[bytes]):
         if data.endswith(_AFTER_VALUES):
             values = self.parse_whole(data[at:] if at else data, keys)
         if values is None:  # the reply is incomplete, or another one follows
-            last = data.find(_AFTER_VALUES, at)
+            # The end may have arrived in two pieces.
+            last = data.find(_AFTER_VALUES, at + max(0, self._searched - len(_AFTER_VALUES)))
             if last < 0 and end - at < _MOST_IN_ONE_PASS:
+                self._searched = end - at
                 return at
             end = last + len(_AFTER_VALUES)
             values = self.parse_whole(data[at:end], keys) if last >= 0 else None
