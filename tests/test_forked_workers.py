@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.service import ROOT
 
+_PROCESSES = 2
 _MODULE = """
 import os, signal, time
 import pytest
@@ -20,8 +21,14 @@ def resource():
     yield
     with open("closed", "a") as file: file.write("c")
 
+@pytest.fixture
+def waits(resource):
+    if os.path.exists("wait"):
+        open(f"waits-{os.getpid()}", "w").close()
+        time.sleep(60)
+
 @pytest.mark.parametrize("number", range(40))
-def test_passes(resource, number):
+def test_passes(waits, number):
     print("output of", number)
     assert number != 7, "seven fails"
 
@@ -34,10 +41,8 @@ def test_dies():
     if os.path.exists("die"):
         os.kill(os.getpid(), signal.SIGKILL)
 
-def test_waits(resource):
-    if os.path.exists("wait"):
-        open("waits", "w").close()
-        time.sleep(60)
+def test_waits(waits):
+    pass
 """
 
 
@@ -53,7 +58,7 @@ def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         "-q",
     )
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "pytest", *plugins, "--processes=2", *arguments, "."],
+        [sys.executable, "-m", "pytest", *plugins, f"--processes={_PROCESSES}", *arguments, "."],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdout=subprocess.PIPE,
@@ -91,7 +96,8 @@ def test_death_of_a_process_fails_its_test(folder: Path) -> None:
 def test_interrupted_run_cleans_up(folder: Path, number: signal.Signals) -> None:
     (folder / "wait").touch()
     process = _start(folder)
-    while not (folder / "waits").exists():
+    # A process that is interrupted while it opens a resource cannot close it.
+    while len([*folder.glob("waits-*")]) < _PROCESSES:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
