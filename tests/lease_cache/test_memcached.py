@@ -306,14 +306,16 @@ async def test_cancelled_command_never_leaves_its_reply_to_others(
         cancelled = done = 0
         for _ in range(rounds):
             tasks = [asyncio.create_task(one(chance.choice(keys))) for _ in range(20)]
-            for task in chance.sample(tasks, 10):
-                asyncio.get_running_loop().call_later(chance.random() * 0.001, task.cancel)
+            for _ in range(4):  # turns of the event loop: before the request, and before the reply
+                await asyncio.sleep(0)
+                for task in chance.sample(tasks, 2):
+                    task.cancel()
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, asyncio.CancelledError), result
                 cancelled += result is not None
                 done += result is None
-        assert cancelled > rounds / 4
-        assert done >= 10 * rounds
+        assert cancelled > rounds
+        assert done > 10 * rounds
         assert not node.is_away
 
 

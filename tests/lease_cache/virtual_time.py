@@ -58,7 +58,7 @@ class ModelServer:
 
     Its clock has whole seconds, as that of Memcached.
     While it hangs, commands are lost. While it is suspended, they wait in its sockets: it executes
-    them when it continues, when nobody waits for the replies any more.
+    them when it continues, when their time-outs are over.
     """
 
     items: dict[bytes, tuple[bytes, int, float]] = field(default_factory=dict)

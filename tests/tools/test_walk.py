@@ -1,4 +1,4 @@
-"""The number of times that somebody who follows a request changes the file."""
+"""The number of times that a request goes from one file of the package to another."""
 
 from pathlib import Path
 

@@ -119,7 +119,7 @@ class TokenRevocations:
     async def _rest(self) -> None:
         """Wait for the next token, if none was used for a while.
 
-        There is no rest during an outage: each first token would wait for its end.
+        Polling goes on during an outage: each first token would wait for its end.
         """
         if self._unused_ticks >= _REST_TICKS and not self._failing:
             self._current.clear()

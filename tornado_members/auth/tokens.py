@@ -46,7 +46,7 @@ class VerifiedToken(NamedTuple):
 
 
 class Revocations(Protocol):
-    """What happened to the permissions of callers since their tokens were issued."""
+    """Revokes permissions that were withdrawn since a token was issued."""
 
     @property
     def revision(self) -> int:
