@@ -29,7 +29,6 @@ from tests.support.namespace import forget_cache_processes, namespace_of
 from tests.support.service import Command
 from tests.support.sharding import RoutedCommands
 from tests.support.shared_services import SharedServices
-from tests.support.slow_callbacks import SlowCallbacks
 from tests.support.tokens import AUDIENCE, ISSUER, public_jwk
 from tests.support.wire import AnyServer, address_of
 from tornado_members.admin.status import ProcessStatus, open_process_status
@@ -44,7 +43,7 @@ from tornado_members.settings import Settings
 from tornado_members.storage import mongo as storage_mongo
 from tornado_members.storage.mongo import Mongo, open_mongo
 
-pytest_plugins = ["tests.support.forked_workers"]
+pytest_plugins = ["tests.support.forked_workers", "tests.support.slow_callbacks"]
 
 # Hypothesis has no deadline here, and tries the same examples in every run.
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
@@ -76,30 +75,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="session")
-def slow_callbacks() -> Iterator[SlowCallbacks]:
-    slow = SlowCallbacks()
-    with slow.watching():
-        yield slow
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_stacks_of_clients() -> Iterator[None]:
     """Keep PyMongo from formatting the stack for each new client; that of a test is deep."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings_shared, "traceback", SimpleNamespace(format_stack=list))
         yield
-
-
-@pytest.fixture(autouse=True)
-def quick_callbacks(
-    slow_callbacks: SlowCallbacks, request: pytest.FixtureRequest
-) -> Iterator[None]:
-    """Fail a test in which a callback of the service occupies the event loop for too long."""
-    slow_callbacks.found.clear()
-    yield
-    if request.node.get_closest_marker("slow_callbacks") is None:
-        assert not slow_callbacks.found, "these callbacks kept the event loop from everything else"
 
 
 @pytest.fixture(scope="session", autouse=True)

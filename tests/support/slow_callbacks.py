@@ -3,6 +3,9 @@
 asyncio's own figure (`slow_callback_duration`) is wall-clock time, which depends on the other load
 of the machine. This is processor time of the loop's thread, without that of garbage collection:
 the heap of a test run is much larger than that of a service.
+
+A host that takes the processor from a virtual machine counts as processor time there, too. So a
+test in which a callback was slow runs again, and fails only if a callback is slow each time.
 """
 
 import asyncio
@@ -15,8 +18,14 @@ from functools import partial
 from threading import get_ident
 from typing import Any
 
+import pytest
+from _pytest.runner import runtestprotocol
+
 MOST_SECONDS = 0.020
 _SAMPLE_SECONDS = 0.001
+_RUNS = 3  # of a test in which a callback is slow
+_RUNS_LEFT = pytest.StashKey[int]()
+_WAS_SLOW = pytest.StashKey[bool]()
 
 
 class SlowCallbacks:
@@ -68,6 +77,43 @@ class SlowCallbacks:
             self._collection_began = time.thread_time()
         else:
             self._collecting += time.thread_time() - self._collection_began
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Run a test, and again if a callback was slow. A test that fails is not repeated."""
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for runs_left in reversed(range(_RUNS)):
+        item.stash[_RUNS_LEFT] = runs_left
+        item.stash[_WAS_SLOW] = False
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        if not item.stash[_WAS_SLOW] or any(report.failed for report in reports):
+            break
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+@pytest.fixture(scope="session")
+def slow_callbacks() -> Iterator[SlowCallbacks]:
+    """Watch the event loops of all tests of this process."""
+    slow = SlowCallbacks()
+    with slow.watching():
+        yield slow
+
+
+@pytest.fixture(autouse=True)
+def quick_callbacks(
+    slow_callbacks: SlowCallbacks, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """Fail a test in which a callback of the service occupies the event loop for too long."""
+    slow_callbacks.found.clear()
+    yield
+    if slow_callbacks.found and request.node.get_closest_marker("slow_callbacks") is None:
+        request.node.stash[_WAS_SLOW] = True
+        found = ", ".join(slow_callbacks.found)
+        assert request.node.stash[_RUNS_LEFT], f"these callbacks kept the event loop: {found}"
 
 
 def _owner(callback: Any) -> str:
