@@ -17,7 +17,7 @@ from tests.support.service import Command
 from tests.support.suspension import suspend
 from tornado_members import invalidator
 from tornado_members.embedded.private_servers import PrivateServers
-from tornado_members.invalidator import InvalidatorNumbers, invalidating
+from tornado_members.invalidator import InvalidatorStatus, invalidating
 from tornado_members.services import open_streams
 from tornado_members.settings import Settings
 from tornado_members.storage import changes
@@ -48,11 +48,11 @@ def members(admin: Admin, database_name: str) -> Any:
     return admin[database_name]["members"]
 
 
-class Forgetting:
-    """A directory that records what it is asked to invalidate."""
+class RecordingCache:
+    """A directory that records its invalidations."""
 
     def __init__(self) -> None:
-        self.forgotten: list[Change] = []
+        self.invalidated: list[Change] = []
         self.everything = 0
         self.failures = 0  # remaining failures, for single changes
         self.failed = 0  # failures so far
@@ -71,7 +71,7 @@ class Forgetting:
             self.failed += 1
             raise RuntimeError("on purpose")
         if not self.is_cut_off:
-            self.forgotten += changes
+            self.invalidated += changes
         return not self.is_cut_off
 
     async def flush_cache(self) -> bool:
@@ -88,11 +88,11 @@ class Forgetting:
 
 @asynccontextmanager
 async def running(
-    mongo: Mongo, cache: Forgetting, name: str = "test"
-) -> AsyncIterator[InvalidatorNumbers]:
-    numbers = InvalidatorNumbers()
-    async with invalidating(MemberChanges(mongo), LeaderElection(mongo, name), cache, numbers):
-        yield numbers
+    mongo: Mongo, cache: RecordingCache, name: str = "test"
+) -> AsyncIterator[InvalidatorStatus]:
+    status = InvalidatorStatus()
+    async with invalidating(MemberChanges(mongo), LeaderElection(mongo, name), cache, status):
+        yield status
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -116,60 +116,60 @@ async def test_change_stream_does_not_wait_for_threads_of_motor(
 
 
 async def test_invalidator_removes_members_that_others_change(mongo: Mongo, members: Any) -> None:
-    cache = Forgetting()
-    async with running(mongo, cache) as numbers:
+    cache = RecordingCache()
+    async with running(mongo, cache) as status:
         await until(lambda: cache.everything)  # earlier changes are unknown
         for i in range(1, 4):
             members.insert_one({"_id": i, "name": f"{i}"})
-        await until(lambda: len(cache.forgotten) == 3)
-        assert cache.forgotten == [Change(i, f"{i}") for i in range(1, 4)]
-        await until(lambda: numbers.events == 3)
-        assert numbers.lag_seconds is not None
-        assert 0 <= numbers.lag_seconds < 10
-    assert not numbers.is_holder
+        await until(lambda: len(cache.invalidated) == 3)
+        assert cache.invalidated == [Change(i, f"{i}") for i in range(1, 4)]
+        await until(lambda: status.events == 3)
+        assert status.lag_seconds is not None
+        assert 0 <= status.lag_seconds < 10
+    assert not status.is_leader
     assert cache.everything == 1
 
 
 async def test_invalidator_resumes_where_the_last_one_stopped(mongo: Mongo, members: Any) -> None:
-    one, other = Forgetting(), Forgetting()
+    one, other = RecordingCache(), RecordingCache()
     async with running(mongo, one) as first:
         await until(lambda: one.everything)
         async with running(mongo, other) as second:
             members.insert_one({"_id": 1, "name": "A"})
-            await until(lambda: one.forgotten)
-            assert first.is_holder
-            assert not second.is_holder
+            await until(lambda: one.invalidated)
+            assert first.is_leader
+            assert not second.is_leader
     members.insert_one({"_id": 2, "name": "B"})
     async with running(mongo, other):
-        await until(lambda: other.forgotten)
-    assert one.forgotten == [Change(1, "A")]
-    assert other.forgotten == [Change(2, "B")]
+        await until(lambda: other.invalidated)
+    assert one.invalidated == [Change(1, "A")]
+    assert other.invalidated == [Change(2, "B")]
     assert other.everything == 0
 
 
 async def test_invalidator_retries_a_failed_removal(mongo: Mongo, members: Any) -> None:
-    cache = Forgetting()
+    cache = RecordingCache()
     cache.failures = 2
-    async with running(mongo, cache) as numbers:
+    async with running(mongo, cache) as status:
         await until(lambda: cache.everything)
         members.insert_one({"_id": 1, "name": "A"})
-        await until(lambda: cache.forgotten)
-        assert numbers.failed_removals == 2
+        await until(lambda: cache.invalidated)
+        assert status.failed_invalidations == 2
     assert cache.everything == 1
 
 
 async def test_invalidator_stores_progress_only_after_the_removal(
     mongo: Mongo, members: Any
 ) -> None:
-    one, other = Forgetting(), Forgetting()
-    async with running(mongo, one) as numbers:
+    one, other = RecordingCache(), RecordingCache()
+    async with running(mongo, one) as status:
         await until(lambda: one.everything)
         one.failures = 1000
         members.insert_one({"_id": 1, "name": "A"})
-        await until(lambda: numbers.failed_removals)
+        await until(lambda: status.failed_invalidations)
     async with running(mongo, other):
-        await until(lambda: other.forgotten)
-    assert other.forgotten == [Change(1, "A")]
+        await until(lambda: other.invalidated)
+    assert other.invalidated == [Change(1, "A")]
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
@@ -177,40 +177,40 @@ async def test_invalidator_removes_everything_after_repeated_failures(
     mongo: Mongo, members: Any
 ) -> None:
     """A leader that loses its lease meanwhile begins again, and may remove members twice."""
-    cache = Forgetting()
+    cache = RecordingCache()
     async with running(mongo, cache):
         await until(lambda: cache.everything)
         cache.failures = 1000
         members.insert_one({"_id": 1, "name": "A"})
-        await until(lambda: cache.failed_before_flush >= invalidator._ATTEMPTS_AT_KEYS)
-        assert not cache.forgotten
+        await until(lambda: cache.failed_before_flush >= invalidator._KEY_ATTEMPTS)
+        assert not cache.invalidated
         cache.failures = 0
         members.insert_one({"_id": 2, "name": "B"})
-        await until(lambda: Change(2, "B") in cache.forgotten)
+        await until(lambda: Change(2, "B") in cache.invalidated)
 
 
 @pytest.mark.parametrize("token", [{"_data": "no hex"}, {}, "no token"])
 async def test_invalidator_removes_everything_without_a_history(
     mongo: Mongo, members: Any, token: Any
 ) -> None:
-    cache = Forgetting()
+    cache = RecordingCache()
     members.database["leader_locks"].insert_one({"_id": "test", "progress": token})
     async with running(mongo, cache):
         await until(lambda: cache.everything)
         members.insert_one({"_id": 1, "name": "A"})
-        await until(lambda: cache.forgotten)
+        await until(lambda: cache.invalidated)
 
 
 async def test_invalidator_removes_everything_after_a_drop(mongo: Mongo, members: Any) -> None:
-    cache = Forgetting()
-    async with running(mongo, cache) as numbers:
+    cache = RecordingCache()
+    async with running(mongo, cache) as status:
         await until(lambda: cache.everything)
         members.insert_one({"_id": 1, "name": "A"})
         members.drop()
         members.insert_one({"_id": 2, "name": "B"})
-        await until(lambda: Change(2, "B") in cache.forgotten)
+        await until(lambda: Change(2, "B") in cache.invalidated)
         assert cache.everything > 1
-        assert numbers.lost_histories == 0
+        assert status.lost_histories == 0
 
 
 async def test_invalidator_reopens_the_stream_of_a_database_that_hung(
@@ -219,46 +219,46 @@ async def test_invalidator_reopens_the_stream_of_a_database_that_hung(
     """Soon enough that the lease is not lost."""
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
-    cache = Forgetting()
-    async with running(mongo, cache) as numbers:
+    cache = RecordingCache()
+    async with running(mongo, cache) as status:
         await until(lambda: cache.everything)
-        await suspended(mongod, until(lambda: numbers.reopened))
+        await suspended(mongod, until(lambda: status.reopened))
         members.insert_one({"_id": 1, "name": "A"})
-        await until(lambda: cache.forgotten)
+        await until(lambda: cache.invalidated)
     await mongo.close()
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
 async def test_invalidator_hands_over_if_it_cannot_reach_a_node(mongo: Mongo, members: Any) -> None:
-    cut_off, well = Forgetting(), Forgetting()
+    cut_off, well = RecordingCache(), RecordingCache()
     async with running(mongo, cut_off) as first:
-        await until(lambda: first.is_holder and cut_off.everything)
+        await until(lambda: first.is_leader and cut_off.everything)
         cut_off.is_cut_off = True
         async with running(mongo, well) as second:
             members.insert_one({"_id": 1, "name": "A"})
-            await until(lambda: well.forgotten == [Change(1, "A")])
-            assert (first.is_holder, second.is_holder) == (False, True)
+            await until(lambda: well.invalidated == [Change(1, "A")])
+            assert (first.is_leader, second.is_leader) == (False, True)
             assert cut_off.asked == 1
 
 
 async def test_invalidator_hands_over_before_it_has_anything_to_remove(mongo: Mongo) -> None:
-    cut_off, well = Forgetting(), Forgetting()
+    cut_off, well = RecordingCache(), RecordingCache()
     async with running(mongo, cut_off) as first:
-        await until(lambda: first.is_holder and cut_off.everything)
+        await until(lambda: first.is_leader and cut_off.everything)
         async with running(mongo, well) as second:
             cut_off.reaches = False
-            await until(lambda: second.is_holder)
-            assert not first.is_holder
-            assert cut_off.forgotten == well.forgotten == []
+            await until(lambda: second.is_leader)
+            assert not first.is_leader
+            assert cut_off.invalidated == well.invalidated == []
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
 async def test_invalidator_continues_if_no_process_reaches_a_node(
     mongo: Mongo, members: Any
 ) -> None:
-    alone = Forgetting()
-    async with running(mongo, alone) as numbers:
-        await until(lambda: numbers.is_holder and alone.everything)
+    alone = RecordingCache()
+    async with running(mongo, alone) as status:
+        await until(lambda: status.is_leader and alone.everything)
         alone.is_cut_off = True
         for number in range(3):
             members.insert_one({"_id": number + 1, "name": str(number)})
@@ -266,7 +266,7 @@ async def test_invalidator_continues_if_no_process_reaches_a_node(
         alone.is_cut_off = False
         members.insert_one({"_id": 9, "name": "Z"})
         # An earlier change may still be asked for once more, and succeed now.
-        await until(lambda: alone.forgotten[-1:] == [Change(9, "Z")])
+        await until(lambda: alone.invalidated[-1:] == [Change(9, "Z")])
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
@@ -274,20 +274,20 @@ async def test_invalidator_reports_a_stream_without_progress(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The holder, whose removal hangs, and a process that waits for the lease report it."""
-    monkeypatch.setattr(invalidator, "STANDSTILL_SECONDS", 2.0)
-    hanging, waiting = Forgetting(), Forgetting()
+    monkeypatch.setattr(invalidator, "STALLED_SECONDS", 2.0)
+    hanging, waiting = RecordingCache(), RecordingCache()
     async with running(mongo, hanging) as first:
-        await until(lambda: first.is_holder and hanging.everything)
-        await until(lambda: first.reason_for_concern() is None)
+        await until(lambda: first.is_leader and hanging.everything)
+        await until(lambda: first.current_problem() is None)
         hanging.goes_on.clear()
         members.insert_one({"_id": 1, "name": "A"})
         async with running(mongo, waiting) as second:
-            for numbers in (first, second):
-                await until(lambda: "no progress" in (numbers.reason_for_concern() or ""))  # noqa: B023
+            for status in (first, second):
+                await until(lambda: "no progress" in (status.current_problem() or ""))  # noqa: B023
             assert "the change stream has made no progress" in caplog.text
             hanging.goes_on.set()
-            for numbers in (first, second):
-                await until(lambda: numbers.reason_for_concern() is None)  # noqa: B023
+            for status in (first, second):
+                await until(lambda: status.current_problem() is None)  # noqa: B023
 
 
 async def suspended(process: psutil.Process, meanwhile: Any) -> None:
@@ -300,11 +300,11 @@ async def suspended(process: psutil.Process, meanwhile: Any) -> None:
 
 @pytest.mark.parametrize("driver", ["pymongo"], indirect=True)
 async def test_invalidator_stops_after_too_long_a_suspension(mongo: Mongo, members: Any) -> None:
-    cache = Forgetting()
-    async with running(mongo, cache) as numbers:
-        await until(lambda: numbers.is_holder)
+    cache = RecordingCache()
+    async with running(mongo, cache) as status:
+        await until(lambda: status.is_leader)
         members.database["leader_locks"].update_one({}, {"$set": {"holder": "another"}})
-        await until(lambda: not numbers.is_holder)
+        await until(lambda: not status.is_leader)
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)
@@ -313,17 +313,17 @@ async def test_invalidator_of_another_process_takes_over_after_a_kill(
 ) -> None:
     mongodb = {"uri": servers.mongodb_uri, "database": "test"}
     command = Command(folder, {"mongodb": mongodb, "cache": {"servers": servers.cache_servers}})
-    cache = Forgetting()
+    cache = RecordingCache()
     with command.serving() as service:
         await until(
             lambda: members.database["leader_locks"].find_one({"progress._data": {"$gt": ""}})
         )
-        async with running(mongo, cache, "invalidator") as numbers:
-            assert not numbers.is_holder
+        async with running(mongo, cache, "invalidator") as status:
+            assert not status.is_leader
             await asyncio.to_thread(service.stop, signal.SIGKILL)
             members.insert_one({"_id": 1, "name": "A"})
-            await until(lambda: cache.forgotten and numbers.is_holder)
-    assert cache.forgotten == [Change(1, "A")]
+            await until(lambda: cache.invalidated and status.is_leader)
+    assert cache.invalidated == [Change(1, "A")]
     assert cache.everything == 0
 
 

@@ -27,14 +27,14 @@ from tornado_members.model.names import normalize_name
 LookUpMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, LookUp]]]
 LookUpBodies = Callable[[Sequence[bytes], bytes], Awaitable[Mapping[bytes, LookUp] | list[bytes]]]
 
-_MOST_NAMES = 4096  # that are remembered; about 1 MB
+_MAX_NAMES = 4096  # whose ids are kept; about 1 MB
 
 _passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("_passed_on", default=None)
 
 
-# The target of a request: a member by its id or its name, or several members by the keys of their
-# entries, since their ids are seldom needed.
-Asked = int | str | tuple[bytes, ...]
+# The members that a request addresses: one by its id or its name, or several by the keys of their
+# entries, because their ids are seldom needed.
+MemberSelector = int | str | tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -42,8 +42,8 @@ class CachedMembers:
     """The requested members that the cache has.
 
     `look_ups` has all ids, but `bodies` has the members of batches by their keys, if all are hits.
-    `named` has the members whose name was asked for, if the cache has them. The tags of entries
-    that this process may use end with `schema`.
+    `named` has the cached members that were selected by name. The tags of entries that this process
+    may use end with `schema`.
     """
 
     look_ups: Mapping[int, LookUp] = field(default_factory=dict)
@@ -51,16 +51,16 @@ class CachedMembers:
     schema: bytes = b""
     bodies: Mapping[bytes, bytes] = field(default_factory=dict)
 
-    def find(self, asked: Asked) -> Representation | MemberBatch | None:
+    def find(self, selector: MemberSelector) -> Representation | MemberBatch | None:
         """Return a member, or a batch if the cache knows each of its ids; otherwise None."""
-        if isinstance(asked, str):
-            return self.named.get(asked)
-        if isinstance(asked, int):
-            look_up = self.look_ups.get(asked)
+        if isinstance(selector, str):
+            return self.named.get(selector)
+        if isinstance(selector, int):
+            look_up = self.look_ups.get(selector)
             if isinstance(look_up, Hit) and look_up.tag.endswith(self.schema):
-                return represent_hit(asked, look_up)
+                return represent_hit(selector, look_up)
             return None
-        return self._find_batch(asked)
+        return self._find_batch(selector)
 
     def _find_batch(self, keys: Sequence[bytes]) -> MemberBatch | None:
         if self.bodies:
@@ -79,19 +79,19 @@ class CachedMembers:
                 return None
         return MemberBatch(bodies, missing, HIT)
 
-    def missed(self, asked: Asked) -> Miss | None:
+    def missed(self, selector: MemberSelector) -> Miss | None:
         """Return the look-up of a member that the cache does not have, and may store."""
-        look_up = self.look_ups.get(asked) if isinstance(asked, int) else None
+        look_up = self.look_ups.get(selector) if isinstance(selector, int) else None
         if isinstance(look_up, Hit):
             look_up = usable(look_up, self.schema)
         return look_up if isinstance(look_up, Miss) else None
 
     @contextmanager
-    def passed_on(self, asked: Asked) -> Iterator[None]:
-        """Let tasks that begin in this block read members without a second look at the cache."""
+    def passed_on(self, selector: MemberSelector) -> Iterator[None]:
+        """Let tasks that begin in this block reuse these look-ups instead of repeating them."""
         ids: Iterable[int] = ()
-        if not isinstance(asked, str):
-            ids = (asked,) if isinstance(asked, int) else map(member_id_of, asked)
+        if not isinstance(selector, str):
+            ids = (selector,) if isinstance(selector, int) else map(member_id_of, selector)
         look_ups = self.look_ups
         token = _passed_on.set(
             {one: usable(look_ups[one], self.schema) for one in ids if one in look_ups}
@@ -102,16 +102,16 @@ class CachedMembers:
             _passed_on.reset(token)
 
 
-def forget_look_ups() -> None:
-    """Let the tasks that begin in this context look members up themselves.
+def discard_look_ups() -> None:
+    """Make tasks that begin in this context look members up themselves.
 
-    A pipelined request is read in the task of the request before it, whose look-ups are older.
+    A pipelined request is read in the task of the previous request, whose look-ups are older.
     """
     _passed_on.set(None)
 
 
 def take_look_ups(member_ids: Iterable[int]) -> dict[int, LookUp]:
-    """Return the look-ups of these members that were passed on to this task, once."""
+    """Remove and return the look-ups of these members that were passed on to this task."""
     passed_on = _passed_on.get() or {}
     return {one: passed_on.pop(one) for one in member_ids if one in passed_on}
 
@@ -126,14 +126,14 @@ class CachedLookUps:
         self._look_up = look_up
         self._look_up_bodies = look_up_bodies
         self._entries = entries
-        # The ids that names led to. They save a look-up: as in MemberDirectory.get_by_name(), the
-        # member's own entry shows whether it has the name.
+        # Ids by name, which save a look-up: as in MemberDirectory.get_by_name(), the member's own
+        # entry shows whether it still has the name.
         self._ids: dict[str, int] = {}
 
-    async def find(self, asked: Iterable[Asked]) -> CachedMembers:
-        """Look members up, in one round; in two if there are names that were not seen before."""
+    async def find(self, selectors: Iterable[MemberSelector]) -> CachedMembers:
+        """Look members up in one round trip, or in two if some names were not seen before."""
         ids, names, batches = set[int](), set[str](), list[tuple[bytes, ...]]()
-        for one in asked:
+        for one in selectors:
             if isinstance(one, int):
                 ids.add(one)
             elif isinstance(one, str):
@@ -160,7 +160,7 @@ class CachedLookUps:
         return CachedMembers(look_ups, by_name, self._entries.schema)
 
     async def _find_batches(self, keys: Sequence[bytes]) -> CachedMembers:
-        """Look the members of batches up, whose bodies suffice."""
+        """Look up the members of batches, of which only the bodies are needed."""
         schema = self._entries.schema
         found = await self._look_up_bodies(keys, schema)
         if isinstance(found, list):
@@ -169,7 +169,7 @@ class CachedLookUps:
         return CachedMembers(look_ups, schema=schema)
 
     async def _find_ids(self, ids: set[int], names: set[str]) -> Mapping[bytes, LookUp]:
-        """Look up these ids, and those that the names lead to."""
+        """Look up these ids, and the ids of members with these names."""
         known = {self._ids[one] for one in names if one in self._ids}
         keys = {one: name_key(normalize_name(one)) for one in names if one not in self._ids}
         found = await self._look_up([*map(id_key, ids | known), *keys.values()])
@@ -198,5 +198,5 @@ class CachedLookUps:
 
     def _remember(self, name: str, member_id: int) -> None:
         self._ids[name] = member_id
-        if len(self._ids) > _MOST_NAMES:
+        if len(self._ids) > _MAX_NAMES:
             del self._ids[next(iter(self._ids))]

@@ -313,8 +313,13 @@ class NameTaken(Problem):
         """
         holder = f"member {member_id}" if member_id is not None else "another member"
         if not by_member:
-            holder = "a document in the database that is not a member; choose another name"
-        super().__init__(f"The name is taken by {holder}.")
+            holder = "a document in the database that is not a member"
+        advice = (
+            "Choose another name"
+            if member_id is None
+            else "Change that member, or choose another name"
+        )
+        super().__init__(f"The name is taken by {holder}. {advice}.")
         self.member_id = member_id
         self.by_member = by_member
 
@@ -374,7 +379,7 @@ class BodyTooLarge(Problem):
 
     def __init__(self, limit: int) -> None:
         """`limit` in bytes."""
-        super().__init__(f"The body of this request may have at most {limit} bytes.")
+        super().__init__(f"The body of this request may have at most {limit} bytes. Send less.")
 
 
 class TargetTooLong(Problem):
@@ -507,7 +512,7 @@ class TooManyAttempts(Problem):
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(
-            f"Too many login attempts. Try again in {retry_after} seconds.",
+            f"Too many login attempts. Try again in {_seconds(retry_after)}.",
             headers={"Retry-After": str(retry_after)},
         )
 
@@ -523,7 +528,8 @@ class TooManyRequests(Problem):
     def __init__(self, limit: int, retry_after: int) -> None:
         """`limit` is a number of requests in a minute."""
         super().__init__(
-            f"At most {limit} requests per minute are allowed. Try again in {retry_after} seconds.",
+            f"At most {limit} requests per minute are allowed. "
+            f"Try again in {_seconds(retry_after)}.",
             headers={"Retry-After": str(retry_after)},
         )
 
@@ -581,8 +587,12 @@ class DependencyUnavailable(Problem):
     title = "Try again later"
     always_headers = ("Retry-After",)
 
-    def __init__(self, detail: str = "The database does not answer.", retry_after: int = 1) -> None:
+    def __init__(
+        self, detail: str = "The database does not respond.", retry_after: int = 1
+    ) -> None:
+        """`detail` states which dependency fails, and how."""
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+        self.detail = f"{detail} Try again in {_seconds(retry_after)}."  # logs have the first part
 
 
 class ListsBeingPrepared(Problem):
@@ -611,8 +621,8 @@ class Overloaded(Problem):
 
     def __init__(
         self,
-        detail: str = "The service has more requests than it can serve in time. "
-        "This one had no effect.",
+        detail: str = "The service has more requests than it can serve in time. This one had no "
+        "effect: send it again.",
     ) -> None:
         super().__init__(detail, headers={"Retry-After": "1"})
 
@@ -627,7 +637,8 @@ class ResponseTimeout(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "The response took too long. A write may have taken effect.",
+            "The response took too long. A write may have taken effect: read the member before you "
+            "send it again.",
             headers={"Retry-After": "1"},
         )
 
@@ -636,3 +647,7 @@ class VersionNotSupported(Problem):
     status = 505
     code = "version-not-supported"
     title = "The HTTP version is not supported"
+
+
+def _seconds(count: int) -> str:
+    return "1 second" if count == 1 else f"{count} seconds"

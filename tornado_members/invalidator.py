@@ -29,36 +29,36 @@ from tornado_members.ticks import seconds_to_tick
 
 log = getLogger(__name__)
 
-_CLAIM_SECONDS = 0.5  # between two attempts to take the lease
-# It is renewed at each tick, and so is the position stored.
+# The leader renews its lease, and stores its position, at each tick.
+_ACQUIRE_SECONDS = 0.5  # between two attempts to acquire the lease
 _RETRY_SECONDS = 0.2  # after a renewal that failed
-_LOOK_SECONDS = 0.1  # between two checks by the leader of nodes that fail
+_NODE_CHECK_SECONDS = 0.1  # between two checks of failing nodes by the leader
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened
 _NOT_REPLICATED_PAUSE = 60.0
-_REST_SECONDS = 0.75  # after handing over: longer than another process takes to claim the lease
-_HANDS_OVER_EVERY = 10.0  # seconds, at least; the stream continues if no process does better
-# Seconds without progress, by whichever process, before it is reported. An idle replica set makes
+_REST_SECONDS = 0.75  # after handing over: longer than another process takes to acquire the lease
+_HAND_OVER_SECONDS = 10.0  # at least, between two times that this process hands over
+# Seconds without progress by any process before they are reported. An idle replica set makes
 # progress every ten seconds: the primary writes a no-op to its oplog (periodicNoopIntervalSecs).
-STANDSTILL_SECONDS = 60.0
-_ATTEMPTS_AT_KEYS = 5  # before the whole cache is flushed instead
+STALLED_SECONDS = 60.0
+_KEY_ATTEMPTS = 5  # to invalidate single members, before the whole cache is flushed instead
 
 
 class _HandOver(Exception):
-    """A node does not respond to this process. It may respond to another one."""
+    """A node does not respond to this process, but may respond to another one."""
 
 
-class Forgets(Protocol):
-    """The cache of the members: MemberDirectory."""
+class InvalidatedCache(Protocol):
+    """The methods of MemberDirectory that invalidate its cache."""
 
     async def invalidate_members(self, changes: Sequence[Change]) -> bool:
-        """Remove what was read before these changes.
+        """Remove entries that were read before these changes.
 
-        Returns False if a node does not respond. A pending flush is then recorded: the
-        node is emptied before it is read. Raises DependencyUnavailable if recording it failed.
+        Returns False if a node does not respond. A pending flush is then recorded: the node is
+        emptied before it is read again. Raises DependencyUnavailable if it cannot be recorded.
         """
 
     async def flush_cache(self) -> bool:
-        """Remove everything. Returns and raises the same."""
+        """Remove all entries. Returns and raises the same as invalidate_members."""
 
     def reaches_all_nodes(self) -> bool:
         """True if every node of the cache responds to this process."""
@@ -68,32 +68,35 @@ class Forgets(Protocol):
 
 
 @dataclass(slots=True)
-class InvalidatorNumbers:
-    """Figures for operators; the counts are of this process."""
+class InvalidatorStatus:
+    """The state of the change stream, and the counts of this process, for operators."""
 
-    is_holder: bool = False
+    is_leader: bool = False
     events: int = 0
-    lag_seconds: float | None = None  # from the last event to its removal, by two clocks
+    lag_seconds: float | None = None  # from the last change to its invalidation, by two clocks
     reopened: int = 0
     lost_histories: int = 0
-    failed_removals: int = 0
-    standstill_seconds: float = 0.0  # since the stream was last followed further, by any process
-    # Why changes may go unnoticed; None while a process follows the stream.
+    failed_invalidations: int = 0
+    stalled_seconds: float = 0.0  # since any process last advanced on the stream
+    # Why changes by other programs may stay cached; None while a process follows the stream.
     problem: str | None = "is not followed yet"
 
-    def reason_for_concern(self) -> str | None:
-        """Return why changes may go unnoticed; None while the stream is followed."""
-        if self.problem is None and self.standstill_seconds > STANDSTILL_SECONDS:
-            return f"has made no progress for {self.standstill_seconds:.0f} s"
+    def current_problem(self) -> str | None:
+        """Return why changes by other programs may stay cached; None if they do not."""
+        if self.problem is None and self.stalled_seconds > STALLED_SECONDS:
+            return f"has made no progress for {self.stalled_seconds:.0f} s"
         return self.problem
 
 
 @asynccontextmanager
 async def invalidating(
-    changes: MemberChanges, lease: LeaderElection, cache: Forgets, numbers: InvalidatorNumbers
+    changes: MemberChanges,
+    lease: LeaderElection,
+    cache: InvalidatedCache,
+    status: InvalidatorStatus,
 ) -> AsyncIterator[None]:
     """Take part in the election during the block; release the lease at its end."""
-    invalidator = Invalidator(changes, lease, cache, numbers)
+    invalidator = Invalidator(changes, lease, cache, status)
     running = asyncio.create_task(invalidator.run())
     try:
         yield
@@ -101,7 +104,7 @@ async def invalidating(
         running.cancel()
         await asyncio.wait([running])
         with suppress(DependencyUnavailable):  # the lease then expires
-            await invalidator.give_back()
+            await invalidator.release()
 
 
 class Invalidator:
@@ -111,13 +114,13 @@ class Invalidator:
         self,
         changes: MemberChanges,
         lease: LeaderElection,
-        cache: Forgets,
-        numbers: InvalidatorNumbers,
+        cache: InvalidatedCache,
+        status: InvalidatorStatus,
     ) -> None:
         self._changes = changes
         self._lease = lease
         self._cache = cache
-        self._numbers = numbers
+        self._status = status
         # The position: up to here each node was invalidated, or its flush is pending.
         self._token: Token | None = None
         self._handed_over_at = float("-inf")
@@ -129,23 +132,23 @@ class Invalidator:
         while True:
             if await self._attempt(self._lease.acquire):
                 self._token = self._lease.progress
-                log.info("this process follows the change stream now")
-                await self._hold()
-                self._numbers.problem = "its leader is unknown"
-                log.warning("lost the lease to follow the change stream")
+                log.info("acquired the leader lease of the change stream")
+                await self._lead()
+                self._status.problem = "its leader is unknown"
+                log.warning("lost the leader lease of the change stream")
             resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
             if not self._cache.reaches_all_nodes():  # others come first
                 resting = max(resting, _REST_SECONDS)
-            await asyncio.sleep(max(_CLAIM_SECONDS, resting))
+            await asyncio.sleep(max(_ACQUIRE_SECONDS, resting))
 
-    async def give_back(self) -> None:
+    async def release(self) -> None:
         """Release the lease, so that another process continues. Raises DependencyUnavailable."""
         if self._lease.is_leader:
             await self._lease.release(self._token)
 
-    async def _hold(self) -> None:
+    async def _lead(self) -> None:
         """Tail the stream until the lease is lost."""
-        self._numbers.is_holder = True
+        self._status.is_leader = True
         self._reached_all_nodes = False
         tail = asyncio.create_task(self._tail())
         try:
@@ -158,7 +161,7 @@ class Invalidator:
                 if self._should_hand_over():
                     break
         finally:
-            self._numbers.is_holder = False
+            self._status.is_leader = False
             handed_over = tail.done() or self._should_hand_over()
             tail.cancel()
             try:
@@ -168,7 +171,7 @@ class Invalidator:
                 await _end(tail)  # which waits for the reply to its last read
 
     async def _hand_over(self) -> None:
-        """Release the lock. The stream may still be read: two followers do no harm."""
+        """Release the lease. The stream may still be read: two followers do no harm."""
         self._handed_over_at = asyncio.get_running_loop().time()
         with suppress(DependencyUnavailable):
             await self._lease.release(self._token)
@@ -177,50 +180,50 @@ class Invalidator:
         try:
             taken = await claim()
         except DependencyUnavailable:  # requests report it
-            self._numbers.problem = "its leader is unknown: MongoDB does not respond"
+            self._status.problem = "its leader is unknown: MongoDB does not respond"
             return False
         except Exception:  # MongoDB refuses it, for example without the permission
-            log.exception("cannot claim the lease to follow the change stream")
-            self._numbers.problem = "its lease cannot be claimed"
+            log.exception("cannot acquire the leader lease of the change stream")
+            self._status.problem = "its leader lease cannot be acquired"
             return False
-        self._note_standstill()
+        self._measure_progress()
         if not taken:  # another process holds it
-            self._numbers.problem = None
+            self._status.problem = None
         return taken
 
-    def _note_standstill(self) -> None:
-        """Measure how long no process has followed the stream further; log it when it begins."""
+    def _measure_progress(self) -> None:
+        """Measure how long no process has advanced on the stream; log when it counts as stalled."""
         progressed_at = self._lease.progressed_at
         if progressed_at is None:
             return
-        before = self._numbers.standstill_seconds
+        before = self._status.stalled_seconds
         seconds = asyncio.get_running_loop().time() - progressed_at
-        self._numbers.standstill_seconds = seconds
-        if before <= STANDSTILL_SECONDS < seconds:
+        self._status.stalled_seconds = seconds
+        if before <= STALLED_SECONDS < seconds:
             log.warning("the change stream has made no progress for %.0f s", seconds)
 
     async def _tail(self) -> None:
-        """Read the stream, and reopen it where it broke, until another process should do so."""
+        """Read the stream, and reopen it after errors, until another process should read it."""
         pause = _FIRST_PAUSE
         while True:
             before = self._token
             try:
                 async with aclosing(self._changes.since(self._token)) as batches:
                     async for batch in batches:
-                        await self._forget(batch)
-                        self._numbers.problem = None
+                        await self._invalidate(batch)
+                        self._status.problem = None
                         self._token = batch.token
                 log.info("the members' collection was dropped, renamed or replaced")
             except _HandOver:
                 log.warning(
                     "a node does not respond to invalidations; handing over to another process"
                 )
-                self._numbers.problem = "a node of the cache does not respond"
+                self._status.problem = "a node of the cache does not respond"
                 return
             except HistoryLost as error:
-                self._numbers.lost_histories += 1
+                self._status.lost_histories += 1
                 self._token = before = None
-                self._numbers.problem = "events were lost"
+                self._status.problem = "events were lost"
                 log.warning("events of the change stream were lost; flushing the cache: %s", error)
             except NotReplicated as error:
                 if not self._warned:
@@ -228,49 +231,49 @@ class Invalidator:
                         "changes by other programs stay cached for cache.ttl_seconds: %s", error
                     )
                 self._warned = True
-                self._numbers.problem = "MongoDB is not a replica set"
+                self._status.problem = "MongoDB is not a replica set"
                 pause = _NOT_REPLICATED_PAUSE
             except ChangesUnavailable as error:
                 log.warning("the change stream broke; reopening it: %s", error)
-                self._numbers.problem = "broke, and is being reopened"
+                self._status.problem = "broke, and is being reopened"
             except Exception:
                 log.exception("the change stream failed; reopening it")
-                self._numbers.problem = "broke, and is being reopened"
+                self._status.problem = "broke, and is being reopened"
             if self._token != before:  # it had worked
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-            self._numbers.reopened += 1
+            self._status.reopened += 1
 
-    async def _forget(self, batch: Batch) -> None:
-        """Try until each node removed the changed members, or its flush is recorded as pending.
+    async def _invalidate(self, batch: Batch) -> None:
+        """Retry until each node has removed the changed members, or its flush is pending.
 
-        Flushes the cache if keys cannot be removed in several attempts. Raises _HandOver.
+        Flushes the whole cache after several failed attempts. Raises _HandOver.
         """
         pause = _FIRST_PAUSE
         attempts = 0
         while True:
-            everything = batch.everything or attempts >= _ATTEMPTS_AT_KEYS
+            everything = batch.everything or attempts >= _KEY_ATTEMPTS
             try:
                 if everything:
-                    forgotten = await self._cache.flush_cache()
+                    is_complete = await self._cache.flush_cache()
                 else:
-                    forgotten = await self._cache.invalidate_members(batch.changes)
-                if not forgotten:
-                    self._consider_handing_over()
+                    is_complete = await self._cache.invalidate_members(batch.changes)
+                if not is_complete:
+                    self._hand_over_if_allowed()
                 break
             except _HandOver:
                 raise
             except Exception:
                 attempts += 1
-                self._numbers.failed_removals += 1
-                log.exception("cannot remove changed members from the cache; trying again")
+                self._status.failed_invalidations += 1
+                log.exception("cannot remove changed members from the cache; retrying")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-        self._numbers.events += batch.events
+        self._status.events += batch.events
         if batch.happened:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
-            self._numbers.lag_seconds = max(lag, 0.0)
+            self._status.lag_seconds = max(lag, 0.0)
 
     async def _wait(self, tail: "asyncio.Task[None]", seconds: float) -> None:
         """Wait, at most until the stream ends or a node stops responding."""
@@ -286,15 +289,15 @@ class Invalidator:
             finally:
                 failure.cancel()
             if failure.done() and not self._should_hand_over():
-                # Many commands may fail: the next look is later.
-                await asyncio.wait([tail], timeout=_LOOK_SECONDS)
+                # Many commands may fail at once: wait before the next check.
+                await asyncio.wait([tail], timeout=_NODE_CHECK_SECONDS)
 
     def _should_hand_over(self) -> bool:
         """True if a node does not respond: another process may reach it.
 
-        This is not left to the first event that fails. A write of this process waits before its
-        commit until all processes have noticed an outage that they share. If they do not share it,
-        another process should follow the stream by then.
+        The leader does not wait for the first invalidation that fails. A write of this process
+        waits before its commit until all processes have noticed an outage that they share. If they
+        do not share it, another process should follow the stream by then.
         """
         if self._cache.reaches_all_nodes():
             self._reached_all_nodes = True
@@ -302,12 +305,12 @@ class Invalidator:
         return self._reached_all_nodes or self._may_hand_over()
 
     def _may_hand_over(self) -> bool:
-        """False if this process did so recently: then no process does better."""
-        return asyncio.get_running_loop().time() - self._handed_over_at > _HANDS_OVER_EVERY
+        """False if this process handed over recently: then no other process reaches the node."""
+        return asyncio.get_running_loop().time() - self._handed_over_at > _HAND_OVER_SECONDS
 
-    def _consider_handing_over(self) -> None:
-        """Raise _HandOver, unless this process did so recently."""
-        self._numbers.failed_removals += 1
+    def _hand_over_if_allowed(self) -> None:
+        """Raise _HandOver, unless this process handed over recently."""
+        self._status.failed_invalidations += 1
         if self._may_hand_over():
             raise _HandOver
 

@@ -32,7 +32,7 @@ from tornado_members.http.large_reads import LargeReads
 from tornado_members.http.load_shedding import LoadShedder
 from tornado_members.http.request_id import RequestIds
 from tornado_members.http.spool_budget import SpoolBudget
-from tornado_members.invalidator import InvalidatorNumbers, invalidating
+from tornado_members.invalidator import InvalidatorStatus, invalidating
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.monitored_node import Timing
@@ -74,7 +74,7 @@ class Dependencies:
     lists: ListPreparation
     driver: str  # mongodb.driver
     keys: Mapping[str, KeySource]  # by issuer
-    change_stream: InvalidatorNumbers
+    change_stream: InvalidatorStatus
     follows_changes: bool  # False without a cache, and for commands
 
 
@@ -322,11 +322,11 @@ async def open_services(
         await enter(open_lists(stores, mongodb_uri, max_wait))
         if opening.is_first:
             await enter(reporting_contradictions(stores.mongo, fields))
-        numbers, follows = InvalidatorNumbers(), tail_changes and bool(cache_servers)
+        status, follows = InvalidatorStatus(), tail_changes and bool(cache_servers)
         if follows:
             changes = MemberChanges(streams)
             election = LeaderElection(stores.mongo, "invalidator")
-            await enter(invalidating(changes, election, directory, numbers))
+            await enter(invalidating(changes, election, directory, status))
         own = OwnIssuer.from_settings(settings)
         revocations = await enter(open_revocations(own, stores.users))
         counts = await enter(open_counts(settings, cache_servers, stores.cluster_id))
@@ -366,7 +366,7 @@ async def open_services(
             rate_limit=rate_limit,
             admission=AdmissionControl(tokens, rate_limit, fields),
             dependencies=Dependencies(
-                stores.mongo, stores.lists, settings.mongodb.driver, keys, numbers, follows
+                stores.mongo, stores.lists, settings.mongodb.driver, keys, status, follows
             ),
             cluster_id=stores.cluster_id,
         )

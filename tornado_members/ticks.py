@@ -1,7 +1,7 @@
-"""A common rhythm for the periodic tasks of a process.
+"""The tick that the periodic tasks of a process share.
 
-To wake an idle process costs more than most of what its periodic tasks do. Tasks that wait for the
-same tick run in the same turn of the event loop.
+Waking an idle process costs more than most of its periodic tasks. Tasks that wait for the same tick
+run in the same turn of the event loop, so that they wake the process once.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import os
 from typing import Final
 
 TICK: Final = 0.8  # seconds
-_GOLDEN: Final = 0.618034  # spreads the phases of processes with consecutive ids evenly
-_SOONEST: Final = 0.1  # of the time between two ticks
+_GOLDEN_RATIO: Final = 0.618034  # spreads the phases of processes with consecutive ids
+_MIN_SHARE: Final = 0.1  # of the interval; a tick that is nearer counts as past
 
 
 async def next_tick(ticks: int = 1) -> None:
@@ -19,11 +19,11 @@ async def next_tick(ticks: int = 1) -> None:
 
 
 def seconds_to_tick(now: float, ticks: int = 1) -> float:
-    """Return the seconds until the tick. A tick that is almost there counts as the last one.
+    """Return the seconds until the next tick that is at least a tenth of the interval away.
 
-    Each process has a phase of its own, so that they do not use the database at the same time.
+    Each process has its own phase, so that processes do not use the database at the same time.
     """
     seconds = TICK * ticks
-    phase = os.getpid() * _GOLDEN % 1 * TICK
+    phase = os.getpid() * _GOLDEN_RATIO % 1 * TICK
     left = seconds - (now + phase) % seconds
-    return left if left >= seconds * _SOONEST else left + seconds
+    return left if left >= seconds * _MIN_SHARE else left + seconds

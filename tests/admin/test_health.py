@@ -224,7 +224,7 @@ class TestFaults:
         found = samples(process_status)
         assert found["members_ready",] == 1
         assert found["members_dependency_state", f"cache {address}"] == 1
-        assert found["members_cache_bypassed_nodes", address, "node-away"] == 1
+        assert found["members_cache_bypassed_nodes", address, "node-unavailable"] == 1
 
     async def test_hanging_mongodb_makes_the_service_unready_until_it_responds(
         self, api: Api, process_status: ProcessStatus, servers: PrivateServers

@@ -19,14 +19,14 @@ ADA = Caller(ISSUER, "ada", frozenset({"members:read"}), generation=1)
 
 
 class CountedStore(UserStore):
-    """Counts the polls, and fails while `is_away`."""
+    """Counts the polls, and fails while `is_unavailable`."""
 
     polls = 0
-    is_away = False
+    is_unavailable = False
 
     async def find_revoked(self, seconds: float) -> dict[str, Standing]:
         self.polls += 1
-        if self.is_away:
+        if self.is_unavailable:
             raise DependencyUnavailable
         return await super().find_revoked(seconds)
 
@@ -90,10 +90,10 @@ async def test_polling_does_not_rest_while_tokens_are_used_or_watched(users: Cou
 
 async def test_polling_does_not_rest_during_an_outage(users: CountedStore) -> None:
     async with opened(users) as revoked:
-        users.is_away = True
+        users.is_unavailable = True
         await asyncio.sleep(0.5)
         assert revoked.is_current(ADA)
-        users.is_away = False
+        users.is_unavailable = False
         await _until_rest(revoked)
 
 

@@ -113,7 +113,7 @@ async def test_concurrent_counts_do_not_mark_the_server_as_unavailable(
     counts = SharedCounts(nodes, namespace="test")
     found = await asyncio.gather(*(counts.add(b"k", 1, 60) for _ in range(500)))
     assert sorted(found) == list(range(1, 501))
-    assert not nodes[0].is_away
+    assert not nodes[0].is_unavailable
     async with processes(*cache_servers) as (other, _):
         assert await other.get(b"k", enough=999) == 500
     await counts.close()

@@ -231,7 +231,7 @@ def late_feed(bed: Bed) -> Iterator[None]:
             time.sleep(7)
         yield
         change_member()
-        bed.monitoring.await_state("MembersFeedLags", "resolved")
+        bed.monitoring.await_state("MembersFeedLagging", "resolved")
 
 
 @contextmanager
@@ -248,25 +248,25 @@ FAULTS: Final[Mapping[str, Callable[[Bed], AbstractContextManager[None]]]] = {
     "MembersNotReady": lambda bed: stopped(bed.server("mongod")),
     "MembersErrors": lambda bed: stopped(bed.server("mongod")),
     "MembersSlow": lambda bed: stopped(bed.server("mongod")),
-    "MembersChangesNotFollowed": lambda bed: stopped(bed.server("mongod")),
-    "MembersChangesStandStill": lambda bed: failing(
+    "MembersChangeStreamNotFollowed": lambda bed: stopped(bed.server("mongod")),
+    "MembersChangeStreamStalled": lambda bed: failing(
         bed.admin, 10**6, failCommands=["aggregate", "getMore"], errorCode=6
     ),
     "MembersNotWritable": lambda bed: locked(bed.admin),
-    "MembersChangesLost": lambda bed: failing(
+    "MembersChangeStreamHistoryLost": lambda bed: failing(
         bed.admin, 1, failCommands=["getMore"], errorCode=286
     ),
-    "MembersCacheNodeUnread": lambda bed: stopped(bed.server("memcached")),
-    "MembersCacheOfLittleUse": lambda bed: stopped(bed.server("memcached")),
-    "MembersFeedLags": late_feed,
-    "MembersFeedFails": lost_feed,
-    "MembersIssuerKeysOld": missing_keys,
+    "MembersCacheNodeBypassed": lambda bed: stopped(bed.server("memcached")),
+    "MembersCacheHitRatioLow": lambda bed: stopped(bed.server("memcached")),
+    "MembersFeedLagging": late_feed,
+    "MembersFeedDisconnections": lost_feed,
+    "MembersIssuerKeysStale": missing_keys,
     "MembersTokensRefused": lambda bed: repeated(lambda: send_forged_token(bed), 0.1),
-    "MembersLoopBusy": lambda bed: repeated(lambda: stall(bed), 0.05),
-    "MembersDescriptors": few_descriptors,
+    "MembersEventLoopLagging": lambda bed: repeated(lambda: stall(bed), 0.05),
+    "MembersFileDescriptorsHigh": few_descriptors,
 }
 
-FROM_THE_START: Final = ("MembersIssuerKeysOld",)
+FROM_THE_START: Final = ("MembersIssuerKeysStale",)
 
 
 @pytest.mark.parametrize("alert", [rule["alert"] for rule in RULES])

@@ -105,9 +105,9 @@ async def test_feed_serves_all_subscribers_of_a_process_from_one_stream(
         assert seen[0] == seen[1]
         assert seen[2].data == {"memberId": seen[0].data["memberId"], "version": 1}
         assert open_streams(admin, "test") <= before + 1
-        assert services.feed.numbers.subscribers == 3
+        assert services.feed.metrics.subscribers == 3
     async with asyncio.timeout(10):
-        while open_streams(admin, "test") > before or services.feed.numbers.subscribers:  # noqa: ASYNC110
+        while open_streams(admin, "test") > before or services.feed.metrics.subscribers:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -186,7 +186,7 @@ async def test_place_that_mongodb_rejects_is_lost(
 async def until_closed(services: Services) -> None:
     """Wait until the buffer of the live stream is dropped."""
     async with asyncio.timeout(15):
-        while services.feed.numbers.subscribers:  # noqa: ASYNC110
+        while services.feed.metrics.subscribers:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -201,7 +201,7 @@ async def test_clients_with_lost_places_do_not_delay_others(
     await api.create("Ada")
 
     async def insist() -> None:
-        subscription = Subscription(cast(Any, None), feed.places, feed.numbers, Format.SSE)
+        subscription = Subscription(cast(Any, None), feed.places, feed.metrics, Format.SSE)
         while True:
             with suppress(ChangesLost):
                 await feed._catch_up.join(subscription, "00" * 30)
@@ -233,7 +233,7 @@ async def test_catching_up_leaves_half_of_the_time_to_others(
     members.insert_many([{"_id": number, "name": f"{number}"} for number in range(1, 3001)])
     async with follow(f"?after={ready.id}&fields=none") as stream:
         await stream.events(3000, seconds=60)
-    assert services.feed.numbers.catch_ups
+    assert services.feed.metrics.catch_ups
     assert len([seconds for seconds in rests if seconds > 0]) >= 3  # after each thousand events
 
 

@@ -34,8 +34,10 @@ class Consumer(Program):
         self.environment["TOKEN"] = token
 
     def members(self) -> dict[int, Any]:
-        """Return the copy."""
+        """Return the copy; it is empty until the consumer has created its table."""
         with closing(sqlite3.connect(self.copy, timeout=30)) as copy:
+            if not copy.execute("select 1 from sqlite_master where name = 'members'").fetchall():
+                return {}
             found = copy.execute("select id, member from members").fetchall()
         return {member_id: json.loads(member) for member_id, member in found}
 

@@ -39,7 +39,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def until_left(services: Services, count: int = 0) -> None:
     async with asyncio.timeout(15):
-        while services.feed.numbers.subscribers > count:  # noqa: ASYNC110
+        while services.feed.metrics.subscribers > count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -65,7 +65,7 @@ async def test_slow_subscriber_is_disconnected_and_affects_no_other(
         await asyncio.to_thread(members.insert_many, documents)
         seen = {event.data["memberId"] for event in await fast.events(count, seconds=60)}
         assert len(seen) == count
-        assert services.feed.numbers.disconnections["lagging"] == 1
+        assert services.feed.metrics.disconnections["lagging"] == 1
         text += await reader.read()  # up to the end of the stream
         assert b"event: lagging\ndata: {" in text
         place = text.rpartition(b"event: lagging")[0].rpartition(b"id: ")[2].strip().decode()
@@ -118,7 +118,7 @@ async def test_subject_with_the_most_streams_makes_room_for_others(
             for refused in (greedy, again):
                 assert (refused.status, (await refused.problem())["code"]) == (503, "overloaded")
             await oldest.silence(0.05)
-    assert services.feed.numbers.disconnections["displaced"] == 1
+    assert services.feed.metrics.disconnections["displaced"] == 1
 
 
 async def test_stream_that_ends_before_it_starts_is_refused(
@@ -159,7 +159,7 @@ async def test_drain_ends_streams_with_a_time_to_reconnect(
         assert other.is_complete
         assert stream.retry
     problem(await api("GET", f"/members/changes?after={place}"), 503, "overloaded")
-    assert services.feed.numbers.disconnections["drain"] == 2
+    assert services.feed.metrics.disconnections["drain"] == 2
 
 
 @on_both
@@ -178,7 +178,7 @@ async def test_subscriber_that_reads_nothing_is_disconnected(
         documents = [{"_id": number, "name": f"{number:0250}"} for number in range(1, 5001)]
         await asyncio.to_thread(members.insert_many, documents)
         await until_left(services)
-    assert services.feed.numbers.disconnections["slow"] == 1
+    assert services.feed.metrics.disconnections["slow"] == 1
 
 
 def test_stream_ends_when_its_token_is_revoked(folder: Path, servers: PrivateServers) -> None:

@@ -12,7 +12,7 @@ from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
 from tests.support.members import make_draft
-from tornado_members.cached_members import Asked
+from tornado_members.cached_members import MemberSelector
 from tornado_members.lease_cache.commands import Command
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.simple_commands import OneLine
@@ -76,7 +76,13 @@ async def test_batches_members_and_names_of_one_turn_are_found_as_alone(
 ) -> None:
     await create(services, 9)
     directory = services.directory
-    asked: list[Asked] = [id_keys("7,3,7,1"), 3, id_keys("3,5"), "Member 5", id_keys("2,1,77")]
+    asked: list[MemberSelector] = [
+        id_keys("7,3,7,1"),
+        3,
+        id_keys("3,5"),
+        "Member 5",
+        id_keys("2,1,77"),
+    ]
     await directory.get_many([1, 2, 3, 5, 7, 77])
     await directory.get_by_name("Member 5")
     alone = [(await directory.get_cached([one])).find(one) for one in asked]
@@ -328,7 +334,7 @@ async def test_batches_of_one_turn_share_a_query(
 
     monkeypatch.setattr(MemcachedNode, "_send", counted)
     directory = services.directory
-    directory._store._batcher._ask_all = lambda ids: counted_find(directory._store, ids)
+    directory._store._batcher._send = lambda ids: counted_find(directory._store, ids)
     await directory.get_many([*range(1, 201)])
     assert names() == ["Get", "PutMany", "PutMany"]
     assert queries == [[*range(1, 201)]]

@@ -146,7 +146,7 @@ class TestRequired:
         problem(await api("PUT", "/members", {"name": "Ada"}), 503, "dependency-unavailable")
         answer = await api("GET", "/members/by-name/Ada")
         problem(answer, 404, "member-not-found")
-        assert status(answer) == "memcached; fwd=bypass; detail=node-away"
+        assert status(answer) == "memcached; fwd=bypass; detail=node-unavailable"
 
 
 SCHEMA = b"@" + MEMBER_FIELDS.digest

@@ -12,7 +12,7 @@ each fault that can happen there, while the exploration has faults left.
 Time is abstract in most explorations: a tombstone expires once none of its writers is active. A
 process that ticks makes time countable: times to live are ticks, and a writer commits before its
 own ticks are over. Only a fault pauses a writer for longer. There, a commit while a reader may
-use the key is guilty at once, so that fewer readers are needed.
+use the key is a violation at once, so that fewer readers are needed.
 
 With an election, the database has two primaries from then on. The old one does not know it: it
 returns what was committed before, and commits nothing. The new one may return the version before
@@ -384,7 +384,7 @@ def _go_on(routine: Routine, answer: Any) -> Any:
 
 
 @dataclass
-class Guilty(Exception):
+class Violation(Exception):
     """A read returned a forbidden version, or a check failed; `steps` lead to that state."""
 
     what: str
@@ -418,7 +418,7 @@ class Explorer:
         self._start = State(world, (0,) * len(processes), (None,) * sum(widths))
 
     def explore(self, limit: int = 10_000_000) -> int:
-        """Visit all states; return their number. Raises Guilty for a forbidden state."""
+        """Visit all states; return their number. Raises Violation for a forbidden state."""
         # The states are tuples without cycles. The garbage collector would visit all of them
         # again and again, for a fifth of the time.
         gc.disable()
@@ -444,10 +444,10 @@ class Explorer:
                         waiting.append(successor)
                 if is_over:
                     self._check_liveness(state)
-            except Guilty as guilty:
+            except Violation as violation:
                 cause: tuple[State, Label] | None = came_from[state]
                 while cause:
-                    guilty.steps.insert(0, " ".join(map(str, cause[1])))
+                    violation.steps.insert(0, " ".join(map(str, cause[1])))
                     cause = came_from[cause[0]]
                 raise
             assert len(came_from) < limit, "too many states"
@@ -547,9 +547,9 @@ class Explorer:
         assert floor is not None
         name = self._processes[number].name
         if version < floor[0]:
-            raise Guilty(f"stale: {name} returns {version} after {floor[0]} was answered")
+            raise Violation(f"stale: {name} returns {version} after {floor[0]} was answered")
         if version < floor[1]:
-            raise Guilty(f"backward: {name} returns {version} after {floor[1]} was seen")
+            raise Violation(f"backward: {name} returns {version} after {floor[1]} was seen")
         floors[self._first[number] + index] = None
         if version > world.seen:
             world = world._replace(seen=version)
@@ -620,7 +620,7 @@ class Explorer:
             yield TOO_LATE, world._replace(excused=True)
             return
         if self._is_timed and not _is_covered(world, name):
-            raise Guilty(f"uncovered: {name} commits, and readers are not kept from the key")
+            raise Violation(f"uncovered: {name} commits, and readers are not kept from the key")
         others = frozenset(one for one in world.time_left if one[0] != name)
         yield version, world._replace(committed=version, time_left=others)
         if "crash" in self._faults and world.faults:
@@ -813,10 +813,10 @@ class Explorer:
                 yield (process.name, "dies"), _in_world(dead, world)
 
     def _check_liveness(self, state: State) -> None:
-        """Raises Guilty for a mark that was left behind, or a key that never hits again."""
+        """Raises Violation for a mark that was left behind, or a key that never hits again."""
         world = state.world
         if _marked(world) and not world.excused:
-            raise Guilty("lingers: a write has ended, and its mark stands")
+            raise Violation("lingers: a write has ended, and its mark stands")
         if world not in self._live:
             self._check_hits(state)
             self._live.add(world)
@@ -832,7 +832,9 @@ class Explorer:
         for is_slow in {False, self._is_timed}:
             if not self._hits(_in_world(state, world), is_slow=is_slow):
                 speed = "slowly " if is_slow else ""
-                raise Guilty(f"no hit: {_ROUNDS} reads of a key that is {speed}written meanwhile")
+                raise Violation(
+                    f"no hit: {_ROUNDS} reads of a key that is {speed}written meanwhile"
+                )
 
     def _hits(self, state: State, *, is_slow: bool) -> bool:
         world = state.world

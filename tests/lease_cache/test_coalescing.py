@@ -9,85 +9,85 @@ import pytest
 from tornado_members.lease_cache.coalescing import Batcher
 
 
-class Oracle:
+class Doubler:
     """Doubles each number, once it may answer."""
 
     def __init__(self) -> None:
-        self.asked: list[list[int]] = []
-        self.is_asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
+        self.batches: list[list[int]] = []
+        self.is_called = asyncio.Event()
+        self.may_return = asyncio.Event()
+        self.may_return.set()
         self.error: BaseException | None = None
 
     async def double(self, numbers: Sequence[int]) -> list[int]:
-        self.asked.append([*numbers])
-        self.is_asked.set()
-        await self.may_answer.wait()
+        self.batches.append([*numbers])
+        self.is_called.set()
+        await self.may_return.wait()
         if self.error:
             raise self.error
         return [2 * number for number in numbers]
 
 
 async def test_batcher_sends_items_of_one_turn_together() -> None:
-    oracle = Oracle()
-    batcher = Batcher(oracle.double)
-    answers = await asyncio.gather(*(batcher.ask([i, i + 100]) for i in range(5)))
+    doubler = Doubler()
+    batcher = Batcher(doubler.double)
+    answers = await asyncio.gather(*(batcher.submit([i, i + 100]) for i in range(5)))
     assert [[*answer] for answer in answers] == [[2 * i, 2 * i + 200] for i in range(5)]
-    assert oracle.asked == [[0, 100, 1, 101, 2, 102, 3, 103, 4, 104]]
+    assert doubler.batches == [[0, 100, 1, 101, 2, 102, 3, 103, 4, 104]]
 
 
 async def test_batcher_adds_nothing_to_a_batch_in_flight() -> None:
-    oracle = Oracle()
-    batcher = Batcher(oracle.double)
-    oracle.may_answer.clear()
-    first = asyncio.create_task(batcher.ask([1]))
-    await oracle.is_asked.wait()
-    oracle.is_asked.clear()
-    second = asyncio.create_task(batcher.ask([1]))
-    await oracle.is_asked.wait()
-    oracle.may_answer.set()
+    doubler = Doubler()
+    batcher = Batcher(doubler.double)
+    doubler.may_return.clear()
+    first = asyncio.create_task(batcher.submit([1]))
+    await doubler.is_called.wait()
+    doubler.is_called.clear()
+    second = asyncio.create_task(batcher.submit([1]))
+    await doubler.is_called.wait()
+    doubler.may_return.set()
     assert [[*await first], [*await second]] == [[2], [2]]
-    assert oracle.asked == [[1], [1]]
+    assert doubler.batches == [[1], [1]]
 
 
 async def test_batcher_answers_other_callers_when_one_is_cancelled() -> None:
-    oracle = Oracle()
-    batcher = Batcher(oracle.double)
-    oracle.may_answer.clear()
-    tasks = [asyncio.create_task(batcher.ask([i])) for i in range(3)]
-    await oracle.is_asked.wait()
+    doubler = Doubler()
+    batcher = Batcher(doubler.double)
+    doubler.may_return.clear()
+    tasks = [asyncio.create_task(batcher.submit([i])) for i in range(3)]
+    await doubler.is_called.wait()
     tasks[0].cancel()
-    oracle.may_answer.set()
+    doubler.may_return.set()
     assert [[*await task] for task in tasks[1:]] == [[2], [4]]
     with pytest.raises(asyncio.CancelledError):
         await tasks[0]
-    assert oracle.asked == [[0, 1, 2]]
+    assert doubler.batches == [[0, 1, 2]]
 
 
 async def test_batcher_raises_an_error_in_every_caller() -> None:
-    oracle = Oracle()
-    batcher = Batcher(oracle.double)
-    oracle.error = LookupError("gone")
-    results = await asyncio.gather(*(batcher.ask([i]) for i in range(3)), return_exceptions=True)
+    doubler = Doubler()
+    batcher = Batcher(doubler.double)
+    doubler.error = LookupError("gone")
+    results = await asyncio.gather(*(batcher.submit([i]) for i in range(3)), return_exceptions=True)
     assert [repr(result) for result in results] == ["LookupError('gone')"] * 3
-    oracle.error = None
-    assert [*await batcher.ask([4])] == [8]
+    doubler.error = None
+    assert [*await batcher.submit([4])] == [8]
 
 
 async def test_batcher_cancels_callers_of_a_cancelled_batch() -> None:
-    oracle = Oracle()
-    batcher = Batcher(oracle.double)
-    oracle.may_answer.clear()
-    waiting = asyncio.create_task(batcher.ask([1]))
-    await oracle.is_asked.wait()
-    (asking,) = batcher._asking
-    asking.cancel()
+    doubler = Doubler()
+    batcher = Batcher(doubler.double)
+    doubler.may_return.clear()
+    waiting = asyncio.create_task(batcher.submit([1]))
+    await doubler.is_called.wait()
+    (task,) = batcher._tasks
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
 async def test_batcher_runs_a_batch_outside_its_callers_contexts() -> None:
-    who: ContextVar[str] = ContextVar("who", default="nobody")
+    who: ContextVar[str] = ContextVar("who", default="no caller")
     seen = []
 
     async def look(_: Sequence[int]) -> list[int]:
@@ -95,5 +95,5 @@ async def test_batcher_runs_a_batch_outside_its_callers_contexts() -> None:
         return [0]
 
     who.set("Ada")
-    await Batcher(look).ask([1])
-    assert seen == ["nobody"]
+    await Batcher(look).submit([1])
+    assert seen == ["no caller"]

@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.lease_cache.explorer import KEY, Explorer, Guilty, ModelTerms, Process, do, protocol_of
+from tests.lease_cache.explorer import (
+    KEY,
+    Explorer,
+    ModelTerms,
+    Process,
+    Violation,
+    do,
+    protocol_of,
+)
 from tornado_members.lease_cache.commands import Held
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.epochs import Epoch
@@ -260,9 +268,9 @@ BROKEN: list[Any] = [
 
 
 @pytest.mark.parametrize(("rule", "processes", "faults", "verdict"), BROKEN)
-def test_fence_without_any_one_rule_is_guilty(
+def test_fence_without_any_one_rule_violates_the_guarantee(
     rule: type, processes: list[Process], faults: list[str], verdict: str
 ) -> None:
-    with pytest.raises(Guilty, match=verdict):
+    with pytest.raises(Violation, match=verdict):
         explore(processes, faults)
     assert rule.__doc__

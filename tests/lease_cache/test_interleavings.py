@@ -25,10 +25,10 @@ from tests.lease_cache.explorer import (
     LIST,
     OTHER,
     Explorer,
-    Guilty,
     ModelNode,
     Process,
     Routine,
+    Violation,
     do,
     load,
     load_many,
@@ -79,7 +79,7 @@ async def return_batch(leases: LeaseProtocol, look_ups: dict[bytes, LookUp], fil
     assert other is not None
     assert entry is not None
     if (other.version, other.body, entry.body) != (1, OTHER, b""):
-        raise Guilty("mixed up: a key of a batch has the entry of another")
+        raise Violation("mixed up: a key of a batch has the entry of another")
     await do("returns", entry.version)
 
 
@@ -295,7 +295,7 @@ def sharing(kind: type[SingleFlight[Any]]) -> Process:
     """Three readers of one process."""
 
     def start() -> list[Routine]:
-        turnstile = kind()
+        flight = kind()
 
         async def request() -> int:
             version = int(await do("find"))
@@ -304,7 +304,7 @@ def sharing(kind: type[SingleFlight[Any]]) -> Process:
 
         async def read_together() -> None:
             await do("begin")
-            await do("returns", await turnstile.ask(KEY, request))
+            await do("returns", await flight.run(KEY, request))
 
         return [read_together() for _ in range(3)]
 
@@ -318,20 +318,20 @@ async def test_single_flight_that_shares_unsent_requests_is_not_stale() -> None:
 class Joining(SingleFlight[T]):
     """Shares a request that is in flight."""
 
-    async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
-        if key not in self.under_way:
-            self.under_way[key] = []
+    async def run(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
+        if key not in self.in_flight:
+            self.in_flight[key] = []
             result = await request()
-            for place in self.under_way.pop(key):
-                place.set_result(result)
+            for waiter in self.in_flight.pop(key):
+                waiter.set_result(result)
             return result
         joined: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.under_way[key].append(joined)
+        self.in_flight[key].append(joined)
         return await joined  # type: ignore[no-any-return]
 
 
-async def test_single_flight_that_joins_requests_in_flight_is_guilty() -> None:
-    with pytest.raises(Guilty, match="stale"):
+async def test_single_flight_that_joins_requests_in_flight_violates_the_guarantee() -> None:
+    with pytest.raises(Violation, match="stale"):
         Explorer([sharing(Joining), writer(1)]).explore()
 
 
@@ -357,8 +357,8 @@ def aside_writer() -> Process:
     return Process("w1", lambda: [write_aside()], is_writer=True)
 
 
-def test_plain_cache_aside_is_guilty() -> None:
-    with pytest.raises(Guilty, match="stale"):
+def test_plain_cache_aside_violates_the_guarantee() -> None:
+    with pytest.raises(Violation, match="stale"):
         Explorer([aside_reader(1), aside_reader(2), aside_writer()]).explore()
 
 
@@ -486,16 +486,16 @@ BROKEN: list[Any] = [
 
 
 @pytest.mark.parametrize(("kind", "processes", "faults", "verdict"), BROKEN)
-def test_protocol_without_any_one_rule_is_guilty(
+def test_protocol_without_any_one_rule_violates_the_guarantee(
     kind: Kind, processes: list[Process], faults: list[str], verdict: str
 ) -> None:
-    with pytest.raises(Guilty, match=verdict):
+    with pytest.raises(Violation, match=verdict):
         Explorer(processes, faults).explore()
     assert kind.__doc__
 
 
-def test_paused_writer_that_ignores_its_deadline_is_guilty() -> None:
-    with pytest.raises(Guilty, match="uncovered"):
+def test_paused_writer_that_ignores_its_deadline_violates_the_guarantee() -> None:
+    with pytest.raises(Violation, match="uncovered"):
         Explorer(paused(looks_at_the_clock=False), ["pause"]).explore()
 
 
@@ -513,20 +513,20 @@ def test_paused_writer_that_ignores_its_deadline_is_guilty() -> None:
     ],
     ids=["commits at once", "no late tombstone", "no new epoch", "is read at once"],
 )
-def test_outage_without_any_one_rule_is_guilty(
+def test_outage_without_any_one_rule_violates_the_guarantee(
     readers: list[Process], one_writer: Process, one_flusher: Process
 ) -> None:
-    with pytest.raises(Guilty, match=r"stale|backward"):
+    with pytest.raises(Violation, match=r"stale|backward"):
         Explorer([*readers, one_writer, one_flusher], ["failure"]).explore()
 
 
-def test_writer_that_does_not_repeat_a_missed_removal_is_guilty() -> None:
-    with pytest.raises(Guilty, match="lingers"):
+def test_writer_that_does_not_repeat_a_missed_removal_violates_the_guarantee() -> None:
+    with pytest.raises(Violation, match="lingers"):
         Explorer([reader(1), writer(1, repeats=False), flusher()], ["failure"]).explore()
 
 
-def test_late_payment_without_a_second_look_is_guilty() -> None:
-    with pytest.raises(Guilty, match="lingers"):
+def test_late_tombstone_without_a_second_check_violates_the_guarantee() -> None:
+    with pytest.raises(Violation, match="lingers"):
         Explorer([reader(1), writer(1), flusher(looks_again=False)], ["failure"]).explore()
 
 
@@ -578,6 +578,8 @@ class SwappedTokens(LeaseProtocol):
     ],
     ids=["fill_after_loading", "read_batch_of_earlier", "OneLease", "SwappedTokens"],
 )
-def test_batch_without_any_one_rule_is_guilty(reader_of_two: Process, verdict: str) -> None:
-    with pytest.raises(Guilty, match=verdict):
+def test_batch_without_any_one_rule_violates_the_guarantee(
+    reader_of_two: Process, verdict: str
+) -> None:
+    with pytest.raises(Violation, match=verdict):
         Explorer([reader_of_two, batch(2), writer(1)]).explore()

@@ -791,7 +791,7 @@ async def test_monitor_probes_a_node_as_soon_as_a_command_fails(
         await asyncio.sleep(KEEN.heartbeat)  # the monitor has begun its long pause
         node = cache.nodes[0]._node
         await stop(server)
-        assert await status(cache, Source()) == bypass("node-away")
+        assert await status(cache, Source()) == bypass("node-unavailable")
         assert node.down_since is not None
         server.send_signal(signal.SIGCONT)
         await until(lambda: node.down_since is None)
@@ -897,7 +897,7 @@ async def test_node_that_stays_away_costs_its_writers_one_wait() -> None:
             for _ in range(50):
                 async with cache.changing(b"a"):
                     pass
-                assert await status(cache, source) == bypass("node-away")
+                assert await status(cache, source) == bypass("node-unavailable")
 
 
 async def test_writes_may_require_the_cache() -> None:
@@ -918,8 +918,8 @@ async def test_suspended_process_trusts_no_node(address: str) -> None:
         assert await status(cache, Source()) == STORED
         cache.nodes[0]._node._heartbeat.stop()  # stop the whole process, not only its event loop
         time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251
-        assert await status(cache, Source()) == bypass("node-away")
-        await until(lambda: cache.nodes[0].bypass_reason() == "node-back")
+        assert await status(cache, Source()) == bypass("node-unavailable")
+        await until(lambda: cache.nodes[0].bypass_reason() == "node-recovering")
         await until_read(cache)
         assert await status(cache, Source()) == HIT
 
@@ -936,7 +936,7 @@ async def test_process_with_a_busy_event_loop_still_receives_heartbeats(address:
 async def test_new_process_waits_before_it_reads_a_node(address: str) -> None:
     """Another process may still be about to invalidate what the node missed."""
     async with process(address, timing=KEEN) as cache:
-        assert await status(cache, Source()) == bypass("node-back")
+        assert await status(cache, Source()) == bypass("node-recovering")
         await until_read(cache)
         assert await status(cache, Source()) == STORED
 

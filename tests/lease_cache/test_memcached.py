@@ -107,7 +107,7 @@ async def test_get_ignores_a_value_with_foreign_flags(address: str) -> None:
         assert value == b""
         assert await outcomes(node, [Put(b"flagged", b"ours", 60, token)]) == [True]
         assert await node.get_many([b"flagged"]) == {b"flagged": b"ours"}
-        assert not node.is_away
+        assert not node.is_unavailable
 
 
 async def test_deadline_excludes_lag_of_the_event_loop(address: str) -> None:
@@ -117,14 +117,14 @@ async def test_deadline_excludes_lag_of_the_event_loop(address: str) -> None:
             await asyncio.sleep(0)
             time.sleep(0.3)  # noqa: ASYNC251  # the reply arrives, but the loop is blocked
             assert await command == {}
-        assert not node.is_away
+        assert not node.is_unavailable
 
 
 async def test_command_that_waits_for_the_replies_to_others_does_not_fail(address: str) -> None:
     async with opened(address, timeout=0.1) as node:
         values = await asyncio.gather(*(node.get_many([b"a"]) for _ in range(1000)))
         assert values == [{}] * 1000
-        assert not node.is_away
+        assert not node.is_unavailable
 
 
 async def test_get_many_and_put_many_at_once(address: str) -> None:
@@ -179,7 +179,7 @@ async def test_put_that_the_server_refuses_is_not_a_failure(address: str) -> Non
             puts = [Put(b"a", b"x" * 2_000_000, 60), Put(b"b", b"1", 60)]
             assert (await node.put_many(puts))[0] is None
         assert await node.get_many([b"a", b"b"]) == {b"b": b"1"}
-        assert not node.is_away
+        assert not node.is_unavailable
 
 
 async def test_put_that_the_server_refuses_leaves_the_value_of_another_client(
@@ -316,7 +316,7 @@ async def test_cancelled_command_never_leaves_its_reply_to_others(
                 done += result is None
         assert cancelled > rounds
         assert done > 10 * rounds
-        assert not node.is_away
+        assert not node.is_unavailable
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.exhaustive)])
@@ -607,11 +607,11 @@ async def test_recovered_server_is_used_again() -> None:
         for _ in range(3):
             with pytest.raises(NodeUnavailable):
                 await node.get_many([b"a"])
-        await until(lambda: node.is_away)
+        await until(lambda: node.is_unavailable)
         process, _ = await start_memcached(port)
         stack.callback(process.wait)
         stack.callback(process.kill)
-        await until(lambda: not node.is_away)
+        await until(lambda: not node.is_unavailable)
         await node.set(b"a", b"1", 60)
         assert await node.get_many([b"a"]) == {b"a": b"1"}
 

@@ -196,7 +196,7 @@ async def test_pending_flush_is_not_done_while_its_writes_may_still_commit(store
                 opening = process(address, timing=KEEN, flush_store=store)
                 newcomer = await opening.__aenter__()
             await asyncio.sleep(WRITES_END_AFTER / 3)
-            assert newcomer.states()[address] in ("node-back", "node-flush-pending")
+            assert newcomer.states()[address] in ("node-recovering", "node-flush-pending")
             assert newcomer.counts.epochs_set == 0
         await hit(newcomer, source=source)
         await opening.__aexit__(None, None, None)

@@ -25,7 +25,7 @@ from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.commands import Put
 from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, bypass
-from tornado_members.lease_cache.reads import LIST_CHANGING
+from tornado_members.lease_cache.reads import SERVER_LIST_CHANGING
 from tornado_members.lease_cache.registry import Registration, Registry, ServerList
 from tornado_members.storage.cache_registry import CacheRegistry
 from tornado_members.storage.mongo import Mongo
@@ -141,7 +141,9 @@ async def test_write_keeps_readers_by_the_replaced_list_from_its_keys() -> None:
     source, registry = Source(1), MemoryRegistry()
     async with changing(registry, source) as (one, _, uninformed, path):
         path.is_cut = True
-        await until(lambda: one.states() != {} and [*one.states().values()] == [LIST_CHANGING])
+        await until(
+            lambda: one.states() != {} and [*one.states().values()] == [SERVER_LIST_CHANGING]
+        )
         async with one.changing(b"a"):
             source.version = 2
         assert (await status(uninformed, source)) != HIT
@@ -154,9 +156,9 @@ async def test_nobody_reads_by_a_new_list_before_earlier_writes_are_over() -> No
     async with changing(registry, source) as (one, _, other, _):
         old = servers(one)
         async with one.changing(b"a"):  # by the old list alone
-            await until(lambda: [*other.states().values()] == [LIST_CHANGING])
+            await until(lambda: [*other.states().values()] == [SERVER_LIST_CHANGING])
             for _ in range(30):
-                assert await status(other, source) == bypass(LIST_CHANGING)
+                assert await status(other, source) == bypass(SERVER_LIST_CHANGING)
                 await asyncio.sleep(0.01)
             source.version = 2
         await until_hit(other, source)

@@ -177,4 +177,4 @@ async def test_load_past_a_node_that_does_not_reply_is_acknowledged() -> None:
                 await load
         deposed.acknowledges = 1
         found = await cache.read(b"b", Source(1).load)
-        assert found.status == bypass("node-away")
+        assert found.status == bypass("node-unavailable")

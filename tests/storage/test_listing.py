@@ -277,7 +277,7 @@ async def test_list_that_is_too_wide_is_refused(
     assert len(await store.page(ListQuery(Filters(q="g e")))) == 50
     with pytest.raises(ListTooWide):  # each has 200 matches, and no member has both
         await store.page(ListQuery(Filters(q="a b e")))
-    monkeypatch.setattr(listing, "_PATIENCE", 1e-6)
+    monkeypatch.setattr(listing, "_TIMEOUT_SHARE", 1e-6)
     for filters in (Filters(name_prefix="group"), Filters(q="g e")):
         with pytest.raises(ListTooWide):
             await store.page(ListQuery(filters))

@@ -158,7 +158,10 @@ class NaiveStandIn:
 
     def states(self) -> dict[str, str | None]:
         """As LeaseCache's."""
-        return {node.address: "node-away" if node.is_away else None for node in self._cache.nodes}
+        return {
+            node.address: "node-unavailable" if node.is_unavailable else None
+            for node in self._cache.nodes
+        }
 
     async def read(
         self,

@@ -27,7 +27,7 @@ def quick(rules: str) -> str:
     """Return alert rules that fire within seconds instead of minutes."""
     rules = re.sub(r"for: \d+m", "for: 1s", rules)
     rules = re.sub(r"\[\d+[mh]\]", "[6s]", rules)
-    return rules.replace("standstill_seconds) > 60", "standstill_seconds) > 2")
+    return rules.replace("stalled_seconds) > 60", "stalled_seconds) > 2")
 
 
 class Monitoring:

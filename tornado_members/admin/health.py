@@ -23,7 +23,7 @@ from logging import getLogger
 from typing import Any, Self
 
 from tornado_members.auth.keys import KeySource
-from tornado_members.invalidator import InvalidatorNumbers
+from tornado_members.invalidator import InvalidatorStatus
 from tornado_members.storage.outages import describe_failure
 from tornado_members.telemetry.metrics import Family
 
@@ -35,11 +35,12 @@ _MONGODB = "mongodb"
 
 # Explanations of the reasons to bypass a node.
 _BYPASS_DETAILS = {
-    "node-away": "does not respond; its keys are read from MongoDB",
-    "node-back": "answers again; reads resume shortly",
-    "node-stale": "missed an invalidation; waits for a new epoch",
-    "other-list": "was used by another list of servers; waits for a new epoch",
-    "list-changing": "is not read until all processes use the new list of servers",
+    "node-unavailable": "does not respond; its keys are read from MongoDB",
+    "node-recovering": "responds again; reads resume shortly",
+    "node-stale": "missed an invalidation; is read after a new epoch",
+    "node-flush-pending": "missed an invalidation of another process; is read after a new epoch",
+    "other-server-list": "was used by another list of servers; is read after a new epoch",
+    "server-list-changing": "is not read until all processes use the new list of servers",
 }
 
 
@@ -111,7 +112,7 @@ class HealthMonitor:
         cache_states: Callable[[], Mapping[str, str | None]],
         list_conflict: Callable[[], str | None],
         keys: Mapping[str, KeySource],
-        changes: InvalidatorNumbers | None,
+        changes: InvalidatorStatus | None,
         lists: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`ping` and `write` raise if MongoDB fails; `changes` is None if not followed.
@@ -208,7 +209,7 @@ class HealthMonitor:
         try:
             await self._ping()
         except Exception as error:  # noqa: BLE001  # any error means the same here
-            detail = f"does not answer ({type(error).__name__})"
+            detail = f"does not respond ({type(error).__name__})"
             status = DependencyStatus(_MONGODB, State.UNREADY, detail)
         else:
             status = DependencyStatus(_MONGODB, State.OK)
@@ -218,7 +219,7 @@ class HealthMonitor:
     def _note(self, status: DependencyStatus) -> None:
         if status.state != self._mongodb.state:
             if status.state == State.OK:
-                log.info("MongoDB answers")
+                log.info("MongoDB responds again")
             else:
                 log.error("MongoDB %s", status.detail)
         self._mongodb = status
@@ -261,10 +262,10 @@ class HealthMonitor:
     def _change_stream(self) -> list[DependencyStatus]:
         if self._changes is None:
             return []
-        problem = self._changes.reason_for_concern()
+        problem = self._changes.current_problem()
         if problem:
             return [DependencyStatus("change stream", State.DEGRADED, problem)]
-        detail = "followed here" if self._changes.is_holder else "followed by another process"
+        detail = "followed here" if self._changes.is_leader else "followed by another process"
         return [DependencyStatus("change stream", State.OK, detail)]
 
     def _lists_status(self) -> DependencyStatus:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from tornado_members.admin.process import LoopLag, process_metrics
 from tornado_members.auth.keys import KeySource
 from tornado_members.auth.tokens import TokenCounts
-from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.http.load_shedding import LoadShedder
-from tornado_members.invalidator import InvalidatorNumbers
+from tornado_members.invalidator import InvalidatorStatus
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.services import Services
 from tornado_members.storage.list_preparation import ListPreparation
@@ -40,7 +40,7 @@ class Metrics:
             *_load_metrics(services.load_shedder),
             *_cache_metrics(directory.cache_counts, directory.cache_states()),
             *_change_stream_metrics(dependencies.change_stream),
-            *_feed_metrics(services.feed.numbers),
+            *_feed_metrics(services.feed.metrics),
             *_token_metrics(services.tokens.counts, dependencies.keys),
             *_mongodb_metrics(dependencies.mongo.operations),
             _list_metric(dependencies.lists),
@@ -97,13 +97,13 @@ def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Ite
         "members_cache_fills",
         "counter",
         "Misses by outcome: stored; or not stored because another reader held the lease "
-        "(leased), a write intervened (overtaken) or the node did not answer (node-away).",
+        "(leased), a write intervened (overtaken) or the node did not answer (node-unavailable).",
         ("result",),
     ).put_all({"stored": counts.fills, **counts.refused_fills})
     yield Family(
-        "members_cache_unannounced_writes",
+        "members_cache_writes_without_tombstone",
         "counter",
-        "Writes without a tombstone, because the node was away.",
+        "Writes without a tombstone, because the node was unavailable.",
     ).put(counts.unannounced_writes)
     yield Family(
         "members_cache_stale_nodes",
@@ -114,7 +114,7 @@ def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Ite
         counts.epochs_set
     )
     yield Family(
-        "members_cache_doubtful_loads",
+        "members_cache_repeated_loads",
         "counter",
         "Loads that were repeated, because the primary may have been replaced by another one.",
     ).put(counts.doubtful_loads)
@@ -131,48 +131,48 @@ def _cache_metrics(counts: CacheCounts, states: Mapping[str, str | None]) -> Ite
     )
 
 
-def _change_stream_metrics(numbers: InvalidatorNumbers) -> Iterator[Family]:
+def _change_stream_metrics(status: InvalidatorStatus) -> Iterator[Family]:
     yield Family(
         "members_change_stream_followers",
         "gauge",
         "Processes that follow the change stream: 1 in the whole cluster.",
-    ).put(int(numbers.is_holder))
+    ).put(int(status.is_leader))
     yield Family(
         "members_change_stream_events", "counter", "Events received from the change stream."
-    ).put(numbers.events)
+    ).put(status.events)
     yield Family(
         "members_change_stream_lag_seconds",
         "gauge",
         "Time from the last change, by MongoDB's clock, to its invalidation, by this host's.",
         merge="max",
-    ).put(numbers.lag_seconds or 0.0)
+    ).put(status.lag_seconds or 0.0)
     yield Family(
-        "members_change_stream_standstill_seconds",
+        "members_change_stream_stalled_seconds",
         "gauge",
-        "Time since any process last followed the change stream further.",
+        "Time since any process last advanced on the change stream.",
         merge="max",
-    ).put(numbers.standstill_seconds)
+    ).put(status.stalled_seconds)
     yield Family(
         "members_change_stream_reopenings", "counter", "Times the change stream was reopened."
-    ).put(numbers.reopened)
+    ).put(status.reopened)
     yield Family(
         "members_change_stream_histories_lost",
         "counter",
-        "Times the resume token was lost and the whole cache was flushed.",
-    ).put(numbers.lost_histories)
+        "Times that the oplog no longer had the resume token, and the whole cache was flushed.",
+    ).put(status.lost_histories)
     yield Family(
-        "members_change_stream_failed_removals",
+        "members_change_stream_failed_invalidations",
         "counter",
-        "Invalidations that failed at first.",
-    ).put(numbers.failed_removals)
+        "Invalidations that failed at the first attempt.",
+    ).put(status.failed_invalidations)
 
 
-def _feed_metrics(numbers: FeedNumbers) -> Iterator[Family]:
+def _feed_metrics(metrics: FeedMetrics) -> Iterator[Family]:
     yield Family("members_feed_subscribers", "gauge", "Clients that follow the change feed.").put(
-        numbers.subscribers
+        metrics.subscribers
     )
     yield Family("members_feed_events_sent", "counter", "Events sent to subscribers.").put(
-        numbers.events_sent
+        metrics.events_sent
     )
     yield Family(
         "members_feed_lag_seconds",
@@ -180,22 +180,22 @@ def _feed_metrics(numbers: FeedNumbers) -> Iterator[Family]:
         "Time from the last change, by MongoDB's clock, until all subscribers were sent it, by "
         "this host's; 0 without subscribers.",
         merge="max",
-    ).put(numbers.lag_seconds if numbers.subscribers else 0.0)
+    ).put(metrics.lag_seconds if metrics.subscribers else 0.0)
     yield Family(
         "members_feed_disconnections",
         "counter",
         "Streams that ended: by the client, expired, lagging, slow, "
         "displaced, drain, lost or failed.",
         ("reason",),
-    ).put_all(numbers.disconnections)
+    ).put_all(metrics.disconnections)
     yield Family(
         "members_feed_catch_ups",
         "counter",
         "Change streams that were opened for subscribers that resume far behind.",
-    ).put(numbers.catch_ups)
+    ).put(metrics.catch_ups)
     yield Family(
         "members_feed_reopenings", "counter", "Times that the feed's change stream was reopened."
-    ).put(numbers.reopened)
+    ).put(metrics.reopened)
 
 
 def _token_metrics(counts: TokenCounts, keys: Mapping[str, KeySource]) -> Iterator[Family]:
@@ -257,7 +257,7 @@ def _mongodb_metrics(counts: OperationCounts) -> Iterator[Family]:
 
 def _list_metric(lists: ListPreparation) -> Family:
     return Family(
-        "members_lists_filled_in",
+        "members_list_fields_backfilled",
         "counter",
-        "Members of other programs that received the fields by which lists find them.",
+        "Members written by other programs that received the fields by which lists find them.",
     ).put(lists.folding.filled_in)

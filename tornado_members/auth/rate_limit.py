@@ -58,7 +58,7 @@ class RateLimit:
 
         A caller with several requests occurs several times. Its first ones are admitted.
         """
-        return await self._batcher.ask(callers)
+        return await self._batcher.submit(callers)
 
     async def _admit(self, callers: Sequence[Caller]) -> list[bool]:
         window = self._current_window()

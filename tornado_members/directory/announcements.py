@@ -21,7 +21,7 @@ async def announced(cache: Cache, *keys: bytes) -> AsyncIterator[None]:
             yield
     except NotAnnounced as error:
         raise DependencyUnavailable(
-            "The cache could not be invalidated, so nothing was written. Try again."
+            "The cache could not be invalidated, so nothing was written."
         ) from error
 
 

@@ -25,7 +25,7 @@ class CacheInvalidation:
 
     def reaches_all_nodes(self) -> bool:
         """True if every node of the cache responds to this process."""
-        return "node-away" not in self._cache.states().values()
+        return "node-unavailable" not in self._cache.states().values()
 
     async def wait_for_failure(self) -> None:
         """Return after the next command that a node of the cache does not reply to."""

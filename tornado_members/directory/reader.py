@@ -4,7 +4,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from tornado_members.cached_members import Asked, CachedLookUps, CachedMembers, take_look_ups
+from tornado_members.cached_members import (
+    CachedLookUps,
+    CachedMembers,
+    MemberSelector,
+    take_look_ups,
+)
 from tornado_members.directory.cache import Cache, shared_store_outages
 from tornado_members.directory.ids import check_id
 from tornado_members.errors import MemberNotFound
@@ -84,8 +89,8 @@ class MemberReader:
             return await self._cache.load(keys, load)
 
     async def load_missed(
-        self, cached: CachedMembers, asked: Iterable[Asked]
-    ) -> dict[Asked, Representation | Exception]:
+        self, cached: CachedMembers, selectors: Iterable[MemberSelector]
+    ) -> dict[MemberSelector, Representation | Exception]:
         """Load members that the cache has missed, with one query, and let the cache store them.
 
         Returns MemberNotFound for a member that does not exist. Leaves out members that another
@@ -93,7 +98,7 @@ class MemberReader:
         """
         missed = {
             one: miss
-            for one in asked
+            for one in selectors
             if isinstance(one, int)
             and (miss := cached.missed(one)) is not None
             and not self._cache.is_read(MEMBER_KEY % one)
@@ -209,12 +214,12 @@ class MemberReader:
     async def page_json(self, query: ListQuery) -> MemberPage:
         """Return the same page as JSON.
 
-        Callers that ask for the same page at once share a query, as readers of one member do. They
-        share the page, too, and must not change it.
+        Callers that request the same page at once share a query, as readers of one member do. They
+        also share the result, and must not change it.
         """
         load = partial(self._store.page_json, query)
         key = repr(query).encode()
-        return await self._pages.ask(key, lambda: self._load_past_cache([], load))
+        return await self._pages.run(key, lambda: self._load_past_cache([], load))
 
     async def page_lines(self, query: ListQuery) -> MemberPage:
         """Return the same page as lines of JSON, for exports, which rarely share a page."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Generic, TypeVar
 
-from tornado_members.lease_cache.coalescing import refuse
+from tornado_members.lease_cache.coalescing import fail_waiter
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -98,7 +98,7 @@ class WriteGroups(Generic[Q, A]):
             except BaseException as error:
                 for _, place in group:
                     if not place.done():
-                        refuse(place, error)
+                        fail_waiter(place, error)
                 if not isinstance(error, Exception):
                     raise
                 return

@@ -13,7 +13,7 @@ from logging import getLogger
 from typing import Final, Protocol
 
 from tornado_members.errors import ChangesLost, DependencyUnavailable
-from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.feed.reader import FeedLost, FeedReader
 from tornado_members.feed.subscription import Subscription
 from tornado_members.storage.changes import ChangesUnavailable
@@ -52,12 +52,12 @@ class CatchUp:
         self,
         make_reader: MakeReader,
         live: Callable[[], FeedReader | None],
-        numbers: FeedNumbers,
+        metrics: FeedMetrics,
     ) -> None:
         """`live` returns the live reader."""
         self._make_reader = make_reader
         self._live = live
-        self._numbers = numbers
+        self._metrics = metrics
         self._waiting: dict[Subscription, tuple[str, Future[None]]] = {}
         self._reader: FeedReader | None = None
         self._running: asyncio.Task[None] | None = None
@@ -101,7 +101,7 @@ class CatchUp:
         place = places[0] if self._was_lost else min(places)
         self._was_lost = False
         self._rested_at = asyncio.get_running_loop().time()
-        self._numbers.catch_ups += 1
+        self._metrics.catch_ups += 1
         reader = self._reader = self._make_reader(
             place, after_batch=self._after_batch, when_idle=self._move
         )

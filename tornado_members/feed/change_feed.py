@@ -17,7 +17,7 @@ from tornado_members.errors import (
 from tornado_members.feed.access import Access
 from tornado_members.feed.catch_up import CatchUp
 from tornado_members.feed.event_log import Fallen
-from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.feed.places import ForeignPlace, Places
 from tornado_members.feed.reader import FeedLost, FeedReader, Invalidate
 from tornado_members.feed.subscription import Subscription
@@ -52,7 +52,7 @@ class ChangeFeed:
     ) -> None:
         """`invalidate` removes members from the cache of all processes."""
         self.places = places
-        self.numbers = FeedNumbers()
+        self.metrics = FeedMetrics()
         self._source = source
         self._invalidate = invalidate
         self._tokens = tokens
@@ -60,7 +60,7 @@ class ChangeFeed:
         self._subscribers: dict[Subscription, Access] = {}
         self._held: Counter[tuple[str, str]] = Counter()  # subscriptions of each subject
         self._live: _Following | None = None
-        self._catch_up = CatchUp(self._make_reader, self._live_reader, self.numbers)
+        self._catch_up = CatchUp(self._make_reader, self._live_reader, self.metrics)
         self._ending: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._is_draining = False
@@ -81,7 +81,7 @@ class ChangeFeed:
         self._make_room(access.subject)
         self._subscribers[subscription] = access
         self._held[access.subject] += 1
-        self.numbers.subscribers = len(self._subscribers)
+        self.metrics.subscribers = len(self._subscribers)
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
         try:
@@ -134,7 +134,7 @@ class ChangeFeed:
         self._held[access.subject] -= 1
         if not self._held[access.subject]:
             del self._held[access.subject]
-        self.numbers.subscribers = len(self._subscribers)
+        self.metrics.subscribers = len(self._subscribers)
         self._stop_if_unused()
 
     def _stop_if_unused(self) -> None:
@@ -206,7 +206,7 @@ class ChangeFeed:
             self._source,
             self._invalidate,
             self.places,
-            self.numbers,
+            self.metrics,
             max_bytes=self._limits.buffer_bytes,
             place=place,
             after_batch=after_batch,

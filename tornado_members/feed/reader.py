@@ -14,7 +14,7 @@ from typing import Final
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.feed.event_log import EventLog
 from tornado_members.feed.events import FeedEvent
-from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.feed.places import Places
 from tornado_members.feed.subscription import Subscription
 from tornado_members.in_turns import map_in_turns
@@ -47,7 +47,7 @@ class FeedReader:
         source: FeedSource,
         invalidate: Invalidate,
         places: Places,
-        numbers: FeedNumbers,
+        metrics: FeedMetrics,
         *,
         max_bytes: int,
         place: str | None = None,
@@ -68,7 +68,7 @@ class FeedReader:
         self._source = source
         self._invalidate = invalidate
         self._places = places
-        self._numbers = numbers
+        self._metrics = metrics
         self._max_bytes = max_bytes
         self._place = place
         self._after_batch = after_batch
@@ -99,7 +99,7 @@ class FeedReader:
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
-            self._numbers.reopened += 1
+            self._metrics.reopened += 1
 
     async def _process(self, batch: FeedBatch) -> None:
         """Invalidate the members in the cache, and then report the changes."""
@@ -129,7 +129,7 @@ class FeedReader:
         is_live = self._after_batch is None  # clients that catch up are late by themselves
         if is_live and batch.happened and events:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
-            self._numbers.lag_seconds = max(lag, 0.0)
+            self._metrics.lag_seconds = max(lag, 0.0)
         if self._after_batch:
             await self._after_batch(self)
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from tornado_members.feed.event_log import EventLog, Fallen
 from tornado_members.feed.events import KEEP_ALIVE, Format, notice, progress
-from tornado_members.feed.numbers import FeedNumbers
+from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.feed.places import Places
 
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -66,7 +66,7 @@ class Subscription:
             "_has_started",
             "_is_writing",
             "_log",
-            "_numbers",
+            "_metrics",
             "_pause",
             "_places",
             "_sink",
@@ -78,7 +78,7 @@ class Subscription:
         self,
         sink: Sink,
         places: Places,
-        numbers: FeedNumbers,
+        metrics: FeedMetrics,
         form: Format,
         *,
         with_member: bool = True,
@@ -96,7 +96,7 @@ class Subscription:
         self._log: EventLog | None = None
         self._sink = sink
         self._places = places
-        self._numbers = numbers
+        self._metrics = metrics
         self._form = form
         self._has_started = False  # the sink takes nothing before
         self._with_member = with_member
@@ -138,7 +138,7 @@ class Subscription:
             if reading.token >= self.behind:
                 self.behind = ""
             if reading.data:
-                self._numbers.events_sent += reading.events
+                self._metrics.events_sent += reading.events
                 self.events += reading.events
                 self._write(reading.data)
             elif self.position == self._log.last:
@@ -182,7 +182,7 @@ class Subscription:
             retry = random.randint(_LEAST_RETRY_MS, _MOST_RETRY_MS)  # noqa: S311
             last = b"retry: %d\nid: %b\n\n" % (retry, self._place().encode())
         self.has_ended = True
-        self._numbers.disconnections[reason] += 1
+        self._metrics.disconnections[reason] += 1
         self._leave()
         if reason == "slow":
             self._sink.abort_events(reason)

@@ -8,7 +8,7 @@ from tornado_members.errors import NotFound, Overloaded, Problem
 from tornado_members.handlers.response import ResponseHandler
 from tornado_members.http.admission import admission_of, allowed_methods, caller_of
 from tornado_members.http.cors import preflight_headers
-from tornado_members.http.found_errors import take_found_error
+from tornado_members.http.fast_path_errors import take_fast_path_error
 from tornado_members.openapi.operation import JSON, Operation
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
@@ -33,7 +33,7 @@ class BaseHandler(ResponseHandler):
     span: RequestSpan | None = None
 
     def initialize(self, services: Services) -> None:
-        self.found_error = take_found_error()
+        self.fast_path_error = take_fast_path_error()
         services.requests.request_started()
         if services.tracer is not None:
             self.span = services.tracer.start(self.request.headers.get("traceparent"))
@@ -54,8 +54,8 @@ class BaseHandler(ResponseHandler):
         self.media_type = admission.media_type
         if admission.operation is not None:
             self.operation = admission.operation
-        if self.found_error:
-            error, query = self.found_error
+        if self.fast_path_error:
+            error, query = self.fast_path_error
             if self.span and query:
                 self.span.add_operation(*query)
             raise error

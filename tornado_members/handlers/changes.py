@@ -81,7 +81,7 @@ class ChangesHandler(MemberResourceHandler):
         subscription = Subscription(
             self,
             feed.places,
-            feed.numbers,
+            feed.metrics,
             _FORMATS[self.media_type],
             with_member=self._with_member(),
             member_ids=self._member_ids(),

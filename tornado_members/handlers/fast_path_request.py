@@ -15,9 +15,9 @@ from tornado.httputil import (
 )
 
 from tornado_members.auth.caller import Caller
-from tornado_members.cached_members import Asked, CachedMembers, forget_look_ups
+from tornado_members.cached_members import CachedMembers, MemberSelector, discard_look_ups
 from tornado_members.errors import ResponseTimeout
-from tornado_members.http.found_errors import Query, reporting
+from tornado_members.http.fast_path_errors import Query, reporting
 from tornado_members.http.plain_read import PlainRead
 from tornado_members.http.responses import MemberResponse, send_prepared
 from tornado_members.model.list_query import ListQuery
@@ -33,7 +33,7 @@ class FastPath(Protocol):
     application: HTTPServerConnectionDelegate  # which answers what is passed on
 
     def admit(self, request: "FastPathRequest") -> bool:
-        """Return True for a plain read by a permitted caller; record what it asks for."""
+        """Return True for a plain read by a permitted caller; record what it addresses."""
 
     def answer(self, request: "FastPathRequest") -> None:
         """Answer a request that is complete."""
@@ -45,7 +45,7 @@ class FastPathRequest(HTTPMessageDelegate):
     start_line: RequestStartLine
     headers: HTTPHeaders
     read: PlainRead
-    asked: Asked  # unless it asks for a page
+    selector: MemberSelector  # unless it addresses a page
     page: ListQuery | None = None
     caller: Caller
     query: Query | None = None  # of MongoDB, if one was made
@@ -66,7 +66,7 @@ class FastPathRequest(HTTPMessageDelegate):
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
         if self._fast_path.admit(self):
             return None
-        forget_look_ups()
+        discard_look_ups()
         return self._start_delegate()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -117,14 +117,14 @@ class FastPathRequest(HTTPMessageDelegate):
         services.requests.record(record, span)
 
     def pass_on(self, cached: CachedMembers | None = None) -> None:
-        """Let the application answer, unless it does already.
+        """Let the application answer, unless it already does.
 
-        `cached` has look-ups of this request, which the application then need not repeat.
+        `cached` has the look-ups of this request, so that the application need not repeat them.
         """
         if self.delegate is not None:
             return
-        forget_look_ups()
-        with cached.passed_on(self.asked) if cached else nullcontext():
+        discard_look_ups()
+        with cached.passed_on(self.selector) if cached else nullcontext():
             self._start_delegate()
             self.finish()
 
@@ -134,7 +134,7 @@ class FastPathRequest(HTTPMessageDelegate):
             self.pass_on()
 
     def time_out(self) -> None:
-        """Answer that the query takes too long."""
+        """Answer with 503: the query takes too long."""
         self.report(ResponseTimeout())
 
     def fail(self, error: Exception) -> None:

@@ -3,8 +3,8 @@
 Most requests are of this kind, and a RequestHandler costs more than all their other work. The
 reads that arrive in one turn of the event loop are answered together, with one look-up in the
 cache, and one query for the members that it does not have. http/responses.py builds the response,
-as for the handlers. A request that asks for more, and one that is refused, is passed on to the
-application: see docs/decisions/member-cache.md.
+as for the handlers. A request that needs more than a plain read, or that must be refused, is passed
+on to the application: see docs/decisions/member-cache.md.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from tornado_members.cached_members import CachedMembers
 from tornado_members.handlers.fast_path_request import FastPathRequest
 from tornado_members.handlers.member import MemberHandler
 from tornado_members.handlers.page_reads import PageReads
-from tornado_members.handlers.plain_targets import asked_in, is_list, route_of
-from tornado_members.http.found_errors import Query
+from tornado_members.handlers.plain_targets import is_list, route_of, selector_in
+from tornado_members.http.fast_path_errors import Query
 from tornado_members.http.plain_read import plain_read
 from tornado_members.http.responses import batch_response, member_response, takes_long
 from tornado_members.member_entries import CACHE_HIT, MemberBatch, Representation
@@ -31,12 +31,12 @@ from tornado_members.services import Services
 log = getLogger(__name__)
 
 Found = Representation | MemberBatch
-Outcome = Found | Exception | None  # of a request; None lets a handler find it
+Outcome = Found | Exception | None  # of a request; None passes it on to a handler
 
-# At once. Each batch has a command to Memcached, and one more with a rate limit. The more batches
-# there are, the fewer requests each has, and the more each request costs.
-_MOST_BATCHES: Final = 2
-_FIND_MEMBER: Final = "MemberStore.find_member"  # as traces name it, also of a shared query
+# Batches that are looked up at once. Each sends a command to Memcached, and one more with a rate
+# limit. With more batches, each has fewer requests, and each request costs more.
+_MAX_BATCHES: Final = 2
+_FIND_MEMBER: Final = "MemberStore.find_member"  # the name in traces, also of a shared query
 
 
 class MemberCacheApplication(HTTPServerConnectionDelegate):
@@ -49,7 +49,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         self._counts = services.directory.cache_counts
         self._pages = PageReads(services)
         self._pending: list[FastPathRequest] = []
-        self._batches = 0  # that are looked up
+        self._batches = 0  # that are being looked up
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start_request(
@@ -61,24 +61,24 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         self.application.on_close(server_conn)
 
     def admit(self, request: FastPathRequest) -> bool:
-        """Return True for a plain read by a permitted caller; record what it asks for."""
+        """Return True for a plain read by a permitted caller; record what it addresses."""
         line, services, limit = request.start_line, self._services, self._services.rate_limit
         if line.method != "GET" or not self.is_enabled:
             return False
-        asked = asked_in(line.path)
-        if asked is None and not is_list(line.path):
+        selector = selector_in(line.path)
+        if selector is None and not is_list(line.path):
             return False
         read = plain_read(request.connection, request.headers, services.tokens, services.cors)
         caller = services.tokens.current_caller(read.token) if read else None
         if read is None or caller is None or (limit and limit.is_exceeded(caller)):
             return False
         request.read, request.caller = read, caller
-        if asked is None:
+        if selector is None:
             request.page = self._pages.query_in(line.path, request.headers)
             return READ in caller.permissions and request.page is not None
-        request.asked = asked
+        request.selector = selector
         may_read = READ in caller.permissions
-        return may_read or (isinstance(asked, int) and caller.may(READ, asked))
+        return may_read or (isinstance(selector, int) and caller.may(READ, selector))
 
     def answer(self, request: FastPathRequest) -> None:
         """Answer a complete request; members, together with those of this turn of the loop."""
@@ -91,7 +91,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             self._pages.answer(request, request.page)
             return
         self._pending.append(request)
-        if len(self._pending) == 1 and self._batches < _MOST_BATCHES:
+        if len(self._pending) == 1 and self._batches < _MAX_BATCHES:
             self._batches += 1
             self._start(self._answer_pending())
 
@@ -113,11 +113,13 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     async def _answer_batch(self, pending: Sequence[FastPathRequest]) -> None:
         cached = CachedMembers()
         try:
-            cached = await self._services.directory.get_cached([one.asked for one in pending])
+            cached = await self._services.directory.get_cached([one.selector for one in pending])
         except Exception:
             log.exception("the cache could not be read")
-        outcomes: dict[FastPathRequest, Outcome] = {one: cached.find(one.asked) for one in pending}
-        missed = [one for one, it in outcomes.items() if it is None and cached.missed(one.asked)]
+        outcomes: dict[FastPathRequest, Outcome] = {
+            one: cached.find(one.selector) for one in pending
+        }
+        missed = [one for one, it in outcomes.items() if it is None and cached.missed(one.selector)]
         if missed and self._services.load_shedder.refuses():
             missed = []
         for one in missed:
@@ -128,15 +130,15 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
 
     async def _load(self, requests: Collection[FastPathRequest], cached: CachedMembers) -> None:
         """Load members that are not cached, with one query, and answer."""
-        asked, began = {one.asked for one in requests}, time.perf_counter()
+        selectors, began = {one.selector for one in requests}, time.perf_counter()
         with self._services.deadlines.running(requests):
             try:
-                loaded = await self._services.directory.load_missed(cached, asked)
+                loaded = await self._services.directory.load_missed(cached, selectors)
             except Exception as error:  # noqa: BLE001  # the handlers raise it
-                loaded = dict.fromkeys(asked, error)
+                loaded = dict.fromkeys(selectors, error)
         for request in requests:
             request.query = Query(_FIND_MEMBER, time.perf_counter() - began)
-        await self._answer({one: loaded.get(one.asked) for one in requests}, cached)
+        await self._answer({one: loaded.get(one.selector) for one in requests}, cached)
 
     async def _answer(
         self, outcomes: Mapping[FastPathRequest, Outcome], cached: CachedMembers
@@ -177,16 +179,16 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         return {*compress(requests, await limit.admit([one.caller for one in requests]))}
 
     def _respond(self, request: FastPathRequest, found: Found) -> None:
-        services, asked, route = self._services, request.asked, MemberHandler.route
+        services, selector, route = self._services, request.selector, MemberHandler.route
         if isinstance(found, MemberBatch):
             self._counts.hits += found.hits
             response = batch_response(found, request_headers=request.headers)
         else:
             self._counts.hits += found.cache_status == CACHE_HIT
-            is_named = isinstance(asked, str)
+            is_named = isinstance(selector, str)
             address = f"{services.base_path}/members/{found.member_id}" if is_named else None
             conditions = request.read.conditions
             response = member_response(found, request_headers=conditions, address=address)
-        if not isinstance(asked, int):
-            route = route_of(asked, request.start_line.path)
+        if not isinstance(selector, int):
+            route = route_of(selector, request.start_line.path)
         request.respond(services, response, route=route, cache_status=found.cache_status)

@@ -17,7 +17,7 @@ from tornado_members.handlers.members import LIST_MEMBERS, MembersHandler
 from tornado_members.handlers.pages import read_page
 from tornado_members.handlers.paging import parse_list_query
 from tornado_members.http.admission import check_query
-from tornado_members.http.found_errors import Query
+from tornado_members.http.fast_path_errors import Query
 from tornado_members.http.negotiation import choose
 from tornado_members.http.responses import MemberResponse
 from tornado_members.model.list_query import ListQuery

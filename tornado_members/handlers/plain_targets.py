@@ -4,7 +4,7 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
-from tornado_members.cached_members import Asked
+from tornado_members.cached_members import MemberSelector
 from tornado_members.handlers.batches import MAX_IN_QUERY
 from tornado_members.handlers.member import MEMBER_ID
 from tornado_members.handlers.member_by_name import (
@@ -15,7 +15,7 @@ from tornado_members.handlers.members import MembersHandler
 from tornado_members.member_entries import id_keys
 from tornado_members.model.names import is_ambiguous_in_paths
 
-# Below MAX_MEMBER_ID. A handler looks at longer ids in a list.
+# Below MAX_MEMBER_ID. A handler parses lists with longer ids.
 _SHORT_ID: Final = "[1-9][0-9]{0,14}+"
 _AT_ID: Final = len("/members/")
 # By name in the path, by name in a query that has nothing else, and several by id.
@@ -26,8 +26,8 @@ _TARGET: Final = re.compile(
 _COMMA: Final = re.compile("%2[Cc]")
 
 
-def asked_in(target: str) -> Asked | None:
-    """Return the members that a target addresses; None if a handler must examine it."""
+def selector_in(target: str) -> MemberSelector | None:
+    """Return the members that a request target addresses; None if a handler must parse it."""
     if MEMBER_ID.fullmatch(target, _AT_ID) and target.startswith("/members/"):
         return int(target[_AT_ID:])
     found = _TARGET.fullmatch(target)
@@ -42,9 +42,9 @@ def is_list(target: str) -> bool:
     return target.partition("?")[0] == MembersHandler.route
 
 
-def route_of(asked: str | tuple[bytes, ...], target: str) -> str:
+def route_of(selector: str | tuple[bytes, ...], target: str) -> str:
     """Return the pattern of the path of a target: that of a name, or of several ids."""
-    if isinstance(asked, tuple):
+    if isinstance(selector, tuple):
         return MembersHandler.route
     is_in_query = target.startswith(f"{MemberByNameHandler.route}?")
     return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route

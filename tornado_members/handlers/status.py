@@ -55,7 +55,7 @@ class StatusHandler(BaseHandler):
         """Send the status."""
         status = self.status()
         if status is None:
-            raise DependencyUnavailable("The status is not known yet. Try again in a second.")
+            raise DependencyUnavailable("The status is not known yet.")
         self.set_header("Content-Type", JSON)
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(status))

@@ -19,7 +19,7 @@ from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.process_name import process_name
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
-from tornado_members.lease_cache.reads import LIST_CHANGING, CacheReads, all_of
+from tornado_members.lease_cache.reads import SERVER_LIST_CHANGING, CacheReads, all_of
 from tornado_members.lease_cache.registry import Registry
 from tornado_members.lease_cache.server_lists import ServerLists
 from tornado_members.lease_cache.terms import NoTerms, TermFence, Terms
@@ -55,11 +55,11 @@ class AnnouncedWrite:
 
 
 class LeaseCache(CacheReads):
-    """Entries on one or more nodes; with no node at all, everything is loaded each time.
+    """Entries on one or more nodes. Without nodes, every entry is loaded each time.
 
-    A key lives on one node. While that is away its keys are loaded, and never handed to another
-    node: one that flaps must leave no old copies behind. All processes use the same list of nodes
-    (server_lists.py).
+    A key lives on one node. While that node is unavailable, its keys are loaded, and not moved to
+    another node: a node that flaps must leave no old copies behind. All processes use the same list
+    of nodes (server_lists.py).
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class LeaseCache(CacheReads):
 
     def states(self) -> dict[str, str | None]:
         """By the address of each node, why it is not read now; None if it is."""
-        changing = None if self._pool.is_read else LIST_CHANGING
+        changing = None if self._pool.is_read else SERVER_LIST_CHANGING
         return {node.address: changing or node.bypass_reason() for node in self.nodes}
 
     async def wait_for_failure(self) -> None:

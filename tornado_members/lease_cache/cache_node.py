@@ -19,7 +19,7 @@ from logging import getLogger
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
-from tornado_members.lease_cache.epochs import OTHER_LIST
+from tornado_members.lease_cache.epochs import OTHER_SERVER_LIST
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import (
     Bodies,
@@ -98,16 +98,16 @@ class CacheNode:
         """
         readable_at = self.readable_at()
         if readable_at is None:
-            return "node-away"
+            return "node-unavailable"
         if self._belongs_to_another_list:
-            return OTHER_LIST
+            return OTHER_SERVER_LIST
         if self.is_stale:
             return "node-stale"
         if self._now() < readable_at:
-            return "node-back"
+            return "node-recovering"
         if self.pending_flushes.none_at < readable_at:
             self.pending_flushes.wanted.set()
-            return "node-flush-pending" if self.pending_flushes.found else "node-back"
+            return "node-flush-pending" if self.pending_flushes.found else "node-recovering"
         return None
 
     def readable_at(self) -> float | None:
@@ -120,7 +120,7 @@ class CacheNode:
         return None if readable_at is None else max(readable_at, self._unusable_at)
 
     def _note_unusable(self, reason: str, quarantine: bytes | None) -> None:
-        if reason == OTHER_LIST:
+        if reason == OTHER_SERVER_LIST:
             self._belongs_to_another_list = True
             self._wanted.set()
             return

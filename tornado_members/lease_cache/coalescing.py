@@ -1,8 +1,8 @@
 """Requests that callers share.
 
-A caller may share a request only if it has *not been sent yet*. The answer to a request that is
-under way may be older than a write that was acknowledged before the caller asked: a stale read
-without any fault.
+A caller may share a request only if it has *not been sent yet*. The response to a request in flight
+may be older than a write that was acknowledged before the caller began: a stale read without any
+fault.
 """
 
 import asyncio
@@ -13,148 +13,151 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-Q = TypeVar("Q")
-A = TypeVar("A")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class _Appointed(Generic[T]):
-    """The result of a caller that has to make the next request, for the callers that share it."""
+class _Promotion(Generic[T]):
+    """Makes a waiting caller send the next request, for itself and for the other waiters."""
 
-    sharers: "list[_Place[T]]"
+    waiters: "list[_Waiter[T]]"
 
 
-_Place = asyncio.Future[T | _Appointed[T]]
+_Waiter = asyncio.Future[T | _Promotion[T]]
 
 
 class SingleFlight(Generic[T]):
-    """Allows one request per key under way, and one that waits, which new callers share.
+    """Allows one request per key in flight, and a next one, which new callers share.
 
-    So a stampede on a key costs two requests, and no answer is older than its question.
+    So a stampede on a key costs two requests, and no result is older than the call that returns it.
     """
 
     def __init__(self) -> None:
-        # The keys whose request is under way, and the callers of the next one.
-        self.under_way: dict[bytes, list[_Place[T]]] = {}
+        # The keys with a request in flight, and the callers that wait for the next request.
+        self.in_flight: dict[bytes, list[_Waiter[T]]] = {}
 
-    async def ask(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer of `request`, made by this caller or by one that shares it."""
-        waiting = self.under_way.get(key)
+    async def run(self, key: bytes, request: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `request`, sent by this caller or by one that shares it."""
+        waiting = self.in_flight.get(key)
         if waiting is None:
-            self.under_way[key] = []
-            return await self._request(key, request, [])
-        place: _Place[T] = asyncio.get_running_loop().create_future()
-        waiting.append(place)
+            self.in_flight[key] = []
+            return await self._send(key, request, [])
+        waiter: _Waiter[T] = asyncio.get_running_loop().create_future()
+        waiting.append(waiter)
         try:
-            outcome = await place
+            outcome = await waiter
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and not place.exception():
-                outcome = place.result()
-                if isinstance(outcome, _Appointed):
-                    self._next(key, outcome.sharers)
+            if waiter.done() and not waiter.cancelled() and not waiter.exception():
+                outcome = waiter.result()
+                if isinstance(outcome, _Promotion):
+                    self._promote_next(key, outcome.waiters)
             raise
-        if isinstance(outcome, _Appointed):
-            return await self._request(key, request, outcome.sharers)
+        if isinstance(outcome, _Promotion):
+            return await self._send(key, request, outcome.waiters)
         return outcome
 
     @contextmanager
     def held(self, keys: Sequence[bytes]) -> Iterator[None]:
-        """Let new callers wait during the block, which asks for these keys in another way.
+        """Make new callers wait during the block, which requests these keys in another way.
 
-        Keys of which a request is under way already are left to that.
+        Keys that have a request in flight already are not affected.
         """
-        free = [key for key in keys if key not in self.under_way]
-        self.under_way.update((key, []) for key in free)
+        free = [key for key in keys if key not in self.in_flight]
+        self.in_flight.update((key, []) for key in free)
         try:
             yield
         finally:
             for key in free:
-                self._next(key, [])
+                self._promote_next(key, [])
 
-    async def _request(
-        self, key: bytes, request: Callable[[], Awaitable[T]], sharers: "list[_Place[T]]"
+    async def _send(
+        self, key: bytes, request: Callable[[], Awaitable[T]], waiters: "list[_Waiter[T]]"
     ) -> T:
         try:
             result = await request()
         except asyncio.CancelledError:
-            self._next(key, sharers)  # one of them asks instead
+            self._promote_next(key, waiters)  # one of them sends the request instead
             raise
         except BaseException as error:
-            for place in sharers:
-                if not place.done():
-                    place.set_exception(error)
-            self._next(key, [])
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
+            self._promote_next(key, [])
             raise
-        for place in sharers:
-            if not place.done():
-                place.set_result(result)
-        self._next(key, [])
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(result)
+        self._promote_next(key, [])
         return result
 
-    def _next(self, key: bytes, unserved: "list[_Place[T]]") -> None:
-        """Let the first of those who wait make the next request, for all of them."""
-        waiting = [place for place in unserved + self.under_way[key] if not place.done()]
+    def _promote_next(self, key: bytes, unserved: "list[_Waiter[T]]") -> None:
+        """Make the first waiter send the next request, for all of them."""
+        waiting = [waiter for waiter in unserved + self.in_flight[key] if not waiter.done()]
         if waiting:
-            self.under_way[key] = []
-            waiting[0].set_result(_Appointed(waiting[1:]))
+            self.in_flight[key] = []
+            waiting[0].set_result(_Promotion(waiting[1:]))
         else:
-            del self.under_way[key]
+            del self.in_flight[key]
 
 
-class Batcher(Generic[Q, A]):
-    """Sends the requests of one turn of the event loop together, in the next turn.
+class Batcher(Generic[Item, Result]):
+    """Sends the items of one turn of the event loop together, in the next turn.
 
-    `ask_all` returns one result for each request, in their order. The request is completed even if
-    callers are cancelled. An exception of `ask_all` is raised in each of them.
+    `send` returns one result for each item, in their order. A batch is completed even if callers
+    are cancelled. An exception of `send` is raised in each of them.
     """
 
     def __init__(
-        self, ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], *, in_turns: bool = False
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        in_turns: bool = False,
     ) -> None:
-        """With `in_turns`, the requests made while others are under way are sent after those."""
-        self._ask_all = ask_all
+        """With `in_turns`, items that arrive while a batch is in flight are sent after it."""
+        self._send = send
         self._turn = asyncio.Lock() if in_turns else nullcontext()
-        self._waiting: list[tuple[Sequence[Q], asyncio.Future[Sequence[A]]]] = []
-        self._asking: set[asyncio.Task[None]] = set()
+        self._waiting: list[tuple[Sequence[Item], asyncio.Future[Sequence[Result]]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, questions: Sequence[Q]) -> Sequence[A]:
-        """Return the answers to these questions."""
+    async def submit(self, items: Sequence[Item]) -> Sequence[Result]:
+        """Add items to the next batch; return their results."""
         loop = asyncio.get_running_loop()
-        answers: asyncio.Future[Sequence[A]] = loop.create_future()
-        self._waiting.append((questions, answers))
+        results: asyncio.Future[Sequence[Result]] = loop.create_future()
+        self._waiting.append((items, results))
         if len(self._waiting) == 1:
             # In the next turn, and without the context of one caller: all share it.
-            asking = loop.create_task(self._ask(), context=Context())
-            self._asking.add(asking)
-            asking.add_done_callback(self._asking.discard)
-        return await answers
+            task = loop.create_task(self._run(), context=Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await results
 
-    async def _ask(self) -> None:
+    async def _run(self) -> None:
         async with self._turn:
-            await self._ask_waiting()
+            await self._send_waiting()
 
-    async def _ask_waiting(self) -> None:
+    async def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         try:
-            answers = await self._ask_all([one for questions, _ in waiting for one in questions])
+            results = await self._send([item for items, _ in waiting for item in items])
         except BaseException as error:
-            for _, place in waiting:
-                if not place.done():
-                    refuse(place, error)
+            for _, waiter in waiting:
+                if not waiter.done():
+                    fail_waiter(waiter, error)
             if not isinstance(error, Exception):
                 raise
             return
         start = 0
-        for questions, place in waiting:
-            end = start + len(questions)
-            if not place.done():
-                place.set_result(answers[start:end])
+        for items, waiter in waiting:
+            end = start + len(items)
+            if not waiter.done():
+                waiter.set_result(results[start:end])
             start = end
 
 
-def refuse(place: "asyncio.Future[Any]", error: BaseException) -> None:
+def fail_waiter(waiter: "asyncio.Future[Any]", error: BaseException) -> None:
     """Raise the exception in the caller that waits for the result of a shared request."""
     if isinstance(error, asyncio.CancelledError):
-        place.cancel()
+        waiter.cancel()
     else:
-        place.set_exception(error)
+        waiter.set_exception(error)

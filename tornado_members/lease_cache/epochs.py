@@ -25,7 +25,7 @@ from tornado_members.lease_cache.node_clock import NodeClock
 from tornado_members.lease_cache.placement import digest
 from tornado_members.lease_cache.terms import NoTerms, TermFence
 
-QUARANTINE, OTHER_LIST = "quarantine", "other-list"  # why a node must not be used
+QUARANTINE, OTHER_SERVER_LIST = "quarantine", "other-server-list"  # why a node must not be used
 
 _QUARANTINE = re.compile(rb"([0-9]{1,9})-([0-9a-f]{16})")  # seconds, and a number of its own
 # The epoch, the id of the list, and the term, which is missing without elections.
@@ -187,7 +187,7 @@ class NodeEpoch:
         if not epoch and not is_quarantined:
             await self._begin_quarantine()
         if epoch and epoch.list_id != self.list_id and not self._may_claim():
-            self.on_unusable(OTHER_LIST, None)
+            self.on_unusable(OTHER_SERVER_LIST, None)
             raise NodeUnavailable("the node belongs to another list of servers")
         if epoch:
             term = max(epoch.term, self._fence.current())

@@ -14,7 +14,7 @@ HIT = "hit"
 STORED = "fwd=miss; stored"
 LEASED = "fwd=miss; detail=leased"
 OVERTAKEN = "fwd=miss; detail=overtaken"
-NOT_STORED = "fwd=miss; detail=node-away"
+NOT_STORED = "fwd=miss; detail=node-unavailable"
 TOO_LARGE = "fwd=miss; detail=too-large"
 REFUSED = "fwd=miss; detail=refused"
 

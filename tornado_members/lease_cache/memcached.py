@@ -30,12 +30,12 @@ from tornado_members.lease_cache.simple_commands import Increments, aiomcache_cl
 T = TypeVar("T")
 log = getLogger(__name__)
 
-_FAILURES_ALLOWED = 3  # in a row, before a server counts as away
+_MAX_FAILURES = 3  # in a row, before a server counts as unavailable
 _MOST_SENT = 1024 * 1024  # bytes of a command, unless a single value is larger: each has a deadline
 
 
 class MemcachedNode:
-    """One server. Every command raises NodeUnavailable, in time, if it cannot be carried out.
+    """One server. Every command raises NodeUnavailable within the time-out if it fails.
 
     Methods send their command whether or not the result is awaited. Small commands of one turn of
     the event loop share a request. The time-out begins when the commands before it have their
@@ -60,7 +60,7 @@ class MemcachedNode:
         self._closed = False
 
     @property
-    def is_away(self) -> bool:
+    def is_unavailable(self) -> bool:
         """True while commands are refused at once: the server failed and is probed."""
         return self._probing is not None
 
@@ -149,16 +149,16 @@ class MemcachedNode:
         connection = self._connection
         if connection is None or connection.is_closed:
             if self._probing or self._closed:
-                away: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-                away.set_exception(NodeUnavailable(f"{self.address} is away"))
-                return away
+                failed: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+                failed.set_exception(NodeUnavailable(f"{self.address} is unavailable"))
+                return failed
             connection = self._connection = MemcachedConnection(self)
         return connection.send(command)
 
     def connection_broken(self, error: NodeUnavailable) -> None:
         """Probe the server from now on if it has failed too often."""
-        if self.failures >= _FAILURES_ALLOWED and not self._probing and not self._closed:
-            log.warning("Memcached %s; going on without it", error)
+        if self.failures >= _MAX_FAILURES and not self._probing and not self._closed:
+            log.warning("Memcached %s; continuing without it", error)
             self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:
@@ -176,7 +176,7 @@ class MemcachedNode:
             raise
         self._connection = connection
         self._probing = None
-        log.warning("Memcached %s answers again", self.address)
+        log.warning("Memcached %s responds again", self.address)
 
 
 def _done(result: T) -> "asyncio.Future[T]":

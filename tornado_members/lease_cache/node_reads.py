@@ -11,7 +11,7 @@ from tornado_members.lease_cache.entries import (
     parse_value,
 )
 from tornado_members.lease_cache.epochs import (
-    OTHER_LIST,
+    OTHER_SERVER_LIST,
     QUARANTINE,
     NodeEpoch,
     decode_epoch,
@@ -60,7 +60,7 @@ class NodeReads(NodeEpoch):
         try:
             epoch, reason, stored = await self._look(keys, in_lines=in_lines)
         except NodeUnavailable:
-            return None, dict.fromkeys(keys, Bypass("node-away")), {}
+            return None, dict.fromkeys(keys, Bypass("node-unavailable")), {}
         if epoch is not None:
             return epoch, {}, stored
         unread = Bypass(reason, has_term=self._decoded[1] is not None)
@@ -112,7 +112,7 @@ class NodeReads(NodeEpoch):
             await self._begin_quarantine()
             await self._set_epoch(is_quarantined=True)
         elif epoch.list_id != self.list_id:
-            reason = OTHER_LIST
+            reason = OTHER_SERVER_LIST
         else:
             quarantine = found.get(self._quarantine_key)
             if quarantine is None or quarantine == self.ended_quarantine:

@@ -61,7 +61,7 @@ from tornado_members.lease_cache.node_reads import NodeReads
 _STATUSES = {1: STORED, 0: OVERTAKEN, None: REFUSED}
 # Why a lease was not used, for the metrics.
 _REASONS = {
-    NOT_STORED: "node-away",
+    NOT_STORED: "node-unavailable",
     TOO_LARGE: "too-large",
     OVERTAKEN: "overtaken",
     REFUSED: "refused",
@@ -118,7 +118,7 @@ class LeaseProtocol(NodeReads):
         try:
             tokens = await self._take_leases(misses)
         except NodeUnavailable:
-            look_ups = {**look_ups, **dict.fromkeys(misses, Bypass("node-away"))}
+            look_ups = {**look_ups, **dict.fromkeys(misses, Bypass("node-unavailable"))}
         return {key: self._begin_fill(one, tokens.get(key)) for key, one in look_ups.items()}
 
     async def end_fills(
@@ -211,7 +211,7 @@ class LeaseProtocol(NodeReads):
     async def _store(self, puts: Sequence[Put]) -> dict[bytes, str]:
         """Store entries; return the outcomes by key."""
         statuses = dict.fromkeys((put.key for put in puts), TOO_LARGE)
-        # A node that refuses a large value would count as away.
+        # A node that refuses a large value would count as unavailable.
         small = [put for put in puts if len(put.value) <= MAX_VALUE]
         try:
             stored = await self._node.put_many(small) if small else []

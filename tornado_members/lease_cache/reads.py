@@ -33,7 +33,9 @@ T = TypeVar("T")
 LoadMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, Entry | None]]]
 
 
-LIST_CHANGING = "list-changing"  # the cache is not read: one list of servers replaces another
+SERVER_LIST_CHANGING = (
+    "server-list-changing"  # the cache is not read: one list of servers replaces another
+)
 
 EndFills = Callable[
     [Mapping[bytes, Fill], Mapping[bytes, Entry | None]], Awaitable[dict[bytes, Found]]
@@ -117,7 +119,7 @@ class CacheReads:
 
     def is_read(self, key: bytes) -> bool:
         """True if a caller of this process reads or fills the key now."""
-        return self._prefix + key in self._flights.under_way
+        return self._prefix + key in self._flights.in_flight
 
     async def read(
         self,
@@ -135,9 +137,9 @@ class CacheReads:
         Raises StoreUnavailable if only a deposed primary of the database replies.
         """
         key = self._prefix + key
-        if key in self._flights.under_way:  # there may be an entry when this reader has its turn
+        if key in self._flights.in_flight:  # there may be an entry when this reader has its turn
             look_up = None
-        return await self._flights.ask(key, lambda: self._read(key, load, rejected, look_up))
+        return await self._flights.run(key, lambda: self._read(key, load, rejected, look_up))
 
     async def load(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
         """Return what `load` returns, which the entries of these keys do not replace.
@@ -187,7 +189,7 @@ class CacheReads:
     def _bypass_reason(self) -> str | None:
         """Return the reason for reading no node; None if each node decides."""
         if not self._pool.is_read:
-            return LIST_CHANGING
+            return SERVER_LIST_CHANGING
         return None if self.nodes else "no-node"
 
     async def _read(

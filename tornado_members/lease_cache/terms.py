@@ -146,7 +146,7 @@ class TermFence:
         """
         if not self._terms.has_rivals():
             return self.current()
-        return await self._flight.ask(b"", self._terms.acknowledged)
+        return await self._flight.run(b"", self._terms.acknowledged)
 
     async def load(self, load: Callable[[], Awaitable[T]], *, has_term: bool = True) -> T:
         """Return what `load` returns, once no primary can have been deposed before it began.

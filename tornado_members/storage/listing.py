@@ -56,7 +56,7 @@ _FIRST_PER_MATCH: Final = 10
 _GROWTH: Final = 8
 _HAS_KEY: Final[Document] = {"_id": MEMBER_ID_RANGE, "name": {"$gte": ""}}
 # Share of an operation's timeout after which a list is too wide. MongoDB reports it in time.
-_PATIENCE: Final = 0.8
+_TIMEOUT_SHARE: Final = 0.8
 
 
 class MemberLists:
@@ -97,7 +97,7 @@ class MemberLists:
             return await self._read(query, matching)
         if narrow:
             return await self._pick(query, narrow[0], is_only=is_only)
-        with _too_wide_after(self._timeout * _PATIENCE):
+        with _too_wide_after(self._timeout * _TIMEOUT_SHARE):
             found = await self._walk(query)
             return found if found is not None else await self._pick_wide(query, prefixes)
 
@@ -118,7 +118,7 @@ class MemberLists:
             if narrow := await self._narrow(prefixes):
                 matching = await self._matching_all(ListQuery(filters), narrow)
                 return await self._members.count_documents(matching, hint=[("_id", ASCENDING)])
-            with _too_wide_after(self._timeout * _PATIENCE):
+            with _too_wide_after(self._timeout * _TIMEOUT_SHARE):
                 return await self._members.count_documents(matching, hint=prefixes[0].index)
         # Only fields of the index, so that MongoDB fetches no document.
         conditions = prefixes[0].condition if prefixes else {"nameFold": {"$gte": MinKey()}}

@@ -103,7 +103,7 @@ class MemberStore:
 
     async def find_many(self, member_ids: Sequence[int]) -> Sequence[Member | None]:
         """Return a member for each id. Look-ups of one turn of the event loop share a query."""
-        return await self._batcher.ask(member_ids)
+        return await self._batcher.submit(member_ids)
 
     @translate_outages
     async def find_members(self, member_ids: Sequence[int]) -> list[Member | None]:

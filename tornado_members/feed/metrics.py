@@ -1,17 +1,26 @@
-"""Figures of the feed, for operators."""
+"""Metrics of the feed."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-# Of ended streams. Each begins at 0: Prometheus sees no increase in a counter that appears with a
-# value.
-_REASONS: Final = ("client", "expired", "lagging", "slow", "drain", "lost", "failed")
+# Reasons for which streams end. Each counter begins at 0: Prometheus sees no increase in a counter
+# that appears with a value.
+_DISCONNECTION_REASONS: Final = (
+    "client",
+    "displaced",
+    "drain",
+    "expired",
+    "failed",
+    "lagging",
+    "lost",
+    "slow",
+)
 
 
 @dataclass(slots=True)
-class FeedNumbers:
-    """Figures of this process."""
+class FeedMetrics:
+    """Counts and gauges of this process."""
 
     subscribers: int = 0
     events_sent: int = 0
@@ -20,5 +29,5 @@ class FeedNumbers:
     reopened: int = 0  # after the change stream broke
     # By reason.
     disconnections: Counter[str] = field(
-        default_factory=lambda: Counter(dict.fromkeys(_REASONS, 0))
+        default_factory=lambda: Counter(dict.fromkeys(_DISCONNECTION_REASONS, 0))
     )
