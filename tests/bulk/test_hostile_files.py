@@ -2,10 +2,10 @@
 
 import gzip
 import io
-import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.processor_time import costs_at_most
 from tornado_members.bulk import compression
 from tornado_members.bulk import workbook as excel
 from tornado_members.bulk.member_file import read_members
@@ -188,36 +189,31 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 def test_time_grows_with_the_length_of_a_file(name: str) -> None:
     """Four times the length takes at most about eight times the processor time."""
 
-    def seconds(length: int) -> float:
-        data = HOSTILE[name](length)
-        best = 9.0
-        for _ in range(3):
-            began = time.process_time()
-            with suppress(UnreadableFile):
-                read(data)
-            best = min(best, time.process_time() - began)
-        return best
+    def reading(data: bytes) -> None:
+        with suppress(UnreadableFile):
+            read(data)
 
-    assert seconds(60_000) < 8 * seconds(15_000) + 0.01
+    long, short = (partial(reading, HOSTILE[name](length)) for length in (60_000, 15_000))
+    assert costs_at_most(8, long, short, slack=0.01)
 
 
 def test_cost_of_empty_rows_does_not_depend_on_the_header() -> None:
-    def seconds(columns: int) -> float:
+    def file(columns: int) -> bytes:
         cell = '<c t="str"><v>{}</v></c>'
         header = cell.format("name") + cell.format("x") * columns
-        data = workbook(f"<worksheet><row>{header}</row>{'<row/>' * 20_000}</worksheet>")
-        began = time.process_time()
-        assert read(data) == []
-        return time.process_time() - began
+        return workbook(f"<worksheet><row>{header}</row>{'<row/>' * 20_000}</worksheet>")
 
-    assert seconds(900) < 8 * seconds(1) + 0.1
+    wide, narrow = file(900), file(1)
+    assert read(wide) == read(narrow) == []
+    assert costs_at_most(8, partial(read, wide), partial(read, narrow), slack=0.1)
 
 
 def test_cost_of_soft_line_breaks_does_not_depend_on_the_first_line() -> None:
-    def seconds(length: int) -> float:
+    def file(length: int) -> bytes:
         line = b"X;" + b"a" * length + b";ENCODING=QUOTED-PRINTABLE:=\n" + b"=\n" * 15_000
-        began = time.process_time()
-        assert read(b"BEGIN:VCARD\nFN:Ada\n" + line + b"\nEND:VCARD\n")
-        return time.process_time() - began
+        return b"BEGIN:VCARD\nFN:Ada\n" + line + b"\nEND:VCARD\n"
 
-    assert seconds(30_000) < 8 * seconds(10) + 0.1
+    long, short = file(30_000), file(10)
+    assert read(long)
+    assert read(short)
+    assert costs_at_most(8, partial(read, long), partial(read, short), slack=0.1)

@@ -95,7 +95,7 @@ async def test_transient_error_is_a_503(api: Api, admin: Admin) -> None:
     await api.create("Ada")
     headers = {"Cache-Control": "no-cache"}
     for code in sorted(_TRANSIENT_CODES - RETRIED):
-        with failing(admin, 2, failCommands=["find", "findAndModify"], errorCode=code):
+        with failing(admin, None, failCommands=["find", "findAndModify"], errorCode=code):
             check(await api("GET", "/members/1", headers=headers))
             check(await api("PUT", "/members/1", BODY))
     assert (await api("PUT", "/members/1", BODY)).code == 200
@@ -104,7 +104,7 @@ async def test_transient_error_is_a_503(api: Api, admin: Admin) -> None:
 async def test_permanent_error_is_a_500(api: Api, admin: Admin) -> None:
     """The error is in the log, and the response has no details of it."""
     await api.create("Ada")
-    with failing(admin, 1, failCommands=["find"], errorCode=2):
+    with failing(admin, None, failCommands=["find"], errorCode=2):
         problem(await api("GET", "/members/1"), 500, "internal-error")
 
 

@@ -255,11 +255,17 @@ def test_tls_handshakes_make_room_for_others(run: Run) -> None:
     run(main())
 
 
+def handshakes(server: HTTPServer) -> int:
+    """Return the number of surplus connections that the server answers."""
+    assert server._surplus
+    return len(server._surplus._secured)
+
+
 def test_surplus_connections_with_tls_are_answered(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to 32 at a time; the handshake of a further one is reset."""
-    monkeypatch.setattr(surplus, "_SECONDS", 0.5)
+    """Up to 32 at a time; the handshake of a further one is reset. None is waited for long."""
+    monkeypatch.setattr(surplus, "_SECONDS", 60)
     context, client_context = contexts()
 
     async def main() -> None:
@@ -270,13 +276,21 @@ def test_surplus_connections_with_tls_are_answered(
             AsyncExitStack() as stack,
         ):
             await until(lambda: server.connections == 1)
-            silent = [await stack.enter_async_context(connected(address)) for _ in range(32)]
+            silent = [await stack.enter_async_context(connected(address)) for _ in range(31)]
+            await until(lambda: handshakes(server) == 31)
+            monkeypatch.setattr(surplus, "_SECONDS", 0.2)
+            late = await stack.enter_async_context(connected(address))
+            await late.until_closed()
+            monkeypatch.setattr(surplus, "_SECONDS", 60)
+            silent.append(await stack.enter_async_context(connected(address)))
+            await until(lambda: handshakes(server) == 32)
             with pytest.raises(ConnectionError):
                 await asyncio.get_running_loop().create_connection(
                     Client, *address[:2], ssl=client_context
                 )
             for client in silent:
-                await client.until_closed()
+                client.transport.abort()
+            await until(lambda: not handshakes(server))
             for method in (b"GET", b"HEAD"):
                 async with connected(address, ssl=client_context) as client:
                     client.transport.write(GET.replace(b"GET", method))

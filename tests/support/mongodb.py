@@ -14,10 +14,14 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 
 @contextmanager
-def failing(admin: Admin, times: int, **how: Any) -> Iterator[None]:
-    """Make commands of the service fail."""
+def failing(admin: Admin, times: int | None, **how: Any) -> Iterator[None]:
+    """Make so many commands of the service fail; None means all of them.
+
+    A command that the service sends in the background counts, too.
+    """
     data = {"appName": "tornado_members", **how}
-    admin.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
+    mode = "alwaysOn" if times is None else {"times": times}
+    admin.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
     try:
         yield
     finally:
