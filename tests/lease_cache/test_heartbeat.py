@@ -1,10 +1,11 @@
 """Heartbeats of a node: which replies count, and from which time."""
 
+import socket
 import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -17,12 +18,16 @@ VERSION = b"VERSION 1.6.18\r\n"
 
 @contextmanager
 def talking(answer: Callable[[], bytes]) -> Iterator[tuple[str, int]]:
-    """A server that sends the reply of `answer` to each probe."""
+    """A server that sends the reply of `answer` to each probe, byte by byte."""
 
     class Talker(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            while self.request.recv(100):
-                self.request.sendall(answer())
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+            with suppress(ConnectionError):
+                while self.request.recv(100):
+                    for byte in answer():
+                        self.request.sendall(bytes([byte]))
+                        time.sleep(0.0001)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = False  # server_close() waits for them
@@ -48,7 +53,7 @@ def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[Heart
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"VERSION 1", b"\r\n"]
+    "nonsense", [b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\r\n", b"x" * 600]
 )
 def test_heartbeat_accepts_only_a_version_reply(nonsense: bytes) -> None:
     asked = threading.Semaphore(0)

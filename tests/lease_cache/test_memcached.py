@@ -167,8 +167,8 @@ async def test_batch_of_large_values_is_stored_and_read(address: str) -> None:
 
 async def test_large_reply_may_take_longer_than_one_deadline() -> None:
     value = b"x" * 100_000
-    pieces = [b"VALUE %d 0 100000\r\n%b\r\n" % (number, value) for number in range(10)]
-    talk = await reply(*pieces, b"END\r\n", pause=0.1)
+    items = [b"VALUE %d 0 100000\r\n%b\r\n" % (number, value) for number in range(10)]
+    talk = await reply(b"".join(items) + b"END\r\n", size=100_000, pause=0.1)
     async with server_that(talk) as address, opened(address, timeout=0.3) as node:
         assert len(await node.get_many([b"%d" % number for number in range(10)])) == 10
 
@@ -342,13 +342,26 @@ async def test_server_killed_under_load_does_not_freeze_the_loop(times: int) -> 
             await writers
 
 
-async def reply(*pieces: bytes, pause: float = 0.0, then: float = 0.0) -> Talk:
-    """Answer any command with these bytes, then hang up."""
+async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Return the next request, and the echo that belongs after its reply."""
+    request = b""
+    while echo := await reader.readline():
+        if echo.startswith(b"md lease_cache:echo "):
+            return request, b"NF " + echo.split()[2] + b"\r\n"
+        request += echo
+    raise ConnectionError("the client has disconnected")
+
+
+async def reply(
+    content: bytes | None, *, size: int = 1_000_000, pause: float = 0.0, then: float = 0.0
+) -> Talk:
+    """Answer any command with these bytes, in pieces of `size` bytes, then hang up."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        for piece in pieces:
-            writer.write(piece)
+        _, echo = await read_request(reader)
+        whole = b"" if content is None else content + echo
+        for start in range(0, len(whole), size):
+            writer.write(whole[start : start + size])
             await writer.drain()
             await asyncio.sleep(pause)
         await asyncio.sleep(then)
@@ -507,8 +520,7 @@ HELD_B = b"VA 0 kb c8 f5 t-1\r\n\r\n"
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_replies_to_several_keys_may_come_in_pieces(size: int) -> None:
     async def asked(reply_: bytes, call: Callable[[MemcachedNode], Awaitable[Any]]) -> Any:
-        pieces = [reply_[at : at + size] for at in range(0, len(reply_), size)]
-        talk = await reply(*pieces, then=1)
+        talk = await reply(reply_, size=size, then=1)
         async with server_that(talk) as address, opened(address) as node:
             return await call(node)
 
@@ -546,8 +558,9 @@ async def test_bytes_after_a_reply_close_the_connection() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        while await reader.readline():
-            writer.write(b"END\r\nVALUE a 0 1\r\nx\r\nEND\r\n")
+        while True:
+            _, echo = await read_request(reader)
+            writer.write(b"END\r\n" + echo + b"VALUE a 0 1\r\nx\r\nEND\r\n")
 
     async with server_that(talk) as address, opened(address) as node:
         for _ in range(3):
@@ -556,20 +569,48 @@ async def test_bytes_after_a_reply_close_the_connection() -> None:
     assert connections == 3
 
 
+@pytest.mark.parametrize(
+    ("too_many", "command"),
+    [
+        (b"STORED\r\n", lambda node: node.put_many([Put(b"a", b"2", 60)])),
+        (b"HD\r\n", lambda node: node.put_many([Put(b"a", b"", 0, 1)])),
+        (b"END\r\n", lambda node: node.get_many([b"a"])),
+        (b"VALUE a 0 3\r\nold\r\nEND\r\n", lambda node: node.get_many([b"a"])),
+        (b"MN\r\n", lambda node: node.gets_many([b"a"])),
+        (b"VA 1\r\n7\r\n", lambda node: node.increment(b"n", 1, 60)),
+        (b"NOT_FOUND\r\n", lambda node: node.delete(b"a")),
+    ],
+)
+async def test_reply_too_many_is_given_to_no_command(
+    address: str, too_many: bytes, command: Callable[[MemcachedNode], Awaitable[Any]]
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = address.partition(":")
+        replies, requests = await asyncio.open_connection(host, int(port))
+        request, echo = await read_request(reader)
+        requests.write(request + echo.replace(b"NF", b"md lease_cache:echo"))
+        writer.write(too_many + await replies.readuntil(echo))
+        requests.close()
+
+    assert ask_memcached(address, b"set a 0 60 3\r\nnew\r\n") == b"STORED\r\n"
+    async with server_that(talk) as proxy, opened(proxy) as node:
+        with pytest.raises(NodeUnavailable):
+            await command(node)
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
 async def test_reply_is_read_wherever_the_network_cuts_it(size: int) -> None:
     values = {b"a": b"x", b"b": b"", b"c": b"VALUE a 0 1\r\nEND\r\n", b"d": b"y" * 300}
     whole = b"".join(b"VALUE %b 0 %d\r\n%b\r\n" % (k, len(v), v) for k, v in values.items())
     whole += b"END\r\n"
-    pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
-    talk = await reply(*pieces, then=3)
+    talk = await reply(whole, size=size, then=3)
     async with server_that(talk) as address, opened(address) as node:
         assert await node.get_many([*values, b"e"]) == values
 
 
 @pytest.mark.parametrize("pause", [0.15, 10.0])
 async def test_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) -> None:
-    talk = await reply(b"E", b"N", b"D", b"\r", b"\n", pause=pause)
+    talk = await reply(b"END\r\n", size=1, pause=pause)
     async with server_that(talk) as address, opened(address, timeout=0.2) as node:
         calls = [node.get_many([b"a"]) for _ in range(20)]
         async with asyncio.timeout(3):  # one after the other, they would take four seconds
@@ -616,19 +657,40 @@ async def test_recovered_server_is_used_again() -> None:
         assert await node.get_many([b"a"]) == {b"a": b"1"}
 
 
+async def test_server_that_replies_nonsense_to_a_probe_is_probed_again() -> None:
+    replies = iter([b"nonsense\r\n"] * 3 + [b"STORED\r\n", b"NOT_FOUND\r\n"])
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request, echo = await read_request(reader)
+            usual = b"VERSION 1.6.18\r\n" if request == b"version\r\n" else b"END\r\n"
+            writer.write(next(replies, usual) + echo)
+
+    async with server_that(talk) as address, opened(address, probe_interval=0.01) as node:
+        for _ in range(3):
+            with pytest.raises(NodeUnavailable):
+                await node.get_many([b"a"])
+        await until(lambda: not node.is_away)
+        assert await node.get_many([b"a"]) == {}
+
+
 async def test_commands_share_a_connection_and_do_not_wait_for_each_other() -> None:
     connections = 0
     requests: list[bytes] = []
+    echoes: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
         while len(requests) < 5:
-            requests.append(await reader.readline())
-        for request in requests:  # the first reply is sent after the last request
+            request, echo = await read_request(reader)
+            requests.append(request)
+            echoes.append(echo)
+        # The first reply is sent after the last request.
+        for request, echo in zip(requests, echoes, strict=True):
             for key in request.split()[1:]:
                 writer.write(b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(key), key))
-            writer.write(b"END\r\n")
+            writer.write(b"END\r\n" + echo)
         await reader.readline()
 
     async with server_that(talk) as address, opened(address) as node:
@@ -660,9 +722,9 @@ async def test_put_that_shares_a_request_returns_its_own_results(address: str) -
 
 async def test_broken_reply_fails_the_commands_behind_it_too() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(3):
-            await reader.readline()
-        writer.write(b"VALUE 0 0 1\r\nx\r\nEND\r\nnonsense\r\nVALUE 2 0 1\r\nx\r\nEND\r\n")
+        echoes = [(await read_request(reader))[1] for _ in range(3)]
+        first, second, third = [b"VALUE %d 0 1\r\nx\r\nEND\r\n" % i for i in range(3)]
+        writer.write(first + echoes[0] + b"nonsense\r\n" + second + echoes[1] + third + echoes[2])
         await reader.readline()
 
     async with server_that(talk) as address, opened(address) as node:
@@ -676,7 +738,7 @@ async def test_broken_reply_fails_the_commands_behind_it_too() -> None:
 
 
 async def test_close_ends_commands_in_flight() -> None:
-    async with server_that(await reply(pause=5, then=5)) as address:
+    async with server_that(await reply(None, then=5)) as address:
         node = MemcachedNode(address, timeout=60)
         waiting = node.get_many([b"a"])
         await asyncio.sleep(0.05)
@@ -697,9 +759,9 @@ async def test_deadline_is_extended_by_lag_of_the_event_loop() -> None:
     may_reply = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
+        _, echo = await read_request(reader)
         await may_reply.wait()
-        writer.write(b"END\r\n")
+        writer.write(b"END\r\n" + echo)
 
     async with server_that(talk) as address, opened(address, timeout=0.05) as node:
         command = node.get_many([b"a"])
@@ -710,7 +772,10 @@ async def test_deadline_is_extended_by_lag_of_the_event_loop() -> None:
 
 
 async def test_endless_lag_does_not_hold_a_command_forever() -> None:
-    async with server_that(await reply(pause=5)) as address, opened(address, timeout=0.02) as node:
+    async with (
+        server_that(await reply(None, then=5)) as address,
+        opened(address, timeout=0.02) as node,
+    ):
         command = asyncio.ensure_future(node.get_many([b"a"]))
         for _ in range(30):
             await stand_still(0.03)

@@ -84,8 +84,9 @@ class Command(Generic[T]):
 
     request: bytes
     result: T  # once the reply is complete
+    echo = b""  # what follows the reply (echoes.py)
     sent_at = float("-inf")  # by clock()
-    is_complete = False
+    is_complete = False  # True if the whole reply was parsed
     is_small = False  # true if it may be shared
 
     def __init__(self) -> None:
@@ -94,9 +95,8 @@ class Command(Generic[T]):
     def read(self, data: bytes, at: int) -> int:
         """Parse the part of the reply that begins at this position; return where it ends.
 
-        At the end of the reply, sets `is_complete` and the results of the futures. Otherwise, the
-        next part begins with the bytes that were not parsed. Raises ConnectionError for anything
-        but a reply to this request.
+        At the end of the reply, sets `is_complete`. Otherwise, the next part begins with the bytes
+        that were not parsed. Raises ConnectionError for anything but a reply to this request.
         """
         raise NotImplementedError
 
@@ -108,9 +108,8 @@ class Command(Generic[T]):
         """Add the request of another small command, which then is not sent."""
         raise NotImplementedError
 
-    def complete(self) -> None:
+    def return_result(self) -> None:
         """Return the result to the callers."""
-        self.is_complete = True
         for future in self.futures:
             if not future.done():  # else its caller was cancelled
                 future.set_result(self.result)
@@ -161,7 +160,7 @@ class _Items(Command[dict[bytes, T]]):
         if line is not None:
             if line != self.last_line:
                 raise unexpected(line)
-            self.complete()
+            self.is_complete = True
         return at
 
     def parse(self, head: re.Match[bytes], value: bytes) -> T:
@@ -181,21 +180,22 @@ class Get(_Items[bytes]):
     def read(self, data: bytes, at: int) -> int:
         if self.result or not data.startswith(_FIRST_VALUE, at):
             return super().read(data, at)
-        keys, values, end = [*self.keys], None, len(data)
-        if data.endswith(_AFTER_VALUES):
-            values = self.parse_whole(data[at:] if at else data, keys)
+        keys, values, echo = [*self.keys], None, self.echo
+        end = len(data) - len(echo)
+        if data.endswith(_AFTER_VALUES + echo):
+            values = self.parse_whole(data[at:end], keys)
         if values is None:  # the reply is incomplete, or another one follows
             # The end may have arrived in two pieces.
             last = data.find(_AFTER_VALUES, at + max(0, self._searched - len(_AFTER_VALUES)))
-            if last < 0 and end - at < _MOST_IN_ONE_PASS:
-                self._searched = end - at
+            if last < 0 and len(data) - at < _MOST_IN_ONE_PASS:
+                self._searched = len(data) - at
                 return at
             end = last + len(_AFTER_VALUES)
             values = self.parse_whole(data[at:end], keys) if last >= 0 else None
         if values is None:
             return super().read(data, at)
         self.result = values
-        self.complete()
+        self.is_complete = True
         return end
 
     def parse(self, head: re.Match[bytes], value: bytes) -> bytes:
@@ -258,8 +258,7 @@ class PutMany(Command[list[int | None]]):
         self.futures += other.futures
         self.request += other.request
 
-    def complete(self) -> None:
-        self.is_complete = True
+    def return_result(self) -> None:
         start = 0
         for future, count in zip(self.futures, self._counts, strict=True):
             if not future.done():
@@ -288,7 +287,7 @@ class PutMany(Command[list[int | None]]):
                 self._stored = held.token if held and held.value == put.value else 0
             self.result.append(self._stored)
             self._question = None
-        self.complete()
+        self.is_complete = True
         return at
 
 

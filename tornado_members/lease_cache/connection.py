@@ -2,20 +2,24 @@
 
 Memcached replies in the order of the commands. So the connection is a queue of commands: a new one
 is sent at the end of the turn of the event loop, together with the others of the turn, and what
-arrives belongs to the oldest that is not answered yet. Small commands of one kind become one.
+arrives belongs to the oldest that is not answered yet. Small commands of one kind become one. After
+each reply, the server repeats a number (echoes.py).
 
-The connection ends at the first fault: a malformed reply, bytes that no command asked for, the end
-of the stream, or a time-out. Then all commands in the queue fail, and no reply can be mistaken for
-that of another command. A caller that is cancelled changes nothing: its reply is read, and ignored.
+The connection ends at the first fault: a malformed reply, another number, bytes that no command
+asked for, the end of the stream, or a time-out. Then all commands in the queue fail, and no reply
+can be mistaken for that of another command. A caller that is cancelled changes nothing: its reply
+is read, and ignored.
 """
 
 import asyncio
 from collections import deque
 from contextvars import Context
+from itertools import cycle
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.commands import Command
+from tornado_members.lease_cache.echoes import ECHOES
 from tornado_members.lease_cache.errors import NodeUnavailable
 
 T = TypeVar("T")
@@ -53,6 +57,7 @@ class MemcachedConnection(asyncio.Protocol):
         self.is_closed = False
         self._server = server
         self._loop = asyncio.get_running_loop()
+        self._echoes = cycle(ECHOES)
         self._unsent: list[Command[Any]] = []
         self._waiting: deque[Command[Any]] = deque()  # for their replies
         self._rest = b""  # received bytes that were not parsed
@@ -89,11 +94,13 @@ class MemcachedConnection(asyncio.Protocol):
         if not self._waiting:
             self._begin_time()
         now = clock()
+        requests = []
         for command in self._unsent:
             command.sent_at = now
+            request, command.echo = next(self._echoes)
+            requests.append((command.request or command.encode()) + request)
         self._waiting += self._unsent
-        requests = [command.request or command.encode() for command in self._unsent]
-        self._transport.write(requests[0] if len(requests) == 1 else b"".join(requests))
+        self._transport.write(b"".join(requests))
         self._unsent = []
 
     def close(self, reason: str = "was closed") -> None:
@@ -139,9 +146,16 @@ class MemcachedConnection(asyncio.Protocol):
         try:
             while waiting and at < len(data):
                 command = waiting[0]
-                at = command.read(data, at)
+                if not command.is_complete:
+                    at = command.read(data, at)
                 if not command.is_complete:
                     break
+                echo = command.echo
+                if not data.startswith(echo, at):
+                    _check_part_of_echo(data[at:], echo)
+                    break
+                at += len(echo)
+                command.return_result()
                 waiting.popleft()
                 self._server.last_reply_at = max(self._server.last_reply_at, command.sent_at)
                 self._server.failures = 0
@@ -182,3 +196,9 @@ class MemcachedConnection(asyncio.Protocol):
             self._arm(seconds / 4)
         else:
             self.close("did not answer in time")
+
+
+def _check_part_of_echo(data: bytes, echo: bytes) -> None:
+    """Raise ConnectionError unless this is the beginning of the echo."""
+    if not echo.startswith(data):
+        raise ConnectionError("sent a reply that no command asked for")

@@ -114,10 +114,19 @@ class HeartbeatThread:
             self._poll.register(self._connection, select.POLLIN)
         sent = self._now()
         self._connection.sendall(b"version\r\n")
-        reply = self._connection.recv(_LONGEST_REPLY)
-        if not reply.startswith(_REPLY) or not reply.endswith(b"\r\n"):
-            raise ConnectionError("that is not a Memcached")
+        self._read_reply(self._connection)
         self._note_reply(sent)
+
+    def _read_reply(self, connection: socket.socket) -> None:
+        """Read a reply, which may arrive in pieces. Raises OSError for anything else."""
+        reply, end = b"", self._now() + self._timeout
+        while not reply.endswith(b"\r\n"):
+            piece = connection.recv(_LONGEST_REPLY)
+            reply += piece
+            if not piece or len(reply) >= _LONGEST_REPLY or self._now() > end:
+                raise ConnectionError("did not reply in time with one line")
+        if not reply.startswith(_REPLY):
+            raise ConnectionError("that is not a Memcached")
 
     def _note_reply(self, sent: float) -> None:
         """Record the reply to a probe that was sent at this time.

@@ -167,9 +167,10 @@ class MemcachedNode:
             while True:
                 await asyncio.sleep(self._probe_interval)
                 connection = MemcachedConnection(self)
-                with suppress(NodeUnavailable):
+                with suppress(NodeUnavailable), self._refusals():
                     await aiomcache_client(connection.send).version()
                     break
+                connection.close()
         except BaseException:
             if connection:
                 connection.close()

@@ -50,7 +50,7 @@ class Increments(Command[dict[bytes, int]]):
             if len(number) != int(size[1]) or not number.isdigit():
                 raise unexpected(number)
             self.result[key], at = int(number), end
-        self.complete()
+        self.is_complete = True
         return at
 
 
@@ -69,7 +69,7 @@ class OneLine(Command[bytes]):
                     line
                 )  # raises ConnectionError for anything but a reply to such a command
             self.result = line
-            self.complete()
+            self.is_complete = True
         return at
 
 
