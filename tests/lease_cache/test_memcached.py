@@ -670,7 +670,7 @@ async def test_server_that_replies_nonsense_to_a_probe_is_probed_again() -> None
         for _ in range(3):
             with pytest.raises(NodeUnavailable):
                 await node.get_many([b"a"])
-        await until(lambda: not node.is_away)
+        await until(lambda: not node.is_unavailable)
         assert await node.get_many([b"a"]) == {}
 
 
