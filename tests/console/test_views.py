@@ -68,10 +68,10 @@ async def test_conflict_shows_both_versions_field_by_field(
         ]
         await console.click("fieldset.contested label", "Yours")
         await patch(api, 1, phone="555-0122")  # again, before the choice is saved
-        await console.click("dialog button", "Save this choice")
+        await console.click("dialog button", "Save these values")
         await console.see("dialog fieldset.contested", "555-0122")
         await console.click("dialog fieldset:nth-of-type(1) label", "Yours")
-        await console.click("dialog button", "Save this choice")
+        await console.click("dialog button", "Save these values")
         await console.see("member-panel h2", "Ada King")
     found = await member(api, 1)
     assert (found["name"], found["email"], found["phone"]) == (
@@ -166,16 +166,16 @@ async def test_import_shows_faults_corrects_columns_and_exports_the_members(
         await console.see("h2", "No row of this file can be read")
         name = "document.querySelector('.mapping select')"
         await console.value(f"{name}.value = '#1', {name}.dispatchEvent(new Event('change'))")
-        await console.click("button", "Check again")
-        await console.see("h2", "This would happen")
+        await console.click("button", "Preview again")
+        await console.see("h2", "Preview")
         assert (await console.see(".outcomes")).split() == ["added", "1", "refused", "4"]
         assert len(parsed(await api("GET", "/members"))["items"]) == 1  # nothing was written
         await console.click("label", "Replace the member")
         await console.click("button", "Import 2 members")
-        await console.see("h2", "Imported")
+        await console.see("h2", "Import complete")
         await console.see("table", "The name occurs earlier in the file")
         await console.see("table", "E-mail: is not an e-mail address")
-        await console.click("button", "Save the refused rows as a file")
+        await console.click("button", "Download the refused rows")
         rejects = await downloaded(downloads, "club-refused.csv")
         lines = rejects.splitlines()
         assert lines[0] == "\ufeffline,reason,name,Mail,Level"
@@ -261,7 +261,7 @@ async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
         fault = f"{form}?.querySelector('div.fault:not([hidden])')"
         await console.wait_for(f"!{form} || !!{fault}")
         if await console.value(f"!!{form}"):
-            await console.see("div.fault", "it is not known whether this was saved")
+            await console.see("div.fault", "it is unknown whether this was saved")
             await console.click("form button", "Save")
         await console.see("member-panel h2", "Ada King")
         await console.see_no("dialog")
@@ -270,7 +270,7 @@ async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
         await console.enter("Name", "Ada Byron")
         await proxy.set(CUT)
         await console.click("form button", "Save")
-        await console.see("div.fault", "it is not known whether this was saved")
+        await console.see("div.fault", "it is unknown whether this was saved")
         await console.see("offline-banner", "The service cannot be reached.")
         assert await console.value("document.querySelector('[name=name]').value") == "Ada Byron"
         await proxy.set(FINE)
@@ -362,7 +362,7 @@ async def test_keyboard_alone_suffices(open_page_of_console: OpenConsole, api: A
         await console.press("Enter")
         await console.see("member-panel h2", "Zoë")
         await console.press("Escape", "?")
-        await console.see("dialog h2", "Keyboard")
+        await console.see("dialog h2", "Keyboard shortcuts")
         await console.press("Tab")
         await console.value("document.querySelector('dialog input').click()")
         await console.press("Escape", "n")  # switched off
@@ -390,7 +390,7 @@ async def test_changes_of_others_are_marked_and_never_overwrite_an_edit(
         await console.see("dd.marked", "555-0111")
         await console.see(".banner", "This member was changed just now.")
         await api.create("Eve")
-        await console.click("button.news", "1 new member: show")
+        await console.click("button.new-members", "Show 1 new member")
         await console.see("tbody a", "Eve")
         await console.click("member-panel button", "Edit")
         await console.enter("Name", "Ada King")
@@ -399,7 +399,7 @@ async def test_changes_of_others_are_marked_and_never_overwrite_an_edit(
         assert await console.value("document.querySelector('[name=phone]').value") == "555-0111"
         await console.press("Enter")
         await console.see("dialog", "555-0122")
-        await console.click("dialog button", "Save this choice")
+        await console.click("dialog button", "Save these values")
         await console.see("member-panel h2", "Ada King")
         assert (await api("DELETE", "/members/2")).code == 204
         await console.see("tr.deleted .mark", "deleted")

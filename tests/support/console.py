@@ -11,7 +11,7 @@ from tests.support.browser import Page, find_chromium, open_page
 
 AXE = Path(__file__).parent.parent / "console" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = find_chromium()
-_STORED = "tornado-members-token"
+_STORAGE_KEY = "tornado-members-token"
 _SECONDS = 20  # for one step
 _KEYS = {
     "Enter": (13, "\r"),
@@ -40,21 +40,21 @@ class Console:
             shown = await self.value("document.body.innerText")
             raise AssertionError(f"{expression} is not true of: {shown[:3000]}") from None
 
-    async def open(self, token: str | None = None, place: str = "") -> None:
-        """Load the page; with a token that was kept in the tab, and at a place."""
-        kept = json.dumps({"token": token, "isPassword": False}) if token else ""
-        store = f"sessionStorage.setItem({_STORED!r}, {json.dumps(kept)})"
+    async def open(self, token: str | None = None, route: str = "") -> None:
+        """Load the page; with a token that was kept in the tab, and at a route."""
+        kept = json.dumps({"token": token, "usesPassword": False}) if token else ""
+        store = f"sessionStorage.setItem({_STORAGE_KEY!r}, {json.dumps(kept)})"
         script = f"if (location.protocol === 'http:') {store}"
         added = await self.page.call("Page.addScriptToEvaluateOnNewDocument", source=script)
         # Another document, also if only the fragment of the address differs.
         await self.page.call("Page.navigate", url="about:blank")
-        await self.page.call("Page.navigate", url=f"{self.address}/console{place}")
+        await self.page.call("Page.navigate", url=f"{self.address}/console{route}")
         await self.see("app-header" if token else "sign-in")
         await self.page.call("Page.removeScriptToEvaluateOnNewDocument", **added)
 
-    async def go(self, place: str) -> None:
-        """Follow a link to a place, such as `#/users`."""
-        await self.value(f"location.hash = {json.dumps(place)}")
+    async def go(self, route: str) -> None:
+        """Follow a link to a route, such as `#/users`."""
+        await self.value(f"location.hash = {json.dumps(route)}")
 
     async def see(self, selector: str, text: str = "") -> str:
         """Wait until an element is shown that has a text; return its text."""

@@ -17,7 +17,7 @@ export class Problem extends Error {
   }
 }
 
-/** The service did not answer: it is not known whether it received the request. */
+/** The service did not respond. It is unknown whether it received the request. */
 export class Unreachable extends Error {}
 
 /** True if an operation was cancelled. @param {unknown} error */
@@ -31,11 +31,11 @@ export function isAbort(error) {
  * @property {unknown} [json] the body
  * @property {AbortSignal} [signal]
  * @property {boolean} [anonymous] without a token
- * @property {boolean} [quiet] do not ask for another token if this one is refused
- * @property {string} [token] another one than that of the session
+ * @property {boolean} [quiet] do not renew the token if it is refused
+ * @property {string} [token] instead of the token of the session
  */
 
-/** Sends requests. It reports "offline" and "online" when the service goes and returns. */
+/** Sends requests. Dispatches "offline" and "online" when the service becomes unreachable or reachable. */
 export class Api extends EventTarget {
   /** @param {string} base the address of the API, which ends in a slash */
   constructor(base) {
@@ -43,7 +43,7 @@ export class Api extends EventTarget {
     this.base = base;
     this.online = true;
     this.token = "";
-    /** Called when the token is refused; resolves to true if there is another one now. */
+    /** Called when the token is refused. Resolves to true if there is a new token. */
     this.renew = async () => false;
     this.#wait = 1000;
   }
@@ -64,8 +64,8 @@ export class Api extends EventTarget {
   /**
    * Send a request and return its successful response.
    *
-   * Raises Problem, Unreachable, or AbortError. A request whose token has expired is sent again
-   * after the person has signed in again.
+   * Throws Problem, Unreachable, or AbortError. If the token has expired, the request is repeated
+   * after the user has signed in again.
    * @param {string} method
    * @param {string} path a path of the API, or a URL
    * @param {Options} [options]
@@ -131,7 +131,7 @@ export class Api extends EventTarget {
     if (!online) this.probe();
   }
 
-  /** Ask until the service answers. */
+  /** Send probes until the service responds. */
   async probe() {
     if (this.#probing) return;
     this.#probing = true;
@@ -142,7 +142,7 @@ export class Api extends EventTarget {
       try {
         await this.#send("HEAD", "/openapi.json", { anonymous: true }, "");
       } catch {
-        // It is still away.
+        // The service is still unreachable.
       }
     }
     this.#probing = false;
@@ -154,6 +154,6 @@ async function parseBody(response) {
   try {
     return await response.json();
   } catch {
-    return null; // a proxy's own page
+    return null; // an error page of a proxy
   }
 }

@@ -1,8 +1,8 @@
-/** `<app-header>`: the title, the sections, and the account. */
+/** `<app-header>`: the title, the navigation, and the account menu. */
 
 import { fill, h, isolated } from "./dom.js";
-import { formatPlace } from "./router.js";
-import { chooseTheme, presentTheme, THEMES } from "./theme.js";
+import { formatRoute } from "./router.js";
+import { chooseTheme, currentTheme, THEMES } from "./theme.js";
 import { text } from "./text.js";
 
 /** @typedef {import("./app.js").Context} Context */
@@ -10,7 +10,7 @@ import { text } from "./text.js";
 export class AppHeader extends HTMLElement {
   #nav = h("nav", { "aria-label": text.nav.label });
   #menu = h("details", { class: "menu account" });
-  #left = h("span", { class: "left" });
+  #timeLeft = h("span", { class: "left" });
   #timer = 0;
 
   /** @param {Context} context */
@@ -52,7 +52,7 @@ export class AppHeader extends HTMLElement {
     if (!event.composedPath().includes(this.#menu)) this.#menu.open = false;
   };
 
-  /** Show the present place, and the present session. */
+  /** Show the current route and session. */
   refresh() {
     const { session, schema, router } = this.context;
     const sections = [
@@ -61,12 +61,12 @@ export class AppHeader extends HTMLElement {
       { view: "users", offered: session.may("delete") && schema.users },
       { view: "status", offered: session.may("delete") && schema.status },
     ];
-    const present = router.place.view;
+    const current = router.route.view;
     const offered = sections.filter((section) => section.offered);
     const links = offered.map(({ view }) =>
       h(
         "a",
-        { href: formatPlace(view), "aria-current": view === present && "page" },
+        { href: formatRoute(view), "aria-current": view === current && "page" },
         text.nav[/** @type {"members"} */ (view)],
       ),
     );
@@ -87,7 +87,7 @@ export class AppHeader extends HTMLElement {
         {},
         h("span", { class: "visually-hidden" }, `${text.account.label}: `),
         isolated(session.subject),
-        this.#left,
+        this.#timeLeft,
       ),
       h(
         "div",
@@ -96,7 +96,7 @@ export class AppHeader extends HTMLElement {
         h("p", { class: "help" }, may.join(", ") || text.account.mayNothing),
         h("button", { type: "button", onclick: () => this.#renew() }, text.account.renew),
         this.#themes(),
-        h("button", { type: "button", onclick: () => this.#showKeys() }, text.account.shortcuts),
+        h("button", { type: "button", onclick: () => this.#showShortcuts() }, text.account.shortcuts),
         h("button", { type: "button", onclick: () => session.signOut() }, text.account.signOut),
       ),
     );
@@ -108,29 +108,29 @@ export class AppHeader extends HTMLElement {
       { id: "theme" },
       THEMES.map((one) => h("option", { value: one }, text.account.themes[one])),
     );
-    select.value = presentTheme();
+    select.value = currentTheme();
     select.addEventListener("change", () => chooseTheme(select.value));
     return h("div", { class: "field inline" }, h("label", { for: "theme" }, text.account.appearance), select);
   }
 
   async #renew() {
     this.#menu.open = false;
-    const { askToSignIn } = await import("./sign-in.js");
-    await askToSignIn(this.context, text.signIn.renewTitle);
+    const { promptForSignIn } = await import("./sign-in.js");
+    await promptForSignIn(this.context, text.signIn.renewTitle);
   }
 
-  async #showKeys() {
+  async #showShortcuts() {
     this.#menu.open = false;
-    const { showKeys } = await import("./keys.js");
-    void showKeys();
+    const { showShortcuts } = await import("./shortcuts.js");
+    void showShortcuts();
   }
 
   #showTimeLeft() {
     const minutes = this.context.session.minutesLeft();
     const { timeLeft, expired } = text.account;
     const shown = minutes === null ? "" : minutes === 0 ? expired : timeLeft(Math.floor(minutes));
-    this.#left.textContent = shown;
-    this.#left.classList.toggle("soon", minutes !== null && minutes < 3);
+    this.#timeLeft.textContent = shown;
+    this.#timeLeft.classList.toggle("soon", minutes !== null && minutes < 3);
   }
 }
 

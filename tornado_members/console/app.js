@@ -1,22 +1,22 @@
-/** `<members-app>`: the console. It holds what all views share, and shows the view of the place. */
+/** `<members-app>`: the console. It holds the objects that all views share, and shows the view of the current route. */
 
 import { Api } from "./api.js";
 import { confirm } from "./dialog.js";
 import { fill, h } from "./dom.js";
-import { errorState, stateOf } from "./faults.js";
+import { errorState, emptyState } from "./faults.js";
 import { Feed } from "./feed.js";
 import { AppNotices, OfflineBanner } from "./notices.js";
-import { formatPlace, Router } from "./router.js";
+import { formatRoute, Router } from "./router.js";
 import { readSchema } from "./schema.js";
 import { Session } from "./session.js";
-import { askToSignIn, SignIn } from "./sign-in.js";
+import { promptForSignIn, SignIn } from "./sign-in.js";
 import { text } from "./text.js";
 
 /** @typedef {import("./app-header.js").AppHeader} AppHeader */
 /** @typedef {import("./member-list.js").MemberList} MemberList */
 /** @typedef {import("./member-panel.js").MemberPanel} MemberPanel */
 /**
- * What views share.
+ * The objects that views share.
  * @typedef {object} Context
  * @property {Api} api
  * @property {Session} session
@@ -28,7 +28,7 @@ import { text } from "./text.js";
  */
 
 /** Views that are loaded when they are opened. @type {Record<string, (context: Context) => Promise<HTMLElement>>} */
-const FURTHER = {
+const LAZY_VIEWS = {
   import: async (context) => new (await import("./import-view.js")).ImportView(context),
   users: async (context) => new (await import("./users-view.js")).UsersView(context),
   status: async (context) => new (await import("./status-view.js")).StatusView(context),
@@ -64,9 +64,9 @@ export class MembersApp extends HTMLElement {
       this.#notices,
     );
     document.documentElement.lang = text.language;
-    this.#api.addEventListener("online", () => this.#connected(true));
-    this.#api.addEventListener("offline", () => this.#connected(false));
-    this.#router.addEventListener("change", () => this.#moved());
+    this.#api.addEventListener("online", () => this.#showConnection(true));
+    this.#api.addEventListener("offline", () => this.#showConnection(false));
+    this.#router.addEventListener("change", () => this.#navigated());
     this.#session.addEventListener("change", () => this.#signedInOrOut());
     addEventListener("click", (event) => this.#followLink(event));
     addEventListener("beforeunload", (event) => {
@@ -75,7 +75,7 @@ export class MembersApp extends HTMLElement {
     void this.#start();
   }
 
-  /** The view that is open, for the keyboard. */
+  /** The list that is shown, for the keyboard shortcuts. */
   get list() {
     return this.#list;
   }
@@ -107,10 +107,10 @@ export class MembersApp extends HTMLElement {
   }
 
   /** @param {boolean} online */
-  #connected(online) {
+  #showConnection(online) {
     this.#banner.online = online;
     if (!online) return;
-    this.#notices.say(text.errors.online);
+    this.#notices.show(text.errors.online);
     this.#list?.reloadIfFailed();
     this.#panel?.reloadIfFailed();
   }
@@ -119,7 +119,7 @@ export class MembersApp extends HTMLElement {
     const { isSignedIn, identity } = this.#session;
     this.#header?.refresh();
     if (isSignedIn && this.#identity === identity) {
-      this.#startFeed(); // it ended if the token had expired
+      this.#startFeed(); // it ends when a token expires
       return;
     }
     this.#identity = identity;
@@ -127,7 +127,7 @@ export class MembersApp extends HTMLElement {
     this.#render();
   }
 
-  /** Show everything anew, for another person. */
+  /** Rebuild the page, for another caller or without one. */
   #render() {
     const context = this.#context;
     if (!context) return;
@@ -144,15 +144,15 @@ export class MembersApp extends HTMLElement {
     void this.#enter(context);
   }
 
-  /** Load what is needed after signing in, and show the place. @param {Context} context */
+  /** Load the modules needed after signing in, and show the current route. @param {Context} context */
   async #enter(context) {
-    const [{ AppHeader }, { installKeys }, { MemberList }] = await Promise.all([
+    const [{ AppHeader }, { installShortcuts }, { MemberList }] = await Promise.all([
       import("./app-header.js"),
-      import("./keys.js"),
+      import("./shortcuts.js"),
       import("./member-list.js"),
     ]);
     this.#MemberList = MemberList;
-    installKeys(this, context);
+    installShortcuts(this, context);
     this.#header = new AppHeader(context);
     this.#main.before(this.#header);
     await this.#show();
@@ -166,22 +166,22 @@ export class MembersApp extends HTMLElement {
   /** @param {Context} context */
   async #renew(context) {
     const { identity } = this.#session;
-    const renewed = await askToSignIn(context, text.signIn.again);
+    const renewed = await promptForSignIn(context, text.signIn.again);
     if (!renewed) this.#session.signOut();
-    return renewed && this.#session.identity === identity; // never in the name of somebody else
+    return renewed && this.#session.identity === identity; // never repeat a request as another user
   }
 
-  async #moved() {
-    if (this.#panel?.isDirty && this.#panel.memberId !== this.#router.place.id) {
-      const asked = location.hash;
+  async #navigated() {
+    if (this.#panel?.isDirty && this.#panel.memberId !== this.#router.route.id) {
+      const requested = location.hash;
       history.replaceState(history.state, "", this.#shown);
       const { discard, discardHelp, discardYes, discardNo } = text.form;
       if (!(await confirm(discard, discardHelp, discardYes, discardNo))) {
-        this.#router.place.id = this.#panel.memberId;
+        this.#router.route.id = this.#panel.memberId;
         return;
       }
       this.#panel.discard();
-      history.replaceState(history.state, "", asked);
+      history.replaceState(history.state, "", requested);
     }
     this.#shown = location.hash;
     if (this.#header) await this.#show();
@@ -189,16 +189,16 @@ export class MembersApp extends HTMLElement {
 
   async #show() {
     const context = /** @type {Context} */ (this.#context);
-    const { view, id } = this.#router.place;
+    const { view, id } = this.#router.route;
     this.#header?.refresh();
-    const further = Object.hasOwn(FURTHER, view) && this.#mayOpen(view) ? FURTHER[view] : null;
-    if (further) {
+    const makeView = Object.hasOwn(LAZY_VIEWS, view) && this.#mayOpen(view) ? LAZY_VIEWS[view] : null;
+    if (makeView) {
       if (this.#view === view) return;
       this.#view = view;
       this.#list = this.#panel = null;
       this.#main.className = "page";
       document.title = `${text.nav[/** @type {"users"} */ (view)]} · ${context.title}`;
-      const element = await further(context);
+      const element = await makeView(context);
       if (this.#view === view) fill(this.#main, element);
       return;
     }
@@ -217,7 +217,7 @@ export class MembersApp extends HTMLElement {
     if (!this.#session.may("read") && !this.#session.isOwnOnly) {
       this.#view = "nothing";
       this.#main.className = "page";
-      fill(this.#main, stateOf(text.errors.forbidden, text.account.mayNothing));
+      fill(this.#main, emptyState(text.errors.forbidden, text.account.mayNothing));
       return;
     }
     if (this.#view !== "members") {
@@ -228,14 +228,14 @@ export class MembersApp extends HTMLElement {
       this.#panel = null;
     }
     document.title = context.title;
-    this.#list?.show(this.#router.place, this.#router.trail);
+    this.#list?.show(this.#router.route, this.#router.trail);
     this.#main.classList.toggle("with-panel", id !== "");
     if (!id) {
       this.#panel?.remove();
       this.#panel = null;
     } else if (this.#panel?.memberId !== id) {
       const { MemberPanel } = await import("./member-panel.js");
-      if (this.#router.place.id !== id && !this.#session.isOwnOnly) return;
+      if (this.#router.route.id !== id && !this.#session.isOwnOnly) return;
       const panel = new MemberPanel(context, id);
       panel.addEventListener("member", (event) =>
         this.#list?.receive(/** @type {CustomEvent} */ (event).detail),
@@ -249,11 +249,11 @@ export class MembersApp extends HTMLElement {
 
   #closePanel() {
     const id = this.#panel?.memberId ?? "";
-    this.#router.go(formatPlace("members", "", this.#router.place.query));
+    this.#router.go(formatRoute("members", "", this.#router.route.query));
     this.#list?.focusMember(Number(id));
   }
 
-  /** Follow a link within the console without losing the number of the page. @param {MouseEvent} event */
+  /** Follow a link within the console, and keep the page number of the list. @param {MouseEvent} event */
   #followLink(event) {
     const link = event.target instanceof Element ? event.target.closest("a") : null;
     const hash = link?.getAttribute("href") ?? "";

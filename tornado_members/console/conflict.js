@@ -1,4 +1,4 @@
-/** Two versions of a member, field by field, from which a person chooses. */
+/** The dialog that resolves a conflict between two versions of a member, field by field. */
 
 import { showDialog } from "./dialog.js";
 import { h, uniqueId } from "./dom.js";
@@ -10,7 +10,7 @@ import { text } from "./text.js";
 /** @typedef {import("./merge.js").Difference} Difference */
 
 /**
- * Let a person choose; returns the merge patch of the own values chosen, or null to edit further.
+ * Show the differences. Returns a merge patch with the chosen own values, or null to edit further.
  * @param {import("./schema.js").Field[]} fields
  * @param {any} before
  * @param {any} theirs

@@ -1,4 +1,4 @@
-/** The dialog that deletes a member once its name has been typed. */
+/** The dialog that deletes a member after its name has been typed. */
 
 import { Problem } from "./api.js";
 import { showDialog } from "./dialog.js";
@@ -7,7 +7,7 @@ import { explain } from "./faults.js";
 import { text } from "./text.js";
 
 /**
- * Return true if the member was deleted, "changed" if it has to be looked at again, else null.
+ * Return true if the member was deleted, "changed" if it has changed since it was read, else null.
  * @param {string} name
  * @param {() => Promise<unknown>} remove
  * @returns {Promise<true | "changed" | null>}

@@ -1,4 +1,4 @@
-/** Dialogs: the browser's own, which keep the focus and close with Esc. */
+/** Dialogs, as native `<dialog>` elements: these trap the focus and close with Esc. */
 
 import { fill, h, icon, uniqueId } from "./dom.js";
 import { text } from "./text.js";
@@ -6,8 +6,8 @@ import { text } from "./text.js";
 /**
  * Show a dialog until it is closed.
  *
- * `content` makes its content, and gets a function that closes it with a result. The result is null
- * if it was closed otherwise.
+ * `content` returns the content. It receives a function that closes the dialog with a result. The
+ * result is null if the dialog is closed in another way.
  * @template T
  * @param {string} title
  * @param {(close: (result: T) => void) => import("./dom.js").Child[]} content
@@ -53,7 +53,7 @@ export function showDialog(title, content, { closable = true } = {}) {
   });
 }
 
-/** Ask a question; true for yes. @param {string} title @param {string} lead @param {string} yes @param {string} no */
+/** Show a question. Returns true for yes. @param {string} title @param {string} lead @param {string} yes @param {string} no */
 export async function confirm(title, lead, yes, no) {
   const answer = await showDialog(title, (/** @type {(result: boolean) => void} */ close) => [
     h("p", {}, lead),

@@ -1,4 +1,4 @@
-/** Builds elements. Data becomes text nodes and attributes, and never markup. */
+/** Creates elements. Data becomes text nodes and attributes, never markup. */
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
 /** @typedef {string | number | boolean | null | undefined | ((event: any) => unknown)} Value */
@@ -68,7 +68,7 @@ export function uniqueId(prefix) {
   return `${prefix}-${lastId}`;
 }
 
-/** Return text that keeps its own direction, whatever surrounds it. @param {unknown} text */
+/** Return text whose direction is isolated from its surroundings. @param {unknown} text */
 export function isolated(text) {
   return h("bdi", {}, String(text));
 }
@@ -85,7 +85,7 @@ const ICONS = {
   file: "M11 16V7.8L7.9 11 6.5 9.6 12 4l5.5 5.6-1.4 1.4L13 7.8V16h-2ZM5 18h14v2H5v-2Z",
 };
 
-/** Return an icon, which says nothing to screen readers. @param {keyof typeof ICONS} name */
+/** Return an icon, which is hidden from screen readers. @param {keyof typeof ICONS} name */
 export function icon(name) {
   const mirrors = name === "next" || name === "previous";
   return svg(

@@ -1,4 +1,4 @@
-/** Exports the members that match as a file. */
+/** Exports the members that match the filters as a file. */
 
 import { showDialog } from "./dialog.js";
 import { h } from "./dom.js";
@@ -79,7 +79,7 @@ async function receive(context, query, format, signal, received) {
   let bytes = 0;
   const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (answer.body).getReader();
   for (;;) {
-    const { value, done } = await reader.read(); // a TypeError if the stream was cut off
+    const { value, done } = await reader.read(); // throws TypeError if the stream was cut off
     if (done) return new Blob(chunks, { type: format.type });
     chunks.push(value);
     bytes += value.length;
@@ -87,7 +87,7 @@ async function receive(context, query, format, signal, received) {
   }
 }
 
-/** Let the browser save a file. @param {Blob} blob @param {string} name */
+/** Offer a file to the browser as a download. @param {Blob} blob @param {string} name */
 export function save(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = h("a", { href: url, download: name });

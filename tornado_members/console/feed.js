@@ -48,14 +48,14 @@ function parse(text) {
 }
 
 /**
- * Follows the feed, and resumes where it was after a broken connection.
+ * Follows the feed, and resumes it after a broken connection.
  *
- * Reports "change" (a CustomEvent whose detail is a FeedEvent), "live", "lost" while it is not
- * connected, and "gap" if changes were missed, so that what is shown has to be read again.
+ * Dispatches "change" (a CustomEvent whose detail is a FeedEvent), "live" and "lost" when the
+ * connection is established and lost, and "gap" if changes were missed, so that views must reload.
  */
 export class Feed extends EventTarget {
   #stop = /** @type {AbortController | null} */ (null);
-  #place = "";
+  #lastEventId = "";
 
   /** @param {import("./api.js").Api} api */
   constructor(api) {
@@ -73,7 +73,7 @@ export class Feed extends EventTarget {
   stop() {
     this.#stop?.abort();
     this.#stop = null;
-    this.#place = "";
+    this.#lastEventId = "";
     this.#setLive(false);
   }
 
@@ -88,7 +88,7 @@ export class Feed extends EventTarget {
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof Problem && error.status === 410) {
-          this.#place = "";
+          this.#lastEventId = "";
           this.dispatchEvent(new Event("gap"));
         } else if (error instanceof Problem && error.status < 500 && error.status !== 429) {
           // Without a replica set there is no feed. With an expired token, it starts again later.
@@ -107,7 +107,7 @@ export class Feed extends EventTarget {
   async #read(signal, connected) {
     /** @type {Record<string, string>} */
     const headers = { Accept: "text/event-stream" };
-    if (this.#place) headers["Last-Event-ID"] = this.#place;
+    if (this.#lastEventId) headers["Last-Event-ID"] = this.#lastEventId;
     const response = await this.api.request("GET", "/members/changes", { headers, signal, quiet: true });
     if (!response.body) return;
     connected();
@@ -117,13 +117,13 @@ export class Feed extends EventTarget {
     for (;;) {
       const { value, done } = await reader.read();
       if (done || signal.aborted) return;
-      for (const event of parser.push(value)) this.#take(event);
+      for (const event of parser.push(value)) this.#handle(event);
     }
   }
 
   /** @param {FeedEvent} event */
-  #take(event) {
-    if (event.id) this.#place = event.id;
+  #handle(event) {
+    if (event.id) this.#lastEventId = event.id;
     if (["created", "changed", "deleted"].includes(event.event)) {
       this.dispatchEvent(new CustomEvent("change", { detail: event }));
     }

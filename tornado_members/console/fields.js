@@ -1,4 +1,4 @@
-/** Shows values of fields, and lets people enter them. */
+/** Displays the values of fields, and creates inputs for them. */
 
 import { h, isolated, uniqueId } from "./dom.js";
 import { equal } from "./schema.js";
@@ -38,7 +38,7 @@ function showOne(field, value) {
   return isolated(shown);
 }
 
-/** Return a value as text, as in the cells of a table. @param {Field | null} field @param {unknown} value */
+/** Return a value as text, for the cells of a table. @param {Field | null} field @param {unknown} value */
 export function valueText(field, value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "boolean") return value ? text.yes : text.no;
@@ -81,12 +81,12 @@ export class FieldInput {
     return !equal(this.#entered, this.initial);
   }
 
-  /** The value. Unless the input was changed, this is the original one, which the input may not be able to hold. */
+  /** The value. If the input is unchanged, this is the original value, which the input may be unable to represent. */
   get value() {
     return this.isDirty ? this.#entered : this.original;
   }
 
-  /** What was entered; null for nothing. A text that is not a number stays text, for the service to refuse. */
+  /** The value entered, or null. Text that is not a number remains text, which the service refuses. */
   get #entered() {
     const { field, control } = this;
     if (field.list) {
@@ -120,7 +120,7 @@ export class FieldInput {
   }
 }
 
-/** Return what helps to fill a field in: the description of an attribute, and how lists are entered. @param {Field} field */
+/** Return the help text of a field: the description of an attribute, and how to enter a list or a time. @param {Field} field */
 function helpOf(field) {
   const description = field.path.length > 1 ? field.description : "";
   const manner = field.list ? text.form.listHelp : field.type === "date-time" ? text.form.yourTime : "";
@@ -163,8 +163,8 @@ function makeControl(field, id, value) {
 
 /** @param {Field} field @param {Record<string, any>} common @param {string[]} choices @param {unknown} value */
 function makeSelect(field, common, choices, value) {
-  const present = value === null || value === undefined ? "" : String(value);
-  const all = present && !choices.includes(present) ? [...choices, present] : choices;
+  const current = value === null || value === undefined ? "" : String(value);
+  const all = current && !choices.includes(current) ? [...choices, current] : choices;
   const name = (/** @type {string} */ one) =>
     field.type === "boolean" ? (one === "true" ? text.yes : text.no) : one;
   const select = h(
@@ -173,7 +173,7 @@ function makeSelect(field, common, choices, value) {
     h("option", { value: "" }, text.notAnswered),
     all.map((one) => h("option", { value: one }, name(one))),
   );
-  select.value = present;
+  select.value = current;
   return select;
 }
 
@@ -192,7 +192,7 @@ function inputType(field) {
   return types[field.type];
 }
 
-/** Return a time as an input of local time takes it. @param {unknown} value */
+/** Return a time in the format of a `datetime-local` input. @param {unknown} value */
 function localTime(value) {
   const at = new Date(String(value ?? ""));
   if (Number.isNaN(at.getTime())) return "";

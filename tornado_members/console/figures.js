@@ -8,7 +8,7 @@
 /** @typedef {{rate: number, hits: number | null, latency: number | null}} Figures */
 
 /**
- * Return the figures of the time between two summaries, or null if the counters began anew.
+ * Return the figures for the time between two summaries, or null if the counters were reset.
  * @param {Summary} before @param {Summary} after @param {number} seconds
  * @returns {Figures | null}
  */
@@ -26,7 +26,7 @@ export function figuresBetween(before, after, seconds) {
 }
 
 /**
- * Return a quantile of a histogram: the bound below which this share of the values is.
+ * Return a quantile of a histogram: the smallest bound below which this share of the values lies.
  * @param {number[]} bounds @param {number[]} counts @param {number} share
  */
 export function quantile(bounds, counts, share) {
@@ -46,10 +46,10 @@ function sum(numbers) {
 
 /**
  * Return the path of a line through values, in a box of 100 by 40; gaps where a value is null.
- * @param {(number | null)[]} values @param {number} most how many there are in a full box
+ * @param {(number | null)[]} values @param {number} capacity the number of values in a full box
  * @param {number} top the value at the upper edge
  */
-export function linePath(values, most, top) {
+export function linePath(values, capacity, top) {
   let path = "";
   let pen = "M";
   values.forEach((value, i) => {
@@ -57,7 +57,7 @@ export function linePath(values, most, top) {
       pen = "M";
       return;
     }
-    const x = 100 - ((values.length - 1 - i) / Math.max(most - 1, 1)) * 100;
+    const x = 100 - ((values.length - 1 - i) / Math.max(capacity - 1, 1)) * 100;
     const y = 38 - (top > 0 ? value / top : 0) * 36;
     path += `${pen}${x.toFixed(2)} ${y.toFixed(2)}`;
     pen = "L";

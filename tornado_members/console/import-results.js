@@ -1,4 +1,4 @@
-/** The results of an import: read from its lines, counted by reason, and written as a file. */
+/** The results of an import: parsed from the response, grouped by reason, and written to a file. */
 
 /** @typedef {{line: number, reason: string, cells: string[]}} Reject */
 
@@ -7,24 +7,24 @@ export class ImportResults {
   /** Refused rows by reason. @type {Map<string, Reject[]>} */
   reasons = new Map();
   summary = /** @type {Record<string, any> | null} */ (null);
-  /** What is read from where. @type {any} */
+  /** The columns of the file, and the fields read from them. @type {any} */
   file = null;
   /** Why the import ended early. @type {any} */
   failure = null;
   #rest = "";
 
   /**
-   * @param {{taken: string, takenInFile: string, labelOf: (key: string) => string}} words
+   * @param {{taken: string, takenInFile: string, labelOf: (key: string) => string}} labels
    */
-  constructor(words) {
-    this.words = words;
+  constructor(labels) {
+    this.labels = labels;
   }
 
-  /** Take a piece of the response. @param {string} text */
+  /** Parse a piece of the response. @param {string} text */
   push(text) {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop() ?? "";
-    for (const line of lines) if (line.trim()) this.#take(JSON.parse(line));
+    for (const line of lines) if (line.trim()) this.#add(JSON.parse(line));
   }
 
   get isComplete() {
@@ -38,7 +38,7 @@ export class ImportResults {
     return { ...counts, refused: total };
   }
 
-  /** How many members an import of these rows would write. */
+  /** The number of members that an import of these rows would write. */
   get writes() {
     return Number(this.counts.created ?? 0) + Number(this.counts.replaced ?? 0);
   }
@@ -49,7 +49,7 @@ export class ImportResults {
   }
 
   /** @param {any} result */
-  #take(result) {
+  #add(result) {
     if (result.summary) {
       this.summary = result.summary;
       this.file = result.file ?? null;
@@ -65,18 +65,18 @@ export class ImportResults {
 
   /** @param {any} result */
   #reason(result) {
-    if (result.code === "name-taken") return result.twice ? this.words.takenInFile : this.words.taken;
+    if (result.code === "name-taken") return result.twice ? this.labels.takenInFile : this.labels.taken;
     const sentences = result.errors.map(
       (/** @type {{pointer: string, detail: string}} */ { pointer, detail }) => {
         const key = pointer.slice(1).replaceAll("/", ".");
-        return key ? `${this.words.labelOf(key)}: ${detail}` : detail;
+        return key ? `${this.labels.labelOf(key)}: ${detail}` : detail;
       },
     );
     return sentences.join("; ");
   }
 }
 
-/** Return a file of refused rows, which can be corrected and imported. @param {string[]} header @param {Reject[]} rejects */
+/** Return a CSV file of refused rows, which can be corrected and imported. @param {string[]} header @param {Reject[]} rejects */
 export function formatRejects(header, rejects) {
   const rows = [header, ...rejects.map((one) => [String(one.line), one.reason, ...one.cells])];
   return `\ufeff${rows.map((row) => row.map(quoted).join(",")).join("\r\n")}\r\n`;
@@ -87,7 +87,7 @@ function quoted(cell) {
   return /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
 }
 
-/** Return lines as a short text: the first ones, and how many more there are. @param {number[]} lines @param {number} most */
+/** Return the first line numbers, and the number of others, as a short text. @param {number[]} lines @param {number} most */
 export function formatLines(lines, most = 8) {
   const shown = lines.slice(0, most).join(", ");
   return lines.length > most ? `${shown} … +${lines.length - most}` : shown;
@@ -107,13 +107,13 @@ const MEDIA_TYPES = /** @type {Record<string, string>} */ ({
   gz: "application/gzip",
 });
 
-/** Return the media type of a file by its name. The service looks at the content. @param {string} name */
+/** Return the media type for the extension of a file. The service detects the format from the content. @param {string} name */
 export function mediaTypeOf(name) {
   return MEDIA_TYPES[name.split(".").pop()?.toLowerCase() ?? ""] ?? "text/csv";
 }
 
 /**
- * Return the headings of a table in text, for a file in which the service found no name.
+ * Return the probable headings of a text table in which the service found no column for the name.
  * @param {string} text the beginning of the file
  */
 export function guessHeader(text) {

@@ -1,4 +1,4 @@
-/** `<import-view>`: a file, what is read from it, what would happen, and what happened. */
+/** `<import-view>`: chooses a file, previews its import, and imports it. */
 
 import { isAbort, Problem } from "./api.js";
 import { fill, h, icon, isolated, uniqueId } from "./dom.js";
@@ -10,7 +10,7 @@ import { upload } from "./upload.js";
 
 const OUTCOMES = ["created", "replaced", "unchanged", "skipped", "refused"];
 const POLICIES = /** @type {const} */ (["reject", "skip", "replace"]);
-const MOST_REASONS = 50;
+const MAX_REASONS = 50;
 
 export class ImportView extends HTMLElement {
   #file = /** @type {File | null} */ (null);
@@ -32,15 +32,15 @@ export class ImportView extends HTMLElement {
       this.#content,
     );
     this.#content.style.display = "contents";
-    this.#ask();
+    this.#chooseFile();
   }
 
   disconnectedCallback() {
     this.#stop.abort();
   }
 
-  /** Ask for a file. */
-  #ask() {
+  /** Show the file chooser. */
+  #chooseFile() {
     const id = uniqueId("file");
     const input = h("input", { type: "file", id, class: "visually-hidden" });
     input.addEventListener("change", () => input.files?.[0] && this.#open(input.files[0]));
@@ -73,19 +73,19 @@ export class ImportView extends HTMLElement {
     await this.#run(true);
   }
 
-  /** Send the file: for a dry run, or to import it. @param {boolean} isDry */
+  /** Send the file, for a dry run or for the import. @param {boolean} isDry */
   async #run(isDry) {
     const file = /** @type {File} */ (this.#file);
     this.#stop = new AbortController();
     const bar = h("progress", { max: 1, value: 0, "aria-label": text.import.progress });
-    const words = isDry ? text.import.reading : text.import.writing;
+    const status = isDry ? text.import.reading : text.import.writing;
     fill(
       this.#content,
       h(
         "div",
         { class: "card" },
         this.#fileName(),
-        h("p", { role: "status" }, words),
+        h("p", { role: "status" }, status),
         bar,
         h(
           "div",
@@ -114,7 +114,7 @@ export class ImportView extends HTMLElement {
     }
   }
 
-  /** A request that is under way cannot be sent again with another token. */
+  /** Renew an expired token first: an upload in progress cannot be repeated with another token. */
   async #ensureToken() {
     await this.context.api.request("HEAD", "/caller");
   }
@@ -136,14 +136,14 @@ export class ImportView extends HTMLElement {
   }
 
   #otherFile() {
-    return h("button", { type: "button", onclick: () => this.#ask() }, text.import.other);
+    return h("button", { type: "button", onclick: () => this.#chooseFile() }, text.import.other);
   }
 
   /** @param {unknown} error @param {boolean} isDry */
   async #fail(error, isDry) {
     if (isAbort(error)) {
-      this.#ask();
-      if (!isDry) this.context.notices.say(text.import.stopped);
+      this.#chooseFile();
+      if (!isDry) this.context.notices.show(text.import.stopped);
     } else if (error instanceof Problem && error.code === "unreadable-file") {
       const header = guessHeader(await /** @type {File} */ (this.#file).slice(0, 65536).text());
       fill(
@@ -276,7 +276,7 @@ export class ImportView extends HTMLElement {
   #reasons(results) {
     const all = [...results.reasons].sort((one, other) => other[1].length - one[1].length);
     const rows = all
-      .slice(0, MOST_REASONS)
+      .slice(0, MAX_REASONS)
       .map(([reason, rejects]) =>
         h(
           "tr",
@@ -328,7 +328,7 @@ export class ImportView extends HTMLElement {
     );
   }
 
-  /** One choice of a column for each field. @param {{header: string[], columns: Record<string, string[]>}} file */
+  /** Return one select of a column for each field. @param {{header: string[], columns: Record<string, string[]>}} file */
   #mapping(file) {
     return h(
       "div",

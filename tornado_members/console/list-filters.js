@@ -1,4 +1,4 @@
-/** The filters of the list: one input for each query parameter that names a value. */
+/** The filters of the list: one input for each query parameter that compares a value. */
 
 import { fill, h, uniqueId } from "./dom.js";
 import { filterLabel } from "./fields.js";
@@ -44,7 +44,7 @@ export class ListFilters {
     this.button.hidden = this.names.length === 0;
   }
 
-  /** Show the filters of a place. @param {URLSearchParams} query */
+  /** Show the filters of a route. @param {URLSearchParams} query */
   show(query) {
     let active = 0;
     for (const [name, input] of this.#inputs) {

@@ -1,16 +1,16 @@
-/** The form of a member. Every fault stands beside its field. */
+/** The form of a member. Each fault is shown beside its field. */
 
 import { isAbort, Problem, Unreachable } from "./api.js";
 import { confirm } from "./dialog.js";
 import { fill, h } from "./dom.js";
-import { explain, placeFaults } from "./faults.js";
+import { explain, showFaults } from "./faults.js";
 import { FieldInput } from "./fields.js";
-import { formatPlace } from "./router.js";
+import { formatRoute } from "./router.js";
 import { assemble, valueOf } from "./schema.js";
 import { text } from "./text.js";
 
 export class MemberForm {
-  /** Saves the values; may raise Problem and Unreachable. */
+  /** Saves the values. Throws Problem and Unreachable. */
   save = async () => {};
   cancel = () => {};
   #summary = h("div", { class: "fault", role: "alert", tabindex: "-1", hidden: true });
@@ -18,16 +18,16 @@ export class MemberForm {
   /**
    * @param {import("./app.js").Context} context
    * @param {any} member
-   * @param {{title: string, submit: string, busy: string}} words
+   * @param {{title: string, submit: string, busy: string}} labels
    */
-  constructor(context, member, words) {
+  constructor(context, member, labels) {
     const isNew = !("memberId" in member);
-    this.words = words;
+    this.labels = labels;
     this.inputs = context.schema.fields.map(
       (field) => new FieldInput(field, valueOf(member, field) ?? (isNew ? field.default : null)),
     );
-    this.button = h("button", { class: "primary" }, words.submit);
-    const ownPart = this.inputs.filter((input) => input.field.path.length > 1);
+    this.button = h("button", { class: "primary" }, labels.submit);
+    const attributeInputs = this.inputs.filter((input) => input.field.path.length > 1);
     this.element = h(
       "form",
       {
@@ -35,15 +35,15 @@ export class MemberForm {
         novalidate: true,
         onsubmit: (/** @type {Event} */ event) => this.#submit(event),
       },
-      h("h2", { dir: "auto" }, words.title),
+      h("h2", { dir: "auto" }, labels.title),
       this.#summary,
       this.inputs.filter((input) => input.field.path.length === 1).map((input) => input.element),
-      ownPart.length
+      attributeInputs.length
         ? h(
             "fieldset",
             {},
             h("legend", {}, text.member.attributes),
-            ownPart.map((input) => input.element),
+            attributeInputs.map((input) => input.element),
           )
         : null,
       h(
@@ -68,7 +68,7 @@ export class MemberForm {
     this.inputs[0]?.control.focus();
   }
 
-  askToDiscard() {
+  confirmDiscard() {
     const { discard, discardHelp, discardYes, discardNo } = text.form;
     return confirm(discard, discardHelp, discardYes, discardNo);
   }
@@ -80,14 +80,14 @@ export class MemberForm {
     for (const input of this.inputs) input.clearFault();
     this.#summary.hidden = true;
     this.button.disabled = true;
-    this.button.textContent = this.words.busy;
+    this.button.textContent = this.labels.busy;
     try {
       await this.save();
     } catch (error) {
       if (!isAbort(error)) this.#show(error);
     } finally {
       this.button.disabled = false;
-      this.button.textContent = this.words.submit;
+      this.button.textContent = this.labels.submit;
     }
   }
 
@@ -98,8 +98,8 @@ export class MemberForm {
     } else if (error instanceof Problem && error.code === "name-taken") {
       this.#showTaken(error);
     } else if (error instanceof Problem && error.errors.length) {
-      const homeless = placeFaults(error, this.inputs);
-      this.#summarize(text.form.faults(error.errors.length), homeless);
+      const unmatched = showFaults(error, this.inputs);
+      this.#summarize(text.form.faults(error.errors.length), unmatched);
       this.inputs.find((input) => !input.fault.hidden)?.control.focus();
     } else {
       this.#summarize(`${text.form.failed} ${explain(error)}`);
@@ -110,7 +110,7 @@ export class MemberForm {
   #showTaken(problem) {
     const name = this.inputs.find((input) => input.field.key === "name");
     const id = problem.member.split("/").pop() ?? "";
-    const link = id && h("a", { href: formatPlace("members", id), target: "_blank" }, text.form.takenLink);
+    const link = id && h("a", { href: formatRoute("members", id), target: "_blank" }, text.form.takenLink);
     name?.setFault(h("span", {}, text.form.taken, " ", link));
     name?.control.focus();
   }

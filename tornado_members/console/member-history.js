@@ -11,7 +11,7 @@ export class MemberHistory extends HTMLElement {
   #entries = h("ol", { class: "timeline" });
   #foot = h("div", { class: "actions" });
 
-  /** @param {import("./app.js").Context} context @param {string} path that of the member */
+  /** @param {import("./app.js").Context} context @param {string} path of the member */
   constructor(context, path) {
     super();
     this.context = context;
@@ -106,7 +106,7 @@ export class MemberHistory extends HTMLElement {
   }
 }
 
-/** Return the values of a change by the keys of their fields. @param {any} values @returns {Record<string, unknown>} */
+/** Return the values of a change by field key. @param {any} values @returns {Record<string, unknown>} */
 function flatten(values) {
   /** @type {Record<string, unknown>} */
   const found = {};

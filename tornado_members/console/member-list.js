@@ -1,15 +1,15 @@
-/** `<member-list>`: search, filters, and a page of members, which changes as others change them. */
+/** `<member-list>`: search, filters, and a page of members with live changes. */
 
 import { isAbort, Unreachable } from "./api.js";
 import { fill, h, icon } from "./dom.js";
-import { errorState, explain, stateOf } from "./faults.js";
+import { errorState, explain, emptyState } from "./faults.js";
 import { ListFilters } from "./list-filters.js";
 import { MemberTable } from "./member-table.js";
-import { formatPlace } from "./router.js";
+import { formatRoute } from "./router.js";
 import { formatNumber, text } from "./text.js";
 
 /** @typedef {import("./app.js").Context} Context */
-/** @typedef {import("./router.js").Place} Place */
+/** @typedef {import("./router.js").Route} Route */
 
 const TYPING_MS = 160;
 const LIMITS = ["50", "200", "1000"];
@@ -17,14 +17,14 @@ const LIST_PARAMETERS = ["limit", "sort", "after"];
 
 export class MemberList extends HTMLElement {
   #query = new URLSearchParams();
-  #trail = /** @type {string[]} */ ([]); // the cursors of the pages before this one
+  #trail = /** @type {string[]} */ ([]); // the cursors of the previous pages
   #requested = /** @type {string | null} */ (null);
   #loading = /** @type {AbortController | null} */ (null);
   #typing = 0;
   #failed = false;
   #next = /** @type {string | null} */ (null);
   #created = 0;
-  #own = /** @type {Set<number>} */ (new Set()); // members that were added here
+  #addedHere = /** @type {Set<number>} */ (new Set()); // ids of members that were added in this tab
   #search = h("input", {
     type: "search",
     id: "search",
@@ -36,8 +36,17 @@ export class MemberList extends HTMLElement {
   });
   #fault = h("p", { class: "fault", id: "search-fault", role: "alert", hidden: true });
   #summary = h("p", { class: "summary", role: "status" });
-  #counted = h("button", { type: "button", class: "link", onclick: () => this.#count() }, text.list.count);
-  #news = h("button", { type: "button", class: "news", hidden: true, onclick: () => this.#load() });
+  #countButton = h(
+    "button",
+    { type: "button", class: "link", onclick: () => this.#count() },
+    text.list.count,
+  );
+  #newMembersButton = h("button", {
+    type: "button",
+    class: "new-members",
+    hidden: true,
+    onclick: () => this.#load(),
+  });
   #live = h("span", { class: "live", hidden: true });
   #content = h("div", { class: "list-content" });
   #pages = h("nav", { class: "pages", "aria-label": text.list.next, hidden: true });
@@ -50,7 +59,7 @@ export class MemberList extends HTMLElement {
     this.context = context;
     this.filters = new ListFilters(context.schema, (values) => this.#set(values));
     this.table = new MemberTable(context.schema, {
-      href: (id) => formatPlace("members", String(id), this.#query),
+      href: (id) => formatRoute("members", String(id), this.#query),
       sort: (order) => this.#set({ sort: order }),
     });
   }
@@ -72,25 +81,25 @@ export class MemberList extends HTMLElement {
     for (const name of ["live", "lost"]) feed.removeEventListener(name, this.#showLive);
   }
 
-  /** Show the page of a place. @param {Place} place @param {string[]} trail */
-  show(place, trail) {
+  /** Show the page of a route. @param {Route} route @param {string[]} trail */
+  show(route, trail) {
     if (!this.firstChild) this.#build();
-    this.#query = place.query;
+    this.#query = route.query;
     this.#trail = trail;
-    const typed = place.query.get(this.#searchParameter) ?? "";
+    const typed = route.query.get(this.#searchParameter) ?? "";
     if (document.activeElement !== this.#search) this.#search.value = typed;
-    this.filters.show(place.query);
-    this.#sort.value = place.query.get("sort") ?? "memberId";
-    this.#limit.value = place.query.get("limit") ?? LIMITS[0];
-    this.table.present = Number(place.id) || null;
+    this.filters.show(route.query);
+    this.#sort.value = route.query.get("sort") ?? "memberId";
+    this.#limit.value = route.query.get("limit") ?? LIMITS[0];
+    this.table.current = Number(route.id) || null;
     if (this.#requested !== this.#apiQuery().toString() || this.#failed) void this.#load();
     else this.table.refreshLinks();
   }
 
-  /** Take a member that was added, saved or deleted here. @param {{memberId: number, member: any, isNew?: boolean}} saved */
+  /** Show a member that was added, saved or deleted in this tab. @param {{memberId: number, member: any, isNew?: boolean}} saved */
   receive({ memberId, member, isNew = false }) {
     if (isNew) {
-      this.#own.add(memberId);
+      this.#addedHere.add(memberId);
       void this.#load();
     } else if (member) this.table.apply(memberId, member, false);
     else this.table.remove(memberId);
@@ -147,7 +156,7 @@ export class MemberList extends HTMLElement {
         session.may("write") &&
           h(
             "a",
-            { class: "button primary", href: formatPlace("members", "new") },
+            { class: "button primary", href: formatRoute("members", "new") },
             icon("add"),
             text.list.add,
           ),
@@ -158,12 +167,12 @@ export class MemberList extends HTMLElement {
         "div",
         { class: "list-head" },
         this.#summary,
-        this.#counted,
+        this.#countButton,
         this.#live,
         h("div", { class: "field inline" }, h("label", { for: "sort" }, text.list.sort), this.#sort),
         h("div", { class: "field inline" }, h("label", { for: "limit" }, text.list.perPage), this.#limit),
       ),
-      this.#news,
+      this.#newMembersButton,
       this.#content,
       this.#pages,
     );
@@ -172,7 +181,7 @@ export class MemberList extends HTMLElement {
 
   #typed() {
     clearTimeout(this.#typing);
-    this.#loading?.abort(); // what was asked for is out of date
+    this.#loading?.abort(); // its result is outdated
     this.#typing = window.setTimeout(() => this.#setSearch(true), TYPING_MS);
   }
 
@@ -209,13 +218,13 @@ export class MemberList extends HTMLElement {
       if (value) query.set(name, value);
       else query.delete(name);
     }
-    this.context.router.go(formatPlace("members", this.context.router.place.id, query), {
+    this.context.router.go(formatRoute("members", this.context.router.route.id, query), {
       replace,
       trail: [],
     });
   }
 
-  /** The parameters of the request for this page. */
+  /** The query parameters of the request for this page. */
   #apiQuery() {
     const known = new Set([...LIST_PARAMETERS, this.#searchParameter, ...this.context.schema.filters]);
     return new URLSearchParams([...this.#query].filter(([name, value]) => known.has(name) && value));
@@ -260,9 +269,9 @@ export class MemberList extends HTMLElement {
     this.#next = next;
     this.#fault.hidden = true;
     this.#created = 0;
-    this.#news.hidden = true;
-    fill(this.#counted, text.list.count);
-    this.#counted.hidden = items.length === 0;
+    this.#newMembersButton.hidden = true;
+    fill(this.#countButton, text.list.count);
+    this.#countButton.hidden = items.length === 0;
     this.#summary.textContent = text.list.shown(items.length, this.#trail.length + 1);
     if (items.length) {
       this.table.fill(items, this.#query.get("sort") ?? "memberId");
@@ -273,12 +282,12 @@ export class MemberList extends HTMLElement {
       fill(
         this.#content,
         isFiltered
-          ? stateOf(
+          ? emptyState(
               nothing,
               nothingHelp,
               h("button", { type: "button", onclick: () => this.#clear() }, clear),
             )
-          : stateOf(empty, emptyHelp),
+          : emptyState(empty, emptyHelp),
       );
     }
     this.#showPages();
@@ -329,7 +338,7 @@ export class MemberList extends HTMLElement {
     const query = new URLSearchParams(this.#query);
     if (after) query.set("after", after);
     else query.delete("after");
-    this.context.router.go(formatPlace("members", this.context.router.place.id, query), { trail });
+    this.context.router.go(formatRoute("members", this.context.router.route.id, query), { trail });
     this.#toTop();
   }
 
@@ -340,7 +349,7 @@ export class MemberList extends HTMLElement {
   /** @param {unknown} error */
   #showError(error) {
     this.#failed = true;
-    if (error instanceof Unreachable && this.table.size) return; // the banner tells; the page stays
+    if (error instanceof Unreachable && this.table.size) return; // the banner reports it; keep the page
     const parameter = /** @type {any} */ (error).body?.parameter;
     if (parameter && parameter === this.#searchParameter) {
       this.#fault.textContent = explain(error);
@@ -349,7 +358,7 @@ export class MemberList extends HTMLElement {
       return;
     }
     this.#summary.textContent = "";
-    this.#counted.hidden = true;
+    this.#countButton.hidden = true;
     this.#pages.hidden = true;
     const restart = parameter === "after" ? () => this.#set({}) : () => this.#load();
     fill(this.#content, errorState(error, restart));
@@ -359,17 +368,17 @@ export class MemberList extends HTMLElement {
     const query = this.#apiQuery();
     for (const name of LIST_PARAMETERS) query.delete(name);
     query.set("limit", "1");
-    this.#counted.disabled = true;
+    this.#countButton.disabled = true;
     try {
       const answer = await this.context.api.request("GET", `/members?${query}`, {
         headers: { Prefer: "count=exact" },
       });
       const total = Number(answer.headers.get("X-Total-Count"));
-      fill(this.#counted, text.list.counted(total));
+      fill(this.#countButton, text.list.counted(total));
     } catch (error) {
-      this.context.notices.say(explain(error));
+      this.context.notices.show(explain(error));
     } finally {
-      this.#counted.disabled = false;
+      this.#countButton.disabled = false;
     }
   }
 
@@ -386,15 +395,15 @@ export class MemberList extends HTMLElement {
     else if (
       !this.table.apply(data.memberId, data.member, true) &&
       kind === "created" &&
-      !this.#own.has(data.memberId)
+      !this.#addedHere.has(data.memberId)
     )
       this.#announceNew();
   };
 
   #announceNew() {
     this.#created += 1;
-    this.#news.hidden = false;
-    this.#news.textContent = text.list.created(this.#created);
+    this.#newMembersButton.hidden = false;
+    this.#newMembersButton.textContent = text.list.created(this.#created);
   }
 
   #gap = () => {

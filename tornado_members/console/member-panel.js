@@ -1,15 +1,15 @@
-/** `<member-panel>`: one member beside the list: shown, edited, added, deleted. */
+/** `<member-panel>`: shows, edits, adds or deletes one member, beside the list. */
 
 import { isAbort, Problem } from "./api.js";
 import { showConflict } from "./conflict.js";
 import { confirmDeletion } from "./deletion.js";
 import { fill, h, icon } from "./dom.js";
-import { errorState, stateOf } from "./faults.js";
+import { errorState, emptyState } from "./faults.js";
 import { showValue } from "./fields.js";
 import { MemberForm } from "./member-form.js";
 import { MemberHistory } from "./member-history.js";
 import { patchOf } from "./merge.js";
-import { formatPlace } from "./router.js";
+import { formatRoute } from "./router.js";
 import { equal, valueOf } from "./schema.js";
 import { text } from "./text.js";
 
@@ -52,7 +52,7 @@ export class MemberPanel extends HTMLElement {
     this.context.feed.removeEventListener("change", this.#changed);
   }
 
-  /** Forget what was entered. */
+  /** Discard the form. */
   discard() {
     this.#form = null;
   }
@@ -61,7 +61,7 @@ export class MemberPanel extends HTMLElement {
   leave() {
     if (this.#form && this.memberId !== "new") {
       if (!this.#form.isDirty) this.#show();
-      else void this.#form.askToDiscard().then((discards) => discards && this.#show());
+      else void this.#form.confirmDiscard().then((discards) => discards && this.#show());
       return;
     }
     this.dispatchEvent(new Event("leave"));
@@ -85,7 +85,7 @@ export class MemberPanel extends HTMLElement {
       fill(
         this.#body,
         this.#closeButton(),
-        missing ? stateOf(title, missingHelp) : errorState(error, () => this.#load()),
+        missing ? emptyState(title, missingHelp) : errorState(error, () => this.#load()),
       );
     }
   }
@@ -95,7 +95,7 @@ export class MemberPanel extends HTMLElement {
     const answer = await this.context.api.request("GET", this.#path, { signal: this.#reading.signal });
     this.#tag = tagOf(answer);
     this.#member = await answer.json();
-    this.#report();
+    this.#notifyList();
   }
 
   get #path() {
@@ -106,8 +106,8 @@ export class MemberPanel extends HTMLElement {
     return Number(this.#tag.replace(/\D/g, ""));
   }
 
-  /** Tell the list. */
-  #report() {
+  /** Send the member to the list. */
+  #notifyList() {
     const detail = { memberId: this.#member.memberId, member: this.#member };
     this.dispatchEvent(new CustomEvent("member", { detail }));
   }
@@ -138,7 +138,7 @@ export class MemberPanel extends HTMLElement {
       h(
         "div",
         { class: "actions" },
-        session.mayMember("write", member.memberId) &&
+        session.mayAccess("write", member.memberId) &&
           h("button", { type: "button", class: "primary", onclick: () => this.edit() }, text.member.edit),
         session.may("delete") &&
           h(
@@ -171,7 +171,7 @@ export class MemberPanel extends HTMLElement {
 
   #add() {
     if (!this.context.session.may("write")) {
-      fill(this.#body, stateOf(text.errors.forbidden, text.errors.forbiddenHelp));
+      fill(this.#body, emptyState(text.errors.forbidden, text.errors.forbiddenHelp));
       return;
     }
     this.#open(
@@ -185,7 +185,7 @@ export class MemberPanel extends HTMLElement {
 
   /** Show the form, if the caller may change the member. */
   edit() {
-    if (!this.#member || this.#form || !this.context.session.mayMember("write", this.#member.memberId))
+    if (!this.#member || this.#form || !this.context.session.mayAccess("write", this.#member.memberId))
       return;
     this.#banner.hidden = true;
     this.#open(
@@ -211,11 +211,11 @@ export class MemberPanel extends HTMLElement {
     const answer = await this.context.api.request("POST", "/members", { json: form.values() });
     const member = await answer.json();
     this.#form = null;
-    this.context.notices.say(text.member.added(member.name));
+    this.context.notices.show(text.member.added(member.name));
     const detail = { memberId: member.memberId, member, isNew: true };
     this.dispatchEvent(new CustomEvent("member", { detail }));
     const { router } = this.context;
-    router.go(formatPlace("members", String(member.memberId), router.place.query), { replace: true });
+    router.go(formatRoute("members", String(member.memberId), router.route.query), { replace: true });
   }
 
   /** @param {MemberForm} form */
@@ -225,7 +225,7 @@ export class MemberPanel extends HTMLElement {
     const patch = patchOf(this.context.schema.fields, before, mine);
     if (!Object.keys(patch).length) {
       this.#show();
-      this.context.notices.say(text.member.unchanged);
+      this.context.notices.show(text.member.unchanged);
       return;
     }
     try {
@@ -236,7 +236,7 @@ export class MemberPanel extends HTMLElement {
     }
   }
 
-  /** Change the version that was read. @param {any} patch */
+  /** Patch the version that was read. @param {any} patch */
   async #write(patch) {
     const headers = { ...MERGE_PATCH, "If-Match": this.#tag };
     const answer = await this.context.api.request("PATCH", this.#path, { json: patch, headers });
@@ -247,16 +247,16 @@ export class MemberPanel extends HTMLElement {
 
   #saved() {
     this.#banner.hidden = true;
-    this.#report();
+    this.#notifyList();
     this.#show();
-    this.context.notices.say(text.member.saved(this.#member.name));
+    this.context.notices.show(text.member.saved(this.#member.name));
   }
 
-  /** Let the person choose between two versions. @param {any} before @param {any} mine */
+  /** Show both versions, and save the chosen values. @param {any} before @param {any} mine */
   async #resolve(before, mine) {
     await this.#read();
     const { fields } = this.context.schema;
-    // A first attempt whose answer was lost may have been this change itself.
+    // A first attempt whose response was lost may have made this change already.
     if (fields.every((field) => equal(valueOf(mine, field), valueOf(this.#member, field)))) {
       this.#saved();
       return;
@@ -286,7 +286,7 @@ export class MemberPanel extends HTMLElement {
       await this.#load();
       return;
     }
-    context.notices.say(text.member.removed(member.name));
+    context.notices.show(text.member.removed(member.name));
     this.dispatchEvent(new CustomEvent("member", { detail: { memberId: member.memberId, member: null } }));
     this.dispatchEvent(new Event("leave"));
   }
@@ -295,11 +295,11 @@ export class MemberPanel extends HTMLElement {
     const { event: kind, data } = /** @type {CustomEvent} */ (event).detail;
     if (String(data.memberId) !== this.memberId || !this.#member) return;
     if (kind === "deleted") this.#announce(text.member.deletedLive);
-    else if (data.version > this.#version) this.#takeChange(data);
+    else if (data.version > this.#version) this.#applyChange(data);
   };
 
   /** @param {{version: number, member: any}} data */
-  #takeChange({ version, member }) {
+  #applyChange({ version, member }) {
     if (!member || equal(member, this.#member)) return;
     if (this.#form) {
       this.#announce(text.member.changedWhileEditing);
@@ -335,7 +335,7 @@ function stringOf(value) {
   return value === null ? null : JSON.stringify(value);
 }
 
-/** Return the ETag of a member as the service made it: a proxy that compresses may have changed it. @param {Response} answer */
+/** Return the ETag of a member without the changes that a compressing proxy may have made. @param {Response} answer */
 function tagOf(answer) {
   const version = answer.headers.get("ETag")?.match(/\d+/)?.[0];
   return version ? `"${version}"` : "*";

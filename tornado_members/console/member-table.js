@@ -1,4 +1,4 @@
-/** The table of a page of members. A row is made once, and changed where its member changes. */
+/** The table of a page of members. Rows are reused, and updated when their members change. */
 
 import { fill, h, icon } from "./dom.js";
 import { valueText } from "./fields.js";
@@ -8,21 +8,21 @@ import { labelOf, text } from "./text.js";
 /** @typedef {import("./schema.js").Field} Field */
 /** @typedef {{row: HTMLTableRowElement, link: HTMLAnchorElement, cells: HTMLElement[], mark: HTMLElement, member: any}} Row */
 
-const FIRST_ROWS = 60; // at once; the others follow, frame by frame
+const FIRST_ROWS = 60; // shown at once; the others follow, frame by frame
 const ROWS_PER_FRAME = 120;
 const WIDTHS = /** @type {Record<string, string>} */ ({
   email: "minmax(0, 1.5fr)",
   phone: "minmax(0, 11rem)",
 });
 const MARK_MS = 4000;
-const MOST_COLUMNS = 5;
+const MAX_COLUMNS = 5;
 
 export class MemberTable {
   #rows = /** @type {Map<number, Row>} */ (new Map());
   #body = h("tbody", { role: "rowgroup" });
   #head = h("thead", { role: "rowgroup" });
   #frame = 0;
-  #present = /** @type {number | null} */ (null);
+  #current = /** @type {number | null} */ (null);
 
   /**
    * @param {import("./schema.js").Schema} schema
@@ -34,8 +34,8 @@ export class MemberTable {
     const indexed = schema.fields.filter(
       (field) => field.path.length === 1 || schema.filters.includes(field.key),
     );
-    this.fields = indexed.filter((field) => field.key !== "name").slice(0, MOST_COLUMNS - 1);
-    // The roles stay if a narrow window shows the rows as blocks.
+    this.fields = indexed.filter((field) => field.key !== "name").slice(0, MAX_COLUMNS - 1);
+    // Explicit roles: a narrow window shows the rows as blocks, which would remove the implicit ones.
     this.element = h(
       "table",
       { class: "members-table", role: "table", "aria-label": text.list.title },
@@ -52,15 +52,15 @@ export class MemberTable {
   }
 
   /** The member that is open beside the list. @param {number | null} memberId */
-  set present(memberId) {
-    const before = this.#present === null ? undefined : this.#rows.get(this.#present);
-    this.#present = memberId;
-    if (before) this.#showPresent(before);
+  set current(memberId) {
+    const before = this.#current === null ? undefined : this.#rows.get(this.#current);
+    this.#current = memberId;
+    if (before) this.#showCurrent(before);
     const after = memberId === null ? undefined : this.#rows.get(memberId);
-    if (after) this.#showPresent(after);
+    if (after) this.#showCurrent(after);
   }
 
-  /** Show other members. @param {any[]} members @param {string} sort */
+  /** Replace the rows. @param {any[]} members @param {string} sort */
   fill(members, sort) {
     cancelAnimationFrame(this.#frame);
     this.#fillHead(sort);
@@ -87,8 +87,8 @@ export class MemberTable {
   }
 
   /**
-   * Show the present state of a member that is in the list; false if it is not.
-   * @param {number} memberId @param {any} member @param {boolean} marked show that others changed it
+   * Update the row of a member. Returns false if the member is not in the table.
+   * @param {number} memberId @param {any} member @param {boolean} marked mark the row as changed by others
    */
   apply(memberId, member, marked) {
     const row = this.#rows.get(memberId);
@@ -100,7 +100,7 @@ export class MemberTable {
     return true;
   }
 
-  /** Show that a member was deleted. @param {number} memberId */
+  /** Mark a member as deleted. @param {number} memberId */
   remove(memberId) {
     const row = this.#rows.get(memberId);
     if (!row) return;
@@ -108,12 +108,12 @@ export class MemberTable {
     this.#mark(row, text.list.deleted, false);
   }
 
-  /** Let the links lead to members of the present list. */
+  /** Update the links after the query of the list has changed. */
   refreshLinks() {
     for (const [id, row] of this.#rows) row.link.href = this.actions.href(id);
   }
 
-  /** Move the focus to a member; false if it is not in the list. @param {number} memberId */
+  /** Focus the link of a member. Returns false if the member is not in the table. @param {number} memberId */
   focus(memberId) {
     const row = this.#rows.get(memberId);
     if (row) this.#focusLink(row.link);
@@ -161,7 +161,7 @@ export class MemberTable {
     row.link.href = this.actions.href(member.memberId);
     row.row.classList.remove("deleted", "marked");
     row.mark.textContent = "";
-    this.#showPresent(row);
+    this.#showCurrent(row);
     this.fields.forEach((field, i) => {
       row.cells[i].textContent = valueText(field, valueOf(member, field));
     });
@@ -169,10 +169,10 @@ export class MemberTable {
   }
 
   /** @param {Row} row */
-  #showPresent(row) {
-    const isPresent = row.member.memberId === this.#present;
-    row.row.classList.toggle("present", isPresent);
-    if (isPresent) row.link.setAttribute("aria-current", "true");
+  #showCurrent(row) {
+    const isCurrent = row.member.memberId === this.#current;
+    row.row.classList.toggle("current", isCurrent);
+    if (isCurrent) row.link.setAttribute("aria-current", "true");
     else row.link.removeAttribute("aria-current");
   }
 
@@ -226,7 +226,7 @@ export class MemberTable {
     else if (event.key === "ArrowUp") document.getElementById("search")?.focus();
   }
 
-  /** Only one link of the table is in the order of the Tab key. @param {HTMLAnchorElement} link */
+  /** Focus a link, and make it the only one in the tab order (roving tabindex). @param {HTMLAnchorElement} link */
   #focusLink(link) {
     for (const one of this.#body.querySelectorAll('a[tabindex="0"]')) one.setAttribute("tabindex", "-1");
     link.tabIndex = 0;

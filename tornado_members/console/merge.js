@@ -6,18 +6,18 @@ import { assemble, equal, valueOf } from "./schema.js";
 /**
  * @typedef {object} Difference
  * @property {Field} field
- * @property {unknown} before the value that both began with
+ * @property {unknown} before the common ancestor's value
  * @property {unknown} theirs
  * @property {unknown} mine
- * @property {"theirs" | "mine"} choice what is proposed
- * @property {boolean} contested both changed it, in different ways
+ * @property {"theirs" | "mine"} choice the proposed side, then the chosen one
+ * @property {boolean} contested both sides changed it, in different ways
  */
 
 /**
  * Return the fields that either side changed.
  *
- * A field that only one side changed is proposed as that side has it; of a contested one, theirs is
- * proposed, since it is what the service has.
+ * For a field that only one side changed, the proposal is that side. For a contested field, it is
+ * "theirs", which the service has stored.
  * @param {Field[]} fields
  * @param {any} before
  * @param {any} theirs
@@ -38,7 +38,7 @@ export function compare(fields, before, theirs, mine) {
 }
 
 /**
- * Return the merge patch (RFC 7396) that leads from one version to another.
+ * Return the merge patch (RFC 7396) that turns one version into another.
  * @param {Field[]} fields
  * @param {any} before
  * @param {any} after
@@ -48,7 +48,7 @@ export function patchOf(fields, before, after) {
   return assemble(changed.map((field) => [field, valueOf(after, field)]));
 }
 
-/** Return the merge patch of the differences of which the own value was chosen. @param {Difference[]} differences */
+/** Return the merge patch of the differences for which the own value was chosen. @param {Difference[]} differences */
 export function patchOfChoices(differences) {
   const own = differences.filter((one) => one.choice === "mine" && !equal(one.mine, one.theirs));
   return assemble(own.map((one) => [one.field, one.mine]));

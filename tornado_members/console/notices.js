@@ -1,11 +1,11 @@
-/** Short messages: what was done, and whether the service can be reached. */
+/** Short messages: completed actions, and whether the service is reachable. */
 
 import { fill, h } from "./dom.js";
 import { text } from "./text.js";
 
 const SHOWN_MS = 6000;
 
-/** `<app-notices>`: announced by screen readers without moving the focus. */
+/** `<app-notices>`: messages that screen readers announce without moving the focus. */
 export class AppNotices extends HTMLElement {
   connectedCallback() {
     this.setAttribute("role", "status");
@@ -13,14 +13,14 @@ export class AppNotices extends HTMLElement {
   }
 
   /** Show a message for a moment. @param {string} message */
-  say(message) {
+  show(message) {
     const notice = h("p", { class: "notice" }, message);
     this.append(notice);
     setTimeout(() => notice.remove(), SHOWN_MS);
   }
 }
 
-/** `<offline-banner>`: shown while the service cannot be reached. */
+/** `<offline-banner>`: shown while the service is unreachable. */
 export class OfflineBanner extends HTMLElement {
   connectedCallback() {
     this.setAttribute("role", "alert");

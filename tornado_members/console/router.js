@@ -1,6 +1,6 @@
 /**
- * Where the console is, in the fragment of the address: browsers send it to no server, so that
- * names in a search never reach a log.
+ * Routes, in the fragment of the URL. Browsers send it to no server, so that names in a search never
+ * reach a log.
  *
  *     #/members?q=ada&sort=name         the list
  *     #/members/42?q=ada&sort=name      the list, with a member beside it
@@ -8,17 +8,17 @@
  *     #/import   #/users   #/status
  */
 
-/** @typedef {{view: string, id: string, query: URLSearchParams}} Place */
+/** @typedef {{view: string, id: string, query: URLSearchParams}} Route */
 
-/** @param {string} hash @returns {Place} */
-export function parsePlace(hash) {
+/** @param {string} hash @returns {Route} */
+export function parseRoute(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   const [view = "", id = ""] = path.split("/").map(decode);
   return { view: view || "members", id, query: new URLSearchParams(query) };
 }
 
 /** @param {string} view @param {string} [id] @param {URLSearchParams} [query] */
-export function formatPlace(view, id = "", query = new URLSearchParams()) {
+export function formatRoute(view, id = "", query = new URLSearchParams()) {
   const path = id ? `#/${view}/${encodeURIComponent(id)}` : `#/${view}`;
   const text = query.toString();
   return text ? `${path}?${text}` : path;
@@ -33,35 +33,35 @@ function decode(text) {
   }
 }
 
-/** Reports "change" when the place changes, by a link, the code, or the browser's buttons. */
+/** Dispatches "change" when the route changes, by a link, by code, or by the browser's buttons. */
 export class Router extends EventTarget {
   constructor() {
     super();
-    this.place = parsePlace(location.hash);
-    addEventListener("popstate", () => this.#moved());
+    this.route = parseRoute(location.hash);
+    addEventListener("popstate", () => this.#navigated());
   }
 
   /**
-   * Go to a place. `trail` are the cursors of the pages before that of the list; they stay as they
-   * are while the page does.
+   * Go to a route. `trail` are the cursors of the previous pages of the list. By default, they are
+   * kept if the page of the list is the same.
    * @param {string} hash
    * @param {{replace?: boolean, trail?: string[]}} [options]
    */
   go(hash, { replace = false, trail } = {}) {
-    const stays = parsePlace(hash).query.get("after") === this.place.query.get("after");
+    const stays = parseRoute(hash).query.get("after") === this.route.query.get("after");
     const state = { trail: trail ?? (stays ? this.trail : []) };
     if (replace) history.replaceState(state, "", hash);
     else history.pushState(state, "", hash);
-    this.#moved();
+    this.#navigated();
   }
 
-  /** The cursors of the pages before that of the list, as far as they are known. @returns {string[]} */
+  /** The cursors of the previous pages of the list, as far as they are known. @returns {string[]} */
   get trail() {
     return history.state?.trail ?? [];
   }
 
-  #moved() {
-    this.place = parsePlace(location.hash);
+  #navigated() {
+    this.route = parseRoute(location.hash);
     this.dispatchEvent(new Event("change"));
   }
 }

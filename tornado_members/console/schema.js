@@ -1,4 +1,4 @@
-/** Reads from /openapi.json what this service offers: the fields of members, and its features. */
+/** Reads the fields of members and the features of the service from /openapi.json. */
 
 import { labelOf } from "./text.js";
 
@@ -22,7 +22,7 @@ import { labelOf } from "./text.js";
 /**
  * @typedef {object} Schema
  * @property {Field[]} fields
- * @property {string[]} filters the query parameters of lists that name a value
+ * @property {string[]} filters the query parameters of lists that compare a value
  * @property {string[]} sorts
  * @property {boolean} search
  * @property {boolean} feed
@@ -134,7 +134,7 @@ function typeOf(schema) {
   return types[0];
 }
 
-/** Return the alternative that is not null. @param {any} schema @param {(part: any) => any} resolve */
+/** Return the alternative of a schema that is not null. @param {any} schema @param {(part: any) => any} resolve */
 function withoutNull(schema, resolve) {
   const choices = schema.anyOf ?? schema.oneOf;
   if (!choices) return schema;
@@ -180,7 +180,7 @@ export function assemble(values) {
   return result;
 }
 
-/** True if two values of a field are the same. @param {unknown} one @param {unknown} other */
+/** Return true if two values of a field are equal. @param {unknown} one @param {unknown} other */
 export function equal(one, other) {
   return JSON.stringify(one ?? null) === JSON.stringify(other ?? null);
 }

@@ -1,4 +1,4 @@
-/** `<sign-in>`: by username and password, or with a token. */
+/** `<sign-in>`: signs in with a username and password, or with a token. */
 
 import { Problem } from "./api.js";
 import { showDialog } from "./dialog.js";
@@ -30,12 +30,12 @@ export class SignIn extends HTMLElement {
   }
 }
 
-/** Ask for credentials without leaving the view; true if there is a new token. @param {Context} context @param {string} title */
-export async function askToSignIn(context, title) {
-  const present = document.querySelector("dialog[data-sign-in]");
-  if (present)
+/** Show a sign-in dialog above the current view. Returns true if there is a new token. @param {Context} context @param {string} title */
+export async function promptForSignIn(context, title) {
+  const open = document.querySelector("dialog[data-sign-in]");
+  if (open)
     return new Promise((resolve) =>
-      present.addEventListener("close", () => resolve(context.session.minutesLeft() !== 0)),
+      open.addEventListener("close", () => resolve(context.session.minutesLeft() !== 0)),
     );
   const form = new CredentialsForm(context, context.session.subject);
   const answer = showDialog(title, (/** @type {(result: boolean) => void} */ close) => {
@@ -57,7 +57,7 @@ class CredentialsForm {
     this.context = context;
     this.username = username;
     const { session, schema } = context;
-    this.#usesToken = !schema.login || (username !== "" && !session.isPassword);
+    this.#usesToken = !schema.login || (username !== "" && !session.usesPassword);
     this.element = h("form", {
       class: "credentials",
       novalidate: true,
@@ -124,7 +124,7 @@ class CredentialsForm {
         h("input", {
           type: "checkbox",
           name: "keep",
-          checked: this.context.session.isKept,
+          checked: this.context.session.keepsToken,
           "aria-describedby": ids.keep,
         }),
         text.signIn.keep,

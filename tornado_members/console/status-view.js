@@ -1,4 +1,4 @@
-/** `<status-view>`: dependencies, and small charts of the last minutes. */
+/** `<status-view>`: the dependencies, and charts of the last five minutes. */
 
 import { fill, h, isolated, svg } from "./dom.js";
 import { errorState } from "./faults.js";
@@ -7,8 +7,8 @@ import { text } from "./text.js";
 
 /** @typedef {import("./figures.js").Figures} Figures */
 
-const EVERY_MS = 2000;
-const MOST = 150; // five minutes
+const POLL_MS = 2000;
+const MAX_SAMPLES = 150; // five minutes
 
 export class StatusView extends HTMLElement {
   #last = /** @type {{at: number, summary: any} | null} */ (null);
@@ -37,7 +37,7 @@ export class StatusView extends HTMLElement {
     clearTimeout(this.#timer);
     try {
       const summary = await this.context.api.get("/status");
-      this.#take(summary, performance.now());
+      this.#record(summary, performance.now());
       this.#show(summary);
     } catch (error) {
       this.#figures.push(null);
@@ -46,14 +46,14 @@ export class StatusView extends HTMLElement {
         errorState(error, () => this.#poll()),
       );
     }
-    if (this.isConnected) this.#timer = window.setTimeout(() => this.#poll(), EVERY_MS);
+    if (this.isConnected) this.#timer = window.setTimeout(() => this.#poll(), POLL_MS);
   }
 
   /** @param {any} summary @param {number} at */
-  #take(summary, at) {
+  #record(summary, at) {
     if (this.#last) {
       this.#figures.push(figuresBetween(this.#last.summary, summary, (at - this.#last.at) / 1000));
-      this.#figures = this.#figures.slice(-MOST);
+      this.#figures = this.#figures.slice(-MAX_SAMPLES);
     }
     this.#last = { at, summary };
   }
@@ -89,14 +89,14 @@ export class StatusView extends HTMLElement {
    * @param {string} title
    * @param {(figures: Figures) => number | null} pick
    * @param {(value: number) => string} format
-   * @param {number | null} top the upper edge, if it is always the same
+   * @param {number | null} top the value at the upper edge; null scales the chart to the data
    */
   #chart(title, pick, format, top) {
     const values = this.#figures.map((one) => (one ? pick(one) : null));
     const known = values.filter((one) => one !== null);
     const last = known[known.length - 1];
     const highest = Math.max(...known, 0);
-    const path = linePath(values, MOST, top ?? highest * 1.1);
+    const path = linePath(values, MAX_SAMPLES, top ?? highest * 1.1);
     const range = known.length
       ? text.status.between(format(Math.min(...known)), format(highest))
       : text.status.noValue;

@@ -1,4 +1,4 @@
-/** Every text that people read, in English. A translation is another file with the same keys. */
+/** Every text that users read, in English. A translation is another file with the same keys. */
 
 const LANGUAGE = "en";
 const number = new Intl.NumberFormat(LANGUAGE);
@@ -16,7 +16,7 @@ export const formatTime = (iso) => time.format(new Date(iso));
 /** @param {string} iso A day, without a time. */
 export const formatDate = (iso) => date.format(new Date(`${iso}T00:00:00Z`));
 
-/** Return how long ago a time was. @param {string} iso @param {number} [now] */
+/** Return a relative time, such as "2 hours ago". @param {string} iso @param {number} [now] */
 export function formatAge(iso, now = Date.now()) {
   const seconds = Math.round((new Date(iso).getTime() - now) / 1000);
   const units = /** @type {const} */ ([
@@ -54,9 +54,9 @@ export const text = {
     expired: "expired",
     renew: "Renew",
     signOut: "Sign out",
-    shortcuts: "Keyboard",
+    shortcuts: "Keyboard shortcuts",
     appearance: "Appearance",
-    themes: { auto: "As the system", light: "Light", dark: "Dark" },
+    themes: { auto: "System", light: "Light", dark: "Dark" },
     may: {
       "members:read": "read",
       "members:write": "change",
@@ -64,7 +64,7 @@ export const text = {
       "members:read:own": "read own record",
       "members:write:own": "change own record",
     },
-    mayNothing: "This token allows nothing. Ask an administrator for rights.",
+    mayNothing: "This token grants no permissions. Ask an administrator.",
   },
 
   signIn: {
@@ -75,7 +75,7 @@ export const text = {
     token: "Token",
     tokenHelp: "A JSON Web Token of a trusted issuer, with or without “Bearer”.",
     keep: "Stay signed in for this session",
-    keepHelp: "The token is kept in this tab until you close it. Otherwise a reload asks again.",
+    keepHelp: "The token is kept in this tab until you close it. Otherwise you sign in again after a reload.",
     submit: "Sign in",
     busy: "Signing in…",
     useToken: "Use a token instead",
@@ -88,7 +88,7 @@ export const text = {
       `There were too many attempts. Try again in ${count(seconds, "second")}.`,
     blocked: "This user is blocked. Ask an administrator.",
     badToken: "This token is not accepted. It may have expired, or be meant for another service.",
-    missing: "This field is needed.",
+    missing: "This field is required.",
   },
 
   list: {
@@ -125,7 +125,7 @@ export const text = {
     emptyHelp: "Add the first one, or import a file.",
     nothing: "No member matches",
     nothingHelp: "Check the spelling, or search for fewer words.",
-    created: (/** @type {number} */ n) => `${count(n, "new member")}: show`,
+    created: (/** @type {number} */ n) => `Show ${count(n, "new member")}`,
     deleted: "deleted",
     changed: "changed",
     live: "Live",
@@ -149,7 +149,7 @@ export const text = {
     changedLive: "This member was changed just now.",
     changedWhileEditing:
       "Somebody else has just changed this member. You will see both versions when you save.",
-    attributes: "Further details",
+    attributes: "More details",
     empty: (/** @type {string} */ names) => `Not given: ${names}`,
   },
 
@@ -162,39 +162,38 @@ export const text = {
     taken: "This name is taken by another member.",
     takenLink: "Show that member",
     listHelp: "One per line.",
-    yourTime: "Your local time.",
-    lost: "The connection broke, so it is not known whether this was saved. Your entries are kept: save again, and the console finds out.",
-    failed: "It was not saved.",
+    yourTime: "In your local time.",
+    lost: "The connection was lost, so it is unknown whether this was saved. Your entries are kept. Save again to find out.",
+    failed: "This was not saved.",
     discard: "Discard your changes?",
-    discardHelp: "You have entered something that is not saved.",
+    discardHelp: "You have unsaved changes.",
     discardYes: "Discard",
     discardNo: "Keep editing",
   },
 
   conflict: {
     title: "Somebody else changed this member",
-    lead: "Choose what to keep of each field, then save.",
-    field: "Field",
+    lead: "For each field, choose the value to keep. Then save.",
     before: "Before",
     theirs: "Theirs",
     mine: "Yours",
-    save: "Save this choice",
-    same: "Both changed it in the same way",
+    save: "Save these values",
+    same: "Both of you made the same change",
   },
 
   deletion: {
     title: (/** @type {string} */ name) => `Delete ${name}?`,
     lead: "This cannot be undone. The id is never used again.",
     type: "Type the name to confirm",
-    submit: "Delete for good",
+    submit: "Delete permanently",
     busy: "Deleting…",
-    changed: "The member has changed since you opened it. Look at it again before you delete it.",
+    changed: "The member has changed since you opened it. Review it before you delete it.",
   },
 
   history: {
     title: "History",
     loading: "Loading the history…",
-    empty: "No changes are recorded.",
+    empty: "No changes recorded.",
     more: "Earlier changes",
     kinds: /** @type {Record<string, string>} */ ({
       created: "Created",
@@ -203,7 +202,6 @@ export const text = {
       deleted: "Deleted",
     }),
     by: "by",
-    command: "a command of the service",
     someone: "another program",
     before: "Before",
     after: "After",
@@ -212,7 +210,7 @@ export const text = {
 
   import: {
     title: "Import members",
-    lead: "A CSV or Excel file, vCards, LDIF or JSON. First you see what would happen; nothing is written before you say so.",
+    lead: "Import a CSV or Excel file, vCards, LDIF or JSON. You see a preview first. Nothing is written until you confirm.",
     drop: "Drop a file here, or choose one",
     choose: "Choose a file",
     other: "Choose another file",
@@ -220,20 +218,18 @@ export const text = {
     writing: "Importing…",
     progress: "Progress",
     stop: "Stop",
-    stopped: "The import was stopped. Rows that were already loaded stay.",
-    columns: "What each field is read from",
-    column: "Column of the file",
-    field: "Field",
+    stopped: "The import was stopped. Rows that were already imported are kept.",
+    columns: "Columns of the file",
     notRead: "Not in the file",
-    automatic: "As recognised",
+    automatic: "Automatic",
     ignored: "Ignored columns",
-    conflicts: "If a member of the same name exists with other contents",
+    conflicts: "If a member with the same name and different values exists",
     policies: { reject: "Refuse the row", skip: "Keep the member as it is", replace: "Replace the member" },
-    check: "Check again",
+    check: "Preview again",
     run: (/** @type {number} */ n) => `Import ${count(n, "member")}`,
     nothingToDo: "There is nothing to import",
-    wouldTitle: "This would happen",
-    didTitle: "Imported",
+    wouldTitle: "Preview",
+    didTitle: "Import complete",
     outcomes: /** @type {Record<string, string>} */ ({
       created: "added",
       replaced: "replaced",
@@ -246,13 +242,13 @@ export const text = {
     rows: "Rows",
     lines: (/** @type {number} */ n, /** @type {string} */ lines) =>
       n === 1 ? `line ${lines}` : `lines ${lines}`,
-    taken: "The name is taken by a member with other contents",
+    taken: "The name is taken by a member with different values",
     takenInFile: "The name occurs earlier in the file",
-    rejects: "Save the refused rows as a file",
-    rejectsHelp: "Correct them there, and import that file.",
+    rejects: "Download the refused rows",
+    rejectsHelp: "Correct the rows in that file, then import it.",
     unreadable: "No row of this file can be read",
     incomplete:
-      "The answer ended early, so the result is not complete. The file can be imported again: rows that are loaded already change nothing.",
+      "The response ended early, so the result is incomplete. Import the file again: rows that are already imported change nothing.",
     done: "Show the members",
   },
 
@@ -261,15 +257,15 @@ export const text = {
     all: "All members are exported.",
     filtered: "The members that match your search and filters are exported.",
     csv: "CSV, for programs",
-    sheet: "CSV for a spreadsheet, with commas",
-    sheetSemicolon: "CSV for a spreadsheet, with semicolons",
-    sheetHelp: "Semicolons suit countries with a decimal comma.",
+    sheet: "CSV for spreadsheets, with commas",
+    sheetSemicolon: "CSV for spreadsheets, with semicolons",
+    sheetHelp: "Choose semicolons if your country uses a decimal comma.",
     ndjson: "NDJSON, one JSON object per line",
     format: "Format",
     submit: "Export",
-    busy: (/** @type {string} */ size) => `Receiving… ${size}`,
+    busy: (/** @type {string} */ size) => `Downloading… ${size}`,
     done: "The export is complete.",
-    broken: "The export was cut off. Nothing was saved.",
+    broken: "The download was interrupted. Nothing was saved.",
   },
 
   users: {
@@ -295,7 +291,7 @@ export const text = {
     removeLead: "The user is signed out within a second. Members are not affected.",
     addTitle: "Add a user",
     editTitle: (/** @type {string} */ name) => `Edit ${name}`,
-    keepPassword: "Leave it empty to keep the password.",
+    keepPassword: "Leave empty to keep the password.",
     saved: (/** @type {string} */ name) => `${name} was saved.`,
     removed: (/** @type {string} */ name) => `${name} was removed.`,
     taken: "This username is taken.",
@@ -308,7 +304,7 @@ export const text = {
     loading: "Loading the status…",
     states: /** @type {Record<string, string>} */ ({
       ready: "Everything works",
-      degraded: "Working, with a limitation",
+      degraded: "Working with limitations",
       unready: "Not ready",
       draining: "Stopping",
       ok: "ok",
@@ -317,10 +313,10 @@ export const text = {
     dependency: "Dependency",
     state: "State",
     detail: "Detail",
-    figures: "The last minutes",
+    figures: "Last five minutes",
     requests: "Requests per second",
     hits: "Cache hit ratio",
-    latency: "Slowest of 100 requests (p99)",
+    latency: "99th percentile of latency",
     noValue: "no data yet",
     ms: (/** @type {number} */ seconds) =>
       seconds >= 1 ? `${seconds.toFixed(1)} s` : `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms`,
@@ -330,9 +326,9 @@ export const text = {
     workers: (/** @type {number} */ n) => count(n, "worker"),
   },
 
-  keys: {
-    title: "Keyboard",
-    single: "Shortcuts of one key",
+  shortcuts: {
+    title: "Keyboard shortcuts",
+    single: "Enable single-key shortcuts",
     rows: [
       ["/", "Search"],
       ["↑ ↓", "Previous or next member of the list"],
@@ -340,20 +336,19 @@ export const text = {
       ["Esc", "Close the member, the form or the dialog"],
       ["n", "Add a member"],
       ["e", "Edit the open member"],
-      ["?", "This help"],
+      ["?", "Show the shortcuts"],
     ],
   },
 
   errors: {
     title: "Something went wrong",
     offline: "The service cannot be reached.",
-    offlineHelp: "Check your connection. The console tries again by itself.",
-    online: "The service can be reached again.",
-    forbidden: "Your rights do not allow this",
+    offlineHelp: "Check your connection. The console retries automatically.",
+    online: "The service is reachable again.",
+    forbidden: "You do not have permission for this",
     forbiddenHelp: "Ask an administrator if you need it.",
     busy: "The service is busy or cannot reach its database. Try again in a moment.",
     request: (/** @type {string} */ id) => `Request ${id}`,
-    start: "The console could not start",
   },
 
   fields: /** @type {Record<string, string>} */ ({
@@ -364,7 +359,7 @@ export const text = {
   }),
 };
 
-/** Return the label of a field: its text, or its name made readable. @param {string} key */
+/** Return the label of a field: its text, or its name split into words. @param {string} key */
 export function labelOf(key) {
   if (Object.hasOwn(text.fields, key)) return text.fields[key];
   const words = key

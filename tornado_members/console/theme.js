@@ -1,24 +1,24 @@
-/** Light, dark, or as the system is. */
+/** The colour scheme: light, dark, or that of the system. */
 
-const STORED = "tornado-members-theme";
+const STORAGE_KEY = "tornado-members-theme";
 
 /** @type {readonly ["auto", "light", "dark"]} */
 export const THEMES = ["auto", "light", "dark"];
 
 /** Return the chosen appearance. @returns {string} */
-export function presentTheme() {
-  return localStorage.getItem(STORED) ?? "auto";
+export function currentTheme() {
+  return localStorage.getItem(STORAGE_KEY) ?? "auto";
 }
 
 /** @param {string} theme */
 export function chooseTheme(theme) {
-  if (theme === "auto") localStorage.removeItem(STORED);
-  else localStorage.setItem(STORED, theme);
+  if (theme === "auto") localStorage.removeItem(STORAGE_KEY);
+  else localStorage.setItem(STORAGE_KEY, theme);
   applyTheme();
 }
 
 export function applyTheme() {
-  document.documentElement.dataset.theme = presentTheme();
+  document.documentElement.dataset.theme = currentTheme();
 }
 
 applyTheme();

@@ -1,4 +1,4 @@
-/** Sends a file to POST /members/import, and reports its progress, which fetch() cannot. */
+/** Sends a file to POST /members/import and reports the progress, which fetch() cannot do. */
 
 import { Problem, Unreachable } from "./api.js";
 
@@ -13,21 +13,21 @@ import { Problem, Unreachable } from "./api.js";
 export function upload(api, file, parameters, mediaType, to) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    let taken = 0;
-    const take = () => {
+    let read = 0;
+    const deliver = () => {
       if (request.status !== 200) return;
       const received = request.responseText; // read once: it may grow in between
-      const piece = received.slice(taken);
-      taken = received.length;
+      const piece = received.slice(read);
+      read = received.length;
       to.text(piece);
     };
     request.open("POST", api.url(`/members/import?${parameters}`));
     request.setRequestHeader("Authorization", `Bearer ${api.token}`);
     request.setRequestHeader("Content-Type", mediaType);
     request.upload.onprogress = (event) => to.progress(event.total ? event.loaded / event.total : 1);
-    request.onprogress = take;
+    request.onprogress = deliver;
     request.onload = () => {
-      take();
+      deliver();
       if (request.status === 200) resolve();
       else reject(new Problem(request.status, parse(request.responseText), new Headers()));
     };

@@ -3,9 +3,9 @@
 import { Problem } from "./api.js";
 import { confirm, showDialog } from "./dialog.js";
 import { fill, h, icon, isolated, uniqueId } from "./dom.js";
-import { errorState, explain, placeFaults, stateOf } from "./faults.js";
+import { errorState, explain, showFaults, emptyState } from "./faults.js";
 import { FieldInput } from "./fields.js";
-import { formatPlace } from "./router.js";
+import { formatRoute } from "./router.js";
 import { text } from "./text.js";
 
 /** @typedef {{username: string, accessRights: number, memberId: number | null}} User */
@@ -65,7 +65,7 @@ export class UsersView extends HTMLElement {
         { class: "boxed scroll" },
         h("table", { class: "users-table" }, head, this.#body),
       );
-      fill(this.#content, this.#body.firstChild ? table : stateOf(text.users.empty, text.users.emptyHelp));
+      fill(this.#content, this.#body.firstChild ? table : emptyState(text.users.empty, text.users.emptyHelp));
       const next = page.next && this.context.api.nextUrl(page.next);
       fill(
         this.#foot,
@@ -82,11 +82,11 @@ export class UsersView extends HTMLElement {
   /** @param {User} user */
   #row(user) {
     const { session } = this.context;
-    const isOwn = session.isPassword && user.username === session.subject;
+    const isOwn = session.usesPassword && user.username === session.subject;
     const member =
       user.memberId === null
         ? text.users.memberNone
-        : h("a", { href: formatPlace("members", String(user.memberId)) }, String(user.memberId));
+        : h("a", { href: formatRoute("members", String(user.memberId)) }, String(user.memberId));
     const named = (/** @type {string} */ word) => `${word} ${user.username}`;
     return h(
       "tr",
@@ -132,9 +132,9 @@ export class UsersView extends HTMLElement {
     if (!(await confirm(removeTitle(user.username), removeLead, remove, text.cancel))) return;
     try {
       await this.context.api.request("DELETE", pathOf(user));
-      this.context.notices.say(removed(user.username));
+      this.context.notices.show(removed(user.username));
     } catch (error) {
-      this.context.notices.say(explain(error));
+      this.context.notices.show(explain(error));
     }
     await this.#load();
   }
@@ -148,7 +148,7 @@ export class UsersView extends HTMLElement {
       return [form.element];
     });
     if (saved === null) return;
-    this.context.notices.say(text.users.saved(saved));
+    this.context.notices.show(text.users.saved(saved));
     await this.#load();
   }
 }
@@ -242,12 +242,12 @@ class UserForm {
       this.inputs[0].control.focus();
       return;
     }
-    const homeless = error instanceof Problem ? placeFaults(error, this.inputs) : [];
+    const unmatched = error instanceof Problem ? showFaults(error, this.inputs) : [];
     const message =
       error instanceof Problem && error.errors.length
         ? text.form.faults(error.errors.length)
         : explain(error);
-    fill(this.#fault, [message, ...homeless].join(" "));
+    fill(this.#fault, [message, ...unmatched].join(" "));
     this.#fault.hidden = false;
     this.inputs.find((input) => !input.fault.hidden)?.control.focus();
   }

@@ -31,12 +31,12 @@ const LINES = [
     file: { rejectsHeader: ["line", "reason", "name"] },
   },
 ];
-const words = { taken: "taken", takenInFile: "twice", labelOf: (key) => key.toUpperCase() };
+const labels = { taken: "taken", takenInFile: "twice", labelOf: (key) => key.toUpperCase() };
 
 test("ImportResults counts by reason, however the response is cut", () => {
   const text = LINES.map((line) => `${JSON.stringify(line)}\n`).join("");
   for (const size of [1, 7, 64, text.length]) {
-    const results = new ImportResults(words);
+    const results = new ImportResults(labels);
     for (let i = 0; i < text.length; i += size) results.push(text.slice(i, i + size));
     assert.deepEqual(
       [...results.reasons].map(([reason, rows]) => [reason, rows.length]),
@@ -57,7 +57,7 @@ test("ImportResults counts by reason, however the response is cut", () => {
 });
 
 test("ImportResults of a response that ended early are not complete", () => {
-  const results = new ImportResults(words);
+  const results = new ImportResults(labels);
   results.push('{"line": 9, "status": 503, "code": "dependency-unavailable"}\n{"summ');
   assert.equal(results.isComplete, false);
   assert.equal(results.failure.code, "dependency-unavailable");

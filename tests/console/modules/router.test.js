@@ -2,22 +2,22 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { figuresBetween, linePath, quantile } from "../../../tornado_members/console/figures.js";
-import { formatPlace, parsePlace } from "../../../tornado_members/console/router.js";
+import { formatRoute, parseRoute } from "../../../tornado_members/console/router.js";
 import { expiryOf, Session } from "../../../tornado_members/console/session.js";
 import { formatAge, labelOf } from "../../../tornado_members/console/text.js";
 
-test("places survive their address", () => {
+test("routes survive formatting and parsing", () => {
   for (const [view, id, query] of [
     ["members", "", ""],
     ["members", "42", "q=%C3%A4+b%26c&sort=-name"],
     ["users", "", ""],
     ["members", "a/b?c", "q=x"],
   ]) {
-    const place = parsePlace(formatPlace(view, id, new URLSearchParams(query)));
-    assert.deepEqual([place.view, place.id, place.query.toString()], [view, id, query]);
+    const route = parseRoute(formatRoute(view, id, new URLSearchParams(query)));
+    assert.deepEqual([route.view, route.id, route.query.toString()], [view, id, query]);
   }
-  assert.equal(parsePlace("").view, "members");
-  assert.equal(parsePlace("#/members/%E0%A4%A").id, "%E0%A4%A");
+  assert.equal(parseRoute("").view, "members");
+  assert.equal(parseRoute("#/members/%E0%A4%A").id, "%E0%A4%A");
 });
 
 test("the expiry of a token is read, and unreadable tokens have none", () => {
@@ -31,7 +31,7 @@ test("a caller of its own member may change that one only", () => {
   session.permissions = new Set(["members:read:own", "members:write:own"]);
   session.memberId = 42;
   assert.deepEqual(
-    [session.isOwnOnly, session.may("read"), session.mayMember("write", 42), session.mayMember("write", 43)],
+    [session.isOwnOnly, session.may("read"), session.mayAccess("write", 42), session.mayAccess("write", 43)],
     [true, false, true, false],
   );
 });

@@ -1,18 +1,18 @@
-/** Shortcuts of one key. They can be switched off (WCAG 2.1.4). */
+/** Single-key shortcuts. They can be switched off (WCAG 2.1.4). */
 
 import { showDialog } from "./dialog.js";
 import { h } from "./dom.js";
-import { formatPlace } from "./router.js";
+import { formatRoute } from "./router.js";
 import { text } from "./text.js";
 
-const STORED = "tornado-members-keys";
+const STORAGE_KEY = "tornado-members-shortcuts";
 
 /** @typedef {import("./app.js").Context} Context */
 
 let isInstalled = false;
 
 /** @param {import("./app.js").MembersApp} app @param {Context} context */
-export function installKeys(app, context) {
+export function installShortcuts(app, context) {
   if (isInstalled) return;
   isInstalled = true;
   addEventListener("keydown", (event) => {
@@ -39,9 +39,9 @@ function press(app, context, event) {
     "/": () => app.list?.focusSearch(),
     n: () =>
       context.session.may("write") &&
-      context.router.go(formatPlace("members", "new", context.router.place.query)),
+      context.router.go(formatRoute("members", "new", context.router.route.query)),
     e: () => app.panel?.edit(),
-    "?": () => showKeys(),
+    "?": () => showShortcuts(),
   };
   if (!Object.hasOwn(actions, event.key)) return;
   event.preventDefault();
@@ -54,19 +54,19 @@ function isTyping(target) {
 }
 
 function areOn() {
-  return localStorage.getItem(STORED) !== "off";
+  return localStorage.getItem(STORAGE_KEY) !== "off";
 }
 
-/** Show the shortcuts, and let them be switched off. */
-export function showKeys() {
-  return showDialog(text.keys.title, () => [
+/** Show the shortcuts, and a checkbox that switches them off. */
+export function showShortcuts() {
+  return showDialog(text.shortcuts.title, () => [
     h(
       "table",
-      { class: "keys" },
+      { class: "shortcuts" },
       h(
         "tbody",
         {},
-        text.keys.rows.map(([key, meaning]) =>
+        text.shortcuts.rows.map(([key, meaning]) =>
           h(
             "tr",
             {},
@@ -88,11 +88,11 @@ export function showKeys() {
         checked: areOn(),
         onchange: (/** @type {Event} */ event) => {
           const box = /** @type {HTMLInputElement} */ (event.target);
-          if (box.checked) localStorage.removeItem(STORED);
-          else localStorage.setItem(STORED, "off");
+          if (box.checked) localStorage.removeItem(STORAGE_KEY);
+          else localStorage.setItem(STORAGE_KEY, "off");
         },
       }),
-      text.keys.single,
+      text.shortcuts.single,
     ),
   ]);
 }
