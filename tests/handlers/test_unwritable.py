@@ -17,6 +17,7 @@ from tornado_members.storage.outages import _TRANSIENT_CODES, is_outage
 BODY = {"name": "Ada", "phone": "555-0100"}
 # After these errors, the drivers retry until the deadline; test_outages.py covers that.
 RETRIED = {6, 7, 89, 91, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436}
+TIMEOUTS = {50, 262, 24, 11601}  # MaxTimeMSExpired, ExceededTimeLimit, LockTimeout, Interrupted
 CSV = {"Content-Type": "text/csv"}
 PATCH = {"Content-Type": "application/merge-patch+json"}
 
@@ -94,6 +95,7 @@ async def test_transient_error_is_a_503(api: Api, admin: Admin) -> None:
     """Each code with which a server reports it, for a read and for a write."""
     await api.create("Ada")
     headers = {"Cache-Control": "no-cache"}
+    assert {*TIMEOUTS} <= _TRANSIENT_CODES
     for code in sorted(_TRANSIENT_CODES - RETRIED):
         with failing(admin, None, failCommands=["find", "findAndModify"], errorCode=code):
             check(await api("GET", "/members/1", headers=headers))

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ from tornado_members.lease_cache.look_ups import (
     STORED,
     Bypass,
     Hit,
+    Miss,
     bypass,
 )
 from tornado_members.lease_cache.memcached import MemcachedNode
@@ -287,6 +288,27 @@ async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> 
                 assert isinstance(look_ups[tombstone], Bypass)
                 assert await cache.look_up_bodies(keys, tag_end) == look_ups
             await cache.read(tombstone, partial(load, tombstone))
+
+
+@pytest.mark.parametrize("way", ["read", "fill"])
+async def test_reader_takes_no_lease_on_a_node_that_became_stale_after_its_look_up(
+    address: str, way: str
+) -> None:
+    source = Source()
+
+    async def load_many(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+        return {key: await source.load() for key in keys}
+
+    async with process(address) as cache:
+        (look_up,) = (await cache.look_up([b"a"])).values()
+        assert isinstance(look_up, Miss)
+        cache.nodes[0].mark_stale()
+        if way == "read":
+            found = await cache.read(b"a", source.load, look_up=look_up)
+        else:
+            found = (await cache.fill({b"a": look_up}, load_many))[b"a"]
+        assert (found.entry and found.entry.version, found.status) == (1, bypass("node-stale"))
+        assert ask_memcached(address, b"get %ba\r\n" % PREFIX) == b"END\r\n"
 
 
 async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) -> None:

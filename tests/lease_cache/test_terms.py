@@ -1,5 +1,6 @@
 """The fence on a real node: processes whose drivers know different primaries."""
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.lease_cache.test_lease_cache import (
     own_memcached,
     process,
 )
-from tests.support.memcached import ask_memcached, flush_memcached
+from tests.support.memcached import ask_memcached, flush_cache, flush_memcached
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, NOT_STORED, STORED, Hit, bypass
 
@@ -68,6 +69,39 @@ async def test_write_stores_its_term_before_it_is_acknowledged(address: str) -> 
             new.term = 2
         with pytest.raises(StoreUnavailable):
             await cut_off.read(b"a", Source(1).load)
+
+
+async def test_load_stores_its_term_before_it_returns(address: str) -> None:  # noqa: F811
+    """Also of keys that are not stored, such as those of a list."""
+    deposed, new = Driver(1), Driver(1)
+    async with process(address, terms=deposed) as cut_off, process(address, terms=new) as other:
+        assert (await cut_off.read(b"a", Source(1).load)).status == STORED
+        deposed.acknowledges = None
+        new.term = new.acknowledges = 2
+        found = await other.load([b"b"], Source(2).load)
+        assert found
+        assert found.version == 2
+        with pytest.raises(StoreUnavailable):
+            await cut_off.load([b"b"], Source(1).load)
+
+
+async def test_write_stores_its_term_on_each_node(address: str) -> None:  # noqa: F811
+    """A list of the deposed primary lacks the write, whatever nodes its members are on."""
+    deposed, new = Driver(1), Driver(1)
+    async with own_memcached() as (_, second), AsyncExitStack() as stack:
+        for server in (address, second):
+            flush_cache(server, "test", servers=[address, second])
+        cut_off, other = [
+            await stack.enter_async_context(process(address, second, terms=terms))
+            for terms in (deposed, new)
+        ]
+        await cut_off.read(b"a", Source(1).load)
+        deposed.acknowledges = None
+        async with other.changing(b"a"):
+            new.term = 2
+        for number in range(10):  # keys of both nodes
+            with pytest.raises(StoreUnavailable):
+                await cut_off.load([b"%d" % number], Source(1).load)
 
 
 async def test_new_primary_is_read_after_a_commit_of_its_own(address: str) -> None:  # noqa: F811

@@ -30,7 +30,7 @@ from tornado_members.storage.member_groups import MemberGroups, Replacement
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
 from tornado_members.storage.recorded import RecordedWrites
-from tornado_members.storage.write_window import write_window
+from tornado_members.storage.write_window import WindowGuard, write_window
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
@@ -100,6 +100,27 @@ async def test_no_write_is_sent_after_its_window(mongo: Mongo, members: Any, aud
                 )
     assert [document["name"] for document in members.find()] == ["Ada Lovelace"]
     assert await store.replace(1, GRACE)
+
+
+@pytest.mark.parametrize("audited", [False, True])
+async def test_server_ends_each_command_at_the_deadline_of_its_operation(
+    mongo: Mongo, audited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver adds the time that is left. Its client has a longer timeout."""
+    limits: dict[str, int | None] = {}
+
+    def started(_: WindowGuard, event: pymongo.monitoring.CommandStartedEvent) -> None:
+        limits[event.command_name] = event.command.get("maxTimeMS")
+
+    monkeypatch.setattr(WindowGuard, "started", started)
+    store = store_on(replace(mongo, timeout=10, deadline=10), audited)
+    await store.insert(ADA, 1)
+    await store.replace(1, GRACE)
+    await store.find_member(1)
+    await MemberGroups(store.mongo).find([1])
+    await store.delete(1)
+    assert {"insert", "find", "findAndModify"} <= {*limits}
+    assert [one for one, limit in limits.items() if not limit or limit > 10_000] == []
 
 
 @asynccontextmanager
