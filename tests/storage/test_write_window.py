@@ -80,6 +80,14 @@ async def test_motor_sends_no_write_after_its_deadline_however_late_it_gets_a_th
     assert members.count_documents({}) == 0
 
 
+@pytest.mark.parametrize("driver", ["motor"])
+@pytest.mark.usefixtures("busy_thread")
+async def test_operation_that_gets_no_thread_in_time_is_an_outage(mongo: Mongo) -> None:
+    store = MemberStore(replace(mongo, timeout=0.1, deadline=0.1))
+    with pytest.raises(DependencyUnavailable):
+        await store.find_member(1)
+
+
 @pytest.mark.parametrize("audited", [False, True])
 async def test_no_write_is_sent_after_its_window(mongo: Mongo, members: Any, audited: bool) -> None:
     store = store_on(mongo, audited)
