@@ -176,7 +176,7 @@ async def test_invalidator_stores_progress_only_after_the_removal(
 async def test_invalidator_removes_everything_after_repeated_failures(
     mongo: Mongo, members: Any
 ) -> None:
-    """A leader that loses its lease meanwhile begins again, and may remove members twice."""
+    """A leader that loses its lock meanwhile begins again, and may remove members twice."""
     cache = RecordingCache()
     async with running(mongo, cache):
         await until(lambda: cache.everything)
@@ -216,7 +216,7 @@ async def test_invalidator_removes_everything_after_a_drop(mongo: Mongo, members
 async def test_invalidator_reopens_the_stream_of_a_database_that_hung(
     servers: PrivateServers, driver: Any, members: Any
 ) -> None:
-    """Soon enough that the lease is not lost."""
+    """Soon enough that the lock is not lost."""
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.3)
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     cache = RecordingCache()
@@ -273,7 +273,7 @@ async def test_invalidator_continues_if_no_process_reaches_a_node(
 async def test_invalidator_reports_a_stream_without_progress(
     mongo: Mongo, members: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The holder, whose removal hangs, and a process that waits for the lease report it."""
+    """The leader, whose removal hangs, and a process that waits for the lock report it."""
     monkeypatch.setattr(invalidator, "STALLED_SECONDS", 2.0)
     hanging, waiting = RecordingCache(), RecordingCache()
     async with running(mongo, hanging) as first:

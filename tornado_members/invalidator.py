@@ -29,13 +29,13 @@ from tornado_members.ticks import seconds_to_tick
 
 log = getLogger(__name__)
 
-# The leader renews its lease, and stores its position, at each tick.
-_ACQUIRE_SECONDS = 0.5  # between two attempts to acquire the lease
+# The leader renews its lock, and stores its position, at each tick.
+_ACQUIRE_SECONDS = 0.5  # between two attempts to acquire the lock
 _RETRY_SECONDS = 0.2  # after a renewal that failed
 _NODE_CHECK_SECONDS = 0.1  # between two checks of failing nodes by the leader
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened
 _NOT_REPLICATED_PAUSE = 60.0
-_REST_SECONDS = 0.75  # after handing over: longer than another process takes to acquire the lease
+_REST_SECONDS = 0.75  # after handing over: longer than another process takes to acquire the lock
 _HAND_OVER_SECONDS = 10.0  # at least, between two times that this process hands over
 # Seconds without progress by any process before they are reported. An idle replica set makes
 # progress every ten seconds: the primary writes a no-op to its oplog (periodicNoopIntervalSecs).
@@ -91,34 +91,34 @@ class InvalidatorStatus:
 @asynccontextmanager
 async def invalidating(
     changes: MemberChanges,
-    lease: LeaderElection,
+    election: LeaderElection,
     cache: InvalidatedCache,
     status: InvalidatorStatus,
 ) -> AsyncIterator[None]:
-    """Take part in the election during the block; release the lease at its end."""
-    invalidator = Invalidator(changes, lease, cache, status)
+    """Take part in the election during the block; release the lock at its end."""
+    invalidator = Invalidator(changes, election, cache, status)
     running = asyncio.create_task(invalidator.run())
     try:
         yield
     finally:
         running.cancel()
         await asyncio.wait([running])
-        with suppress(DependencyUnavailable):  # the lease then expires
+        with suppress(DependencyUnavailable):  # the lock then expires
             await invalidator.release()
 
 
 class Invalidator:
-    """Waits for the lease, and follows the change stream while it holds it."""
+    """Waits for the lock, and follows the change stream while it holds it."""
 
     def __init__(
         self,
         changes: MemberChanges,
-        lease: LeaderElection,
+        election: LeaderElection,
         cache: InvalidatedCache,
         status: InvalidatorStatus,
     ) -> None:
         self._changes = changes
-        self._lease = lease
+        self._election = election
         self._cache = cache
         self._status = status
         # The position: up to here each node was invalidated, or its flush is pending.
@@ -130,32 +130,32 @@ class Invalidator:
     async def run(self) -> None:
         """Run until cancelled, through all errors."""
         while True:
-            if await self._attempt(self._lease.acquire):
-                self._token = self._lease.progress
-                log.info("acquired the leader lease of the change stream")
+            if await self._attempt(self._election.acquire):
+                self._token = self._election.progress
+                log.info("acquired the leader lock of the change stream")
                 await self._lead()
                 self._status.problem = "its leader is unknown"
-                log.warning("lost the leader lease of the change stream")
+                log.warning("lost the leader lock of the change stream")
             resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
             if not self._cache.reaches_all_nodes():  # others come first
                 resting = max(resting, _REST_SECONDS)
             await asyncio.sleep(max(_ACQUIRE_SECONDS, resting))
 
     async def release(self) -> None:
-        """Release the lease, so that another process continues. Raises DependencyUnavailable."""
-        if self._lease.is_leader:
-            await self._lease.release(self._token)
+        """Release the lock, so that another process continues. Raises DependencyUnavailable."""
+        if self._election.is_leader:
+            await self._election.release(self._token)
 
     async def _lead(self) -> None:
-        """Tail the stream until the lease is lost."""
+        """Tail the stream until the lock is lost."""
         self._status.is_leader = True
         self._reached_all_nodes = False
         tail = asyncio.create_task(self._tail())
         try:
-            while self._lease.is_leader and not tail.done():
+            while self._election.is_leader and not tail.done():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._lease.valid_until):
-                        renewed = await self._attempt(lambda: self._lease.renew(self._token))
+                    async with asyncio.timeout_at(self._election.valid_until):
+                        renewed = await self._attempt(lambda: self._election.renew(self._token))
                         now = asyncio.get_running_loop().time()
                         await self._wait(tail, seconds_to_tick(now) if renewed else _RETRY_SECONDS)
                 if self._should_hand_over():
@@ -171,10 +171,10 @@ class Invalidator:
                 await _end(tail)  # which waits for the reply to its last read
 
     async def _hand_over(self) -> None:
-        """Release the lease. The stream may still be read: two followers do no harm."""
+        """Release the lock. The stream may still be read: two followers do no harm."""
         self._handed_over_at = asyncio.get_running_loop().time()
         with suppress(DependencyUnavailable):
-            await self._lease.release(self._token)
+            await self._election.release(self._token)
 
     async def _attempt(self, claim: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -183,8 +183,8 @@ class Invalidator:
             self._status.problem = "its leader is unknown: MongoDB does not respond"
             return False
         except Exception:  # MongoDB refuses it, for example without the permission
-            log.exception("cannot acquire the leader lease of the change stream")
-            self._status.problem = "its leader lease cannot be acquired"
+            log.exception("cannot acquire the leader lock of the change stream")
+            self._status.problem = "its leader lock cannot be acquired"
             return False
         self._measure_progress()
         if not taken:  # another process holds it
@@ -193,7 +193,7 @@ class Invalidator:
 
     def _measure_progress(self) -> None:
         """Measure how long no process has advanced on the stream; log when it counts as stalled."""
-        progressed_at = self._lease.progressed_at
+        progressed_at = self._election.progressed_at
         if progressed_at is None:
             return
         before = self._status.stalled_seconds

@@ -76,11 +76,11 @@ async def test_leader_stops_before_another_begins(
 async def test_expired_leader_lock_can_be_renewed_while_it_is_free(
     mongo: Mongo, leases: Any
 ) -> None:
-    lease = LeaderElection(mongo, "test")
-    await lease.acquire()
+    election = LeaderElection(mongo, "test")
+    await election.acquire()
     leases.update_one({"_id": "test"}, {"$set": {"expiresAt": datetime(2020, 1, 1, tzinfo=UTC)}})
-    assert await lease.renew({"_data": "1"})
-    assert lease.progress == {"_data": "1"}
+    assert await election.renew({"_data": "1"})
+    assert election.progress == {"_data": "1"}
 
 
 @pytest.mark.parametrize(

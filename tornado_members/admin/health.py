@@ -219,7 +219,7 @@ class HealthMonitor:
     def _note(self, status: DependencyStatus) -> None:
         if status.state != self._mongodb.state:
             if status.state == State.OK:
-                log.info("MongoDB responds again")
+                log.info("MongoDB responds")
             else:
                 log.error("MongoDB %s", status.detail)
         self._mongodb = status
