@@ -57,19 +57,19 @@ class Members:
                 return self._known[member_id][1]
         raise httpx.HTTPError(f"member {member_id} is changed too often")
 
-    def changes(self, place: str | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Yield the place, kind and data of each change, behind `place`; reconnect when needed."""
+    def changes(self, cursor: str | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield the cursor, kind and data of each change, after `cursor`; reconnect when needed."""
         while True:
             headers = {"Accept": "application/x-ndjson"} | (
-                {"Last-Event-ID": place} if place else {}
+                {"Last-Event-ID": cursor} if cursor else {}
             )
             try:
                 with self._http.stream("GET", "/members/changes", headers=headers) as stream:
-                    stream.raise_for_status()  # 410: read everything again, the place is too old
+                    stream.raise_for_status()  # 410: read everything again: the cursor is too old
                     for line in filter(None, stream.iter_lines()):
                         event = json.loads(line)
-                        place = event["id"] or place
-                        yield place or "", event["event"], event["data"]
+                        cursor = event["id"] or cursor
+                        yield cursor or "", event["event"], event["data"]
             except httpx.TransportError:
                 time.sleep(1)
 

@@ -343,16 +343,16 @@ class UsernameTaken(Problem):
 
 
 class ChangesLost(Problem):
-    """The feed cannot resume after a place: MongoDB no longer has it, or never had it."""
+    """The feed cannot resume after a cursor: MongoDB no longer has its event, or never had it."""
 
     status = 410
     code = "changes-lost"
-    title = "The changes after this place are lost"
+    title = "The changes after this cursor are lost"
 
     def __init__(self) -> None:
         super().__init__(
-            "The feed cannot resume after this place, which MongoDB no longer has, or never had. "
-            "Take a new export, and follow the changes after its Changes-After."
+            "The feed cannot resume after this cursor: MongoDB no longer has its event, or never "
+            "had it. Take a new export, and follow the changes after its Changes-After."
         )
 
 

@@ -23,7 +23,7 @@ from tornado_members.auth.user_accounts import UserAccounts
 from tornado_members.directory import Cache, MemberDirectory
 from tornado_members.errors import OperatorError
 from tornado_members.feed.change_feed import ChangeFeed, FeedLimits
-from tornado_members.feed.places import Places
+from tornado_members.feed.cursors import Cursors
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.common_headers import CommonHeaders
 from tornado_members.http.deadlines import Deadlines
@@ -405,7 +405,7 @@ async def open_feed(
     feed = ChangeFeed(
         FeedSource(streams, MemberCodec(stores.members.fields), stores.audit),
         directory.invalidate_for_all,
-        Places(cache_namespace(settings.mongodb.database, stores.cluster_id)),
+        Cursors(cache_namespace(settings.mongodb.database, stores.cluster_id)),
         tokens,
         FeedLimits(
             subscribers=settings.feed.subscribers,

@@ -40,7 +40,7 @@ def test_watch_prints_ndjson_to_a_file_and_text_to_a_terminal(
     only = ("watch", "--url", service.url, "--member", str(member_id))
     with command.start(*only) as process:
         assert process.stdout
-        place = json.loads(process.stdout.readline())["id"]
+        cursor = json.loads(process.stdout.readline())["id"]
         service("PUT", "/members", {"name": f"Other {os.getpid()}"})
         service("PUT", f"/members/{member_id}", {"name": ada["name"], "phone": "555-0100"})
         event = json.loads(process.stdout.readline())
@@ -52,7 +52,7 @@ def test_watch_prints_ndjson_to_a_file_and_text_to_a_terminal(
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
     terminal, end = pty.openpty()
-    with command.start(*only, "--after", place, stdout=end) as process:
+    with command.start(*only, "--after", cursor, stdout=end) as process:
         os.close(end)
         text = b""
         while b"\n" not in text:
@@ -82,7 +82,7 @@ def test_watch_resumes_after_a_restart_of_the_workers(command: Command, service:
 @pytest.mark.parametrize(
     ("options", "token", "said"),
     [
-        (["--after", "nonsense"], None, "400: after: is not a place of this feed"),
+        (["--after", "nonsense"], None, "400: after: is not a cursor of this feed"),
         (["--member", "0"], None, "400: memberId"),
         ([], "nonsense", "401: "),
     ],

@@ -1,4 +1,4 @@
-"""GET /members/changes: its events, places, parameters and problems."""
+"""GET /members/changes: its events, cursors, parameters and problems."""
 
 import asyncio
 import subprocess
@@ -23,8 +23,8 @@ from tornado_members.app import make_app
 from tornado_members.embedded.programs import find_mongod, free_port
 from tornado_members.errors import ChangesLost
 from tornado_members.feed import catch_up
+from tornado_members.feed.cursors import Cursors
 from tornado_members.feed.events import Format
-from tornado_members.feed.places import Places
 from tornado_members.feed.subscription import Subscription
 from tornado_members.services import Services, open_services
 from tornado_members.serving.server import make_server
@@ -87,7 +87,7 @@ async def test_feed_resumes_behind_each_place(api: Api, follow: Follow) -> None:
                 assert stream.status == 200
                 assert await stream.events(rest) == events[count:]
                 await stream.silence(0.1)
-    # The header overrides the parameter, as browsers resend the address with a newer place.
+    # The header overrides the parameter, as browsers resend the address with a newer cursor.
     header = {"Last-Event-ID": events[1].id}
     async with follow(f"?after={ready.id}", headers=header) as stream:
         assert await stream.events(1) == events[2:]
@@ -159,7 +159,7 @@ async def test_malformed_last_event_id_receives_400(api: Api) -> None:
 async def test_place_of_another_database_is_lost(api: Api, follow: Follow) -> None:
     async with follow() as stream:
         ready = await stream.event()
-    foreign = Places("another").encode(ready.id[:-16])
+    foreign = Cursors("another").encode(ready.id[:-16])
     problem(await api("GET", f"/members/changes?after={foreign}"), 410, "changes-lost")
     altered = ready.id[:10] + ("0" if ready.id[10] != "0" else "1") + ready.id[11:]
     problem(await api("GET", f"/members/changes?after={altered}"), 400, "bad-parameter")
@@ -168,8 +168,8 @@ async def test_place_of_another_database_is_lost(api: Api, follow: Follow) -> No
 async def test_place_that_mongodb_rejects_is_lost(
     api: Api, follow: Follow, services: Services
 ) -> None:
-    """Like a place that the oplog no longer holds. Other waiting clients are not affected."""
-    old = services.feed.places.encode("00" * 30)
+    """Like a cursor that the oplog no longer holds. Other waiting clients are not affected."""
+    old = services.feed.cursors.encode("00" * 30)
     async with follow() as stream:
         ready = await stream.event()
     await api.create("Ada")
@@ -193,7 +193,7 @@ async def until_closed(services: Services) -> None:
 async def test_clients_with_lost_places_do_not_delay_others(
     api: Api, follow: Follow, services: Services
 ) -> None:
-    """One of them always waits, with an older place than that of the client that resumes."""
+    """One of them always waits, with an older cursor than that of the client that resumes."""
     feed = services.feed
     async with follow() as stream:
         ready = await stream.event()
@@ -201,7 +201,7 @@ async def test_clients_with_lost_places_do_not_delay_others(
     await api.create("Ada")
 
     async def insist() -> None:
-        subscription = Subscription(cast(Any, None), feed.places, feed.metrics, Format.SSE)
+        subscription = Subscription(cast(Any, None), feed.cursors, feed.metrics, Format.SSE)
         while True:
             with suppress(ChangesLost):
                 await feed._catch_up.join(subscription, "00" * 30)
@@ -219,7 +219,7 @@ async def test_clients_with_lost_places_do_not_delay_others(
 async def test_catching_up_leaves_half_of_the_time_to_others(
     follow: Follow, members: Any, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client may resume after an old place again and again."""
+    """A client may resume after an old cursor again and again."""
     rests: list[float] = []
 
     async def rest(seconds: float) -> None:
@@ -243,21 +243,21 @@ async def test_place_in_the_future_is_not_known(
     """Its client would receive nothing until that time, and miss what happens before it."""
     async with follow() as stream:
         ready = await stream.event()
-        token = services.feed.places.decode(ready.id)
+        token = services.feed.cursors.decode(ready.id)
         for begins in ("82FFFFFFFF00000001", f"{int(token[:10], 16) + 60:010X}00000001", "FF"):
-            place = services.feed.places.encode(begins + token[len(begins) :])
+            cursor = services.feed.cursors.encode(begins + token[len(begins) :])
             for method in ("GET", "HEAD"):
-                answer = await api(method, f"/members/changes?after={place}")
+                answer = await api(method, f"/members/changes?after={cursor}")
                 assert answer.code == 410, method
             problem(
-                await api("GET", "/members/changes", headers={"Last-Event-ID": place}),
+                await api("GET", "/members/changes", headers={"Last-Event-ID": cursor}),
                 410,
                 "changes-lost",
             )
         # Another service may be ahead of this one.
         members.insert_one({"_id": 1, "name": "Ada"})
-        place = await services.feed.place_now() or ""
-        async with follow(f"?after={place}") as other:
+        cursor = await services.feed.current_cursor() or ""
+        async with follow(f"?after={cursor}") as other:
             members.insert_one({"_id": 2, "name": "Bob"})
             assert (await other.event()).data["memberId"] == 2
             await other.silence(0.1)
@@ -298,8 +298,8 @@ async def test_export_has_the_place_from_before_it_began(api: Api, follow: Follo
     export = await api("GET", "/members", headers={"Accept": "text/csv"})
     assert b"Ada" in export.body
     await api.create("Bob")
-    place = export.headers["Changes-After"]
-    async with follow(f"?after={place}") as stream:
+    cursor = export.headers["Changes-After"]
+    async with follow(f"?after={cursor}") as stream:
         assert (await stream.event()).data["member"]["name"] == "Bob"
 
 
@@ -378,9 +378,9 @@ async def test_feed_of_a_standalone_mongodb_is_not_implemented(
     folder: Path, settings: Settings
 ) -> None:
     port = free_port()
-    place = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
+    arguments = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(  # noqa: ASYNC220, S603
-        [find_mongod(), *place, "--nounixsocket"], stdout=subprocess.DEVNULL
+        [find_mongod(), *arguments, "--nounixsocket"], stdout=subprocess.DEVNULL
     ) as mongod:
         try:
             uri = f"mongodb://127.0.0.1:{port}"
@@ -395,7 +395,7 @@ async def test_feed_of_a_standalone_mongodb_is_not_implemented(
                         assert stream.status == 501
                 async with following(address, token_of(1)) as stream:
                     assert (await stream.problem())["code"] == "changes-unavailable"
-                assert await services.feed.place_now() is None  # so exports have none
+                assert await services.feed.current_cursor() is None  # so exports have none
                 server.stop()
                 await server.close_all_connections()
         finally:

@@ -94,11 +94,11 @@ def report_without_invalidating_the_cache(patch: pytest.MonkeyPatch) -> None:
 
 
 def resume_one_event_late(patch: pytest.MonkeyPatch) -> None:
-    position_behind = EventLog.position_behind
+    position_after = EventLog.position_after
     patch.setattr(
         EventLog,
-        "position_behind",
-        lambda self, token: min(position_behind(self, token) + 1, self.last),
+        "position_after",
+        lambda self, token: min(position_after(self, token) + 1, self.last),
     )
 
 

@@ -65,13 +65,13 @@ async def test_slow_subscriber_is_disconnected_and_affects_no_other(
         await asyncio.to_thread(members.insert_many, documents)
         seen = {event.data["memberId"] for event in await fast.events(count, seconds=60)}
         assert len(seen) == count
-        assert services.feed.metrics.disconnections["lagging"] == 1
         text += await reader.read()  # up to the end of the stream
+        assert services.feed.metrics.disconnections["lagging"] == 1
         assert b"event: lagging\ndata: {" in text
-        place = text.rpartition(b"event: lagging")[0].rpartition(b"id: ")[2].strip().decode()
+        cursor = text.rpartition(b"event: lagging")[0].rpartition(b"id: ")[2].strip().decode()
         first = text.count(b"event: created")
         assert 0 < first < count
-    async with follow(f"?after={place}&fields=none") as stream:
+    async with follow(f"?after={cursor}&fields=none") as stream:
         rest = await stream.events(count - first, seconds=60)
         assert {event.data["memberId"] for event in rest} == set(range(first + 1, count + 1))
 
@@ -151,14 +151,14 @@ async def test_drain_ends_streams_with_a_time_to_reconnect(
     api: Api, follow: Follow, services: Services
 ) -> None:
     async with follow() as stream, follow("?memberId=1", ndjson=True) as other:
-        place = (await stream.event()).id
+        cursor = (await stream.event()).id
         await other.event()
         services.feed.drain()
         assert await stream.end() == await other.end() == []
         assert stream.is_complete
         assert other.is_complete
         assert stream.retry
-    problem(await api("GET", f"/members/changes?after={place}"), 503, "overloaded")
+    problem(await api("GET", f"/members/changes?after={cursor}"), 503, "overloaded")
     assert services.feed.metrics.disconnections["drain"] == 2
 
 

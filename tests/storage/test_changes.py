@@ -86,7 +86,7 @@ async def test_stream_is_closed_if_its_reader_is_cancelled_while_it_opens(
     mongo: Mongo, admin: Admin, database_name: str
 ) -> None:
     feed = FeedSource(mongo, MemberCodec(), None)
-    token = await feed.place_now()
+    token = await feed.current_token()
     slow = {"failCommands": ["aggregate"], "blockConnection": True, "blockTimeMS": 200}
     before = open_streams(admin, database_name)  # by earlier tests, whose clients were closed
     for place in (None, token):  # MongoDB is asked for the present place, or opens the stream

@@ -41,7 +41,7 @@ class FeedCopy:
         self.members: dict[int, Any] = {}
         self.faults: list[str] = []
         self.events = self.streams = self.exports = self.reads = 0
-        self.place: str | None = None
+        self.cursor: str | None = None
         self._versions: dict[int, int] = {}
         self._absent: dict[int, str] = {}  # members that were not found, with their Cache-Status
         self._addresses = addresses
@@ -57,7 +57,7 @@ class FeedCopy:
             while True:
                 address = self._chance.choice(self._addresses)
                 with suppress(StreamEnded, OSError, ValueError, urllib.error.URLError):
-                    if self.place is None:
+                    if self.cursor is None:
                         await asyncio.to_thread(self._take_export, address)
                     await self._follow(address)
                 await asyncio.sleep(0.02)
@@ -78,13 +78,13 @@ class FeedCopy:
             members = [json.loads(line) for line in response.read().splitlines()]
             self.members = {member["memberId"]: member for member in members}
             self._versions.clear()
-            self.place = response.headers["Changes-After"]
+            self.cursor = response.headers["Changes-After"]
         self.exports += 1
 
     async def _follow(self, address: Address) -> None:
-        async with following(address, self._token, f"?after={self.place}", ndjson=True) as stream:
+        async with following(address, self._token, f"?after={self.cursor}", ndjson=True) as stream:
             if stream.status == 410:
-                self.place = None
+                self.cursor = None
             if stream.status != 200:
                 return
             self.streams += 1
@@ -95,7 +95,7 @@ class FeedCopy:
         while self._most is None or received < self._most:
             event = await stream.event(_SECONDS)
             received += 1
-            self.place = event.id
+            self.cursor = event.id
             if event.kind in ("created", "changed", "deleted"):
                 self._apply(event)
 

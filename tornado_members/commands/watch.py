@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         help="file with a token, instead of tokens of this service's own issuer",
     )
-    parser.add_argument("--after", metavar="PLACE", help="resume after the event with this id")
+    parser.add_argument("--after", metavar="CURSOR", help="resume after the event with this id")
     parser.add_argument(
         "--member", metavar="ID", action="append", help="only this member; may be repeated"
     )
@@ -50,7 +50,7 @@ def run(arguments: Namespace) -> int:
         (arguments.url or service_url(settings)).rstrip("/"),
         _token_source(settings, arguments.token_file),
         show,
-        place=arguments.after,
+        cursor=arguments.after,
         members=arguments.member or [],
     )
     try:
@@ -100,14 +100,14 @@ class Watcher:
         make_token: Callable[[], str],
         show: Callable[[dict[str, Any]], None],
         *,
-        place: str | None,
+        cursor: str | None,
         members: list[str],
     ) -> None:
-        """`show` prints one event; `place` is where to begin."""
+        """`show` prints one event; `cursor` is where to begin."""
         self._url = f"{url}/members/changes"
         self._make_token = make_token
         self._show = show
-        self._place = place
+        self._cursor = cursor
         self._members = members
 
     def watch(self) -> None:
@@ -126,7 +126,7 @@ class Watcher:
             time.sleep(_PAUSE_SECONDS)
 
     def _follow(self) -> None:
-        query = {"after": self._place} if self._place else {}
+        query = {"after": self._cursor} if self._cursor else {}
         if self._members:
             query["memberId"] = ",".join(self._members)
         request = urllib.request.Request(  # noqa: S310  # the operator chose the address
@@ -141,7 +141,7 @@ class Watcher:
             for line in lines:
                 if line.strip():
                     event = json.loads(line)
-                    self._place = event["id"]
+                    self._cursor = event["id"]
                     if event["event"] not in ("expired", "lagging"):
                         self._show(event)
 
@@ -154,7 +154,7 @@ def _show_text(event: dict[str, Any]) -> None:
     """Print an event as text. The fields of a member never contain control characters."""
     now, data = time.strftime("%H:%M:%S"), event["data"]
     if event["event"] == "ready":
-        print(f"{now}  watching; place {event['id']}", flush=True)
+        print(f"{now}  watching; cursor {event['id']}", flush=True)
         return
     member = data["member"] or {}
     fields = [f"{name}={value!r}" for name, value in member.items() if name != "memberId" and value]

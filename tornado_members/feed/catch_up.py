@@ -1,9 +1,9 @@
-"""Serves subscriptions whose place is before the buffer of the live reader.
+"""Serves subscriptions that resume before the buffer of the live reader.
 
-One reader at a time begins at the oldest place requested, and reads until its subscriptions can
+One reader at a time begins at the oldest token requested, and reads until its subscriptions can
 continue in the live buffer. So a process has at most two change streams, however many clients
 reconnect at once. The reader rests after each batch for as long as the batch took: clients that
-resume after an old place again and again cost at most half of the time of one stream.
+resume after an old token again and again cost at most half of the time of one stream.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ class MakeReader(Protocol):
 
     def __call__(
         self,
-        place: str,
+        token: str,
         *,
         after_batch: Callable[[FeedReader], Awaitable[None]],
         when_idle: Callable[[Subscription], None],
     ) -> FeedReader:
-        """Return a reader that begins after `place`."""
+        """Return a reader that begins after `token`."""
         ...
 
 
@@ -62,10 +62,10 @@ class CatchUp:
         self._reader: FeedReader | None = None
         self._running: asyncio.Task[None] | None = None
         self._rested_at = 0.0
-        self._was_lost = False  # the place at which the last round began
+        self._was_lost = False  # the token with which the last round began
 
     async def join(self, subscription: Subscription, token: str) -> None:
-        """Attach a subscription to a reader, after a place.
+        """Attach a subscription to a reader, after a token.
 
         Raises ChangesLost, DependencyUnavailable.
         """
@@ -93,17 +93,17 @@ class CatchUp:
             self._running = None
 
     async def _follow(self) -> None:
-        """Serve the waiting subscriptions, from the oldest place requested."""
-        places = [token for token, _ in self._waiting.values()]
-        if not places:
+        """Serve the waiting subscriptions, from the oldest token requested."""
+        tokens = [token for token, _ in self._waiting.values()]
+        if not tokens:
             return
-        # After a lost place, the first that waits: others could send older places without end.
-        place = places[0] if self._was_lost else min(places)
+        # After a lost token, the first that waits: others could send older tokens without end.
+        token = tokens[0] if self._was_lost else min(tokens)
         self._was_lost = False
         self._rested_at = asyncio.get_running_loop().time()
         self._metrics.catch_ups += 1
         reader = self._reader = self._make_reader(
-            place, after_batch=self._after_batch, when_idle=self._move
+            token, after_batch=self._after_batch, when_idle=self._move
         )
         try:
             await reader.run()
@@ -113,7 +113,7 @@ class CatchUp:
             self._was_lost = True
             self._end(reader, "lost")
             for token, attached in self._waiting.values():
-                if token <= lost.place and not attached.done():
+                if token <= lost.token and not attached.done():
                     attached.set_exception(ChangesLost())
         except (ChangesUnavailable, DependencyUnavailable) as error:
             log.warning("the change feed cannot be resumed: %s", error)
@@ -161,7 +161,7 @@ class CatchUp:
     def _may_go_on(self, reader: FeedReader) -> bool:
         """True if the fastest client has read everything, or if other clients wait for a stream.
 
-        Otherwise a client that reads alone, slower than MongoDB, would lose its place.
+        Otherwise a client that reads alone, slower than MongoDB, would fall out of the buffer.
         """
         return bool(self._waiting) or any(one.is_idle for one in reader.subscriptions)
 
@@ -174,13 +174,13 @@ class CatchUp:
         for subscription, (token, attached) in self._waiting.items():
             if reader.log is None or attached.done() or token < reader.log.start:
                 continue
-            is_current = reader.log.position_behind(token) == reader.log.last
+            is_current = reader.log.position_after(token) == reader.log.last
             live = self._reachable(reader) if is_current else None
             if live is not None:
                 live.attach(subscription, max(token, reader.log.end))
             elif reader.has_read:
                 reader.attach(subscription, token)
-            else:  # whether the place still exists is not known yet
+            else:  # whether the token still exists is not known yet
                 continue
             attached.set_result(None)
 
@@ -197,7 +197,7 @@ class CatchUp:
         live = self._reachable(reader) if reader else None
         if reader is None or reader.log is None or live is None:
             return
-        token = max(subscription.behind, reader.log.end)
+        token = max(subscription.skip_until, reader.log.end)
         reader.detach(subscription)
         live.attach(subscription, token)
         subscription.pump()

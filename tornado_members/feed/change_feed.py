@@ -16,9 +16,9 @@ from tornado_members.errors import (
 )
 from tornado_members.feed.access import Access
 from tornado_members.feed.catch_up import CatchUp
-from tornado_members.feed.event_log import Fallen
+from tornado_members.feed.cursors import Cursors, ForeignCursor
+from tornado_members.feed.event_log import PositionLost
 from tornado_members.feed.metrics import FeedMetrics
-from tornado_members.feed.places import ForeignPlace, Places
 from tornado_members.feed.reader import FeedLost, FeedReader, Invalidate
 from tornado_members.feed.subscription import Subscription
 from tornado_members.storage.changes import ChangesUnavailable, NotReplicated
@@ -46,12 +46,12 @@ class ChangeFeed:
         self,
         source: FeedSource,
         invalidate: Invalidate,
-        places: Places,
+        cursors: Cursors,
         tokens: TokenVerifier,
         limits: FeedLimits,
     ) -> None:
         """`invalidate` removes members from the cache of all processes."""
-        self.places = places
+        self.cursors = cursors
         self.metrics = FeedMetrics()
         self._source = source
         self._invalidate = invalidate
@@ -66,15 +66,15 @@ class ChangeFeed:
         self._is_draining = False
 
     async def subscribe(
-        self, subscription: Subscription, access: Access, place: str | None
+        self, subscription: Subscription, access: Access, cursor: str | None
     ) -> None:
-        """Attach a subscription after a place, or now. The caller then starts it.
+        """Attach a subscription after a cursor, or now. The caller then starts it.
 
-        Raises MalformedPlace, ChangesLost, FeedUnavailable, DependencyUnavailable, Overloaded.
+        Raises MalformedCursor, ChangesLost, FeedUnavailable, DependencyUnavailable, Overloaded.
         """
         try:
-            token = None if place is None else self.places.decode(place)
-        except ForeignPlace:
+            token = None if cursor is None else self.cursors.decode(cursor)
+        except ForeignCursor:
             raise ChangesLost from None
         if self._is_draining:
             raise Overloaded
@@ -123,7 +123,7 @@ class ChangeFeed:
             raise ChangesLost
         try:
             live.reader.attach(subscription, live.reader.log.end if token is None else token)
-        except Fallen:
+        except PositionLost:
             await self._catch_up.join(subscription, token or "")
 
     def leave(self, subscription: Subscription) -> None:
@@ -141,27 +141,27 @@ class ChangeFeed:
         if not self._subscribers:
             self._stop()
 
-    async def place_now(self) -> str | None:
-        """Return the current place; None without a replica set. Raises DependencyUnavailable."""
+    async def current_cursor(self) -> str | None:
+        """Return the current cursor; None without a replica set. Raises DependencyUnavailable."""
         try:
-            return self.places.encode(await self._source.place_now())
+            return self.cursors.encode(await self._source.current_token())
         except NotReplicated:
             return None
         except ChangesUnavailable as error:
             raise DependencyUnavailable from error
 
-    async def check(self, place: str | None) -> None:
+    async def check(self, cursor: str | None) -> None:
         """Check what can be checked without a subscription.
 
-        Raises MalformedPlace, ChangesLost, FeedUnavailable, DependencyUnavailable.
+        Raises MalformedCursor, ChangesLost, FeedUnavailable, DependencyUnavailable.
         """
         try:
-            token = None if place is None else self.places.decode(place)
+            token = None if cursor is None else self.cursors.decode(cursor)
             if token and await self._source.is_future(token):
                 raise ChangesLost
             if not token and self._live is None:
-                await self._source.place_now()
-        except ForeignPlace:
+                await self._source.current_token()
+        except ForeignCursor:
             raise ChangesLost from None
         except ChangesUnavailable as error:
             log.warning("the change feed cannot be opened: %s", error)
@@ -197,7 +197,7 @@ class ChangeFeed:
 
     def _make_reader(
         self,
-        place: str | None = None,
+        token: str | None = None,
         *,
         after_batch: Callable[[FeedReader], Awaitable[None]] | None = None,
         when_idle: Callable[[Subscription], None] | None = None,
@@ -205,10 +205,10 @@ class ChangeFeed:
         return FeedReader(
             self._source,
             self._invalidate,
-            self.places,
+            self.cursors,
             self.metrics,
             max_bytes=self._limits.buffer_bytes,
-            place=place,
+            token=token,
             after_batch=after_batch,
             when_idle=when_idle,
         )

@@ -1,4 +1,4 @@
-"""The shared buffer: the latest events, in the order of their places, bounded in bytes.
+"""The shared buffer: the latest events, in the order of their tokens, bounded in bytes.
 
 A subscriber holds only its position in the buffer. One that is too slow loses its position, and
 no other subscriber notices it.
@@ -13,7 +13,7 @@ from tornado_members.feed.events import FeedEvent, Format
 MAX_CHUNK: Final = 64 * 1024  # bytes sent to a subscriber at once
 
 
-class Fallen(Exception):
+class PositionLost(Exception):
     """The position is no longer in the buffer."""
 
 
@@ -23,16 +23,16 @@ class Reading(NamedTuple):
     data: bytes
     events: int
     position: int  # after them
-    token: str  # the place of the last of them, or the end of the buffer
+    token: str  # the token of the last of them, or the end of the buffer
 
 
 class EventLog:
     """The buffer. A position is the number of events that were added before it."""
 
     def __init__(self, start: str, max_bytes: int) -> None:
-        """`start` is the place after which the events begin."""
+        """`start` is the token after which the events begin."""
         self.start = self.end = start
-        self.settled = start  # the place up to which all events were given to idle subscribers
+        self.settled = start  # the token up to which all events were given to idle subscribers
         self.first = 0  # the position of the oldest event
         self._events: list[FeedEvent] = []
         self._bytes = 0
@@ -45,7 +45,7 @@ class EventLog:
         return self.first + len(self._events)
 
     def add(self, events: Sequence[FeedEvent], end: str) -> None:
-        """Add events, and drop the oldest ones beyond the limit. `end` is the place after them."""
+        """Add events, and drop the oldest ones beyond the limit. `end` is the token after them."""
         self._shared.clear()
         self._events += events
         self.end = end
@@ -59,10 +59,10 @@ class EventLog:
             self.first += excess
             del self._events[:excess]
 
-    def position_behind(self, token: str) -> int:
-        """Return the position of the first event after a place. Raises Fallen."""
+    def position_after(self, token: str) -> int:
+        """Return the position of the first event after a token. Raises PositionLost."""
         if token < self.start:
-            raise Fallen
+            raise PositionLost
         return self.first + bisect_right(self._events, token, key=lambda event: event.token)
 
     def read(
@@ -72,17 +72,17 @@ class EventLog:
         *,
         with_member: bool,
         member_ids: frozenset[int] | None = None,
-        behind: str = "",
+        skip_until: str = "",
     ) -> Reading:
-        """Return events from a position on, as many as fit into a chunk. Raises Fallen.
+        """Return events from a position on, as many as fit into a chunk. Raises PositionLost.
 
-        `member_ids` are the only members of interest, if there are any. Events up to the place
-        `behind` are left out.
+        `member_ids` are the only members of interest, if there are any. Events up to the token
+        `skip_until` are left out.
         """
         if position < self.first:
-            raise Fallen
+            raise PositionLost
         key = (position, form, with_member)
-        is_shared = member_ids is None and not behind
+        is_shared = member_ids is None and not skip_until
         if is_shared and key in self._shared:
             return self._shared[key]
         chunks, size, token = [], 0, self.end
@@ -92,7 +92,7 @@ class EventLog:
             event = self._events[index]
             position += 1
             token = event.token
-            if (member_ids is None or event.member_id in member_ids) and event.token > behind:
+            if (member_ids is None or event.member_id in member_ids) and event.token > skip_until:
                 chunks.append(event.encode(form, with_member=with_member))
                 size += len(chunks[-1])
         if position == self.last:

@@ -12,10 +12,10 @@ from logging import getLogger
 from typing import Final
 
 from tornado_members.errors import DependencyUnavailable
+from tornado_members.feed.cursors import Cursors
 from tornado_members.feed.event_log import EventLog
 from tornado_members.feed.events import FeedEvent
 from tornado_members.feed.metrics import FeedMetrics
-from tornado_members.feed.places import Places
 from tornado_members.feed.subscription import Subscription
 from tornado_members.in_turns import map_in_turns
 from tornado_members.storage.changes import ChangesUnavailable, HistoryLost
@@ -32,11 +32,11 @@ Invalidate = Callable[[Mapping[int, str | None]], Awaitable[None]]
 
 
 class FeedLost(Exception):
-    """Changes up to a place can no longer be reported."""
+    """Changes up to a resume token can no longer be reported."""
 
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.place = place
+    def __init__(self, token: str) -> None:
+        super().__init__(token)
+        self.token = token
 
 
 class FeedReader:
@@ -46,15 +46,15 @@ class FeedReader:
         self,
         source: FeedSource,
         invalidate: Invalidate,
-        places: Places,
+        cursors: Cursors,
         metrics: FeedMetrics,
         *,
         max_bytes: int,
-        place: str | None = None,
+        token: str | None = None,
         after_batch: "Callable[[FeedReader], Awaitable[None]] | None" = None,
         when_idle: Callable[[Subscription], None] | None = None,
     ) -> None:
-        """Begin after `place`, or now. `max_bytes` is the limit of the buffer.
+        """Begin after `token`, or now. `max_bytes` is the limit of the buffer.
 
         `after_batch` is called after each batch, and before the first one with events. `when_idle`
         is called for a subscription that has sent all events of the buffer.
@@ -67,10 +67,10 @@ class FeedReader:
         self._by_member: dict[int, set[Subscription]] = {}
         self._source = source
         self._invalidate = invalidate
-        self._places = places
+        self._cursors = cursors
         self._metrics = metrics
         self._max_bytes = max_bytes
-        self._place = place
+        self._token = token
         self._after_batch = after_batch
         self._when_idle = when_idle
 
@@ -81,21 +81,21 @@ class FeedReader:
         """
         pause = _FIRST_PAUSE
         while True:
-            before = self._place
+            before = self._token
             try:
-                async with aclosing(self._source.since(self._place)) as batches:
+                async with aclosing(self._source.since(self._token)) as batches:
                     async for batch in batches:
                         if batch.is_lost:
-                            raise FeedLost(batch.place)
+                            raise FeedLost(batch.token)
                         await self._process(batch)
             except HistoryLost as error:
-                log.warning("the change feed has lost its place: %s", error)
-                raise FeedLost(self._place or "") from error
+                log.warning("the change feed has lost its position: %s", error)
+                raise FeedLost(self._token or "") from error
             except (ChangesUnavailable, DependencyUnavailable) as error:
                 if self.log is None:
                     raise
                 log.warning("the change feed broke; reopening it: %s", error)
-            if self._place != before:  # it had worked
+            if self._token != before:  # it had worked
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -111,7 +111,7 @@ class FeedReader:
             await self._invalidate(names)
             events = await map_in_turns(self._to_event, batch.changes)
         if self.log is None:
-            self.log = EventLog(self._place or batch.place, self._max_bytes)
+            self.log = EventLog(self._token or batch.token, self._max_bytes)
             self.opened.set()
         elif not self.has_read:
             self.has_read = True
@@ -124,8 +124,8 @@ class FeedReader:
             await self._distribute(some, position)
             self.log.settled = some[-1].token
             await asyncio.sleep(0)  # for pieces that the system takes now
-        self.log.add([], batch.place)
-        self.log.settled = self._place = batch.place
+        self.log.add([], batch.token)
+        self.log.settled = self._token = batch.token
         is_live = self._after_batch is None  # clients that catch up are late by themselves
         if is_live and batch.happened and events:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
@@ -134,7 +134,7 @@ class FeedReader:
             await self._after_batch(self)
 
     def _to_event(self, change: MemberChange) -> FeedEvent:
-        return FeedEvent(change, self._places.encode(change.place))
+        return FeedEvent(change, self._cursors.encode(change.token))
 
     async def _distribute(self, events: list[FeedEvent], position: int) -> None:
         filtered = [
@@ -148,7 +148,7 @@ class FeedReader:
                 await asyncio.sleep(0)
 
     def attach(self, subscription: Subscription, token: str) -> None:
-        """Serve a subscription from a place on. Raises Fallen."""
+        """Serve a subscription from a resume token on. Raises PositionLost."""
         if self.log is None:
             raise RuntimeError("the stream is not open")
         if subscription.has_ended:  # while it waited

@@ -9,13 +9,13 @@ import random
 from asyncio import Future
 from typing import Final, Protocol
 
-from tornado_members.feed.event_log import EventLog, Fallen
+from tornado_members.feed.cursors import Cursors
+from tornado_members.feed.event_log import EventLog, PositionLost
 from tornado_members.feed.events import KEEP_ALIVE, Format, notice, progress
 from tornado_members.feed.metrics import FeedMetrics
-from tornado_members.feed.places import Places
 
 KEEP_ALIVE_SECONDS: Final = 15.0
-_PROGRESS_EVERY: Final = 20  # comments, after which an idle client receives its current place
+_PROGRESS_EVERY: Final = 20  # comments, after which an idle client receives its current cursor
 _LEAST_RETRY_MS, _MOST_RETRY_MS = 100, 5000
 
 _DETAILS: Final = {
@@ -59,7 +59,16 @@ class Subscription:
     """A client that follows the feed."""
 
     __slots__ = (
-        *("behind", "events", "has_ended", "is_idle", "member_ids", "owner", "position", "token"),
+        *(
+            "skip_until",
+            "events",
+            "has_ended",
+            "is_idle",
+            "member_ids",
+            "owner",
+            "position",
+            "token",
+        ),
         *(
             "_comments",
             "_form",
@@ -68,7 +77,7 @@ class Subscription:
             "_log",
             "_metrics",
             "_pause",
-            "_places",
+            "_cursors",
             "_sink",
         ),
         *("_with_member", "_written_at"),
@@ -77,7 +86,7 @@ class Subscription:
     def __init__(
         self,
         sink: Sink,
-        places: Places,
+        cursors: Cursors,
         metrics: FeedMetrics,
         form: Format,
         *,
@@ -88,14 +97,14 @@ class Subscription:
         self.member_ids = member_ids
         self.owner: Owner | None = None
         self.position = 0  # in the buffer; not current while `is_idle`
-        self.token = ""  # the place up to which everything was sent
-        self.behind = ""  # events up to this place are left out
+        self.token = ""  # the resume token up to which everything was sent
+        self.skip_until = ""  # events up to this resume token are left out
         self.is_idle = False
         self.has_ended = False
         self.events = 0  # that were sent
         self._log: EventLog | None = None
         self._sink = sink
-        self._places = places
+        self._cursors = cursors
         self._metrics = metrics
         self._form = form
         self._has_started = False  # the sink takes nothing before
@@ -106,14 +115,14 @@ class Subscription:
         self._comments = 0
 
     def attach(self, owner: Owner, log: EventLog, token: str) -> None:
-        """Continue after a place in this buffer. Raises Fallen."""
-        self.position = log.position_behind(token)
+        """Continue after a resume token in this buffer. Raises PositionLost."""
+        self.position = log.position_after(token)
         self._log, self.owner, self.token = log, owner, token
-        self.behind = token if token > log.end else ""
+        self.skip_until = token if token > log.end else ""
         self.is_idle = False
 
     def start(self, *, is_new: bool) -> None:
-        """Send the available events. A new subscription first receives the current place."""
+        """Send the available events. A new subscription first receives the current cursor."""
         self._has_started = True
         if is_new:
             self._write(self._notice("ready"))
@@ -128,15 +137,15 @@ class Subscription:
                     self._form,
                     with_member=self._with_member,
                     member_ids=self.member_ids,
-                    behind=self.behind,
+                    skip_until=self.skip_until,
                 )
-            except Fallen:
+            except PositionLost:
                 self.end("lagging")
                 return
             self.position = reading.position
             self.token = max(self.token, reading.token)
-            if reading.token >= self.behind:
-                self.behind = ""
+            if reading.token >= self.skip_until:
+                self.skip_until = ""
             if reading.data:
                 self._metrics.events_sent += reading.events
                 self.events += reading.events
@@ -166,7 +175,7 @@ class Subscription:
         elif now - self._written_at >= self._pause:
             self._comments += 1
             if self.is_idle and self._comments % _PROGRESS_EVERY == 0:
-                self._write(progress(self._form, self._place()))
+                self._write(progress(self._form, self._cursor()))
             else:
                 self._write(KEEP_ALIVE[self._form])
 
@@ -180,7 +189,7 @@ class Subscription:
         elif reason in _RECONNECT and self._form is Format.SSE:
             # Clients that were disconnected together do not reconnect together.
             retry = random.randint(_LEAST_RETRY_MS, _MOST_RETRY_MS)  # noqa: S311
-            last = b"retry: %d\nid: %b\n\n" % (retry, self._place().encode())
+            last = b"retry: %d\nid: %b\n\n" % (retry, self._cursor().encode())
         self.has_ended = True
         self._metrics.disconnections[reason] += 1
         self._leave()
@@ -197,13 +206,13 @@ class Subscription:
             owner.detach(self)
 
     def _notice(self, kind: str) -> bytes:
-        return notice(self._form, self._place(), kind, _DETAILS[kind])
+        return notice(self._form, self._cursor(), kind, _DETAILS[kind])
 
-    def _place(self) -> str:
-        """Return the place up to which everything was sent, for the client."""
+    def _cursor(self) -> str:
+        """Return the cursor up to which everything was sent, for the client."""
         if self.is_idle and self._log is not None:
             self.token = max(self.token, self._log.settled)
-        return self._places.encode(self.token)
+        return self._cursors.encode(self.token)
 
     def _write(self, data: bytes) -> None:
         self._written_at = asyncio.get_running_loop().time()
@@ -212,9 +221,9 @@ class Subscription:
             self._flushed(sent)
         else:
             self._is_writing = True
-            sent.add_done_callback(self._go_on)
+            sent.add_done_callback(self._on_sent)
 
-    def _go_on(self, sent: "Future[None]") -> None:
+    def _on_sent(self, sent: "Future[None]") -> None:
         self._is_writing = False
         self._flushed(sent)
         self.pump()

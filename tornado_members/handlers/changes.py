@@ -14,8 +14,8 @@ from tornado_members.errors import (
     Overloaded,
 )
 from tornado_members.feed.access import Access
+from tornado_members.feed.cursors import MalformedCursor
 from tornado_members.feed.events import Format
-from tornado_members.feed.places import MalformedPlace
 from tornado_members.feed.subscription import Subscription
 from tornado_members.handlers.batches import MAX_IN_QUERY, parse_id_list
 from tornado_members.handlers.member_resource import MemberResourceHandler
@@ -40,7 +40,7 @@ FOLLOW_CHANGES: Final = Operation(
     is_own=query_has_own_id_only,
     query={
         "after": Parameter(
-            "Resume after this place: the id of an event, or Changes-After of an export. "
+            "Resume after this cursor: the id of an event, or Changes-After of an export. "
             "`Last-Event-ID` overrides it.",
             {"type": "string", "minLength": 1},
         ),
@@ -77,10 +77,10 @@ class ChangesHandler(MemberResourceHandler):
 
     async def get(self) -> None:
         """Subscribe, and send events until the stream ends."""
-        feed, place = self.services.feed, self._place()
+        feed, cursor = self.services.feed, self._cursor()
         subscription = Subscription(
             self,
-            feed.places,
+            feed.cursors,
             feed.metrics,
             _FORMATS[self.media_type],
             with_member=self._with_member(),
@@ -88,8 +88,8 @@ class ChangesHandler(MemberResourceHandler):
         )
         if self.request.method == "HEAD":
             try:
-                await feed.check(place)
-            except MalformedPlace:
+                await feed.check(cursor)
+            except MalformedCursor:
                 raise self._malformed() from None
             self._set_stream_headers()
             await self.flush()
@@ -99,13 +99,13 @@ class ChangesHandler(MemberResourceHandler):
         access = Access(self.services.tokens, token, subject, self.own_member_id)
         self._subscription = subscription
         try:
-            await feed.subscribe(subscription, access, place)
-        except MalformedPlace:
+            await feed.subscribe(subscription, access, cursor)
+        except MalformedCursor:
             raise self._malformed() from None
         if self.client_disconnected or self.response_finished:
             subscription.end("client")
             return
-        self._start(subscription, is_new=place is None)
+        self._start(subscription, is_new=cursor is None)
 
     head = get
 
@@ -174,7 +174,7 @@ class ChangesHandler(MemberResourceHandler):
 
     # The query.
 
-    def _place(self) -> str | None:
+    def _cursor(self) -> str | None:
         after = text_of(self.request.query_arguments, "after")
         header = self.request.headers.get("Last-Event-ID")
         if after == "":
@@ -183,7 +183,7 @@ class ChangesHandler(MemberResourceHandler):
 
     def _malformed(self) -> BadParameter:
         name = "Last-Event-ID" if self.request.headers.get("Last-Event-ID") else "after"
-        return BadParameter(name, "is not a place of this feed")
+        return BadParameter(name, "is not a cursor of this feed")
 
     def _with_member(self) -> bool:
         fields = text_of(self.request.query_arguments, "fields")

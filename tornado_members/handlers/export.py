@@ -66,9 +66,9 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
         if handler.request.method == "HEAD":
             await answer.send_headers()
         else:
-            place = await services.feed.place_now()
-            if place is not None:
-                handler.set_header("Changes-After", place)
+            cursor = await services.feed.current_cursor()
+            if cursor is not None:
+                handler.set_header("Changes-After", cursor)
             retry_seconds = services.rules.transfer_retry_seconds
             async for lines in _pages(read, query, limit, retry_seconds):
                 piece, begin = begin + lines, b""

@@ -102,8 +102,8 @@ RESPONSE_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "example": '</members?limit=50&sort=memberId&after=WyJtZW1iZXJJZCIsNTBd>; rel="next"',
     },
     "Changes-After": {
-        "description": "On an export: a place of the change feed, before the export began. A copy "
-        "made from the export and the changes after this place misses nothing.",
+        "description": "On an export: a cursor of the change feed from before the export began. A "
+        "copy made from the export and the changes after this cursor misses nothing.",
         "schema": {"type": "string", "pattern": "^[0-9A-Fa-f]+$"},
         "example": "8267a1b2c3000000012b042c0100296e04",
     },

@@ -1,7 +1,7 @@
-"""The change stream for the change feed: the last change of each member, with its place.
+"""The change stream for the change feed: the last change of each member, with its resume token.
 
 A batch of events names the members that changed. Their state after the last event of the batch is
-read afterwards, from a snapshot at its time. So every service reports the same content at a place,
+read afterwards, from a snapshot at its time. So every service reports the same content at a token,
 the versions of a member never go backward when a client resumes elsewhere, and changes in quick
 succession become one.
 
@@ -54,7 +54,7 @@ _PIPELINE = [
     }
 ]
 _MOST_AT_ONCE = 200  # members, each of at most some KiB: a reply has to fit into 16 MB
-_TIME = 18  # the first characters of a place: the type and the 64 bits of the event's time
+_TIME = 18  # the first characters of a token: the type and the 64 bits of the event's time
 # SnapshotTooOld, SnapshotUnavailable, and InvalidOptions of MongoDB before 5.0.
 _NO_SNAPSHOT = frozenset({239, 246, 72})
 
@@ -76,15 +76,15 @@ class MemberChange:
     kind: Kind
     version: int | None  # None for a deletion that the history does not record
     member: Member | None  # None if the member no longer exists
-    place: str  # of the event
+    token: str  # the resume token of the event
 
 
 @dataclass(frozen=True, slots=True)
 class FeedBatch:
-    """The changes up to `place`, in the order of their places."""
+    """The changes up to `token`, in the order of their tokens."""
 
     changes: tuple[MemberChange, ...]
-    place: str
+    token: str
     happened: datetime | None = None  # the time of the last event, by MongoDB's clock
     # The collection was dropped, renamed or replaced: all members may have changed.
     is_lost: bool = False
@@ -93,8 +93,8 @@ class FeedBatch:
 class FeedSource:
     """Reads batches of changes from MongoDB.
 
-    A place is the content of a resume token. Places of one collection can be compared as text, as
-    mongos does: they begin with the time of the event.
+    A token is the hexadecimal content of a resume token. Those of one collection can be compared as
+    text, as mongos does: they begin with the time of the event.
     """
 
     def __init__(self, mongo: Mongo, codec: MemberCodec, audit: AuditLog | None) -> None:
@@ -104,44 +104,44 @@ class FeedSource:
         self._codec = codec
         self._audit = audit
 
-    async def place_now(self) -> str:
-        """Return the current place: reads that start from now on return all changes before it.
+    async def current_token(self) -> str:
+        """Return the current token: reads that start from now on return all changes before it.
 
         Raises ChangesUnavailable.
         """
-        return _place(await present_token(self.mongo))
+        return _token_of(await present_token(self.mongo))
 
-    async def is_future(self, place: str) -> bool:
-        """True if a place is later than the current one. Raises ChangesUnavailable."""
-        return place[:_TIME] > (await self.place_now())[:_TIME]
+    async def is_future(self, token: str) -> bool:
+        """True if a token is later than the current one. Raises ChangesUnavailable."""
+        return token[:_TIME] > (await self.current_token())[:_TIME]
 
-    async def since(self, place: str | None) -> AsyncGenerator[FeedBatch, None]:
-        """Yield batches of changes after a place, or from now on; some batches are empty.
+    async def since(self, token: str | None) -> AsyncGenerator[FeedBatch, None]:
+        """Yield batches of changes after a token, or from now on; some batches are empty.
 
         The first batch is empty, and shows that the stream is open. The generator ends after a
         batch with `is_lost`. Raises ChangesUnavailable.
         """
-        token = {"_data": place or await self.place_now()}
-        reader = ChangeReader(self._members, _PIPELINE, read_timeout(self.mongo), token)
+        start = {"_data": token or await self.current_token()}
+        reader = ChangeReader(self._members, _PIPELINE, read_timeout(self.mongo), start)
         try:
             await reader.open()
-            yield FeedBatch((), _place(reader.token))
+            yield FeedBatch((), _token_of(reader.token))
             while not reader.ended:
                 events = await reader.read()
-                batch = await self._to_batch(events, _place(reader.token))
+                batch = await self._to_batch(events, _token_of(reader.token))
                 yield batch
                 if batch.is_lost:
                     return
         finally:
             await self.mongo.shielded(reader.close())
 
-    async def _to_batch(self, events: Sequence[Document], place: str) -> FeedBatch:
+    async def _to_batch(self, events: Sequence[Document], token: str) -> FeedBatch:
         happened = time_of(events[-1]) if events else None
         if any(event["operationType"] not in DOCUMENT_EVENTS for event in events):
-            return FeedBatch((), place, happened, is_lost=True)
+            return FeedBatch((), token, happened, is_lost=True)
         last = _last_of_each(events)
         if not last:
-            return FeedBatch((), place, happened)
+            return FeedBatch((), token, happened)
         try:
             found = await self._read(last, events[-1]["clusterTime"])
             gone = [member_id for member_id in last if member_id not in found]
@@ -152,7 +152,7 @@ class FeedSource:
         changes = [
             change for event in last.values() if (change := _to_change(event, found, deleted, new))
         ]
-        return FeedBatch(tuple(changes), place, happened)
+        return FeedBatch(tuple(changes), token, happened)
 
     async def _read(
         self, last: Mapping[int, Document], time: Timestamp
@@ -248,7 +248,7 @@ def _to_change(
 
     `new` are the members that were inserted in this batch.
     """
-    member_id, operation, place = _id_of(event), event["operationType"], _place(event["_id"])
+    member_id, operation, token = _id_of(event), event["operationType"], _token_of(event["_id"])
     if member_id is None:
         return None
     member = found.get(member_id)
@@ -256,10 +256,10 @@ def _to_change(
         return None
     if member is not None:
         kind: Kind = "created" if member_id in new else "changed"
-        return MemberChange(member_id, kind, member.version, member, place)
+        return MemberChange(member_id, kind, member.version, member, token)
     # Another program may change a member into an invalid document without deleting it.
     if operation == "delete" or (member_id in found and operation != "insert"):
-        return MemberChange(member_id, "deleted", deleted.get(member_id), None, place)
+        return MemberChange(member_id, "deleted", deleted.get(member_id), None, token)
     return None
 
 
@@ -270,7 +270,7 @@ def _version_in(event: Document) -> int:
     return to_version(changed["version"]) if "version" in changed else LAST_VERSION
 
 
-def _place(token: Mapping[str, Any] | None) -> str:
+def _token_of(token: Mapping[str, Any] | None) -> str:
     if not token or not isinstance(token.get("_data"), str):
         raise ChangesUnavailable("MongoDB returned no resume token")
     return str(token["_data"])
