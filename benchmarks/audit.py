@@ -20,7 +20,7 @@ WITHOUT, WITH = False, True
 
 
 class Writer:
-    """Changes a member of its own, again and again, and waits for each answer."""
+    """Changes one member repeatedly, and waits for each response."""
 
     def __init__(self, service: Service, token: str) -> None:
         host, _, port = service.url.removeprefix("http://").rpartition(":")
@@ -29,7 +29,7 @@ class Writer:
         self._number = 0
 
     async def write(self) -> float:
-        """One PUT that changes something; returns its seconds."""
+        """Send one PUT that changes the member; return its duration in seconds."""
         self._number += 1
         body = b'{"name": "Member %d", "phone": "555-%06d"}' % (id(self), self._number)
         if not self._path:
@@ -46,7 +46,7 @@ class Writer:
 
 
 async def alone(writer: Writer, seconds: float) -> float:
-    """Milliseconds of a PUT, when there is one at a time: the median."""
+    """Return the median duration of single PUTs, in milliseconds."""
     times, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end:
         times.append(await writer.write())
@@ -54,7 +54,7 @@ async def alone(writer: Writer, seconds: float) -> float:
 
 
 async def together(writers: list[Writer], seconds: float) -> float:
-    """PUTs a second of all writers."""
+    """Return the PUTs per second of all writers together."""
     begun = time.perf_counter()
     end, done = begun + seconds, 0
 
@@ -85,14 +85,14 @@ async def measure(services: Mapping[bool, Service], token: str, options: Any) ->
         rows.append(row)
     for writer in [*writers[WITHOUT], *writers[WITH]]:
         writer.close()
-    for unit, what in (("ms", "ms, one by one"), ("rate", f"a second, {WRITERS} together")):
+    for unit, what in (("ms", "ms, one by one"), ("rate", f"per second, {WRITERS} together")):
         off, on = (median(row[f"{unit} {kind}"] for row in rows) for kind in (WITHOUT, WITH))
         ratio = median(row[f"{unit} {WITH}"] / row[f"{unit} {WITHOUT}"] for row in rows)
         print(f"{what:>24}  {off:10,.1f}  {on:10,.1f}  {ratio:8.2f}", flush=True)
 
 
 def compare(driver: str, servers: PrivateServers, folder: Path, options: Any) -> None:
-    """Both services, as processes of their own, on the same servers."""
+    """Run both services, each in its own process, on the same servers."""
     print(f"{driver + ', PUTs':>24}  {'without':>10}  {'with':>10}  {'ratio':>8}", flush=True)
     with ExitStack() as stack:
         services, token = {}, ""
@@ -116,7 +116,7 @@ def compare(driver: str, servers: PrivateServers, folder: Path, options: Any) ->
 
 
 def main() -> None:
-    """Compare, with each driver."""
+    """Print the comparison for each driver."""
     parser = argparse.ArgumentParser(prog="scripts/bench audit", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1, help="that each measurement takes (1)")
     parser.add_argument("--rounds", type=int, default=7, help="of which the median counts (7)")

@@ -1,4 +1,4 @@
-"""Hits a second through the cache, beside those of aiomcache alone, on a Memcached of its own."""
+"""Hits per second through the cache, beside those of aiomcache alone, on a private Memcached."""
 
 import argparse
 import asyncio
@@ -56,7 +56,7 @@ async def hits_a_second(read: Read, readers: int, seconds: float) -> float:
 
 @asynccontextmanager
 async def memcached() -> AsyncIterator[str]:
-    """A private server, and its address."""
+    """Run a private server, and yield its address."""
     program, port = find_memcached(), free_port()
     if program is None:
         raise SystemExit("bench: memcached is not installed")
@@ -78,7 +78,7 @@ async def memcached() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def contestants(address: str) -> AsyncIterator[dict[str, Read]]:
-    """Each way to read, with everything stored that will be read."""
+    """Yield each way to read, with all entries stored."""
     host, _, port = address.rpartition(":")
     bare = aiomcache.Client(host, int(port), pool_size=32)
     unleased = naive.NaiveCache([MemcachedNode(address, timeout=1)], ttl=600, namespace="naive")
@@ -121,7 +121,7 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of which the best one counts (5)")
     options = parser.parse_args()
     async with memcached() as address, contestants(address) as reads:
-        print(f"{'hits a second':>18}  {'one by one':>11}  {'32 together':>11}")
+        print(f"{'hits per second':>18}  {'one by one':>11}  {'32 together':>11}")
         best: dict[tuple[str, int], float] = {}
         for _ in range(options.rounds):
             for name, read in reads.items():

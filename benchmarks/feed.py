@@ -63,7 +63,7 @@ class Crowd:
             self._reached.set()
 
     async def grow(self, service: Service, token: str, count: int) -> None:
-        """Connect this many more, and wait until all are ready."""
+        """Connect further subscribers, and wait until all are ready."""
         host, _, port = service.url.removeprefix("http://").rpartition(":")
         request = (
             f"GET /members/changes HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
@@ -81,7 +81,7 @@ class Crowd:
             await self.reached()
 
     def expect(self, changes: int, *, ready: int = 0) -> None:
-        """Await this many more events per subscriber, and this many `ready` in all."""
+        """Wait for further events per subscriber, and for a total of `ready` events."""
         self._reached.clear()
         self._wanted = self._ready + ready, self._changed + changes * len(self.members)
 

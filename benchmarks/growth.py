@@ -83,7 +83,7 @@ def _measure(command: Command, service: Service, client: Client, size: int) -> d
 
 
 class _Measurement:
-    """Asks for everything, one request at a time."""
+    """Sends all requests, one at a time."""
 
     def __init__(
         self, http: HttpClient, crowd: Crowd, servers: Sequence[psutil.Process], client: Client
@@ -119,7 +119,7 @@ class _Measurement:
                 is_ready = b"hit" in read.headers[b"cache-status"] and search.status == 200
 
     async def _until_at_rest(self) -> None:
-        """Let MongoDB write what was inserted, and wait until it has nothing left to do."""
+        """Flush the inserted documents to disk, and wait until MongoDB is idle."""
         self._client.admin.command("fsync")
         (mongod,) = (one for one in self._servers if one.name() == "mongod")
         async with asyncio.timeout(300):

@@ -21,7 +21,7 @@ _CACHED_RATE = 50  # requests per second
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it; 1 if a goal is missed."""
+    """Run the benchmark. Returns 1 if a goal is missed."""
     options = make_parser().parse_args(argv)
     contestant, cores = forms_of_ours()[0], share_cores(1)
     os.sched_setaffinity(0, cores.load)

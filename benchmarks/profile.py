@@ -23,18 +23,18 @@ from benchmarks.load.contestants import (
 from benchmarks.load.rounds import Track
 from benchmarks.load.scenarios import BY_NAME, Cell, members_for
 
-SAMPLES_A_SECOND = 150
+SAMPLES_PER_SECOND = 150
 _SAVED_LAYERS = 8
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(:(?P<line>\d+))?\)")
 
-# Threads that wait, which py-spy takes for busy now and then: for work, for a socket, for a time.
+# Waiting threads, which py-spy sometimes takes for busy ones.
 _WAITING = re.compile(
     r"threading.py|concurrent/futures/thread.py|pymongo/(network_layer|periodic_executor).py"
     r"|lease_cache/heartbeat.py"
 )
 
-# The innermost frame that belongs to a layer says whose a sample is: what a library that is not
-# here does (hashlib, re, tornado.httputil) counts for its caller.
+# The innermost frame that belongs to a layer decides: a library that has no layer (hashlib, re,
+# tornado.httputil) counts for its caller.
 LAYERS = (
     ("Tornado: streams and HTTP/1", r"tornado/(iostream|http1connection|httpserver|tcpserver)"),
     ("Tornado: routes and handlers", r"tornado/(web|routing|ioloop|gen|concurrent|locks)"),
@@ -76,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     seen = list(stacks(raw.splitlines()))
     total = sum(count for _, count in seen)
     print(f"{contestant.title}: {cell.title}")
-    print(f"{plain.rate:,.0f} requests a second, {plain.cpu_us:.0f} µs of processor time each\n")
+    print(f"{plain.rate:,.0f} requests per second, {plain.cpu_us:.0f} µs of processor time each\n")
     for title, counted in (("layer", by_layer(seen)), ("function", by_function(seen))):
-        print(f"| {title} | share | µs a request |\n|---|--:|--:|")
+        print(f"| {title} | share | µs per request |\n|---|--:|--:|")
         for name, count in counted.most_common(options.top):
             print(f"| {name} | {count / total:.1%} | {count / total * plain.cpu_us:.1f} |")
         print()
@@ -95,7 +95,7 @@ def _record(bed: Bed, cell: Cell, one: Running, track: Track, options: Namespace
     spy = subprocess.Popen(  # noqa: S603
         [
             *(str(PEERS_VENV / "bin" / "py-spy"), "record", "--format", "raw", "--output", raw),
-            *("--rate", str(SAMPLES_A_SECOND), "--duration", str(options.seconds)),
+            *("--rate", str(SAMPLES_PER_SECOND), "--duration", str(options.seconds)),
             *("--pid", str(busiest.pid)),
         ],
         stdout=subprocess.DEVNULL,
@@ -112,7 +112,7 @@ def _record(bed: Bed, cell: Cell, one: Running, track: Track, options: Namespace
 
 
 def stacks(lines: Iterable[str]) -> Iterator[tuple[list[tuple[str, str]], int]]:
-    """Frames from the innermost outward, as function and file, and how often they were seen."""
+    """Yield stacks of frames (function and file), innermost first, with their number of samples."""
     for line in lines:
         frames, _, count = line.rpartition(" ")
         found = [_FRAME.fullmatch(frame) for frame in reversed(frames.split(";"))]

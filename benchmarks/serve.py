@@ -1,4 +1,4 @@
-"""Requests a second of the service beside the usual ways of writing it, on the same members."""
+"""Requests per second of the service beside the usual ways of writing it, on the same members."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ _PAGE_ROUNDS = 3  # of a second each
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it; 1 if anything was answered that MongoDB never had."""
+    """Run the benchmark. Returns 1 if a response contained data that MongoDB never had."""
     options = make_parser().parse_args(argv)
     if options.save:
         options.rounds, options.seconds = _PAGE_ROUNDS, 1
@@ -115,7 +115,7 @@ def _takes_part(contestant: Contestant, cell: Cell, options: Namespace) -> bool:
 
 
 def _chosen(options: Namespace) -> list[Contestant]:
-    """The service's forms and the peers that are wanted, ours first."""
+    """Return the selected forms of the service and the selected peers, ours first."""
     ours, others = forms_of_ours(), peers()
     if options.save:
         wanted = {name for cell in cells_of(options) for name in PAGE_RUNS[cell]}
@@ -128,7 +128,7 @@ def _chosen(options: Namespace) -> list[Contestant]:
 
 
 def cells_of(options: Namespace) -> list[Cell]:
-    """The tables that are wanted."""
+    """Return the selected tables."""
     if options.save:
         return [cell for cell in PAGE_RUNS if cell.scenario.name in (options.only or BY_NAME)]
     scenarios = [BY_NAME[name] for name in options.only or ("hit", "miss")]
@@ -143,7 +143,7 @@ def cells_of(options: Namespace) -> list[Cell]:
 
 
 def make_parser() -> ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     parser = ArgumentParser(prog="scripts/bench serve", description=__doc__)
     add = parser.add_argument
     forms = [one.name.removeprefix("ours-") for one in forms_of_ours()]

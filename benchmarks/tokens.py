@@ -1,4 +1,4 @@
-"""The cost of checking a token: by PyJWT alone, the first time, and remembered."""
+"""The cost of verifying a token: by PyJWT alone, the first time, and from the cache."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ ROUNDS = 7
 
 
 def microseconds(work: Callable[[], None], count: int) -> float:
-    """The median time of one of `count` steps that `work` does, over some rounds."""
+    """Return the median time of one of `count` steps of `work`, over some rounds."""
     times = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
@@ -30,7 +30,7 @@ def microseconds(work: Callable[[], None], count: int) -> float:
 
 
 def measure(algorithm: str) -> tuple[float, float, float]:
-    """Microseconds a token: PyJWT, the first time, remembered."""
+    """Return microseconds per token: PyJWT, the first time, from the cache."""
     auth = Auth.model_validate({"issuers": [{"issuer": ISSUER, "audience": AUDIENCE}]})
     keys = FixedKeys(parse_key_set([public_jwk(algorithm)], ISSUER))
     tokens = [make_token(algorithm, access_rights=1) for _ in range(TOKENS)]

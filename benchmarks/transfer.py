@@ -25,19 +25,19 @@ from tornado_members.settings import Settings
 from tornado_members.storage.mongo import open_mongo
 
 _LINE = "Person {0:07},person.{0}@example.org,+1-555-{0:07}\r\n"
-_SLOW = 200_000  # bytes a second
+_SLOW = 200_000  # bytes per second
 _TIMEOUT = 30.0  # seconds, of an insertion
 
 
 @dataclass
 class Memory:
-    """The memory of a process in bytes, sampled ten times a second."""
+    """The memory of a process in bytes, sampled ten times per second."""
 
     process: psutil.Process
     peak: int = 0
 
     async def watch(self) -> None:
-        """For ever."""
+        """Sample until cancelled."""
         while True:
             self.peak = max(self.peak, self.process.memory_info().rss)
             await asyncio.sleep(0.1)

@@ -21,14 +21,14 @@ from tornado_members.telemetry.request_metrics import RequestMetrics
 
 
 def nanoseconds(work: Callable[[], object], times: int = 50_000) -> float:
-    """The best of several rounds, without what an empty call costs."""
+    """Return the best of several rounds, less the cost of an empty call."""
     clock = time.process_time  # others may use the machine, too
     empty = min(timeit.repeat(lambda: None, timer=clock, number=times, repeat=5))
     return (min(timeit.repeat(work, timer=clock, number=times, repeat=7)) - empty) / times * 1e9
 
 
 def measure() -> None:
-    """Print it."""
+    """Print the figures."""
     requests, tokens, cache = RequestMetrics(), TokenCounts(), CacheCounts()
     operation, bypasses = Histogram(), Counter[str]()
     route = "/members/{memberId}"

@@ -46,7 +46,7 @@ async def depose(
         replica_set.clients = cluster.services
         async with cluster:
             storm = Storm(cluster, readers=2)
-            load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
+            load = asyncio.create_task(storm.run(SECONDS_AT_MOST))
             try:
                 for number in range(rounds):
                     await asyncio.sleep(CALM)
@@ -59,7 +59,7 @@ async def depose(
                     injected.append(Injected("deposed-primary", "mongodb", start, time.monotonic()))
                 await replica_set.all_well()
             finally:
-                storm.calm()
+                storm.stop()
                 await load
             await read_everything(storm, cluster)
     return storm.record, injected

@@ -45,14 +45,14 @@ class Losses:
     async def happen(self, kinds: Mapping[str, Lose], rounds: int) -> None:
         """Inject each loss so many times; each ends when all services have written again."""
         await self._storm.make_members()
-        load = asyncio.create_task(self._storm.blow(SECONDS_AT_MOST * rounds))
+        load = asyncio.create_task(self._storm.run(SECONDS_AT_MOST * rounds))
         try:
             for kind, lose in rounds * [*kinds.items()]:
                 await asyncio.sleep(CALM)
                 await self._happen(kind, lose)
             await asyncio.sleep(CALM)
         finally:
-            self._storm.calm()
+            self._storm.stop()
             await load
 
     async def _happen(self, kind: str, lose: Lose) -> None:
@@ -108,10 +108,10 @@ async def read_everything(storm: Storm, cluster: Cluster) -> None:
     known = {a.register for a in storm.record.answers if isinstance(a.register, int)}
     for service in cluster.services:
         for no_cache in (False, True):
-            asker = storm.asker(service)
+            client = storm.client(service)
             for member_id in known:
-                await asker.read(member_id, no_cache=no_cache)
-            asker.close()
+                await client.read(member_id, no_cache=no_cache)
+            client.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from tests.support.connections import has_socket, socket_inode
-from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
+from tests.support.fault_proxy import CUT, FROZEN, GARBAGE, NO_FAULT, FaultProxy, LinkFault
 from tests.support.memcached import ask_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
@@ -72,7 +72,7 @@ async def test_proxy_cuts_off_one_client_only(target: str) -> None:
         async with connected(proxy, "a") as client:
             assert await client.ask() == b""
         assert await other.ask()
-        await proxy.set(FINE, "a")
+        await proxy.set(NO_FAULT, "a")
         async with connected(proxy, "a") as client:
             assert await client.ask()
 
@@ -86,7 +86,7 @@ async def test_proxy_delivers_held_bytes_of_a_disconnected_sender(target: str) -
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.reader.readline(), 0.1)
         assert ask_memcached(target, b"get held\r\n") == b"END\r\n"
-        await proxy.set(FINE, "a")
+        await proxy.set(NO_FAULT, "a")
         async with asyncio.timeout(5):
             while ask_memcached(target, b"get held\r\n") == b"END\r\n":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -94,7 +94,7 @@ async def test_proxy_delivers_held_bytes_of_a_disconnected_sender(target: str) -
 
 async def test_proxy_delays_bytes(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
-        await proxy.set(Weather(delay=0.05))
+        await proxy.set(LinkFault(delay=0.05))
         began = asyncio.get_running_loop().time()
         assert await client.ask()
         assert asyncio.get_running_loop().time() - began >= 0.1
@@ -107,7 +107,7 @@ async def test_proxy_sends_garbage_that_is_not_a_valid_reply(target: str) -> Non
         assert await client.answer() == b""
         async with connected(proxy) as other:
             assert not (await other.ask()).startswith(b"VERSION")
-            await proxy.set(FINE)
+            await proxy.set(NO_FAULT)
             while await other.answer():
                 pass
         async with connected(proxy) as other:

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.cluster import Cluster, ServiceProgram
-from tests.support.fault_proxy import CUT, FINE, FROZEN, FaultProxy, Weather
+from tests.support.fault_proxy import CUT, FROZEN, NO_FAULT, FaultProxy, LinkFault
 from tests.support.faults import Faults, Injected
 from tests.support.history_report import check_record
 from tests.support.hot_members import Record
@@ -24,7 +24,7 @@ CALM = 0.5  # seconds of load after each fault
 SECONDS_AT_MOST = 240
 # And their duration in seconds. Writes that are held for longer than mongodb.timeout_ms are applied
 # after their clients have received 503.
-OF_MONGODB = {"delay": (Weather(delay=0.02), 0.5), "cut": (CUT, 0.5), "freeze": (FROZEN, 4.0)}
+OF_MONGODB = {"delay": (LinkFault(delay=0.02), 0.5), "cut": (CUT, 0.5), "freeze": (FROZEN, 4.0)}
 OTHERS = ("node-kill", "node-stop", "service-kill", "process-stop")
 _WRITTEN = re.compile(
     r'^members_mongodb_operation_duration_seconds_count\{.*operation="(\w+\.replace)".*\} (\d+)',
@@ -55,7 +55,7 @@ async def _storm(folder: Path, servers: PrivateServers) -> tuple[Record, list[In
         async with cluster:
             storm = Storm(cluster, readers=2, writers=16, read_pause=0.02)
             faults = Faults(cluster, longest=0.4)
-            load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
+            load = asyncio.create_task(storm.run(SECONDS_AT_MOST))
             await asyncio.sleep(CALM)
             for _ in range(ROUNDS):
                 for kind in OF_MONGODB:
@@ -63,7 +63,7 @@ async def _storm(folder: Path, servers: PrivateServers) -> tuple[Record, list[In
                 for kind in OTHERS:
                     await faults.inject(kind)
                     await asyncio.sleep(CALM)
-            storm.calm()
+            storm.stop()
             await load
             counts = [await asyncio.to_thread(_groups, folder, one) for one in cluster.services]
     return storm.record, faults.injected, sum(counts)
@@ -71,10 +71,10 @@ async def _storm(folder: Path, servers: PrivateServers) -> tuple[Record, list[In
 
 async def _disturb(mongodb: FaultProxy, kind: str) -> Injected:
     start = time.monotonic()
-    weather, seconds = OF_MONGODB[kind]
-    await mongodb.set(weather)
+    fault, seconds = OF_MONGODB[kind]
+    await mongodb.set(fault)
     await asyncio.sleep(seconds)
-    await mongodb.set(FINE)
+    await mongodb.set(NO_FAULT)
     await asyncio.sleep(CALM)
     return Injected(f"mongodb-{kind}", "mongodb", start, time.monotonic())
 

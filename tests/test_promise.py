@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster
-from tests.support.fault_proxy import FINE, Weather
+from tests.support.fault_proxy import NO_FAULT, LinkFault
 from tests.support.faults import Faults, Injected
 from tests.support.histories import with_versions
 from tests.support.history_report import check_record
@@ -78,7 +78,7 @@ async def _storm(folder: Path, mongodb_uri: str) -> Run:
 async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> list[str]:
     """Inject each fault once, until every member hits again; return the misses, and why."""
     await storm.make_members()
-    load = asyncio.create_task(storm.blow(SECONDS_AT_MOST))
+    load = asyncio.create_task(storm.run(SECONDS_AT_MOST))
     cold = []
     try:
         await storm.find_cold(SECONDS_AT_MOST)  # a new service bypasses the cache at first
@@ -86,7 +86,7 @@ async def _with_load(storm: Storm, faults: Faults, kinds: Sequence[str]) -> list
             await faults.inject(kind)
             cold += [f"after {kind}: {one}" for one in await storm.find_cold(HITS_WITHIN)]
     finally:
-        storm.calm()
+        storm.stop()
         await load
     return cold
 
@@ -98,13 +98,13 @@ async def _with_races(storm: Storm, cluster: Cluster, round_trips: int, rounds: 
     """
     slow, fast = cluster.services
     for proxy in cluster.proxies:
-        await proxy.set(Weather(delay=DELAY), slow.name)
+        await proxy.set(LinkFault(delay=DELAY), slow.name)
     for _ in range(rounds):
         await storm.race(slow, fast, spread=round_trips * 2 * DELAY)
         if check_record(storm.record, [], grace=0).stale:
             break
     for proxy in cluster.proxies:
-        await proxy.set(FINE, slow.name)
+        await proxy.set(NO_FAULT, slow.name)
 
 
 def test_storm_made_many_requests_and_faults(run: Run) -> None:

@@ -32,7 +32,7 @@ async def _roll(folder: Path, mongodb_uri: str, rounds: int) -> tuple[Record, li
     async with cluster:
         storm, servers = Storm(cluster, **GENTLE), cluster.servers
         await storm.make_members()
-        load = asyncio.create_task(storm.blow(rounds * SECONDS_AT_MOST))
+        load = asyncio.create_task(storm.run(rounds * SECONDS_AT_MOST))
         cold = []
         try:
             await storm.find_cold(SECONDS_AT_MOST)
@@ -45,7 +45,7 @@ async def _roll(folder: Path, mongodb_uri: str, rounds: int) -> tuple[Record, li
                 await cluster.until_in_force(wanted)
                 cold.append(await storm.find_cold(10))
         finally:
-            storm.calm()
+            storm.stop()
             await load
     return storm.record, cold
 

@@ -125,7 +125,7 @@ def test_serve_starts_no_private_servers_if_addresses_are_given(joined: Command)
         assert service("PUT", "/members", {"name": "Ada"})[0] == 201
         assert {child.name() for child in children(service)} == {psutil.Process().name()}
         assert not (joined.data / "mongodb").exists()
-        assert "private" not in service.welcome
+        assert "private" not in service.startup_output
         assert service.admin("/readyz")[0] == 200
         assert service.stop() == 0
 
@@ -134,7 +134,7 @@ def test_banner_shows_commands_that_work(joined: Command) -> None:
     (spaced := joined.folder / "a folder").mkdir()
     joined = Command(spaced, json.loads(joined.config.read_text()))
     with joined.serving() as service:
-        pasted = service.welcome.split("another shell:\n")[1].split("Ctrl-C")[0]
+        pasted = service.startup_output.split("another shell:\n")[1].split("Ctrl-C")[0]
         done = subprocess.run(  # noqa: S603
             ["/bin/bash", "-euc", pasted],
             capture_output=True,

@@ -60,12 +60,12 @@ async def _soak(arguments: Namespace, kinds: list[str], folder: Path, mongodb_ur
         faults = Faults(
             cluster,
             seed=arguments.seed,
-            tell=lambda line: print(line, flush=True),
+            report=lambda line: print(line, flush=True),
             meanwhile=storm.change_resting,
             without_writes=storm.without_writes,
         )
         await asyncio.gather(
-            storm.blow(arguments.seconds), faults.run(kinds, arguments.seconds, pause=0.7)
+            storm.run(arguments.seconds), faults.run(kinds, arguments.seconds, pause=0.7)
         )
     return report(storm.record, faults.injected, arguments.grace)
 

@@ -80,7 +80,7 @@ async def _run(arguments: Namespace, folder: Path, network: Network) -> int:
     async with Deployment(folder, network, cache) as deployment:
         storm = Storm(deployment, readers=arguments.readers)
         await storm.make_members()
-        load = asyncio.create_task(storm.blow(3600))
+        load = asyncio.create_task(storm.run(3600))
         cold: list[str] = []
         try:
             await storm.find_cold(HITS_WITHIN)
@@ -89,7 +89,7 @@ async def _run(arguments: Namespace, folder: Path, network: Network) -> int:
                     injected.append(await _disturb(kind, arguments.seconds, network, deployment))
                     cold += await _heal(kind, storm)
         finally:
-            storm.calm()
+            storm.stop()
             await load
     anomalies = check_record(storm.record, [], grace=0).anomalies
     for fault, following in zip_longest(injected, injected[1:]):

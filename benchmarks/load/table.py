@@ -128,9 +128,9 @@ def _faults(scenario: Scenario, contestant: Contestant, rounds: Sequence[Round])
     if refused or broken:
         lines.append(f"{refused} answers of 400 and above, {broken} broken connections")
     if contestant.has_cache and scenario.reads == 0 and reads > _FEW_READS:
-        lines.append(f"NOT WARM: {reads:.2f} reads of MongoDB a request")
+        lines.append(f"NOT WARM: {reads:.2f} reads of MongoDB per request")
     if scenario.reads == 1 and reads < _MOST_READS:
-        lines.append(f"NOT COLD: {reads:.2f} reads of MongoDB a request")
+        lines.append(f"NOT COLD: {reads:.2f} reads of MongoDB per request")
     return lines
 
 

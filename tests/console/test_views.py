@@ -13,7 +13,7 @@ import pytest
 from tests.console.conftest import PASSWORD, OpenConsole
 from tests.support.api import Api, parsed, token_of
 from tests.support.console import AXE, open_console
-from tests.support.fault_proxy import CUT, FINE, FaultProxy
+from tests.support.fault_proxy import CUT, NO_FAULT, FaultProxy
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer
 from tornado_members.settings import Settings
@@ -273,14 +273,14 @@ async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
         await console.see("div.fault", "it is unknown whether this was saved")
         await console.see("offline-banner", "The service cannot be reached.")
         assert await console.value("document.querySelector('[name=name]').value") == "Ada Byron"
-        await proxy.set(FINE)
+        await proxy.set(NO_FAULT)
         await console.see_no("offline-banner")
         await console.click("form button", "Save")
         await console.see("member-panel h2", "Ada Byron")
         await proxy.set(CUT)
         await console.go("#/members?q=zoe")
         await console.see("offline-banner")
-        await proxy.set(FINE)
+        await proxy.set(NO_FAULT)
         await console.see("h2", "No member matches")  # the list is loaded without being asked
     assert (await api("GET", "/members/1")).headers["ETag"] == '"3"'  # two changes
 

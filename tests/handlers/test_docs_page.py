@@ -40,7 +40,7 @@ async def test_docs_page_sends_requests_with_a_token_and_shows_the_response(
         assert shown.startswith("201")
         assert '"name": "Ada Lovelace"' in shown
         assert "location: /members/1" in shown
-        assert page.complaints == []  # no violation of the Content-Security-Policy
+        assert page.errors == []  # no violation of the Content-Security-Policy
         asked = [url for url in page.requested if not url.startswith("data:")]
         assert len(asked) >= 6
         assert {url[: len(address)] for url in asked} == {address}  # no other host

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from tests.lease_cache.test_lease_cache import own_memcached
-from tests.support.fault_proxy import FINE, FROZEN, FaultProxy
+from tests.support.fault_proxy import FROZEN, NO_FAULT, FaultProxy
 from tests.support.flush_store import MemoryFlushStore
 from tests.support.registry import MemoryRegistry
 from tornado_members.lease_cache import pending_flushes
@@ -131,9 +131,9 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
     async with AsyncExitStack() as stack:
         _, memcached = await stack.enter_async_context(own_memcached())
         proxy = await stack.enter_async_context(FaultProxy(memcached))
-        blowing = Storm(proxy.address, seed)
-        processes = [asyncio.create_task(blowing.process()) for _ in range(PROCESSES)]
-        chance, loop = blowing.chance, asyncio.get_running_loop()
+        running = Storm(proxy.address, seed)
+        processes = [asyncio.create_task(running.process()) for _ in range(PROCESSES)]
+        chance, loop = running.chance, asyncio.get_running_loop()
         until = loop.time() + seconds
         try:
             while loop.time() < until:
@@ -142,17 +142,17 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
                 await asyncio.sleep(1.5 * chance.random())
                 for number in chance.sample(range(PROCESSES), chance.randint(1, PROCESSES)):
                     await end(processes[number])
-                    processes[number] = asyncio.create_task(blowing.process())
-                    blowing.kills += 1
+                    processes[number] = asyncio.create_task(running.process())
+                    running.kills += 1
                     await asyncio.sleep(0.3 * chance.random() ** 2)
-                await proxy.set(FINE)
+                await proxy.set(NO_FAULT)
         finally:
-            await proxy.set(FINE)
+            await proxy.set(NO_FAULT)
             for process in processes:
                 await end(process)
-            for register in blowing.registers.values():
+            for register in running.registers.values():
                 await asyncio.gather(*register.commits, return_exceptions=True)
-        yield blowing
+        yield running
 
 
 async def end(process: asyncio.Task[None]) -> None:
@@ -169,11 +169,11 @@ def _short_reliance(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(4))
 async def test_reads_are_never_stale(seed: int) -> None:
-    async with storm(25, seed) as blown:
-        assert blown.kills > 10
-        assert blown.unannounced > 5
-        assert blown.hits > 100
-        assert blown.wrong == []
+    async with storm(25, seed) as outcome:
+        assert outcome.kills > 10
+        assert outcome.unannounced > 5
+        assert outcome.hits > 100
+        assert outcome.wrong == []
 
 
 @pytest.mark.exhaustive
@@ -198,7 +198,7 @@ async def test_reads_are_stale_without_any_one_rule(
                 raising=False,
             )
     for seed in range(6):
-        async with storm(15, seed) as blown:
-            if blown.wrong:
+        async with storm(15, seed) as outcome:
+            if outcome.wrong:
                 return
     raise AssertionError("the rule is not needed, or not tested")

@@ -115,9 +115,9 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
     async with AsyncExitStack() as stack:
         addresses = [(await stack.enter_async_context(own_memcached()))[1] for _ in range(3)]
         lists = [addresses[:2], addresses[1:], [addresses[2], addresses[0]]]
-        blowing, loop = Storm(seed), asyncio.get_running_loop()
-        chance, until = blowing.chance, asyncio.get_running_loop().time() + seconds
-        processes = [blowing.start(lists[0]) for _ in range(PROCESSES)]
+        running, loop = Storm(seed), asyncio.get_running_loop()
+        chance, until = running.chance, asyncio.get_running_loop().time() + seconds
+        processes = [running.start(lists[0]) for _ in range(PROCESSES)]
         number = 0
         try:
             while loop.time() < until:
@@ -126,20 +126,20 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
                 cut_off = chance.randrange(PROCESSES) if number % 2 else None
                 for which in chance.sample(range(PROCESSES), PROCESSES):
                     old, new = processes[which], lists[number % len(lists)]
-                    processes[which] = blowing.start(new)
+                    processes[which] = running.start(new)
                     await asyncio.sleep(0.2 * chance.random())
                     if which == cut_off:  # it reads and writes on, and cannot withdraw
-                        blowing.paths[old].is_cut = True
+                        running.paths[old].is_cut = True
                         loop.call_later(6, old.cancel)
                     else:
                         await end(old)
-                await blowing.until_in_force(new)
+                await running.until_in_force(new)
         finally:
-            for process in blowing.paths:
+            for process in running.paths:
                 await end(process)
-            for register in blowing.registers.values():
+            for register in running.registers.values():
                 await asyncio.gather(*register.commits, return_exceptions=True)
-        yield blowing
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -152,9 +152,9 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(3))
 async def test_reads_are_never_stale_while_lists_are_replaced(seed: int) -> None:
-    async with storm(22, seed) as blown:
-        assert [hits > 20 for hits in blown.hits_by_list.values()] == [True] * 3
-        assert blown.wrong == []
+    async with storm(22, seed) as outcome:
+        assert [hits > 20 for hits in outcome.hits_by_list.values()] == [True] * 3
+        assert outcome.wrong == []
 
 
 async def _nothing(*_: object) -> None:
@@ -189,7 +189,7 @@ async def test_reads_are_stale_without_any_one_rule(
 ) -> None:
     _without(rule, monkeypatch)
     for seed in range(2):
-        async with storm(12, seed) as blown:
-            if blown.wrong:
+        async with storm(12, seed) as outcome:
+            if outcome.wrong:
                 return
     raise AssertionError("the rule is not needed, or not tested")

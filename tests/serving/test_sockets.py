@@ -140,7 +140,7 @@ def test_unix_socket_is_served_and_removed(
         },
     )
     with command.serving() as service:
-        assert f"http+unix:{file}" in service.welcome
+        assert f"http+unix:{file}" in service.startup_output
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(file))

@@ -41,7 +41,7 @@ class Page:
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.requested: list[str] = []
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
 
     async def listen(self) -> None:
         """Process the messages of the browser until it ends."""
@@ -55,9 +55,9 @@ class Page:
             elif message["method"] == "Network.requestWillBeSent":
                 self.requested.append(said["request"]["url"])
             elif message["method"] == "Log.entryAdded" and said["entry"]["level"] == "error":
-                self.complaints.append(said["entry"]["text"])
+                self.errors.append(said["entry"]["text"])
             elif message["method"] == "Runtime.exceptionThrown":
-                self.complaints.append(said["exceptionDetails"]["text"])
+                self.errors.append(said["exceptionDetails"]["text"])
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command of the protocol; return its result."""

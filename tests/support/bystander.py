@@ -71,11 +71,11 @@ class Bystander:
     def _run(self) -> None:
         try:
             while not self._over.is_set():
-                self._ask()
+                self._send()
         except Exception as error:  # noqa: BLE001
             self.failure = error
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         path, headers = self._request
         began = self._clock()
         self._connection.request("GET", path, headers=headers)

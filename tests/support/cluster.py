@@ -125,9 +125,9 @@ class Program:
                     _, writer = await asyncio.open_connection(self.host, self.port)
                     writer.transport.abort()
                     return
-                await self.breathe()
+                await self.wait_briefly()
 
-    async def breathe(self) -> None:
+    async def wait_briefly(self) -> None:
         """Wait for it briefly, if there is anything to wait for."""
         assert self.pid, f"{self.name} has ended: {self.log.read_text()[-2000:]}"
         await asyncio.sleep(0.02)
@@ -196,7 +196,7 @@ class ServiceProgram(Program):
                     with suppress(NoAnswer):
                         await client(b"GET", b"/members/1")
                         return
-                    await self.breathe()
+                    await self.wait_briefly()
         finally:
             client.close()
 
@@ -215,7 +215,7 @@ class ServiceProgram(Program):
                 await self.restart(signal.SIGKILL)
         async with asyncio.timeout(START_SECONDS):
             while before & set(self.pids[1:]) or not self.pids[1:]:
-                await self.breathe()
+                await self.wait_briefly()
         await self.ready()
 
     @staticmethod
@@ -256,7 +256,7 @@ class Cluster:
         self.token = make_token(access_rights=3, exp=int(time.time()) + 20 * 3600)
         self.nodes = [self._node(number) for number in range(1, nodes + 1)]
         self.proxies = [
-            FaultProxy(f"127.0.0.1:{node.port}", self._who, seed=seed)
+            FaultProxy(f"127.0.0.1:{node.port}", self._client_name, seed=seed)
             for node in self.nodes[:proxied]
         ]
         self.services: list[ServiceProgram] = []
@@ -363,7 +363,7 @@ class Cluster:
         start = ["serve", "--config", str(command.config)]
         return ServiceProgram(name, start, port, folder / "serve.log")
 
-    def _who(self, port: int, proxy_port: int) -> str | None:
+    def _client_name(self, port: int, proxy_port: int) -> str | None:
         """The service that has a connection from one port to another."""
         inode = socket_inode(port, proxy_port)
         for service in self.services:

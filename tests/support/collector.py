@@ -40,7 +40,7 @@ class Collector:
     status: int = 200
     bodies: list[bytes] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
-    asked: int = 0
+    requests: int = 0
 
     def take(self, path: str, media_type: str, body: bytes) -> None:
         """Store a batch of spans."""
@@ -82,7 +82,7 @@ def collecting() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            collector.asked += 1
+            collector.requests += 1
             if collector.status == 200:
                 collector.take(self.path, self.headers["Content-Type"], body)
             answer = ExportTraceServiceResponse().SerializeToString()

@@ -147,7 +147,7 @@ async def open_console(port: int, folder: Path) -> AsyncIterator[Console]:
         console = Console(page, address)
         await console.resize(1440)
         yield console
-        policy = [one for one in page.complaints if "Content Security" in one or "Uncaught" in one]
+        policy = [one for one in page.errors if "Content Security" in one or "Uncaught" in one]
         assert policy == [], policy
         own = (address, "blob:", "data:", "about:")  # the browser draws its date picker with data:
         foreign = [url for url in page.requested if not url.startswith(own)]

@@ -27,33 +27,35 @@ _GARBAGE = [
 
 
 # From the ports of the client and of the proxy to the name of the client.
-Who = Callable[[int, int], str | None]
+IdentifyClient = Callable[[int, int], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class LinkFault:
     """A fault, as it affects the bytes of a connection."""
 
     kind: Literal["pass", "cut", "freeze", "garbage"] = "pass"
     delay: float = 0.0  # seconds, each way
 
 
-FINE = Weather()
-CUT = Weather("cut")  # connections are closed, new ones at once
-FROZEN = Weather("freeze")  # bytes are held in both directions, and delivered later
-GARBAGE = Weather("garbage")  # every reply is nonsense
+NO_FAULT = LinkFault()
+CUT = LinkFault("cut")  # connections are closed, new ones at once
+FROZEN = LinkFault("freeze")  # bytes are held in both directions, and delivered later
+GARBAGE = LinkFault("garbage")  # every reply is nonsense
 
 
 class FaultProxy:
     """A proxy before one server. `async with` opens it, and closes everything that it holds."""
 
-    def __init__(self, target: str, who: Who = lambda _port, _own: None, *, seed: int = 0) -> None:
-        """`target` is host:port; `who` returns the name of the client at a port, if it is known."""
+    def __init__(
+        self, target: str, client_name: IdentifyClient = lambda _port, _own: None, *, seed: int = 0
+    ) -> None:
+        """`target` is host:port. `client_name` returns the name of the client, if known."""
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        self._who = who
+        self._identify_client = client_name
         self._chance = random.Random(seed)  # noqa: S311
-        self._weather: dict[str | None, Weather] = {}
+        self._faults: dict[str | None, LinkFault] = {}
         self._changed = asyncio.Condition()
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._server: asyncio.Server | None = None
@@ -79,14 +81,14 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def set(self, weather: Weather, who: str | None = None) -> None:
-        """Change the weather of one client or, with None, of all clients without their own."""
-        if weather == FINE:
-            self._weather.pop(who, None)
+    async def set(self, fault: LinkFault, client_name: str | None = None) -> None:
+        """Set the fault of one client or, with None, of all clients without their own."""
+        if fault == NO_FAULT:
+            self._faults.pop(client_name, None)
         else:
-            self._weather[who] = weather
+            self._faults[client_name] = fault
         for link in self._links.values():
-            now = self.weather_of(link.who).kind
+            now = self.fault_of(link.client_name).kind
             if now == "cut" or (now == "garbage") != link.is_garbled:
                 link.abort()
         async with self._changed:
@@ -99,9 +101,9 @@ class FaultProxy:
         """
         self._unanswered = request
 
-    def weather_of(self, who: str | None) -> Weather:
+    def fault_of(self, client_name: str | None) -> LinkFault:
         """Return the current fault of a client."""
-        return self._weather.get(who) or self._weather.get(None) or FINE
+        return self._faults.get(client_name) or self._faults.get(None) or NO_FAULT
 
     @property
     def connections(self) -> int:
@@ -110,8 +112,8 @@ class FaultProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ports = [writer.get_extra_info(end)[1] for end in ("peername", "sockname")]
-        link = _Link(self._who(*ports), writer)
-        if self.weather_of(link.who).kind == "cut" or len(self._links) >= _CONNECTIONS:
+        link = _Link(self._identify_client(*ports), writer)
+        if self.fault_of(link.client_name).kind == "cut" or len(self._links) >= _CONNECTIONS:
             link.abort()
             return
         task = asyncio.current_task()
@@ -125,7 +127,7 @@ class FaultProxy:
             link.abort()
 
     async def _carry(self, link: "_Link", reader: asyncio.StreamReader) -> None:
-        if self.weather_of(link.who).kind == "garbage":
+        if self.fault_of(link.client_name).kind == "garbage":
             link.is_garbled = True
             await self._talk_garbage(reader, link.client)
             return
@@ -140,9 +142,9 @@ class FaultProxy:
         """Copy bytes in one direction; bytes held when the sender disconnects still arrive."""
         with suppress(OSError):
             while chunk := await reader.read(_CHUNK):
-                if delay := self.weather_of(link.who).delay:
+                if delay := self.fault_of(link.client_name).delay:
                     await asyncio.sleep(delay)
-                if self.weather_of(link.who).kind == "freeze":
+                if self.fault_of(link.client_name).kind == "freeze":
                     await self._thaw(link)
                 if self._is_swallowed(link, chunk, is_request=writer is link.server):
                     link.abort()
@@ -161,7 +163,7 @@ class FaultProxy:
 
     async def _thaw(self, link: "_Link") -> None:
         async with self._changed:
-            await self._changed.wait_for(lambda: self.weather_of(link.who).kind != "freeze")
+            await self._changed.wait_for(lambda: self.fault_of(link.client_name).kind != "freeze")
 
     async def _talk_garbage(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -174,8 +176,8 @@ class FaultProxy:
 class _Link:
     """One connection through the proxy."""
 
-    def __init__(self, who: str | None, client: asyncio.StreamWriter) -> None:
-        self.who = who
+    def __init__(self, client_name: str | None, client: asyncio.StreamWriter) -> None:
+        self.client_name = client_name
         self.client = client
         self.server: asyncio.StreamWriter | None = None
         self.is_garbled = False

@@ -13,7 +13,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from tests.support.cluster import REPLACEMENTS, Cluster, Program, Replacement
-from tests.support.fault_proxy import CUT, FINE, FROZEN, GARBAGE, FaultProxy, Weather
+from tests.support.fault_proxy import CUT, FROZEN, GARBAGE, NO_FAULT, FaultProxy, LinkFault
 from tests.support.following import followed
 
 # During these, one process alone cannot reach a node that others reach: answers may be stale for as
@@ -44,11 +44,11 @@ class Faults:
         *,
         seed: int = 0,
         longest: float = 2.0,
-        tell: Callable[[str], None] = lambda _line: None,
+        report: Callable[[str], None] = lambda _line: None,
         meanwhile: Callable[[str], Awaitable[None]] | None = None,
         without_writes: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
-        """A fault lasts `longest` seconds at most; `tell` is called when one begins.
+        """A fault lasts `longest` seconds at most; `report` is called when one begins.
 
         `meanwhile` is called with the name of a service that has just been cut off, or whose node
         hangs; `without_writes` keeps others from writing.
@@ -57,7 +57,7 @@ class Faults:
         self._cluster = cluster
         self._chance = random.Random(seed)  # noqa: S311
         self._longest = longest
-        self._tell = tell
+        self._report = report
         self._meanwhile = meanwhile
         self._without_writes = without_writes
         self._began = time.monotonic()
@@ -68,7 +68,7 @@ class Faults:
             "garbage": lambda: self._spoil(GARBAGE, None),
             "cut": lambda: self._spoil(CUT, self._service()),
             "freeze": lambda: self._spoil(FROZEN, self._service()),
-            "delay": lambda: self._spoil(Weather(delay=0.02), self._service()),
+            "delay": lambda: self._spoil(LinkFault(delay=0.02), self._service()),
             "service-kill": lambda: self._restart(self._service(), signal.SIGKILL),
             "process-stop": lambda: self._pause(self._service()),
             "replacement": self._replace,
@@ -93,7 +93,7 @@ class Faults:
         """Inject one fault, to its end."""
         where, happening = self._kinds[kind]()
         start = time.monotonic()
-        self._tell(f"{start - self._began:6.1f} s  {kind} {where}")
+        self._report(f"{start - self._began:6.1f} s  {kind} {where}")
         try:
             await happening
         finally:
@@ -116,25 +116,25 @@ class Faults:
         seconds = self._seconds()
         return f"{program.name}, {seconds:.1f} s", program.pause(seconds)
 
-    def _spoil(self, weather: Weather, whose: Program | None) -> tuple[str, Awaitable[None]]:
+    def _spoil(self, fault: LinkFault, whose: Program | None) -> tuple[str, Awaitable[None]]:
         number = self._chance.randrange(len(self._cluster.proxies))
         seconds = self._seconds()
-        name = whose.name if whose else "everybody"
+        name = whose.name if whose else "all services"
         where = f"{name} and node-{number + 1}, {seconds:.1f} s"
         proxy = self._cluster.proxies[number]
-        return where, self._spoil_for(seconds, proxy, weather, whose.name if whose else None)
+        return where, self._spoil_for(seconds, proxy, fault, whose.name if whose else None)
 
     async def _spoil_for(
-        self, seconds: float, proxy: FaultProxy, weather: Weather, who: str | None
+        self, seconds: float, proxy: FaultProxy, fault: LinkFault, who: str | None
     ) -> None:
-        await proxy.set(weather, who)
+        await proxy.set(fault, who)
         lasting = asyncio.create_task(asyncio.sleep(seconds))
         try:
-            if self._meanwhile and who and weather.kind in PARTITIONS:
+            if self._meanwhile and who and fault.kind in PARTITIONS:
                 await self._meanwhile(who)
             await lasting
         finally:
-            await proxy.set(FINE, who)
+            await proxy.set(NO_FAULT, who)
 
     def _replace(self) -> tuple[str, Awaitable[None]]:
         how = self._chance.choice(REPLACEMENTS)

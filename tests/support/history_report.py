@@ -44,7 +44,7 @@ def check_record(record: Record, injected: Sequence[Injected], grace: float) -> 
     partitions = [Window(f.start, f.end) for f in injected if f.kind in PARTITIONS]
     answers = with_versions(record.answers)
     anomalies = find_anomalies(answers, partitions, grace)
-    others = [*record.misled, *_torn(answers), *_lost(answers), *_needless(record, injected)]
+    others = [*record.wrong_answers, *_torn(answers), *_lost(answers), *_needless(record, injected)]
     began = min((answer.start for answer in record.answers), default=0)
     return HistoryReport(
         anomalies,

@@ -16,7 +16,7 @@ from typing import Literal
 from tests.support.histories import GONE, Answer
 from tests.support.http_client import Reply
 
-_REMEMBERED = 3  # mayflies of a name that are still read after their end
+_KEPT_IDS = 3  # the last members of a name, which are still read after their deletion
 
 
 class Mayfly:
@@ -31,7 +31,7 @@ class Mayfly:
     def born(self, member_id: int) -> None:
         """Record that the name now belongs to this member."""
         self._generations[member_id] = self.generation
-        self.ids = [*self.ids, member_id][-_REMEMBERED:]
+        self.ids = [*self.ids, member_id][-_KEPT_IDS:]
 
     def generation_of(self, member_id: int) -> int | None:
         """Return the generation of a member's name; None if its writer does not know it yet."""
@@ -74,7 +74,7 @@ class Record:
     answers: list[Answer] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)  # 0: without an answer
     failures: list[tuple[float, str, int]] = field(default_factory=list)  # 5xx: when, who, status
-    misled: list[str] = field(default_factory=list)  # answers that are evidently wrong
+    wrong_answers: list[str] = field(default_factory=list)  # answers that are evidently wrong
     unknown: int = 0  # writes whose outcome is unknown
     batched: int = 0  # members that were read in batches
     hits: int = 0

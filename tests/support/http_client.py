@@ -42,7 +42,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = self._connection or await self._connect()
-                return await connection.ask(request + b"\r\n" + body)
+                return await connection.send(request + b"\r\n" + body)
         except (OSError, ValueError, KeyError) as error:  # TimeoutError is an OSError
             self.close()
             raise NoAnswer(f"{type(error).__name__}: {error}") from error
@@ -73,7 +73,7 @@ class _Connection(asyncio.Protocol):
         self._reply = Reply(0)
         self._lost: Exception | None = None
 
-    async def ask(self, request: bytes) -> Reply:
+    async def send(self, request: bytes) -> Reply:
         if self._lost:
             raise self._lost
         self._waiting = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""A server of key sets, well behaved or not."""
+"""A server of key sets that can also misbehave."""
 
 import asyncio
 import json

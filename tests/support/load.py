@@ -35,9 +35,9 @@ class Load:
         self._thread.join()
 
     async def _run(self) -> None:
-        await asyncio.gather(*(self._ask(number) for number in range(self._clients)))
+        await asyncio.gather(*(self._run_client(number) for number in range(self._clients)))
 
-    async def _ask(self, number: int) -> None:
+    async def _run_client(self, number: int) -> None:
         port, token = self._where
         client = HttpClient("127.0.0.1", port, token)
         while not self._over.is_set():

@@ -15,7 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from tests.support.cluster import START_SECONDS, Program, lasting_port
 from tests.support.connections import has_socket, socket_inode
-from tests.support.fault_proxy import CUT, FINE, FaultProxy, Weather
+from tests.support.fault_proxy import CUT, NO_FAULT, FaultProxy, LinkFault
 from tornado_members.embedded.programs import REPLICA_SET, mongod_command
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -41,7 +41,9 @@ class ReplicaSet:
         self._stack = AsyncExitStack()
         self.nodes = [self._node(number) for number in (1, 2, 3)]
         targets = [f"127.0.0.1:{node.port}" for node in self.nodes]
-        self.proxies = [FaultProxy(target, self._who) for target in targets] if proxied else []
+        self.proxies = (
+            [FaultProxy(target, self._client_name) for target in targets] if proxied else []
+        )
         self._hosts = targets
 
     @property
@@ -127,7 +129,7 @@ class ReplicaSet:
             await self._cut(node, others, CUT)
             await self.primary(other_than=node)
         finally:
-            await self._cut(node, others, FINE)
+            await self._cut(node, others, NO_FAULT)
 
     @asynccontextmanager
     async def deposed_primary(self, alone: Program) -> AsyncIterator[None]:
@@ -148,8 +150,8 @@ class ReplicaSet:
             assert await asyncio.to_thread(self._is_primary, node), "it noticed that it was deposed"
         finally:
             for other in others:
-                await self.proxies[self.nodes.index(other)].set(FINE, alone.name)
-            await self._cut(node, others, FINE)
+                await self.proxies[self.nodes.index(other)].set(NO_FAULT, alone.name)
+            await self._cut(node, others, NO_FAULT)
 
     async def _step_up_one(self, nodes: list[Program]) -> None:
         """Make a primary of one of these nodes: of one that has the last change."""
@@ -159,11 +161,11 @@ class ReplicaSet:
                     return
                 await asyncio.sleep(0.05)
 
-    async def _cut(self, node: Program, others: list[Program], weather: Weather) -> None:
+    async def _cut(self, node: Program, others: list[Program], fault: LinkFault) -> None:
         own = self.proxies[self.nodes.index(node)]
         for other in others:
-            await own.set(weather, other.name)
-            await self.proxies[self.nodes.index(other)].set(weather, node.name)
+            await own.set(fault, other.name)
+            await self.proxies[self.nodes.index(other)].set(fault, node.name)
 
     def _node(self, number: int) -> Program:
         port, data = lasting_port(), self._folder / f"mongod-{number}"
@@ -172,7 +174,7 @@ class ReplicaSet:
         command[command.index("--oplogSize") + 1] = "64"
         return Program(f"mongod-{number}", command, port, self._folder / f"mongod-{number}.out")
 
-    def _who(self, port: int, proxy_port: int) -> str | None:
+    def _client_name(self, port: int, proxy_port: int) -> str | None:
         inode = socket_inode(port, proxy_port)
         for program in (*self.nodes, *self.clients):
             if inode and any(has_socket(pid, inode) for pid in program.pids):

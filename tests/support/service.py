@@ -133,9 +133,9 @@ class Service:
         while not re.search("Ctrl-C.*\n|admin_url.*\n", log.read_text()):
             assert process.poll() is None, f"it did not start: {log.read_text()}"
             time.sleep(0.02)
-        self.welcome = log.read_text()
-        found = re.search(r"listens on (http[^\s\"]+)", self.welcome)
-        admin = re.search(r"(?:admin_url\": \"|metrics +)(http://[0-9.:]+)", self.welcome)
+        self.startup_output = log.read_text()
+        found = re.search(r"listens on (http[^\s\"]+)", self.startup_output)
+        admin = re.search(r"(?:admin_url\": \"|metrics +)(http://[0-9.:]+)", self.startup_output)
         assert found
         assert admin
         self.url, self.admin_url = found[1], admin[1]

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
-from tests.support.asker import Asker
 from tests.support.cluster import ServiceProgram
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer
+from tests.support.recording_client import RecordingClient
 
 STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # with few, clients often meet on one
 # A load that leaves most of the processor to others, for storms that mostly wait for faults to end.
@@ -59,8 +59,8 @@ class Storm:
         self._may_write.set()
         self._chance = random.Random(seed)  # noqa: S311
 
-    async def blow(self, seconds: float) -> Record:
-        """Read and write for some seconds, or until calm(); return all answers so far."""
+    async def run(self, seconds: float) -> Record:
+        """Read and write for some seconds, or until stop(); return all answers so far."""
         await self.make_members()
         began, used = time.monotonic(), time.process_time()
         self._until = began + seconds
@@ -78,22 +78,22 @@ class Storm:
         self.record.cpu_seconds += time.process_time() - used
         return self.record
 
-    def calm(self) -> None:
+    def stop(self) -> None:
         """Let all clients finish their current request and stop."""
         self._until = 0.0
 
-    def asker(self, service: ServiceProgram) -> Asker:
+    def client(self, service: ServiceProgram) -> RecordingClient:
         """Run a client of one process."""
         chance = random.Random(self._chance.random())  # noqa: S311
-        return Asker(service, self._cluster.token, self.hot, self.record, chance)
+        return RecordingClient(service, self._cluster.token, self.hot, self.record, chance)
 
     async def change_resting(self, service_name: str) -> None:
         """Change the otherwise idle members, through one service."""
         (service,) = [s for s in self._cluster.services if s.name == service_name]
-        asker = self.asker(service)
+        client = self.client(service)
         for member_id, name in self.hot.resting.items():
-            await asker.replace(member_id, name)
-        asker.close()
+            await client.replace(member_id, name)
+        client.close()
 
     @asynccontextmanager
     async def without_writes(self) -> AsyncIterator[None]:
@@ -152,7 +152,7 @@ class Storm:
     async def _race(
         self, slow: ServiceProgram, fast: ServiceProgram, spread: float, member_id: int, name: str
     ) -> None:
-        reader, writer = self.asker(slow), self.asker(fast)
+        reader, writer = self.client(slow), self.client(fast)
         await writer.replace(member_id, name)  # so it is in no cache
         is_alone = self._chance.random() < 0.5
         read = reader.read(member_id) if is_alone else reader.read_batch([member_id])
@@ -168,10 +168,10 @@ class Storm:
         """Create the members, unless they exist."""
         if self.hot.steady:
             return
-        hot, asker = self.hot, self.asker(self._cluster.services[0])
+        hot, client = self.hot, self.client(self._cluster.services[0])
         steady = max(STEADY, 2 * self._writers)
         names = [hot.new_name() for _ in range(steady + RENAMED + RESTING)]
-        ids = [await asker.create(name) for name in names]
+        ids = [await client.create(name) for name in names]
         for number, (member_id, name) in enumerate(zip(ids, names, strict=True)):
             assert member_id, self.record.statuses
             if number < steady:
@@ -183,26 +183,26 @@ class Storm:
         for _ in range(MAYFLIES):
             fly = Mayfly(hot.new_name())
             hot.mayflies[fly.name] = fly
-        asker.close()
+        client.close()
 
     async def _work(
-        self, service: ServiceProgram, work: Callable[[Asker], Awaitable[None]]
+        self, service: ServiceProgram, work: Callable[[RecordingClient], Awaitable[None]]
     ) -> None:
-        asker = self.asker(service)
+        client = self.client(service)
         try:
             while time.monotonic() < self._until:
-                await work(asker)
+                await work(client)
         finally:
-            asker.close()
+            client.close()
 
-    async def _read(self, asker: Asker) -> None:
-        await asker.read_something()
+    async def _read(self, client: RecordingClient) -> None:
+        await client.read_something()
         if self._read_pause:
             await asyncio.sleep(2 * self._read_pause * self._chance.random())
 
-    async def _write(self, asker: Asker) -> None:
+    async def _write(self, client: RecordingClient) -> None:
         async with self._in_turn():
-            await asker.write_something()
+            await client.write_something()
         await asyncio.sleep(2 * self._pause * self._chance.random())
 
     @asynccontextmanager
@@ -217,14 +217,14 @@ class Storm:
 
     async def _breed(self, service: ServiceProgram, fly: Mayfly) -> None:
         """Create the members of a name one after another; replace a name that is in doubt."""
-        asker = self.asker(service)
+        client = self.client(service)
         try:
             while time.monotonic() < self._until:
                 async with self._in_turn():
-                    is_known = await asker.live_and_die(fly)
+                    is_known = await client.live_and_die(fly)
                 if not is_known:
                     del self.hot.mayflies[fly.name]
                     fly = Mayfly(self.hot.new_name())
                     self.hot.mayflies[fly.name] = fly
         finally:
-            asker.close()
+            client.close()

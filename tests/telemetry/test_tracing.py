@@ -56,7 +56,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def was_asked(collector: Collector, times: int) -> bool:
-    return collector.asked >= times
+    return collector.requests >= times
 
 
 async def spans_of(collector: Collector, name: str) -> list[Span]:

@@ -41,7 +41,7 @@ def test_report_tolerates_stale_reads_within_a_partition_s_grace() -> None:
         Record([WRITTEN, FRESH._replace(body=6)], seconds=1),
         Record([WRITTEN, FRESH._replace(version=GONE, status=404)], seconds=1),
         Record(failures=[(10.0, "service-1", 503)], seconds=1),
-        Record(misled=["'Ada' led to Bob"], seconds=1),
+        Record(wrong_answers=["'Ada' led to Bob"], seconds=1),
     ],
     ids=["two bodies for a version", "gone", "a 5xx for nothing", "somebody else"],
 )

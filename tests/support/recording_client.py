@@ -18,7 +18,7 @@ _BATCHES = 0.25  # the share of batches among the reads
 _LIFE = 0.2  # seconds that a short-lived member exists, at most
 
 
-class Asker:
+class RecordingClient:
     """One client of one process: it sends one request after another, and records the responses."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Asker:
 
     async def read(self, member_id: int, *, no_cache: bool = False) -> None:
         """GET by id; with `no_cache`, from the database."""
-        reply = await self._ask(b"GET", b"/members/%d" % member_id, no_cache=no_cache)
+        reply = await self._send(b"GET", b"/members/%d" % member_id, no_cache=no_cache)
         if reply and reply.status in (200, 404):
             self._record.note_cache_status(reply)
             version = _version(reply) if reply.status == 200 else GONE
@@ -84,30 +84,32 @@ class Asker:
         known = [*hot.steady, *hot.renamed, *hot.resting, *hot.mayfly_names()]
         await self.read_batch(chance.sample(known, chance.randint(1, len(known))))
 
-    async def read_batch(self, asked: Sequence[int]) -> None:
+    async def read_batch(self, requested: Sequence[int]) -> None:
         """Read these members at once: a read of each of them."""
         if self._chance.random() < 0.5:
-            listed = ",".join(map(str, asked)).encode()
-            reply = await self._ask(b"GET", b"/members?memberId=" + listed)
+            listed = ",".join(map(str, requested)).encode()
+            reply = await self._send(b"GET", b"/members?memberId=" + listed)
         else:
-            body = json.dumps({"memberIds": [*asked]}).encode()
-            reply = await self._ask(b"POST", b"/members/lookup", body)
+            body = json.dumps({"memberIds": [*requested]}).encode()
+            reply = await self._send(b"POST", b"/members/lookup", body)
         if reply is None or reply.status != 200:
             return
         self._record.note_cache_status(reply)
         answer = json.loads(reply.body)
         items = {item["memberId"]: item for item in answer["items"]}
         missing = answer["missing"]
-        if [*items] != [i for i in asked if i in items] or {*items, *missing} != {*asked}:
-            self._record.misled.append(f"{self._process}: a batch of {asked} led to {answer}")
-        for member_id in asked:
+        if [*items] != [i for i in requested if i in items] or {*items, *missing} != {*requested}:
+            self._record.wrong_answers.append(
+                f"{self._process}: a batch of {requested} led to {answer}"
+            )
+        for member_id in requested:
             item = json.dumps(items.get(member_id), ensure_ascii=False, separators=(",", ":"))
             found = item.encode() if member_id in items else None
             self._record.note_item(reply, self._process, member_id, found)
 
     async def read_by_name(self, name: str) -> None:
         """GET by name: a read of a member and, for the name of a mayfly, a read of the name."""
-        reply = await self._ask(b"GET", _by_name(name))
+        reply = await self._send(b"GET", _by_name(name))
         if reply is None or reply.status not in (200, 404):
             return
         self._record.note_cache_status(reply)
@@ -116,11 +118,11 @@ class Asker:
             if fly:
                 self._record.note(reply, self._process, "read", name, UNNAMED)
             elif name in [*self._hot.steady.values(), *self._hot.resting.values()]:
-                self._record.misled.append(f"{self._process}: {name!r} led nowhere")
+                self._record.wrong_answers.append(f"{self._process}: {name!r} led nowhere")
             return
         found = json.loads(reply.body)
         if found["name"] != name:
-            self._record.misled.append(f"{self._process}: {name!r} led to {found}")
+            self._record.wrong_answers.append(f"{self._process}: {name!r} led to {found}")
         self._record.note(reply, self._process, "read", found["memberId"], _version(reply))
         if fly and (generation := fly.generation_of(found["memberId"])):
             self._record.note(reply, self._process, "read", name, generation)
@@ -141,7 +143,7 @@ class Asker:
             member_id = json.loads(reply.body)["memberId"]
             self._record.note(reply, self._process, "write", member_id, _version(reply))
         elif reply and reply.status == 201:
-            self._record.misled.append(f"{self._process}: {name!r} was made a second time")
+            self._record.wrong_answers.append(f"{self._process}: {name!r} was made a second time")
 
     async def create(self, name: str) -> int | None:
         """PUT by a name that no member has; return the new id, unless it is unknown."""
@@ -187,11 +189,11 @@ class Asker:
                 self._record.note(attempt, self._process, "write", deleted, GONE)
 
     async def _write(self, method: bytes, path: bytes, body: bytes = b"") -> Reply | None:
-        reply = await self._ask(method, path, body)
+        reply = await self._send(method, path, body)
         self._record.unknown += reply is None or reply.status >= 500
         return reply
 
-    async def _ask(
+    async def _send(
         self, method: bytes, path: bytes, body: bytes = b"", *, no_cache: bool = False
     ) -> Reply | None:
         headers = b"Cache-Control: no-cache\r\n" if no_cache else b""
