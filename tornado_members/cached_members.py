@@ -4,19 +4,19 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import chain
 
 from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp, Miss
-from tornado_members.lease_cache.reads import all_of
 from tornado_members.member_entries import (
     MEMBER_KEY,
     MemberBatch,
     MemberEntries,
+    MemberKeys,
     Representation,
     has_name,
     id_key,
     member_id_in,
     member_id_of,
+    member_ids_of,
     name_key,
     represent_entry,
     represent_hit,
@@ -25,7 +25,7 @@ from tornado_members.member_entries import (
 from tornado_members.model.names import normalize_name
 
 LookUpMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, LookUp]]]
-LookUpBodies = Callable[[Sequence[bytes], bytes], Awaitable[Mapping[bytes, LookUp] | list[bytes]]]
+LookUpBodies = Callable[[MemberKeys, bytes], Awaitable[Mapping[bytes, LookUp] | list[bytes]]]
 
 _MAX_NAMES = 4096  # whose ids are kept; about 1 MB
 
@@ -34,14 +34,14 @@ _passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("_passed_on", defa
 
 # The members that a request addresses: one by its id or its name, or several by the keys of their
 # entries, because their ids are seldom needed.
-MemberSelector = int | str | tuple[bytes, ...]
+MemberSelector = int | str | MemberKeys
 
 
 @dataclass(slots=True)
 class CachedMembers:
     """The requested members that the cache has.
 
-    `look_ups` has all ids, but `bodies` has the members of batches by their keys, if all are hits.
+    `look_ups` has all ids, but `bodies` has the members of a batch, if all are hits.
     `named` has the cached members that were selected by name. The tags of entries that this process
     may use end with `schema`.
     """
@@ -49,7 +49,7 @@ class CachedMembers:
     look_ups: Mapping[int, LookUp] = field(default_factory=dict)
     named: Mapping[str, Representation] = field(default_factory=dict)
     schema: bytes = b""
-    bodies: Mapping[bytes, bytes] = field(default_factory=dict)
+    bodies: list[bytes] = field(default_factory=list)
 
     def find(self, selector: MemberSelector) -> Representation | MemberBatch | None:
         """Return a member, or a batch if the cache knows each of its ids; otherwise None."""
@@ -62,12 +62,12 @@ class CachedMembers:
             return None
         return self._find_batch(selector)
 
-    def _find_batch(self, keys: Sequence[bytes]) -> MemberBatch | None:
+    def _find_batch(self, keys: MemberKeys) -> MemberBatch | None:
         if self.bodies:
-            return MemberBatch([*map(self.bodies.__getitem__, keys)], [], HIT)
+            return MemberBatch(self.bodies, [], HIT)
         bodies, missing = [], []
         look_ups, schema = self.look_ups, self.schema
-        for member_id in map(member_id_of, keys):
+        for member_id in member_ids_of(keys):
             look_up = look_ups.get(member_id)
             if not isinstance(look_up, Hit):
                 return None
@@ -91,7 +91,7 @@ class CachedMembers:
         """Let tasks that begin in this block reuse these look-ups instead of repeating them."""
         ids: Iterable[int] = ()
         if not isinstance(selector, str):
-            ids = (selector,) if isinstance(selector, int) else map(member_id_of, selector)
+            ids = (selector,) if isinstance(selector, int) else member_ids_of(selector)
         look_ups = self.look_ups
         token = _passed_on.set(
             {one: usable(look_ups[one], self.schema) for one in ids if one in look_ups}
@@ -122,7 +122,7 @@ class CachedLookUps:
     def __init__(
         self, look_up: LookUpMany, look_up_bodies: LookUpBodies, entries: MemberEntries
     ) -> None:
-        """Both functions look all keys up in one request per node."""
+        """Both functions look all keys up in one round trip per node."""
         self._look_up = look_up
         self._look_up_bodies = look_up_bodies
         self._entries = entries
@@ -130,24 +130,11 @@ class CachedLookUps:
         # entry shows whether it still has the name.
         self._ids: dict[str, int] = {}
 
-    async def find(self, selectors: Iterable[MemberSelector]) -> CachedMembers:
-        """Look members up in one round trip, or in two if some names were not seen before."""
-        ids, names, batches = set[int](), set[str](), list[tuple[bytes, ...]]()
-        for one in selectors:
-            if isinstance(one, int):
-                ids.add(one)
-            elif isinstance(one, str):
-                names.add(one)
-            else:
-                batches.append(one)
-        if not batches:
-            return await self._find_each(ids, names)
-        keys = [*dict.fromkeys(chain.from_iterable(batches))]
-        if not ids and not names:
-            return await self._find_batches(keys)
-        both = await all_of([self._find_batches(keys), self._find_each(ids, names)])
-        look_ups = {**both[0].look_ups, **both[1].look_ups}
-        return CachedMembers(look_ups, both[1].named, self._entries.schema, both[0].bodies)
+    async def find(self, selectors: Sequence[MemberSelector]) -> CachedMembers:
+        """Look single members up in one round trip, or in two if a name was not seen before."""
+        ids = {one for one in selectors if isinstance(one, int)}
+        names = {one for one in selectors if isinstance(one, str)}
+        return await self._find_each(ids, names)
 
     async def _find_each(self, ids: set[int], names: set[str]) -> CachedMembers:
         keys = {member_id: MEMBER_KEY % member_id for member_id in ids}
@@ -159,12 +146,12 @@ class CachedLookUps:
         look_ups = {member_id: found[key] for member_id, key in keys.items()}
         return CachedMembers(look_ups, by_name, self._entries.schema)
 
-    async def _find_batches(self, keys: Sequence[bytes]) -> CachedMembers:
-        """Look up the members of batches, of which only the bodies are needed."""
+    async def find_batch(self, keys: MemberKeys) -> CachedMembers:
+        """Look up the members of a batch, of which only the bodies are needed."""
         schema = self._entries.schema
         found = await self._look_up_bodies(keys, schema)
         if isinstance(found, list):
-            return CachedMembers(schema=schema, bodies=dict(zip(keys, found, strict=True)))
+            return CachedMembers(schema=schema, bodies=found)
         look_ups = {member_id_of(key): look_up for key, look_up in found.items()}
         return CachedMembers(look_ups, schema=schema)
 

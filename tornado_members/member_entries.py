@@ -10,7 +10,7 @@ the member has a name. SECONDS is the time of its last change. SCHEMA is the dig
 a process with other fields would send other bytes, so it does not use the entry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,12 +18,15 @@ from hashlib import blake2b
 from typing import Final, NamedTuple, Self
 
 from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import HIT, Hit, LookUp
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MAX_MEMBER_ID, Member
 
+MemberKeys = KeyList  # of the entries of several members
 CACHE_HIT: Final = HIT  # the cache status of a hit
-MEMBER_KEY: Final = b"member:%d"  # the key of a member's entry, without its id
+_MEMBER: Final = b"member:"
+MEMBER_KEY: Final = _MEMBER + b"%d"  # the key of a member's entry, without its id
 _NO_TAG = b"-"  # of name entries
 _SECONDS = slice(33, -9)  # in a tag: after 32 characters of a hash, before 8 of a schema
 _MAX_DIGITS = 11  # of seconds since the epoch, up to the year 5138
@@ -94,18 +97,25 @@ def id_key(member_id: int) -> bytes:
     return MEMBER_KEY % member_id
 
 
-def id_keys(listed: str) -> tuple[bytes, ...]:
+def id_keys(listed: str) -> MemberKeys:
     """Return the keys of the entries of several members, each once.
 
     `listed` has their ids, in decimal digits and separated by commas.
     """
-    keys = b"member:" + listed.replace(",", ",member:").encode()
-    return tuple(dict.fromkeys(keys.split(b",")))
+    ids: Collection[str] = listed.split(",")
+    if len(set(ids)) < len(ids):
+        ids = dict.fromkeys(ids)
+    return MemberKeys(_MEMBER, " ".join(ids).encode(), len(ids))
 
 
 def member_id_of(key: bytes) -> int:
     """Return the id of the member whose entry has this key."""
-    return int(key.removeprefix(b"member:"))
+    return int(key.removeprefix(_MEMBER))
+
+
+def member_ids_of(keys: MemberKeys) -> Iterator[int]:
+    """Return the ids of the members whose entries have these keys."""
+    return map(int, keys.ends.split(b" "))
 
 
 def name_key(name: str) -> bytes:

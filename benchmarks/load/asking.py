@@ -40,6 +40,10 @@ class Asker:
         """Send JSON."""
         return self._ask("PUT", path, json.dumps(body), {"Content-Type": "application/json"})
 
+    def post(self, path: str, body: dict[str, Any]) -> Answer:
+        """Send JSON."""
+        return self._ask("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+
     def _ask(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> Answer:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         for is_last in (False, True):

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pymongo.read_concern import ReadConcern
 
-from tests.support.memcached import flush_cache
+from tests.support.memcached import ask_memcached, flush_cache
 from tests.support.namespace import namespace_of
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.storage.documents import MemberCodec
@@ -26,6 +26,7 @@ TOKEN_SECONDS = 6 * 3600
 
 _TEMPLATE, _TEMPLATE_OF_OURS = "template", "template-of-ours"
 _BATCH = 10_000
+_CACHE_MIB = 512
 
 Document = dict[str, Any]
 Client = pymongo.MongoClient[Document]
@@ -127,6 +128,13 @@ def enlarge_cache(client: Client) -> None:
     client.admin.command({"setParameter": 1, "wiredTigerEngineRuntimeConfig": "cache_size=2GB"})
 
 
+def enlarge_memcached(address: str) -> None:
+    """Let Memcached keep the members of all contestants; the private one has 64 MiB."""
+    command = b"cache_memlimit %d\r\n" % _CACHE_MIB
+    if ask_memcached(address, command) != b"OK\r\n":
+        raise SystemExit("bench: Memcached does not accept a larger limit of memory")
+
+
 def member(member_id: int) -> Document:
     """A member as it is at first. requests.lua changes its telephone number only.
 
@@ -152,6 +160,7 @@ def make_bed(members: int) -> Iterator[Bed]:
     ):
         if not servers.cache_servers:
             raise SystemExit("bench: memcached is not installed")
+        enlarge_memcached(servers.cache_servers[0])
         codec = MemberCodec()
         for first in range(1, members + 1, _BATCH):
             ids = range(first, first + min(_BATCH, members))

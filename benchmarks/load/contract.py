@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.load.asking import Answer, Asker
 from benchmarks.load.bed import Bed
 from benchmarks.load.contestants import Running
-from benchmarks.load.sampling import as_answered, batch_path
+from benchmarks.load.sampling import LOOKUP_PATH, as_answered, batch_path
 from benchmarks.load.scenarios import BY_NAME
 
 _CHECKED = 4242  # a member that no load asks for first
@@ -49,6 +49,8 @@ def _look(running: Running, bed: Bed) -> Iterator[str]:
             batch = asker.get(batch_path([7, 99999999, 3, 7]))
             body = {"items": expected, "missing": [99999999], "next": None}
             yield _differs("batch", batch, 200, body)
+            looked_up = asker.post(LOOKUP_PATH, {"memberIds": [7, 99999999, 3, 7]})
+            yield _differs("lookup", looked_up, 200, body)
     etag = asker.get(path).headers.get("etag", "none")
     yield _differs("304", asker.get(path, If_None_Match=etag), 304)
     yield _differs("missing member", asker.get("/members/99999999"), 404)

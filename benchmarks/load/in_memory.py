@@ -16,6 +16,7 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     HIT,
     STORED,
@@ -77,11 +78,11 @@ class MemoryCache:
 
     async def look_up_bodies(
         self,
-        keys: Sequence[bytes],
+        keys: KeyList,
         _tag_end: bytes,
     ) -> Mapping[bytes, LookUp] | list[bytes]:
         """Return no entry, either."""
-        return await self.look_up(keys)
+        return await self.look_up([*keys])
 
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
         """Load all keys, and store nothing."""

@@ -44,6 +44,12 @@ local function get_with(headers)
     return "GET /members/" .. walk() .. head .. headers .. "\r\n"
 end
 
+local function batch()
+    local ids = {}
+    for i = 1, BATCH do ids[i] = walk() end
+    return table.concat(ids, ",")
+end
+
 local kinds = {
     name = function()
         return "GET /members/by-name/Ada%20Lovelace%20" .. reverse(walk()) .. head .. "\r\n"
@@ -63,10 +69,11 @@ local kinds = {
     get = function() return get(walk()) end,
     put = function() return put(walk()) end,
     patch = function() return patch(walk()) end,
-    batch = function()
-        local ids = {}
-        for i = 1, BATCH do ids[i] = walk() end
-        return "GET /members?memberId=" .. table.concat(ids, ",") .. head .. "\r\n"
+    batch = function() return "GET /members?memberId=" .. batch() .. head .. "\r\n" end,
+    lookup = function()
+        local body = '{"memberIds":[' .. batch() .. ']}'
+        return "POST /members/lookup" .. head .. "Content-Type: application/json\r\n"
+            .. "Content-Length: " .. #body .. "\r\n\r\n" .. body
     end,
     page = function() return "GET " .. lines[walk() % #lines + 1] .. head .. "\r\n" end,
     unchanged = function()

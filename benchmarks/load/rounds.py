@@ -17,7 +17,7 @@ from benchmarks.load.usage import busy_seconds, usage_of
 from benchmarks.load.wrk import Load, load
 
 WARM_UP_SECONDS = 1
-_MOST_WARM_UPS = 15
+_MOST_WARM_UPS = 60
 _WARM = 0.02  # reads of MongoDB a request
 _SETTLE_SECONDS = 20
 _LOOK_SECONDS = 0.3

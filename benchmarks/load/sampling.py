@@ -15,6 +15,7 @@ from benchmarks.load.scenarios import BATCH, PAGE, Scenario
 
 PAUSE_SECONDS = 0.02
 FIELDS = ("name", "email", "phone")
+LOOKUP_PATH = "/members/lookup"
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Sampler:
             "page": self._look_at_page,
             "unchanged": self._look_for_unchanged,
             "batch": self._look_at_batch,
+            "lookup": self._look_at_batch,
         }
         while not self._ended.wait(PAUSE_SECONDS):
             try:
@@ -104,7 +106,10 @@ class Sampler:
         self.sample.queries += BATCH  # MongoDB counts documents
         found = map(as_answered, self._members.find({"_id": {"$in": member_ids}}))
         stored = {member["memberId"]: member for member in found}
-        answer = self._asker.get(batch_path(member_ids))
+        if self._scenario.asks == "lookup":
+            answer = self._asker.post(LOOKUP_PATH, {"memberIds": member_ids})
+        else:
+            answer = self._asker.get(batch_path(member_ids))
         self.sample.hits += "hit" in answer.headers.get("cache-status", "")
         if answer.status != 200 or answer.json["items"] != [stored[one] for one in member_ids]:
             self.sample.wrong.append(f"batch: {answer.status} {answer.content[:200]!r}")

@@ -50,6 +50,12 @@ class Member(MemberIn):
     memberId: int = Field(validation_alias="_id")  # noqa: N815
 
 
+class Lookup(BaseModel):
+    """The ids of members."""
+
+    memberIds: list[int] = Field(max_length=1000)  # noqa: N815
+
+
 class Page(BaseModel):
     """A page of a list."""
 
@@ -154,12 +160,14 @@ async def update(request: Request, member_id: int, changed: dict[str, Any]) -> R
     return answer(request, Member.model_validate(document).model_dump_json().encode())
 
 
-async def get_batch(request: Request, listed: str) -> Response:
+@app.post("/members/lookup", dependencies=[Depends(requires("members:read"))])
+async def look_up_members(request: Request, lookup: Lookup) -> Response:
+    """Return the members with these ids."""
+    return await get_batch(request, list(dict.fromkeys(lookup.memberIds)))
+
+
+async def get_batch(request: Request, ids: list[int]) -> Response:
     """Return several members, from the cache or else from MongoDB by one query."""
-    try:
-        ids = list(dict.fromkeys(map(int, listed.split(","))))
-    except ValueError as error:
-        raise HTTPException(400, "The ids are not numbers") from error
     cache = request.app.state.cache
     bodies = dict(zip(ids, await cache.multi_get(*map(cache_key, ids)), strict=True))
     unknown = [member_id for member_id, body in bodies.items() if body is None]
@@ -186,7 +194,11 @@ async def list_members(
 ) -> Response:
     """A page of members, of all or of those with a word; or the members with these ids."""
     if memberId is not None:
-        return await get_batch(request, memberId)
+        try:
+            ids = list(dict.fromkeys(map(int, memberId.split(","))))
+        except ValueError as error:
+            raise HTTPException(400, "The ids are not numbers") from error
+        return await get_batch(request, ids)
     key = "_id" if sort == "memberId" else "name"
     query: dict[str, Any] = {"words": {"$regex": f"^{re.escape(q.lower())}"}} if q else {}
     if after is not None:

@@ -45,7 +45,12 @@ def to_dict(document: dict[str, Any]) -> dict[str, Any]:
 class BaseHandler(RequestHandler):
     """The base of handlers: the caller and its permissions."""
 
-    permissions = {"GET": "members:read", "PUT": "members:write", "PATCH": "members:write"}
+    permissions = {
+        "GET": "members:read",
+        "PUT": "members:write",
+        "PATCH": "members:write",
+        "POST": "members:read",  # a lookup
+    }
 
     def initialize(self, members: Any, cache: aiomcache.Client) -> None:
         self.members = members
@@ -119,11 +124,48 @@ class MemberHandler(BaseHandler):
         self.finish(json.dumps(to_dict(document)))
 
 
-class MembersHandler(BaseHandler):
+class BatchHandler(BaseHandler):
+    """The base of handlers of several members by their ids."""
+
+    async def send_batch(self, ids: list[int]) -> None:
+        """Several members, from the cache or else from MongoDB by one query."""
+        bodies = dict(zip(ids, await self.cache.multi_get(*map(cache_key, ids)), strict=True))
+        unknown = [member_id for member_id, body in bodies.items() if body is None]
+        if unknown:
+            async for document in self.members.find({"_id": {"$in": unknown}}):
+                body = json.dumps(to_dict(document)).encode()
+                bodies[document["_id"]] = body
+                await self.cache.set(cache_key(document["_id"]), body, exptime=CACHE_SECONDS)
+        items = b",".join(body for body in bodies.values() if body is not None)
+        missing = ",".join(str(member_id) for member_id, body in bodies.items() if body is None)
+        self.finish(b'{"items":[%b],"missing":[%b],"next":null}' % (items, missing.encode()))
+
+
+class LookupHandler(BatchHandler):
+    """/members/lookup"""
+
+    async def post(self) -> None:
+        """The members with these ids."""
+        try:
+            ids = list(dict.fromkeys(map(int, json.loads(self.request.body)["memberIds"])))
+        except (ValueError, LookupError, TypeError) as error:
+            raise HTTPError(400) from error
+        await self.send_batch(ids)
+
+
+class MembersHandler(BatchHandler):
     """/members"""
 
     async def get(self) -> None:
-        """A page of members, in the order of their ids."""
+        """The members with these ids, or a page of members in the order of their ids."""
+        listed = self.get_query_argument("memberId", None)
+        if listed is not None:
+            try:
+                ids = list(dict.fromkeys(map(int, listed.split(","))))
+            except ValueError as error:
+                raise HTTPError(400) from error
+            await self.send_batch(ids)
+            return
         limit = int(self.get_query_argument("limit", "50"))
         after = int(self.get_query_argument("after", "0"))
         found = self.members.find({"_id": {"$gt": after}}).sort("_id").limit(limit)
@@ -142,7 +184,11 @@ def make_app() -> Application:
         "cache": aiomcache.Client(host, int(port), pool_size=32),
     }
     return Application(
-        [(r"/members/([0-9]+)", MemberHandler, services), (r"/members", MembersHandler, services)]
+        [
+            (r"/members/([0-9]+)", MemberHandler, services),
+            (r"/members/lookup", LookupHandler, services),
+            (r"/members", MembersHandler, services),
+        ]
     )
 
 

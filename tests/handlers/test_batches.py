@@ -14,6 +14,7 @@ from tests.support.api import Api, parsed, problem
 from tests.support.members import make_draft
 from tornado_members.cached_members import MemberSelector
 from tornado_members.lease_cache.commands import Command
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.simple_commands import OneLine
 from tornado_members.member_entries import MemberBatch, id_keys
@@ -85,13 +86,18 @@ async def test_batches_members_and_names_of_one_turn_are_found_as_alone(
     ]
     await directory.get_many([1, 2, 3, 5, 7, 77])
     await directory.get_by_name("Member 5")
-    alone = [(await directory.get_cached([one])).find(one) for one in asked]
+
+    async def find(selector: MemberSelector) -> Any:
+        if isinstance(selector, KeyList):
+            cached = await directory.get_cached_batch(selector)
+        else:
+            cached = await directory.get_cached([selector])
+        return cached.find(selector)
+
+    alone = [await find(one) for one in asked]
     assert None not in alone
-    for count in range(2, len(asked) + 1):
-        for some in itertools.permutations(asked, count):
-            cached = await directory.get_cached(some)
-            found = [cached.find(one) for one in some]
-            assert found == [alone[asked.index(one)] for one in some]
+    for some in itertools.permutations(asked):
+        assert await asyncio.gather(*map(find, some)) == [alone[asked.index(one)] for one in some]
 
 
 @BOTH

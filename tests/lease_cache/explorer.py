@@ -39,6 +39,7 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, Tombstone, decode
 from tornado_members.lease_cache.epochs import Lifetimes
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.terms import TermFence
@@ -89,8 +90,10 @@ class ModelNode:
                 found[key] = value
         return found
 
-    async def get_lines(self, before: Sequence[bytes], keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        return await self.get_many([*before, *keys])
+    async def get_entries(
+        self, before: Sequence[bytes], keys: KeyList
+    ) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+        return await self.get_many(before), await self.get_many([*keys])
 
     async def gets_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         found = {}

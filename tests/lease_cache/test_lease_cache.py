@@ -29,6 +29,7 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, encode_lease
 from tornado_members.lease_cache.epochs import Lifetimes
 from tornado_members.lease_cache.errors import NotAnnounced
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     HIT,
     LEASED,
@@ -266,11 +267,12 @@ async def test_look_up_hits_exactly_where_a_read_would(
 async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> None:
     """From two nodes, in the order of the keys."""
     keys = [b"key%d" % i for i in range(40)]
+    listed = KeyList.of(b"key", [b"%d" % i for i in range(40)])
     async with own_memcached() as (_, second), AsyncExitStack() as stack:
         for server in (address, second):
             flush_cache(server, "test", servers=[address, second])
         cache = await stack.enter_async_context(process(address, second))
-        assert await cache.look_up_bodies(keys, b"") == await cache.look_up(keys)
+        assert await cache.look_up_bodies(listed, b"") == await cache.look_up(keys)
 
         async def load(key: bytes) -> Entry | None:
             return Entry(1, b"mark", key)
@@ -278,15 +280,15 @@ async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> 
         for key in keys:
             await cache.read(key, partial(load, key))
         tag_end = b"rk"
-        assert await cache.look_up_bodies(keys, tag_end) == keys
+        assert await cache.look_up_bodies(listed, tag_end) == keys
         look_ups = await cache.look_up(keys)
         assert all(isinstance(one, Hit) for one in look_ups.values())
-        assert await cache.look_up_bodies(keys, b"another") == look_ups
+        assert await cache.look_up_bodies(listed, b"another") == look_ups
         for tombstone in (keys[0], keys[-1]):
             async with cache.changing(tombstone):
                 look_ups = await cache.look_up(keys)
                 assert isinstance(look_ups[tombstone], Bypass)
-                assert await cache.look_up_bodies(keys, tag_end) == look_ups
+                assert await cache.look_up_bodies(listed, tag_end) == look_ups
             await cache.read(tombstone, partial(load, tombstone))
 
 
@@ -562,23 +564,26 @@ async def test_rejected_entry_is_loaded_again(address: str) -> None:
     [
         b"",
         b"\n",
-        b"3 V KEY EPOCH 1 mark",
-        b"2 V KEY EPOCH 1 mark\nx",
-        b"3 V other EPOCH 1 mark\nx",
-        b"3 V KEY EPOCH x mark\nx",
-        b"3 V KEY EPOCH 1\nx",
-        b"3 N KEY EPOCH\nx",
-        b"3 V KEY fedcba9876543210 1 mark\nx",
-        b"3 N KEY fedcba9876543210\n",
-        b"3 L KEY fedcba9876543210\n",
-        b"3 T other writer=5\n",
-        b"3 T KEY writer\n",
-        b"3 T KEY writer=\n",
-        b"3 T KEY =5\n",
-        b"3 T KEY writer=0\n",
-        b"3 T KEY clock@5\n",
-        b"3 T KEY clock@5 clock@5 writer=5\n",
-        b"3 X KEY EPOCH\n",
+        b"4 V KEY EPOCH",
+        b"4 V KEY EPOCH\n1 mark",
+        b"3 V KEY EPOCH\nx\n1 mark",
+        b"4 V other EPOCH\nx\n1 mark",
+        b"4 V KEY EPOCH\nx\nx mark",
+        b"4 V KEY EPOCH\nx\n1",
+        b"4 V KEY EPOCH\nx\n1 two words",
+        b"4 V KEY EPOCH\nx\n11111111111111111111 mark",
+        b"4 N KEY EPOCH\nx",
+        b"4 V KEY fedcba9876543210\nx\n1 mark",
+        b"4 N KEY fedcba9876543210\n",
+        b"4 L KEY fedcba9876543210\n",
+        b"4 T other writer=5\n",
+        b"4 T KEY writer\n",
+        b"4 T KEY writer=\n",
+        b"4 T KEY =5\n",
+        b"4 T KEY writer=0\n",
+        b"4 T KEY clock@5\n",
+        b"4 T KEY clock@5 clock@5 writer=5\n",
+        b"4 X KEY EPOCH\n",
     ],
 )
 async def test_invalid_value_is_replaced(address: str, stored: bytes) -> None:

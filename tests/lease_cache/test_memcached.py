@@ -15,10 +15,11 @@ import uvloop
 from tests.support.memcached import ask_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
-from tornado_members.lease_cache.commands import MAX_TTL, Get, GetLines, Put
+from tornado_members.lease_cache.commands import MAX_TTL, Get, GetEntries, Put, parse_values
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.value_replies import Lines, lines_in, values_in
+from tornado_members.lease_cache.value_replies import entry_lines_in, values_in
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -421,34 +422,43 @@ def test_values_of_a_reply_are_parsed_in_one_pass_whichever_keys_have_one() -> N
                 assert values_in(malformed, keys) is None, malformed
 
 
-def test_values_of_two_lines_are_parsed_in_one_pass() -> None:
-    before, values = {b"a": b"1"}, {b"ab": b"one\n{}", b"b": b"\n", b"c": b"two\n3 "}
-    items = [
-        b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(one), one) for key, one in (before | values).items()
-    ]
-    lines = lines_in(b"".join(items) + b"END\r\n", [b"a", b"aa"], [*values])
-    assert lines == before
-    assert (lines.firsts, lines.seconds) == ([b"one", b"", b"two"], [b"{}", b"", b"3 "])
-    assert lines.all_values([*values]) == before | values
+async def test_reply_is_divided_into_lines_if_it_has_three_for_each_value() -> None:
+    values = {b"a1": b"one\n{}\nlast", b"a2": b"\n\n", b"a3": b"two\n4 \rx\n1 "}
+    items = [b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(one), one) for key, one in values.items()]
+    reply = b"".join(items) + b"END\r\n"
+    lines = entry_lines_in(reply, 3)
+    assert lines is not None
+    assert (lines.firsts, lines.seconds) == (b"one\n\ntwo\n", [b"{}", b"", b"4 \rx"])
+    assert lines.lasts == [b"last\r", b"\r", b"1 \r"]
+    assert [*lines.values()] == [*values.values()]
+    assert parse_values(reply, KeyList.of(b"a", [b"1", b"2", b"3"])) == values
+    assert entry_lines_in(reply, 2) is entry_lines_in(reply, 4) is None
     for i, item in enumerate(items):
         for wrong in (
             b"",
-            item.replace(b" 0 ", b" 1 "),
-            item.replace(b" 0 ", b" 0 1"),
-            item.replace(b"VALUE ", b"VALUE x"),
             item.replace(b"\n", b" ", 2),
             item[:-1],
             item + item,
             item + b"END\r\n",
-            items[i - 1],
         ):
             malformed = b"".join([*items[:i], wrong, *items[i + 1 :], b"END\r\n"])
-            found = lines_in(malformed, [b"a", b"aa"], [*values])
-            assert found is None or (i, wrong, found) == (0, b"", {}), malformed
+            assert entry_lines_in(malformed, 3) is None, malformed
 
 
-@pytest.mark.parametrize("kind", [Get, lambda keys: GetLines(keys[:2], keys[2:])])
-@pytest.mark.parametrize("value", [b"1\n2", b"1", b"a\r\nEND\r\nb", b"", b"\r\nVALUE c 0 1\r\n"])
+async def test_values_of_other_lengths_than_announced_are_malformed() -> None:
+    keys = KeyList.of(b"a", [b"1", b"2"])
+    for first, second in (b"1\n2", b"3\n4\n5\n6"), (b"1", b"2"):
+        for size in (1, 2, 50):
+            reply = b"VALUE a1 0 %d\r\n%b\r\nVALUE a2 0 %d\r\n%b\r\nEND\r\n"
+            if size != len(first):
+                with pytest.raises(ConnectionError):
+                    parse_values(reply % (size, first, len(second), second), keys)
+        whole = reply % (len(first), first, len(second), second)
+        assert parse_values(whole, keys) == {b"a1": first, b"a2": second}
+
+
+@pytest.mark.parametrize("kind", [Get, lambda keys: GetEntries(KeyList.of(b"", keys[::2]))])
+@pytest.mark.parametrize("value", [b"1\n2\n3", b"1", b"a\r\nEND\r\nb", b"", b"\r\nVALUE c 0 1\r\n"])
 async def test_reply_is_read_in_any_two_pieces_and_ends_before_the_next_one(
     value: bytes, kind: Callable[[Sequence[bytes]], Get]
 ) -> None:
@@ -459,8 +469,9 @@ async def test_reply_is_read_in_any_two_pieces_and_ends_before_the_next_one(
         get = kind([b"a", b"b", b"c"])
         parsed = get.read(data[:first], 0) if first else 0
         end = parsed if get.is_complete else parsed + get.read(data[parsed:], 0)
-        found = get.result
-        values = found.all_values([b"c"]) if isinstance(found, Lines) else found
+        values = get.result
+        if isinstance(get, GetEntries) and get.lines:
+            values = dict(zip([b"a", b"c"], get.lines.values(), strict=True))
         assert (end, values) == (len(replies[0]), {b"a": value, b"c": value}), first
 
 

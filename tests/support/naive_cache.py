@@ -19,6 +19,7 @@ from tornado_members.lease_cache import entries
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     HIT,
     STORED,
@@ -205,11 +206,11 @@ class NaiveStandIn:
 
     async def look_up_bodies(
         self,
-        keys: Sequence[bytes],
+        keys: KeyList,
         _tag_end: bytes,
     ) -> Mapping[bytes, LookUp] | list[bytes]:
         """Look nothing up, either."""
-        return await self.look_up(keys)
+        return await self.look_up([*keys])
 
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
         """As LeaseCache's, but each key is read on its own."""

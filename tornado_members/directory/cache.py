@@ -9,6 +9,7 @@ from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import StoreUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import Found, LookUp, NotHit
 from tornado_members.lease_cache.reads import LoadMany
 
@@ -36,7 +37,7 @@ class Cache(Protocol):
     def is_read(self, key: bytes) -> bool: ...  # noqa: D102
     async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
     async def look_up_bodies(  # noqa: D102
-        self, keys: Sequence[bytes], tag_end: bytes
+        self, keys: KeyList, tag_end: bytes
     ) -> Mapping[bytes, LookUp] | list[bytes]: ...
     async def fill(  # noqa: D102
         self, look_ups: Mapping[bytes, NotHit], load: LoadMany

@@ -58,6 +58,7 @@ class MemberReader:
         # Looks members up in the cache, by id or by name. MongoDB is not read. The caller counts
         # the hits that it serves.
         self.get_cached = self._look_ups.find
+        self.get_cached_batch = self._look_ups.find_batch
         self._pages: SingleFlight[MemberPage] = SingleFlight()
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:

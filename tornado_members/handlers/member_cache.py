@@ -9,7 +9,7 @@ on to the application: see docs/decisions/member-cache.md.
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Mapping, Sequence
 from itertools import compress
 from logging import getLogger
 from typing import Any, Final
@@ -25,7 +25,7 @@ from tornado_members.handlers.plain_targets import is_list, route_of, selector_i
 from tornado_members.http.fast_path_errors import Query
 from tornado_members.http.plain_read import plain_read
 from tornado_members.http.responses import batch_response, member_response, takes_long
-from tornado_members.member_entries import CACHE_HIT, MemberBatch, Representation
+from tornado_members.member_entries import CACHE_HIT, MemberBatch, MemberKeys, Representation
 from tornado_members.services import Services
 
 log = getLogger(__name__)
@@ -90,6 +90,10 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         if request.page is not None:
             self._pages.answer(request, request.page)
             return
+        if isinstance(request.selector, MemberKeys):
+            cached = self._services.directory.get_cached_batch(request.selector)
+            self._start(self._answer_from(cached, (request,)))
+            return
         self._pending.append(request)
         if len(self._pending) == 1 and self._batches < _MAX_BATCHES:
             self._batches += 1
@@ -105,15 +109,18 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         while self._pending:
             pending, self._pending = self._pending, []
             try:
-                await self._answer_batch(pending)
+                asked = [one.selector for one in pending]
+                await self._answer_from(self._services.directory.get_cached(asked), pending)
             except Exception:  # the others wait for this task
                 log.exception("a batch of requests failed")
         self._batches -= 1
 
-    async def _answer_batch(self, pending: Sequence[FastPathRequest]) -> None:
+    async def _answer_from(
+        self, looking_up: Awaitable[CachedMembers], pending: Sequence[FastPathRequest]
+    ) -> None:
         cached = CachedMembers()
         try:
-            cached = await self._services.directory.get_cached([one.selector for one in pending])
+            cached = await looking_up
         except Exception:
             log.exception("the cache could not be read")
         outcomes: dict[FastPathRequest, Outcome] = {

@@ -12,7 +12,7 @@ from tornado_members.handlers.member_by_name import (
     MemberByNameInPathHandler,
 )
 from tornado_members.handlers.members import MembersHandler
-from tornado_members.member_entries import id_keys
+from tornado_members.member_entries import MemberKeys, id_keys
 from tornado_members.model.names import is_ambiguous_in_paths
 
 # Below MAX_MEMBER_ID. A handler parses lists with longer ids.
@@ -42,18 +42,18 @@ def is_list(target: str) -> bool:
     return target.partition("?")[0] == MembersHandler.route
 
 
-def route_of(selector: str | tuple[bytes, ...], target: str) -> str:
+def route_of(selector: str | MemberKeys, target: str) -> str:
     """Return the pattern of the path of a target: that of a name, or of several ids."""
-    if isinstance(selector, tuple):
+    if isinstance(selector, MemberKeys):
         return MembersHandler.route
     is_in_query = target.startswith(f"{MemberByNameHandler.route}?")
     return (MemberByNameHandler if is_in_query else MemberByNameInPathHandler).route
 
 
-def _keys_in(listed: str) -> tuple[bytes, ...] | None:
+def _keys_in(listed: str) -> MemberKeys | None:
     """Return the keys of the listed members; None for a list that a handler refuses."""
     keys = id_keys(_COMMA.sub(",", listed) if "%" in listed else listed)
-    return keys if len(keys) <= MAX_IN_QUERY else None
+    return keys if keys.count <= MAX_IN_QUERY else None
 
 
 def _name_in(in_path: str | None, in_query: str | None) -> str | None:

@@ -21,6 +21,7 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.epochs import OTHER_SERVER_LIST
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     Bodies,
     Bypass,
@@ -162,7 +163,7 @@ class CacheNode:
         return self.protocol.look_up(keys)
 
     def look_up_bodies(
-        self, keys: Sequence[bytes], tag_end: bytes
+        self, keys: KeyList, tag_end: bytes
     ) -> Awaitable[dict[bytes, LookUp] | Bodies]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         self._node.last_read_at = now = self._now()

@@ -12,12 +12,15 @@ is a ValueError. A reply that is malformed, or that answers another request, is 
 import asyncio
 import re
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Final, Generic, NamedTuple, Self, TypeVar
 
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.value_replies import (
     LAST_LINE,
     LINE_END,
-    lines_in,
+    EntryLines,
+    entry_lines_in,
     values_in,
 )
 
@@ -180,18 +183,13 @@ class Get(_Items[bytes]):
     def read(self, data: bytes, at: int) -> int:
         if self.result or not data.startswith(_FIRST_VALUE, at):
             return super().read(data, at)
-        keys, values, echo = [*self.keys], None, self.echo
-        end = len(data) - len(echo)
-        if data.endswith(_AFTER_VALUES + echo):
-            values = self.parse_whole(data[at:end], keys)
-        if values is None:  # the reply is incomplete, or another one follows
-            # The end may have arrived in two pieces.
-            last = data.find(_AFTER_VALUES, at + max(0, self._searched - len(_AFTER_VALUES)))
-            if last < 0 and len(data) - at < _MOST_IN_ONE_PASS:
-                self._searched = len(data) - at
-                return at
-            end = last + len(_AFTER_VALUES)
-            values = self.parse_whole(data[at:end], keys) if last >= 0 else None
+        # The end may have arrived in two pieces.
+        last = data.find(_AFTER_VALUES, at + max(0, self._searched - len(_AFTER_VALUES)))
+        if last < 0 and len(data) - at < _MOST_IN_ONE_PASS:
+            self._searched = len(data) - at
+            return at
+        end = last + len(_AFTER_VALUES)
+        values = self.parse_whole(data[at:end]) if last >= 0 else None
         if values is None:
             return super().read(data, at)
         self.result = values
@@ -201,23 +199,41 @@ class Get(_Items[bytes]):
     def parse(self, head: re.Match[bytes], value: bytes) -> bytes:
         return value if head["flags"] == b"0" else b""
 
-    def parse_whole(self, reply: bytes, keys: Sequence[bytes]) -> dict[bytes, bytes] | None:
+    def parse_whole(self, reply: bytes) -> dict[bytes, bytes] | None:
         """Parse a complete reply in one pass; None if that fails."""
-        return values_in(reply, keys)
+        return values_in(reply, [*self.keys])
 
 
-class GetLines(Get):
-    """Reads values, most of which have two lines. The result is `Lines` if each of them has."""
+class GetEntries(Get):
+    """Reads the values of a list of keys: into `lines` if each is an entry, else into `result`."""
 
-    def __init__(self, before: Sequence[bytes], keys: Sequence[bytes]) -> None:
-        """`before` are other keys, which are read before."""
-        super().__init__([*before, *keys])
-        self.is_small = False
-        self._before = len(before)
+    lines: EntryLines | None = None
 
-    def parse_whole(self, reply: bytes, keys: Sequence[bytes]) -> dict[bytes, bytes] | None:
-        lines = lines_in(reply, keys[: self._before], keys[self._before :])
-        return super().parse_whole(reply, keys) if lines is None else lines
+    def __init__(self, keys: KeyList) -> None:
+        Command.__init__(self)
+        if not keys.ends.replace(b" ", b"").isalnum():
+            raise ValueError(f"{keys.ends!r} are not letters and digits")
+        self.result = {}
+        self._list = keys
+        self.request = b"get%b\r\n" % keys.enclosed(b" ", b"")
+
+    @cached_property
+    def keys(self) -> dict[bytes, None]:  # type: ignore[override]
+        """The keys, which the reply of entries is not compared with."""
+        return dict.fromkeys(self._list)
+
+    def parse_whole(self, reply: bytes) -> dict[bytes, bytes] | None:
+        self.lines = entry_lines_in(reply, self._list.count)
+        return super().parse_whole(reply) if self.lines is None else {}
+
+
+def parse_values(reply: bytes, keys: KeyList) -> dict[bytes, bytes]:
+    """Parse a complete reply to a `get` of these keys, value by value. Raises ConnectionError."""
+    command = Get([*keys])
+    command.read(reply, 0)
+    if not command.is_complete:
+        raise ConnectionError("sent values of other lengths than it announced")
+    return command.result
 
 
 class Gets(_Items[Held]):

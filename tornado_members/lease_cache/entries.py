@@ -1,22 +1,26 @@
-"""The values that the cache stores in Memcached: a line, then the bytes of the response.
+"""The values that the cache stores in Memcached.
 
-    3 V <key> <epoch> <version> <tag>     and the body: what is there
-    3 N <key> <epoch>                     nothing is there
-    3 L <key> <epoch>                     a reader reads the database, to store what is there
-    3 T <key> [<clock>@<reading>] <writer>=<seconds> ...    writes are changing it: a tombstone
+    4 V <key> <epoch>                     an entry: in the next lines the bytes of the response,
+                                          and in the last line `<version> <tag>`
+    4 N <key> <epoch>                     nothing is there
+    4 L <key> <epoch>                     a reader reads the database, to store what is there
+    4 T <key> [<clock>@<reading>] <writer>=<seconds> ...    writes are changing it: a tombstone
 
 The first word is the schema: raised whenever the form of an entry, or of what it holds, changes.
 Each carries its own full key, and everything but a tombstone the epoch under which it was begun.
-None of it is JSON, so a hit parses none.
+None of it is JSON, so a hit parses none. The first line of an entry depends on its key and the
+epoch only, so that those of many entries are compared at once.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NamedTuple
 
-_SCHEMA = b"3"
+from tornado_members.lease_cache.key_list import KeyList
+from tornado_members.lease_cache.value_replies import EntryLines
+
+_SCHEMA = b"4"
 _MAX_DIGITS = 19  # of a version
 _SECONDS = re.compile(rb"[1-9][0-9]{0,8}")
 _READING = re.compile(rb"([^@=]{1,32})@([0-9]{1,9})")
@@ -75,8 +79,8 @@ def encode_value(key: bytes, epoch: bytes, entry: Entry | None) -> bytes:
     """A Value."""
     if entry is None:
         return b"%b N %b %b\n" % (_SCHEMA, key, epoch)
-    head = b"%b V %b %b %d %b\n" % (_SCHEMA, key, epoch, entry.version, entry.tag)
-    return head + entry.body
+    parts = _SCHEMA, key, epoch, entry.body, entry.version, entry.tag
+    return b"%b V %b %b\n%b\n%d %b" % parts
 
 
 def encode_lease(key: bytes, epoch: bytes) -> bytes:
@@ -113,7 +117,7 @@ def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
     if not newline or len(words) < 4 or words[0] != _SCHEMA or words[2] != key:
         return None
     match words[1], words[3:]:
-        case b"V", [epoch, *_] if found := parse_value(key, epoch, stored):
+        case b"V", [epoch] if found := parse_value(key, epoch, stored):
             version, tag, body = found
             return Value(epoch, Entry(int(version), tag, body))
         case b"N", [epoch] if not body:
@@ -130,38 +134,25 @@ def parse_value(key: bytes, epoch: bytes, stored: bytes) -> tuple[bytes, bytes, 
 
     None for anything else, also for a Value without an entry.
     """
-    head, newline, body = stored.partition(b"\n")
-    try:
-        schema, kind, its_key, its_epoch, version, tag = head.split(b" ")
-    except ValueError:
+    first, _, rest = stored.partition(b"\n")
+    if first != b"%b V %b %b" % (_SCHEMA, key, epoch):
         return None
-    if its_key != key or its_epoch != epoch or kind != b"V" or schema != _SCHEMA or not newline:
+    body, newline, last = rest.rpartition(b"\n")
+    version, space, tag = last.partition(b" ")
+    if not newline or not space or b" " in tag:
         return None
     if not version.isdigit() or len(version) > _MAX_DIGITS:
         return None
     return version, tag, body
 
 
-def are_entries(
-    keys: Sequence[bytes], epoch: bytes, first_lines: Sequence[bytes], tag_end: bytes
-) -> bool:
-    """True if these are the first lines of Values of these keys and this epoch, with entries.
+def are_entries(lines: EntryLines, keys: KeyList, epoch: bytes, tag_end: bytes) -> bool:
+    """True if these are the lines of Values of these keys and this epoch, with entries.
 
-    Their tags must end with `tag_end`. All are compared at once. False without keys.
+    Their tags must end with `tag_end`. All are compared at once. Their versions are not parsed.
     """
-    count = len(keys)
-    words = b" \n ".join(first_lines).split(b" ")  # the line ends count the lines
-    if not count or len(words) != 7 * count - 1:
-        return False
-    schemas, kinds, its_keys, epochs, versions, tags, ends = (words[i::7] for i in range(7))
-    return (
-        its_keys == [*keys]
-        and ends.count(b"\n") == count - 1
-        and schemas.count(_SCHEMA) == kinds.count(b"V") == epochs.count(epoch) == count
-        and all(map(bytes.isdigit, versions))
-        and max(map(len, versions)) <= _MAX_DIGITS
-        and all(map(bytes.endswith, tags, repeat(tag_end)))
-    )
+    firsts = keys.enclosed(_SCHEMA + b" V ", b" %b\n" % epoch)
+    return lines.firsts == firsts and all(map(bytes.endswith, lines.lasts, repeat(tag_end + b"\r")))
 
 
 def _decode_tombstone(words: list[bytes]) -> Tombstone | None:

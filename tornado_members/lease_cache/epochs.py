@@ -21,9 +21,11 @@ from typing import NamedTuple, Protocol
 from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.node_clock import NodeClock
 from tornado_members.lease_cache.placement import digest
 from tornado_members.lease_cache.terms import NoTerms, TermFence
+from tornado_members.lease_cache.value_replies import EntryLines
 
 QUARANTINE, OTHER_SERVER_LIST = "quarantine", "other-server-list"  # why a node must not be used
 
@@ -62,9 +64,9 @@ class Node(Protocol):
     """
 
     def get_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, bytes]]: ...  # noqa: D102
-    def get_lines(  # noqa: D102
-        self, before: Sequence[bytes], keys: Sequence[bytes]
-    ) -> Awaitable[Mapping[bytes, bytes]]: ...
+    def get_entries(  # noqa: D102
+        self, before: Sequence[bytes], keys: KeyList
+    ) -> Awaitable[tuple[Mapping[bytes, bytes], EntryLines | Mapping[bytes, bytes]]]: ...
     def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]: ...  # noqa: D102
     def put_many(self, puts: Sequence[Put]) -> Awaitable[Sequence[int | None]]: ...  # noqa: D102
 

@@ -1,11 +1,12 @@
 """The results of look-ups on a node, and the statuses of reads."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tornado_members.lease_cache.entries import Entry, parse_value
-from tornado_members.lease_cache.value_replies import join_lines
+from tornado_members.lease_cache.key_list import KeyList
+from tornado_members.lease_cache.value_replies import EntryLines
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -58,18 +59,16 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """The bodies of several keys, each of which is a hit; and the first lines of their values."""
+    """The values of several keys, each of which is a hit; their second lines are the bodies."""
 
-    keys: Sequence[bytes]
-    bodies: list[bytes]
+    keys: KeyList
     epoch: bytes
-    first_lines: Sequence[bytes]
+    lines: EntryLines
 
     def look_ups(self) -> "dict[bytes, LookUp]":
         """Return the look-up of each key."""
         hits: dict[bytes, LookUp] = {}
-        values = join_lines(self.first_lines, self.bodies)
-        for key, stored in zip(self.keys, values, strict=True):
+        for key, stored in zip(self.keys, self.lines.values(), strict=True):
             found = parse_value(key, self.epoch, stored)
             hits[key] = Hit(*found, self.epoch, stored) if found else Miss(self.epoch, stored)
         return hits

@@ -16,7 +16,7 @@ import aiomcache
 from tornado_members.lease_cache.commands import (
     Command,
     Get,
-    GetLines,
+    GetEntries,
     Gets,
     Held,
     Put,
@@ -25,7 +25,9 @@ from tornado_members.lease_cache.commands import (
 )
 from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.simple_commands import Increments, aiomcache_client
+from tornado_members.lease_cache.value_replies import EntryLines
 
 T = TypeVar("T")
 log = getLogger(__name__)
@@ -71,11 +73,21 @@ class MemcachedNode:
         """
         return self._send(Get(keys)) if keys else _done({})
 
-    def get_lines(
-        self, before: Sequence[bytes], keys: Sequence[bytes]
-    ) -> Awaitable[dict[bytes, bytes]]:
-        """Return the same for `before` and then `keys`; as Lines if each of `keys` has two."""
-        return self._send(GetLines(before, keys))
+    async def get_entries(
+        self, before: Sequence[bytes], keys: KeyList
+    ) -> tuple[dict[bytes, bytes], EntryLines | dict[bytes, bytes]]:
+        """Return the values of `before`, and then those of `keys`: as lines if all are entries.
+
+        The first result may contain the keys of other callers, too.
+        """
+        first, command = self._send(Get(before)), GetEntries(keys)
+        second = self._send(command)
+        try:
+            found = await first
+            await second
+        finally:
+            second.cancel()  # without effect once it is done
+        return found, command.lines or command.result
 
     def gets_many(self, keys: Sequence[bytes]) -> Awaitable[dict[bytes, Held]]:
         """Return the values of those keys that have one, with the tokens that replace them.

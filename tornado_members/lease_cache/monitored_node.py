@@ -15,7 +15,9 @@ from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.lease_cache.value_replies import EntryLines
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -126,11 +128,11 @@ class MonitoredNode:
         """Like the method of MemcachedNode."""
         return self._monitored(self._node.get_many, keys)
 
-    def get_lines(
-        self, before: Sequence[bytes], keys: Sequence[bytes]
-    ) -> Awaitable[Mapping[bytes, bytes]]:
+    def get_entries(
+        self, before: Sequence[bytes], keys: KeyList
+    ) -> Awaitable[tuple[Mapping[bytes, bytes], EntryLines | Mapping[bytes, bytes]]]:
         """Like the method of MemcachedNode."""
-        return self._monitored(partial(self._node.get_lines, before), keys)
+        return self._monitored(partial(self._node.get_entries, before), keys)
 
     def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]:
         """Like the method of MemcachedNode."""

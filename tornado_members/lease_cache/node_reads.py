@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from tornado_members.lease_cache.commands import parse_values
 from tornado_members.lease_cache.entries import (
     Lease,
     Tombstone,
@@ -17,8 +18,9 @@ from tornado_members.lease_cache.epochs import (
     decode_epoch,
 )
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import Bodies, Bypass, Hit, Leased, LookUp, Miss
-from tornado_members.lease_cache.value_replies import Lines
+from tornado_members.lease_cache.value_replies import EntryLines
 
 
 class NodeReads(NodeEpoch):
@@ -31,40 +33,36 @@ class NodeReads(NodeEpoch):
 
     async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
         """Look at the node once, and decide how each key may be read."""
-        epoch, unread, stored = await self._look_at(keys)
+        try:
+            epoch, reason, stored = await self._look(keys)
+        except NodeUnavailable:
+            return dict.fromkeys(keys, Bypass("node-unavailable"))
         if epoch is None:
-            return unread
+            return dict.fromkeys(keys, self._unread(reason))
         decide, get = self._decide, stored.get
         return {key: decide(key, epoch, get(key)) for key in keys}
 
-    async def look_up_bodies(
-        self, keys: Sequence[bytes], tag_end: bytes
-    ) -> dict[bytes, LookUp] | Bodies:
+    async def look_up_bodies(self, keys: KeyList, tag_end: bytes) -> dict[bytes, LookUp] | Bodies:
         """Look at the node once; return the bodies if each key is a hit whose tag ends so.
 
         Otherwise, decides how each key may be read.
         """
-        epoch, unread, stored = await self._look_at(keys, in_lines=True)
-        if epoch is None:
-            return unread
-        if isinstance(stored, Lines):
-            if are_entries(keys, epoch, stored.firsts, tag_end):
-                return Bodies(keys, stored.seconds, epoch, stored.firsts)
-            stored = stored.all_values(keys)
+        try:
+            found, stored = await self._node.get_entries(self._epoch_keys(), keys)
+            epoch, reason = await self._epoch_in(found)
+            if epoch is None:
+                return dict.fromkeys(keys, self._unread(reason))
+            if isinstance(stored, EntryLines):
+                if are_entries(stored, keys, epoch, tag_end):
+                    return Bodies(keys, epoch, stored)
+                stored = parse_values(stored.reply, keys)
+        except (NodeUnavailable, ConnectionError):
+            return dict.fromkeys(keys, Bypass("node-unavailable"))
         return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
 
-    async def _look_at(
-        self, keys: Sequence[bytes], *, in_lines: bool = False
-    ) -> tuple[bytes | None, dict[bytes, LookUp], Mapping[bytes, bytes]]:
-        """Return the epoch and the values of the keys, or None and how to read past the node."""
-        try:
-            epoch, reason, stored = await self._look(keys, in_lines=in_lines)
-        except NodeUnavailable:
-            return None, dict.fromkeys(keys, Bypass("node-unavailable")), {}
-        if epoch is not None:
-            return epoch, {}, stored
-        unread = Bypass(reason, has_term=self._decoded[1] is not None)
-        return None, dict.fromkeys(keys, unread), {}
+    def _unread(self, reason: str) -> Bypass:
+        """Return how keys are read past the node."""
+        return Bypass(reason, has_term=self._decoded[1] is not None)
 
     def _decide(self, key: bytes, epoch: bytes, stored: bytes | None) -> LookUp:
         if stored is None:
@@ -86,19 +84,22 @@ class NodeReads(NodeEpoch):
         """Return True: a tombstone may be older than the epoch while its write is not."""
         return True
 
+    def _epoch_keys(self) -> tuple[bytes, bytes]:
+        """Return the keys that are read before those of entries."""
+        return self._epoch_key, self._quarantine_key
+
     async def _look(
-        self, keys: Sequence[bytes] = (), *, in_lines: bool = False
+        self, keys: Sequence[bytes] = ()
     ) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
         """Return the epoch, or None and the reason not to use the node; and the values of the keys.
 
-        With `in_lines`, the values may be `Lines`. The epoch is read first: the process that set it
-        had begun its quarantine before.
+        The epoch is read first: the process that set it had begun its quarantine before.
         """
-        before = [self._epoch_key, self._quarantine_key]
-        if in_lines:
-            found = await self._node.get_lines(before, keys)
-        else:
-            found = await self._node.get_many([*before, *keys])
+        found = await self._node.get_many([*self._epoch_keys(), *keys])
+        return *await self._epoch_in(found), found
+
+    async def _epoch_in(self, found: Mapping[bytes, bytes]) -> tuple[bytes | None, str]:
+        """Return the epoch in a reply, or None and the reason not to use the node."""
         value = found.get(self._epoch_key, b"")
         if value != self._decoded[0]:
             self._decoded = value, decode_epoch(value)
@@ -116,8 +117,8 @@ class NodeReads(NodeEpoch):
         else:
             quarantine = found.get(self._quarantine_key)
             if quarantine is None or quarantine == self.ended_quarantine:
-                return epoch.word, "", found
+                return epoch.word, ""
             if self._is_too_short(quarantine):
                 await self._begin_quarantine()
         self.on_unusable(reason, quarantine)
-        return None, reason, {}
+        return None, reason

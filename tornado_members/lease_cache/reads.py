@@ -14,6 +14,7 @@ from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
+from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     Bodies,
     Bypass,
@@ -92,30 +93,40 @@ class CacheReads:
         return {key[start:]: one for some in found for key, one in some.items()}
 
     async def look_up_bodies(
-        self, keys: Sequence[bytes], tag_end: bytes
+        self, keys: KeyList, tag_end: bytes
     ) -> dict[bytes, LookUp] | list[bytes]:
         """Send one request to each node; return the body of each key if all are hits.
 
         The tags of their entries end with `tag_end`. Otherwise, returns the same as `look_up`.
         """
-        if not keys or self._bypass_reason():
-            return await self.look_up(keys)
-        prefixed = [self._prefix + key for key in keys]
-        places = self._places(prefixed)
+        if self._bypass_reason():
+            return await self.look_up([*keys])
+        prefixed = keys.within(self._prefix)
+        places = self._places_of(prefixed)
         found = await all_of(
             [node.look_up_bodies(its_keys, tag_end) for node, its_keys in places.items()]
         )
         hits = [one for one in found if isinstance(one, Bodies)]
         if len(hits) == len(found) == 1:
-            return hits[0].bodies
+            return hits[0].lines.seconds
         if len(hits) == len(found):
             bodies: dict[bytes, bytes] = {}
             for one in hits:
-                bodies.update(zip(one.keys, one.bodies, strict=True))
+                bodies.update(zip(one.keys, one.lines.seconds, strict=True))
             return [bodies[key] for key in prefixed]
         look_ups = [one.look_ups() if isinstance(one, Bodies) else one for one in found]
         start = len(self._prefix)
         return {key[start:]: look_up for one in look_ups for key, look_up in one.items()}
+
+    def _places_of(self, keys: KeyList) -> Mapping[CacheNode, KeyList]:
+        """Return the keys by the node from which they are read."""
+        if len(self.nodes) == 1:
+            return {self.nodes[0]: keys}
+        start = len(keys.start)
+        return {
+            node: KeyList.of(keys.start, [key[start:] for key in its_keys])
+            for node, its_keys in self._pool.places(keys).items()
+        }
 
     def is_read(self, key: bytes) -> bool:
         """True if a caller of this process reads or fills the key now."""
