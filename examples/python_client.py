@@ -1,6 +1,6 @@
 """A client of the members service: retries, ETags, batches and the change feed.
 
-It needs httpx. Run it to see each at work: MEMBERS_URL and MEMBERS_TOKEN say where.
+It needs httpx. To see it work, run it with MEMBERS_URL and MEMBERS_TOKEN in the environment.
 """
 
 import json

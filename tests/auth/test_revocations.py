@@ -12,7 +12,7 @@ from tornado_members.auth.caller import Caller
 from tornado_members.auth.revocations import TokenRevocations
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.users import Standing, UserStore
+from tornado_members.storage.users import UserState, UserStore
 
 ISSUER = "tornado-members"
 ADA = Caller(ISSUER, "ada", frozenset({"members:read"}), generation=1)
@@ -24,7 +24,7 @@ class CountedStore(UserStore):
     polls = 0
     is_unavailable = False
 
-    async def find_revoked(self, seconds: float) -> dict[str, Standing]:
+    async def find_revoked(self, seconds: float) -> dict[str, UserState]:
         self.polls += 1
         if self.is_unavailable:
             raise DependencyUnavailable
@@ -100,7 +100,7 @@ async def test_polling_does_not_rest_during_an_outage(users: CountedStore) -> No
 async def test_first_token_waits_a_second_at_most(
     users: CountedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(revocations, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(revocations, "_WAIT_SECONDS", 0.01)
     async with opened(users) as revoked:
         await _until_rest(revoked)
         never = asyncio.Event()

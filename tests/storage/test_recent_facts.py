@@ -1,6 +1,6 @@
 """RecentFacts forgets what is old, and what is too much."""
 
-from tornado_members.storage.recent_facts import _MOST, RecentFacts
+from tornado_members.storage.recent_facts import _MAX_ITEMS, RecentFacts
 
 
 def test_fact_is_forgotten_after_its_time() -> None:
@@ -19,7 +19,7 @@ def test_fact_is_forgotten_after_its_time() -> None:
 
 def test_oldest_fact_is_forgotten_above_the_limit() -> None:
     facts = RecentFacts(5, clock=lambda: 0.0)
-    for number in range(_MOST):
+    for number in range(_MAX_ITEMS):
         facts.add(number)
     facts.add(0)
     facts.add("new")

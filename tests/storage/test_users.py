@@ -8,7 +8,7 @@ from tornado.ioloop import IOLoop
 
 from tests.storage.conftest import EITHER_DRIVER
 from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.users import Standing, User, UserStore
+from tornado_members.storage.users import User, UserState, UserStore
 
 pytestmark = EITHER_DRIVER
 
@@ -35,10 +35,10 @@ async def test_fewer_rights_end_issued_tokens_and_more_do_not(users: UserStore) 
     await users.add("ada", HASH, 2)
     assert await users.set_rights("ada", 3)
     assert await users.find_user("ada") == User("ada", HASH, 3, 1)
-    assert await users.find_revoked(60) == {"ada": Standing(3, 1)}  # all of whose tokens count
+    assert await users.find_revoked(60) == {"ada": UserState(3, 1)}  # all of whose tokens count
     assert await users.set_rights("ada", 1)
     assert await users.find_user("ada") == User("ada", HASH, 1, 2)
-    assert await users.find_revoked(60) == {"ada": Standing(1, 2)}
+    assert await users.find_revoked(60) == {"ada": UserState(1, 2)}
     assert not await users.set_rights("bob", 1)
 
 
@@ -53,7 +53,7 @@ async def test_another_password_ends_issued_tokens_and_the_same_hashed_anew_does
     assert await users.set_password("ada", "$other")
     await users.renew_hash(user, "$late")  # the password was changed in the meantime
     assert await users.find_user("ada") == User("ada", "$other", 2, 2)
-    assert await users.find_revoked(60) == {"ada": Standing(2, 2)}
+    assert await users.find_revoked(60) == {"ada": UserState(2, 2)}
 
 
 async def test_removed_user_has_no_rights_and_tokens_stay_revoked(
@@ -65,10 +65,10 @@ async def test_removed_user_has_no_rights_and_tokens_stay_revoked(
     assert await users.find_user("ada") is None
     assert await users.list_users() == []
     assert not await users.set_rights("ada", 3)
-    assert await users.find_revoked(60) == {"ada": Standing(0, 2)}
+    assert await users.find_revoked(60) == {"ada": UserState(0, 2)}
     assert await users.add("ada", HASH, 1)
     assert await users.find_user("ada") == User("ada", HASH, 1, 2)
-    assert await users.find_revoked(60) == {"ada": Standing(1, 2)}
+    assert await users.find_revoked(60) == {"ada": UserState(1, 2)}
     assert not await users.add("ada", HASH, 1)
 
 
@@ -82,7 +82,7 @@ async def test_find_revoked_returns_a_user_until_the_tokens_have_expired(
     longer_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 2}}
     admin["test"]["users"].update_many({}, [{"$set": {"revoked_at": longer_ago}}])
     admin["test"]["users"].insert_one({"username": "dora", "access_rights": 0})
-    assert await users.find_revoked(60) == {"dora": Standing(0, 1)}  # the time is unknown
+    assert await users.find_revoked(60) == {"dora": UserState(0, 1)}  # the time is unknown
     assert set(await users.find_revoked(3 * 86400)) == {"ada", "bob", "carl", "dora"}
 
 
@@ -92,7 +92,7 @@ async def test_user_of_another_program_may_lack_fields(
     admin["test"]["users"].insert_one({"username": "ada", "access_rights": 2})
     assert await users.find_user("ada") == User("ada", "", 2, 1)
     assert await users.set_rights("ada", 0)
-    assert await users.find_revoked(60) == {"ada": Standing(0, 2)}
+    assert await users.find_revoked(60) == {"ada": UserState(0, 2)}
 
 
 async def test_documents_that_are_not_users_hide_no_users(
@@ -110,7 +110,7 @@ async def test_documents_that_are_not_users_hide_no_users(
     )
     await users.add("ada", HASH, 2)
     await users.set_rights("ada", 0)
-    assert await users.find_revoked(60) == {"ada": Standing(0, 2), "unset": Standing(0, 1)}
+    assert await users.find_revoked(60) == {"ada": UserState(0, 2), "unset": UserState(0, 1)}
     assert await users.find_user("list") is None
     assert await users.find_user("odd") == User("odd", "", 0, 1)
     assert await users.find_user("mongosh") == User("mongosh", "", 2, 3)

@@ -164,7 +164,7 @@ class BoundedClient:
 
 
 async def _open_tunnel(stream: IOStream, host: str, port: int, proxy: Proxy) -> None:
-    """Ask a proxy for a tunnel (RFC 9110 §9.3.6). Raises RequestFailed."""
+    """Open a tunnel through a proxy (RFC 9110 §9.3.6). Raises RequestFailed."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     lines += [f"{name}: {value}" for name, value in proxy.headers.items()]

@@ -52,7 +52,7 @@ class LoginQueue:
     async def turn(self, source: Source) -> AsyncIterator[None]:
         """Wait for a turn. Raises Overloaded if the queue is full of less frequent sources."""
         self._arrivals += 1
-        place = _Place(self._attempts.add(source.key), self._arrivals)
+        place = _Priority(self._attempts.add(source.key), self._arrivals)
         if self._is_busy:
             await self._wait(self._recent if source.is_recent else self._others, place)
         self._is_busy = True
@@ -61,7 +61,7 @@ class LoginQueue:
         finally:
             self._release()
 
-    async def _wait(self, queue: "_Queue", place: "_Place") -> None:
+    async def _wait(self, queue: "_Queue", place: "_Priority") -> None:
         turn = queue.add(place)
         try:
             await turn
@@ -78,8 +78,8 @@ class LoginQueue:
         self._is_busy = first.serve_next() or second.serve_next()
 
 
-class _Place(NamedTuple):
-    """The place of a login in the queue; the smallest is served first."""
+class _Priority(NamedTuple):
+    """The priority of a login in the queue; the smallest is served first."""
 
     attempts: int
     arrival: int
@@ -92,10 +92,10 @@ class _Queue:
         self._max_waiting = max_waiting
         self._clock = clock
         self._turns = 0
-        self._waiting: dict[_Place, asyncio.Future[None]] = {}
-        self._since: dict[_Place, float] = {}
+        self._waiting: dict[_Priority, asyncio.Future[None]] = {}
+        self._since: dict[_Priority, float] = {}
 
-    def add(self, place: _Place) -> "asyncio.Future[None]":
+    def add(self, place: _Priority) -> "asyncio.Future[None]":
         """Return a future that is done when it is the login's turn, or is Overloaded."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[place] = turn
@@ -104,7 +104,7 @@ class _Queue:
             self._refuse(max(self._waiting))
         return turn
 
-    def remove(self, place: _Place) -> None:
+    def remove(self, place: _Priority) -> None:
         """Remove a login that was cancelled."""
         self._waiting.pop(place, None)
         self._since.pop(place, None)
@@ -125,7 +125,7 @@ class _Queue:
                 return True
         return False
 
-    def _refuse(self, place: _Place) -> None:
+    def _refuse(self, place: _Priority) -> None:
         turn = self._waiting.pop(place)
         del self._since[place]
         if not turn.done():

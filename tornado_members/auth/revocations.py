@@ -10,17 +10,17 @@ from typing import Any, Protocol
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.settings import OWN_PERMISSIONS
-from tornado_members.storage.users import Standing
+from tornado_members.storage.users import UserState
 from tornado_members.ticks import next_tick
 
 log = getLogger(__name__)
 
 _REST_TICKS = 5  # without a token of these users, after which they are not polled
-_PATIENCE_SECONDS = 1.0  # for which the first token after a rest waits for MongoDB
+_WAIT_SECONDS = 1.0  # that the first token after an idle time waits for MongoDB
 
 
 class _Users(Protocol):
-    def find_revoked(self, seconds: float) -> Coroutine[Any, Any, dict[str, Standing]]:
+    def find_revoked(self, seconds: float) -> Coroutine[Any, Any, dict[str, UserState]]:
         """Return the users without rights, and those whose tokens were revoked recently."""
 
 
@@ -35,7 +35,7 @@ class TokenRevocations:
         self._users = users
         self._issuer = issuer
         self._token_seconds = token_seconds
-        self._standings: Mapping[str, Standing] = {}
+        self._states: Mapping[str, UserState] = {}
         self._revision = 0  # raised by each change
         self._polling: asyncio.Task[None] | None = None
         self._failing = False
@@ -62,7 +62,7 @@ class TokenRevocations:
         return self._revision
 
     def is_current(self, caller: Caller) -> bool:
-        """True if what is known of the caller is at most a second old, or MongoDB does not answer.
+        """True if the known state of the caller is at most a second old, or MongoDB is unavailable.
 
         The users are polled from now on.
         """
@@ -76,7 +76,7 @@ class TokenRevocations:
         if not self.is_current(caller):
             self._wanted.set()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_SECONDS):
+                async with asyncio.timeout(_WAIT_SECONDS):
                     await self._current.wait()
 
     def apply(self, caller: Caller) -> Caller:
@@ -88,14 +88,14 @@ class TokenRevocations:
         """
         if caller.issuer != self._issuer:
             return caller
-        standing = self._standings.get(caller.subject)
-        if standing is None:
+        state = self._states.get(caller.subject)
+        if state is None:
             return caller
-        if standing.is_blocked:
+        if state.is_blocked:
             return replace(caller, permissions=frozenset())
-        if caller.generation is not None and caller.generation < standing.generation:
+        if caller.generation is not None and caller.generation < state.generation:
             raise TokenInvalid("was revoked; log in again", "revoked")
-        if standing.access_rights == 0:
+        if state.access_rights == 0:
             return replace(caller, permissions=caller.permissions & OWN_PERMISSIONS)
         return caller
 
@@ -127,9 +127,9 @@ class TokenRevocations:
             await self._wanted.wait()
 
     async def _load(self) -> None:
-        standings = await self._users.find_revoked(self._token_seconds)
-        if standings != self._standings:
-            self._standings = standings
+        states = await self._users.find_revoked(self._token_seconds)
+        if states != self._states:
+            self._states = states
             self._revision += 1
 
     def _note_failure(self, error: Exception) -> None:

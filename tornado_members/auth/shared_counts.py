@@ -12,7 +12,7 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 
 log = getLogger(__name__)
 
-MAX_OWN = 100_000  # counters kept in the process; some 20 MB
+MAX_OWN = 100_000  # counters kept in the process; about 20 MB
 
 
 class SharedCounts:
@@ -40,7 +40,7 @@ class SharedCounts:
         self._own: dict[bytes, tuple[int, float]] = {}  # and when it expires, oldest first
 
     async def get(self, key: bytes, *, enough: int) -> int:
-        """Return a counter. Memcached is not asked if the process has counted `enough` already."""
+        """Return a counter. Memcached is not read if this process has counted `enough` already."""
         own = self.get_own(key)
         return own if own >= enough else (await self.get_many([key]))[0]
 

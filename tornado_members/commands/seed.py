@@ -82,7 +82,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--rejects",
         type=Path,
         metavar="FILE",
-        help="a new file for refused rows (<data_dir>/rejects/<name of the file>)",
+        help="new file for refused rows (<data_dir>/rejects/<name of the file>)",
     )
     parser.add_argument(
         "--column",
@@ -93,12 +93,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"the column of a field ({_FIELDS}), by its heading or number (#3); "
         "several for the name are joined",
     )
-    parser.add_argument("--encoding", type=_encoding, help="of the file (utf-8)")
+    parser.add_argument("--encoding", type=_encoding, help="character encoding of the file (utf-8)")
     parser.add_argument(
-        "--delimiter", type=_delimiter, help="between the cells of a CSV file, or tab (detected)"
+        "--delimiter", type=_delimiter, help="separator of a CSV file, or tab (detected)"
     )
     parser.add_argument(
-        "--header-line", type=_positive, metavar="N", help="that names the columns (detected)"
+        "--header-line",
+        type=_positive,
+        metavar="N",
+        help="number of the line that names the columns (detected)",
     )
     parser.add_argument("--sheet", help="name or number of a worksheet (the first one)")
     parser.add_argument(

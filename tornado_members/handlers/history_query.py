@@ -17,7 +17,7 @@ _CURSOR: Final = re.compile(rb"([0-9]{1,19})-([0-9a-f]{24})")
 
 HISTORY_PARAMETERS: Final = {
     "limit": Parameter(
-        "Changes on a page, at most.",
+        "Maximum number of changes per page.",
         {"type": "integer", "minimum": 1, "maximum": _MAX_LIMIT, "default": _DEFAULT_LIMIT},
         _DEFAULT_LIMIT,
     ),

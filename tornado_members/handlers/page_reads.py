@@ -1,7 +1,7 @@
 """The fast path of lists: answers plain requests for a page without a request handler.
 
-As on the fast path of single members, a request that asks for more, and one that is refused, is
-passed on to the application: see docs/decisions/member-cache.md.
+As on the fast path of single members, a request that needs more than a plain read, or that must be
+refused, is passed on to the application: see docs/decisions/member-cache.md.
 """
 
 import asyncio

@@ -60,7 +60,7 @@ LIST_PARAMETERS: Final = {
     ),
     **{field.name: Parameter(field.filter, _TEXT) for field in MEMBER_FIELDS if field.filter},
     "limit": Parameter(
-        "Members on a page, at most.",
+        "Maximum number of members per page.",
         {
             "type": "integer",
             "minimum": 1,

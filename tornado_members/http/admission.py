@@ -18,7 +18,7 @@ from tornado_members.errors import (
     NotAcceptable,
     TokenMissing,
 )
-from tornado_members.http.head_notes import notes_of
+from tornado_members.http.head_cache import cache_of
 from tornado_members.http.negotiation import choose
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
@@ -82,13 +82,13 @@ class AdmissionControl:
 
     async def _caller(self, request: HTTPServerRequest) -> Caller:
         """Return the caller that the token identifies. Raises Problem."""
-        notes, tokens = notes_of(request.connection), self._tokens
-        verified: VerifiedToken | None = notes.get(VerifiedToken)
+        cache, tokens = cache_of(request.connection), self._tokens
+        verified: VerifiedToken | None = cache.get(VerifiedToken)
         caller = tokens.current_caller(verified) if verified else None
         if caller is None:
             token = _token(request.headers)
             caller = await tokens.verify(token)
-            notes[VerifiedToken] = tokens.get_cached(token)
+            cache[VerifiedToken] = tokens.get_cached(token)
         else:
             tokens.counts.remembered += 1
         return caller

@@ -15,7 +15,7 @@ _CODING = re.compile(
 
 
 def accepts_gzip(header: str) -> bool:
-    """True if an Accept-Encoding header asks for gzip; malformed elements are ignored."""
+    """True if an Accept-Encoding header accepts gzip; malformed elements are ignored."""
     named: float | None = None
     any_other = 0.0
     for part in header.split(","):

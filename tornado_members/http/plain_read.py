@@ -10,7 +10,7 @@ from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.cors import cross_origin_headers
-from tornado_members.http.head_notes import notes_of
+from tornado_members.http.head_cache import cache_of
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.request_id import valid_request_id
 from tornado_members.http.responses import PreparedHeaders, has_conditions
@@ -18,7 +18,7 @@ from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Cors
 
 _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
-# A request with one of these headers asks for more than the cached member.
+# A request with one of these headers needs more than the cached member.
 _MORE: Final = frozenset(
     {"Content-Length", "Expect", "If-Match", "If-Unmodified-Since", "Transfer-Encoding"}
 )
@@ -41,17 +41,17 @@ def plain_read(
 
     If the HTTP server detects repeated headers on a connection, they are examined once.
     """
-    notes = notes_of(connection)
-    read: PlainRead | None = notes.get(PlainRead)
+    cache = cache_of(connection)
+    read: PlainRead | None = cache.get(PlainRead)
     if read is None:
         read = _read_headers(headers, tokens, cors)
         if read is not None:
-            notes[PlainRead] = read
+            cache[PlainRead] = read
     return read
 
 
 def _read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> PlainRead | None:
-    """Return the facts; None if the headers ask for more, or if the token is not verified yet."""
+    """Return the facts; None if the headers need more, or if the token is not verified yet."""
     if not _MORE.isdisjoint(headers) or wants_no_cache(headers):
         return None
     if "Accept" in headers and not accepts(headers["Accept"], JSON):

@@ -32,14 +32,14 @@ class SharedBytesBudget(ByteBudget):
         super().__init__(limit)
         self._holders: dict[int, int] = {}  # by the object's id: how often it is held
 
-    def hold(self, data: bytes) -> None:
+    def hold_data(self, data: bytes) -> None:
         """Count `data` as held once more."""
         holders = self._holders.get(id(data), 0)
         self._holders[id(data)] = holders + 1
         if not holders:
             self.add(len(data))
 
-    def unhold(self, data: bytes) -> None:
+    def release_data(self, data: bytes) -> None:
         """Count `data` as held once less."""
         holders = self._holders[id(data)] - 1
         if holders:

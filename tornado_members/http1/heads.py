@@ -74,27 +74,27 @@ class SharedHeaders(RequestHeaders):
 class RequestHead:
     """A parsed head.
 
-    `notes` are for the application: what it derives from the headers. While the requests of a
-    connection repeat the same bytes but for their target, they have the same notes.
+    `cache` is for values that the application derives from the headers. While the requests of a
+    connection repeat the same bytes except for their target, they have the same cache.
     """
 
     __slots__ = (
+        "cache",
         "chunked",
         "expects_continue",
         "has_body",
         "headers",
         "keep_alive",
         "length",
-        "notes",
         "start_line",
     )
 
     def __init__(
-        self, start_line: RequestStartLine, headers: HTTPHeaders, notes: dict[object, Any]
+        self, start_line: RequestStartLine, headers: HTTPHeaders, cache: dict[object, Any]
     ) -> None:
         self.start_line = start_line
         self.headers = headers
-        self.notes = notes
+        self.cache = cache
         self.length = 0  # of the body in bytes, unless it is chunked
         self.chunked = False
         self.keep_alive = start_line.version == "HTTP/1.1"
@@ -109,7 +109,7 @@ class LastHead(NamedTuple):
     version: str
     headers: HTTPHeaders  # never changed
     keep_alive: bool
-    notes: dict[object, Any]
+    cache: dict[object, Any]
 
     def repeated_in(self, data: bytes, limits: Limits) -> RequestHead | None:
         """Return the head if `data` is this one with another target, and nothing else.
@@ -130,6 +130,6 @@ class LastHead(NamedTuple):
     def with_target(self, target: bytes) -> RequestHead:
         """Return a head that differs from this one in its target only."""
         line = RequestStartLine("GET", target.decode("latin-1"), self.version)
-        head = RequestHead(line, SharedHeaders(self.headers), self.notes)
+        head = RequestHead(line, SharedHeaders(self.headers), self.cache)
         head.keep_alive = self.keep_alive
         return head

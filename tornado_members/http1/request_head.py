@@ -110,7 +110,7 @@ class HeadParser:
             is_plain = not head.expects_continue and "Upgrade" not in headers
             if is_plain and len(rest) <= _MOST_REMEMBERED:
                 head.headers = SharedHeaders(headers)
-                self.last = LastHead(rest, version, headers, head.keep_alive, head.notes)
+                self.last = LastHead(rest, version, headers, head.keep_alive, head.cache)
         return head
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:

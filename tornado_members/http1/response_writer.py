@@ -124,7 +124,7 @@ class ResponseWriter:
         self.deadline = inf
         self._after = None
         while self._queue:
-            self._budget.unhold(self._queue.popleft()[0])
+            self._budget.release_data(self._queue.popleft()[0])
         self._queued = 0
         for future in self._take_waiting():
             _break(future, error)
@@ -159,7 +159,7 @@ class ResponseWriter:
     def _enqueue(self, part: bytes) -> None:
         self._queue.append((part, 0))
         self._queued += len(part)
-        self._budget.hold(part)
+        self._budget.hold_data(part)
         if not self.paused:
             self._write_slices()
 
@@ -172,7 +172,7 @@ class ResponseWriter:
             if end < len(part):
                 self._queue.appendleft((part, end))
             else:
-                self._budget.unhold(part)
+                self._budget.release_data(part)
             self.transport.write(memoryview(part)[start:end])
 
     def _taken(self) -> int:

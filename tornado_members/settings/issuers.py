@@ -28,7 +28,7 @@ Algorithm = Literal[
     "HS256",
 ]
 DEFAULT_ALGORITHMS: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
-LEAST_SECRET = 32  # bytes (RFC 7518 §3.2)
+MIN_SECRET_BYTES = 32  # bytes (RFC 7518 §3.2)
 
 
 class Jwks(Section):
@@ -125,7 +125,7 @@ class Issuer(Section):
     secret: SecretStr | None = Field(
         None,
         description="Secret shared with the issuer, for HS256.",
-        json_schema_extra=values(f"text of at least {LEAST_SECRET} bytes, or `null`"),
+        json_schema_extra=values(f"text of at least {MIN_SECRET_BYTES} bytes, or `null`"),
     )
     secret_file: FilePath | None = Field(
         None, description="File that contains the secret, instead of `secret`."
@@ -177,5 +177,5 @@ class Issuer(Section):
 
 
 def _check_secret(secret: str) -> None:
-    if len(secret.encode()) < LEAST_SECRET:
-        raise ValueError(f"a secret should have at least {LEAST_SECRET} bytes")
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"a secret should have at least {MIN_SECRET_BYTES} bytes")

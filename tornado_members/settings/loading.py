@@ -180,8 +180,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if cache.servers and cache.timeout_ms > longest:
         yield (
             f"cache.timeout_ms: was {cache.timeout_ms}; should be at most {longest}, which is "
-            "mongodb.timeout_ms: a write asks the cache several times before it commits, and "
-            "tombstones last little longer than the commit may take"
+            "mongodb.timeout_ms: a write sends several commands to the cache before it commits, "
+            "and tombstones last little longer than the commit may take"
         )
     least = cache.heartbeat_ms / 2 + 3 * cache.timeout_ms
     if cache.servers and cache.return_ms < least:

@@ -105,7 +105,7 @@ class MemberChanges:
             self._members,
             _PIPELINE,
             read_timeout(self.mongo),
-            token or await present_token(self.mongo),
+            token or await current_token(self.mongo),
         )
         try:
             while True:
@@ -118,8 +118,8 @@ class MemberChanges:
             await self.mongo.shielded(reader.close())
 
 
-async def present_token(mongo: Mongo) -> Token | None:
-    """Return the current place in the stream: reads that start from now on return all before it.
+async def current_token(mongo: Mongo) -> Token | None:
+    """Return the current resume token: reads that start from now on return all changes before it.
 
     A stream that is opened without a token begins at the last operation of the primary. A majority
     may not have that operation yet: reads do not return it, and the stream does not report it

@@ -90,7 +90,7 @@ def to_version(value: object) -> int:
     return int(number) if 1 <= number <= LAST_VERSION else 1
 
 
-def names_held(document: Mapping[str, Any]) -> list[str]:
+def indexed_names(document: Mapping[str, Any]) -> list[str]:
     """Return the names of a document in the unique index, member or not."""
     name = document.get("name")
     names = name if isinstance(name, list) else [name]

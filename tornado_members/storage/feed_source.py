@@ -26,7 +26,7 @@ from tornado_members.storage.changes import (
     DOCUMENT_EVENTS,
     ChangeReader,
     ChangesUnavailable,
-    present_token,
+    current_token,
     read_timeout,
     time_of,
 )
@@ -109,7 +109,7 @@ class FeedSource:
 
         Raises ChangesUnavailable.
         """
-        return _token_of(await present_token(self.mongo))
+        return _token_of(await current_token(self.mongo))
 
     async def is_future(self, token: str) -> bool:
         """True if a token is later than the current one. Raises ChangesUnavailable."""

@@ -75,7 +75,7 @@ class ListPreparation:
         self._reached(Stage.FILLED_IN)
         self._fault = None
 
-    async def keep(self, first: asyncio.Task[None]) -> None:
+    async def run(self, first: asyncio.Task[None]) -> None:
         """Await the first preparation, repeat it until it succeeds, and scan from then on."""
         attempt = first
         while True:
@@ -151,7 +151,7 @@ async def preparing_lists(
             first.result()
         else:
             log.info("lists are prepared while the service serves; some are 503 until then")
-        tasks.append(asyncio.create_task(preparation.keep(first)))
+        tasks.append(asyncio.create_task(preparation.run(first)))
         yield
     finally:
         for task in tasks:

@@ -200,7 +200,7 @@ class MemberLists:
 
         MongoDB sorts the keys, and then reads the documents of this page only. It leaves out those
         that were changed in between, although they may still match. So a page that is not full
-        needs a second look.
+        is read again, key by key.
         """
         return await self._find(query, self._covered(query, prefix), prefix.index)
 

@@ -1,6 +1,6 @@
 """Finds out whether few or many members match one condition of a list.
 
-MongoDB reads keys of an index only, and stops after as many as the question names.
+MongoDB reads keys of an index only, and stops at the bound.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ _REMEMBERED_SECONDS: Final = 5.0
 
 
 class MatchCounts:
-    """Counts the members that match, up to a bound. The answers are remembered for seconds.
+    """Counts the members that match, up to a bound. The results are cached for seconds.
 
     So the next pages of a list need no count.
     """

@@ -21,8 +21,8 @@ from tornado_members.storage.counters import Counter
 from tornado_members.storage.documents import (
     MEMBER_ID_RANGE,
     MemberCodec,
+    indexed_names,
     most_per_reply,
-    names_held,
 )
 from tornado_members.storage.indexes import Indexes
 from tornado_members.storage.list_indexes import BY_NAME, OF_ATTRIBUTES, list_indexes
@@ -130,7 +130,7 @@ class MemberStore:
         found: dict[str, Member | None] = {}
         cursor = self._members.find({"name": {"$in": list(names)}})
         for document in await cursor.to_list(None):
-            found.update(dict.fromkeys(names_held(document), self._codec.decode(document)))
+            found.update(dict.fromkeys(indexed_names(document), self._codec.decode(document)))
         return {name: found[name] for name in names if name in found}
 
     @translate_outages

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 APP_NAME = "tornado_members"  # by which MongoDB's logs and lists name the clients of all services
 _DURABLE = WriteConcern(w="majority", j=True)
-# The driver's own time-out should come first: it says more.
+# The driver's own time-out should come first: its message is more specific.
 _DEADLINE_FACTOR = 1.25
 
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Final
 
-_MOST: Final = 1000  # facts; about 200 KB
+_MAX_ITEMS: Final = 1000  # facts; about 200 KB
 
 
 class RecentFacts:
-    """A set that forgets items after some seconds, and the oldest ones above a limit."""
+    """A set whose items expire after some seconds. Above a limit, the oldest are removed."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -16,10 +16,10 @@ class RecentFacts:
         self._added_at: dict[Hashable, float] = {}  # the oldest first
 
     def add(self, item: Hashable) -> None:
-        """Remember an item from now on."""
+        """Add an item, or renew it."""
         self._added_at.pop(item, None)
         self._added_at[item] = self._clock()
-        if len(self._added_at) > _MOST:
+        if len(self._added_at) > _MAX_ITEMS:
             del self._added_at[next(iter(self._added_at))]
 
     def __contains__(self, item: Hashable) -> bool:

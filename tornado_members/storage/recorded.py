@@ -11,7 +11,7 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.storage.audit import AuditLog, record_of
-from tornado_members.storage.documents import MemberCodec, names_held
+from tornado_members.storage.documents import MemberCodec, indexed_names
 from tornado_members.storage.mongo import Document, Session
 from tornado_members.storage.transactions import Transactions
 from tornado_members.storage.writes import Duplicates, duplicates_in
@@ -112,5 +112,7 @@ class RecordedWrites:
     async def _find_taken(self, documents: Sequence[Document]) -> set[int]:
         names = [document["name"] for document in documents]
         cursor = self._members.find({"name": {"$in": names}}, {"name": 1})
-        taken = {name for document in await cursor.to_list(None) for name in names_held(document)}
+        taken = {
+            name for document in await cursor.to_list(None) for name in indexed_names(document)
+        }
         return {i for i, name in enumerate(names) if name in taken}

@@ -67,8 +67,8 @@ class UserChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The current state of a user whose tokens may be revoked."""
+class UserState:
+    """The current rights of a user whose tokens may be revoked."""
 
     access_rights: int
     generation: int
@@ -176,7 +176,7 @@ class UserStore:
         )
 
     @translate_outages
-    async def find_revoked(self, seconds: float) -> dict[str, Standing]:
+    async def find_revoked(self, seconds: float) -> dict[str, UserState]:
         """Return the users whose tokens were revoked in the last `seconds`.
 
         Tokens that were revoked before have expired. Users without rights are included if the time
@@ -189,7 +189,7 @@ class UserStore:
             {"username": 1, "access_rights": 1, "generation": 1, "member_id": 1},
         )
         return {
-            user.username: Standing(user.access_rights, user.generation, user.member_id)
+            user.username: UserState(user.access_rights, user.generation, user.member_id)
             for user in map(_to_user, await cursor.to_list(None))
             if user is not None
         }
