@@ -17,7 +17,7 @@ from tornado_members.embedded.programs import find_memcached, free_port
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.monitored_node import Timing
+from tornado_members.lease_cache.node_health import Timing
 
 BODY = b'{"memberId":42,"name":"Ada Lovelace","email":"ada@example.org","phone":null}'
 KEYS = [b"member:%d" % i for i in range(1000)]

@@ -35,7 +35,7 @@ from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.invalidator import InvalidatorStatus, invalidating
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.monitored_node import Timing
+from tornado_members.lease_cache.node_health import Timing
 from tornado_members.model.fields import FieldTable
 from tornado_members.settings import Console, Cors, Members, Settings
 from tornado_members.storage import name_ranges

@@ -41,7 +41,7 @@ from tornado_members.lease_cache.look_ups import (
     bypass,
 )
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.monitored_node import Timing
+from tornado_members.lease_cache.node_health import Timing
 from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.registry import first_list
@@ -91,9 +91,16 @@ class Counting(MemcachedNode):
         """Leave out the commands that share the request of another one."""
         return [one for one in self.commands if one.sent_at > float("-inf")]
 
-    def _send(self, command: Command[T]) -> "asyncio.Future[T]":
-        self.commands.append(command)
-        return super()._send(command)
+    def _connected(self) -> Any:
+        connection = super()._connected()
+
+        class Recorder:
+            @staticmethod
+            def send(command: Command[T]) -> "asyncio.Future[T]":
+                self.commands.append(command)
+                return connection.send(command)
+
+        return Recorder
 
 
 @asynccontextmanager
@@ -316,7 +323,7 @@ async def test_reader_takes_no_lease_on_a_node_that_became_stale_after_its_look_
 async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) -> None:
     source = Source(1)
     async with process(address, kind=Counting) as one, process(address) as other:
-        node = one.nodes[0]._node._node
+        node = one.nodes[0]._health._node
         assert isinstance(node, Counting)
         look_up = (await one.look_up([b"a"]))[b"a"]
         node.commands.clear()
@@ -682,7 +689,7 @@ async def test_key_has_the_same_node_in_any_order_of_the_list(address: str) -> N
 
 async def test_reads_of_one_turn_of_the_loop_are_one_request(address: str) -> None:
     async with process(address, kind=Counting) as cache:
-        node = cache.nodes[0]._node._node
+        node = cache.nodes[0]._health._node
         assert isinstance(node, Counting)
         node.commands.clear()
         reads = [status(cache, Source(), b"key%d" % i) for i in range(50)]
@@ -707,7 +714,7 @@ async def test_stampede_costs_two_loads_and_no_read_is_stale(
     source = Source(1)
     source.let_go.clear()
     async with process(address, kind=Counting) as cache:
-        node = cache.nodes[0]._node._node
+        node = cache.nodes[0]._health._node
         assert isinstance(node, Counting)
         node.commands.clear()
         first = asyncio.create_task(cache.read(b"a", source.load))
@@ -816,7 +823,7 @@ async def test_monitor_probes_a_node_as_soon_as_a_command_fails(
     async with own_memcached() as (server, address), process(address, timing=KEEN) as cache:
         await until_read(cache)
         await asyncio.sleep(KEEN.heartbeat)  # the monitor has begun its long pause
-        node = cache.nodes[0]._node
+        node = cache.nodes[0]._health
         await stop(server)
         assert await status(cache, Source()) == bypass("node-unavailable")
         assert node.down_since is not None
@@ -943,7 +950,7 @@ async def test_suspended_process_trusts_no_node(address: str) -> None:
     async with process(address, timing=KEEN) as cache:
         await until_read(cache)
         assert await status(cache, Source()) == STORED
-        cache.nodes[0]._node._heartbeat.stop()  # stop the whole process, not only its event loop
+        cache.nodes[0]._health._heartbeat.stop()  # stop the whole process, not only its event loop
         time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251
         assert await status(cache, Source()) == bypass("node-unavailable")
         await until(lambda: cache.nodes[0].bypass_reason() == "node-recovering")

@@ -1,6 +1,6 @@
 """The rules of outages of a node, with events at every point of a grid of times.
 
-The code is that of a service: LeaseCache, CacheNode and MonitoredNode. Two processes read one key
+The code is that of a service: LeaseCache, CacheNode and NodeHealth. Two processes read one key
 constantly. One of them writes it at each point of time relative to one or two outages of the node:
 the node hangs, is suspended or refuses connections, and keeps its memory or loses it. The other
 process notices the outage at another moment than the first, since their probes are not in step.
@@ -29,7 +29,7 @@ from tests.lease_cache.virtual_time import (
 )
 from tests.support.flush_store import MemoryFlushStore
 from tests.support.registry import MemoryRegistry
-from tornado_members.lease_cache import monitored_node, unconfirmed_tombstones
+from tornado_members.lease_cache import node_health, unconfirmed_tombstones
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.cache_node import CacheNode
 from tornado_members.lease_cache.entries import Entry
@@ -37,7 +37,7 @@ from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
 from tornado_members.lease_cache.look_ups import HIT, bypass
-from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
+from tornado_members.lease_cache.node_health import NodeHealth, Timing
 from tornado_members.lease_cache.pending_flushes import NodePendingFlushes, PendingFlushWatcher
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
@@ -78,16 +78,17 @@ class VirtualCache(LeaseCache):
 
     def _make_node(self, address: str) -> CacheNode:
         loop = asyncio.get_running_loop()
-        monitored = MonitoredNode(self._connect(address), self._timing, now=loop.time)
+        connected = self._connect(address)
+        health = NodeHealth(connected, self._timing, now=loop.time)
         protocol = LeaseProtocol(
-            monitored,
+            connected,
             namespace=self._prefix,
             lifetimes=self._lifetimes,
             counts=self.counts,
             may_claim=self._lists.is_fresh,
         )
         return CacheNode(
-            monitored,
+            health,
             protocol,
             timing=self._timing,
             counts=self.counts,
@@ -202,14 +203,14 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def _virtual_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitored_node, "HeartbeatThread", VirtualHeartbeat)
+    monkeypatch.setattr(node_health, "HeartbeatThread", VirtualHeartbeat)
 
 
 @pytest.fixture(params=[TIMING.resting_pause, 5 * TIMING.heartbeat])
 def resting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """Let a process rest between its reads, and probe at any pace meanwhile."""
     pause: float = request.param
-    monkeypatch.setattr(monitored_node, "_REST_SECONDS", 0.1)
+    monkeypatch.setattr(node_health, "_REST_SECONDS", 0.1)
     monkeypatch.setattr(Timing, "resting_pause", property(lambda _: pause))
     return pause
 
@@ -301,7 +302,7 @@ def _leave_out(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
             # very many writes.
             monkeypatch.setattr(unconfirmed_tombstones, "_MOST_UNREMOVED", 0)
         case "a node is read only while it replies":
-            monkeypatch.setattr(MonitoredNode, "readable_at", lambda _: 0.0)
+            monkeypatch.setattr(NodeHealth, "readable_at", lambda _: 0.0)
         case "late tombstones come before the new epoch":
             monkeypatch.setattr(
                 CacheNode, "abandon", lambda node, writer, _: node._unconfirmed.end(writer)
@@ -353,7 +354,7 @@ def test_reads_are_wrong_without_any_one_rule(monkeypatch: pytest.MonkeyPatch, r
         for start, length in itertools.product(starts, lengths)
     ]
     if interval > 1:
-        monkeypatch.setattr(monitored_node, "_REST_SECONDS", 0.1)
+        monkeypatch.setattr(node_health, "_REST_SECONDS", 0.1)
     assert [blown.wrong for blown in map(judge, tried) if blown.wrong] == []
     _leave_out(rule, monkeypatch)
     assert any(judge(schedule).wrong for schedule in tried)

@@ -24,7 +24,7 @@ from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.lease_cache.look_ups import HIT
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.monitored_node import Timing
+from tornado_members.lease_cache.node_health import Timing
 
 PROCESSES = 3
 TIMING = Timing(heartbeat=0.1, timeout=0.05, return_after=0.35)

@@ -183,7 +183,7 @@ async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811
             await cache.renew_epochs()
             source = Source(1)
             await cache.read(b"x", source.load)
-            node = cache.nodes[0]._node._node
+            node = cache.nodes[0]._health._node
             assert isinstance(node, Counting)
             before, asked = node.requests, driver.asked
             await cache.read(b"a", source.load)

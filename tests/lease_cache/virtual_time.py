@@ -105,8 +105,19 @@ class ModelConnection:
         self.address = address
         self.host_port = ("model", 1)
         self.last_reply_at = float("-inf")
+        self._has_failed = False
         self._server = server
         self._timeout = timeout
+        self.observe(float("inf"), on_return=lambda _: None, on_failure=lambda _: None)
+
+    def observe(
+        self,
+        longest_gap: float,
+        *,
+        on_return: Callable[[float], None],
+        on_failure: Callable[[float], None],
+    ) -> None:
+        self._longest_gap, self._on_return, self._on_failure = longest_gap, on_return, on_failure
 
     async def reach(self, command: Callable[[], object] = lambda: None) -> None:
         """Return when the server received a command. Raises NodeUnavailable.
@@ -119,10 +130,18 @@ class ModelConnection:
             self._server.late.append(command)
         if self._server.state in ("hangs", "suspended"):
             await asyncio.sleep(self._timeout)
-            raise NodeUnavailable
+            raise self._failure(sent)
         if self._server.state != "up" or asyncio.get_running_loop().time() > sent + self._timeout:
-            raise NodeUnavailable
-        self.last_reply_at = sent
+            raise self._failure(sent)
+        if self._has_failed or sent - self.last_reply_at > self._longest_gap:
+            self._on_return(sent)
+        self._has_failed = False
+        self.last_reply_at = max(self.last_reply_at, sent)
+
+    def _failure(self, sent: float) -> NodeUnavailable:
+        self._has_failed = True
+        self._on_failure(sent)
+        return NodeUnavailable()
 
     async def get_many(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
         return {key: held.value for key, held in (await self.gets_many(keys)).items()}

@@ -24,7 +24,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.monitored_node import Timing
+from tornado_members.lease_cache.node_health import Timing
 from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.member_groups import MemberGroups, Replacement
 from tornado_members.storage.members import MemberStore

@@ -12,7 +12,7 @@ from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.epochs import Lifetimes, random_word
 from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
+from tornado_members.lease_cache.node_health import NodeHealth, Timing
 from tornado_members.lease_cache.node_pool import NodePool
 from tornado_members.lease_cache.pending_flushes import PendingFlushStore, PendingFlushWatcher
 from tornado_members.lease_cache.placement import namespace_prefix
@@ -125,9 +125,9 @@ class LeaseCache(CacheReads):
 
     def _make_node(self, address: str) -> CacheNode:
         connected = self._connect(address)
-        monitored = MonitoredNode(connected, self._timing, on_failure=self._failure.set)
+        health = NodeHealth(connected, self._timing, on_failure=self._failure.set)
         protocol = LeaseProtocol(
-            monitored,
+            connected,
             namespace=self._prefix,
             lifetimes=self._lifetimes,
             counts=self.counts,
@@ -135,7 +135,7 @@ class LeaseCache(CacheReads):
             fence=self._fence,
         )
         return CacheNode(
-            monitored,
+            health,
             protocol,
             timing=self._timing,
             counts=self.counts,

@@ -1,7 +1,7 @@
 """One cache node: read only while it can be trusted, and invalidated if it missed a change.
 
 Three rules keep the guarantee through outages.
-- A node is read only while it replies, and after it has replied for a while (monitored_node.py).
+- A node is read only while it replies, and after it has replied for a while (node_health.py).
 - A node that missed a required command (a tombstone of a write that goes on, its removal, an
   invalidation) is *stale*: it gets a new epoch before this process reads it again.
   A missed tombstone or invalidation is recorded as a pending flush (pending_flushes.py), which
@@ -32,7 +32,7 @@ from tornado_members.lease_cache.look_ups import (
     NotHit,
     bypass_all,
 )
-from tornado_members.lease_cache.monitored_node import MonitoredNode, Timing
+from tornado_members.lease_cache.node_health import NodeHealth, Timing
 from tornado_members.lease_cache.pending_flushes import NodePendingFlushes
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.lease_cache.quarantine import QuarantineWatch
@@ -48,7 +48,7 @@ class CacheNode:
 
     def __init__(
         self,
-        node: MonitoredNode,
+        health: NodeHealth,
         protocol: LeaseProtocol,
         *,
         timing: Timing,
@@ -64,12 +64,12 @@ class CacheNode:
         replaced.
         """
         protocol.on_unusable = self._note_unusable
-        self.address = node.address
+        self.address = health.address
         self.protocol = protocol
         self.end_fills = protocol.end_fills
         self.give_up_fills = protocol.give_up_fills
         self.pending_flushes = pending_flushes
-        self._node = node
+        self._health = health
         self._timing = timing
         self._counts = counts
         self._now = now
@@ -84,7 +84,7 @@ class CacheNode:
         self._unconfirmed = UnconfirmedTombstones(protocol, now)
         self._flushed = asyncio.Event()
         self._looked_at = float("-inf")  # when this process last asked for the epoch
-        self._wanted = node.probe_wanted  # also if there is something to flush
+        self._wanted = health.probe_wanted  # also if there is something to flush
         self._monitoring: asyncio.Task[None] | None = None
 
     @property
@@ -102,7 +102,7 @@ class CacheNode:
             return "node-unavailable"
         if self._belongs_to_another_list:
             return OTHER_SERVER_LIST
-        if self.is_stale:
+        if self._missed:
             return "node-stale"
         if self._now() < readable_at:
             return "node-recovering"
@@ -117,7 +117,7 @@ class CacheNode:
         A node that was in quarantine has restarted. It may have lost the id of another list, so
         this process has to confirm its own list before it reads the node.
         """
-        readable_at = self._node.readable_at()
+        readable_at = self._health.readable_at()
         return None if readable_at is None else max(readable_at, self._unusable_at)
 
     def _note_unusable(self, reason: str, quarantine: bytes | None) -> None:
@@ -143,7 +143,7 @@ class CacheNode:
             await self.protocol.probe()
             if self._timing.return_after < self._timing.pause:
                 await asyncio.sleep(self._timing.return_after)
-        self._node.start()
+        self._health.start()
         self._monitoring = asyncio.create_task(self._monitor())
 
     async def close(self) -> None:
@@ -151,11 +151,11 @@ class CacheNode:
         if self._monitoring:
             self._monitoring.cancel()
             await asyncio.wait([self._monitoring])
-        await self._node.close()
+        await self._health.close()
 
     def look_up(self, keys: Sequence[bytes]) -> Awaitable[dict[bytes, LookUp]]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
-        self._node.last_read_at = now = self._now()
+        self._health.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
             return bypass_all(keys, reason)
@@ -166,7 +166,7 @@ class CacheNode:
         self, keys: KeyList, tag_end: bytes
     ) -> Awaitable[dict[bytes, LookUp] | Bodies]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
-        self._node.last_read_at = now = self._now()
+        self._health.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
             return bypass_all(keys, reason)
@@ -182,7 +182,7 @@ class CacheNode:
         look_up: LookUp | None = None,
     ) -> Awaitable[Found]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
-        self._node.last_read_at = self._now()
+        self._health.last_read_at = self._now()
         reason = self.bypass_reason()
         if reason:
             look_up = Bypass(reason)
@@ -208,7 +208,7 @@ class CacheNode:
             self._wanted.set()
         else:
             return True
-        down_since = self._now() if self._node.down_since is None else self._node.down_since
+        down_since = self._now() if self._health.down_since is None else self._health.down_since
         end = down_since + self._timing.noticed
         while unplaced.keys and (rest := end - self._now()) > 0:
             with suppress(TimeoutError):
@@ -294,7 +294,7 @@ class CacheNode:
             self._belongs_to_another_list = False
             return
         self.mark_stale()
-        down_since = self._now() if self._node.down_since is None else self._node.down_since
+        down_since = self._now() if self._health.down_since is None else self._health.down_since
         await asyncio.sleep(max(0.0, down_since + self._timing.noticed - self._now()))
 
     async def flush_for_other_process(self) -> None:
@@ -307,12 +307,12 @@ class CacheNode:
 
     async def raise_term(self) -> None:
         """Implement FencedNode; does nothing while the node does not reply."""
-        if self._node.readable_at() is not None:
+        if self._health.readable_at() is not None:
             await self.protocol.raise_term()
 
     async def check_term(self) -> None:
         """Implement FencedNode; does nothing while the node does not reply."""
-        if self._node.readable_at() is not None:
+        if self._health.readable_at() is not None:
             await self.protocol.check_term()
 
     def mark_stale(self) -> None:

@@ -13,6 +13,7 @@ is read, and ignored.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextvars import Context
 from itertools import cycle
 from typing import Any, Final, Protocol, TypeVar, cast
@@ -37,9 +38,14 @@ class Server(Protocol):
     timeout: float  # seconds
     last_reply_at: float  # when the last command that it replied to was sent, by clock()
     failures: int  # commands without a reply since the last reply
+    longest_gap: float  # seconds between two replies, without a call of `on_return`
 
-    def connection_broken(self, error: NodeUnavailable) -> None:
-        """Note that a connection ended while a command waited for a reply."""
+    @property
+    def on_return(self) -> Callable[[float], None]:
+        """Called at a reply after a failure or a longer gap, with the time of the command."""
+
+    def connection_broken(self, error: NodeUnavailable, sent_at: float) -> None:
+        """Note that a connection ended while a command that was sent then waited for a reply."""
 
 
 class MemcachedConnection(asyncio.Protocol):
@@ -85,6 +91,7 @@ class MemcachedConnection(asyncio.Protocol):
                     return future
         if self._transport is not None and not self._unsent:
             self._loop.call_soon(self._flush, context=_NO_CONTEXT)
+        command.sent_at = clock()  # almost; it is known for a command that is never sent, too
         self._unsent.append(command)
         return future
 
@@ -114,10 +121,10 @@ class MemcachedConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         error = NodeUnavailable(f"{self._server.address} {reason}")
-        failed = sum([command.fail(error) for command in (*self._waiting, *self._unsent)])
-        if failed:
-            self._server.failures += failed
-            self._server.connection_broken(error)
+        failed = [(one.fail(error), one.sent_at) for one in (*self._waiting, *self._unsent)]
+        if sent := [sent_at for callers, sent_at in failed if callers]:
+            self._server.failures += sum(callers for callers, _ in failed)
+            self._server.connection_broken(error, min(sent))
 
     async def _connect(self) -> None:
         try:
@@ -142,7 +149,7 @@ class MemcachedConnection(asyncio.Protocol):
             self._begin_time()
         if self._rest:
             data = self._rest + data
-        waiting, at = self._waiting, 0
+        waiting, at, server = self._waiting, 0, self._server
         try:
             while waiting and at < len(data):
                 command = waiting[0]
@@ -157,9 +164,11 @@ class MemcachedConnection(asyncio.Protocol):
                 at += len(echo)
                 command.return_result()
                 waiting.popleft()
-                self._server.last_reply_at = max(self._server.last_reply_at, command.sent_at)
-                self._server.failures = 0
-                self._begin_time()
+                if server.failures or command.sent_at - server.last_reply_at > server.longest_gap:
+                    server.on_return(command.sent_at)
+                server.failures = 0
+                server.last_reply_at = max(server.last_reply_at, command.sent_at)
+                self._began, self._received, self._graces = self._loop.time(), 0, _GRACES
         except Exception as error:  # noqa: BLE001  # a malformed reply may raise any
             self.close(f"{type(error).__name__}: {error}")
         self._rest = data[at:]

@@ -6,13 +6,15 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from logging import getLogger
 from typing import TypeVar
 
 import aiomcache
 
+from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.commands import (
     Command,
     Get,
@@ -55,11 +57,28 @@ class MemcachedNode:
         self.timeout = timeout
         self.last_reply_at = float("-inf")  # when what it answered last was sent, by clock()
         self.failures = 0  # commands without a reply since the last reply
+        self.longest_gap = math.inf
+        self.on_return: Callable[[float], None] = _ignore
+        self._on_failure: Callable[[float], None] = _ignore
         self._client = aiomcache_client(self._send)
         self._probe_interval = probe_interval
         self._connection: MemcachedConnection | None = None
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
+
+    def observe(
+        self,
+        longest_gap: float,
+        *,
+        on_return: Callable[[float], None],
+        on_failure: Callable[[float], None],
+    ) -> None:
+        """Report failures, and replies after a failure or after more than `longest_gap` seconds.
+
+        The functions are called with the time when the command was sent, by clock().
+        """
+        self.longest_gap = longest_gap
+        self.on_return, self._on_failure = on_return, on_failure
 
     @property
     def is_unavailable(self) -> bool:
@@ -71,7 +90,7 @@ class MemcachedNode:
 
         The result may contain the keys of other callers, too.
         """
-        return self._send(Get(keys)) if keys else _done({})
+        return self._connected().send(Get(keys)) if keys else _done({})
 
     async def get_entries(
         self, before: Sequence[bytes], keys: KeyList
@@ -95,7 +114,7 @@ class MemcachedNode:
         They include the seconds until the value expires, which only the meta commands return.
         The result may contain the keys of other callers, too.
         """
-        return self._send(Gets(keys)) if keys else _done({})
+        return self._connected().send(Gets(keys)) if keys else _done({})
 
     def put_many(self, puts: Sequence[Put]) -> Awaitable[list[int | None]]:
         """Store or remove values in one round trip, or in one per MiB.
@@ -106,7 +125,7 @@ class MemcachedNode:
         """
         if sum([len(put.value) for put in puts]) > _MOST_SENT:
             return self._put_parts(puts)
-        return self._send(PutMany(puts)) if puts else _done([])
+        return self._connected().send(PutMany(puts)) if puts else _done([])
 
     async def _put_parts(self, puts: Sequence[Put]) -> list[int | None]:
         stored: list[int | None] = []
@@ -158,20 +177,23 @@ class MemcachedNode:
             raise NodeUnavailable(f"{self.address}: {error}") from error
 
     def _send(self, command: Command[T]) -> "asyncio.Future[T]":
+        return self._connected().send(command)
+
+    def _connected(self) -> "MemcachedConnection | _Unavailable":
+        """Return the connection; a new one if it was closed."""
         connection = self._connection
         if connection is None or connection.is_closed:
             if self._probing or self._closed:
-                failed: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-                failed.set_exception(NodeUnavailable(f"{self.address} is unavailable"))
-                return failed
+                return _Unavailable(self)
             connection = self._connection = MemcachedConnection(self)
-        return connection.send(command)
+        return connection
 
-    def connection_broken(self, error: NodeUnavailable) -> None:
+    def connection_broken(self, error: NodeUnavailable, sent_at: float) -> None:
         """Probe the server from now on if it has failed too often."""
         if self.failures >= _MAX_FAILURES and not self._probing and not self._closed:
             log.warning("Memcached %s; continuing without it", error)
             self._probing = asyncio.create_task(self._probe())
+        self._on_failure(sent_at)
 
     async def _probe(self) -> None:
         connection = None
@@ -190,6 +212,25 @@ class MemcachedNode:
         self._connection = connection
         self._probing = None
         log.warning("Memcached %s responds again", self.address)
+
+
+class _Unavailable:
+    """Refuses commands in place of a connection."""
+
+    def __init__(self, server: MemcachedNode) -> None:
+        self._server = server
+
+    def send(self, command: Command[T]) -> "asyncio.Future[T]":
+        """Return a failure."""
+        error = NodeUnavailable(f"{self._server.address} is unavailable")
+        command.fail(error)
+        self._server.failures += 1
+        self._server.connection_broken(error, clock())
+        return command.futures[0]
+
+
+def _ignore(_sent_at: float) -> None:
+    pass
 
 
 def _done(result: T) -> "asyncio.Future[T]":

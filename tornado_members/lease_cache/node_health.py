@@ -1,26 +1,17 @@
-"""One cache node, and its health as known to this process.
+"""The health of a cache node, as known to this process.
 
 A node may be read only while it has replied within the heartbeat, and after it has replied for
 `return_after` without a failure. A process that was stopped itself has had no reply.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 from tornado_members.lease_cache.clock import clock
-from tornado_members.lease_cache.commands import Held, Put
-from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
-from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.value_replies import EntryLines
-
-T = TypeVar("T")
-A = TypeVar("A")
 
 _REST_SECONDS = 3.0  # without reads, after which the node is probed less often
 
@@ -63,8 +54,8 @@ class Timing:
         return self.heartbeat + 3 * self.timeout
 
 
-class MonitoredNode:
-    """A MemcachedNode that notes which of its commands were replied to."""
+class NodeHealth:
+    """Knows since when a node replies to commands and heartbeats, or does not."""
 
     def __init__(
         self,
@@ -77,7 +68,6 @@ class MonitoredNode:
         """`on_failure` is called for each command that the node does not reply to."""
         self.address = node.address
         self.down_since: float | None = now()  # until it has replied once
-        self.last_reply_at = float("-inf")  # when the last command that it replied to was sent
         self.last_read_at = float("-inf")  # when the process last wanted to read the node
         # Set when commands begin to fail. Probes must then be frequent: an end of the outage that
         # this process does not notice would make `down_since` too early for the next one.
@@ -97,9 +87,10 @@ class MonitoredNode:
             resting_pause=timing.resting_pause,
             is_read=lambda: now() - self.last_read_at < _REST_SECONDS,
             on_broken=self._note_broken,
-            other_reply_at=lambda: self.last_reply_at,
+            other_reply_at=lambda: node.last_reply_at,
             now=now,
         )
+        node.observe(timing.heartbeat, on_return=self._note_return, on_failure=self._note_failure)
 
     def start(self) -> None:
         """Begin to probe the node in a thread."""
@@ -119,47 +110,24 @@ class MonitoredNode:
 
     def readable_at(self) -> float | None:
         """When the node will have replied for long enough; None if it does not reply."""
-        last_reply_at = max(self.last_reply_at, self._heartbeat.last_reply_at)
-        if self.down_since is not None or self._now() - last_reply_at > self._timing.heartbeat:
+        silence = self._now() - max(self._node.last_reply_at, self._heartbeat.last_reply_at)
+        if self.down_since is not None or silence > self._timing.heartbeat:
             return None
         return max(self._readable_at, self._heartbeat.recovered_at + self._timing.return_after)
 
-    def get_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, bytes]]:
-        """Like the method of MemcachedNode."""
-        return self._monitored(self._node.get_many, keys)
-
-    def get_entries(
-        self, before: Sequence[bytes], keys: KeyList
-    ) -> Awaitable[tuple[Mapping[bytes, bytes], EntryLines | Mapping[bytes, bytes]]]:
-        """Like the method of MemcachedNode."""
-        return self._monitored(partial(self._node.get_entries, before), keys)
-
-    def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]:
-        """Like the method of MemcachedNode."""
-        return self._monitored(self._node.gets_many, keys)
-
-    def put_many(self, puts: Sequence[Put]) -> Awaitable[Sequence[int | None]]:
-        """Like the method of MemcachedNode."""
-        return self._monitored(self._node.put_many, puts)
-
-    async def _monitored(self, command: Callable[[A], Awaitable[T]], argument: A) -> T:
-        began = self._now()
-        try:
-            result = await command(argument)
-        except NodeUnavailable:
-            # Between failures that lie far apart it may have been up without our noticing.
-            if self.down_since is None:
-                self.probe_wanted.set()
-            if self.down_since is None or began - self._failed_at > self._timing.heartbeat:
-                self.down_since = self._now()
-            self._failed_at = self._now()
-            self._on_failure()
-            raise
-        # Not when the command began: it may have waited for its turn since.
-        began = max(began, self._node.last_reply_at)
-        last_reply_at = max(self.last_reply_at, self._heartbeat.last_reply_at)
-        if self.down_since is not None or began - last_reply_at > self._timing.heartbeat:
+    def _note_return(self, sent_at: float) -> None:
+        """Note the reply to a command that was sent at this time, after a failure or a gap."""
+        last_reply_at = max(self._node.last_reply_at, self._heartbeat.last_reply_at)
+        if self.down_since is not None or sent_at - last_reply_at > self._timing.heartbeat:
             self.down_since = None
             self._readable_at = self._now() + self._timing.return_after
-        self.last_reply_at = max(self.last_reply_at, began)
-        return result
+
+    def _note_failure(self, sent_at: float) -> None:
+        """Note that the node does not reply to a command that was sent at this time."""
+        if self.down_since is None:
+            self.probe_wanted.set()
+        # Between failures that lie far apart it may have been up without our noticing.
+        if self.down_since is None or sent_at - self._failed_at > self._timing.heartbeat:
+            self.down_since = self._now()
+        self._failed_at = self._now()
+        self._on_failure()
