@@ -26,6 +26,7 @@ class ResponseHandler(RequestHandler):
     cache_status: str | None = None  # for the log and the metrics
     problem_code: str | None = None
     timed_out = False
+    _is_finishing = False
 
     def __init__(
         self,
@@ -46,8 +47,8 @@ class ResponseHandler(RequestHandler):
 
     @property
     def response_finished(self) -> bool:
-        """True if the response is complete, or was aborted."""
-        return bool(self._finished)
+        """True if the response is complete or being completed, or was aborted."""
+        return bool(self._finished or self._is_finishing)
 
     def address(self, path: str) -> str:
         """Return the address of a path of this service, for a response."""
@@ -86,6 +87,8 @@ class ResponseHandler(RequestHandler):
         """
         if chunk is not None:
             self.write(chunk)
+        # If the body was not read, the HTTP server calls on_connection_close() during this.
+        self._is_finishing = True
         connection = self.request.connection
         is_whole = not (self._headers_written or self._finished or "Connection" in self._headers)
         if is_whole and isinstance(connection, Exchange):
