@@ -362,7 +362,7 @@ async def open_services(
             deadlines=await enter(open_deadlines(settings)),
             large_reads=LargeReads(),
             most_requests=settings.server.limits.requests,
-            load_shedder=LoadShedder(lambda: requests.in_flight, lambda: stores.mongo.waits.recent),
+            load_shedder=LoadShedder(requests, lambda: stores.mongo.waits.recent),
             rate_limit=rate_limit,
             admission=AdmissionControl(tokens, rate_limit, fields),
             dependencies=Dependencies(

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -85,7 +86,8 @@ class TestShedding:
 
     @pytest.fixture
     def overloaded(self, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(services.load_shedder, "_in_flight", lambda: 500)
+        many = SimpleNamespace(in_flight=500)
+        monkeypatch.setattr(services.load_shedder, "_requests", many)
         monkeypatch.setattr(services.load_shedder, "_database_wait", lambda: 60.0)
         monkeypatch.setattr(services.load_shedder, "is_shedding", True)
         services.load_shedder.observe(60.0)

@@ -16,7 +16,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
         self.in_flight = 500
-        self.shedder = LoadShedder(lambda: self.in_flight, lambda: 0.0, lambda: self.now)
+        self.shedder = LoadShedder(self, lambda: 0.0, lambda: self.now)
 
     def observe(self, wait: float, seconds: float) -> bool:
         """Observe the same wait a hundred times within a time; return True if it refuses."""
@@ -61,7 +61,7 @@ def test_few_requests_are_never_refused_however_slow_they_are(clock: Clock) -> N
 
 
 async def test_busy_event_loop_is_measured_at_each_request() -> None:
-    shedder = LoadShedder(lambda: 500, lambda: 0.0)
+    shedder = LoadShedder(Clock(), lambda: 0.0)
 
     async def turn() -> bool:
         refused = shedder.refuses()
@@ -75,7 +75,17 @@ async def test_busy_event_loop_is_measured_at_each_request() -> None:
 
 
 async def test_wait_for_the_database_is_measured() -> None:
-    shedder = LoadShedder(lambda: 500, lambda: LONG)
+    shedder = LoadShedder(Clock(), lambda: LONG)
     async with asyncio.timeout(10):
         while not shedder.refuses():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def test_refusals_end_once_few_requests_are_in_flight(clock: Clock) -> None:
+    assert clock.observe(LONG, 1)
+    clock.in_flight = 31
+    assert not clock.shedder.refuses()
+    assert clock.shedder.is_shedding
+    clock.now += 2
+    assert not clock.shedder.refuses()
+    assert not clock.shedder.is_shedding

@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 _TARGET: Final = 0.15  # seconds
 _TURNS: Final = 10  # that a request waits for
@@ -26,19 +26,25 @@ _RECOVERY: Final = 1.0  # seconds below the target until another burst has an in
 _MIN_IN_FLIGHT: Final = 100  # requests in flight. Fewer do not form a queue.
 
 
+class Requests(Protocol):
+    """The requests of this process."""
+
+    in_flight: int
+
+
 class LoadShedder:
     """Measures waits, and decides which requests to refuse."""
 
     def __init__(
         self,
-        in_flight: Callable[[], int],
+        requests: Requests,
         database_wait: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`database_wait` returns how long the last operation has waited, in seconds."""
         self.refused = 0  # requests
         self.is_shedding = False
-        self._in_flight = in_flight
+        self._requests = requests
         self._database_wait = database_wait
         self._clock = clock
         self._is_above = False  # if the last wait was above the target
@@ -47,7 +53,15 @@ class LoadShedder:
         self._is_measuring = False
 
     def refuses(self) -> bool:
-        """Return True if a new request must be refused. Measures how long it waits."""
+        """Return True if a new request must be refused. Measures how long it waits.
+
+        Nothing is measured for few requests, which do not form a queue.
+        """
+        if self._requests.in_flight < _MIN_IN_FLIGHT:
+            self._turns.clear()
+            if self._is_above or self.is_shedding:
+                self.observe(0.0)
+            return False
         if not self._is_measuring:
             self._is_measuring = True
             asyncio.get_running_loop().call_soon(self._measure, self._clock())
@@ -60,7 +74,7 @@ class LoadShedder:
         of a longer time were below it: until then, one wait above it is enough to refuse.
         """
         now = self._clock()
-        is_above = wait > _TARGET and self._in_flight() >= _MIN_IN_FLIGHT
+        is_above = wait > _TARGET and self._requests.in_flight >= _MIN_IN_FLIGHT
         if is_above != self._is_above:
             self._is_above, self._since = is_above, now
         elif is_above:
