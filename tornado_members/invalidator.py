@@ -30,12 +30,11 @@ from tornado_members.ticks import seconds_to_tick
 log = getLogger(__name__)
 
 # The leader renews its lock, and stores its position, at each tick.
-_ACQUIRE_SECONDS = 0.5  # between two attempts to acquire the lock
 _RETRY_SECONDS = 0.2  # after a renewal that failed
 _NODE_CHECK_SECONDS = 0.1  # between two checks of failing nodes by the leader
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before the stream is reopened
 _NOT_REPLICATED_PAUSE = 60.0
-_REST_SECONDS = 0.75  # after handing over: longer than another process takes to acquire the lock
+_REST_SECONDS = 1.0  # after handing over: longer than another process takes to acquire the lock
 _HAND_OVER_SECONDS = 10.0  # at least, between two times that this process hands over
 # Seconds without progress by any process before they are reported. An idle replica set makes
 # progress every ten seconds: the primary writes a no-op to its oplog (periodicNoopIntervalSecs).
@@ -136,10 +135,11 @@ class Invalidator:
                 await self._lead()
                 self._status.problem = "its leader is unknown"
                 log.warning("lost the leader lock of the change stream")
-            resting = self._handed_over_at + _REST_SECONDS - asyncio.get_running_loop().time()
+            now = asyncio.get_running_loop().time()
+            resting = self._handed_over_at + _REST_SECONDS - now
             if not self._cache.reaches_all_nodes():  # others come first
                 resting = max(resting, _REST_SECONDS)
-            await asyncio.sleep(max(_ACQUIRE_SECONDS, resting))
+            await asyncio.sleep(max(seconds_to_tick(now), resting))
 
     async def release(self) -> None:
         """Release the lock, so that another process continues. Raises DependencyUnavailable."""
@@ -280,15 +280,16 @@ class Invalidator:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while not tail.done() and not self._should_hand_over():
-            left = end - loop.time()
-            if left <= 0:
-                return
             failure = asyncio.create_task(self._cache.wait_for_failure())
             try:
-                await asyncio.wait([tail, failure], timeout=left, return_when=FIRST_COMPLETED)
+                done, _ = await asyncio.wait(
+                    [tail, failure], timeout=end - loop.time(), return_when=FIRST_COMPLETED
+                )
             finally:
                 failure.cancel()
-            if failure.done() and not self._should_hand_over():
+            if not done:
+                return
+            if failure in done and not self._should_hand_over():
                 # Many commands may fail at once: wait before the next check.
                 await asyncio.wait([tail], timeout=_NODE_CHECK_SECONDS)
 

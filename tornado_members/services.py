@@ -62,6 +62,7 @@ from tornado_members.storage.recorded import RecordedWrites
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.request_metrics import RequestMetrics
 from tornado_members.telemetry.tracing import Tracer, open_tracer
+from tornado_members.ticks import align
 
 log = getLogger(__name__)
 
@@ -208,7 +209,7 @@ async def open_streams(settings: Settings, mongodb_uri: str, mongo: Mongo) -> As
     if settings.mongodb.driver == "pymongo":
         yield mongo
         return
-    streams = open_mongo(mongodb_uri, database, "pymongo", timeout)
+    streams = open_mongo(mongodb_uri, database, "pymongo", timeout, awaits_elections=False)
     try:
         yield streams
     finally:
@@ -271,6 +272,7 @@ def make_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> 
         heartbeat=settings.cache.heartbeat_ms / 1000,
         timeout=settings.cache.timeout_ms / 1000,
         return_after=settings.cache.return_ms / 1000,
+        align=align,
     )
     return LeaseCache(
         servers,

@@ -27,3 +27,13 @@ def seconds_to_tick(now: float, ticks: int = 1) -> float:
     phase = os.getpid() * _GOLDEN_RATIO % 1 * TICK
     left = seconds - (now + phase) % seconds
     return left if left >= seconds * _MIN_SHARE else left + seconds
+
+
+def align(seconds: float) -> float:
+    """Return a pause that ends with a tick: the longest that is not longer than `seconds`.
+
+    A pause that is too short for a tick is returned as it is.
+    """
+    ticks = int(seconds / (TICK * (1 + _MIN_SHARE)))
+    now = asyncio.get_running_loop().time()
+    return seconds_to_tick(now, ticks) if ticks else seconds

@@ -166,13 +166,13 @@ class WorkerAggregator:
 @asynccontextmanager
 async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> AsyncIterator[None]:
     """In a worker: write its snapshot periodically while the block lasts, and once at the end."""
-    families, report = b"", b""  # as JSON
+    families, report = b"", status.health.report()  # the families as JSON
     answered, collected_at, written_at = 0.0, -inf, -inf
 
     def write(*, last: bool = False) -> None:
         nonlocal families, report, answered, collected_at, written_at
         now, seconds, previous = time.monotonic(), status.metrics.request_seconds(), report
-        report = _encode(status.health.report().to_dict())
+        report = status.health.report()
         is_changed = last or seconds != answered or report != previous
         if is_changed or now - collected_at > _IDLE_SECONDS:
             families = _encode([family.to_dict() for family in status.metrics.collect()])
@@ -180,7 +180,8 @@ async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> 
         elif now - written_at < _SAME_SECONDS:
             return
         snapshot.write_encoded(
-            b'{"at":%b,"report":%b,"families":%b}' % (_encode(now), report, families)
+            b'{"at":%b,"report":%b,"families":%b}'
+            % (_encode(now), _encode(report.to_dict()), families)
         )
         written_at = now
 

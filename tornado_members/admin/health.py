@@ -22,6 +22,7 @@ from enum import IntEnum
 from logging import getLogger
 from typing import Any, Self
 
+from tornado_members.admin.watchdog import Watchdog
 from tornado_members.auth.keys import KeySource
 from tornado_members.invalidator import InvalidatorStatus
 from tornado_members.storage.outages import describe_failure
@@ -129,9 +130,8 @@ class HealthMonitor:
         self._changes = changes
         self._lists = lists
         self._mongodb = DependencyStatus(_MONGODB, State.UNREADY, "was not pinged yet")
-        # On the loop's clock: when the last write began that was acknowledged or failed since; and
-        # when a ping ended, or such a write began.
-        self._written_at = self._checked_at = float("-inf")
+        self._writes = Watchdog(_WRITE_SECONDS, self._write_to_mongodb)
+        self._pings = Watchdog(_CHECK_SECONDS, self._ping_mongodb)
 
     def report(self) -> HealthReport:
         """Return the present state of each dependency."""
@@ -143,34 +143,8 @@ class HealthMonitor:
     async def monitoring(self) -> AsyncIterator[None]:
         """Ping MongoDB now, and check it periodically while the block lasts."""
         await self._ping_mongodb()
-        checking = [
-            asyncio.create_task(self._keep_pinging()),
-            asyncio.create_task(self._keep_writing()),
-        ]
-        try:
+        async with self._pings.watching(), self._writes.watching():
             yield
-        finally:
-            for task in checking:
-                task.cancel()
-            await asyncio.wait(checking)
-
-    async def _keep_pinging(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            seconds = self._checked_at + _CHECK_SECONDS - loop.time()
-            if seconds > 0:
-                await asyncio.sleep(seconds)
-            else:
-                await self._ping_mongodb()
-
-    async def _keep_writing(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            seconds = self._written_at + _WRITE_SECONDS - loop.time()
-            if seconds > 0:
-                await asyncio.sleep(seconds)
-            else:
-                await self._write_to_mongodb()
 
     async def _write_to_mongodb(self) -> None:
         began = asyncio.get_running_loop().time()
@@ -179,15 +153,15 @@ class HealthMonitor:
         except Exception as error:  # noqa: BLE001  # any error means the same here
             reason = describe_failure(error)
             problem = "they time out" if reason == "does not answer" else reason
-            self._written_at = asyncio.get_running_loop().time()
+            self._writes.postpone(asyncio.get_running_loop().time())
             self._note_writes(problem)
         else:
             self.note_write(began)
 
     def note_write(self, began: float) -> None:
         """Note that MongoDB acknowledged a write that began then, by the loop's clock."""
-        self._written_at = max(self._written_at, began)
-        self._checked_at = max(self._checked_at, began)
+        self._writes.postpone(began)
+        self._pings.postpone(began)
         self._note(DependencyStatus(_MONGODB, State.OK))
         self._note_writes(None)
 
@@ -213,7 +187,7 @@ class HealthMonitor:
             status = DependencyStatus(_MONGODB, State.UNREADY, detail)
         else:
             status = DependencyStatus(_MONGODB, State.OK)
-        self._checked_at = asyncio.get_running_loop().time()
+        self._pings.postpone(asyncio.get_running_loop().time())
         self._note(status)
 
     def _note(self, status: DependencyStatus) -> None:

@@ -180,6 +180,8 @@ class HTTPServer:
         peer = Peer(connected.family, address, self._protocol, key)
         connection = Connection(self, self._loop, peer)
         self._connections.add(connection)
+        if self._timer is None:
+            self._arm_timer()
         self._addresses.add(key, connection)
         self._empty.clear()
         self._update_room()
@@ -246,13 +248,22 @@ class HTTPServer:
     # Time.
 
     def _check_deadlines(self) -> None:
-        """Check all connections by one timer: a timer per request would cost more."""
+        """Check all connections by one timer: a timer per request would cost more.
+
+        It rests while there is no connection.
+        """
+        self._timer = None
+        if not self._connections:
+            return
         now = self._loop.time()
         for connection in [*self._connections]:
             if now >= connection.deadline or now >= connection.writer.deadline:
                 connection.expire(now)
         if self.response_budget.is_exceeded:
             eviction.abort_slow_readers(self._connections, now, self.response_budget)
+        self._arm_timer()
+
+    def _arm_timer(self) -> None:
         pause = min(self.limits.shortest_seconds / _CHECKS, _MOST_SECONDS)
         self._timer = self._loop.call_later(pause, self._check_deadlines)
 

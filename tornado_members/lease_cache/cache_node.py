@@ -350,7 +350,7 @@ class CacheNode:
                 log.exception("monitoring Memcached %s failed; trying again", self.address)
             self.bypass_reason()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._probe_pause()):
+                async with asyncio.timeout(self._timing.align(self._probe_pause())):
                     await self._wanted.wait()
             self._wanted.clear()
 

@@ -16,6 +16,11 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 _REST_SECONDS = 3.0  # without reads, after which the node is probed less often
 
 
+def unaligned(seconds: float) -> float:
+    """Return the pause as it is."""
+    return seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds.
@@ -28,6 +33,9 @@ class Timing:
     heartbeat: float
     timeout: float
     return_after: float
+    # Returns a pause that is not longer than the given one, and ends together with those of other
+    # tasks of the process: to wake an idle process costs more than most of these tasks do.
+    align: Callable[[float], float] = unaligned
 
     @property
     def pause(self) -> float:

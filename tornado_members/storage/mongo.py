@@ -155,13 +155,21 @@ class Mongo:
 
 
 def open_mongo(
-    uri: str, database: str, driver: Literal["motor", "pymongo"], timeout: float
+    uri: str,
+    database: str,
+    driver: Literal["motor", "pymongo"],
+    timeout: float,
+    *,
+    awaits_elections: bool = True,
 ) -> Mongo:
     """Return a client in the running event loop. It connects when it is first used.
 
     `timeout` is that of each operation, in seconds. A majority acknowledges each write with its
     journal, and reads return majority-committed data of the primary. So acknowledged writes and
     data that was read survive a failover.
+
+    A client that does not await elections learns of them by failing commands, and every ten
+    seconds. It saves an idle process two timers per second.
 
     Raises SettingsError for an invalid URI.
     """
@@ -171,6 +179,8 @@ def open_mongo(
         "tz_aware": True,
         "event_listeners": [WindowGuard(), SendingListener()],
     }
+    if not awaits_elections:
+        options["serverMonitoringMode"] = "poll"
     client: AsyncMongoClient[Document] | AsyncIOMotorClient[Document]
     try:
         with warnings.catch_warnings():
