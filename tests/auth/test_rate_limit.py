@@ -113,3 +113,45 @@ async def test_rate_limit_counts_requests_together_that_arrive_during_a_command(
     replying.set()
     assert [admitted for one in checks for admitted in await one] == [True] * 3 + [False] * 5
     assert amounts_asked == [1, 7]
+
+
+async def test_rate_limit_admits_requests_far_below_it_before_they_are_counted() -> None:
+    amounts_asked: list[int] = []
+    replying = asyncio.Event()
+
+    class Counts(SharedCounts):
+        async def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Mapping[bytes, int]:  # type: ignore[override]
+            amounts_asked.append(sum(amounts.values()))
+            numbers = await super().add_many(amounts, ttl)
+            await replying.wait()
+            return numbers
+
+    clock = Clock()
+    limit = RateLimit(Counts([], namespace="test", clock=clock), 1500, clock)
+    replying.set()
+    assert await limit.admit([ADA]) == [True]
+    replying.clear()
+    for _ in range(500):  # until the reply, no more than this
+        assert await asyncio.wait_for(limit.admit([ADA]), 10) == [True]
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(limit.admit([ADA]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    replying.set()
+    assert await waiting == [True]
+    assert sum(amounts_asked) == 502
+    assert len(amounts_asked) <= 4
+    assert sum(await limit.admit([ADA] * 1000)) == 998
+    assert limit.is_exceeded(ADA)
+
+
+async def test_rate_limit_of_many_requests_is_exact_over_processes() -> None:
+    clock = Clock()
+    counts = SharedCounts([], namespace="test", clock=clock)
+    one, other = (RateLimit(counts, 1200, clock) for _ in range(2))
+    admitted = 0
+    for _ in range(130):
+        admitted += sum(await one.admit([ADA] * 7)) + sum(await other.admit([ADA] * 5))
+        await asyncio.sleep(0)
+    assert admitted == 1200

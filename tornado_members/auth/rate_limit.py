@@ -1,9 +1,11 @@
 """A limit on the requests of each subject per minute, over all processes."""
 
+import asyncio
 import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
@@ -13,6 +15,9 @@ from tornado_members.errors import TooManyRequests
 from tornado_members.lease_cache.coalescing import Batcher
 
 _WINDOW = 60  # seconds
+# Requests that a subject has left, beyond which they are admitted before they are counted. Other
+# processes do not admit so many within the round trip that the count takes.
+_FAR = 1000
 
 
 class Counts(Protocol):
@@ -27,7 +32,7 @@ class RateLimit:
 
     The requests of one turn of the event loop are counted by one command to Memcached, and those
     that arrive until its reply by the next one. A subject over the limit is refused from memory
-    until the window ends.
+    until the window ends. Requests of a subject far below it do not wait for the reply.
     """
 
     def __init__(
@@ -39,6 +44,9 @@ class RateLimit:
         self._clock = clock
         self._batcher = Batcher(self._admit, in_turns=True)
         self._window = 0
+        self._left: dict[bytes, int] = {}  # requests by subject, as of the last reply
+        self._admitted: Counter[bytes] = Counter()  # requests that are not counted yet
+        self._counting: asyncio.Task[None] | None = None
         self._over: set[bytes] = set()  # keys of subjects that have used up this window
 
     async def check(self, caller: Caller) -> None:
@@ -58,13 +66,46 @@ class RateLimit:
 
         A caller with several requests occurs several times. Its first ones are admitted.
         """
+        window = self._current_window()
+        keys = [_key(caller.issuer, caller.subject, window) for caller in callers]
+        if all(self._left.get(key, 0) >= _FAR for key in keys):
+            self._count_later(keys)
+            return [True] * len(keys)
         return await self._batcher.submit(callers)
+
+    def _count_later(self, keys: Sequence[bytes]) -> None:
+        """Admit requests now, and count them together with others."""
+        for key in keys:
+            self._left[key] -= 1
+        self._admitted.update(keys)
+        if self._counting is None:
+            self._counting = asyncio.create_task(self._count_admitted(), context=Context())
+
+    async def _count_admitted(self) -> None:
+        try:
+            while self._admitted:
+                await self._count(self._take_admitted())
+        finally:
+            self._counting = None
+
+    def _take_admitted(self) -> Counter[bytes]:
+        admitted, self._admitted = self._admitted, Counter()
+        return admitted
+
+    async def _count(self, amounts: Counter[bytes]) -> Mapping[bytes, int]:
+        """Add to the counters; return the sums."""
+        window = self._window
+        numbers = await self._counts.add_many(amounts, _WINDOW + 1)
+        if window == self._window:
+            for key, number in numbers.items():
+                self._left[key] = self._most - number - self._admitted[key]
+        return numbers
 
     async def _admit(self, callers: Sequence[Caller]) -> list[bool]:
         window = self._current_window()
         keys = [_key(caller.issuer, caller.subject, window) for caller in callers]
         amounts = Counter(key for key in keys if key not in self._over)
-        numbers = await self._counts.add_many(amounts, _WINDOW + 1)
+        numbers = await self._count(amounts + self._take_admitted())
         left = {key: self._most - number + amounts[key] for key, number in numbers.items()}
         admitted = []
         for key in keys:
@@ -79,6 +120,7 @@ class RateLimit:
         if window != self._window:
             self._window = window
             self._over.clear()
+            self._left.clear()
         return window
 
 
