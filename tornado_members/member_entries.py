@@ -10,7 +10,7 @@ the member has a name. SECONDS is the time of its last change. SCHEMA is the dig
 a process with other fields would send other bytes, so it does not use the entry.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -106,6 +106,11 @@ def id_keys(listed: str) -> MemberKeys:
     if len(set(ids)) < len(ids):
         ids = dict.fromkeys(ids)
     return MemberKeys(_MEMBER, " ".join(ids).encode(), len(ids))
+
+
+def keys_of_ids(member_ids: Sequence[int]) -> MemberKeys:
+    """Return the keys of the entries of several members, whose ids are distinct."""
+    return MemberKeys.of(_MEMBER, [b"%d" % one for one in member_ids])
 
 
 def member_id_of(key: bytes) -> int:

@@ -342,7 +342,7 @@ async def test_batches_of_one_turn_share_a_query(
     directory = services.directory
     directory._store._batcher._send = lambda ids: counted_find(directory._store, ids)
     await directory.get_many([*range(1, 201)])
-    assert names() == ["Get", "PutMany", "PutMany"]
+    assert names() == ["Get", "GetEntries", "PutMany", "PutMany"]
     assert queries == [[*range(1, 201)]]
     commands.clear()
     queries.clear()

@@ -24,6 +24,7 @@ from tornado_members.member_entries import (
     Representation,
     has_name,
     id_key,
+    keys_of_ids,
     member_id_in,
     name_entry,
     name_key,
@@ -43,6 +44,7 @@ T = TypeVar("T")
 _ON_REQUEST = "fwd=request"
 _REJECTED = "fwd=bypass; detail=rejected"
 _PARTIAL = "fwd=partial; detail=%d/%d"  # hits among the members of a batch
+_FEW = 16  # members, whose look-up shares a request with other reads
 # A name that moves to another member at each look-up is read from the database.
 _MAX_REJECTIONS = 3
 
@@ -122,6 +124,13 @@ class MemberReader:
             loaded = await self._load_past_cache([*map(id_key, member_ids)], load)
             return MemberBatch.of(loaded, _ON_REQUEST)
         look_ups = take_look_ups(member_ids)
+        if not look_ups and len(member_ids) > _FEW:
+            cached = await self.get_cached_batch(keys_of_ids(member_ids))
+            if cached.bodies:
+                self._cache.counts.hits += len(cached.bodies)
+                return MemberBatch(cached.bodies, [], HIT)
+            schema = self._entries.schema
+            look_ups = {one: usable(found, schema) for one, found in cached.look_ups.items()}
         look_ups |= await self._look_up([one for one in member_ids if one not in look_ups])
         entries = {one: hit.entry for one, hit in look_ups.items() if isinstance(hit, Hit)}
         hits = len(entries)
