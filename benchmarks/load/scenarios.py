@@ -132,6 +132,8 @@ PAGE_RUNS: Mapping[Cell, frozenset[str]] = {
         ("unchanged", 32, "fastapi"),
         ("name", 32),
         ("batch", 32, "fastapi", "tornado"),
+        ("batch-wide", 32, "fastapi", "tornado"),
+        ("lookup", 32, "fastapi", "tornado"),
         ("handler", 32, "ours-memory", "fastapi", "trivial"),
         ("miss", 32, "fastapi", "tornado", "flask"),
         ("list", 32, "fastapi", "tornado", "flask"),
