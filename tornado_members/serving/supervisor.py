@@ -22,7 +22,7 @@ from tornado_members.services import Opening, prepare_tables
 from tornado_members.serving.channel import FAILED, READY, REPLACE, STOP, Channel
 from tornado_members.serving.event_wait import EventWait
 from tornado_members.serving.reload import reload_settings
-from tornado_members.serving.server import raise_file_limit
+from tornado_members.serving.server import loop_factory, raise_file_limit
 from tornado_members.serving.signals import Signals
 from tornado_members.serving.sockets import Listeners, listen, listen_for_admin
 from tornado_members.serving.startup_banner import print_banner
@@ -143,6 +143,7 @@ class Supervisor:
     def run(self) -> None:
         """Start the workers, and supervise them until a stop signal."""
         prepare_tables()  # 3 MiB that the workers share
+        loop_factory(self._settings.server.transport)  # imports uvloop, which they share
         gc.collect()
         gc.freeze()  # keeps the pages of these objects shared with the workers
         try:
