@@ -791,3 +791,23 @@ async def test_endless_lag_does_not_hold_a_command_forever() -> None:
         for _ in range(30):
             await stand_still(0.03)
         assert isinstance(command.exception(), NodeUnavailable)
+
+
+async def test_observer_is_called_for_each_failure_and_for_the_reply_after_it(address: str) -> None:
+    """Also of a command that is refused after a probe has had its reply, but has not ended."""
+    async with opened(address) as node:
+        await node.get_many([b"a"])
+        failed_at: list[float] = []
+        returned_at: list[float] = []
+        node.observe(60, on_return=returned_at.append, on_failure=failed_at.append)
+        await node.get_many([b"a"])
+        assert failed_at == returned_at == []
+        node._probing, connection = asyncio.create_task(asyncio.sleep(0)), node._connection
+        node._connection = None
+        with pytest.raises(NodeUnavailable):
+            await node.get_many([b"a"])
+        node._probing, node._connection = None, connection
+        for _ in range(2):
+            await node.get_many([b"a"])
+        assert len(failed_at) == len(returned_at) == 1
+        assert failed_at < returned_at
