@@ -18,9 +18,14 @@ def suspend(process: psutil.Process) -> None:
     """
     process.suspend()
     end = time.monotonic() + _SECONDS
-    while not all(state == _STOPPED for state in _states(process.pid)):
+    while not is_stopped(process.pid):
         assert time.monotonic() < end, f"process {process.pid} does not stop"
         time.sleep(0.001)
+
+
+def is_stopped(pid: int) -> bool:
+    """True if every thread of a process is stopped."""
+    return all(state == _STOPPED for state in _states(pid))
 
 
 def _states(pid: int) -> list[bytes]:
