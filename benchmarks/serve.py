@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.sched_setaffinity(0, cores.load)  # and so are the databases, and wrk
     with suppress(KeyboardInterrupt), make_bed(members_for(cells)) as bed:
         for contestant in (one for one in contestants if one.is_checked):
-            bed.make_database(contestant.name, has_words=not contestant.is_ours)
+            is_peer = not contestant.is_ours
+            has_filters = is_peer and options.same_indexes
+            bed.make_database(contestant.name, has_words=is_peer, has_filters=has_filters)
         sound = True
         for processes in sorted({cell.processes for cell in cells}):
             its_cells = [cell for cell in cells if cell.processes == processes]
@@ -166,6 +168,7 @@ def make_parser() -> ArgumentParser:
         default=3,
         help="number of rounds; each contestant has one turn per round (3)",
     )
+    add("--same-indexes", action="store_true", help="give peers the indexes of the filters, too")
     add("--patience", type=float, default=0, help="seconds to wait for a quiet machine (0)")
     add("--check", action="store_true", help="only check the answers of all contestants")
     return parser

@@ -19,6 +19,7 @@ from pymongo.read_concern import ReadConcern
 from tests.support.memcached import ask_memcached, flush_cache
 from tests.support.namespace import namespace_of
 from tornado_members.embedded.private_servers import PrivateServers
+from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.storage.documents import MemberCodec
 
 ISSUER, AUDIENCE, KEY_ID = "https://issuer.example", "members-bench", "bench"
@@ -91,11 +92,14 @@ class Bed:
         collection = self.client[database]["members"]
         return collection.with_options(read_concern=ReadConcern("majority"))
 
-    def make_database(self, name: str, *, has_words: bool = False) -> None:
+    def make_database(
+        self, name: str, *, has_words: bool = False, has_filters: bool = False
+    ) -> None:
         """Copy the members into a database of the contestant.
 
         With `has_words`, each has the words of its name, with an index for searches. Otherwise they
-        are as the service stores them, which saves it the preparation of its lists.
+        are as the service stores them, which saves it the preparation of its lists. With
+        `has_filters`, there are the indexes of filters, in the order of both lists.
         """
         template = _TEMPLATE if has_words else _TEMPLATE_OF_OURS
         words = [{"$set": {"words": {"$split": [{"$toLower": "$name"}, " "]}}}] if has_words else []
@@ -104,6 +108,10 @@ class Bed:
         self.client[name]["members"].create_index("name", unique=True)
         if has_words:
             self.client[name]["members"].create_index([("words", 1), ("_id", 1)])
+        if has_filters:
+            for field in (one.name for one in MEMBER_FIELDS if one.filter):
+                for key in ("_id", "name"):
+                    self.client[name]["members"].create_index([(field, 1), (key, 1)])
 
     def reads(self) -> int:
         """Return the number of documents that MongoDB has returned."""
