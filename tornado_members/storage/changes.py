@@ -27,8 +27,8 @@ Token = Mapping[str, Any]  # an opaque position in the stream, from which it can
 _AWAIT_MS = 1000  # for which the server waits for a change
 _GATHER_SECONDS = 0.002  # changes that are at most so far apart form one batch
 _MOST_CHANGES = 1000  # in one batch
-# After a batch with changes, the reader rests before it reads the next one. A reply of MongoDB costs
-# half a millisecond of processor time with one change, and little more with fifty.
+# After a batch with changes, the reader rests before it reads the next one: a reply of MongoDB
+# costs half a millisecond of processor time with one change, and little more with fifty.
 _REST_SECONDS = 0.02
 
 _NOT_REPLICATED = 40573
