@@ -320,6 +320,22 @@ async def test_reader_takes_no_lease_on_a_node_that_became_stale_after_its_look_
         assert ask_memcached(address, b"get %ba\r\n" % PREFIX) == b"END\r\n"
 
 
+async def test_look_up_of_bodies_is_not_misled_by_line_ends_that_make_up_for_each_other(
+    address: str,
+) -> None:
+    """The tombstone has a line less than an entry, the garbage a line more."""
+    listed = KeyList.of(b"a", [b"1", b"2"])
+    async with process(address) as cache:
+        await cache.read(b"a1", Source(1).load)
+        node = MemcachedNode(address, timeout=5)
+        await node.set(PREFIX + b"a2", b"x\n\n\n", 60)
+        await node.close()
+        async with cache.changing(b"a1"):
+            look_ups = await cache.look_up([*listed])
+            assert isinstance(look_ups[b"a1"], Bypass)
+            assert await cache.look_up_bodies(listed, b"") == look_ups
+
+
 async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) -> None:
     source = Source(1)
     async with process(address, kind=Counting) as one, process(address) as other:
