@@ -17,7 +17,7 @@ from tornado_members.settings import Settings
 
 
 async def read_until_hit(directory: MemberDirectory, member_id: int) -> Representation:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = await directory.get(member_id)
             if found.cache_status == "hit":

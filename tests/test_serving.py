@@ -173,8 +173,8 @@ def test_stop_completes_requests_in_progress(
             assert (status, report.splitlines()[0]) == (503, "draining")
         finally:
             mongod.resume()
-        asking.join(timeout=10)
-        assert service.process.wait(timeout=10) == 0
+        asking.join(timeout=60)
+        assert service.process.wait(timeout=60) == 0
     assert [status for status, _ in answers] == [201]
 
 

@@ -164,5 +164,5 @@ async def test_queue_reuses_the_place_and_turn_of_a_cancelled_login() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not entered.is_set()
-    async with asyncio.timeout(1), queue.turn(Source(b"c")):
+    async with asyncio.timeout(60), queue.turn(Source(b"c")):
         pass

@@ -194,7 +194,7 @@ async def test_import_shows_faults_corrects_columns_and_exports_the_members(
 
 async def downloaded(folder: Path, name: str) -> str:
     """Wait for a file that the browser saves; return its text."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (folder / name).exists() or not (folder / name).read_bytes():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return (folder / name).read_text()

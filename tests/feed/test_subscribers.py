@@ -38,7 +38,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until_left(services: Services, count: int = 0) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while services.feed.metrics.subscribers > count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -141,7 +141,7 @@ async def test_idle_stream_has_comments(follow: Follow, monkeypatch: pytest.Monk
     for ndjson in (False, True):
         async with follow(ndjson=ndjson) as stream:
             await stream.event()
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while stream.comments < 2:
                     await stream.silence(0.05)
 

@@ -215,7 +215,7 @@ async def test_export_disconnects_a_client_that_reads_nothing(
         writer.write(request("/members", "Accept: text/csv"))
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
         assert services.requests.in_flight == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await services.requests.idle.wait()
         rest = await read_all(reader)
     assert not rest.endswith(b"0\r\n\r\n")

@@ -445,7 +445,7 @@ async def test_interrupted_import_loads_whole_lines_and_can_be_repeated(
             writer.transport.abort()
         else:
             writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await services.requests.idle.wait()
     there = collection.count_documents({})
     assert 0 < there <= 1500

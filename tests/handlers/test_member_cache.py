@@ -452,7 +452,7 @@ async def test_requests_wait_while_two_batches_are_looked_up(
 
     monkeypatch.setattr(services.directory, "get_cached", get_cached)
     request = f"GET /members/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(3)}\r\n\r\n"
-    async with AsyncExitStack() as stack, asyncio.timeout(30):
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
         opened = [await stack.enter_async_context(bare_connection(http_server)) for _ in range(6)]
         for number, (_, writer) in enumerate(opened, 1):
             writer.write(request.encode())
@@ -712,7 +712,7 @@ async def test_fast_path_releases_requests_of_disconnected_clients(
             writer.write(request.encode())
             await writer.drain()
             writer.transport.abort()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await services.requests.idle.wait()
     assert (await api("GET", "/members/1")).code == 200
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

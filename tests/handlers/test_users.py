@@ -46,7 +46,7 @@ async def log_in(api: Api, username: str, password: str = PASSWORD) -> Any:
 
 
 async def wait_for_status(api: Api, headers: dict[str, str], status: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await api("GET", "/members", headers=headers)).code != status:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

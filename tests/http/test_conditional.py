@@ -247,7 +247,7 @@ def test_precondition_date_has_whole_seconds() -> None:
 
 async def test_hostile_tags_are_parsed_fast(api: Api) -> None:
     for text in ('"' * 7_000, ", " * 7_000 + "x", '"a",' * 3_500 + "x", "W/" * 7_000):
-        async with asyncio.timeout(10):  # a pattern that backtracks would take years
+        async with asyncio.timeout(60):  # a pattern that backtracks would take years
             headers = {"If-Match": text}
             assert (await api("PUT", BY_ID, ADA, headers=headers)).code == 400
     answer = await api("GET", BY_ID, headers={"If-None-Match": '"1",' * 3_500})
@@ -286,7 +286,7 @@ async def test_member_with_any_foreign_version_can_be_matched_and_changed(
         read = await api("GET", path, headers={"Cache-Control": "no-cache"})
         assert parsed(read)["email"] is None
         body = None if method == "DELETE" else {"name": f"Ada {round_}", "phone": "555-0100"}
-        async with asyncio.timeout(10):  # there was an endless loop
+        async with asyncio.timeout(60):  # there was an endless loop
             answer = await api(
                 method, path, body, headers={**headers, "If-Match": read.headers["ETag"]}
             )

@@ -51,14 +51,14 @@ def store(mongo: Mongo) -> Counting:
 async def hit(*caches: LeaseCache, source: Source) -> None:
     """Wait until each of these caches hits."""
     for cache in caches:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await status(cache, source) != HIT:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
 async def until_flushed(store: Counting) -> None:
     """Wait until no flush is pending."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await store.read():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

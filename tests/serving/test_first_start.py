@@ -42,12 +42,17 @@ def command(folder: Path, servers: PrivateServers, database_name: str) -> Comman
     return Command(folder, settings)
 
 
-@contextmanager
-def slow_updates(admin: Admin) -> Iterator[None]:
-    """Let each batch that is filled in take 0.4 seconds longer."""
-    how = {"failCommands": ["update"], "blockConnection": True, "blockTimeMS": 400}
+def slow_down(admin: Admin, milliseconds: int) -> None:
+    """Let each batch that is filled in from now on take longer."""
+    how = {"failCommands": ["update"], "blockConnection": True, "blockTimeMS": milliseconds}
     data = {"appName": "tornado_members", **how}
     admin.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+
+
+@contextmanager
+def slow_updates(admin: Admin, milliseconds: int) -> Iterator[None]:
+    """Let each batch that is filled in take longer."""
+    slow_down(admin, milliseconds)
     try:
         yield
     finally:
@@ -67,7 +72,8 @@ def leader(locks: Any) -> int | None:
 def test_first_start_serves_at_once_and_survives_a_kill(
     command: Command, members: Any, admin: Admin, database_name: str
 ) -> None:
-    with slow_updates(admin), command.serving() as service:
+    # Long enough to check all that lists refuse meanwhile, on a machine that is busy, too.
+    with slow_updates(admin, 4000), command.serving() as service:
         for query in ("q=foreign%207", "name_prefix=for", "email=a@b.org"):
             status, problem = lists(service, query)
             assert (status, problem["code"]) == (503, "preparing")
@@ -87,13 +93,16 @@ def test_first_start_serves_at_once_and_survives_a_kill(
         status, created = service("POST", "/members", {"name": "Created Before"})
         assert (status, created["memberId"]) == (201, COUNT + 1)
         assert service("POST", "/members", {"name": "Foreign 9"})[0] == 409
-        status, report = service.admin("/readyz")
-        assert status == 200
-        assert f"of {COUNT} members have the fields that filters use" in report
+        progress = f"of {COUNT} members have the fields that filters use"
+        wait_for(lambda: progress in service.admin("/readyz")[1])
+        assert service.admin("/readyz")[0] == 200
         # One worker dies, another continues, and all are killed when some batches are complete.
         locks = admin[database_name]["leader_locks"]
+        wait_for(lambda: leader(locks) is not None)
         first = leader(locks)
         assert first is not None
+        assert members.count_documents(MISSING) > COUNT / 2
+        slow_down(admin, 400)
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: leader(locks) not in (None, first))
         wait_for(lambda: members.count_documents(MISSING) < COUNT - 1)
@@ -121,7 +130,7 @@ def test_first_start_serves_at_once_and_survives_a_kill(
 def test_reload_waits_for_lists_so_that_none_is_refused(
     command: Command, members: Any, admin: Admin
 ) -> None:
-    with command.serving() as service, slow_updates(admin):
+    with command.serving() as service, slow_updates(admin, 400):
         wait_for(lambda: lists(service, "q=foreign")[0] == 200)
         change(command, members={"attributes": {"level": {"type": "string", "indexed": True}}})
         members.update_many({}, {"$set": {"attributes": {"level": "gold"}}})

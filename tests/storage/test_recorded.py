@@ -248,7 +248,7 @@ async def test_fifty_creations_of_one_name_create_one_member(
 
 async def until_conflict(write: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     """Repeat a write until it raises WriteConflict, while a busy MongoDB answers too late."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await write()
@@ -309,7 +309,7 @@ async def test_transaction_of_a_killed_writer_is_ended(
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.5)
     survivor = recording(mongo)
     await kill_writer(servers, APP_NAME)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             with suppress(WriteConflict, DependencyUnavailable):  # the second on a busy machine
                 replaced = await survivor.replace(1, GRACE)

@@ -52,7 +52,7 @@ class FeedStream:
         length = int(self.headers["content-length"])
         return dict(json.loads(await self._reader.readexactly(length)))
 
-    async def event(self, seconds: float = 15) -> Event:
+    async def event(self, seconds: float = 60) -> Event:
         """Return the next event. Raises StreamEnded, and TimeoutError."""
         async with asyncio.timeout(seconds):
             while True:
@@ -61,7 +61,7 @@ class FeedStream:
                 if event is not None:
                     return event
 
-    async def events(self, count: int, seconds: float = 15) -> list[Event]:
+    async def events(self, count: int, seconds: float = 60) -> list[Event]:
         """Return the next events."""
         return [await self.event(seconds) for _ in range(count)]
 
@@ -71,7 +71,7 @@ class FeedStream:
             event = await self.event(seconds)
             raise AssertionError(f"{event} arrived")
 
-    async def end(self, seconds: float = 15) -> list[Event]:
+    async def end(self, seconds: float = 60) -> list[Event]:
         """Return the events up to the end of the stream."""
         found = []
         with suppress(StreamEnded):

@@ -130,12 +130,12 @@ class Client(asyncio.Protocol):
         self.ended.set()
         self.lost.set()
 
-    async def until(self, text: bytes, count: int = 1, seconds: float = 10) -> None:
+    async def until(self, text: bytes, count: int = 1, seconds: float = 60) -> None:
         """Wait until some bytes have arrived so many times."""
         await until(lambda: self.received.count(text) >= count or self.ended.is_set(), seconds)
         assert self.received.count(text) >= count, bytes(self.received)
 
-    async def until_closed(self, seconds: float = 10) -> bytes:
+    async def until_closed(self, seconds: float = 60) -> bytes:
         """Wait for the end of the connection; return everything."""
         async with asyncio.timeout(seconds):
             await self.ended.wait()
@@ -157,7 +157,7 @@ async def connected(address: Any, **options: Any) -> AsyncIterator[Client]:
         await client.lost.wait()
 
 
-async def ask(address: Any, *pieces: bytes, seconds: float = 10) -> bytes:
+async def ask(address: Any, *pieces: bytes, seconds: float = 60) -> bytes:
     """Send bytes, and read until the server closes."""
     async with connected(address) as client:
         for piece in pieces:
@@ -167,7 +167,7 @@ async def ask(address: Any, *pieces: bytes, seconds: float = 10) -> bytes:
         return await client.until_closed(seconds)
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait until a condition is true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

@@ -68,7 +68,7 @@ async def start_memcached(
     assert program, "the tests need Memcached"
     command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root", *options]
     process = subprocess.Popen(command)  # noqa: ASYNC220, S603
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             with suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -34,7 +34,7 @@ def address_of(http_server: AnyServer) -> Any:
 async def bare_connection(
     http_server: AnyServer, *, limit: int = 65536, buffer: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect to a server, for at most ten seconds.
+    """Connect to a server, for at most a minute.
 
     The client reads at most twice `limit` bytes ahead, and the kernel holds about `buffer` bytes
     each way.
@@ -48,7 +48,7 @@ async def bare_connection(
         await asyncio.get_running_loop().sock_connect(mine, listening.getsockname())
         reader, writer = await asyncio.open_connection(sock=mine, limit=limit)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 yield reader, writer
         finally:
             writer.close()
@@ -68,7 +68,7 @@ async def answer_before_end(http_server: AnyServer, request: bytes) -> bytes:
         await loop.sock_connect(mine, address_of(http_server))
         sending = asyncio.create_task(loop.sock_sendall(mine, request))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 return await loop.sock_recv(mine, 4096)
         finally:
             sending.cancel()

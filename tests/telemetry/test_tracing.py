@@ -50,7 +50,7 @@ def settings(settings: Settings, endpoint: str) -> Settings:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # the collector is in a thread
             await asyncio.sleep(0.01)
 
