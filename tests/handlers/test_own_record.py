@@ -334,9 +334,9 @@ async def test_fast_path_serves_the_own_member_and_no_other(
     served: list[int] = []
     answer = MemberCacheApplication._respond
 
-    def recording(self: MemberCacheApplication, read: Any, member: Any) -> None:
-        served.append(read.asked)
-        answer(self, read, member)
+    def recording(self: MemberCacheApplication, request: Any, member: Any) -> None:
+        served.append(request.selector)
+        answer(self, request, member)
 
     monkeypatch.setattr(MemberCacheApplication, "_respond", recording)
     for member_id in (OWN_ID, OTHER_ID):  # both are in the cache

@@ -42,17 +42,17 @@ def command(folder: Path, servers: PrivateServers, database_name: str) -> Comman
     return Command(folder, settings)
 
 
-def slow_down(admin: Admin, milliseconds: int) -> None:
+def slow_down(admin: Admin, database: str, milliseconds: int) -> None:
     """Let each batch that is filled in from now on take longer."""
     how = {"failCommands": ["update"], "blockConnection": True, "blockTimeMS": milliseconds}
-    data = {"appName": "tornado_members", **how}
+    data = {"appName": "tornado_members", "namespace": f"{database}.members", **how}
     admin.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
 
 
 @contextmanager
-def slow_updates(admin: Admin, milliseconds: int) -> Iterator[None]:
+def slow_updates(admin: Admin, database: str, milliseconds: int) -> Iterator[None]:
     """Let each batch that is filled in take longer."""
-    slow_down(admin, milliseconds)
+    slow_down(admin, database, milliseconds)
     try:
         yield
     finally:
@@ -73,7 +73,7 @@ def test_first_start_serves_at_once_and_survives_a_kill(
     command: Command, members: Any, admin: Admin, database_name: str
 ) -> None:
     # Long enough to check all that lists refuse meanwhile, on a machine that is busy, too.
-    with slow_updates(admin, 4000), command.serving() as service:
+    with slow_updates(admin, database_name, 4000), command.serving() as service:
         for query in ("q=foreign%207", "name_prefix=for", "email=a@b.org"):
             status, problem = lists(service, query)
             assert (status, problem["code"]) == (503, "preparing")
@@ -102,7 +102,7 @@ def test_first_start_serves_at_once_and_survives_a_kill(
         first = leader(locks)
         assert first is not None
         assert members.count_documents(MISSING) > COUNT / 2
-        slow_down(admin, 400)
+        slow_down(admin, database_name, 400)
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: leader(locks) not in (None, first))
         wait_for(lambda: members.count_documents(MISSING) < COUNT - 1)
@@ -128,9 +128,9 @@ def test_first_start_serves_at_once_and_survives_a_kill(
 
 @pytest.mark.exhaustive
 def test_reload_waits_for_lists_so_that_none_is_refused(
-    command: Command, members: Any, admin: Admin
+    command: Command, members: Any, admin: Admin, database_name: str
 ) -> None:
-    with command.serving() as service, slow_updates(admin, 400):
+    with command.serving() as service, slow_updates(admin, database_name, 400):
         wait_for(lambda: lists(service, "q=foreign")[0] == 200)
         change(command, members={"attributes": {"level": {"type": "string", "indexed": True}}})
         members.update_many({}, {"$set": {"attributes": {"level": "gold"}}})
