@@ -21,7 +21,7 @@ from tornado_members.settings import Settings
 from tornado_members.storage.leader_election import LOCK_SECONDS
 from tornado_members.ticks import TICK
 
-_SECONDS = 4.0
+_SECONDS = 5.0
 _HEARTBEAT_SECONDS = 1.0
 _PROBE_BYTES = 60  # at most: a get of the epoch and the quarantine
 
