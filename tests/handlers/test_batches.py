@@ -14,8 +14,8 @@ from tests.support.api import Api, parsed, problem
 from tests.support.members import make_draft
 from tornado_members.cached_members import MemberSelector
 from tornado_members.lease_cache.commands import Command
+from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.key_list import KeyList
-from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.simple_commands import OneLine
 from tornado_members.member_entries import MemberBatch, id_keys
 from tornado_members.services import Services
@@ -323,11 +323,11 @@ async def test_batches_of_one_turn_share_a_query(
     await create(services, 300)
     commands: list[Command[Any]] = []
     queries: list[list[int]] = []
-    command, find = MemcachedNode._send, MemberStore.find_members
+    send, find = MemcachedConnection.send, MemberStore.find_members
 
-    def counted(node: MemcachedNode, sent: Any) -> Any:
+    def counted(connection: MemcachedConnection, sent: Any) -> Any:
         commands.append(sent)
-        return command(node, sent)
+        return send(connection, sent)
 
     def names() -> list[str]:
         """Leave out probes, and commands that share the request of another one."""
@@ -338,7 +338,7 @@ async def test_batches_of_one_turn_share_a_query(
         queries.append([*member_ids])
         return await find(store, member_ids)
 
-    monkeypatch.setattr(MemcachedNode, "_send", counted)
+    monkeypatch.setattr(MemcachedConnection, "send", counted)
     directory = services.directory
     directory._store._batcher._send = lambda ids: counted_find(directory._store, ids)
     await directory.get_many([*range(1, 201)])

@@ -25,6 +25,7 @@ from tornado_members.errors import DependencyUnavailable, Overloaded, TokenInval
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.lease_cache.coalescing import Batcher
 from tornado_members.lease_cache.commands import Get
+from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.member_entries import Representation, id_key
@@ -474,18 +475,18 @@ async def test_fast_path_miss_sends_memcached_three_requests(
     await cache_ada(api)
     path = f"/members/{(await api.create('Grace Hopper'))['memberId']}"
     asked: list[str] = []
-    look, command = LeaseProtocol._look, MemcachedNode._send
+    look, send = LeaseProtocol._look, MemcachedConnection.send
 
     async def counted_look(protocol: LeaseProtocol, keys: Any = (), **options: Any) -> Any:
         asked.extend(["look"] if keys else [])  # a probe has no keys
         return await look(protocol, keys, **options)
 
-    def counted_command(node: MemcachedNode, sent: Any) -> Any:
+    def counted_command(connection: MemcachedConnection, sent: Any) -> Any:
         asked.extend([] if isinstance(sent, Get) else [type(sent).__name__])
-        return command(node, sent)
+        return send(connection, sent)
 
     monkeypatch.setattr(LeaseProtocol, "_look", counted_look)
-    monkeypatch.setattr(MemcachedNode, "_send", counted_command)
+    monkeypatch.setattr(MemcachedConnection, "send", counted_command)
     answer = await api("GET", path)
     assert answer.headers["Cache-Status"] == "memcached; fwd=miss; stored"
     assert asked == ["look", "PutMany", "PutMany"]
