@@ -643,7 +643,7 @@ async def test_fast_path_failure_does_not_affect_other_requests(
             raise RuntimeError("a bug")
         return real()
 
-    monkeypatch.setattr(type(ids), "new", lambda _self: new())
+    monkeypatch.setattr(ids, "new", new)
     headers = {"Authorization": f"Bearer {token_of(3)}"}
     answers = await asyncio.gather(
         *(

@@ -15,10 +15,12 @@ from tornado.httputil import (
 )
 
 from tornado_members.auth.caller import Caller
+from tornado_members.auth.permissions import READ
 from tornado_members.cached_members import CachedMembers, MemberSelector, discard_look_ups
 from tornado_members.errors import ResponseTimeout
+from tornado_members.handlers.plain_targets import is_list, selector_in
 from tornado_members.http.fast_path_errors import Query, reporting
-from tornado_members.http.plain_read import PlainRead
+from tornado_members.http.plain_read import PlainRead, plain_read
 from tornado_members.http.responses import MemberResponse, send_prepared
 from tornado_members.model.list_query import ListQuery
 from tornado_members.services import Services
@@ -31,12 +33,14 @@ class FastPath(Protocol):
     """The methods of MemberCacheApplication that its requests use."""
 
     application: HTTPServerConnectionDelegate  # which answers what is passed on
+    services: Services
+    is_enabled: bool  # False passes every request on
 
-    def admit(self, request: "FastPathRequest") -> bool:
-        """Return True for a plain read by a permitted caller; record what it addresses."""
+    def page_query(self, target: str, headers: HTTPHeaders) -> ListQuery | None:
+        """Return the query of a plain list; None if a handler must examine the request."""
 
     def answer(self, request: "FastPathRequest") -> None:
-        """Answer a request that is complete."""
+        """Answer a complete request, which counts as in flight."""
 
 
 class FastPathRequest(HTTPMessageDelegate):
@@ -64,7 +68,7 @@ class FastPathRequest(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         self.start_line, self.headers = start_line, headers
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
-        if self._fast_path.admit(self):
+        if self._admit():
             return None
         discard_look_ups()
         return self._start_delegate()
@@ -75,7 +79,12 @@ class FastPathRequest(HTTPMessageDelegate):
     def finish(self) -> None:
         if self.delegate:
             self.delegate.finish()
+            return
+        services = self._fast_path.services
+        if services.requests.in_flight >= services.most_requests:
+            self.pass_on()
         else:
+            services.requests.request_started()
             self._fast_path.answer(self)
 
     def on_connection_close(self) -> None:
@@ -84,14 +93,13 @@ class FastPathRequest(HTTPMessageDelegate):
 
     def respond(
         self,
-        services: Services,
         response: MemberResponse,
         *,
         route: str,
         cache_status: str | None = None,
     ) -> None:
         """Send a response, and record the request."""
-        read = self.read
+        read, services = self.read, self._fast_path.services
         span = services.tracer.sample(read.traceparent) if services.tracer else None
         if span and self.query:
             span.add_operation(*self.query)
@@ -141,6 +149,27 @@ class FastPathRequest(HTTPMessageDelegate):
         """Log an error of the fast path, which must not affect other requests."""
         log.error("a request failed", exc_info=error)
         self.connection.close()  # type: ignore[attr-defined]  # missing in Tornado
+
+    def _admit(self) -> bool:
+        """Return True for a plain read by a permitted caller; record what it addresses."""
+        line, services, fast_path = self.start_line, self._fast_path.services, self._fast_path
+        if line.method != "GET" or not fast_path.is_enabled:
+            return False
+        selector = selector_in(line.path)
+        if selector is None and not is_list(line.path):
+            return False
+        read = plain_read(self.connection, self.headers, services.tokens, services.cors)
+        caller = services.tokens.current_caller(read.token) if read else None
+        limit = services.rate_limit
+        if read is None or caller is None or (limit and limit.is_exceeded(caller)):
+            return False
+        self.read, self.caller = read, caller
+        if selector is None:
+            self.page = fast_path.page_query(line.path, self.headers)
+            return READ in caller.permissions and self.page is not None
+        self.selector = selector
+        may_read = READ in caller.permissions
+        return may_read or (isinstance(selector, int) and caller.may(READ, selector))
 
     def _start_delegate(self) -> Awaitable[None] | None:
         application = self._fast_path.application

@@ -16,14 +16,12 @@ from typing import Any, Final
 
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 
-from tornado_members.auth.permissions import READ
-from tornado_members.cached_members import CachedMembers
+from tornado_members.cached_members import CachedMembers, MemberSelector
 from tornado_members.handlers.fast_path_request import FastPathRequest
 from tornado_members.handlers.member import MemberHandler
 from tornado_members.handlers.page_reads import PageReads
-from tornado_members.handlers.plain_targets import is_list, route_of, selector_in
+from tornado_members.handlers.plain_targets import route_of
 from tornado_members.http.fast_path_errors import Query
-from tornado_members.http.plain_read import plain_read
 from tornado_members.http.responses import batch_response, member_response, takes_long
 from tornado_members.member_entries import CACHE_HIT, MemberBatch, MemberKeys, Representation
 from tornado_members.services import Services
@@ -45,9 +43,10 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     def __init__(self, application: HTTPServerConnectionDelegate, services: Services) -> None:
         self.application = application
         self.is_enabled = True  # False passes every request on
-        self._services = services
+        self.services = services
         self._counts = services.directory.cache_counts
         self._pages = PageReads(services)
+        self.page_query = self._pages.query_in
         self._pending: list[FastPathRequest] = []
         self._batches = 0  # that are being looked up
         self._tasks: set[asyncio.Task[None]] = set()
@@ -60,39 +59,14 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     def on_close(self, server_conn: object) -> None:
         self.application.on_close(server_conn)
 
-    def admit(self, request: FastPathRequest) -> bool:
-        """Return True for a plain read by a permitted caller; record what it addresses."""
-        line, services, limit = request.start_line, self._services, self._services.rate_limit
-        if line.method != "GET" or not self.is_enabled:
-            return False
-        selector = selector_in(line.path)
-        if selector is None and not is_list(line.path):
-            return False
-        read = plain_read(request.connection, request.headers, services.tokens, services.cors)
-        caller = services.tokens.current_caller(read.token) if read else None
-        if read is None or caller is None or (limit and limit.is_exceeded(caller)):
-            return False
-        request.read, request.caller = read, caller
-        if selector is None:
-            request.page = self._pages.query_in(line.path, request.headers)
-            return READ in caller.permissions and request.page is not None
-        request.selector = selector
-        may_read = READ in caller.permissions
-        return may_read or (isinstance(selector, int) and caller.may(READ, selector))
-
     def answer(self, request: FastPathRequest) -> None:
         """Answer a complete request; members, together with those of this turn of the loop."""
-        requests = self._services.requests
-        if requests.in_flight >= self._services.most_requests:
-            request.pass_on()
-            return
-        requests.request_started()
         if request.page is not None:
             self._pages.answer(request, request.page)
             return
         if isinstance(request.selector, MemberKeys):
-            cached = self._services.directory.get_cached_batch(request.selector)
-            self._start(self._answer_from(cached, (request,)))
+            cached = self.services.directory.get_cached_batch(request.selector)
+            self._start(self._answer_from(cached, (request,), (request.selector,)))
             return
         self._pending.append(request)
         if len(self._pending) == 1 and self._batches < _MAX_BATCHES:
@@ -110,24 +84,28 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             pending, self._pending = self._pending, []
             try:
                 asked = [one.selector for one in pending]
-                await self._answer_from(self._services.directory.get_cached(asked), pending)
+                cached = self.services.directory.get_cached(asked)
+                await self._answer_from(cached, pending, asked)
             except Exception:  # the others wait for this task
                 log.exception("a batch of requests failed")
         self._batches -= 1
 
     async def _answer_from(
-        self, looking_up: Awaitable[CachedMembers], pending: Sequence[FastPathRequest]
+        self,
+        looking_up: Awaitable[CachedMembers],
+        pending: Sequence[FastPathRequest],
+        asked: Sequence[MemberSelector],
     ) -> None:
         cached = CachedMembers()
         try:
             cached = await looking_up
         except Exception:
             log.exception("the cache could not be read")
-        outcomes: dict[FastPathRequest, Outcome] = {
-            one: cached.find(one.selector) for one in pending
-        }
+        outcomes: dict[FastPathRequest, Outcome] = dict(
+            zip(pending, map(cached.find, asked), strict=True)
+        )
         missed = [one for one, it in outcomes.items() if it is None and cached.missed(one.selector)]
-        if missed and self._services.load_shedder.refuses():
+        if missed and self.services.load_shedder.refuses():
             missed = []
         for one in missed:
             del outcomes[one]
@@ -138,9 +116,9 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     async def _load(self, requests: Collection[FastPathRequest], cached: CachedMembers) -> None:
         """Load members that are not cached, with one query, and answer."""
         selectors, began = {one.selector for one in requests}, time.perf_counter()
-        with self._services.deadlines.running(requests):
+        with self.services.deadlines.running(requests):
             try:
-                loaded = await self._services.directory.load_missed(cached, selectors)
+                loaded = await self.services.directory.load_missed(cached, selectors)
             except Exception as error:  # noqa: BLE001  # the handlers raise it
                 loaded = dict.fromkeys(selectors, error)
         for request in requests:
@@ -176,17 +154,17 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             except Exception as error:  # noqa: BLE001
                 request.fail(error)
             finally:  # after pass_on(), so that the number in flight never drops in between
-                self._services.requests.request_finished()
+                self.services.requests.request_finished()
 
     async def _admit(self, requests: Collection[FastPathRequest]) -> Collection[FastPathRequest]:
         """Count requests that are answered here; return those within their caller's limit."""
-        limit = self._services.rate_limit
+        limit = self.services.rate_limit
         if limit is None or not requests:
             return requests
         return {*compress(requests, await limit.admit([one.caller for one in requests]))}
 
     def _respond(self, request: FastPathRequest, found: Found) -> None:
-        services, selector, route = self._services, request.selector, MemberHandler.route
+        services, selector, route = self.services, request.selector, MemberHandler.route
         if isinstance(found, MemberBatch):
             self._counts.hits += found.hits
             response = batch_response(found, request_headers=request.headers)
@@ -198,4 +176,4 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
             response = member_response(found, request_headers=conditions, address=address)
         if not isinstance(selector, int):
             route = route_of(selector, request.start_line.path)
-        request.respond(services, response, route=route, cache_status=found.cache_status)
+        request.respond(response, route=route, cache_status=found.cache_status)

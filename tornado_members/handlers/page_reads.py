@@ -76,7 +76,7 @@ class PageReads:
             if isinstance(response, Exception):
                 request.report(response)
             elif request.delegate is None:  # else it has timed out
-                request.respond(services, response, route=MembersHandler.route)
+                request.respond(response, route=MembersHandler.route)
         except Exception as error:  # noqa: BLE001
             request.fail(error)
         finally:

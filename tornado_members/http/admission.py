@@ -18,8 +18,8 @@ from tornado_members.errors import (
     NotAcceptable,
     TokenMissing,
 )
-from tornado_members.http.head_cache import cache_of
 from tornado_members.http.negotiation import choose
+from tornado_members.http1.exchange import Exchange
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.openapi.operation import JSON, Operation, OwnRequest
@@ -82,7 +82,8 @@ class AdmissionControl:
 
     async def _caller(self, request: HTTPServerRequest) -> Caller:
         """Return the caller that the token identifies. Raises Problem."""
-        cache, tokens = cache_of(request.connection), self._tokens
+        connection, tokens = request.connection, self._tokens
+        cache = connection.head.cache if isinstance(connection, Exchange) else {}
         verified: VerifiedToken | None = cache.get(VerifiedToken)
         caller = tokens.current_caller(verified) if verified else None
         if caller is None:

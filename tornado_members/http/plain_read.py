@@ -10,10 +10,10 @@ from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.cache_control import wants_no_cache
 from tornado_members.http.cors import cross_origin_headers
-from tornado_members.http.head_cache import cache_of
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.request_id import valid_request_id
 from tornado_members.http.responses import PreparedHeaders, has_conditions
+from tornado_members.http1.exchange import Exchange
 from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Cors
 
@@ -41,7 +41,9 @@ def plain_read(
 
     If the HTTP server detects repeated headers on a connection, they are examined once.
     """
-    cache = cache_of(connection)
+    if not isinstance(connection, Exchange):  # that of Tornado's server
+        return _read_headers(headers, tokens, cors)
+    cache = connection.head.cache
     read: PlainRead | None = cache.get(PlainRead)
     if read is None:
         read = _read_headers(headers, tokens, cors)

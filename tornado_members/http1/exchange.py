@@ -172,17 +172,18 @@ class Exchange(HTTPConnection):
         """
         if self.response is not PENDING:
             return self._connection.writer.fail()
-        self.response = STARTED
         option = self._connection_option(asks_to_close=False, is_complete=True)
         if option is not None:
             header_lines += b"Connection: %b\r\n" % option.encode()
         line = _status_line(code, responses[code])
         self._left = 0
+        self._close_callback = None
+        self.response = COMPLETE
         if len(body) <= _JOINED_BYTES:
             sent = self._connection.writer.send(b"%b\r\n%b\r\n%b" % (line, header_lines, body))
         else:
             sent = self._connection.writer.send(b"%b\r\n%b\r\n" % (line, header_lines), body)
-        self.finish()
+        self._connection.response_complete(self)
         return sent
 
     def write(self, chunk: bytes) -> "Future[None]":
