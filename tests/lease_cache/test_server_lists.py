@@ -124,7 +124,8 @@ async def changing(
 ) -> AsyncIterator[tuple[LeaseCache, Path, LeaseCache, Path]]:
     """Two processes that want the same list, one step before it replaces another one.
 
-    Each hits by the list in force.
+    Each hits by the list in force. Their paths are cut, so that neither takes the step before the
+    block restores its path.
     """
     async with two_nodes() as (old, new), AsyncExitStack() as stack:
         async with opened(old, registry):
@@ -133,14 +134,15 @@ async def changing(
                 path = Path(registry)
                 found += [await stack.enter_async_context(opened(new, path)), path]
                 await until_hit(found[-2], source)
+            found[1].is_cut = found[3].is_cut = True
         yield found[0], found[1], found[2], found[3]
 
 
 async def test_write_keeps_readers_by_the_replaced_list_from_its_keys() -> None:
     """One process does not know the new list yet, and reads."""
     source, registry = Source(1), MemoryRegistry()
-    async with changing(registry, source) as (one, _, uninformed, path):
-        path.is_cut = True
+    async with changing(registry, source) as (one, informing, uninformed, path):
+        informing.is_cut = False
         await until(
             lambda: one.states() != {} and [*one.states().values()] == [SERVER_LIST_CHANGING]
         )
@@ -153,9 +155,10 @@ async def test_write_keeps_readers_by_the_replaced_list_from_its_keys() -> None:
 
 async def test_nobody_reads_by_a_new_list_before_earlier_writes_are_over() -> None:
     source, registry = Source(1), MemoryRegistry()
-    async with changing(registry, source) as (one, _, other, _):
+    async with changing(registry, source) as (one, path, other, other_path):
         old = servers(one)
         async with one.changing(b"a"):  # by the old list alone
+            path.is_cut = other_path.is_cut = False
             await until(lambda: [*other.states().values()] == [SERVER_LIST_CHANGING])
             for _ in range(30):
                 assert await status(other, source) == bypass(SERVER_LIST_CHANGING)
