@@ -27,6 +27,7 @@ from tornado_members.lease_cache.errors import NotAnnounced, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, bypass
 from tornado_members.lease_cache.reads import SERVER_LIST_CHANGING
 from tornado_members.lease_cache.registry import Registration, Registry, ServerList
+from tornado_members.lease_cache.writes import WritesUnderWay
 from tornado_members.storage.cache_registry import CacheRegistry
 from tornado_members.storage.mongo import Mongo
 
@@ -166,6 +167,16 @@ async def test_nobody_reads_by_a_new_list_before_earlier_writes_are_over() -> No
             source.version = 2
         await until_hit(other, source)
         assert servers(one) == servers(other) != old
+
+
+def test_write_may_end_after_it_could_no_longer_commit() -> None:
+    now = 0.0
+    writes = WritesUnderWay(lambda: now)
+    writes.begin(b"a", 1.0)
+    now = 2.0
+    assert writes.current() == frozenset()
+    writes.end(b"a", 1.0)
+    assert writes.current() == frozenset()
 
 
 async def test_process_that_was_not_waited_for_neither_reads_nor_writes_by_its_list(

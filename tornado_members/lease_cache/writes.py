@@ -21,7 +21,7 @@ class WritesUnderWay:
         if may_commit_until > self._now():
             self._ends[writer] = may_commit_until
         else:
-            del self._ends[writer]
+            self._ends.pop(writer, None)  # it may have come to its end
         self._ended.set()
         self._ended.clear()
 
