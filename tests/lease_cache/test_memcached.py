@@ -716,6 +716,32 @@ async def test_commands_share_a_connection_and_do_not_wait_for_each_other() -> N
     assert requests[0] == b"get 0 0-too\r\n"
 
 
+async def test_equal_lists_of_one_turn_share_a_request() -> None:
+    requests: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request, echo = await read_request(reader)
+            requests.append(request)
+            for number, key in enumerate(request.split()[1:]):
+                entry = b"%b\n%d\nend" % (key, len(requests) + number)
+                writer.write(b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(entry), entry))
+            writer.write(b"END\r\n" + echo)
+
+    async with server_that(talk) as address, opened(address) as node:
+        same, other = KeyList.of(b"a", [b"1", b"2"]), KeyList.of(b"a", [b"2", b"1"])
+        lists = [same, same, other, same]
+        calls = [asyncio.ensure_future(node.get_entries([b"e"], keys)) for keys in lists]
+        await asyncio.sleep(0)
+        calls[0].cancel()  # the others get the reply
+        found = (await asyncio.gather(*calls, return_exceptions=True))[1:]
+        seconds = [one[1].seconds for one in found]  # type: ignore[index, union-attr]
+        assert seconds == [[b"2", b"3"], [b"3", b"4"], [b"2", b"3"]]
+        assert requests == [b"get e\r\n", b"get a1 a2\r\n", b"get a2 a1\r\n"]
+        await node.get_entries([b"e"], same)  # in a later turn
+        assert len(requests) == 5
+
+
 async def test_put_that_shares_a_request_returns_its_own_results(address: str) -> None:
     async with opened(address) as node:
         await node.set(b"b", b"1", 60)

@@ -90,7 +90,7 @@ class Command(Generic[T]):
     echo = b""  # what follows the reply (echoes.py)
     sent_at = float("-inf")  # by clock()
     is_complete = False  # True if the whole reply was parsed
-    is_small = False  # true if it may be shared
+    shared_as: object = None  # commands with an equal value share a request; None: with no other
 
     def __init__(self) -> None:
         self.futures = [asyncio.get_running_loop().create_future()]  # of the callers
@@ -108,7 +108,7 @@ class Command(Generic[T]):
         return self.request
 
     def join(self, other: Self) -> None:
-        """Add the request of another small command, which then is not sent."""
+        """Add the request of a command with an equal `shared_as`, which then is not sent."""
         raise NotImplementedError
 
     def return_result(self) -> None:
@@ -137,7 +137,7 @@ class _Items(Command[dict[bytes, T]]):
     def __init__(self, keys: Sequence[bytes]) -> None:
         super().__init__()
         self.keys = dict.fromkeys(keys)
-        self.is_small = len(keys) <= _MOST_SHARED
+        self.shared_as = type(self) if len(keys) <= _MOST_SHARED else None
         self.result = {}
         _check_all(self.keys)
         self.request = self.encode()
@@ -215,12 +215,22 @@ class GetEntries(Get):
             raise ValueError(f"{keys.ends!r} are not letters and digits")
         self.result = {}
         self._list = keys
-        self.request = b"get%b\r\n" % keys.enclosed(b" ", b"")
+        self._joined: list[GetEntries] = []
+        self.request = self.shared_as = b"get%b\r\n" % keys.enclosed(b" ", b"")
 
     @cached_property
     def keys(self) -> dict[bytes, None]:  # type: ignore[override]
         """The keys, which the reply of entries is not compared with."""
         return dict.fromkeys(self._list)
+
+    def join(self, other: Self) -> None:
+        self.futures += other.futures
+        self._joined.append(other)
+
+    def return_result(self) -> None:
+        for other in self._joined:
+            other.lines, other.result = self.lines, self.result
+        super().return_result()
 
     def parse_whole(self, reply: bytes) -> dict[bytes, bytes] | None:
         self.lines = entry_lines_in(reply, self._list.count)
@@ -260,7 +270,7 @@ class PutMany(Command[list[int | None]]):
     def __init__(self, puts: Sequence[Put]) -> None:
         super().__init__()
         _check_all([put.key for put in puts])
-        self.is_small = len(puts) <= _MOST_SHARED
+        self.shared_as = type(self) if len(puts) <= _MOST_SHARED else None
         self.result = []
         self._puts = puts
         self._counts = [len(puts)]  # by caller

@@ -2,8 +2,8 @@
 
 Memcached replies in the order of the commands. So the connection is a queue of commands: a new one
 is sent at the end of the turn of the event loop, together with the others of the turn, and what
-arrives belongs to the oldest that is not answered yet. Small commands of one kind become one. After
-each reply, the server repeats a number (echoes.py).
+arrives belongs to the oldest that is not answered yet. Small commands of one kind become one, and
+so do reads of equal lists. After each reply, the server repeats a number (echoes.py).
 
 The connection ends at the first fault: a malformed reply, another number, bytes that no command
 asked for, the end of the stream, or a time-out. Then all commands in the queue fail, and no reply
@@ -65,6 +65,7 @@ class MemcachedConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._echoes = cycle(ECHOES)
         self._unsent: list[Command[Any]] = []
+        self._shared: dict[object, Command[Any]] = {}  # those of `_unsent` that others may join
         self._waiting: deque[Command[Any]] = deque()  # for their replies
         self._rest = b""  # received bytes that were not parsed
         self._transport: asyncio.Transport | None = None  # None while it is connecting
@@ -84,11 +85,11 @@ class MemcachedConnection(asyncio.Protocol):
         future: asyncio.Future[T] = command.futures[0]
         # A request that was sent already must not be shared: its reply may be older than a write
         # that was acknowledged before this caller asked.
-        if command.is_small:
-            for other in self._unsent:
-                if other.is_small and type(other) is type(command):
-                    other.join(command)
-                    return future
+        if (kind := command.shared_as) is not None:
+            first = self._shared.setdefault(kind, command)
+            if first is not command:
+                first.join(command)
+                return future
         if self._transport is not None and not self._unsent:
             self._loop.call_soon(self._flush, context=_NO_CONTEXT)
         command.sent_at = clock()  # almost; it is known for a command that is never sent, too
@@ -109,6 +110,7 @@ class MemcachedConnection(asyncio.Protocol):
         self._waiting += self._unsent
         self._transport.write(b"".join(requests))
         self._unsent = []
+        self._shared = {}
 
     def close(self, reason: str = "was closed") -> None:
         """Close the connection at once. Commands without a reply fail."""
