@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -184,15 +185,19 @@ async def test_entry_of_another_schema_is_not_served(
 
 @pytest.mark.parametrize("lead", [b"", b"nobody", b"-1", b"1.0", b"9" * 400, b"9" * 5000])
 async def test_entry_of_a_name_with_an_invalid_id_is_ignored(
-    api: Api, cache_servers: tuple[str, ...], lead: bytes
+    api: Api, services: Services, cache_servers: tuple[str, ...], lead: bytes
 ) -> None:
     ada = await api.create("Ada")
-    for _ in range(3):
-        await api("GET", "/members/by-name/Ada")
-    rewrite(cache_servers[0], b"name:", lambda stored: re.sub(rb"\n.*\n", b"\n%b\n" % lead, stored))
-    for _ in range(3):
-        assert parsed(await api("GET", "/members/by-name/Ada")) == ada
-    assert status(await api("GET", "/members/by-name/Ada")) == HIT
+    for through_handler in (False, True):
+        headers = {"If-Match": "*"} if through_handler else {}
+        for _ in range(3):
+            await api("GET", "/members/by-name/Ada")
+        changed = partial(re.compile(rb"\n.*\n").sub, b"\n%b\n" % lead)
+        rewrite(cache_servers[0], b"name:", changed)
+        services.directory._look_ups._ids.clear()  # as in a process that did not read the name yet
+        for _ in range(3):
+            assert parsed(await api("GET", "/members/by-name/Ada", headers=headers)) == ada
+        assert status(await api("GET", "/members/by-name/Ada")) == HIT
 
 
 def rewrite(address: str, prefix: bytes, change: Callable[[bytes], bytes]) -> None:
