@@ -29,7 +29,9 @@ LookUpBodies = Callable[[MemberKeys, bytes], Awaitable[Mapping[bytes, LookUp] | 
 
 _MAX_NAMES = 4096  # whose ids are kept; about 1 MB
 
-_passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("_passed_on", default=None)
+# The look-ups that a request passes on to its handler. Each request sets this first: a pipelined
+# request is read in the task of the previous request, whose look-ups are older.
+passed_on: ContextVar[dict[int, LookUp] | None] = ContextVar("passed_on", default=None)
 
 
 # The members that a request addresses: one by its id or its name, or several by the keys of their
@@ -93,27 +95,19 @@ class CachedMembers:
         if not isinstance(selector, str):
             ids = (selector,) if isinstance(selector, int) else member_ids_of(selector)
         look_ups = self.look_ups
-        token = _passed_on.set(
+        token = passed_on.set(
             {one: usable(look_ups[one], self.schema) for one in ids if one in look_ups}
         )
         try:
             yield
         finally:
-            _passed_on.reset(token)
-
-
-def discard_look_ups() -> None:
-    """Make tasks that begin in this context look members up themselves.
-
-    A pipelined request is read in the task of the previous request, whose look-ups are older.
-    """
-    _passed_on.set(None)
+            passed_on.reset(token)
 
 
 def take_look_ups(member_ids: Iterable[int]) -> dict[int, LookUp]:
     """Remove and return the look-ups of these members that were passed on to this task."""
-    passed_on = _passed_on.get() or {}
-    return {one: passed_on.pop(one) for one in member_ids if one in passed_on}
+    look_ups = passed_on.get() or {}
+    return {one: look_ups.pop(one) for one in member_ids if one in look_ups}
 
 
 class CachedLookUps:

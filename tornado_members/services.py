@@ -25,12 +25,11 @@ from tornado_members.errors import OperatorError
 from tornado_members.feed.change_feed import ChangeFeed, FeedLimits
 from tornado_members.feed.cursors import Cursors
 from tornado_members.http.admission import AdmissionControl
-from tornado_members.http.common_headers import CommonHeaders
+from tornado_members.http.common_headers import CommonHeaders, RequestIds
 from tornado_members.http.deadlines import Deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.large_reads import LargeReads
 from tornado_members.http.load_shedding import LoadShedder
-from tornado_members.http.request_id import RequestIds
 from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.invalidator import InvalidatorStatus, invalidating
 from tornado_members.lease_cache.cache import LeaseCache

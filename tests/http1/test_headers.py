@@ -3,8 +3,7 @@
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from tornado_members.http1.headers import encode_headers
-from tornado_members.http1.heads import SharedHeaders
+from tornado_members.http1.heads import SharedHeaders, encode_headers
 
 
 def test_changing_a_copy_leaves_the_original_and_other_copies_unchanged() -> None:

@@ -8,7 +8,7 @@ from tornado_members.errors import NotFound, Overloaded, Problem
 from tornado_members.handlers.response import ResponseHandler
 from tornado_members.http.admission import admission_of, allowed_methods, caller_of
 from tornado_members.http.cors import preflight_headers
-from tornado_members.http.fast_path_errors import take_fast_path_error
+from tornado_members.http.fast_path_errors import fast_path_errors
 from tornado_members.openapi.operation import JSON, Operation
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord
@@ -33,7 +33,9 @@ class BaseHandler(ResponseHandler):
     span: RequestSpan | None = None
 
     def initialize(self, services: Services) -> None:
-        self.fast_path_error = take_fast_path_error()
+        # Removed, because the same task creates the handler of the next pipelined request.
+        errors = fast_path_errors.get()
+        self.fast_path_error = errors.pop() if errors else None
         services.requests.request_started()
         if services.tracer is not None:
             self.span = services.tracer.start(self.request.headers.get("traceparent"))
@@ -84,25 +86,27 @@ class BaseHandler(ResponseHandler):
     def log_request(self) -> None:
         """End the request: count it, and write its access-log line. Tornado calls this."""
         self.services.deadlines.end(self)
-        self.services.requests.request_finished()
         request, status = self.request, self.get_status()
         caller = caller_of(request)  # self.caller is not set if the caller lacks the permission
-        record = AccessLogRecord(
-            method=request.method or "",
-            route=self.route,
-            path=request.path,
-            status=status,
-            seconds=request.request_time(),
-            request_id=self.request_id,
-            client_address=self.caller_address() if status >= 400 else None,
-            subject=caller.subject if caller else None,
-            cache=self.cache_status,
-            code=self.problem_code,
-            traceparent=request.headers.get("traceparent"),
-            events=self.events,
-            ended_by=self.ended_by,
-            seconds_to_start=self.seconds_to_start,
-        )
+        try:
+            record = AccessLogRecord(
+                method=request.method or "",
+                route=self.route,
+                path=request.path,
+                status=status,
+                seconds=request.request_time(),
+                request_id=self.request_id,
+                client_address=self.caller_address() if status >= 400 else None,
+                subject=caller.subject if caller else None,
+                cache=self.cache_status,
+                code=self.problem_code,
+                traceparent=request.headers.get("traceparent"),
+                events=self.events,
+                ended_by=self.ended_by,
+                seconds_to_start=self.seconds_to_start,
+            )
+        finally:
+            self.services.requests.request_finished()
         self.services.requests.record(record, self.span)
 
 

@@ -16,7 +16,7 @@ from tornado.httputil import (
 
 from tornado_members.auth.caller import Caller
 from tornado_members.auth.permissions import READ
-from tornado_members.cached_members import CachedMembers, MemberSelector, discard_look_ups
+from tornado_members.cached_members import CachedMembers, MemberSelector, passed_on
 from tornado_members.errors import ResponseTimeout
 from tornado_members.handlers.plain_targets import is_list, selector_in
 from tornado_members.http.fast_path_errors import Query, reporting
@@ -70,7 +70,7 @@ class FastPathRequest(HTTPMessageDelegate):
         self.started_at = time.perf_counter()  # not earlier: Tornado creates delegates in advance
         if self._admit():
             return None
-        discard_look_ups()
+        passed_on.set(None)
         return self._start_delegate()
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -131,7 +131,7 @@ class FastPathRequest(HTTPMessageDelegate):
         """
         if self.delegate is not None:
             return
-        discard_look_ups()
+        passed_on.set(None)
         with cached.passed_on(self.selector) if cached else nullcontext():
             self._start_delegate()
             self.finish()

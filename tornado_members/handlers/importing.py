@@ -23,8 +23,9 @@ from tornado_members.errors import (
 )
 from tornado_members.handlers.import_query import IMPORT_MEMBERS, ImportQuery
 from tornado_members.handlers.member_resource import MemberResourceHandler
-from tornado_members.http.body_limit import MAX_DISCARDED, announced_length, leave_body_unread
+from tornado_members.http.body_limit import MAX_DISCARDED, leave_body_unread
 from tornado_members.http.content_type import parse_content_type
+from tornado_members.http.routed_application import announced_length
 from tornado_members.http.spool import Spool
 from tornado_members.http.spool_budget import SpoolAccount
 from tornado_members.http.streaming import ClientGone, StreamedResponse

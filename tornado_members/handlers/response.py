@@ -12,8 +12,7 @@ from tornado_members.http.body_limit import leaves_body_unread
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem, log_failure, problem_of
 from tornado_members.http.responses import cache_status
 from tornado_members.http1.exchange import Exchange
-from tornado_members.http1.headers import encode_headers
-from tornado_members.http1.heads import SharedHeaders
+from tornado_members.http1.heads import SharedHeaders, encode_headers
 from tornado_members.services import Services
 
 
@@ -22,6 +21,7 @@ class ResponseHandler(RequestHandler):
 
     route: ClassVar[str] = "other"  # the pattern of its path, for logs and metrics
 
+    request_id = ""  # set by clear()
     _headers: SharedHeaders
     cache_status: str | None = None  # for the log and the metrics
     problem_code: str | None = None
@@ -37,7 +37,6 @@ class ResponseHandler(RequestHandler):
         **arguments: Any,
     ) -> None:
         self.services = services
-        self.request_id = services.request_ids.of(request.headers)
         super().__init__(application, request, services=services, **arguments)
 
     @property
@@ -59,7 +58,9 @@ class ResponseHandler(RequestHandler):
 
         Tornado calls this first, and again before it renders an error.
         """
-        self._headers = self.services.common_headers.make(self.request.headers, self.request_id)
+        services, headers = self.services, self.request.headers
+        self.request_id = self.request_id or services.request_ids.of(headers)
+        self._headers = services.common_headers.make(headers, self.request_id)
         self._write_buffer = []
         self.set_status(200)
 

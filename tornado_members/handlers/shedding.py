@@ -17,10 +17,10 @@ from tornado.httputil import (
 )
 
 from tornado_members.errors import Overloaded
-from tornado_members.http.body_limit import has_body
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem
 from tornado_members.http.responses import SECURITY_HEADERS, http_date, send_prepared
+from tornado_members.http.routed_application import has_body
 from tornado_members.http.wrapping import WrappingApplication
 from tornado_members.services import Services
 from tornado_members.telemetry.access_log import AccessLogRecord

@@ -23,8 +23,8 @@ from tornado_members.errors import BadRequest, BodyTooLarge, Problem
 from tornado_members.http.admission import Admission, AdmissionControl, note_admission
 from tornado_members.http.routed_application import (
     HandlerRoute,
-    RequestWithoutBody,
     RoutedApplication,
+    announced_length,
 )
 from tornado_members.openapi.operation import Operation
 
@@ -44,7 +44,7 @@ class AdmittingApplication(RoutedApplication):
         self._admission = admission
         super().__init__(routes, **settings)
 
-    def get_handler_delegate(
+    def delegate_with_body(
         self,
         request: HTTPServerRequest,
         target_class: type[RequestHandler],
@@ -52,15 +52,11 @@ class AdmittingApplication(RoutedApplication):
         path_args: list[bytes] | None = None,
         path_kwargs: dict[str, bytes] | None = None,
     ) -> Any:
-        """As in Tornado."""
-        is_streamed = target_class._stream_request_body
-        if not is_streamed and not has_body(request.headers):
-            arguments, values = target_kwargs or {}, path_args or ()
-            return RequestWithoutBody(self, request, target_class, arguments, values)
-        delegate = super().get_handler_delegate(
+        """Return a delegate that discards the body of a refused request."""
+        delegate = super().delegate_with_body(
             request, target_class, target_kwargs, path_args, path_kwargs
         )
-        if is_streamed:
+        if target_class._stream_request_body:
             return delegate
         operations: Mapping[str, Operation] = getattr(target_class, "operations", {})
         return _AdmittedBody(delegate, request, partial(self._admission.admit, request, operations))
@@ -74,21 +70,6 @@ def leaves_body_unread(request: HTTPServerRequest) -> bool:
 def leave_body_unread(request: HTTPServerRequest) -> None:
     """Record that a part of the body will not be read: the response then closes the connection."""
     vars(request)["leaves_body_unread"] = True
-
-
-def has_body(headers: HTTPHeaders) -> bool:
-    """True if the head announces a body."""
-    if "Content-Length" in headers and announced_length(headers) > 0:
-        return True
-    return "Transfer-Encoding" in headers
-
-
-def announced_length(headers: HTTPHeaders) -> int:
-    """Return Content-Length in bytes; 0 for an invalid one, which the HTTP server refuses."""
-    text = headers.get("Content-Length", "")
-    if not (text.isascii() and text.isdigit()):
-        return 0
-    return int(text[:20])  # of a longer number, the first digits are enough
 
 
 class _AdmittedBody(HTTPMessageDelegate):

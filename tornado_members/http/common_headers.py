@@ -1,7 +1,10 @@
-"""The headers that the responses of all handlers have."""
+"""The headers that the responses of all handlers have, and request ids, which are one of them."""
 
+import re
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import count
 
 from tornado.httputil import HTTPHeaders
 
@@ -11,6 +14,28 @@ from tornado_members.http1.heads import SharedHeaders
 from tornado_members.settings import Cors
 
 _ALLOWED = "Access-Control-Allow-Origin"
+_VALID_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class RequestIds:
+    """Generates ids that are unique among all processes: a random prefix and a number."""
+
+    def __init__(self) -> None:
+        form = f"{secrets.token_hex(8)}%016x"
+        # Returns a new id. Each request calls it, so it runs without Python code.
+        self.new: Callable[[], str] = map(form.__mod__, count(1)).__next__
+
+    def of(self, headers: HTTPHeaders) -> str:
+        """Return the X-Request-Id of a request if it is valid, else a new id."""
+        return valid_request_id(headers) or self.new()
+
+
+def valid_request_id(headers: HTTPHeaders) -> str | None:
+    """Return the X-Request-Id of a request if it is valid."""
+    if "X-Request-Id" not in headers:
+        return None
+    given = headers["X-Request-Id"]
+    return given if _VALID_ID.fullmatch(given) else None
 
 
 class CommonHeaders:

@@ -24,23 +24,17 @@ class FastPathError(NamedTuple):
     query: Query | None
 
 
-_error: ContextVar[list[FastPathError] | None] = ContextVar("_error", default=None)
+# A new handler removes and reports the error, if there is one.
+fast_path_errors: ContextVar[list[FastPathError] | None] = ContextVar(
+    "fast_path_errors", default=None
+)
 
 
 @contextmanager
 def reporting(error: Exception, query: Query | None) -> Iterator[None]:
     """Let the handler that is created in this block report the error."""
-    token = _error.set([FastPathError(error, query)])
+    token = fast_path_errors.set([FastPathError(error, query)])
     try:
         yield
     finally:
-        _error.reset(token)
-
-
-def take_fast_path_error() -> FastPathError | None:
-    """Remove and return the error that a new handler has to report.
-
-    It must be removed: the same task creates the handler of the next pipelined request.
-    """
-    errors = _error.get()
-    return errors.pop() if errors else None
+        fast_path_errors.reset(token)

@@ -1,7 +1,7 @@
 """Content negotiation by the Accept header (RFC 9110 §12.5.1)."""
 
 import re
-from collections.abc import Sequence
+from functools import lru_cache
 
 _RANGE = re.compile(r"\s*([!#$%&'*+.^_`|~\w-]+)/([!#$%&'*+.^_`|~\w-]+)\s*((?:;[^;]*)*)")
 _WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*$", re.IGNORECASE)
@@ -9,10 +9,11 @@ _WEIGHT = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*$", re.IGNORECASE)
 
 def accepts(header: str, media_type: str) -> bool:
     """True if an Accept header admits a media type."""
-    return choose(header, [media_type]) is not None
+    return choose(header, (media_type,)) is not None
 
 
-def choose(header: str, offered: Sequence[str]) -> str | None:
+@lru_cache(64)  # clients send few different headers, which may be long
+def choose(header: str, offered: tuple[str, ...]) -> str | None:
     """Return the preferred media type, the first of several equal ones; None if all are excluded.
 
     A malformed header admits everything: a response of another type does less harm than none.

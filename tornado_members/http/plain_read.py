@@ -9,9 +9,9 @@ from tornado.httputil import HTTPConnection, HTTPHeaders
 from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.cache_control import wants_no_cache
+from tornado_members.http.common_headers import valid_request_id
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.negotiation import accepts
-from tornado_members.http.request_id import valid_request_id
 from tornado_members.http.responses import PreparedHeaders, has_conditions
 from tornado_members.http1.exchange import Exchange
 from tornado_members.openapi.operation import JSON

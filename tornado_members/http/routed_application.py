@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tornado.escape import url_unescape
-from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
 from tornado.web import Application, RequestHandler
 
 from tornado_members.openapi.document import path_pattern
@@ -49,6 +49,49 @@ class RoutedApplication(Application):
                 ]
                 return self.get_handler_delegate(request, handler, arguments, values)
         return super().find_handler(request, **kwargs)
+
+    def get_handler_delegate(
+        self,
+        request: HTTPServerRequest,
+        target_class: type[RequestHandler],
+        target_kwargs: dict[str, Any] | None = None,
+        path_args: list[bytes] | None = None,
+        path_kwargs: dict[str, bytes] | None = None,
+    ) -> Any:
+        """As in Tornado."""
+        if target_class._stream_request_body or has_body(request.headers):
+            return self.delegate_with_body(
+                request, target_class, target_kwargs, path_args, path_kwargs
+            )
+        return RequestWithoutBody(self, request, target_class, target_kwargs or {}, path_args or ())
+
+    def delegate_with_body(
+        self,
+        request: HTTPServerRequest,
+        target_class: type[RequestHandler],
+        target_kwargs: dict[str, Any] | None = None,
+        path_args: list[bytes] | None = None,
+        path_kwargs: dict[str, bytes] | None = None,
+    ) -> Any:
+        """Return the delegate of a request that may have a body."""
+        return super().get_handler_delegate(
+            request, target_class, target_kwargs, path_args, path_kwargs
+        )
+
+
+def has_body(headers: HTTPHeaders) -> bool:
+    """True if the head announces a body."""
+    if "Content-Length" in headers and announced_length(headers) > 0:
+        return True
+    return "Transfer-Encoding" in headers
+
+
+def announced_length(headers: HTTPHeaders) -> int:
+    """Return Content-Length in bytes; 0 for an invalid one, which the HTTP server refuses."""
+    text = headers.get("Content-Length", "")
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text[:20])  # of a longer number, the first digits are enough
 
 
 class RequestWithoutBody(HTTPMessageDelegate):

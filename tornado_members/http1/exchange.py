@@ -20,8 +20,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream
 
-from tornado_members.http1.headers import encode_headers
-from tornado_members.http1.heads import RequestHead
+from tornado_members.http1.heads import RequestHead, encode_headers
 from tornado_members.http1.peer import Peer, PeerStream
 from tornado_members.http1.response_writer import ResponseWriter
 

@@ -1,4 +1,4 @@
-"""The heads of requests, and their headers.
+"""The heads of requests, and the headers of requests and responses.
 
 Most requests of a connection differ in their target only. Their headers are parsed once, and shared
 until the application changes them.
@@ -69,6 +69,20 @@ class SharedHeaders(RequestHeaders):
         self._is_shared = False
         self._as_list = {**self._as_list}
         self._combined_cache = {**self._combined_cache}
+
+
+def encode_headers(headers: HTTPHeaders) -> bytes:
+    """Return the lines of a header section. Raises ValueError for a value with a line end.
+
+    HTTPHeaders would check and copy each value.
+    """
+    lines = [
+        f"{name}: {value}\r\n" for name, values in headers._as_list.items() for value in values
+    ]
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines):
+        raise ValueError("a header contains CR or LF")
+    return text.encode("latin-1")
 
 
 class RequestHead:

@@ -46,9 +46,9 @@ class RequestMetrics:
             record = record._replace(span=span.ids)
         # The time for which a client follows the change feed is not a latency of the service.
         seconds = record.seconds if record.seconds_to_start is None else record.seconds_to_start
+        level = _level_of(record.status)
         self.observe(record.route, record.method, record.status, seconds)
-        if self.is_logged(record.status):
-            level = _level_of(record.status)
+        if log.isEnabledFor(level):
             if self._writer:
                 self._writer.write(record, level)
             else:
