@@ -110,7 +110,7 @@ def id_keys(listed: str) -> MemberKeys:
 
 def keys_of_ids(member_ids: Sequence[int]) -> MemberKeys:
     """Return the keys of the entries of several members, whose ids are distinct."""
-    return MemberKeys.of(_MEMBER, [b"%d" % one for one in member_ids])
+    return MemberKeys(_MEMBER, " ".join(map(str, member_ids)).encode(), len(member_ids))
 
 
 def member_id_of(key: bytes) -> int:

@@ -132,7 +132,8 @@ def parse_lookup(body: Mapping[str, Any]) -> list[int]:
     elif not isinstance(found, list):
         faults.append(Fault("/memberIds", "must be a list of ids"))
     else:
-        found = [*map(integer_of, found)]
+        if {*map(type, found)} != {int}:
+            found = [*map(integer_of, found)]
         faults += _faults_of_ids(found)
     if faults or not isinstance(found, list):
         unlisted = max(0, len(unknown) - InvalidLookup.most_faults)
@@ -142,15 +143,16 @@ def parse_lookup(body: Mapping[str, Any]) -> list[int]:
 
 def _faults_of_ids(found: Sequence[int | None]) -> list[Fault]:
     """Return the faults of integers; None stands for any other value."""
-    faults = [
-        Fault(f"/memberIds/{index}", f"is not an id: {_RULE}")
-        for index, member_id in enumerate(found)
-        if member_id is None or not 1 <= member_id <= MAX_MEMBER_ID
-    ]
-    if not faults and len(set(found)) > MAX_LOOKUP:
-        detail = f"has {len(set(found))} ids; at most {MAX_LOOKUP} are allowed"
-        faults.append(Fault("/memberIds", detail))
-    return faults
+    distinct = {0 if member_id is None else member_id for member_id in found}
+    if distinct and (min(distinct) < 1 or max(distinct) > MAX_MEMBER_ID):
+        return [
+            Fault(f"/memberIds/{index}", f"is not an id: {_RULE}")
+            for index, member_id in enumerate(found)
+            if member_id is None or not 1 <= member_id <= MAX_MEMBER_ID
+        ]
+    if len(distinct) > MAX_LOOKUP:
+        return [Fault("/memberIds", f"has {len(distinct)} ids; at most {MAX_LOOKUP} are allowed")]
+    return []
 
 
 def _is_id(text: str) -> bool:

@@ -23,7 +23,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
         value = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_distinct,
-            parse_int=_integer,
+            # The function is called for each number. A short body has no number that is too long.
+            parse_int=_integer if len(data) > _MAX_DIGITS else None,
             parse_constant=_refuse_constant,
         )
     except UnicodeDecodeError as error:
