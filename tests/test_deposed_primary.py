@@ -1,7 +1,7 @@
 """The promise while one service reaches only a primary that others have replaced.
 
-The primary does not notice that for ten seconds (electionTimeoutMillis, by default). Another node
-is told to step up meanwhile, as a node with a higher priority does by itself. The other service
+The primary does not notice that for ten seconds (electionTimeoutMillis, by default). The test
+steps another node up meanwhile, as a node with a higher priority does by itself. The other service
 writes there, and both services share Memcached.
 """
 

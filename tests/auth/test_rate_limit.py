@@ -23,6 +23,21 @@ class Clock:
         return self.now
 
 
+class HeldCounts(SharedCounts):
+    """Counters whose replies a test releases one by one."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.amounts: list[int] = []  # that were added by each command
+        self.replies = asyncio.Semaphore(0)
+
+    async def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Mapping[bytes, int]:  # type: ignore[override]
+        self.amounts.append(sum(amounts.values()))
+        numbers = await super().add_many(amounts, ttl)
+        await self.replies.acquire()
+        return numbers
+
+
 def limits(clock: Clock, count: int = 2) -> list[RateLimit]:
     """Return the limits of several processes, each of three requests per minute."""
     counts = SharedCounts([], namespace="test", clock=clock)
@@ -93,44 +108,26 @@ async def test_rate_limit_sends_no_commands_for_a_subject_over_it() -> None:
 
 
 async def test_rate_limit_counts_requests_together_that_arrive_during_a_command() -> None:
-    amounts_asked: list[int] = []
-    replying = asyncio.Event()
-
-    class Counts(SharedCounts):
-        async def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Mapping[bytes, int]:  # type: ignore[override]
-            amounts_asked.append(sum(amounts.values()))
-            numbers = await super().add_many(amounts, ttl)
-            await replying.wait()
-            return numbers
-
     clock = Clock()
-    limit = RateLimit(Counts([], namespace="test", clock=clock), 3, clock)
+    counts = HeldCounts([], namespace="test", clock=clock)
+    limit = RateLimit(counts, 3, clock)
     checks = []
     for _ in range(8):  # each in a turn of its own
         checks.append(asyncio.create_task(limit.admit([ADA])))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    replying.set()
+    for _ in range(9):
+        counts.replies.release()
     assert [admitted for one in checks for admitted in await one] == [True] * 3 + [False] * 5
-    assert amounts_asked == [1, 7]
+    assert counts.amounts == [1, 7]
 
 
 async def test_rate_limit_admits_requests_far_below_it_before_they_are_counted() -> None:
-    amounts_asked: list[int] = []
-    replying = asyncio.Event()
-
-    class Counts(SharedCounts):
-        async def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Mapping[bytes, int]:  # type: ignore[override]
-            amounts_asked.append(sum(amounts.values()))
-            numbers = await super().add_many(amounts, ttl)
-            await replying.wait()
-            return numbers
-
     clock = Clock()
-    limit = RateLimit(Counts([], namespace="test", clock=clock), 1500, clock)
-    replying.set()
+    counts = HeldCounts([], namespace="test", clock=clock)
+    limit = RateLimit(counts, 1500, clock)
+    counts.replies.release()
     assert await limit.admit([ADA]) == [True]
-    replying.clear()
     for _ in range(500):  # until the reply, no more than this
         assert await asyncio.wait_for(limit.admit([ADA]), 10) == [True]
         await asyncio.sleep(0)
@@ -138,12 +135,37 @@ async def test_rate_limit_admits_requests_far_below_it_before_they_are_counted()
     for _ in range(5):
         await asyncio.sleep(0)
     assert not waiting.done()
-    replying.set()
+    for _ in range(9):
+        counts.replies.release()
     assert await waiting == [True]
-    assert sum(amounts_asked) == 502
-    assert len(amounts_asked) <= 4
+    assert sum(counts.amounts) == 502
+    assert len(counts.amounts) <= 4
     assert sum(await limit.admit([ADA] * 1000)) == 998
     assert limit.is_exceeded(ADA)
+
+
+async def test_reply_leaves_requests_subtracted_that_were_admitted_meanwhile() -> None:
+    clock = Clock()
+    counts = HeldCounts([], namespace="test", clock=clock)
+    limit = RateLimit(counts, 1500, clock)
+    counts.replies.release()
+    assert await limit.admit([ADA]) == [True]
+    assert await limit.admit([ADA] * 200) == [True] * 200
+    await asyncio.sleep(0)
+    assert counts.amounts == [1, 200]  # the reply to the second command is held
+    assert await limit.admit([ADA] * 400) == [True] * 400
+    counts.replies.release()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert counts.amounts == [1, 200, 400]
+    # The 400 are being counted, and fewer than 1,000 are left.
+    waiting = asyncio.create_task(limit.admit([ADA]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    counts.replies.release()
+    counts.replies.release()
+    assert await waiting == [True]
 
 
 async def test_rate_limit_of_many_requests_is_exact_over_processes() -> None:

@@ -81,7 +81,7 @@ class NoTerms:
 
 
 class StoredTerm(Protocol):
-    """What this process knows of the term that a node stores."""
+    """The knowledge that this process has of the term on a node."""
 
     @property
     def term(self) -> int:
@@ -151,7 +151,7 @@ class TermFence:
     async def load(self, load: Callable[[], Awaitable[T]], *, has_term: bool = True) -> T:
         """Return what `load` returns, once no primary can have been deposed before it began.
 
-        `has_term` tells whether the nodes of what is loaded were asked for their terms before.
+        `has_term` is True if the term was read before, from each node of what is loaded.
         Exceptions of `load` pass through. Raises StoreUnavailable if only a deposed primary
         replies.
         """
