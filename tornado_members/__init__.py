@@ -1,3 +1,3 @@
-"""A members service: one place to ask who a member is."""
+"""A REST service for members: Tornado, MongoDB, and a linearizable cache in Memcached."""
 
 __version__ = "0.1.0"

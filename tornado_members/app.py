@@ -53,9 +53,10 @@ ROUTES = [
 CALLER_ROUTE = ("/caller", CallerHandler)
 # Only with audit.enabled.
 HISTORY_ROUTE = ("/members/{memberId}/history", HistoryHandler)
-# Only with login.enabled and a signing key; the keys with a signing key.
+# Only with login.enabled and a signing key.
 LOGIN_ROUTE = ("/login", LoginHandler)
 USER_ROUTES = [("/users", UsersHandler), ("/users/{username}", UserHandler)]
+# Only with a signing key.
 JWKS_ROUTE = ("/.well-known/jwks.json", JwksHandler)
 # It describes all routes, itself included.
 OPENAPI_ROUTE: tuple[str, type[BaseHandler]] = ("/openapi.json", OpenApiHandler)

@@ -54,7 +54,7 @@ class CachedMembers:
     bodies: list[bytes] = field(default_factory=list)
 
     def find(self, selector: MemberSelector) -> Representation | MemberBatch | None:
-        """Return a member, or a batch if the cache knows each of its ids; otherwise None."""
+        """Return a member, or a batch if the cache has an entry for each of its ids, or None."""
         if isinstance(selector, str):
             return self.named.get(selector)
         if isinstance(selector, int):
@@ -90,7 +90,7 @@ class CachedMembers:
 
     @contextmanager
     def passed_on(self, selector: MemberSelector) -> Iterator[None]:
-        """Let tasks that begin in this block reuse these look-ups instead of repeating them."""
+        """Make tasks that begin in this block reuse these look-ups instead of repeating them."""
         ids: Iterable[int] = ()
         if not isinstance(selector, str):
             ids = (selector,) if isinstance(selector, int) else member_ids_of(selector)

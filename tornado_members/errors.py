@@ -45,8 +45,10 @@
     ├── ResponseTimeout              503  response-timeout
     └── VersionNotSupported          505  version-not-supported
 
-A problem is raised where it happens and rendered once, in handlers/base.py. docs/errors.md says
-what each one means and what a caller can do. OperatorError is not a problem: no client sees it.
+A problem is raised where it occurs, and rendered in handlers/response.py. http/refusals.py renders
+those of requests that the HTTP server refuses, and handlers/shedding.py those of requests that are
+refused under overload. docs/errors.md explains each problem. OperatorError is not a problem: it is
+never sent to a client.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +59,7 @@ TYPE_PREFIX = "urn:tornado-members:problem:"
 
 
 class OperatorError(Exception):
-    """An error that ends a command. The message is for the operator: what is wrong, and why."""
+    """An error that ends a command. Its message states what is wrong, for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class TokenInvalid(Unauthorized):
 
 
 class LoginFailed(Unauthorized):
-    """The detail does not reveal which of the two is wrong."""
+    """The detail does not reveal whether the username or the password is wrong."""
 
     code = "login-failed"
     title = "The login failed"
@@ -213,7 +215,7 @@ class PermissionMissing(Problem):
         has_own: bool = False,
         own_member_id: int | None = None,
     ) -> None:
-        """`granted` is empty for a blocked user; `has_own`: one of them ends in `:own`."""
+        """`granted` is empty for a blocked user. `has_own`: whether one of them ends in `:own`."""
         challenge = f'Bearer realm="members", error="insufficient_scope", scope="{permission}"'
         token = f"only {', '.join(granted)}" if granted else "no permission (any more)"
         own = ""
@@ -234,7 +236,7 @@ class UserBlocked(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "The password is correct, but the user is blocked. Ask an administrator for rights."
+            "The password is correct, but the user is blocked. Ask an administrator to unblock it."
         )
 
 
@@ -503,7 +505,7 @@ class PreconditionRequired(Problem):
 
 
 class TooManyAttempts(Problem):
-    """`retry_after` in seconds."""
+    """Too many logins with one username or from one address. `retry_after` in seconds."""
 
     status = 429
     code = "too-many-attempts"
@@ -526,7 +528,7 @@ class TooManyRequests(Problem):
     always_headers = ("Retry-After",)
 
     def __init__(self, limit: int, retry_after: int) -> None:
-        """`limit` is a number of requests in a minute."""
+        """`limit` is a number of requests per minute."""
         super().__init__(
             f"At most {limit} requests per minute are allowed. "
             f"Try again in {_seconds(retry_after)}.",
@@ -561,7 +563,10 @@ class FeedUnavailable(Problem):
     title = "This service has no change feed"
 
     def __init__(self) -> None:
-        super().__init__("The change feed needs a MongoDB that is a replica set. This one is not.")
+        super().__init__(
+            "The change feed requires a replica set, and MongoDB is a single server. Ask the "
+            "operator to make it a replica set."
+        )
 
 
 class WriteConflict(Problem):
@@ -605,8 +610,8 @@ class ListsBeingPrepared(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "The service is preparing lists by this filter. Lists without a filter, and requests "
-            "for single members, are answered already.",
+            "The service is preparing lists by this filter. Try again in 5 seconds. Lists without "
+            "a filter, and requests for single members, already work.",
             headers={"Retry-After": "5"},
         )
 

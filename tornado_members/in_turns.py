@@ -1,4 +1,4 @@
-"""Work on many items without keeping the event loop from other requests."""
+"""Work on many items that does not block the event loop."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _SECONDS: Final = 0.004  # of one turn
-_AT_LEAST: Final = 4  # items between two looks at the clock
+_AT_LEAST: Final = 4  # items between two readings of the clock
 
 
 async def map_in_turns(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -1,7 +1,7 @@
 """Invalidation of the cache by the change stream, for changes by any program.
 
-One process of all is the leader. It reads the change stream of the members, invalidates the cache
-for each event, and stores its position only after that. After a crash an event may be processed
+One process of the service is the leader. It reads the change stream of the members, invalidates the
+cache for each event, and only then stores its position. After a crash, an event may be processed
 twice, and none is skipped.
 """
 
@@ -137,7 +137,7 @@ class Invalidator:
                 log.warning("lost the leader lock of the change stream")
             now = asyncio.get_running_loop().time()
             resting = self._handed_over_at + _REST_SECONDS - now
-            if not self._cache.reaches_all_nodes():  # others come first
+            if not self._cache.reaches_all_nodes():  # a process that does should be the leader
                 resting = max(resting, _REST_SECONDS)
             await asyncio.sleep(max(seconds_to_tick(now), resting))
 
@@ -239,7 +239,7 @@ class Invalidator:
             except Exception:
                 log.exception("the change stream failed; reopening it")
                 self._status.problem = "broke, and is being reopened"
-            if self._token != before:  # it had worked
+            if self._token != before:  # it has advanced since it was opened
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

@@ -55,7 +55,7 @@ class MemberBatch:
 
     @property
     def hits(self) -> int:
-        """The number of hits that it took, if the cache had all of them."""
+        """The number of cache hits, if the cache had an entry for each id."""
         return len(self.bodies) + len(self.missing)
 
     @classmethod
@@ -151,7 +151,7 @@ def represent_entry(member_id: int, entry: Entry, cache_status: str) -> Represen
 
 
 def represent_hit(member_id: int, hit: Hit) -> Representation | None:
-    """Return the member of a hit; None if it says that no member has the id."""
+    """Return the member of a hit; None if its entry states that no member has the id."""
     if hit.body is None:
         return None
     return Representation(member_id, int(hit.version), hit.body, _date(hit.tag[_SECONDS]), HIT)
@@ -175,6 +175,6 @@ def represent(member: Member, cache_status: str | None = None) -> Representation
 def _name_hash(name: str) -> bytes:
     """Return the hash of a name: keys may not contain all characters that names may.
 
-    Clients may ask for names with a lone surrogate, which no member has.
+    Clients may request names with a lone surrogate, which no member has.
     """
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest().encode()

@@ -115,7 +115,7 @@ class Services:
 class Opening:
     """The work that a worker does for all workers when it opens the services."""
 
-    is_first: bool = False  # of the workers with these settings: reports what concerns all
+    is_first: bool = False  # of the workers with these settings: logs for all of them
     drop_indexes: bool = False  # of attributes that are not declared as indexed
     # The start waits until lists are prepared, because other workers serve them meanwhile.
     waits_for_lists: bool = False
@@ -151,7 +151,7 @@ class Stores:
 def cache_namespace(database: str, cluster_id: str) -> str:
     """Return the namespace of a cluster's keys in Memcached.
 
-    The name of the database is a part of it because a copy of a database has the id of its source.
+    It contains the name of the database, because a copy of a database has the id of its source.
     """
     return f"{database}:{cluster_id}"
 
@@ -201,8 +201,8 @@ async def open_stores(
 async def open_streams(settings: Settings, mongodb_uri: str, mongo: Mongo) -> AsyncIterator[Mongo]:
     """Yield the client of the change streams, which connects when a stream is opened.
 
-    Motor needs one of its few threads for each event. Behind many writes, a stream would fall
-    further and further behind. PyMongo's own client needs no threads.
+    Motor needs one of its few threads for each event, so that a stream would fall further and
+    further behind many writes. PyMongo's asynchronous client needs no threads.
     """
     database, timeout = settings.mongodb.database, settings.mongodb.timeout_ms / 1000
     if settings.mongodb.driver == "pymongo":

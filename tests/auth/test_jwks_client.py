@@ -74,13 +74,13 @@ ELSEWHERE = "http://127.0.0.1:1/jwks"
         (body(b""), "is not JSON"),
         (body(b"[]"), "is not a JSON object"),
         (body(b'{"keys": 5}'), "no list"),
-        (document({"error": "no"}), "nothing called 'keys'"),
+        (document({"error": "no"}), "no member 'keys'"),
         (document({"keys": [{}] * 101}), "101 keys"),
         (document({"keys": [], "padding": "x" * MAX_ANSWER}), "jwks: "),
         (huge(b"Content-Length: 300000000\r\n"), "jwks: "),
         (huge(b"Transfer-Encoding: chunked\r\n"), "jwks: "),
         (huge(b""), "jwks: "),
-        (body(b"{}", Content_Encoding="gzip"), "nothing called 'keys'"),
+        (body(b"{}", Content_Encoding="gzip"), "no member 'keys'"),
     ],
 )
 async def test_response_that_is_not_a_key_set_is_a_failure(answer: Answer, reason: str) -> None:

@@ -108,7 +108,7 @@ def test_reload_applies_new_settings_only_if_they_are_valid(
     change(command, mongodb={"uri_file": None}, server={"port": 1, "processes": 1})
     service.process.send_signal(signal.SIGHUP)
     wait_for(lambda: len(workers(service)) == 1 and not first & set(workers(service)))
-    assert "server.port: a change takes a restart" in command.log()
+    assert "server.port: a change requires a restart" in command.log()
     assert service("PUT", "/members/1", {"name": "Bob"})[0] == 428
     assert service.stop() == 0
 

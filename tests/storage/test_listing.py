@@ -38,6 +38,11 @@ ORDERS: list[tuple[SortField, bool]] = [
 ]
 
 
+def query_after(query: ListQuery, member: Member) -> ListQuery:
+    """Return the query of the members after this one."""
+    return replace(query, after=query.key_of(member))
+
+
 @pytest.fixture
 def store(io_loop: IOLoop, mongo: Mongo, admin: Admin, database_name: str) -> MemberStore:
     """On new indexes: one that ever held a list stays multikey, and cannot provide an order."""
@@ -132,7 +137,7 @@ async def test_list_of_every_combination_uses_an_index(
                 query = ListQuery(filters, field, descending, limit=limit)
                 page = await store.page(query)
                 assert page, filters
-                await store.page(query.behind(page[0]))
+                await store.page(query_after(query, page[0]))
                 asked += 2
         assert len(entries) >= 8
         check_plans(entries)
@@ -183,8 +188,8 @@ async def test_list_by_a_common_prefix_walks_its_own_index(
             query = ListQuery(filters, field, descending, limit=5)
             with profiled(admin, database_name) as entries:
                 page = await store.page(query)
-                behind = await store.page(query.behind(page[1]))
-            assert behind[:3] == page[2:]
+                following = await store.page(query_after(query, page[1]))
+            assert following[:3] == page[2:]
             check_plans(entries)
             walks = [entry for entry in entries if entry["docsExamined"]]
             own = f"IXSCAN {{ {'_id' if field == 'memberId' else 'name'}: 1 }}"
@@ -224,7 +229,7 @@ async def test_list_by_a_common_prefix_finds_matches_at_the_far_end(
             with profiled(admin, database_name) as entries:
                 while page := await store.page(query):
                     found += page
-                    query = query.behind(page[-1])
+                    query = query_after(query, page[-1])
             assert [member.name for member in found] == [draft.name for draft in last]
             check_plans(entries)
             assert max(entry["docsExamined"] for entry in entries) <= 7 * 10 + 1
@@ -242,7 +247,7 @@ async def test_search_of_two_words_that_few_members_share_reads_keys(
         query = ListQuery(Filters(q="love ada"), field, descending, limit=2)
         with profiled(admin, database_name) as entries:
             first = await store.page(query)
-            second = await store.page(query.behind(first[-1]))
+            second = await store.page(query_after(query, first[-1]))
             assert await store.count(query.filters) == 3
         names = sorted((draft.name for draft in meant), reverse=descending)
         assert [member.name for member in first + second] == names
@@ -261,7 +266,7 @@ async def test_next_page_of_a_search_does_not_count_again(
         with profiled(admin, database_name) as entries:
             first = await store.page(query)
         with profiled(admin, database_name) as later:
-            await store.page(query.behind(first[-1]))
+            await store.page(query_after(query, first[-1]))
         assert len(later) == len(entries) - 1
 
 
@@ -301,7 +306,7 @@ async def test_list_by_a_common_prefix_in_the_order_of_names_reads_only_ranges(
         with profiled(admin, database_name) as entries:
             while page := await store.page(query):
                 found += page
-                query = query.behind(page[-1])
+                query = query_after(query, page[-1])
         assert [m.name for m in found] == sorted((d.name for d in meant), reverse=descending)
         check_plans(entries)
         # Of the others, it examines only those with the same first three letters, in any case.
@@ -326,7 +331,9 @@ async def test_list_page_10000_reads_as_many_keys_as_page_1(
             ordered = members[::-1] if descending else members
             with profiled(admin, database_name) as entries:
                 assert await store.page(query) == ordered[:3]
-                assert await store.page(query.behind(ordered[9_999])) == ordered[10_000:10_003]
+                assert (
+                    await store.page(query_after(query, ordered[9_999])) == ordered[10_000:10_003]
+                )
             first, late = [(entry["keysExamined"], entry["docsExamined"]) for entry in entries]
             assert first == late == (3, 3)
 
@@ -389,7 +396,7 @@ def test_list_pages_together_are_the_whole_list(
         while page := await store.page(query):
             assert len(page) <= query.limit
             members += page
-            query = query.behind(page[-1])
+            query = query_after(query, page[-1])
         return members
 
     @settings(max_examples=20 if driver == "motor" else 6)

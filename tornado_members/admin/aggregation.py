@@ -3,8 +3,9 @@
 Each worker writes its health and its metrics to a shared snapshot about once a second; the
 supervisor reads them. While a worker answers no request and its health stays the same, it collects
 its metrics and writes less often. A snapshot is a file without a name: only the processes of the
-service can open it, and it is gone with the last of them. The counts of a worker are kept after it
-has ended, so that counters never go back; up to one second of them is lost if it was killed.
+service can open it, and the kernel deletes it when the last of them ends. The counts of a worker
+are kept after it has ended, so that counters never decrease; up to one second of them is lost if it
+was killed.
 """
 
 import asyncio
@@ -47,13 +48,13 @@ class SharedSnapshot:
     """JSON content that one process writes and another reads, never torn.
 
     The file has two halves, written in turns; a reader takes the newest valid one. Both may be
-    overwritten while a reader waits for a processor, so it takes what it has read before, then.
+    overwritten while a reader waits for a processor. It then returns what it has read before.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         self._written = 0
-        self._newest = (0, b"null")  # number and content that were read
+        self._newest = (0, b"null")  # number and content, as last read
 
     def write(self, content: Any) -> None:
         """Replace the content. Raises ValueError if it is longer than 4 MiB as JSON."""
@@ -165,7 +166,7 @@ class WorkerAggregator:
 
 @asynccontextmanager
 async def publish_snapshots(snapshot: SharedSnapshot, status: ProcessStatus) -> AsyncIterator[None]:
-    """In a worker: write its snapshot periodically while the block lasts, and once at the end."""
+    """Write the snapshot of a worker periodically while the block lasts, and once at the end."""
     families, report = b"", status.health.report()  # the families as JSON
     answered, collected_at, written_at = 0.0, -inf, -inf
 

@@ -27,7 +27,7 @@ def render(families: Iterable[Family], accept: str = "") -> tuple[bytes, str]:
 
 
 def _to_metric(family: Family) -> "Metric":
-    from prometheus_client.metrics_core import (  # noqa: PLC0415
+    from prometheus_client.metrics_core import (  # noqa: PLC0415  # see render()
         CounterMetricFamily,
         GaugeMetricFamily,
         HistogramMetricFamily,

@@ -1,9 +1,9 @@
 """The health of the service: MongoDB, the cache, keys, the change stream, lists.
 
 The monitor writes a document to MongoDB if no write of this process was acknowledged for about a
-second, and pings it if no command was acknowledged for a second, one of each at a time and with the
-timeout of any operation. A report uses the last results and never waits. The other dependencies
-know their own state.
+second, and pings it if no command was acknowledged for a second. At most one of each is in
+progress, with the timeout of any operation. A report uses the last results and never waits. The
+other dependencies record their own state.
 """
 
 import asyncio
@@ -104,14 +104,14 @@ class HealthReport:
 
 
 class HealthMonitor:
-    """Knows the state of each dependency of this process."""
+    """Tracks the state of each dependency of this process."""
 
-    def __init__(  # noqa: PLR0917
+    def __init__(  # noqa: PLR0917  # one function for each dependency
         self,
         ping: Callable[[], Awaitable[None]],
         write: Callable[[], Awaitable[None]],
         cache_states: Callable[[], Mapping[str, str | None]],
-        list_conflict: Callable[[], str | None],
+        server_list_conflict: Callable[[], str | None],
         keys: Mapping[str, KeySource],
         changes: InvalidatorStatus | None,
         lists: Callable[[], str | None] = lambda: None,
@@ -125,7 +125,7 @@ class HealthMonitor:
         self._write = write
         self._write_problem: str | None = None
         self._cache_states = cache_states
-        self._list_conflict = list_conflict
+        self._server_list_conflict = server_list_conflict
         self._keys = keys
         self._changes = changes
         self._lists = lists
@@ -159,7 +159,7 @@ class HealthMonitor:
             self.note_write(began)
 
     def note_write(self, began: float) -> None:
-        """Note that MongoDB acknowledged a write that began then, by the loop's clock."""
+        """Record that MongoDB acknowledged a write. `began` is its start, by the loop's clock."""
         self._writes.postpone(began)
         self._pings.postpone(began)
         self._note(DependencyStatus(_MONGODB, State.OK))
@@ -199,11 +199,9 @@ class HealthMonitor:
         self._mongodb = status
 
     def _cache(self) -> list[DependencyStatus]:
-        conflict = self._list_conflict()
-        disagreement = (
-            [DependencyStatus("cache servers", State.DEGRADED, conflict)] if conflict else []
-        )
-        return disagreement + [
+        conflict = self._server_list_conflict()
+        statuses = [DependencyStatus("cache servers", State.DEGRADED, conflict)] if conflict else []
+        return statuses + [
             DependencyStatus(
                 f"cache {node}",
                 State.DEGRADED if reason else State.OK,
@@ -213,14 +211,17 @@ class HealthMonitor:
         ]
 
     def _issuers(self) -> list[DependencyStatus]:
-        """One issuer without keys degrades the service; none with keys makes it unready."""
+        """Return the states of the issuers' keys.
+
+        One issuer without keys degrades the service. It is unready if all issuers lack keys.
+        """
         states = {issuer: source.state() for issuer, source in self._keys.items()}
-        no_keys_at_all = not any(state.count for state in states.values())
+        all_lack_keys = not any(state.count for state in states.values())
         statuses = []
         for issuer, state in states.items():
             name = f"keys {issuer}"
             if not state.count:
-                worst = State.UNREADY if no_keys_at_all else State.DEGRADED
+                worst = State.UNREADY if all_lack_keys else State.DEGRADED
                 statuses.append(
                     DependencyStatus(name, worst, f"are not available: {state.problem}")
                 )

@@ -1,4 +1,4 @@
-"""Every metric on one screen, collected from the counters of the packages on request.
+"""Every metric of a process, collected on request from the counters of the packages.
 
 Labels have few values: routes, not paths; settings, not members. docs/operations.md lists them.
 """
@@ -242,7 +242,7 @@ def _mongodb_metrics(counts: OperationCounts) -> Iterator[Family]:
     yield Family(
         "members_mongodb_operation_duration_seconds",
         "histogram",
-        "Duration of operations, including time in queues, whatever the outcome.",
+        "Duration of successful and failed operations, including time in queues.",
         ("operation",),
         values={(operation,): times for operation, times in list(counts.times.items())},
     )

@@ -90,7 +90,7 @@ def process_metrics(lag: LoopLag, driver: str) -> Iterator[Family]:
 
 @cache
 def _this_process(pid: int) -> psutil.Process:
-    """Return this process, which a worker is since its fork."""
+    """Return this process. A forked worker has another pid, and so another entry in the cache."""
     return psutil.Process(pid)
 
 

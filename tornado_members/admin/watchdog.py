@@ -1,4 +1,4 @@
-"""A check that runs only if nothing has replaced it for a while."""
+"""A check that runs only if no event has made it unnecessary for a while."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 class Watchdog:
     """Runs a check `seconds` after the last event that made it unnecessary.
 
-    Each event moves one timer. So events that are more frequent never wake an idle process.
+    Each event moves one timer, so that events which are more frequent never wake an idle process.
     """
 
     def __init__(self, seconds: float, check: Callable[[], Awaitable[None]]) -> None:
@@ -34,7 +34,7 @@ class Watchdog:
                 await asyncio.wait([self._checking])
 
     def postpone(self, event_at: float) -> None:
-        """Note an event at this time, by the loop's clock."""
+        """Record an event at this time of the loop's clock."""
         self._event_at = max(self._event_at, event_at)
         if self._timer:
             self._timer.cancel()

@@ -66,8 +66,8 @@ def explain(token: str, settings: Settings, now: float | None = None) -> list[Li
     for rules in entries:
         found = list(_explain_entry(rules, settings, parsed))
         if len(entries) > 1:
-            meant = rules.entry.audience or rules.entry.client_ids
-            lines.append(Line(None, f"--- the entry for {_show(meant)}"))
+            accepted = rules.entry.audience or rules.entry.client_ids
+            lines.append(Line(None, f"--- the entry for {_show(accepted)}"))
         lines += found
         if found[-1].passed:
             break
@@ -105,11 +105,11 @@ def _explain_entry(rules: IssuerRules, settings: Settings, token: _Token) -> Ite
 
 def _check_all(rules: IssuerRules, token: _Token) -> Iterator[Line]:
     entry, header, claims = rules.entry, token.header, token.claims
-    meant = f"aud is {_show(claims.get('aud'))}; accepted: {_show(entry.audience)}"
+    accepted = f"aud is {_show(claims.get('aud'))}; accepted: {_show(entry.audience)}"
     if entry.client_ids:
         client = claims["client_id"] if "client_id" in claims else claims.get("azp")
-        meant = f"client_id or azp is {_show(client)}, without aud; accepted: "
-        meant += _show(entry.client_ids)
+        accepted = f"client_id or azp is {_show(client)}, without aud; accepted: "
+        accepted += _show(entry.client_ids)
     path = entry.subject_claim
     checks: list[tuple[Callable[[], None], str]] = [
         (
@@ -120,7 +120,7 @@ def _check_all(rules: IssuerRules, token: _Token) -> Iterator[Line]:
             lambda: rules.check_type(header),
             f"typ is {_show(header.get('typ'))}; accepted: {', '.join(entry.token_types)}, or none",
         ),
-        (lambda: rules.check_audience(claims), meant),
+        (lambda: rules.check_audience(claims), accepted),
         (
             lambda: rules.check_subject(claims),
             f"{show_path(path)} (subject_claim) is {_show(find_claim(claims, path))}",

@@ -106,7 +106,7 @@ class IssuerRules:
         if max(claims["iat"], claims.get("nbf", 0)) > now + self._leeway:
             raise TokenInvalid("is not valid yet", "not-yet-valid")
         if claims["exp"] - claims["iat"] > self.max_lifetime:
-            raise TokenInvalid("is valid for longer than is accepted here")
+            raise TokenInvalid(f"is valid for more than {self.max_lifetime} s, the maximum")
 
     def check_binding(self, claims: Claims) -> None:
         """Refuse tokens that are bound to a key (RFC 7800, RFC 8705, RFC 9449)."""

@@ -12,7 +12,7 @@ from tornado_members.model.strict_json import parse_object
 from tornado_members.settings import is_safe_url
 
 MAX_ANSWER = 256 * 1024  # bytes
-MAX_KEYS = 100  # parsing one takes a while, and blocks the event loop's thread pool
+MAX_KEYS = 100  # parsing them occupies a thread of the event loop's pool
 _MAX_AGE = re.compile(r'(?:^|[,\s])max-age="?([0-9]{1,9})"?(?:$|[,\s])', re.IGNORECASE)
 _NOT_KEPT = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:$|[,\s=])", re.IGNORECASE)
 
@@ -23,7 +23,7 @@ class Fetched:
 
     documents: list[dict[str, Any]]
     url: str
-    max_age: float | None  # None if the response does not say
+    max_age: float | None  # None if the response has none
 
 
 class JwksClient:
@@ -66,8 +66,7 @@ class JwksClient:
                 response = await self._client.get(url)
         except TimeoutError:
             raise KeysUnusable(f"{url}: did not respond within {self._timeout:g} s") from None
-        except Exception as error:  # noqa: BLE001
-            # Each failure has its own exception: refused, cut off, too long, malformed.
+        except Exception as error:  # noqa: BLE001  # each kind of failure has its own exception
             raise KeysUnusable(f"{url}: did not respond: {error}") from None
         if response.status != 200:
             raise KeysUnusable(f"{url}: responded with status {response.status}")
@@ -80,7 +79,7 @@ def _is_plain(url: str, configuration_url: str) -> bool:
 
 
 def _max_age(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a response may be kept (RFC 9111 §5.2.2), if it says so."""
+    """Return the seconds that a response may be kept (RFC 9111 §5.2.2); None without max-age."""
     cache_control = headers.get("Cache-Control", "")
     if _NOT_KEPT.search(cache_control):
         return 0.0

@@ -29,12 +29,11 @@ _ENCRYPTION_PREFIXES: Final = ("RSA-OAEP", "RSA1_5", "ECDH-ES")  # RFC 7518 §4.
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})  # §6
 _LATEST_DATE: Final = 253402300799  # seconds since the epoch: the end of the year 9999
 _MIN_RSA_BITS: Final = 2048  # RFC 8725 §3.5, RFC 7518 §3.3
-_CHECK_SECONDS: Final = 1.0
 _MAX_LISTED: Final = 3  # keys that are left out, in one line
 
 
 class KeysUnusable(OperatorError):
-    """A key set or a signing key cannot be used. The text says which, and why."""
+    """A key set or a signing key cannot be used. The message states which, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def parse_key_set(documents: Iterable[Mapping[str, Any]], source: str) -> KeySet
 
 
 def _check_distinct(key: Key, others: Sequence[Key]) -> None:
-    """Raises ValueError if another key has the same name and fits the same algorithm."""
+    """Raise ValueError if another key has the same name and fits the same algorithm."""
     named = [other for other in others if key.kid is not None and other.kid == key.kid]
     if any(key.algorithms & other.algorithms for other in named):
         raise ValueError("another key has its kid and algorithm")
@@ -156,7 +155,7 @@ def _parse_key(document: Mapping[str, Any]) -> Key:
 
 
 def _check_purpose(document: Mapping[str, Any]) -> None:
-    """Raises _NotForSignatures (RFC 7517 §4.2, §4.3)."""
+    """Raise _NotForSignatures for a key of another purpose (RFC 7517 §4.2, §4.3)."""
     if document.get("use", "sig") != "sig":
         raise _NotForSignatures("it is not for signatures (use)")
     operations = document.get("key_ops", ["verify"])
@@ -198,9 +197,9 @@ def parse_jwks(text: bytes, source: str) -> list[dict[str, Any]]:
     try:
         documents = parse_object(text)["keys"]
         if not isinstance(documents, list) or not all(isinstance(d, dict) for d in documents):
-            raise ValueError("has no list of objects called 'keys'")
+            raise ValueError("'keys' is not a list of objects")
     except KeyError:
-        raise KeysUnusable(f"{source}: has nothing called 'keys'") from None
+        raise KeysUnusable(f"{source}: has no member 'keys'") from None
     except ValueError as error:
         raise KeysUnusable(f"{source}: {error}") from None
     return documents

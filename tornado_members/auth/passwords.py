@@ -21,7 +21,7 @@ _NO_MEMORY = "Memory allocation error"  # the message of libargon2
 
 
 class Passwords:
-    """Verifies passwords, one at a time.
+    """Verifies and hashes passwords, one at a time.
 
     One hash takes 64 MiB and up to four cores, for about a tenth of a second (RFC 9106 §4, second
     recommended option).

@@ -15,9 +15,9 @@ from tornado_members.errors import TooManyRequests
 from tornado_members.lease_cache.coalescing import Batcher
 
 _WINDOW = 60  # seconds
-# Requests that a subject has left, beyond which they are admitted before they are counted. Other
-# processes do not admit so many within the round trip that the count takes.
-_FAR = 1000
+# A subject with at least this many requests left is admitted before its requests are counted. Other
+# processes do not admit so many during the round trip of the count.
+_UNCOUNTED_FROM = 1000
 
 
 class Counts(Protocol):
@@ -30,9 +30,9 @@ class Counts(Protocol):
 class RateLimit:
     """Counts requests in windows of one minute, aligned to the clock.
 
-    The requests of one turn of the event loop are counted by one command to Memcached, and those
-    that arrive until its reply by the next one. A subject over the limit is refused from memory
-    until the window ends. Requests of a subject far below it do not wait for the reply.
+    One command to Memcached counts the requests of one turn of the event loop. The next command
+    counts those that arrive before its reply. A subject over the limit is refused from memory until
+    the window ends. Requests of a subject far below the limit do not wait for the reply.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RateLimit:
         self._left: dict[bytes, int] = {}  # requests by subject, as of the last reply
         self._admitted: Counter[bytes] = Counter()  # requests that are not counted yet
         self._counting: asyncio.Task[None] | None = None
-        self._over: set[bytes] = set()  # keys of subjects that have used up this window
+        self._over: set[bytes] = set()  # keys of subjects that are over the limit in this window
 
     async def check(self, caller: Caller) -> None:
         """Count one request. Raises TooManyRequests."""
@@ -58,7 +58,7 @@ class RateLimit:
         raise TooManyRequests(self._most, math.ceil(_WINDOW - self._clock() % _WINDOW))
 
     def is_exceeded(self, caller: Caller) -> bool:
-        """True if the caller has used up this window."""
+        """True if the caller is over the limit in this window."""
         return _key(caller.issuer, caller.subject, self._current_window()) in self._over
 
     async def admit(self, callers: Sequence[Caller]) -> Sequence[bool]:
@@ -68,7 +68,7 @@ class RateLimit:
         """
         window = self._current_window()
         keys = [_key(caller.issuer, caller.subject, window) for caller in callers]
-        if all(self._left.get(key, 0) >= _FAR for key in keys):
+        if all(self._left.get(key, 0) >= _UNCOUNTED_FROM for key in keys):
             self._count_later(keys)
             return [True] * len(keys)
         return await self._batcher.submit(callers)
@@ -126,7 +126,7 @@ class RateLimit:
 
 @lru_cache(256)
 def _key(issuer: str, subject: str, window: int) -> bytes:
-    """Return a key from which the subject cannot be read."""
+    """Return a key that does not reveal the subject."""
     digest = blake2b(digest_size=16)
     for text in (issuer, subject, str(window)):
         encoded = text.encode("utf-8", "replace")

@@ -41,7 +41,7 @@ class TokenRevocations:
         self._failing = False
         self._unused_ticks = 0
         self._current = asyncio.Event()  # set unless the polling rests
-        self._wanted = asyncio.Event()  # ends a rest
+        self._used = asyncio.Event()  # ends a rest: a token was used
 
     async def open(self) -> None:
         """Load the users, and start polling. Raises DependencyUnavailable."""
@@ -74,7 +74,7 @@ class TokenRevocations:
     async def ensure_current(self, caller: Caller) -> None:
         """Wait until `is_current`, but not for an outage of MongoDB."""
         if not self.is_current(caller):
-            self._wanted.set()
+            self._used.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_WAIT_SECONDS):
                     await self._current.wait()
@@ -119,12 +119,12 @@ class TokenRevocations:
     async def _rest(self) -> None:
         """Wait for the next token, if none was used for a while.
 
-        Polling goes on during an outage: each first token would wait for its end.
+        Polling continues during an outage: otherwise the next token would wait for its end.
         """
         if self._unused_ticks >= _REST_TICKS and not self._failing:
             self._current.clear()
-            self._wanted.clear()
-            await self._wanted.wait()
+            self._used.clear()
+            await self._used.wait()
 
     async def _load(self) -> None:
         states = await self._users.find_revoked(self._token_seconds)

@@ -1,4 +1,4 @@
-"""Counters that all processes share in Memcached. Each process also counts, for its outages."""
+"""Counters that all processes share in Memcached. Each process also counts, for outages of it."""
 
 import asyncio
 import time
@@ -79,7 +79,7 @@ class SharedCounts:
             for node, keys in self._by_node(amounts).items():
                 try:
                     shared = await self._increment(node, {key: amounts[key] for key in keys}, ttl)
-                    # After an outage or an eviction, the process knows more than Memcached.
+                    # After an outage or an eviction, the count of the process is the higher one.
                     missing = {
                         key: own[key] - shared[key] for key in keys if shared[key] < own[key]
                     }

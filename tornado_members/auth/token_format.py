@@ -10,9 +10,9 @@ from tornado_members.errors import TokenInvalid
 from tornado_members.model.strict_json import parse_object
 
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-# They change how a token is to be read. This reader knows no other way, so a token with one of them
-# is refused. Headers that offer a key or an address (jwk, jku, x5u ...) are never used.
-_CHANGES_READING: Final = frozenset({"crit", "b64", "zip", "enc"})
+# Extensions that change how a token is parsed. None is supported, so a token with one of them is
+# refused. Headers that offer a key or an address (jwk, jku, x5u ...) are never used.
+_EXTENSIONS: Final = frozenset({"crit", "b64", "zip", "enc"})
 
 
 def read_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -34,8 +34,8 @@ def check_header(header: Mapping[str, Any]) -> None:
     """Check what does not depend on the issuer. Raises TokenInvalid."""
     if not isinstance(header.get("alg"), str):
         raise TokenInvalid("names no algorithm", "algorithm")
-    if _CHANGES_READING & header.keys():
-        raise TokenInvalid("asks for an extension that is not known here", "header")
+    if _EXTENSIONS & header.keys():
+        raise TokenInvalid("requires an extension that is not supported", "header")
     if not isinstance(header.get("typ", "JWT"), str):
         raise TokenInvalid("is of a type that is not accepted", "header")
     kid = header.get("kid")

@@ -149,7 +149,7 @@ class TokenVerifier:
 
     @property
     def revision(self) -> object:
-        """A number that changes with the keys and with the permissions of callers.
+        """A value that changes with the keys and with the permissions of callers.
 
         Long requests verify their token again when it changes.
         """
@@ -242,7 +242,6 @@ def verifies(key: Key, token: str, algorithm: str) -> bool:
     """Return True if the key verifies the signature; PyJWT checks nothing else here."""
     try:
         _JWS.decode(token, key.material, algorithms=[algorithm])
-    except Exception:  # noqa: BLE001
-        # PyJWT also raises TypeError and UnicodeError.
+    except Exception:  # noqa: BLE001  # PyJWT also raises TypeError and UnicodeError
         return False
     return True

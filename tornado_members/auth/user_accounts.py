@@ -29,7 +29,7 @@ class UserAccounts:
     """Manages users. Methods raise DependencyUnavailable if MongoDB does not reply in time."""
 
     def __init__(self, users: UserStore, passwords: Passwords, keep_seconds: float) -> None:
-        """`keep_seconds` is the longest time that a token may live."""
+        """`keep_seconds` is the longest time for which a token is valid."""
         self._users = users
         self._passwords = passwords
         self._keep_seconds = keep_seconds

@@ -21,7 +21,7 @@ def gunzip(pieces: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
         packed += len(piece)
         left = piece
         while left:
-            if unpacker.eof:  # several files, one behind the other, are one
+            if unpacker.eof:  # concatenated gzip files are one file (RFC 1952 §2.2)
                 unpacker = zlib.decompressobj(_GZIP)
             try:
                 data = unpacker.decompress(left, PIECE)

@@ -40,8 +40,8 @@ def find_encoding(name: str) -> str | None:
 class TextDecoder:
     """Decodes the pieces of a file.
 
-    Bytes that do not fit the encoding come out as characters that `undecoded` finds, so that only
-    the rows that contain them are refused.
+    Bytes that do not fit the encoding are decoded to characters that `undecoded` matches, so that
+    only the rows that contain them are refused.
     """
 
     def __init__(self, encoding: str | None) -> None:
@@ -70,7 +70,7 @@ class TextDecoder:
         yield self._check(_decode(decoder, data, final=True, encoding=self.encoding))
 
     def _check(self, text: str) -> str:
-        """Record if bytes did not fit the encoding."""
+        """Record whether bytes did not fit the encoding."""
         if not (self.has_undecoded or text.isascii()):
             self.has_undecoded = self.undecoded.search(text) is not None
         return text

@@ -34,6 +34,7 @@ class DryRunDirectory:
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
         """Return the members that exist, and those that the real run would have created."""
         parameters = ",".join("?" * len(names))
+        # The statement contains placeholders only.
         query = f"SELECT name, id FROM names WHERE name IN ({parameters})"  # noqa: S608
         found = {
             name: Member(member_id, {"name": name}, version=1)

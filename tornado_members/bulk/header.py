@@ -35,7 +35,7 @@ class Candidate:
 
 
 class HeaderSearch:
-    """Looks for the header among the first lines of a table."""
+    """Searches the first lines of a table for its header."""
 
     def __init__(self, options: FileOptions) -> None:
         self._options = options
@@ -44,9 +44,8 @@ class HeaderSearch:
 
     def consider(self, line: int, header: Sequence[str], order: int = 0) -> Candidate | None:
         """Return a candidate if this line can be the header."""
-        wanted = self._options.header_line
-        is_wanted = line == wanted if wanted else line <= MAX_HEADER_LINE
-        if not is_wanted:
+        required = self._options.header_line
+        if line != required if required else line > MAX_HEADER_LINE:
             return None
         mapping = map_columns(header, self._options.columns, self._options.fields)
         if mapping.is_usable:
@@ -60,7 +59,7 @@ class HeaderSearch:
         return len(mapping.sources), len(mapping.header)
 
     def fail(self, reason: str | None = None) -> UnreadableFile:
-        """Return the error with all reasons why no line can be the header."""
+        """Return the error, with every reason why no line can be the header."""
         if self._best is None:
             where = self._options.header_line
             return UnreadableFile(
@@ -70,8 +69,8 @@ class HeaderSearch:
         if "name" not in self._best.sources:
             faults.append(
                 f"no column holds the name: line {self._best_line} has "
-                f"{shown(self._best.header)}. Say which one does by its heading or number, such as "
-                "column name=Heading or name=#1; first and last names are joined in the order given"
+                f"{shown(self._best.header)}. Assign one by its heading or number, such as column "
+                "name=Heading or name=#1; first and last names are joined in the order given"
             )
         return UnreadableFile("; ".join(faults))
 

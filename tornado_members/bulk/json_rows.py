@@ -34,9 +34,8 @@ def read_ndjson(
     line, begun = 0, bytearray()
     for piece in pieces:
         first, *rest = piece.split(b"\n")
-        begun += first[
-            : LONGEST + 1 - len(begun)
-        ]  # one byte more than allowed, to detect a long line
+        # One byte more than allowed, to detect a long line.
+        begun += first[: LONGEST + 1 - len(begun)]
         for further in rest:
             line += 1
             if row := reader.read(line, bytes(begun)):
@@ -71,7 +70,7 @@ class ArrayScanner:
     def __init__(self) -> None:
         self.line = 1
         self.is_complete = False
-        self.has_more = False  # text behind the end of the array
+        self.has_more = False  # text after the end of the array
         self._depth = 0  # of brackets and braces
         self._is_in_string = self._is_escaped = False
         self._is_text = self._is_scalar = False  # the element is a string; a number or a word

@@ -62,8 +62,8 @@ class Loader:
 
     Fields that a draft does not set keep their values: a source without telephone numbers replaces
     a member and leaves its number alone. They are taken from the member as it was looked up, so
-    each replacement is conditional on that version. If another writer was faster, the loader looks
-    the member up again.
+    each replacement is conditional on that version. If another writer changed the member first, the
+    loader looks it up again.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ _REFUSED: Final = (
 )
 _ARRAY_OF_OTHERS: Final = re.compile(_MARK + rb'\[\s*(?:\[|"(?:[^"\\]|\\.)*"\s*[,\]])')
 _REFUSALS: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), what, cure) for pattern, what, cure in _REFUSED
+    (re.compile(pattern, re.IGNORECASE), what, remedy) for pattern, what, remedy in _REFUSED
 )
 
 
@@ -101,9 +101,9 @@ def _read(
             }
             yield from readers[name](pieces, options, info)
             return
-    for refused, what, cure in _REFUSALS:
+    for refused, what, remedy in _REFUSALS:
         if refused.search(head):
-            raise UnreadableFile(f"the file is {what}: {cure}")
+            raise UnreadableFile(f"the file is {what}: {remedy}")
     if options.default_format == "ndjson":
         info.format = "NDJSON"
         yield from read_ndjson(pieces, options, info)

@@ -23,7 +23,7 @@ _PARTS_OF_NAME: Final = {
 
 
 class RejectedRows:
-    """The header and the cells of the refused rows of a file, for a file of them.
+    """The header and the cells of a file's refused rows, for the rejects file.
 
     Headings that the caller assigned with options are replaced by those of the fields, so that the
     file means the same without these options. Cells that a spreadsheet would execute are defused.
@@ -33,7 +33,7 @@ class RejectedRows:
         """The header of the source must be known, unless its format has none."""
         mapping = info.mapping
         header = _portable_header(mapping, options) if mapping else [*_CONTACT_FIELDS]
-        # A source that is such a file itself has the columns of a line and a reason already.
+        # A rejects file that is loaded again already has the columns of the line and the reason.
         self._skipped = 2 if tuple(header[:2]) == _OWN_COLUMNS else 0
         self._header = header[self._skipped :]
 
@@ -67,12 +67,9 @@ class RejectsFile:
 
     @property
     def encoding(self) -> str:
-        """The encoding of the file: that of the source, or UTF-8 with a mark instead of UTF-16."""
-        return (
-            "utf-8-sig"
-            if self._info.encoding.startswith(("utf-16", "utf-32"))
-            else (self._info.encoding)
-        )
+        """The encoding of the source, or UTF-8 with a byte order mark instead of UTF-16 and 32."""
+        is_wide = self._info.encoding.startswith(("utf-16", "utf-32"))
+        return "utf-8-sig" if is_wide else self._info.encoding
 
     def write(self, row: Row, refusal: Refusal) -> None:
         """Write a row, with its line and the reason before its cells."""
@@ -99,8 +96,8 @@ class RejectsFile:
 def _encode_others(error: UnicodeError) -> tuple[str | bytes, int]:
     """Encode a character that the encoding of the file lacks.
 
-    Bytes that fitted no character are written as they were read (PEP 383). Others are escaped: JSON
-    and LDIF can contain characters that the encoding lacks, and halves of characters.
+    Bytes that could not be decoded are written as they were read (PEP 383). Other characters are
+    escaped: JSON and LDIF can contain some that the encoding lacks, and lone surrogates.
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error

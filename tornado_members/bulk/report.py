@@ -60,7 +60,7 @@ class Report:
         if not self._has_explained:
             self._has_explained = True
             for line in explain_file(self._info, self._options):
-                print_beside_bar(line)
+                print_above_bar(line)
 
     def note(self, row: Row, outcome: Outcome | Refusal) -> None:
         """Count the result of a row, and print it if it was refused."""
@@ -122,9 +122,9 @@ class Report:
         if self.refused <= _MOST_SHOWN:
             text = row.raw if row.raw is not None else ",".join(row.cells)
             reason = printable(with_options(refusal.reason), 1000)
-            print_beside_bar(f"line {row.line}: {reason}  ({printable(text)})")
+            print_above_bar(f"line {row.line}: {reason}  ({printable(text)})")
         elif self.refused == _MOST_SHOWN + 1:
-            print_beside_bar(f"... more are in {self.place}")
+            print_above_bar(f"... more are in {self.place}")
         self._rejects.write(row, refusal)
 
     def _note_unused(self, row: Row) -> None:
@@ -133,7 +133,7 @@ class Report:
         self._unused += 1
         if self._unused <= _MOST_UNUSED:
             further = [f"{key} {', '.join(map(quoted, rest))}" for key, rest in row.unused.items()]
-            print_beside_bar(f"line {row.line}: not used: {'; '.join(further)}")
+            print_above_bar(f"line {row.line}: not used: {'; '.join(further)}")
 
 
 def explain_file(info: FileInfo, options: FileOptions) -> list[str]:
@@ -166,7 +166,7 @@ def with_options(reason: str) -> str:
     return reason
 
 
-def print_beside_bar(line: str) -> None:
+def print_above_bar(line: str) -> None:
     """Print a line on standard error, above the progress bar."""
     try:
         tqdm.write(line, file=sys.stderr)

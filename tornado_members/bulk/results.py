@@ -56,7 +56,7 @@ class ResultWriter:
         self._refused: Counter[str] = Counter()
 
     def outcome(self, row: Row, outcome: Outcome | Refusal) -> bytes:
-        """Return the line of a row; nothing for a success if only failures are wanted.
+        """Return the line of a row; nothing for a success if only failures are requested.
 
         The id of a member that a dry run would create is not shown.
         """

@@ -148,7 +148,7 @@ def _parse(
                     raise UnreadableFile("the workbook is damaged")
                 parser.Parse(data, False)
                 fed += len(data)
-                if fed - parser.CurrentByteIndex > _LONGEST_TAG:  # expat reads it again and again
+                if fed - parser.CurrentByteIndex > _LONGEST_TAG:  # expat parses it with each piece
                     raise UnreadableFile("the workbook is damaged: a tag is too long")
                 yield None
             parser.Parse(b"", True)

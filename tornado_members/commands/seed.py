@@ -25,7 +25,7 @@ from tornado_members.bulk.mapping import parse_column, repeated_field
 from tornado_members.bulk.member_file import read_members
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.pipeline import BatchPipeline
-from tornado_members.bulk.report import Report, print_beside_bar, print_result, with_options
+from tornado_members.bulk.report import Report, print_above_bar, print_result, with_options
 from tornado_members.bulk.rows import Refusal, Row
 from tornado_members.bulk.sources import read_stream
 from tornado_members.directory import MemberDirectory
@@ -113,7 +113,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Load; the exit code is 0 if all rows were loaded, 1 if some were refused, 2 for errors."""
+    """Load members. Return 0 if all rows were loaded, 1 if some were refused, and 2 for errors."""
     problem = _find_contradiction(arguments)
     if problem:
         print(f"seed: {problem}", file=sys.stderr)
@@ -126,7 +126,7 @@ def run(arguments: Namespace) -> int:
         print(f"seed: {unknown}", file=sys.stderr)
         return 2
     if arguments.fake:
-        load = partial(_load_fake, wanted=arguments.fake, fields=fields)
+        load = partial(_load_fake, total=arguments.fake, fields=fields)
         return _with_directory(settings, load)
     try:
         return _run_files(arguments, settings)
@@ -218,7 +218,7 @@ def _command(arguments: Namespace) -> list[str]:
 
 
 def _new_file(folder: Path, name: str) -> Path:
-    """Return a path for a file of this name that does not exist: earlier rejects stay."""
+    """Return a path for a file of this name that does not exist. Earlier rejects are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     path = Path(name)
     numbered = (folder / f"{path.stem}.{i}{path.suffix}" for i in count(2))
@@ -241,18 +241,18 @@ def _with_directory(settings: Settings, job: Callable[[MemberDirectory], Awaitab
         return asyncio.run(work())
 
 
-async def _load_fake(directory: MemberDirectory, wanted: int, fields: FieldTable) -> int:
+async def _load_fake(directory: MemberDirectory, total: int, fields: FieldTable) -> int:
     started = time.monotonic()
     loader = Loader(directory, "skip", _ACTOR)
     people = fake_members(fields)
-    left = wanted
-    with tqdm(total=wanted, unit=" members", disable=None) as bar:
+    left = total
+    with tqdm(total=total, unit=" members", disable=None) as bar:
         while left:
             outcomes = await loader.load(list(islice(people, min(left, BATCH))))
             created = sum(outcome.result is Result.CREATED for outcome in outcomes)
             left -= created
             bar.update(created)
-    print(f"{wanted:,} loaded in {time.monotonic() - started:.1f} s")
+    print(f"{total:,} loaded in {time.monotonic() - started:.1f} s")
     return 0
 
 
@@ -266,7 +266,7 @@ async def _load_files(
             dry_run = DryRunDirectory(directory, lambda _: True)
             stack.callback(dry_run.close)
             target = dry_run
-            print_beside_bar("dry run: nothing is written")
+            print_above_bar("dry run: nothing is written")
         loader = Loader(target, arguments.on_conflict, _ACTOR)
         for file in files:
             prefix = f"{file.path}: " if len(files) > 1 else ""

@@ -48,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the token, or the explanation. The exit code of the latter is 1 for a useless token."""
+    """Print the token, or the explanation. Return 1 if the explained token grants nothing."""
     settings = arguments.source.load()
     if arguments.action == "explain":
         lines = explain(_read_token(), settings)

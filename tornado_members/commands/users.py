@@ -66,7 +66,7 @@ def run(arguments: Namespace) -> int:
         if not is_username(arguments.username):
             raise UserError("a username must have 1 to 255 printable characters")
     if arguments.action in ("add", "set-password"):
-        arguments.password_hash = _hash(_ask_password())
+        arguments.password_hash = _hash(_read_password())
 
     async def work(mongodb_uri: str) -> None:
         async with open_stores(settings, mongodb_uri) as stores:
@@ -156,7 +156,7 @@ def _hash(password: str) -> str:
         raise UserError("the password is not valid UTF-8") from None
 
 
-def _ask_password() -> str:
+def _read_password() -> str:
     """Read a password: twice from the terminal, or the first line of standard input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")

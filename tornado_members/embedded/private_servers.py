@@ -58,8 +58,8 @@ class PrivateServers:
     ) -> None:
         """`die_with_parent` ends them if this process is killed. Only tests are sole users."""
         self._folder = data_dir.resolve()  # identifies the servers
-        self._wants_mongodb = mongodb
-        self._wants_memcached = memcached
+        self._requires_mongodb = mongodb
+        self._requires_memcached = memcached
         self._die_with_parent = die_with_parent
         self._users: TextIO | None = None
         self._children: list[subprocess.Popen[bytes]] = []
@@ -67,7 +67,7 @@ class PrivateServers:
         self.ports = Ports()
 
     def __enter__(self) -> Self:
-        if not (self._wants_mongodb or self._wants_memcached):
+        if not (self._requires_mongodb or self._requires_memcached):
             return self
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -143,15 +143,15 @@ class PrivateServers:
     def _start_missing(self) -> None:
         """Start the servers that this user or an earlier one requires and that do not run."""
         mongodb, memcached = astuple(self._recorded_ports())
-        if (self._wants_mongodb or mongodb) and not self._running("mongod"):
+        if (self._requires_mongodb or mongodb) and not self._running("mongod"):
             mongodb = self._start_mongod(mongodb)
-        if (self._wants_memcached or memcached) and not self._running("memcached"):
+        if (self._requires_memcached or memcached) and not self._running("memcached"):
             memcached = self._start_memcached(memcached)
         self.ports = Ports(mongodb, memcached)
         # A server that died meanwhile is monitored as well, and restarted at the next check.
         running = {process.name(): process for process in self.processes()}
-        wanted = {"mongod": mongodb, "memcached": memcached}
-        self._monitored = {name: running.get(name) for name, port in wanted.items() if port}
+        ports = {"mongod": mongodb, "memcached": memcached}
+        self._monitored = {name: running.get(name) for name, port in ports.items() if port}
         draft = self._ports_file.with_suffix(".new")
         draft.write_text(json.dumps(asdict(self.ports)))
         draft.replace(self._ports_file)

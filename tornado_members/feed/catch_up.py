@@ -2,8 +2,8 @@
 
 One reader at a time begins at the oldest token requested, and reads until its subscriptions can
 continue in the live buffer. So a process has at most two change streams, however many clients
-reconnect at once. The reader rests after each batch for as long as the batch took: clients that
-resume after an old token again and again cost at most half of the time of one stream.
+reconnect at once. The reader pauses after each batch for as long as the batch took: clients that
+repeatedly resume after an old token take at most half of the time of one stream.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class CatchUp:
         tokens = [token for token, _ in self._waiting.values()]
         if not tokens:
             return
-        # After a lost token, the first that waits: others could send older tokens without end.
+        # After a lost token, serve the first that waits: clients could send ever older tokens.
         token = tokens[0] if self._was_lost else min(tokens)
         self._was_lost = False
         self._rested_at = asyncio.get_running_loop().time()
@@ -143,29 +143,29 @@ class CatchUp:
         for subscription in [*reader.subscriptions]:
             if subscription.is_idle:
                 self._move(subscription)
-        if not reader.subscriptions and not self._wants(reader):
+        if not reader.subscriptions and not self._can_serve_waiting(reader):
             raise _CaughtUp
         await self._rest()
-        while reader.subscriptions and not self._may_go_on(reader):
+        while reader.subscriptions and not self._may_continue(reader):
             await asyncio.sleep(_POLL_SECONDS)
             self._rested_at = asyncio.get_running_loop().time()
-        if not reader.subscriptions and not self._wants(reader):
+        if not reader.subscriptions and not self._can_serve_waiting(reader):
             raise _CaughtUp
 
     async def _rest(self) -> None:
-        """Leave the process to others for as long as the work since the last rest took."""
+        """Pause for as long as the work since the last pause took."""
         now = asyncio.get_running_loop().time
         await _rest(min(now() - self._rested_at, _LONGEST_REST))
         self._rested_at = now()
 
-    def _may_go_on(self, reader: FeedReader) -> bool:
+    def _may_continue(self, reader: FeedReader) -> bool:
         """True if the fastest client has read everything, or if other clients wait for a stream.
 
         Otherwise a client that reads alone, slower than MongoDB, would fall out of the buffer.
         """
         return bool(self._waiting) or any(one.is_idle for one in reader.subscriptions)
 
-    def _wants(self, reader: FeedReader) -> bool:
+    def _can_serve_waiting(self, reader: FeedReader) -> bool:
         """True if a subscription that waits can be served by this reader."""
         start = reader.log.start if reader.log else ""
         return any(token >= start and not f.done() for token, f in self._waiting.values())

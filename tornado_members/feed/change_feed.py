@@ -100,8 +100,8 @@ class ChangeFeed:
     def _make_room(self, subject: tuple[str, str]) -> None:
         """End a subscription of the subject that has the most, if all are taken.
 
-        So no subject keeps the others from following, and those with few subscriptions keep them.
-        Raises Overloaded if this subject would then have as many as the other one.
+        So no subject can exclude the others, and those with few subscriptions keep them. Raises
+        Overloaded if this subject would then have as many as the other one.
         """
         if len(self._subscribers) < self._limits.subscribers:
             return
@@ -127,7 +127,7 @@ class ChangeFeed:
             await self._catch_up.join(subscription, token or "")
 
     def leave(self, subscription: Subscription) -> None:
-        """Forget a subscription that has ended."""
+        """Remove a subscription that has ended."""
         access = self._subscribers.pop(subscription, None)
         if access is None:
             return
@@ -268,7 +268,7 @@ class _Following:
             self.task.result()
 
     async def _run(self) -> None:
-        """Raises ChangesUnavailable, DependencyUnavailable if the stream cannot be opened."""
+        """Run the reader. Raises ChangesUnavailable, DependencyUnavailable if it cannot open."""
         reason = "failed"
         try:
             await self.reader.run()

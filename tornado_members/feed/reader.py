@@ -95,7 +95,7 @@ class FeedReader:
                 if self.log is None:
                     raise
                 log.warning("the change feed broke; reopening it: %s", error)
-            if self._token != before:  # it had worked
+            if self._token != before:  # it has advanced since it was opened
                 pause = _FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -123,10 +123,10 @@ class FeedReader:
             self.log.add(some, some[-1].token)
             await self._distribute(some, position)
             self.log.settled = some[-1].token
-            await asyncio.sleep(0)  # for pieces that the system takes now
+            await asyncio.sleep(0)  # runs the callbacks of pieces that were sent at once
         self.log.add([], batch.token)
         self.log.settled = self._token = batch.token
-        is_live = self._after_batch is None  # clients that catch up are late by themselves
+        is_live = self._after_batch is None  # the lag of clients that catch up is not the feed's
         if is_live and batch.happened and events:
             lag = (datetime.now(UTC) - batch.happened).total_seconds()
             self._metrics.lag_seconds = max(lag, 0.0)
@@ -171,7 +171,7 @@ class FeedReader:
                 self._by_member.pop(member_id, None)
 
     def on_idle(self, subscription: Subscription) -> None:
-        """Note that a subscription has sent all events of the buffer."""
+        """Handle a subscription that has sent all events of the buffer."""
         if self._when_idle:
             self._when_idle(subscription)
 

@@ -1,7 +1,7 @@
 """One subscriber: its position in a buffer, and the response that it reads.
 
 A subscription has no task and no queue. The reader that adds events to the buffer calls `pump`,
-which writes as long as the client keeps up. While a piece is being sent, the position stays.
+which writes as long as the client keeps up. The position does not advance while a piece is sent.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Sink(Protocol):
         ...
 
     def abort_events(self, reason: str) -> None:
-        """Close the connection; the client does not read."""
+        """Close the connection of a client that does not read."""
         ...
 
 
@@ -47,11 +47,11 @@ class Owner(Protocol):
     """The reader that adds the events to the buffer of a subscription."""
 
     def on_idle(self, subscription: "Subscription") -> None:
-        """Note that the subscription has sent all events of the buffer."""
+        """Handle a subscription that has sent all events of the buffer."""
         ...
 
     def detach(self, subscription: "Subscription") -> None:
-        """Forget a subscription that has ended, or has moved."""
+        """Remove a subscription that has ended, or has moved."""
         ...
 
 

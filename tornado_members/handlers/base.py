@@ -19,7 +19,7 @@ class BaseHandler(ResponseHandler):
     """A handler declares its operations, and implements their methods."""
 
     operations: ClassVar[Mapping[str, Operation]] = {}  # by method
-    has_deadline: ClassVar[bool] = True  # if server.limits.request_seconds applies
+    has_deadline: ClassVar[bool] = True  # whether server.limits.request_seconds applies
 
     operation: Operation  # of this request; set by prepare()
     caller: Caller | None = None
@@ -76,7 +76,7 @@ class BaseHandler(ResponseHandler):
         return allowed_methods(self.operations)
 
     def caller_address(self) -> str:
-        """Return the address of the caller: its own, also behind server.trusted_proxies."""
+        """Return the address of the caller itself, also behind server.trusted_proxies."""
         return self.services.proxies.caller(self.request.remote_ip or "", self.request.headers)
 
     def on_connection_close(self) -> None:

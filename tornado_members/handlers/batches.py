@@ -16,7 +16,7 @@ from tornado_members.errors import (
 from tornado_members.handlers.declarations import MEMBER_HEADERS
 from tornado_members.handlers.member import MEMBER_ID
 from tornado_members.handlers.member_resource import MemberResourceHandler
-from tornado_members.http.cache_control import wants_no_cache
+from tornado_members.http.cache_control import has_no_cache
 from tornado_members.http.negotiation import accepts
 from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.http.responses import batch_response, build_response
@@ -33,7 +33,8 @@ _RULE: Final = f"ids are whole numbers from 1 to {MAX_MEMBER_ID}"
 
 MEMBER_IDS: Final = Parameter(
     f"Only the members with these ids, up to {MAX_IN_QUERY}, separated by commas: in this order, "
-    "each once. `missing` lists the ids that no member has. No other parameter may be combined.",
+    "each once. `missing` lists the ids that no member has. It cannot be combined with other "
+    "parameters.",
     # Not an array: many client generators repeat the parameter for each item, which is a 400.
     {"type": "string", "pattern": r"^[1-9][0-9]{0,15}(,[1-9][0-9]{0,15})*$"},
 )
@@ -56,7 +57,8 @@ LOOK_UP_MEMBERS: Final = Operation(
         )
     },
     problems=(InvalidLookup, DependencyUnavailable),
-    description=f"For up to {MAX_LOOKUP} ids. A read: it can be repeated.",
+    description=f"For up to {MAX_LOOKUP} ids. Although it is a POST, it only reads, so it is safe "
+    "to repeat.",
 )
 
 
@@ -65,7 +67,7 @@ class BatchHandler(MemberResourceHandler):
 
     async def send_batch(self, member_ids: Sequence[int]) -> None:
         """Send the members with these ids, which are valid and distinct."""
-        no_cache = wants_no_cache(self.request.headers)
+        no_cache = has_no_cache(self.request.headers)
         async with self.reading(len(member_ids)):
             batch = await self.services.directory.get_many(member_ids, no_cache=no_cache)
             self.cache_status = batch.cache_status
@@ -75,7 +77,7 @@ class BatchHandler(MemberResourceHandler):
     async def send_batch_of_query(self) -> None:
         """Send the members that the query lists. Raises BadParameter, NotAcceptable."""
         member_ids = parse_member_ids(self.request.query_arguments)
-        # The type was chosen among those of lists, too.
+        # The type was negotiated among those of lists, which include exports.
         if not accepts(self.request.headers.get("Accept", ""), JSON):
             raise NotAcceptable(JSON)
         await self.send_batch(member_ids)

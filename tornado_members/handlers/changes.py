@@ -3,7 +3,7 @@
 import socket
 from asyncio import Future
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Final
 
 from tornado_members.auth.permissions import READ
 from tornado_members.errors import (
@@ -23,6 +23,11 @@ from tornado_members.handlers.parameters import text_of
 from tornado_members.http.admission import bearer_token
 from tornado_members.http.own_record import query_has_own_id_only
 from tornado_members.http.responses import PRIVATE, VARY
+from tornado_members.http.streaming import (
+    close_connection,
+    end_with_connection,
+    ignore_disconnect,
+)
 from tornado_members.openapi.examples import example_event, example_ndjson_event
 from tornado_members.openapi.operation import NDJSON, Operation, Parameter, Response
 from tornado_members.openapi.schemas import TEXT_FILE
@@ -117,7 +122,7 @@ class ChangesHandler(MemberResourceHandler):
         self.services.deadlines.end(self)
         self._watch_peer()
         self._set_stream_headers()
-        self.flush().add_done_callback(_ignore)
+        self.flush().add_done_callback(ignore_disconnect)
         subscription.start(is_new=is_new)
 
     def _set_stream_headers(self) -> None:
@@ -125,9 +130,7 @@ class ChangesHandler(MemberResourceHandler):
         self.set_header("Cache-Control", f"{PRIVATE}, no-transform")
         self.set_header("X-Accel-Buffering", "no")  # nginx would hold events back
         self.add_vary(VARY)
-        if self.request.version == "HTTP/1.0":
-            # Without chunks and length, the end of the connection is the end of the response.
-            self.request.headers["Connection"] = "close"
+        end_with_connection(self.request)
 
     def _watch_peer(self) -> None:
         """Make the kernel detect a client that has vanished without closing the connection."""
@@ -137,7 +140,7 @@ class ChangesHandler(MemberResourceHandler):
             with suppress(OSError):  # a Unix socket
                 found.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _VANISHED_MS)
 
-    # The subscription writes through these.
+    # The subscription calls these.
 
     def send_events(self, data: bytes) -> "Future[None]":
         """Send events; the future is done when the system has taken them."""
@@ -153,19 +156,15 @@ class ChangesHandler(MemberResourceHandler):
         if self.seconds_to_start is None:
             return
         self.events, self.ended_by = subscription.events, reason
-        self.services.requests.request_started()  # as finish() counts it as ended
+        self.services.requests.request_started()  # finish() counts it as finished
         self.finish()
         if self.request.version == "HTTP/1.0":
-            self._close()
+            close_connection(self.request)
 
     def abort_events(self, reason: str) -> None:
-        """Close the connection; the client does not read."""
-        self._close()
+        """Close the connection of a client that does not read."""
+        close_connection(self.request)
         self.end_events(reason)
-
-    def _close(self) -> None:
-        # Tornado's HTTPConnection does not declare close(), but every implementation has it.
-        cast(Any, self.request.connection).close()
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -202,9 +201,3 @@ class ChangesHandler(MemberResourceHandler):
             detail = f"has {len(ids)} ids; at most {MAX_IN_QUERY} are allowed"
             raise BadParameter("memberId", detail)
         return frozenset(ids)
-
-
-def _ignore(sent: "Future[None]") -> None:
-    """Retrieve the exception of headers that the client does not read."""
-    if not sent.cancelled():
-        sent.exception()

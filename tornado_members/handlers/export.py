@@ -45,16 +45,17 @@ ReadPage = Callable[[ListQuery], Awaitable[_Lines]]
 
 
 async def export_members(handler: BaseHandler, query: ListQuery, limit: int | None) -> None:
-    """Answer with all members that match, or the first `limit`, in the type that was chosen.
+    """Send all members that match, or the first `limit`, in the negotiated media type.
 
-    If MongoDB is unavailable at the first read, this raises DependencyUnavailable. Later it waits
-    for MongoDB, and then aborts the response, so that no client takes it for complete.
+    Raises DependencyUnavailable if MongoDB is unavailable at the first read. A later read waits for
+    MongoDB. If that takes too long, the response is aborted, so that no client takes it for
+    complete.
     """
     services, media_type = handler.services, handler.media_type
     accepted = ",".join(handler.request.headers.get_list("Accept-Encoding"))
     gzip = GzipStream() if accepts_gzip(accepted) else None
     _set_headers(handler, media_type, is_compressed=gzip is not None)
-    answer = StreamedResponse(handler, services.write_seconds)
+    response = StreamedResponse(handler, services.write_seconds)
     read: ReadPage = partial(_read_json, services.directory)
     begin = b""
     if media_type == CSV:
@@ -64,7 +65,7 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
         begin = csv_header(services.fields, delimiter=delimiter, bom=bom)
     try:
         if handler.request.method == "HEAD":
-            await answer.send_headers()
+            await response.send_headers()
         else:
             cursor = await services.feed.current_cursor()
             if cursor is not None:
@@ -72,18 +73,18 @@ async def export_members(handler: BaseHandler, query: ListQuery, limit: int | No
             retry_seconds = services.rules.transfer_retry_seconds
             async for lines in _pages(read, query, limit, retry_seconds):
                 piece, begin = begin + lines, b""
-                await answer.send(gzip.compress(piece) if gzip else piece)
-            await answer.send(gzip.end() if gzip else b"")
+                await response.send(gzip.compress(piece) if gzip else piece)
+            await response.send(gzip.end() if gzip else b"")
     except Exception as error:
         if not handler.response_started:
             raise
         # Tornado would end the response as if it were complete.
         if not isinstance(error, ClientGone | DependencyUnavailable):
             extra = fields(request_id=handler.request_id, route=handler.route)
-            log.exception("an export failed", extra=extra)
-        answer.abort(error)
+            log.exception("export failed", extra=extra)
+        response.abort(error)
     else:
-        answer.end()
+        response.end()
 
 
 def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) -> None:
@@ -98,7 +99,7 @@ def _set_headers(handler: BaseHandler, media_type: str, *, is_compressed: bool) 
 async def _pages(
     read: ReadPage, query: ListQuery, limit: int | None, retry_seconds: float
 ) -> AsyncIterator[bytes]:
-    """Yield pages, each after the last member of the one before: no cursor is held."""
+    """Yield pages. Each begins after the last member of the previous one, without a cursor."""
     left, batch = limit, _FIRST_BATCH
     query = replace(query, limit=batch if left is None else min(batch, left))
     page = await _read(read, query, retry_seconds=0)
@@ -120,7 +121,7 @@ def _next_batch(page: _Lines) -> int:
 
 
 async def _read(read: ReadPage, query: ListQuery, retry_seconds: float) -> _Lines:
-    """Read a page; retry for so long. Raises DependencyUnavailable."""
+    """Read a page; retry for `retry_seconds`. Raises DependencyUnavailable."""
     deadline = time.monotonic() + retry_seconds
     pause = 0.05
     while True:

@@ -32,7 +32,7 @@ log = getLogger(__name__)
 class FastPath(Protocol):
     """The methods of MemberCacheApplication that its requests use."""
 
-    application: HTTPServerConnectionDelegate  # which answers what is passed on
+    application: HTTPServerConnectionDelegate  # answers the requests that are passed on
     services: Services
     is_enabled: bool  # False passes every request on
 
@@ -125,7 +125,7 @@ class FastPathRequest(HTTPMessageDelegate):
         services.requests.record(record, span)
 
     def pass_on(self, cached: CachedMembers | None = None) -> None:
-        """Let the application answer, unless it already does.
+        """Pass the request on to the application, unless it already answers it.
 
         `cached` has the look-ups of this request, so that the application need not repeat them.
         """
@@ -137,7 +137,7 @@ class FastPathRequest(HTTPMessageDelegate):
             self.finish()
 
     def report(self, error: Exception) -> None:
-        """Let the application answer with an error."""
+        """Pass the request on to the application, which answers with an error."""
         with reporting(error, self.query):
             self.pass_on()
 
@@ -147,7 +147,7 @@ class FastPathRequest(HTTPMessageDelegate):
 
     def fail(self, error: Exception) -> None:
         """Log an error of the fast path, which must not affect other requests."""
-        log.error("a request failed", exc_info=error)
+        log.error("request failed", exc_info=error)
         self.connection.close()  # type: ignore[attr-defined]  # missing in Tornado
 
     def _admit(self) -> bool:

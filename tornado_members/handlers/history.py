@@ -50,8 +50,8 @@ ERASE_HISTORY: Final = Operation(
     permission=DELETE,
     responses={204: Response("The values are erased")},
     problems=(MemberNotFound, DependencyUnavailable),
-    description="The records keep `version`, `kind`, `at`, `by` and `requestId`. The member, if it "
-    "exists, stays as it is, and its next changes are recorded with their values.",
+    description="The records keep `version`, `kind`, `at`, `by` and `requestId`. The member itself "
+    "is not changed, and its later changes are recorded with their values.",
 )
 
 

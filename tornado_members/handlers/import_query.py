@@ -205,8 +205,10 @@ class ImportQuery:
         columns = [parse_column(decode_value("column", v), self._fields) for v in values]
         found = [column for column in columns if column]
         if len(found) < len(columns):
-            wanted = ", ".join(self._fields.columns)
-            raise BadParameter("column", f"should be such as name=Full name; fields: {wanted}")
+            names = ", ".join(self._fields.columns)
+            detail = f"should be FIELD=COLUMN, such as name=Full name; fields: {names}"
+            raise BadParameter("column", detail)
         if repeated := repeated_field(found):
-            raise BadParameter("column", f"names {repeated} twice; only the name has several")
+            detail = f"names {repeated} twice; only the name has several columns"
+            raise BadParameter("column", detail)
         return found

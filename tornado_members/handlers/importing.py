@@ -32,7 +32,7 @@ from tornado_members.http.streaming import ClientGone, StreamedResponse
 from tornado_members.openapi.operation import NDJSON
 from tornado_members.services import Services
 
-# For a sender to finish, and then to read the response, after the import was aborted.
+# Time for a client to finish sending after the import was aborted, so that it reads the response.
 _LINGER_SECONDS: Final = 5
 
 

@@ -25,7 +25,7 @@ from tornado_members.handlers.declarations import (
     describe_member,
 )
 from tornado_members.handlers.member_resource import MemberResourceHandler
-from tornado_members.http.cache_control import wants_no_cache
+from tornado_members.http.cache_control import has_no_cache
 from tornado_members.http.own_record import path_has_own_id
 from tornado_members.model.member import apply_merge_patch, parse_draft
 from tornado_members.openapi.operation import Body, Operation, Response
@@ -105,7 +105,7 @@ class OneMemberHandler(MemberResourceHandler):
 
     async def get(self, *path: str) -> None:
         """Send the member."""
-        member_id, no_cache = self.addressed_member(*path), wants_no_cache(self.request.headers)
+        member_id, no_cache = self.addressed_member(*path), has_no_cache(self.request.headers)
         self.send_member(await self.services.directory.get(member_id, no_cache=no_cache))
 
     head = get

@@ -25,7 +25,7 @@ from tornado_members.handlers.declarations import (
 from tornado_members.handlers.member import FIND_MEMBER
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.handlers.parameters import text_of
-from tornado_members.http.cache_control import wants_no_cache
+from tornado_members.http.cache_control import has_no_cache
 from tornado_members.http.own_record import is_checked_by_handler
 from tornado_members.member_entries import Representation
 from tornado_members.model.member import MEMBER_FIELDS, parse_draft
@@ -118,7 +118,7 @@ class MemberByNameHandler(MemberResourceHandler):
     async def get(self, *path: str) -> None:
         """Send the member with this name."""
         name = self.addressed_name(*path)
-        directory, no_cache = self.services.directory, wants_no_cache(self.request.headers)
+        directory, no_cache = self.services.directory, has_no_cache(self.request.headers)
         if self.own_member_id is not None:
             self.send_named(await self.get_own(self.own_member_id, name, no_cache=no_cache))
         else:

@@ -3,8 +3,8 @@
 Most requests are of this kind, and a RequestHandler costs more than all their other work. The
 reads that arrive in one turn of the event loop are answered together, with one look-up in the
 cache, and one query for the members that it does not have. http/responses.py builds the response,
-as for the handlers. A request that needs more than a plain read, or that must be refused, is passed
-on to the application: see docs/decisions/member-cache.md.
+as it does for the handlers. A request that needs more than a plain read, or that must be refused,
+is passed on to the application: see docs/decisions/member-cache.md.
 """
 
 import asyncio
@@ -83,9 +83,9 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         while self._pending:
             pending, self._pending = self._pending, []
             try:
-                asked = [one.selector for one in pending]
-                cached = self.services.directory.get_cached(asked)
-                await self._answer_from(cached, pending, asked)
+                selectors = [one.selector for one in pending]
+                cached = self.services.directory.get_cached(selectors)
+                await self._answer_from(cached, pending, selectors)
             except Exception:  # the others wait for this task
                 log.exception("a batch of requests failed")
         self._batches -= 1
@@ -94,7 +94,7 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         self,
         looking_up: Awaitable[CachedMembers],
         pending: Sequence[FastPathRequest],
-        asked: Sequence[MemberSelector],
+        selectors: Sequence[MemberSelector],
     ) -> None:
         cached = CachedMembers()
         try:
@@ -102,13 +102,14 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         except Exception:
             log.exception("the cache could not be read")
         outcomes: dict[FastPathRequest, Outcome] = dict(
-            zip(pending, map(cached.find, asked), strict=True)
+            zip(pending, map(cached.find, selectors), strict=True)
         )
-        missed = [one for one, it in outcomes.items() if it is None and cached.missed(one.selector)]
+        unanswered = [request for request, outcome in outcomes.items() if outcome is None]
+        missed = [request for request in unanswered if cached.missed(request.selector)]
         if missed and self.services.load_shedder.refuses():
             missed = []
-        for one in missed:
-            del outcomes[one]
+        for request in missed:
+            del outcomes[request]
         await self._answer(outcomes, cached)
         if missed:
             self._start(self._load(missed, cached))
@@ -130,12 +131,12 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
     ) -> None:
         """Send the members that were found; pass the other requests on."""
         found = {
-            one: it
-            for one, it in outcomes.items()
-            if one.delegate is None
+            request: outcome
+            for request, outcome in outcomes.items()
+            if request.delegate is None
             and (
-                isinstance(it, Representation)
-                or (isinstance(it, MemberBatch) and not takes_long(it, one.headers))
+                isinstance(outcome, Representation)
+                or (isinstance(outcome, MemberBatch) and not takes_long(outcome, request.headers))
             )
         }
         admitted: Collection[FastPathRequest] = ()
@@ -151,13 +152,13 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
                     request.report(outcome)
                 else:
                     request.pass_on(cached)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  # fail() logs it
                 request.fail(error)
             finally:  # after pass_on(), so that the number in flight never drops in between
                 self.services.requests.request_finished()
 
     async def _admit(self, requests: Collection[FastPathRequest]) -> Collection[FastPathRequest]:
-        """Count requests that are answered here; return those within their caller's limit."""
+        """Count requests against the limits of their callers; return those within the limits."""
         limit = self.services.rate_limit
         if limit is None or not requests:
             return requests

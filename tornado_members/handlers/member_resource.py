@@ -73,7 +73,7 @@ class MemberResourceHandler(BaseHandler):
 
     @asynccontextmanager
     async def reading(self, members: int) -> AsyncIterator[None]:
-        """Enter the block when this request may read and send so many members.
+        """Enter the block when this request may read and send this many members.
 
         Raises Overloaded if the response has timed out, or if the client has disconnected.
         """
@@ -124,7 +124,7 @@ class MemberResourceHandler(BaseHandler):
         )
 
     def _prefers_minimal(self) -> bool:
-        """True if the caller wants no body after a write (RFC 7240 §4.2)."""
+        """True if the caller prefers no body after a write (RFC 7240 §4.2)."""
         preferences = parse_preferences(self.request.headers.get_list("Prefer"))
         return preferences.get("return") == "minimal"
 

@@ -16,8 +16,8 @@ from tornado_members.openapi.operation import Response
 
 _LOCATION: Final = "Content-Location"
 _DESCRIPTION: Final = (
-    "The member whose id is in the token, in the claim `member_claim` of its issuer. 404 if the "
-    "token has none."
+    "The member whose id is in the token: in the claim that `member_claim` of its issuer names. "
+    "404 if the token has no such claim."
 )
 
 FIND_OWN_MEMBER: Final = replace(

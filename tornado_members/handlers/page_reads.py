@@ -77,7 +77,7 @@ class PageReads:
                 request.report(response)
             elif request.delegate is None:  # else it has timed out
                 request.respond(response, route=MembersHandler.route)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # fail() logs it
             request.fail(error)
         finally:
             services.requests.request_finished()

@@ -26,7 +26,7 @@ class Page(NamedTuple):
 
 
 async def read_page(services: Services, query: ListQuery) -> Page:
-    """Read a page of members from MongoDB, and find out if another one follows.
+    """Read a page of members from MongoDB, and determine whether another one follows.
 
     Raises ListTooWide, ListsBeingPrepared, DependencyUnavailable.
     """

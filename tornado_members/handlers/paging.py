@@ -148,13 +148,13 @@ def parse_export_query(
 def next_path(query: ListQuery, last: int | str) -> str:
     """Return the address of the page after the one whose last member has this sort key."""
     filters = _encode_filters(query.filters) if query.filters is not _DEFAULT.filters else ""
-    # Nothing else needs percent-encoding.
+    # The other values need no percent-encoding.
     cursor = _cursor(query, last)
     return f"/members?{filters}limit={query.limit}&sort={_sort(query)}&after={cursor}"
 
 
 def _encode_filters(filters: Filters) -> str:
-    """Return the parameters of the filters, with an ampersand behind each."""
+    """Return the parameters of the filters, each followed by an ampersand."""
     named = {"name": filters.name, "name_prefix": filters.name_prefix, "q": filters.q}
     named |= filters.equal
     parameters = {name: text for name, text in named.items() if text is not None}
@@ -196,7 +196,7 @@ def _check_length(parameter: str, text: str) -> str:
 
 
 def _parse_attribute(attribute: Attribute, text: str) -> Any:
-    """Return the value of a filter. Rules do not apply, so that any stored value can be found."""
+    """Return the value of a filter. Any stored value can be found: the rules do not apply."""
     try:
         return attribute.parse_filter(text)
     except ValueError as error:

@@ -11,6 +11,7 @@ from tornado_members.errors import MemberNotFound, Problem, ResponseTimeout
 from tornado_members.http.body_limit import leaves_body_unread
 from tornado_members.http.problems import PROBLEM_JSON, encode_problem, log_failure, problem_of
 from tornado_members.http.responses import cache_status
+from tornado_members.http.streaming import ignore_disconnect
 from tornado_members.http1.exchange import Exchange
 from tornado_members.http1.heads import SharedHeaders, encode_headers
 from tornado_members.services import Services
@@ -96,9 +97,9 @@ class ResponseHandler(RequestHandler):
             return self._respond(connection)
         sent = super().finish()
         if sent.done():
-            _ignore_disconnect(sent)
+            ignore_disconnect(sent)
         else:
-            sent.add_done_callback(_ignore_disconnect)
+            sent.add_done_callback(ignore_disconnect)
         return sent
 
     def _respond(self, connection: Exchange) -> "Future[None]":
@@ -166,9 +167,3 @@ class ResponseHandler(RequestHandler):
 
     def compute_etag(self) -> None:
         """Return no ETag: an ETag is a version here, never a digest of the bytes."""
-
-
-def _ignore_disconnect(sent: "Future[None]") -> None:
-    """Retrieve the exception of a response that its client does not read."""
-    if not sent.cancelled():
-        sent.exception()

@@ -1,6 +1,6 @@
 """Refuses requests under overload, before any other work is done for them.
 
-A refusal must cost little: at twice the capacity, half of all requests are refused.
+A refusal must be cheap: at twice the capacity, half of all requests are refused.
 """
 
 import time
@@ -60,7 +60,7 @@ class SheddingApplication(WrappingApplication):
 
 
 class _RefusedRequest(HTTPMessageDelegate):
-    """Responds with 503, at once after the head if the request has a body."""
+    """Responds with 503, immediately after the head if the request has a body."""
 
     def __init__(self, services: Services, connection: HTTPConnection) -> None:
         self._services = services

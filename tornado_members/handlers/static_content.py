@@ -5,7 +5,7 @@ from typing import Final
 
 from tornado_members.errors import NotFound
 from tornado_members.handlers.base import BaseHandler
-from tornado_members.http.conditional import names_tag
+from tornado_members.http.conditional import matches_etag
 from tornado_members.http.encoding import accepts_gzip
 from tornado_members.http.static_files import StaticContent
 from tornado_members.openapi.operation import Operation, Response
@@ -56,7 +56,7 @@ class StaticContentHandler(BaseHandler):
         self.set_header("ETag", etag)
         self.set_header("Cache-Control", "public, no-cache")
         self.add_vary("Accept-Encoding")
-        if names_tag(self.request.headers, etag):
+        if matches_etag(self.request.headers, etag):
             self.set_status(304)
             self.finish()
             return

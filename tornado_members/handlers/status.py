@@ -36,8 +36,8 @@ FIND_STATUS: Final = Operation(
         )
     },
     problems=(DependencyUnavailable,),
-    description="200 also if the service is not ready. The totals count the requests of all "
-    "workers since the start.",
+    description="The status is 200 also if the service is not ready. The totals count the requests "
+    "of all workers since the service started.",
 )
 
 
@@ -55,7 +55,7 @@ class StatusHandler(BaseHandler):
         """Send the status."""
         status = self.status()
         if status is None:
-            raise DependencyUnavailable("The status is not known yet.")
+            raise DependencyUnavailable("The status has not been collected yet.")
         self.set_header("Content-Type", JSON)
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(status))

@@ -35,7 +35,7 @@ LIST_USERS: Final = Operation(
     permission=DELETE,
     query={
         "limit": Parameter(
-            "Users on a page, at most.",
+            "Maximum number of users per page.",
             {
                 "type": "integer",
                 "minimum": 1,

@@ -98,7 +98,7 @@ class AdmissionControl:
 def _authorize(
     caller: Caller, permission: Permission, is_own: OwnRequest | None, request: HTTPServerRequest
 ) -> int | None:
-    """Return None if the caller has the permission, or the only member for which it has it.
+    """Return the id of the only member that the caller may access; None if it may access all.
 
     Raises PermissionMissing, without looking up any member.
     """
@@ -157,7 +157,7 @@ def _token(headers: HTTPHeaders) -> str:
 def check_query(
     arguments: Mapping[str, Sequence[bytes]], operation: Operation, fields: FieldTable
 ) -> None:
-    """Raises BadParameter for a parameter that is unknown or given twice."""
+    """Raise BadParameter for a parameter that is unknown or given twice."""
     parameters = operation.parameters(fields)
     for name, values in arguments.items():
         if name not in parameters:

@@ -39,9 +39,9 @@ def valid_request_id(headers: HTTPHeaders) -> str | None:
 
 
 class CommonHeaders:
-    """Makes the headers of a response, of which a handler then sets further ones.
+    """Makes the headers that all responses begin with. A handler then adds those of its response.
 
-    All but two of them are the same for all requests of an origin, so they are prepared.
+    All but Date and X-Request-Id are the same for all requests of an origin, so they are prepared.
     """
 
     def __init__(self, cors: Cors) -> None:

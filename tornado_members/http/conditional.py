@@ -50,7 +50,7 @@ def is_not_modified(headers: HTTPHeaders, version: int, modified: datetime | Non
     return since is not None and modified is not None and modified.replace(microsecond=0) <= since
 
 
-def names_tag(headers: HTTPHeaders, etag: str) -> bool:
+def matches_etag(headers: HTTPHeaders, etag: str) -> bool:
     """True if If-None-Match contains `etag`, by weak comparison (§8.8.3.2)."""
     try:
         tags = _tags(headers, "If-None-Match") or []

@@ -3,18 +3,20 @@
 import re
 from typing import NamedTuple
 
+from tornado_members.http.field_syntax import QUOTED_STRING, TOKEN, unquote
+
 MAX_CONTENT_TYPE = 256  # characters
 
 # Possessive quantifiers (*+, ++) throughout: a malformed value is rejected in linear time.
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_QUOTED = r'"(?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t -\x7e\x80-\xff])*+"'
-_MEDIA_TYPE = re.compile(rf"[ \t]*+({_WORD}/{_WORD})[ \t]*+")
+_MEDIA_TYPE = re.compile(rf"[ \t]*+({TOKEN}/{TOKEN})[ \t]*+")
 # A parameter may be empty, and may have white space around its "=": some clients send both.
-_PARAMETER = re.compile(rf";[ \t]*+(?:({_WORD})[ \t]*+(?:=[ \t]*+({_WORD}|{_QUOTED}))?+[ \t]*+)?+")
+_PARAMETER = re.compile(
+    rf";[ \t]*+(?:({TOKEN})[ \t]*+(?:=[ \t]*+({TOKEN}|{QUOTED_STRING}))?+[ \t]*+)?+"
+)
 
 
 class ContentType(NamedTuple):
-    """Both in lower case; `charset` is utf-8 if the header does not name one."""
+    """A parsed Content-Type, in lower case; `charset` is utf-8 if the header does not name one."""
 
     media_type: str
     charset: str
@@ -23,7 +25,7 @@ class ContentType(NamedTuple):
 def parse_content_type(text: str) -> ContentType | None:
     """Return the media type and charset; None if the value is malformed or too long.
 
-    The first charset counts. Other parameters are ignored.
+    Of several charsets, the first is used. Other parameters are ignored.
     """
     found = _MEDIA_TYPE.match(text) if len(text) <= MAX_CONTENT_TYPE else None
     if found is None:
@@ -34,10 +36,6 @@ def parse_content_type(text: str) -> ContentType | None:
         if parameter is None:
             return None
         if (parameter[1] or "").lower() == "charset" and not charset:
-            charset = _unquoted(parameter[2] or "").lower()
+            charset = unquote(parameter[2] or "").lower()
         end = parameter.end()
     return ContentType(media_type, charset or "utf-8")
-
-
-def _unquoted(word: str) -> str:
-    return re.sub(r"\\(.)", r"\1", word[1:-1]) if word.startswith('"') else word

@@ -17,11 +17,11 @@ class Request(Protocol):
 
 
 class Deadlines:
-    """Answers requests with 503 if their response does not begin in time.
+    """Answers a request with 503 if its response does not begin in time.
 
     Nothing is cancelled: every operation that a handler waits for has its own time-out
-    (docs/decisions/drivers.md gives the reason). One task checks all requests periodically: one
-    timer per request would cost more than everything else here.
+    (docs/decisions/drivers.md gives the reason). One task checks all requests periodically, because
+    one timer per request would cost more than everything else here.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -30,18 +30,18 @@ class Deadlines:
         self._has_requests = asyncio.Event()  # unset while the task waits for a request
 
     def begin(self, request: Request) -> None:
-        """Start the time of a request."""
+        """Start the deadline of a request."""
         self._begun[request] = time.monotonic()
         if not self._has_requests.is_set():
             self._has_requests.set()
 
     def end(self, request: Request) -> None:
-        """End the time of a request, which was answered."""
+        """Remove the deadline of a request, which was answered."""
         self._begun.pop(request, None)
 
     @contextmanager
     def running(self, requests: Collection[Request]) -> Iterator[None]:
-        """Let the time of several requests run during the block."""
+        """Apply the deadline to several requests during the block."""
         for request in requests:
             self.begin(request)
         try:

@@ -1,7 +1,7 @@
 """Errors of the fast path, which a handler reports.
 
-The fast path sends no problem details: the handlers are the only code that does. It passes the
-request on, and the handler raises the error after it has admitted the request.
+The fast path does not render problem details. It passes the request on to a handler, which admits
+the request and then raises the error.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ fast_path_errors: ContextVar[list[FastPathError] | None] = ContextVar(
 
 @contextmanager
 def reporting(error: Exception, query: Query | None) -> Iterator[None]:
-    """Let the handler that is created in this block report the error."""
+    """Make the handler that is created in this block report the error."""
     token = fast_path_errors.set([FastPathError(error, query)])
     try:
         yield

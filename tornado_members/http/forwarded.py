@@ -16,7 +16,7 @@ class TrustedProxies:
     Each proxy appends the address of its peer to X-Forwarded-For. So the list is read from its end,
     past the trusted addresses. The first untrusted address is the client's; the client may have
     forged everything before it. X-Real-Ip and Forwarded (RFC 7239) are not read: a proxy that sets
-    one of the three headers passes on what clients put into the others.
+    one of the three headers passes the other two on as the client sent them.
     """
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
@@ -25,7 +25,7 @@ class TrustedProxies:
         self._trusts_unix = _UNIX in trusted
 
     def trusts(self, peer: str) -> bool:
-        """Return whether the peer of a connection is a trusted proxy; empty for a Unix socket."""
+        """Return True if the peer of a connection is a trusted proxy; empty for a Unix socket."""
         return self._trusts_unix if peer in _UNIX_PEERS else self._trusts(_parse(peer))
 
     def caller(self, peer: str, headers: HTTPHeaders) -> str:

@@ -1,7 +1,7 @@
 """A limit on the requests that read very many members at once.
 
 A response with 1,000 members of 16 KiB takes some 40 MB until it is sent. Without a limit, a few
-hundred of such requests would take all memory of the machine.
+hundred such requests would exhaust the memory of the machine.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ class LargeReads:
 
     @staticmethod
     def take_turns(members: int) -> bool:
-        """Return True if reads of so many members take turns."""
+        """Return True if reads of this many members take turns."""
         return members > _LARGE
 
     @asynccontextmanager
     async def turn(self, members: int) -> AsyncIterator[None]:
-        """Wait until a read of so many members may begin; it ends with the block."""
+        """Wait until a read of this many members may begin; it ends with the block."""
         if not self.take_turns(members):
             yield
             return

@@ -1,9 +1,9 @@
 """Refuses requests while the accepted ones wait too long, after CoDel (RFC 8289).
 
 A fixed number of requests does not distinguish a burst, which is over soon, from an overload. CoDel
-measures how long requests wait: if every wait of an *interval* is above a *target*, there is a
-queue that does not become empty. A request waits in two places, which are measured once per turn of
-the event loop, and added up:
+measures how long requests wait: if every wait of an *interval* is above a *target*, a queue does
+not become empty. A request waits in two places. Both waits are measured once per turn of the event
+loop, and added up:
 
 - for the event loop, each time it is ready to continue: an uncached read takes about ten turns;
 - for a thread or a connection of MongoDB's driver.
@@ -47,7 +47,7 @@ class LoadShedder:
         self._requests = requests
         self._database_wait = database_wait
         self._clock = clock
-        self._is_above = False  # if the last wait was above the target
+        self._is_above = False  # whether the last wait was above the target
         self._since = clock()  # when that began
         self._turns: deque[float] = deque(maxlen=_AVERAGED)  # their seconds
         self._is_measuring = False

@@ -1,8 +1,8 @@
-"""Tests if a request is about the caller's own member, which permissions `...:own` allow.
+"""Checks that a request addresses only the caller's own member, for permissions `...:own`.
 
 An operation that such callers may use names one of these functions. Each returns True if a request
-addresses the member with this id and no other. Nothing is looked up: the refusal for a member that
-exists is the one for a member that does not.
+addresses the member with this id and no other. No member is looked up, so that the refusal does not
+reveal which members exist.
 """
 
 from urllib.parse import unquote

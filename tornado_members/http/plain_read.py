@@ -8,7 +8,7 @@ from tornado.httputil import HTTPConnection, HTTPHeaders
 
 from tornado_members.auth.tokens import TokenVerifier, VerifiedToken
 from tornado_members.http.admission import bearer_token
-from tornado_members.http.cache_control import wants_no_cache
+from tornado_members.http.cache_control import has_no_cache
 from tornado_members.http.common_headers import valid_request_id
 from tornado_members.http.cors import cross_origin_headers
 from tornado_members.http.negotiation import accepts
@@ -18,14 +18,14 @@ from tornado_members.openapi.operation import JSON
 from tornado_members.settings import Cors
 
 _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
-# A request with one of these headers needs more than the cached member.
-_MORE: Final = frozenset(
+# A handler must examine a request with one of these headers.
+_NEED_HANDLER: Final = frozenset(
     {"Content-Length", "Expect", "If-Match", "If-Unmodified-Since", "Transfer-Encoding"}
 )
 
 
 class PlainRead(NamedTuple):
-    """The facts in the headers of a plain read, independent of its target."""
+    """The parsed headers of a plain read, independent of its target."""
 
     token: VerifiedToken
     response: PreparedHeaders
@@ -37,9 +37,9 @@ class PlainRead(NamedTuple):
 def plain_read(
     connection: HTTPConnection, headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors
 ) -> PlainRead | None:
-    """Return the facts in these headers; None if a handler must examine them.
+    """Parse the headers of a request; None if a handler must examine them.
 
-    If the HTTP server detects repeated headers on a connection, they are examined once.
+    If the HTTP server detects repeated headers on a connection, they are parsed once.
     """
     if not isinstance(connection, Exchange):  # that of Tornado's server
         return _read_headers(headers, tokens, cors)
@@ -53,8 +53,8 @@ def plain_read(
 
 
 def _read_headers(headers: HTTPHeaders, tokens: TokenVerifier, cors: Cors) -> PlainRead | None:
-    """Return the facts; None if the headers need more, or if the token is not verified yet."""
-    if not _MORE.isdisjoint(headers) or wants_no_cache(headers):
+    """Parse the headers; None for a handler, and also if the token is not verified yet."""
+    if not _NEED_HANDLER.isdisjoint(headers) or has_no_cache(headers):
         return None
     if "Accept" in headers and not accepts(headers["Accept"], JSON):
         return None

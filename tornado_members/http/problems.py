@@ -46,4 +46,4 @@ def log_failure(error: BaseException | None, request_id: str, route: str) -> Non
         log.debug("%s", error, extra=fields(request_id=request_id))
     else:
         extra = fields(request_id=request_id, route=route)
-        log.error("a request failed", exc_info=error, extra=extra)
+        log.error("request failed", exc_info=error, extra=extra)

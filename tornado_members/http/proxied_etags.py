@@ -18,7 +18,7 @@ _CHANGED: Final = re.compile(
 
 
 def original_tags(header: str) -> str:
-    """Return the value of If-Match or If-None-Match with the tags that the service has sent."""
+    """Return the value of If-Match or If-None-Match with the entity tags that the service sent."""
     return _CHANGED.sub(lambda found: found[1] or f'"{found[2]}"', header)
 
 

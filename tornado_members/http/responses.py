@@ -45,7 +45,7 @@ _CONDITIONS = frozenset({"If-Match", "If-None-Match", "If-Modified-Since", "If-U
 
 
 class MemberResponse(NamedTuple):
-    """A response with members, beside the headers that all of them have."""
+    """A response with members, without the headers that all responses have."""
 
     status: int
     headers: dict[str, str]  # those of this response; the caller may add to them
@@ -117,7 +117,7 @@ def json_response(body: bytes, *, request_headers: HTTPHeaders) -> MemberRespons
 
 
 def takes_long(found: Representation | MemberBatch, headers: HTTPHeaders) -> bool:
-    """Return True if a thread should compress the response to these headers."""
+    """Return True if a thread should compress the response to a request with these headers."""
     if not isinstance(found, MemberBatch) or "Accept-Encoding" not in headers:
         return False
     return sum(map(len, found.bodies)) > _LONG

@@ -19,7 +19,7 @@ from tornado_members.openapi.document import path_pattern
 HandlerRoute = tuple[str, type[RequestHandler], dict[str, Any]]
 
 
-_running: Final = set[asyncio.Task[None]]()  # asyncio itself has weak references only
+_running: Final = set[asyncio.Task[None]]()  # asyncio itself keeps only weak references
 
 
 class RoutedApplication(Application):
@@ -37,7 +37,7 @@ class RoutedApplication(Application):
         ]
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
-        """As in Tornado."""
+        """Return the delegate of a request, as Tornado's method does."""
         if request.path in self._literal:
             return self.get_handler_delegate(request, *self._literal[request.path])
         for pattern, handler, arguments in self._patterns:
@@ -58,7 +58,7 @@ class RoutedApplication(Application):
         path_args: list[bytes] | None = None,
         path_kwargs: dict[str, bytes] | None = None,
     ) -> Any:
-        """As in Tornado."""
+        """Return the delegate of a request to this handler, as Tornado's method does."""
         if target_class._stream_request_body or has_body(request.headers):
             return self.delegate_with_body(
                 request, target_class, target_kwargs, path_args, path_kwargs

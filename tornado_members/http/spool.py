@@ -1,4 +1,4 @@
-"""A queue of bytes for a client that may send its whole request before it reads."""
+"""A queue of bytes for a client that may send its whole request before it reads the response."""
 
 import asyncio
 import tempfile
@@ -93,6 +93,7 @@ class Spool:
         """Write to the end of the file; False if the disk does not take all bytes."""
         try:
             if self._file is None:
+                # close() closes it.
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
             self._file.seek(self._written)
             written = self._file.write(data)
@@ -118,7 +119,7 @@ class Spool:
                 else:
                     self._data_added.clear()
                     await self._data_added.wait()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # the import reports it
             self.failure = error
         finally:
             self._space_freed.set()

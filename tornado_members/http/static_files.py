@@ -16,7 +16,7 @@ _PACKAGE: Final = Path(__file__).parent.parent
 _OWN: Final = _PACKAGE / "handlers" / "docs_page"
 _CONSOLE: Final = _PACKAGE / "console"
 _VIEWER: Final = "mkdocs_swagger_ui_tag"  # it is never imported
-# The package and the path of each file of the page; None for this package.
+# The package and the path of each file of the page /docs; None for this package.
 _FILES: Final = {
     "docs.html": (None, "docs.html"),
     "docs.css": (None, "docs.css"),
@@ -57,7 +57,7 @@ def _digest(content: bytes) -> str:
 
 
 async def find_file(name: str) -> StaticContent:
-    """Return a file of the page. Raises NotFound for a name that is not in the table."""
+    """Return a file of the page /docs. Raises NotFound for a name that is not in the table."""
     if name not in _FILES:
         raise NotFound
     return await asyncio.to_thread(_read, name)

@@ -48,9 +48,7 @@ class StreamedResponse:
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._timeout: asyncio.Timeout | None = None  # of the piece that is being sent
-        if handler.request.version == "HTTP/1.0":
-            # Without chunks and length, the end of the connection is the end of the response.
-            handler.request.headers["Connection"] = "close"
+        end_with_connection(handler.request)
 
     def set_timeout(self, seconds: float) -> None:
         """Set the time for each piece from now on, and restart that of the current one."""
@@ -87,10 +85,10 @@ class StreamedResponse:
         handler = self._handler
         sent = handler.finish()
         if handler.request.version == "HTTP/1.0":
-            sent.add_done_callback(lambda _: self._close())
+            sent.add_done_callback(lambda _: close_connection(handler.request))
 
     def abort(self, reason: object) -> None:
-        """Close the connection so that the client knows that the response is incomplete."""
+        """Close the connection, so that the client detects the incomplete response."""
         if not isinstance(reason, ClientGone):  # the log and the metrics show a failure
             problem = reason if isinstance(reason, Problem) else InternalError()
             self._handler.problem_code = problem.code
@@ -101,10 +99,27 @@ class StreamedResponse:
             stream = getattr(self._handler.request.connection, "stream", None)
             if stream is not None and stream.socket is not None:
                 stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-        self._close()
+        close_connection(self._handler.request)
         if not self._handler.response_finished:
             self._handler.finish()
 
-    def _close(self) -> None:
-        # Tornado's HTTPConnection does not declare close(), but every implementation has it.
-        cast(Any, self._handler.request.connection).close()
+
+def end_with_connection(request: HTTPServerRequest) -> None:
+    """Let the end of the connection mark that of the response, for clients without chunks.
+
+    HTTP/1.0 has no chunks, and the response has no length (RFC 9112 §6.3).
+    """
+    if request.version == "HTTP/1.0":
+        request.headers["Connection"] = "close"
+
+
+def close_connection(request: HTTPServerRequest) -> None:
+    """Close the connection of a request."""
+    # Tornado's HTTPConnection does not declare close(), but every implementation has it.
+    cast(Any, request.connection).close()
+
+
+def ignore_disconnect(sent: "Future[None]") -> None:
+    """Retrieve the exception of a response that its client does not read."""
+    if not sent.cancelled():
+        sent.exception()

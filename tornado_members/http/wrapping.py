@@ -31,6 +31,7 @@ class RewrittenRequest(HTTPMessageDelegate):
     def __init__(self, delegate: HTTPMessageDelegate, rewrite: Rewrite) -> None:
         self._delegate = delegate
         self._rewrite = rewrite
+        # The body needs no change, so the delegate receives it without a further call.
         self.data_received = delegate.data_received  # type: ignore[method-assign]
         self.finish = delegate.finish  # type: ignore[method-assign]
         self.on_connection_close = delegate.on_connection_close  # type: ignore[method-assign]

@@ -80,7 +80,7 @@ class AttributeTable:
     def merge(self, current: Mapping[str, Any], given: object) -> CheckedAttributes:
         """Apply a merge patch (RFC 7396 §2) to the attributes of a member.
 
-        Only what the patch changes is checked: the rest may contradict the declaration.
+        Only changed values are checked. Unchanged ones may contradict the declaration.
         """
         return self._check(given, current)
 

@@ -71,7 +71,7 @@ class Attribute:
 
     @property
     def is_searched(self) -> bool:
-        """True if the search for words looks at its values."""
+        """True if the search includes its values."""
         return self.indexed and self.type == "string"
 
     @property

@@ -2,7 +2,7 @@
 
 Text that is copied from web pages, phones and spreadsheets carries invisible format characters
 (Unicode category Cf), no-break spaces and typographic hyphens. The rules of a member remove those
-that mean nothing and refuse those that mislead (Unicode Technical Report #36, §2).
+without a meaning, and refuse misleading ones (Unicode Technical Report #36, §2).
 """
 
 import re
@@ -11,10 +11,10 @@ from typing import Final
 
 # The contents of character classes, both for Python and for ECMA-262.
 SPACES: Final = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-# A name or a number that these reorder reads as another one. At its end they have no effect.
+# These reorder text, so that a name or a number reads as another one. At its end, they do not.
 OVERRIDES: Final = r"\u202d\u202e"
 EMBEDDINGS: Final = r"\u202a-\u202c\u2066-\u2069"
-# The zero-width joiners are among these: they mean something inside a word only.
+# These include the zero-width joiners, which have a meaning only inside a word.
 FORMAT: Final = r"\xad\u061c\u180e\u200b-\u200f\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb"
 # Letters and marks without a shape: fillers, variation selectors, the blank of Braille.
 SHAPELESS: Final = r"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0"
@@ -26,8 +26,8 @@ _BASIC_PLANE: Final = "".join(map(chr, range(0x10000)))
 _EDGES: Final = "".join(re.findall(f"[{SPACES}{FORMAT}{EMBEDDINGS}]", _BASIC_PLANE))
 _EDGES_AND_OVERRIDES: Final = _EDGES + "".join(re.findall(f"[{OVERRIDES}]", _BASIC_PLANE))
 _MAX_SEARCHED: Final = 4096  # characters; longer text is too long for any field
-_BYTE_ORDER_MARK: Final = "\ufeff"  # it means nothing anywhere
-# These mean nothing beside a space. Each run of them is looked at once, so the time is linear.
+_BYTE_ORDER_MARK: Final = "\ufeff"  # it has no meaning anywhere
+# These have no meaning beside a space. Each run of them is scanned once, so the time is linear.
 _BREAK: Final = r"[\xad\u200b\u2060]"
 _MEANINGLESS: Final = re.compile(rf"(?<!{_BREAK}){_BREAK}++(?=\s)|(?<=\s){_BREAK}++")
 _REORDERING: Final = re.compile(f"[{OVERRIDES}{EMBEDDINGS}]")

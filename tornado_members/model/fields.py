@@ -35,7 +35,7 @@ class Field:
     case_folded: bool = False  # filters find it in any case, by a folded copy in the document
     fold: Callable[[str], str] = case_fold  # makes that copy
     searched: bool = False  # the search `q` finds its words
-    fake: Callable[[Any], str] | None = None  # makes up a value, given a mimesis.Person
+    fake: Callable[[Any], str] | None = None  # generates a value, given a mimesis.Person
 
     @property
     def folded_name(self) -> str:
@@ -48,7 +48,7 @@ class Field:
         return self.folded_name if self.case_folded else self.name
 
     def request_schema(self) -> dict[str, Any]:
-        """The JSON schema of a value that a client sends; a field that may be absent is null."""
+        """Return the JSON schema of a value that a client sends; null if it may be absent."""
         string = dict(sorted({**self.json_schema, "type": "string"}.items()))
         about = {"description": self.description, "examples": [self.example]}
         if self.required:

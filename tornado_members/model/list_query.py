@@ -1,8 +1,8 @@
 """The query of a list, which `handlers/` parses and `storage/` executes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 from tornado_members.model.member import Member, SortField
 
@@ -33,10 +33,6 @@ class ListQuery:
     def key_of(self, member: Member) -> int | str:
         """Return the sort key of a member. It is unique."""
         return member.member_id if self.field == "memberId" else member.name
-
-    def behind(self, member: Member) -> Self:
-        """Return the query of the members after this one."""
-        return replace(self, after=self.key_of(member))
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ MEMBER_FIELDS: Final = FieldTable(
 _encode_attributes: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(slots=True)  # not frozen: that takes twice as long to create
+@dataclass(slots=True)  # not frozen: a frozen one takes twice as long to create
 class MemberDraft:
     """The content of a member, as a client sets it: every field, but no id.
 
@@ -112,7 +112,7 @@ class MemberDraft:
         return dataclasses.replace(self, values=values, kept_attributes=left_out)
 
 
-@dataclass(slots=True)  # not frozen: that takes twice as long to create
+@dataclass(slots=True)  # not frozen: a frozen one takes twice as long to create
 class Member:
     """A member as it is stored. Every change raises `version` by one; it is the ETag."""
 

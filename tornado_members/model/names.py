@@ -54,7 +54,7 @@ def check_name(name: str) -> str:
 def check_stored_name(name: str) -> str:
     """Return the name in the form in which it is stored. Raises ValueError.
 
-    It may be "." or "..", as names of earlier versions were.
+    It may be "." or "..", which earlier versions allowed.
     """
     if name.isascii() and name.isprintable() and 0 < len(plain := name.strip()) <= MAX_CHARACTERS:
         return plain

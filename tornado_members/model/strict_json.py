@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_DIGITS = 1000
 _MAX_DEPTH = 500  # levels; the limit of the parser depends on the version of Python
-_MAX_NAME_CHARACTERS = 255  # characters
+_MAX_NAME_CHARACTERS = 255
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """Parse a JSON object (RFC 8259).
 
     Raises ValueError with a message that continues "The body". Beyond what json.loads refuses,
-    these are refused: a name that occurs twice in an object (§4 does not say which value counts),
+    these are refused: a name that occurs twice in an object (§4 leaves the value undefined),
     NaN and Infinity (§6), encodings other than UTF-8 (§8.1), more than 500 nested levels (§9), and
     values other than objects.
     """

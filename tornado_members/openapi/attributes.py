@@ -20,7 +20,8 @@ def attribute_schemas(fields: FieldTable) -> Mapping[str, Schema]:
             "properties": {one.name: one.stored_schema() for one in table},
         },
         "AttributesDraft": {
-            "description": "The attributes of a new or replaced member; their defaults by default",
+            "description": "The attributes of a new or replaced member; omitted ones get their "
+            "default",
             "type": "object",
             "properties": drafts,
             "required": [one.name for one in table if is_needed(one)],

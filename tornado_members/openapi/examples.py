@@ -41,7 +41,7 @@ def example_page(fields: FieldTable) -> dict[str, Any]:
 
 
 def example_batch(fields: FieldTable) -> dict[str, Any]:
-    """Return a batch, in which one id is of no member."""
+    """Return a batch, of which one id is missing."""
     return {"items": [example_member(fields)], "missing": [EXAMPLE_ID + 1], "next": None}
 
 

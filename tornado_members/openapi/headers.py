@@ -82,12 +82,12 @@ RESPONSE_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "example": "Sun, 22 Nov 2026 11:05:42 GMT",
     },
     "Cache-Status": {
-        "description": "How the cache served this read (RFC 9211).",
+        "description": "States how the cache served this read (RFC 9211).",
         "schema": {"type": "string", "pattern": r"^memcached; (?:hit|fwd=)"},
         "example": "memcached; hit",
     },
     "Cache-Control": {
-        "description": "Which caches may store this response, and for how long.",
+        "description": "Controls which caches may store this response, and for how long.",
         "schema": _STRING,
         "example": "private, no-cache",
     },
@@ -153,7 +153,7 @@ RESPONSE_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "example": "gzip",
     },
     "Content-Security-Policy": {
-        "description": "What a browser may do with this response.",
+        "description": "Restricts what a browser may do with this response.",
         "schema": _STRING,
         "example": "default-src 'none'; frame-ancestors 'none'",
     },
@@ -178,7 +178,7 @@ RESPONSE_HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "example": "identity",
     },
     "WWW-Authenticate": {
-        "description": "Why the token was refused (RFC 6750 §3).",
+        "description": "The reason why the token was refused (RFC 6750 §3).",
         "schema": {"type": "string", "pattern": "^Bearer "},
         "example": 'Bearer realm="members"',
     },

@@ -1,6 +1,6 @@
 """The classes with which handlers declare their operations.
 
-`BaseHandler` enforces the declarations: permissions, query parameters and media types.
+`AdmissionControl` enforces the declarations: permissions, query parameters and media types.
 `document.py` generates OpenAPI from the same declarations, so the two cannot differ.
 """
 
@@ -66,7 +66,7 @@ class Body:
 
     @property
     def media_type(self) -> str:
-        """The first one."""
+        """The first media type."""
         return next(iter(self.content))
 
 
@@ -100,9 +100,8 @@ class Operation:
 
     `name` is the OpenAPI operationId. Without `permission` and `requires_token`, no token is
     required. `is_own` decides for a caller that has the permission for its own member only; without
-    it the caller is refused.
-    `problems` are those of the operation itself: those of any request (no token, an unknown
-    parameter, a body of another type ...) are added.
+    it, such a caller is refused. `problems` are those of the operation itself. Those of any request
+    (no token, an unknown parameter, a body of another type ...) are added.
     """
 
     name: str
@@ -113,9 +112,7 @@ class Operation:
     requires_token: bool = False  # any valid token, if `permission` is None
     is_own: OwnRequest | None = None
     query: Mapping[str, Parameter] = field(default_factory=dict)
-    filters_attributes: bool = (
-        False  # each indexed attribute is a parameter, such as attributes.level
-    )
+    filters_attributes: bool = False  # by parameters such as attributes.level, if indexed
     headers: tuple[str, ...] = ()
     body: Body | None = None
     problems: tuple[type[Problem], ...] = ()

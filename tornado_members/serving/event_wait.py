@@ -85,6 +85,6 @@ class _InlineExecutor(ThreadPoolExecutor):
         done: Future[Any] = Future()
         try:
             done.set_result(task(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # the future raises it
             done.set_exception(error)
         return done

@@ -34,9 +34,9 @@ def reload_settings(source: SettingsSource, old: Settings) -> Settings:
     tls_context(new.server.tls)
     for key, is_private in _PRIVATE.items():
         if is_private(new) and not is_private(old):
-            raise SettingsError(f"{key}: a change to embedded takes a restart")
+            raise SettingsError(f"{key}: a change to embedded requires a restart")
         if is_private(new) and new.data_dir != old.data_dir:
-            raise SettingsError("data_dir: the private servers use the old one")
+            raise SettingsError("data_dir: a change requires a restart, with private servers")
     for section, names in _OF_THE_CLUSTER.items():
         for name in names:
             before, after = (getattr(getattr(each, section), name) for each in (old, new))
@@ -48,7 +48,7 @@ def reload_settings(source: SettingsSource, old: Settings) -> Settings:
     kept = {key: getattr(old.server, key) for key in _BOUND}
     for key, value in kept.items():
         if getattr(new.server, key) != value:
-            log.warning("server.%s: a change takes a restart; the old value is kept", key)
+            log.warning("server.%s: a change requires a restart; the old value is kept", key)
     if new.admin != old.admin:
-        log.warning("admin: a change takes a restart; the old values are kept")
+        log.warning("admin: a change requires a restart; the old values are kept")
     return new.model_copy(update={"server": new.server.model_copy(update=kept)})

@@ -116,13 +116,13 @@ class DrainingHTTPServer(TornadoHTTPServer):
 
 
 def most_connections(
-    wanted: int, limit: Callable[[int], tuple[int, int]] = resource.getrlimit
+    configured: int, limit: Callable[[int], tuple[int, int]] = resource.getrlimit
 ) -> int:
-    """Return `wanted`, or as many connections as the limit on open files allows."""
+    """Return the configured number of connections, capped by the limit on open files."""
     soft, _ = limit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    return max(1, min(wanted, soft - min(_OWN_DESCRIPTORS, soft // 2)))
+        return configured
+    return max(1, min(configured, soft - min(_OWN_DESCRIPTORS, soft // 2)))
 
 
 def raise_file_limit(connections: int) -> None:

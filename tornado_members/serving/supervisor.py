@@ -187,7 +187,7 @@ class Supervisor:
         self._write_status()
 
     def _write_status(self) -> None:
-        """Write the status of the whole service for the workers, which know only their own."""
+        """Write the status of the whole service, for the workers: each has only its own."""
         now = time.monotonic()
         if self._settings.console.status and now >= self._next_status_at:
             self._next_status_at = now + _STATUS_SECONDS

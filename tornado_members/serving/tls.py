@@ -21,7 +21,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext | None:
         except OSError as error:
             raise SettingsError(f"server.tls.{name}: {file}: {error.strerror}") from None
     try:
-        # With an empty password OpenSSL refuses an encrypted key instead of asking on the terminal.
+        # With an empty password, OpenSSL refuses an encrypted key instead of prompting for one.
         context.load_cert_chain(tls.certificate, tls.key, password=b"")
     except (OSError, ValueError) as error:  # SSLError is an OSError
         reason = getattr(error, "reason", None) or error

@@ -116,10 +116,10 @@ async def _drain(
     *,
     whole: bool,
 ) -> None:
-    """Let requests end, and announce the end to clients.
+    """Announce the close to clients, and let requests complete.
 
     If the `whole` service stops, it reports that it is not ready and accepts connections for
-    another server.unready_seconds, so that load balancers can notice.
+    another server.unready_seconds, in which load balancers detect the change.
     """
     server.announce_close()
     seconds = settings.server.drain_seconds

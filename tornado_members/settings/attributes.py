@@ -44,7 +44,7 @@ def _check_number(value: Any) -> Any:
 
 
 def _check_map(value: Any) -> Any:
-    """Describe wrong maps in words of the settings."""
+    """Report an invalid map in terms of the settings."""
     if not isinstance(value, dict):
         raise ValueError("should be a map of attributes, such as {level: {type: string}}")
     if len(value) > MAX_ATTRIBUTES:
@@ -123,15 +123,15 @@ class AttributeSettings(Section):
         description="The only values allowed.",
         json_schema_extra=values("list of values of the type, or `null`"),
     )
-    format: TextFormat | None = Field(None, description="Form of a string.")
+    format: TextFormat | None = Field(None, description="Format of a string.")
     minimum: Number | None = Field(
         None,
-        description="Least value of an integer or a number.",
+        description="Minimum value of an integer or a number.",
         json_schema_extra=values("number, or `null`"),
     )
     maximum: Number | None = Field(
         None,
-        description="Greatest value of an integer or a number.",
+        description="Maximum value of an integer or a number.",
         json_schema_extra=values("number, or `null`"),
     )
 
@@ -172,5 +172,5 @@ def compiled_pattern(declared: AttributeSettings) -> Callable[[str], bool] | Non
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value as JSON has it: the settings hold lists as tuples."""
+    """Return a value in its JSON form: the settings hold lists as tuples."""
     return [*value] if isinstance(value, tuple) else value

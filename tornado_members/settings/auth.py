@@ -70,8 +70,9 @@ class Auth(Section):
     )
     sender_constrained: Literal["refuse", "ignore"] = Field(
         "refuse",
-        description="What to do with tokens that are bound to a key of their holder (`cnf`: DPoP, "
-        "mTLS). The service does not check its possession. `ignore` accepts them as bearer tokens.",
+        description="Treatment of tokens that are bound to a key of their holder (`cnf`: DPoP, "
+        "mTLS). The service does not verify that the caller has the key. `ignore` accepts them as "
+        "bearer tokens.",
     )
     leeway_seconds: int = Field(
         30,
@@ -91,13 +92,13 @@ class Auth(Section):
     def _distinct(self) -> "Auth":
         seen = set()
         for i, issuer in enumerate(self.issuers):
-            meant = (issuer.issuer, frozenset(issuer.audience or issuer.client_ids or ()))
-            if meant in seen:
+            accepted = (issuer.issuer, frozenset(issuer.audience or issuer.client_ids or ()))
+            if accepted in seen:
                 raise ValueError(
                     f"issuers.{i} should have another audience: {issuer.issuer!r} is listed before "
                     "with the same one"
                 )
-            seen.add(meant)
+            seen.add(accepted)
         return self
 
     @model_validator(mode="after")
@@ -128,7 +129,7 @@ class Login(Section):
 
     enabled: bool = Field(
         True,
-        description="Whether `POST /login` exists. It needs the signing key of `auth.own_issuer`.",
+        description="Serve `POST /login`. It requires the signing key of `auth.own_issuer`.",
     )
     token_seconds: int = Field(
         900,

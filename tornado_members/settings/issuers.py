@@ -35,9 +35,7 @@ class Jwks(Section):
     """The source of an issuer's public keys: exactly one of the three."""
 
     file: FilePath | None = Field(None, description="JSON file with the key set (RFC 7517).")
-    allow_http: bool = Field(
-        False, description="Whether `url` may be plain HTTP, on a network that is trusted."
-    )
+    allow_http: bool = Field(False, description="Allow plain HTTP in `url`, on a trusted network.")
     url: str | None = Field(
         None,
         description="URL from which the key set is fetched.",
@@ -69,14 +67,14 @@ class Issuer(Section):
     issuer: str = Field(min_length=1, description="The `iss` claim of its tokens.")
     audience: Names | None = Field(
         None,
-        description="What the `aud` claim must contain: one of these. `null` only with "
-        "`client_ids`.",
+        description="Accepted audiences. The `aud` claim must contain one of them. `null` only "
+        "with `client_ids`.",
         json_schema_extra=values("text, or list of text"),
     )
     client_ids: Names | None = Field(
         None,
-        description="For tokens without `aud`, such as those of Amazon Cognito: what `client_id` "
-        "must be, or `azp` if there is none.",
+        description="Accepted clients, for tokens without `aud`, such as those of Amazon Cognito. "
+        "`client_id` must be one of them, or `azp` in a token without `client_id`.",
         json_schema_extra=values("text, list of text, or `null`"),
     )
     algorithms: tuple[Algorithm, ...] = Field(
@@ -113,7 +111,7 @@ class Issuer(Section):
     )
     jwks: Jwks | None = Field(
         None,
-        description="Where its public keys are. `null` for `auth.own_issuer` is "
+        description="Source of its public keys. `null` for `auth.own_issuer` is "
         "`<data_dir>/keys/jwks.json`. `null` for another issuer is OpenID discovery from "
         "`<issuer>/.well-known/openid-configuration`. `allow_http: true` beside `url` permits "
         "plain HTTP.",
@@ -140,8 +138,8 @@ class Issuer(Section):
             )
         if self.audience is None and self.client_ids is None:
             raise ValueError(
-                "audience is missing: what the aud claim of tokens for this service must contain; "
-                "or client_ids, for tokens without aud"
+                "audience is missing: set it to the aud claim of tokens for this service, or set "
+                "client_ids for tokens without aud"
             )
         return self
 

@@ -89,7 +89,7 @@ class _StrictLoader(yaml.SafeLoader):
 def _read(file: Path) -> dict[str, Any]:
     try:
         with file.open(encoding="utf-8") as stream:
-            values = yaml.load(stream, _StrictLoader)  # noqa: S506
+            values = yaml.load(stream, _StrictLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
     except yaml.composer.ComposerError as error:
@@ -138,7 +138,7 @@ def _describe(error: ErrorDetails) -> str:
             and model is Section
             and not in_map
         ):
-            continue  # a branch of a union, which the file does not have
+            continue  # a branch of a union, which the file does not contain
         path.append(str(part))
     key = ".".join(path)
     variable = ENV_PREFIX + "__".join(path).upper()
@@ -160,7 +160,7 @@ def _describe(error: ErrorDetails) -> str:
 
 
 def _echoes(error: ErrorDetails) -> bool:
-    """Return whether an error repeats another: a union's other branch, or a list's length."""
+    """Return True if an error repeats another: a union's other branch, or a list's length."""
     given = error["input"]
     return (
         (error["type"] == "literal_error" and isinstance(given, list))
@@ -181,7 +181,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield (
             f"cache.timeout_ms: was {cache.timeout_ms}; should be at most {longest}, which is "
             "mongodb.timeout_ms: a write sends several commands to the cache before it commits, "
-            "and tombstones last little longer than the commit may take"
+            "and tombstones last only a little longer than the commit may take"
         )
     least = cache.heartbeat_ms / 2 + 3 * cache.timeout_ms
     if cache.servers and cache.return_ms < least:

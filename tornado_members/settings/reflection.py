@@ -14,7 +14,7 @@ def section_within(annotation: Any) -> type[BaseModel] | None:
 
 
 def is_map(annotation: Any) -> bool:
-    """Return whether a setting is a map whose keys the operator chooses."""
+    """Return True if a setting is a map whose keys the operator chooses."""
     return get_origin(annotation) is dict or any(map(is_map, get_args(annotation)))
 
 

@@ -137,7 +137,7 @@ class Console(Section):
 
     enabled: bool = Field(
         True,
-        description="Whether `/console` exists.",
+        description="Serve `/console`.",
         json_schema_extra=link("console.md"),
     )
     title: str = Field(
@@ -148,8 +148,8 @@ class Console(Section):
     )
     status: bool = Field(
         False,
-        description="Whether `/status` exists, and the console has a status page. It shows callers "
-        "with `members:delete` the facts of `/readyz` and totals of the metrics.",
+        description="Serve `/status`, and add a status page to the console. It shows callers with "
+        "`members:delete` the content of `/readyz` and totals of the metrics.",
     )
 
 

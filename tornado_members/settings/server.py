@@ -134,8 +134,8 @@ class Server(Section):
     )
     base_path: BasePath = Field(
         "",
-        description="Path below which the API is, if a proxy sends it the whole path. Addresses in "
-        "responses begin with it. The admin listener is not affected.",
+        description="Path below which the API is served, if a proxy forwards the whole path. "
+        "Addresses in responses begin with it. The admin listener is not affected.",
         json_schema_extra=values(
             "empty, or a path without a slash at its end, such as `/api`",
             see="operations.md#behind-a-reverse-proxy",
@@ -159,15 +159,15 @@ class Server(Section):
         0,
         ge=0,
         le=300,
-        description="Time at a stop in which `/readyz` is 503 and requests are still accepted, in "
-        "seconds. Set it to the time that the load balancer takes to notice.",
+        description="Time during a stop in which `/readyz` is 503 and requests are still accepted, "
+        "in seconds. Set it to the time in which the load balancer detects the change.",
         json_schema_extra=link("operations.md#stopping"),
     )
     drain_seconds: float = Field(
         5,
         ge=0,
         le=300,
-        description="Time at a stop that requests in progress have to complete, in seconds.",
+        description="Time during a stop in which requests in progress may complete, in seconds.",
         json_schema_extra=link("operations.md#stopping"),
     )
     trusted_proxies: tuple[Proxy, ...] = Field(

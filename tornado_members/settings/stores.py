@@ -50,7 +50,7 @@ class MongoDB(Section):
 
     @property
     def embedded(self) -> bool:
-        """True if the settings ask for a private server."""
+        """True if the settings require a private server."""
         return self.uri_file is None and self.uri.get_secret_value() == "embedded"
 
     def connection_uri(self) -> str:

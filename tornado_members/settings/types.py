@@ -39,7 +39,7 @@ def link(see: str | None) -> dict[str, Any]:
 
 
 def as_tuple(value: Any) -> Any:
-    """Take one string for a list of one."""
+    """Return a string as a tuple of one, and any other value unchanged."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -72,7 +72,7 @@ def _host_port(text: str) -> str:
 
 
 def is_safe_url(text: str, *, allow_http: bool = False) -> bool:
-    """Return whether keys may be fetched from a URL: over TLS, or from a loopback address.
+    """Return True if keys may be fetched from a URL: over TLS, or from a loopback address.
 
     `allow_http` also permits plain HTTP to any other host.
     """

@@ -14,7 +14,7 @@ _MAX_SUBJECT = 64  # characters
 
 
 class AccessLogRecord(NamedTuple):
-    """The facts of one answered request."""
+    """One answered request."""
 
     method: str
     route: str  # the pattern of its path, such as /members/{memberId}

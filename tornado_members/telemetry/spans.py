@@ -21,7 +21,7 @@ class CompletedOperation(NamedTuple):
 
 
 class AnsweredRequest(Protocol):
-    """The facts of an answered request that a span may show: never a path, a name or a token."""
+    """The parts of an answered request that a span may show: never a path, a name or a token."""
 
     @property
     def method(self) -> str:

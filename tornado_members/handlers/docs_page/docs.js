@@ -1,4 +1,4 @@
-// Shows openapi.json, and lets it be tried. The token stays in this page, and is gone with it.
+// Shows openapi.json, with forms that send requests. The token is held in memory only.
 "use strict";
 
 SwaggerUIBundle({
@@ -9,5 +9,5 @@ SwaggerUIBundle({
   displayRequestDuration: true,
   persistAuthorization: false,
   tryItOutEnabled: true,
-  validatorUrl: null, // it would ask a server of somebody else's
+  validatorUrl: null, // by default, a third-party server would validate the description
 });
