@@ -73,7 +73,7 @@ ELSEWHERE = "http://127.0.0.1:1/jwks"
         (body(b"<html>Please log in</html>"), "is not JSON"),
         (body(b""), "is not JSON"),
         (body(b"[]"), "is not a JSON object"),
-        (body(b'{"keys": 5}'), "no list"),
+        (body(b'{"keys": 5}'), "not a list"),
         (document({"error": "no"}), "no member 'keys'"),
         (document({"keys": [{}] * 101}), "101 keys"),
         (document({"keys": [], "padding": "x" * MAX_ANSWER}), "jwks: "),

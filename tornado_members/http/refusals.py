@@ -51,8 +51,8 @@ def render_refusal(
     """Return the headers and the body of a problem (RFC 9457), and log it.
 
     `peer` is the address of the connection: of the client, or of the proxy in front. The CORS
-    headers let the script that sent the request read the problem. `origin` is None if the head has
-    not arrived.
+    headers let the script that sent the request read the problem. `origin` is None if the Origin
+    header has not arrived.
     """
     problem = _problem(refused)
     request_id = uuid.uuid4().hex

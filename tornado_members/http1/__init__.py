@@ -1,7 +1,7 @@
 """An HTTP/1.1 server for any Tornado application, on asyncio and llhttp.
 
-It takes an application in the way of tornado.httpserver.HTTPServer, and imports nothing else of
-the service.
+It serves an application as tornado.httpserver.HTTPServer does, and imports nothing else of the
+service.
 """
 
 from tornado_members.http1.limits import Limits

@@ -72,7 +72,7 @@ class Acceptor:
         """Accept one connection, or under load as many as eight per millisecond.
 
         While the loop is idle, one is enough, because another listening process may be less busy.
-        While it is busy, each waiting client would otherwise wait for a turn of the loop per
+        While it is busy, each waiting client would otherwise wait one turn of the loop for each
         client before it. In the kernel's queue, a client cannot even be refused.
         """
         if not self._has_room:

@@ -40,7 +40,7 @@ class BodyReading(ConnectionBase):
     def _released(
         self, exchange: Exchange, then: Callable[[Exchange], None], waited: "Future[None]"
     ) -> None:
-        """The application is ready for more."""
+        """Continue when the application is ready for more."""
         error = None if waited.cancelled() else waited.exception()
         if self.state is not HELD or exchange is not self.exchange:
             return
@@ -54,7 +54,7 @@ class BodyReading(ConnectionBase):
             then(exchange)
 
     def _accept_body(self, exchange: Exchange) -> None:
-        """The application has seen the head."""
+        """Continue after the application has received the head."""
         if exchange.response is COMPLETE:
             self._end_early(exchange)
             return
@@ -91,7 +91,7 @@ class BodyReading(ConnectionBase):
             self._end_request(exchange)
 
     def _deliver(self, exchange: Exchange, content: bytes) -> None:
-        """Pass content to the application, which holds it in memory unless it asks for time."""
+        """Pass content to the application, which holds it in memory unless it returns a future."""
         if self._body_timer is not None:
             self._body_timer.add(len(content))
         self.state = CALLING
@@ -107,7 +107,7 @@ class BodyReading(ConnectionBase):
             self._after_call(exchange, waiting, self._continue_body)
 
     def _continue_body(self, exchange: Exchange) -> None:
-        """Continue to read: one piece per turn of the loop, so that others are served too."""
+        """Continue to read, one piece per turn of the loop: other clients are served in between."""
         if exchange.response is COMPLETE:
             self._end_early(exchange)
         elif self._reader.buffered and not self._reader.is_body_complete:

@@ -52,7 +52,9 @@ class Connection(BodyReading, PacedConnection):
 
     # asyncio calls these.
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(  # type: ignore[override]  # asyncio declares a BaseTransport
+        self, transport: asyncio.Transport
+    ) -> None:
         self.transport = transport
         self.writer.begin(transport)
         self.state = IDLE
@@ -71,7 +73,7 @@ class Connection(BodyReading, PacedConnection):
             self._limit_read_ahead()
 
     def eof_received(self) -> bool:
-        """Return True to keep the connection: the client may still read. TLS has no halves."""
+        """Return True to keep the connection: the client may still read, except with TLS."""
         self._has_ended = True
         if not self.transport.can_write_eof():
             return False

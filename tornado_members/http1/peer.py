@@ -35,7 +35,7 @@ class PeerStream:
 
     @property
     def socket(self) -> Any:
-        """The socket; with TLS the object that knows the peer's certificate."""
+        """The socket; with TLS the object that has the peer's certificate."""
         return self._exchange.get_extra_info("ssl_object") or self._exchange.get_extra_info(
             "socket"
         )

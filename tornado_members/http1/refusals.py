@@ -42,7 +42,7 @@ class TooManyConnections(Refused):
 
 # Returns the headers and the body of a response, without Content-Length and Connection. The second
 # argument is the peer's IP address; "0.0.0.0" on a Unix socket, as in Tornado. The third one is the
-# request's Origin header, as far as it has arrived.
+# request's Origin header, if it has arrived.
 Render = Callable[[Refused, str, str | None], tuple[Mapping[str, str], bytes]]
 
 

@@ -123,8 +123,9 @@ class HeadParser:
         except HttpParserUpgrade:
             pass  # it expects another protocol now, and is not used again
         except (HttpParserInvalidMethodError, HttpParserInvalidURLError):
-            # llhttp knows some methods, but any token is one (RFC 9110 §9.1), and knows ASCII only.
-            # The request line has been checked: only the headers are parsed again.
+            # llhttp has a list of methods, although any token is valid (RFC 9110 §9.1), and refuses
+            # targets beyond ASCII. The request line has been checked: only the headers are parsed
+            # again.
             self._parse_headers(_SOME_LINE + data[end_of_line:], len(_SOME_LINE))
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None

@@ -46,7 +46,7 @@ class ResponseWriter:
         self._sent = 0  # bytes, ever given to `send`
         self._paused_at = 0.0
         self._taken_at_pause = 0  # bytes
-        self._taken_at_look = 0
+        self._taken_at_check = 0
         self._in_a_row = 0  # writes that did not wait
         self._waiting: list[Future[None]] = []
         self._after: Callable[[], None] | None = None  # to call once everything has left
@@ -103,7 +103,7 @@ class ResponseWriter:
         if self.deadline != inf:  # the client has been waited for since an earlier slice
             return
         self._paused_at = self._loop.time()
-        self._taken_at_pause = self._taken_at_look = self._taken()
+        self._taken_at_pause = self._taken_at_check = self._taken()
         self.deadline = self._paused_at + self._limits.write_seconds
 
     def resume(self) -> None:
@@ -133,14 +133,14 @@ class ResponseWriter:
         """Restart the client's time: until now it may have sent its request without reading."""
         if self.deadline != inf:
             self._paused_at = now
-            self._taken_at_pause = self._taken_at_look = self._taken()
+            self._taken_at_pause = self._taken_at_check = self._taken()
             self.deadline = now + self._limits.write_seconds
 
     def reads_too_slowly(self, now: float) -> bool:
         """True if the client has read nothing for write_seconds, or less than the minimum rate."""
         taken = self._taken()
-        stalled = taken == self._taken_at_look
-        self._taken_at_look = taken
+        stalled = taken == self._taken_at_check
+        self._taken_at_check = taken
         self.deadline = now + self._limits.write_seconds
         timed = now - self._paused_at - self._limits.write_seconds
         least = timed * self._limits.write_bytes_per_second

@@ -199,7 +199,7 @@ class HTTPServer:
             self.forget(connection)
 
     def _admits(self, key: str, address: str) -> bool:
-        """Return whether an address may have one connection more. An idle one makes room."""
+        """Return True if an address may have another connection. An idle one makes room."""
         limit = self.limits.connections_per_address
         known = self._addresses.connections(key)
         if not limit or len(known) < limit or self._is_exempt(address):
@@ -250,7 +250,7 @@ class HTTPServer:
     def _check_deadlines(self) -> None:
         """Check all connections by one timer: a timer per request would cost more.
 
-        It rests while there is no connection.
+        It does not run without connections.
         """
         self._timer = None
         if not self._connections:

@@ -1,7 +1,7 @@
 """Connections beyond the limit of their address: each is answered once, and closed.
 
-Closing such a connection at once would reset it, because its request is unread. Clients report that
-as a broken network, and do not learn when to come back.
+Closing such a connection at once would reset it, because its request is unread. Clients report a
+reset as a network error, and do not receive the time after which to retry.
 """
 
 import asyncio
