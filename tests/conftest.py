@@ -165,6 +165,7 @@ def shared(
 def io_loop(shared: SharedServices | None) -> Iterator[IOLoop]:
     """Replaces pytest-tornasync's fixture: tests that share services share their event loop."""
     loop = shared.loop if shared else IOLoop(make_current=False)
+    asyncio.set_event_loop(None)  # Python 3.12 and later warn of a query if it was never set
     loop.make_current()
     yield loop
     loop.clear_current()

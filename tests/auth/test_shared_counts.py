@@ -77,6 +77,22 @@ async def test_counts_are_local_without_memcached() -> None:
         assert [await alone.add(b"k", 1, 60) for _ in range(2)] == [1, 2]
 
 
+async def test_value_that_is_not_a_number_affects_no_other_count(
+    cache_servers: tuple[str, ...],
+) -> None:
+    """Another program may have stored it, or Memcached is full and evicts nothing."""
+    async with processes(*cache_servers) as (one, other):
+        (node,) = one._nodes
+        for value in (b"text", b"9" * 5000):
+            await node.set(one._prefix + b"spoiled", value, 60)
+            for count in (1, 2, 3, 4):
+                assert await one.add_many({b"spoiled": 1, b"k": 1}, 60) == {
+                    b"spoiled": one.get_own(b"spoiled"),
+                    b"k": one.get_own(b"k"),
+                }
+                assert await other.get_many([b"spoiled", b"k"]) == [0, one.get_own(b"k")], count
+
+
 async def test_counts_survive_a_flush_of_memcached(cache_servers: tuple[str, ...]) -> None:
     async with processes(*cache_servers) as (one, _):
         for _ in range(5):

@@ -13,19 +13,24 @@ from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.heartbeat import HeartbeatThread
 
 NEVER = float("-inf")
-VERSION = b"VERSION 1.6.18\r\n"
+
+
+def echo(probe: bytes) -> bytes:
+    """Return Memcached's reply to a probe."""
+    assert probe.startswith(b"md lease_cache:echo O")
+    return b"NF " + probe.split(b" ")[2]
 
 
 @contextmanager
-def talking(answer: Callable[[], bytes]) -> Iterator[tuple[str, int]]:
+def talking(answer: Callable[[bytes], bytes]) -> Iterator[tuple[str, int]]:
     """A server that sends the reply of `answer` to each probe, byte by byte."""
 
     class Talker(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             with suppress(ConnectionError):
-                while self.request.recv(100):
-                    for byte in answer():
+                while probe := self.request.recv(100):
+                    for byte in answer(probe):
                         self.request.sendall(bytes([byte]))
                         time.sleep(0.0001)
 
@@ -53,12 +58,13 @@ def listening(address: tuple[str, int], heartbeat: float = 60) -> Iterator[Heart
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\r\n", b"x" * 600]
+    "nonsense",
+    [b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\r\n", b"NF O\r\n", b"NF O999\r\n"],
 )
-def test_heartbeat_accepts_only_a_version_reply(nonsense: bytes) -> None:
+def test_heartbeat_accepts_only_the_number_of_its_probe(nonsense: bytes) -> None:
     asked = threading.Semaphore(0)
 
-    def answer() -> bytes:
+    def answer(_probe: bytes) -> bytes:
         asked.release()
         return nonsense
 
@@ -68,14 +74,41 @@ def test_heartbeat_accepts_only_a_version_reply(nonsense: bytes) -> None:
         assert thread.last_reply_at == thread.recovered_at == NEVER
 
 
+def test_reply_that_is_sent_twice_is_not_the_reply_to_the_next_probe() -> None:
+    """The server hangs after its first reply. What it sent twice arrives with the second probe."""
+    ours, server = socket.socketpair()
+    thread = HeartbeatThread("", 1, pause=0.01, timeout=0.1, heartbeat=60)
+    thread._connection = ours
+    with ours, server:
+        server.sendall(b"NF O0\r\n")
+        thread._ask()
+        first = thread.last_reply_at
+        assert first > NEVER
+        server.sendall(b"NF O0\r\n")
+        with pytest.raises(OSError, match="number of the probe"):
+            thread._ask()
+        assert thread.last_reply_at == first
+
+
+def test_two_replies_at_once_count_as_none() -> None:
+    ours, server = socket.socketpair()
+    thread = HeartbeatThread("", 1, pause=0.01, timeout=0.1, heartbeat=60)
+    thread._connection = ours
+    with ours, server:
+        server.sendall(2 * b"NF O0\r\n")
+        with pytest.raises(OSError, match="number of the probe"):
+            thread._ask()
+        assert thread.last_reply_at == NEVER
+
+
 def test_heartbeat_counts_from_the_probe_not_from_the_reply() -> None:
     """A hanging server may have had the probe in its buffer, so its reply may be old."""
     asked, may_answer = threading.Event(), threading.Event()
 
-    def answer() -> bytes:
+    def answer(probe: bytes) -> bytes:
         asked.set()
         assert may_answer.wait(10)
-        return VERSION
+        return echo(probe)
 
     with talking(answer) as address, listening(address) as thread:
         assert asked.wait(10)
@@ -87,7 +120,7 @@ def test_heartbeat_counts_from_the_probe_not_from_the_reply() -> None:
 
 
 def test_heartbeat_without_a_gap_is_not_a_return() -> None:
-    with talking(lambda: VERSION) as address, listening(address) as thread:
+    with talking(echo) as address, listening(address) as thread:
         _wait_until(lambda: thread.last_reply_at > NEVER)
         last_reply_at, recovered_at = thread.last_reply_at, thread.recovered_at
         _wait_until(lambda: thread.last_reply_at > last_reply_at)
@@ -100,8 +133,8 @@ def test_heartbeat_after_a_gap_is_a_return_unless_other_commands_had_replies(
 ) -> None:
     lost = threading.Event()
 
-    def answer() -> bytes:
-        return b"" if lost.is_set() else VERSION  # no reply: the probe times out
+    def answer(probe: bytes) -> bytes:
+        return b"" if lost.is_set() else echo(probe)  # no reply: the probe times out
 
     with talking(answer) as address:
         thread = HeartbeatThread(

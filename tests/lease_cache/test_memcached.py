@@ -96,7 +96,8 @@ async def test_node_supports_every_command(address: str) -> None:
         assert await node.delete(b"a") is False
         assert await outcomes(node, [Put(b"a", b"5", 60, token)]) == [False]
         assert await node.get_many([]) == {}
-        assert [await node.increment(b"n", amount, 60) for amount in (1, 5)] == [1, 6]
+        assert await node.increment_many({b"n": 1}, 60) == {b"n": 1}
+        assert await node.increment_many({b"n": 5, b"m": 2}, 60) == {b"n": 6, b"m": 2}
 
 
 async def test_get_ignores_a_value_with_foreign_flags(address: str) -> None:
@@ -183,6 +184,38 @@ async def test_put_that_the_server_refuses_is_not_a_failure(address: str) -> Non
         assert not node.is_unavailable
 
 
+@pytest.mark.parametrize("size", [60, 900_000])
+async def test_command_that_a_full_server_refuses_is_not_a_failure(size: int) -> None:
+    """A server with -M evicts nothing. It refuses a value of several chunks in other words."""
+    process, address = await start_memcached(None, "-M", "-m", "2")
+    try:
+        async with opened(address) as node:
+            numbers, stored = itertools.count(), True
+            while stored:
+                values = {b"%060d" % next(numbers): b"x" * size for _ in range(1 + 30_000 // size)}
+                done = await outcomes(node, [Put(key, value, 60) for key, value in values.items()])
+                assert False not in done
+                stored = None not in done
+            if size == 60:  # counters of as many bytes are in the same slab class
+                counters = {b"%0115d" % number: 1 for number in range(3)}
+                assert await node.increment_many(counters, 60) == {}
+            assert b"%060d" % 0 in await node.get_many([b"%060d" % 0])
+            assert node.failures == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_increment_of_a_value_that_is_not_a_number_is_not_a_failure(address: str) -> None:
+    async with opened(address) as node:
+        await node.set(b"text", b"text", 60)
+        await node.set(b"flagged", b"", 60)
+        for count in (1, 2, 3, 4):
+            amounts = {b"a": 1, b"text": 1, b"b": 1, b"flagged": 1}
+            assert await node.increment_many(amounts, 60) == {b"a": count, b"b": count}
+        assert node.failures == 0
+
+
 async def test_put_that_the_server_refuses_leaves_the_value_of_another_client(
     address: str,
 ) -> None:
@@ -257,7 +290,7 @@ async def test_invalid_key_never_reaches_the_server(address: str, key: bytes) ->
             lambda: node.set(key, b"", 1),
             lambda: node.put_many([Put(key, b"", 1)]),
             lambda: node.put_many([Put(key, b"", 1, 1)]),
-            lambda: node.increment(key, 1, 1),
+            lambda: node.increment_many({key: 1}, 1),
             lambda: node.delete(key),
         ]
         for call in calls:
@@ -302,7 +335,8 @@ async def test_cancelled_command_never_leaves_its_reply_to_others(
                     puts = [Put(key, b"", 60), Put(b"%x" % chance.getrandbits(64), b"", 60)]
                     assert await outcomes(node, puts) == [False, True]
                 case 3:
-                    assert await node.increment(b"%x" % chance.getrandbits(64), 7, 60) == 7
+                    counter = b"%x" % chance.getrandbits(64)
+                    assert await node.increment_many({counter: 7}, 60) == {counter: 7}
 
         cancelled = done = 0
         for _ in range(rounds):
@@ -482,7 +516,7 @@ async def test_malformed_reply_is_an_error_within_the_deadline(nonsense: bytes) 
         for call in (
             node.get_many([b"a"]),
             node.delete(b"a"),
-            node.increment(b"a", 1, 60),
+            node.increment_many({b"a": 1}, 60),
             node.gets_many([b"a"]),
             node.put_many([Put(b"a", b"", 60)]),
         ):
@@ -588,7 +622,7 @@ async def test_bytes_after_a_reply_close_the_connection() -> None:
         (b"END\r\n", lambda node: node.get_many([b"a"])),
         (b"VALUE a 0 3\r\nold\r\nEND\r\n", lambda node: node.get_many([b"a"])),
         (b"MN\r\n", lambda node: node.gets_many([b"a"])),
-        (b"VA 1\r\n7\r\n", lambda node: node.increment(b"n", 1, 60)),
+        (b"VA 1\r\n7\r\n", lambda node: node.increment_many({b"n": 1}, 60)),
         (b"NOT_FOUND\r\n", lambda node: node.delete(b"a")),
     ],
 )

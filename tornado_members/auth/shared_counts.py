@@ -12,6 +12,7 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 
 log = getLogger(__name__)
 
+_MOST_DIGITS = 20
 MAX_OWN = 100_000  # counters kept in the process; about 20 MB
 
 
@@ -51,8 +52,8 @@ class SharedCounts:
             try:
                 async with self._turn:
                     found = await node.get_many([self._prefix + key for key in its_keys])
-                shared |= {key: int(value) for key, value in found.items()}
-            except (NodeUnavailable, ValueError) as error:
+                shared |= {key: int(value) for key, value in found.items() if _is_count(value)}
+            except NodeUnavailable as error:
                 log.debug("read from this process only: %s", error)
         return [max(self.get_own(key), shared.get(self._prefix + key, 0)) for key in keys]
 
@@ -81,21 +82,22 @@ class SharedCounts:
                     shared = await self._increment(node, {key: amounts[key] for key in keys}, ttl)
                     # After an outage or an eviction, the count of the process is the higher one.
                     missing = {
-                        key: own[key] - shared[key] for key in keys if shared[key] < own[key]
+                        key: own[key] - count for key, count in shared.items() if count < own[key]
                     }
                     shared |= await self._increment(node, missing, ttl)
                 except NodeUnavailable as error:
                     log.debug("counted in this process only: %s", error)
                 else:
-                    found |= {key: max(own[key], shared[key]) for key in keys}
+                    found |= {key: max(own[key], count) for key, count in shared.items()}
         return found
 
     async def _increment(
         self, node: MemcachedNode, amounts: Mapping[bytes, int], ttl: int
     ) -> dict[bytes, int]:
+        """Return the sums. Those that Memcached refuses to count are missing."""
         prefixed = {self._prefix + key: amount for key, amount in amounts.items()}
         sums = await node.increment_many(prefixed, ttl)
-        return {key: sums[self._prefix + key] for key in amounts}
+        return {key.removeprefix(self._prefix): count for key, count in sums.items()}
 
     async def close(self) -> None:
         """Close every connection."""
@@ -127,6 +129,11 @@ class SharedCounts:
     def _node_of(self, key: bytes) -> MemcachedNode:
         digest = blake2b(key, digest_size=8).digest()
         return self._nodes[int.from_bytes(digest, "big") % len(self._nodes)]
+
+
+def _is_count(value: bytes) -> bool:
+    """True for a number of 64 bits; another program may have stored anything."""
+    return value.isdigit() and len(value) <= _MOST_DIGITS
 
 
 async def _only_value(numbers: Coroutine[Any, Any, dict[bytes, int]]) -> int:

@@ -42,11 +42,9 @@ _HELD = re.compile(
     rb" f(?P<flags>[0-9]{1,10}) t(?P<left>-1|[0-9]{1,10})\r\n"
 )
 _NO_MORE_HELD = b"MN"  # the reply to "Meta No-Op", after those to quiet commands
-# The server is well: the value is above its -I, or it evicts nothing (-M) and is full.
-_REFUSALS: Final = (
-    b"SERVER_ERROR object too large for cache",
-    b"SERVER_ERROR out of memory storing object",
-)
+# The server is well: the value is above its -I, or it evicts nothing (-M) and is full. The end of
+# the second line depends on the size of the value ("storing object", "during read").
+REFUSAL: Final = re.compile(rb"SERVER_ERROR (?:object too large for cache|[Oo]ut of memory.*)")
 # The classic and the meta commands' words for "stored or removed", and for "not".
 _RESULTS: Final = {
     **dict.fromkeys((b"STORED", b"DELETED", b"HD"), 1),
@@ -356,7 +354,7 @@ def _encode_put(put: Put) -> bytes:
 def decode_put(line: bytes) -> int | None:
     """Return the result of a put whose reply is this line."""
     stored = _RESULTS.get(line)
-    if stored is None and line not in _REFUSALS:
+    if stored is None and not REFUSAL.fullmatch(line):
         raise unexpected(line)
     return stored
 

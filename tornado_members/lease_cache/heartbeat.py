@@ -10,15 +10,19 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import cycle
 
 from tornado_members.lease_cache.clock import clock
+from tornado_members.lease_cache.echoes import ECHOES
 
-_REPLY = b"VERSION "
 _LONGEST_REPLY = 512  # bytes
 
 
 class HeartbeatThread:
-    """Asks a node for its version, again and again, and notes when that was answered.
+    """Probes a node periodically, and notes when it replied.
+
+    Each probe has a number, which the reply repeats (echoes.py). So a reply that was sent twice
+    does not count as the reply to the next probe, which a hanging server never answers.
 
     What it notes are plain numbers that one thread writes and another one reads.
     """
@@ -56,6 +60,7 @@ class HeartbeatThread:
         self._now = now
         self.last_reply_at = float("-inf")  # when the last question that was answered was sent
         self.recovered_at = float("-inf")  # when it answered again, after a gap
+        self._echoes = cycle(ECHOES)
         self._connection: socket.socket | None = None
         self._poll: select.poll | None = None  # for the end of the connection
         self._stopped = threading.Event()
@@ -113,20 +118,19 @@ class HeartbeatThread:
             self._poll = select.poll()
             self._poll.register(self._connection, select.POLLIN)
         sent = self._now()
-        self._connection.sendall(b"version\r\n")
-        self._read_reply(self._connection)
+        request, echo = next(self._echoes)
+        self._connection.sendall(request)
+        self._read_reply(self._connection, echo)
         self._note_reply(sent)
 
-    def _read_reply(self, connection: socket.socket) -> None:
+    def _read_reply(self, connection: socket.socket, echo: bytes) -> None:
         """Read a reply, which may arrive in pieces. Raises OSError for anything else."""
         reply, end = b"", self._now() + self._timeout
-        while not reply.endswith(b"\r\n"):
+        while reply != echo:
             piece = connection.recv(_LONGEST_REPLY)
             reply += piece
-            if not piece or len(reply) >= _LONGEST_REPLY or self._now() > end:
-                raise ConnectionError("did not reply in time with one line")
-        if not reply.startswith(_REPLY):
-            raise ConnectionError("that is not a Memcached")
+            if not piece or not echo.startswith(reply) or self._now() > end:
+                raise ConnectionError("did not reply in time with the number of the probe")
 
     def _note_reply(self, sent: float) -> None:
         """Record the reply to a probe that was sent at this time.

@@ -141,14 +141,11 @@ class MemcachedNode:
             if not await self._client.set(key, value, ttl):
                 raise NodeUnavailable(f"{self.address} did not store")
 
-    async def increment(self, key: bytes, amount: int, ttl: int) -> int:
-        """Add to a number; return the sum."""
-        return (await self.increment_many({key: amount}, ttl))[key]
-
     async def increment_many(self, amounts: Mapping[bytes, int], ttl: int) -> dict[bytes, int]:
         """Add to numbers in one round trip; return the sums.
 
-        A missing number starts at 0, and expires `ttl` seconds from now.
+        A missing number starts at 0, and expires `ttl` seconds from now. A sum is missing if the
+        server refuses: the value is not a number, or memory is full.
         """
         return await self._send(Increments(amounts, ttl)) if amounts else {}
 

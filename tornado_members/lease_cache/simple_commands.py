@@ -5,12 +5,14 @@
 """
 
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 import aiomcache
 from aiomcache.pool import Connection
 
 from tornado_members.lease_cache.commands import (
+    REFUSAL,
     Command,
     checked,
     decode_put,
@@ -22,25 +24,33 @@ SendOneLine = Callable[["OneLine"], Awaitable[bytes]]
 
 _VERSION = b"VERSION "
 _SIZE_OF_NUMBER = re.compile(rb"VA ([0-9]{1,2}) ?")
+_NOT_A_NUMBER = b"CLIENT_ERROR cannot increment or decrement non-numeric value"
 
 
 class Increments(Command[dict[bytes, int]]):
-    """Adds to numbers; the results are the sums. A missing number starts at 0."""
+    """Adds to numbers; the results are the sums. A missing number starts at 0.
+
+    The result has no sum where the server refuses: the value is not a number, or memory is full.
+    """
 
     def __init__(self, amounts: Mapping[bytes, int], ttl: int) -> None:
         super().__init__()
         self.result = {}
-        self._keys = [checked(key, ttl) for key in amounts]
+        self._unanswered = deque(checked(key, ttl) for key in amounts)
         self.request = b"".join(
             b"ma %b N%d J%d D%d v\r\n" % (key, ttl, amount, amount)
             for key, amount in amounts.items()
         )
 
     def read(self, data: bytes, at: int) -> int:
-        for key in self._keys[len(self.result) :]:
+        while self._unanswered:
             line, start = take_line(data, at)
             if line is None:
                 return at
+            if line == _NOT_A_NUMBER or REFUSAL.fullmatch(line):
+                self._unanswered.popleft()
+                at = start
+                continue
             size = _SIZE_OF_NUMBER.fullmatch(line)
             if size is None:
                 raise unexpected(line)
@@ -49,7 +59,7 @@ class Increments(Command[dict[bytes, int]]):
                 return at
             if len(number) != int(size[1]) or not number.isdigit():
                 raise unexpected(number)
-            self.result[key], at = int(number), end
+            self.result[self._unanswered.popleft()], at = int(number), end
         self.is_complete = True
         return at
 
