@@ -194,6 +194,17 @@ def test_architecture_page_lists_the_packages_in_this_order() -> None:
     assert [LEVELS[package] for package in packages] == sorted(LEVELS.values())
 
 
+def test_serve_imports_no_library_that_a_service_seldom_needs() -> None:
+    """Each would take memory in every worker."""
+    names = {"mimesis", "opentelemetry", "prometheus_client", "pyexpat", "re2"}
+    names |= {"sqlite3", "tornado.testing", "tornado_members.commands.seed", "tqdm", "unittest"}
+    program = (
+        "import sys, tornado_members.__main__, tornado_members.commands.serve\n"
+        f"sys.exit(' '.join({names} & sys.modules.keys()) or None)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)  # noqa: S603
+
+
 def test_import_reads_no_settings_and_opens_nothing() -> None:
     """No I/O at import: it works with invalid settings, and starts no thread."""
     program = (

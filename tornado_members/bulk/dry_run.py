@@ -1,6 +1,5 @@
 """A directory for dry runs: it returns what the real one would, and writes nothing."""
 
-import sqlite3
 from collections.abc import Callable, Sequence
 
 from tornado_members.directory import MemberDirectory
@@ -20,6 +19,8 @@ class DryRunDirectory:
 
     def __init__(self, directory: MemberDirectory, reserve: Callable[[int], bool]) -> None:
         """`reserve` grants bytes of temporary files, or returns False."""
+        import sqlite3  # noqa: PLC0415  # only dry runs and workbooks need it
+
         self._directory = directory
         self._reserve = reserve
         self._names = sqlite3.connect("", isolation_level=None)  # deleted when it is closed

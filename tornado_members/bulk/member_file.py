@@ -13,7 +13,6 @@ from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Row
 from tornado_members.bulk.table import read_csv, read_sheet
 from tornado_members.bulk.vcard import read_vcards
-from tornado_members.bulk.workbook import read_workbook
 from tornado_members.errors import Overloaded, UnreadableFile
 
 _HEAD: Final = 1024  # bytes that are enough to recognise a format
@@ -85,6 +84,9 @@ def _read(
     reserve: Callable[[int], bool],
 ) -> Iterator[Row | None]:
     if head.startswith(_ZIP):
+        # Only workbooks need its libraries.
+        from tornado_members.bulk.workbook import read_workbook  # noqa: PLC0415
+
         info.format = "Excel"
         with tempfile.TemporaryFile() as file:
             yield from _store(pieces, file, reserve)

@@ -142,7 +142,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the workers, and supervise them until a stop signal."""
-        prepare_tables()  # 3 MiB that the workers share
+        prepare_tables()  # the workers share them
         loop_factory(self._settings.server.transport)  # imports uvloop, which they share
         gc.collect()
         gc.freeze()  # keeps the pages of these objects shared with the workers

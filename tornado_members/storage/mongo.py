@@ -7,6 +7,7 @@ tests run them on both drivers.
 
 import asyncio
 import inspect
+import linecache
 import re
 import warnings
 from collections import Counter
@@ -187,6 +188,7 @@ def open_mongo(
             warnings.simplefilter("error", UserWarning)  # the driver warns of unknown options
             make = AsyncMongoClient if driver == "pymongo" else AsyncIOMotorClient
             client = make(uri, **options)
+        linecache.clearcache()  # the driver noted the stack, and read a MiB of sources for that
     except (ConfigurationError, ValueError, OSError, UserWarning) as error:
         # The driver's message may contain a part of the password.
         reason = "is it percent-encoded?" if "@" in uri else str(error)

@@ -7,7 +7,7 @@ apart, and most of the collection may be between them.
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, takewhile
 from typing import Final
 
@@ -79,24 +79,33 @@ def prepare() -> None:
     _table()
 
 
+@lru_cache(32)  # the ranges of one prefix need those of a letter several times
 def _spellings(letter: str) -> Sequence[tuple[str, str]]:
     """Return the characters that fold to this letter first, each with all that it folds to."""
-    return _table().get(letter, [(letter, letter)])
+    forms = _table().get(letter)
+    return [(form, _folded(form)) for form in forms] if forms else [(letter, letter)]
 
 
 @cache
-def _table() -> Mapping[str, Sequence[tuple[str, str]]]:
-    """Return the spellings of each letter that has another one than itself: few have."""
-    table: dict[str, list[tuple[str, str]]] = defaultdict(list)
+def _table() -> Mapping[str, str]:
+    """Return the spellings of each letter that has another one than itself: few have.
+
+    A text of all spellings takes a tenth of the memory of a list of them.
+    """
+    table: dict[str, str] = defaultdict(str)
     codes = chain(range(0xD800), range(0xE000, _LAST_WITH_FORMS + 1))
     for form in map(chr, codes):
-        folded = _decomposed(form.casefold())
+        folded = _folded(form)
         if folded != form and unicodedata.is_normalized("NFC", form):
-            table[folded[0]].append((form, folded))
-    for letter, spellings in table.items():
-        if _decomposed(letter.casefold()) == letter and unicodedata.is_normalized("NFC", letter):
-            spellings.append((letter, letter))
+            table[folded[0]] += form
+    for letter in table:
+        if _folded(letter) == letter and unicodedata.is_normalized("NFC", letter):
+            table[letter] += letter
     return dict(table)
+
+
+def _folded(form: str) -> str:
+    return _decomposed(form.casefold())
 
 
 def _decomposed(text: str) -> str:
