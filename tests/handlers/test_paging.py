@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -169,7 +170,8 @@ async def test_callers_of_the_same_page_share_a_query(
         await api.create(name)
     asked: list[ListQuery] = []
     may_go_on = asyncio.Event()
-    page = services.directory._store.page_json
+    store = services.directory._store
+    page, group = store.page_json, store.page_groups.read
 
     async def slow_page(query: ListQuery) -> Any:
         asked.append(query)
@@ -177,7 +179,14 @@ async def test_callers_of_the_same_page_share_a_query(
         await may_go_on.wait()
         return found
 
-    monkeypatch.setattr(services.directory._store, "page_json", slow_page)
+    async def slow_group(queries: Sequence[ListQuery]) -> Any:
+        asked.extend(queries)
+        found = await group(queries)
+        await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(store, "page_json", slow_page)
+    monkeypatch.setattr(store.page_groups, "read", slow_group)
     directory, query = services.directory, ListQuery()
     first = [asyncio.create_task(directory.page_json(query)) for _ in range(10)]
     other = asyncio.create_task(directory.page_json(replace(query, limit=1)))

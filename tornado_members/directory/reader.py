@@ -12,9 +12,9 @@ from tornado_members.cached_members import (
 )
 from tornado_members.directory.cache import Cache, shared_store_outages
 from tornado_members.directory.ids import check_id
+from tornado_members.directory.shared_pages import SharedPages
 from tornado_members.errors import MemberNotFound
 from tornado_members.in_turns import map_in_turns
-from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp, NotHit
 from tornado_members.member_entries import (
@@ -61,7 +61,8 @@ class MemberReader:
         # the hits that it serves.
         self.get_cached = self._look_ups.find
         self.get_cached_batch = self._look_ups.find_batch
-        self._pages: SingleFlight[MemberPage] = SingleFlight()
+        self._pages = SharedPages(store, cache)
+        self.page_json = self._pages.read
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """Return the member with this id. `no_cache` reads MongoDB. Raises MemberNotFound."""
@@ -220,16 +221,6 @@ class MemberReader:
     async def page(self, query: ListQuery) -> list[Member]:
         """Return at most `query.limit` members in order, beginning after `query.after`."""
         return await self._load_past_cache([], partial(self._store.page, query))
-
-    async def page_json(self, query: ListQuery) -> MemberPage:
-        """Return the same page as JSON.
-
-        Callers that request the same page at once share a query, as readers of one member do. They
-        also share the result, and must not change it.
-        """
-        load = partial(self._store.page_json, query)
-        key = repr(query).encode()
-        return await self._pages.run(key, lambda: self._load_past_cache([], load))
 
     async def page_lines(self, query: ListQuery) -> MemberPage:
         """Return the same page as lines of JSON, for exports, which rarely share a page."""

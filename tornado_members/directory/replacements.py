@@ -1,4 +1,4 @@
-"""Replace the fields of members, alone or in groups (write_groups.py)."""
+"""Replace the fields of members, alone or in groups (groups.py)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tornado_members.directory.announcements import announced, announced_if_possible
 from tornado_members.directory.cache import Cache
-from tornado_members.directory.write_groups import WriteGroups
+from tornado_members.directory.groups import Groups
 from tornado_members.lease_cache.errors import NotAnnounced
 from tornado_members.member_entries import id_key, name_key
 from tornado_members.model.history import Actor
@@ -40,7 +40,7 @@ class MemberReplacements:
         self._store = store
         self._cache = cache
         self._members = members
-        self._groups = WriteGroups(partial(self._replace_all, members)) if members else None
+        self._groups = Groups(partial(self._replace_all, members)) if members else None
 
     async def replace(
         self,
@@ -59,7 +59,7 @@ class MemberReplacements:
         if self._members is None or groups is None or not self._members.may_have(member_id):
             return await self._replace_alone(member_id, draft, condition, by)
         began = perf_counter()
-        member = await groups.write(_Wanted(member_id, draft, condition, read))
+        member = await groups.join(_Wanted(member_id, draft, condition, read))
         if member is not None:
             operations = self._store.mongo.operations
             operations.notify("MemberGroups.replace", perf_counter() - began)

@@ -30,6 +30,7 @@ from tornado_members.storage.list_readiness import ListReadiness
 from tornado_members.storage.listing import MemberLists
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.page_groups import PageGroups
 from tornado_members.storage.page_json import PageEncoder
 from tornado_members.storage.writes import PlainWrites, Writes, is_id_taken
 
@@ -63,6 +64,7 @@ class MemberStore:
         self._ids = Counter(mongo, "memberId")
         self._lists = MemberLists(mongo, fields, readiness or ListReadiness())
         self._page_encoder = PageEncoder(self._codec)
+        self.page_groups = PageGroups(mongo, fields)
         self._batcher = Batcher(self.find_members)
 
     async def prepare(self) -> None:

@@ -38,9 +38,17 @@ class PageEncoder:
 
     async def read(self, lists: MemberLists, query: ListQuery, *, separator: bytes) -> MemberPage:
         """Return the members of a page with the separator between two of them."""
-        limit = query.limit
-        found = await lists.page(replace(query, limit=limit + 1))
-        has_more, documents = len(found) > limit, found[:limit]
+        found = await lists.page(replace(query, limit=query.limit + 1))
+        return await self.encode(query, found, separator)
+
+    async def encode(
+        self, query: ListQuery, found: Sequence[Document], separator: bytes
+    ) -> MemberPage:
+        """Return the members among the documents of a page.
+
+        One document more than `query.limit` means that another page follows.
+        """
+        has_more, documents = len(found) > query.limit, found[: query.limit]
         items = self.encode_at_once(documents, separator)
         if items is None:
             documents = [one for one in documents if is_member(one)]

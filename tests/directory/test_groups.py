@@ -1,14 +1,14 @@
-"""Writes that come while others are under way form groups."""
+"""Requests that come while others are under way form groups."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from tornado_members.directory.write_groups import WriteGroups
+from tornado_members.directory.groups import Groups
 
 
-class Groups(WriteGroups[int, str]):
+class NumberGroups(Groups[int, str]):
     """Groups of numbers, which end when the event is set. Numbers above 100 are not written."""
 
     def __init__(self, *, patience: float = 60, largest: int = 4) -> None:
@@ -24,7 +24,7 @@ class Groups(WriteGroups[int, str]):
         return [f"wrote {one}" if one <= 100 else None for one in group]
 
     async def write_or_be_alone(self, one: int) -> str:
-        written = await self.write(one)
+        written = await self.join(one)
         if written is not None:
             return written
         with self.alone():
@@ -43,7 +43,7 @@ async def turns(count: int = 5) -> None:
 
 
 async def test_groups_form_while_a_write_is_under_way() -> None:
-    groups = Groups()
+    groups = NumberGroups()
     first = groups.write_all(1)
     await turns()
     assert groups.begun == [[1]]
@@ -60,13 +60,13 @@ async def test_groups_form_while_a_write_is_under_way() -> None:
 
 
 async def test_writes_of_one_turn_form_a_group() -> None:
-    groups = Groups()
+    groups = NumberGroups()
     groups.free.set()
     assert await groups.write_all(1, 2) == ["wrote 1", "wrote 2"]
 
 
 async def test_group_begins_although_others_hang() -> None:
-    groups = Groups(patience=0.01)
+    groups = NumberGroups(patience=0.01)
     hanging, other = groups.write_all(1, 2), groups.write_all(3)
     async with asyncio.timeout(60):
         while len(groups.begun) < 1:  # noqa: ASYNC110
@@ -80,7 +80,7 @@ async def test_group_begins_although_others_hang() -> None:
 
 
 async def test_exception_reaches_each_writer_of_the_group() -> None:
-    groups = Groups()
+    groups = NumberGroups()
     groups.free.set()
     results = await groups.write_all(0, 1)
     assert [str(one) for one in results] == ["a fault", "a fault"]
@@ -88,7 +88,7 @@ async def test_exception_reaches_each_writer_of_the_group() -> None:
 
 
 async def test_writer_that_was_cancelled_before_the_group_began_is_not_in_it() -> None:
-    groups = Groups()
+    groups = NumberGroups()
     first = groups.write_all(1)
     await turns()
     cancelled = asyncio.create_task(groups.write_or_be_alone(2))

@@ -1,8 +1,11 @@
-"""Groups of writes, which share their requests to MongoDB and Memcached ("group commit").
+"""Groups of requests, which share what they send to MongoDB and Memcached.
 
-A write alone costs a command and four requests to Memcached. So a process allows only a few groups
-under way. Writes that come meanwhile wait, and form the next group when one of these has ended.
-While there are few writes, each begins at once, in a group of its own.
+A write alone costs a command and four requests to Memcached, and a page of a list costs a command.
+So a process allows only a few groups under way. Requests that come meanwhile wait, and form the
+next group when one of these has ended. While there are few requests, each begins at once, in a
+group of its own.
+
+A request never joins a group that has begun: its result may be older than the request.
 """
 
 import asyncio
@@ -17,16 +20,16 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class WriteGroups(Generic[Q, A]):
-    """Forms groups of writes.
+class Groups(Generic[Q, A]):
+    """Forms groups of requests.
 
-    `write_all` writes a group of at least two, and returns one result for each; None if it has not
-    written that one, for certain. Its exceptions are raised by every write of the group.
+    `send_all` sends a group of at least two, and returns one result for each; None if that one
+    must be sent alone. Its exceptions are raised by every request of the group.
     """
 
     def __init__(
         self,
-        write_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | None]]],
+        send_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | None]]],
         *,
         most_under_way: int = 4,
         largest: int = 32,
@@ -36,7 +39,7 @@ class WriteGroups(Generic[Q, A]):
 
         So a group that hangs delays no others.
         """
-        self._write_all = write_all
+        self._send_all = send_all
         self._most_under_way = most_under_way
         self._largest = largest
         self._patience = patience
@@ -44,10 +47,10 @@ class WriteGroups(Generic[Q, A]):
         self._waiting: list[tuple[Q, asyncio.Future[A | None]]] = []
         self._is_beginning = False  # the next group, in the next turn of the event loop
         self._late: asyncio.TimerHandle | None = None  # the next group, if none has ended before
-        self._writing: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
 
-    async def write(self, one: Q) -> A | None:
-        """Write in a group with others; None if it was not written, so that it must be alone."""
+    async def join(self, one: Q) -> A | None:
+        """Send a request in a group with others; None if it must be sent alone."""
         place: asyncio.Future[A | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((one, place))
         self._schedule()
@@ -55,7 +58,7 @@ class WriteGroups(Generic[Q, A]):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Write alone in this block. It counts as a group."""
+        """Send a request alone in this block. It counts as a group."""
         self._under_way += 1
         try:
             yield
@@ -85,16 +88,16 @@ class WriteGroups(Generic[Q, A]):
         if len(group) == 1:
             group[0][1].set_result(None)
         elif group:
-            # Without the context of one writer: all share it.
-            task = asyncio.get_running_loop().create_task(self._write(group), context=Context())
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            # Without the context of one caller: all share it.
+            task = asyncio.get_running_loop().create_task(self._send(group), context=Context())
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
         self._schedule()
 
-    async def _write(self, group: Sequence[tuple[Q, asyncio.Future[A | None]]]) -> None:
+    async def _send(self, group: Sequence[tuple[Q, asyncio.Future[A | None]]]) -> None:
         with self.alone():
             try:
-                results = await self._write_all([one for one, _ in group])
+                results = await self._send_all([one for one, _ in group])
             except BaseException as error:
                 for _, place in group:
                     if not place.done():
