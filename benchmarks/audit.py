@@ -78,7 +78,7 @@ async def measure(services: Mapping[bool, Service], token: str, options: Any) ->
     rows: list[dict[str, float]] = []
     for number in range(options.rounds):
         row = {}
-        # Whoever comes first may find the machine in another mood.
+        # The order alternates, because the load of the machine may change in between.
         for kind in (WITHOUT, WITH) if number % 2 else (WITH, WITHOUT):
             row[f"ms {kind}"] = await alone(writers[kind][0], options.seconds)
             row[f"rate {kind}"] = await together(writers[kind], options.seconds)
@@ -97,8 +97,8 @@ def compare(driver: str, servers: PrivateServers, folder: Path, options: Any) ->
     with ExitStack() as stack:
         services, token = {}, ""
         for kind in (WITHOUT, WITH):
-            own = folder / f"{driver}-{kind}"
-            own.mkdir()
+            data = folder / f"{driver}-{kind}"
+            data.mkdir()
             settings = {
                 "data_dir": str(folder / "keys"),
                 "mongodb": {
@@ -109,7 +109,7 @@ def compare(driver: str, servers: PrivateServers, folder: Path, options: Any) ->
                 "cache": {"servers": servers.cache_servers},
                 "audit": {"enabled": kind},
             }
-            command = Command(own, settings)
+            command = Command(data, settings)
             services[kind] = stack.enter_context(command.serving())
             token = command.token("--rights", "3")
         asyncio.run(measure(services, token, options))
@@ -118,8 +118,10 @@ def compare(driver: str, servers: PrivateServers, folder: Path, options: Any) ->
 def main() -> None:
     """Print the comparison for each driver."""
     parser = argparse.ArgumentParser(prog="scripts/bench audit", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=1, help="that each measurement takes (1)")
-    parser.add_argument("--rounds", type=int, default=7, help="of which the median counts (7)")
+    parser.add_argument("--seconds", type=float, default=1, help="per measurement (1)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="number of rounds; prints medians (7)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tornado-members-bench-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Hits per second through the cache, beside those of aiomcache alone, on a private Memcached."""
+"""Hits per second of the cache, of plain cache-aside and of aiomcache alone, on one Memcached."""
 
 import argparse
 import asyncio
@@ -36,7 +36,7 @@ async def load_naive() -> naive.Entry:
     return naive.Entry(1, BODY)
 
 
-async def hits_a_second(read: Read, readers: int, seconds: float) -> float:
+async def hits_per_second(read: Read, readers: int, seconds: float) -> float:
     """Return the reads per second of all readers together."""
     done = 0
     end = time.perf_counter() + seconds
@@ -108,17 +108,19 @@ async def contestants(address: str) -> AsyncIterator[dict[str, Read]]:
         await read_naive(key)
     cache.counts.misses = 0
     yield {"leases": read_leased, "naive": read_naive, "aiomcache alone": bare.get}
-    assert cache.counts.misses == 0, "these were not all hits"
+    assert cache.counts.misses == 0, "some reads were not hits"
     await bare.close()
     await unleased.close()
     await cache.close()
 
 
 async def main() -> None:
-    """Measure each in turn, several times, and show the best of each."""
+    """Measure each in turn, several times, and print the best of each."""
     parser = argparse.ArgumentParser(prog="scripts/bench cache", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.5, help="that each round takes (0.5)")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the best one counts (5)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="per round (0.5)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="number of rounds; prints the best (5)"
+    )
     options = parser.parse_args()
     async with memcached() as address, contestants(address) as reads:
         print(f"{'hits per second':>18}  {'one by one':>11}  {'32 together':>11}")
@@ -126,7 +128,7 @@ async def main() -> None:
         for _ in range(options.rounds):
             for name, read in reads.items():
                 for readers in (1, 32):
-                    rate = await hits_a_second(read, readers, options.seconds)
+                    rate = await hits_per_second(read, readers, options.seconds)
                     best[name, readers] = max(best.get((name, readers), 0), rate)
         for name in reads:
             print(f"{name:>18}  {best[name, 1]:11,.0f}  {best[name, 32]:11,.0f}")

@@ -20,7 +20,7 @@ _LIMIT = 0.25  # seconds in which a change should reach all subscribers
 
 
 class Subscriber(asyncio.Protocol):
-    """Reads the feed, and counts the events of members. It keeps nothing."""
+    """Reads the feed, and counts the events of members. It stores none."""
 
     def __init__(self, request: bytes, crowd: "Crowd") -> None:
         self._request = request
@@ -50,15 +50,15 @@ class Crowd:
     def __init__(self) -> None:
         self.members: list[Subscriber] = []
         self._ready = self._changed = 0
-        self._wanted: tuple[int, int] = (0, 0)
+        self._expected: tuple[int, int] = (0, 0)
         self._reached = asyncio.Event()
         self.reached_at = 0.0
 
     def count(self, *, ready: int, changed: int) -> None:
-        """Count events, and note when all have arrived."""
+        """Count events, and record when all have arrived."""
         self._ready += ready
         self._changed += changed
-        if (self._ready, self._changed) >= self._wanted and not self._reached.is_set():
+        if (self._ready, self._changed) >= self._expected and not self._reached.is_set():
             self.reached_at = time.perf_counter()
             self._reached.set()
 
@@ -71,19 +71,19 @@ class Crowd:
         ).encode()
         loop = asyncio.get_running_loop()
         for start in range(0, count, _AT_ONCE):  # more at once would be refused as overload
-            some = min(_AT_ONCE, count - start)
-            self.expect(changes=0, ready=some)
-            for _ in range(some):
-                _, one = await loop.create_connection(
+            connecting = min(_AT_ONCE, count - start)
+            self.expect(changes=0, ready=connecting)
+            for _ in range(connecting):
+                _, subscriber = await loop.create_connection(
                     lambda: Subscriber(request, self), host, int(port)
                 )
-                self.members.append(one)
+                self.members.append(subscriber)
             await self.reached()
 
     def expect(self, changes: int, *, ready: int = 0) -> None:
-        """Wait for further events per subscriber, and for a total of `ready` events."""
+        """Set what `reached` waits for: `changes` events per subscriber, and `ready` in total."""
         self._reached.clear()
-        self._wanted = self._ready + ready, self._changed + changes * len(self.members)
+        self._expected = self._ready + ready, self._changed + changes * len(self.members)
 
     async def reached(self) -> None:
         """Wait until all expected events have arrived."""
@@ -102,7 +102,7 @@ async def measure(service: Service, token: str, options: argparse.Namespace) -> 
     crowd = Crowd()
     host, _, port = service.url.removeprefix("http://").rpartition(":")
     writer = HttpClient(host, int(port), token)
-    await crowd.grow(service, token, 100)  # what the first ones load stays
+    await crowd.grow(service, token, 100)  # the first ones load modules and fill buffers
     before = worker.memory_info().rss
     await crowd.grow(service, token, options.subscribers - 100)
     await asyncio.sleep(1)
@@ -126,23 +126,23 @@ async def measure(service: Service, token: str, options: argparse.Namespace) -> 
     )
     print(f"later than {_LIMIT * 1000:.0f} ms                 {late:8d}")
     writer.close()
-    for one in crowd.members:
-        one.transport.abort()
+    for subscriber in crowd.members:
+        subscriber.transport.abort()
 
 
 async def _used(worker: psutil.Process, seconds: float) -> float:
-    """Return how many percent of a processor a worker at rest uses."""
+    """Return the processor use of a worker over some seconds, in percent of a core."""
     began = sum(worker.cpu_times()[:2])
     await asyncio.sleep(seconds)
     return float(sum(worker.cpu_times()[:2]) - began) / seconds * 100
 
 
 def main() -> None:
-    """Measure one worker."""
+    """Measure a service with one worker."""
     parser = argparse.ArgumentParser(prog="scripts/bench feed", description=__doc__)
     parser.add_argument("--subscribers", type=int, default=2000)
-    parser.add_argument("--changes", type=int, default=20, help="that are measured (20)")
-    parser.add_argument("--seconds", type=float, default=30, help="of rest (30)")
+    parser.add_argument("--changes", type=int, default=20, help="number of measured changes (20)")
+    parser.add_argument("--seconds", type=float, default=30, help="per measurement at rest (30)")
     options = parser.parse_args()
     raise_file_limit(options.subscribers + 200)
     with tempfile.TemporaryDirectory(prefix="tornado-members-bench-") as name:

@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks.load import page_tables, saved
 from benchmarks.load.bed import Client, Document, enlarge_cache
-from benchmarks.load.crowd import KINDS, Crowd, Kind, store_members
+from benchmarks.load.growth_requests import KINDS, Kind, MemberSample, store_members
 from tests.support.http_client import HttpClient, Reply
 from tests.support.memcached import flush_memcached
 from tests.support.service import Command, Service
@@ -77,19 +77,23 @@ def _measure(command: Command, service: Service, client: Client, size: int) -> d
     assert address.hostname
     assert address.port
     token = command.token("--rights", "3")
-    crowd = Crowd(client[_DATABASE]["members"], size)
+    sample = MemberSample(client[_DATABASE]["members"], size)
     http = HttpClient(address.hostname, address.port, token, timeout=60)
-    return asyncio.run(_Measurement(http, crowd, servers, client).run())
+    return asyncio.run(_Measurement(http, sample, servers, client).run())
 
 
 class _Measurement:
     """Sends all requests, one at a time."""
 
     def __init__(
-        self, http: HttpClient, crowd: Crowd, servers: Sequence[psutil.Process], client: Client
+        self,
+        http: HttpClient,
+        sample: MemberSample,
+        servers: Sequence[psutil.Process],
+        client: Client,
     ) -> None:
         self._http = http
-        self._crowd = crowd
+        self._sample = sample
         self._servers = servers
         self._client = client
 
@@ -103,9 +107,9 @@ class _Measurement:
     async def _run(self) -> dict[str, Cost]:
         await self._until_ready()
         await self._until_at_rest()
-        paths = {kind.title: kind.paths(self._crowd) for kind in KINDS}
+        paths = {kind.title: kind.paths(self._sample) for kind in KINDS}
         for kind in KINDS:  # warms up all of them
-            await self._ask(kind, paths[kind.title], max(10, kind.count // 5), warming_up=True)
+            await self._send(kind, paths[kind.title], max(10, kind.count // 5), warming_up=True)
         return {kind.title: await self._cost(kind, paths[kind.title]) for kind in KINDS}
 
     async def _until_ready(self) -> None:
@@ -131,12 +135,12 @@ class _Measurement:
 
     async def _cost(self, kind: Kind, paths: Iterator[str]) -> Cost:
         before = _processor_time(self._servers)
-        replies = await self._ask(kind, paths, kind.count)
+        replies = await self._send(kind, paths, kind.count)
         used = _processor_time(self._servers) - before
         latency = median(reply.end - reply.start for reply in replies)
         keys, documents = await self._examined(kind, paths)
         cost = Cost(latency, used / kind.count, keys, documents)
-        print(f"{self._crowd.size:>9,} {kind.title:<32} {latency * 1e3:8.2f} ms", flush=True)
+        print(f"{self._sample.size:>9,} {kind.title:<32} {latency * 1e3:8.2f} ms", flush=True)
         return cost
 
     async def _examined(self, kind: Kind, paths: Iterator[str]) -> tuple[float, float]:
@@ -144,7 +148,7 @@ class _Measurement:
         database = self._client[_DATABASE]
         database.command("profile", 2)
         try:
-            await self._ask(kind, paths, min(_PROFILED, kind.count))
+            await self._send(kind, paths, min(_PROFILED, kind.count))
         finally:
             database.command("profile", 0)
         matching: Document = {"ns": f"{_DATABASE}.members"}
@@ -157,7 +161,7 @@ class _Measurement:
         )
         return keys, documents
 
-    async def _ask(
+    async def _send(
         self, kind: Kind, paths: Iterator[str], count: int, *, warming_up: bool = False
     ) -> list[Reply]:
         replies = []

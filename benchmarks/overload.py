@@ -1,4 +1,4 @@
-"""Sends twice as many requests as a worker can answer, at a constant rate; prints what it does."""
+"""Throughput and latency of a worker that receives twice the requests that it can serve."""
 
 import argparse
 import asyncio
@@ -21,7 +21,7 @@ _CACHED_RATE = 50  # requests per second
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark. Returns 1 if a goal is missed."""
+    """Run the benchmark. Returns 1 if throughput, latency or resets miss their goals."""
     options = make_parser().parse_args(argv)
     contestant, cores = forms_of_ours()[0], share_cores(1)
     os.sched_setaffinity(0, cores.load)
@@ -66,7 +66,7 @@ async def _measure(service: Running, bed: Bed, options: argparse.Namespace) -> b
     requests = _Requests(bed.token())
     client = OpenLoop(service.port, requests.expensive())
     reader = OpenLoop(service.port, requests.cached())
-    await reader.send_at(_CACHED_RATE, 2)  # and so they are cached
+    await reader.send_at(_CACHED_RATE, 2)  # fills the cache
     best = await client.send_closed(options.connections, options.seconds)
     capacity = best.successes / options.seconds
     _print("closed loop", best, options.seconds)

@@ -33,8 +33,8 @@ _WAITING = re.compile(
     r"|lease_cache/heartbeat.py"
 )
 
-# The innermost frame that belongs to a layer decides: a library that has no layer (hashlib, re,
-# tornado.httputil) counts for its caller.
+# A sample belongs to the layer of its innermost frame that has one, so a library without a layer
+# (hashlib, re, tornado.httputil) counts for its caller.
 LAYERS = (
     ("Tornado: streams and HTTP/1", r"tornado/(iostream|http1connection|httpserver|tcpserver)"),
     ("Tornado: routes and handlers", r"tornado/(web|routing|ioloop|gen|concurrent|locks)"),
@@ -42,8 +42,8 @@ LAYERS = (
     ("ours: auth", r"tornado_members/auth/"),
     ("ours: cache", r"tornado_members/lease_cache/"),
     ("aiomcache", r"aiomcache/"),
-    ("ours: handlers", r"tornado_members/(handlers|app)"),
-    ("ours: directory and members", r"tornado_members/(directory|member|list_query)"),
+    ("ours: handlers", r"tornado_members/(handlers|http/|app)"),
+    ("ours: directory and members", r"tornado_members/(directory|model)"),
     ("ours: logs and counts", r"tornado_members/(telemetry|admin|serving)"),
     ("ours: storage", r"tornado_members/storage/"),
     ("MongoDB's driver", r"(motor|pymongo|bson|gridfs)/"),
@@ -59,9 +59,9 @@ LAYERS = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one contestant, measure it, then look into it."""
+    """Run one contestant, measure it, then profile it."""
     options = _parser().parse_args(argv)
-    contestant = next(one for one in _everybody() if one.name == options.name)
+    contestant = next(one for one in _contestants() if one.name == options.name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     cores = share_cores(1)
@@ -142,17 +142,17 @@ def _layer_of(file: str) -> str | None:
     return next((name for name, pattern in LAYERS if re.search(pattern, file)), None)
 
 
-def _everybody() -> list[Contestant]:
+def _contestants() -> list[Contestant]:
     return [*forms_of_ours(), *peers()]
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="scripts/bench profile", description=__doc__)
-    names = [one.name for one in _everybody()]
+    names = [one.name for one in _contestants()]
     parser.add_argument("name", nargs="?", default=names[0], choices=names, help=f"({names[0]})")
     parser.add_argument("--only", default="hit", choices=BY_NAME, help="scenario (hit)")
-    parser.add_argument("--connections", type=int, default=32, help="at once (32)")
-    parser.add_argument("--seconds", type=int, default=8, help="to look (8)")
+    parser.add_argument("--connections", type=int, default=32, help="number of connections (32)")
+    parser.add_argument("--seconds", type=int, default=8, help="duration of the profile (8)")
     parser.add_argument("--save", action="store_true", help="update docs/performance.md")
     parser.add_argument("--top", type=int, default=25, help="rows of each table (25)")
     return parser

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = _measure(bed, cores)
         print(table(results))
         options.chart.write_text(draw(_ratios(results)))
-        print(f"\nThe chart is {options.chart}.")
+        print(f"\nThe chart is in {options.chart}.")
         return 0
     return 130
 

@@ -1,4 +1,4 @@
-"""Requests per second of the service beside the usual ways of writing it, on the same members."""
+"""Requests per second of the service and of services of other frameworks, on the same members."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ from benchmarks.load.contestants import (
     peers,
     running,
 )
-from benchmarks.load.contract import faults
+from benchmarks.load.contract import find_differences
 from benchmarks.load.rounds import Round, Track
 from benchmarks.load.scenarios import BY_NAME, FULL, PAGE_RUNS, Cell, members_for
 from benchmarks.load.table import figures, is_sound, remarks, table
@@ -37,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.rounds, options.seconds = _PAGE_ROUNDS, 1
     contestants = _chosen(options)
     cells = cells_of(options)
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell in the background ignores the second
+    for number in (signal.SIGTERM, signal.SIGINT):  # background jobs of a shell ignore SIGINT
         signal.signal(number, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING)
     cores = share_cores(1)
-    os.sched_setaffinity(0, cores.load)  # and so are the databases, and wrk
+    os.sched_setaffinity(0, cores.load)  # the databases and wrk inherit it
     with suppress(KeyboardInterrupt), make_bed(members_for(cells)) as bed:
         for contestant in (one for one in contestants if one.is_checked):
             is_peer = not contestant.is_ours
@@ -70,13 +70,13 @@ def _compete(
             except NotStarted as error:
                 print(f"left out: {error}", file=sys.stderr)
                 continue
-            wrong = faults(one, bed) if contestant.is_checked else []
-            for line in wrong:
-                print(f"{contestant.title} does not answer as the others: {line}", file=sys.stderr)
-            if not wrong:
+            differences = find_differences(one, bed) if contestant.is_checked else []
+            for line in differences:
+                print(f"{contestant.title} differs from the others: {line}", file=sys.stderr)
+            if not differences:
                 running_all.append(one)
         if options.check:
-            print(f"{len(running_all)} of {len(contestants)} answer as they should")
+            print(f"{len(running_all)} of {len(contestants)} contestants respond as expected")
             return len(running_all) == len(contestants)
         if not cores.are_apart:
             print(f"\nWith {processes} processes, servers and load share cores {cores.servers}.")
@@ -95,7 +95,7 @@ def _measure(cell: Cell, track: Track, running_all: Sequence[Running], options: 
             for one in [*running_all[first:], *running_all[:first]]:
                 results[one.contestant].append(track.run(cell, one, options.seconds))
                 print(".", end="", file=sys.stderr, flush=True)
-    finally:  # also of a run that is broken off: the rounds that were complete
+    finally:  # an interrupted run prints its complete rounds
         print(file=sys.stderr)
         complete = min(map(len, results.values()))
         results = {contestant: rounds[:complete] for contestant, rounds in results.items()}
@@ -120,8 +120,8 @@ def _chosen(options: Namespace) -> list[Contestant]:
     """Return the selected forms of the service and the selected peers, ours first."""
     ours, others = forms_of_ours(), peers()
     if options.save:
-        wanted = {name for cell in cells_of(options) for name in PAGE_RUNS[cell]}
-        return [ours[0], *(one for one in (*ours, *others) if one.name in wanted)]
+        names = {name for cell in cells_of(options) for name in PAGE_RUNS[cell]}
+        return [ours[0], *(one for one in (*ours, *others) if one.name in names)]
     if options.ours:
         ours = [one for one in ours if one.name.removeprefix("ours-") in options.ours]
     if options.peers is not None:
@@ -158,10 +158,15 @@ def make_parser() -> ArgumentParser:
         choices=[*PEERS, BARE, TRIVIAL],
         help="peers (all); without a name, none",
     )
-    add("--ours", nargs="+", choices=forms, help="forms of the service (all); the first is held to")
-    add("--connections", nargs="+", type=int, default=[32], help="at once (32)")
-    add("--processes", nargs="+", type=int, default=[1], help="of each server (1)")
-    add("--seconds", type=int, default=2, help="that a turn takes, after one to warm up (2)")
+    add(
+        "--ours",
+        nargs="+",
+        choices=forms,
+        help="forms of the service (all); the first is the reference",
+    )
+    add("--connections", nargs="+", type=int, default=[32], help="numbers of connections (32)")
+    add("--processes", nargs="+", type=int, default=[1], help="processes of each server (1)")
+    add("--seconds", type=int, default=2, help="duration of a turn, after one to warm up (2)")
     add(
         "--rounds",
         type=int,
@@ -169,8 +174,8 @@ def make_parser() -> ArgumentParser:
         help="number of rounds; each contestant has one turn per round (3)",
     )
     add("--same-indexes", action="store_true", help="give peers the indexes of the filters, too")
-    add("--patience", type=float, default=0, help="seconds to wait for a quiet machine (0)")
-    add("--check", action="store_true", help="only check the answers of all contestants")
+    add("--patience", type=float, default=0, help="seconds to wait for an idle machine (0)")
+    add("--check", action="store_true", help="only check the responses of all contestants")
     return parser
 
 

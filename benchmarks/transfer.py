@@ -15,7 +15,7 @@ import psutil
 from benchmarks.load import saved
 from benchmarks.load.bed import Client as MongoClient
 from benchmarks.load.bed import enlarge_cache
-from benchmarks.load.crowd import store_members
+from benchmarks.load.growth_requests import store_members
 from tests.support.service import Command, Service
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.bulk.loader import BATCH
@@ -44,7 +44,7 @@ class Memory:
 
 
 def rows(count: int) -> Iterator[bytes]:
-    """A CSV file, in pieces."""
+    """Yield a CSV file in pieces."""
     yield b"name,email,phone\r\n"
     numbers = iter(range(1, count + 1))
     while lines := "".join(_LINE.format(i) for i in itertools.islice(numbers, 4000)):
@@ -56,19 +56,19 @@ class Client:
 
     def __init__(self, service: Service, token: str) -> None:
         host, port = service.url.removeprefix("http://").split(":")
-        self._where = (host, int(port))
+        self._address = (host, int(port))
         self._token = token
 
     async def _open(
         self, first: str, *headers: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection(*self._where, limit=2**20)
+        reader, writer = await asyncio.open_connection(*self._address, limit=2**20)
         lines = [first, "Host: bench", f"Authorization: Bearer {self._token}", *headers]
         writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
         return reader, writer
 
     async def import_members(self, count: int) -> int:
-        """Send them, read what became of them; returns how many were created."""
+        """Import members, and read the results. Return the number of created ones."""
         size = sum(map(len, rows(count)))
         reader, writer = await self._open(
             "POST /members/import HTTP/1.1", "Content-Type: text/csv", f"Content-Length: {size}"
@@ -87,21 +87,21 @@ class Client:
         writer.close()
         return created
 
-    async def export(self, *headers: str, bytes_a_second: int | None = None) -> int:
-        """Read all of it; returns how many bytes came."""
+    async def export(self, *headers: str, bytes_per_second: int | None = None) -> int:
+        """Read an export, at a given rate for 20 seconds at most. Return the number of bytes."""
         reader, writer = await self._open("GET /members HTTP/1.1", *headers)
         started, size = time.perf_counter(), 0
         last = b""
         async for piece in _pieces(reader):
             size += len(piece)
             last = (last + piece)[-5:]
-            if bytes_a_second:
-                ahead = size / bytes_a_second - (time.perf_counter() - started)
+            if bytes_per_second:
+                ahead = size / bytes_per_second - (time.perf_counter() - started)
                 if started + 20 < time.perf_counter():
                     break
                 await asyncio.sleep(max(0, ahead))
         else:
-            assert last == b"0\r\n\r\n", "it was broken off"
+            assert last == b"0\r\n\r\n", "the response is incomplete"
         writer.transport.abort()
         return size
 
@@ -109,7 +109,7 @@ class Client:
 async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     tail = b""
     while piece := await reader.read(65536):
-        # A word that is cut in two is counted with the second half.
+        # A line that is split between pieces is counted with its second part.
         cut = piece.rfind(b"\n") + 1
         yield tail + piece[:cut]
         tail = piece[cut:]
@@ -130,7 +130,7 @@ class Usage:
 async def measure(
     what: str, count: int, process: psutil.Process, work: "asyncio.Task[int]"
 ) -> tuple[int, Usage]:
-    """Print a line; return the result of the work, and its costs."""
+    """Await the work, and print a line. Return its result and its cost."""
     before = process.memory_info().rss
     memory = Memory(process, before)
     watching = asyncio.create_task(memory.watch())
@@ -197,7 +197,7 @@ def _print_plain(what: str, count: int, usage: Usage) -> None:
 async def run_imports(
     client: Client, process: psutil.Process, count: int, mongodb_uri: str
 ) -> dict[str, Usage]:
-    """Import members, and the same ones once more."""
+    """Import members, then the same ones again."""
     task = asyncio.create_task
     created, ours = await measure("import", count, process, task(client.import_members(count)))
     assert created == count, f"{created} of {count} were created"
@@ -206,7 +206,7 @@ async def run_imports(
     name = "difference per row"
     print(f"{name:<22} {seconds * 1e6:7.0f} us {'':10} {cpu * 1e6:8.0f} us of CPU", flush=True)
     again, unchanged = await measure(
-        "import once more", count, process, task(client.import_members(count))
+        "import again", count, process, task(client.import_members(count))
     )
     assert again == 0
     return {
@@ -230,7 +230,7 @@ async def run_exports(
         size, found[what] = await measure(what, count, process, task(client.export(*headers)))
         print(f"{'':<22} {size / 2**20:7.1f} MiB")
     found["`find` of the same fields by the driver alone"] = await read_plainly(mongodb_uri, count)
-    slow = client.export("Accept: text/csv", bytes_a_second=_SLOW)
+    slow = client.export("Accept: text/csv", bytes_per_second=_SLOW)
     size, _ = await measure("20 s of a slow reader", count, process, task(slow))
     print(f"{'':<22} {size / 2**20:7.1f} MiB read; the rate is that of all members")
     return found
@@ -239,7 +239,9 @@ async def run_exports(
 async def main() -> None:
     """Start a service in a temporary folder, and measure it."""
     parser = argparse.ArgumentParser(prog="scripts/bench transfer", description=__doc__)
-    parser.add_argument("--members", type=int, default=1_000_000, help="how many (1,000,000)")
+    parser.add_argument(
+        "--members", type=int, default=1_000_000, help="number of members (1,000,000)"
+    )
     parser.add_argument("--only", choices=("import", "export"), help="(both)")
     parser.add_argument("--save", action="store_true", help="update docs/performance.md")
     options = parser.parse_args()

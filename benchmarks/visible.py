@@ -22,7 +22,7 @@ from tornado_members.telemetry.request_metrics import RequestMetrics
 
 def nanoseconds(work: Callable[[], object], times: int = 50_000) -> float:
     """Return the best of several rounds, less the cost of an empty call."""
-    clock = time.process_time  # others may use the machine, too
+    clock = time.process_time  # excludes the time of other programs
     empty = min(timeit.repeat(lambda: None, timer=clock, number=times, repeat=5))
     return (min(timeit.repeat(work, timer=clock, number=times, repeat=7)) - empty) / times * 1e9
 
@@ -45,19 +45,19 @@ def measure() -> None:
         operation.observe(0.0012)
 
     print(f"all counters of a hit                {nanoseconds(count_hit):8.0f} ns")
-    print(f"and what a read past the cache adds  {nanoseconds(count_bypass):8.0f} ns")
+    print(f"in addition, a read past the cache   {nanoseconds(count_bypass):8.0f} ns")
     registry = prometheus_client.CollectorRegistry()
     times = prometheus_client.Histogram("seconds", "times", ["route", "method"], registry=registry)
-    answers = prometheus_client.Counter(
-        "requests", "answers", ["route", "method", "status"], registry=registry
+    responses = prometheus_client.Counter(
+        "requests", "responses", ["route", "method", "status"], registry=registry
     )
 
     def count_with_client() -> None:
         times.labels(route, "GET").observe(0.0012)
-        answers.labels(route, "GET", "200").inc()
+        responses.labels(route, "GET", "200").inc()
 
     print(f"prometheus_client, the request alone {nanoseconds(count_with_client):8.0f} ns")
-    told = AccessLogRecord(
+    record = AccessLogRecord(
         method="GET",
         route=route,
         path="/members/42",
@@ -67,26 +67,26 @@ def measure() -> None:
         subject="somebody",
         cache="hit",
     )
-    logging.logThreads = logging.logMultiprocessing = False  # as configure_logging() has it
+    logging.logThreads = logging.logMultiprocessing = False  # as in configure_logging()
     log = logging.getLogger(ACCESS_LOGGER)
     log.propagate = False
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         output = logging.StreamHandler(nowhere)
         log.addHandler(output)
         log.setLevel(logging.WARNING)
-        cost = nanoseconds(lambda: requests.record(told))
-        print(f"no line (log.level: warning)         {cost:8.0f} ns")
+        cost = nanoseconds(lambda: requests.record(record))
+        print(f"without a line (log.level: warning)  {cost:8.0f} ns")
         log.setLevel(logging.INFO)
         for formatter in (JsonFormatter(), TextFormatter()):
             output.setFormatter(formatter)
-            cost = nanoseconds(lambda: requests.record(told), 5000)
+            cost = nanoseconds(lambda: requests.record(record), 5000)
             print(f"a line by logging, {type(formatter).__name__:17} {cost:8.0f} ns")
-        cost = asyncio.run(_written(AccessLogWriter(nowhere), told))
+        cost = asyncio.run(_written(AccessLogWriter(nowhere), record))
         print(f"a line of JSON, by the turn of the loop {cost:5.0f} ns")
 
 
-async def _written(lines: AccessLogWriter, told: AccessLogRecord) -> float:
-    return nanoseconds(lambda: lines.write(told, logging.INFO), 5000)
+async def _written(lines: AccessLogWriter, record: AccessLogRecord) -> float:
+    return nanoseconds(lambda: lines.write(record, logging.INFO), 5000)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ _MIB = 2**20
 def main() -> None:
     """Print a table of services with one and with four workers."""
     parser = argparse.ArgumentParser(prog="scripts/bench worker", description=__doc__)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4], help="(1 4)")
-    parser.add_argument("--seconds", type=float, default=20, help="of load, and of rest (20)")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[1, 4], help="numbers of workers (1 4)"
+    )
+    parser.add_argument("--seconds", type=float, default=20, help="of load, and of idle time (20)")
     parser.add_argument("--save", action="store_true", help="update docs/performance.md")
     options = parser.parse_args()
     figures = {}
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 async def _load(service: Service, token: str, seconds: float) -> None:
-    """Create members, then read them in all ways."""
+    """Create members, then read members and lists."""
     address = urlsplit(service.url)
     assert address.hostname
     assert address.port

@@ -1,1 +1,1 @@
-"""The parts of scripts/bench serve: what is started, what is asked, and what is made of it."""
+"""The parts of the benchmarks: the servers that they start, the requests, and the tables."""

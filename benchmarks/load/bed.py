@@ -48,7 +48,7 @@ class Cores:
 
 
 def share_cores(processes: int) -> Cores:
-    """A core for each process of a server and the rest for the load, where there are so many."""
+    """Return a core for each process of a server, and the rest for the load; all if too few."""
     cores = tuple(sorted(_ALLOWED))
     if processes < len(cores):
         return Cores(cores[:processes], cores[processes:])
@@ -60,7 +60,7 @@ _ALLOWED = os.sched_getaffinity(0)  # before anything here is pinned
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """Everything that is there before the first contestant starts."""
+    """The resources that all contestants share."""
 
     folder: Path
     mongodb_uri: str
@@ -70,7 +70,7 @@ class Bed:
 
     @property
     def public_pem(self) -> str:
-        """The public key, as a peer takes it."""
+        """The public key in PEM, as peers read it."""
         return self.key.public_key().public_bytes(*_PEM).decode()
 
     @property
@@ -81,14 +81,14 @@ class Bed:
         return {"keys": [{**jwk, "kid": KEY_ID, "alg": "RS256", "use": "sig"}]}
 
     def token(self, scope: str = "members:read members:write", **claims: Any) -> str:
-        """A token that all of them accept, unless a claim says otherwise."""
+        """Return a token that all contestants accept, unless a claim prevents it."""
         now = int(time.time())
         payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "bench", "iat": now, "scope": scope}
         payload = {**payload, "exp": now + TOKEN_SECONDS, **claims}
         return jwt.encode(payload, self.key, algorithm="RS256", headers={"kid": KEY_ID})
 
     def members(self, database: str) -> Collection:
-        """A contestant's members, as they are for those who may know: committed by a majority."""
+        """Return a contestant's members, read as a majority has committed them."""
         collection = self.client[database]["members"]
         return collection.with_options(read_concern=ReadConcern("majority"))
 
@@ -98,8 +98,8 @@ class Bed:
         """Copy the members into a database of the contestant.
 
         With `has_words`, each has the words of its name, with an index for searches. Otherwise they
-        are as the service stores them, which saves it the preparation of its lists. With
-        `has_filters`, there are the indexes of filters, in the order of both lists.
+        are as the service stores them, so that it does not have to prepare its lists. With
+        `has_filters`, the collection has the indexes of filters, in the order of both lists.
         """
         template = _TEMPLATE if has_words else _TEMPLATE_OF_OURS
         words = [{"$set": {"words": {"$split": [{"$toLower": "$name"}, " "]}}}] if has_words else []
@@ -118,9 +118,9 @@ class Bed:
         return int(self.client.admin.command("serverStatus")["metrics"]["document"]["returned"])
 
     def empty_cache(self, databases: list[str]) -> None:
-        """Leave nothing in Memcached but an epoch for each of our services.
+        """Remove everything from Memcached but the epoch of each service of ours.
 
-        Without one, they would take it for restarted, and read past it for some seconds.
+        Without it, they would take Memcached for restarted, and bypass it for some seconds.
         """
         flush_cache(self.memcached, *(namespace_of(self.client[one]) for one in databases))
 
@@ -129,9 +129,9 @@ _PEM = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def enlarge_cache(client: Client) -> None:
-    """Let MongoDB keep 1,000,000 members and their indexes in memory, as a server of its own would.
+    """Let MongoDB keep 1,000,000 members and their indexes in memory, as a dedicated server would.
 
-    The private MongoDB has 256 MB, and would read them from files.
+    The private MongoDB has 256 MB of cache, and would read them from files.
     """
     client.admin.command({"setParameter": 1, "wiredTigerEngineRuntimeConfig": "cache_size=2GB"})
 
@@ -140,11 +140,11 @@ def enlarge_memcached(address: str) -> None:
     """Let Memcached keep the members of all contestants; the private one has 64 MiB."""
     command = b"cache_memlimit %d\r\n" % _CACHE_MIB
     if ask_memcached(address, command) != b"OK\r\n":
-        raise SystemExit("bench: Memcached does not accept a larger limit of memory")
+        raise SystemExit("bench: Memcached rejected cache_memlimit: install a later version")
 
 
 def member(member_id: int) -> Document:
-    """A member as it is at first. requests.lua changes its telephone number only.
+    """Return the initial document of a member. requests.lua changes its telephone number only.
 
     The last word of the name has the digits of the id in reverse, so that the members of a search
     are spread over all ids, as those of real words are. No word of the address begins with a digit.
@@ -160,7 +160,7 @@ def member(member_id: int) -> Document:
 
 @contextmanager
 def make_bed(members: int) -> Iterator[Bed]:
-    """Start the servers, and seed them with so many; all is gone at the end."""
+    """Start the servers with this number of members, and remove everything at the end."""
     with (
         TemporaryDirectory(prefix="tornado-members-bench-") as name,
         PrivateServers(Path(name), die_with_parent=True) as servers,

@@ -1,4 +1,4 @@
-"""The contestants: the service in each of its forms, and the usual ways of writing it."""
+"""The contestants: the service in each of its forms, and services of other frameworks."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.load.asking import Asker
 from benchmarks.load.bed import AUDIENCE, ISSUER, Bed, Cores
+from benchmarks.load.blocking_client import BlockingClient
 from benchmarks.load.scenarios import Scenario
 from tornado_members.embedded.programs import free_port, with_parent_death_signal
 from tornado_members.settings import MongoDB, Server
@@ -27,7 +27,7 @@ PEERS_VENV = ROOT / ".venv-bench"
 _START_SECONDS = 240  # the first start on members that others wrote folds their names
 _STOP_SECONDS = 15
 
-# How each is run, and why so: docs/decisions/peers.md.
+# docs/decisions/peers.md explains these options.
 _GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "{processes}")
 PEERS: Mapping[str, tuple[str, ...]] = {
     "fastapi": (
@@ -38,9 +38,9 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "flask": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "flask_app:app"),
     "eve": (*_GUNICORN, "--worker-class", "gthread", "--threads", "4", "eve_app:app"),
 }
-# Answers each request with the same bytes: the least that any server in Python can cost.
+# Sends the same bytes to each request: the lower bound of any server in Python.
 BARE = "bare"
-# The same with a RequestHandler on the service's HTTP server: the least that a handler can cost.
+# The same with a RequestHandler on the service's HTTP server: the lower bound of any handler.
 TRIVIAL = "trivial"
 TITLES = {
     BARE: "bare protocol, uvloop",
@@ -53,18 +53,18 @@ TITLES = {
 
 
 class NotStarted(Exception):
-    """A contestant does not run. The text says why."""
+    """A contestant does not run. The message states why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A server to be started. Its name is that of its database, too."""
+    """A server to be started. Its database has the same name."""
 
     name: str
     title: str
     transport: str | None = None  # of the service; None for a peer
     driver: str | None = None
-    # Beyond the defaults.
+    # In addition to the defaults.
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
     module: str = "tornado_members"  # that starts the service
     scenarios: frozenset[str] | None = None  # that it can serve; None for all
@@ -81,7 +81,7 @@ class Contestant:
 
     @property
     def is_checked(self) -> bool:
-        """True if its answers are those of a service of members."""
+        """True if its responses contain members, so that they can be compared with MongoDB."""
         return self.name not in (BARE, TRIVIAL)
 
     def serves(self, scenario: Scenario) -> bool:
@@ -135,7 +135,7 @@ class Contestant:
 
 
 # Settings of a service in production: scripts of another origin, a limit that no caller reaches,
-# and traces of one request in a hundred, to a collector that does not answer.
+# and traces of one request in a hundred, to a collector that does not respond.
 _PRODUCTION = {
     "cors": {"origins": ["https://app.example"]},
     "rate_limit": {"requests_per_minute": 100_000_000},
@@ -176,14 +176,14 @@ def forms_of_ours() -> list[Contestant]:
 
 
 def peers() -> list[Contestant]:
-    """The usual implementations, and the lower bounds of any implementation."""
+    """Return the services of other frameworks, and the lower bounds of any implementation."""
     lowest = Contestant(TRIVIAL, TITLES[TRIVIAL], scenarios=frozenset({"hit", "handler"}))
     return [*(Contestant(name, TITLES[name]) for name in (*PEERS, BARE)), lowest]
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A contestant that answers."""
+    """A contestant that responds."""
 
     contestant: Contestant
     process: psutil.Process
@@ -196,7 +196,7 @@ class Running:
 
 @contextmanager
 def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> Iterator[Running]:
-    """A contestant on its cores, until the end of the block. Raises NotStarted."""
+    """Run a contestant on its cores until the end of the block. Raises NotStarted."""
     port = free_port()
     pinned = ["taskset", "--cpu-list", ",".join(map(str, cores.servers))]
     command = pinned + contestant.command(bed, port, processes)
@@ -209,12 +209,12 @@ def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> I
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us, who end it with all that it started
+            start_new_session=True,  # Ctrl-C reaches this program only, which ends the whole group
         )
     try:
-        _await_answer(child, port, bed.token(), log)
+        _await_response(child, port, bed.token(), log)
         if contestant.is_ours:  # it serves while it prepares the searches, which takes a core
-            _await_answer(child, port, bed.token(), log, "/members?q=ada&limit=1")
+            _await_response(child, port, bed.token(), log, "/members?q=ada&limit=1")
         started = Running(contestant, psutil.Process(child.pid), port)
         if processes > 1 and len(started.tree()) < processes:
             raise NotStarted(f"{contestant.title} has one process only")
@@ -223,21 +223,21 @@ def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> I
         _end(child)
 
 
-def _await_answer(
+def _await_response(
     child: subprocess.Popen[bytes], port: int, token: str, log: Path, path: str = "/members/1"
 ) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and child.poll() is None:
         with suppress(OSError):
-            if Asker(port, token).get(path).status == 200:
+            if BlockingClient(port, token).get(path).status == 200:
                 return
         time.sleep(0.1)
-    said = log.read_text(errors="replace")[-2000:]
-    raise NotStarted(f"{log.stem} did not answer a request. It said:\n{said}")
+    output = log.read_text(errors="replace")[-2000:]
+    raise NotStarted(f"{log.stem} did not respond to a request. Its output:\n{output}")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End it and its children: all are of one group."""
+    """End a process and its children, which are in one process group."""
     with suppress(ProcessLookupError):
         child.terminate()
         with suppress(subprocess.TimeoutExpired):

@@ -1,6 +1,6 @@
 """The service with a cache in its own memory, to measure the handlers without Memcached.
 
-It is right for one process only, and for members that do not change during the measurement.
+It is correct for one process only, and for members that do not change during the measurement.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class MemoryCache:
         keys: KeyList,
         _tag_end: bytes,
     ) -> Mapping[bytes, LookUp] | list[bytes]:
-        """Return no entry, either."""
+        """Return the entries that were loaded, and no list of bodies."""
         return await self.look_up([*keys])
 
     async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
@@ -91,7 +91,7 @@ class MemoryCache:
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:
-        """Forget the entries of a write."""
+        """Remove the entries of a write."""
         try:
             yield AnnouncedWrite(math.inf, clock)
         finally:
@@ -106,13 +106,13 @@ class MemoryCache:
         return None
 
     async def invalidate(self, keys: Iterable[bytes]) -> bool:
-        """Forget entries."""
+        """Remove entries."""
         for key in keys:
             self._entries.pop(key, None)
         return True
 
     async def invalidate_for_all(self, keys: Iterable[bytes]) -> None:
-        """Forget entries."""
+        """Remove entries."""
         await self.invalidate(keys)
 
     async def wait_for_failure(self) -> None:
@@ -120,7 +120,7 @@ class MemoryCache:
         await asyncio.Event().wait()
 
     async def renew_epochs(self) -> bool:
-        """Forget all entries."""
+        """Remove all entries."""
         self._entries.clear()
         return True
 

@@ -66,14 +66,14 @@ class _Connection(asyncio.Protocol):
         due, self._due = self._due, None
         if due is not None:
             status, closes = int(head[9:12]), b"connection: close" in head
-            self._client.answered(self, status, due, head, closes=closes)
+            self._client.received(self, status, due, head, closes=closes)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._client.lost(self, was_waiting=self._due is not None)
         self._due = None
 
     def expire(self, now: float) -> bool:
-        """Give up a request that waits for too long. Return True if it did."""
+        """Abort a request that has waited for too long. Return True if there was one."""
         if self._due is None or now - self._due < TIMEOUT_SECONDS:
             return False
         self._due = None
@@ -82,7 +82,7 @@ class _Connection(asyncio.Protocol):
 
 
 class OpenLoop:
-    """A client with as many connections as there are requests without a response."""
+    """A client that opens a connection for each request while all others wait for a response."""
 
     def __init__(self, port: int, requests: Iterator[bytes]) -> None:
         self._port = port
@@ -109,7 +109,7 @@ class OpenLoop:
         return outcome
 
     async def send_closed(self, connections: int, seconds: float) -> Outcome:
-        """Send the next request of each connection when its last one was answered."""
+        """Send the next request of each connection after the response to its last one."""
         self.outcome = outcome = Outcome()
         end = self._loop.time() + seconds
 
@@ -136,7 +136,7 @@ class OpenLoop:
 
     # Connections call these.
 
-    def answered(
+    def received(
         self, connection: _Connection, status: int, due: float, head: bytes, *, closes: bool
     ) -> None:
         """Count a response, and use the connection again."""

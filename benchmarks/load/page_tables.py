@@ -22,7 +22,7 @@ _SCENARIOS: Final = {
     "patch 32": "`PATCH`",
     "mixed 32": "95 % cached reads, 5 % `PUT`",
 }
-# Of a cell, a contestant (None is the service with its defaults).
+# A cell, a contestant (None is the service with its defaults), and the title of the row.
 _CACHED: Final = (
     ("hit 32", None, "cached read by id"),
     ("hit 256", None, "with 256 connections"),
@@ -37,7 +37,7 @@ _CACHED: Final = (
     ("hit 32", "bare", "a protocol without an application on uvloop"),
     ("hit 32", "fastapi", "FastAPI"),
 )
-# In this order, whichever was measured last.
+# The order of the rows.
 _TRANSFERS: Final = (
     "import of CSV",
     "import of members that exist",

@@ -30,7 +30,7 @@ class Page:
 
     @property
     def matching(self) -> Document:
-        """The filter of the members on this page and behind it."""
+        """The filter of the members on this page and after it."""
         found: Document = {self.key: {"$gt": member(self.after)[self.key]}}
         return found if self.q is None else {**found, "name": {"$regex": f"^Ada Lovelace {self.q}"}}
 
@@ -38,7 +38,7 @@ class Page:
         """Return the address of the page in a contestant."""
         if contestant.startswith("ours-"):
             return self._path_of_ours()
-        if contestant == "eve":  # it has numbers of pages instead of cursors
+        if contestant == "eve":  # Eve has page numbers instead of cursors
             return f"/members?{urlencode({'limit': PAGE, 'page': self.after // PAGE + 1})}"
         words = {} if self.q is None else {"q": self.q}
         after = member(self.after)[self.key]
@@ -51,7 +51,7 @@ class Page:
 
 @cache
 def pages_of(scenario: Scenario) -> Sequence[Page]:
-    """Return full pages of a scenario, in random order; none if it does not ask for pages."""
+    """Return full pages of a scenario, in random order; none if it does not request pages."""
     make = _PAGES.get(scenario.name)
     found = [*make(range(1, scenario.members + 1))] if make else []
     random.shuffle(found)

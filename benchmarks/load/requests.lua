@@ -1,15 +1,15 @@
--- What wrk asks, and one line of JSON about how it went.
+-- The requests that wrk sends, and one line of JSON with the result.
 --   wrk -s requests.lua URL -- KIND TOKEN MEMBERS START SERIAL [FILE]
--- MEMBERS are asked for, from 1; START is where the walk over them begins; SERIAL numbers the writes;
--- FILE has one line per request: the ETags of the members, from that of member 1; or paths of pages.
+-- Requests the members 1 to MEMBERS, from START on; writes are numbered from SERIAL. FILE has one line
+-- per request: the ETags of the members, from that of member 1; or the paths of pages.
 
-local STEP = 48611 -- shares no factor with a power of ten: the walk comes to each member once
+local STEP = 48611 -- shares no factor with a power of ten, so the walk visits each member once
 local PIPELINED = 16 -- requests at once
 local BATCH = 100 -- members of a batch
 local WRITE_EACH = 20 -- of the mixed requests: 5 %
 
 local head, members, place, serial
-local asked = 0
+local sent = 0
 local lines = {}
 
 local function walk()
@@ -81,8 +81,8 @@ local kinds = {
         return "GET /members/" .. id .. head .. "If-None-Match: " .. lines[id] .. "\r\n\r\n"
     end,
     mixed = function()
-        asked = asked + 1
-        if asked % WRITE_EACH == 0 then return put(walk()) end
+        sent = sent + 1
+        if sent % WRITE_EACH == 0 then return put(walk()) end
         return get(walk())
     end,
 }

@@ -1,4 +1,4 @@
-"""A round: one contestant under load, everything about it noted."""
+"""A round: the measurement of one contestant under load."""
 
 import random
 import time
@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 
-from benchmarks.load.asking import Asker
 from benchmarks.load.bed import Bed, Cores
+from benchmarks.load.blocking_client import BlockingClient
 from benchmarks.load.contestants import Running
 from benchmarks.load.pages import pages_of
 from benchmarks.load.sampling import Sample, Sampler
@@ -18,11 +18,11 @@ from benchmarks.load.wrk import Load, load
 
 WARM_UP_SECONDS = 1
 _MOST_WARM_UPS = 60
-_WARM = 0.02  # reads of MongoDB a request
+_WARM = 0.02  # reads of MongoDB per request
 _SETTLE_SECONDS = 20
-_LOOK_SECONDS = 0.3
+_SAMPLE_SECONDS = 0.3
 _QUIET = 0.15  # of all cores
-_WRITES_A_ROUND = 1_000_000
+_WRITES_PER_ROUND = 1_000_000
 
 _serials = count(1)
 
@@ -35,22 +35,22 @@ class Round:
     sample: Sample
     cpu_seconds: float
     worker_bytes: int
-    reads: int  # documents of MongoDB that it caused to be read
-    foreign: float  # of the server's cores, what other programs took
+    reads: int  # documents that MongoDB returned for it
+    foreign: float  # share of the server's cores that other programs used
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """The number of requests per second."""
         return self.load.requests / self.load.seconds
 
     @property
     def served(self) -> int:
-        """Requests, those of the sampler too; at least one, so as to divide by it."""
+        """The number of requests, including the sampler's; at least 1, as it is a divisor."""
         return max(1, self.load.requests + self.sample.compared)
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of processor time a request."""
+        """The processor time per request, in microseconds."""
         return self.cpu_seconds / self.served * 1e6
 
     @property
@@ -59,8 +59,8 @@ class Round:
         return self.cpu_seconds / self.load.seconds
 
     @property
-    def reads_a_request(self) -> float:
-        """Queries of MongoDB a request: what the cache did not answer."""
+    def reads_per_request(self) -> float:
+        """The number of documents that MongoDB returned per request."""
         return self.reads / self.served
 
 
@@ -68,20 +68,20 @@ class Track:
     """Runs the contestants, one at a time, in turns."""
 
     def __init__(
-        self, bed: Bed, cores: Cores, everybody: Sequence[Running], patience: float = 0
+        self, bed: Bed, cores: Cores, contestants: Sequence[Running], patience: float = 0
     ) -> None:
-        """`patience` is for how many seconds a turn waits until other programs are quiet."""
+        """A turn waits for at most `patience` seconds until other programs are idle."""
         self._patience = patience
         self._bed = bed
         self._lines = bed.folder / "lines"  # of the scenario, for wrk
         self._cores = cores
         self._token = bed.token()
-        self._services = [one for one in everybody if one.contestant.is_ours]
+        self._services = [one for one in contestants if one.contestant.is_ours]
 
     def run(self, cell: Cell, running: Running, seconds: float) -> Round:
-        """One round: warm up, prepare, and measure."""
+        """Run one round: warm up, prepare, and measure."""
         pages = pages_of(cell.scenario)
-        lines = self._etags(cell, running) if cell.scenario.asks == "unchanged" else []
+        lines = self._etags(cell, running) if cell.scenario.kind == "unchanged" else []
         lines += [page.path(running.contestant.name) for page in pages]
         self._lines.unlink(missing_ok=True)
         if lines:
@@ -117,21 +117,21 @@ class Track:
         )
 
     def _await_quiet(self) -> None:
-        """A turn in which others are at work says less."""
+        """Wait until other programs are idle, because they would distort the measurement."""
         cores = {*self._cores.servers, *self._cores.load}
         deadline = time.monotonic() + self._patience
         while time.monotonic() < deadline:
             busy = busy_seconds(cores)
-            time.sleep(_LOOK_SECONDS)
-            if busy_seconds(cores) - busy < _LOOK_SECONDS * len(cores) * _QUIET:
+            time.sleep(_SAMPLE_SECONDS)
+            if busy_seconds(cores) - busy < _SAMPLE_SECONDS * len(cores) * _QUIET:
                 return
 
     def _warm_up(self, cell: Cell, running: Running) -> None:
-        """The same load for a while, and again until the cache has what will be asked for."""
+        """Send the same load for a while, repeatedly until the cache has the requested members."""
         for _ in range(_MOST_WARM_UPS):
             reads = self._bed.reads()
-            asked = self._load(cell, running, WARM_UP_SECONDS).requests
-            is_warm = self._bed.reads() - reads < asked * _WARM
+            requests = self._load(cell, running, WARM_UP_SECONDS).requests
+            is_warm = self._bed.reads() - reads < requests * _WARM
             if cell.scenario.reads != 0 or is_warm or not running.contestant.has_cache:
                 return
 
@@ -146,23 +146,23 @@ class Track:
             seconds=seconds,
             token=self._token,
             start=random.randrange(MEMBERS),  # noqa: S311
-            serial=next(_serials) * _WRITES_A_ROUND,
+            serial=next(_serials) * _WRITES_PER_ROUND,
             lines=self._lines,
         )
 
     def _etags(self, cell: Cell, running: Running) -> list[str]:
-        asker = Asker(running.port, self._token)
+        client = BlockingClient(running.port, self._token)
         paths = [f"/members/{i + 1}" for i in range(cell.scenario.members)]
-        etags = [asker.get(path).headers.get("etag", '"none"') for path in paths]
-        asker.close()
+        etags = [client.get(path).headers.get("etag", '"none"') for path in paths]
+        client.close()
         return etags
 
     def _await_cached_reads(self, running: Running) -> None:
-        """Wait until the service reads the cache again, of which it may think as just restarted."""
-        asker = Asker(running.port, self._token)
+        """Wait until the service reads the cache, which it may bypass after a restart."""
+        client = BlockingClient(running.port, self._token)
         deadline = time.monotonic() + _SETTLE_SECONDS
-        while "hit" not in asker.get("/members/1").headers.get("cache-status", ""):
+        while "hit" not in client.get("/members/1").headers.get("cache-status", ""):
             if time.monotonic() > deadline:
                 raise SystemExit(f"bench: {running.contestant.title} does not use its cache")
             time.sleep(0.05)
-        asker.close()
+        client.close()

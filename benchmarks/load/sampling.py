@@ -1,4 +1,4 @@
-"""A caller beside the load, who compares what is answered with what MongoDB has."""
+"""A client beside the load, which compares responses with what MongoDB has."""
 
 import random
 import threading
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any, Self
 
-from benchmarks.load.asking import Asker
 from benchmarks.load.bed import Collection, Document
+from benchmarks.load.blocking_client import BlockingClient
 from benchmarks.load.pages import Page
 from benchmarks.load.scenarios import BATCH, PAGE, Scenario
 
@@ -20,17 +20,17 @@ LOOKUP_PATH = "/members/lookup"
 
 @dataclass(slots=True)
 class Sample:
-    """The result of comparing answers."""
+    """The result of comparing responses."""
 
     compared: int = 0
-    stale: int = 0  # older than what had been committed before it was asked for
+    stale: int = 0  # older than what had been committed before the request
     wrong: list[str] = field(default_factory=list)  # anything else that MongoDB never had
-    hits: int = 0  # by Cache-Status, where there is one
-    queries: int = 0  # the comparer's own, of MongoDB
+    hits: int = 0  # by Cache-Status, where a contestant sends it
+    queries: int = 0  # documents that MongoDB returned to the sampler
 
 
 class Sampler:
-    """Asks from a thread, for as long as the block lasts."""
+    """Sends requests from a thread until the end of the block."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Sampler:
         """`lines` are ETags, or the paths of `pages`, if the scenario needs them."""
         self.sample = Sample()
         self._scenario = scenario
-        self._asker = Asker(port, token)
+        self._client = BlockingClient(port, token)
         self._members = members
         self._lines = lines
         self._pages = pages
@@ -59,72 +59,70 @@ class Sampler:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self._asker.close()
+        self._client.close()
 
     def _run(self) -> None:
-        look = {
-            "page": self._look_at_page,
-            "unchanged": self._look_for_unchanged,
-            "batch": self._look_at_batch,
-            "lookup": self._look_at_batch,
-        }
+        compare = {
+            "page": self._compare_page,
+            "unchanged": self._compare_unchanged,
+            "batch": self._compare_batch,
+            "lookup": self._compare_batch,
+        }.get(self._scenario.kind, self._compare_member)
         while not self._ended.wait(PAUSE_SECONDS):
             try:
-                look.get(self._scenario.asks, self._look_at_member)()
+                compare()
                 self.sample.compared += 1
             except (OSError, HTTPException) as error:
-                self.sample.wrong.append(f"no answer: {error!r}")
+                self.sample.wrong.append(f"no response: {error!r}")
 
-    def _look_at_member(self) -> None:
+    def _compare_member(self) -> None:
         member_id = random.randint(1, self._scenario.members)  # noqa: S311
         before = self._find(member_id)
-        answer = self._asker.get(f"/members/{member_id}")
+        response = self._client.get(f"/members/{member_id}")
         after = self._find(member_id)
-        self.sample.hits += "hit" in answer.headers.get("cache-status", "")
-        member, said = answer.json, f"{answer.status} {answer.content[:200]!r}"
-        if answer.status != 200 or not _is_of(before, member):
-            self.sample.wrong.append(
-                f"member {member_id}: {answer.status} {answer.content[:200]!r}"
-            )
+        self.sample.hits += "hit" in response.headers.get("cache-status", "")
+        member, received = response.json, f"{response.status} {response.content[:200]!r}"
+        if response.status != 200 or not _is_of(before, member):
+            self.sample.wrong.append(f"member {member_id}: {received}")
         elif _serial(member) < _serial(before) and member != after:
             self.sample.stale += 1
         elif before == after != member:
-            self.sample.wrong.append(f"member {member_id}: {said}, where MongoDB has {after}")
+            self.sample.wrong.append(f"member {member_id}: {received}, where MongoDB has {after}")
 
-    def _look_at_page(self) -> None:
+    def _compare_page(self) -> None:
         index = random.randrange(len(self._pages))  # noqa: S311
         page, path = self._pages[index], self._lines[index]
         self.sample.queries += PAGE  # MongoDB counts documents
         found = self._members.find(page.matching).sort(page.key).limit(PAGE)
-        expected = [*map(as_answered, found)]
-        answer = self._asker.get(path)
-        if answer.status != 200 or answer.json["items"] != expected:
-            self.sample.wrong.append(f"{path}: {answer.status} {answer.content[:200]!r}")
+        expected = [*map(to_member, found)]
+        response = self._client.get(path)
+        if response.status != 200 or response.json["items"] != expected:
+            self.sample.wrong.append(f"{path}: {response.status} {response.content[:200]!r}")
 
-    def _look_at_batch(self) -> None:
+    def _compare_batch(self) -> None:
         member_ids = random.sample(range(1, self._scenario.members + 1), BATCH)
         self.sample.queries += BATCH  # MongoDB counts documents
-        found = map(as_answered, self._members.find({"_id": {"$in": member_ids}}))
+        found = map(to_member, self._members.find({"_id": {"$in": member_ids}}))
         stored = {member["memberId"]: member for member in found}
-        if self._scenario.asks == "lookup":
-            answer = self._asker.post(LOOKUP_PATH, {"memberIds": member_ids})
+        if self._scenario.kind == "lookup":
+            response = self._client.post(LOOKUP_PATH, {"memberIds": member_ids})
         else:
-            answer = self._asker.get(batch_path(member_ids))
-        self.sample.hits += "hit" in answer.headers.get("cache-status", "")
-        if answer.status != 200 or answer.json["items"] != [stored[one] for one in member_ids]:
-            self.sample.wrong.append(f"batch: {answer.status} {answer.content[:200]!r}")
+            response = self._client.get(batch_path(member_ids))
+        self.sample.hits += "hit" in response.headers.get("cache-status", "")
+        if response.status != 200 or response.json["items"] != [stored[one] for one in member_ids]:
+            self.sample.wrong.append(f"batch: {response.status} {response.content[:200]!r}")
 
-    def _look_for_unchanged(self) -> None:
+    def _compare_unchanged(self) -> None:
         index = random.randrange(self._scenario.members)  # noqa: S311
-        answer = self._asker.get(f"/members/{index + 1}", If_None_Match=self._lines[index])
-        if answer.status != 304 or answer.content:
-            self.sample.wrong.append(f"member {index + 1}: {answer.status} in place of 304")
+        response = self._client.get(f"/members/{index + 1}", If_None_Match=self._lines[index])
+        if response.status != 304 or response.content:
+            self.sample.wrong.append(f"member {index + 1}: {response.status} instead of 304")
 
     def _find(self, member_id: int) -> Document:
         self.sample.queries += 1
         found = self._members.find_one({"_id": member_id})
-        assert found, "no member is ever removed here"
-        return as_answered(found)
+        assert found, "a member was removed, which no scenario does"
+        return to_member(found)
 
 
 def batch_path(member_ids: Sequence[int]) -> str:
@@ -132,18 +130,18 @@ def batch_path(member_ids: Sequence[int]) -> str:
     return f"/members?memberId={','.join(map(str, member_ids))}"
 
 
-def as_answered(document: Document) -> Document:
-    """A member as MongoDB has it, in the form of an answer."""
+def to_member(document: Document) -> Document:
+    """Return the member of a document, as responses contain it."""
     return {"memberId": document["_id"], **{name: document[name] for name in FIELDS}}
 
 
-def _is_of(stored: Document, answered: Any) -> bool:
-    """True if it may be this member before or after a write; writes change the phone only."""
-    return isinstance(answered, dict) and answered == {**stored, "phone": answered.get("phone")}
+def _is_of(stored: Document, received: Any) -> bool:
+    """True if `received` is this member, apart from the telephone number, which writes change."""
+    return isinstance(received, dict) and received == {**stored, "phone": received.get("phone")}
 
 
 def _serial(member: Document) -> int:
-    """The number of the write that a member is from: its telephone number ends with it."""
+    """Return the number of the member's last write, with which its telephone number ends."""
     with suppress(AttributeError, ValueError):
         return int(member["phone"].rpartition("-")[2])
     return -1

@@ -1,8 +1,8 @@
 """The figures that benchmarks save, and the documents that state them.
 
-With --save, a benchmark stores its figures in benchmarks/figures.json, and writes the tables of
-docs/performance.md and the ratios of README.md anew. So no figure is typed, and a part of the
-benchmarks can be repeated. A test compares the documents with the file.
+With --save, a benchmark stores its figures in benchmarks/figures.json, and updates the tables of
+docs/performance.md and the ratios of README.md. So no figure is typed, and single benchmarks can be
+repeated. A test compares the documents with the file.
 """
 
 import json

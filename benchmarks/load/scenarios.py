@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MEMBERS = 100_000
-HOT = 1000  # members that all callers ask for
+HOT = 1000  # members that all callers request
 BATCH = 100  # members of a batch, as in requests.lua
 PAGE = 50  # members of a page of a list
 _FEWEST = 5000
@@ -12,21 +12,21 @@ _FEWEST = 5000
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Requests of one kind; `asks` is their name in requests.lua."""
+    """Requests of one kind; `kind` is its name in requests.lua."""
 
     name: str
     title: str
-    asks: str
+    kind: str
     members: int = HOT
-    is_cold: bool = False  # nothing is in the cache when it begins
-    # MongoDB reads a request that a service with a cache should cause; None: it depends.
+    is_cold: bool = False  # the cache is empty when it begins
+    # Documents that MongoDB returns per request of a service with a cache; None if that varies.
     reads: float | None = None
     peers: frozenset[str] | None = None  # those that serve such requests; None for all
 
     @property
     def writes(self) -> bool:
         """True if members change during the run."""
-        return self.asks in ("put", "patch", "mixed")
+        return self.kind in ("put", "patch", "mixed")
 
 
 SCENARIOS = (
@@ -95,7 +95,7 @@ BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One table: a scenario, over so many connections, against so many processes."""
+    """One table: a scenario with a number of connections and of processes of each server."""
 
     scenario: Scenario
     connections: int = 32
@@ -121,8 +121,8 @@ FULL = (
 )
 
 
-# The runs that docs/performance.md states, with the contestants beside the service. They take
-# seven minutes in all.
+# The runs of docs/performance.md, with the contestants beside the service. They take seven minutes
+# in all.
 PAGE_RUNS: Mapping[Cell, frozenset[str]] = {
     Cell(BY_NAME[name], connections): frozenset(contestants)
     for name, connections, *contestants in (
@@ -147,5 +147,5 @@ PAGE_RUNS: Mapping[Cell, frozenset[str]] = {
 
 
 def members_for(cells: Sequence[Cell]) -> int:
-    """Return the number of members to create: no more than needed, as all contestants copy them."""
+    """Return the number of members to create: the fewest, because all contestants copy them."""
     return max(_FEWEST, *(cell.scenario.members for cell in cells))

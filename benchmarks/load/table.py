@@ -1,4 +1,4 @@
-"""From rounds to a table, in Markdown."""
+"""The table of a scenario in Markdown, from its rounds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def _figures(rounds: Sequence[Round], reference: Sequence[Round]) -> Figures:
         cpu_us=median(one.cpu_us for one in rounds),
         busy=median(one.busy for one in rounds),
         worker_mb=median(one.worker_bytes for one in rounds) / _MB,
-        reads=median(one.reads_a_request for one in rounds),
+        reads=median(one.reads_per_request for one in rounds),
     )
 
 
@@ -101,32 +101,34 @@ def _rule(widths: Sequence[int]) -> str:
 
 
 def remarks(scenario: Scenario, results: Results) -> list[str]:
-    """Return remarks: how many answers were compared, and every anomaly."""
+    """Return remarks: how many responses were compared, and every anomaly."""
     every = [one for rounds in results.values() for one in rounds]
     compared = sum(one.sample.compared for one in every)
     foreign = [one.foreign for one in every]
     lines = [
-        f"{compared:,} answers compared with MongoDB; other programs took {median(foreign):.0%} "
+        f"{compared:,} responses compared with MongoDB; other programs used {median(foreign):.0%} "
         f"of the server's core (in one round {max(foreign):.0%})."
     ]
     for contestant, rounds in results.items():
-        lines += [f"{contestant.title}: {line}" for line in _faults(scenario, contestant, rounds)]
+        lines += [
+            f"{contestant.title}: {line}" for line in _anomalies(scenario, contestant, rounds)
+        ]
     return lines
 
 
-def _faults(scenario: Scenario, contestant: Contestant, rounds: Sequence[Round]) -> list[str]:
+def _anomalies(scenario: Scenario, contestant: Contestant, rounds: Sequence[Round]) -> list[str]:
     lines = []
     stale = sum(one.sample.stale for one in rounds)
     wrong = [line for one in rounds for line in one.sample.wrong]
     refused = sum(one.load.refused for one in rounds)
     broken = sum(one.load.broken for one in rounds)
-    reads = median(one.reads_a_request for one in rounds)
+    reads = median(one.reads_per_request for one in rounds)
     if stale:
-        lines.append(f"{stale} STALE answers of {sum(one.sample.compared for one in rounds):,}")
+        lines.append(f"{stale} STALE responses of {sum(one.sample.compared for one in rounds):,}")
     if wrong:
-        lines.append(f"{len(wrong)} WRONG answers, such as: {wrong[0]}")
+        lines.append(f"{len(wrong)} WRONG responses, such as: {wrong[0]}")
     if refused or broken:
-        lines.append(f"{refused} answers of 400 and above, {broken} broken connections")
+        lines.append(f"{refused} responses of 400 and above, {broken} broken connections")
     if contestant.has_cache and scenario.reads == 0 and reads > _FEW_READS:
         lines.append(f"NOT WARM: {reads:.2f} reads of MongoDB per request")
     if scenario.reads == 1 and reads < _MOST_READS:
@@ -135,6 +137,6 @@ def _faults(scenario: Scenario, contestant: Contestant, rounds: Sequence[Round])
 
 
 def is_sound(results: Results) -> bool:
-    """True if every compared answer was right."""
+    """True if no response contained data that MongoDB never had."""
     samples = [one.sample for rounds in results.values() for one in rounds]
     return not any(sample.wrong for sample in samples)

@@ -1,4 +1,4 @@
-"""wrk, which makes the load."""
+"""Runs wrk, which generates the load."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ _GRACE_SECONDS = 30
 
 
 class LoadFailed(Exception):
-    """wrk did not do what it should. The text is its own."""
+    """wrk failed. The message is its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Load:
     seconds: float
     p50_ms: float
     p99_ms: float
-    refused: int  # answers of 400 and above
+    refused: int  # responses of 400 and above
     broken: int  # connections
 
 
@@ -39,12 +39,12 @@ def load(
     serial: int,
     lines: Path,
 ) -> Load:
-    """Ask for so long, from one thread. Raises LoadFailed.
+    """Send requests for some seconds, from one thread. Raises LoadFailed.
 
-    `start` is where the walk over the members begins; writes are numbered from `serial`. `lines` is
-    a file with a line for each request, if the scenario needs one.
+    The walk over the members begins at `start`; writes are numbered from `serial`. `lines` is a
+    file with a line for each request, if the scenario needs one.
     """
-    words = [scenario.asks, token, str(scenario.members), str(start), str(serial)]
+    words = [scenario.kind, token, str(scenario.members), str(start), str(serial)]
     if lines.exists():
         words.append(str(lines))
     done = subprocess.run(  # noqa: S603

@@ -1,4 +1,4 @@
-"""The same response to every request: what a server in Python costs without any work of its own."""
+"""A server that sends one response to every request: the lower bound of any server in Python."""
 
 import asyncio
 import sys
@@ -29,10 +29,10 @@ class Bare(asyncio.Protocol):
         self.parser.feed_data(data)
 
     def on_url(self, url: bytes) -> None:
-        """Do nothing with it: a server has to look at each of these."""
+        """Ignore the path, which every server has to read."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Do nothing with it."""
+        """Ignore the header, which every server has to read."""
 
     def on_message_complete(self) -> None:
         """Respond."""

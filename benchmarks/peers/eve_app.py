@@ -1,6 +1,6 @@
 """The members' resource on Eve, under gunicorn: settings, and PyJWT in its class for tokens.
 
-Eve has no cache of its own, and none is put in front: this is what it is usually run as.
+Eve has no cache, and none is added, as in most installations.
 """
 
 import os
@@ -26,7 +26,7 @@ SETTINGS = {
     "XML": False,
     "ENFORCE_IF_MATCH": False,
     "BANDWIDTH_SAVER": False,
-    # By default, Eve does not wait until a majority has a write, as all others here do.
+    # By default, Eve does not wait until a majority has a write. All others here do.
     "MONGO_WRITE_CONCERN": {"w": "majority"},
     # By default, Eve counts the whole collection for each page.
     "OPTIMIZE_PAGINATION_FOR_SPEED": True,
@@ -76,14 +76,14 @@ class BearerAuth(TokenAuth):
 
 
 def to_member(_resource: str, item: dict[str, Any]) -> None:
-    """The fields of the others' answers."""
+    """Give a member the fields that it has in the responses of the other services."""
     item["memberId"] = item.pop("_id")
     for field in OWN_FIELDS:
         item.pop(field, None)
 
 
 def to_members(_resource: str, response: dict[str, Any]) -> None:
-    """The same for a page."""
+    """Do the same for a page."""
     for item in response["items"]:
         to_member("", item)
 

@@ -1,7 +1,7 @@
 """The members' resource on FastAPI: PyMongo's async client, aiomcache, PyJWT in a dependency.
 
-Reads go to the cache first, and on a miss to MongoDB and into the cache; writes remove the entry.
-What is cached is the JSON that is answered, so a hit goes out without a model being built.
+Reads use the cache, and on a miss MongoDB, and then fill the cache; writes remove the entry. The
+cache contains the JSON of responses, so a hit is sent without building a model.
 """
 
 import os
@@ -65,11 +65,11 @@ class Page(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The clients, in the loop that serves."""
+    """Open the clients in the event loop that serves."""
     host, _, port = os.environ["PEER_MEMCACHED"].rpartition(":")
     app.state.mongo = AsyncMongoClient(os.environ["PEER_MONGODB_URI"])
     app.state.members = app.state.mongo[DATABASE].members
-    # With the pool of 2 that is the default, 32 requests at once wait for each other.
+    # With the default pool of 2 connections, 32 concurrent requests would wait for each other.
     app.state.cache = aiomcache.Client(host, int(port), pool_size=32)
     yield
     await app.state.cache.close()
@@ -81,7 +81,7 @@ bearer = HTTPBearer()
 
 
 def requires(permission: str) -> Callable[..., Awaitable[None]]:
-    """A dependency: the caller's token is good, and its scope has the permission."""
+    """Return a dependency that requires a valid token whose scope has the permission."""
 
     async def check(
         credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)],
@@ -107,8 +107,8 @@ def cache_key(member_id: int) -> bytes:
     return f"{DATABASE}:{member_id}".encode()
 
 
-def answer(request: Request, body: bytes) -> Response:
-    """The JSON as it is, with an ETag of its contents; a 304 for who has it."""
+def respond(request: Request, body: bytes) -> Response:
+    """Return the JSON with an ETag of its contents, or a 304 if the client has it."""
     etag = f'"{md5(body, usedforsecurity=False).hexdigest()}"'
     if request.headers.get("If-None-Match") == etag:
         return Response(status_code=304, headers={"ETag": etag})
@@ -117,7 +117,7 @@ def answer(request: Request, body: bytes) -> Response:
 
 @app.get("/members/{member_id}", dependencies=[Depends(requires("members:read"))])
 async def get_member(request: Request, member_id: int) -> Response:
-    """A member, from the cache or else from MongoDB."""
+    """Return a member, from the cache or else from MongoDB."""
     key = cache_key(member_id)
     body = await request.app.state.cache.get(key)
     if body is None:
@@ -126,7 +126,7 @@ async def get_member(request: Request, member_id: int) -> Response:
             raise HTTPException(404, "There is no such member")
         body = Member.model_validate(document).model_dump_json().encode()
         await request.app.state.cache.set(key, body, exptime=CACHE_SECONDS)
-    return answer(request, body)
+    return respond(request, body)
 
 
 @app.put("/members/{member_id}", dependencies=[Depends(requires("members:write"))])
@@ -145,7 +145,7 @@ async def patch_member(request: Request, member_id: int, change: MemberChange) -
 
 
 async def update(request: Request, member_id: int, changed: dict[str, Any]) -> Response:
-    """Set fields of a member, and answer with the member."""
+    """Set fields of a member, and return the member."""
     if "name" in changed:
         changed["words"] = changed["name"].lower().split()
     try:
@@ -157,7 +157,7 @@ async def update(request: Request, member_id: int, changed: dict[str, Any]) -> R
     if document is None:
         raise HTTPException(404, "There is no such member")
     await request.app.state.cache.delete(cache_key(member_id))
-    return answer(request, Member.model_validate(document).model_dump_json().encode())
+    return respond(request, Member.model_validate(document).model_dump_json().encode())
 
 
 @app.post("/members/lookup", dependencies=[Depends(requires("members:read"))])
@@ -192,7 +192,7 @@ async def list_members(
     q: str | None = None,
     memberId: str | None = None,  # noqa: N803
 ) -> Response:
-    """A page of members, of all or of those with a word; or the members with these ids."""
+    """Return a page of all members or of those with a word, or the members with these ids."""
     if memberId is not None:
         try:
             ids = list(dict.fromkeys(map(int, memberId.split(","))))

@@ -1,7 +1,7 @@
 """The members' resource on Flask, under gunicorn, with PyMongo and pymemcache.
 
-Reads go to the cache first, and on a miss to MongoDB and into the cache; writes remove the entry.
-PyJWT is called straight, with a key that was parsed once: an extension would do the same, and more.
+Reads use the cache, and on a miss MongoDB, and then fill the cache; writes remove the entry. PyJWT
+is called directly, with a key that was parsed once; an extension would do the same and more.
 """
 
 import json
@@ -30,7 +30,7 @@ cache = PooledClient(os.environ["PEER_MEMCACHED"], no_delay=True)
 
 
 def requires(permission: str) -> Callable[..., Any]:
-    """A view for those whose token is good and has the permission."""
+    """Return a decorator of views that requires a valid token with the permission."""
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
@@ -54,7 +54,7 @@ def requires(permission: str) -> Callable[..., Any]:
 
 
 def to_dict(document: dict[str, Any]) -> dict[str, Any]:
-    """A member as it is answered."""
+    """Return the member of a document, as responses contain it."""
     return {
         "memberId": document["_id"],
         "name": document["name"],
@@ -63,8 +63,8 @@ def to_dict(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def answer(body: bytes) -> Response:
-    """The JSON as it is, with Werkzeug's ETag of its contents; a 304 for who has it."""
+def respond(body: bytes) -> Response:
+    """Return the JSON with Werkzeug's ETag of its contents, or a 304 if the client has it."""
     response = Response(body, mimetype="application/json")
     response.add_etag()
     return response.make_conditional(request)
@@ -73,7 +73,7 @@ def answer(body: bytes) -> Response:
 @app.get("/members/<int:member_id>")
 @requires("members:read")
 def get_member(member_id: int) -> Response:
-    """A member, from the cache or else from MongoDB."""
+    """Return a member, from the cache or else from MongoDB."""
     key = f"{DATABASE}:{member_id}"
     body = cache.get(key)
     if body is None:
@@ -82,7 +82,7 @@ def get_member(member_id: int) -> Response:
             abort(404)
         body = json.dumps(to_dict(document)).encode()
         cache.set(key, body, expire=CACHE_SECONDS)
-    return answer(body)
+    return respond(body)
 
 
 @app.put("/members/<int:member_id>")
@@ -102,13 +102,13 @@ def put_member(member_id: int) -> Response:
     if document is None:
         abort(404)
     cache.delete(f"{DATABASE}:{member_id}")
-    return answer(json.dumps(to_dict(document)).encode())
+    return respond(json.dumps(to_dict(document)).encode())
 
 
 @app.get("/members")
 @requires("members:read")
 def list_members() -> Response:
-    """A page of members, in the order of their ids."""
+    """Return a page of members, in the order of their ids."""
     limit = request.args.get("limit", 50, type=int)
     after = request.args.get("after", 0, type=int)
     found = members.find({"_id": {"$gt": after}}).sort("_id").limit(limit)

@@ -1,7 +1,7 @@
-"""The members' resource on plain Tornado, with Motor and aiomcache: as their guides have it.
+"""The members' resource on plain Tornado with Motor and aiomcache, written as in their guides.
 
-Reads go to the cache first, and on a miss to MongoDB and into the cache; writes remove the entry.
-Tornado itself gives each answer an ETag of its contents, and a 304 to who has it.
+Reads use the cache, and on a miss MongoDB, and then fill the cache; writes remove the entry.
+Tornado itself gives each response an ETag of its contents, and sends a 304 to a client that has it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def cache_key(member_id: int) -> bytes:
 
 
 def to_dict(document: dict[str, Any]) -> dict[str, Any]:
-    """A member as it is answered."""
+    """Return the member of a document, as responses contain it."""
     return {
         "memberId": document["_id"],
         "name": document["name"],
@@ -57,7 +57,7 @@ class BaseHandler(RequestHandler):
         self.cache = cache
 
     def prepare(self) -> None:
-        """Let the request through if its token is good and has the permission."""
+        """Refuse the request unless its token is valid and has the permission."""
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise HTTPError(401)
@@ -78,7 +78,7 @@ class MemberHandler(BaseHandler):
     """/members/{memberId}"""
 
     async def get(self, text: str) -> None:
-        """A member, from the cache or else from MongoDB."""
+        """Send a member, from the cache or else from MongoDB."""
         member_id = int(text)
         key = cache_key(member_id)
         body = await self.cache.get(key)
@@ -111,7 +111,7 @@ class MemberHandler(BaseHandler):
         await self.update(int(text), changed)
 
     async def update(self, member_id: int, changed: dict[str, Any]) -> None:
-        """Set fields of a member, and answer with the member."""
+        """Set fields of a member, and send the member."""
         try:
             document = await self.members.find_one_and_update(
                 {"_id": member_id}, {"$set": changed}, return_document=ReturnDocument.AFTER
@@ -128,7 +128,7 @@ class BatchHandler(BaseHandler):
     """The base of handlers of several members by their ids."""
 
     async def send_batch(self, ids: list[int]) -> None:
-        """Several members, from the cache or else from MongoDB by one query."""
+        """Send several members, from the cache or else from MongoDB by one query."""
         bodies = dict(zip(ids, await self.cache.multi_get(*map(cache_key, ids)), strict=True))
         unknown = [member_id for member_id, body in bodies.items() if body is None]
         if unknown:
@@ -145,7 +145,7 @@ class LookupHandler(BatchHandler):
     """/members/lookup"""
 
     async def post(self) -> None:
-        """The members with these ids."""
+        """Send the members with these ids."""
         try:
             ids = list(dict.fromkeys(map(int, json.loads(self.request.body)["memberIds"])))
         except (ValueError, LookupError, TypeError) as error:
@@ -157,7 +157,7 @@ class MembersHandler(BatchHandler):
     """/members"""
 
     async def get(self) -> None:
-        """The members with these ids, or a page of members in the order of their ids."""
+        """Send the members with these ids, or a page of members in the order of their ids."""
         listed = self.get_query_argument("memberId", None)
         if listed is not None:
             try:
@@ -176,11 +176,11 @@ class MembersHandler(BatchHandler):
 
 
 def make_app() -> Application:
-    """The application, with clients of its own."""
+    """Return the application with its clients."""
     host, _, port = os.environ["PEER_MEMCACHED"].rpartition(":")
     services = {
         "members": AsyncIOMotorClient(os.environ["PEER_MONGODB_URI"])[DATABASE].members,
-        # With the pool of 2 that is the default, 32 requests at once wait for each other.
+        # With the default pool of 2 connections, 32 concurrent requests would wait for each other.
         "cache": aiomcache.Client(host, int(port), pool_size=32),
     }
     return Application(
@@ -193,7 +193,7 @@ def make_app() -> Application:
 
 
 async def main(sockets: list[Any]) -> None:
-    """Serve for ever."""
+    """Serve until the process is killed."""
     HTTPServer(make_app()).add_sockets(sockets)
     await asyncio.Event().wait()
 

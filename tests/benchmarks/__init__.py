@@ -1,1 +1,1 @@
-"""Tests of the benchmarks: their figures must be correct, too."""
+"""Tests of the benchmarks."""

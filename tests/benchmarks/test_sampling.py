@@ -20,8 +20,8 @@ STORED = {"_id": 1, "name": "Ada", "email": None, "phone": "+1-555-7"}
 TRUE = {"memberId": 1, "name": "Ada", "email": None, "phone": "+1-555-7"}
 
 
-class Fixed(BaseHTTPRequestHandler):
-    """Responds the same to every request."""
+class FixedResponse(BaseHTTPRequestHandler):
+    """Sends the same response to every request."""
 
     protocol_version = "HTTP/1.1"
 
@@ -41,9 +41,9 @@ class Fixed(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(status: int, body: Any) -> Iterator[int]:
-    """A server, and its port."""
-    with HTTPServer(("127.0.0.1", 0), partial(Fixed, status, body)) as server:
+def serving(status: int, body: Any) -> Iterator[int]:
+    """Run a server, and yield its port."""
+    with HTTPServer(("127.0.0.1", 0), partial(FixedResponse, status, body)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_port
@@ -52,7 +52,7 @@ def answering(status: int, body: Any) -> Iterator[int]:
 
 
 def sampled(scenario: str, port: int, admin: pymongo.MongoClient[Any], times: int = 3) -> Sample:
-    """Return the verdicts on some responses."""
+    """Return the result of comparing some responses."""
     members = admin["test"]["members"].with_options(read_concern=ReadConcern("majority"))
     lines = ['"a"'] * 100
     with Sampler(
@@ -79,7 +79,7 @@ def test_response_is_true_stale_or_wrong(
     admin: pymongo.MongoClient[Any], status: int, body: Any, verdict: str
 ) -> None:
     admin["test"]["members"].insert_one(dict(STORED))
-    with answering(status, body) as port:
+    with serving(status, body) as port:
         sample = sampled("hot", port, admin)
     assert ("stale" * bool(sample.stale) + "wrong" * bool(sample.wrong)) == verdict
     assert sample.hits >= 3
@@ -98,7 +98,7 @@ def test_sampler_compares_lists_and_unchanged_members(
     admin: pymongo.MongoClient[Any], scenario: str, right: Any, wrong: Any
 ) -> None:
     admin["test"]["members"].insert_one(dict(STORED))
-    with answering(*right) as port:
+    with serving(*right) as port:
         assert not sampled(scenario, port, admin).wrong
-    with answering(*wrong) as port:
+    with serving(*wrong) as port:
         assert sampled(scenario, port, admin).wrong

@@ -33,9 +33,9 @@ def test_table_warns_of_unusual_rounds() -> None:
     bad = a_round(1000, reads=500, sample=Sample(compared=10, stale=3, wrong=["this", "that"]))
     bad = replace(bad, load=replace(bad.load, refused=7))
     results = {OURS: [a_round(1000)], PEER: [bad]}
-    said = "\n".join(remarks(BY_NAME["hit"], results))
-    for words in ("10 answers compared", "3 STALE", "2 WRONG", "this", "7 answers", "NOT WARM"):
-        assert words in said
+    text = "\n".join(remarks(BY_NAME["hit"], results))
+    for words in ("10 responses compared", "3 STALE", "2 WRONG", "this", "7 responses", "NOT WARM"):
+        assert words in text
     assert "NOT COLD" in "\n".join(remarks(BY_NAME["miss"], {PEER: [bad]}))
     assert not is_sound(results)
     assert is_sound({OURS: [a_round(1000)]})

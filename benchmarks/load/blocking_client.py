@@ -1,4 +1,4 @@
-"""One caller, who looks at what is answered."""
+"""A blocking HTTP client for the checks beside the load."""
 
 import json
 from contextlib import suppress
@@ -10,11 +10,11 @@ _SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A response."""
 
     status: int
-    headers: dict[str, str]  # their names in lower case
+    headers: dict[str, str]  # by name in lower case
     content: bytes
 
     @property
@@ -25,30 +25,32 @@ class Answer:
         return None
 
 
-class Asker:
-    """A connection that is opened again whenever a server closed it."""
+class BlockingClient:
+    """Sends requests on one connection, and opens it again if the server has closed it."""
 
     def __init__(self, port: int, token: str | None) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def get(self, path: str, **headers: str) -> Answer:
-        """Ask for what is there; a header's name is written with underscores."""
-        return self._ask("GET", path, None, headers)
-
-    def put(self, path: str, body: dict[str, Any]) -> Answer:
-        """Send JSON."""
-        return self._ask("PUT", path, json.dumps(body), {"Content-Type": "application/json"})
-
-    def post(self, path: str, body: dict[str, Any]) -> Answer:
-        """Send JSON."""
-        return self._ask("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-
-    def _ask(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> Answer:
+    def get(self, path: str, **headers: str) -> Response:
+        """Send a GET request. The names of `headers` have underscores instead of hyphens."""
         named = {name.replace("_", "-"): text for name, text in headers.items()}
+        return self._request("GET", path, None, named)
+
+    def put(self, path: str, body: dict[str, Any]) -> Response:
+        """Send a PUT request with JSON."""
+        return self._request("PUT", path, json.dumps(body), {"Content-Type": "application/json"})
+
+    def post(self, path: str, body: dict[str, Any]) -> Response:
+        """Send a POST request with JSON."""
+        return self._request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+
+    def _request(
+        self, method: str, path: str, body: str | None, headers: dict[str, str]
+    ) -> Response:
         for is_last in (False, True):
             try:
-                self._connection.request(method, path, body, {**self._headers, **named})
+                self._connection.request(method, path, body, {**self._headers, **headers})
                 response = self._connection.getresponse()
                 content = response.read()
             except (OSError, HTTPException):
@@ -57,7 +59,7 @@ class Asker:
                     raise
             else:
                 found = {name.lower(): text for name, text in response.getheaders()}
-                return Answer(response.status, found, content)
+                return Response(response.status, found, content)
         raise AssertionError("unreachable")
 
     def close(self) -> None:

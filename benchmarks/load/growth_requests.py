@@ -1,4 +1,4 @@
-"""The requests of scripts/bench growth, and the members of which they ask."""
+"""The requests of scripts/bench growth, and the members that they request."""
 
 import itertools
 import random
@@ -26,7 +26,7 @@ PAGE = 50
 _LIST = f"/members?limit={PAGE}"
 _HOT = 100
 _BATCH = 10_000
-_SAMPLE = 500  # members whose values are asked for
+_SAMPLE = 500  # members whose values are requested
 
 Requests = Iterator[str]
 
@@ -36,22 +36,22 @@ class Kind:
     """Requests of one kind."""
 
     title: str
-    paths: Callable[["Crowd"], Requests]
+    paths: Callable[["MemberSample"], Requests]
     count: int = 300  # requests that are measured
     headers: bytes = b""
     cache_status: bytes = b""  # what each response must contain
 
 
-class Crowd:
-    """The members of one size, of which a sample is known."""
+class MemberSample:
+    """A sample of a collection of members."""
 
     def __init__(self, members: Collection, size: int) -> None:
-        """`members` have the ids from 1 to `size`."""
+        """The ids of `members` are 1 to `size`."""
         choice = random.Random(7)  # noqa: S311 (the same requests in each run)
         ids = choice.sample(range(2, size + 1), min(size - 1, _HOT + 3 * _SAMPLE))  # 1 is cached
         self.hot, self.others = ids[:_HOT], ids[_HOT:]
         found = {one["_id"]: one for one in members.find({"_id": {"$in": ids}})}
-        self.sample = [found[one] for one in ids[:_SAMPLE]]
+        self.members = [found[one] for one in ids[:_SAMPLE]]
         self.size = size
         self.keys: dict[SortField, list[Any]] = {  # in the middle of a list
             "memberId": _keys(members, "_id", size),
@@ -60,10 +60,10 @@ class Crowd:
 
     def values(self, field: str) -> list[str]:
         """Return the values of a field in the sample."""
-        return [str(value) for one in self.sample if (value := one[field])]
+        return [str(value) for one in self.members if (value := one[field])]
 
     def rare_words(self) -> list[str]:
-        """Return a word of each of some members that hardly another member has."""
+        """Return a word of each member in the sample that hardly any other member has."""
         return [email.partition("@")[0] for email in self.values("email")]
 
     def frequent_words(self) -> list[str]:
@@ -89,50 +89,50 @@ def _keys(members: Collection, key: str, size: int) -> list[Any]:
     return [one[key] for one in middle]
 
 
-def _repeated(make: Callable[[Crowd], Iterable[str]]) -> Callable[[Crowd], Requests]:
-    return lambda crowd: itertools.cycle([*make(crowd)])
+def _repeated(make: Callable[[MemberSample], Iterable[str]]) -> Callable[[MemberSample], Requests]:
+    return lambda sample: itertools.cycle([*make(sample)])
 
 
-def _reads(ids: Callable[[Crowd], Iterable[int]]) -> Callable[[Crowd], Iterable[str]]:
-    return lambda crowd: [f"/members/{member_id}" for member_id in ids(crowd)]
+def _reads(ids: Callable[[MemberSample], Iterable[int]]) -> Callable[[MemberSample], Iterable[str]]:
+    return lambda sample: [f"/members/{member_id}" for member_id in ids(sample)]
 
 
-def _half_way(field: SortField) -> Callable[[Crowd], Iterable[str]]:
+def _half_way(field: SortField) -> Callable[[MemberSample], Iterable[str]]:
     query = ListQuery(field=field, limit=PAGE)
-    return lambda crowd: [next_path(query, key) for key in crowd.keys[field]]
+    return lambda sample: [next_path(query, key) for key in sample.keys[field]]
 
 
 def _filtered(
-    parameter: str, values: Callable[[Crowd], Iterable[str]]
-) -> Callable[[Crowd], Iterable[str]]:
-    return lambda crowd: [f"{_LIST}&{parameter}={quote(value)}" for value in values(crowd)]
+    parameter: str, values: Callable[[MemberSample], Iterable[str]]
+) -> Callable[[MemberSample], Iterable[str]]:
+    return lambda sample: [f"{_LIST}&{parameter}={quote(value)}" for value in values(sample)]
 
 
 _EXACT = b"Prefer: count=exact\r\n"
 KINDS = (
     Kind(
         "cached GET",
-        _repeated(_reads(lambda crowd: crowd.hot)),
+        _repeated(_reads(lambda sample: sample.hot)),
         count=3000,
         cache_status=b"hit",
     ),
     Kind(
         "GET that misses",
-        lambda crowd: iter(_reads(lambda crowd: crowd.others)(crowd)),
+        lambda sample: iter(_reads(lambda sample: sample.others)(sample)),
         cache_status=b"fwd=miss",
     ),
     Kind("page of 50, the first", lambda _: itertools.repeat(_LIST)),
     Kind("page of 50, half way", _repeated(_half_way("memberId"))),
     Kind("page of 50 by name, the first", lambda _: itertools.repeat(f"{_LIST}&sort=name")),
     Kind("page of 50 by name, half way", _repeated(_half_way("name"))),
-    Kind("`email`", _repeated(_filtered("email", lambda crowd: crowd.values("email")))),
-    Kind("`phone`", _repeated(_filtered("phone", lambda crowd: crowd.values("phone")))),
+    Kind("`email`", _repeated(_filtered("email", lambda sample: sample.values("email")))),
+    Kind("`phone`", _repeated(_filtered("phone", lambda sample: sample.values("phone")))),
     Kind(
         "`name_prefix` of eight letters",
-        _repeated(_filtered("name_prefix", lambda crowd: [n[:8] for n in crowd.values("name")])),
+        _repeated(_filtered("name_prefix", lambda sample: [n[:8] for n in sample.values("name")])),
     ),
-    Kind("`q` of a rare word", _repeated(_filtered("q", Crowd.rare_words))),
-    Kind("`q` of a word that a third has", _repeated(_filtered("q", Crowd.frequent_words))),
-    Kind("`q` of a whole name", _repeated(_filtered("q", lambda crowd: crowd.values("name")))),
+    Kind("`q` of a rare word", _repeated(_filtered("q", MemberSample.rare_words))),
+    Kind("`q` of a word that a third has", _repeated(_filtered("q", MemberSample.frequent_words))),
+    Kind("`q` of a whole name", _repeated(_filtered("q", lambda sample: sample.values("name")))),
     Kind("exact count of all", lambda _: itertools.repeat(f"{_LIST}"), count=30, headers=_EXACT),
 )
