@@ -240,9 +240,10 @@ class Cluster:
         proxied: int = 0,
         database: str = "test",
         cache: dict[str, Any] | None = None,
+        members: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        """The first `proxied` nodes are behind a proxy; `cache` holds further settings.
+        """The first `proxied` nodes are behind a proxy; `cache` and `members` are settings.
 
         With `naive`, the services use plain cache-aside. Unless `fenced`, they ignore elections.
         If `audited`, every second one records changes, and so forms no groups of writes.
@@ -265,6 +266,7 @@ class Cluster:
         self._settings: dict[str, Any] = {
             "mongodb": {"uri": mongodb_uri, "database": database},
             "cache": dict(cache or {}),
+            "members": dict(members or {}),
             "auth": {
                 "issuers": [
                     {

@@ -15,12 +15,14 @@ from pymongo.errors import PyMongoError
 from tests.support.cluster import REPLACEMENTS, Cluster, Program, Replacement
 from tests.support.fault_proxy import CUT, FROZEN, GARBAGE, NO_FAULT, FaultProxy, LinkFault
 from tests.support.following import followed
+from tests.support.replica_set import ReplicaSet
 
 # During these, one process alone cannot reach a node that others reach: answers may be stale for as
 # long as the change stream lags. All other faults excuse nothing.
 PARTITIONS = ("cut", "freeze")
 # Faults during which every request has a response, and none is a 5xx.
 HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "cut", "freeze", "delay")
+OF_REPLICA_SET = ("primary-kill", "primary-freeze", "primary-stepdown")
 NEED_PROXY = ("garbage", "cut", "freeze", "delay")
 _READS_SECONDS = 1.5  # of nodes that continue; longer than cache.return_ms
 
@@ -47,11 +49,12 @@ class Faults:
         report: Callable[[str], None] = lambda _line: None,
         meanwhile: Callable[[str], Awaitable[None]] | None = None,
         without_writes: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        replica_set: ReplicaSet | None = None,
     ) -> None:
         """A fault lasts `longest` seconds at most; `report` is called when one begins.
 
         `meanwhile` is called with the name of a service that has just been cut off, or whose node
-        hangs; `without_writes` keeps others from writing.
+        hangs; `without_writes` keeps others from writing. `replica_set` loses its primary.
         """
         self.injected: list[Injected] = []
         self._cluster = cluster
@@ -74,6 +77,12 @@ class Faults:
             "replacement": self._replace,
             "stepdown": self._step_down,
         }
+        if replica_set:
+            self._kinds |= {
+                "primary-kill": lambda: ("mongodb", replica_set.kill_primary()),
+                "primary-freeze": lambda: ("mongodb", replica_set.freeze_primary()),
+                "primary-stepdown": lambda: ("mongodb", replica_set.step_down()),
+            }
 
     async def run(self, kinds: Sequence[str], seconds: float, pause: float = 1.0) -> None:
         """Inject faults of these kinds, each in its turn, in an order that the seed decides.

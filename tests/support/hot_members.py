@@ -9,14 +9,25 @@ There are four kinds, so that each cause of an old answer is tried:
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal
 
 from tests.support.histories import GONE, Answer
 from tests.support.http_client import Reply
 
+_HITS_OF_BATCH = re.compile(rb"detail=([0-9]+)/([0-9]+)")
 _KEPT_IDS = 3  # the last members of a name, which are still read after their deletion
+
+
+LEVELS: Final = ("bronze", "silver", "gold")
+# What the services declare as `members.attributes` if the contents have attributes.
+ATTRIBUTES: Final[dict[str, Any]] = {
+    "level": {"type": "string", "enum": [*LEVELS], "indexed": True},
+    "score": {"type": "integer"},
+    "tags": {"type": "string", "list": True},
+}
 
 
 class Mayfly:
@@ -41,13 +52,14 @@ class Mayfly:
 class HotMembers:
     """The ids and names of the members, and contents for them."""
 
-    def __init__(self, run: str) -> None:
-        """`run` makes the names unique to this run."""
+    def __init__(self, run: str, *, with_attributes: bool = False) -> None:
+        """`run` makes the names unique to this run. With attributes, contents have those below."""
         self.steady: dict[int, str] = {}
         self.resting: dict[int, str] = {}
         self.renamed: dict[int, tuple[str, str]] = {}
         self.mayflies: dict[str, Mayfly] = {}
         self._run = run
+        self._with_attributes = with_attributes
         self._names = 0
         self._changes = 0
 
@@ -59,8 +71,16 @@ class HotMembers:
     def content(self, name: str | None = None) -> bytes:
         """Return a body that was never sent before, so that every write is a change."""
         self._changes += 1
-        named = {} if name is None else {"name": name}
-        return json.dumps({**named, "phone": f"555 {self._changes:07}"}).encode()
+        content: dict[str, Any] = {"phone": f"555 {self._changes:07}"}
+        if name is not None:
+            content["name"] = name
+        if self._with_attributes:
+            content["attributes"] = {
+                "level": LEVELS[self._changes % len(LEVELS)],
+                "score": self._changes % 1000,
+                "tags": [f"tag {number}" for number in range(self._changes % 4)],
+            }
+        return json.dumps(content).encode()
 
     def mayfly_names(self) -> dict[int, str]:
         """Return the mayflies by their ids: some exist, some are deleted."""
@@ -77,8 +97,9 @@ class Record:
     wrong_answers: list[str] = field(default_factory=list)  # answers that are evidently wrong
     unknown: int = 0  # writes whose outcome is unknown
     batched: int = 0  # members that were read in batches
+    listed: int = 0  # members that were read in lists
     hits: int = 0
-    reads_with_status: int = 0  # those that had a Cache-Status
+    reads_with_status: int = 0  # of members, that had a Cache-Status; of a batch, each counts
     seconds: float = 0.0
     cpu_seconds: float = 0.0  # of the clients and their records, proxies included
 
@@ -98,18 +119,20 @@ class Record:
         )
 
     def note_item(self, reply: Reply, process: str, member_id: int, item: bytes | None) -> None:
-        """Record one member of a batch, whose version is unknown; None stands for a missing one."""
+        """Record one member of a batch or list, whose version is unknown; None if it is missing."""
         version, body = (GONE, 0) if item is None else (None, hash(item))
-        self.batched += 1
         self.answers.append(
             Answer(reply.start, reply.end, process, "read", member_id, version, 200, body)
         )
 
-    def note_cache_status(self, reply: Reply) -> None:
-        """Count a read as a hit if Cache-Status says so (RFC 9211)."""
+    def note_cache_status(self, reply: Reply, members: int = 1) -> None:
+        """Count the hits among the members of a read, which Cache-Status states (RFC 9211)."""
         if status := reply.headers.get(b"cache-status"):
-            self.reads_with_status += 1
-            self.hits += b"; hit" in status
+            self.reads_with_status += members
+            if b"; hit" in status:
+                self.hits += members
+            elif of_batch := _HITS_OF_BATCH.search(status):
+                self.hits += int(of_batch[1])
 
     def count(self, kind: Literal["read", "write"]) -> int:
         """Return the number of answers of a kind about members."""

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote
 
 from tests.support.cluster import ServiceProgram
@@ -13,8 +14,10 @@ from tests.support.histories import GONE, UNNAMED
 from tests.support.hot_members import HotMembers, Mayfly, Record
 from tests.support.http_client import NoAnswer, Reply
 
+_MERGE_PATCH = b"Content-Type: application/merge-patch+json\r\n"
 _PAUSE = 0.05  # seconds before a retry after a missing response
 _BATCHES = 0.25  # the share of batches among the reads
+_LISTS = 0.05  # and that of lists
 _LIFE = 0.2  # seconds that a short-lived member exists, at most
 
 
@@ -42,8 +45,12 @@ class RecordingClient:
         """Read a member of any kind, by id or by name, or several of them at once."""
         hot, chance = self._hot, self._chance
         which = chance.random()
-        if chance.random() < _BATCHES:
+        form = chance.random()
+        if form < _BATCHES:
             await self.read_some()
+        elif form < _BATCHES + _LISTS:
+            names = [*hot.steady.values(), *hot.resting.values()]
+            await self.read_list(chance.choice(names))
         elif which < 0.45:
             await self.read(chance.choice([*hot.steady, *hot.renamed, *hot.resting]))
         elif which < 0.6:
@@ -60,8 +67,10 @@ class RecordingClient:
         """Write a member of any kind, by id or by name, with or without another name."""
         hot, chance = self._hot, self._chance
         which = chance.random()
-        if which < 0.4:
+        if which < 0.25:
             await self.replace(*chance.choice([*hot.steady.items()]))
+        elif which < 0.4:
+            await self.patch(chance.choice([*hot.steady]))
         elif which < 0.7:
             await self.replace_by_name(chance.choice([*hot.steady.values()]))
         elif which < 0.9:
@@ -72,7 +81,8 @@ class RecordingClient:
 
     async def read(self, member_id: int, *, no_cache: bool = False) -> None:
         """GET by id; with `no_cache`, from the database."""
-        reply = await self._send(b"GET", b"/members/%d" % member_id, no_cache=no_cache)
+        headers = b"Cache-Control: no-cache\r\n" if no_cache else b""
+        reply = await self._send(b"GET", b"/members/%d" % member_id, headers=headers)
         if reply and reply.status in (200, 404):
             self._record.note_cache_status(reply)
             version = _version(reply) if reply.status == 200 else GONE
@@ -94,7 +104,7 @@ class RecordingClient:
             reply = await self._send(b"POST", b"/members/lookup", body)
         if reply is None or reply.status != 200:
             return
-        self._record.note_cache_status(reply)
+        self._record.note_cache_status(reply, len(requested))
         answer = json.loads(reply.body)
         items = {item["memberId"]: item for item in answer["items"]}
         missing = answer["missing"]
@@ -102,10 +112,21 @@ class RecordingClient:
             self._record.wrong_answers.append(
                 f"{self._process}: a batch of {requested} led to {answer}"
             )
+        self._record.batched += len(requested)
         for member_id in requested:
-            item = json.dumps(items.get(member_id), ensure_ascii=False, separators=(",", ":"))
-            found = item.encode() if member_id in items else None
-            self._record.note_item(reply, self._process, member_id, found)
+            self._record.note_item(reply, self._process, member_id, _encoded(items.get(member_id)))
+
+    async def read_list(self, name: str) -> None:
+        """List the member that keeps this name."""
+        reply = await self._send(b"GET", b"/members?name=" + quote(name).encode())
+        if reply is None or reply.status != 200:
+            return
+        items = json.loads(reply.body)["items"]
+        if [item["name"] for item in items] != [name]:
+            self._record.wrong_answers.append(f"{self._process}: the list of {name!r} was {items}")
+        self._record.listed += len(items)
+        for item in items:
+            self._record.note_item(reply, self._process, item["memberId"], _encoded(item))
 
     async def read_by_name(self, name: str) -> None:
         """GET by name: a read of a member and, for the name of a mayfly, a read of the name."""
@@ -135,6 +156,13 @@ class RecordingClient:
             self._record.note(reply, self._process, "write", member_id, _version(reply))
         elif reply and reply.status == 404:
             self._record.note(reply, self._process, "read", member_id, GONE)
+
+    async def patch(self, member_id: int) -> None:
+        """PATCH all fields but the name."""
+        path, body = b"/members/%d" % member_id, self._hot.content()
+        reply = await self._write(b"PATCH", path, body, headers=_MERGE_PATCH)
+        if reply and reply.status == 200:
+            self._record.note(reply, self._process, "write", member_id, _version(reply))
 
     async def replace_by_name(self, name: str) -> None:
         """PUT by the name of an existing member."""
@@ -188,15 +216,16 @@ class RecordingClient:
             if deleted is not None:
                 self._record.note(attempt, self._process, "write", deleted, GONE)
 
-    async def _write(self, method: bytes, path: bytes, body: bytes = b"") -> Reply | None:
-        reply = await self._send(method, path, body)
+    async def _write(
+        self, method: bytes, path: bytes, body: bytes = b"", *, headers: bytes = b""
+    ) -> Reply | None:
+        reply = await self._send(method, path, body, headers)
         self._record.unknown += reply is None or reply.status >= 500
         return reply
 
     async def _send(
-        self, method: bytes, path: bytes, body: bytes = b"", *, no_cache: bool = False
+        self, method: bytes, path: bytes, body: bytes = b"", headers: bytes = b""
     ) -> Reply | None:
-        headers = b"Cache-Control: no-cache\r\n" if no_cache else b""
         try:
             reply = await self._client(method, path, body, headers)
         except NoAnswer:
@@ -208,6 +237,13 @@ class RecordingClient:
             self._record.failures.append((reply.start, self._process, reply.status))
             await asyncio.sleep(_PAUSE)
         return reply
+
+
+def _encoded(item: dict[str, Any] | None) -> bytes | None:
+    """Return the body of a read of the same member."""
+    if item is None:
+        return None
+    return json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _by_name(name: str) -> bytes:

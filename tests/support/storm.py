@@ -40,18 +40,22 @@ class Storm:
         writers: int = 1,
         pause: float = 0.01,
         read_pause: float = 0.0,
+        steady: int = STEADY,
+        with_attributes: bool = False,
         seed: int = 0,
     ) -> None:
         """A writer waits `pause` seconds on average between two writes, a reader `read_pause`.
 
-        Readers without a pause take all processor time. Many writers have many members, since those
-        of one member take turns, and form no groups.
+        Readers without a pause take all processor time. There are `steady` members that keep their
+        name, or more: many writers have many members, since those of one member take turns, and
+        form no groups. The services declare ATTRIBUTES if the members have attributes.
         """
         self.record = Record()
-        self.hot = HotMembers(f"Hot {time.time_ns():x}")
+        self.hot = HotMembers(f"Hot {time.time_ns():x}", with_attributes=with_attributes)
         self._cluster = cluster
         self._readers, self._writers = readers, writers
         self._pause = pause
+        self._steady = max(steady, 2 * writers)
         self._read_pause = read_pause
         self._until = 0.0
         self._writing = 0  # writes in progress
@@ -169,7 +173,7 @@ class Storm:
         if self.hot.steady:
             return
         hot, client = self.hot, self.client(self._cluster.services[0])
-        steady = max(STEADY, 2 * self._writers)
+        steady = self._steady
         names = [hot.new_name() for _ in range(steady + RENAMED + RESTING)]
         ids = [await client.create(name) for name in names]
         for number, (member_id, name) in enumerate(zip(ids, names, strict=True)):

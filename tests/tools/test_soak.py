@@ -5,6 +5,7 @@ import pytest
 from tests.support.faults import Injected
 from tests.support.histories import GONE, Answer
 from tests.support.hot_members import Record
+from tests.support.http_client import Reply
 from tools import soak
 
 WRITTEN = Answer(10.0, 10.1, "service-1", "write", 7, 3, 200, body=5)
@@ -54,6 +55,29 @@ def test_report_accepts_a_5xx_during_a_stepdown() -> None:
     assert soak.report(Record(failures=[(10.0, "service-1", 503)], seconds=1), reason, 1) == 0
 
 
-def test_main_rejects_an_unknown_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    assert soak.main(["--faults", "earthquake"]) == 2
+def test_hit_ratio_counts_each_member_of_a_batch() -> None:
+    record = Record()
+    for status, members in [
+        (b"memcached; hit", 1),
+        (b"memcached; hit", 5),
+        (b"memcached; fwd=partial; detail=2/4", 4),
+        (b"memcached; fwd=miss; stored", 2),
+    ]:
+        record.note_cache_status(Reply(0, headers={b"cache-status": status}), members)
+    assert (record.hits, record.reads_with_status) == (8, 12)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--faults", "earthquake"],
+        ["--faults", "primary-kill"],
+        ["--faults", "stepdown", "--replica-set"],
+        ["--faults", "node-kill", "--nodes", "0"],
+    ],
+)
+def test_main_rejects_faults_that_cannot_be_injected(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert soak.main(arguments) == 2
     assert "node-kill" in capsys.readouterr().err
