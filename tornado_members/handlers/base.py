@@ -58,9 +58,13 @@ class BaseHandler(ResponseHandler):
             self.operation = admission.operation
         if self.fast_path_error:
             error, query = self.fast_path_error
+            self.fast_path_error = None
             if self.span and query:
                 self.span.add_operation(*query)
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
 
     def options(self, *_: str) -> None:
         """Send the methods of the path (RFC 9110 §9.3.7)."""

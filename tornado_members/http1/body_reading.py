@@ -140,9 +140,8 @@ class BodyReading(ConnectionBase):
             self.writer.restart_wait(self._loop.time())
         if self._has_ended:
             self._await_orphan()
-        exchange.is_notified = True
         try:
-            exchange.delegate.finish()
+            exchange.finish_request()
         except Exception as error:  # noqa: BLE001
             self._fail(exchange, error)
 

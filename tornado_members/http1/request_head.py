@@ -67,14 +67,37 @@ def skip_empty_line(data: bytes) -> bytes:
     return data[len(END_OF_LINE) :]
 
 
+class _ParsedHeaders:
+    """Receives headers from llhttp.
+
+    llhttp refers to it. If it referred to its HeadParser, which refers to llhttp, the memory of
+    each closed connection would wait for a garbage collection.
+    """
+
+    def __init__(self) -> None:
+        self.headers = RequestHeaders()
+        self.is_complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header. llhttp leaves white space at the end of its value."""
+        key, text = name.decode("ascii"), value.decode("latin-1").rstrip(" \t")
+        if key in self.headers:
+            self.headers.add(key, text)
+        else:
+            self.headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        """The head ends where HeadParser has found its end."""
+        self.is_complete = True
+
+
 class HeadParser:
     """Parses the heads of one connection."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._llhttp: HttpRequestParser | None = None
-        self._headers = RequestHeaders()
-        self._complete = False
+        self._parsed = _ParsedHeaders()
         self.last: LastHead | None = None  # clients mostly repeat their headers
 
     def parse(self, data: bytes) -> RequestHead:
@@ -98,7 +121,7 @@ class HeadParser:
                 f"A request may have at most {limits.headers} headers.",
             )
         self._parse_headers(data, end_of_line)
-        headers = self._headers
+        headers = self._parsed.headers
         method, target, version = line[0].decode("latin-1").split(" ")
         _check_host(headers, version)
         if target[0] != "/" or method == "CONNECT":
@@ -114,9 +137,10 @@ class HeadParser:
         return head
 
     def _parse_headers(self, data: bytes, end_of_line: int) -> None:
-        llhttp, self._llhttp = self._llhttp or HttpRequestParser(self), None
-        self._headers = RequestHeaders()
-        self._complete = False
+        parsed = self._parsed
+        llhttp, self._llhttp = self._llhttp or HttpRequestParser(parsed), None
+        parsed.headers = RequestHeaders()
+        parsed.is_complete = False
         try:
             llhttp.feed_data(data)
             self._llhttp = llhttp
@@ -129,7 +153,7 @@ class HeadParser:
             self._parse_headers(_SOME_LINE + data[end_of_line:], len(_SOME_LINE))
         except HttpParserError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, f"The request is malformed: {error}.") from None
-        if not self._complete:
+        if not parsed.is_complete:
             raise Refused(HTTPStatus.BAD_REQUEST, "The request is malformed.")
 
     def _set_framing(self, head: RequestHead) -> None:
@@ -157,20 +181,6 @@ class HeadParser:
             head.keep_alive = False
         if "Expect" in headers and head.start_line.version == "HTTP/1.1":
             head.expects_continue = headers["Expect"].lower() == "100-continue"
-
-    # llhttp calls these.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header. llhttp leaves white space at the end of its value."""
-        key, text = name.decode("ascii"), value.decode("latin-1").rstrip(" \t")
-        if key in self._headers:
-            self._headers.add(key, text)
-        else:
-            self._headers[key] = text
-
-    def on_headers_complete(self) -> None:
-        """The head ends where this module has found its end."""
-        self._complete = True
 
 
 class PartialHeadCheck:
