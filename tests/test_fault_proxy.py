@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import CUT, FROZEN, GARBAGE, NO_FAULT, FaultProxy, LinkFault
-from tests.support.memcached import ask_memcached
+from tests.support.memcached import send_to_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 
@@ -85,10 +85,10 @@ async def test_proxy_delivers_held_bytes_of_a_disconnected_sender(target: str) -
             client.writer.write(b"set held 0 10 1\r\n1\r\n")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.reader.readline(), 0.1)
-        assert ask_memcached(target, b"get held\r\n") == b"END\r\n"
+        assert send_to_memcached(target, b"get held\r\n") == b"END\r\n"
         await proxy.set(NO_FAULT, "a")
         async with asyncio.timeout(60):
-            while ask_memcached(target, b"get held\r\n") == b"END\r\n":  # noqa: ASYNC110
+            while send_to_memcached(target, b"get held\r\n") == b"END\r\n":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -144,9 +144,9 @@ async def test_socket_inode_identifies_the_process_of_a_connection(target: str) 
 
 async def test_proxy_swallows_one_reply(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
-        proxy.swallow_answer_to(b"verbosity")
+        proxy.drop_response_to(b"verbosity")
         assert (await client.ask()).startswith(b"VERSION ")
         assert await client.ask(b"verbosity 0\r\n") == b""
-        assert proxy.swallowed == 1
+        assert proxy.dropped == 1
         async with connected(proxy) as another:
             assert await another.ask(b"verbosity 0\r\n") == b"OK\r\n"

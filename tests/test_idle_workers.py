@@ -12,7 +12,7 @@ import pytest
 from pymongo.monitoring import CommandStartedEvent
 from tornado.ioloop import IOLoop
 
-from tests.support.memcached import ask_memcached, start_memcached
+from tests.support.memcached import send_to_memcached, start_memcached
 from tests.support.sharding import RoutedCommands
 from tornado_members.admin.status import ProcessStatus
 from tornado_members.lease_cache.echoes import ECHOES
@@ -92,7 +92,7 @@ async def test_idle_process_sends_few_commands(
         sent[f"{name} {target}" if isinstance(target, str) else name] += 1
 
     def received_bytes() -> int:
-        stats = ask_memcached(cache_servers[0], b"stats\r\n").split()
+        stats = send_to_memcached(cache_servers[0], b"stats\r\n").split()
         return int(stats[stats.index(b"bytes_read") + 1])
 
     while services.dependencies.change_stream.problem:  # noqa: ASYNC110  # it is not idle yet

@@ -1,4 +1,4 @@
-"""Makes the screenshots of docs/console.md, from fake members, in Chromium.
+"""Takes the screenshots of docs/console.md, from fake members, in Chromium.
 
     .venv/bin/python -m tools.console_screenshots
 
@@ -44,7 +44,7 @@ Liv Berg;liv.berg@example.org;+44 20 7946 0035;senior;3
 
 
 def main() -> None:
-    """Start a service with fake members, and make the pictures."""
+    """Start a service with fake members, and take the screenshots."""
     _FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         command = Command(Path(name), _SETTINGS)

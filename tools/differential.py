@@ -1,7 +1,7 @@
 """Send the same bytes, cut at random places, to http1 and to Tornado's HTTP server.
 
-Both serve the same application, which answers with what it understood. Each difference must be on
-the list `DIFFERENCES`, with a reason.
+Both serve the same application, which responds with the request as it was parsed. Each difference
+must be on the list `DIFFERENCES`, with a reason.
 
     python -m tools.differential --seconds 60 [--seed N]
 """
@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from tests.support.http1 import (
     Address,
-    Answer,
-    answers,
+    Response,
     connected,
     echo,
+    parse_responses,
     serving,
     serving_tornado,
     turns,
@@ -126,7 +126,7 @@ class Difference(NamedTuple):
     stricter: bool = True  # True if http1 refuses what Tornado accepts; False if it may do anything
 
     def explains(self, data: bytes, ours: Outcome, theirs: Outcome) -> bool:
-        """Return True if it may explain the two outcomes."""
+        """Return True if this difference may explain the two outcomes."""
         if self.stricter and not _is_stricter(ours, theirs):
             return False
         return re.search(self.pattern, data, re.DOTALL | re.IGNORECASE) is not None
@@ -171,7 +171,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "keep-alive": Difference(
         rb"connection:[^\r\n]*,|connection:[^\r\n]*\r\n.*connection:|HTTP/1\.0.*keep-alive",
-        "Connection is a list (RFC 9110 §7.6.1), and HTTP/1.0 is kept alive whenever it asks",
+        "Connection is a list (RFC 9110 §7.6.1), and HTTP/1.0 is kept alive on request",
         stricter=False,
     ),
     "empty lines": Difference(
@@ -204,7 +204,7 @@ async def outcome(address: Address, data: bytes, cuts: list[int]) -> Outcome:
             await asyncio.sleep(0)
             quiet = quiet + 1 if len(client.received) == seen else 0
             seen = len(client.received)
-        found = [_comparable(answer) for answer in answers(bytes(client.received))]
+        found = [_comparable(response) for response in parse_responses(bytes(client.received))]
         ended, reset = client.ended.is_set(), client.reset
     if reset:
         return [*found, RESET]
@@ -213,8 +213,8 @@ async def outcome(address: Address, data: bytes, cuts: list[int]) -> Outcome:
     return [*found, CLOSED if ended else OPEN]
 
 
-def _comparable(answer: Answer) -> tuple[str, object]:
-    return ("served", answer.body) if answer.status == 200 else REFUSED
+def _comparable(response: Response) -> tuple[str, object]:
+    return ("served", response.body) if response.status == 200 else REFUSED
 
 
 class Comparison:

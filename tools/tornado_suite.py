@@ -32,7 +32,7 @@ FURTHER_MODULES = [
     "tornado.test.auth_test",
 ]
 
-_413 = "a body over the limit is a 413, which Tornado answers with 400"
+_413 = "a body over the limit is a 413, for which Tornado sends 400"
 _WORDS = "the 400 has headers and a body, where Tornado's has neither"
 _CHUNKED_10 = "HTTP/1.0 with a Transfer-Encoding is faulty (RFC 9112 §6.1)"
 _TLS_DETACH = "a TLS connection cannot be detached"
@@ -52,7 +52,7 @@ EXCEPTIONS = {
     "SimpleHTTPSClientTestCase.test_no_content_length": _TLS_DETACH,
     "HTTP100ContinueTestCase.test_100_continue": "it writes to connection.stream, past HTTP",
     "FloodTest.test_many_small_messages_yield": "WebSocket frames sent ahead of the handshake's "
-    "answer are lost: what has been read cannot be given back to a stream",
+    "response are lost: what has been read cannot be given back to a stream",
 }
 # Options that HTTPServer does not have.
 _UNSUPPORTED = {"xheaders", "decompress_request", "trusted_downstream"}
@@ -90,7 +90,7 @@ class AnyLog(tornado.testing.ExpectLog):
 
 def run(names: list[str]) -> tuple[int, list[str]]:
     """Return the number of tests that ran, and the unexpected results."""
-    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # as Tornado's own runner does
+    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # as in Tornado's own runner
     logging.getLogger("tornado_members").setLevel(logging.CRITICAL)
     testing: Any = tornado.testing
     testing.HTTPServer = make_server

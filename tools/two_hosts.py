@@ -1,4 +1,4 @@
-"""Run services on two hosts, cut, delay and lose packets between them, and check every response.
+"""Run services on two hosts, block, delay and lose packets between them, and check every response.
 
 The hosts are network namespaces of this machine (tests/support/router.py), which needs root. Each
 host has a service and a Memcached, and MongoDB has a node on both and on a third host.

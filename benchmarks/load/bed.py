@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pymongo.read_concern import ReadConcern
 
-from tests.support.memcached import ask_memcached, flush_cache
+from tests.support.memcached import flush_cache, send_to_memcached
 from tests.support.namespace import namespace_of
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.model.member import MEMBER_FIELDS
@@ -139,7 +139,7 @@ def enlarge_cache(client: Client) -> None:
 def enlarge_memcached(address: str) -> None:
     """Let Memcached keep the members of all contestants; the private one has 64 MiB."""
     command = b"cache_memlimit %d\r\n" % _CACHE_MIB
-    if ask_memcached(address, command) != b"OK\r\n":
+    if send_to_memcached(address, command) != b"OK\r\n":
         raise SystemExit("bench: Memcached rejected cache_memlimit: install a later version")
 
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.key_server import (
-    Answer,
     KeyServer,
+    Response,
     body,
     document,
     drip,
@@ -62,7 +62,7 @@ ELSEWHERE = "http://127.0.0.1:1/jwks"
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (hang, "did not respond"),
         (drip, "did not respond"),
@@ -83,9 +83,9 @@ ELSEWHERE = "http://127.0.0.1:1/jwks"
         (body(b"{}", Content_Encoding="gzip"), "no member 'keys'"),
     ],
 )
-async def test_response_that_is_not_a_key_set_is_a_failure(answer: Answer, reason: str) -> None:
+async def test_response_that_is_not_a_key_set_is_a_failure(response: Response, reason: str) -> None:
     async with fetching() as (client, server):
-        server.paths["/jwks"] = answer
+        server.paths["/jwks"] = response
         server.paths["/other"] = keys("RS256")
         with pytest.raises(KeysUnusable, match=reason):
             await client.fetch(server.url)

@@ -255,7 +255,7 @@ async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
         await console.enter("Name", "Ada King")
         # The change is made, and its answer is lost. Browsers repeat some requests themselves; else
         # the user saves again. That is a 412, and the member already has the intended values.
-        proxy.swallow_answer_to(b"PATCH /members/1")
+        proxy.drop_response_to(b"PATCH /members/1")
         await console.press("Enter")
         form = "document.querySelector('form.member-form')"
         fault = f"{form}?.querySelector('div.fault:not([hidden])')"
@@ -265,7 +265,7 @@ async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
             await console.click("form button", "Save")
         await console.see("member-panel h2", "Ada King")
         await console.see_no("dialog")
-        assert proxy.swallowed == 1
+        assert proxy.dropped == 1
         await console.click("member-panel button", "Edit")
         await console.enter("Name", "Ada Byron")
         await proxy.set(CUT)

@@ -10,7 +10,7 @@ import pytest
 from tornado.httpclient import HTTPResponse
 
 from tests.support.api import Api, parsed, problem
-from tests.support.memcached import ask_memcached, stored_keys
+from tests.support.memcached import send_to_memcached, stored_keys
 from tornado_members.model.member import MEMBER_FIELDS
 from tornado_members.services import Services
 from tornado_members.settings import Settings
@@ -204,8 +204,8 @@ def rewrite(address: str, prefix: bytes, change: Callable[[bytes], bytes]) -> No
     """Change the stored value of the only key with this prefix."""
     keys = map(unquote_to_bytes, stored_keys(address, expected=2))
     key = next((key for key in keys if prefix in key), b"none")
-    reply = ask_memcached(address, b"get %b\r\n" % key)
+    reply = send_to_memcached(address, b"get %b\r\n" % key)
     stored = reply.partition(b"\r\n")[2].removesuffix(b"\r\nEND\r\n")
     changed = change(stored)
     assert changed != stored
-    ask_memcached(address, b"set %b 0 60 %d\r\n%b\r\n" % (key, len(changed), changed))
+    send_to_memcached(address, b"set %b 0 60 %d\r\n%b\r\n" % (key, len(changed), changed))

@@ -40,11 +40,11 @@ class Unlucky:
     async def __call__(
         self, method: bytes, path: bytes, body: bytes = b"", headers: bytes = b""
     ) -> Reply:
-        lost = self._proxy.swallowed
-        self._proxy.swallow_answer_to(method + b" " + path)
+        lost = self._proxy.dropped
+        self._proxy.drop_response_to(method + b" " + path)
         with pytest.raises(NoAnswer):
             await self._client(method, path, body, headers)
-        assert self._proxy.swallowed == lost + 1
+        assert self._proxy.dropped == lost + 1
         reply = await self._client(method, path, body, headers)
         self._client.close()
         return reply

@@ -15,11 +15,11 @@ from tests.support.http1 import (
     GET,
     LAST,
     Client,
-    answers,
     application,
-    ask,
     connected,
     echo,
+    exchange,
+    parse_responses,
     serving,
     until,
 )
@@ -52,7 +52,7 @@ def test_client_that_stops_within_a_request_is_timed_out(
     async def main() -> None:
         async with serving(echo(), QUICK) as (server, address), connected(address) as client:
             client.transport.write(sent)
-            found = [answer.status for answer in answers(await client.until_closed())]
+            found = [response.status for response in parse_responses(await client.until_closed())]
             assert found == ([status] if status else [])
             client.transport.close()
             await until(lambda: not server.connections)
@@ -157,8 +157,8 @@ def test_client_that_reads_slowly_receives_its_response(run: Run) -> None:
                 await asyncio.sleep(0.02)
                 client.transport.resume_reading()
                 await asyncio.sleep(0.005)
-            (answer,) = answers(bytes(client.received))
-            assert answer.whole
+            (response,) = parse_responses(bytes(client.received))
+            assert response.whole
 
     run(main())
 
@@ -229,8 +229,8 @@ def test_response_unread_by_many_clients_is_held_once(run: Run) -> None:
             assert waiting <= 20 * 32 * 1024
             clients[0].transport.resume_reading()
             await clients[0].until(b"\r\n\r\n")
-            await until(lambda: answers(bytes(clients[0].received))[0].whole)
-            assert answers(bytes(clients[0].received))[0].body == shared
+            await until(lambda: parse_responses(bytes(clients[0].received))[0].whole)
+            assert parse_responses(bytes(clients[0].received))[0].body == shared
         await until(lambda: not server.connections)
         assert server.response_budget.used == 0
 
@@ -247,8 +247,8 @@ def test_slow_readers_make_room_for_others_when_memory_is_short(run: Run) -> Non
                     client.transport.pause_reading()
                     client.transport.write(GET)
                 await until(lambda: server.response_budget.is_exceeded)
-                (answer,) = answers(await ask(address, LAST))
-                assert answer.whole
+                (response,) = parse_responses(await exchange(address, LAST))
+                assert response.whole
                 await until(lambda: server.connections == 2)
                 assert not server.response_budget.is_exceeded
             await until(lambda: not server.connections)
@@ -274,9 +274,9 @@ def test_response_is_sent_whole_before_the_connection_closes(run: Run) -> None:
             client.transport.write(PUT.replace(b"1000", b"9000000"))
             await asyncio.sleep(0.05)
             client.transport.resume_reading()
-            (answer,) = answers(await client.until_closed())
-            assert answer.whole
-            assert answer.headers["connection"] == "close"
+            (response,) = parse_responses(await client.until_closed())
+            assert response.whole
+            assert response.headers["connection"] == "close"
 
     run(main())
 
@@ -437,7 +437,7 @@ def test_slow_clients_make_room_where_no_connection_is_idle(run: Run, sent: byte
                 client.transport.pause_reading()
                 client.transport.write(sent)
             await until(lambda: server.connections == 5)
-            assert (await ask(address, LAST)).endswith(b"xxxxx")
+            assert (await exchange(address, LAST)).endswith(b"xxxxx")
 
     run(main())
 
@@ -500,12 +500,12 @@ def test_connections_of_one_address_are_limited(run: Run, caplog: pytest.LogCapt
 
 OUT_OF_DESCRIPTORS = """
 import asyncio, os, resource, sys
-from tests.support.http1 import GET, LAST, connected, echo, serving, ask, until
+from tests.support.http1 import GET, LAST, connected, echo, serving, exchange, until
 from contextlib import AsyncExitStack
 
 async def main():
     async with serving(echo()) as (server, address):
-        assert (await ask(address, LAST)).startswith(b"HTTP/1.1 200 ")
+        assert (await exchange(address, LAST)).startswith(b"HTTP/1.1 200 ")
         used = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, used + 20))
         async with AsyncExitStack() as stack:
@@ -523,7 +523,7 @@ async def main():
             await asyncio.sleep(1.3)  # by now some have made room
             await until(lambda: sum(client.ended.is_set() for client in clients) > 1)
         await until(lambda: server.connections == 0)
-        assert (await ask(address, LAST)).startswith(b"HTTP/1.1 200 ")
+        assert (await exchange(address, LAST)).startswith(b"HTTP/1.1 200 ")
 
 new_loop = None
 if sys.argv[1] == "uvloop":
@@ -557,7 +557,7 @@ def test_slow_clients_do_not_delay_others(run: Run) -> None:
                 for _ in range(20):
                     client = await stack.enter_async_context(connected(address))
                     client.transport.write(data)
-            assert (await ask(address, LAST)).startswith(b"HTTP/1.1 200 ")
+            assert (await exchange(address, LAST)).startswith(b"HTTP/1.1 200 ")
 
     run(main())
 
@@ -588,19 +588,19 @@ def test_slow_bodies_make_room_for_others_when_memory_is_short(run: Run) -> None
             for client in slow:
                 client.transport.write(put + b"x" * 99_999)
             await until(lambda: server.body_budget.used == 9 * 99_999)
-            first, last = answers(await ask(address, put + b"x" * 100_000 + LAST))
+            first, last = parse_responses(await exchange(address, put + b"x" * 100_000 + LAST))
             assert (first.status, last.status) == (200, 200)
             excess = put.replace(b"100000", b"200000") + b"x" * 200_000
-            (refused,) = answers(
-                await ask(address, excess)
+            (refused,) = parse_responses(
+                await exchange(address, excess)
             )  # none of the others counts as slow yet
             assert (refused.status, refused.headers["connection"]) == (503, "close")
             await asyncio.sleep(1.1)
-            first, last = answers(await ask(address, excess + LAST))
+            first, last = parse_responses(await exchange(address, excess + LAST))
             assert (first.status, last.status) == (200, 200)
             gone = [client for client in slow if client.ended.is_set()]
             assert 2 <= len(gone) <= 4
-            assert all(answers(bytes(client.received))[0].status == 503 for client in gone)
+            assert all(parse_responses(bytes(client.received))[0].status == 503 for client in gone)
         assert server.body_budget.used == 0
 
     run(main())
@@ -619,7 +619,7 @@ def test_streamed_body_takes_no_memory_budget(run: Run) -> None:
         limits = Limits(body_buffer_bytes=200_000)
         async with serving(application(Consuming), limits) as (_, address):
             put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
-            first, last = answers(await ask(address, put + b"x" * 900_000 + LAST))
+            first, last = parse_responses(await exchange(address, put + b"x" * 900_000 + LAST))
             assert (first.status, last.status) == (200, 405)
 
     run(main())

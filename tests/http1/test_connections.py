@@ -14,11 +14,11 @@ from tests.support.http1 import (
     GET,
     LAST,
     Echo,
-    answers,
     application,
-    ask,
     connected,
     echo,
+    exchange,
+    parse_responses,
     serving,
     turns,
     until,
@@ -57,7 +57,7 @@ def test_pipelined_requests_are_served_in_order_one_at_a_time(run: Run) -> None:
             await turns(20)
             assert begun == ["/0"]
             let_go.set()
-            received = answers(await client.until_closed())
+            received = parse_responses(await client.until_closed())
             assert [a.body.decode() for a in received] == [*(f"/{n}" for n in range(50)), "/last"]
 
     run(main())
@@ -98,8 +98,8 @@ def test_half_closed_client_still_receives_its_response(run: Run) -> None:
             client.transport.write_eof()
             await until(lambda: "/0 lost" in begun)  # the client may have disconnected completely
             let_go.set()
-            received = answers(await client.until_closed())
-            assert [answer.body for answer in received] == [b"/0", b"/1", b"/2"]
+            received = parse_responses(await client.until_closed())
+            assert [response.body for response in received] == [b"/0", b"/1", b"/2"]
             await until(lambda: not server.connections)
 
     run(main())
@@ -121,8 +121,8 @@ def test_half_closed_client_may_read_slowly(run: Run) -> None:
             client.transport.write_eof()
             await asyncio.sleep(0.4)
             client.transport.resume_reading()
-            (answer,) = answers(await client.until_closed())
-            assert answer.whole
+            (response,) = parse_responses(await client.until_closed())
+            assert response.whole
 
     run(main())
 
@@ -153,7 +153,7 @@ def test_incomplete_request_is_not_served(run: Run, cut: bytes) -> None:
             client.transport.write(GET + cut)
             await client.until(b"HTTP/1.1 200")
             client.transport.write_eof()
-            assert len(answers(await client.until_closed())) == 1
+            assert len(parse_responses(await client.until_closed())) == 1
 
     run(main())
 
@@ -188,7 +188,7 @@ def test_bodies_arrive_as_they_were_sent(run: Run, path: str, chunked: bool) -> 
                     request += sent + b"0\r\n\r\n"
                 else:
                     request = f"{head}Content-Length: {size}\r\n\r\n".encode() + body
-                first, last = answers(await ask(address, request + LAST))
+                first, last = parse_responses(await exchange(address, request + LAST))
                 assert first.json()["body"].encode("latin-1") == body
                 assert last.json()["uri"] == "/last"
 
@@ -203,7 +203,7 @@ def test_chunked_body_may_be_cut_anywhere() -> None:
         async with serving(echo()) as (_, address):
             for cut in range(60, len(request)):
                 pieces = (request[:cut], request[cut : cut + 1], request[cut + 1 :])
-                first, last = answers(await ask(address, *pieces))
+                first, last = parse_responses(await exchange(address, *pieces))
                 assert first.json()["body"] == "hel\r\n\r\n\r\n0\r\n\r"
                 assert last.json()["uri"] == "/last"
 
@@ -279,7 +279,7 @@ def test_each_piece_of_a_body_has_its_own_turn_of_the_loop(run: Run) -> None:
             chunks = b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
             for framing in (b"Content-Length: 3\r\n\r\nabc", chunks):
                 order.clear()
-                await ask(address, b"PUT / HTTP/1.1\r\nHost: x\r\n" + framing + LAST)
+                await exchange(address, b"PUT / HTTP/1.1\r\nHost: x\r\n" + framing + LAST)
                 assert order[:5] == ["a", "others", "b", "others", "c"]
 
     run(main())
@@ -366,7 +366,9 @@ def test_body_limit_of_a_handler_is_for_one_request(run: Run) -> None:
     async def main() -> None:
         async with serving(application(Choosy), Limits(body_bytes=10)) as (_, address):
             requests = put("limit=20", b"x" * 20) + put("", b"x" * 20) + LAST
-            statuses = [answer.status for answer in answers(await ask(address, requests))]
+            statuses = [
+                response.status for response in parse_responses(await exchange(address, requests))
+            ]
             assert statuses == [200, 413]
 
     run(main())
@@ -379,8 +381,8 @@ def test_short_unread_body_keeps_the_connection_open(run: Run, at_once: bool) ->
             refused = b"PUT /?refuse=1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GET)
             last = refused.replace(b"?refuse=1", b"").replace(b"Host", b"Connection: close\r\nHost")
             pieces = [refused, GET, refused + GET[:5], GET[5:], last, GET]
-            received = await ask(address, *([b"".join(pieces)] if at_once else pieces))
-            assert [answer.status for answer in answers(received)] == [403, 403, 200]
+            received = await exchange(address, *([b"".join(pieces)] if at_once else pieces))
+            assert [response.status for response in parse_responses(received)] == [403, 403, 200]
             await until(lambda: not server.connections)
             async with connected(address) as client:
                 client.transport.write(refused + GET[:5])
@@ -400,8 +402,8 @@ def test_response_before_the_body_closes_the_connection_gently(run: Run) -> None
             head = b"PUT /?refuse=1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
             client.transport.write(head)
             client.transport.write(b"x" * size)
-            received = answers(await client.until_closed())
-            assert [answer.status for answer in received] == [403]
+            received = parse_responses(await client.until_closed())
+            assert [response.status for response in received] == [403]
             assert not client.reset
 
     run(main())
@@ -409,7 +411,7 @@ def test_response_before_the_body_closes_the_connection_gently(run: Run) -> None
 
 def test_request_has_the_attributes_of_its_client() -> None:
     class Peer(Echo):
-        async def answer(self) -> None:
+        async def respond(self) -> None:
             request = self.request
             connection: Any = request.connection
             self.finish(
@@ -424,12 +426,12 @@ def test_request_has_the_attributes_of_its_client() -> None:
                 }
             )
 
-        get = answer
+        get = respond
 
     async def main() -> None:
         async with serving(application(Peer)) as (_, address):
-            (answer,) = answers(await ask(address, LAST))
-            assert answer.json() == {
+            (response,) = parse_responses(await exchange(address, LAST))
+            assert response.json() == {
                 "remote_ip": "127.0.0.1",
                 "protocol": "http",
                 "url": "http://x/last",
@@ -460,8 +462,8 @@ def test_flush_waits_until_the_client_has_read(run: Run) -> None:
             await asyncio.sleep(0.1)
             assert sizes["flushed"] < 20 * 16
             client.transport.resume_reading()
-            (answer,) = answers(await client.until_closed())
-            assert len(answer.body) == 24 * 1024 * 1024
+            (response,) = parse_responses(await client.until_closed())
+            assert len(response.body) == 24 * 1024 * 1024
 
     run(main())
 
@@ -476,7 +478,7 @@ def test_failing_delegate_closes_its_connection_only(
     async def main() -> None:
         async with serving(app) as (server, address):
             post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
-            assert await ask(address, post + GET) == b""
+            assert await exchange(address, post + GET) == b""
             await until(lambda: not server.connections)
 
     app = echo()
@@ -527,7 +529,8 @@ def test_requests_on_one_connection_are_independent(run: Run) -> None:
                 await client.until(b"HTTP/1.1 200", 100)
                 await until(lambda: client.received.endswith(b"}"))
                 found = [
-                    json.loads(answer.body)["uri"] for answer in answers(bytes(client.received))
+                    json.loads(response.body)["uri"]
+                    for response in parse_responses(bytes(client.received))
                 ]
                 assert found == [f"/{n}" for n in range(number, number + 100)]
 

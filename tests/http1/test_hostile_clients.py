@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from tests.support.http1 import GET
-from tests.support.victim import BUDGET_BYTES, Victim, victim
+from tests.support.target_server import BUDGET_BYTES, TargetServer, target_server
 
 pytestmark = pytest.mark.exhaustive
 
@@ -48,7 +48,7 @@ HOSTILE = {
 class Bystander:
     """Sends small requests from a thread, and records the longest duration."""
 
-    def __init__(self, target: Victim) -> None:
+    def __init__(self, target: TargetServer) -> None:
         self._socket = socket.create_connection(target.address)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -74,7 +74,7 @@ class Bystander:
             self._socket.close()
 
 
-def worst_seconds(target: Victim, data: bytes) -> float:
+def worst_seconds(target: TargetServer, data: bytes) -> float:
     """Return the longest duration of a bystander's request while `data` arrives five times."""
     with Bystander(target).watching() as bystander:
         for _ in range(5):
@@ -91,7 +91,7 @@ def worst_seconds(target: Victim, data: bytes) -> float:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_bytes_delay_no_other_client(name: str) -> None:
     """The control in the same run is a client that sends small requests."""
-    with victim() as target:
+    with target_server() as target:
         best = float("inf")
         for _ in range(3):  # a busy machine delays either one at times
             control = worst_seconds(target, GET * 200)
@@ -115,7 +115,7 @@ GREEDY = {
 def test_greedy_connections_take_the_documented_memory(name: str) -> None:
     data, per_connection, shared = GREEDY[name]
     count = 300
-    with victim() as target, ExitStack() as stack:
+    with target_server() as target, ExitStack() as stack:
         for _ in range(3):  # the first ones load modules and fill caches
             worst_seconds(target, GET)
         before = target.memory()

@@ -5,7 +5,16 @@ import asyncio
 import pytest
 
 from tests.http1.conftest import Run
-from tests.support.http1 import Address, Answer, answers, ask, connected, echo, serving, until
+from tests.support.http1 import (
+    Address,
+    Response,
+    connected,
+    echo,
+    exchange,
+    parse_responses,
+    serving,
+    until,
+)
 from tornado_members.http1.limits import Limits
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -214,11 +223,11 @@ def test_malformed_requests_are_refused(name: str) -> None:
     data, status = REFUSED[name]
 
     async def refused(address: Address, *pieces: bytes) -> None:
-        answer, *others = answers(await ask(address, *pieces))
-        assert answer.status == status
-        assert answer.headers["connection"] == "close"
-        assert answer.whole
-        assert answer.body
+        response, *others = parse_responses(await exchange(address, *pieces))
+        assert response.status == status
+        assert response.headers["connection"] == "close"
+        assert response.whole
+        assert response.body
         assert others == []
 
     async def main() -> None:
@@ -240,30 +249,30 @@ def test_unusual_requests_are_served(name: str) -> None:
         async with serving(echo(), LIMITS) as (_, address):
             follower = b"GET /follower HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             for pieces in ([data + follower], [bytes([byte]) for byte in data + follower]):
-                first, *others = answers(await ask(address, *pieces))
+                first, *others = parse_responses(await exchange(address, *pieces))
                 assert first.status == 200
                 assert {key: first.json()[key] for key in understood} == understood
                 if first.json()["version"] == "HTTP/1.1":
-                    assert [answer.json()["uri"] for answer in others] == ["/follower"]
+                    assert [response.json()["uri"] for response in others] == ["/follower"]
 
     asyncio.run(main())
 
 
 def test_connect_is_left_to_the_application_and_closes_the_connection() -> None:
-    async def main() -> list[Answer]:
+    async def main() -> list[Response]:
         async with serving(echo()) as (_, address):
             request = b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n"
-            return answers(await ask(address, request + HIDDEN))
+            return parse_responses(await exchange(address, request + HIDDEN))
 
-    (answer,) = asyncio.run(main())
-    assert answer.json()["uri"] == "x:443"
-    assert answer.headers["connection"] == "close"
+    (response,) = asyncio.run(main())
+    assert response.json()["uri"] == "x:443"
+    assert response.headers["connection"] == "close"
 
 
 def test_refusal_of_head_has_no_body() -> None:
     async def main() -> bytes:
         async with serving(echo()) as (_, address):
-            return await ask(address, b"HEAD / HTTP/1.1\r\n\r\n")
+            return await exchange(address, b"HEAD / HTTP/1.1\r\n\r\n")
 
     received = asyncio.run(main())
     assert received.startswith(b"HTTP/1.1 400 ")

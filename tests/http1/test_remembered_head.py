@@ -6,7 +6,15 @@ from typing import Any
 from tornado.web import RequestHandler
 
 from tests.http1.conftest import Run
-from tests.support.http1 import Answer, answers, application, ask, connected, echo, serving
+from tests.support.http1 import (
+    Response,
+    application,
+    connected,
+    echo,
+    exchange,
+    parse_responses,
+    serving,
+)
 from tornado_members.http1.heads import RequestHead
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.refusals import Refused
@@ -43,11 +51,11 @@ REQUESTS = [
 ]
 
 
-def shown(answer: Answer) -> Any:
-    return answer.status, answer.body, {**answer.headers, "date": ""}
+def shown(response: Response) -> Any:
+    return response.status, response.body, {**response.headers, "date": ""}
 
 
-async def answered(address: Any, *requests: bytes) -> list[Any]:
+async def responded(address: Any, *requests: bytes) -> list[Any]:
     """Return the responses to successive requests on one connection."""
     heads = {i for i, request in enumerate(requests) if request.startswith(b"HEAD")}
     async with connected(address) as client:
@@ -57,33 +65,33 @@ async def answered(address: Any, *requests: bytes) -> list[Any]:
             client.transport.write(request + (END if i == len(requests) - 1 else b""))
             if i < len(requests) - 1:
                 await client.until(b"\r\n\r\n")
-                (answer,) = answers(bytes(client.received), head=i in heads)
+                (response,) = parse_responses(bytes(client.received), head=i in heads)
             else:
                 data = await client.until_closed()
                 if i in heads:
                     data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-                answer = answers(data, head=i in heads)[0]
-            found.append(shown(answer))
+                response = parse_responses(data, head=i in heads)[0]
+            found.append(shown(response))
         return found
 
 
 def test_head_means_the_same_as_on_its_own_connection(run: Run) -> None:
     async def main() -> None:
         async with serving(echo()) as (_, address):
-            alone = {request: await answered(address, request) for request in REQUESTS}
+            alone = {request: await responded(address, request) for request in REQUESTS}
             lasting = [r for r in REQUESTS if not r.startswith((b"HEAD", b"GET  "))]
             for first, second in itertools.product(lasting, REQUESTS):
                 if alone[first][0][0] != 200 or _ends(first, alone[first][0]):
                     continue
-                _, behind = await answered(address, first, second)
+                _, behind = await responded(address, first, second)
                 assert [behind] == alone[second], (first, second)
 
     run(main())
 
 
-def _ends(request: bytes, answer: Any) -> bool:
+def _ends(request: bytes, response: Any) -> bool:
     """Return True if the connection ends with this response."""
-    return b"HTTP/1.0" in request and "keep-alive" not in answer[2].get("connection", "").lower()
+    return b"HTTP/1.0" in request and "keep-alive" not in response[2].get("connection", "").lower()
 
 
 def test_changes_of_a_handler_to_its_headers_do_not_reach_the_next_request(run: Run) -> None:
@@ -99,8 +107,8 @@ def test_changes_of_a_handler_to_its_headers_do_not_reach_the_next_request(run: 
 
     async def main() -> None:
         async with serving(application(Meddling)) as (_, address):
-            data = await ask(address, REQUESTS[0] * 3 + END)
-            seen = [answer.json()["seen"] for answer in answers(data)[:3]]
+            data = await exchange(address, REQUESTS[0] * 3 + END)
+            seen = [response.json()["seen"] for response in parse_responses(data)[:3]]
             assert seen == [[["Authorization", "Bearer x"], ["Host", "x"], ["User-Agent", "a"]]] * 3
 
     run(main())

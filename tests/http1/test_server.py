@@ -18,11 +18,11 @@ from tests.support.http1 import (
     GET,
     LAST,
     Client,
-    answers,
     application,
-    ask,
     connected,
     echo,
+    exchange,
+    parse_responses,
     serving,
     turns,
     until,
@@ -57,29 +57,29 @@ def test_drain_completes_requests_and_closes_idle_connections(run: Run) -> None:
             serving(app) as (server, address),
             connected(address) as fresh,
             connected(address) as asking,
-            connected(address) as answered,
+            connected(address) as responded,
             connected(address) as sending,
         ):
             asking.transport.write(GET)
-            answered.transport.write(b"GET /begin HTTP/1.1\r\nHost: x\r\n\r\n")
-            await answered.until(b"begun, ")
+            responded.transport.write(b"GET /begin HTTP/1.1\r\nHost: x\r\n\r\n")
+            await responded.until(b"begun, ")
             sending.transport.write(b"GET / HTTP/1.1\r\nHost:")
             await until(lambda: len(begun) == 2 and server.connections == 4)
             await turns(20)
             draining = asyncio.create_task(server.drain(10))
             assert await fresh.until_closed() == b""
             with pytest.raises(ConnectionRefusedError):
-                await ask(address, GET)
+                await exchange(address, GET)
             sending.transport.write(b" x\r\n\r\n")
             await until(lambda: len(begun) == 3)
             assert not draining.done()
             let_go.set()
             for client in (asking, sending):
-                (answer,) = answers(await client.until_closed())
-                assert answer.body == b"done"
-                assert answer.headers["connection"] == "close"
-            (answer,) = answers(await answered.until_closed())
-            assert answer.body == b"begun, done"
+                (response,) = parse_responses(await client.until_closed())
+                assert response.body == b"done"
+                assert response.headers["connection"] == "close"
+            (response,) = parse_responses(await responded.until_closed())
+            assert response.body == b"begun, done"
             assert await draining == 0
 
     run(main())
@@ -98,8 +98,8 @@ def test_announce_close_applies_to_later_connections(run: Run) -> None:
             async with connected(address) as late:
                 for client in (before, late):
                     client.transport.write(GET)
-                    (answer,) = answers(await client.until_closed())
-                    assert answer.headers["connection"] == "close"
+                    (response,) = parse_responses(await client.until_closed())
+                    assert response.headers["connection"] == "close"
 
     run(main())
 
@@ -132,8 +132,8 @@ def test_drain_waits_until_responses_have_been_read(run: Run) -> None:
             await turns(20)
             assert not draining.done()
             client.transport.resume_reading()
-            (answer,) = answers(await client.until_closed())
-            assert answer.whole
+            (response,) = parse_responses(await client.until_closed())
+            assert response.whole
             client.transport.close()
             assert await draining == 0
 
@@ -153,8 +153,8 @@ def test_requests_behind_the_last_response_are_not_served(run: Run) -> None:
             draining = asyncio.create_task(server.drain(10))
             await turns(3)
             let_go.set()
-            (answer,) = answers(await client.until_closed())
-            assert answer.headers["connection"] == "close"
+            (response,) = parse_responses(await client.until_closed())
+            assert response.headers["connection"] == "close"
             client.transport.close()
             await draining
             assert len(begun) == 1
@@ -168,12 +168,12 @@ def test_unix_socket_is_served(run: Run, folder: Path) -> None:
         path = str(folder / "socket")
         server.add_socket(bind_unix_socket(path))
         try:
-            return answers(await ask(path, LAST))
+            return parse_responses(await exchange(path, LAST))
         finally:
             assert await server.drain(5) == 0
 
-    (answer,) = run(main())
-    assert answer.json()["uri"] == "/last"
+    (response,) = run(main())
+    assert response.json()["uri"] == "/last"
 
 
 CERTIFICATES = Path(abstract_base_test.__code__.co_filename).parent
@@ -210,8 +210,10 @@ def test_tls_is_served(run: Run) -> None:
                 put = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
                 client.transport.write((put + b"x" * 200_000) * 3)
                 client.transport.write(b"nonsense\r\n\r\n")
-                *good, bad = answers(await client.until_closed())
-                assert [len(answer.body) for answer in good] == [len("https 200000 ") + 10**6] * 3
+                *good, bad = parse_responses(await client.until_closed())
+                assert [len(response.body) for response in good] == [
+                    len("https 200000 ") + 10**6
+                ] * 3
                 assert bad.status == 400
             async with connected(address) as plain:
                 plain.transport.write(GET)
@@ -295,7 +297,7 @@ def test_surplus_connections_with_tls_are_answered(
                 async with connected(address, ssl=client_context) as client:
                     client.transport.write(GET.replace(b"GET", method))
                     await client.until(b"\r\n\r\n")
-                    (refused,) = answers(bytes(client.received), head=method == b"HEAD")
+                    (refused,) = parse_responses(bytes(client.received), head=method == b"HEAD")
                     assert (refused.status, refused.headers["connection"]) == (503, "close")
                     client.transport.close()
                     await client.lost.wait()
@@ -318,7 +320,7 @@ def test_application_is_notified_of_the_end_of_its_connections(run: Run) -> None
         async with serving(app) as (server, address):
             async with connected(address):
                 await until(lambda: server.connections)
-            await ask(address, GET + LAST)
+            await exchange(address, GET + LAST)
             await until(lambda: not server.connections)
             assert len(closed) == 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.http1.conftest import Run
-from tests.support.http1 import GET, answers, ask
+from tests.support.http1 import GET, exchange, parse_responses
 from tests.support.service import Command
 from tornado_members.embedded.private_servers import PrivateServers
 
@@ -39,15 +39,17 @@ def test_service_serves_refuses_with_problems_and_stops(
         assert service("GET", "/members/1")[1]["name"] == "Ada"
         where = urlsplit(service.url)
         for request, status, code in REFUSED:
-            (answer,) = answers(Run.on_asyncio(ask((where.hostname, where.port), request)))
-            assert (answer.status, answer.headers["connection"]) == (status, "close"), request
-            assert answer.headers["content-type"] == "application/problem+json"
-            problem = json.loads(answer.body)
+            (response,) = parse_responses(
+                Run.on_asyncio(exchange((where.hostname, where.port), request))
+            )
+            assert (response.status, response.headers["connection"]) == (status, "close"), request
+            assert response.headers["content-type"] == "application/problem+json"
+            problem = json.loads(response.body)
             assert (problem["status"], problem["code"]) == (status, code)
-            assert problem["requestId"] == answer.headers["x-request-id"]
+            assert problem["requestId"] == response.headers["x-request-id"]
             # A script sees the problem instead of a network error.
-            assert answer.headers["access-control-allow-origin"] == ORIGIN, request
-            assert "origin" in answer.headers["vary"].lower()
+            assert response.headers["access-control-allow-origin"] == ORIGIN, request
+            assert "origin" in response.headers["vary"].lower()
         assert service.stop() == 0
     refusals = [line for line in command.log().splitlines() if problem["requestId"] in line]
     assert "client_address=127.0.0.1" in refusals[0]

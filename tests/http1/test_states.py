@@ -1,7 +1,7 @@
 """The state table of a connection. A fixture checks each test in this folder against it."""
 
 from tests.http1.conftest import Run, transitions
-from tests.support.http1 import GET, LAST, answers, ask, echo, serving
+from tests.support.http1 import GET, LAST, echo, exchange, parse_responses, serving
 from tornado_members.http1.states import State
 
 
@@ -20,7 +20,10 @@ def test_states_of_two_requests(run: Run, observed: set[tuple[State, State]]) ->
 
     async def main() -> None:
         async with serving(echo()) as (_, address):
-            assert len(answers(await ask(address, GET, put[:20], put[20:-1], b"o", LAST))) == 3
+            assert (
+                len(parse_responses(await exchange(address, GET, put[:20], put[20:-1], b"o", LAST)))
+                == 3
+            )
 
     run(main())
     expected = [

@@ -1,7 +1,7 @@
 """The amount that a Memcached node must store before it evicts a tombstone."""
 
 from tests.lease_cache.test_lease_cache import PREFIX, own_memcached, protocol
-from tests.support.memcached import ask_memcached, stored_keys
+from tests.support.memcached import send_to_memcached, stored_keys
 from tornado_members.lease_cache.commands import Put
 from tornado_members.lease_cache.memcached import MemcachedNode
 
@@ -16,14 +16,14 @@ async def store(node: MemcachedNode, first: int) -> list[bytes]:
 
 
 def evictions(address: str) -> int:
-    stats = ask_memcached(address, b"stats\r\n")
+    stats = send_to_memcached(address, b"stats\r\n")
     (line,) = (one for one in stats.splitlines() if one.startswith(b"STAT evictions "))
     return int(line.split()[2])
 
 
 def is_stored(address: str, key: bytes) -> bool:
     """Check without reading: a read entry is kept longer."""
-    return ask_memcached(address, b"me %b\r\nverbosity 0\r\n" % key).startswith(b"ME ")
+    return send_to_memcached(address, b"me %b\r\nverbosity 0\r\n" % key).startswith(b"ME ")
 
 
 async def test_tombstone_is_evicted_only_by_more_than_half_of_what_a_full_node_holds() -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from tests.support.flush_store import MemoryFlushStore
 from tests.support.memcached import (
-    ask_memcached,
     flush_cache,
     flush_memcached,
+    send_to_memcached,
     start_memcached,
     stored_keys,
 )
@@ -317,7 +317,7 @@ async def test_reader_takes_no_lease_on_a_node_that_became_stale_after_its_look_
         else:
             found = (await cache.fill({b"a": look_up}, load_many))[b"a"]
         assert (found.entry and found.entry.version, found.status) == (1, bypass("node-stale"))
-        assert ask_memcached(address, b"get %ba\r\n" % PREFIX) == b"END\r\n"
+        assert send_to_memcached(address, b"get %ba\r\n" % PREFIX) == b"END\r\n"
 
 
 async def test_look_up_of_bodies_is_not_misled_by_line_ends_that_make_up_for_each_other(
@@ -427,7 +427,7 @@ async def protocol(address: str, seconds: int) -> AsyncIterator[LeaseProtocol]:
 
 
 def seconds_left(address: str, key: bytes) -> int:
-    reply = ask_memcached(address, b"mg %b%b t\r\nverbosity 0\r\n" % (PREFIX, key))
+    reply = send_to_memcached(address, b"mg %b%b t\r\nverbosity 0\r\n" % (PREFIX, key))
     found = re.match(rb"HD t(\d+)", reply)
     return int(found[1]) if found else 0
 
@@ -443,7 +443,7 @@ async def test_mark_of_a_dead_writer_expires_while_others_write(address: str) ->
                 await alive.remove_tombstones([PREFIX + b"a"], b"alive")
                 statuses = [(await alive.read(PREFIX + b"a", Source().load)).status for _ in "12"]
                 await asyncio.sleep(0.2)
-                ask_memcached(address, b"delete %bclock\r\nverbosity 0\r\n" % PREFIX)
+                send_to_memcached(address, b"delete %bclock\r\nverbosity 0\r\n" % PREFIX)
 
 
 async def test_tombstone_is_not_shortened_by_a_writer_with_less_time(
@@ -566,7 +566,7 @@ async def test_write_of_unknown_outcome_keeps_its_tombstone(
                 raise error
         assert await status(other, Source()) == bypass("tombstone")
     seconds = re.search(
-        rb"key=\w+a exp=(\d+)", ask_memcached(address, b"lru_crawler metadump all\r\n")
+        rb"key=\w+a exp=(\d+)", send_to_memcached(address, b"lru_crawler metadump all\r\n")
     )
     assert seconds
     assert int(seconds[1]) - time.time() > 0.5  # longer than the write may take
@@ -645,7 +645,7 @@ async def test_node_without_an_epoch_gets_one_and_a_quarantine(address: str) -> 
 
 
 async def test_invalid_epoch_is_replaced(address: str) -> None:
-    ask_memcached(address, b"set %bepoch 0 0 3\r\nx y\r\nget x\r\n" % PREFIX)
+    send_to_memcached(address, b"set %bepoch 0 0 3\r\nx y\r\nget x\r\n" % PREFIX)
     async with process(address, timing=KEEN) as cache:
         assert (await status(cache, Source())).startswith("fwd=bypass")
         await until_hit(cache, Source())
@@ -767,7 +767,7 @@ async def test_cancelled_reader_hands_its_load_to_another() -> None:
 async def test_entries_do_not_expire_all_at_once(address: str) -> None:
     async with process(address, ttl=10_000) as cache:
         await asyncio.gather(*(status(cache, Source(), b"key%d" % i) for i in range(30)))
-    dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
+    dump = send_to_memcached(address, b"lru_crawler metadump all\r\n")
     lives = [int(exp) - time.time() for exp in re.findall(rb"key\d+ exp=(\d+)", dump)]
     assert all(8_990 < life < 10_002 for life in lives)
     assert max(lives) - min(lives) > 100
@@ -853,7 +853,7 @@ async def test_process_that_only_writes_extends_a_quarantine_that_is_too_short(
     async with process(address, timing=KEEN, write_deadline=30.0) as cache:
         (node,) = cache.nodes
         begun = b"add %bquarantine 0 20 2\r\n20\r\n" % PREFIX
-        assert ask_memcached(address, begun) == b"STORED\r\n"
+        assert send_to_memcached(address, begun) == b"STORED\r\n"
         async with asyncio.timeout(60):
             while True:
                 async with cache.changing(b"a"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.support.memcached import ask_memcached, start_memcached
+from tests.support.memcached import send_to_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 from tornado_members.lease_cache.commands import MAX_TTL, Get, GetEntries, Put, parse_values
@@ -101,7 +101,7 @@ async def test_node_supports_every_command(address: str) -> None:
 
 
 async def test_get_ignores_a_value_with_foreign_flags(address: str) -> None:
-    assert ask_memcached(address, b"set flagged 7 60 4\r\njunk\r\n") == b"STORED\r\n"
+    assert send_to_memcached(address, b"set flagged 7 60 4\r\njunk\r\n") == b"STORED\r\n"
     async with opened(address) as node:
         for _ in range(5):
             assert await node.get_many([b"flagged", b"a"]) == {b"flagged": b""}
@@ -637,7 +637,7 @@ async def test_reply_too_many_is_given_to_no_command(
         writer.write(too_many + await replies.readuntil(echo))
         requests.close()
 
-    assert ask_memcached(address, b"set a 0 60 3\r\nnew\r\n") == b"STORED\r\n"
+    assert send_to_memcached(address, b"set a 0 60 3\r\nnew\r\n") == b"STORED\r\n"
     async with server_that(talk) as proxy, opened(proxy) as node:
         with pytest.raises(NodeUnavailable):
             await command(node)

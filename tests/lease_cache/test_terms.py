@@ -13,7 +13,7 @@ from tests.lease_cache.test_lease_cache import (
     own_memcached,
     process,
 )
-from tests.support.memcached import ask_memcached, flush_cache, flush_memcached
+from tests.support.memcached import flush_cache, flush_memcached, send_to_memcached
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, NOT_STORED, STORED, Hit, bypass
 
@@ -169,10 +169,10 @@ async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: s
         flush_memcached(address)
         with pytest.raises(StoreUnavailable):
             await cache.read(b"a", Source(1).load)
-        assert ask_memcached(address, b"get %bepoch\r\n" % PREFIX) == b"END\r\n"
+        assert send_to_memcached(address, b"get %bepoch\r\n" % PREFIX) == b"END\r\n"
         deposed.acknowledges = 1
         await cache.read(b"a", Source(1).load)
-        assert b"-1\r\n" in ask_memcached(address, b"get %bepoch\r\n" % PREFIX)
+        assert b"-1\r\n" in send_to_memcached(address, b"get %bepoch\r\n" % PREFIX)
 
 
 async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811

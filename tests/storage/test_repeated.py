@@ -44,9 +44,9 @@ async def test_counter_reserves_a_number_once_after_a_broken_connection(
     async with behind_a_proxy(servers, driver) as (proxy, mongo):
         counter = Counter(mongo, "memberId")
         assert await counter.take() == 1
-        proxy.swallow_answer_to(b"findAndModify")
+        proxy.drop_response_to(b"findAndModify")
         assert await counter.take() == 2
-        assert proxy.swallowed == 1
+        assert proxy.dropped == 1
         assert await counter.take() == 3
 
 
@@ -73,13 +73,13 @@ async def test_store_writes_once_after_a_broken_connection(
         store = MemberStore(mongo, RecordedWrites(audit) if recorded else None)
         await store.prepare()
         first = await store.take_ids()
-        proxy.swallow_answer_to(lost[0])
+        proxy.drop_response_to(lost[0])
         ada = await store.insert(ADA, first)
-        proxy.swallow_answer_to(lost[1])
+        proxy.drop_response_to(lost[1])
         grace = await store.replace(1, GRACE)
-        proxy.swallow_answer_to(lost[2])
+        proxy.drop_response_to(lost[2])
         assert await store.delete(1) is True
-        assert proxy.swallowed == 3
+        assert proxy.dropped == 3
     assert (ada.member_id, ada.version) == (1, 1)
     assert grace == make_member(1, 2, name="Grace")
     kinds = [(record["kind"], record["version"]) for record in records.find(sort=[("version", 1)])]

@@ -1,1 +1,1 @@
-"""Fixtures and tools that several tests share."""
+"""Helpers that several test modules share."""

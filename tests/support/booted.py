@@ -62,7 +62,7 @@ class Booted:
         self.root = root
 
     def run(self, *command: str, fails: bool = False) -> str:
-        """Run a command in it; return its output."""
+        """Run a command in the container; return its output."""
         namespaces = ["--mount", "--uts", "--ipc", "--pid", "--cgroup"]
         enter = ["nsenter", f"--target={self._leader}", *namespaces]
         done = subprocess.run(  # noqa: S603

@@ -15,7 +15,7 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-_SECONDS = 30  # for any single step: it only ends a test that hangs
+_SECONDS = 30  # the limit of a step, which only ends a test that hangs
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",  # the sandbox needs namespaces that containers lack; the page is our own
@@ -39,7 +39,7 @@ class Page:
     def __init__(self, connection: WebSocketClientConnection) -> None:
         self._connection = connection
         self._numbers = count(1)
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._results: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.requested: list[str] = []
         self.errors: list[str] = []
 
@@ -47,26 +47,26 @@ class Page:
         """Process the messages of the browser until it ends."""
         while (text := await self._connection.read_message()) is not None:
             message = json.loads(text)
-            said = message.get("params", {})
+            parameters = message.get("params", {})
             if "id" in message:
-                answer = self._answers.pop(message["id"])
-                if not answer.done():  # otherwise the wait has timed out
-                    answer.set_result(message)
+                result = self._results.pop(message["id"])
+                if not result.done():  # otherwise the wait has timed out
+                    result.set_result(message)
             elif message["method"] == "Network.requestWillBeSent":
-                self.requested.append(said["request"]["url"])
-            elif message["method"] == "Log.entryAdded" and said["entry"]["level"] == "error":
-                self.errors.append(said["entry"]["text"])
+                self.requested.append(parameters["request"]["url"])
+            elif message["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+                self.errors.append(parameters["entry"]["text"])
             elif message["method"] == "Runtime.exceptionThrown":
-                self.errors.append(said["exceptionDetails"]["text"])
+                self.errors.append(parameters["exceptionDetails"]["text"])
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command of the protocol; return its result."""
         number = next(self._numbers)
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
+        result: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._results[number] = result
         message = {"id": number, "method": method, "params": parameters}
         await self._connection.write_message(json.dumps(message))
-        found = await asyncio.wait_for(answer, _SECONDS)
+        found = await asyncio.wait_for(result, _SECONDS)
         assert "error" not in found, (method, found)
         return dict(found["result"])
 
@@ -88,19 +88,19 @@ class Page:
 
         A page that is still loading may have the element before the element reacts to clicks.
         """
-        found, brought = (f"document.querySelector({json.dumps(s)})" for s in (selector, then))
+        found, expected = (f"document.querySelector({json.dumps(s)})" for s in (selector, then))
         await self.wait_for(f"!!{found}")
         if then is None:
             await self.value(f"{found}.click()")
             return
-        while not await self.value(f"!!{brought}"):
+        while not await self.value(f"!!{expected}"):
             await self.value(f"{found}?.click()")
             with suppress(TimeoutError):
                 async with asyncio.timeout(3):
-                    await self.wait_for(f"!!{brought}")
+                    await self.wait_for(f"!!{expected}")
 
     async def type(self, selector: str, text: str) -> None:
-        """Type text into an input, key by key."""
+        """Insert text into an input at once, as an input method does."""
         found = f"document.querySelector({json.dumps(selector)})"
         await self.wait_for(f"!!{found}")
         await self.value(f"{found}.focus()")

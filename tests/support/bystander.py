@@ -41,7 +41,7 @@ class Bystander:
         self._request = (path, headers)
         self._clock = clock
         self._worst = 0.0
-        self._answered = 0
+        self._responses = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.failure: Exception | None = None
@@ -56,13 +56,13 @@ class Bystander:
         self._connection.close()
 
     def reset(self) -> None:
-        """Start the measurement anew."""
-        self._worst, self._answered = 0.0, 0
+        """Start the measurement again."""
+        self._worst, self._responses = 0.0, 0
 
     def worst(self) -> float:
         """Return the longest latency since `reset`, in seconds, after another two responses."""
-        enough = self._answered + 2
-        while self._answered < enough and self.failure is None:
+        enough = self._responses + 2
+        while self._responses < enough and self.failure is None:
             time.sleep(0.0005)
         if self.failure is not None:
             raise self.failure
@@ -84,4 +84,4 @@ class Bystander:
         latency = self._clock() - began
         assert response.status == 200, response.status
         self._worst = max(self._worst, latency)
-        self._answered += 1
+        self._responses += 1

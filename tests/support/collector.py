@@ -85,12 +85,12 @@ def collecting() -> Iterator[Collector]:
             collector.requests += 1
             if collector.status == 200:
                 collector.take(self.path, self.headers["Content-Type"], body)
-            answer = ExportTraceServiceResponse().SerializeToString()
+            response = ExportTraceServiceResponse().SerializeToString()
             self.send_response(collector.status)
             self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(response)))
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(response)
 
         def log_message(self, *_: object) -> None:
             """Log nothing."""

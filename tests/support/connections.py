@@ -21,15 +21,15 @@ def socket_inode(port: int, peer_port: int) -> int | None:
     host = socket.inet_aton("127.0.0.1").ljust(16, b"\0")
     sockets = struct.pack("!HH", port, peer_port) + host + host
     sockets += struct.pack("=III", 0, _ANY, _ANY)  # any interface, any cookie
-    question = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ANY) + sockets
-    head = struct.pack("=IHHII", 16 + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST, 0, 0)
+    request = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ANY) + sockets
+    head = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.send(head + question)
-        answer = netlink.recv(8192)
-    (kind,) = struct.unpack_from("=H", answer, 4)
+        netlink.send(head + request)
+        response = netlink.recv(8192)
+    (kind,) = struct.unpack_from("=H", response, 4)
     if kind != _SOCK_DIAG_BY_FAMILY:  # an error: there is no such socket
         return None
-    (inode,) = struct.unpack_from("=I", answer, 16 + 4 + len(sockets) + 16)
+    (inode,) = struct.unpack_from("=I", response, 16 + 4 + len(sockets) + 16)
     return int(inode)
 
 

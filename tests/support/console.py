@@ -41,7 +41,7 @@ class Console:
             raise AssertionError(f"{expression} is not true of: {shown[:3000]}") from None
 
     async def open(self, token: str | None = None, route: str = "") -> None:
-        """Load the page; with a token that was kept in the tab, and at a route."""
+        """Load the page at a route, with a token in the storage of the tab."""
         kept = json.dumps({"token": token, "usesPassword": False}) if token else ""
         store = f"sessionStorage.setItem({_STORAGE_KEY!r}, {json.dumps(kept)})"
         script = f"if (location.protocol === 'http:') {store}"
@@ -57,15 +57,15 @@ class Console:
         await self.value(f"location.hash = {json.dumps(route)}")
 
     async def see(self, selector: str, text: str = "") -> str:
-        """Wait until an element is shown that has a text; return its text."""
+        """Wait until an element that has a text is visible; return its text."""
         found = f"[...document.querySelectorAll({json.dumps(selector)})]"
         # Rows out of sight are not laid out (content-visibility), so that their innerText is empty.
-        shown = "one.checkVisibility() && (one.innerText || one.textContent).includes(wanted)"
-        condition = f"((wanted) => {found}.find((one) => {shown})?.innerText ?? null)"
+        shown = "one.checkVisibility() && (one.innerText || one.textContent).includes(text)"
+        condition = f"((text) => {found}.find((one) => {shown})?.innerText ?? null)"
         return str(await self.wait_for(f"{condition}({json.dumps(text)})?.concat(' ')"))[:-1]
 
     async def see_no(self, selector: str) -> None:
-        """Wait until no such element is shown."""
+        """Wait until no such element is visible."""
         found = f"[...document.querySelectorAll({json.dumps(selector)})]"
         await self.wait_for(f"!{found}.some((one) => one.checkVisibility())")
 

@@ -44,42 +44,42 @@ class Contract:
             )
         return [error.message for error in self._validators[key].iter_errors(value)]
 
-    def check(self, method: str, path: str, answer: HTTPResponse) -> None:
-        """Assert that the document describes an answer: its status, headers and body."""
+    def check(self, method: str, path: str, response: HTTPResponse) -> None:
+        """Assert that the document describes a response: its status, headers and body."""
         is_below = path.startswith(f"{self._base_path}/")
         below = path[len(self._base_path) :] if is_below else ""
         found = [item for pattern, item in self._paths.items() if pattern.fullmatch(below)]
-        where = f"{method} {path}: {answer.code}"
+        where = f"{method} {path}: {response.code}"
         if not found:
             allowed = {HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
             if method == "OPTIONS":  # of the whole server
                 allowed.add(HTTPStatus.NO_CONTENT)
-            assert answer.code in allowed, where
+            assert response.code in allowed, where
             return
-        if method == "OPTIONS" and answer.code == HTTPStatus.NO_CONTENT:
+        if method == "OPTIONS" and response.code == HTTPStatus.NO_CONTENT:
             methods = {name.upper() for name in found[0]}
-            assert methods <= set(answer.headers["Allow"].split(", ")), where
+            assert methods <= set(response.headers["Allow"].split(", ")), where
             return
         # A response to HEAD equals the one to GET, without its body (RFC 9110 §9.3.2).
         operation = found[0].get("get" if method == "HEAD" else method.lower())
         if operation is None:
-            assert answer.code in (405, 413, 400), where
+            assert response.code in (405, 413, 400), where
             return
-        assert str(answer.code) in operation["responses"], f"{where} is not in /openapi.json"
-        described = self.follow(operation["responses"][str(answer.code)])
+        assert str(response.code) in operation["responses"], f"{where} is not in /openapi.json"
+        described = self.follow(operation["responses"][str(response.code)])
         for name, header in described.get("headers", {}).items():
-            self._check_header(where, name, self.follow(header), answer.headers.get(name))
+            self._check_header(where, name, self.follow(header), response.headers.get(name))
         content = described.get("content")
         if content and method != "HEAD":
-            media_type = answer.headers["Content-Type"].partition(";")[0]
+            media_type = response.headers["Content-Type"].partition(";")[0]
             assert media_type in content, f"{where} is {media_type}"
             if media_type.endswith(("/json", "+json")):
-                is_short = answer.headers.get("Content-Encoding") == "gzip"
-                body = gzip.decompress(answer.body) if is_short else answer.body
+                is_short = response.headers.get("Content-Encoding") == "gzip"
+                body = gzip.decompress(response.body) if is_short else response.body
                 faults = self.faults(content[media_type]["schema"], json.loads(body))
-                assert not faults, f"{where}: {faults}: {answer.body[:500]!r}"
+                assert not faults, f"{where}: {faults}: {response.body[:500]!r}"
         else:
-            assert not answer.body, f"{where} has a body"
+            assert not response.body, f"{where} has a body"
 
     def _check_header(
         self, where: str, name: str, header: Mapping[str, Any], value: str | None

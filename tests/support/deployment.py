@@ -1,4 +1,4 @@
-"""Reads the files of deploy/ as their users do."""
+"""Reads the files of deploy/ as the service and its operators do."""
 
 import os
 import shutil

@@ -59,8 +59,8 @@ class FaultProxy:
         self._changed = asyncio.Condition()
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._server: asyncio.Server | None = None
-        self._unanswered: bytes | None = None
-        self.swallowed = 0  # answers
+        self._request_without_response: bytes | None = None
+        self.dropped = 0  # responses
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -94,12 +94,12 @@ class FaultProxy:
         async with self._changed:
             self._changed.notify_all()
 
-    def swallow_answer_to(self, request: bytes) -> None:
-        """Forward the next request with these bytes; its connection breaks before the response.
+    def drop_response_to(self, request: bytes) -> None:
+        """Forward the next request with these bytes; close its connection instead of responding.
 
         The bytes must arrive in one piece, like those of a small request.
         """
-        self._unanswered = request
+        self._request_without_response = request
 
     def fault_of(self, client_name: str | None) -> LinkFault:
         """Return the current fault of a client."""
@@ -146,19 +146,19 @@ class FaultProxy:
                     await asyncio.sleep(delay)
                 if self.fault_of(link.client_name).kind == "freeze":
                     await self._thaw(link)
-                if self._is_swallowed(link, chunk, is_request=writer is link.server):
+                if self._is_dropped(link, chunk, is_request=writer is link.server):
                     link.abort()
                     return
                 writer.write(chunk)
                 await writer.drain()
         writer.close()
 
-    def _is_swallowed(self, link: "_Link", chunk: bytes, *, is_request: bool) -> bool:
+    def _is_dropped(self, link: "_Link", chunk: bytes, *, is_request: bool) -> bool:
         if not is_request:
-            self.swallowed += link.is_unanswered
-            return link.is_unanswered
-        if self._unanswered is not None and self._unanswered in chunk:
-            self._unanswered, link.is_unanswered = None, True
+            self.dropped += link.drops_response
+            return link.drops_response
+        if self._request_without_response is not None and self._request_without_response in chunk:
+            self._request_without_response, link.drops_response = None, True
         return False
 
     async def _thaw(self, link: "_Link") -> None:
@@ -181,7 +181,7 @@ class _Link:
         self.client = client
         self.server: asyncio.StreamWriter | None = None
         self.is_garbled = False
-        self.is_unanswered = False
+        self.drops_response = False
 
     def abort(self) -> None:
         """Close both ends, whatever is in progress."""

@@ -37,7 +37,7 @@ class FeedCopy:
         seed: int = 0,
         events_per_stream: int | None = None,
     ) -> None:
-        """With `events_per_stream`, the client breaks each connection after so many events."""
+        """With `events_per_stream`, the client breaks each connection after this many events."""
         self.members: dict[int, Any] = {}
         self.faults: list[str] = []
         self.events = self.streams = self.exports = self.reads = 0
@@ -117,7 +117,7 @@ class FeedCopy:
             reading.add_done_callback(self._reading.discard)
 
     async def _read(self, member_id: int, version: int | None, kind: str) -> None:
-        """Read the member through any service: the answer must not be older than the event."""
+        """Read the member through any service: the result must not be older than the event."""
         address = self._chance.choice(self._addresses)
         idle = self._idle_clients[address]
         client = idle.pop() if idle else HttpClient(*address, self._token, timeout=_SECONDS)
@@ -142,7 +142,7 @@ class FeedCopy:
             self._absent[member_id] = cache  # right only if it was deleted since
 
     async def until_equal(self, members: "Collection[dict[str, Any]]", seconds: float) -> None:
-        """Wait until the copy equals MongoDB; note a fault if it does not in time."""
+        """Wait until the copy equals MongoDB; record a fault if it does not in time."""
         expected: dict[int, Any] = {}
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -265,7 +265,7 @@ class Churn:
             if reply.status == 204:
                 self._forget(int(path.rpartition(b"/")[2]))
         elif which < 0.7:
-            await client(b"GET", path)  # so that the cache has it
+            await client(b"GET", path)  # fills the cache
         else:
             body = json.dumps({"phone": f"555 {self._chance.randrange(10**7):07}"}).encode()
             patch = b"Content-Type: application/merge-patch+json\r\n"

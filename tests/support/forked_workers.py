@@ -41,15 +41,15 @@ class _Worker:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option for the number of processes."""
-    parser.addoption("--processes", type=int, default=0, help="run the tests in so many processes")
+    parser.addoption("--processes", type=int, default=0, help="number of processes that run tests")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run the tests in workers, if there are to be any."""
+    """Run the tests in workers if `--processes` is set."""
     options = session.config.option
     if not options.processes or options.collectonly or session.testsfailed:
-        return None  # pytest's own loop goes on
+        return None  # pytest runs its own loop
     _run_in_workers(session, options.processes)
     return True
 
@@ -138,8 +138,8 @@ def _handle(session: pytest.Session, worker: _Worker, kind: str, content: Any) -
 def _report_death(session: pytest.Session, worker: _Worker) -> None:
     """Fail the test that a worker ran when it died."""
     location = (worker.running.partition("::")[0], None, worker.running)
-    said = "The process of this test died."
-    report = pytest.TestReport(worker.running, location, {}, "failed", said, "call")
+    message = "The process of this test died."
+    report = pytest.TestReport(worker.running, location, {}, "failed", message, "call")
     worker.ended += 1
     session.config.hook.pytest_runtest_logreport(report=report)
 
@@ -175,7 +175,7 @@ def _become_worker(
 
 
 def _separate(config: pytest.Config, number: int) -> None:
-    """Share nothing with the main process that both would use."""
+    """Stop sharing signals, random numbers and output files with the main process."""
     os.environ[WORKER] = str(number)
     # Ctrl-C is for the main process only: a second signal would interrupt the cleaning up.
     os.setpgid(0, 0)
@@ -211,7 +211,7 @@ def _read(
 
 
 class _Reports:
-    """Sends what happens in a worker to the main process."""
+    """Sends the reports of a worker to the main process."""
 
     def __init__(self, config: pytest.Config, messages: Connection) -> None:
         self._config = config

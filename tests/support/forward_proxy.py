@@ -35,7 +35,7 @@ async def main(target: int) -> None:
         upstream, downstream = await asyncio.open_connection("127.0.0.1", target)
         if line.startswith("CONNECT"):
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:  # absolute form; the key server looks at the path only
+        else:  # absolute form; the key server reads the path only
             _, url, _ = line.split(" ")
             path = "/" + url.split("/", 3)[3]
             downstream.write(head.replace(url.encode(), path.encode(), 1))

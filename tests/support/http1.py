@@ -35,11 +35,11 @@ class Echo(RequestHandler):
             "body": body.decode("latin-1"),
         }
 
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         self.finish(self.understood(self.request.body))
 
-    get = post = put = patch = delete = head = options = answer
-    foo = connect = propfind = answer
+    get = post = put = patch = delete = head = options = respond
+    foo = connect = propfind = respond
 
     def prepare(self) -> None:
         self.request._parse_body = lambda: None  # type: ignore[method-assign]
@@ -47,7 +47,7 @@ class Echo(RequestHandler):
 
 @stream_request_body
 class StreamedEcho(Echo):
-    """The same, for a body that arrives piece by piece."""
+    """Does the same for a body that arrives in pieces."""
 
     def prepare(self) -> None:
         self.pieces: list[bytes] = []
@@ -56,21 +56,22 @@ class StreamedEcho(Echo):
         await asyncio.sleep(0)
         self.pieces.append(chunk)
 
-    async def answer(self) -> None:
+    async def respond(self) -> None:
         self.finish(self.understood(b"".join(self.pieces)))
 
-    get = post = put = patch = delete = head = options = answer
-    foo = connect = propfind = answer
+    get = post = put = patch = delete = head = options = respond
+    foo = connect = propfind = respond
 
 
 def echo() -> Application:
+    """Return an application of both handlers."""
     return Application(
         [("/stream.*", StreamedEcho)], default_handler_class=Echo, log_function=lambda _: None
     )
 
 
 def application(handler: type[RequestHandler], **arguments: Any) -> Application:
-    """An application with one handler for every path."""
+    """Return an application with one handler for every path."""
     return Application([(".*", handler, arguments)], log_function=lambda _: None)
 
 
@@ -78,7 +79,7 @@ def application(handler: type[RequestHandler], **arguments: Any) -> Application:
 async def serving(
     delegate: HTTPServerConnectionDelegate, limits: Limits | None = None, **options: Any
 ) -> AsyncIterator[tuple[HTTPServer, Address]]:
-    """Serve on a free port."""
+    """Serve on a free port; yield the server and its address."""
     server = HTTPServer(delegate, limits=limits, **options)
     listeners = bind_sockets(0, "127.0.0.1")
     address = listeners[0].getsockname()
@@ -92,7 +93,7 @@ async def serving(
 
 @asynccontextmanager
 async def serving_tornado(delegate: HTTPServerConnectionDelegate) -> AsyncIterator[Address]:
-    """Tornado's HTTPServer on a free port."""
+    """Serve by Tornado's HTTPServer on a free port; yield its address."""
     server = TornadoHTTPServer(delegate)
     listeners = bind_sockets(0, "127.0.0.1")
     address = listeners[0].getsockname()
@@ -131,7 +132,7 @@ class Client(asyncio.Protocol):
         self.lost.set()
 
     async def until(self, text: bytes, count: int = 1, seconds: float = 60) -> None:
-        """Wait until some bytes have arrived so many times."""
+        """Wait until some bytes have arrived `count` times."""
         await until(lambda: self.received.count(text) >= count or self.ended.is_set(), seconds)
         assert self.received.count(text) >= count, bytes(self.received)
 
@@ -144,7 +145,7 @@ class Client(asyncio.Protocol):
 
 @asynccontextmanager
 async def connected(address: Any, **options: Any) -> AsyncIterator[Client]:
-    """Yield a connection for the block."""
+    """Connect to a server for the block."""
     loop = asyncio.get_running_loop()
     if isinstance(address, str):
         _, client = await loop.create_unix_connection(Client, address, **options)
@@ -157,8 +158,8 @@ async def connected(address: Any, **options: Any) -> AsyncIterator[Client]:
         await client.lost.wait()
 
 
-async def ask(address: Any, *pieces: bytes, seconds: float = 60) -> bytes:
-    """Send bytes, and read until the server closes."""
+async def exchange(address: Any, *pieces: bytes, seconds: float = 60) -> bytes:
+    """Send bytes on a new connection; return everything received until the server closes it."""
     async with connected(address) as client:
         for piece in pieces:
             client.transport.write(piece)
@@ -175,24 +176,24 @@ async def until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 async def turns(number: int) -> None:
-    """Let the event loop run so many turns."""
+    """Let the event loop run a number of turns."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """One of several responses on a connection."""
 
     status: int
     headers: dict[str, str]  # names in lower case
     body: bytes
-    whole: bool
+    whole: bool  # False if the body was cut off
 
     def json(self) -> Any:
         return json.loads(self.body)
 
 
-def answers(data: bytes, *, head: bool = False) -> list[Answer]:
+def parse_responses(data: bytes, *, head: bool = False) -> list[Response]:
     """Return all responses except 100 Continue; with `head`, they have no bodies."""
     found = []
     while data:
@@ -205,7 +206,7 @@ def answers(data: bytes, *, head: bool = False) -> list[Answer]:
         if status == 100:
             continue
         body, data, whole = _body(status, headers, data, head)
-        found.append(Answer(status, headers, body, whole))
+        found.append(Response(status, headers, body, whole))
     return found
 
 

@@ -21,11 +21,11 @@ class Reply:
 
 
 class HttpClient:
-    """One connection, opened on demand. Its user waits for each response."""
+    """One connection, opened on demand. The caller awaits each response before the next request."""
 
     def __init__(self, host: str, port: int, token: str, *, timeout: float = 10) -> None:
         """`timeout` is the limit of one request, in seconds."""
-        self._where = (host, port)
+        self._address = (host, port)
         self._headers = f"Host: {host}:{port}\r\nAuthorization: Bearer {token}\r\n".encode()
         self._timeout = timeout
         self._connection: _Connection | None = None
@@ -58,12 +58,12 @@ class HttpClient:
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
-        _, self._connection = await loop.create_connection(_Connection, *self._where)
+        _, self._connection = await loop.create_connection(_Connection, *self._address)
         return self._connection
 
 
 class _Connection(asyncio.Protocol):
-    """Bytes in, one reply out. It reads the clock as soon as the last byte arrives."""
+    """Parses one response at a time, and reads the clock when its last byte arrives."""
 
     transport: asyncio.Transport
 

@@ -1,4 +1,4 @@
-"""A server of key sets that can also misbehave."""
+"""A server of key sets, with malformed, endless and missing responses."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.tokens import public_jwk
 
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Response = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class KeyServer:
@@ -18,7 +18,7 @@ class KeyServer:
     def __init__(self, address: str) -> None:
         self.address = address
         self.url = f"{address}/jwks"
-        self.paths: dict[str, Answer] = {"/jwks": keys("RS256")}
+        self.paths: dict[str, Response] = {"/jwks": keys("RS256")}
         self.requests = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,50 +62,50 @@ async def key_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[KeyServ
         await asyncio.gather(*connections, return_exceptions=True)
 
 
-def body(content: bytes, code: int = 200, **headers: str) -> Answer:
-    """A response with this body."""
+def body(content: bytes, code: int = 200, **headers: str) -> Response:
+    """Return a response with this body."""
 
-    async def answer(writer: asyncio.StreamWriter) -> None:
+    async def respond(writer: asyncio.StreamWriter) -> None:
         lines = [f"HTTP/1.1 {code} X", f"Content-Length: {len(content)}", "Connection: close"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode() + content)
 
-    return answer
+    return respond
 
 
-def document(value: Any, **headers: str) -> Answer:
-    """A response with JSON."""
+def document(value: Any, **headers: str) -> Response:
+    """Return a response with JSON."""
     return body(json.dumps(value).encode(), 200, **headers)
 
 
-def keys(algorithm: str, *names: str, **headers: str) -> Answer:
-    """A key set with these keys."""
+def keys(algorithm: str, *names: str, **headers: str) -> Response:
+    """Return a response with a set of these keys."""
     jwks = [public_jwk(algorithm, name) for name in names or ("first",)]
     return document({"keys": jwks}, **headers)
 
 
-def status(code: int, **headers: str) -> Answer:
-    """A response with a minimal body."""
+def status(code: int, **headers: str) -> Response:
+    """Return a response with a minimal body."""
     return body(b"<html>no</html>", code, **headers)
 
 
 async def hang(_writer: asyncio.StreamWriter) -> None:
-    """No response at all."""
+    """Send no response."""
     await asyncio.Event().wait()
 
 
 async def drip(writer: asyncio.StreamWriter) -> None:
-    """A response that never ends, one byte at a time."""
+    """Send a response that never ends, one byte at a time."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{")
     while True:
         writer.write(b" ")
         await asyncio.sleep(0.02)
 
 
-def huge(framing: bytes, chunk: bytes = b" " * 65536) -> Answer:
-    """300 MB, framed as the header states, or by the end of the connection."""
+def huge(framing: bytes, chunk: bytes = b" " * 65536) -> Response:
+    """Return a response of 300 MB, framed as the header states or by the end of the connection."""
 
-    async def answer(writer: asyncio.StreamWriter) -> None:
+    async def respond(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
         for _ in range(300_000_000 // 65536):
             if framing.startswith(b"Transfer-Encoding"):
@@ -114,4 +114,4 @@ def huge(framing: bytes, chunk: bytes = b" " * 65536) -> Answer:
                 writer.write(chunk)
             await writer.drain()
 
-    return answer
+    return respond

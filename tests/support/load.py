@@ -9,7 +9,7 @@ from tests.support.http_client import HttpClient, NoAnswer
 
 
 class Load:
-    """`with` runs some clients against a service; afterwards `failures` is complete.
+    """Runs some clients against a service during a `with` block; then `failures` is complete.
 
     Some keep their connections, some open one per request, some pause in between; some write.
     """
@@ -17,7 +17,7 @@ class Load:
     def __init__(self, port: int, token: str, clients: int = 8) -> None:
         self.answers = 0
         self.failures: Counter[str] = Counter()
-        self._where = (port, token)
+        self._target = (port, token)
         self._clients = clients
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -30,7 +30,7 @@ class Load:
         self.end()
 
     def end(self) -> None:
-        """Await the responses of the last requests."""
+        """Stop, and wait for the responses to the last requests."""
         self._over.set()
         self._thread.join()
 
@@ -38,7 +38,7 @@ class Load:
         await asyncio.gather(*(self._run_client(number) for number in range(self._clients)))
 
     async def _run_client(self, number: int) -> None:
-        port, token = self._where
+        port, token = self._target
         client = HttpClient("127.0.0.1", port, token)
         while not self._over.is_set():
             try:

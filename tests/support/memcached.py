@@ -12,8 +12,8 @@ from tornado_members.lease_cache.placement import namespace_prefix
 from tornado_members.lease_cache.registry import first_list
 
 
-def ask_memcached(address: str, request: bytes) -> bytes:
-    """Send one command; return the reply to its last line."""
+def send_to_memcached(address: str, request: bytes) -> bytes:
+    """Send a request; return the reply, up to its last line."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(request)
@@ -30,11 +30,11 @@ def ask_memcached(address: str, request: bytes) -> bytes:
 
 def flush_memcached(address: str) -> None:
     """Empty the server."""
-    assert ask_memcached(address, b"flush_all\r\n") == b"OK\r\n"
+    assert send_to_memcached(address, b"flush_all\r\n") == b"OK\r\n"
 
 
 def flush_cache(address: str, *namespaces: str, servers: Sequence[str] | None = None) -> None:
-    """Keep only the epochs on the server, as if it had been in use for a while.
+    """Remove all entries but the epochs, as on a server that has been in use for a while.
 
     `servers` is the first list of servers of these caches; by default this one alone.
     """
@@ -43,16 +43,16 @@ def flush_cache(address: str, *namespaces: str, servers: Sequence[str] | None = 
     for namespace in namespaces:
         key = namespace_prefix(namespace) + b"epoch"
         command = b"add %b 0 0 %d\r\n%b\r\nget %b\r\n" % (key, len(epoch), epoch, key)
-        assert epoch in ask_memcached(address, command)
+        assert epoch in send_to_memcached(address, command)
 
 
 def stored_keys(address: str, expected: int) -> list[bytes]:
-    """Return the keys of all entries; ask again while there are fewer than expected.
+    """Return the keys of all entries; repeat the dump while there are fewer than expected.
 
     A dump omits entries that are in use at the moment.
     """
     for _ in range(200):
-        dump = ask_memcached(address, b"lru_crawler metadump all\r\n")
+        dump = send_to_memcached(address, b"lru_crawler metadump all\r\n")
         keys = [line.split(b" ")[0][4:] for line in dump.splitlines() if line.startswith(b"key=")]
         if len(keys) >= expected:
             return keys

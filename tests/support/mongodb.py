@@ -15,7 +15,7 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 
 @contextmanager
 def failing(admin: Admin, times: int | None, **how: Any) -> Iterator[None]:
-    """Make so many commands of the service fail; None means all of them.
+    """Make the next `times` commands of the service fail; None means all of them.
 
     A command that the service sends in the background counts, too.
     """
@@ -45,7 +45,7 @@ def open_streams(admin: Admin, database_name: str) -> int:
 
 @contextmanager
 def read_only(admin: Admin) -> Iterator[None]:
-    """Refuse all writes, as before a migration to another cluster."""
+    """Have MongoDB refuse all writes, as before a migration to another cluster."""
     admin.admin.command({"setUserWriteBlockMode": 1, "global": True})
     try:
         yield

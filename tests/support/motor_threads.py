@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from motor.frameworks import asyncio as framework
 
-_SECONDS = 15  # until an operation that waits for a thread gets one: a test must end
+_SECONDS = 15  # after which the threads are released, so that the test ends
 
 
 @asynccontextmanager
@@ -21,7 +21,7 @@ async def no_free_thread() -> AsyncIterator[None]:
     release = loop.call_later(_SECONDS, gate.set)
     try:
         yield
-        assert not gate.is_set(), "it waited for a thread of Motor"
+        assert not gate.is_set(), "the block waited for a thread of Motor"
     finally:
         release.cancel()
         gate.set()

@@ -19,7 +19,7 @@ ALL_LOST = 1.0
 
 
 def why_unavailable() -> str | None:
-    """Return why this machine has no such networks; None if it has."""
+    """Return why this machine cannot run such networks; None if it can."""
     if os.geteuid():
         return "network namespaces need root"
     missing = [name for name in ("ip", "nsenter") if not shutil.which(name)]
@@ -29,11 +29,11 @@ def why_unavailable() -> str | None:
         with Network({"host": "10.231.7.1"}):
             return None
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return f"network namespaces or TUN devices cannot be made here: {error}"
+        return f"network namespaces or TUN devices cannot be created here: {error}"
 
 
 class Network:
-    """`with` makes the hosts. They end with it, and when this process ends in any way."""
+    """Creates the hosts for a `with` block. They end with it, and with this process."""
 
     def __init__(self, addresses: Mapping[str, str]) -> None:
         """`addresses` are IPv4 addresses of one network, by the names of the hosts."""
@@ -78,7 +78,7 @@ class Network:
     ) -> None:
         """Lose a share of the packets between these pairs, and delay the others, each way.
 
-        Without pairs, all is well. It replaces earlier faults.
+        It replaces earlier faults, so that without pairs the network has none.
         """
         links = [[a, b, lost, delay] for pair in pairs for a, b in permutations(pair)]
         assert self._router

@@ -31,7 +31,7 @@ def quick(rules: str) -> str:
 
 
 class Monitoring:
-    """The two programs, and what the Alertmanager has sent."""
+    """The two programs, and the notifications of the Alertmanager."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -45,7 +45,7 @@ class Monitoring:
             return list(json.load(response)["data"]["result"])
 
     def notify(self, alerts: Sequence[dict[str, Any]]) -> None:
-        """Take a notification of the Alertmanager."""
+        """Receive a notification of the Alertmanager."""
         for alert in alerts:
             self._states[alert["labels"]["alertname"]] = alert["status"]
 
@@ -137,7 +137,7 @@ def _receiver(found: Monitoring) -> Iterator[int]:
 
 @contextmanager
 def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
-    """Run a program until the end of the block, from when it is ready."""
+    """Run a program until the end of the block, which begins when it is ready."""
     path = shutil.which(command[0])
     assert path, f"{command[0]} is not installed"
     log = folder / f"{command[0]}.log"

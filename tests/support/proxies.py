@@ -152,7 +152,7 @@ class Proxy:
         self._log = log
 
     def log(self) -> str:
-        """Return the end of what it has written."""
+        """Return the end of its log."""
         return self._log.read_text(errors="replace")[-2000:]
 
 

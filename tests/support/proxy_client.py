@@ -40,7 +40,7 @@ class ProxyClient:
         return connection
 
     def head(self, method: str, target: str, headers: dict[str, str]) -> bytes:
-        """Return the head of a request, for a client that sends the rest as it likes."""
+        """Return the head of a request, for a client that sends the rest itself."""
         fields = {"Host": "localhost", **self.headers, **headers}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {v}" for name, v in fields.items())]
         return "\r\n".join([*lines, "", ""]).encode()
@@ -60,7 +60,7 @@ class ProxyClient:
             connection.close()
 
     def make_member(self, name: str) -> str:
-        """Make a member; return its path."""
+        """Create a member; return its path."""
         status, headers, body = self("POST", "/members", {"name": name})
         assert status == 201, body
         return headers["Location"]

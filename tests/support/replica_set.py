@@ -1,4 +1,4 @@
-"""Three mongod processes that elect a primary, to be killed, frozen and cut off."""
+"""Three mongod processes that elect a primary, for tests of failovers."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ ELECTION_MS, HEARTBEAT_MS = 1000, 200
 
 
 class ReplicaSet:
-    """`async with` starts it; at the end, every process of it is killed.
+    """Runs the nodes during an `async with` block, and then kills every process.
 
     With `proxied`, all connections to a node pass through a proxy, including those of other nodes,
     so that a node can be cut off from the others only. Proxies identify clients by process.
@@ -90,7 +90,7 @@ class ReplicaSet:
                 await asyncio.sleep(0.02)
 
     async def all_well(self) -> None:
-        """Wait for a primary that both others follow: then any of them may be lost."""
+        """Wait for a primary that both others follow, so that any one of them may be lost."""
         async with asyncio.timeout(START_SECONDS):
             while await asyncio.to_thread(self._states) != {1: 1, 2: 2}:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -133,7 +133,7 @@ class ReplicaSet:
 
     @asynccontextmanager
     async def deposed_primary(self, alone: Program) -> AsyncIterator[None]:
-        """Have a primary that does not know that it was replaced, and that `alone` reaches only.
+        """Have a primary that has not learned that it was replaced, and that only `alone` reaches.
 
         This needs proxies. The primary steps down by itself after `election_ms`; the block should
         end before.
@@ -147,14 +147,14 @@ class ReplicaSet:
                 await self.proxies[self.nodes.index(other)].set(CUT, alone.name)
             await self._step_up_one(others)
             yield
-            assert await asyncio.to_thread(self._is_primary, node), "it noticed that it was deposed"
+            assert await asyncio.to_thread(self._is_primary, node), "the primary has stepped down"
         finally:
             for other in others:
                 await self.proxies[self.nodes.index(other)].set(NO_FAULT, alone.name)
             await self._cut(node, others, NO_FAULT)
 
     async def _step_up_one(self, nodes: list[Program]) -> None:
-        """Make a primary of one of these nodes: of one that has the last change."""
+        """Make one of these nodes the primary. Nodes without the last change refuse that."""
         async with asyncio.timeout(START_SECONDS):
             for node in cycle(nodes):
                 if await asyncio.to_thread(self._step_up, node):

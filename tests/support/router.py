@@ -6,8 +6,8 @@ too, and each pair of hosts has faults of its own. The namespaces have no names.
 process and the programs in them, however that happens.
 
 It prints `{NAME: FILE}`: `nsenter --net=FILE` enters a host. Then each line of its input is a list
-of `[FROM, TO, SHARE_LOST, SECONDS_OF_DELAY]`, which replaces the one before; it answers `ok`. It
-ends with its input.
+of `[FROM, TO, SHARE_LOST, SECONDS_OF_DELAY]`, which replaces the one before; it responds with `ok`.
+It ends with its input.
 """
 
 import ctypes
@@ -50,7 +50,7 @@ def _call(name: str, *arguments: int) -> None:
 
 
 def make_host(address: str) -> tuple[int, int]:
-    """Make a namespace with this address; return the descriptors of it and of its TUN device."""
+    """Create a namespace with this address; return the descriptors of it and of its TUN device."""
     _call("unshare", _CLONE_NEWNET)
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
     tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
@@ -107,12 +107,14 @@ class Router:
 
 
 def main(hosts: Sequence[str]) -> None:
-    """Make the hosts, and route until the input ends."""
+    """Create the hosts, and route until the input ends."""
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
     addresses = dict(host.split("=") for host in hosts)
     made = {name: make_host(address) for name, address in addresses.items()}
     enter(own)
-    _answer(json.dumps({name: f"/proc/{os.getpid()}/fd/{one[0]}" for name, one in made.items()}))
+    _write_line(
+        json.dumps({name: f"/proc/{os.getpid()}/fd/{one[0]}" for name, one in made.items()})
+    )
     number = {name: socket.inet_aton(address) for name, address in addresses.items()}
     router = Router({number[name]: device for name, (_, device) in made.items()})
     poll = select.epoll()
@@ -132,10 +134,10 @@ def main(hosts: Sequence[str]) -> None:
                 (number[source], number[target]): (share, delay)
                 for source, target, share, delay in json.loads(line)
             }
-            _answer("ok")
+            _write_line("ok")
 
 
-def _answer(line: str) -> None:
+def _write_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The service and its commands as processes, as an operator runs them."""
+"""The service and its commands as processes."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Command:
         self._logs: list[Path] = []
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start it. tests/deploy/test_wheel.py starts the installed program instead."""
+        """Start a process. tests/deploy/test_wheel.py starts the installed program instead."""
         command, *rest = arguments
         return ForkedProcess(
             [command, "--config", self.config, *rest],
@@ -58,7 +58,7 @@ class Command:
     def run(
         self, command: str, *arguments: str, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run it to its end in this process, which saves the start of a process."""
+        """Run a command to its end in this process, which saves the start of a process."""
         argv = [command, "--config", str(self.config), *arguments]
         output, errors = StringIO(), StringIO()
         given = sys.stdin if stdin is None else TextIOWrapper(BytesIO(stdin.encode()))
@@ -75,13 +75,13 @@ class Command:
         return subprocess.CompletedProcess(argv, code, output.getvalue(), errors.getvalue())
 
     def run_alone(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end in a process of its own."""
+        """Run a command to its end in its own process."""
         with self.start(*arguments) as process:
             output, errors = process.communicate(timeout=STARTUP_SECONDS)
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     def token(self, *arguments: str) -> str:
-        """Return a token of its own issuer."""
+        """Return a token of the service's own issuer."""
         finished = self.run("token", *arguments)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout.strip()
@@ -131,7 +131,7 @@ class Service:
     def __init__(self, command: Command, process: subprocess.Popen[str], log: Path) -> None:
         self.process = process
         while not re.search("Ctrl-C.*\n|admin_url.*\n", log.read_text()):
-            assert process.poll() is None, f"it did not start: {log.read_text()}"
+            assert process.poll() is None, f"the service did not start: {log.read_text()}"
             time.sleep(0.02)
         self.startup_output = log.read_text()
         found = re.search(r"listens on (http[^\s\"]+)", self.startup_output)
@@ -178,5 +178,5 @@ class Service:
         workers = [child for child in supervisor.children() if child.name() == name]
         self.process.send_signal(how)
         code = self.process.wait(timeout=STARTUP_SECONDS)
-        psutil.wait_procs(workers, timeout=STARTUP_SECONDS)  # after SIGKILL, they die a bit later
+        psutil.wait_procs(workers, timeout=STARTUP_SECONDS)  # after SIGKILL, they end later
         return code

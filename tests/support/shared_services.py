@@ -36,9 +36,9 @@ class SharedServices:
         return self._services is not None
 
     def get(self, key: Any, opening: Opening) -> Services:
-        """Return the services that are open if they have this key; otherwise open new ones.
+        """Return the open services if they have this key; otherwise open new ones.
 
-        They have verified no token, as new ones: a first request is not for the fast path.
+        They have verified no token, like new ones, so the fast path does not serve a first request.
         """
         if self._services is None or key != self._key:
             self._close_services()

@@ -113,7 +113,7 @@ def quick_callbacks(
     if slow_callbacks.found and request.node.get_closest_marker("slow_callbacks") is None:
         request.node.stash[_WAS_SLOW] = True
         found = ", ".join(slow_callbacks.found)
-        assert request.node.stash[_RUNS_LEFT], f"these callbacks kept the event loop: {found}"
+        assert request.node.stash[_RUNS_LEFT], f"callbacks occupied the event loop: {found}"
 
 
 def _owner(callback: Any) -> str:

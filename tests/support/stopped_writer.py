@@ -29,7 +29,7 @@ _SECONDS = 60.0
 
 
 class StoppedWriter:
-    """The process, as a test controls it."""
+    """The process of the writer."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -42,11 +42,11 @@ class StoppedWriter:
                 await asyncio.sleep(0.005)
 
     def kill(self) -> None:
-        """Kill it where it is."""
+        """Kill the process while it is stopped."""
         self._process.kill()
 
     async def proceed(self) -> Sequence[int | None]:
-        """Continue it; return the versions that it has acknowledged."""
+        """Continue the process; return the versions that it has acknowledged."""
         self._process.send_signal(signal.SIGCONT)
         async with asyncio.timeout(_SECONDS):
             output, _ = await self._process.communicate()

@@ -13,8 +13,8 @@ _STOPPED = b"T"  # in /proc/PID/task/*/stat (proc(5))
 def suspend(process: psutil.Process) -> None:
     """Send SIGSTOP, and wait until every thread is stopped.
 
-    One thread takes the signal and stops the others. On a busy machine it may wait for its turn,
-    while the others go on.
+    One thread receives the signal and stops the others. On a busy machine it may not be scheduled
+    for a while, and the others continue.
     """
     process.suspend()
     end = time.monotonic() + _SECONDS

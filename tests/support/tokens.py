@@ -1,4 +1,4 @@
-"""An issuer of tokens for tests, honest or not."""
+"""Creates valid and invalid tokens for tests."""
 
 import asyncio
 import time
@@ -55,7 +55,7 @@ def make_token(
     headers: dict[str, Any] | None = None,
     **claims: Any,
 ) -> str:
-    """Return a token that is valid unless a claim says otherwise; a claim of None is omitted."""
+    """Return a token that is valid unless a claim prevents it; a claim of None is omitted."""
     now = int(time.time())
     defaults = {
         "iss": ISSUER,

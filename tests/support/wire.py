@@ -17,7 +17,7 @@ on_both = pytest.mark.parametrize("transport", ["tornado", "http1"])
 
 
 def listener_of(http_server: AnyServer) -> socket.socket:
-    """The socket on which it listens."""
+    """Return the socket on which a server listens."""
     if isinstance(http_server, HTTPServer):
         (listener,) = http_server.sockets
     else:

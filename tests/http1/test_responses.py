@@ -17,10 +17,10 @@ from tests.http1.conftest import Run
 from tests.support.http1 import (
     GET,
     LAST,
-    answers,
     application,
-    ask,
     connected,
+    exchange,
+    parse_responses,
     serving,
     until,
 )
@@ -75,9 +75,9 @@ def test_response_has_a_length_or_chunks(
 ) -> None:
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
-            return await ask(address, request_ + LAST)
+            return await exchange(address, request_ + LAST)
 
-    first, second = answers(run(main()))
+    first, second = parse_responses(run(main()))
     assert (first.status, first.body, first.whole) == (status, body, True)
     assert "connection" not in first.headers
     framing = {"content-length", "transfer-encoding"} & first.headers.keys()
@@ -90,13 +90,13 @@ def test_head_response_has_only_headers(run: Run, query: str) -> None:
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
             last = get("", method="HEAD", headers="Connection: close\r\n")
-            return await ask(address, get(query, method="HEAD") + last)
+            return await exchange(address, get(query, method="HEAD") + last)
 
-    assert len(answers(run(main()), head=True)) == 2
+    assert len(parse_responses(run(main()), head=True)) == 2
 
 
 @pytest.mark.parametrize(
-    ("version", "sent", "query", "answered"),
+    ("version", "sent", "query", "responded"),
     [
         ("1.1", "", "write=a", None),
         ("1.1", "keep-alive", "write=a", None),
@@ -111,28 +111,32 @@ def test_head_response_has_only_headers(run: Run, query: str) -> None:
     ],
 )
 def test_connection_is_kept_or_closed(
-    run: Run, version: str, sent: str, query: str, answered: str | None
+    run: Run, version: str, sent: str, query: str, responded: str | None
 ) -> None:
     """`none`: the connection is closed without a Connection header."""
 
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
             headers = f"Connection: {sent}\r\n" if sent else ""
-            return await ask(address, get(query, version=version, headers=headers) + LAST)
+            return await exchange(address, get(query, version=version, headers=headers) + LAST)
 
-    first, *others = answers(run(main()))
+    first, *others = parse_responses(run(main()))
     assert first.whole
-    assert first.headers.get("connection") == (None if answered == "none" else answered)
-    assert len(others) == (answered in (None, "Keep-Alive"))
+    assert first.headers.get("connection") == (None if responded == "none" else responded)
+    assert len(others) == (responded in (None, "Keep-Alive"))
 
 
 @pytest.mark.parametrize("query", ["length=2&write=hello", "length=9&write=hello", "length=x"])
 def test_response_of_a_wrong_length_is_broken_off(run: Run, query: str) -> None:
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
-            return await ask(address, get(query) + GET)
+            return await exchange(address, get(query) + GET)
 
-    assert not [answer for answer in answers(run(main())) if answer.whole and answer.status == 200]
+    assert not [
+        response
+        for response in parse_responses(run(main()))
+        if response.whole and response.status == 200
+    ]
 
 
 class Delegate(HTTPServerConnectionDelegate, HTTPMessageDelegate):
@@ -172,7 +176,7 @@ class Delegate(HTTPServerConnectionDelegate, HTTPMessageDelegate):
 def test_response_header_cannot_inject_lines(header: tuple[str, str]) -> None:
     async def main() -> bytes:
         async with serving(delegate) as (_, address):
-            return await ask(address, GET)
+            return await exchange(address, GET)
 
     delegate = Delegate(header)
     assert Run.on_asyncio(main()) == b""
@@ -183,7 +187,7 @@ def test_response_header_cannot_inject_lines(header: tuple[str, str]) -> None:
 def test_response_without_a_body_sends_none(status: int) -> None:
     async def main() -> bytes:
         async with serving(delegate) as (_, address):
-            return await ask(address, GET)
+            return await exchange(address, GET)
 
     delegate = Delegate(b"body", status=status)
     assert b"body" not in Run.on_asyncio(main())
@@ -202,11 +206,11 @@ def test_response_may_precede_the_end_of_its_request(run: Run) -> None:
 
     async def main() -> None:
         async with serving(Hasty(b"body")) as (_, address):
-            assert len(answers(await ask(address, GET + GET + LAST))) == 3
+            assert len(parse_responses(await exchange(address, GET + GET + LAST))) == 3
             hidden = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GET) + GET
-            assert len(answers(await ask(address, hidden + LAST))) == 2
+            assert len(parse_responses(await exchange(address, hidden + LAST))) == 2
         async with serving(Hasty(b"body"), Limits(discard_bytes=10)) as (_, address):
-            assert len(answers(await ask(address, hidden + GET))) == 1
+            assert len(parse_responses(await exchange(address, hidden + GET))) == 1
 
     run(main())
 

@@ -39,8 +39,8 @@ class Large(RequestHandler):
         self.finish(_LARGE)
 
 
-class Victim:
-    """The process, as a test controls it."""
+class TargetServer:
+    """The process of the server."""
 
     def __init__(self, process: "Popen[str]") -> None:
         assert process.stdout
@@ -53,16 +53,16 @@ class Victim:
 
 
 @contextmanager
-def victim() -> Iterator[Victim]:
+def target_server() -> Iterator[TargetServer]:
     """Run the server for the block."""
     with Popen(
-        [sys.executable, "-m", "tests.support.victim"],
+        [sys.executable, "-m", "tests.support.target_server"],
         stdout=PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
     ) as process:
         try:
-            yield Victim(process)
+            yield TargetServer(process)
         finally:
             process.kill()
 
