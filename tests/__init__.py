@@ -1,1 +1,1 @@
-"""The tests mirror the package; support/ holds what several of them need."""
+"""The tests mirror the package; support/ contains helpers that several of them use."""

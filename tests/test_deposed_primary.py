@@ -23,7 +23,7 @@ ELECTION_MS = 10_000
 SECONDS_AT_MOST = 120  # of load
 CALM = 0.4  # seconds of load before the partition
 # Seconds for which a service is suspended in some rounds: longer than cache.heartbeat_ms. Then it
-# bypasses the node for a while, and does not ask it for its term.
+# bypasses the node for a while, and does not read its term.
 STALL = 1.5
 
 pytestmark = pytest.mark.exhaustive  # each test starts three nodes and two services

@@ -1,4 +1,4 @@
-"""The proxy injects exactly the faults that tests request."""
+"""The proxy injects exactly the requested faults."""
 
 import asyncio
 import os
@@ -21,16 +21,16 @@ def name_at(port: int, _proxy_port: int) -> str | None:
 
 
 class Client:
-    """A connection that asks Memcached for its version."""
+    """A connection that requests the version of Memcached."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    async def ask(self, request: bytes = b"version\r\n") -> bytes:
+    async def send(self, request: bytes = b"version\r\n") -> bytes:
         self.writer.write(request)
-        return await self.answer()
+        return await self.reply()
 
-    async def answer(self) -> bytes:
+    async def reply(self) -> bytes:
         async with asyncio.timeout(60):
             with suppress(ConnectionError):
                 return await self.reader.readline()
@@ -58,29 +58,29 @@ def target(servers: PrivateServers) -> str:
 async def test_proxy_forwards_bytes(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         big = b"x" * 500_000
-        assert await client.ask(b"set big 0 10 %d\r\n%b\r\n" % (len(big), big)) == b"STORED\r\n"
-        await client.ask(b"get big\r\n")
+        assert await client.send(b"set big 0 10 %d\r\n%b\r\n" % (len(big), big)) == b"STORED\r\n"
+        await client.send(b"get big\r\n")
         assert await client.reader.readexactly(len(big)) == big
 
 
 async def test_proxy_cuts_off_one_client_only(target: str) -> None:
     async with FaultProxy(target, name_at) as proxy, connected(proxy, "b") as other:
         async with connected(proxy, "a") as client:
-            assert await client.ask()
+            assert await client.send()
             await proxy.set(CUT, "a")
-            assert await client.answer() == b""
+            assert await client.reply() == b""
         async with connected(proxy, "a") as client:
-            assert await client.ask() == b""
-        assert await other.ask()
+            assert await client.send() == b""
+        assert await other.send()
         await proxy.set(NO_FAULT, "a")
         async with connected(proxy, "a") as client:
-            assert await client.ask()
+            assert await client.send()
 
 
 async def test_proxy_delivers_held_bytes_of_a_disconnected_sender(target: str) -> None:
     async with FaultProxy(target, name_at) as proxy:
         async with connected(proxy, "a") as client:
-            assert await client.ask()
+            assert await client.send()
             await proxy.set(FROZEN, "a")
             client.writer.write(b"set held 0 10 1\r\n1\r\n")
             with pytest.raises(TimeoutError):
@@ -96,28 +96,28 @@ async def test_proxy_delays_bytes(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         await proxy.set(LinkFault(delay=0.05))
         began = asyncio.get_running_loop().time()
-        assert await client.ask()
+        assert await client.send()
         assert asyncio.get_running_loop().time() - began >= 0.1
 
 
 async def test_proxy_sends_garbage_that_is_not_a_valid_reply(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
-        assert await client.ask()
+        assert await client.send()
         await proxy.set(GARBAGE)
-        assert await client.answer() == b""
+        assert await client.reply() == b""
         async with connected(proxy) as other:
-            assert not (await other.ask()).startswith(b"VERSION")
+            assert not (await other.send()).startswith(b"VERSION")
             await proxy.set(NO_FAULT)
-            while await other.answer():
+            while await other.reply():
                 pass
         async with connected(proxy) as other:
-            assert await other.ask()
+            assert await other.send()
 
 
 async def test_proxy_closes_connections_in_use(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client, connected(proxy) as other:
-        assert await client.ask()
-        assert await other.ask()
+        assert await client.send()
+        assert await other.send()
         await proxy.set(FROZEN)
         client.writer.write(b"version\r\n")
         await asyncio.sleep(0.05)
@@ -127,14 +127,14 @@ async def test_proxy_closes_connections_in_use(target: str) -> None:
 
 async def test_proxy_without_a_server_closes_the_connection() -> None:
     async with FaultProxy(f"127.0.0.1:{free_port()}") as proxy, connected(proxy) as client:
-        assert await client.ask() == b""
+        assert await client.send() == b""
 
 
 async def test_socket_inode_identifies_the_process_of_a_connection(target: str) -> None:
     ports: list[tuple[int, int]] = []
     proxy = FaultProxy(target, lambda *pair: ports.append(pair))
     async with proxy, connected(proxy) as client:
-        assert await client.ask()
+        assert await client.send()
         inode = socket_inode(*ports[0])
         assert inode
         assert has_socket(os.getpid(), inode)
@@ -142,11 +142,11 @@ async def test_socket_inode_identifies_the_process_of_a_connection(target: str) 
     assert socket_inode(free_port(), ports[0][1]) is None
 
 
-async def test_proxy_swallows_one_reply(target: str) -> None:
+async def test_proxy_drops_one_reply(target: str) -> None:
     async with FaultProxy(target) as proxy, connected(proxy) as client:
         proxy.drop_response_to(b"verbosity")
-        assert (await client.ask()).startswith(b"VERSION ")
-        assert await client.ask(b"verbosity 0\r\n") == b""
+        assert (await client.send()).startswith(b"VERSION ")
+        assert await client.send(b"verbosity 0\r\n") == b""
         assert proxy.dropped == 1
         async with connected(proxy) as another:
-            assert await another.ask(b"verbosity 0\r\n") == b"OK\r\n"
+            assert await another.send(b"verbosity 0\r\n") == b"OK\r\n"

@@ -60,7 +60,7 @@ class Target:
         return any(re.search(r"\) [RD] ", (one / "stat").read_text()) for one in threads)
 
     def connect(self, data: bytes, answers: int) -> socket.socket:
-        """Send bytes on a new connection, and read so many bytes of the response."""
+        """Send bytes on a new connection, and read a number of bytes of the response."""
         connection = socket.create_connection(("127.0.0.1", self._port), timeout=10)
         with suppress(ConnectionError, TimeoutError):
             connection.settimeout(0.5 if len(data) > 200_000 else 10)

@@ -73,7 +73,7 @@ async def until_cached(client: HttpClient, path: bytes) -> None:
             await asyncio.sleep(0.05)
 
 
-def ask(client: HttpClient, number: int) -> asyncio.Task[Reply]:
+def send_read(client: HttpClient, number: int) -> asyncio.Task[Reply]:
     """Send one of several requests that need MongoDB."""
     requests = [
         (b"GET", b"/members/%d" % (1000 + number), b""),
@@ -107,11 +107,11 @@ async def test_requests_do_not_pile_up_while_mongodb_hangs(
         await asyncio.sleep(0.1)  # its threads do not all stop at once
         try:
             for _ in range(2):
-                asked = [ask(client, number) for number, client in enumerate(many)]
+                tasks = [send_read(client, number) for number, client in enumerate(many)]
                 cached = [await another(b"GET", b"/members/1") for _ in range(20)]
                 assert {reply.status for reply in cached} == {200}
-                assert sum(task.done() for task in asked) < AT_ONCE  # they did not wait for these
-                answers = await asyncio.gather(*asked)
+                assert sum(task.done() for task in tasks) < AT_ONCE  # reads did not wait for them
+                answers = await asyncio.gather(*tasks)
                 assert {reply.status for reply in answers} == {503}
                 assert all(reply.headers[b"retry-after"] for reply in answers)
                 held.append(held_by(worker))

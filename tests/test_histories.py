@@ -1,6 +1,6 @@
 """The checker of histories finds every history with an anomaly, and accepts all others.
 
-The tests of the cache's promise depend on it, so it is tested like a part of the product.
+The tests of the cache's guarantee depend on it, so it is tested like a part of the product.
 """
 
 import random

@@ -58,13 +58,13 @@ class RecordingCache:
         self.failed = 0  # failures so far
         self.failed_before_flush = 0  # failures before the last flush
         self.is_cut_off = False  # from a node, as each command finds
-        self.reaches = True  # each node, as far as the process knows
-        self.asked = 0
+        self.reaches = True  # each node, as far as the process has found
+        self.attempts = 0
         self.goes_on = asyncio.Event()
         self.goes_on.set()
 
     async def invalidate_members(self, changes: Sequence[Change]) -> bool:
-        self.asked += 1
+        self.attempts += 1
         await self.goes_on.wait()
         if self.failures:
             self.failures -= 1
@@ -238,7 +238,7 @@ async def test_invalidator_hands_over_if_it_cannot_reach_a_node(mongo: Mongo, me
             members.insert_one({"_id": 1, "name": "A"})
             await until(lambda: well.invalidated == [Change(1, "A")])
             assert (first.is_leader, second.is_leader) == (False, True)
-            assert cut_off.asked == 1
+            assert cut_off.attempts == 1
 
 
 async def test_invalidator_hands_over_before_it_has_anything_to_remove(mongo: Mongo) -> None:
@@ -262,10 +262,10 @@ async def test_invalidator_continues_if_no_process_reaches_a_node(
         alone.is_cut_off = True
         for number in range(3):
             members.insert_one({"_id": number + 1, "name": str(number)})
-            await until(lambda: alone.asked >= number + 2)  # noqa: B023  # the first one twice
+            await until(lambda: alone.attempts >= number + 2)  # noqa: B023  # the first one twice
         alone.is_cut_off = False
         members.insert_one({"_id": 9, "name": "Z"})
-        # An earlier change may still be asked for once more, and succeed now.
+        # An earlier change may be removed once more, and succeed now.
         await until(lambda: alone.invalidated[-1:] == [Change(9, "Z")])
 
 

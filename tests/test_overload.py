@@ -52,7 +52,7 @@ def port_of(service: Service) -> int:
 
 
 async def all_answered(client: OpenLoop) -> Outcome:
-    """Send as much as few connections can, until that is answered and nothing is refused.
+    """Send as much as few connections can, until all of it is served and nothing is refused.
 
     A service that is not scheduled for a while refuses some of it.
     """
@@ -64,7 +64,7 @@ async def all_answered(client: OpenLoop) -> Outcome:
 
 
 async def refused(client: OpenLoop, rate: int) -> Outcome:
-    """Send so many requests per second, and then twice as many, until some are refused.
+    """Send requests at a rate, and then at twice the rate, until some are refused.
 
     The capacity was measured too low if the service was not scheduled for a while.
     """

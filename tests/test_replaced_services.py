@@ -1,4 +1,4 @@
-"""Memcached hangs and keeps its memory while all processes that know what it missed are replaced.
+"""Memcached hangs and keeps its memory while all processes that recorded its outage are replaced.
 
 The new processes must not serve what Memcached kept.
 """

@@ -1,4 +1,4 @@
-"""The instrument that watches the event loop in all tests finds slow callbacks."""
+"""The fixture that watches the event loop in all tests finds slow callbacks."""
 
 import asyncio
 import subprocess
@@ -98,5 +98,5 @@ def test_slow_callback_fails_a_test_unless_the_next_run_has_none(folder: Path) -
         "ERROR test_it.py::test_slow[always]",
         "FAILED test_it.py::test_slow[fails]",
     }
-    assert "kept the event loop: 2" in result.stdout
+    assert "occupied the event loop: 2" in result.stdout
     assert "PASSED test_it.py::test_runs" in lines

@@ -1,4 +1,4 @@
-"""The rhythm of periodic tasks."""
+"""The ticks of periodic tasks."""
 
 import os
 
@@ -17,7 +17,7 @@ def test_ticks_are_the_same_for_all_tasks_and_never_missed(ticks: int) -> None:
         assert (now + left - first) % TICK == pytest.approx(0, abs=1e-6) or (
             now + left - first
         ) % TICK == pytest.approx(TICK, abs=1e-6)
-        now += left + 0.01 * every  # a task that takes some time keeps the rhythm
+        now += left + 0.01 * every  # a task that takes some time keeps its ticks
 
 
 def test_timer_that_is_early_does_not_run_twice_for_one_tick() -> None:

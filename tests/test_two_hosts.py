@@ -1,4 +1,4 @@
-"""The promise on two hosts: network namespaces, whose network is cut, delayed and lossy."""
+"""The promise on two hosts: network namespaces, whose links are blocked, delayed and lossy."""
 
 import asyncio
 import socket

@@ -69,7 +69,7 @@ class TestRoutes:
     def admin(self, http_server: object, http_server_client: Fetching) -> Admin:  # noqa: ARG002
         return Admin(http_server_client)
 
-    async def test_probes_answer_in_text_and_json(
+    async def test_probes_respond_in_text_and_json(
         self, admin: Admin, cache_servers: tuple[str, ...]
     ) -> None:
         alive = await admin("/livez")
@@ -239,7 +239,7 @@ class TestFaults:
             found = samples(process_status)
             assert found["members_ready",] == 0
             assert found["members_dependency_state", "mongodb"] == 2
-            operation = "MemberStore.find_members"  # of all that asked in one turn of the loop
+            operation = "MemberStore.find_members"  # of all requests of one turn of the loop
             assert (
                 1
                 <= found["members_mongodb_operation_failures_total", operation, "unavailable"]
@@ -287,60 +287,60 @@ async def until(health: HealthMonitor, status: str) -> None:
 
 
 async def test_monitor_pings_mongodb_one_at_a_time() -> None:
-    asked = 0
+    pings = 0
     answer = asyncio.Event()
 
     async def ping() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
+        nonlocal pings
+        pings += 1
+        if pings > 1:
             await answer.wait()
 
     health = HealthMonitor(ping, fail, dict, lambda: None, {}, None)
     async with health.monitoring():
         assert health.report().is_ready
         async with asyncio.timeout(60):
-            while asked < 2:  # noqa: ASYNC110
+            while pings < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         for _ in range(100):
             assert health.report().is_ready
-        assert asked == 2
+        assert pings == 2
 
 
 async def test_acknowledged_writes_replace_pings() -> None:
-    asked: list[str] = []
+    operations: list[str] = []
 
     async def ping() -> None:
-        asked.append("ping")
+        operations.append("ping")
 
     async def write() -> None:
-        asked.append("write")
+        operations.append("write")
 
     health = HealthMonitor(ping, write, dict, lambda: None, {}, None)
     async with health.monitoring(), asyncio.timeout(60):
-        while asked.count("write") < 3:  # noqa: ASYNC110
+        while operations.count("write") < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert asked.count("ping") <= 2  # the first one, and another if the loop was late
+    assert operations.count("ping") <= 2  # the first one, and another if the loop was late
 
 
 async def test_writes_of_elections_replace_those_of_the_monitor() -> None:
-    asked: list[str] = []
+    operations: list[str] = []
 
     async def ping() -> None:
-        asked.append("ping")
+        operations.append("ping")
 
     async def write() -> None:
-        asked.append("write")
+        operations.append("write")
 
     health = HealthMonitor(ping, write, dict, lambda: None, {}, None)
     loop = asyncio.get_running_loop()
     async with health.monitoring():
-        while "write" not in asked:  # noqa: ASYNC110
+        while "write" not in operations:  # noqa: ASYNC110
             await asyncio.sleep(0)
         for _ in range(20):
             health.note_write(loop.time() + 60)
             await asyncio.sleep(0.1)
-        assert asked == ["ping", "write"]
+        assert operations == ["ping", "write"]
         health._note_writes("refuses: Unauthorized")
         assert health.report().status == "degraded"
         health.note_write(loop.time())

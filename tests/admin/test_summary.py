@@ -21,8 +21,8 @@ from tornado_members.settings import Console, Settings
 
 
 @pytest.fixture
-def known() -> list[bool]:
-    """True once the service knows its status."""
+def has_status() -> list[bool]:
+    """True once the supervisor has sent the status."""
     return [True]
 
 
@@ -33,14 +33,14 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def app(
-    services: Services, process_status: ProcessStatus, known: list[bool]
+    services: Services, process_status: ProcessStatus, has_status: list[bool]
 ) -> HTTPServerConnectionDelegate:
-    return make_app(services, lambda: summarize(process_status) if known[0] else None)
+    return make_app(services, lambda: summarize(process_status) if has_status[0] else None)
 
 
 @pytest.fixture
 def contract(services: Services) -> Contract:
-    """The description of a service that knows its status."""
+    """The description of a service that has its status."""
     return contract_of(openapi_document(services, lambda: None).plain)
 
 
@@ -58,11 +58,11 @@ async def test_status_has_dependencies_and_totals(api: Api) -> None:
     assert sum(after["requests"]["durations"]) == 5
 
 
-async def test_status_is_for_callers_with_members_delete(api: Api, known: list[bool]) -> None:
+async def test_status_is_for_callers_with_members_delete(api: Api, has_status: list[bool]) -> None:
     for rights in (0, 1, 2):
         problem(await api("GET", "/status", rights=rights), 403, "permission-missing")
     problem(await api("GET", "/status", rights=None), 401, "token-missing")
-    known[0] = False
+    has_status[0] = False
     problem(await api("GET", "/status"), 503, "dependency-unavailable")
 
 

@@ -175,8 +175,8 @@ async def test_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(5):
             issuer.now += 10
             await issuer.source.refresh()
-        told = [record for record in caplog.records if record.levelname == "ERROR"]
-        assert [record.message for record in told] == [
+        logged = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert [record.message for record in logged] == [
             f"the keys of {ISSUER} cannot be fetched: {issuer.server.url}: "
             "responded with status 503; "
             "the old ones are used"

@@ -17,7 +17,7 @@ from tornado_members.auth.jwks_client import JwksClient
 from tornado_members.auth.key_requests import Proxy, RequestFailed
 from tornado_members.auth.key_set import KeysUnusable
 
-HOST = "keys.example"  # resolves nowhere: only the proxy knows its address
+HOST = "keys.example"  # resolves nowhere: only the proxy has its address
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ class Run:
                 self.queue._attempts.add(name.encode())
 
     async def add(self, *names: str, is_recent: bool = False) -> None:
-        """Add logins whose sources are named by their first letters."""
+        """Add logins; the first letter of a login names its source."""
         for name in names:
             source = Source(name[:1].encode(), is_recent)
             self._tasks.append(asyncio.create_task(self._log_in(name, source)))

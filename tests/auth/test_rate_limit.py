@@ -93,18 +93,18 @@ async def test_rate_limit_starts_anew_each_minute() -> None:
 
 
 async def test_rate_limit_sends_no_commands_for_a_subject_over_it() -> None:
-    asked = 0
+    commands = 0
 
     class Counts(SharedCounts):
         def add_many(self, amounts: Mapping[bytes, int], ttl: int) -> Any:
-            nonlocal asked
-            asked += 1
+            nonlocal commands
+            commands += 1
             return super().add_many(amounts, ttl)
 
     clock = Clock()
     limit = RateLimit(Counts([], namespace="test", clock=clock), 3, clock)
     assert await allowed(limit, ADA, 100) == 3
-    assert asked == 4
+    assert commands == 4
 
 
 async def test_rate_limit_counts_requests_together_that_arrive_during_a_command() -> None:

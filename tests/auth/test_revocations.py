@@ -69,7 +69,7 @@ async def test_first_token_after_idle_time_respects_later_revocations(
         assert users.polls == polls
         foreign = Caller("https://other.example", "ada", ADA.permissions)
         assert revoked.is_current(foreign)
-        assert not revoked.is_current(ADA)  # so the fast path does not answer
+        assert not revoked.is_current(ADA)  # so the fast path does not serve it
         await asyncio.gather(*(revoked.ensure_current(ADA) for _ in range(5)))
         assert users.polls == polls + 1
         with pytest.raises(TokenInvalid):

@@ -582,5 +582,5 @@ def test_cached_token_waits_for_revocations_that_are_not_current() -> None:
     assert cached
     assert verifier.current_caller(cached) == caller
     revocations.was_awaited = False
-    assert verifier.current_caller(cached) is None  # so the fast path does not answer
+    assert verifier.current_caller(cached) is None  # so the fast path does not serve it
     assert verify(verifier, token) == caller

@@ -139,7 +139,7 @@ def cell(text: str, kind: str = "inlineStr") -> str:
     return f'<c t="{kind}"><{tag}>{text}</{end}></c>'
 
 
-def test_error_of_a_formula_is_no_value() -> None:
+def test_error_of_a_formula_is_not_a_value() -> None:
     rows = [
         [cell("Name"), cell("Email"), cell("Note")],
         [cell("#N/A", "e"), cell("a@example.org")],

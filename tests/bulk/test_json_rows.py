@@ -68,7 +68,7 @@ def test_omitted_fields_are_not_set() -> None:
     ],
 )
 @pytest.mark.parametrize("size", [3, 100_000])
-def test_a_line_that_is_not_a_member_is_refused_and_the_rest_comes(
+def test_a_line_that_is_not_a_member_is_refused_and_the_rest_is_read(
     line: bytes, pointers: set[str], size: int
 ) -> None:
     found = rows(b'{"name": "First"}\n\n' + line + b'\n{"name": "Last"}', size)
@@ -112,7 +112,7 @@ def test_elements_of_an_array(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_elements_that_are_not_objects_and_text_behind_an_array_are_refused(size: int) -> None:
+def test_elements_that_are_not_objects_and_text_after_an_array_are_refused(size: int) -> None:
     found = rows(
         b'[{"name": "Ada"}, "]Bob\\"", 12,\nnull, [5] ,{"name": "Eve"}] [{"name": "X"}]', size
     )
@@ -123,7 +123,7 @@ def test_elements_that_are_not_objects_and_text_behind_an_array_are_refused(size
     assert rows(b'[{"name": "Ada"}]\n \n', size)[1:] == []
 
 
-def test_an_array_that_breaks_off_is_reported() -> None:
+def test_an_incomplete_array_is_reported() -> None:
     found = rows(b'[{"name": "Ada"}, {"name": "Bo')
     assert found[0][1].name == "Ada"
     assert found[1][1] == {"": "the array is not complete"}

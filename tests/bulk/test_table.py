@@ -235,7 +235,7 @@ def test_no_row_begins_within_quotes(pieces: list[str]) -> None:
 
 
 @given(st.text("ab, \n\t\x1a\r\xa0", max_size=40))
-def test_lines_are_read_alike_with_and_without_quotes_behind_them(text: str) -> None:
+def test_lines_are_read_alike_with_and_without_quotes_after_them(text: str) -> None:
     """The parser divides a piece without quotes in another way than one that has them."""
     header = "name,email,phone\n"
     found = [(row.line, row.cells) for row in read(f"{header}{text}\nEve,,555-0100")]
@@ -314,5 +314,5 @@ def test_totals_are_refused_wherever_they_are(line: str, after: str) -> None:
         "Summer 69,,,",
     ],
 )
-def test_people_and_companies_are_no_totals(line: str) -> None:
+def test_people_and_companies_are_not_totals(line: str) -> None:
     assert not [kind for _, kind in rows(f"{PEOPLE}{line}\n") if isinstance(kind, str)]

@@ -40,7 +40,7 @@ class Installation:
         auth = load_settings(self.command.config).auth
         self.verifier = TokenVerifier(auth, {"tornado-members": keys}, clock=self.clock)
 
-    def look_at_the_file(self) -> None:
+    def read_the_file_again(self) -> None:
         for source in self.verifier._key_sources.values():
             assert isinstance(source, FileKeys)
             source._check()
@@ -65,13 +65,13 @@ def test_rotate_keeps_the_old_key_until_its_last_token_has_expired(
     assert installation.accepts(old)
     finished = installation.command.run("keys", "rotate")
     assert finished.returncode == 0
-    installation.look_at_the_file()
+    installation.read_the_file_again()
     new = installation.command.token("--rights", "1", "--expires", "1h")
     kids = [jwt.get_unverified_header(token)["kid"] for token in (old, new)]
     assert all(kid in finished.stdout for kid in kids)
     assert installation.accepts(old)
     assert installation.accepts(new)
-    # Whoever has the old key can sign whatever they like; not for ever.
+    # A leaked old key can sign any token, but only until it expires.
     old_key = [key for key in json.loads(installation.jwks.read_text())["keys"] if "exp" in key]
     assert [key["kid"] for key in old_key] == [kids[0]]
     installation.clock.now = old_key[0]["exp"]
@@ -82,7 +82,7 @@ def test_cached_token_is_refused_when_its_key_expires(installation: Installation
     """The end of a key applies to its tokens, cached or not."""
     forged = own_signing_key(installation.jwks)
     rotate(installation.jwks, 60, spread_seconds=0)
-    installation.look_at_the_file()
+    installation.read_the_file_again()
     now = int(installation.clock.now)
     claims = {"iss": "tornado-members", "aud": "members", "sub": "x", "iat": now, "exp": now + 3600}
     token = forged.sign(claims)
@@ -97,7 +97,7 @@ def test_rotate_at_once_ends_the_old_key(installation: Installation) -> None:
     finished = installation.command.run("keys", "rotate", "--at-once")
     assert finished.returncode == 0
     assert "no longer valid" in finished.stdout
-    installation.look_at_the_file()
+    installation.read_the_file_again()
     assert not installation.accepts(old)
     assert installation.accepts(installation.command.token("--rights", "1"))
     assert len(json.loads(installation.jwks.read_text())["keys"]) == 1
@@ -116,7 +116,7 @@ def test_rotate_at_once_ends_every_own_key_and_no_other(installation: Installati
     document["keys"].append(public_jwk("RS256", "somebody's"))
     installation.jwks.write_text(json.dumps(document))
     rotate(installation.jwks, 0, spread_seconds=0)
-    installation.look_at_the_file()
+    installation.read_the_file_again()
     assert not installation.accepts(first)
     kids = [key["kid"] for key in json.loads(installation.jwks.read_text())["keys"]]
     assert kids == [own_signing_key(installation.jwks).kid, "RS256-somebody's"]
@@ -172,7 +172,7 @@ def test_interrupted_rotation_leaves_a_key_that_verifies_the_signatures(
         before = installation.command.token("--rights", "1")
         with pytest.raises(KeyboardInterrupt):
             rotate(installation.jwks, 60, spread_seconds=0)
-        installation.look_at_the_file()
+        installation.read_the_file_again()
         assert installation.accepts(before)
         assert installation.accepts(installation.command.token("--rights", "1"))
 

@@ -127,11 +127,11 @@ def test_add_prompts_twice_for_a_hidden_password_on_a_terminal(
     asked: list[str] = []
     answers = iter([PASSWORD, "something else", PASSWORD, PASSWORD])
 
-    def ask(prompt: str) -> str:
+    def read_password(prompt: str) -> str:
         asked.append(prompt)
         return next(answers)
 
-    monkeypatch.setattr("tornado_members.commands.users.getpass", ask)
+    monkeypatch.setattr("tornado_members.commands.users.getpass", read_password)
     monkeypatch.setattr(sys, "stdin", Terminal())
     refused = users.command.run("users", "add", "ada", "--rights", "1")
     assert (refused.returncode, "the passwords differ" in refused.stderr) == (2, True)

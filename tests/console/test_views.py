@@ -219,7 +219,7 @@ async def test_expired_token_prompts_for_a_login_and_repeats_the_request(
     assert (await member(api, 1))["name"] == "Ada King"
 
 
-async def test_request_does_not_go_on_for_a_namesake_of_another_issuer(
+async def test_request_is_not_repeated_for_a_namesake_of_another_issuer(
     open_page_of_console: OpenConsole, api: Api
 ) -> None:
     await api.create("Ada")
@@ -281,7 +281,7 @@ async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
         await console.go("#/members?q=zoe")
         await console.see("offline-banner")
         await proxy.set(NO_FAULT)
-        await console.see("h2", "No member matches")  # the list is loaded without being asked
+        await console.see("h2", "No member matches")  # the list is loaded by itself
     assert (await api("GET", "/members/1")).headers["ETag"] == '"3"'  # two changes
 
 

@@ -53,7 +53,7 @@ class Keys:
         self.url = f"http://127.0.0.1:{self._port}/jwks"
 
     def serve(self) -> None:
-        """Serve them from now on."""
+        """Serve the keys from now on."""
         body = json.dumps({"keys": [public_jwk("RS256")]}).encode()
 
         class Handler(BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ class Keys:
 
 @dataclass
 class Bed:
-    """A service under a little load, its servers, and what monitors it."""
+    """A service under a little load, its servers, and its monitoring."""
 
     service: Service
     monitoring: Monitoring
@@ -151,7 +151,7 @@ def stopped(process: psutil.Process) -> Iterator[None]:
 
 @contextmanager
 def repeated(action: Callable[[], object], pause: float) -> Iterator[None]:
-    """Do something again and again."""
+    """Do something repeatedly."""
     is_over = threading.Event()
 
     def run() -> None:
@@ -236,7 +236,7 @@ def late_feed(bed: Bed) -> Iterator[None]:
 
 @contextmanager
 def lost_feed(bed: Bed) -> Iterator[None]:
-    """MongoDB has lost the place of the feed, and that of the invalidator."""
+    """MongoDB has lost the cursor of the feed, and that of the invalidator."""
     with (
         followers(bed, 20),
         failing(bed.admin, 2, failCommands=["getMore"], errorCode=286),
@@ -280,12 +280,12 @@ def test_alert_fires_and_ends(bed: Bed, alert: str) -> None:
 
 def test_each_query_of_the_dashboard_returns_data(bed: Bed) -> None:
     """During faults, there is something to show for each."""
-    asked = {filled_in(target["expr"]) for panel in PANELS for target in panel["targets"]}
+    queries = {filled_in(target["expr"]) for panel in PANELS for target in panel["targets"]}
     with stopped(bed.server("mongod")):
         bed.monitoring.await_state("MembersErrors", "firing")
     with stopped(bed.server("memcached")):
         send_forged_token(bed)
         deadline = time.monotonic() + 30
-        while empty := [one for one in sorted(asked) if not bed.monitoring.query(one)]:
+        while empty := [one for one in sorted(queries) if not bed.monitoring.query(one)]:
             assert time.monotonic() < deadline, empty
             time.sleep(0.5)

@@ -40,7 +40,7 @@ class Bed:
         self.token = self._token()
 
     def _install(self, servers: PrivateServers) -> None:
-        """Copy the files where docs/operations.md says, with addresses and ports of the test."""
+        """Install the files as in docs/operations.md, with addresses and ports of the test."""
         etc, units = self.container.root / "etc", self.container.root / "etc/systemd/system"
         (etc / "sysusers.d").mkdir(exist_ok=True)
         shutil.copy(DEPLOY / "systemd/sysusers.conf", etc / "sysusers.d/tornado_members.conf")

@@ -139,7 +139,7 @@ def test_image_serves_confined_and_stops_by_its_signal_without_a_lost_request(
                 with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stopping:  # noqa: S603
                     while container.is_ready():
                         time.sleep(0.05)
-                    load.end()  # as a load balancer, which sends no more requests now
+                    load.end()  # like a load balancer, which sends no more requests now
                 assert stopping.returncode == 0
             assert not load.failures
             assert load.answers > 20

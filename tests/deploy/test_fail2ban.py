@@ -29,7 +29,7 @@ def read_filter() -> tuple[re.Pattern[str], str]:
     return re.compile(definition["failregex"].replace("<HOST>", host)), definition["datepattern"]
 
 
-def ask(service: Service, path: str, address: str, token: str = "", body: object = None) -> int:
+def send(service: Service, path: str, address: str, token: str = "", body: object = None) -> int:
     """Send a request from an address that a trusted proxy forwards; return the status."""
     headers = {"X-Forwarded-For": address, "Content-Type": "application/json"}
     if token:
@@ -59,17 +59,17 @@ def test_filter_finds_exactly_the_addresses_of_guesses(
     guess = {"username": f"ada {INJECTION}", "password": "wrong password"}
     with command.serving() as service:
         token = command.token("--rights", "1", "--sub", INJECTION)
-        assert ask(service, "/members/1", "203.0.113.1", FORGED) == 401
-        assert ask(service, "/members/1", "198.51.100.9, 203.0.113.2:4711", "nonsense") == 401
-        assert ask(service, "/members/1", "[2001:db8::3]:4711", FORGED) == 401
-        assert ask(service, "/login", "::ffff:203.0.113.4", body=guess) == 401
+        assert send(service, "/members/1", "203.0.113.1", FORGED) == 401
+        assert send(service, "/members/1", "198.51.100.9, 203.0.113.2:4711", "nonsense") == 401
+        assert send(service, "/members/1", "[2001:db8::3]:4711", FORGED) == 401
+        assert send(service, "/login", "::ffff:203.0.113.4", body=guess) == 401
         # These are not guesses:
-        assert ask(service, "/members/1", "203.0.113.11") == 401  # no token
-        assert ask(service, "/members", "203.0.113.12", token, body={"name": "x"}) == 403
-        assert ask(service, f"/{INJECTION.replace(' ', '%20')}", "203.0.113.13") == 404
-        assert ask(service, "/members", "203.0.113.14", token) == 200
+        assert send(service, "/members/1", "203.0.113.11") == 401  # no token
+        assert send(service, "/members", "203.0.113.12", token, body={"name": "x"}) == 403
+        assert send(service, f"/{INJECTION.replace(' ', '%20')}", "203.0.113.13") == 404
+        assert send(service, "/members", "203.0.113.14", token) == 200
         assert (
-            ask(service, f"/members/9?x={INJECTION.replace(' ', '%20')}", "203.0.113.15", token)
+            send(service, f"/members/9?x={INJECTION.replace(' ', '%20')}", "203.0.113.15", token)
             == 400
         )
     expression, date_format = read_filter()

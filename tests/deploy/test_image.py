@@ -32,7 +32,7 @@ def test_dockerfile_passes_the_linter() -> None:
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
-def let_through(path: str) -> bool:
+def is_in_build_context(path: str) -> bool:
     """True if .dockerignore admits a path to the build; the last matching pattern decides."""
     ignored = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
@@ -50,7 +50,7 @@ def test_build_context_has_the_copied_files_and_no_others() -> None:
     assert len(copied) == 9
     for path in copied:
         assert (ROOT / path).exists(), path
-        assert let_through(path), path
+        assert is_in_build_context(path), path
     for private in (
         ".data/keys/signing.pem",
         ".env",
@@ -59,7 +59,7 @@ def test_build_context_has_the_copied_files_and_no_others() -> None:
         "tests",
         "docs",
     ):
-        assert not let_through(private), private
+        assert not is_in_build_context(private), private
 
 
 def test_image_installs_the_wheel_without_the_private_mongodb() -> None:
@@ -81,7 +81,7 @@ def test_settings_are_valid_and_start_no_private_servers() -> None:
     assert settings.server.host == settings.admin.host == "0.0.0.0"  # noqa: S104
     exposed = re.findall(r"^EXPOSE (\d+) (\d+)$", TEXT, re.MULTILINE)
     assert exposed == [(str(settings.server.port), str(settings.admin.port))]
-    # The only folder that it may write to belongs to its user.
+    # The only folder to which the service may write belongs to its user.
     assert f"-o 10001 -g 10001 {settings.data_dir}" in TEXT
     assert re.findall("^USER (.*)$", TEXT, re.MULTILINE) == ["10001:10001"]
 

@@ -82,9 +82,9 @@ def test_probes_request_existing_pages_of_the_admin_port(
     assert ports == {"http": settings.server.port, "admin": settings.admin.port}
     assert settings.admin.host == settings.server.host == "0.0.0.0"  # noqa: S104
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        asked = container[probe]["httpGet"]
-        assert asked["port"] == "admin"
-        assert asked["path"] in dict(ADMIN_ROUTES)
+        http_get = container[probe]["httpGet"]
+        assert http_get["port"] == "admin"
+        assert http_get["path"] in dict(ADMIN_ROUTES)
     # /livez allows one minute for a start. Index builds take longer, and must not be interrupted.
     assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
@@ -125,15 +125,15 @@ def test_files_that_the_settings_name_are_mounted(
     assert set(mounted.values()) == set(volumes)
     assert settings.mongodb.uri_file
     secret = volumes[mounted[str(settings.mongodb.uri_file.parent)]]["secret"]
-    said = (FOLDER / "kustomization.yaml").read_text()
+    content = (FOLDER / "kustomization.yaml").read_text()
     key = settings.mongodb.uri_file.name
-    assert f"create secret generic {secret['secretName']} --from-literal={key}=" in said
+    assert f"create secret generic {secret['secretName']} --from-literal={key}=" in content
     own = OwnIssuer.from_settings(settings)
     assert own
     own_keys = own.jwks_file
     assert own_keys
     keys = volumes[mounted[str(own_keys.parent)]]["secret"]["secretName"]
-    assert f"create secret generic {keys} --from-file=.data/keys/{own_keys.name} " in said
+    assert f"create secret generic {keys} --from-file=.data/keys/{own_keys.name} " in content
     assert "WORKDIR /etc/tornado_members\n" in (DEPLOY / "docker" / "Dockerfile").read_text()
     (generated,) = KUSTOMIZATION["configMapGenerator"]
     assert volumes[mounted["/etc/tornado_members"]]["configMap"]["name"] == generated["name"]
@@ -159,13 +159,16 @@ def test_ports_match_the_pod(container: Any, settings: Settings) -> None:
     let_in = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
     assert let_in == named
     let_out = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
-    wanted = {int(server.rpartition(":")[2]) for server in settings.cache.servers} | {27017, 53}
-    assert let_out == wanted
+    expected = {int(server.rpartition(":")[2]) for server in settings.cache.servers} | {
+        27017,
+        53,
+    }
+    assert let_out == expected
 
 
 def test_prometheus_annotation_names_the_admin_port(deployment: Any, settings: Settings) -> None:
-    said = deployment["template"]["metadata"]["annotations"]
-    assert said["prometheus.io/port"] == str(settings.admin.port)
+    content = deployment["template"]["metadata"]["annotations"]
+    assert content["prometheus.io/port"] == str(settings.admin.port)
 
 
 def test_kustomization_replaces_the_image_of_the_pod(container: Any) -> None:

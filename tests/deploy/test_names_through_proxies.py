@@ -69,7 +69,7 @@ def test_name_in_the_query_is_that_of_the_member(client: ProxyClient) -> None:
 def test_ambiguous_name_in_a_path_is_refused_or_never_arrives(
     client: ProxyClient, changes_paths: bool
 ) -> None:
-    """A proxy that changes paths asks for another member, which no service could notice."""
+    """A proxy that changes paths requests another member, which no service can detect."""
     member = client.make_member(f"Victim {client.proxy.url}")
     status, _, body = client("GET", f"/members/by-name/..%2F{member.rpartition('/')[2]}")
     if changes_paths:

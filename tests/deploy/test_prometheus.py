@@ -63,8 +63,8 @@ def check(expression: str, served: dict[str, set[str]]) -> None:
         if isinstance(part, promql_parser.VectorSelector):
             selectors += 1
             assert part.name in served, expression
-            asked = {matcher.name for matcher in part.matchers.matchers}
-            assert asked <= served[str(part.name)], expression
+            matched = {matcher.name for matcher in part.matchers.matchers}
+            assert matched <= served[str(part.name)], expression
         elif isinstance(part, promql_parser.AggregateExpr) and part.modifier:
             assert set(part.modifier.labels) <= known, expression
     assert selectors, expression
@@ -114,10 +114,10 @@ def test_panels_use_existing_metrics(served: dict[str, set[str]]) -> None:
 def test_variables_use_existing_metrics(served: dict[str, set[str]]) -> None:
     for variable in DASHBOARD["templating"]["list"]:
         if variable["type"] == "query":
-            asked = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
-            assert asked
-            check(filled_in(asked[1]), served)
-            assert asked[2] in OF_PROMETHEUS
+            matched = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
+            assert matched
+            check(filled_in(matched[1]), served)
+            assert matched[2] in OF_PROMETHEUS
 
 
 def test_panels_have_unique_ids_and_do_not_overlap() -> None:

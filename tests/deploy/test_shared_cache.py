@@ -1,4 +1,4 @@
-"""A shared cache in front of the service: Varnish, with its own rules and with careless ones."""
+"""A shared cache in front of the service: Varnish, with its own rules and with incorrect ones."""
 
 import http.client
 import json

@@ -76,8 +76,8 @@ def test_units_pass_systemd_analyze_verify(units: list[str]) -> None:
 
 
 def test_service_is_confined_according_to_systemd_analyze(units: list[str]) -> None:
-    said = analyze("security", "--offline=true", f"--threshold={WORST_EXPOSURE}", units[0])
-    assert "Overall exposure level" in said
+    output = analyze("security", "--offline=true", f"--threshold={WORST_EXPOSURE}", units[0])
+    assert "Overall exposure level" in output
 
 
 def test_settings_are_valid_and_name_servers(settings: Settings) -> None:

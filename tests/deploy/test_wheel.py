@@ -127,12 +127,12 @@ def test_wheel_contains_the_package_and_its_metadata(wheel: Path) -> None:
         names = set(archive.namelist())
         (metadata,) = (name for name in names if name.endswith("/METADATA"))
         lines = archive.read(metadata).decode().splitlines()
-    wanted = {
+    expected = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "tornado_members").rglob("*")
         if path.is_file() and path.suffix != ".pyc" and path.name not in FOR_DEVELOPMENT
     }
-    assert wanted == {name for name in names if name.startswith("tornado_members/")}
+    assert expected == {name for name in names if name.startswith("tornado_members/")}
     assert "tornado_members/py.typed" in names
     assert wheel.name == f"tornado_members-{__version__}-py3-none-any.whl"
     requirements = [line for line in lines if line.startswith("Requires-Dist: ")]

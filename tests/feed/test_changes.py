@@ -72,7 +72,7 @@ async def test_feed_does_not_wait_for_threads_of_motor(follow: Follow, members: 
             assert (await stream.event()).kind == "created"
 
 
-async def test_feed_resumes_behind_each_place(api: Api, follow: Follow) -> None:
+async def test_feed_resumes_after_each_cursor(api: Api, follow: Follow) -> None:
     async with follow() as stream:
         ready = await stream.event()
         for name in ("A", "B", "C"):
@@ -156,7 +156,7 @@ async def test_malformed_last_event_id_receives_400(api: Api) -> None:
     assert problem(response, 400, "bad-parameter")["parameter"] == "Last-Event-ID"
 
 
-async def test_place_of_another_database_is_lost(api: Api, follow: Follow) -> None:
+async def test_cursor_of_another_database_is_lost(api: Api, follow: Follow) -> None:
     async with follow() as stream:
         ready = await stream.event()
     foreign = Cursors("another").encode(ready.id[:-16])
@@ -165,7 +165,7 @@ async def test_place_of_another_database_is_lost(api: Api, follow: Follow) -> No
     problem(await api("GET", f"/members/changes?after={altered}"), 400, "bad-parameter")
 
 
-async def test_place_that_mongodb_rejects_is_lost(
+async def test_cursor_that_mongodb_rejects_is_lost(
     api: Api, follow: Follow, services: Services
 ) -> None:
     """Like a cursor that the oplog no longer holds. Other waiting clients are not affected."""
@@ -190,7 +190,7 @@ async def until_closed(services: Services) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_clients_with_lost_places_do_not_delay_others(
+async def test_clients_with_lost_cursors_do_not_delay_others(
     api: Api, follow: Follow, services: Services
 ) -> None:
     """One of them always waits, with an older cursor than that of the client that resumes."""
@@ -200,26 +200,26 @@ async def test_clients_with_lost_places_do_not_delay_others(
     await until_closed(services)
     await api.create("Ada")
 
-    async def insist() -> None:
+    async def resume_repeatedly() -> None:
         subscription = Subscription(cast(Any, None), feed.cursors, feed.metrics, Format.SSE)
         while True:
             with suppress(ChangesLost):
                 await feed._catch_up.join(subscription, "00" * 30)
 
-    insisting = [asyncio.create_task(insist()) for _ in range(2)]
+    resuming = [asyncio.create_task(resume_repeatedly()) for _ in range(2)]
     try:
         async with follow(f"?after={ready.id}") as stream:
             assert (await stream.event(seconds=5)).data["member"]["name"] == "Ada"
     finally:
-        for task in insisting:
+        for task in resuming:
             task.cancel()
-        await asyncio.wait(insisting)
+        await asyncio.wait(resuming)
 
 
 async def test_catching_up_leaves_half_of_the_time_to_others(
     follow: Follow, members: Any, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client may resume after an old cursor again and again."""
+    """A client may resume after an old cursor repeatedly."""
     rests: list[float] = []
 
     async def rest(seconds: float) -> None:
@@ -237,7 +237,7 @@ async def test_catching_up_leaves_half_of_the_time_to_others(
     assert len([seconds for seconds in rests if seconds > 0]) >= 3  # after each thousand events
 
 
-async def test_place_in_the_future_is_not_known(
+async def test_cursor_in_the_future_is_refused(
     api: Api, follow: Follow, services: Services, members: Any
 ) -> None:
     """Its client would receive nothing until that time, and miss what happens before it."""
@@ -263,7 +263,7 @@ async def test_place_in_the_future_is_not_known(
             await other.silence(0.1)
 
 
-async def test_places_before_a_drop_of_the_collection_are_lost(
+async def test_cursors_before_a_drop_of_the_collection_are_lost(
     api: Api, follow: Follow, members: Any
 ) -> None:
     async with follow() as stream:
@@ -293,7 +293,7 @@ async def test_head_is_answered_at_once(api: Api) -> None:
     problem(await api("GET", "/members/changes", rights=None), 401, "token-missing")
 
 
-async def test_export_has_the_place_from_before_it_began(api: Api, follow: Follow) -> None:
+async def test_export_has_the_cursor_from_before_its_start(api: Api, follow: Follow) -> None:
     await api.create("Ada")
     export = await api("GET", "/members", headers={"Accept": "text/csv"})
     assert b"Ada" in export.body

@@ -67,7 +67,7 @@ async def _keep(folder: Path, servers: PrivateServers, members: Any) -> None:
         churn = Churn(members, [address], cluster.token)
         changing = asyncio.create_task(churn.run())
         try:
-            await _lose_everything(consumer, service, members)
+            await _lose_all_cursors(consumer, service, members)
             changing.cancel()
             await asyncio.wait([changing])
             await consumer.until_equal(members)
@@ -78,7 +78,7 @@ async def _keep(folder: Path, servers: PrivateServers, members: Any) -> None:
             consumer.kill()
 
 
-async def _lose_everything(consumer: Consumer, service: Any, members: Any) -> None:
+async def _lose_all_cursors(consumer: Consumer, service: Any, members: Any) -> None:
     async with asyncio.timeout(SECONDS):
         while not consumer.copy.exists() or not consumer.members():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -88,6 +88,6 @@ async def _lose_everything(consumer: Consumer, service: Any, members: Any) -> No
     await service.replace("worker-kill")
     await asyncio.sleep(0.3)
     await service.replace("reload")
-    members.drop()  # as a restore would: all places are lost
+    members.drop()  # as a restore would: all cursors are lost
     await asyncio.sleep(0.3)
     assert consumer.pid, consumer.log.read_text()

@@ -1,6 +1,6 @@
 """Copies that clients keep from an export and the feed, compared with MongoDB under faults.
 
-Each rule of the feed is also broken once: the same judge then finds the copy wrong.
+Each rule of the feed is also broken once, and the same check then finds the copy wrong.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ MANY_FAULTS = (*FAULTS, "process-stop", "replacement", "garbage", "freeze", "del
 
 @asynccontextmanager
 async def churning(copies: list[FeedCopy], churn: Churn) -> AsyncIterator[None]:
-    """Change members and keep copies while the block runs, and then judge the copies."""
+    """Change members and keep copies while the block runs, and then check the copies."""
     keeping = [asyncio.create_task(copy.keep()) for copy in copies]
     changing = asyncio.create_task(churn.run())
     try:
@@ -82,12 +82,12 @@ async def two_services(
 def report_without_invalidating_the_cache(patch: pytest.MonkeyPatch) -> None:
     process = FeedReader._process
 
-    async def forget_nothing(_found: Mapping[int, str | None]) -> None:
+    async def invalidate_nothing(_found: Mapping[int, str | None]) -> None:
         pass
 
     async def process_only(self: FeedReader, batch: FeedBatch) -> None:
-        # An invalidation that is only late is seen by chance: by a read that is faster.
-        self._invalidate = forget_nothing
+        # A late invalidation would be detected only if a read happened to be faster.
+        self._invalidate = invalidate_nothing
         await process(self, batch)
 
     patch.setattr(FeedReader, "_process", process_only)
@@ -155,7 +155,7 @@ async def test_copies_are_right_unless_a_rule_is_broken(  # noqa: PLR0917
 async def keep_copies(
     cluster: Cluster, members: Any, inject: Callable[[Churn], Awaitable[None]]
 ) -> str:
-    """Keep two copies while faults are injected; return what the judge says."""
+    """Keep two copies while faults are injected; return the faults that the check finds."""
     addresses = [("127.0.0.1", service.port) for service in cluster.services]
     copies = [
         FeedCopy(addresses, cluster.token, seed=1),

@@ -189,7 +189,7 @@ async def test_values_that_contradict_the_declaration_are_shown_and_kept(
 
 
 @pytest.mark.parametrize("stored", ["text", [{"level": "gold"}], None])
-async def test_attributes_that_are_no_object_count_as_none(
+async def test_attributes_that_are_not_an_object_count_as_none(
     api: Api, admin: Admin, stored: Any
 ) -> None:
     admin["test"]["members"].insert_one({"_id": 1, "name": "Ada", "attributes": stored})

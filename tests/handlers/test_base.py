@@ -163,7 +163,7 @@ async def test_json_media_type_is_accepted_in_any_form(api: Api, content_type: s
     "content_type", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/x"]
 )
 async def test_form_bodies_are_not_read(api: Api, content_type: str) -> None:
-    """Reading a body takes time, and the caller is not known yet."""
+    """Reading a body takes time, and the caller is not authenticated yet."""
     headers = {"Content-Type": content_type}
     for rights, path, status in (
         (None, "/nope", 404),

@@ -131,7 +131,7 @@ async def test_concurrent_gets_cost_the_database_one_read(api: Api, services: Se
 
 
 class TestRequired:
-    """A service whose writes must be announced, without a node that could be informed."""
+    """A service whose writes require an announcement, and whose node is unavailable."""
 
     @pytest.fixture
     def cache_servers(self) -> tuple[str, ...]:
@@ -139,8 +139,8 @@ class TestRequired:
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        wanted = {"require_for_writes": True, "heartbeat_ms": 100, "timeout_ms": 100}
-        cache = settings.cache.model_copy(update=wanted)
+        strict = {"require_for_writes": True, "heartbeat_ms": 100, "timeout_ms": 100}
+        cache = settings.cache.model_copy(update=strict)
         return settings.model_copy(update={"cache": cache})
 
     async def test_writes_are_refused_and_reads_are_not(self, api: Api) -> None:

@@ -41,9 +41,9 @@ async def test_docs_page_sends_requests_with_a_token_and_shows_the_response(
         assert '"name": "Ada Lovelace"' in shown
         assert "location: /members/1" in shown
         assert page.errors == []  # no violation of the Content-Security-Policy
-        asked = [url for url in page.requested if not url.startswith("data:")]
-        assert len(asked) >= 6
-        assert {url[: len(address)] for url in asked} == {address}  # no other host
+        urls = [url for url in page.requested if not url.startswith("data:")]
+        assert len(urls) >= 6
+        assert {url[: len(address)] for url in urls} == {address}  # no other host
 
 
 async def test_docs_page_has_a_strict_content_security_policy(api: Api) -> None:

@@ -131,7 +131,7 @@ async def test_login_answers_a_wrong_password_like_an_unknown_user(api: Api) -> 
 async def test_login_of_an_unknown_user_hashes_as_often_as_a_wrong_password(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time cannot be tested, but the hashing that takes the time can."""
+    """The time cannot be compared reliably, but the number of hashes, which take the time, can."""
     await log_in(api)  # makes the hash that stands for unknown users
     hashes = []
     verify = PasswordHasher.verify

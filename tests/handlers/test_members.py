@@ -61,18 +61,18 @@ async def test_get_after_a_write_returns_the_write(api: Api) -> None:
 async def test_get_is_never_older_than_an_acknowledged_write(api: Api) -> None:
     """One writer, many readers: no read is older than the last write acknowledged before it."""
     await api.create("Ada")
-    answered = 1
+    acknowledged = 1
 
     async def write() -> None:
-        nonlocal answered
+        nonlocal acknowledged
         for i in range(30):
             changed = await api("PUT", "/members/1", {"name": "Ada", "phone": f"555-{i:04}"})
-            answered = int(changed.headers["ETag"].strip('"'))
+            acknowledged = int(changed.headers["ETag"].strip('"'))
 
     async def read(writing: asyncio.Task[None]) -> int:
         reads = 0
         while not writing.done():
-            least = answered
+            least = acknowledged
             seen = await api("GET", "/members/1")
             assert int(seen.headers["ETag"].strip('"')) >= least
             reads += 1

@@ -56,7 +56,7 @@ async def test_put_by_name_in_the_query_creates_and_replaces(api: Api) -> None:
 @pytest.mark.parametrize("name", DOTS)
 async def test_dots_are_not_a_name(api: Api, name: str) -> None:
     await api.create("Ada")
-    said = "which proxies remove from URLs"
+    reason = "which proxies remove from URLs"
     for method, path, body in (
         ("POST", "/members", {"name": name}),
         ("PUT", "/members/1", {"name": name}),
@@ -64,14 +64,14 @@ async def test_dots_are_not_a_name(api: Api, name: str) -> None:
     ):
         (error,) = problem(await api(method, path, body), 422, "invalid-member")["errors"]
         assert error["pointer"] == "/name"
-        assert said in error["detail"]
+        assert reason in error["detail"]
     for kind, rows in (
         ("text/csv", f"name\n{name}\n"),
         ("application/x-ndjson", f'{{"name": "{name}"}}\n'),
     ):
         headers = {"Content-Type": kind}
         answer = await api("POST", "/members/import", raw=rows.encode(), headers=headers)
-        assert said in answer.body.decode()
+        assert reason in answer.body.decode()
     await api.create("...")
     await api.create("..a")
 

@@ -31,7 +31,7 @@ def settings(settings: Settings, limits: dict[str, Any]) -> Settings:
 
 @pytest.fixture
 def hung(servers: PrivateServers) -> Iterator[psutil.Process]:
-    """A MongoDB that accepts connections and answers nothing."""
+    """A MongoDB that accepts connections and does not respond."""
     (mongod,) = [process for process in servers.processes() if process.name() == "mongod"]
     suspend(mongod)
     yield mongod

@@ -145,7 +145,7 @@ async def test_each_route_and_method_admits_the_right_callers(members: Api) -> N
 
 
 async def test_refused_member_looks_like_one_that_does_not_exist(members: Api) -> None:
-    """Byte for byte: status, headers and body, whatever else the request asks for."""
+    """Byte for byte: status, headers and body, whatever else the request contains."""
     extras: list[Mapping[str, str]] = [
         {},
         {"If-None-Match": '"1"'},

@@ -124,7 +124,7 @@ async def test_cursor_is_valid_for_its_own_list_only(api: Api) -> None:
         await api.create(name)
     next_page = parsed(await api("GET", "/members?name_prefix=ad&limit=1"))["next"]
     cursor_of_it = parse_qs(urlsplit(next_page).query)["after"][0]
-    for query, said in [
+    for query, reason in [
         ("name_prefix=ad&sort=-memberId", "another sort"),
         ("name_prefix=a", "other filters"),
         ("name_prefix=ad&q=ad", "other filters"),
@@ -132,7 +132,7 @@ async def test_cursor_is_valid_for_its_own_list_only(api: Api) -> None:
         ("", "other filters"),
     ]:
         response = await api("GET", f"/members?{query}&after={cursor_of_it}")
-        assert said in problem(response, 400, "bad-parameter")["detail"]
+        assert reason in problem(response, 400, "bad-parameter")["detail"]
     response = await api("GET", f"/members?limit=9&name_prefix=ad&after={cursor_of_it}")
     assert [member["name"] for member in parsed(response)["items"]] == ["Adam"]
 
@@ -168,19 +168,19 @@ async def test_callers_of_the_same_page_share_a_query(
     """No page is older than its request, so later pages contain a write in between."""
     for name in ("Ada", "Grace"):
         await api.create(name)
-    asked: list[ListQuery] = []
+    queried: list[ListQuery] = []
     may_go_on = asyncio.Event()
     store = services.directory._store
     page, group = store.page_json, store.page_groups.read
 
     async def slow_page(query: ListQuery) -> Any:
-        asked.append(query)
+        queried.append(query)
         found = await page(query)
         await may_go_on.wait()
         return found
 
     async def slow_group(queries: Sequence[ListQuery]) -> Any:
-        asked.extend(queries)
+        queried.extend(queries)
         found = await group(queries)
         await may_go_on.wait()
         return found
@@ -199,4 +199,4 @@ async def test_callers_of_the_same_page_share_a_query(
     assert len((await first[0]).keys) == 2
     assert {len((await one).keys) for one in second} == {3}
     assert {len((await one).keys) for one in first[1:]} == {3}  # they waited for the second query
-    assert sorted(one.limit for one in asked) == [1, 50, 50]
+    assert sorted(one.limit for one in queried) == [1, 50, 50]

@@ -29,7 +29,7 @@ def _no_history(admin: Admin, database_name: str) -> None:
     admin[database_name]["audit"].delete_many({})
 
 
-class Unlucky:
+class ClientWithLostResponse:
     """A client whose first response is lost, and which then repeats its request."""
 
     def __init__(self, proxy: FaultProxy) -> None:
@@ -51,10 +51,10 @@ class Unlucky:
 
 
 @asynccontextmanager
-async def unlucky(server: AnyServer) -> AsyncIterator[Unlucky]:
+async def client_with_lost_response(server: AnyServer) -> AsyncIterator[ClientWithLostResponse]:
     host, port = address_of(server)
     async with FaultProxy(f"{host}:{port}") as proxy:
-        yield Unlucky(proxy)
+        yield ClientWithLostResponse(proxy)
 
 
 async def history(api: Api) -> list[tuple[str, int]]:
@@ -67,8 +67,8 @@ async def history(api: Api) -> list[tuple[str, int]]:
 async def test_repeated_create_names_the_member_that_it_created(
     api: Api, http_server: AnyServer, method: bytes
 ) -> None:
-    async with unlucky(http_server) as ask:
-        reply = await ask(method, b"/members", ADA)
+    async with client_with_lost_response(http_server) as send:
+        reply = await send(method, b"/members", ADA)
     assert reply.status == 409
     assert b'"member": "/members/1"' in reply.body
     assert len(parsed(await api("GET", "/members"))["items"]) == 1
@@ -98,9 +98,9 @@ async def test_repeated_change_is_made_once(
 ) -> None:
     """A conditional request fails on its own earlier change, which it cannot recognize."""
     await api.create("Ada")
-    async with unlucky(http_server) as ask:
+    async with client_with_lost_response(http_server) as send:
         merge = MERGE if request_line[0] == b"PATCH" else b""
-        reply = await ask(*request_line, headers + merge)
+        reply = await send(*request_line, headers + merge)
     assert reply.status == status, reply.body
     found = await api("GET", "/members/1")
     assert (parsed(found)["phone"], found.headers["ETag"]) == ("555-0100", '"2"')
@@ -112,14 +112,14 @@ async def test_repeated_delete_is_a_404(
     api: Api, http_server: AnyServer, headers: bytes, status: int
 ) -> None:
     await api.create("Ada")
-    async with unlucky(http_server) as ask:
-        assert (await ask(b"DELETE", b"/members/1", headers=headers)).status == status
+    async with client_with_lost_response(http_server) as send:
+        assert (await send(b"DELETE", b"/members/1", headers=headers)).status == status
     assert await history(api) == [("created", 1), ("deleted", 2)]
 
 
 async def test_repeated_put_by_name_changes_nothing(api: Api, http_server: AnyServer) -> None:
-    """A client that repeats requests freely uses this form."""
-    async with unlucky(http_server) as ask:
-        reply = await ask(b"PUT", b"/members/by-name/Ada", b'{"phone": "555-0100"}')
+    """Clients that repeat requests use this form."""
+    async with client_with_lost_response(http_server) as send:
+        reply = await send(b"PUT", b"/members/by-name/Ada", b'{"phone": "555-0100"}')
     assert (reply.status, reply.headers[b"etag"]) == (200, b'"1"')
     assert await history(api) == [("created", 1)]

@@ -1,4 +1,4 @@
-"""A MongoDB that answers but refuses operations: the response is a 503, and never a 500."""
+"""A MongoDB that responds but refuses operations: the response is a 503, and never a 500."""
 
 import asyncio
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The Host headers that the admin listener answers."""
+"""The Host headers that the admin listener accepts."""
 
 import pytest
 

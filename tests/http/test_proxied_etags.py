@@ -38,7 +38,7 @@ def test_original_tags_are_restored(sent: str, original: str) -> None:
     assert original_tags(sent) == original
 
 
-async def test_weak_tag_fails_with_a_detail_that_names_the_cure(api: Api) -> None:
+async def test_weak_tag_fails_with_a_detail_that_names_the_setting(api: Api) -> None:
     created = await api("POST", "/members", ADA)
     for method in ("GET", "PUT", "DELETE"):
         body = ADA if method == "PUT" else None
@@ -74,7 +74,7 @@ class TestProxied:
         assert deleted.code == 204
 
 
-def test_application_is_wrapped_only_if_the_setting_asks(services: Services) -> None:
+def test_application_is_wrapped_only_with_the_setting(services: Services) -> None:
     """Otherwise it would slow down each request."""
     app: HTTPServerConnectionDelegate = make_app(services)
     assert type(app).__name__ == "MemberCacheApplication"

@@ -311,20 +311,20 @@ def test_closing_connection_reads_no_more_of_a_body(run: Run) -> None:
 
 def test_next_response_waits_until_the_last_was_read(run: Run) -> None:
     """Otherwise the responses to a client that never reads would pile up."""
-    asked = []
+    served = []
 
     class Counted(RequestHandler):
         async def get(self) -> None:
-            asked.append(1)
+            served.append(1)
             self.finish(b"x" * 20_000_000)
 
     async def main() -> None:
         async with serving(application(Counted)) as (_, address), connected(address) as client:
             client.transport.pause_reading()
             client.transport.write(GET * 100)
-            await until(lambda: asked)
+            await until(lambda: served)
             await asyncio.sleep(0.1)
-            assert len(asked) == 1
+            assert len(served) == 1
 
     run(main())
 

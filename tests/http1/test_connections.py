@@ -27,7 +27,7 @@ from tornado_members.http1.limits import Limits
 
 
 class Held(RequestHandler):
-    """Responds when `let_go` is set; `begun` lists the requests that have begun."""
+    """Responds when `let_go` is set; `begun` contains the requests that have begun."""
 
     def initialize(self, begun: list[str], let_go: asyncio.Event) -> None:
         self.begun = begun
@@ -334,7 +334,7 @@ EXPECT = "PUT /?{} HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length
         ("limit=3000", 2000, True, 200),
     ],
 )
-def test_100_continue_is_sent_only_for_wanted_bodies(
+def test_100_continue_is_sent_only_for_bodies_that_are_read(
     run: Run, query: str, length: int, continues: bool, status: int
 ) -> None:
     async def main() -> None:

@@ -124,23 +124,26 @@ def test_repeated_head_is_parsed_as_by_a_new_reader() -> None:
     well_formed = [*REQUESTS[:6], *REQUESTS[8:12]]
     for first, second in itertools.product(well_formed, [*REQUESTS, *requests]):
         for data in (second, second + second):
-            known = RequestReader(Limits())
-            head = known.receive(first)
+            reused = RequestReader(Limits())
+            head = reused.receive(first)
             if not isinstance(head, RequestHead) or head.has_body or not head.keep_alive:
                 break  # another request does not follow at once
-            known.next_request()
-            assert _outcome(known, data) == _outcome(RequestReader(Limits()), data), (first, second)
+            reused.next_request()
+            assert _outcome(reused, data) == _outcome(RequestReader(Limits()), data), (
+                first,
+                second,
+            )
 
 
 def test_limits_hold_for_a_repeated_head() -> None:
     first = b"GET /a HTTP/1.1\r\nHost: x\r\n%b\r\n" % AGENT
     limits = Limits(head_bytes=len(first) + 1)
     for longer in range(4):
-        known = RequestReader(limits)
-        known.receive(first)
-        known.next_request()
+        reused = RequestReader(limits)
+        reused.receive(first)
+        reused.next_request()
         second = first.replace(b"/a", b"/" + b"a" * (longer + 1))
-        assert _outcome(known, second) == _outcome(RequestReader(limits), second), longer
+        assert _outcome(reused, second) == _outcome(RequestReader(limits), second), longer
 
 
 def test_repeated_head_may_arrive_in_pieces() -> None:

@@ -22,7 +22,7 @@ FIELDS = [
 
 
 def meaning(parser: HeadParser, data: bytes) -> tuple[object, ...]:
-    """Return everything that is known of a head."""
+    """Return the interpretation of a head."""
     try:
         head = parser.parse(data)
     except Refused as refused:

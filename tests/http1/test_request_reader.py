@@ -38,7 +38,7 @@ def requests(reader: RequestReader, pieces: list[bytes]) -> list[tuple[str, byte
                 content += event.content
             if is_complete:
                 found.append((target, content))
-                assert reader.receive() is None  # it waits until the next request is wanted
+                assert reader.receive() is None  # it waits for next_request()
                 reader.next_request()
             event = reader.receive()
     return found

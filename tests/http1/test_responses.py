@@ -127,7 +127,7 @@ def test_connection_is_kept_or_closed(
 
 
 @pytest.mark.parametrize("query", ["length=2&write=hello", "length=9&write=hello", "length=x"])
-def test_response_of_a_wrong_length_is_broken_off(run: Run, query: str) -> None:
+def test_response_of_a_wrong_length_is_cut_off(run: Run, query: str) -> None:
     async def main() -> bytes:
         async with serving(application(Various)) as (_, address):
             return await exchange(address, get(query) + GET)
@@ -202,7 +202,7 @@ def test_response_may_precede_the_end_of_its_request(run: Run) -> None:
             super().finish()
 
         def finish(self) -> None:
-            raise AssertionError("it has answered")
+            raise AssertionError("the response was sent before the body was read")
 
     async def main() -> None:
         async with serving(Hasty(b"body")) as (_, address):

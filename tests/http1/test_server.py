@@ -86,7 +86,7 @@ def test_drain_completes_requests_and_closes_idle_connections(run: Run) -> None:
 
 
 def test_announce_close_applies_to_later_connections(run: Run) -> None:
-    """During server.unready_seconds the server accepts connections, and asks each to close."""
+    """During server.unready_seconds the server accepts connections, and announces each close."""
 
     async def main() -> None:
         let_go = asyncio.Event()
@@ -180,7 +180,7 @@ CERTIFICATES = Path(abstract_base_test.__code__.co_filename).parent
 
 
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The contexts of server and client, with the certificate of Tornado's own tests."""
+    """Return the contexts of server and client, with the certificate of Tornado's own tests."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(CERTIFICATES / "test.crt", CERTIFICATES / "test.key")
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -258,7 +258,7 @@ def test_tls_handshakes_make_room_for_others(run: Run) -> None:
 
 
 def handshakes(server: HTTPServer) -> int:
-    """Return the number of surplus connections that the server answers."""
+    """Return the number of surplus connections to which the server responds."""
     assert server._surplus
     return len(server._surplus._secured)
 

@@ -44,7 +44,10 @@ def test_query_words_find_every_part_of_a_text(text: str, data: st.DataObject) -
         beginning = word[: data.draw(st.integers(1, len(word)))]
         query = unicodedata.normalize("NFD", beginning)
         if search_words([query]):  # not only a mark, whose letter comes before it
-            assert all(any(one.startswith(asked) for one in stored) for asked in query_words(query))
+            assert all(
+                any(one.startswith(query_word) for one in stored)
+                for query_word in query_words(query)
+            )
 
 
 @given(st.lists(st.text("aB1 .-é山", max_size=6), max_size=4))

@@ -60,12 +60,12 @@ def test_handlers_implement_exactly_their_declared_methods() -> None:
 
 def test_document_has_every_problem() -> None:
     """All of errors.py but 405, which is for methods that a path does not have."""
-    told = {
+    listed = {
         schema["properties"]["code"]["const"]
         for schema in DOCUMENT["components"]["schemas"].values()
         if "code" in schema.get("properties", {})
     }
-    assert told == {kind.code for kind in problem_kinds(Problem)} - {"method-not-allowed"}
+    assert listed == {kind.code for kind in problem_kinds(Problem)} - {"method-not-allowed"}
 
 
 @pytest.mark.parametrize("operation", operations())
@@ -175,7 +175,7 @@ async def test_document_omits_what_this_service_lacks(api: Api) -> None:
     assert "Credentials" not in document["components"]["schemas"]
 
 
-async def test_contract_refuses_what_is_not_described(api: Api) -> None:
+async def test_contract_refuses_responses_that_are_not_described(api: Api) -> None:
     for path in ("/members?sort=name&colour=red", "/members/1?colour=red", "/docs?colour=red"):
         found = problem(await api("GET", path), 400, "bad-parameter")
         assert found["parameter"] == "colour"

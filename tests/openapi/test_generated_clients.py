@@ -78,13 +78,13 @@ def test_python_client_calls_every_operation(command: Command, folder: Path) -> 
         document = folder / "openapi.json"
         urllib.request.urlretrieve(f"{service.url}/openapi.json", document)  # noqa: S310
         options = ("--meta", "none", "--path", document)
-        said = run(
+        output = run(
             venv / "bin" / "openapi-python-client",
             *("generate", *options, "--output-path", folder / "members_client"),
             cwd=folder,
         )
-        warnings = [text for text in said.split("WARNING") if "arsing" in text[:10]]
-        assert all(any(kind in text for kind in UNTYPED) for text in warnings), said
+        warnings = [text for text in output.split("WARNING") if "arsing" in text[:10]]
+        assert all(any(kind in text for kind in UNTYPED) for text in warnings), output
         script, python = CLIENTS / "use_client.py", venv / "bin" / "python"
         printed = run(
             python, script, folder, service.url, command.token("--rights", "3"), cwd=folder

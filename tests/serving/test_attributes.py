@@ -50,7 +50,7 @@ def command(folder: Path, servers: PrivateServers, database_name: str) -> Comman
 
 
 class Witness:
-    """Writes scores and reads members; each answer must be that of one of the declarations.
+    """Writes scores and reads members; each response must match one of the declarations.
 
     Each member has one writer, so no read may have a lower score than the last one that was
     acknowledged before it.
@@ -64,7 +64,7 @@ class Witness:
         self.scores = dict.fromkeys((*PATCHED, *REPLACED, *IDLE), 0)
 
     def form_of(self, member: dict[str, Any], least: int) -> str:
-        """Return which declaration a member is shown by, after a check of its values."""
+        """Return the declaration that a member matches, after a check of its values."""
         attributes = dict(member["attributes"])
         score = attributes.pop("score")
         shared = SHARED if member["memberId"] in PATCHED else {}

@@ -85,7 +85,7 @@ def test_first_start_serves_at_once_and_survives_a_kill(
             urllib.request.urlopen(request)  # noqa: S310
         with refused.value as answer:
             assert answer.headers["Retry-After"] == "5"
-        # Everything else is answered.
+        # Everything else is served.
         assert len(lists(service, "limit=1000&sort=-name")[1]["items"]) == 1000
         assert lists(service, "name=Foreign%207")[1]["items"][0]["memberId"] == 7
         assert service("GET", "/members/by-name?name=Foreign%207")[1]["memberId"] == 7
@@ -136,18 +136,18 @@ def test_reload_waits_for_lists_so_that_none_is_refused(
         members.update_many({}, {"$set": {"attributes": {"level": "gold"}}})
         seen, ended = set[int](), threading.Event()
 
-        def ask() -> None:
+        def read_lists() -> None:
             while not ended.is_set():
                 seen.add(lists(service, "q=foreign&limit=1")[0])
                 time.sleep(0.01)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
+        reading = threading.Thread(target=read_lists)
+        reading.start()
         try:
             service.process.send_signal(signal.SIGHUP)
             wait_for(lambda: lists(service, "q=gold&attributes.level=gold")[0] == 200)
             wait_for(lambda: command.log().count(" ready") >= 4)
         finally:
             ended.set()
-            asking.join()
+            reading.join()
     assert seen == {200}

@@ -61,7 +61,7 @@ def serial_number(port: int) -> int:
 
 
 @contextmanager
-def told(folder: Path) -> Iterator[socket.socket]:
+def notify_socket(folder: Path) -> Iterator[socket.socket]:
     """A socket that stands in for systemd's NOTIFY_SOCKET, in `folder`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(folder / "notify"))
@@ -90,7 +90,7 @@ def test_systemd_socket_is_used_and_notified_and_a_new_certificate_is_loaded(
             "server": {"tls": {"certificate": str(tls.certificate), "key": str(tls.key)}},
         },
     )
-    with socket.create_server(("127.0.0.1", 0)) as listener, told(folder) as systemd:
+    with socket.create_server(("127.0.0.1", 0)) as listener, notify_socket(folder) as systemd:
         port = listener.getsockname()[1]
         activate = [sys.executable, "-c", ACTIVATE, str(listener.fileno())]
         process = subprocess.Popen(  # noqa: S603

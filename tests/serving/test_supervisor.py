@@ -154,10 +154,10 @@ def test_dead_worker_is_replaced_and_none_outlives_the_supervisor(
     wait_for(lambda: "was killed by signal 9; starting a replacement" in command.log())
     wait_for(lambda: len(workers(service)) == 2 and first not in workers(service))
     assert service("GET", "/members")[0] == 200
-    second.terminate()  # not by the supervisor, which replaces it all the same
+    second.terminate()  # not by the supervisor, which replaces it nevertheless
     wait_for(lambda: len(workers(service)) == 2 and second not in workers(service))
     left = workers(service)
-    suspend(left[0])  # a worker that notices nothing
+    suspend(left[0])  # a worker that does not receive the signal
     assert service.stop(signal.SIGKILL) == -signal.SIGKILL
     _, alive = psutil.wait_procs(left, timeout=60)
     for process in alive:

@@ -47,9 +47,9 @@ class Log:
         except RuntimeError:
             self.logger.exception("%s", words)
 
-    def trouble(self, words: str, **said: object) -> None:
+    def warning(self, words: str, **values: object) -> None:
         """Log a warning."""
-        self.logger.warning("%s", words, extra=fields(**said))
+        self.logger.warning("%s", words, extra=fields(**values))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def log() -> Log:
 
 def test_json_formatter_writes_one_object_per_line(log: Log) -> None:
     log.handler.setFormatter(JsonFormatter())
-    log.trouble(FORGED, subject=FORGED, odd=object(), none=None)
+    log.warning(FORGED, subject=FORGED, odd=object(), none=None)
     log.fail(FORGED)
     assert log.output.getvalue().isascii()
     first, second = map(json.loads, log.lines())
@@ -72,7 +72,7 @@ def test_json_formatter_writes_one_object_per_line(log: Log) -> None:
 
 def test_text_formatter_writes_one_line_and_marks_its_traceback(log: Log) -> None:
     log.handler.setFormatter(TextFormatter())
-    log.trouble(FORGED, subject=FORGED)
+    log.warning(FORGED, subject=FORGED)
     log.fail(FORGED)
     first, second, *traceback = log.lines()
     assert first.count(r"x\n{") == second.count(r"x\n{") + 1 == 2
@@ -98,8 +98,8 @@ def test_repeated_traceback_is_written_once_and_then_counted(log: Log) -> None:
 def test_repeated_count_is_that_of_the_omitted_records(log: Log) -> None:
     log.handler.setFormatter(JsonFormatter())
     for number in range(100):
-        log.trouble("the database does not answer", request_id=f"r{number}", code="away")
-        log.trouble("another trouble", code="other") if number == 50 else None
+        log.warning("the database does not answer", request_id=f"r{number}", code="away")
+        log.warning("another warning", code="other") if number == 50 else None
     assert len(log.lines()) == 5 + 1
     log.now = 10
     log.repeats.flush()  # without a further record
@@ -115,8 +115,8 @@ def test_repeated_count_is_that_of_the_omitted_records(log: Log) -> None:
 def test_access_log_omits_no_line(log: Log) -> None:
     log.logger.name = ACCESS_LOGGER
     for _ in range(100):
-        log.trouble("GET /members/1 503")
-        log.logger.info("nor is what is no trouble")
+        log.warning("GET /members/1 503")
+        log.logger.info("neither is this omitted")
     assert len(log.lines()) == 200
 
 

@@ -32,7 +32,7 @@ def test_loggable_path_hides_names(route: str, path: str, shown: str) -> None:
     assert loggable_path(route, path) == shown
 
 
-def answered(**more: Any) -> AccessLogRecord:
+def make_record(**more: Any) -> AccessLogRecord:
     return AccessLogRecord(
         method="GET",
         route="/members/{memberId}",
@@ -46,7 +46,7 @@ def answered(**more: Any) -> AccessLogRecord:
 
 def test_record_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    RequestMetrics().record(answered(request_id="r-1", subject="s" * 100, cache="hit"))
+    RequestMetrics().record(make_record(request_id="r-1", subject="s" * 100, cache="hit"))
     (line,) = caplog.records
     assert line.getMessage() == "GET /members/42 200"
     assert vars(line)["fields"] == {

@@ -55,7 +55,7 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-def was_asked(collector: Collector, times: int) -> bool:
+def has_received(collector: Collector, times: int) -> bool:
     return collector.requests >= times
 
 
@@ -151,8 +151,8 @@ async def test_access_log_line_has_the_span_id(
     caplog.set_level(logging.INFO)
     await api("GET", "/members")
     (span, *_) = await spans_of(collector, "GET /members")
-    (said,) = [vars(r)["fields"] for r in caplog.records if r.name.endswith(".requests")]
-    assert (said["trace_id"], said["span_id"]) == (span.trace_id, span.span_id)
+    (line,) = [vars(r)["fields"] for r in caplog.records if r.name.endswith(".requests")]
+    assert (line["trace_id"], line["span_id"]) == (span.trace_id, span.span_id)
 
 
 async def test_failing_collector_is_logged_once_and_so_is_its_recovery(
@@ -162,14 +162,14 @@ async def test_failing_collector_is_logged_once_and_so_is_its_recovery(
     collector.status = 400  # the exporter retries after a 503, for ten seconds
     for number in range(3):
         assert (await api("GET", "/members")).code == 200
-        await until(partial(was_asked, collector, number + 1))
+        await until(partial(has_received, collector, number + 1))
     collector.status = 200
     await api("GET", "/members/7")
     await spans_of(collector, "GET /members/{memberId}")
     await until(lambda: "again" in caplog.text)
-    told = [r for r in caplog.records if "traces" in r.getMessage()]
-    assert [r.levelname for r in told] == ["WARNING", "INFO"]
-    assert "400" in told[0].getMessage()
+    logged = [r for r in caplog.records if "traces" in r.getMessage()]
+    assert [r.levelname for r in logged] == ["WARNING", "INFO"]
+    assert "400" in logged[0].getMessage()
     # caplog captures every logger; the service's log has only what reaches the root logger.
     assert not logging.getLogger("opentelemetry").propagate
 
@@ -194,7 +194,7 @@ class Recorded:
 
 
 @pytest.mark.parametrize(
-    ("traceparent", "ratio", "wanted"),
+    ("traceparent", "ratio", "is_sampled"),
     [
         (None, 1, True),
         (None, 0, False),
@@ -205,9 +205,9 @@ class Recorded:
     ],
 )
 def test_caller_decides_on_sampling_and_otherwise_the_ratio(
-    traceparent: str | None, ratio: float, wanted: bool
+    traceparent: str | None, ratio: float, is_sampled: bool
 ) -> None:
-    assert bool(Tracer(Recorded(), ratio).start(traceparent)) is wanted
+    assert bool(Tracer(Recorded(), ratio).start(traceparent)) is is_sampled
 
 
 def test_operations_belong_to_the_last_request_and_are_limited() -> None:
@@ -260,7 +260,7 @@ def command(folder: Path, servers: PrivateServers, database_name: str) -> Comman
     return Command(folder, {"mongodb": mongodb, "cache": cache, "log": {"format": "json"}})
 
 
-def ask(url: str) -> int:
+def get_status(url: str) -> int:
     with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310
         return int(answer.status)
 
@@ -275,7 +275,7 @@ def with_endpoint(command: Command, url: str) -> Command:
 def test_worker_exports_its_spans_before_it_ends(command: Command) -> None:
     with collecting() as collector:
         with with_endpoint(command, collector.url).serving() as service:
-            assert ask(f"{service.url}/openapi.json") == 200
+            assert get_status(f"{service.url}/openapi.json") == 200
             assert service.stop() == 0
         assert [span.name for span in collector.spans] == ["GET /openapi.json"]
         assert str(service.process.pid) not in collector.spans[0].resource["service.instance.id"]
@@ -291,7 +291,7 @@ def test_hanging_collector_delays_neither_requests_nor_the_end(
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         with with_endpoint(command, url).serving() as service:
             for _ in range(100):  # more than the queue of the exporter holds
-                assert ask(f"{service.url}/openapi.json") == 200
+                assert get_status(f"{service.url}/openapi.json") == 200
             assert service.stop() == 0
     assert "did not end in time" not in command.log()
     assert "opentelemetry" not in command.log()
