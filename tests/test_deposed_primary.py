@@ -32,7 +32,7 @@ pytestmark = pytest.mark.exhaustive  # each test starts three nodes and two serv
 async def depose(
     folder: Path, *, seconds: float, rounds: int = 1, fenced: bool = True
 ) -> tuple[Record, list[Injected]]:
-    """Read and write while one service reaches only a deposed primary, for so many seconds."""
+    """Read and write for some seconds while one service reaches only a deposed primary."""
     injected = []
     async with ReplicaSet(folder, proxied=True, election_ms=ELECTION_MS) as replica_set:
         cluster = Cluster(

@@ -80,7 +80,7 @@ def test_watch_resumes_after_a_restart_of_the_workers(command: Command, service:
 
 
 @pytest.mark.parametrize(
-    ("options", "token", "said"),
+    ("options", "token", "reason"),
     [
         (["--after", "nonsense"], None, "400: after: is not a cursor of this feed"),
         (["--member", "0"], None, "400: memberId"),
@@ -92,14 +92,14 @@ def test_watch_ends_if_the_service_refuses_the_request(
     service: Service,
     options: list[str],
     token: str | None,
-    said: str,
+    reason: str,
 ) -> None:
     if token:
         (file := command.folder / "token").write_text(token)
         options = ["--token-file", str(file)]
     finished = command.run("watch", "--url", service.url, *options)
     assert finished.returncode == 2
-    assert said in finished.stderr
+    assert reason in finished.stderr
 
 
 def test_watch_needs_an_address(command: Command) -> None:

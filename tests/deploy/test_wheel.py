@@ -98,7 +98,7 @@ def serving(program: Path, folder: Path) -> Iterator[str]:
 
 
 def check_service(programs: Path, folder: Path) -> None:
-    """Start the installed service in an empty folder, create a member, and look at /docs."""
+    """Start the installed service in an empty folder, create a member, and request /docs."""
     work = folder / "work"
     work.mkdir()
     program = programs / "tornado-members"

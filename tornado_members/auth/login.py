@@ -49,7 +49,7 @@ class Login:
         self._token_seconds = token_seconds
 
     async def log_in(self, username: str, password: str, address: str) -> IssuedToken:
-        """Return a token for a user who knows the password. `address` is the client's.
+        """Return a token if the password is that of the user. `address` is the client's.
 
         Raises LoginFailed. Its text and timing do not distinguish an unknown user from a wrong
         password. Raises UserBlocked, TooManyAttempts, Overloaded, DependencyUnavailable.

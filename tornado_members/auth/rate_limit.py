@@ -16,7 +16,7 @@ from tornado_members.lease_cache.coalescing import Batcher
 
 _WINDOW = 60  # seconds
 # A subject with at least this many requests left is admitted before its requests are counted. Other
-# processes do not admit so many during the round trip of the count.
+# processes admit fewer during the round trip of the count.
 _UNCOUNTED_FROM = 1000
 
 

@@ -220,8 +220,8 @@ class CsvParser:
             self._state = _State.CLOSED
             return at + 1, False
         self._fault = "has text after a closing quote"
-        # After a delimiter or a line end it looks like an opening quote: the quote before it was
-        # never closed, and this place is within quotes.
+        # After a delimiter or a line end it is taken for an opening quote: the quote before it was
+        # never closed, and this position is within quotes.
         is_opening = self._state is _State.QUOTE and self._last in (self.delimiter, "\n")
         self._state = _State.MALFORMED_INSIDE if is_opening else _State.MALFORMED_OUTSIDE
         return at, False

@@ -17,7 +17,7 @@ _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _LONGEST_MARK: Final = 4  # bytes; enough to detect UTF-16 without a mark
-# Text encodings of files. Others that Python knows, such as punycode, take quadratic time.
+# Text encodings of files. Others that Python supports, such as punycode, take quadratic time.
 _ENCODING: Final = re.compile(
     r"ascii|utf-(?:8(?:-sig)?|(?:16|32)(?:-[lb]e)?)|iso8859-\d+|cp\d+|koi8-[ru]|mac-\w+"
     r"|shift_jis\w*|euc_(?:jp|kr)\w*|gbk|gb2312|gb18030|big5\w*|iso2022_jp|tis-620|johab"

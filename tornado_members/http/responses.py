@@ -124,7 +124,7 @@ def takes_long(found: Representation | MemberBatch, headers: HTTPHeaders) -> boo
 
 
 async def build_response(build: Callable[[], MemberResponse], size: int) -> MemberResponse:
-    """Call `build`, in a thread if the body has so many bytes that it would delay others."""
+    """Call `build`, in a thread if the body is so long that it would delay other requests."""
     return await asyncio.to_thread(build) if size > _LONG else build()
 
 

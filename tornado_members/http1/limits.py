@@ -19,7 +19,7 @@ class Limits:
     headers: int = 100
     body_bytes: int = 100 * KIB * KIB  # unless the application sets another limit
     piece_bytes: int = 64 * KIB  # of a body, given to the application in one call
-    discard_bytes: int = KIB * KIB  # a longer body that is not wanted ends the connection
+    discard_bytes: int = KIB * KIB  # a longer body that no handler reads ends the connection
     read_ahead_bytes: int = 64 * KIB  # kept of what follows a request in progress
 
     # All requests together.
@@ -30,10 +30,10 @@ class Limits:
     handshake_seconds: float = 10  # TLS
     idle_seconds: float = 75  # between requests
     head_seconds: float = 10  # from the first byte of a head to its last
-    body_seconds: float = 10  # without a byte of a body; and for all of it, plus
-    body_bytes_per_second: float = KIB  # one second for so many bytes
+    body_seconds: float = 10  # without a byte of a body; all of it may take that long, plus
+    body_bytes_per_second: float = KIB  # its size divided by this rate
     write_seconds: float = 30  # without reading a byte of a response; after that time,
-    write_bytes_per_second: float = KIB  # the client must have read so much in each second
+    write_bytes_per_second: float = KIB  # the client must have read at this rate
     orphan_seconds: float = 60  # until the response starts, after the client has stopped sending
     linger_seconds: float = 5  # to discard what the client sends after the last response
 

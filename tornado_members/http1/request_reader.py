@@ -73,7 +73,7 @@ class RequestReader:
 
     @property
     def begins_with_head_method(self) -> bool:
-        """True if the request that could not be parsed looks like a HEAD request."""
+        """True if the request that could not be parsed begins with the method HEAD."""
         return self._buffer.startswith(b"HEAD ")
 
     def find_origin(self) -> str | None:
