@@ -15,7 +15,6 @@ from tornado_members.member_entries import (
     has_name,
     id_key,
     member_id_in,
-    member_id_of,
     member_ids_of,
     name_key,
     represent_entry,
@@ -24,8 +23,10 @@ from tornado_members.member_entries import (
 )
 from tornado_members.model.names import normalize_name
 
-LookUpMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, LookUp]]]
-LookUpBodies = Callable[[MemberKeys, bytes], Awaitable[Mapping[bytes, LookUp] | list[bytes]]]
+LookUpMany = Callable[[Sequence[bytes]], Awaitable[Sequence[LookUp]]]
+LookUpBodies = Callable[[MemberKeys, bytes], Awaitable[tuple[list[bytes], list[LookUp]]]]
+
+CacheMiss = Miss  # the look-up of a member that the cache does not have, and may store
 
 _MAX_NAMES = 4096  # whose ids are kept; about 1 MB
 
@@ -53,15 +54,21 @@ class CachedMembers:
     schema: bytes = b""
     bodies: list[bytes] = field(default_factory=list)
 
-    def find(self, selector: MemberSelector) -> Representation | MemberBatch | None:
-        """Return a member, or a batch if the cache has an entry for each of its ids, or None."""
+    def find(self, selector: MemberSelector) -> Representation | MemberBatch | CacheMiss | None:
+        """Return a member, or a batch if the cache has an entry for each of its ids.
+
+        Returns a CacheMiss for an id whose member the cache does not have, and may store; None for
+        anything else.
+        """
         if isinstance(selector, str):
             return self.named.get(selector)
         if isinstance(selector, int):
             look_up = self.look_ups.get(selector)
-            if isinstance(look_up, Hit) and look_up.tag.endswith(self.schema):
-                return represent_hit(selector, look_up)
-            return None
+            if isinstance(look_up, Hit):
+                if look_up.body is None or look_up.tag.endswith(self.schema):
+                    return represent_hit(selector, look_up)
+                return look_up.if_rejected
+            return look_up if isinstance(look_up, Miss) else None
         return self._find_batch(selector)
 
     def _find_batch(self, keys: MemberKeys) -> MemberBatch | None:
@@ -80,13 +87,6 @@ class CachedMembers:
             else:
                 return None
         return MemberBatch(bodies, missing, HIT)
-
-    def missed(self, selector: MemberSelector) -> Miss | None:
-        """Return the look-up of a member that the cache does not have, and may store."""
-        look_up = self.look_ups.get(selector) if isinstance(selector, int) else None
-        if isinstance(look_up, Hit):
-            look_up = usable(look_up, self.schema)
-        return look_up if isinstance(look_up, Miss) else None
 
     @contextmanager
     def passed_on(self, selector: MemberSelector) -> Iterator[None]:
@@ -126,34 +126,33 @@ class CachedLookUps:
 
     async def find(self, selectors: Sequence[MemberSelector]) -> CachedMembers:
         """Look single members up in one round trip, or in two if a name was not seen before."""
-        ids = {one for one in selectors if isinstance(one, int)}
+        ids = [*{one for one in selectors if isinstance(one, int)}]
         names = {one for one in selectors if isinstance(one, str)}
-        return await self._find_each(ids, names)
-
-    async def _find_each(self, ids: set[int], names: set[str]) -> CachedMembers:
-        keys = {member_id: MEMBER_KEY % member_id for member_id in ids}
         if names:
-            found = await self._find_ids(ids, names)
-        else:
-            found = await self._look_up([*keys.values()])
+            return await self._find_with_names(ids, names)
+        look_ups = await self._look_up([MEMBER_KEY % one for one in ids])
+        return CachedMembers(dict(zip(ids, look_ups, strict=True)), schema=self._entries.schema)
+
+    async def _find_with_names(self, ids: Sequence[int], names: set[str]) -> CachedMembers:
+        found = await self._find_ids(ids, names)
         by_name = {one: member for one in names if (member := self._find_named(one, found))}
-        look_ups = {member_id: found[key] for member_id, key in keys.items()}
+        look_ups = {member_id: found[id_key(member_id)] for member_id in ids}
         return CachedMembers(look_ups, by_name, self._entries.schema)
 
     async def find_batch(self, keys: MemberKeys) -> CachedMembers:
         """Look up the members of a batch, of which only the bodies are needed."""
         schema = self._entries.schema
-        found = await self._look_up_bodies(keys, schema)
-        if isinstance(found, list):
-            return CachedMembers(schema=schema, bodies=found)
-        look_ups = {member_id_of(key): look_up for key, look_up in found.items()}
-        return CachedMembers(look_ups, schema=schema)
+        bodies, look_ups = await self._look_up_bodies(keys, schema)
+        if bodies:
+            return CachedMembers(schema=schema, bodies=bodies)
+        by_id = dict(zip(member_ids_of(keys), look_ups, strict=True))
+        return CachedMembers(by_id, schema=schema)
 
-    async def _find_ids(self, ids: set[int], names: set[str]) -> Mapping[bytes, LookUp]:
+    async def _find_ids(self, ids: Iterable[int], names: set[str]) -> dict[bytes, LookUp]:
         """Look up these ids, and the ids of members with these names."""
-        known = {self._ids[one] for one in names if one in self._ids}
+        known = {*ids} | {self._ids[one] for one in names if one in self._ids}
         keys = {one: name_key(normalize_name(one)) for one in names if one not in self._ids}
-        found = await self._look_up([*map(id_key, ids | known), *keys.values()])
+        found = await self._look_up_by_key([*map(id_key, known), *keys.values()])
         further = set()
         for name, key in keys.items():
             look_up = found.get(key)
@@ -162,8 +161,13 @@ class CachedLookUps:
             if member_id is not None:
                 further.add(member_id)
                 self._remember(name, member_id)
-        further -= ids | known
-        return {**found, **await self._look_up([*map(id_key, further)])} if further else found
+        further -= known
+        if further:
+            found |= await self._look_up_by_key([*map(id_key, further)])
+        return found
+
+    async def _look_up_by_key(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
+        return dict(zip(keys, await self._look_up(keys), strict=True))
 
     def _find_named(self, name: str, found: Mapping[bytes, LookUp]) -> Representation | None:
         """Return the member with this name; None if the cache does not have it."""

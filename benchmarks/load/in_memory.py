@@ -66,9 +66,9 @@ class MemoryCache:
         """Return False: readers do not wait for each other."""
         return False
 
-    async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
+    async def look_up(self, keys: Sequence[bytes]) -> list[LookUp]:
         """Return the entries that were loaded."""
-        return {key: self._look_up(key) for key in keys}
+        return [*map(self._look_up, keys)]
 
     def _look_up(self, key: bytes) -> LookUp:
         entry = self._entries.get(key)
@@ -80,14 +80,14 @@ class MemoryCache:
         self,
         keys: KeyList,
         _tag_end: bytes,
-    ) -> Mapping[bytes, LookUp] | list[bytes]:
+    ) -> tuple[list[bytes], list[LookUp]]:
         """Return the entries that were loaded, and no list of bodies."""
-        return await self.look_up([*keys])
+        return [], await self.look_up([*keys])
 
-    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
+    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> list[Found]:
         """Load all keys, and store nothing."""
         loaded = await load([*look_ups])
-        return {key: Found(entry, "fwd=bypass") for key, entry in loaded.items()}
+        return [Found(entry, "fwd=bypass") for entry in loaded]
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:

@@ -39,7 +39,7 @@ async def marked(services: Services, ids: Sequence[int]) -> set[bytes]:
     """Return the keys of the members, and of their new names, that have a tombstone."""
     keys = [*map(id_key, ids), *(name_key(f"Grace {one}") for one in ids)]
     found = await services.directory._cache.look_up(keys)
-    return {key for key, one in found.items() if one == Bypass("tombstone")}
+    return {key for key, one in zip(keys, found, strict=True) if one == Bypass("tombstone")}
 
 
 async def test_group_keeps_tombstones_on_ids_and_new_names_until_it_is_acknowledged(

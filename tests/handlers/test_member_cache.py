@@ -20,12 +20,12 @@ from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
 from tornado_members.auth.caller import Caller
-from tornado_members.cached_members import CachedMembers
+from tornado_members.cached_members import CachedMembers, CacheMiss
 from tornado_members.errors import DependencyUnavailable, Overloaded, TokenInvalid
 from tornado_members.handlers.member_cache import MemberCacheApplication
 from tornado_members.lease_cache.coalescing import Batcher
-from tornado_members.lease_cache.commands import Get
 from tornado_members.lease_cache.connection import MemcachedConnection
+from tornado_members.lease_cache.get_commands import Get
 from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.protocol import LeaseProtocol
 from tornado_members.member_entries import Representation, id_key
@@ -475,7 +475,7 @@ async def test_fast_path_miss_sends_memcached_three_requests(
     await cache_ada(api)
     path = f"/members/{(await api.create('Grace Hopper'))['memberId']}"
     asked: list[str] = []
-    look, send = LeaseProtocol._look, MemcachedConnection.send
+    look, send = LeaseProtocol._read_state, MemcachedConnection.send
 
     async def counted_look(protocol: LeaseProtocol, keys: Any = (), **options: Any) -> Any:
         asked.extend(["look"] if keys else [])  # a probe has no keys
@@ -485,7 +485,7 @@ async def test_fast_path_miss_sends_memcached_three_requests(
         asked.extend([] if isinstance(sent, Get) else [type(sent).__name__])
         return send(connection, sent)
 
-    monkeypatch.setattr(LeaseProtocol, "_look", counted_look)
+    monkeypatch.setattr(LeaseProtocol, "_read_state", counted_look)
     monkeypatch.setattr(MemcachedConnection, "send", counted_command)
     answer = await api("GET", path)
     assert answer.headers["Cache-Status"] == "memcached; fwd=miss; stored"
@@ -511,10 +511,11 @@ async def test_fast_path_loads_the_misses_of_a_turn_with_one_query(
     api: Api, handlers: Counting, services: Services, queries: list[int]
 ) -> None:
     await cache_ada(api)
-    services.directory._store._batcher = Batcher(services.directory._store.find_members)
     ids = [(await api.create(f"Grace {i}"))["memberId"] for i in range(20)]
     cached = await services.directory.get_cached([*ids, 1])
-    loaded = await services.directory.load_missed(cached, ids)
+    misses = {one: miss for one in ids if isinstance(miss := cached.find(one), CacheMiss)}
+    queries.clear()
+    loaded = await services.directory.load_missed(misses)
     assert queries == [20]
     for member_id, member in loaded.items():
         assert isinstance(member, Representation)
@@ -559,11 +560,11 @@ async def test_fast_path_reports_an_outage_after_one_query(
     await api.create("Grace Hopper")
     asked = []
 
-    async def find_many(member_ids: Any) -> Any:
+    async def find_members(member_ids: Any) -> Any:
         asked.append(member_ids)
         raise DependencyUnavailable
 
-    monkeypatch.setattr(services.directory._store, "find_many", find_many)
+    monkeypatch.setattr(services.directory._store, "find_members", find_members)
     problem(await api("GET", "/members/2"), 503, "dependency-unavailable")
     assert len(asked) == 1
     assert services.requests.in_flight == 0

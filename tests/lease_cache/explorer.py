@@ -182,11 +182,12 @@ class ModelTerms:
         return int(version)
 
 
-async def load_many(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+async def load_many(keys: Sequence[bytes]) -> list[Entry | None]:
     """Read one or both keys by one query, in which each document is read at a moment of its own."""
-    entries: dict[bytes, Entry | None] = {}
+    entries: list[Entry | None] = []
     for key in keys:
-        entries[key] = await load() if key == KEY else Entry(1, b"-", OTHER)
+        entry = await load() if key == KEY else Entry(1, b"-", OTHER)
+        entries.append(entry)
     return entries
 
 
@@ -360,7 +361,7 @@ def _plain(value: Any) -> Any:
             words = (word for word in vars(value).values() if type(word) is bytes)
             return (nonces.used, value.term, _plain(fence), value._decoded, *words)
         case ModelTerms() | TermFence():
-            numbers = (getattr(value, name, 0) for name in ("known", "_established"))
+            numbers = (getattr(value, name, 0) for name in ("known", "published", "_established"))
             return (value.current(), *numbers)
         # The variables of a coroutine follow: it is awaited.
         case ModelNode() | Coroutine() | SingleFlight() | MethodType():

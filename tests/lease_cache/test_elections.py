@@ -55,7 +55,7 @@ async def write(leases: LeaseProtocol, fence: TermFence, terms: ModelTerms, name
     try:
         await leases.place_tombstones([KEY], name)
         version = await terms.commit()
-        await fence.publish()
+        await fence.publish(terms.current())
         await leases.remove_tombstones([KEY], name)
         await do("answers", version)
     except NodeUnavailable:
@@ -149,7 +149,7 @@ class TrustingFence(TermFence):
 
     async def load(self, load: Callable[[], Awaitable[T]], **_: bool) -> T:
         loaded = await load()
-        await self.publish()
+        await self.publish(self.current())
         return loaded
 
 
@@ -160,7 +160,7 @@ class LateFence(TermFence):
         while True:
             loaded = await load()
             if self.current() >= self.known:
-                await self.publish()
+                await self.publish(self.current())
                 return loaded
             await self._resolve_doubt()
 
@@ -168,7 +168,7 @@ class LateFence(TermFence):
 class HastyFence(TermFence):
     """Loads from a new primary before its first commit."""
 
-    async def _establish(self, _term: int) -> None:
+    async def _establish(self) -> None:
         pass
 
 
@@ -182,7 +182,7 @@ class UnconfirmedFence(TermFence):
 class SilentFence(TermFence):
     """Returns what was loaded before the node has its term."""
 
-    async def publish(self) -> None:
+    async def publish(self, _term: int) -> None:
         pass
 
 

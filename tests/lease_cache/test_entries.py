@@ -11,8 +11,8 @@ from tornado_members.lease_cache.entries import (
     encode_value,
     parse_value,
 )
+from tornado_members.lease_cache.get_commands import entry_lines_in
 from tornado_members.lease_cache.key_list import KeyList
-from tornado_members.lease_cache.value_replies import entry_lines_in
 
 EPOCH, OTHER_EPOCH, SCHEMA = b"0123456789abcdef", b"fedcba9876543210", b"@cafe"
 KEYS = [b"member:%d" % i for i in range(1, 8)]

@@ -1,7 +1,7 @@
 """Reads of several keys on real servers: one load, each key stored under its own lease."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -28,6 +28,7 @@ from tornado_members.lease_cache.look_ups import (
     Found,
     Hit,
     Leased,
+    LookUp,
     Miss,
     bypass,
 )
@@ -43,21 +44,32 @@ class Loads:
         self.asked: list[list[bytes]] = []
         self._before = before
 
-    async def __call__(self, keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+    async def __call__(self, keys: Sequence[bytes]) -> list[Entry | None]:
         self.asked.append([*keys])
         result = self._before()
         if asyncio.iscoroutine(result):
             await result
-        return {key: None if key in ABSENT else Entry(1, b"tag", b"body of " + key) for key in keys}
+        return [None if key in ABSENT else Entry(1, b"tag", b"body of " + key) for key in keys]
+
+
+async def look_up(cache: LeaseCache, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
+    """Return the look-ups by key."""
+    return dict(zip(keys, await cache.look_up(keys), strict=True))
+
+
+async def fill(
+    cache: LeaseCache, look_ups: Mapping[bytes, LookUp], load: Loads
+) -> dict[bytes, Found]:
+    """Load the keys that are not hits; return what was found by key."""
+    others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
+    return dict(zip(others, await cache.fill(others, load), strict=True)) if others else {}
 
 
 async def read_many(cache: LeaseCache, keys: Sequence[bytes], load: Loads) -> dict[bytes, Found]:
     """Read keys as MemberDirectory.get_many does."""
-    look_ups = await cache.look_up(keys)
+    look_ups = await look_up(cache, keys)
     found = {key: Found(one.entry, HIT) for key, one in look_ups.items() if isinstance(one, Hit)}
-    others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
-    if others:
-        found |= await cache.fill(others, load)
+    found |= await fill(cache, look_ups, load)
     for key in keys:
         entry = found[key].entry
         assert (entry and entry.body) == (None if key in ABSENT else b"body of " + key)
@@ -109,14 +121,14 @@ async def test_fill_treats_each_key_by_its_own_state(address: str) -> None:  # n
                 pass
 
         class Larger(Loads):
-            async def __call__(self, keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+            async def __call__(self, keys: Sequence[bytes]) -> list[Entry | None]:
                 loaded = await super().__call__(keys)
-                return {**loaded, large: Entry(1, b"tag", b"x" * MAX_VALUE)}
+                loaded[[*keys].index(large)] = Entry(1, b"tag", b"x" * MAX_VALUE)
+                return loaded
 
         async with other.changing(tombstone):
-            look_ups = await cache.look_up(KEYS[1:9])
-            others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
-            found = await cache.fill(others, Larger(meanwhile))
+            look_ups = await look_up(cache, KEYS[1:9])
+            found = await fill(cache, look_ups, Larger(meanwhile))
         assert isinstance(look_ups[hit], Hit)
         assert isinstance(look_ups[leased], Leased)
         expected = {
@@ -128,7 +140,7 @@ async def test_fill_treats_each_key_by_its_own_state(address: str) -> None:  # n
             large: TOO_LARGE,
         }
         assert {key: found[key].status for key in expected} == expected
-        after = await other.look_up([*expected])
+        after = await look_up(other, [*expected])
         assert [isinstance(after[key], Hit) for key in (miss, dead)] == [True, True]
         for key in (tombstone, overtaken, large):  # nothing is left behind
             assert after[key] == Miss(EPOCH, None)
@@ -151,12 +163,11 @@ async def test_fill_removes_its_leases_if_the_load_fails(
         reading = asyncio.create_task(read_many(cache, KEYS, Loads(fail)))
         await loading.wait()
         if is_cancelled:
-            assert {type(one) for one in (await cache.look_up(KEYS)).values()} == {Leased}
+            assert {*map(type, await cache.look_up(KEYS))} == {Leased}
             reading.cancel()
         with pytest.raises(asyncio.CancelledError if is_cancelled else LookupError):
             await reading
-        after = await cache.look_up(KEYS)
-        assert set(after.values()) == {Miss(EPOCH, None)}
+        assert {*await cache.look_up(KEYS)} == {Miss(EPOCH, None)}
 
 
 async def test_fill_survives_the_end_of_a_node(address: str) -> None:  # noqa: F811

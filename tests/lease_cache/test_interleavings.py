@@ -69,7 +69,8 @@ async def read_batch(leases: LeaseProtocol, fill: Any) -> None:
     await return_batch(leases, look_ups, fill)
 
 
-async def return_batch(leases: LeaseProtocol, look_ups: dict[bytes, LookUp], fill: Any) -> None:
+async def return_batch(leases: LeaseProtocol, found_before: list[LookUp], fill: Any) -> None:
+    look_ups = dict(zip((OTHER, KEY), found_before, strict=True))
     entries = {key: one.entry for key, one in look_ups.items() if isinstance(one, Hit)}
     others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
     if others:
@@ -388,7 +389,7 @@ class InTheirEpoch(LeaseProtocol):
     _own = b""
 
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
-        epoch, _, _ = await self._look()
+        epoch, _, _ = await self._read_state()
         self._own = writer + b":" + (epoch or b"")
         await super().place_tombstones(keys, self._own)
 
@@ -533,7 +534,8 @@ def test_late_tombstone_without_a_second_check_violates_the_guarantee() -> None:
 async def fill_after_loading(nodes: Any, load_all: Any) -> dict[bytes, Found]:
     """Loads all keys of a batch before it takes their leases."""
     ((leases, look_ups),) = nodes
-    entries = await load_all([*look_ups])
+    loaded = await load_all([*look_ups])
+    entries = dict(zip(look_ups, loaded, strict=True))
     fills = await leases.begin_fills(look_ups)
     return dict(await leases.end_fills(fills, entries))
 

@@ -24,11 +24,12 @@ from tests.support.memcached import (
 from tests.support.registry import MemoryRegistry
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.lease_cache.cache import LeaseCache
-from tornado_members.lease_cache.commands import MAX_VALUE, Command, Get, Put
+from tornado_members.lease_cache.commands import MAX_VALUE, Command, Put
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry, encode_lease
 from tornado_members.lease_cache.epochs import Lifetimes
 from tornado_members.lease_cache.errors import NotAnnounced
+from tornado_members.lease_cache.get_commands import Get
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     HIT,
@@ -237,10 +238,9 @@ async def test_fill_loaded_before_a_write_is_not_stored_after_it(address: str) -
 
 async def peeked(cache: LeaseCache) -> int | None:
     """Return the version that a look-up finds without loading anything."""
-    found = await cache.look_up([b"a", b"b"])
-    hits = {key: one.entry for key, one in found.items() if isinstance(one, Hit) and one.entry}
-    assert b"b" not in hits
-    return hits[b"a"].version if hits else None
+    found, other = await cache.look_up([b"a", b"b"])
+    assert not (isinstance(other, Hit) and other.entry)
+    return found.entry.version if isinstance(found, Hit) and found.entry else None
 
 
 async def test_look_up_hits_exactly_where_a_read_would(
@@ -279,7 +279,7 @@ async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> 
         for server in (address, second):
             flush_cache(server, "test", servers=[address, second])
         cache = await stack.enter_async_context(process(address, second))
-        assert await cache.look_up_bodies(listed, b"") == await cache.look_up(keys)
+        assert await cache.look_up_bodies(listed, b"") == ([], await cache.look_up(keys))
 
         async def load(key: bytes) -> Entry | None:
             return Entry(1, b"mark", key)
@@ -287,15 +287,15 @@ async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> 
         for key in keys:
             await cache.read(key, partial(load, key))
         tag_end = b"rk"
-        assert await cache.look_up_bodies(listed, tag_end) == keys
+        assert await cache.look_up_bodies(listed, tag_end) == (keys, [])
         look_ups = await cache.look_up(keys)
-        assert all(isinstance(one, Hit) for one in look_ups.values())
-        assert await cache.look_up_bodies(listed, b"another") == look_ups
+        assert [one.body for one in look_ups if isinstance(one, Hit)] == keys
+        assert await cache.look_up_bodies(listed, b"another") == ([], look_ups)
         for tombstone in (keys[0], keys[-1]):
             async with cache.changing(tombstone):
                 look_ups = await cache.look_up(keys)
-                assert isinstance(look_ups[tombstone], Bypass)
-                assert await cache.look_up_bodies(listed, tag_end) == look_ups
+                assert isinstance(look_ups[keys.index(tombstone)], Bypass)
+                assert await cache.look_up_bodies(listed, tag_end) == ([], look_ups)
             await cache.read(tombstone, partial(load, tombstone))
 
 
@@ -305,17 +305,17 @@ async def test_reader_takes_no_lease_on_a_node_that_became_stale_after_its_look_
 ) -> None:
     source = Source()
 
-    async def load_many(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
-        return {key: await source.load() for key in keys}
+    async def load_many(keys: Sequence[bytes]) -> list[Entry | None]:
+        return [await source.load() for _ in keys]
 
     async with process(address) as cache:
-        (look_up,) = (await cache.look_up([b"a"])).values()
+        (look_up,) = await cache.look_up([b"a"])
         assert isinstance(look_up, Miss)
         cache.nodes[0].mark_stale()
         if way == "read":
             found = await cache.read(b"a", source.load, look_up=look_up)
         else:
-            found = (await cache.fill({b"a": look_up}, load_many))[b"a"]
+            (found,) = await cache.fill({b"a": look_up}, load_many)
         assert (found.entry and found.entry.version, found.status) == (1, bypass("node-stale"))
         assert send_to_memcached(address, b"get %ba\r\n" % PREFIX) == b"END\r\n"
 
@@ -332,8 +332,8 @@ async def test_look_up_of_bodies_is_not_misled_by_line_ends_that_make_up_for_eac
         await node.close()
         async with cache.changing(b"a1"):
             look_ups = await cache.look_up([*listed])
-            assert isinstance(look_ups[b"a1"], Bypass)
-            assert await cache.look_up_bodies(listed, b"") == look_ups
+            assert isinstance(look_ups[0], Bypass)
+            assert await cache.look_up_bodies(listed, b"") == ([], look_ups)
 
 
 async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) -> None:
@@ -341,7 +341,7 @@ async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) ->
     async with process(address, kind=Counting) as one, process(address) as other:
         node = one.nodes[0]._health._node
         assert isinstance(node, Counting)
-        look_up = (await one.look_up([b"a"]))[b"a"]
+        (look_up,) = await one.look_up([b"a"])
         node.commands.clear()
         found = await one.read(b"a", source.load, look_up=look_up)
         assert (found.status, node.requests) == (STORED, 2)  # one for the lease, one for the entry
@@ -351,9 +351,9 @@ async def test_read_after_a_look_up_sends_the_node_two_requests(address: str) ->
 async def test_look_up_before_a_write_does_not_make_a_read_stale(address: str) -> None:
     source = Source(1)
     async with process(address) as one, process(address) as other:
-        miss = (await one.look_up([b"a"]))[b"a"]
+        (miss,) = await one.look_up([b"a"])
         await status(other, source)
-        hit = (await one.look_up([b"a"]))[b"a"]
+        (hit,) = await one.look_up([b"a"])
         assert isinstance(hit, Hit)
         async with other.changing(b"a"):
             source.version = 2

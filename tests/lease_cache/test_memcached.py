@@ -15,11 +15,17 @@ import uvloop
 from tests.support.memcached import send_to_memcached, start_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
-from tornado_members.lease_cache.commands import MAX_TTL, Get, GetEntries, Put, parse_values
+from tornado_members.lease_cache.commands import MAX_TTL, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.get_commands import (
+    Get,
+    GetEntries,
+    entry_lines_in,
+    parse_values,
+    values_in,
+)
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.memcached import MemcachedNode
-from tornado_members.lease_cache.value_replies import entry_lines_in, values_in
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

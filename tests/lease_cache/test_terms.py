@@ -141,7 +141,7 @@ async def test_entry_is_not_stored_if_the_node_does_not_take_its_term(
 
         found = await cache.read(b"b", load)
         assert found.status == NOT_STORED
-        assert not isinstance((await cache.look_up([b"b"]))[b"b"], Hit)
+        assert not isinstance((await cache.look_up([b"b"]))[0], Hit)
 
 
 async def test_term_of_another_history_begins_a_new_epoch(address: str) -> None:  # noqa: F811

@@ -23,6 +23,7 @@ from tornado_members.settings import SettingsError
 from tornado_members.storage.counters import Counter
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo, open_mongo
+from tornado_members.storage.operations import translate_outages
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
@@ -299,16 +300,21 @@ async def test_close_waits_for_detached_operations(servers: PrivateServers, driv
     mongo = open_mongo(servers.mongodb_uri, "test", driver, timeout=0.05)
     let_go, ended = asyncio.Event(), []
 
-    async def operation() -> None:
-        try:
-            await let_go.wait()
-            ended.append("done")
-        except asyncio.CancelledError:
-            ended.append("cancelled")
-            raise
+    class Store:
+        def __init__(self) -> None:
+            self.mongo = mongo
 
-    with pytest.raises(TimeoutError):
-        await mongo.with_deadline(operation())
+        @translate_outages
+        async def operate(self) -> None:
+            try:
+                await let_go.wait()
+                ended.append("done")
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+    with pytest.raises(DependencyUnavailable):
+        await Store().operate()
     closing = asyncio.create_task(mongo.close())
     if driver == "pymongo":
         await asyncio.sleep(0.05)

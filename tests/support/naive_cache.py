@@ -200,29 +200,29 @@ class NaiveStandIn:
         """Return False: readers do not wait for each other."""
         return False
 
-    async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]:
+    async def look_up(self, keys: Sequence[bytes]) -> list[LookUp]:
         """Look nothing up: `read` and `fill` do."""
-        return dict.fromkeys(keys, Bypass("naive"))
+        return [Bypass("naive")] * len(keys)
 
     async def look_up_bodies(
         self,
         keys: KeyList,
         _tag_end: bytes,
-    ) -> Mapping[bytes, LookUp] | list[bytes]:
+    ) -> tuple[list[bytes], list[LookUp]]:
         """Look nothing up, either."""
-        return await self.look_up([*keys])
+        return [], await self.look_up([*keys])
 
-    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> Mapping[bytes, Found]:
+    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> list[Found]:
         """As LeaseCache's, but each key is read on its own."""
 
         async def read(key: bytes) -> Found:
             async def load_it() -> entries.Entry | None:
-                return (await load([key]))[key]
+                (entry,) = await load([key])
+                return entry
 
             return await self.read(key, load_it)
 
-        found = await asyncio.gather(*map(read, look_ups))
-        return dict(zip(look_ups, found, strict=True))
+        return await asyncio.gather(*map(read, look_ups))
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from pymongo import monitoring
 
-from tornado_members.storage.operation_waits import SendingListener
+from tornado_members.storage.operations import SendingListener
 
 SHARDED = "members"
 

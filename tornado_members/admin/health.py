@@ -183,7 +183,7 @@ class HealthMonitor:
         try:
             await self._ping()
         except Exception as error:  # noqa: BLE001  # any error means the same here
-            detail = f"does not respond ({type(error).__name__})"
+            detail = f"does not respond ({type(error.__cause__ or error).__name__})"
             status = DependencyStatus(_MONGODB, State.UNREADY, detail)
         else:
             status = DependencyStatus(_MONGODB, State.OK)

@@ -15,7 +15,7 @@ from tornado_members.invalidator import InvalidatorStatus
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.services import Services
 from tornado_members.storage.list_preparation import ListPreparation
-from tornado_members.storage.mongo import OperationCounts
+from tornado_members.storage.operations import OperationCounts
 from tornado_members.telemetry.metrics import Family, Histogram, Labels
 from tornado_members.telemetry.request_metrics import RequestMetrics
 

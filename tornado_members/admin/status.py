@@ -10,7 +10,7 @@ from tornado_members.admin.health import HealthMonitor, HealthReport, health_met
 from tornado_members.admin.metrics import Metrics
 from tornado_members.admin.process import LoopLag
 from tornado_members.services import Services
-from tornado_members.storage.write_probe import WriteProbe
+from tornado_members.storage.mongo_probe import MongoProbe
 from tornado_members.telemetry.metrics import Family
 
 
@@ -53,9 +53,10 @@ async def open_process_status(services: Services) -> AsyncIterator[ProcessStatus
     """Monitor this process while the block lasts."""
     dependencies, lag = services.dependencies, LoopLag()
     changes = dependencies.change_stream if dependencies.follows_changes else None
+    probe = MongoProbe(dependencies.mongo)
     health = HealthMonitor(
-        dependencies.mongo.ping,
-        WriteProbe(dependencies.mongo).write,
+        probe.ping,
+        probe.write,
         services.directory.cache_states,
         services.directory.cache_list_conflict,
         dependencies.keys,

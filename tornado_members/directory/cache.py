@@ -1,14 +1,12 @@
 """The interface of the cache, as the directory uses it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
-from tornado_members.errors import DependencyUnavailable
 from tornado_members.lease_cache.cache import AnnouncedWrite
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.entries import Entry
-from tornado_members.lease_cache.errors import StoreUnavailable
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import Found, LookUp, NotHit
 from tornado_members.lease_cache.reads import LoadMany
@@ -35,13 +33,13 @@ class Cache(Protocol):
         self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]
     ) -> T: ...
     def is_read(self, key: bytes) -> bool: ...  # noqa: D102
-    async def look_up(self, keys: Sequence[bytes]) -> Mapping[bytes, LookUp]: ...  # noqa: D102
+    def look_up(self, keys: Sequence[bytes]) -> Awaitable[Sequence[LookUp]]: ...  # noqa: D102
     async def look_up_bodies(  # noqa: D102
         self, keys: KeyList, tag_end: bytes
-    ) -> Mapping[bytes, LookUp] | list[bytes]: ...
+    ) -> tuple[list[bytes], list[LookUp]]: ...
     async def fill(  # noqa: D102
         self, look_ups: Mapping[bytes, NotHit], load: LoadMany
-    ) -> Mapping[bytes, Found]: ...
+    ) -> Sequence[Found]: ...
     def changing(  # noqa: D102
         self, *keys: bytes
     ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...
@@ -51,12 +49,3 @@ class Cache(Protocol):
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def invalidate_for_all(self, keys: Iterable[bytes]) -> None: ...  # noqa: D102
     async def renew_epochs(self) -> bool: ...  # noqa: D102
-
-
-@contextmanager
-def shared_store_outages() -> Iterator[None]:
-    """Raise DependencyUnavailable if the cache needs MongoDB, and that does not reply in time."""
-    try:
-        yield
-    except StoreUnavailable as error:
-        raise DependencyUnavailable from error

@@ -1,6 +1,5 @@
 """The recorded changes of a member."""
 
-from tornado_members.directory.ids import check_id
 from tornado_members.errors import MemberNotFound
 from tornado_members.model.history import Position, Record
 from tornado_members.storage.audit import AuditLog
@@ -25,7 +24,6 @@ class MemberHistory:
 
         Raises MemberNotFound if neither a member nor a record has this id.
         """
-        check_id(member_id)
         records: list[Record] = []
         if self._audit is not None:
             records = await self._audit.page(member_id, after=after, limit=limit)
@@ -38,7 +36,6 @@ class MemberHistory:
 
         Raises MemberNotFound if neither a member nor a record has this id.
         """
-        check_id(member_id)
         is_recorded = self._audit is not None and await self._audit.erase(member_id)
         if not is_recorded and await self._store.find_member(member_id) is None:
             raise MemberNotFound(str(member_id))

@@ -1,9 +1,12 @@
 """Invalidate entries of the cache that other programs made stale, and report on its nodes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
-from tornado_members.directory.cache import Cache, shared_store_outages
+from tornado_members.directory.cache import Cache
+from tornado_members.errors import DependencyUnavailable
 from tornado_members.lease_cache.counts import CacheCounts
+from tornado_members.lease_cache.errors import StoreUnavailable
 from tornado_members.member_entries import id_key, name_key
 from tornado_members.storage.changes import Change
 
@@ -45,7 +48,7 @@ class CacheInvalidation:
             keys.append(id_key(change.member_id))
             if change.name is not None:
                 keys.append(name_key(change.name))
-        with shared_store_outages():
+        with _shared_store_outages():
             return await self._cache.invalidate(dict.fromkeys(keys))
 
     async def invalidate_for_all(self, names: Mapping[int, str | None]) -> None:
@@ -55,7 +58,7 @@ class CacheInvalidation:
         """
         keys = [id_key(member_id) for member_id in names]
         keys += [name_key(name) for name in names.values() if name is not None]
-        with shared_store_outages():
+        with _shared_store_outages():
             await self._cache.invalidate_for_all(keys)
 
     async def flush_cache(self) -> bool:
@@ -63,5 +66,14 @@ class CacheInvalidation:
 
         False if a node does not respond. The cache records this and invalidates the node later.
         """
-        with shared_store_outages():
+        with _shared_store_outages():
             return await self._cache.renew_epochs()
+
+
+@contextmanager
+def _shared_store_outages() -> Iterator[None]:
+    """Raise DependencyUnavailable if the cache cannot record what a node missed."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise DependencyUnavailable from error

@@ -1,22 +1,21 @@
 """Read members through the cache, by id and by name."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from tornado_members.cached_members import (
     CachedLookUps,
-    CachedMembers,
     MemberSelector,
+    passed_on,
     take_look_ups,
 )
-from tornado_members.directory.cache import Cache, shared_store_outages
-from tornado_members.directory.ids import check_id
+from tornado_members.directory.cache import Cache
 from tornado_members.directory.shared_pages import SharedPages
 from tornado_members.errors import MemberNotFound
 from tornado_members.in_turns import map_in_turns
 from tornado_members.lease_cache.entries import Entry
-from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp, NotHit
+from tornado_members.lease_cache.look_ups import HIT, Found, Hit, LookUp, Miss, NotHit
 from tornado_members.member_entries import (
     MEMBER_KEY,
     MemberBatch,
@@ -39,6 +38,8 @@ from tornado_members.model.names import normalize_name
 from tornado_members.storage.members import MemberStore
 
 T = TypeVar("T")
+# Returns a member for each id; None if no member has it.
+FindMany = Callable[[Sequence[int]], Awaitable[Sequence[Member | None]]]
 
 # Cache-Status (RFC 9211 §2) of reads that the cache did not answer.
 _ON_REQUEST = "fwd=request"
@@ -66,7 +67,6 @@ class MemberReader:
 
     async def get(self, member_id: int, *, no_cache: bool = False) -> Representation:
         """Return the member with this id. `no_cache` reads MongoDB. Raises MemberNotFound."""
-        check_id(member_id)
         found = await self._find(member_id, no_cache=no_cache)
         if found.entry is None:
             raise MemberNotFound(str(member_id), cache_status=found.status)
@@ -89,29 +89,27 @@ class MemberReader:
 
     async def _load_past_cache(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
         """Return what `load` reads from MongoDB, whatever the cache has under the keys."""
-        with shared_store_outages():
-            return await self._cache.load(keys, load)
+        return await self._cache.load(keys, load)
 
     async def load_missed(
-        self, cached: CachedMembers, selectors: Iterable[MemberSelector]
+        self, misses: Mapping[MemberSelector, Miss]
     ) -> dict[MemberSelector, Representation | Exception]:
         """Load members that the cache has missed, with one query, and let the cache store them.
 
         Returns MemberNotFound for a member that does not exist. Leaves out members that another
         caller is about to store: a reader of them should wait for that.
         """
-        missed = {
+        free = {
             one: miss
-            for one in selectors
-            if isinstance(one, int)
-            and (miss := cached.missed(one)) is not None
-            and not self._cache.is_read(MEMBER_KEY % one)
+            for one, miss in misses.items()
+            if isinstance(one, int) and not self._cache.is_read(MEMBER_KEY % one)
         }
+        filled = await self._fill(free, self._store.find_members)
         return {
             one: represent_entry(one, found.entry, found.status)
             if found.entry is not None
             else MemberNotFound(str(one), cache_status=found.status)
-            for one, found in (await self._fill(missed)).items()
+            for one, found in zip(free, filled, strict=True)
         }
 
     async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
@@ -121,9 +119,9 @@ class MemberReader:
         MongoDB.
         """
         if no_cache:
-            load = partial(self._load_many, member_ids)
+            load = partial(self._load_many, member_ids, self._store.find_many)
             loaded = await self._load_past_cache([*map(id_key, member_ids)], load)
-            return MemberBatch.of(loaded, _ON_REQUEST)
+            return MemberBatch.of(dict(zip(member_ids, loaded, strict=True)), _ON_REQUEST)
         look_ups = take_look_ups(member_ids)
         if not look_ups and len(member_ids) > _FEW:
             cached = await self.get_cached_batch(keys_of_ids(member_ids))
@@ -137,34 +135,34 @@ class MemberReader:
         hits = len(entries)
         self._cache.counts.hits += hits
         others = {one: other for one, other in look_ups.items() if not isinstance(other, Hit)}
-        for member_id, found in (await self._fill(others)).items():
+        filled = await self._fill(others, self._store.find_many)
+        for member_id, found in zip(others, filled, strict=True):
             entries[member_id] = found.entry
             hits += found.status == HIT
         status = HIT if hits == len(entries) else _PARTIAL % (hits, len(entries))
         return MemberBatch.of({one: entries[one] for one in member_ids}, status)
 
-    async def _look_up(self, member_ids: Iterable[int]) -> dict[int, LookUp]:
-        ids = {MEMBER_KEY % member_id: member_id for member_id in member_ids}
-        looked_up = await self._cache.look_up([*ids]) if ids else {}
+    async def _look_up(self, member_ids: Sequence[int]) -> dict[int, LookUp]:
+        if not member_ids:
+            return {}
+        look_ups = await self._cache.look_up([MEMBER_KEY % one for one in member_ids])
         schema = self._entries.schema
-        return {ids[key]: usable(one, schema) for key, one in looked_up.items()}
+        usable_ones = [usable(one, schema) for one in look_ups]
+        return dict(zip(member_ids, usable_ones, strict=True))
 
-    async def _fill(self, look_ups: Mapping[int, NotHit]) -> dict[int, Found]:
+    async def _fill(self, look_ups: Mapping[int, NotHit], find: FindMany) -> Sequence[Found]:
+        """Load members that were looked up, with one call of `find`; let the cache store them."""
+        if not look_ups:
+            return ()
         ids = {MEMBER_KEY % member_id: member_id for member_id in look_ups}
 
-        async def load(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
-            loaded = await self._load_many([ids[key] for key in keys])
-            return dict(zip(keys, loaded.values(), strict=True))
+        def load(keys: Sequence[bytes]) -> Awaitable[Sequence[Entry | None]]:
+            return self._load_many([ids[key] for key in keys], find)
 
-        by_key = dict(zip(ids, look_ups.values(), strict=True))
-        with shared_store_outages():
-            found = await self._cache.fill(by_key, load) if ids else {}
-        return {ids[key]: one for key, one in found.items()}
+        return await self._cache.fill(dict(zip(ids, look_ups.values(), strict=True)), load)
 
-    async def _load_many(self, member_ids: Sequence[int]) -> dict[int, Entry | None]:
-        members = await self._store.find_many(member_ids)
-        entries = await map_in_turns(self._entries.of_member, members)
-        return dict(zip(member_ids, entries, strict=True))
+    async def _load_many(self, member_ids: Sequence[int], find: FindMany) -> Sequence[Entry | None]:
+        return await map_in_turns(self._entries.of_member, await find(member_ids))
 
     async def get_by_name(self, name: str, *, no_cache: bool = False) -> Representation:
         """Return the member with this name. `no_cache` reads MongoDB. Raises MemberNotFound."""
@@ -195,24 +193,23 @@ class MemberReader:
         async def load() -> Entry | None:
             return name_entry(await self._store.find_by_name(name))
 
-        with shared_store_outages():
-            return await self._cache.read(name_key(name), load, rejected=rejected)
+        return await self._cache.read(name_key(name), load, rejected=rejected)
 
     async def _read(self, member_id: int) -> Found:
-        look_up = take_look_ups([member_id]).get(member_id)
+        look_up = (passed_on.get() or {}).pop(member_id, None)
         if look_up is None:
-            look_up = (await self._look_up([member_id]))[member_id]
+            (stored,) = await self._cache.look_up([MEMBER_KEY % member_id])
+            look_up = usable(stored, self._entries.schema)
         if isinstance(look_up, Hit):
             self._cache.counts.hits += 1
             return Found(look_up.entry, HIT)
         key, load = id_key(member_id), partial(self._load, member_id)
-        with shared_store_outages():
-            found = await self._cache.read(key, load, look_up=look_up)
+        found = await self._cache.read(key, load, look_up=look_up)
+        if not self._entries.is_usable(found.entry):
+            found = await self._cache.read(key, load, rejected=found.entry)
             if not self._entries.is_usable(found.entry):
-                found = await self._cache.read(key, load, rejected=found.entry)
-                if not self._entries.is_usable(found.entry):
-                    # A process with other fields was faster.
-                    return Found(await self._cache.load([key], load), _REJECTED)
+                # A process with other fields was faster.
+                return Found(await self._cache.load([key], load), _REJECTED)
         return found
 
     async def _load(self, member_id: int) -> Entry | None:

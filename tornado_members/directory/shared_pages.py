@@ -5,7 +5,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final, TypeVar
 
-from tornado_members.directory.cache import Cache, shared_store_outages
+from tornado_members.directory.cache import Cache
 from tornado_members.directory.groups import Groups
 from tornado_members.lease_cache.coalescing import SingleFlight
 from tornado_members.model.list_query import ListQuery, MemberPage
@@ -51,5 +51,4 @@ class SharedPages:
 
     async def _load(self, load: Callable[[], Awaitable[T]]) -> T:
         """Return what `load` reads from MongoDB, and from no deposed primary."""
-        with shared_store_outages():
-            return await self._cache.load([], load)
+        return await self._cache.load([], load)

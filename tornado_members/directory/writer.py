@@ -5,7 +5,6 @@ from contextlib import suppress
 
 from tornado_members.directory.announcements import announced
 from tornado_members.directory.cache import Cache
-from tornado_members.directory.ids import check_id
 from tornado_members.directory.replacements import MemberReplacements
 from tornado_members.directory.writer_turns import WriterTurns
 from tornado_members.errors import (
@@ -60,7 +59,6 @@ class MemberWriter:
 
         Raises MemberNotFound, NameTaken, PreconditionFailed, WriteConflict.
         """
-        check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
             async with self._turns.turn(member_id) as turns:
                 member = turns.written = await self._replacements.replace(
@@ -84,7 +82,6 @@ class MemberWriter:
         Raises MemberNotFound, NameTaken, PreconditionFailed, WriteConflict, and what `change`
         raises.
         """
-        check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
             async with self._turns.turn(member_id) as turns:
                 written, turns.written = turns.written, None
@@ -141,7 +138,6 @@ class MemberWriter:
         self, member_id: int, condition: Precondition = NO_CONDITION, *, by: Actor | None = None
     ) -> None:
         """Delete a member. Raises MemberNotFound, PreconditionFailed, WriteConflict."""
-        check_id(member_id)
         for _ in range(_MAX_ATTEMPTS):
             async with self._turns.turn(member_id), announced(self._cache, id_key(member_id)):
                 if await self._store.delete(member_id, condition, by=by):

@@ -27,7 +27,7 @@ from tornado_members.handlers.declarations import (
 from tornado_members.handlers.member_resource import MemberResourceHandler
 from tornado_members.http.cache_control import has_no_cache
 from tornado_members.http.own_record import path_has_own_id
-from tornado_members.model.member import apply_merge_patch, parse_draft
+from tornado_members.model.member import MAX_MEMBER_ID, apply_merge_patch, parse_draft
 from tornado_members.openapi.operation import Body, Operation, Response
 from tornado_members.openapi.schemas import reference
 
@@ -148,6 +148,6 @@ class MemberHandler(OneMemberHandler):
 
 def parse_member_id(text: str) -> int:
     """Parse the id in a path. Raises MemberNotFound for an id that no member can have."""
-    if not MEMBER_ID.fullmatch(text):
-        raise MemberNotFound("with this id: ids are whole numbers from 1")
-    return int(text)
+    if not MEMBER_ID.fullmatch(text) or (member_id := int(text)) > MAX_MEMBER_ID:
+        raise MemberNotFound(f"with this id: ids are whole numbers from 1 to {MAX_MEMBER_ID}")
+    return member_id

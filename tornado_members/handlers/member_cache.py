@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 
-from tornado_members.cached_members import CachedMembers, MemberSelector
+from tornado_members.cached_members import CachedMembers, CacheMiss, MemberSelector
 from tornado_members.handlers.fast_path_request import FastPathRequest
 from tornado_members.handlers.member import MemberHandler
 from tornado_members.handlers.page_reads import PageReads
@@ -29,7 +29,7 @@ from tornado_members.services import Services
 log = getLogger(__name__)
 
 Found = Representation | MemberBatch
-Outcome = Found | Exception | None  # of a request; None passes it on to a handler
+Outcome = Found | Exception | CacheMiss | None  # of a request; the last two pass it on to a handler
 
 # Batches that are looked up at once. Each sends a command to Memcached, and one more with a rate
 # limit. With more batches, each has fewer requests, and each request costs more.
@@ -104,24 +104,25 @@ class MemberCacheApplication(HTTPServerConnectionDelegate):
         outcomes: dict[FastPathRequest, Outcome] = dict(
             zip(pending, map(cached.find, selectors), strict=True)
         )
-        unanswered = [request for request, outcome in outcomes.items() if outcome is None]
-        missed = [request for request in unanswered if cached.missed(request.selector)]
+        missed = {request: it for request, it in outcomes.items() if isinstance(it, CacheMiss)}
         if missed and self.services.load_shedder.refuses():
-            missed = []
+            missed = {}
         for request in missed:
             del outcomes[request]
         await self._answer(outcomes, cached)
         if missed:
             self._start(self._load(missed, cached))
 
-    async def _load(self, requests: Collection[FastPathRequest], cached: CachedMembers) -> None:
+    async def _load(
+        self, requests: Mapping[FastPathRequest, CacheMiss], cached: CachedMembers
+    ) -> None:
         """Load members that are not cached, with one query, and answer."""
-        selectors, began = {one.selector for one in requests}, time.perf_counter()
+        misses, began = {one.selector: miss for one, miss in requests.items()}, time.perf_counter()
         with self.services.deadlines.running(requests):
             try:
-                loaded = await self.services.directory.load_missed(cached, selectors)
+                loaded = await self.services.directory.load_missed(misses)
             except Exception as error:  # noqa: BLE001  # the handlers raise it
-                loaded = dict.fromkeys(selectors, error)
+                loaded = dict.fromkeys(misses, error)
         for request in requests:
             request.query = Query(_FIND_MEMBER, time.perf_counter() - began)
         await self._answer({one: loaded.get(one.selector) for one in requests}, cached)

@@ -205,7 +205,7 @@ class LeaseCache(CacheReads):
                 else:
                     may_commit_until = ends_at
                 raise
-            await self._fence.publish()
+            await self._fence.publish(self._fence.current())
             await self._remove_tombstones(places, writer)
         finally:
             for node in places:

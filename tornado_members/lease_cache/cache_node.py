@@ -83,7 +83,7 @@ class CacheNode:
         self._missed = 0  # how often it missed something, since its last new epoch
         self._unconfirmed = UnconfirmedTombstones(protocol, now)
         self._flushed = asyncio.Event()
-        self._looked_at = float("-inf")  # when this process last asked for the epoch
+        self._read_at = float("-inf")  # when this process last read the epoch
         self._wanted = health.probe_wanted  # also if there is something to flush
         self._monitoring: asyncio.Task[None] | None = None
 
@@ -153,24 +153,22 @@ class CacheNode:
             await asyncio.wait([self._monitoring])
         await self._health.close()
 
-    def look_up(self, keys: Sequence[bytes]) -> Awaitable[dict[bytes, LookUp]]:
+    def look_up(self, keys: Sequence[bytes]) -> Awaitable[list[LookUp]]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         self._health.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
-            return bypass_all(keys, reason)
-        self._looked_at = now
+            return bypass_all(len(keys), reason)
+        self._read_at = now
         return self.protocol.look_up(keys)
 
-    def look_up_bodies(
-        self, keys: KeyList, tag_end: bytes
-    ) -> Awaitable[dict[bytes, LookUp] | Bodies]:
+    def look_up_bodies(self, keys: KeyList, tag_end: bytes) -> Awaitable[list[LookUp] | Bodies]:
         """Like the method of LeaseProtocol; bypasses the node while it must not be read."""
         self._health.last_read_at = now = self._now()
         reason = self.bypass_reason()
         if reason:
-            return bypass_all(keys, reason)
-        self._looked_at = now
+            return bypass_all(keys.count, reason)
+        self._read_at = now
         return self.protocol.look_up_bodies(keys, tag_end)
 
     def read(
@@ -341,7 +339,7 @@ class CacheNode:
                         await self.claim()
                 elif self._unconfirmed or self._missed:
                     await self._catch_up()
-                elif self._is_quarantined or self._now() - self._looked_at >= self._timing.pause:
+                elif self._is_quarantined or self._now() - self._read_at >= self._timing.pause:
                     await self._probe()
                 await self._watch.advance()
             except (NodeUnavailable, StoreUnavailable):
@@ -356,7 +354,7 @@ class CacheNode:
 
     async def _probe(self) -> None:
         """Ask for the epoch. Raises NodeUnavailable."""
-        self._looked_at = self._now()
+        self._read_at = self._now()
         self._saw_quarantine = False
         await self.protocol.probe()
         self._is_quarantined = self._saw_quarantine

@@ -12,31 +12,19 @@ is a ValueError. A reply that is malformed, or that answers another request, is 
 import asyncio
 import re
 from collections.abc import Collection, Sequence
-from functools import cached_property
 from typing import Final, Generic, NamedTuple, Self, TypeVar
-
-from tornado_members.lease_cache.key_list import KeyList
-from tornado_members.lease_cache.value_replies import (
-    LAST_LINE,
-    LINE_END,
-    EntryLines,
-    entry_lines_in,
-    values_in,
-)
 
 T = TypeVar("T")
 
+LINE_END: Final = b"\r\n"
 MAX_TTL = 30 * 86400  # seconds; the protocol takes anything above for a date
 MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
 MAX_VALUE = MAX_ITEM - 1024  # bytes; an item has its key and a head as well
 _MOST_SHARED = 16  # keys of one caller; the others would have to wait for more of them
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
-_MOST_IN_ONE_PASS = MAX_ITEM  # bytes; of a larger reply, each value is parsed when it has arrived
 _KEY = re.compile(rb"[!-~]{1,250}")
 _KEYS = re.compile(rb"[!-~]{1,250}+(?: [!-~]{1,250}+)*+")
-# The replies to `get` and to "Meta Get" for a key that has a value, and what follows the last one.
-_VALUE = re.compile(rb"VALUE (?P<key>[!-~]{1,250}) (?P<flags>[0-9]{1,10}) (?P<size>[0-9]{1,8})\r\n")
-_FIRST_VALUE, _AFTER_VALUES = b"VALUE ", b"\r\nEND\r\n"
+# The reply to "Meta Get" for a key that has a value.
 _HELD = re.compile(
     rb"VA (?P<size>[0-9]{1,8}) k(?P<key>[!-~]{1,250}) c(?P<token>[0-9]{1,20})"
     rb" f(?P<flags>[0-9]{1,10}) t(?P<left>-1|[0-9]{1,10})\r\n"
@@ -123,14 +111,15 @@ class Command(Generic[T]):
         return len(waiting)
 
 
-class _Items(Command[dict[bytes, T]]):
+class Items(Command[dict[bytes, T]]):
     """A command whose reply consists of items and a last line. Keys without a value are absent.
 
     The result has the keys of all callers.
     """
 
-    head: re.Pattern[bytes]  # of an item, with the groups `key` and `size`
-    last_line: bytes
+    form: tuple[bytes, bytes, bytes]  # of the request: before, between and after the keys
+    head: re.Pattern[bytes]  # of an item of the reply, with the groups `key` and `size`
+    last_line: bytes  # of the reply
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         super().__init__()
@@ -139,6 +128,10 @@ class _Items(Command[dict[bytes, T]]):
         self.result = {}
         _check_all(self.keys)
         self.request = self.encode()
+
+    def encode(self) -> bytes:
+        before, between, after = self.form
+        return before + between.join(self.keys) + after
 
     def join(self, other: Self) -> None:
         self.keys |= other.keys
@@ -169,88 +162,11 @@ class _Items(Command[dict[bytes, T]]):
         raise NotImplementedError
 
 
-class Get(_Items[bytes]):
-    """Reads values. One with client flags is another program's, and treated as empty."""
-
-    head, last_line = _VALUE, LAST_LINE
-    _searched = 0  # bytes of the reply in which its end was not found
-
-    def encode(self) -> bytes:
-        return b"get %b\r\n" % b" ".join(self.keys)
-
-    def read(self, data: bytes, at: int) -> int:
-        if self.result or not data.startswith(_FIRST_VALUE, at):
-            return super().read(data, at)
-        # The end may have arrived in two pieces.
-        last = data.find(_AFTER_VALUES, at + max(0, self._searched - len(_AFTER_VALUES)))
-        if last < 0 and len(data) - at < _MOST_IN_ONE_PASS:
-            self._searched = len(data) - at
-            return at
-        end = last + len(_AFTER_VALUES)
-        values = self.parse_whole(data[at:end]) if last >= 0 else None
-        if values is None:
-            return super().read(data, at)
-        self.result = values
-        self.is_complete = True
-        return end
-
-    def parse(self, head: re.Match[bytes], value: bytes) -> bytes:
-        return value if head["flags"] == b"0" else b""
-
-    def parse_whole(self, reply: bytes) -> dict[bytes, bytes] | None:
-        """Parse a complete reply in one pass; None if that fails."""
-        return values_in(reply, [*self.keys])
-
-
-class GetEntries(Get):
-    """Reads the values of a list of keys: into `lines` if each is an entry, else into `result`."""
-
-    lines: EntryLines | None = None
-
-    def __init__(self, keys: KeyList) -> None:
-        Command.__init__(self)
-        if not keys.ends.replace(b" ", b"").isalnum():
-            raise ValueError(f"{keys.ends!r} are not letters and digits")
-        self.result = {}
-        self._list = keys
-        self._joined: list[GetEntries] = []
-        self.request = self.shared_as = b"get%b\r\n" % keys.enclosed(b" ", b"")
-
-    @cached_property
-    def keys(self) -> dict[bytes, None]:  # type: ignore[override]
-        """The keys, which the reply of entries is not compared with."""
-        return dict.fromkeys(self._list)
-
-    def join(self, other: Self) -> None:
-        self.futures += other.futures
-        self._joined.append(other)
-
-    def return_result(self) -> None:
-        for other in self._joined:
-            other.lines, other.result = self.lines, self.result
-        super().return_result()
-
-    def parse_whole(self, reply: bytes) -> dict[bytes, bytes] | None:
-        self.lines = entry_lines_in(reply, self._list.count)
-        return super().parse_whole(reply) if self.lines is None else {}
-
-
-def parse_values(reply: bytes, keys: KeyList) -> dict[bytes, bytes]:
-    """Parse a complete reply to a `get` of these keys, value by value. Raises ConnectionError."""
-    command = Get([*keys])
-    command.read(reply, 0)
-    if not command.is_complete:
-        raise ConnectionError("sent values of other lengths than it announced")
-    return command.result
-
-
-class Gets(_Items[Held]):
+class Gets(Items[Held]):
     """Reads values, with the tokens that replace them and the seconds until they expire."""
 
+    form = b"mg ", b" k c f t v q\r\nmg ", b" k c f t v q\r\nmn\r\n"
     head, last_line = _HELD, _NO_MORE_HELD
-
-    def encode(self) -> bytes:
-        return b"mg %b k c f t v q\r\nmn\r\n" % b" k c f t v q\r\nmg ".join(self.keys)
 
     def parse(self, head: re.Match[bytes], value: bytes) -> Held:
         token, flags, left = head.group("token", "flags", "left")

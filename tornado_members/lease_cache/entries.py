@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NamedTuple
 
+from tornado_members.lease_cache.get_commands import EntryLines
 from tornado_members.lease_cache.key_list import KeyList
-from tornado_members.lease_cache.value_replies import EntryLines
 
 _SCHEMA = b"4"
 _MAX_DIGITS = 19  # of a version

@@ -21,11 +21,11 @@ from typing import NamedTuple, Protocol
 from tornado_members.lease_cache.commands import Held, Put
 from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
+from tornado_members.lease_cache.get_commands import EntryLines
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.node_clock import NodeClock
 from tornado_members.lease_cache.placement import digest
 from tornado_members.lease_cache.terms import NoTerms, TermFence
-from tornado_members.lease_cache.value_replies import EntryLines
 
 QUARANTINE, OTHER_SERVER_LIST = "quarantine", "other-server-list"  # why a node must not be used
 

@@ -1,12 +1,12 @@
 """The results of look-ups on a node, and the statuses of reads."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from tornado_members.lease_cache.entries import Entry, parse_value
+from tornado_members.lease_cache.get_commands import EntryLines
 from tornado_members.lease_cache.key_list import KeyList
-from tornado_members.lease_cache.value_replies import EntryLines
 
 Load = Callable[[], Awaitable[Entry | None]]
 
@@ -32,6 +32,7 @@ class Found:
 class Miss:
     """The key has no entry: a reader may take a lease."""
 
+    has_term: ClassVar = True
     epoch: bytes
     dead: bytes | None  # an invalid value under the key, if there is one
 
@@ -40,6 +41,7 @@ class Miss:
 class Hit:
     """The key has an entry, or is known to have none in the database: then `body` is None."""
 
+    has_term: ClassVar = True
     version: bytes  # its digits
     tag: bytes
     body: bytes | None
@@ -65,18 +67,20 @@ class Bodies:
     epoch: bytes
     lines: EntryLines
 
-    def look_ups(self) -> "dict[bytes, LookUp]":
+    def look_ups(self) -> "list[LookUp]":
         """Return the look-up of each key."""
-        hits: dict[bytes, LookUp] = {}
+        look_ups: list[LookUp] = []
         for key, stored in zip(self.keys, self.lines.values(), strict=True):
             found = parse_value(key, self.epoch, stored)
-            hits[key] = Hit(*found, self.epoch, stored) if found else Miss(self.epoch, stored)
-        return hits
+            look_ups.append(Hit(*found, self.epoch, stored) if found else Miss(self.epoch, stored))
+        return look_ups
 
 
 @dataclass(frozen=True, slots=True)
 class Leased:
     """Another reader is about to store: this one reads the database only."""
+
+    has_term: ClassVar = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +88,16 @@ class Bypass:
     """The node, or this key of it, must not be used: readers read the database only."""
 
     reason: str
-    has_term: bool = field(default=False, compare=False)  # the node was asked for its term
+    has_term: bool = field(default=False, compare=False)
 
 
 NotHit = Miss | Leased | Bypass
-LookUp = Hit | NotHit
+LookUp = Hit | NotHit  # `has_term` is True if it has found the term of the node (terms.py)
 
 
-def has_term(look_up: LookUp) -> bool:
-    """True if the look-up has found the term of the node (terms.py)."""
-    return not isinstance(look_up, Bypass) or look_up.has_term
-
-
-async def bypass_all(keys: Iterable[bytes], reason: str) -> dict[bytes, LookUp]:
-    """Return the look-up of a node that must not be read."""
-    return dict.fromkeys(keys, Bypass(reason))
+async def bypass_all(count: int, reason: str) -> list[LookUp]:
+    """Return the look-ups of so many keys of a node that must not be read."""
+    return [Bypass(reason)] * count
 
 
 class Fill(NamedTuple):

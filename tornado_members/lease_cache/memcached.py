@@ -17,8 +17,6 @@ import aiomcache
 from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.commands import (
     Command,
-    Get,
-    GetEntries,
     Gets,
     Held,
     Put,
@@ -27,9 +25,9 @@ from tornado_members.lease_cache.commands import (
 )
 from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.get_commands import EntryLines, Get, GetEntries
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.simple_commands import Increments, aiomcache_client
-from tornado_members.lease_cache.value_replies import EntryLines
 
 T = TypeVar("T")
 log = getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from tornado_members.lease_cache.commands import parse_values
 from tornado_members.lease_cache.entries import (
     Lease,
     Tombstone,
@@ -18,47 +17,48 @@ from tornado_members.lease_cache.epochs import (
     decode_epoch,
 )
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.get_commands import EntryLines, parse_values
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import Bodies, Bypass, Hit, Leased, LookUp, Miss
-from tornado_members.lease_cache.value_replies import EntryLines
 
 
 class NodeReads(NodeEpoch):
-    """Looks at the node. Keys are complete: with the namespace, and valid for Memcached."""
+    """Reads the node. Keys are complete: with the namespace, and valid for Memcached."""
 
     async def probe(self) -> None:
         """Read the epoch of the node, and begin one if it has none; store a newer term."""
-        await self._look()
+        await self._read_state()
         await self.raise_term()
 
-    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
-        """Look at the node once, and decide how each key may be read."""
+    async def look_up(self, keys: Sequence[bytes]) -> list[LookUp]:
+        """Send one request, and decide how each of the keys may be read."""
         try:
-            epoch, reason, stored = await self._look(keys)
+            epoch, reason, stored = await self._read_state(keys)
         except NodeUnavailable:
-            return dict.fromkeys(keys, Bypass("node-unavailable"))
+            return [Bypass("node-unavailable")] * len(keys)
         if epoch is None:
-            return dict.fromkeys(keys, self._unread(reason))
+            return [self._unread(reason)] * len(keys)
         decide, get = self._decide, stored.get
-        return {key: decide(key, epoch, get(key)) for key in keys}
+        return [decide(key, epoch, get(key)) for key in keys]
 
-    async def look_up_bodies(self, keys: KeyList, tag_end: bytes) -> dict[bytes, LookUp] | Bodies:
-        """Look at the node once; return the bodies if each key is a hit whose tag ends so.
+    async def look_up_bodies(self, keys: KeyList, tag_end: bytes) -> list[LookUp] | Bodies:
+        """Send one request; return the bodies if each key is a hit whose tag ends with `tag_end`.
 
-        Otherwise, decides how each key may be read.
+        Otherwise, return the look-up of each key.
         """
         try:
             found, stored = await self._node.get_entries(self._epoch_keys(), keys)
             epoch, reason = await self._epoch_in(found)
             if epoch is None:
-                return dict.fromkeys(keys, self._unread(reason))
+                return [self._unread(reason)] * keys.count
             if isinstance(stored, EntryLines):
                 if are_entries(stored, keys, epoch, tag_end):
                     return Bodies(keys, epoch, stored)
                 stored = parse_values(stored.reply, keys)
         except (NodeUnavailable, ConnectionError):
-            return dict.fromkeys(keys, Bypass("node-unavailable"))
-        return {key: self._decide(key, epoch, stored.get(key)) for key in keys}
+            return [Bypass("node-unavailable")] * keys.count
+        decide, get = self._decide, stored.get
+        return [decide(key, epoch, get(key)) for key in keys]
 
     def _unread(self, reason: str) -> Bypass:
         """Return how keys are read past the node."""
@@ -88,7 +88,7 @@ class NodeReads(NodeEpoch):
         """Return the keys that are read before those of entries."""
         return self._epoch_key, self._quarantine_key
 
-    async def _look(
+    async def _read_state(
         self, keys: Sequence[bytes] = ()
     ) -> tuple[bytes | None, str, Mapping[bytes, bytes]]:
         """Return the epoch, or None and the reason not to use the node; and the values of the keys.

@@ -52,7 +52,6 @@ from tornado_members.lease_cache.look_ups import (
     Miss,
     NotHit,
     bypass,
-    has_term,
 )
 from tornado_members.lease_cache.node_clock import age
 from tornado_members.lease_cache.node_reads import NodeReads
@@ -93,7 +92,7 @@ class LeaseProtocol(NodeReads):
         is looked up again. Raises StoreUnavailable if only a deposed primary replies.
         """
         if look_up is None or isinstance(look_up, Hit):
-            look_up = (await self.look_up([key]))[key]
+            (look_up,) = await self.look_up([key])
         if isinstance(look_up, Hit):
             if rejected is None or look_up.entry != rejected:
                 self._counts.hits += 1
@@ -101,7 +100,7 @@ class LeaseProtocol(NodeReads):
             look_up = look_up.if_rejected
         fills = await self.begin_fills({key: look_up})
         try:
-            entry = await self._fence.load(load, has_term=has_term(look_up))
+            entry = await self._fence.load(load, has_term=look_up.has_term)
         except (Exception, asyncio.CancelledError):
             await self.give_up_fills(fills)
             raise
@@ -130,7 +129,7 @@ class LeaseProtocol(NodeReads):
             for key, fill in fills.items()
             if fill.token is not None
         ]
-        if self._fence.current() > self.term:
+        if self._fence.published > self.term:
             # The node did not take the term of what was loaded (terms.py).
             stored = dict.fromkeys((put.key for put in puts), NOT_STORED)
         else:

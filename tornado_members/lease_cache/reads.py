@@ -7,7 +7,9 @@ moments, all of which lie within the request.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from tornado_members.lease_cache.cache_node import CacheNode
@@ -17,21 +19,20 @@ from tornado_members.lease_cache.entries import Entry
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     Bodies,
-    Bypass,
     Fill,
     Found,
     Load,
     LookUp,
     NotHit,
     bypass,
-    has_term,
+    bypass_all,
 )
 from tornado_members.lease_cache.node_pool import NodePool
 from tornado_members.lease_cache.terms import TermFence
 
 T = TypeVar("T")
-# Loads the entries of all given keys; None for each key that has none.
-LoadMany = Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, Entry | None]]]
+# Loads the entry of each of the given keys, in their order; None for a key that has none.
+LoadMany = Callable[[Sequence[bytes]], Awaitable[Sequence[Entry | None]]]
 
 
 SERVER_LIST_CHANGING = (
@@ -74,33 +75,35 @@ class CacheReads:
         """The nodes of the list in force."""
         return self._pool.nodes
 
-    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, LookUp]:
-        """Send one request to each node, and decide how each of these keys may be read.
+    def look_up(self, keys: Sequence[bytes]) -> Awaitable[list[LookUp]]:
+        """Send one request to each node; return how each of these keys may be read.
 
         The caller counts the hits that it serves.
         """
-        if not keys:
-            return {}
         reason = self._bypass_reason()
         if reason:
-            return dict.fromkeys(keys, Bypass(reason))
-        prefixed, start = [self._prefix + key for key in keys], len(self._prefix)
+            return bypass_all(len(keys), reason)
+        prefixed = [self._prefix + key for key in keys]
         if len(self.nodes) == 1:
-            looked_up = await self.nodes[0].look_up(prefixed)
-            return {key[start:]: one for key, one in looked_up.items()}
-        places = self._places(prefixed)
+            return self.nodes[0].look_up(prefixed)
+        return self._look_up_on_each_node(prefixed)
+
+    async def _look_up_on_each_node(self, keys: Sequence[bytes]) -> list[LookUp]:
+        places = self._pool.places(keys)
         found = await all_of([node.look_up(its_keys) for node, its_keys in places.items()])
-        return {key[start:]: one for some in found for key, one in some.items()}
+        look_ups = _by_key(places.values(), found)
+        return [look_ups[key] for key in keys]
 
     async def look_up_bodies(
         self, keys: KeyList, tag_end: bytes
-    ) -> dict[bytes, LookUp] | list[bytes]:
+    ) -> tuple[list[bytes], list[LookUp]]:
         """Send one request to each node; return the body of each key if all are hits.
 
-        The tags of their entries end with `tag_end`. Otherwise, returns the same as `look_up`.
+        The tags of their entries end with `tag_end`. Otherwise, returns no bodies, and the look-up
+        of each key.
         """
         if self._bypass_reason():
-            return await self.look_up([*keys])
+            return [], await self.look_up([*keys])
         prefixed = keys.within(self._prefix)
         places = self._places_of(prefixed)
         found = await all_of(
@@ -108,15 +111,13 @@ class CacheReads:
         )
         hits = [one for one in found if isinstance(one, Bodies)]
         if len(hits) == len(found) == 1:
-            return hits[0].lines.seconds
+            return hits[0].lines.seconds, []
         if len(hits) == len(found):
-            bodies: dict[bytes, bytes] = {}
-            for one in hits:
-                bodies.update(zip(one.keys, one.lines.seconds, strict=True))
-            return [bodies[key] for key in prefixed]
-        look_ups = [one.look_ups() if isinstance(one, Bodies) else one for one in found]
-        start = len(self._prefix)
-        return {key[start:]: look_up for one in look_ups for key, look_up in one.items()}
+            bodies = _by_key(places.values(), [one.lines.seconds for one in hits])
+            return [bodies[key] for key in prefixed], []
+        each = [one.look_ups() if isinstance(one, Bodies) else one for one in found]
+        look_ups = _by_key(places.values(), each)
+        return [], [look_ups[key] for key in prefixed]
 
     def _places_of(self, keys: KeyList) -> Mapping[CacheNode, KeyList]:
         """Return the keys by the node from which they are read."""
@@ -157,41 +158,43 @@ class CacheReads:
 
         The nodes are asked for their terms only (terms.py). Raises the same as `read`.
         """
-        look_ups = await self.look_up(keys)
+        look_ups = await self.look_up(keys) if keys else ()
         return await self._fence.load(load, has_term=self._have_terms(look_ups))
 
-    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> dict[bytes, Found]:
+    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> list[Found]:
         """Load keys that the caller has looked up, with one call; store them where permitted.
 
-        Readers of one of these keys that come later wait, and then look at the node.
+        Readers of one of these keys that come later wait for this, and then read the node.
         Exceptions of `load` pass through. Raises StoreUnavailable if only a deposed primary of the
         database replies.
         """
+        has_term = self._have_terms(look_ups.values())
         reason = self._bypass_reason()
         if reason:
             self.counts.bypasses[reason] += len(look_ups)
-            are_fenced = self._have_terms(look_ups)
-            loaded = await self._fence.load(lambda: load([*look_ups]), has_term=are_fenced)
-            return {key: Found(entry, bypass(reason)) for key, entry in loaded.items()}
+            loaded = await self._fence.load(partial(load, [*look_ups]), has_term=has_term)
+            return [Found(entry, bypass(reason)) for entry in loaded]
         start = len(self._prefix)
-        places = self._places([self._prefix + key for key in look_ups])
 
-        async def load_them(keys: Sequence[bytes]) -> dict[bytes, Entry | None]:
+        def load_fenced(keys: Sequence[bytes]) -> Awaitable[Sequence[Entry | None]]:
             its_own = [key[start:] for key in keys]
-            are_fenced = self._have_terms(look_ups)
-            loaded = await self._fence.load(lambda: load(its_own), has_term=are_fenced)
-            return {self._prefix + key: entry for key, entry in loaded.items()}
+            return self._fence.load(partial(load, its_own), has_term=has_term)
 
-        nodes = [
-            (node, {key: look_ups[key[start:]] for key in keys}) for node, keys in places.items()
-        ]
-        with self._flights.held([key for keys in places.values() for key in keys]):
-            found = await fill_many(nodes, load_them)
-        return {key[start:]: one for key, one in found.items()}
+        prefixed = {self._prefix + key: look_up for key, look_up in look_ups.items()}
+        places = self._places([*prefixed])
+        with self._flights.held([*prefixed]):
+            found = await fill_many(
+                [
+                    (node, {key: prefixed[key] for key in its_keys})
+                    for node, its_keys in places.items()
+                ],
+                load_fenced,
+            )
+            return [found[key] for key in prefixed]
 
-    def _have_terms(self, look_ups: Mapping[bytes, LookUp]) -> bool:
+    def _have_terms(self, look_ups: Iterable[LookUp]) -> bool:
         """True if each node was asked for its term. Without nodes, there is no fence."""
-        return not self.nodes or all(map(has_term, look_ups.values()))
+        return not self.nodes or all(one.has_term for one in look_ups)
 
     def _places(self, keys: Sequence[bytes]) -> Mapping[CacheNode, Sequence[bytes]]:
         """Return the keys by the node from which they are read."""
@@ -224,11 +227,13 @@ async def fill_many(
     """
     begun = await all_of([node.begin_fills(look_ups) for node, look_ups in nodes])
     fills = [(node, fills) for (node, _), fills in zip(nodes, begun, strict=True)]
+    keys = [key for _, look_ups in nodes for key in look_ups]
     try:
-        entries = await load([key for _, look_ups in nodes for key in look_ups])
+        loaded = await load(keys)
     except (Exception, asyncio.CancelledError):
         await all_of([node.give_up_fills(its_own) for node, its_own in fills])
         raise
+    entries = dict(zip(keys, loaded, strict=True))
     found = await all_of([node.end_fills(its_own, entries) for node, its_own in fills])
     return {key: one for its_own in found for key, one in its_own.items()}
 
@@ -238,3 +243,9 @@ async def all_of(commands: Sequence[Awaitable[T]]) -> list[T]:
     if len(commands) == 1:
         return [await commands[0]]
     return await asyncio.gather(*commands) if commands else []
+
+
+def _by_key(keys: Iterable[Iterable[bytes]], found: Iterable[Iterable[T]]) -> dict[bytes, T]:
+    """Return what was found on each node for each of its keys, by key."""
+    pairs = zip(chain.from_iterable(keys), chain.from_iterable(found), strict=True)
+    return dict(pairs)

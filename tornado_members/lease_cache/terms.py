@@ -131,6 +131,7 @@ class TermFence:
         """`nodes` are those on which the process stores its term."""
         self.current = terms.current
         self.known = 0  # the highest term that was found on any node
+        self.published = 0  # the highest term that this process has stored, where nodes replied
         self._established = (
             0  # the last term in which a majority acknowledged a write of this process
         )
@@ -157,18 +158,18 @@ class TermFence:
         """
         while True:
             term = self.current()
-            await self._establish(term)
+            if term > self._established:
+                await self._establish()
             loaded = await load()
             if term < self.known:
                 await self._resolve_doubt()
             elif term == self.current() and (has_term or await self._is_confirmed(term)):
-                await self.publish()
+                await self.publish(term)
                 return loaded
 
-    async def _establish(self, term: int) -> None:
-        """Return once the primary of the term has committed. Raises StoreUnavailable."""
-        if term > self._established:
-            self._established = await self.acknowledged()
+    async def _establish(self) -> None:
+        """Return once the primary of a new term has committed. Raises StoreUnavailable."""
+        self._established = await self.acknowledged()
 
     async def _is_confirmed(self, term: int) -> bool:
         """True if the primary that was used is still one. Raises StoreUnavailable."""
@@ -183,12 +184,15 @@ class TermFence:
         if self.current() < term:
             await asyncio.sleep(_DRIVER_LAG_SECONDS)
 
-    async def publish(self) -> None:
-        """Store the term on all nodes that have an older one, as far as they reply."""
-        term = self.current()
+    async def publish(self, term: int) -> None:
+        """Store the term, which is the current one, on all nodes that have an older one.
+
+        A node that does not reply keeps its term, so nothing that was loaded is stored there.
+        """
+        self.published = max(self.published, term)
         for node in self._nodes.all:
             if term > node.protocol.term:
-                with suppress(NodeUnavailable):  # nothing is stored there (protocol.py)
+                with suppress(NodeUnavailable):
                     await node.raise_term()
 
     async def _resolve_doubt(self) -> None:

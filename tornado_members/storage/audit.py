@@ -15,7 +15,7 @@ from tornado_members.model.history import Actor, Kind, Position, Record
 from tornado_members.model.member import MEMBER_FIELDS, Member
 from tornado_members.storage.abandoned_transactions import AbandonedTransactions
 from tornado_members.storage.mongo import Document, Mongo, Session
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 _OTHER_OPTIONS = 85  # IndexOptionsConflict
 _EXPIRY = [("at", ASCENDING)]

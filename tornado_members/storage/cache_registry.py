@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from tornado_members.lease_cache.registry import Registration, ServerList
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 from tornado_members.storage.pending_flushes import RECORD_SECONDS, as_shared_store
 
 _KEY = "cache-servers"

@@ -9,7 +9,7 @@ import secrets
 from pymongo import ReturnDocument
 
 from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 _KEY = "cluster"
 

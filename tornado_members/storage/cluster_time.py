@@ -3,7 +3,7 @@
 from bson.timestamp import Timestamp
 
 from tornado_members.storage.mongo import Mongo, open_session
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 
 class ClusterTime:

@@ -14,7 +14,7 @@ from tornado_members.model.fields import FieldTable
 from tornado_members.storage.attribute_values import AttributeCodec
 from tornado_members.storage.documents import MEMBERS_ONLY
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 from tornado_members.telemetry.logs import fields as log_fields
 
 log = getLogger(__name__)

@@ -5,7 +5,7 @@ from pymongo import ReturnDocument
 
 from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 
 class Counter:

@@ -12,10 +12,9 @@ from typing import cast
 from bson import ObjectId
 from pymongo.topology_description import TopologyDescription
 
-from tornado_members.lease_cache.errors import StoreUnavailable
 from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.outages import translate_outages
-from tornado_members.storage.pending_flushes import as_shared_store
+from tornado_members.storage.operations import translate_outages
+from tornado_members.storage.pending_flushes import SharedStoreUnavailable, as_shared_store
 
 _OF_TERM = bytes.fromhex("7fffffff")  # begins the electionId
 
@@ -32,15 +31,15 @@ class Elections:
 
     def current(self) -> int:
         """Return the term of the newest primary that the driver knows; 0 without elections."""
-        self._look()
+        self._read_description()
         return self._term
 
     def has_rivals(self) -> bool:
         """True unless the driver knows that the database has a single server, or is sharded."""
-        self._look()
+        self._read_description()
         return self._has_rivals
 
-    def _look(self) -> None:
+    def _read_description(self) -> None:
         description = cast(TopologyDescription, self.mongo.client.topology_description)
         if description is not self._description:
             self._description, self._term = description, _term_in(description)
@@ -62,7 +61,7 @@ class Elections:
         done = await self._documents.update_one({"_id": "election-probe"}, change, upsert=True)
         reply = done.raw_result
         if reply is None:
-            raise StoreUnavailable("MongoDB has not acknowledged the write")
+            raise SharedStoreUnavailable("The database has not acknowledged a write.")
         return _term_of(reply.get("electionId"))
 
 

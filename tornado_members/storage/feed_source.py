@@ -37,7 +37,7 @@ from tornado_members.storage.documents import (
     to_version,
 )
 from tornado_members.storage.mongo import Document, Mongo, open_session
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 Kind = Literal["created", "changed", "deleted"]
 

@@ -24,7 +24,7 @@ from tornado_members.storage.list_indexes import (
     Index,
 )
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 log = getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 log = getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pymongo import ReturnDocument
 
 from tornado_members.lease_cache.process_name import has_ended, process_name
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 LOCK_SECONDS = 3.0
 # A leader that receives no reply stops this much sooner than another process can begin.
@@ -77,7 +77,7 @@ class LeaderElection:
     async def _claim(self, progress: Mapping[str, Any] | None) -> bool:
         """Send one update, in which the server decides. It writes nothing if nothing changes.
 
-        Like WriteProbe, it shows that MongoDB accepts writes.
+        Like MongoProbe, it shows that MongoDB accepts writes.
         """
         asked_at = asyncio.get_running_loop().time()
         # A leader lets the driver time out before the lock expires: the driver's error says more,

@@ -14,7 +14,7 @@ from tornado_members.model.precondition import NO_CONDITION, Precondition
 from tornado_members.storage.conditions import terms_of
 from tornado_members.storage.documents import LAST_VERSION, MemberCodec, version_in
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 from tornado_members.storage.recent_facts import RecentFacts
 
 _LONGEST_TRANSACTION = 60.0  # MongoDB's default for transactionLifetimeLimitSeconds

@@ -29,7 +29,7 @@ from tornado_members.storage.list_indexes import BY_NAME, OF_ATTRIBUTES, list_in
 from tornado_members.storage.list_readiness import ListReadiness
 from tornado_members.storage.listing import MemberLists
 from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 from tornado_members.storage.page_groups import PageGroups
 from tornado_members.storage.page_json import PageEncoder
 from tornado_members.storage.writes import PlainWrites, Writes, is_id_taken

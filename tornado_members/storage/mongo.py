@@ -10,7 +10,6 @@ import inspect
 import linecache
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,9 +27,8 @@ from pymongo.errors import ConfigurationError
 from pymongo.read_concern import ReadConcern
 
 from tornado_members.settings import SettingsError
-from tornado_members.storage.operation_waits import OperationWaits, SendingListener
-from tornado_members.storage.write_window import WindowGuard, WriteHeldUp, seconds_left
-from tornado_members.telemetry.metrics import Histogram
+from tornado_members.storage.operations import OperationCounts, OperationWaits, SendingListener
+from tornado_members.storage.write_window import WindowGuard
 
 Document = dict[str, Any]
 # Motor's databases and collections support the calls of the stores in the same way.
@@ -47,29 +45,6 @@ _DURABLE = WriteConcern(w="majority", j=True)
 _DEADLINE_FACTOR = 1.25
 
 
-@dataclass(slots=True)
-class OperationCounts:
-    """Durations and failures of the stores' operations in this process."""
-
-    times: dict[str, Histogram] = field(default_factory=dict)  # by operation
-    # By operation, and unavailable, refused or held-up.
-    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
-    listener: Callable[[str, float], None] | None = None  # the tracer, if there are traces
-
-    def record(self, operation: str, seconds: float) -> None:
-        """Count an operation that succeeded or failed."""
-        times = self.times.get(operation)
-        if times is None:
-            times = self.times[operation] = Histogram()
-        times.observe(seconds)
-        self.notify(operation, seconds)
-
-    def notify(self, operation: str, seconds: float) -> None:
-        """Report an operation to the trace of the request that waits for it, if there is one."""
-        if self.listener is not None:
-            self.listener(operation, seconds)
-
-
 @dataclass(frozen=True, slots=True)
 class Mongo:
     """An open client and the database on it."""
@@ -78,34 +53,15 @@ class Mongo:
     database: Database
     timeout: float  # of an operation, in seconds
     deadline: float  # the same, including the wait for a thread or a connection
+    # False for PyMongo's own client: if an operation of it is cancelled while many wait for a
+    # connection, its pool stays locked for ever.
+    may_cancel: bool
     # Operations that no caller waits for any more.
     detached_tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     waits: OperationWaits = field(default_factory=OperationWaits)
     operations: OperationCounts = field(default_factory=OperationCounts)
     # Called with the time when a write began, on the loop's clock, once it is acknowledged.
     write_listeners: list[Callable[[float], None]] = field(default_factory=list)
-
-    async def with_deadline(self, operation: Coroutine[Any, Any, T]) -> T:
-        """Await the operation until the deadline. Raises TimeoutError, and WriteHeldUp.
-
-        The driver's deadline begins here and is absolute: it sends no command after `timeout`, nor
-        after the end of the write window, however long the operation waits for one of Motor's
-        threads. There are five threads per core; while MongoDB hangs, all other operations wait.
-        (The client's own timeoutMS begins when an operation has a thread.)
-
-        An operation of Motor that still waits for a thread is cancelled at `deadline`. One of
-        PyMongo's own client must not be cancelled: while many wait for a connection, that leaves
-        its pool locked for ever. It ends by itself.
-        """
-        left = min(self.timeout, seconds_left())
-        if left <= 0:
-            operation.close()
-            raise WriteHeldUp
-        with pymongo.timeout(left), self.waits.measured():
-            if isinstance(self.client, AsyncMongoClient):
-                operation = self.shielded(operation)
-            async with asyncio.timeout(self.deadline):
-                return await operation
 
     def with_timeout(self, seconds: float) -> "Mongo":
         """Return the same client with another timeout, which includes all waiting."""
@@ -129,10 +85,6 @@ class Mongo:
         """Report a write that a majority has acknowledged."""
         for listener in self.write_listeners:
             listener(began)
-
-    async def ping(self) -> None:
-        """Await a reply of the primary. Raises TimeoutError and the driver's exceptions."""
-        await self.with_deadline(self.database.command("ping"))
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self.detached_tasks.discard(task)
@@ -206,7 +158,8 @@ def open_mongo(
         write_concern=_DURABLE,
         read_concern=ReadConcern("majority"),
     )
-    return Mongo(client, cast(Database, opened), timeout, timeout * _DEADLINE_FACTOR)
+    deadline = timeout * _DEADLINE_FACTOR
+    return Mongo(client, cast(Database, opened), timeout, deadline, may_cancel=driver == "motor")
 
 
 async def watch(

@@ -1,9 +1,6 @@
-"""Outages of MongoDB: the errors that mean one, and the exceptions that stores raise."""
+"""Outages of MongoDB: the errors that mean one, and their descriptions."""
 
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from time import perf_counter
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Final
 
 from pymongo.errors import (
     BulkWriteError,
@@ -15,11 +12,6 @@ from pymongo.errors import (
 )
 
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.storage.mongo import Mongo
-from tornado_members.storage.write_window import WriteHeldUp
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # The exceptions of a store if MongoDB is unavailable, or refuses an operation.
 STORE_ERRORS: Final = (DependencyUnavailable, PyMongoError)
@@ -74,49 +66,3 @@ def describe_failure(error: BaseException) -> str:
         return f"cannot be found: looking up its SRV record failed: {str(refusal).rstrip('.')}"
     details = getattr(refusal, "details", None) or {}
     return f"refuses: {details.get('codeName') or type(refusal).__name__}"
-
-
-class _Store(Protocol):
-    mongo: Mongo
-
-
-S = TypeVar("S", bound=_Store)
-
-
-def translate_outages(
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Decorate a store's method: raise DependencyUnavailable when MongoDB is unavailable.
-
-    The method gets a deadline, and `OperationCounts` records it under its qualified name, such as
-    MemberStore.insert.
-    """
-    operation = method.__qualname__.replace("._", ".")
-
-    @wraps(method)
-    async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        counts = self.mongo.operations
-        began = perf_counter()
-        try:
-            return await self.mongo.with_deadline(method(self, *args, **kwargs))
-        except TimeoutError as error:
-            counts.failures[operation, "unavailable"] += 1
-            raise DependencyUnavailable from error
-        except WriteHeldUp:
-            counts.failures[operation, "held-up"] += 1
-            raise DependencyUnavailable("The write was held up for too long.") from None
-        except DependencyUnavailable:
-            counts.failures[operation, "unavailable"] += 1
-            raise
-        except PyMongoError as error:
-            is_unavailable = is_outage(error)
-            counts.failures[operation, "unavailable" if is_unavailable else "refused"] += 1
-            if is_unavailable and isinstance(error, OperationFailure):
-                raise DependencyUnavailable("The database cannot do this now.") from error
-            if is_unavailable:
-                raise DependencyUnavailable from error
-            raise
-        finally:
-            counts.record(operation, perf_counter() - began)
-
-    return wrapper

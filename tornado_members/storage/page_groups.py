@@ -16,7 +16,7 @@ from tornado_members.model.list_query import Filters, ListQuery, MemberPage
 from tornado_members.model.member import MAX_MEMBER_ID, MEMBER_FIELDS
 from tornado_members.storage.documents import MemberCodec, is_member
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 from tornado_members.storage.page_json import PageEncoder
 from tornado_members.storage.recent_facts import RecentFacts
 

@@ -13,7 +13,7 @@ from tornado_members.errors import DependencyUnavailable
 from tornado_members.lease_cache.errors import StoreUnavailable
 from tornado_members.lease_cache.pending_flushes import PendingFlush
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -29,17 +29,21 @@ _PENDING_FLUSHES: Document = {
 }
 
 
+class SharedStoreUnavailable(StoreUnavailable, DependencyUnavailable):
+    """MongoDB does not reply: to the cache, and to a request that waits for the cache."""
+
+
 def as_shared_store(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Decorate a method: raise StoreUnavailable, which the cache expects, during an outage."""
+    """Decorate a method: raise SharedStoreUnavailable, which the cache expects, in an outage."""
 
     @wraps(method)
     async def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(self, *args, **kwargs)
         except DependencyUnavailable as error:
-            raise StoreUnavailable("MongoDB does not reply to the cache") from error
+            raise SharedStoreUnavailable from error
 
     return wrapper
 

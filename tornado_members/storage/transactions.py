@@ -15,7 +15,7 @@ from pymongo.errors import ConfigurationError, PyMongoError
 from tornado_members.errors import DependencyUnavailable, WriteConflict
 from tornado_members.storage.abandoned_transactions import AbandonedTransactions
 from tornado_members.storage.mongo import Mongo, Session, open_session, start_transaction
-from tornado_members.storage.operation_waits import ignore_wait
+from tornado_members.storage.operations import ignore_wait
 from tornado_members.storage.outages import is_outage
 from tornado_members.storage.write_window import WriteHeldUp
 

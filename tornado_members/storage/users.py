@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from tornado_members.model.member import MAX_MEMBER_ID
 from tornado_members.storage.mongo import Document, Mongo
-from tornado_members.storage.outages import translate_outages
+from tornado_members.storage.operations import translate_outages
 
 _CLOCK_SLACK = timedelta(hours=1)  # that this machine's clock may differ from MongoDB's
 _GENERATION = {"$ifNull": ["$generation", Int64(1)]}
