@@ -8,7 +8,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Settings
 
 # A few more than today, for timers of the service that fall into a walk.
-MOST = {"fast path": 47, "handler": 76, "miss": 128, "write": 292}
+MOST = {"fast path": 45, "handler": 69, "miss": 106, "write": 289}
 
 
 async def test_request_changes_the_file_a_limited_number_of_times(
