@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_members.lease_cache.commands import Command, Get, GetEntries, Gets, Held, Put, PutMany
+from tornado_members.lease_cache.commands import Command, Gets, Held, Put, PutMany
 from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.errors import NodeUnavailable
+from tornado_members.lease_cache.get_commands import Get, GetEntries
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.simple_commands import Increments, OneLine
 
