@@ -69,8 +69,7 @@ class Report:
             self._refuse(row, outcome)
         elif outcome.result is Result.TAKEN:
             earlier = ", from an earlier row" if outcome.twice else ""
-            owner = f"member {outcome.member_id}" if outcome.member_id else "another document"
-            reason = f"is taken by {owner}{earlier}"
+            reason = f"is taken by {_name_owner(outcome.member_id)}{earlier}"
             self._refuse(row, Refusal.of_field("name is taken", "/name", reason))
         else:
             self._results[outcome.result] += 1
@@ -186,3 +185,10 @@ def print_result(line: str) -> None:
 
 def _open_null() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")
+
+
+def _name_owner(member_id: int | None) -> str:
+    """Return a phrase for the document that has a name."""
+    if member_id is None:
+        return "another document"
+    return f"member {member_id}" if member_id > 0 else "a new member"  # see DryRunDirectory

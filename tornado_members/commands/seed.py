@@ -76,7 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="what to do with a row whose name another member has (reject)",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="report what would happen, and write nothing"
+        "--dry-run", action="store_true", help="report what would happen, and change no member"
     )
     parser.add_argument(
         "--rejects",
@@ -266,7 +266,7 @@ async def _load_files(
             dry_run = DryRunDirectory(directory, lambda _: True)
             stack.callback(dry_run.close)
             target = dry_run
-            print_above_bar("dry run: nothing is written")
+            print_above_bar("dry run: no member is changed; the counts are those of a real run")
         loader = Loader(target, arguments.on_conflict, _ACTOR)
         for file in files:
             prefix = f"{file.path}: " if len(files) > 1 else ""
