@@ -67,6 +67,7 @@ class Contestant:
     # In addition to the defaults.
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
     module: str = "tornado_members"  # that starts the service
+    python: str = sys.executable  # that runs it
     scenarios: frozenset[str] | None = None  # that it can serve; None for all
 
     @property
@@ -98,7 +99,7 @@ class Contestant:
         if self.is_ours:
             config = bed.folder / f"{self.name}.yaml"
             config.write_text(json.dumps(self._settings(bed, port, processes)))  # JSON is YAML
-            return [sys.executable, "-m", self.module, "serve", "--config", str(config)]
+            return [self.python, "-m", self.module, "serve", "--config", str(config)]
         program, *arguments = PEERS[self.name]
         words = [str(PEERS_VENV / "bin" / program), *arguments]
         return [word.format(port=port, processes=processes) for word in words]

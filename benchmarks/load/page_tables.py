@@ -117,6 +117,17 @@ def _worker(one: Saved) -> Sequence[str]:
     return f"{one['rss_mib']:.0f} MiB", f"{one['pss_mib']:.0f} MiB", f"{one['idle']:.1%}"
 
 
+def pythons(saved: Saved) -> str:
+    """Return the processor time per request on each version of Python."""
+    rows = []
+    for name, costs in saved["pythons"].items():
+        (_, first), *others = costs.items()
+        cells = [f"{first:.0f} µs", *(f"{us:.0f} µs, {us / first:.2f} x" for _, us in others)]
+        rows.append((_SCENARIOS[f"{name} 32"], *cells))
+    versions = next(iter(saved["pythons"].values()))
+    return _markdown(("", *(f"Python {version}" for version in versions)), rows)
+
+
 def growth(saved: Saved) -> str:
     """Return the cost of each kind of request over the number of members."""
     columns = saved["growth"]

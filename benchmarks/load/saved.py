@@ -25,6 +25,7 @@ _TABLES: Final[Mapping[str, tuple[str, Callable[[Figures], str]]]] = {
     "scenarios": ("serve", page_tables.scenarios),
     "cached reads": ("serve", page_tables.cached_reads),
     "worker": ("worker", page_tables.worker),
+    "pythons": ("pythons", page_tables.pythons),
     "growth": ("growth", page_tables.growth),
     "transfer": ("transfer", page_tables.transfer),
     "layers": ("profile", page_tables.layers),
