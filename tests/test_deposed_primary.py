@@ -68,13 +68,13 @@ async def depose(
 def written(record: Record, during: Injected) -> dict[str, int]:
     """Return the number of acknowledged writes during a fault, by service."""
     counts: dict[str, int] = {}
-    for one in record.answers:
+    for one in record.operations:
         if one.kind == "write" and one.is_certain and during.start < one.start < during.end:
             counts[one.process] = counts.get(one.process, 0) + 1
     return counts
 
 
-async def test_deposed_primary_makes_no_answer_stale(folder: Path) -> None:
+async def test_deposed_primary_makes_no_read_stale(folder: Path) -> None:
     record, injected = await depose(folder, seconds=5, rounds=8)
     assert check_record(record, injected, grace=0).lines == []
     for number, fault in enumerate(injected):
@@ -82,7 +82,7 @@ async def test_deposed_primary_makes_no_answer_stale(folder: Path) -> None:
     assert {status for status in record.statuses if status >= 500} == {503}
 
 
-async def test_deposed_primary_makes_answers_stale_without_the_fence(folder: Path) -> None:
+async def test_deposed_primary_makes_reads_stale_without_the_fence(folder: Path) -> None:
     """The control: the same load finds stale members if elections are ignored."""
     record, injected = await depose(folder, seconds=3, fenced=False)
     assert check_record(record, injected, grace=0).stale > 0

@@ -69,12 +69,16 @@ class Losses:
         async with asyncio.timeout(SECONDS_AT_MOST):
             while len(seen) < 2:
                 await asyncio.sleep(0.02)
-                recent = reversed(self._storm.record.answers)
-                for answer in recent:
-                    if answer.end < since:
+                recent = reversed(self._storm.record.operations)
+                for operation in recent:
+                    if operation.end < since:
                         break
-                    if answer.kind == "write" and answer.is_certain and answer.start > since:
-                        seen.add(answer.process)
+                    if (
+                        operation.kind == "write"
+                        and operation.is_certain
+                        and operation.start > since
+                    ):
+                        seen.add(operation.process)
 
 
 async def lose_primaries(
@@ -105,7 +109,7 @@ async def lose_primaries(
 
 async def read_everything(storm: Storm, cluster: Cluster) -> None:
     """Read every member through each service, from the cache and from MongoDB."""
-    known = {a.register for a in storm.record.answers if isinstance(a.register, int)}
+    known = {a.register for a in storm.record.operations if isinstance(a.register, int)}
     for service in cluster.services:
         for no_cache in (False, True):
             client = storm.client(service)
@@ -126,7 +130,7 @@ def test_writes_continue_once_there_is_a_primary(lost: tuple[Record, list[Inject
     assert [fault.kind for fault in injected] == [*FAULTS]
     for fault in injected:
         written = [
-            a for a in record.answers if a.kind == "write" and a.is_certain and a.end < fault.end
+            a for a in record.operations if a.kind == "write" and a.is_certain and a.end < fault.end
         ]
         assert {a.process for a in written} == {"service-1", "service-2"}
 

@@ -15,7 +15,7 @@ from tests.support.histories import (
     GONE,
     UNNAMED,
     Anomaly,
-    Answer,
+    Operation,
     Window,
     find_anomalies,
     find_contradictions,
@@ -26,14 +26,14 @@ from tests.support.histories import (
 from tests.support.processor_time import costs_at_most
 
 
-def read(start: float, end: float, version: int, register: int | str = 1) -> Answer:
-    return Answer(start, end, "a", "read", register, version)
+def read(start: float, end: float, version: int, register: int | str = 1) -> Operation:
+    return Operation(start, end, "a", "read", register, version)
 
 
 def write(
     start: float, end: float, version: int | None, register: int | str = 1, status: int = 200
-) -> Answer:
-    return Answer(start, end, "b", "write", register, version, status)
+) -> Operation:
+    return Operation(start, end, "b", "write", register, version, status)
 
 
 INNOCENT = {
@@ -79,7 +79,7 @@ INNOCENT = {
     ],
 }
 
-GUILTY: dict[str, tuple[list[Answer], Literal["stale", "backward"]]] = {
+ANOMALOUS: dict[str, tuple[list[Operation], Literal["stale", "backward"]]] = {
     "a read after a write": ([write(0, 1, 2), read(2, 3, 1)], "stale"),
     "a read after a write, with another read between them": (
         [write(0, 1, 2), read(1.1, 1.9, 2), read(2, 3, 1)],
@@ -114,13 +114,13 @@ GUILTY: dict[str, tuple[list[Answer], Literal["stale", "backward"]]] = {
 
 
 @pytest.mark.parametrize("history", INNOCENT.values(), ids=INNOCENT)
-def test_find_anomalies_accepts_correct_histories(history: list[Answer]) -> None:
+def test_find_anomalies_accepts_correct_histories(history: list[Operation]) -> None:
     assert find_anomalies(history) == []
     assert find_anomalies(reversed(history)) == []
 
 
-@pytest.mark.parametrize(("history", "kind"), GUILTY.values(), ids=GUILTY)
-def test_find_anomalies_finds_each_anomaly(history: list[Answer], kind: str) -> None:
+@pytest.mark.parametrize(("history", "kind"), ANOMALOUS.values(), ids=ANOMALOUS)
+def test_find_anomalies_finds_each_anomaly(history: list[Operation], kind: str) -> None:
     (anomaly,) = find_anomalies(history)
     assert anomaly.kind == kind
     assert anomaly.read == history[-1]
@@ -143,9 +143,9 @@ def test_find_anomalies_allows_the_grace_period_of_a_partition_only() -> None:
 
 
 def test_find_contradictions_finds_two_bodies_of_one_version() -> None:
-    answers = [read(i, i + 0.5, 1)._replace(body=body) for i, body in enumerate([5, 5, 0, 6])]
-    assert find_contradictions(answers) == [(answers[0], answers[3])]
-    assert find_contradictions([answers[0], answers[3]._replace(version=2)]) == []
+    operations = [read(i, i + 0.5, 1)._replace(body=body) for i, body in enumerate([5, 5, 0, 6])]
+    assert find_contradictions(operations) == [(operations[0], operations[3])]
+    assert find_contradictions([operations[0], operations[3]._replace(version=2)]) == []
 
 
 def test_with_versions_finds_the_version_of_the_items_of_batches() -> None:
@@ -154,12 +154,12 @@ def test_with_versions_finds_the_version_of_the_items_of_batches() -> None:
     changed = write(2, 3, 3)._replace(body=6)
     late, unknown = (read(4, 5, 0)._replace(version=None, body=body) for body in (5, 7))
     resolved = with_versions([late, unknown, made, changed])
-    assert [answer.version for answer in resolved] == [2, None, 2, 3]
+    assert [operation.version for operation in resolved] == [2, None, 2, 3]
     assert [(anomaly.kind, anomaly.version) for anomaly in find_anomalies(resolved)] == [
         ("stale", 2)
     ]
     another = with_versions([late._replace(register=2), made])
-    assert [answer.version for answer in another] == [None, 2]
+    assert [operation.version for operation in another] == [None, 2]
 
 
 def test_find_lost_finds_a_member_gone_without_a_deletion() -> None:
@@ -173,7 +173,7 @@ TIMES = st.integers(0, 12)
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Answer:
+def operations(draw: st.DrawFn) -> Operation:
     start, length = draw(TIMES), draw(st.integers(0, 4))
     kind: Literal["read", "write"] = draw(st.sampled_from(["read", "write"]))
     register = draw(st.one_of(st.sampled_from([1, 2]), st.just("n")))
@@ -183,13 +183,13 @@ def answers(draw: st.DrawFn) -> Answer:
     status = draw(st.sampled_from([200, 200, 503])) if kind == "write" else 200
     if status == 503 and register != "n":
         version = draw(st.sampled_from([None, GONE]))
-    return Answer(start, start + length, "a", kind, register, version, status)
+    return Operation(start, start + length, "a", kind, register, version, status)
 
 
 @settings(max_examples=60)
-@given(st.lists(answers(), max_size=25), st.lists(st.tuples(TIMES, TIMES), max_size=2))
+@given(st.lists(operations(), max_size=25), st.lists(st.tuples(TIMES, TIMES), max_size=2))
 def test_find_anomalies_agrees_with_a_naive_checker(
-    history: list[Answer], times: list[tuple[int, int]]
+    history: list[Operation], times: list[tuple[int, int]]
 ) -> None:
     windows = [Window(min(pair), max(pair)) for pair in times]
     found = [(anomaly.read, anomaly.kind) for anomaly in find_anomalies(history, windows, grace=2)]
@@ -197,53 +197,53 @@ def test_find_anomalies_agrees_with_a_naive_checker(
 
 
 def slowly(
-    history: list[Answer], windows: list[Window], grace: float
-) -> list[tuple[Answer, Literal["stale", "backward"]]]:
-    """Compare every answer with every other one."""
-    resolved = [  # certain answers, with their versions
-        (answer, answer.version or 0)
-        for answer in history
-        if answer.version not in (None, UNNAMED) and answer.is_certain
+    history: list[Operation], windows: list[Window], grace: float
+) -> list[tuple[Operation, Literal["stale", "backward"]]]:
+    """Compare every operation with every other one."""
+    resolved = [  # certain operations, with their versions
+        (operation, operation.version or 0)
+        for operation in history
+        if operation.version not in (None, UNNAMED) and operation.is_certain
     ]
 
-    def newest(read: Answer, kinds: tuple[str, ...]) -> int:
+    def newest(read: Operation, kinds: tuple[str, ...]) -> int:
         return max(
             [
                 version
-                for answer, version in resolved
-                if answer.register == read.register
-                and answer.kind in kinds
-                and known_since(answer, windows, grace) < read.start
+                for operation, version in resolved
+                if operation.register == read.register
+                and operation.kind in kinds
+                and known_since(operation, windows, grace) < read.start
             ],
             default=-1,
         )
 
-    # The version behind an answer without one depends on the answers that ended before it began.
-    for answer in sorted(history, key=lambda answer: answer.start):
-        if answer.version == UNNAMED:
-            certain = max(newest(answer, ("read", "write")), 0)
+    # The version of a read without one depends on the operations that ended before it began.
+    for operation in sorted(history, key=lambda operation: operation.start):
+        if operation.version == UNNAMED:
+            certain = max(newest(operation, ("read", "write")), 0)
             begun = [
                 other.version
                 for other in history
-                if other.register == answer.register
+                if other.register == operation.register
                 and other.kind == "write"
                 and other.version is not None
-                and other.start <= answer.end
+                and other.start <= operation.end
             ]
             possible = [v for v in range(max([0, *begun]) + 1) if v % 2 == 0]
             first = certain + certain % 2
-            resolved.append((answer, first if first in possible else possible[-1]))
-    found: list[tuple[Answer, Literal["stale", "backward"]]] = []
-    for answer, version in resolved:
-        if answer.kind == "read":
-            if version < newest(answer, ("write",)):
-                found.append((answer, "stale"))
-            elif version < newest(answer, ("read",)):
-                found.append((answer, "backward"))
+            resolved.append((operation, first if first in possible else possible[-1]))
+    found: list[tuple[Operation, Literal["stale", "backward"]]] = []
+    for operation, version in resolved:
+        if operation.kind == "read":
+            if version < newest(operation, ("write",)):
+                found.append((operation, "stale"))
+            elif version < newest(operation, ("read",)):
+                found.append((operation, "backward"))
     return found
 
 
-def linearizable(count: int, seed: int) -> list[Answer]:
+def linearizable(count: int, seed: int) -> list[Operation]:
     """A history of registers, in which each operation takes effect between its start and end."""
     chance = random.Random(seed)  # noqa: S311
     versions = dict.fromkeys(range(8), 1)

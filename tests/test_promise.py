@@ -1,4 +1,4 @@
-"""The promise of the cache, checked on the answers of several services under load and faults.
+"""The promise of the cache, checked on the responses of several services under load and faults.
 
 `scripts/soak` runs the same check for longer.
 """
@@ -23,7 +23,7 @@ from tornado_members.embedded.private_servers import PrivateServers
 GRACE = 0  # seconds of allowed staleness: none of the faults below cuts off one process alone
 SECONDS_AT_MOST = 90  # for operations that take far less
 
-# Faults of Memcached, during which no answer may be a 5xx; and of services, which may lose some.
+# Faults of Memcached, during which no response may be a 5xx; and of services, which may lose some.
 OF_MEMCACHED = ("delay", "node-kill", "node-stop", "garbage")
 # Their replacement while Memcached hangs is left to test_replaced_services.py.
 OF_SERVICES = ("process-stop", "service-kill")
@@ -113,9 +113,9 @@ def test_storm_made_many_requests_and_faults(run: Run) -> None:
     assert run.record.count("write") > 30
     assert run.record.count("read") > 200
     assert run.record.batched > 200
-    batched = [a for a in with_versions(run.record.answers) if a.body and a.version is None]
+    batched = [a for a in with_versions(run.record.operations) if a.body and a.version is None]
     assert len(batched) < run.record.batched / 10  # of the others, the version is known
-    assert {answer.process for answer in run.record.answers} == {"service-1", "service-2"}
+    assert {operation.process for operation in run.record.operations} == {"service-1", "service-2"}
 
 
 def test_memcached_failures_cause_no_errors(run: Run) -> None:

@@ -21,7 +21,7 @@ PORT = 7007
 
 @pytest.mark.exhaustive
 async def test_promise_holds_on_two_hosts() -> None:
-    """With cache.require_for_writes, no fault of the network makes an answer old.
+    """With cache.require_for_writes, no fault of the network makes a read stale.
 
     Each member hits again through both services after each fault.
     """

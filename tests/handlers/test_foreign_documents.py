@@ -13,7 +13,7 @@ from bson import Binary, Decimal128, Int64, ObjectId, encode
 from bson.raw_bson import RawBSONDocument
 
 from tests.support.api import Api, parsed, problem
-from tests.support.histories import UNNAMED, Answer, find_anomalies
+from tests.support.histories import UNNAMED, Operation, find_anomalies
 from tornado_members.services import Services
 from tornado_members.settings import Audit, Settings
 
@@ -256,7 +256,7 @@ async def test_put_by_name_is_read_at_once_whoever_added_the_member(
         start = loop.time()
         answer = await api("GET", f"/members/by-name/{name}")
         version = UNNAMED if answer.code == 404 else 1
-        history.append(Answer(start, loop.time(), "a", "read", name, version, answer.code))
+        history.append(Operation(start, loop.time(), "a", "read", name, version, answer.code))
 
     for number, body in enumerate(({"phone": "555-0100"}, {}), 5):
         name = f"Name{number}"
@@ -264,7 +264,7 @@ async def test_put_by_name_is_read_at_once_whoever_added_the_member(
         members.insert_one({"_id": number, "name": name})  # by another program
         start = loop.time()
         answer = await api("PUT", f"/members/by-name/{name}", body)
-        history.append(Answer(start, loop.time(), "a", "write", name, 1, answer.code))
+        history.append(Operation(start, loop.time(), "a", "write", name, 1, answer.code))
         assert answer.code == 200
         await read(name)
     assert find_anomalies(history) == []

@@ -1,4 +1,4 @@
-"""Checks recorded answers for linearizability.
+"""Checks recorded operations for linearizability.
 
 A *register* has states that all clients must see in the same order. It is a member, identified by
 its id, or a name. The states of a member are its versions (ETags) and then GONE: an id is never
@@ -23,11 +23,11 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 GONE = 2**62  # the version of a member that was deleted
-UNNAMED = -1  # no member has the name; the answer does not show in which generation
+UNNAMED = -1  # no member has the name; the response does not show in which generation
 
 
-class Answer(NamedTuple):
-    """One request and its answer, if there was one."""
+class Operation(NamedTuple):
+    """One request and its response, if there was one."""
 
     start: float  # seconds; all on one monotonic clock
     end: float
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     kind: Literal["read", "write"]
     register: int | str  # a memberId, or a name
     version: int | None  # None: unknown, for example after a failed PUT
-    status: int = 200  # of the HTTP answer; 0: the connection broke
+    status: int = 200  # of the HTTP response; 0: the connection broke
     body: int = 0  # a hash of the body; 0: not recorded
 
     @property
@@ -45,12 +45,12 @@ class Answer(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """A read, and the answer that it contradicts."""
+    """A read, and the operation that it contradicts."""
 
     kind: Literal["stale", "backward"]
-    read: Answer
-    version: int  # the version of the read, inferred where the answer has none
-    against: Answer
+    read: Operation
+    version: int  # the version of the read, inferred where the response has none
+    against: Operation
     known: int  # the version that was certain when the read began
 
     @property
@@ -67,28 +67,28 @@ class Window(NamedTuple):
 
 
 class _Floor:
-    """The newest version that is certain, and the answer that proves it."""
+    """The newest version that is certain, and the operation that proves it."""
 
     def __init__(self) -> None:
         self.version = -1
-        self.answer: Answer | None = None
+        self.operation: Operation | None = None
 
-    def rise(self, version: int, answer: Answer) -> None:
+    def rise(self, version: int, operation: Operation) -> None:
         if version > self.version:
-            self.version, self.answer = version, answer
+            self.version, self.operation = version, operation
 
 
 def find_anomalies(
-    answers: Iterable[Answer], partitions: Sequence[Window] = (), grace: float = 0.0
+    operations: Iterable[Operation], partitions: Sequence[Window] = (), grace: float = 0.0
 ) -> list[Anomaly]:
     """Return every read that is stale or backward, in the order in which they began.
 
-    Answers during a partition, or in the `grace` seconds after it, count as evidence against
+    Operations during a partition, or in the `grace` seconds after it, count as evidence against
     others only `grace` seconds later: reads may be that stale, and no more.
     """
-    registers: dict[int | str, list[Answer]] = defaultdict(list)
-    for answer in answers:
-        registers[answer.register].append(answer)
+    registers: dict[int | str, list[Operation]] = defaultdict(list)
+    for operation in operations:
+        registers[operation.register].append(operation)
     found = [
         anomaly
         for history in registers.values()
@@ -98,47 +98,49 @@ def find_anomalies(
 
 
 def _anomalies_of(
-    history: list[Answer], partitions: Sequence[Window], grace: float
+    history: list[Operation], partitions: Sequence[Window], grace: float
 ) -> Iterator[Anomaly]:
-    """Pass over the answers by start, in step with a pass by end."""
-    by_start = sorted(history, key=lambda answer: answer.start)
-    known_from = [known_since(answer, partitions, grace) for answer in by_start]
+    """Pass over the operations by start, in step with a pass by end."""
+    by_start = sorted(history, key=lambda operation: operation.start)
+    known_from = [known_since(operation, partitions, grace) for operation in by_start]
     by_end = sorted(range(len(by_start)), key=known_from.__getitem__)
     begun = _Begun(by_start)
-    versions: list[int | None] = [answer.version for answer in by_start]
+    versions: list[int | None] = [operation.version for operation in by_start]
     written, seen = _Floor(), _Floor()
     ended = 0
-    for i, answer in enumerate(by_start):
-        while ended < len(by_end) and known_from[by_end[ended]] < answer.start:
+    for i, operation in enumerate(by_start):
+        while ended < len(by_end) and known_from[by_end[ended]] < operation.start:
             j = by_end[ended]
             version, earlier = versions[j], by_start[j]
             if version is not None and earlier.is_certain:
                 (written if earlier.kind == "write" else seen).rise(version, earlier)
             ended += 1
-        if answer.version == UNNAMED and answer.kind == "read":
-            versions[i] = _unnamed(max(written.version, seen.version, 0), begun.by(answer.end))
-        if answer.kind == "read" and (anomaly := _check_read(answer, versions[i], written, seen)):
+        if operation.version == UNNAMED and operation.kind == "read":
+            versions[i] = _unnamed(max(written.version, seen.version, 0), begun.by(operation.end))
+        if operation.kind == "read" and (
+            anomaly := _check_read(operation, versions[i], written, seen)
+        ):
             yield anomaly
 
 
 def _check_read(
-    answer: Answer, version: int | None, written: _Floor, seen: _Floor
+    operation: Operation, version: int | None, written: _Floor, seen: _Floor
 ) -> Anomaly | None:
     if version is None:
         return None
-    if written.answer and version < written.version:
-        return Anomaly("stale", answer, version, written.answer, written.version)
-    if seen.answer and version < seen.version:
-        return Anomaly("backward", answer, version, seen.answer, seen.version)
+    if written.operation and version < written.version:
+        return Anomaly("stale", operation, version, written.operation, written.version)
+    if seen.operation and version < seen.version:
+        return Anomaly("backward", operation, version, seen.operation, seen.version)
     return None
 
 
-def known_since(answer: Answer, partitions: Sequence[Window], grace: float) -> float:
-    """Return the time from which a read must not be older than this answer."""
+def known_since(operation: Operation, partitions: Sequence[Window], grace: float) -> float:
+    """Return the time from which a read must not be older than this operation."""
     for start, end in partitions:
-        if start <= answer.end <= end + grace:
-            return answer.end + grace
-    return answer.end
+        if start <= operation.end <= end + grace:
+            return operation.end + grace
+    return operation.end
 
 
 def _unnamed(certain: int, begun: int) -> int:
@@ -150,7 +152,7 @@ def _unnamed(certain: int, begun: int) -> int:
 class _Begun:
     """The newest version that any write of a register had begun to make by a given time."""
 
-    def __init__(self, by_start: list[Answer]) -> None:
+    def __init__(self, by_start: list[Operation]) -> None:
         writes = [a for a in by_start if a.kind == "write" and a.version is not None]
         self._starts = [write.start for write in writes]
         self._newest = list(accumulate((write.version or 0 for write in writes), max))
@@ -160,44 +162,46 @@ class _Begun:
         return self._newest[count - 1] if count else 0
 
 
-def with_versions(answers: Iterable[Answer]) -> list[Answer]:
-    """Fill in the versions of reads whose answer has a body alone, as the items of batches have.
+def with_versions(operations: Iterable[Operation]) -> list[Operation]:
+    """Fill in the versions of reads whose response has a body only, such as items of batches.
 
-    The version is that of another answer with the same body: no two writes have the same content.
+    The version is that of another response with the same body: no two writes have the same content.
     """
     known = {}
-    answers = list(answers)
-    for answer in answers:
-        if answer.body and answer.version is not None:
-            known[answer.register, answer.body] = answer.version
+    operations = list(operations)
+    for operation in operations:
+        if operation.body and operation.version is not None:
+            known[operation.register, operation.body] = operation.version
     return [
-        answer._replace(version=known.get((answer.register, answer.body)))
-        if answer.body and answer.version is None
-        else answer
-        for answer in answers
+        operation._replace(version=known.get((operation.register, operation.body)))
+        if operation.body and operation.version is None
+        else operation
+        for operation in operations
     ]
 
 
-def find_contradictions(answers: Iterable[Answer]) -> list[tuple[Answer, Answer]]:
-    """Return the answers that gave one version of a member two bodies."""
-    first: dict[tuple[int | str, int], Answer] = {}
+def find_contradictions(operations: Iterable[Operation]) -> list[tuple[Operation, Operation]]:
+    """Return the pairs of operations with different bodies of one version of a member."""
+    first: dict[tuple[int | str, int], Operation] = {}
     found = []
-    for answer in answers:
-        if answer.body and answer.version is not None:
-            other = first.setdefault((answer.register, answer.version), answer)
-            if other.body != answer.body:
-                found.append((other, answer))
+    for operation in operations:
+        if operation.body and operation.version is not None:
+            other = first.setdefault((operation.register, operation.version), operation)
+            if other.body != operation.body:
+                found.append((other, operation))
     return found
 
 
-def find_lost(answers: Iterable[Answer]) -> list[Answer]:
+def find_lost(operations: Iterable[Operation]) -> list[Operation]:
     """Return the reads that found a member gone before any delete began."""
-    gone = [answer for answer in answers if answer.version == GONE]
+    gone = [operation for operation in operations if operation.version == GONE]
     deleted: dict[int | str, float] = {}
-    for answer in gone:
-        if answer.kind == "write":
-            known = deleted.get(answer.register, answer.start)
-            deleted[answer.register] = min(known, answer.start)
+    for operation in gone:
+        if operation.kind == "write":
+            known = deleted.get(operation.register, operation.start)
+            deleted[operation.register] = min(known, operation.start)
     never = float("inf")
-    reads = [answer for answer in gone if answer.kind == "read"]
-    return [answer for answer in reads if answer.end < deleted.get(answer.register, never)]
+    reads = [operation for operation in gone if operation.kind == "read"]
+    return [
+        operation for operation in reads if operation.end < deleted.get(operation.register, never)
+    ]

@@ -1,4 +1,4 @@
-"""Describes what a record of answers proves."""
+"""Describes the anomalies in a record of operations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tests.support.histories import (
     GONE,
     UNNAMED,
     Anomaly,
-    Answer,
+    Operation,
     Window,
     find_anomalies,
     find_contradictions,
@@ -40,12 +40,17 @@ class HistoryReport:
 
 
 def check_record(record: Record, injected: Sequence[Injected], grace: float) -> HistoryReport:
-    """`grace` is the number of seconds for which a partition may make answers stale."""
+    """`grace` is the number of seconds for which a partition may make reads stale."""
     partitions = [Window(f.start, f.end) for f in injected if f.kind in PARTITIONS]
-    answers = with_versions(record.answers)
-    anomalies = find_anomalies(answers, partitions, grace)
-    others = [*record.wrong_answers, *_torn(answers), *_lost(answers), *_needless(record, injected)]
-    began = min((answer.start for answer in record.answers), default=0)
+    operations = with_versions(record.operations)
+    anomalies = find_anomalies(operations, partitions, grace)
+    others = [
+        *record.wrong_responses,
+        *_torn(operations),
+        *_lost(operations),
+        *_needless(record, injected),
+    ]
+    began = min((operation.start for operation in record.operations), default=0)
     return HistoryReport(
         anomalies,
         others,
@@ -53,17 +58,17 @@ def check_record(record: Record, injected: Sequence[Injected], grace: float) -> 
     )
 
 
-def _torn(answers: Sequence[Answer]) -> list[str]:
+def _torn(operations: Sequence[Operation]) -> list[str]:
     return [
         f"{a.process} and {b.process} gave two bodies for {_named(a)}, version {a.version}"
-        for a, b in find_contradictions(answers)
+        for a, b in find_contradictions(operations)
     ]
 
 
-def _lost(answers: Sequence[Answer]) -> list[str]:
+def _lost(operations: Sequence[Operation]) -> list[str]:
     return [
-        f"{answer.process}: {_named(answer)} was gone before any delete began"
-        for answer in find_lost(answers)
+        f"{operation.process}: {_named(operation)} was gone before any delete began"
+        for operation in find_lost(operations)
     ]
 
 
@@ -71,14 +76,14 @@ def _needless(record: Record, injected: Sequence[Injected]) -> list[str]:
     """Return each 5xx that only the cache can have caused."""
     reasons = [fault for fault in injected if fault.kind not in HARMLESS]
     return [
-        f"{process} answered {status}, with nothing wrong but the cache"
+        f"{process} responded with {status}, while only the cache failed"
         for when, process, status in record.failures
         if not any(f.start - _AFTERMATH < when < f.end + _AFTERMATH for f in reasons)
     ]
 
 
 def _describe(anomaly: Anomaly, injected: Sequence[Injected], began: float) -> str:
-    """Describe a wrong answer and the one it contradicts. Times count from the first request."""
+    """Describe an anomaly. Times count from the first request."""
     read, known = anomaly.read, anomaly.against
     during = [f.kind for f in injected if f.start <= read.end and known.start <= f.end]
     return (
@@ -91,13 +96,13 @@ def _describe(anomaly: Anomaly, injected: Sequence[Injected], began: float) -> s
     )
 
 
-def _when(answer: Answer, began: float) -> str:
-    return f"{answer.start - began:.4f}..{answer.end - began:.4f} s"
+def _when(operation: Operation, began: float) -> str:
+    return f"{operation.start - began:.4f}..{operation.end - began:.4f} s"
 
 
-def _named(answer: Answer) -> str:
-    is_member = isinstance(answer.register, int)
-    return f"member {answer.register}" if is_member else f"the name {answer.register!r}"
+def _named(operation: Operation) -> str:
+    is_member = isinstance(operation.register, int)
+    return f"member {operation.register}" if is_member else f"the name {operation.register!r}"
 
 
 def _version(version: int) -> str:

@@ -1,11 +1,11 @@
-"""The few members that all clients read and change concurrently, and the recorded answers.
+"""The few members that all clients read and change concurrently, and the recorded operations.
 
-There are four kinds, so that each cause of an old answer is tried:
+There are four kinds, one for each cause of an old response:
 - *steady* members keep their name, and are replaced by id and by name;
 - *resting* members are read like those, and changed only through a service that is cut off: no
   later change hides that they are old;
 - *renamed* members alternate between two names of their own, and are replaced by id;
-- *mayflies* are created under a name, changed, and deleted repeatedly, by one writer each.
+- *short-lived* members are created under a name, changed and deleted repeatedly by one writer.
 """
 
 import json
@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from tests.support.histories import GONE, Answer
+from tests.support.histories import GONE, Operation
 from tests.support.http_client import Reply
 
 _HITS_OF_BATCH = re.compile(rb"detail=([0-9]+)/([0-9]+)")
@@ -30,7 +30,7 @@ ATTRIBUTES: Final[dict[str, Any]] = {
 }
 
 
-class Mayfly:
+class ShortLivedName:
     """A name, and the members that had it. Its generations are odd while it is assigned."""
 
     def __init__(self, name: str) -> None:
@@ -39,7 +39,7 @@ class Mayfly:
         self.ids: list[int] = []
         self._generations: dict[int, int] = {}
 
-    def born(self, member_id: int) -> None:
+    def assign(self, member_id: int) -> None:
         """Record that the name now belongs to this member."""
         self._generations[member_id] = self.generation
         self.ids = [*self.ids, member_id][-_KEPT_IDS:]
@@ -57,7 +57,7 @@ class HotMembers:
         self.steady: dict[int, str] = {}
         self.resting: dict[int, str] = {}
         self.renamed: dict[int, tuple[str, str]] = {}
-        self.mayflies: dict[str, Mayfly] = {}
+        self.short_lived_names: dict[str, ShortLivedName] = {}
         self._run = run
         self._with_attributes = with_attributes
         self._names = 0
@@ -82,19 +82,20 @@ class HotMembers:
             }
         return json.dumps(content).encode()
 
-    def mayfly_names(self) -> dict[int, str]:
-        """Return the mayflies by their ids: some exist, some are deleted."""
-        return {i: fly.name for fly in self.mayflies.values() for i in fly.ids}
+    def short_lived_ids(self) -> dict[int, str]:
+        """Return the names of short-lived members by their ids: some exist, some are deleted."""
+        names = self.short_lived_names.values()
+        return {i: one.name for one in names for i in one.ids}
 
 
 @dataclass
 class Record:
-    """All recorded answers."""
+    """All recorded operations."""
 
-    answers: list[Answer] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)  # 0: without an answer
+    operations: list[Operation] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)  # 0: without a response
     failures: list[tuple[float, str, int]] = field(default_factory=list)  # 5xx: when, who, status
-    wrong_answers: list[str] = field(default_factory=list)  # answers that are evidently wrong
+    wrong_responses: list[str] = field(default_factory=list)  # wrong by their contents alone
     unknown: int = 0  # writes whose outcome is unknown
     batched: int = 0  # members that were read in batches
     listed: int = 0  # members that were read in lists
@@ -111,18 +112,18 @@ class Record:
         register: int | str,
         version: int | None,
     ) -> None:
-        """Record an answer about a member, or about a name."""
+        """Record an operation on a member, or on a name."""
         has_body = isinstance(register, int) and reply.status in (200, 201)
         body = hash(reply.body) if has_body else 0
-        self.answers.append(
-            Answer(reply.start, reply.end, process, kind, register, version, reply.status, body)
+        self.operations.append(
+            Operation(reply.start, reply.end, process, kind, register, version, reply.status, body)
         )
 
     def note_item(self, reply: Reply, process: str, member_id: int, item: bytes | None) -> None:
         """Record one member of a batch or list, whose version is unknown; None if it is missing."""
         version, body = (GONE, 0) if item is None else (None, hash(item))
-        self.answers.append(
-            Answer(reply.start, reply.end, process, "read", member_id, version, 200, body)
+        self.operations.append(
+            Operation(reply.start, reply.end, process, "read", member_id, version, 200, body)
         )
 
     def note_cache_status(self, reply: Reply, members: int = 1) -> None:
@@ -135,5 +136,5 @@ class Record:
                 self.hits += int(of_batch[1])
 
     def count(self, kind: Literal["read", "write"]) -> int:
-        """Return the number of answers of a kind about members."""
-        return sum(a.kind == kind and isinstance(a.register, int) for a in self.answers)
+        """Return the number of operations of a kind on members."""
+        return sum(a.kind == kind and isinstance(a.register, int) for a in self.operations)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from tests.support.cluster import ServiceProgram
 from tests.support.histories import GONE, UNNAMED
-from tests.support.hot_members import HotMembers, Mayfly, Record
+from tests.support.hot_members import HotMembers, Record, ShortLivedName
 from tests.support.http_client import NoAnswer, Reply
 
 _MERGE_PATCH = b"Content-Type: application/merge-patch+json\r\n"
@@ -54,14 +54,14 @@ class RecordingClient:
         elif which < 0.45:
             await self.read(chance.choice([*hot.steady, *hot.renamed, *hot.resting]))
         elif which < 0.6:
-            await self.read(chance.choice([*hot.mayfly_names()] or [*hot.steady]))
+            await self.read(chance.choice([*hot.short_lived_ids()] or [*hot.steady]))
         elif which < 0.8:
             names = [*hot.steady.values(), *hot.resting.values()]
             await self.read_by_name(chance.choice(names))
         elif which < 0.9:
             await self.read_by_name(chance.choice(chance.choice([*hot.renamed.values()])))
         else:
-            await self.read_by_name(chance.choice([*hot.mayflies]))
+            await self.read_by_name(chance.choice([*hot.short_lived_names]))
 
     async def write_something(self) -> None:
         """Write a member of any kind, by id or by name, with or without another name."""
@@ -77,7 +77,7 @@ class RecordingClient:
             member_id, names = chance.choice([*hot.renamed.items()])
             await self.replace(member_id, chance.choice(names))
         else:
-            await self.replace(*chance.choice([*(hot.mayfly_names() or hot.steady).items()]))
+            await self.replace(*chance.choice([*(hot.short_lived_ids() or hot.steady).items()]))
 
     async def read(self, member_id: int, *, no_cache: bool = False) -> None:
         """GET by id; with `no_cache`, from the database."""
@@ -91,7 +91,7 @@ class RecordingClient:
     async def read_some(self) -> None:
         """Read some members of all kinds at once."""
         hot, chance = self._hot, self._chance
-        known = [*hot.steady, *hot.renamed, *hot.resting, *hot.mayfly_names()]
+        known = [*hot.steady, *hot.renamed, *hot.resting, *hot.short_lived_ids()]
         await self.read_batch(chance.sample(known, chance.randint(1, len(known))))
 
     async def read_batch(self, requested: Sequence[int]) -> None:
@@ -105,12 +105,12 @@ class RecordingClient:
         if reply is None or reply.status != 200:
             return
         self._record.note_cache_status(reply, len(requested))
-        answer = json.loads(reply.body)
-        items = {item["memberId"]: item for item in answer["items"]}
-        missing = answer["missing"]
+        content = json.loads(reply.body)
+        items = {item["memberId"]: item for item in content["items"]}
+        missing = content["missing"]
         if [*items] != [i for i in requested if i in items] or {*items, *missing} != {*requested}:
-            self._record.wrong_answers.append(
-                f"{self._process}: a batch of {requested} led to {answer}"
+            self._record.wrong_responses.append(
+                f"{self._process}: a batch of {requested} led to {content}"
             )
         self._record.batched += len(requested)
         for member_id in requested:
@@ -123,29 +123,31 @@ class RecordingClient:
             return
         items = json.loads(reply.body)["items"]
         if [item["name"] for item in items] != [name]:
-            self._record.wrong_answers.append(f"{self._process}: the list of {name!r} was {items}")
+            self._record.wrong_responses.append(
+                f"{self._process}: the list of {name!r} was {items}"
+            )
         self._record.listed += len(items)
         for item in items:
             self._record.note_item(reply, self._process, item["memberId"], _encoded(item))
 
     async def read_by_name(self, name: str) -> None:
-        """GET by name: a read of a member and, for the name of a mayfly, a read of the name."""
+        """GET by name: a read of a member and, for a short-lived one, a read of the name."""
         reply = await self._send(b"GET", _by_name(name))
         if reply is None or reply.status not in (200, 404):
             return
         self._record.note_cache_status(reply)
-        fly = self._hot.mayflies.get(name)
+        short_lived = self._hot.short_lived_names.get(name)
         if reply.status == 404:
-            if fly:
+            if short_lived:
                 self._record.note(reply, self._process, "read", name, UNNAMED)
             elif name in [*self._hot.steady.values(), *self._hot.resting.values()]:
-                self._record.wrong_answers.append(f"{self._process}: {name!r} led nowhere")
+                self._record.wrong_responses.append(f"{self._process}: {name!r} was not found")
             return
         found = json.loads(reply.body)
         if found["name"] != name:
-            self._record.wrong_answers.append(f"{self._process}: {name!r} led to {found}")
+            self._record.wrong_responses.append(f"{self._process}: {name!r} led to {found}")
         self._record.note(reply, self._process, "read", found["memberId"], _version(reply))
-        if fly and (generation := fly.generation_of(found["memberId"])):
+        if short_lived and (generation := short_lived.generation_of(found["memberId"])):
             self._record.note(reply, self._process, "read", name, generation)
 
     async def replace(self, member_id: int, name: str) -> None:
@@ -171,7 +173,9 @@ class RecordingClient:
             member_id = json.loads(reply.body)["memberId"]
             self._record.note(reply, self._process, "write", member_id, _version(reply))
         elif reply and reply.status == 201:
-            self._record.wrong_answers.append(f"{self._process}: {name!r} was made a second time")
+            self._record.wrong_responses.append(
+                f"{self._process}: a second member {name!r} was created"
+            )
 
     async def create(self, name: str) -> int | None:
         """PUT by a name that no member has; return the new id, unless it is unknown."""
@@ -182,29 +186,31 @@ class RecordingClient:
         self._record.note(reply, self._process, "write", member_id, _version(reply))
         return member_id
 
-    async def live_and_die(self, fly: Mayfly) -> bool:
-        """Create and delete a member with the fly's name; False if the name's state is unknown."""
-        with self._changing(fly) as outcome:
-            member_id = await self.create(fly.name)
+    async def create_and_delete(self, short_lived: ShortLivedName) -> bool:
+        """Create and delete a member with this name; False if the name's state is unknown."""
+        with self._changing(short_lived) as outcome:
+            member_id = await self.create(short_lived.name)
             outcome.append(member_id is not None)
         if member_id is None:
             return False
-        fly.born(member_id)
+        short_lived.assign(member_id)
         await asyncio.sleep(_LIFE * self._chance.random())
-        with self._changing(fly, member_id) as outcome:
+        with self._changing(short_lived, member_id) as outcome:
             reply = await self._write(b"DELETE", b"/members/%d" % member_id)
             outcome.append(reply is not None and reply.status == 204)
         await asyncio.sleep(_LIFE * self._chance.random())
         return outcome == [True]
 
     @contextmanager
-    def _changing(self, fly: Mayfly, deleted: int | None = None) -> Iterator[list[bool]]:
+    def _changing(
+        self, short_lived: ShortLivedName, deleted: int | None = None
+    ) -> Iterator[list[bool]]:
         """Record the next generation of a name, and the end of the member that had it.
 
         The list that the block fills states whether the write was acknowledged. A write without a
         response is recorded as well: it may have happened.
         """
-        fly.generation += 1
+        short_lived.generation += 1
         attempt = Reply(time.monotonic())
         outcome: list[bool] = []
         try:
@@ -212,7 +218,9 @@ class RecordingClient:
         finally:
             attempt.end = time.monotonic()
             attempt.status = 204 if outcome == [True] else 0
-            self._record.note(attempt, self._process, "write", fly.name, fly.generation)
+            self._record.note(
+                attempt, self._process, "write", short_lived.name, short_lived.generation
+            )
             if deleted is not None:
                 self._record.note(attempt, self._process, "write", deleted, GONE)
 

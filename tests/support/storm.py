@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
 from tests.support.cluster import ServiceProgram
-from tests.support.hot_members import HotMembers, Mayfly, Record
+from tests.support.hot_members import HotMembers, Record, ShortLivedName
 from tests.support.http_client import NoAnswer
 from tests.support.recording_client import RecordingClient
 
-STEADY, RENAMED, RESTING, MAYFLIES = 2, 1, 2, 1  # with few, clients often meet on one
+STEADY, RENAMED, RESTING, SHORT_LIVED = 2, 1, 2, 1  # with few, clients often meet on one
 # A load that leaves most of the processor to others, for storms that mostly wait for faults to end.
 GENTLE: Final[dict[str, Any]] = {"readers": 2, "pause": 0.04, "read_pause": 0.03}
 
@@ -64,7 +64,7 @@ class Storm:
         self._chance = random.Random(seed)  # noqa: S311
 
     async def run(self, seconds: float) -> Record:
-        """Read and write for some seconds, or until stop(); return all answers so far."""
+        """Read and write for some seconds, or until stop(); return all operations so far."""
         await self.make_members()
         began, used = time.monotonic(), time.process_time()
         self._until = began + seconds
@@ -75,9 +75,9 @@ class Storm:
                     tasks.create_task(self._work(service, self._read))
                 for _ in range(self._writers):
                     tasks.create_task(self._work(service, self._write))
-            for number, name in enumerate([*self.hot.mayflies]):
+            for number, name in enumerate([*self.hot.short_lived_names]):
                 service = services[number % len(services)]
-                tasks.create_task(self._breed(service, self.hot.mayflies[name]))
+                tasks.create_task(self._recreate(service, self.hot.short_lived_names[name]))
         self.record.seconds += time.monotonic() - began
         self.record.cpu_seconds += time.process_time() - used
         return self.record
@@ -184,9 +184,9 @@ class Storm:
                 hot.renamed[member_id] = (name, hot.new_name())
             else:
                 hot.resting[member_id] = name
-        for _ in range(MAYFLIES):
-            fly = Mayfly(hot.new_name())
-            hot.mayflies[fly.name] = fly
+        for _ in range(SHORT_LIVED):
+            short_lived = ShortLivedName(hot.new_name())
+            hot.short_lived_names[short_lived.name] = short_lived
         client.close()
 
     async def _work(
@@ -219,16 +219,16 @@ class Storm:
         finally:
             self._writing -= 1
 
-    async def _breed(self, service: ServiceProgram, fly: Mayfly) -> None:
+    async def _recreate(self, service: ServiceProgram, short_lived: ShortLivedName) -> None:
         """Create the members of a name one after another; replace a name that is in doubt."""
         client = self.client(service)
         try:
             while time.monotonic() < self._until:
                 async with self._in_turn():
-                    is_known = await client.live_and_die(fly)
+                    is_known = await client.create_and_delete(short_lived)
                 if not is_known:
-                    del self.hot.mayflies[fly.name]
-                    fly = Mayfly(self.hot.new_name())
-                    self.hot.mayflies[fly.name] = fly
+                    del self.hot.short_lived_names[short_lived.name]
+                    short_lived = ShortLivedName(self.hot.new_name())
+                    self.hot.short_lived_names[short_lived.name] = short_lived
         finally:
             client.close()

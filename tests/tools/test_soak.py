@@ -3,14 +3,14 @@
 import pytest
 
 from tests.support.faults import Injected
-from tests.support.histories import GONE, Answer
+from tests.support.histories import GONE, Operation
 from tests.support.hot_members import Record
 from tests.support.http_client import Reply
 from tools import soak
 
-WRITTEN = Answer(10.0, 10.1, "service-1", "write", 7, 3, 200, body=5)
-FRESH = Answer(10.2, 10.3, "service-2", "read", 7, 3, 200, body=5)
-OLD = Answer(10.6, 10.7, "service-2", "read", 7, 2, 200, body=4)
+WRITTEN = Operation(10.0, 10.1, "service-1", "write", 7, 3, 200, body=5)
+FRESH = Operation(10.2, 10.3, "service-2", "read", 7, 3, 200, body=5)
+OLD = Operation(10.6, 10.7, "service-2", "read", 7, 2, 200, body=4)
 
 
 def test_report_accepts_a_correct_record(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +42,7 @@ def test_report_tolerates_stale_reads_within_a_partition_s_grace() -> None:
         Record([WRITTEN, FRESH._replace(body=6)], seconds=1),
         Record([WRITTEN, FRESH._replace(version=GONE, status=404)], seconds=1),
         Record(failures=[(10.0, "service-1", 503)], seconds=1),
-        Record(wrong_answers=["'Ada' led to Bob"], seconds=1),
+        Record(wrong_responses=["'Ada' led to Bob"], seconds=1),
     ],
     ids=["two bodies for a version", "gone", "a 5xx for nothing", "somebody else"],
 )
