@@ -475,17 +475,17 @@ async def test_fast_path_miss_sends_memcached_three_requests(
     await cache_ada(api)
     path = f"/members/{(await api.create('Grace Hopper'))['memberId']}"
     asked: list[str] = []
-    look, send = LeaseProtocol._read_state, MemcachedConnection.send
+    read_state, send = LeaseProtocol._read_state, MemcachedConnection.send
 
-    async def counted_look(protocol: LeaseProtocol, keys: Any = (), **options: Any) -> Any:
+    async def counted_read(protocol: LeaseProtocol, keys: Any = (), **options: Any) -> Any:
         asked.extend(["look"] if keys else [])  # a probe has no keys
-        return await look(protocol, keys, **options)
+        return await read_state(protocol, keys, **options)
 
     def counted_command(connection: MemcachedConnection, sent: Any) -> Any:
         asked.extend([] if isinstance(sent, Get) else [type(sent).__name__])
         return send(connection, sent)
 
-    monkeypatch.setattr(LeaseProtocol, "_read_state", counted_look)
+    monkeypatch.setattr(LeaseProtocol, "_read_state", counted_read)
     monkeypatch.setattr(MemcachedConnection, "send", counted_command)
     answer = await api("GET", path)
     assert answer.headers["Cache-Status"] == "memcached; fwd=miss; stored"

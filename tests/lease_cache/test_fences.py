@@ -47,7 +47,7 @@ class CutOff(MemcachedNode):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_flushes, "_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(pending_flushes, "_READ_SECONDS", 0.3)
     monkeypatch.setattr(pending_flushes, "FENCE_SECONDS", 1.5)
     monkeypatch.setattr(CutOff, "is_cut", False)
 

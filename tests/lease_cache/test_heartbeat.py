@@ -81,12 +81,12 @@ def test_reply_that_is_sent_twice_is_not_the_reply_to_the_next_probe() -> None:
     thread._connection = ours
     with ours, server:
         server.sendall(b"NF O0\r\n")
-        thread._ask()
+        thread._probe()
         first = thread.last_reply_at
         assert first > NEVER
         server.sendall(b"NF O0\r\n")
         with pytest.raises(OSError, match="number of the probe"):
-            thread._ask()
+            thread._probe()
         assert thread.last_reply_at == first
 
 
@@ -97,7 +97,7 @@ def test_two_replies_at_once_count_as_none() -> None:
     with ours, server:
         server.sendall(2 * b"NF O0\r\n")
         with pytest.raises(OSError, match="number of the probe"):
-            thread._ask()
+            thread._probe()
         assert thread.last_reply_at == NEVER
 
 

@@ -254,7 +254,7 @@ async def test_pending_flush_is_done_although_its_record_was_not_acknowledged(
     ):
         await hit(one, source=Source(1))
         await store.record(one.nodes[0].pending_flushes._new())
-        one._pending_flushes._looked_at = float("-inf")
+        one._pending_flushes._read_at = float("-inf")
         one.nodes[0].pending_flushes.wanted.set()
         await until(lambda: one.counts.epochs_set == 1)
         await hit(one, source=Source(2))
@@ -283,7 +283,7 @@ async def test_pending_flush_is_recorded_for_a_failed_invalidation(
 async def test_pending_flush_of_a_partitioned_process_is_done_by_connected_ones(
     store: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending_flushes, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(pending_flushes, "_READ_SECONDS", 0.2)
     source = Source(1)
     async with (
         own_memcached() as (_, address),

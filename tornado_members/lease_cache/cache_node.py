@@ -283,8 +283,8 @@ class CacheNode:
     async def claim(self) -> None:
         """Empty the node, and store the id of our list with its epoch.
 
-        If it does not reply, returns when no process reads it: a process that finds it back looks
-        at the list in force before it reads. Raises StoreUnavailable if our list may have been
+        If it does not reply, returns when no process reads it. A process that finds that it replies
+        again reads the list in force first. Raises StoreUnavailable if our list may have been
         replaced.
         """
         await self._confirm_list()

@@ -19,7 +19,7 @@ T = TypeVar("T")
 LINE_END: Final = b"\r\n"
 MAX_TTL = 30 * 86400  # seconds; the protocol takes anything above for a date
 MAX_ITEM = 1024 * 1024  # bytes; Memcached's own default
-MAX_VALUE = MAX_ITEM - 1024  # bytes; an item has its key and a head as well
+MAX_VALUE = MAX_ITEM - 1024  # bytes; an item also has its key and a head
 _MOST_SHARED = 16  # keys of one caller; the others would have to wait for more of them
 _LONGEST_LINE = 2048  # bytes; a line of a reply holds a key and three numbers
 _KEY = re.compile(rb"[!-~]{1,250}")
@@ -292,7 +292,7 @@ def _checked_size(size: int) -> int:
 
 
 def unexpected(line: bytes) -> ConnectionError:
-    """Return the error of a line that is no reply to the command."""
+    """Return the error of a line that is not a reply to the command."""
     if line.split()[:1] == [b"ERROR"]:
         return ConnectionError("knows no meta commands; Memcached 1.6 or later is required")
     return ConnectionError("answered another question")

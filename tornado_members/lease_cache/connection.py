@@ -5,8 +5,8 @@ is sent at the end of the turn of the event loop, together with the others of th
 arrives belongs to the oldest that is not answered yet. Small commands of one kind become one, and
 so do reads of equal lists. After each reply, the server repeats a number (echoes.py).
 
-The connection ends at the first fault: a malformed reply, another number, bytes that no command
-asked for, the end of the stream, or a time-out. Then all commands in the queue fail, and no reply
+The connection ends at the first fault: a malformed reply, another number, bytes without a
+command, the end of the stream, or a time-out. Then all commands in the queue fail, and no reply
 can be mistaken for that of another command. A caller that is cancelled changes nothing: its reply
 is read, and ignored.
 """
@@ -84,7 +84,7 @@ class MemcachedConnection(asyncio.Protocol):
         """
         future: asyncio.Future[T] = command.futures[0]
         # A request that was sent already must not be shared: its reply may be older than a write
-        # that was acknowledged before this caller asked.
+        # that was acknowledged before this call.
         if (kind := command.shared_as) is not None:
             first = self._shared.setdefault(kind, command)
             if first is not command:
@@ -175,7 +175,7 @@ class MemcachedConnection(asyncio.Protocol):
             self.close(f"{type(error).__name__}: {error}")
         self._rest = data[at:]
         if self._rest and not waiting:
-            self.close("sent bytes that no command asked for")
+            self.close("sent bytes without a command")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(f"broke off: {exc}" if exc else "broke off")
@@ -212,4 +212,4 @@ class MemcachedConnection(asyncio.Protocol):
 def _check_part_of_echo(data: bytes, echo: bytes) -> None:
     """Raise ConnectionError unless this is the beginning of the echo."""
     if not echo.startswith(data):
-        raise ConnectionError("sent a reply that no command asked for")
+        raise ConnectionError("sent a reply without a command")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class CacheCounts:
-    """Reads are hits, misses or bypasses; a miss ends in a fill, or says why it did not."""
+    """Each read is a hit, a miss or a bypass. A miss is stored, or is not for a reason."""
 
     hits: int = 0
     misses: int = 0

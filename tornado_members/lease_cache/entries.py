@@ -6,9 +6,9 @@
     4 L <key> <epoch>                     a reader reads the database, to store what is there
     4 T <key> [<clock>@<reading>] <writer>=<seconds> ...    writes are changing it: a tombstone
 
-The first word is the schema: raised whenever the form of an entry, or of what it holds, changes.
-Each carries its own full key, and everything but a tombstone the epoch under which it was begun.
-None of it is JSON, so a hit parses none. The first line of an entry depends on its key and the
+The first word is the schema. It is raised whenever the form of a value, or of a response, changes.
+Each value contains its own full key. All but tombstones contain the epoch under which they were
+begun. No value is JSON, so a hit parses none. The first line of an entry depends on its key and the
 epoch only, so that those of many entries are compared at once.
 """
 
@@ -53,7 +53,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Somebody's right to store, for as long as it stands untouched."""
+    """The right of one reader to store an entry, until another command touches the key."""
 
     epoch: bytes
 
@@ -76,7 +76,7 @@ class Tombstone:
 
 
 def encode_value(key: bytes, epoch: bytes, entry: Entry | None) -> bytes:
-    """A Value."""
+    """Encode a Value."""
     if entry is None:
         return b"%b N %b %b\n" % (_SCHEMA, key, epoch)
     parts = _SCHEMA, key, epoch, entry.body, entry.version, entry.tag
@@ -84,19 +84,19 @@ def encode_value(key: bytes, epoch: bytes, entry: Entry | None) -> bytes:
 
 
 def encode_lease(key: bytes, epoch: bytes) -> bytes:
-    """A Lease."""
+    """Encode a Lease."""
     return b"%b L %b %b\n" % (_SCHEMA, key, epoch)
 
 
 def encode_tombstone(key: bytes, tombstone: Tombstone) -> bytes:
-    """A Tombstone."""
+    """Encode a Tombstone."""
     words = [b"%b@%d" % tombstone.at] if tombstone.at else []
     words += [b"%b=%d" % mark for mark in tombstone.marks]
     return b"%b T %b %b\n" % (_SCHEMA, key, b" ".join(words))
 
 
 def encode_mark(key: bytes, writer: bytes, seconds: int, at: Reading | None) -> bytes:
-    """A Tombstone with one mark, for less."""
+    """Encode a Tombstone with one mark, without creating it."""
     reading = b"%b@%d " % at if at else b""
     return b"%b T %b %b%b=%d\n" % (_SCHEMA, key, reading, writer, seconds)
 
@@ -111,7 +111,7 @@ def is_only_mark(key: bytes, stored: bytes, writer: bytes, seconds: int) -> bool
 
 
 def decode(key: bytes, stored: bytes) -> Value | Lease | Tombstone | None:
-    """Decode a stored value; None for one of another key or schema, and for nonsense."""
+    """Decode a stored value; None for one of another key or schema, and for a malformed one."""
     head, newline, body = stored.partition(b"\n")
     words = head.split(b" ")
     if not newline or len(words) < 4 or words[0] != _SCHEMA or words[2] != key:

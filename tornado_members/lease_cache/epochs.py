@@ -112,7 +112,7 @@ class NodeEpoch:
         self._word = word
         self._may_claim = may_claim
         self._fence = fence or TermFence(NoTerms(), counts)
-        self._decoded: tuple[bytes, Epoch | None] = (b"", None)  # the last value, and what it says
+        self._decoded: tuple[bytes, Epoch | None] = (b"", None)  # the last value, and its epoch
 
     async def renew_epoch(self) -> None:
         """Invalidate all entries of the node at once, for all processes.

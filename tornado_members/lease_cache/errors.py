@@ -2,11 +2,11 @@
 
 
 class CacheError(Exception):
-    """The cache could not do for certain what it was asked for."""
+    """The cache did not confirm an operation."""
 
 
 class NodeUnavailable(CacheError):
-    """A node did not reply, not in time, or not sensibly. The outcome is unknown."""
+    """A node did not reply in time, or its reply was malformed. The outcome is unknown."""
 
 
 class StoreUnavailable(CacheError):

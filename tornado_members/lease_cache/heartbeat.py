@@ -58,16 +58,18 @@ class HeartbeatThread:
         self._timeout = timeout
         self._heartbeat = heartbeat
         self._now = now
-        self.last_reply_at = float("-inf")  # when the last question that was answered was sent
-        self.recovered_at = float("-inf")  # when it answered again, after a gap
+        self.last_reply_at = float("-inf")  # when the last probe that was answered was sent
+        self.recovered_at = float("-inf")  # when the node replied again, after a gap
         self._echoes = cycle(ECHOES)
         self._connection: socket.socket | None = None
         self._poll: select.poll | None = None  # for the end of the connection
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"pulse {host}:{port}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"heartbeat {host}:{port}", daemon=True
+        )
 
     def start(self) -> None:
-        """Listen from now on."""
+        """Begin to probe."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -84,7 +86,7 @@ class HeartbeatThread:
         while not self._stopped.is_set():
             try:
                 self._rest()
-                self._ask()
+                self._probe()
             except OSError:
                 if self._hang_up() and not self._stopped.is_set():
                     self._on_broken()
@@ -108,7 +110,7 @@ class HeartbeatThread:
         """
         return self._pause if self._is_read() else self._resting_pause
 
-    def _ask(self) -> None:
+    def _probe(self) -> None:
         """Raises OSError for anything but an answer in time."""
         if self._stopped.is_set():
             return

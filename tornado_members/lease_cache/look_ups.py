@@ -104,7 +104,7 @@ class Fill(NamedTuple):
     """A key that was not a hit, while the database is read.
 
     With a token, this reader has the lease and stores what it reads. Without one, it stores
-    nothing, and `status` says why.
+    nothing, and `status` has the reason.
     """
 
     status: str

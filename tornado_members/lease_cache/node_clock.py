@@ -1,4 +1,4 @@
-"""The clock of a node, which tells how long ago a tombstone was stored.
+"""The clock of a node, by which the age of a tombstone is counted.
 
 Memcached reports how many seconds a value has left, but not the time. So one value that lives for
 thirty days is kept on each node: the seconds that it has left are a clock that counts down. A

@@ -36,10 +36,10 @@ REUSE_SECONDS = 1.0  # for which a record covers further writes
 # A process that alone is cut off from a node waits for this long before it announces a change:
 # twice the sum of the pause between two reads of the store and of the time that a read takes.
 FENCE_SECONDS = 5.0
-_LOOK_SECONDS = 2.0  # between two reads of the store while every node is read
+_READ_SECONDS = 2.0  # between two reads of the store while every node is read
 _FENCE_POLL_SECONDS = 0.1
-_LOOK_SECONDS_AWAY = 1.0  # while a node does not reply
-_LOOK_SECONDS_PENDING = 0.1  # while only a pending flush prevents reads of a node
+_READ_SECONDS_AWAY = 1.0  # while a node does not reply
+_READ_SECONDS_PENDING = 0.1  # while only a pending flush prevents reads of a node
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class PendingFlushStore(Protocol):
         """Remove a completed flush, unless it was recorded again since it was read."""
 
     async def read(self) -> Sequence[PendingFlush]:
-        """Return all pending_flushes: few, and mostly none."""
+        """Return all pending flushes: usually none, and never many."""
 
 
 class NodePendingFlushes:
@@ -194,9 +194,9 @@ class PendingFlushWatcher:
         self._writes_end_after = REUSE_SECONDS + write_deadline
         self._now = now
         self._wanted = asyncio.Event()
-        self._looked_at = float("-inf")
-        self._seen: dict[PendingFlush, float] = {}  # by others, with first sight
-        self._look_seconds = _LOOK_SECONDS * random.uniform(0.8, 1)  # noqa: S311
+        self._read_at = float("-inf")
+        self._seen: dict[PendingFlush, float] = {}  # those of others, and when each was first read
+        self._read_seconds = _READ_SECONDS * random.uniform(0.8, 1)  # noqa: S311
         self._watching: asyncio.Task[None] | None = None
         self._nodes: Iterable[FlushableNode] = ()
 
@@ -216,7 +216,7 @@ class PendingFlushWatcher:
         """Read the store for the first time, and periodically from now on."""
         self._nodes = nodes
         with suppress(StoreUnavailable):
-            await self._look()
+            await self._read_state()
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -233,23 +233,23 @@ class PendingFlushWatcher:
             self._wanted.clear()
             try:
                 await self._remove_completed()
-                if self._now() >= self._looked_at + self._pause():
-                    await self._look()
+                if self._now() >= self._read_at + self._pause():
+                    await self._read_state()
             except StoreUnavailable:  # MongoDB is unavailable, which health reports
-                self._looked_at = self._now()
+                self._read_at = self._now()
             except Exception:
                 log.exception("reading the pending flushes of the cache failed; trying again")
-                self._looked_at = self._now()
+                self._read_at = self._now()
 
     def _pause(self) -> float:
         """Seconds from the last read of the store to the next one."""
-        now, pause = self._now(), self._look_seconds
+        now, pause = self._now(), self._read_seconds
         for node in self._nodes:
             readable_at = node.readable_at()
             if readable_at is None or now < readable_at:
-                pause = min(pause, _LOOK_SECONDS_AWAY)
+                pause = min(pause, _READ_SECONDS_AWAY)
             elif node.pending_flushes.none_at < readable_at:
-                pause = 0.0 if self._looked_at < readable_at else min(pause, _LOOK_SECONDS_PENDING)
+                pause = 0.0 if self._read_at < readable_at else min(pause, _READ_SECONDS_PENDING)
         return pause
 
     async def _remove_completed(self) -> None:
@@ -258,9 +258,9 @@ class PendingFlushWatcher:
                 await self._store.remove(node.pending_flushes.to_remove[0])
                 del node.pending_flushes.to_remove[0]
 
-    async def _look(self) -> None:
-        """Raises StoreUnavailable."""
-        began = self._looked_at = self._now()
+    async def _read_state(self) -> None:
+        """Read the store, and flush the nodes that are due. Raises StoreUnavailable."""
+        began = self._read_at = self._now()
         if not list(self._nodes):
             return
         await self._confirm()

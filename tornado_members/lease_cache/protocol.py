@@ -88,8 +88,8 @@ class LeaseProtocol(NodeReads):
         """Return the entry of a key, from the node or else from `load`, and how it was found.
 
         Exceptions of `load` pass through. An entry that is equal to `rejected` counts as a miss.
-        `look_up` is one of this reader's, made after it was asked for the entry; a hit among them
-        is looked up again. Raises StoreUnavailable if only a deposed primary replies.
+        `look_up` is the look-up of this reader, not older than the read. A hit is looked up again.
+        Raises StoreUnavailable if only a deposed primary replies.
         """
         if look_up is None or isinstance(look_up, Hit):
             (look_up,) = await self.look_up([key])
@@ -250,14 +250,14 @@ class LeaseProtocol(NodeReads):
         """Remove the marks of these writers, or an entry; None if there is nothing to do."""
         if held is None:
             return None
-        for writer in writers:  # the usual case, for less
+        for writer in writers:  # the usual case, which decodes nothing
             if is_only_mark(key, held.value, writer, self._lifetimes.tombstone):
                 return Put(key, b"", 0, held.token)
         marks = self.marks_of(key, held, now)
         others = {writer: seconds for writer, seconds in marks.items() if writer not in writers}
         if not others:
             return Put(key, b"", 0, held.token)
-        # Also where its mark has expired: another writer may be about to store it once more.
+        # Also where its mark has expired: another writer may be about to store it again.
         tombstone = _tombstone_in(key, held)
         if tombstone is None or {writer for writer, _ in tombstone.marks}.isdisjoint(writers):
             return None

@@ -21,7 +21,7 @@ from tornado_members.lease_cache.clock import clock
 from tornado_members.lease_cache.epochs import NodeEpoch
 from tornado_members.lease_cache.writes import WritesUnderWay
 
-_ASK_SECONDS = 0.1  # between two reads of the confirmations
+_READ_SECONDS = 0.1  # between two reads of the confirmations
 
 
 class QuarantineWatch:
@@ -45,7 +45,7 @@ class QuarantineWatch:
         self._current: bytes | None = None
         self._before: frozenset[bytes] = frozenset()  # writes that were under way when it was seen
         self._is_confirmed = False  # by this process
-        self._asked_at = float("-inf")
+        self._read_at = float("-inf")
 
     def notice(self, quarantine: bytes) -> None:
         """Note that the node is in this quarantine."""
@@ -61,8 +61,8 @@ class QuarantineWatch:
         if not self._is_confirmed and not self._before & self._writes.current():
             await self._epoch.confirm_quarantine(quarantine, self._process)
             self._is_confirmed = True
-        if self._is_confirmed and now - self._asked_at >= _ASK_SECONDS:
-            self._asked_at = now
+        if self._is_confirmed and now - self._read_at >= _READ_SECONDS:
+            self._read_at = now
             processes = await self._registered()
             if await self._epoch.is_quarantine_confirmed(quarantine, processes):
                 self._epoch.ended_quarantine = quarantine

@@ -143,8 +143,8 @@ class CacheReads:
     ) -> Found:
         """Return the entry of a key, from its node or else from `load`, and how it was found.
 
-        Exceptions of `load` pass through. Readers of one key may share a request that was sent
-        after each of them had asked. An entry that is equal to `rejected` counts as a miss.
+        Exceptions of `load` pass through. Readers of one key may share a request, but only one
+        that was sent after each of their calls. An entry that is equal to `rejected` counts as a miss.
         `look_up` saves a request: one of this reader's that was not a hit.
         Raises StoreUnavailable if only a deposed primary of the database replies.
         """
@@ -156,7 +156,7 @@ class CacheReads:
     async def load(self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
         """Return what `load` returns, which the entries of these keys do not replace.
 
-        The nodes are asked for their terms only (terms.py). Raises the same as `read`.
+        The nodes are read for their terms only (terms.py). Raises the same as `read`.
         """
         look_ups = await self.look_up(keys) if keys else ()
         return await self._fence.load(load, has_term=self._have_terms(look_ups))
@@ -193,7 +193,7 @@ class CacheReads:
             return [found[key] for key in prefixed]
 
     def _have_terms(self, look_ups: Iterable[LookUp]) -> bool:
-        """True if each node was asked for its term. Without nodes, there is no fence."""
+        """True if the term of each node is known. Without nodes, loads are not fenced."""
         return not self.nodes or all(one.has_term for one in look_ups)
 
     def _places(self, keys: Sequence[bytes]) -> Mapping[CacheNode, Sequence[bytes]]:

@@ -189,9 +189,9 @@ class ServerLists:
         async with self._turn:
             if not await self._renew():
                 await self._register()
-            await self._look()
+            await self._read_state()
             while await self._advance():
-                await self._look()
+                await self._read_state()
 
     async def _renew(self) -> bool:
         """Renew the registration; False if there is none."""
@@ -245,7 +245,7 @@ class ServerLists:
         nonce = secrets.token_hex(8)
         return Registration(self._process, self._wanted, list_id, nonce, self._writes_end_after)
 
-    async def _look(self) -> None:
+    async def _read_state(self) -> None:
         """Read the registrations; remove those of processes that have ended."""
         registered = await self._registry.read()
         now = self._now()

@@ -5,12 +5,12 @@ before. A process that reaches only a deposed primary reads what others have ove
 So each node stores the highest term beside its epoch (epochs.py), and
 
 - what a process loads counts only if the process knew, *before* it began to load, a term as high as
-  any that it has found on a node: it looks at the node first, and its driver uses no older primary;
+  any that it has found on a node: it reads the node first, and its driver uses no older primary;
 - a process stores the term that it knows on the nodes *after* it has loaded and before it returns
   or stores what it loaded, *after* a commit and before it removes the tombstones, and before it
   removes what another client changed;
 - a new term is a new epoch: what was loaded under an older one is not stored under the newer one,
-  although the reader looked at the node before;
+  although the reader read the node before;
 - a node that has lost its epoch, and its term with that, gets a new one only with a term in which a
   majority of the database has acknowledged a write since;
 - a process loads in a term only after a majority has acknowledged a write of it in that term, once
@@ -42,7 +42,7 @@ log = getLogger(__name__)
 
 T = TypeVar("T")
 
-_DRIVER_LAG_SECONDS = 0.02  # between two looks at a driver that has not noticed an election yet
+_DRIVER_LAG_SECONDS = 0.02  # between two readings of a driver that has not noticed an election yet
 
 
 class Terms(Protocol):
@@ -114,7 +114,7 @@ class FencedNodes(Protocol):
 
 
 class NoNodes:
-    """No node at all."""
+    """A cache without nodes."""
 
     all: Sequence[FencedNode] = ()
 

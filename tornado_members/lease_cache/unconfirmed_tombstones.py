@@ -4,7 +4,7 @@
   replies, before it gets a new epoch: a reader would store under the new epoch what the commit
   replaces.
 - A mark whose removal was not confirmed keeps all readers from its key until it expires. A mark
-  whose placing was not confirmed may stand as well: a node that was suspended executes the commands
+  whose placing was not confirmed may exist, too: a node that was suspended executes the commands
   in its sockets when it continues. Both are removed as soon as the node replies.
 """
 

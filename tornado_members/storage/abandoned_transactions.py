@@ -25,14 +25,14 @@ class AbandonedTransactions:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
         self._admin = mongo.client.get_database("admin")
-        self._looked_at = 0.0  # time.monotonic()
+        self._read_at = 0.0  # time.monotonic()
 
     async def end(self) -> None:
         """End abandoned transactions. Returns at once if another writer has just searched."""
         now = time.monotonic()
-        if now - self._looked_at < _PAUSE_SECONDS:
+        if now - self._read_at < _PAUSE_SECONDS:
             return
-        self._looked_at = now
+        self._read_at = now
         with suppress(PyMongoError):  # the conflict remains, and is reported
             for found in await self._find():
                 log.warning("ended a transaction that %s left open", found.get("client"))

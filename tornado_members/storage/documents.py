@@ -70,7 +70,7 @@ def to_member_id(value: object) -> int | None:
 
     Some shells write 5.0 for 5, and to MongoDB they are equal.
     """
-    if value.__class__ is Int64 and 1 <= value <= MAX_MEMBER_ID:  # the usual case, for less
+    if value.__class__ is Int64 and 1 <= value <= MAX_MEMBER_ID:  # the usual case, in fewer steps
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -55,7 +55,7 @@ class Elections:
         """Have a majority acknowledge a write; return its term, 0 without elections.
 
         It must be a change: MongoDB acknowledges one that changes nothing as soon as a majority has
-        the last change, which a deposed primary knows as well. Raises StoreUnavailable.
+        the last change, which a deposed primary also knows. Raises StoreUnavailable.
         """
         change = {"$set": {"nonce": secrets.token_hex(8)}}
         done = await self._documents.update_one({"_id": "election-probe"}, change, upsert=True)

@@ -79,10 +79,10 @@ class LeaderElection:
 
         Like MongoProbe, it shows that MongoDB accepts writes.
         """
-        asked_at = asyncio.get_running_loop().time()
-        # A leader lets the driver time out before the lock expires: the driver's error says more,
+        sent_at = asyncio.get_running_loop().time()
+        # A leader lets the driver time out before the lock expires: the driver's error is more specific,
         # and the driver closes the connection.
-        left = self.valid_until - asked_at
+        left = self.valid_until - sent_at
         with pymongo.timeout(min(self._timeout, left) if left > 0 else self._timeout):
             document = await self._locks.find_one_and_update(
                 {"_id": self._name},
@@ -90,8 +90,8 @@ class LeaderElection:
                 upsert=True,
                 return_document=ReturnDocument.AFTER,
             )
-        self.mongo.note_write(asked_at)
-        self._note_progress(document, asked_at)
+        self.mongo.note_write(sent_at)
+        self._note_progress(document, sent_at)
         if document is None or document["holder"] != self.holder:
             self.valid_until = 0.0
             holder = document and document["holder"]
@@ -99,13 +99,13 @@ class LeaderElection:
             return False
         self._ended = None
         self.progress = document.get("progress")
-        self.valid_until = asked_at + LOCK_SECONDS - _MARGIN_SECONDS
+        self.valid_until = sent_at + LOCK_SECONDS - _MARGIN_SECONDS
         return True
 
-    def _note_progress(self, document: Document | None, asked_at: float) -> None:
+    def _note_progress(self, document: Document | None, sent_at: float) -> None:
         progress = document.get("progress") if document else None
         if self.progressed_at is None or progress != self.last_progress:
-            self.progressed_at, self.last_progress = asked_at, progress
+            self.progressed_at, self.last_progress = sent_at, progress
 
 
 def _claim_of(holder: str, progress: Mapping[str, Any] | None, ended: str | None) -> list[Document]:

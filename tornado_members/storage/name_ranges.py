@@ -34,7 +34,7 @@ def successor(text: str) -> str | None:
 def name_ranges(prefix: str) -> list[Range]:
     """Return ranges, in order and apart, with all names that match when they are case-folded.
 
-    The ranges have other names as well. Only letters before the first combining mark count, because
+    The ranges also have other names. Only letters before the first combining mark count, because
     normalization may reorder marks.
     """
     letters = takewhile(lambda c: not unicodedata.combining(c), _decomposed(case_fold(prefix)))

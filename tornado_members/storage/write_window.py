@@ -2,7 +2,7 @@
 
 The tombstones that keep readers from the cache expire. A process that is paused between placing
 them and sending the write (SIGSTOP, a suspended machine, a long stall) must not send it any more.
-So the clock is looked at immediately before each command is sent, on the connection itself.
+So the clock is read immediately before each command is sent, on the connection itself.
 """
 
 import math
