@@ -22,7 +22,7 @@ class HeartbeatThread:
     """Probes a node periodically, and notes when it replied.
 
     Each probe has a number, which the reply repeats (echoes.py). So a reply that was sent twice
-    does not count as the reply to the next probe, which a hanging server never answers.
+    does not count as the reply to the next probe, to which a hanging server never replies.
 
     What it notes are plain numbers that one thread writes and another one reads.
     """
@@ -58,7 +58,7 @@ class HeartbeatThread:
         self._timeout = timeout
         self._heartbeat = heartbeat
         self._now = now
-        self.last_reply_at = float("-inf")  # when the last probe that was answered was sent
+        self.last_reply_at = float("-inf")  # when the last probe with a reply was sent
         self.recovered_at = float("-inf")  # when the node replied again, after a gap
         self._echoes = cycle(ECHOES)
         self._connection: socket.socket | None = None
@@ -78,7 +78,7 @@ class HeartbeatThread:
         connection = self._connection
         if connection:
             with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # it may be waiting for an answer
+                connection.shutdown(socket.SHUT_RDWR)  # it may be waiting for a reply
         if self._thread.is_alive():
             self._thread.join(2 * self._timeout)
 
@@ -111,7 +111,7 @@ class HeartbeatThread:
         return self._pause if self._is_read() else self._resting_pause
 
     def _probe(self) -> None:
-        """Raises OSError for anything but an answer in time."""
+        """Send a probe and read the reply. Raises OSError for anything but a reply in time."""
         if self._stopped.is_set():
             return
         if self._connection is None:

@@ -144,8 +144,8 @@ class CacheReads:
         """Return the entry of a key, from its node or else from `load`, and how it was found.
 
         Exceptions of `load` pass through. Readers of one key may share a request, but only one
-        that was sent after each of their calls. An entry that is equal to `rejected` counts as a miss.
-        `look_up` saves a request: one of this reader's that was not a hit.
+        that was sent after each of their calls. An entry that is equal to `rejected` counts as a
+        miss. `look_up` saves a request: one of this reader's that was not a hit.
         Raises StoreUnavailable if only a deposed primary of the database replies.
         """
         key = self._prefix + key

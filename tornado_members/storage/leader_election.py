@@ -80,8 +80,8 @@ class LeaderElection:
         Like MongoProbe, it shows that MongoDB accepts writes.
         """
         sent_at = asyncio.get_running_loop().time()
-        # A leader lets the driver time out before the lock expires: the driver's error is more specific,
-        # and the driver closes the connection.
+        # A leader lets the driver time out before the lock expires: the driver's error is more
+        # specific, and the driver closes the connection.
         left = self.valid_until - sent_at
         with pymongo.timeout(min(self._timeout, left) if left > 0 else self._timeout):
             document = await self._locks.find_one_and_update(
