@@ -1,22 +1,43 @@
-"""The memory of a worker after load, and the processor time of an idle one."""
+"""The memory of a worker at rest and after load, and the processor time of an idle one."""
 
 import argparse
 import asyncio
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
 from benchmarks.load import page_tables, saved
 from tests.support.http_client import HttpClient
-from tests.support.service import Command, Service
+from tests.support.service import ROOT, Command, Service
 from tornado_members.embedded.private_servers import PrivateServers
 
 _MEMBERS = 1000
 _CLIENTS = 32
 _MIB = 2**20
+_SETTLE_SECONDS = 5.0  # until nothing is left to do after the start, or after the load
+
+
+class _Program(Command):
+    """Starts the service as an operator does: a fork of the tests has their modules in memory."""
+
+    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+        """Start a command in a new interpreter."""
+        command, *rest = arguments
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "tornado_members", command, "--config", self.config, *rest],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True,
+            **options,
+        )
 
 
 def main() -> None:
@@ -32,7 +53,7 @@ def main() -> None:
     for workers in options.workers:
         with tempfile.TemporaryDirectory(prefix="tornado-members-bench-") as name:
             server = {"port": 0, "processes": workers}
-            command = Command(
+            command = _Program(
                 Path(name), {"server": server, "log": {"level": "warning", "format": "text"}}
             )
             with (
@@ -40,8 +61,15 @@ def main() -> None:
                 command.serving() as service,
             ):
                 token = command.token("--rights", "3")
+                time.sleep(_SETTLE_SECONDS)
+                at_rest = _memory(service)
                 asyncio.run(_load(service, token, options.seconds))
-                figures[str(workers)] = _rest(service, options.seconds)
+                time.sleep(_SETTLE_SECONDS)
+                figures[str(workers)] = {
+                    "at_rest": at_rest,
+                    "after_load": _memory(service),
+                    "idle": _idle(service, options.seconds),
+                }
     print(page_tables.worker({"worker": figures}))
     if options.save:
         saved.save("worker", figures)
@@ -68,20 +96,30 @@ async def _load(service: Service, token: str, seconds: float) -> None:
         client.close()
 
 
-def _rest(service: Service, seconds: float) -> dict[str, float]:
-    """Return the memory of the average worker, and the processor time of one at rest."""
+def _workers(service: Service) -> list[psutil.Process]:
     supervisor = psutil.Process(service.process.pid)
-    workers = [one for one in supervisor.children() if one.name() == supervisor.name()]
-    time.sleep(2)
-    before = sum(sum(worker.cpu_times()[:2]) for worker in workers)
-    time.sleep(seconds)
-    used = sum(sum(worker.cpu_times()[:2]) for worker in workers) - before
-    memory = [worker.memory_full_info() for worker in workers]
+    return [one for one in supervisor.children() if one.name() == supervisor.name()]
+
+
+def _memory(service: Service) -> dict[str, float]:
+    """Return the memory of the average worker."""
+    memory = [worker.memory_full_info() for worker in _workers(service)]
     return {
-        "rss_mib": sum(one.rss for one in memory) / _MIB / len(workers),
-        "pss_mib": sum(one.pss for one in memory) / _MIB / len(workers),
-        "idle": used / seconds / len(workers),
+        "rss_mib": sum(one.rss for one in memory) / _MIB / len(memory),
+        "pss_mib": sum(one.pss for one in memory) / _MIB / len(memory),
     }
+
+
+def _idle(service: Service, seconds: float) -> float:
+    """Return the processor time of the average worker, as a share of a core."""
+    workers = _workers(service)
+    before = _processor_seconds(workers)
+    time.sleep(seconds)
+    return (_processor_seconds(workers) - before) / seconds / len(workers)
+
+
+def _processor_seconds(workers: Sequence[psutil.Process]) -> float:
+    return sum(sum(worker.cpu_times()[:2]) for worker in workers)
 
 
 if __name__ == "__main__":

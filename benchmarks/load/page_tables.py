@@ -103,18 +103,22 @@ def cached_reads(saved: Saved) -> str:
     return _markdown(("processor time per request", "µs", "of a cached read"), rows)
 
 
+_SIZES: Final = ("rss_mib", "pss_mib")
+
+
 def worker(saved: Saved) -> str:
-    """Return the memory and the idle processor time of a worker."""
+    """Return the memory of a worker at rest and after load, and its idle processor time."""
     rows = [
         (f"{workers} worker{'s' * (workers != '1')}", *_worker(one))
         for workers, one in saved["worker"].items()
     ]
-    head = ("", "resident", "proportional (PSS)", "idle, of a core")
+    head = ("", "resident", "PSS", "resident after load", "PSS after load", "idle, of a core")
     return _markdown(head, rows)
 
 
 def _worker(one: Saved) -> Sequence[str]:
-    return f"{one['rss_mib']:.0f} MiB", f"{one['pss_mib']:.0f} MiB", f"{one['idle']:.1%}"
+    sizes = [one[when][size] for when in ("at_rest", "after_load") for size in _SIZES]
+    return *(f"{mib:.0f} MiB" for mib in sizes), f"{one['idle']:.2%}"
 
 
 def pythons(saved: Saved) -> str:
