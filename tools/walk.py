@@ -101,7 +101,7 @@ async def walk(settings: Settings, servers: PrivateServers) -> dict[str, list[Ca
         found = {}
         for kind in KINDS:
             ids = [first] * _ATTEMPTS if kind.is_cached else others
-            await client.ask(kind, first)  # so that everything is known that is found out once
+            await client.send(kind, first)  # so that caches and lazy imports are filled
             found[kind.name] = min([await client.walk(kind, one) for one in ids], key=changes)
         client.close()
         return found
@@ -122,14 +122,14 @@ class Client:
 
     async def create(self) -> int:
         """Create a member, and return its id."""
-        answer = await self._send("POST", "/members", "")
-        return int(answer.partition("Location: /members/")[2].split()[0])
+        response = await self._send("POST", "/members", "")
+        return int(response.partition("Location: /members/")[2].split()[0])
 
     async def walk(self, kind: Kind, member_id: int) -> list[Call]:
         """Return the calls of a request, from its first byte to its end."""
         await asyncio.sleep(_PAUSE)
         with Recorder() as recorder:
-            await self.ask(kind, member_id)
+            await self.send(kind, member_id)
             await asyncio.sleep(_PAUSE)
         return recorder.calls
 
@@ -139,7 +139,7 @@ class Client:
             while "; hit" not in await self._send("GET", f"/members/{member_id}", ""):  # noqa: ASYNC110
                 await asyncio.sleep(_PAUSE)
 
-    async def ask(self, kind: Kind, member_id: int) -> None:
+    async def send(self, kind: Kind, member_id: int) -> None:
         """Send a request and read its response."""
         await self._send(kind.method, f"/members/{member_id}", kind.headers)
 
@@ -155,12 +155,12 @@ class Client:
             f"Authorization: Bearer {self._token}\r\n{headers}\r\n"
         )
         self._writer.write(f"{head}{body}".encode())
-        answer = (await self._reader.readuntil(b"\r\n\r\n")).decode()
-        if not answer.startswith("HTTP/1.1 20"):
-            raise SystemExit(f"walk: the answer to {method} {path} is: {answer}")
-        length = re.search("Content-Length: ([0-9]+)", answer)
+        response = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+        if not response.startswith("HTTP/1.1 20"):
+            raise SystemExit(f"walk: the response to {method} {path} is: {response}")
+        length = re.search("Content-Length: ([0-9]+)", response)
         await self._reader.readexactly(int(length[1]) if length else 0)
-        return answer
+        return response
 
 
 @asynccontextmanager
