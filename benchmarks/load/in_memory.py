@@ -62,10 +62,6 @@ class MemoryCache:
         """Return what `load` returns."""
         return await load()
 
-    def is_read(self, _key: bytes) -> bool:
-        """Return False: readers do not wait for each other."""
-        return False
-
     async def look_up(self, keys: Sequence[bytes]) -> list[LookUp]:
         """Return the entries that were loaded."""
         return [*map(self._look_up, keys)]
@@ -84,10 +80,17 @@ class MemoryCache:
         """Return the entries that were loaded, and no list of bodies."""
         return [], await self.look_up([*keys])
 
-    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> list[Found]:
+    async def fill(
+        self,
+        look_ups: Mapping[bytes, NotHit],
+        load: LoadMany,
+        *,
+        unless_read: bool = False,  # noqa: ARG002
+    ) -> dict[bytes, Found]:
         """Load all keys, and store nothing."""
         loaded = await load([*look_ups])
-        return [Found(entry, "fwd=bypass") for entry in loaded]
+        found = [Found(entry, "fwd=bypass") for entry in loaded]
+        return dict(zip(look_ups, found, strict=True))
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:

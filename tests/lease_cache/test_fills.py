@@ -62,7 +62,7 @@ async def fill(
 ) -> dict[bytes, Found]:
     """Load the keys that are not hits; return what was found by key."""
     others = {key: one for key, one in look_ups.items() if not isinstance(one, Hit)}
-    return dict(zip(others, await cache.fill(others, load), strict=True)) if others else {}
+    return await cache.fill(others, load)
 
 
 async def read_many(cache: LeaseCache, keys: Sequence[bytes], load: Loads) -> dict[bytes, Found]:

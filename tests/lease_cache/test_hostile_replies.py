@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tornado_members.lease_cache.commands import Command, Gets, Held, Put, PutMany
 from tornado_members.lease_cache.connection import MemcachedConnection
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.get_commands import Get, GetEntries
+from tornado_members.lease_cache.get_commands import Get, GetEntries, entry_lines_in
 from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.simple_commands import Increments, OneLine
 
@@ -40,7 +40,11 @@ EXCHANGES = [
         Exchange(lambda: Get([b"a", b"b"]), _values(found) + b"END\r\n", found)
         for found in ({b"a": b"1"}, {b"a": b"END\r\n", b"b": b"NF O1\r\n"}, {b"b": b""})
     ),
-    Exchange(lambda: GetEntries(KeyList.of(b"", [b"a"])), _values({b"a": ENTRY}) + b"END\r\n", {}),
+    Exchange(
+        lambda: GetEntries(KeyList.of(b"", [b"a"])),
+        _values({b"a": ENTRY}) + b"END\r\n",
+        entry_lines_in(_values({b"a": ENTRY}) + b"END\r\n", 1),
+    ),
     Exchange(lambda: Gets([b"a", b"b"]), b"MN\r\n", {}),
     Exchange(
         lambda: Gets([b"a", b"b"]),

@@ -315,7 +315,7 @@ async def test_reader_takes_no_lease_on_a_node_that_became_stale_after_its_look_
         if way == "read":
             found = await cache.read(b"a", source.load, look_up=look_up)
         else:
-            (found,) = await cache.fill({b"a": look_up}, load_many)
+            found = (await cache.fill({b"a": look_up}, load_many))[b"a"]
         assert (found.entry and found.entry.version, found.status) == (1, bypass("node-stale"))
         assert send_to_memcached(address, b"get %ba\r\n" % PREFIX) == b"END\r\n"
 

@@ -18,6 +18,7 @@ from tornado_members.embedded.programs import free_port
 from tornado_members.lease_cache.commands import MAX_TTL, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.get_commands import (
+    EntryLines,
     Get,
     GetEntries,
     entry_lines_in,
@@ -509,9 +510,9 @@ async def test_reply_is_read_in_any_two_pieces_and_ends_before_the_next_one(
         get = kind([b"a", b"b", b"c"])
         parsed = get.read(data[:first], 0) if first else 0
         end = parsed if get.is_complete else parsed + get.read(data[parsed:], 0)
-        values = get.result
-        if isinstance(get, GetEntries) and get.lines:
-            values = dict(zip([b"a", b"c"], get.lines.values(), strict=True))
+        values: Any = get.result
+        if isinstance(values, EntryLines):
+            values = dict(zip([b"a", b"c"], values.values(), strict=True))
         assert (end, values) == (len(replies[0]), {b"a": value, b"c": value}), first
 
 

@@ -196,10 +196,6 @@ class NaiveStandIn:
         """As LeaseCache's, without the fence."""
         return await load()
 
-    def is_read(self, _key: bytes) -> bool:
-        """Return False: readers do not wait for each other."""
-        return False
-
     async def look_up(self, keys: Sequence[bytes]) -> list[LookUp]:
         """Look nothing up: `read` and `fill` do."""
         return [Bypass("naive")] * len(keys)
@@ -212,7 +208,13 @@ class NaiveStandIn:
         """Look nothing up, either."""
         return [], await self.look_up([*keys])
 
-    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> list[Found]:
+    async def fill(
+        self,
+        look_ups: Mapping[bytes, NotHit],
+        load: LoadMany,
+        *,
+        unless_read: bool = False,  # noqa: ARG002
+    ) -> dict[bytes, Found]:
         """As LeaseCache's, but each key is read on its own."""
 
         async def read(key: bytes) -> Found:
@@ -222,7 +224,8 @@ class NaiveStandIn:
 
             return await self.read(key, load_it)
 
-        return await asyncio.gather(*map(read, look_ups))
+        found = await asyncio.gather(*map(read, look_ups))
+        return dict(zip(look_ups, found, strict=True))
 
     @asynccontextmanager
     async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:

@@ -32,14 +32,13 @@ class Cache(Protocol):
     async def load(  # noqa: D102
         self, keys: Sequence[bytes], load: Callable[[], Awaitable[T]]
     ) -> T: ...
-    def is_read(self, key: bytes) -> bool: ...  # noqa: D102
     def look_up(self, keys: Sequence[bytes]) -> Awaitable[Sequence[LookUp]]: ...  # noqa: D102
     async def look_up_bodies(  # noqa: D102
         self, keys: KeyList, tag_end: bytes
     ) -> tuple[list[bytes], list[LookUp]]: ...
     async def fill(  # noqa: D102
-        self, look_ups: Mapping[bytes, NotHit], load: LoadMany
-    ) -> Sequence[Found]: ...
+        self, look_ups: Mapping[bytes, NotHit], load: LoadMany, *, unless_read: bool = False
+    ) -> Mapping[bytes, Found]: ...
     def changing(  # noqa: D102
         self, *keys: bytes
     ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...

@@ -99,17 +99,13 @@ class MemberReader:
         Returns MemberNotFound for a member that does not exist. Leaves out members that another
         caller is about to store: a reader of them should wait for that.
         """
-        free = {
-            one: miss
-            for one, miss in misses.items()
-            if isinstance(one, int) and not self._cache.is_read(MEMBER_KEY % one)
-        }
-        filled = await self._fill(free, self._store.find_members)
+        by_id = {one: miss for one, miss in misses.items() if isinstance(one, int)}
+        filled = await self._fill(by_id, self._store.find_members, unless_read=True)
         return {
             one: represent_entry(one, found.entry, found.status)
             if found.entry is not None
             else MemberNotFound(str(one), cache_status=found.status)
-            for one, found in zip(free, filled, strict=True)
+            for one, found in filled.items()
         }
 
     async def get_many(self, member_ids: Sequence[int], *, no_cache: bool = False) -> MemberBatch:
@@ -136,7 +132,7 @@ class MemberReader:
         self._cache.counts.hits += hits
         others = {one: other for one, other in look_ups.items() if not isinstance(other, Hit)}
         filled = await self._fill(others, self._store.find_many)
-        for member_id, found in zip(others, filled, strict=True):
+        for member_id, found in filled.items():
             entries[member_id] = found.entry
             hits += found.status == HIT
         status = HIT if hits == len(entries) else _PARTIAL % (hits, len(entries))
@@ -150,16 +146,23 @@ class MemberReader:
         usable_ones = [usable(one, schema) for one in look_ups]
         return dict(zip(member_ids, usable_ones, strict=True))
 
-    async def _fill(self, look_ups: Mapping[int, NotHit], find: FindMany) -> Sequence[Found]:
-        """Load members that were looked up, with one call of `find`; let the cache store them."""
+    async def _fill(
+        self, look_ups: Mapping[int, NotHit], find: FindMany, *, unless_read: bool = False
+    ) -> dict[int, Found]:
+        """Load members that were looked up, with one call of `find`; let the cache store them.
+
+        `unless_read` is that of Cache.fill.
+        """
         if not look_ups:
-            return ()
+            return {}
         ids = {MEMBER_KEY % member_id: member_id for member_id in look_ups}
 
         def load(keys: Sequence[bytes]) -> Awaitable[Sequence[Entry | None]]:
             return self._load_many([ids[key] for key in keys], find)
 
-        return await self._cache.fill(dict(zip(ids, look_ups.values(), strict=True)), load)
+        by_key = dict(zip(ids, look_ups.values(), strict=True))
+        found = await self._cache.fill(by_key, load, unless_read=unless_read)
+        return {ids[key]: one for key, one in found.items()}
 
     async def _load_many(self, member_ids: Sequence[int], find: FindMany) -> Sequence[Entry | None]:
         return await map_in_turns(self._entries.of_member, await find(member_ids))

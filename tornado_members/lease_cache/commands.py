@@ -12,6 +12,7 @@ is a ValueError. A reply that is malformed, or that answers another request, is 
 import asyncio
 import re
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Final, Generic, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class Command(Generic[T]):
 
     request: bytes
     result: T  # once the reply is complete
+    shares: Sequence[T] = ()  # of the result, if each caller receives a part of it
     echo = b""  # what follows the reply (echoes.py)
     sent_at = float("-inf")  # by clock()
     is_complete = False  # True if the whole reply was parsed
@@ -96,12 +98,6 @@ class Command(Generic[T]):
     def join(self, other: Self) -> None:
         """Add the request of a command with an equal `shared_as`, which then is not sent."""
         raise NotImplementedError
-
-    def return_result(self) -> None:
-        """Return the result to the callers."""
-        for future in self.futures:
-            if not future.done():  # else its caller was cancelled
-                future.set_result(self.result)
 
     def fail(self, error: Exception) -> int:
         """Raise an exception in the callers; return their number."""
@@ -198,13 +194,6 @@ class PutMany(Command[list[int | None]]):
         self.futures += other.futures
         self.request += other.request
 
-    def return_result(self) -> None:
-        start = 0
-        for future, count in zip(self.futures, self._counts, strict=True):
-            if not future.done():
-                future.set_result(self.result[start : start + count])
-            start += count
-
     def read(self, data: bytes, at: int) -> int:
         while len(self.result) < len(self._puts):
             put = self._puts[len(self.result)]
@@ -227,6 +216,8 @@ class PutMany(Command[list[int | None]]):
                 self._stored = held.token if held and held.value == put.value else 0
             self.result.append(self._stored)
             self._question = None
+        results = iter(self.result)
+        self.shares = [[*islice(results, count)] for count in self._counts]
         self.is_complete = True
         return at
 

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from itertools import cycle
+from itertools import cycle, repeat
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from tornado_members.lease_cache.clock import clock
@@ -164,7 +164,10 @@ class MemcachedConnection(asyncio.Protocol):
                     _check_part_of_echo(data[at:], echo)
                     break
                 at += len(echo)
-                command.return_result()
+                results = command.shares or repeat(command.result)
+                for future, result in zip(command.futures, results, strict=False):
+                    if not future.done():  # else its caller was cancelled
+                        future.set_result(result)
                 waiting.popleft()
                 if server.failures or command.sent_at - server.last_reply_at > server.longest_gap:
                     server.on_return(command.sent_at)

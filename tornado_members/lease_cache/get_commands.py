@@ -7,7 +7,7 @@ value by value.
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tornado_members.lease_cache.commands import LINE_END, MAX_ITEM, Command, Items
 from tornado_members.lease_cache.key_list import KeyList
@@ -64,15 +64,15 @@ class Get(Items[bytes]):
     def parse(self, head: re.Match[bytes], value: bytes) -> bytes:
         return value if head["flags"] == b"0" else b""
 
-    def parse_whole(self, reply: bytes) -> dict[bytes, bytes] | None:
+    def parse_whole(self, reply: bytes) -> Any:
         """Parse a complete reply in one pass; None if that fails."""
         return values_in(reply, [*self.keys])
 
 
 class GetEntries(Get):
-    """Reads the values of a list of keys: into `lines` if each is an entry, else into `result`."""
+    """Reads the values of a list of keys: the result is EntryLines if each is an entry."""
 
-    lines: EntryLines | None = None
+    result: Any
 
     def __init__(self, keys: KeyList) -> None:
         Command.__init__(self)
@@ -80,7 +80,6 @@ class GetEntries(Get):
             raise ValueError(f"{keys.ends!r} are not letters and digits")
         self.result = {}
         self._list = keys
-        self._joined: list[GetEntries] = []
         self.request = self.shared_as = b"get%b\r\n" % keys.enclosed(b" ", b"")
 
     @cached_property
@@ -90,16 +89,9 @@ class GetEntries(Get):
 
     def join(self, other: Self) -> None:
         self.futures += other.futures
-        self._joined.append(other)
 
-    def return_result(self) -> None:
-        for other in self._joined:
-            other.lines, other.result = self.lines, self.result
-        super().return_result()
-
-    def parse_whole(self, reply: bytes) -> dict[bytes, bytes] | None:
-        self.lines = entry_lines_in(reply, self._list.count)
-        return super().parse_whole(reply) if self.lines is None else {}
+    def parse_whole(self, reply: bytes) -> Any:
+        return entry_lines_in(reply, self._list.count) or super().parse_whole(reply)
 
 
 def parse_values(reply: bytes, keys: KeyList) -> dict[bytes, bytes]:

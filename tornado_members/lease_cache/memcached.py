@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from logging import getLogger
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiomcache
 
@@ -97,14 +97,12 @@ class MemcachedNode:
 
         The first result may contain the keys of other callers, too.
         """
-        first, command = self._send(Get(before)), GetEntries(keys)
-        second = self._send(command)
+        first = self._send(Get(before))
+        second: asyncio.Future[Any] = self._send(GetEntries(keys))
         try:
-            found = await first
-            await second
+            return await first, await second
         finally:
             second.cancel()  # without effect once it is done
-        return found, command.lines or command.result
 
     def gets_many(self, keys: Sequence[bytes]) -> Awaitable[dict[bytes, Held]]:
         """Return the values of those keys that have one, with the tokens that replace them.

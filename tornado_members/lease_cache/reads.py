@@ -129,10 +129,6 @@ class CacheReads:
             for node, its_keys in self._pool.places(keys).items()
         }
 
-    def is_read(self, key: bytes) -> bool:
-        """True if a caller of this process reads or fills the key now."""
-        return self._prefix + key in self._flights.in_flight
-
     async def read(
         self,
         key: bytes,
@@ -161,19 +157,28 @@ class CacheReads:
         look_ups = await self.look_up(keys) if keys else ()
         return await self._fence.load(load, has_term=self._have_terms(look_ups))
 
-    async def fill(self, look_ups: Mapping[bytes, NotHit], load: LoadMany) -> list[Found]:
+    async def fill(
+        self, look_ups: Mapping[bytes, NotHit], load: LoadMany, *, unless_read: bool = False
+    ) -> dict[bytes, Found]:
         """Load keys that the caller has looked up, with one call; store them where permitted.
 
         Readers of one of these keys that come later wait for this, and then read the node.
+        `unless_read` leaves out keys that another caller of this process reads or fills now.
         Exceptions of `load` pass through. Raises StoreUnavailable if only a deposed primary of the
         database replies.
         """
+        if unless_read:
+            in_flight = self._flights.in_flight
+            look_ups = {k: one for k, one in look_ups.items() if self._prefix + k not in in_flight}
+        if not look_ups:
+            return {}
         has_term = self._have_terms(look_ups.values())
         reason = self._bypass_reason()
         if reason:
             self.counts.bypasses[reason] += len(look_ups)
             loaded = await self._fence.load(partial(load, [*look_ups]), has_term=has_term)
-            return [Found(entry, bypass(reason)) for entry in loaded]
+            found = [Found(entry, bypass(reason)) for entry in loaded]
+            return dict(zip(look_ups, found, strict=True))
         start = len(self._prefix)
 
         def load_fenced(keys: Sequence[bytes]) -> Awaitable[Sequence[Entry | None]]:
@@ -183,14 +188,14 @@ class CacheReads:
         prefixed = {self._prefix + key: look_up for key, look_up in look_ups.items()}
         places = self._places([*prefixed])
         with self._flights.held([*prefixed]):
-            found = await fill_many(
+            filled = await fill_many(
                 [
                     (node, {key: prefixed[key] for key in its_keys})
                     for node, its_keys in places.items()
                 ],
                 load_fenced,
             )
-            return [found[key] for key in prefixed]
+            return {key[start:]: one for key, one in filled.items()}
 
     def _have_terms(self, look_ups: Iterable[LookUp]) -> bool:
         """True if the term of each node is known. Without nodes, loads are not fenced."""
