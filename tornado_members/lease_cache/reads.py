@@ -83,9 +83,9 @@ class CacheReads:
         reason = self._bypass_reason()
         if reason:
             return bypass_all(len(keys), reason)
-        prefixed = [self._prefix + key for key in keys]
-        if len(self.nodes) == 1:
-            return self.nodes[0].look_up(prefixed)
+        prefixed, nodes = [self._prefix + key for key in keys], self._pool.nodes
+        if len(nodes) == 1:
+            return nodes[0].look_up(prefixed)
         return self._look_up_on_each_node(prefixed)
 
     async def _look_up_on_each_node(self, keys: Sequence[bytes]) -> list[LookUp]:
