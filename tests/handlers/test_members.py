@@ -128,7 +128,9 @@ NO_IDS = ["0", "-1", "01", "1.0", "abc", "9007199254740993", "1" + "0" * 30, "%0
 async def test_id_that_no_member_can_have_is_404(api: Api, subtests: pytest.Subtests) -> None:
     for member_id in NO_IDS:
         with subtests.test(member_id=member_id):
-            problem(await api("GET", f"/members/{member_id}"), 404, "member-not-found")
+            answer = await api("GET", f"/members/{member_id}")
+            assert "9007199254740991" in problem(answer, 404, "member-not-found")["detail"]
+            assert "Cache-Status" not in answer.headers  # it was not looked up
             problem(await api("PUT", f"/members/{member_id}", ADA), 404, "member-not-found")
             problem(await api("DELETE", f"/members/{member_id}"), 404, "member-not-found")
 

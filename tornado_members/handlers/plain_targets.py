@@ -6,7 +6,6 @@ from urllib.parse import unquote
 
 from tornado_members.cached_members import MemberSelector
 from tornado_members.handlers.batches import MAX_IN_QUERY
-from tornado_members.handlers.member import MEMBER_ID
 from tornado_members.handlers.member_by_name import (
     MemberByNameHandler,
     MemberByNameInPathHandler,
@@ -15,8 +14,9 @@ from tornado_members.handlers.members import MembersHandler
 from tornado_members.member_entries import MemberKeys, id_keys
 from tornado_members.model.names import is_ambiguous_in_paths
 
-# Below MAX_MEMBER_ID. A handler parses lists with longer ids.
+# Below MAX_MEMBER_ID. A handler parses longer ids.
 _SHORT_ID: Final = "[1-9][0-9]{0,14}+"
+_ID: Final = re.compile(_SHORT_ID)
 _AT_ID: Final = len("/members/")
 # By name in the path, by name in a query that has nothing else, and several by id.
 _TARGET: Final = re.compile(
@@ -28,7 +28,7 @@ _COMMA: Final = re.compile("%2[Cc]")
 
 def selector_in(target: str) -> MemberSelector | None:
     """Return the members that a request target addresses; None if a handler must parse it."""
-    if MEMBER_ID.fullmatch(target, _AT_ID) and target.startswith("/members/"):
+    if _ID.fullmatch(target, _AT_ID) and target.startswith("/members/"):
         return int(target[_AT_ID:])
     found = _TARGET.fullmatch(target)
     if found is None:
