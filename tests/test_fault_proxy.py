@@ -8,7 +8,15 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from tests.support.connections import has_socket, socket_inode
-from tests.support.fault_proxy import CUT, FROZEN, GARBAGE, NO_FAULT, FaultProxy, LinkFault
+from tests.support.fault_proxy import (
+    CUT,
+    FROZEN,
+    GARBAGE,
+    NO_FAULT,
+    REPEATED,
+    FaultProxy,
+    LinkFault,
+)
 from tests.support.memcached import send_to_memcached
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
@@ -112,6 +120,19 @@ async def test_proxy_sends_garbage_that_is_not_a_valid_reply(target: str) -> Non
                 pass
         async with connected(proxy) as other:
             assert await other.send()
+
+
+async def test_proxy_sends_some_replies_twice(target: str) -> None:
+    async with FaultProxy(target) as proxy, connected(proxy) as client:
+        await proxy.set(REPEATED)
+        asked = received = 40
+        for _ in range(asked):
+            assert await client.ask(b"verbosity 0\r\n") == b"OK\r\n"
+        await proxy.set(NO_FAULT)
+        client.writer.write(b"version\r\n")
+        while await client.answer() == b"OK\r\n":
+            received += 1
+        assert asked < received < 2 * asked
 
 
 async def test_proxy_closes_connections_in_use(target: str) -> None:

@@ -87,6 +87,7 @@ async def _soak(
         storm = Storm(
             cluster,
             readers=arguments.readers,
+            writers=arguments.writers,
             pause=arguments.write_pause,
             steady=arguments.members,
             with_attributes=arguments.attributes,
@@ -160,6 +161,7 @@ def _parser() -> ArgumentParser:
     add("--processes", type=int, default=3, help="services (3)")
     add("--nodes", type=int, default=2, help="Memcached nodes (2); 0 is a control without a cache")
     add("--readers", type=int, default=4, help="readers per service (4)")
+    add("--writers", type=int, default=1, help="writers per service (1)")
     add("--members", type=int, default=2, help="members that keep their name (2)")
     add(
         "--write-pause",

@@ -34,7 +34,7 @@ IdentifyClient = Callable[[int, int], str | None]
 class LinkFault:
     """A fault, as it affects the bytes of a connection."""
 
-    kind: Literal["pass", "cut", "freeze", "garbage"] = "pass"
+    kind: Literal["pass", "cut", "freeze", "garbage", "repeat"] = "pass"
     delay: float = 0.0  # seconds, each way
 
 
@@ -42,6 +42,8 @@ NO_FAULT = LinkFault()
 CUT = LinkFault("cut")  # connections are closed, new ones at once
 FROZEN = LinkFault("freeze")  # bytes are held in both directions, and delivered later
 GARBAGE = LinkFault("garbage")  # every reply is nonsense
+REPEATED = LinkFault("repeat")  # the first line of some replies is sent twice
+_REPEATED_SHARE = 0.2
 
 
 class FaultProxy:
@@ -149,9 +151,15 @@ class FaultProxy:
                 if self._is_dropped(link, chunk, is_request=writer is link.server):
                     link.abort()
                     return
+                if writer is link.client and self._is_repeated(link):
+                    chunk = chunk[: chunk.find(b"\n") + 1] + chunk
                 writer.write(chunk)
                 await writer.drain()
         writer.close()
+
+    def _is_repeated(self, link: "_Link") -> bool:
+        is_faulty = self.fault_of(link.client_name).kind == "repeat"
+        return is_faulty and self._chance.random() < _REPEATED_SHARE
 
     def _is_dropped(self, link: "_Link", chunk: bytes, *, is_request: bool) -> bool:
         if not is_request:

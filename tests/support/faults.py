@@ -13,7 +13,15 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from tests.support.cluster import REPLACEMENTS, Cluster, Program, Replacement
-from tests.support.fault_proxy import CUT, FROZEN, GARBAGE, NO_FAULT, FaultProxy, LinkFault
+from tests.support.fault_proxy import (
+    CUT,
+    FROZEN,
+    GARBAGE,
+    NO_FAULT,
+    REPEATED,
+    FaultProxy,
+    LinkFault,
+)
 from tests.support.following import followed
 from tests.support.replica_set import ReplicaSet
 
@@ -21,9 +29,9 @@ from tests.support.replica_set import ReplicaSet
 # long as the change stream lags. All other faults excuse nothing.
 PARTITIONS = ("cut", "freeze")
 # Faults during which every request has a response, and none is a 5xx.
-HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "cut", "freeze", "delay")
+HARMLESS = ("node-kill", "node-stop", "node-restart", "garbage", "repeat", "cut", "freeze", "delay")
 OF_REPLICA_SET = ("primary-kill", "primary-freeze", "primary-stepdown")
-NEED_PROXY = ("garbage", "cut", "freeze", "delay")
+NEED_PROXY = ("garbage", "repeat", "cut", "freeze", "delay")
 _READS_SECONDS = 1.5  # of nodes that continue; longer than cache.return_ms
 
 
@@ -69,6 +77,7 @@ class Faults:
             "node-restart": lambda: self._restart(self._node(), signal.SIGTERM),
             "node-stop": lambda: self._pause(self._node()),
             "garbage": lambda: self._spoil(GARBAGE, None),
+            "repeat": lambda: self._spoil(REPEATED, None),
             "cut": lambda: self._spoil(CUT, self._service()),
             "freeze": lambda: self._spoil(FROZEN, self._service()),
             "delay": lambda: self._spoil(LinkFault(delay=0.02), self._service()),
