@@ -127,10 +127,10 @@ async def test_proxy_sends_some_replies_twice(target: str) -> None:
         await proxy.set(REPEATED)
         asked = received = 40
         for _ in range(asked):
-            assert await client.ask(b"verbosity 0\r\n") == b"OK\r\n"
+            assert await client.send(b"verbosity 0\r\n") == b"OK\r\n"
         await proxy.set(NO_FAULT)
         client.writer.write(b"version\r\n")
-        while await client.answer() == b"OK\r\n":
+        while await client.reply() == b"OK\r\n":
             received += 1
         assert asked < received < 2 * asked
 
