@@ -85,8 +85,10 @@ def enough_connections(documented: int) -> int:
 
 
 def at_rest() -> int:
-    """Return the bytes of a worker without clients that the documentation states."""
-    (mebibytes,) = re.findall(r"A worker at rest uses ([0-9]+) MiB", DOCUMENTATION)
+    """Return the bytes that the documentation counts for a worker without connections."""
+    (mebibytes,) = re.findall(
+        r"A worker without connections is counted with ([0-9]+) MiB", DOCUMENTATION
+    )
     return int(mebibytes) * KIB * KIB
 
 
