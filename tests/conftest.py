@@ -22,6 +22,7 @@ from pymongo import WriteConcern, settings_shared
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.ioloop import IOLoop
 
+from tests.support import fork_server
 from tests.support.api import Api, Fetching, PathClient
 from tests.support.contract import Contract, contract_of
 from tests.support.memcached import flush_cache, flush_memcached
@@ -67,6 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for variable in [name for name in os.environ if name.startswith("MEMBERS_")]:
         del os.environ[variable]
     Command.transport = config.getoption("--transport")
+    if config.getoption("--processes") and not config.option.collectonly:
+        fork_server.start()  # its imports run beside the collection of the tests
 
 
 def pytest_collection_finish() -> None:
@@ -155,7 +158,8 @@ def shared(
     request: pytest.FixtureRequest, shared_services: SharedServices
 ) -> SharedServices | None:
     """The services that this test shares; None for a test with services of its own, or none."""
-    if request.node.get_closest_marker("shared_services"):
+    marks = {mark.name for mark in request.node.iter_markers()}
+    if "shared_services" in marks and "own_services" not in marks:
         return shared_services
     shared_services.close()
     return None

@@ -17,6 +17,8 @@ from tests.support.histories import UNNAMED, Operation, find_anomalies
 from tornado_members.services import Services
 from tornado_members.settings import Audit, Settings
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 T = TypeVar("T")
 
@@ -169,6 +171,7 @@ async def test_documents_without_a_name_are_not_changed(members: Any, api: Api) 
 
 
 @both_writes
+@pytest.mark.own_services  # one that has taken no ids yet
 @pytest.mark.usefixtures("documents")
 async def test_ids_are_given_past_numbers_that_are_not_member_ids(members: Any, api: Api) -> None:
     """MongoDB compares numbers of all types, so Decimal128 15 is a duplicate of 15."""

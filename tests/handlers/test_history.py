@@ -13,6 +13,8 @@ from tests.support.tokens import ISSUER
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Audit, Settings
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}

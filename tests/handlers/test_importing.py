@@ -27,6 +27,8 @@ from tornado_members.model.member import parse_draft
 from tornado_members.services import Services
 from tornado_members.settings import Settings
 
+pytestmark = pytest.mark.shared_services
+
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 CSV = {"Content-Type": "text/csv"}
@@ -560,6 +562,7 @@ async def test_disconnect_during_the_checks_of_the_head_begins_no_import(
     await until(lambda: not asyncio.all_tasks() - before)
 
 
+@pytest.mark.own_services  # it counts requests from zero
 @pytest.mark.parametrize("length", [10, 300_000, 3_000_000, None])
 async def test_unknown_method_is_a_405(
     http_server: Any, services: Services, caplog: pytest.LogCaptureFixture, length: int | None

@@ -34,6 +34,8 @@ from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.members import MemberStore
 
+pytestmark = pytest.mark.shared_services
+
 ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946 0018"}
 
 
@@ -295,6 +297,7 @@ async def test_fast_path_sends_last_modified_after_two_seconds(
         assert masked(fast) == masked(await answer_to(http_server, path, {}))
 
 
+@pytest.mark.own_services
 @pytest.mark.parametrize("is_open", [True, False])
 async def test_fast_path_leaves_other_requests_to_the_handlers(
     api: Api,

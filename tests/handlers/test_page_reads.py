@@ -18,6 +18,8 @@ from tornado_members.services import Services
 from tornado_members.settings import Settings
 from tornado_members.storage.list_readiness import Stage
 
+pytestmark = pytest.mark.shared_services
+
 
 @pytest.fixture
 def app(services: Services) -> HTTPServerConnectionDelegate:

@@ -43,9 +43,9 @@ def lasting_port() -> int:
 
     Test processes that run side by side have ranges of their own, and no port is returned twice.
     """
-    first = 20_000 + 2_000 * (int(os.environ.get(WORKER, "0")) % 6)
+    first = 20_000 + 1_500 * (int(os.environ.get(WORKER, "0")) % 8)
     while True:
-        port = free_port(preferred=random.randrange(first, first + 2_000))  # noqa: S311
+        port = free_port(preferred=random.randrange(first, first + 1_500))  # noqa: S311
         if port not in _ports:
             _ports.add(port)
             return port

@@ -1,7 +1,9 @@
 """Processes of the service that start in milliseconds, as forks of one that has its imports done.
 
 Most of the cost of a start is its imports. `ForkedProcess` is a subprocess.Popen whose process is
-such a fork. The server ends with the process that uses it, and kills the processes it started.
+such a fork. One process imports everything for the whole run. It forks a server for each process of
+the tests that asks for one. That server ends with the process it serves, and kills the processes it
+started.
 """
 
 import ctypes
@@ -79,8 +81,11 @@ class ForkedProcess(subprocess.Popen[Any]):
 
 
 @cache
-def _control() -> socket.socket:
-    """Start the server of this process; return the socket for requests to it."""
+def start() -> socket.socket:
+    """Start the process that imports everything; return the socket for requests to it.
+
+    Forks of this process share it.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         subprocess.Popen(  # noqa: S603
@@ -88,21 +93,48 @@ def _control() -> socket.socket:
             cwd=_ROOT,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-        ).returncode = 0  # it ends with this process, so nothing waits for it
+        ).returncode = 0  # it ends after the last process that shares it, so nothing waits for it
     return ours
+
+
+def _control() -> socket.socket:
+    """Return the socket for requests to the server of this process."""
+    return _control_of(os.getpid())
+
+
+@cache
+def _control_of(_pid: int) -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        socket.send_fds(start(), [b"serve"], [theirs.fileno()])
+    return ours
+
+
+def fork_servers(requests: socket.socket) -> None:
+    """Import everything; fork a server for each request, until all other ends are closed."""
+    for name in _MODULES:
+        importlib.import_module(name)
+    gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the tests
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the servers
+    while True:
+        request, files, _, _ = socket.recv_fds(requests, 16, 1)
+        if not request:
+            return
+        with socket.socket(fileno=files[0]) as control:
+            if not os.fork():
+                requests.close()
+                serve(control)
+                os._exit(0)
 
 
 def serve(control: socket.socket) -> None:
     """Fork a process for each request until the other end of the socket is closed."""
-    for name in _MODULES:
-        importlib.import_module(name)
-    gc.freeze()
     children: dict[int, int] = {}  # process ids, to the descriptors for their statuses
     wakeup, noticed = socket.socketpair()
     noticed.setblocking(False)
     signal.set_wakeup_fd(noticed.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the tests
     while True:
         readable, _, _ = select.select([control, wakeup], [], [])
         if wakeup in readable:
@@ -169,4 +201,4 @@ def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    fork_servers(socket.socket(fileno=int(sys.argv[1])))
