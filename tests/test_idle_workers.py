@@ -22,6 +22,8 @@ from tornado_members.settings import Settings
 from tornado_members.storage.leader_election import LOCK_SECONDS
 from tornado_members.ticks import TICK
 
+Admin = pymongo.MongoClient[dict[str, Any]]
+
 _SECONDS = 5.0
 _HEARTBEAT_SECONDS = 1.0
 _PROBE_BYTES = 60  # at most: a get of the epoch and the quarantine
@@ -51,19 +53,26 @@ def is_leader(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
+def hold_lock(admin: Admin, database_name: str) -> None:
+    """Let another host hold the lock until 5.9 seconds from now.
+
+    A lock that expires later is free: no process has acquired it in this way.
+    """
+    expires_at = datetime.now(UTC) + timedelta(seconds=2 * LOCK_SECONDS - 0.1)
+    lock = {"holder": "another host", "expiresAt": expires_at}
+    admin[database_name]["leader_locks"].replace_one({"_id": "invalidator"}, lock, upsert=True)
+
+
 @pytest.fixture
 def cache_servers(
     is_leader: bool,
     database_name: str,
-    admin: pymongo.MongoClient[dict[str, Any]],
+    admin: Admin,
     io_loop: IOLoop,
 ) -> Iterator[tuple[str, ...]]:
     """A node of this test alone. A follower finds the lock held by another host."""
     if not is_leader:
-        # A lock that expires later than this is free: no process has acquired it in this way.
-        expires_at = datetime.now(UTC) + timedelta(seconds=2 * LOCK_SECONDS - 0.1)
-        lock = {"_id": "invalidator", "holder": "another host", "expiresAt": expires_at}
-        admin[database_name]["leader_locks"].insert_one(lock)
+        hold_lock(admin, database_name)
     process, address = io_loop.run_sync(start_memcached)
     yield (address,)
     process.kill()
@@ -79,8 +88,11 @@ def settings(settings: Settings) -> Settings:
 async def test_idle_process_sends_few_commands(
     services: Services,
     process_status: ProcessStatus,
+    *,
     cache_servers: tuple[str, ...],
     is_leader: bool,
+    admin: Admin,
+    database_name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent: Counter[str] = Counter()
@@ -99,7 +111,10 @@ async def test_idle_process_sends_few_commands(
         await asyncio.sleep(0.01)
     monkeypatch.setattr(RoutedCommands, "started", count)
     began, before = time.monotonic(), received_bytes()
-    await asyncio.sleep(_SECONDS)
+    for _ in range(round(_SECONDS)):
+        if not is_leader:
+            hold_lock(admin, database_name)
+        await asyncio.sleep(1)
     seconds, received = time.monotonic() - began, received_bytes() - before
 
     for kind, number in sent.items():

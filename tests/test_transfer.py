@@ -43,12 +43,11 @@ def read_to_end(mine: socket.socket) -> bytes:
 
 def content(response: bytes) -> bytes:
     """Return the content of a response in chunks (RFC 9112 §7.1)."""
-    left = response.partition(b"\r\n\r\n")[2]
+    start = response.index(b"\r\n\r\n") + 4
     pieces = []
-    while size := int(left[: left.index(b"\r\n")], 16):
-        start = left.index(b"\r\n") + 2
-        pieces.append(left[start : start + size])
-        left = left[start + size + 2 :]
+    while size := int(response[start : (end := response.index(b"\r\n", start))], 16):
+        pieces.append(response[end + 2 : end + 2 + size])
+        start = end + 2 + size + 2
     return b"".join(pieces)
 
 

@@ -19,11 +19,11 @@ from tornado_members.settings import Auth, KeyFetching
 class Issuer:
     """A key server, the source that fetches from it, and a verifier that uses the source."""
 
-    def __init__(self, server: KeyServer, **settings: Any) -> None:
+    def __init__(self, server: KeyServer, timeout_ms: int = 20_000, **settings: Any) -> None:
         self.server = server
         self.now = 0.0
-        self.client = JwksClient(timeout=0.2)
-        fetching = KeyFetching.model_validate({"timeout_ms": 200, **settings})
+        self.client = JwksClient(timeout=timeout_ms / 1000)
+        fetching = KeyFetching.model_validate({"timeout_ms": timeout_ms, **settings})
         self.source = FetchedKeys(
             ISSUER, lambda: self.client.fetch(server.url), fetching, clock=lambda: self.now
         )
@@ -98,6 +98,7 @@ async def test_last_good_keys_remain_for_a_while_if_fetches_fail(
     async with an_issuer(cooldown_seconds=10, keep_seconds=100) as issuer:
         await issuer.source.open()
         issuer.server.paths["/jwks"] = failure
+        issuer.client._timeout = 0.2
         issuer.now = 100
         assert not await issuer.accepts("second")
         assert issuer.server.requests == 2
@@ -116,7 +117,6 @@ async def test_request_does_not_wait_long_for_a_hanging_issuer(
     monkeypatch.setattr("tornado_members.auth.fetched_keys._MAX_WAIT", 0.01)
     async with an_issuer(cooldown_seconds=10, timeout_ms=20_000) as issuer:
         await issuer.source.open()
-        issuer.client._timeout = 20
         issuer.server.paths["/jwks"] = hang
         issuer.now = 10
         async with asyncio.timeout(60):

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.support.service import ROOT, Command
+from tests.support.service import ROOT, STARTUP_SECONDS, Command
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.serving.sockets import ServingError, listen, listen_for_admin
 from tornado_members.serving.systemd import Notifier
@@ -65,7 +65,7 @@ def notify_socket(folder: Path) -> Iterator[socket.socket]:
     """A socket that stands in for systemd's NOTIFY_SOCKET, in `folder`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(folder / "notify"))
-        listener.settimeout(30)
+        listener.settimeout(STARTUP_SECONDS)
         yield listener
 
 

@@ -216,13 +216,14 @@ def _body(
     if head or status in (204, 304):
         return b"", data, True
     if headers.get("transfer-encoding") == "chunked":
-        body = b""
-        while data:
-            size, _, data = data.partition(b"\r\n")
-            body, data = body + data[: int(size, 16)], data[int(size, 16) + 2 :]
-            if size == b"0":
-                return body, data, True
-        return body, data, False
+        body, start = bytearray(), 0
+        while (end := data.find(b"\r\n", start)) >= 0:
+            size = int(data[start:end], 16)
+            body += data[end + 2 : end + 2 + size]
+            start = end + 2 + size + 2
+            if not size:
+                return bytes(body), data[start:], True
+        return bytes(body), b"", False
     if "content-length" in headers:
         length = int(headers["content-length"])
         return data[:length], data[length:], len(data) >= length
