@@ -27,7 +27,7 @@ ADA = {"name": "Ada", "phone": "555-0100"}
 def version_3(admin: Admin, database_name: str) -> datetime:
     """Member 1, Ada, in version 3, changed an hour ago."""
     now = datetime.now(UTC) - timedelta(hours=1)
-    fields = {"email": None, "phone": None, "createdAt": now, "updatedAt": now}
+    fields: dict[str, Any] = {"email": None, "phone": None, "createdAt": now, "updatedAt": now}
     # Otherwise, the start of the service may still add them while a test compares documents.
     fields |= {"nameFold": "ada", "emailFold": None, "searchWords": ["ada"]}
     admin[database_name]["members"].insert_one({"_id": 1, "name": "Ada", "version": 3, **fields})
