@@ -140,8 +140,12 @@ class BodyReading(ConnectionBase):
             self.writer.restart_wait(self._loop.time())
         if self._has_ended:
             self._await_orphan()
+        exchange.is_notified = True
+        delegate = exchange.delegate
+        # It usually refers to the exchange: their memory would wait for a garbage collection.
+        del exchange.delegate
         try:
-            exchange.finish_request()
+            delegate.finish()
         except Exception as error:  # noqa: BLE001
             self._fail(exchange, error)
 

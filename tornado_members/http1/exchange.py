@@ -212,17 +212,6 @@ class Exchange(HTTPConnection):
 
     # The connection calls these.
 
-    def finish_request(self) -> None:
-        """Notify the application that the request is complete.
-
-        This is the last use of the delegate. It usually refers to the exchange, and the memory of
-        both would wait for a garbage collection.
-        """
-        self.is_notified = True
-        delegate = self.delegate
-        del self.delegate
-        delegate.finish()
-
     def abandon(self) -> None:
         """Notify the application that the rest of the request will not arrive."""
         self.response = ABANDONED
