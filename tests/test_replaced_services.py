@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from tests.support.cluster import REPLACEMENTS, Cluster, Replacement, ServiceProgram
 from tests.support.following import followed
-from tests.support.http_client import HttpClient, NoAnswer
+from tests.support.http_client import HttpClient, NoResponse
 from tornado_members.embedded.private_servers import PrivateServers
 
 Document = dict[str, Any]
@@ -57,7 +57,7 @@ class Member:
             while True:
                 try:
                     reply = await client(b"GET", self._path)
-                except NoAnswer:  # the worker that a reload retires
+                except NoResponse:  # the worker that a reload retires
                     continue
                 assert reply.status == 200, reply
                 phones.add(json.loads(reply.body)["phone"])

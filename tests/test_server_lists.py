@@ -41,7 +41,7 @@ async def _roll(folder: Path, mongodb_uri: str, rounds: int) -> tuple[Record, li
                 wanted = [servers[number % 3], servers[(number + 1) % 3]]
                 for service, how in zip(cluster.services, HOWS, strict=True):
                     await asyncio.sleep(0.5)  # while the settings differ, or are still the old ones
-                    cluster.want_servers(service, wanted)
+                    cluster.set_servers(service, wanted)
                     await service.replace(how)
                 await cluster.until_in_force(wanted)
                 cold.append(await storm.find_cold(10))

@@ -104,7 +104,7 @@ class MemoryCache:
         """Return no node."""
         return {}
 
-    def list_conflict(self) -> str | None:
+    def server_list_conflict(self) -> str | None:
         """Return None: it has no list of servers."""
         return None
 

@@ -15,7 +15,7 @@ from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, Fetching, parsed, problem, token_of
-from tests.support.fast_path import Counting, answer_to, masked, undated
+from tests.support.fast_path import Counting, masked, response_to, undated
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
 from tornado_members.app import make_app
@@ -174,14 +174,14 @@ class TestBytes:
             with subtests.test(f"{name}: {path[:30]}"):
                 app.is_enabled = True
                 for _ in range(5):  # on a busy machine, the node may count as away for a moment
-                    before = handlers.asked
-                    fast = await answer_to(http_server, path, headers)
-                    if (handlers.asked == before) is is_fast:
+                    before = handlers.requests
+                    fast = await response_to(http_server, path, headers)
+                    if (handlers.requests == before) is is_fast:
                         break
-                assert (handlers.asked == before) is is_fast
+                assert (handlers.requests == before) is is_fast
                 app.is_enabled = False
-                slow = await answer_to(http_server, path, headers)
-                assert handlers.asked > before
+                slow = await response_to(http_server, path, headers)
+                assert handlers.requests > before
                 assert undated(masked(fast)) == undated(masked(slow))
                 is_given = headers.get("X-Request-Id") == "abc-1"
                 assert (b"X-Request-Id: abc-1\r" in fast) is is_given
@@ -207,13 +207,13 @@ class TestRateLimit:
         self, api: Api, http_server: AnyServer, handlers: Counting
     ) -> None:
         await cache_ada(api)  # two requests: the write and the miss
-        before = handlers.asked
-        hits = [await answer_to(http_server, "/members/1", {}) for _ in range(2)]
+        before = handlers.requests
+        hits = [await response_to(http_server, "/members/1", {}) for _ in range(2)]
         assert [one.split(b" ")[1] for one in hits] == [b"200"] * 2
-        assert handlers.asked == before
+        assert handlers.requests == before
         assert (await api("GET", "/members/2")).code == 404
         together = await asyncio.gather(
-            *(answer_to(http_server, "/members/1", {}) for _ in range(10))
+            *(response_to(http_server, "/members/1", {}) for _ in range(10))
         )
         assert sorted(one.split(b" ")[1] for one in together) == [b"200"] * 3 + [b"429"] * 7
         problem(await api("GET", "/members/1"), 429, "too-many-requests")
@@ -262,11 +262,11 @@ async def test_fast_path_answers_no_name_of_another_member(api: Api, handlers: C
     assert (await api("PUT", "/members/1", {**ADA, "name": "Ada King"})).code == 200
     for _ in range(2):
         await api("GET", "/members/1")
-    before = handlers.asked
+    before = handlers.requests
     problem(await api("GET", PATHS[1]), 404, "member-not-found")
     grace = await api.create("Ada Lovelace")
     found = parsed(await api("GET", PATHS[1]))
-    assert (found["memberId"], handlers.asked) == (grace["memberId"], before + 3)
+    assert (found["memberId"], handlers.requests) == (grace["memberId"], before + 3)
 
 
 async def test_fast_path_by_name_requires_the_permission_for_all_members(
@@ -275,12 +275,12 @@ async def test_fast_path_by_name_requires_the_permission_for_all_members(
     await cache_ada(api)
     await api("GET", PATHS[1])
     own = Caller("issuer", "ada", frozenset({"members:read:own"}), member_id=1)
-    before = handlers.asked
+    before = handlers.requests
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(services.tokens, "current_caller", lambda _token: own)
         for path in PATHS:
             assert (await api("GET", path)).code == 200
-    assert handlers.asked == before + 3  # the handlers verify the token, which may read all
+    assert handlers.requests == before + 3  # the handlers verify the token, which may read all
 
 
 async def test_fast_path_sends_last_modified_after_two_seconds(
@@ -291,10 +291,10 @@ async def test_fast_path_sends_last_modified_after_two_seconds(
     for path in PATHS[:-1]:
         await api("GET", path)
         app.is_enabled = True
-        fast = await answer_to(http_server, path, {})
+        fast = await response_to(http_server, path, {})
         app.is_enabled = False
         assert b"\r\nLast-Modified: " in fast
-        assert masked(fast) == masked(await answer_to(http_server, path, {}))
+        assert masked(fast) == masked(await response_to(http_server, path, {}))
 
 
 @pytest.mark.own_services
@@ -328,14 +328,14 @@ async def test_fast_path_leaves_other_requests_to_the_handlers(
         ("GET", "/members/by-name?name=", 400),
     ]:
         with subtests.test(method + path):
-            before = handlers.asked
+            before = handlers.requests
             assert (await api(method, path)).code == status
-            assert handlers.asked == before + 1
+            assert handlers.requests == before + 1
 
 
 async def test_fast_path_leaves_refusals_to_the_handlers(api: Api, handlers: Counting) -> None:
     await cache_ada(api)
-    before = handlers.asked
+    before = handlers.requests
     nobody = make_token(access_rights=0)
     for authorization, status, code in [
         (None, 401, "token-missing"),
@@ -347,7 +347,7 @@ async def test_fast_path_leaves_refusals_to_the_handlers(api: Api, handlers: Cou
         headers = {"Authorization": authorization} if authorization else {}
         problem(await api("GET", "/members/1", rights=None, headers=headers), status, code)
         before += 1
-    assert handlers.asked == before
+    assert handlers.requests == before
 
 
 async def test_fast_path_refuses_a_token_that_expires(
@@ -428,7 +428,7 @@ async def test_fast_path_looks_up_concurrent_reads_together(
         return await together(asked[-1])
 
     monkeypatch.setattr(services.directory, "get_cached", get_cached)
-    before = handlers.asked
+    before = handlers.requests
     request = f"GET /members/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token_of(3)}\r\n\r\n"
     async with AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(bare_connection(http_server)) for _ in range(30)]
@@ -437,7 +437,7 @@ async def test_fast_path_looks_up_concurrent_reads_together(
             writer.write(request.encode())
         for reader, _ in opened:
             assert (await reader.readline()).split(b" ")[1] == b"200"
-    assert handlers.asked == before
+    assert handlers.requests == before
     assert sum(map(len, asked)) == 30
     assert len(asked) < 10
 
@@ -525,7 +525,7 @@ async def test_fast_path_loads_the_misses_of_a_turn_with_one_query(
         assert member.cache_status == "fwd=miss; stored"
         assert isinstance(member_id, int)
         assert (await services.directory.get(member_id)).body == member.body
-    before, hits = handlers.asked, services.directory.cache_counts.hits
+    before, hits = handlers.requests, services.directory.cache_counts.hits
     await services.directory._cache.invalidate([id_key(one) for one in ids])
     answers = await asyncio.gather(*(api("GET", f"/members/{one}") for one in [*ids, 1]))
     assert [parsed(answer)["memberId"] for answer in answers] == [*ids, 1]
@@ -533,7 +533,7 @@ async def test_fast_path_loads_the_misses_of_a_turn_with_one_query(
     assert statuses == ["memcached; fwd=miss; stored"] * 20 + ["memcached; hit"]
     assert sum(queries) == 40
     assert services.directory.cache_counts.hits == hits + 1
-    assert handlers.asked == before
+    assert handlers.requests == before
 
 
 @on_both
@@ -542,14 +542,14 @@ async def test_fast_path_loads_no_absent_member_twice(
 ) -> None:
     await cache_ada(api)
     services.directory._store._batcher = Batcher(services.directory._store.find_members)
-    before = handlers.asked
+    before = handlers.requests
     queries.clear()
     for status in ("fwd=miss; stored", "hit"):
         answer = await api("GET", "/members/77")
         problem(answer, 404, "member-not-found")
         assert answer.headers["Cache-Status"] == f"memcached; {status}"
     assert queries == [1]
-    assert handlers.asked == before + 2
+    assert handlers.requests == before + 2
 
 
 @on_both
@@ -623,10 +623,10 @@ async def test_fast_path_without_the_cache_leaves_requests_to_the_handlers(
     api: Api, services: Services, handlers: Counting, caplog: pytest.LogCaptureFixture
 ) -> None:
     await cache_ada(api)
-    before = handlers.asked
+    before = handlers.requests
     async with cache_that_fails(services, RuntimeError("a bug")):
         assert parsed(await api("GET", "/members/1"))["name"] == "Ada Lovelace"
-    assert handlers.asked == before + 1
+    assert handlers.requests == before + 1
     assert "the cache could not be read" in caplog.text
     assert services.requests.in_flight == 0
 

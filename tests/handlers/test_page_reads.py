@@ -8,7 +8,7 @@ import pytest
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, parsed, problem
-from tests.support.fast_path import Counting, answer_to, masked
+from tests.support.fast_path import Counting, masked, response_to
 from tests.support.wire import AnyServer
 from tornado_members.app import make_app
 from tornado_members.auth.caller import Caller
@@ -102,12 +102,12 @@ async def test_fast_path_answers_lists_as_the_handler_does(
     targets = [*TARGETS, (following.removeprefix("/members"), {}, True)]
     for target, headers, is_fast in targets:
         with subtests.test(target, headers=headers):
-            before = handlers.asked
+            before = handlers.requests
             app.is_enabled = True
-            fast = await answer_to(http_server, f"/members{target}", headers)
-            assert handlers.asked == before + (not is_fast)
+            fast = await response_to(http_server, f"/members{target}", headers)
+            assert handlers.requests == before + (not is_fast)
             app.is_enabled = False
-            slow = await answer_to(http_server, f"/members{target}", headers)
+            slow = await response_to(http_server, f"/members{target}", headers)
             assert masked(fast) == masked(slow)
             assert not is_fast or fast.startswith(b"HTTP/1.1 200 ")
 
@@ -116,11 +116,11 @@ async def test_fast_path_of_lists_requires_the_permission_for_all_members(
     api: Api, services: Services, handlers: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.create("Ada Lovelace")
-    before = handlers.asked
+    before = handlers.requests
     own = Caller("issuer", "ada", frozenset({"members:read:own"}), member_id=1)
     monkeypatch.setattr(services.tokens, "current_caller", lambda _token: own)
     assert (await api("GET", "/members")).code == 200  # the handler verifies the token itself
-    assert handlers.asked == before + 1
+    assert handlers.requests == before + 1
 
 
 async def test_fast_path_of_lists_reports_errors_as_the_handler_does(
@@ -217,10 +217,10 @@ class TestRateLimit:
         assert services.rate_limit
         services.rate_limit._clock = lambda: 60.0  # the minute does not end during the test
         await api.create("Ada Lovelace")
-        before = handlers.asked
+        before = handlers.requests
         together = await asyncio.gather(
-            *(answer_to(http_server, f"/members?limit={i}", {}) for i in range(1, 10))
+            *(response_to(http_server, f"/members?limit={i}", {}) for i in range(1, 10))
         )
         assert sorted(one.split(b" ")[1] for one in together) == [b"200"] * 4 + [b"429"] * 5
-        assert handlers.asked == before + 5
+        assert handlers.requests == before + 5
         problem(await api("GET", "/members"), 429, "too-many-requests")

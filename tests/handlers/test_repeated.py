@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.api import Api, parsed, token_of
 from tests.support.fault_proxy import FaultProxy
-from tests.support.http_client import HttpClient, NoAnswer, Reply
+from tests.support.http_client import HttpClient, NoResponse, Reply
 from tests.support.mongodb import Admin
 from tests.support.wire import AnyServer, address_of
 from tornado_members.settings import Settings
@@ -42,7 +42,7 @@ class ClientWithLostResponse:
     ) -> Reply:
         lost = self._proxy.dropped
         self._proxy.drop_response_to(method + b" " + path)
-        with pytest.raises(NoAnswer):
+        with pytest.raises(NoResponse):
             await self._client(method, path, body, headers)
         assert self._proxy.dropped == lost + 1
         reply = await self._client(method, path, body, headers)

@@ -41,11 +41,11 @@ class Loads:
     """Loads entries, and records the keys of each load."""
 
     def __init__(self, before: Callable[[], object] = lambda: None) -> None:
-        self.asked: list[list[bytes]] = []
+        self.loaded_keys: list[list[bytes]] = []
         self._before = before
 
     async def __call__(self, keys: Sequence[bytes]) -> list[Entry | None]:
-        self.asked.append([*keys])
+        self.loaded_keys.append([*keys])
         result = self._before()
         if asyncio.iscoroutine(result):
             await result
@@ -96,14 +96,14 @@ async def test_fill_of_two_nodes_loads_once(address: str) -> None:  # noqa: F811
             before = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
             load = Loads()
             assert statuses(await read_many(cache, KEYS, load)) == {STORED}
-            assert [sorted(keys) for keys in load.asked] == [sorted(KEYS)]
+            assert [sorted(keys) for keys in load.loaded_keys] == [sorted(KEYS)]
             after = [node.requests - node.reads for node in nodes]  # type: ignore[attr-defined]
             sent.append([end - begin for begin, end in zip(before, after, strict=True)])
         assert [2, 2] in sent  # beside the look-up: to take the leases, and to store
         assert min(map(sum, sent)) == 4
         assert cache.counts.fills == 3 * len(KEYS)
         assert statuses(await read_many(other, KEYS, load)) == {HIT}
-        assert len(load.asked) == 1
+        assert len(load.loaded_keys) == 1
 
 
 async def test_fill_treats_each_key_by_its_own_state(address: str) -> None:  # noqa: F811
@@ -188,4 +188,4 @@ async def test_fill_survives_the_end_of_a_node(address: str) -> None:  # noqa: F
         again = await read_many(cache, KEYS, load)
         away = {key for key, one in found.items() if one.status == NOT_STORED}
         assert {key for key, one in again.items() if one.status != HIT} == away
-        assert len(load.asked) == 2
+        assert len(load.loaded_keys) == 2

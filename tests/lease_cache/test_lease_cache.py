@@ -61,13 +61,13 @@ class Source:
     """The source behind the cache; counts its loads."""
 
     def __init__(self, version: int | None = 1) -> None:
-        self.asked = 0
+        self.loads = 0
         self.version = version
         self.let_go = asyncio.Event()
         self.let_go.set()
 
     async def load(self) -> Entry | None:
-        self.asked += 1
+        self.loads += 1
         version = self.version
         await self.let_go.wait()
         return None if version is None else Entry(version, b"mark", b'{"a": 1}\n{"b": 2}')
@@ -185,7 +185,7 @@ async def test_read_hits_after_the_first(address: str, version: int | None) -> N
         assert await status(one, source) == STORED
         assert await status(one, source) == HIT
         assert await status(other, source) == HIT
-    assert source.asked == 1
+    assert source.loads == 1
 
 
 async def test_change_is_visible_in_every_process(address: str) -> None:
@@ -226,7 +226,7 @@ async def test_fill_loaded_before_a_write_is_not_stored_after_it(address: str) -
     async with process(address) as one, process(address) as other:
         source.let_go.clear()
         reading = asyncio.create_task(one.read(b"a", source.load))
-        await until(lambda: source.asked == 1)
+        await until(lambda: source.loads == 1)
         async with other.changing(b"a"):
             source.version = 2
         source.let_go.set()
@@ -268,7 +268,7 @@ async def test_look_up_hits_exactly_where_a_read_would(
         assert await peeked(one) == 2
         await one.nodes[0].protocol._begin_quarantine()
         assert await peeked(one) is None
-    assert (source.asked, nobody.asked) == (3, 1)
+    assert (source.loads, nobody.loads) == (3, 1)
 
 
 async def test_look_up_of_bodies_returns_them_or_every_look_up(address: str) -> None:
@@ -498,7 +498,7 @@ async def test_read_during_the_fill_of_another_stores_nothing(address: str) -> N
     async with process(address) as one, process(address) as other:
         source.let_go.clear()
         reading = asyncio.create_task(one.read(b"a", source.load))
-        await until(lambda: source.asked == 1)
+        await until(lambda: source.loads == 1)
         assert await status(other, Source(1)) == LEASED
         source.let_go.set()
         assert (await reading).status == STORED
@@ -734,7 +734,7 @@ async def test_stampede_costs_two_loads_and_no_read_is_stale(
         assert isinstance(node, Counting)
         node.commands.clear()
         first = asyncio.create_task(cache.read(b"a", source.load))
-        await until(lambda: source.asked == 1)
+        await until(lambda: source.loads == 1)
         source.version = 2  # without an invalidation, so that each answer shows when its load began
         await cache.renew_epochs()
         others = [asyncio.create_task(cache.read(b"a", source.load)) for _ in range(100)]
@@ -743,7 +743,7 @@ async def test_stampede_costs_two_loads_and_no_read_is_stale(
         source.let_go.set()
         answers = await asyncio.gather(first, *others[1:])
         assert [found.entry.version for found in answers if found.entry] == [1] + 99 * [2]
-        assert source.asked == 2
+        assert source.loads == 2
         assert node.reads == 2
 
 
@@ -755,10 +755,10 @@ async def test_cancelled_reader_hands_its_load_to_another() -> None:
         await asyncio.sleep(0.01)
         readers[0].cancel()
         await asyncio.sleep(0.01)
-        assert source.asked == 2
+        assert source.loads == 2
         readers[1].cancel()  # by now, this reader loads for the others
         await asyncio.sleep(0.01)
-        assert source.asked == 3
+        assert source.loads == 3
         source.let_go.set()
         for reader in readers[2:]:
             assert (await reader).entry == Entry(1, b"mark", b'{"a": 1}\n{"b": 2}')

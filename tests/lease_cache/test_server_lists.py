@@ -89,11 +89,11 @@ async def test_process_with_another_list_uses_the_list_in_force_and_reports_it()
         await until_hit(other, source)
         async with opened(new, registry) as one:
             assert servers(one) == [old]
-            assert one.list_conflict() == (
+            assert one.server_list_conflict() == (
                 f"cache.servers is [{new}] here, but the cache uses [{old}] until all processes "
                 "have the same setting: 1 of 2 have another"
             )
-            assert other.list_conflict() is None
+            assert other.server_list_conflict() is None
             await until_hit(one, source)
             async with one.changing(b"a"):
                 assert await status(other, source) == bypass("tombstone")
@@ -110,7 +110,9 @@ async def test_list_is_replaced_when_all_processes_have_the_same_other_one() -> 
             second = await stack.enter_async_context(opened(new, registry))
             await until_hit(second, source)
             assert servers(first) == servers(second) == [old]
-        await until(lambda: first.list_conflict() is None and second.list_conflict() is None)
+        await until(
+            lambda: first.server_list_conflict() is None and second.server_list_conflict() is None
+        )
         assert first.states().keys() == second.states().keys() == {new}
         source.version = 2  # nothing of the old list is read
         await until_hit(first, source)
@@ -192,7 +194,7 @@ async def test_process_that_was_not_waited_for_neither_reads_nor_writes_by_its_l
         await until_hit(lost, source)
         path.is_cut = True
         one = await stack.enter_async_context(opened(new, registry, **options))
-        await until(lambda: servers(one) == [new] and one.list_conflict() is None)
+        await until(lambda: servers(one) == [new] and one.server_list_conflict() is None)
         await until_hit(one, source)
         async with one.changing(b"a"):
             source.version = 2
@@ -236,9 +238,9 @@ async def test_node_that_restarts_is_not_read_before_the_list_is_confirmed() -> 
 async def test_first_list_has_the_same_id_in_any_order() -> None:
     registry = MemoryRegistry()
     async with two_nodes() as (first, second), process(first, second, registry=registry) as one:
-        assert one.list_conflict() is None
+        assert one.server_list_conflict() is None
         async with process(second, first, registry=registry) as other:
-            assert other.list_conflict() is None
+            assert other.server_list_conflict() is None
 
 
 async def test_registry_in_mongodb_keeps_processes_and_the_list(mongo: Mongo) -> None:

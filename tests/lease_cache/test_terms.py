@@ -25,7 +25,7 @@ class Driver:
         self.term = term
         # The term in which a majority acknowledges writes; None if only a deposed primary replies.
         self.acknowledges: int | None = term
-        self.asked = 0
+        self.confirmations = 0
 
     def current(self) -> int:
         return self.term
@@ -34,7 +34,7 @@ class Driver:
         return self.term > 0
 
     async def acknowledged(self) -> int:
-        self.asked += 1
+        self.confirmations += 1
         if self.acknowledges is None:
             raise StoreUnavailable("only a deposed primary replies")
         self.term = max(self.term, self.acknowledges)
@@ -113,12 +113,12 @@ async def test_new_primary_is_read_after_a_commit_of_its_own(address: str) -> No
         source = Source(1)
         with pytest.raises(StoreUnavailable):
             await cache.read(b"b", source.load)
-        assert source.asked == 0
+        assert source.loads == 0
         driver.acknowledges = 2
         await cache.read(b"b", source.load)
-        asked = driver.asked
+        before = driver.confirmations
         await cache.read(b"c", source.load)
-        assert driver.asked == asked
+        assert driver.confirmations == before
 
 
 async def test_entry_is_not_stored_if_the_node_does_not_take_its_term(
@@ -156,9 +156,9 @@ async def test_term_of_another_history_begins_a_new_epoch(address: str) -> None:
         found = await cache.read(b"a", source.load)
         assert found.entry
         assert found.entry.version == 2
-        asked = restored.asked
+        confirmed = restored.confirmations
         await cache.read(b"c", source.load)
-        assert restored.asked == asked
+        assert restored.confirmations == confirmed
 
 
 async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: str) -> None:  # noqa: F811
@@ -185,16 +185,16 @@ async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811
             await cache.read(b"x", source.load)
             node = cache.nodes[0]._health._node
             assert isinstance(node, Counting)
-            before, asked = node.requests, driver.asked
+            before, confirmations = node.requests, driver.confirmations
             await cache.read(b"a", source.load)
             await cache.read(b"a", source.load)
             async with cache.changing(b"a"):
                 source.version = 2
             requests.append(node.requests - before)
-            assert (driver.asked, source.asked) == (asked, 2)
+            assert (driver.confirmations, source.loads) == (confirmations, 2)
             before = node.requests
             await cache.load([], source.load)
-            assert (node.requests, driver.asked) == (before, asked)
+            assert (node.requests, driver.confirmations) == (before, confirmations)
     assert requests[0] == requests[1]
 
 

@@ -20,7 +20,7 @@ from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fork_server import NAIVE_CACHE, NAMESPACE, UNFENCED, ForkedProcess
 from tests.support.forked_workers import WORKER
-from tests.support.http_client import HttpClient, NoAnswer
+from tests.support.http_client import HttpClient, NoResponse
 from tests.support.memcached import flush_cache
 from tests.support.namespace import forget_cache_processes, namespace_of
 from tests.support.service import Command
@@ -193,7 +193,7 @@ class ServiceProgram(Program):
         try:
             async with asyncio.timeout(START_SECONDS):
                 while True:
-                    with suppress(NoAnswer):
+                    with suppress(NoResponse):
                         await client(b"GET", b"/members/1")
                         return
                     await self.wait_briefly()
@@ -315,7 +315,7 @@ class Cluster:
             self.services.append(service)
         await asyncio.gather(*(service.ready() for service in self.services))
 
-    def want_servers(self, service: ServiceProgram, servers: list[str]) -> None:
+    def set_servers(self, service: ServiceProgram, servers: list[str]) -> None:
         """Change `cache.servers` in the settings of a service, which reads them when replaced."""
         config = self._folder / service.name / "settings.yaml"
         settings = json.loads(config.read_text())

@@ -13,12 +13,12 @@ class Counting(HTTPServerConnectionDelegate):
 
     def __init__(self, application: HTTPServerConnectionDelegate) -> None:
         self.application = application
-        self.asked = 0
+        self.requests = 0
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
-        self.asked += 1
+        self.requests += 1
         return self.application.start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: object) -> None:
@@ -36,7 +36,7 @@ def undated(answer: bytes) -> bytes:
     return re.sub(rb"(?m)^Last-Modified: .*\r\n", b"", answer)
 
 
-async def answer_to(http_server: AnyServer, path: str, headers: dict[str, str]) -> bytes:
+async def response_to(http_server: AnyServer, path: str, headers: dict[str, str]) -> bytes:
     """Return the bytes of one response."""
     given = {"Host": "a.example", "Authorization": f"Bearer {token_of(3)}", **headers}
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in given.items())]

@@ -19,7 +19,7 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from tests.support.feed_client import Event, FeedStream, StreamEnded, following
-from tests.support.http_client import HttpClient, NoAnswer
+from tests.support.http_client import HttpClient, NoResponse
 
 Address = tuple[str, int]
 _MOST_READS = 16  # at once
@@ -123,7 +123,7 @@ class FeedCopy:
         client = idle.pop() if idle else HttpClient(*address, self._token, timeout=_SECONDS)
         try:
             reply = await client(b"GET", b"/members/%d" % member_id)
-        except NoAnswer:
+        except NoResponse:
             return
         finally:
             idle.append(client)
@@ -222,7 +222,7 @@ class Churn:
     async def _repeat(self, change: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._may_change.wait()
-            with suppress(PyMongoError, NoAnswer):
+            with suppress(PyMongoError, NoResponse):
                 await change()
                 self.changes += 1
             await asyncio.sleep(self._pause)

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The connection broke, or the request timed out: its outcome is unknown."""
 
 
@@ -33,7 +33,7 @@ class HttpClient:
     async def __call__(
         self, method: bytes, path: bytes, body: bytes = b"", headers: bytes = b""
     ) -> Reply:
-        """Send one request, with further header lines. Raises NoAnswer."""
+        """Send one request, with further header lines. Raises NoResponse."""
         request = b"%b %b HTTP/1.1\r\n%b%b" % (method, path, self._headers, headers)
         if body:
             request += b"Content-Length: %d\r\n" % len(body)
@@ -45,7 +45,7 @@ class HttpClient:
                 return await connection.send(request + b"\r\n" + body)
         except (OSError, ValueError, KeyError) as error:  # TimeoutError is an OSError
             self.close()
-            raise NoAnswer(f"{type(error).__name__}: {error}") from error
+            raise NoResponse(f"{type(error).__name__}: {error}") from error
         except asyncio.CancelledError:
             self.close()
             raise

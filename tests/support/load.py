@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from typing import Self
 
-from tests.support.http_client import HttpClient, NoAnswer
+from tests.support.http_client import HttpClient, NoResponse
 
 
 class Load:
@@ -47,7 +47,7 @@ class Load:
                     reply = await client(b"PUT", b"/members/by-name/Load%d" % number, body)
                 else:
                     reply = await client(b"GET", b"/members?limit=1")
-            except NoAnswer as error:
+            except NoResponse as error:
                 self.failures[str(error)] += 1
                 continue
             self.answers += 1

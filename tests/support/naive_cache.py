@@ -153,7 +153,7 @@ class NaiveStandIn:
         """Close every connection."""
         await self._cache.close()
 
-    def list_conflict(self) -> str | None:
+    def server_list_conflict(self) -> str | None:
         """Return None: this cache does not check."""
         return None
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from tests.support.cluster import ServiceProgram
 from tests.support.histories import GONE, UNNAMED
 from tests.support.hot_members import HotMembers, Record, ShortLivedName
-from tests.support.http_client import NoAnswer, Reply
+from tests.support.http_client import NoResponse, Reply
 
 _MERGE_PATCH = b"Content-Type: application/merge-patch+json\r\n"
 _PAUSE = 0.05  # seconds before a retry after a missing response
@@ -236,7 +236,7 @@ class RecordingClient:
     ) -> Reply | None:
         try:
             reply = await self._client(method, path, body, headers)
-        except NoAnswer:
+        except NoResponse:
             self._record.statuses[0] += 1
             await asyncio.sleep(_PAUSE)
             return None

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from tests.support.cluster import ServiceProgram
 from tests.support.hot_members import HotMembers, Record, ShortLivedName
-from tests.support.http_client import NoAnswer
+from tests.support.http_client import NoResponse
 from tests.support.recording_client import RecordingClient
 
 STEADY, RENAMED, RESTING, SHORT_LIVED = 2, 1, 2, 1  # with few, clients often meet on one
@@ -131,7 +131,7 @@ class Storm:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    with suppress(NoAnswer):
+                    with suppress(NoResponse):
                         reply = await client(b"GET", b"/members/%d" % member_id)
                         status = reply.headers.get(b"cache-status")
                     if status and b"; hit" in status:

@@ -58,7 +58,7 @@ async def open_process_status(services: Services) -> AsyncIterator[ProcessStatus
         probe.ping,
         probe.write,
         services.directory.cache_states,
-        services.directory.cache_list_conflict,
+        services.directory.server_list_conflict,
         dependencies.keys,
         changes,
         dependencies.lists.detail,

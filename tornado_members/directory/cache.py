@@ -44,7 +44,7 @@ class Cache(Protocol):
     ) -> AbstractAsyncContextManager[AnnouncedWrite]: ...
     def states(self) -> Mapping[str, str | None]: ...  # noqa: D102
     async def wait_for_failure(self) -> None: ...  # noqa: D102
-    def list_conflict(self) -> str | None: ...  # noqa: D102
+    def server_list_conflict(self) -> str | None: ...  # noqa: D102
     async def invalidate(self, keys: Iterable[bytes]) -> bool: ...  # noqa: D102
     async def invalidate_for_all(self, keys: Iterable[bytes]) -> None: ...  # noqa: D102
     async def renew_epochs(self) -> bool: ...  # noqa: D102

@@ -34,9 +34,9 @@ class CacheInvalidation:
         """Return after the next command that a node of the cache does not reply to."""
         await self._cache.wait_for_failure()
 
-    def cache_list_conflict(self) -> str | None:
+    def server_list_conflict(self) -> str | None:
         """Return how the nodes in use differ from `cache.servers`; None if they do not."""
-        return self._cache.list_conflict()
+        return self._cache.server_list_conflict()
 
     async def invalidate_members(self, changes: Iterable[Change]) -> bool:
         """Invalidate members that another client changed, and their new names.

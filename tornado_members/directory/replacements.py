@@ -18,7 +18,7 @@ from tornado_members.storage.member_groups import MemberGroups, Replacement
 from tornado_members.storage.members import MemberStore
 
 
-class _Wanted(NamedTuple):
+class _Replacement(NamedTuple):
     """New fields of a member, and the member as its writer has read it, if it has."""
 
     member_id: int
@@ -59,7 +59,7 @@ class MemberReplacements:
         if self._members is None or groups is None or not self._members.may_have(member_id):
             return await self._replace_alone(member_id, draft, condition, by)
         began = perf_counter()
-        member = await groups.join(_Wanted(member_id, draft, condition, read))
+        member = await groups.join(_Replacement(member_id, draft, condition, read))
         if member is not None:
             operations = self._store.mongo.operations
             operations.notify("MemberGroups.replace", perf_counter() - began)
@@ -74,7 +74,7 @@ class MemberReplacements:
             return await self._store.replace(member_id, draft, condition, by=by)
 
     async def _replace_all(
-        self, members: MemberGroups, group: Sequence[_Wanted]
+        self, members: MemberGroups, group: Sequence[_Replacement]
     ) -> list[Member | None]:
         """Replace members with one query and one command; None for one that was not replaced."""
         first = {one.member_id: one for one in reversed(group)}  # the others missed their turn
@@ -101,7 +101,7 @@ class MemberReplacements:
         ]
 
 
-async def _read(members: MemberGroups, group: Sequence[_Wanted]) -> list[Member | None]:
+async def _read(members: MemberGroups, group: Sequence[_Replacement]) -> list[Member | None]:
     """Return the members, of which some may be known."""
     unread = [one.member_id for one in group if one.read is None]
     found = iter(await members.find(unread) if unread else ())

@@ -171,7 +171,7 @@ class LeaseCache(CacheReads):
         self._failure.clear()
         await self._failure.wait()
 
-    def list_conflict(self) -> str | None:
+    def server_list_conflict(self) -> str | None:
         """Describe how the list in force differs from `servers`; None if it does not."""
         return self._lists.conflict
 
