@@ -172,15 +172,15 @@ class TestBytes:
             await api("GET", path)
         for path, (name, headers, is_fast) in itertools.product([*PATHS, LIST], variants):
             with subtests.test(f"{name}: {path[:30]}"):
-                app.is_enabled = True
                 for _ in range(5):  # on a busy machine, the node may count as away for a moment
                     before = handlers.requests
+                    app.is_enabled = True
                     fast = await response_to(http_server, path, headers)
-                    if (handlers.requests == before) is is_fast:
+                    was_fast, app.is_enabled = handlers.requests == before, False
+                    slow = await response_to(http_server, path, headers)
+                    if was_fast is is_fast and b"; fwd=bypass" not in slow:
                         break
-                assert (handlers.requests == before) is is_fast
-                app.is_enabled = False
-                slow = await response_to(http_server, path, headers)
+                assert was_fast is is_fast
                 assert handlers.requests > before
                 assert undated(masked(fast)) == undated(masked(slow))
                 is_given = headers.get("X-Request-Id") == "abc-1"
