@@ -38,13 +38,15 @@ class SharedServices:
     def get(self, key: Any, opening: Opening) -> Services:
         """Return the open services if they have this key; otherwise open new ones.
 
-        They have verified no token, like new ones, so the fast path does not serve a first request.
+        Like new ones, they know no token and no name, so the fast path does not serve a first
+        request, and the first look-up of a name asks the cache for its id.
         """
         if self._services is None or key != self._key:
             self._close_services()
             self._services = self.loop.run_sync(lambda: self._stack.enter_async_context(opening()))
             self._key = key
         self._services.tokens._verified_tokens.clear()
+        self._services.directory._look_ups._ids.clear()
         return self._services
 
     def close(self) -> None:
