@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -51,6 +52,16 @@ def test_dead_server_is_restarted_on_its_port(folder: Path) -> None:
         ports = servers.ports
         assert servers.restart_dead() == ["memcached"]
         assert servers.ports == ports
+        assert len(servers.processes()) == 1
+
+
+def test_next_start_has_the_same_port_unless_another_program_uses_it(folder: Path) -> None:
+    with memcached_in(folder) as servers:
+        first = servers.ports
+    with memcached_in(folder) as servers:
+        assert servers.ports == first
+    with socket.create_server(("127.0.0.1", first.memcached or 0)), memcached_in(folder) as servers:
+        assert servers.ports != first
         assert len(servers.processes()) == 1
 
 

@@ -160,11 +160,7 @@ class PrivateServers:
         data = self._path_of("mongod")
         data.mkdir(exist_ok=True)
         # The replica set identifies its member by the port; keeping it saves a reconfiguration.
-        last = data / "port"
-        with suppress(OSError, ValueError):
-            port = port or free_port(preferred=int(last.read_text()))
-        port = port or free_port()
-        last.write_text(str(port))
+        port = port or _last_port(data / "port")
         await_mongod(port, self._spawn("mongod", mongod_command(data, port)))
         return port
 
@@ -173,7 +169,8 @@ class PrivateServers:
         if program is None:
             log.warning("%s The service runs without a cache.", MEMCACHED_MISSING)
             return None
-        port = port or free_port()
+        # The database has the address; keeping it saves the replacement of the list of servers.
+        port = port or _last_port(self._folder / "memcached.port")
         command = memcached_command(program, self._path_of("memcached"), port)
         await_memcached(port, self._spawn("memcached", command))
         return port
@@ -252,6 +249,16 @@ def servers_for(settings: Settings) -> PrivateServers:
         mongodb=settings.mongodb.embedded,
         memcached=settings.cache.servers == "embedded",
     )
+
+
+def _last_port(file: Path) -> int:
+    """Return the port in a file if it is free, otherwise another one, which the file has then."""
+    preferred = None
+    with suppress(OSError, ValueError):
+        preferred = int(file.read_text())
+    port = free_port(preferred)
+    file.write_text(str(port))
+    return port
 
 
 def _is_running(process: psutil.Process | None) -> bool:
