@@ -12,8 +12,9 @@ from tests.support.namespace import namespace_of
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.member_entries import Representation
-from tornado_members.services import open_directory, open_stores
+from tornado_members.services import open_directory
 from tornado_members.settings import Settings
+from tornado_members.storage.stores import open_stores
 
 
 async def read_until_hit(directory: MemberDirectory, member_id: int) -> Representation:

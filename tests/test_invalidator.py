@@ -18,12 +18,12 @@ from tests.support.suspension import suspend
 from tornado_members import invalidator
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.invalidator import InvalidatorStatus, invalidating
-from tornado_members.services import open_streams
 from tornado_members.settings import Settings
 from tornado_members.storage import changes
 from tornado_members.storage.changes import Change, MemberChanges
 from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.mongo import Mongo, open_mongo
+from tornado_members.storage.stores import open_streams
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 

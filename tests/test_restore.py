@@ -19,8 +19,9 @@ from tests.support.service import ROOT
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.member_entries import Representation
-from tornado_members.services import open_directory, open_stores
+from tornado_members.services import open_directory
 from tornado_members.settings import Settings
+from tornado_members.storage.stores import open_stores
 from tornado_members.storage.users import UserStore
 
 ADA, BOB, EVE = make_draft(name="Ada"), make_draft(name="Bob"), make_draft(name="Eve")

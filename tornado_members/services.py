@@ -1,32 +1,25 @@
 """The composition root: opens everything that the handlers and the admin listener use."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
-from logging import getLogger
 
 from tornado_members.auth.keys import KeySource
-from tornado_members.auth.login import Login
+from tornado_members.auth.login import Login, open_login
 from tornado_members.auth.own_issuer import OwnIssuer
-from tornado_members.auth.passwords import Passwords
 from tornado_members.auth.rate_limit import RateLimit
-from tornado_members.auth.revocations import TokenRevocations
-from tornado_members.auth.shared_counts import SharedCounts
-from tornado_members.auth.signing import OwnKey
+from tornado_members.auth.revocations import open_revocations
+from tornado_members.auth.shared_counts import open_counts
 from tornado_members.auth.sources import open_key_sources
-from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.auth.tokens import TokenVerifier
 from tornado_members.auth.user_accounts import UserAccounts
 from tornado_members.directory import Cache, MemberDirectory
-from tornado_members.errors import OperatorError
 from tornado_members.feed.change_feed import ChangeFeed, FeedLimits
 from tornado_members.feed.cursors import Cursors
 from tornado_members.http.admission import AdmissionControl
 from tornado_members.http.common_headers import CommonHeaders, RequestIds
-from tornado_members.http.deadlines import Deadlines
+from tornado_members.http.deadlines import Deadlines, open_deadlines
 from tornado_members.http.forwarded import TrustedProxies
 from tornado_members.http.large_reads import LargeReads
 from tornado_members.http.load_shedding import LoadShedder
@@ -38,10 +31,8 @@ from tornado_members.lease_cache.node_health import Timing
 from tornado_members.model.fields import FieldTable
 from tornado_members.settings import Console, Cors, Members, Settings
 from tornado_members.storage import name_ranges
-from tornado_members.storage.audit import AuditLog
 from tornado_members.storage.cache_registry import CacheRegistry
 from tornado_members.storage.changes import MemberChanges
-from tornado_members.storage.cluster import ClusterIdentity
 from tornado_members.storage.contradictions import reporting_contradictions
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.elections import Elections
@@ -50,20 +41,14 @@ from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.list_preparation import (
     START_SECONDS,
     ListPreparation,
-    preparing_lists,
 )
-from tornado_members.storage.member_groups import MemberGroups
-from tornado_members.storage.members import MemberStore
-from tornado_members.storage.mongo import Mongo, open_mongo, without_credentials
-from tornado_members.storage.outages import STORE_ERRORS, describe_failure
+from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.pending_flushes import PendingFlushCollection
-from tornado_members.storage.recorded import RecordedWrites
+from tornado_members.storage.stores import Stores, open_lists, open_stores, open_streams
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.request_metrics import RequestMetrics
 from tornado_members.telemetry.tracing import Tracer, open_tracer
 from tornado_members.ticks import align
-
-log = getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,133 +106,12 @@ class Opening:
     waits_for_lists: bool = False
 
 
-class DatabaseMismatch(OperatorError):
-    """A worker connects to another database than the workers that it joins."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "mongodb.uri, mongodb.uri_file: this is another database than that of the running "
-            "workers. Stop all services to move to another database."
-        )
-
-
-class MongoDBUnusable(OperatorError):
-    """MongoDB cannot be used. The message gives its address and the error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The stores on MongoDB."""
-
-    mongo: Mongo
-    members: MemberStore
-    groups: MemberGroups | None  # None with audit.enabled or members.attributes
-    lists: ListPreparation
-    users: UserStore
-    audit: AuditLog | None  # None without audit.enabled
-    cluster_id: str
-
-
 def cache_namespace(database: str, cluster_id: str) -> str:
     """Return the namespace of a cluster's keys in Memcached.
 
     It contains the name of the database, because a copy of a database has the id of its source.
     """
     return f"{database}:{cluster_id}"
-
-
-@asynccontextmanager
-async def open_stores(
-    settings: Settings,
-    mongodb_uri: str,
-    cluster_id: str | None = None,
-    fields: FieldTable | None = None,
-    opening: Opening = Opening(),  # it is immutable
-) -> AsyncIterator[Stores]:
-    """Open the stores, on a client made in the running event loop and closed at the end.
-
-    `cluster_id` is that of the workers that this process joins, if there are any. `fields` are
-    those that the settings declare, by default.
-
-    Raises MongoDBUnusable, DatabaseMismatch, TransactionsMissing, and SettingsError for a URI that
-    is not valid.
-    """
-    mongo = open_mongo(
-        mongodb_uri,
-        settings.mongodb.database,
-        settings.mongodb.driver,
-        settings.mongodb.timeout_ms / 1000,
-    )
-    try:
-        with _with_address(mongodb_uri):
-            identity = ClusterIdentity(mongo)
-            found = await identity.find()
-            if cluster_id not in (None, found):
-                raise DatabaseMismatch
-            fields = fields or settings.members.fields()
-            stores = _make_stores(settings, mongo, found or await identity.create(), fields)
-            await stores.members.prepare()
-            if opening.is_first or opening.drop_indexes:
-                await stores.members.drop_unused_indexes(dry_run=not opening.drop_indexes)
-            await stores.users.prepare()
-            if stores.audit:
-                await stores.audit.prepare()
-        yield stores
-    finally:
-        await mongo.close()
-
-
-@asynccontextmanager
-async def open_streams(settings: Settings, mongodb_uri: str, mongo: Mongo) -> AsyncIterator[Mongo]:
-    """Yield the client of the change streams, which connects when a stream is opened.
-
-    Motor needs one of its few threads for each event, so that a stream would fall further and
-    further behind many writes. PyMongo's asynchronous client needs no threads.
-    """
-    database, timeout = settings.mongodb.database, settings.mongodb.timeout_ms / 1000
-    if settings.mongodb.driver == "pymongo":
-        yield mongo
-        return
-    streams = open_mongo(mongodb_uri, database, "pymongo", timeout, awaits_elections=False)
-    try:
-        yield streams
-    finally:
-        await streams.close()
-
-
-def _make_stores(settings: Settings, mongo: Mongo, cluster_id: str, fields: FieldTable) -> Stores:
-    audit, writes = None, None
-    if settings.audit.enabled:
-        audit = AuditLog(mongo, timedelta(days=settings.audit.keep_days), fields)
-        writes = RecordedWrites(audit, fields)
-    lists = ListPreparation(mongo, MemberCodec(fields))
-    members = MemberStore(mongo, writes, fields, lists.readiness)
-    groups = None if audit or fields.attributes else MemberGroups(mongo, fields)
-    return Stores(mongo, members, groups, lists, UserStore(mongo), audit, cluster_id)
-
-
-@asynccontextmanager
-async def open_lists(
-    stores: Stores, mongodb_uri: str, max_wait: float | None
-) -> AsyncIterator[None]:
-    """Prepare lists during the block, which begins after `max_wait` seconds at the latest.
-
-    None waits until lists are prepared. Raises MongoDBUnusable.
-    """
-    async with AsyncExitStack() as stack:
-        with _with_address(mongodb_uri):
-            await stack.enter_async_context(preparing_lists(stores.lists, max_wait))
-        yield
-
-
-@contextmanager
-def _with_address(mongodb_uri: str) -> Iterator[None]:
-    """Translate the errors of stores to MongoDBUnusable, which contains the address."""
-    try:
-        yield
-    except STORE_ERRORS as error:
-        where = f"MongoDB at {without_credentials(mongodb_uri)} (mongodb.uri)"
-        raise MongoDBUnusable(f"{where} {describe_failure(error)}") from error
 
 
 @asynccontextmanager
@@ -313,7 +177,16 @@ async def open_services(
         enter = stack.enter_async_context
         tracer = await enter(open_tracer(settings.telemetry, settings.server))
         keys = await enter(open_key_sources(settings))
-        stores = await enter(open_stores(settings, mongodb_uri, cluster_id, fields, opening))
+        stores = await enter(
+            open_stores(
+                settings,
+                mongodb_uri,
+                cluster_id,
+                fields,
+                drop_indexes=opening.drop_indexes,
+                logs_unused_indexes=opening.is_first,
+            )
+        )
         streams = await enter(open_streams(settings, mongodb_uri, stores.mongo))
         fields = stores.members.fields
         prepare_tables()  # now, as no request waits for the event loop yet
@@ -330,7 +203,8 @@ async def open_services(
             await enter(invalidating(changes, election, directory, status))
         own = OwnIssuer.from_settings(settings)
         revocations = await enter(open_revocations(own, stores.users))
-        counts = await enter(open_counts(settings, cache_servers, stores.cluster_id))
+        namespace = cache_namespace(settings.mongodb.database, stores.cluster_id)
+        counts = await enter(open_counts(settings.cache, cache_servers, namespace=namespace))
         login = await enter(open_login(settings, own, stores.users, counts))
         per_minute = settings.rate_limit.requests_per_minute
         rate_limit = RateLimit(counts, per_minute) if per_minute else None
@@ -360,7 +234,7 @@ async def open_services(
             ),
             proxies=TrustedProxies(settings.server.trusted_proxies),
             proxied_etags=settings.server.proxied_etags,
-            deadlines=await enter(open_deadlines(settings)),
+            deadlines=await enter(open_deadlines(settings.server.limits.request_seconds)),
             large_reads=LargeReads(),
             most_requests=settings.server.limits.requests,
             load_shedder=LoadShedder(requests, lambda: stores.mongo.waits.recent),
@@ -379,19 +253,6 @@ def _make_accounts(
     if own is None or login is None:
         return None
     return UserAccounts(users, login.passwords, own.max_token_seconds)
-
-
-@asynccontextmanager
-async def open_deadlines(settings: Settings) -> AsyncIterator[Deadlines]:
-    """Open the deadlines of requests, with the task that checks them."""
-    deadlines = Deadlines(settings.server.limits.request_seconds)
-    watching = asyncio.create_task(deadlines.watch())
-    try:
-        yield deadlines
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
 
 
 @asynccontextmanager
@@ -418,63 +279,3 @@ async def open_feed(
         yield feed
     finally:
         await feed.close()
-
-
-@asynccontextmanager
-async def open_counts(
-    settings: Settings, cache_servers: tuple[str, ...], cluster_id: str
-) -> AsyncIterator[SharedCounts]:
-    """Yield counters that all processes share; nothing connects before one is used."""
-    timeout = settings.cache.timeout_ms / 1000
-    nodes = [MemcachedNode(server, timeout=timeout) for server in cache_servers]
-    namespace = cache_namespace(settings.mongodb.database, cluster_id)
-    counts = SharedCounts(nodes, namespace=namespace)
-    try:
-        yield counts
-    finally:
-        await counts.close()
-
-
-@asynccontextmanager
-async def open_revocations(
-    own: OwnIssuer | None, users: UserStore
-) -> AsyncIterator[TokenRevocations]:
-    """Yield the users whose tokens are revoked: none without an own issuer."""
-    name, seconds = (own.name, own.max_token_seconds) if own else ("", 0)
-    revocations = TokenRevocations(users, name, seconds)
-    if own:
-        await revocations.open()
-    try:
-        yield revocations
-    finally:
-        await revocations.close()
-
-
-@asynccontextmanager
-async def open_login(
-    settings: Settings, own: OwnIssuer | None, users: UserStore, counts: SharedCounts
-) -> AsyncIterator[Login | None]:
-    """Yield the login, if it is enabled and has a signing key. Raises KeysUnusable."""
-    if not settings.login.enabled:
-        yield None
-        return
-    if own is None or own.jwks_file is None or not own.can_sign:
-        log.warning(
-            "the login is disabled: auth.own_issuer does not accept RS256, or has no signing key"
-        )
-        yield None
-        return
-    passwords = Passwords()
-    token_seconds = min(settings.login.token_seconds, own.max_lifetime)
-    throttle = LoginThrottle(counts, settings.login)
-    try:
-        yield Login(
-            users=users,
-            passwords=passwords,
-            throttle=throttle,
-            key=OwnKey(own.jwks_file),
-            issuer=own,
-            token_seconds=token_seconds,
-        )
-    finally:
-        passwords.close()

@@ -15,8 +15,9 @@ from tornado_members.app import openapi_document
 from tornado_members.bulk.fake_members import fake_members
 from tornado_members.model.fields import Field, FieldTable
 from tornado_members.model.member import MEMBER_FIELDS, apply_merge_patch
-from tornado_members.services import Services, open_directory, open_stores
+from tornado_members.services import Services, open_directory
 from tornado_members.settings import Audit, Settings
+from tornado_members.storage.stores import open_stores
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 ADA = {"memberId": 1, "name": "Ada", "email": None, "phone": None, "birthday": "1815-12-10"}

@@ -12,10 +12,11 @@ from tests.support.api import Api, parsed, problem
 from tornado_members.errors import InvalidMember
 from tornado_members.model.list_query import ListQuery
 from tornado_members.model.member import apply_merge_patch, parse_draft
-from tornado_members.services import Services, open_directory, open_lists, open_stores
+from tornado_members.services import Services, open_directory
 from tornado_members.settings import Audit, Members, Settings
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.folding import Folding
+from tornado_members.storage.stores import open_lists, open_stores
 
 pytestmark = pytest.mark.shared_services
 

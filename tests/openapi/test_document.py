@@ -22,7 +22,7 @@ from tornado_members.errors import InvalidMember, Problem
 from tornado_members.handlers.importing import ImportHandler
 from tornado_members.model.member import parse_draft
 from tornado_members.openapi.document import describe
-from tornado_members.openapi.schemas import problem_kinds
+from tornado_members.openapi.problems import problem_kinds
 
 DOCUMENT = json.loads(json.dumps(describe(ALL_ROUTES)))
 CONTRACT = Contract(DOCUMENT)

@@ -34,6 +34,7 @@ from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.placement import namespace_prefix, place
 from tornado_members.lease_cache.reads import LoadMany
 from tornado_members.settings import Settings
+from tornado_members.storage.stores import Stores
 
 log = getLogger(__name__)
 
@@ -276,9 +277,7 @@ def install() -> None:
     services.make_cache = _make_naive_cache
 
 
-def _make_naive_cache(
-    settings: Settings, servers: tuple[str, ...], stores: services.Stores
-) -> NaiveStandIn:
+def _make_naive_cache(settings: Settings, servers: tuple[str, ...], stores: Stores) -> NaiveStandIn:
     timeout = settings.cache.timeout_ms / 1000
     nodes = [MemcachedNode(address, timeout=timeout, probe_interval=timeout) for address in servers]
     namespace = services.cache_namespace(settings.mongodb.database, stores.cluster_id)

@@ -2,8 +2,10 @@
 
 import asyncio
 import unicodedata
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from logging import getLogger
 from typing import Any
 
 from tornado_members.auth.issuer_rules import GENERATION, MAX_SUBJECT
@@ -11,10 +13,14 @@ from tornado_members.auth.login_queue import LoginQueue
 from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.auth.passwords import Passwords
 from tornado_members.auth.permissions import READ_OWN, WRITE_OWN
+from tornado_members.auth.shared_counts import SharedCounts
 from tornado_members.auth.signing import OwnKey
 from tornado_members.auth.throttle import LoginThrottle
 from tornado_members.errors import DependencyUnavailable, LoginFailed, UserBlocked
+from tornado_members.settings import Settings
 from tornado_members.storage.users import User, UserStore
+
+log = getLogger(__name__)
 
 _LONGEST = 4 * MAX_SUBJECT  # characters, before composition
 
@@ -86,6 +92,36 @@ class Login:
             user.username, self._token_seconds, member_id=user.member_id, **granted
         )
         return IssuedToken(self._key.current().sign(claims), self._token_seconds)
+
+
+@asynccontextmanager
+async def open_login(
+    settings: Settings, own: OwnIssuer | None, users: UserStore, counts: SharedCounts
+) -> AsyncIterator[Login | None]:
+    """Yield the login, if it is enabled and has a signing key. Raises KeysUnusable."""
+    if not settings.login.enabled:
+        yield None
+        return
+    if own is None or own.jwks_file is None or not own.can_sign:
+        log.warning(
+            "the login is disabled: auth.own_issuer does not accept RS256, or has no signing key"
+        )
+        yield None
+        return
+    passwords = Passwords()
+    token_seconds = min(settings.login.token_seconds, own.max_lifetime)
+    throttle = LoginThrottle(counts, settings.login)
+    try:
+        yield Login(
+            users=users,
+            passwords=passwords,
+            throttle=throttle,
+            key=OwnKey(own.jwks_file),
+            issuer=own,
+            token_seconds=token_seconds,
+        )
+    finally:
+        passwords.close()
 
 
 def normalize_username(username: str) -> str:

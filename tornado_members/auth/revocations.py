@@ -1,13 +1,14 @@
 """Revokes tokens of users who have lost rights since the tokens were issued."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from logging import getLogger
 from typing import Any, Protocol
 
 from tornado_members.auth.caller import Caller
+from tornado_members.auth.own_issuer import OwnIssuer
 from tornado_members.errors import DependencyUnavailable, TokenInvalid
 from tornado_members.settings import OWN_PERMISSIONS
 from tornado_members.storage.users import UserState
@@ -138,3 +139,16 @@ class TokenRevocations:
                 "blocked users cannot be looked up (%s); the last known state applies", error
             )
         self._failing = True
+
+
+@asynccontextmanager
+async def open_revocations(own: OwnIssuer | None, users: _Users) -> AsyncIterator[TokenRevocations]:
+    """Yield the users whose tokens are revoked: none without an own issuer."""
+    name, seconds = (own.name, own.max_token_seconds) if own else ("", 0)
+    revocations = TokenRevocations(users, name, seconds)
+    if own:
+        await revocations.open()
+    try:
+        yield revocations
+    finally:
+        await revocations.close()

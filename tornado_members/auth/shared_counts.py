@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 from logging import getLogger
 from typing import Any
 
 from tornado_members.lease_cache.errors import NodeUnavailable
 from tornado_members.lease_cache.memcached import MemcachedNode
+from tornado_members.settings import Cache
 
 log = getLogger(__name__)
 
@@ -129,6 +131,19 @@ class SharedCounts:
     def _node_of(self, key: bytes) -> MemcachedNode:
         digest = blake2b(key, digest_size=8).digest()
         return self._nodes[int.from_bytes(digest, "big") % len(self._nodes)]
+
+
+@asynccontextmanager
+async def open_counts(
+    cache: Cache, servers: Sequence[str], *, namespace: str
+) -> AsyncIterator[SharedCounts]:
+    """Yield counters in these Memcached servers; nothing connects before one is used."""
+    nodes = [MemcachedNode(server, timeout=cache.timeout_ms / 1000) for server in servers]
+    counts = SharedCounts(nodes, namespace=namespace)
+    try:
+        yield counts
+    finally:
+        await counts.close()
 
 
 def _is_count(value: bytes) -> bool:

@@ -35,9 +35,10 @@ from tornado_members.model.attributes import path_of
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.history import Actor
 from tornado_members.model.member import MEMBER_FIELDS
-from tornado_members.services import open_directory, open_lists, open_stores
+from tornado_members.services import open_directory
 from tornado_members.serving.garbage_collection import tune_garbage_collection
 from tornado_members.settings import Settings
+from tornado_members.storage.stores import open_lists, open_stores
 from tornado_members.telemetry.logs import configure_logging
 
 T = TypeVar("T")

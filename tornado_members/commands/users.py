@@ -12,8 +12,8 @@ from tornado_members.auth.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LEN
 from tornado_members.commands.options import add_settings_options, member_id_or_none
 from tornado_members.embedded.private_servers import servers_for
 from tornado_members.errors import OperatorError
-from tornado_members.services import open_stores
 from tornado_members.settings import Settings
+from tornado_members.storage.stores import open_stores
 from tornado_members.storage.users import UserStore
 from tornado_members.telemetry.logs import configure_logging
 

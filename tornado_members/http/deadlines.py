@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Protocol
 
 _CHECKS = 4  # within the time of one request
@@ -62,3 +62,16 @@ class Deadlines:
             for request in late:
                 self.end(request)
                 request.time_out()
+
+
+@asynccontextmanager
+async def open_deadlines(seconds: float) -> AsyncIterator[Deadlines]:
+    """Yield the deadlines of requests, with the task that checks them."""
+    deadlines = Deadlines(seconds)
+    watching = asyncio.create_task(deadlines.watch())
+    try:
+        yield deadlines
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching

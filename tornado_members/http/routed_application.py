@@ -13,7 +13,7 @@ from tornado.escape import url_unescape
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
 from tornado.web import Application, RequestHandler
 
-from tornado_members.openapi.document import path_pattern
+from tornado_members.openapi.path_parameters import path_pattern
 
 # A path with {parameters}, its handler, and the arguments of the handler's initialize().
 HandlerRoute = tuple[str, type[RequestHandler], dict[str, Any]]
