@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.processor_time import costs_at_most
-from tornado_members.bulk import compression
-from tornado_members.bulk import workbook as excel
+from tornado_members.bulk import compression, worksheet
 from tornado_members.bulk.member_file import read_members
 from tornado_members.bulk.options import FileInfo, FileOptions
 from tornado_members.bulk.rows import Refusal, Row
@@ -88,7 +87,7 @@ def test_a_hostile_or_damaged_file_is_refused(make: Callable[[], bytes], words: 
 
 
 def test_a_sheet_may_not_have_more_rows_than_excel_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(excel, "_MAX_ROWS", 100)  # reading a million takes seconds
+    monkeypatch.setattr(worksheet, "_MAX_ROWS", 100)  # reading a million takes seconds
     rows = f"<row>{cell('Name')}</row><row>{cell('Ada')}</row>" + "<row/>" * 98
     assert len(read(workbook(f"<worksheet>{rows}</worksheet>"))) == 1
     with pytest.raises(UnreadableFile, match="more than 100 rows"):

@@ -1,13 +1,11 @@
 """Load members from files, or generate fake ones."""
 
 import asyncio
-import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from errno import EEXIST
 from functools import partial
 from itertools import chain, count, islice
@@ -17,16 +15,14 @@ from typing import BinaryIO, TypeVar
 from tqdm import tqdm
 
 from tornado_members.bulk.decoding import find_encoding
-from tornado_members.bulk.dry_run import DryRunDirectory
 from tornado_members.bulk.fake_members import fake_members
+from tornado_members.bulk.file_loading import OpenFile, load_files
 from tornado_members.bulk.header import is_delimiter
-from tornado_members.bulk.loader import BATCH, Directory, Loader, Result
+from tornado_members.bulk.loader import BATCH, Loader, Result
 from tornado_members.bulk.mapping import parse_column, repeated_field
 from tornado_members.bulk.member_file import read_members
 from tornado_members.bulk.options import FileInfo, FileOptions
-from tornado_members.bulk.pipeline import BatchPipeline
-from tornado_members.bulk.report import Report, print_above_bar, print_result, with_options
-from tornado_members.bulk.rows import Refusal, Row
+from tornado_members.bulk.report import Report, with_options
 from tornado_members.bulk.sources import read_stream
 from tornado_members.directory import MemberDirectory
 from tornado_members.embedded.private_servers import servers_for
@@ -46,17 +42,6 @@ T = TypeVar("T")
 _FIELDS = f"{', '.join(MEMBER_FIELDS.names)} or attributes.NAME"
 _ACTOR = Actor(issuer=None, subject="scripts/seed")
 _STANDARD_INPUT = Path("-")
-_STRIDE = 100  # rows that are processed before other tasks may run
-
-
-@dataclass(slots=True)
-class _OpenFile:
-    """A file whose header was read."""
-
-    path: Path
-    stream: BinaryIO
-    rows: Iterator[Row | None]
-    report: Report
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -171,7 +156,13 @@ def _run_files(arguments: Namespace, settings: Settings) -> int:
         if len(files) < len(arguments.files):
             return 2
         try:
-            loading = partial(_load_files, files=files, arguments=arguments)
+            loading = partial(
+                load_files,
+                files=files,
+                on_conflict=arguments.on_conflict,
+                actor=_ACTOR,
+                dry_run=arguments.dry_run,
+            )
             _with_directory(settings, loading)
         except UnreadableFile as error:  # after rows that were loaded
             print(f"seed: {with_options(error.reason)}", file=sys.stderr)
@@ -179,7 +170,7 @@ def _run_files(arguments: Namespace, settings: Settings) -> int:
         return 1 if any(file.report.refused for file in files) else 0
 
 
-def _open(path: Path, arguments: Namespace, settings: Settings, stack: ExitStack) -> _OpenFile:
+def _open(path: Path, arguments: Namespace, settings: Settings, stack: ExitStack) -> OpenFile:
     """Open a file and read its header. Raises UnreadableFile and OSError."""
     options = FileOptions(
         encoding=arguments.encoding,
@@ -207,7 +198,7 @@ def _open(path: Path, arguments: Namespace, settings: Settings, stack: ExitStack
     first = next((row for row in rows if row is not None), None)
     report.explain()
     stack.enter_context(report)
-    return _OpenFile(path, stream, chain(() if first is None else (first,), rows), report)
+    return OpenFile(path, stream, chain(() if first is None else (first,), rows), report)
 
 
 def _command(arguments: Namespace) -> list[str]:
@@ -255,85 +246,6 @@ async def _load_fake(directory: MemberDirectory, total: int, fields: FieldTable)
             bar.update(created)
     print(f"{total:,} loaded in {time.monotonic() - started:.1f} s")
     return 0
-
-
-async def _load_files(
-    directory: MemberDirectory, files: Sequence[_OpenFile], arguments: Namespace
-) -> None:
-    """Load the files one after another. A name in two of them is a duplicate, as within a file."""
-    target: Directory = directory
-    with ExitStack() as stack:
-        if arguments.dry_run:
-            dry_run = DryRunDirectory(directory, lambda _: True)
-            stack.callback(dry_run.close)
-            target = dry_run
-            print_above_bar("dry run: no member is changed; the counts are those of a real run")
-        loader = Loader(target, arguments.on_conflict, _ACTOR)
-        for file in files:
-            prefix = f"{file.path}: " if len(files) > 1 else ""
-            try:
-                await _load_rows(loader, file)
-            except BaseException:
-                print_result(prefix + file.report.summary(complete=False))
-                raise
-            print_result(prefix + file.report.summary(complete=True))
-
-
-async def _load_rows(loader: Loader, file: _OpenFile) -> None:
-    try:
-        size = os.fstat(file.stream.fileno()).st_size or None  # a pipe has none
-    except OSError:
-        size = None
-    done = 0
-    pipeline = BatchPipeline(loader.load)
-
-    async def report_first() -> None:
-        nonlocal done
-        done += await _report_first(pipeline, file.report)
-        bar.set_postfix_str(f"{done:,} rows", refresh=False)
-
-    with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
-        try:
-            async for batch in _batches(file.rows):
-                while not pipeline.start(batch):
-                    await report_first()
-                if size:
-                    bar.update(file.stream.tell() - bar.n)
-            while pipeline:
-                await report_first()
-        except asyncio.CancelledError:  # Ctrl-C: the batches in progress will be loaded
-            while pipeline:
-                await report_first()
-            raise
-        finally:
-            await pipeline.settle()
-
-
-async def _report_first(pipeline: BatchPipeline, report: Report) -> int:
-    """Report the results of the oldest batch; return the number of its rows."""
-    rows, loaded = await pipeline.finish_first()
-    outcomes = iter(loaded)
-    for number, row in enumerate(rows, 1):
-        if number % _STRIDE == 0:
-            await asyncio.sleep(0)
-        report.note(row, row.content if isinstance(row.content, Refusal) else next(outcomes))
-    return len(rows)
-
-
-async def _batches(rows: Iterable[Row | None]) -> AsyncIterator[list[Row]]:
-    """Yield rows in batches, and let the tasks of batches in progress run meanwhile."""
-    batch: list[Row] = []
-    for row in rows:
-        if row is None:
-            continue
-        batch.append(row)
-        if len(batch) % _STRIDE == 0:
-            await asyncio.sleep(0)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _positive(text: str) -> int:
