@@ -19,7 +19,7 @@ from tornado_members import invalidator
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.invalidator import InvalidatorStatus, invalidating
 from tornado_members.settings import Settings
-from tornado_members.storage import changes
+from tornado_members.storage import change_reader
 from tornado_members.storage.changes import Change, MemberChanges
 from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.storage.mongo import Mongo, open_mongo
@@ -38,7 +38,7 @@ def driver(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll an idle stream more often, and retry failures sooner."""
-    monkeypatch.setattr(changes, "_AWAIT_MS", 30)
+    monkeypatch.setattr(change_reader, "_AWAIT_MS", 30)
     monkeypatch.setattr(invalidator, "_FIRST_PAUSE", 0.02)
 
 

@@ -1,5 +1,8 @@
 """Every problem that a client can receive, as RFC 9457 problem details.
 
+The file is one table, in the order of the status codes. It is not split, so that a status or a code
+is found in one place.
+
     Problem
     ├── BadRequest                   400  bad-request
     │   ├── MalformedBody            400  malformed-body
@@ -96,7 +99,11 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.extensions = dict(extensions or {})
 
-    def to_dict(self, request_id: str, base_path: str = "") -> dict[str, Any]:  # noqa: ARG002
+    def to_dict(
+        self,
+        request_id: str,
+        base_path: str = "",  # noqa: ARG002  # used by NameTaken
+    ) -> dict[str, Any]:
         """Return the problem object (RFC 9457 §3.1); `base_path` is the prefix of its addresses."""
         return {
             "type": TYPE_PREFIX + self.code,

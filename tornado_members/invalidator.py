@@ -15,15 +15,13 @@ from logging import getLogger
 from typing import Protocol
 
 from tornado_members.errors import DependencyUnavailable
-from tornado_members.storage.changes import (
-    Batch,
-    Change,
+from tornado_members.storage.change_reader import (
     ChangesUnavailable,
     HistoryLost,
-    MemberChanges,
     NotReplicated,
     Token,
 )
+from tornado_members.storage.changes import Batch, Change, MemberChanges
 from tornado_members.storage.leader_election import LeaderElection
 from tornado_members.ticks import seconds_to_tick
 

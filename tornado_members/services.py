@@ -38,10 +38,7 @@ from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.elections import Elections
 from tornado_members.storage.feed_source import FeedSource
 from tornado_members.storage.leader_election import LeaderElection
-from tornado_members.storage.list_preparation import (
-    START_SECONDS,
-    ListPreparation,
-)
+from tornado_members.storage.list_preparation import START_SECONDS, ListPreparation
 from tornado_members.storage.mongo import Mongo
 from tornado_members.storage.pending_flushes import PendingFlushCollection
 from tornado_members.storage.stores import Stores, open_lists, open_stores, open_streams

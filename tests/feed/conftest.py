@@ -11,7 +11,7 @@ import pytest
 from tests.support.api import token_of
 from tests.support.feed_client import FeedStream, following
 from tests.support.wire import AnyServer, address_of
-from tornado_members.storage import changes
+from tornado_members.storage import change_reader
 
 Follow = Callable[..., AbstractAsyncContextManager[FeedStream]]
 
@@ -19,7 +19,7 @@ Follow = Callable[..., AbstractAsyncContextManager[FeedStream]]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll an idle stream more often."""
-    monkeypatch.setattr(changes, "_AWAIT_MS", 30)
+    monkeypatch.setattr(change_reader, "_AWAIT_MS", 30)
 
 
 @pytest.fixture

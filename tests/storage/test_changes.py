@@ -21,17 +21,15 @@ from tests.support.suspension import suspend
 from tornado_members.embedded import private_servers
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import find_mongod, free_port, mongod_command
-from tornado_members.storage import changes
+from tornado_members.storage import change_reader
 from tornado_members.storage.audit import AuditLog, TransactionsMissing
-from tornado_members.storage.changes import (
-    Batch,
-    Change,
+from tornado_members.storage.change_reader import (
     ChangesUnavailable,
     HistoryLost,
-    MemberChanges,
     NotReplicated,
     Token,
 )
+from tornado_members.storage.changes import Batch, Change, MemberChanges
 from tornado_members.storage.documents import MemberCodec
 from tornado_members.storage.feed_source import FeedSource
 from tornado_members.storage.mongo import Mongo, open_mongo
@@ -43,7 +41,7 @@ Batches = AsyncGenerator[Batch, None]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll an idle stream more often."""
-    monkeypatch.setattr(changes, "_AWAIT_MS", 30)
+    monkeypatch.setattr(change_reader, "_AWAIT_MS", 30)
 
 
 @pytest.fixture

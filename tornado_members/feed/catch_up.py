@@ -16,7 +16,7 @@ from tornado_members.errors import ChangesLost, DependencyUnavailable
 from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.feed.reader import FeedLost, FeedReader
 from tornado_members.feed.subscription import Subscription
-from tornado_members.storage.changes import ChangesUnavailable
+from tornado_members.storage.change_reader import ChangesUnavailable
 
 log = getLogger(__name__)
 

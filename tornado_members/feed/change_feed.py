@@ -21,7 +21,7 @@ from tornado_members.feed.event_log import PositionLost
 from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.feed.reader import FeedLost, FeedReader, Invalidate
 from tornado_members.feed.subscription import Subscription
-from tornado_members.storage.changes import ChangesUnavailable, NotReplicated
+from tornado_members.storage.change_reader import ChangesUnavailable, NotReplicated
 from tornado_members.storage.feed_source import FeedSource
 
 log = getLogger(__name__)

@@ -18,7 +18,7 @@ from tornado_members.feed.events import FeedEvent
 from tornado_members.feed.metrics import FeedMetrics
 from tornado_members.feed.subscription import Subscription
 from tornado_members.in_turns import map_in_turns
-from tornado_members.storage.changes import ChangesUnavailable, HistoryLost
+from tornado_members.storage.change_reader import ChangesUnavailable, HistoryLost
 from tornado_members.storage.feed_source import FeedBatch, FeedSource, MemberChange
 
 log = getLogger(__name__)

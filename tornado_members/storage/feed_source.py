@@ -22,14 +22,14 @@ from tornado_members.errors import DependencyUnavailable
 from tornado_members.in_turns import map_in_turns
 from tornado_members.model.member import Member
 from tornado_members.storage.audit import AuditLog
-from tornado_members.storage.changes import (
+from tornado_members.storage.change_reader import (
     DOCUMENT_EVENTS,
     ChangeReader,
     ChangesUnavailable,
-    current_token,
     read_timeout,
     time_of,
 )
+from tornado_members.storage.changes import current_token
 from tornado_members.storage.documents import (
     LAST_VERSION,
     MemberCodec,

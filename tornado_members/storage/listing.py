@@ -4,28 +4,22 @@ The planner does not choose. It would try several indexes, with a result that de
 and reuse that result for other values in queries of the same shape.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 import pymongo
 from bson import MinKey
-from pymongo import ASCENDING, DESCENDING
+from pymongo import ASCENDING
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 from tornado_members.errors import ListTooWide
 from tornado_members.model.fields import FieldTable
 from tornado_members.model.list_query import Filters, ListQuery
-from tornado_members.storage.attribute_values import to_stored
-from tornado_members.storage.documents import (
-    MEMBER_ID_RANGE,
-    MEMBERS_ONLY,
-    is_member,
-    most_per_reply,
-)
+from tornado_members.storage.documents import MEMBER_ID_RANGE, is_member, most_per_reply
+from tornado_members.storage.list_filters import ListFilters, direction, is_key, sort_key
 from tornado_members.storage.list_indexes import (
     BY_FOLDED_NAME,
     BY_NAME,
@@ -35,12 +29,11 @@ from tornado_members.storage.list_indexes import (
     prefixes_of,
 )
 from tornado_members.storage.list_readiness import ListReadiness, stage_for, stage_for_count
+from tornado_members.storage.list_walk import ListWalk
 from tornado_members.storage.match_counts import MatchCounts
 from tornado_members.storage.mongo import Collection, Document, Mongo
-from tornado_members.storage.name_ranges import name_ranges
 from tornado_members.storage.single_reply import Find, find
 
-_FIELDS: Final = {"memberId": "_id", "name": "name"}
 # A prefix with more matches is wide: a large part of all members may match.
 _MAX_KEYS: Final = 5000
 # Of several wide prefixes, one must have at most this many matches.
@@ -48,13 +41,8 @@ _MAX_KEYS_OF_WIDE: Final = 50_000
 # Of several prefixes, the first one with at most this many matches is used. MongoDB reads all these
 # members in the time in which it reads the keys of two words of a whole name, of a million members.
 _FEW: Final = 500
-# Members read per result in a walk for a wide prefix, before the prefix's index is used instead.
-_READ_PER_MATCH: Final = 100
-# The same in the first part of a walk. Most wide prefixes fill a page in it.
-_FIRST_PER_MATCH: Final = 10
 # Keys are read in batches that grow by this factor, in case few of their members match.
 _GROWTH: Final = 8
-_HAS_KEY: Final[Document] = {"_id": MEMBER_ID_RANGE, "name": {"$gte": ""}}
 # Share of an operation's timeout after which a list is too wide. MongoDB reports it in time.
 _TIMEOUT_SHARE: Final = 0.8
 
@@ -67,8 +55,8 @@ class MemberLists:
         self._fields = fields
         self._members: Collection = mongo.database["members"]
         self._timeout = mongo.timeout
-        self._filtered = {field.name: field for field in fields if field.filter}
-        self._attributes = fields.attributes.by_path
+        self._filters = ListFilters(fields)
+        self._walk = ListWalk(self._members, self._filters, self._read)
         # Without what members are found by, a document is a third as large, and has no lists.
         self._shown: Document = dict.fromkeys(("_id", *fields.keys), 1)
         self._per_reply = most_per_reply(fields)
@@ -82,12 +70,12 @@ class MemberLists:
         self._readiness.require(stage_for(query.filters, self._fields))
         prefixes, attributes = prefixes_of(query.filters), query.filters.attributes
         has_choice = bool(prefixes) or len(attributes) > 1
-        if not has_choice or self._field_equality(query.filters) is not None:
-            return await self._read(query, self._matching(query))
+        if not has_choice or self._filters.leading_field(query.filters) is not None:
+            return await self._read(query, self._filters.matching(query))
         counts = (_FEW,) if prefixes else (_FEW, _MAX_KEYS)
-        path = await self._counts.find_narrow_attribute(self._stored(attributes), counts)
+        path = await self._counts.find_narrow_attribute(self._filters.stored(attributes), counts)
         if path is not None or not prefixes:
-            return await self._read(query, self._matching(query), path)
+            return await self._read(query, self._filters.matching(query), path)
         narrow = await self._narrow(prefixes)
         is_only = _is_only(prefixes, query)
         if len(narrow) > 1 or (
@@ -98,7 +86,7 @@ class MemberLists:
         if narrow:
             return await self._pick(query, narrow[0], is_only=is_only)
         with _too_wide_after(self._timeout * _TIMEOUT_SHARE):
-            found = await self._walk(query)
+            found = await self._walk.page(query)
             return found if found is not None else await self._pick_wide(query, prefixes)
 
     async def count(self, filters: Filters) -> int:
@@ -108,8 +96,8 @@ class MemberLists:
         ListsBeingPrepared.
         """
         self._readiness.require(stage_for_count(filters, self._fields))
-        matching = self._matching(ListQuery(filters))
-        field = self._equality(filters)
+        matching = self._filters.matching(ListQuery(filters))
+        field = self._filters.leading_path(filters)
         if field is not None:
             index = BY_NAME if field == "name" else behind(field, "_id")
             return await self._members.count_documents(matching, hint=index)
@@ -145,13 +133,13 @@ class MemberLists:
 
         MongoDB reads keys for this, which takes a third of the time of reading the members.
         """
-        key, matching = _FIELDS[query.field], self._matching(query)
+        key, matching = sort_key(query), self._filters.matching(query)
         for prefix in narrow:
             restricted = matching[key].get("$in")
             if restricted is None or len(restricted) > _FEW:
                 cursor = self._find_keys(query, prefix, restricted)
                 matching[key]["$in"] = [
-                    found for one in await cursor.to_list(None) if _is_key(found := one[key], key)
+                    found for one in await cursor.to_list(None) if is_key(found := one[key], key)
                 ]
         return matching
 
@@ -173,7 +161,7 @@ class MemberLists:
         If it is the only condition, the first keys suffice, and MongoDB holds no others. A few of
         their members may be deleted or renamed by the time they are read.
         """
-        key, wanted = _FIELDS[query.field], query.limit
+        key, wanted = sort_key(query), query.limit
         at_once = await self._pick_at_once(query, prefix) if is_only else []
         if len(at_once) == wanted and all(map(is_member, at_once)):
             return at_once
@@ -185,7 +173,7 @@ class MemberLists:
                 async for keys in batches:
                     if len(at_once) < wanted and keys == [one[key] for one in at_once]:
                         return at_once
-                    matching = self._matching(query)
+                    matching = self._filters.matching(query)
                     matching[key]["$in"] = keys
                     found += await self._read(replace(query, limit=wanted - len(found)), matching)
                     if len(found) == wanted:
@@ -202,7 +190,7 @@ class MemberLists:
         that were changed in between, although they may still match. So a page that is not full
         is read again, key by key.
         """
-        return await self._find(query, self._covered(query, prefix), prefix.index)
+        return await self._find(query, self._filters.covered(query, prefix), prefix.index)
 
     async def _keys(
         self, query: ListQuery, prefix: Prefix, most: int
@@ -211,12 +199,12 @@ class MemberLists:
 
         MongoDB sorts keys of the index, and reads no documents. The batches grow.
         """
-        key, count = _FIELDS[query.field], query.limit
+        key, count = sort_key(query), query.limit
         cursor = self._find_keys(query, prefix, batch_size=count)
-        cursor.sort(key, _direction(query)).limit(most)
+        cursor.sort(key, direction(query)).limit(most)
         try:
             while entries := await cursor.to_list(count):
-                yield [found for entry in entries if _is_key(found := entry[key], key)]
+                yield [found for entry in entries if is_key(found := entry[key], key)]
                 count = max(count, min(count * _GROWTH, _MAX_KEYS))
         finally:
             await cursor.close()
@@ -232,53 +220,11 @@ class MemberLists:
 
         `restricted` are the only keys that count.
         """
-        key, matching = _FIELDS[query.field], self._covered(query, prefix)
+        key, matching = sort_key(query), self._filters.covered(query, prefix)
         if restricted is not None:
             matching[key]["$in"] = restricted
         only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
         return self._members.find(matching, only, hint=prefix.index, batch_size=batch_size)
-
-    def _covered(self, query: ListQuery, prefix: Prefix) -> Document:
-        """Return the filter of members with this prefix, of fields that its index has."""
-        matching: Document = {
-            **prefix.condition,
-            "name": {"$gte": ""},
-            "_id": dict(MEMBER_ID_RANGE),
-        }
-        matching[_FIELDS[query.field]] |= _after(query)
-        return matching
-
-    async def _walk(self, query: ListQuery) -> list[Document] | None:
-        """Return a page by reading members in its order; None if too many do not match."""
-        counts = (
-            query.limit * _FIRST_PER_MATCH,
-            max(_MAX_KEYS, query.limit * _READ_PER_MATCH),
-        )
-        key, found = _FIELDS[query.field], list[Document]()
-        for bounds in await _bounds(query):
-            part, end = bounds, None
-            for count in counts:
-                end = await self._key_behind(query, part, count)
-                before = [] if end is None else [{key: {"$gt" if query.descending else "$lt": end}}]
-                matching = {"$and": [self._matching(query), part, *before]}
-                found += await self._read(replace(query, limit=query.limit - len(found)), matching)
-                if len(found) == query.limit:
-                    return found
-                if end is None:
-                    break
-                part = {"$and": [bounds, {key: {"$lte" if query.descending else "$gte": end}}]}
-            if end is not None:
-                return None
-        return found
-
-    async def _key_behind(self, query: ListQuery, bounds: Document, count: int) -> Any:
-        """Return the sort key behind the first `count` members of a walk; None if it has fewer."""
-        key = _FIELDS[query.field]
-        members = {key: {**_HAS_KEY[key], **_after(query)}}
-        only = {"_id": 1} if key == "_id" else {"_id": 0, key: 1}
-        cursor = self._members.find({"$and": [members, bounds]}, only, hint=[(key, ASCENDING)])
-        found = await cursor.sort(key, _direction(query)).skip(count).limit(1).to_list(1)
-        return found[0][key] if found else None
 
     async def _read(
         self, query: ListQuery, matching: Document, equality: str | None = None
@@ -287,8 +233,8 @@ class MemberLists:
 
         `equality` is the field with which the index begins; by default, the filters decide.
         """
-        key = _FIELDS[query.field]
-        field = equality or self._equality(query.filters)
+        key = sort_key(query)
+        field = equality or self._filters.leading_path(query.filters)
         if field == "name":  # at most one document, matching needs no order
             return await self._find(query, matching, BY_NAME, is_sorted=False)
         index = behind(field, key) if field else [(key, ASCENDING)]
@@ -298,70 +244,11 @@ class MemberLists:
         self, query: ListQuery, matching: Document, index: Index, *, is_sorted: bool = True
     ) -> list[Document]:
         """Return the first documents in the order of a query that match."""
-        sort = (_FIELDS[query.field], _direction(query)) if is_sorted else None
+        sort = (sort_key(query), direction(query)) if is_sorted else None
         found = Find(
             matching=matching, shown=self._shown, index=index, sort=sort, limit=query.limit
         )
         return await find(self._members, found, self._per_reply)
-
-    def _field_equality(self, filters: Filters) -> str | None:
-        """Return the field that the index to use begins with; None if no filter names a value.
-
-        Names are unique. Of the others, the first in the table leads to the fewest members.
-        """
-        if filters.name is not None:
-            return "name"
-        named = (one.filtered_name for name, one in self._filtered.items() if name in filters.equal)
-        return next(named, None)
-
-    def _equality(self, filters: Filters) -> str | None:
-        """Return the field or the attribute that the index to use begins with, if there is one.
-
-        Many members can have one value of an attribute, so that a prefix is the better choice.
-        """
-        field = self._field_equality(filters)
-        if field is not None or filters.name_prefix is not None or filters.q is not None:
-            return field
-        return next(iter(filters.attributes), None)
-
-    def _stored(self, attributes: Mapping[str, Any]) -> Document:
-        """Return the values of attributes, by path, as MongoDB stores them."""
-        return {path: to_stored(self._attributes[path], one) for path, one in attributes.items()}
-
-    def _matching(self, query: ListQuery) -> Document:
-        """Return the filter of a query. It matches members only."""
-        filters = query.filters
-        found: Document = {field: dict(conditions) for field, conditions in MEMBERS_ONLY.items()}
-        if filters.name is not None:
-            found["name"]["$eq"] = filters.name
-        for name, value in filters.equal.items():
-            field = self._filtered[name]
-            found[field.filtered_name] = field.fold(value) if field.case_folded else value
-        found |= self._stored(filters.attributes)
-        if prefixes := prefixes_of(filters):
-            found["$and"] = [prefix.condition for prefix in prefixes]
-        found[_FIELDS[query.field]] |= _after(query)
-        return found
-
-
-async def _bounds(query: ListQuery) -> list[Document]:
-    """Return ranges of the order of a list with all its members, without those of earlier pages."""
-    prefix = query.filters.name_prefix
-    if prefix is None or query.field != "name":
-        return [{}]
-    ranges = await asyncio.to_thread(name_ranges, prefix)
-    return [
-        {"name": {"$gte": first} if end is None else {"$gte": first, "$lt": end}}
-        for first, end in (reversed(ranges) if query.descending else ranges)
-        if not _is_before(query, first, end)
-    ]
-
-
-def _is_before(query: ListQuery, first: str, end: str | None) -> bool:
-    """True if earlier pages have the whole range of names."""
-    if not isinstance(query.after, str):
-        return False
-    return first >= query.after if query.descending else end is not None and end <= query.after
 
 
 @contextmanager
@@ -383,19 +270,3 @@ def _too_wide_after(seconds: float) -> Iterator[None]:
 def _is_only(prefixes: Sequence[Prefix], query: ListQuery) -> bool:
     """True if every member with the first prefix matches."""
     return len(prefixes) == 1 and not query.filters.attributes
-
-
-def _is_key(value: object, key: str) -> bool:
-    """True if a member can have this sort key. Other programs may store other types."""
-    return isinstance(value, int | float if key == "_id" else str)
-
-
-def _direction(query: ListQuery) -> int:
-    return DESCENDING if query.descending else ASCENDING
-
-
-def _after(query: ListQuery) -> Document:
-    """Return the condition on the sort key that a member is behind `query.after`."""
-    if query.after is None:
-        return {}
-    return {"$lt" if query.descending else "$gt": query.after}
