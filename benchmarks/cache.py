@@ -60,7 +60,7 @@ async def memcached() -> AsyncIterator[str]:
     program, port = find_memcached(), free_port()
     if program is None:
         raise SystemExit("bench: memcached is not installed")
-    server = subprocess.Popen(  # noqa: ASYNC220, S603
+    server = subprocess.Popen(
         [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root"]
     )
     try:
@@ -93,7 +93,7 @@ async def contestants(address: str) -> AsyncIterator[dict[str, Read]]:
         registry=MemoryRegistry(),
     )
     await cache.open()
-    while (await cache.read(b"warm", load)).status != "hit":  # noqa: ASYNC110
+    while (await cache.read(b"warm", load)).status != "hit":
         await asyncio.sleep(0.05)
 
     async def read_leased(key: bytes) -> object:

@@ -92,7 +92,7 @@ def _record(bed: Bed, cell: Cell, one: Running, track: Track, options: Namespace
     """Return py-spy's samples of the busiest process in its raw format: frames and counts."""
     raw = bed.folder / "profile.raw"
     busiest = max(one.tree(), key=lambda process: sum(process.cpu_times()[:2]))
-    spy = subprocess.Popen(  # noqa: S603
+    spy = subprocess.Popen(
         [
             *(str(PEERS_VENV / "bin" / "py-spy"), "record", "--format", "raw", "--output", raw),
             *("--rate", str(SAMPLES_PER_SECOND), "--duration", str(options.seconds)),

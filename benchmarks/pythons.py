@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _contestant(python: Path) -> Contestant:
     """Return the service on an interpreter, named after its version."""
     asked = [str(python), "-c", _VERSION]
-    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     return replace(
         forms_of_ours()[0],
         name=f"ours-python-{version.replace('.', '-')}",

@@ -31,7 +31,7 @@ class _Program(Command):
     def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
         """Start a command in a new interpreter."""
         command, *rest = arguments
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(
             [sys.executable, "-m", "tornado_members", command, "--config", self.config, *rest],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -107,7 +107,7 @@ def _data_folder() -> Path | None:
 
     Each acknowledged write waits for the disk, and each new index for two files.
     """
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     has_room = memory.is_dir() and shutil.disk_usage(memory).free > _DATA_BYTES
     return memory if has_room else None
 
@@ -382,5 +382,5 @@ def contract(services: Services) -> Contract:
 
 
 @pytest.fixture
-def api(http_server: AnyServer, http_server_client: Fetching, contract: Contract) -> Api:  # noqa: ARG001
+def api(http_server: AnyServer, http_server_client: Fetching, contract: Contract) -> Api:
     return Api(http_server_client, contract)

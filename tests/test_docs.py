@@ -177,14 +177,15 @@ def test_documented_requests_receive_the_documented_responses(
     token_script = f"{ROOT}/scripts/token --config {shlex.quote(str(command.config))}"
     with command.serving() as service:
         variables = dict(os.environ)
-        for line, expected in steps:
+        for command_line, expected in steps:
+            line = command_line
             if page != "README.md":  # whose test runs the script itself
-                line = re.sub(r"\$\(scripts/token ([^)]*)\)", token_of, line)  # noqa: PLW2901
+                line = re.sub(r"\$\(scripts/token ([^)]*)\)", token_of, line)
             script = line.replace("scripts/token", token_script).replace("curl ", "curl -s ")
             script = script.replace("http://127.0.0.1:8888", service.url)
             if variable := re.match("([A-Z]+)=", line):
                 script += f'\nprintf %s "${variable[1]}"'
-            done = subprocess.run(  # noqa: S603
+            done = subprocess.run(
                 ["/bin/bash", "-euc", script],
                 capture_output=True,
                 text=True,

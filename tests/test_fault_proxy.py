@@ -96,7 +96,7 @@ async def test_proxy_delivers_held_bytes_of_a_disconnected_sender(target: str) -
         assert send_to_memcached(target, b"get held\r\n") == b"END\r\n"
         await proxy.set(NO_FAULT, "a")
         async with asyncio.timeout(60):
-            while send_to_memcached(target, b"get held\r\n") == b"END\r\n":  # noqa: ASYNC110
+            while send_to_memcached(target, b"get held\r\n") == b"END\r\n":
                 await asyncio.sleep(0.01)
 
 

@@ -57,7 +57,7 @@ def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         "no:tornasync",
         "-q",
     )
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, "-m", "pytest", *plugins, f"--processes={_PROCESSES}", *arguments, "."],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},

@@ -170,7 +170,7 @@ def test_greedy_connections_cost_what_is_documented(target: Target) -> None:
             def cost_of(connections: int) -> float:
                 before = target.settled()
                 for _ in range(connections):
-                    stack.enter_context(target.connect(data, answers))  # noqa: B023
+                    stack.enter_context(target.connect(data, answers))  # noqa: B023  # called in this iteration
                 return (target.settled() - before) / connections / KIB
 
             cost_of(WARM_UP)

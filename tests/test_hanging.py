@@ -69,7 +69,7 @@ async def clients(service: Service, count: int) -> AsyncIterator[list[HttpClient
 async def until_cached(client: HttpClient, path: bytes) -> None:
     """Wait for the first hit: a new service bypasses the cache for some seconds."""
     async with asyncio.timeout(60):
-        while b"; hit" not in (await client(b"GET", path)).headers[b"cache-status"]:  # noqa: ASYNC110
+        while b"; hit" not in (await client(b"GET", path)).headers[b"cache-status"]:
             await asyncio.sleep(0.05)
 
 
@@ -88,7 +88,7 @@ def send_read(client: HttpClient, number: int) -> asyncio.Task[Reply]:
 async def until_written(client: HttpClient) -> None:
     """Wait until writes succeed again, without a restart, for at most the promised five seconds."""
     async with asyncio.timeout(60):
-        while (await client(b"PUT", b"/members/by-name/Grace", b"{}")).status >= 500:  # noqa: ASYNC110
+        while (await client(b"PUT", b"/members/by-name/Grace", b"{}")).status >= 500:
             await asyncio.sleep(0.05)
 
 

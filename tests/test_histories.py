@@ -245,7 +245,7 @@ def slowly(
 
 def linearizable(count: int, seed: int) -> list[Operation]:
     """A history of registers, in which each operation takes effect between its start and end."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     versions = dict.fromkeys(range(8), 1)
     history = []
     for moment in range(count):

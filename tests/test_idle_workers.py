@@ -107,7 +107,7 @@ async def test_idle_process_sends_few_commands(
         stats = send_to_memcached(cache_servers[0], b"stats\r\n").split()
         return int(stats[stats.index(b"bytes_read") + 1])
 
-    while services.dependencies.change_stream.problem:  # noqa: ASYNC110  # it is not idle yet
+    while services.dependencies.change_stream.problem:  # it is not idle yet
         await asyncio.sleep(0.01)
     monkeypatch.setattr(RoutedCommands, "started", count)
     began, before = time.monotonic(), received_bytes()

@@ -202,7 +202,7 @@ def test_serve_imports_no_library_that_a_service_seldom_needs() -> None:
         "import sys, tornado_members.__main__, tornado_members.commands.serve\n"
         f"sys.exit(' '.join({names} & sys.modules.keys()) or None)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)  # noqa: S603
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)
 
 
 def test_import_reads_no_settings_and_opens_nothing() -> None:
@@ -213,4 +213,4 @@ def test_import_reads_no_settings_and_opens_nothing() -> None:
         "import tornado_members.commands.seed, tornado_members.commands.token\n"
         "assert threading.active_count() == 1\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)  # noqa: S603
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)

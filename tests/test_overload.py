@@ -108,7 +108,7 @@ def busy_processor() -> Iterator[None]:
     with ExitStack() as stack:
         for _ in range(HOGS):
             command = with_parent_death_signal([sys.executable, "-S", "-c", "while True: pass"])
-            hog = stack.enter_context(subprocess.Popen(command))  # noqa: S603
+            hog = stack.enter_context(subprocess.Popen(command))
             stack.callback(hog.kill)
         yield
 

@@ -93,7 +93,7 @@ async def replace_while_memcached_hangs(
             )
         answered = await asyncio.gather(*(member.read_until_hit() for member in members))
         async with asyncio.timeout(SECONDS_AT_MOST):
-            while database["cache_pending_flushes"].find_one():  # noqa: ASYNC110
+            while database["cache_pending_flushes"].find_one():
                 await asyncio.sleep(0.1)
     return list(answered)
 

@@ -19,11 +19,11 @@ NAME = "Planted-Name"
 
 
 def post(url: str, body: Any) -> dict[str, Any]:
-    request = urllib.request.Request(  # noqa: S310
+    request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as response:
             return dict(json.load(response))
     except urllib.error.HTTPError as error:
         with error:

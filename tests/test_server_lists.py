@@ -45,7 +45,7 @@ async def _roll(folder: Path, mongodb_uri: str, rounds: int) -> tuple[Record, li
                     await service.replace(how)
                 await cluster.until_in_force(wanted)
                 cold.append(await storm.find_cold(10))
-            while storm.record.count("read") <= ENOUGH_READS:  # noqa: ASYNC110  # a busy machine
+            while storm.record.count("read") <= ENOUGH_READS:  # a busy machine
                 await asyncio.sleep(0.1)
         finally:
             storm.stop()

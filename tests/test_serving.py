@@ -135,7 +135,7 @@ def test_banner_shows_commands_that_work(joined: Command) -> None:
     joined = Command(spaced, json.loads(joined.config.read_text()))
     with joined.serving() as service:
         pasted = service.startup_output.split("another shell:\n")[1].split("Ctrl-C")[0]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             ["/bin/bash", "-euc", pasted],
             capture_output=True,
             text=True,

@@ -33,7 +33,7 @@ class OfTheService:
 def coroutine_of_the_service() -> Callable[[], Any]:
     source = "async def serve():\n    spin()\n"
     namespace: dict[str, Any] = {"spin": spin}
-    exec(compile(source, "/x/tornado_members/pretended.py", "exec"), namespace)  # noqa: S102
+    exec(compile(source, "/x/tornado_members/pretended.py", "exec"), namespace)  # noqa: S102  # a file name of the package
     return namespace["serve"]  # type: ignore[no-any-return]
 
 
@@ -84,7 +84,7 @@ def test_runs():
 def test_slow_callback_fails_a_test_unless_the_next_run_has_none(folder: Path) -> None:
     (folder / "test_it.py").write_text(_MODULE)
     plugins = ("-p", "tests.support.slow_callbacks", "-p", "no:cacheprovider", "-q", "-rA")
-    result = subprocess.run(  # noqa: S603
+    result = subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, "."],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},

@@ -36,7 +36,7 @@ class Generator:
     """Generates streams of requests: well-formed, odd and broken ones."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311
+        self._random = random.Random(seed)
 
     def stream(self) -> tuple[bytes, list[int]]:
         """Return some bytes, and the positions at which to cut them."""

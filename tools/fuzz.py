@@ -51,7 +51,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--seed",
         type=int,
-        default=random.randrange(10**6),  # noqa: S311
+        default=random.randrange(10**6),
         help="the same seed generates the same requests",
     )
     return parser

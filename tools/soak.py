@@ -186,7 +186,7 @@ def _parser() -> ArgumentParser:
         default=1,
         help="seconds of stale reads that a partition allows (1)",
     )
-    add("--seed", type=int, default=random.randrange(10**6), help="seed of all random choices")  # noqa: S311
+    add("--seed", type=int, default=random.randrange(10**6), help="seed of all random choices")
     return parser
 
 

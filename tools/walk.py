@@ -136,7 +136,7 @@ class Client:
     async def await_hit(self, member_id: int) -> None:
         """Read a member until the cache serves it: a new node is not read at first."""
         async with asyncio.timeout(_START_SECONDS):
-            while "; hit" not in await self._send("GET", f"/members/{member_id}", ""):  # noqa: ASYNC110
+            while "; hit" not in await self._send("GET", f"/members/{member_id}", ""):
                 await asyncio.sleep(_PAUSE)
 
     async def send(self, kind: Kind, member_id: int) -> None:

@@ -203,7 +203,7 @@ def running(contestant: Contestant, bed: Bed, cores: Cores, processes: int) -> I
     command = pinned + contestant.command(bed, port, processes)
     log = bed.folder / f"{contestant.name}.log"
     with log.open("ab") as output:
-        child = subprocess.Popen(  # noqa: S603
+        child = subprocess.Popen(
             with_parent_death_signal(command),
             cwd=bed.folder if contestant.is_ours else Path(__file__).parent.parent / "peers",
             env=contestant.environment(bed, port, processes),

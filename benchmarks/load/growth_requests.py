@@ -47,7 +47,7 @@ class MemberSample:
 
     def __init__(self, members: Collection, size: int) -> None:
         """The ids of `members` are 1 to `size`."""
-        choice = random.Random(7)  # noqa: S311 (the same requests in each run)
+        choice = random.Random(7)
         ids = choice.sample(range(2, size + 1), min(size - 1, _HOT + 3 * _SAMPLE))  # 1 is cached
         self.hot, self.others = ids[:_HOT], ids[_HOT:]
         found = {one["_id"]: one for one in members.find({"_id": {"$in": ids}})}

@@ -50,7 +50,7 @@ class MemoryCache:
         load: Callable[[], Awaitable[Entry | None]],
         *,
         rejected: Entry | None = None,
-        look_up: LookUp | None = None,  # noqa: ARG002
+        look_up: LookUp | None = None,
     ) -> Found:
         """Return the entry of a key, loaded once."""
         if key in self._entries and (rejected is None or self._entries[key] != rejected):
@@ -85,7 +85,7 @@ class MemoryCache:
         look_ups: Mapping[bytes, NotHit],
         load: LoadMany,
         *,
-        unless_read: bool = False,  # noqa: ARG002
+        unless_read: bool = False,
     ) -> dict[bytes, Found]:
         """Load all keys, and store nothing."""
         loaded = await load([*look_ups])

@@ -68,7 +68,7 @@ class _Connection(asyncio.Protocol):
             status, closes = int(head[9:12]), b"connection: close" in head
             self._client.received(self, status, due, head, closes=closes)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._client.lost(self, was_waiting=self._due is not None)
         self._due = None
 

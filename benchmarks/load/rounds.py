@@ -145,7 +145,7 @@ class Track:
             connections=cell.connections,
             seconds=seconds,
             token=self._token,
-            start=random.randrange(MEMBERS),  # noqa: S311
+            start=random.randrange(MEMBERS),
             serial=next(_serials) * _WRITES_PER_ROUND,
             lines=self._lines,
         )

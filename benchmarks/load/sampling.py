@@ -76,7 +76,7 @@ class Sampler:
                 self.sample.wrong.append(f"no response: {error!r}")
 
     def _compare_member(self) -> None:
-        member_id = random.randint(1, self._scenario.members)  # noqa: S311
+        member_id = random.randint(1, self._scenario.members)
         before = self._find(member_id)
         response = self._client.get(f"/members/{member_id}")
         after = self._find(member_id)
@@ -90,7 +90,7 @@ class Sampler:
             self.sample.wrong.append(f"member {member_id}: {received}, where MongoDB has {after}")
 
     def _compare_page(self) -> None:
-        index = random.randrange(len(self._pages))  # noqa: S311
+        index = random.randrange(len(self._pages))
         page, path = self._pages[index], self._lines[index]
         self.sample.queries += PAGE  # MongoDB counts documents
         found = self._members.find(page.matching).sort(page.key).limit(PAGE)
@@ -113,7 +113,7 @@ class Sampler:
             self.sample.wrong.append(f"batch: {response.status} {response.content[:200]!r}")
 
     def _compare_unchanged(self) -> None:
-        index = random.randrange(self._scenario.members)  # noqa: S311
+        index = random.randrange(self._scenario.members)
         response = self._client.get(f"/members/{index + 1}", If_None_Match=self._lines[index])
         if response.status != 304 or response.content:
             self.sample.wrong.append(f"member {index + 1}: {response.status} instead of 304")

@@ -47,7 +47,7 @@ def load(
     words = [scenario.kind, token, str(scenario.members), str(start), str(serial)]
     if lines.exists():
         words.append(str(lines))
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [
             *(_find_wrk(), "--threads", "1", "--connections", str(connections)),
             *("--duration", f"{seconds:.0f}s", "--timeout", "10s", "--script", str(_SCRIPT)),

@@ -62,8 +62,8 @@ class BearerAuth(TokenAuth):
         self,
         token: str,
         allowed_roles: list[str],
-        resource: str,  # noqa: ARG002
-        method: str,  # noqa: ARG002
+        resource: str,
+        method: str,
     ) -> bool:
         """True if the token is valid and has one of the roles."""
         try:

@@ -47,13 +47,13 @@ class MemberChange(BaseModel):
 class Member(MemberIn):
     """A member."""
 
-    memberId: int = Field(validation_alias="_id")  # noqa: N815
+    memberId: int = Field(validation_alias="_id")
 
 
 class Lookup(BaseModel):
     """The ids of members."""
 
-    memberIds: list[int] = Field(max_length=1000)  # noqa: N815
+    memberIds: list[int] = Field(max_length=1000)
 
 
 class Page(BaseModel):
@@ -190,7 +190,7 @@ async def list_members(
     after: str | None = None,
     sort: Literal["memberId", "name"] = "memberId",
     q: str | None = None,
-    memberId: str | None = None,  # noqa: N803
+    memberId: str | None = None,
 ) -> Response:
     """Return a page of all members or of those with a word, or the members with these ids."""
     if memberId is not None:

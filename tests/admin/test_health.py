@@ -66,7 +66,7 @@ class TestRoutes:
         return admin_app
 
     @pytest.fixture
-    def admin(self, http_server: object, http_server_client: Fetching) -> Admin:  # noqa: ARG002
+    def admin(self, http_server: object, http_server_client: Fetching) -> Admin:
         return Admin(http_server_client)
 
     async def test_probes_respond_in_text_and_json(
@@ -282,7 +282,7 @@ async def fail() -> None:
 async def until(health: HealthMonitor, status: str) -> None:
     """Wait for a status, for at most the five seconds that operations.md promises."""
     async with asyncio.timeout(60):
-        while health.report().status != status:  # noqa: ASYNC110
+        while health.report().status != status:
             await asyncio.sleep(0.02)
 
 
@@ -300,7 +300,7 @@ async def test_monitor_pings_mongodb_one_at_a_time() -> None:
     async with health.monitoring():
         assert health.report().is_ready
         async with asyncio.timeout(60):
-            while pings < 2:  # noqa: ASYNC110
+            while pings < 2:
                 await asyncio.sleep(0.01)
         for _ in range(100):
             assert health.report().is_ready
@@ -318,7 +318,7 @@ async def test_acknowledged_writes_replace_pings() -> None:
 
     health = HealthMonitor(ping, write, dict, lambda: None, {}, None)
     async with health.monitoring(), asyncio.timeout(60):
-        while operations.count("write") < 3:  # noqa: ASYNC110
+        while operations.count("write") < 3:
             await asyncio.sleep(0.01)
     assert operations.count("ping") <= 2  # the first one, and another if the loop was late
 
@@ -335,7 +335,7 @@ async def test_writes_of_elections_replace_those_of_the_monitor() -> None:
     health = HealthMonitor(ping, write, dict, lambda: None, {}, None)
     loop = asyncio.get_running_loop()
     async with health.monitoring():
-        while "write" not in operations:  # noqa: ASYNC110
+        while "write" not in operations:
             await asyncio.sleep(0)
         for _ in range(20):
             health.note_write(loop.time() + 60)

@@ -95,8 +95,8 @@ async def test_status_counts_the_requests_of_all_workers(
 
         def fetch(path: str) -> Any:
             headers = {"Authorization": f"Bearer {token}"}
-            request = urllib.request.Request(service.url + path, headers=headers)  # noqa: S310
-            with urllib.request.urlopen(request) as answer:  # noqa: S310
+            request = urllib.request.Request(service.url + path, headers=headers)
+            with urllib.request.urlopen(request) as answer:
                 return json.loads(answer.read())
 
         for _ in range(20):  # each on a connection of its own

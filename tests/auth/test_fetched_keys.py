@@ -52,7 +52,7 @@ async def an_issuer(**settings: Any) -> AsyncIterator[Issuer]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -130,7 +130,7 @@ def test_kid_may_name_keys_of_several_algorithms_but_not_two_of_one() -> None:
 
 
 def weak_jwk() -> dict[str, Any]:
-    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
+    weak = rsa.generate_private_key(65537, key_size=1024)  # noqa: S505  # to be rejected
     return dict(jwt.get_algorithm_by_name("RS256").to_jwk(weak.public_key(), as_dict=True))
 
 

@@ -52,7 +52,7 @@ async def opened(users: UserStore) -> AsyncIterator[TokenRevocations]:
 
 async def _until_rest(revoked: TokenRevocations) -> None:
     async with asyncio.timeout(60):
-        while revoked._current.is_set():  # noqa: ASYNC110 - is_current() would end the rest
+        while revoked._current.is_set():
             await asyncio.sleep(0.01)
 
 

@@ -560,10 +560,10 @@ class RestingRevocations(NoRevocations):
 
     was_awaited = False
 
-    def is_current(self, caller: Caller) -> bool:  # noqa: ARG002
+    def is_current(self, caller: Caller) -> bool:
         return self.was_awaited
 
-    async def ensure_current(self, caller: Caller) -> None:  # noqa: ARG002
+    async def ensure_current(self, caller: Caller) -> None:
         self.was_awaited = True
 
     def apply(self, caller: Caller) -> Caller:

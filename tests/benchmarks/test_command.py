@@ -10,9 +10,7 @@ from tests.support.service import ROOT
 
 
 def test_bench_without_a_name_lists_the_benchmarks() -> None:
-    done = subprocess.run(  # noqa: S603
-        [ROOT / "scripts" / "bench"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([ROOT / "scripts" / "bench"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     for file in (ROOT / "benchmarks").glob("[a-z]*.py"):
         assert f"\n  {file.stem}" in done.stderr

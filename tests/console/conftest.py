@@ -79,7 +79,7 @@ def app(
 
 @pytest.fixture
 def open_page_of_console(
-    http_server: AnyServer,  # noqa: ARG001
+    http_server: AnyServer,
     http_server_port: tuple[socket.socket, int],
     folder: Path,
 ) -> OpenConsole:

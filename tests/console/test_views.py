@@ -195,7 +195,7 @@ async def test_import_shows_faults_corrects_columns_and_exports_the_members(
 async def downloaded(folder: Path, name: str) -> str:
     """Wait for a file that the browser saves; return its text."""
     async with asyncio.timeout(60):
-        while not (folder / name).exists() or not (folder / name).read_bytes():  # noqa: ASYNC110
+        while not (folder / name).exists() or not (folder / name).read_bytes():
             await asyncio.sleep(0.05)
     return (folder / name).read_text()
 
@@ -241,7 +241,7 @@ async def test_request_is_not_repeated_for_a_namesake_of_another_issuer(
 
 async def test_proxy_that_cuts_the_server_off_in_the_middle_of_an_edit(
     http_server_port: tuple[socket.socket, int],
-    http_server: AnyServer,  # noqa: ARG001
+    http_server: AnyServer,
     api: Api,
     folder: Path,
 ) -> None:

@@ -169,11 +169,11 @@ def repeated(action: Callable[[], object], pause: float) -> Iterator[None]:
 
 def send_forged_token(bed: Bed) -> None:
     token = make_token(iss="tornado-members", aud="members", access_rights=3)
-    request = urllib.request.Request(  # noqa: S310
+    request = urllib.request.Request(
         f"{bed.service.url}/members/1", headers={"Authorization": f"Bearer {token}"}
     )
     with suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+        urllib.request.urlopen(request, timeout=10).close()
 
 
 def stall(bed: Bed) -> None:

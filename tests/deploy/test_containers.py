@@ -62,7 +62,7 @@ class Container:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, json.load(response)
 
 
@@ -86,7 +86,7 @@ def running(images: Images, servers: PrivateServers, data: Path) -> Iterator[Con
     )
     log = data.parent / "container.log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603
+        process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + 60
         while not answers(f"http://127.0.0.1:{admin_port}/readyz"):
@@ -103,7 +103,7 @@ def running(images: Images, servers: PrivateServers, data: Path) -> Iterator[Con
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310
+        with urllib.request.urlopen(url, timeout=5):
             return True
     except (OSError, urllib.error.HTTPError):
         return False
@@ -136,7 +136,7 @@ def test_image_serves_confined_and_stops_by_its_signal_without_a_lost_request(
             with Load(container.port, container.token) as load:
                 time.sleep(1)
                 command = images.podman_command("stop", "--time=50", NAME)
-                with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stopping:  # noqa: S603
+                with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stopping:
                     while container.is_ready():
                         time.sleep(0.05)
                     load.end()  # like a load balancer, which sends no more requests now

@@ -35,9 +35,9 @@ def send(service: Service, path: str, address: str, token: str = "", body: objec
     if token:
         headers["Authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(service.url + path, data, headers)  # noqa: S310
+    request = urllib.request.Request(service.url + path, data, headers)
     try:
-        with urllib.request.urlopen(request) as response:  # noqa: S310
+        with urllib.request.urlopen(request) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         with error:

@@ -74,7 +74,7 @@ def caching(service: Service, rules: str) -> Iterator[Cache]:
         options = ["-F", "-j", "none", "-n", f"{folder}/state", "-f", str(file)]
         options += ["-a", f"127.0.0.1:{port}", "-s", "malloc,32m"]
         with log.open("w") as output:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 with_parent_death_signal([program, *options]),
                 stdout=output,
                 stderr=output,

@@ -54,7 +54,7 @@ def analyze(*arguments: str) -> str:
     """Return the output of systemd-analyze, which must succeed. Debian's package is systemd."""
     program = shutil.which("systemd-analyze")
     assert program, "systemd-analyze is missing; scripts/setup --dev installs it"
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -50,7 +50,7 @@ def wheel(sources: Path) -> Path:
 
 def run(*command: object, cwd: Path) -> str:
     """Run a command that must succeed, away from the checkout; return its standard output."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
         env={name: value for name, value in os.environ.items() if name in _OUTSIDE},
@@ -75,7 +75,7 @@ def install(folder: Path, *arguments: object) -> Path:
 @contextmanager
 def serving(program: Path, folder: Path) -> Iterator[str]:
     """Run `tornado-members serve` with the built-in defaults but for the ports; yield its URL."""
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [program, "serve"],
         cwd=folder,
         env={
@@ -104,16 +104,16 @@ def check_service(programs: Path, folder: Path) -> None:
     program = programs / "tornado-members"
     with serving(program, work) as url:
         token = run(program, "token", "--rights", "3", cwd=work).strip()
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"{url}/members",
             method="PUT",
             data=b'{"name": "Ada"}',
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as response:
             assert response.status == 201
         for page in ("/docs", "/docs/docs.js", "/docs/swagger-ui.css", "/openapi.json"):
-            with urllib.request.urlopen(url + page, timeout=30) as response:  # noqa: S310
+            with urllib.request.urlopen(url + page, timeout=30) as response:
                 assert response.status == 200, page
     assert [path.name for path in work.iterdir()] == [".data"], "it wrote elsewhere"
     assert {path.name for path in folder.iterdir()} == {"environment", "work"}, "it wrote to HOME"

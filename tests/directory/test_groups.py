@@ -69,10 +69,10 @@ async def test_group_begins_although_others_hang() -> None:
     groups = NumberGroups(patience=0.01)
     hanging, other = groups.write_all(1, 2), groups.write_all(3)
     async with asyncio.timeout(60):
-        while len(groups.begun) < 1:  # noqa: ASYNC110
+        while len(groups.begun) < 1:
             await asyncio.sleep(0.001)
         late = groups.write_all(4, 5)
-        while [4, 5] not in groups.begun:  # noqa: ASYNC110
+        while [4, 5] not in groups.begun:
             await asyncio.sleep(0.001)
     groups.free.set()
     await asyncio.gather(hanging, other, late)

@@ -63,7 +63,7 @@ async def group_of(services: Services, count: int) -> None:
     assert groups is not None
     groups._most_under_way, groups._patience = 0, 60
     async with asyncio.timeout(60):
-        while len(groups._waiting) < count:  # noqa: ASYNC110
+        while len(groups._waiting) < count:
             await asyncio.sleep(0.001)
     groups._begin()
     groups._most_under_way = 4

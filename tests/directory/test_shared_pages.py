@@ -45,7 +45,7 @@ async def test_pages_at_once_share_a_command(
     with profiled(admin, database_name) as entries:
         reading = asyncio.create_task(read_at_once(api))
         async with asyncio.timeout(60):
-            while len(groups._waiting) < len(PAGES) - 1:  # noqa: ASYNC110
+            while len(groups._waiting) < len(PAGES) - 1:
                 await asyncio.sleep(0.001)
         groups._begin()
         assert await reading == alone

@@ -78,7 +78,7 @@ class Reader:
     async def until_hits(self) -> None:
         """Wait until the cache has every member."""
         async with asyncio.timeout(LONGEST):
-            while not all(await self.are_hits()):  # noqa: ASYNC110
+            while not all(await self.are_hits()):
                 await asyncio.sleep(0.05)
 
     async def rename(self, first_name: str) -> list[int]:

@@ -86,7 +86,7 @@ async def test_patch_after_another_applies_to_the_member_as_other_processes_left
     async def replace_before_another_process(*args: Any, **kwargs: Any) -> object:
         monkeypatch.setattr(store, "replace", replace)
         second.append(asyncio.create_task(patch({"name": "Ada King"}, condition)))
-        while not turns._turns[member_id].lock._waiters:  # noqa: ASYNC110
+        while not turns._turns[member_id].lock._waiters:
             await asyncio.sleep(0.01)
         replaced = await replace(*args, **kwargs)
         change = {"$set": {"email": "ada@example.org"}, "$inc": {"version": 1}}

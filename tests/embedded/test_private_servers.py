@@ -100,7 +100,7 @@ class TestOfAnotherUser:
             pytest.skip("only root starts processes of other users")
         command = [find_memcached() or "", "-l", "127.0.0.1", "-p", str(free_port()), "-U", "0"]
         mark = str((folder / "memcached.pid").resolve())
-        with subprocess.Popen([*command, "-P", mark], user=65534) as process:  # noqa: S603
+        with subprocess.Popen([*command, "-P", mark], user=65534) as process:
             yield process
             process.kill()
 

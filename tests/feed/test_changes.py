@@ -107,7 +107,7 @@ async def test_feed_serves_all_subscribers_of_a_process_from_one_stream(
         assert open_streams(admin, "test") <= before + 1
         assert services.feed.metrics.subscribers == 3
     async with asyncio.timeout(60):
-        while open_streams(admin, "test") > before or services.feed.metrics.subscribers:  # noqa: ASYNC110
+        while open_streams(admin, "test") > before or services.feed.metrics.subscribers:
             await asyncio.sleep(0.02)
 
 
@@ -186,7 +186,7 @@ async def test_cursor_that_mongodb_rejects_is_lost(
 async def until_closed(services: Services) -> None:
     """Wait until the buffer of the live stream is dropped."""
     async with asyncio.timeout(60):
-        while services.feed.metrics.subscribers:  # noqa: ASYNC110
+        while services.feed.metrics.subscribers:
             await asyncio.sleep(0.01)
 
 
@@ -379,7 +379,7 @@ async def test_feed_of_a_standalone_mongodb_is_not_implemented(
 ) -> None:
     port = free_port()
     arguments = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(  # noqa: ASYNC220, S603
+    with subprocess.Popen(
         [find_mongod(), *arguments, "--nounixsocket"], stdout=subprocess.DEVNULL
     ) as mongod:
         try:

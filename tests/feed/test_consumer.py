@@ -80,7 +80,7 @@ async def _keep(folder: Path, servers: PrivateServers, members: Any) -> None:
 
 async def _lose_all_cursors(consumer: Consumer, service: Any, members: Any) -> None:
     async with asyncio.timeout(SECONDS):
-        while not consumer.copy.exists() or not consumer.members():  # noqa: ASYNC110
+        while not consumer.copy.exists() or not consumer.members():
             await asyncio.sleep(0.05)
     await consumer.end(signal.SIGKILL)
     await asyncio.sleep(0.3)

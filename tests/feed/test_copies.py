@@ -122,7 +122,7 @@ BROKEN = [
 @pytest.mark.parametrize(
     "broken", [None, *(pytest.param(rule, marks=pytest.mark.exhaustive) for rule in BROKEN)]
 )
-async def test_copies_are_right_unless_a_rule_is_broken(  # noqa: PLR0917
+async def test_copies_are_right_unless_a_rule_is_broken(
     settings: Settings,
     servers: PrivateServers,
     emptied_cache: tuple[str, ...],
@@ -143,7 +143,7 @@ async def test_copies_are_right_unless_a_rule_is_broken(  # noqa: PLR0917
         churn = Churn(members, addresses, token)
         async with churning(copies, churn):
             async with asyncio.timeout(60):
-                while churn.changes < 150 or min(copy.reads for copy in copies) < 40:  # noqa: ASYNC110
+                while churn.changes < 150 or min(copy.reads for copy in copies) < 40:
                     await asyncio.sleep(0.05)
         faults = [fault for copy in copies for fault in copy.faults]
         assert bool(faults) == (broken is not None), faults

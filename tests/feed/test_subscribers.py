@@ -39,7 +39,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def until_left(services: Services, count: int = 0) -> None:
     async with asyncio.timeout(60):
-        while services.feed.metrics.subscribers > count:  # noqa: ASYNC110
+        while services.feed.metrics.subscribers > count:
             await asyncio.sleep(0.01)
 
 
@@ -210,8 +210,8 @@ async def _revoke(command: Command, service: Service) -> None:
 
 def _log_in(service: Service) -> str:
     body = json.dumps({"username": "ada", "password": "long password"}).encode()
-    request = urllib.request.Request(  # noqa: S310
+    request = urllib.request.Request(
         f"{service.url}/login", body, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request) as response:  # noqa: S310
+    with urllib.request.urlopen(request) as response:
         return str(json.load(response)["access_token"])

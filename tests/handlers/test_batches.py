@@ -313,7 +313,7 @@ async def test_large_batches_take_turns(
         large = [group.create_task(look_up(api, *range(1, 202))) for _ in range(9)]
         assert (await look_up(api, *range(1, 201))).code == 200
         async with asyncio.timeout(60):
-            while running < 8:  # noqa: ASYNC110
+            while running < 8:
                 await asyncio.sleep(0.01)
         await look_up(api, 1)
         assert running == 8
@@ -362,7 +362,7 @@ async def test_batches_of_one_turn_share_a_query(
 async def compare_random_batches(api: Api, services: Services, count: int, seed: int) -> None:
     """Compare random batches with single reads, while members change and entries disappear."""
     await create(services, 40)
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     cache: Any = services.directory._cache
     for _ in range(count):
         size = chance.choice([1, 2, 3, 10, 45])

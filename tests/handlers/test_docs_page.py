@@ -20,7 +20,7 @@ CHROMIUM = find_chromium()
     reason="Chromium is missing and could not be installed",
 )
 async def test_docs_page_sends_requests_with_a_token_and_shows_the_response(
-    http_server: HTTPServer,  # noqa: ARG001
+    http_server: HTTPServer,
     http_server_port: tuple[socket.socket, int],
     folder: Path,
 ) -> None:

@@ -578,7 +578,7 @@ async def test_unknown_method_is_a_405(
         writer.write(head(length).replace(b"POST", b"BREW", 1) + b"1")
         assert (await reader.readline()).startswith(b"HTTP/1.1 405 ")
     async with asyncio.timeout(9):
-        while services.requests.in_flight:  # noqa: ASYNC110
+        while services.requests.in_flight:
             await asyncio.sleep(0.01)
     assert [sum(one.counts) for one in services.requests.durations.values()] == [1]
     assert "uncaught" not in caplog.text.lower()

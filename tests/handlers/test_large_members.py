@@ -26,7 +26,7 @@ def settings(settings: Settings) -> Settings:
 
 def large_documents() -> list[dict[str, Any]]:
     """Return members with 15 KB of text each, which compresses badly."""
-    generator = random.Random(5)  # noqa: S311
+    generator = random.Random(5)
     letters = [chr(code) for code in range(0x4E00, 0x5E00)]
     text = "".join(generator.choices(letters, k=100_000))
 
@@ -47,7 +47,7 @@ def large_documents() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def large_members(services: Services, admin: Admin) -> None:  # noqa: ARG001
+def large_members(services: Services, admin: Admin) -> None:
     admin["test"]["members"].insert_many(large_documents())
 
 

@@ -44,7 +44,7 @@ def fast_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hashed(fast_hashes: None) -> str:  # noqa: ARG001
+def hashed(fast_hashes: None) -> str:
     return hash_password(PASSWORD)
 
 
@@ -304,7 +304,7 @@ async def test_token_without_generation_is_limited_to_its_bound_user(
     headers = {"Authorization": f"Bearer {own_signing_key(own.jwks_file).sign(claims)}"}
     assert services.login
     async with asyncio.timeout(60):
-        while (await api("GET", "/members", headers=headers)).code != 403:  # noqa: ASYNC110
+        while (await api("GET", "/members", headers=headers)).code != 403:
             await asyncio.sleep(0.05)
     assert (await api("GET", "/members/1", headers=headers)).code == 200
     assert (await api("DELETE", "/members/1", headers=headers)).code == 403
@@ -313,7 +313,7 @@ async def test_token_without_generation_is_limited_to_its_bound_user(
 async def within_a_second_and_some(api: Api, headers: dict[str, str], status: int) -> None:
     """Wait for a status that only the check for blocked users causes."""
     async with asyncio.timeout(60):
-        while (await api("GET", "/members/1", headers=headers)).code != status:  # noqa: ASYNC110
+        while (await api("GET", "/members/1", headers=headers)).code != status:
             await asyncio.sleep(0.05)
 
 
@@ -451,7 +451,7 @@ class TestUnderAttack:
                         await asyncio.wait_for(over.wait(), 0.5)
 
         floods = [asyncio.create_task(flood(number)) for number in range(100)]
-        while not answers[503]:  # noqa: ASYNC110  # until more arrive than can be hashed
+        while not answers[503]:  # until more arrive than can be hashed
             await asyncio.sleep(0.01)
         statuses = [await self.log_in(api, "203.0.113.7") for _ in range(3)]
         over.set()

@@ -461,7 +461,7 @@ async def test_requests_wait_while_two_batches_are_looked_up(
         opened = [await stack.enter_async_context(bare_connection(http_server)) for _ in range(6)]
         for number, (_, writer) in enumerate(opened, 1):
             writer.write(request.encode())
-            while services.requests.in_flight < number:  # noqa: ASYNC110
+            while services.requests.in_flight < number:
                 await asyncio.sleep(0.001)
         assert asked == [1, 1]
         may_answer.set()

@@ -107,7 +107,7 @@ async def test_hanging_mongodb_is_a_503_in_time_while_cached_reads_continue(
 async def until_well(api: Api) -> None:
     """Wait until the service recovers, without a restart, in at most ten seconds."""
     async with asyncio.timeout(60):
-        while (await api("PUT", "/members/by-name/Somebody", {})).code >= 500:  # noqa: ASYNC110
+        while (await api("PUT", "/members/by-name/Somebody", {})).code >= 500:
             await asyncio.sleep(0.1)
 
 

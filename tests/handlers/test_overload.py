@@ -49,7 +49,7 @@ class TestInFlight:
         self, api: Api, services: Services, hung: psutil.Process
     ) -> None:
         waiting = [asyncio.create_task(api("PUT", "/members", {"name": n})) for n in ("A", "B")]
-        while services.requests.in_flight < 2:  # noqa: ASYNC110
+        while services.requests.in_flight < 2:
             await asyncio.sleep(0.01)
         answer = await api("GET", "/members/1", headers={"X-Request-Id": "third"})
         assert not any(task.done() for task in waiting)
@@ -103,7 +103,7 @@ class TestShedding:
             ("POST", "/members/import", {"name": "Bob"}),
         ],
     )
-    async def test_refused_request_has_no_effect_and_a_retry_after(  # noqa: PLR0917
+    async def test_refused_request_has_no_effect_and_a_retry_after(
         self,
         api: Api,
         services: Services,
@@ -178,7 +178,7 @@ class TestDeadline:
         assert services.requests.in_flight == 0
         hung.resume()
         async with asyncio.timeout(60):
-            while (await api("GET", "/members/by-name/Ada")).code != 200:  # noqa: ASYNC110
+            while (await api("GET", "/members/by-name/Ada")).code != 200:
                 await asyncio.sleep(0.05)
         assert "Traceback" not in caplog.text
         assert "finish() called" not in caplog.text
@@ -191,7 +191,7 @@ class TestDeadline:
         hung.resume()
         async with asyncio.timeout(60):
             await services.requests.idle.wait()
-            while (await api("GET", "/members/1")).code != 404:  # noqa: ASYNC110
+            while (await api("GET", "/members/1")).code != 404:
                 await asyncio.sleep(0.05)
         assert "Traceback" not in caplog.text
 

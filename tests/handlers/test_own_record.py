@@ -83,7 +83,7 @@ def body_of(operation: Operation, name: str = "New") -> tuple[bytes | None, str]
     return bodies.get(media_type, json.dumps({"name": name}).encode()), media_type
 
 
-async def send(  # noqa: PLR0917
+async def send(
     api: Api, token: str | None, method: str, path: str, operation: Operation, name: str
 ) -> HTTPResponse:
     raw, media_type = body_of(operation, name)

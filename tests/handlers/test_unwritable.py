@@ -85,9 +85,9 @@ async def test_writes_are_a_503_while_reads_continue(
             await api("POST", "/members/import", raw=b"name\nBob\n", headers=CSV)
     assert "response aborted: The database " in caplog.text
     async with asyncio.timeout(60):  # the writes behind the lock have ended or were given up
-        while (await api("PUT", "/members/by-name/Grace", {})).code == 503:  # noqa: ASYNC110
+        while (await api("PUT", "/members/by-name/Grace", {})).code == 503:
             await asyncio.sleep(0.05)
-        while any(answer.code == 503 for answer in await writes(api)):  # noqa: ASYNC110
+        while any(answer.code == 503 for answer in await writes(api)):
             await asyncio.sleep(0.05)
 
 

@@ -47,7 +47,7 @@ async def log_in(api: Api, username: str, password: str = PASSWORD) -> Any:
 
 async def wait_for_status(api: Api, headers: dict[str, str], status: int) -> None:
     async with asyncio.timeout(60):
-        while (await api("GET", "/members", headers=headers)).code != status:  # noqa: ASYNC110
+        while (await api("GET", "/members", headers=headers)).code != status:
             await asyncio.sleep(0.05)
 
 

@@ -125,7 +125,7 @@ async def test_refused_body_is_discarded_and_the_connection_stays_open(
         (b"Transfer-Encoding: chunked", (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 300),
     ],
 )
-async def test_body_that_would_take_too_long_is_refused_at_once(  # noqa: PLR0917
+async def test_body_that_would_take_too_long_is_refused_at_once(
     api: Api,
     http_server: AnyServer,
     transport: str,

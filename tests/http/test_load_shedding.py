@@ -77,7 +77,7 @@ async def test_busy_event_loop_is_measured_at_each_request() -> None:
 async def test_wait_for_the_database_is_measured() -> None:
     shedder = LoadShedder(Clock(), lambda: LONG)
     async with asyncio.timeout(60):
-        while not shedder.refuses():  # noqa: ASYNC110
+        while not shedder.refuses():
             await asyncio.sleep(0.01)
 
 

@@ -44,7 +44,7 @@ def test_refusal_of_a_body_names_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("peer", "address"),
-    [("192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("0.0.0.0", "unix")],  # noqa: S104
+    [("192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("0.0.0.0", "unix")],
 )
 def test_log_has_the_address_of_the_peer(
     peer: str, address: str, caplog: pytest.LogCaptureFixture

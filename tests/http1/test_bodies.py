@@ -131,7 +131,7 @@ SPECIAL = [b"\r", b"\n", b"\r\n", b"\0", b" ", b";", b"=", b'"', b":", b"g", b"-
 
 def test_body_decoder_accepts_only_what_llhttp_accepts() -> None:
     """Cut at random positions. Where the two differ, http1 is stricter."""
-    chance = random.Random(5)  # noqa: S311
+    chance = random.Random(5)
     agreed = {"taken": 0, "refused": 0, "unfinished": 0}
     for _ in range(4000):
         data = b"".join(chance.choices(PARTS, k=chance.randint(1, 4))) + b"0\r\n\r\nGET /"

@@ -537,7 +537,7 @@ print("served")
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_server_waits_without_descriptors_and_continues(loop: str) -> None:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", OUT_OF_DESCRIPTORS, loop],
         cwd=ROOT,
         capture_output=True,

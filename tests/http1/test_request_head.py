@@ -40,7 +40,7 @@ def test_host_in_a_target_is_for_its_own_request() -> None:
 
 
 def test_head_means_the_same_after_any_other() -> None:
-    rng = random.Random(1)  # noqa: S311
+    rng = random.Random(1)
     for _ in range(2000):
         parser = HeadParser(Limits())
         some = [["Host: a", *rng.sample(FIELDS, rng.randint(0, 3))] for _ in range(2)]

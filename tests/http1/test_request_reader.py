@@ -52,7 +52,7 @@ def test_receive_returns_the_same_events_however_the_bytes_are_cut() -> None:
     ]
     assert requests(RequestReader(LIMITS), [data]) == expected
     assert requests(RequestReader(LIMITS), [bytes([byte]) for byte in data]) == expected
-    chance = random.Random(3)  # noqa: S311
+    chance = random.Random(3)
     for _ in range(200):
         cuts = sorted(chance.sample(range(len(data)), 3))
         pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]

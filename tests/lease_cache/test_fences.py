@@ -90,7 +90,7 @@ async def test_fence_of_a_node_that_no_process_reaches_lasts() -> None:
             with suppress(TimeoutError):
                 await until_hit(other, source)  # asserts each version on the way
         async with asyncio.timeout(60):
-            while await store.read():  # noqa: ASYNC110
+            while await store.read():
                 await asyncio.sleep(0.02)
 
 

@@ -369,7 +369,7 @@ class LeasesAlone(LeaseProtocol):
     async def place_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         pass
 
-    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
+    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         for key in keys:
             await self._node.delete(key)  # type: ignore[attr-defined]
 
@@ -393,7 +393,7 @@ class InTheirEpoch(LeaseProtocol):
         self._own = writer + b":" + (epoch or b"")
         await super().place_tombstones(keys, self._own)
 
-    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:  # noqa: ARG002
+    async def remove_tombstones(self, keys: Collection[bytes], writer: bytes) -> None:
         await super().remove_tombstones(keys, self._own)
 
     def counts_in(self, tombstone: Tombstone, epoch: bytes) -> bool:
@@ -440,7 +440,7 @@ class ShortenedMarks(LeaseProtocol):
 class MarksFromTheirStorage(LeaseProtocol):
     """Counts the seconds of marks only while they are stored, not while a writer replaces them."""
 
-    def marks_of(self, key: bytes, held: Held | None, now: Reading | None) -> dict[bytes, int]:  # noqa: ARG002
+    def marks_of(self, key: bytes, held: Held | None, now: Reading | None) -> dict[bytes, int]:
         return super().marks_of(key, held, None)
 
 

@@ -130,7 +130,7 @@ async def process(
 
 
 @pytest.fixture
-def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
+def address(servers: PrivateServers, database_name: str) -> str:
     """The address of a node that has been in use."""
     flush_cache(servers.cache_servers[0], "test")
     return servers.cache_servers[0]
@@ -163,13 +163,13 @@ async def status(cache: LeaseCache, source: Source, key: bytes = b"a") -> str:
 
 async def until_hit(cache: LeaseCache, source: Source) -> None:
     async with asyncio.timeout(60):
-        while await status(cache, source) != HIT:  # noqa: ASYNC110
+        while await status(cache, source) != HIT:
             await asyncio.sleep(0.03)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -932,7 +932,7 @@ async def test_process_busy_while_a_node_returns_announces_at_the_end() -> None:
         announcing = asyncio.create_task(node.place_tombstones([b"a"], b"writer"))
         await until(lambda: b"writer" in node._unconfirmed.unplaced)
         server.send_signal(signal.SIGCONT)
-        time.sleep(KEEN.noticed * 2)  # noqa: ASYNC251
+        time.sleep(KEEN.noticed * 2)  # noqa: ASYNC251  # the loop is to be busy
         assert await announcing
         await node.remove_tombstones([b"a"], b"writer")
 
@@ -967,7 +967,7 @@ async def test_suspended_process_trusts_no_node(address: str) -> None:
         await until_read(cache)
         assert await status(cache, Source()) == STORED
         cache.nodes[0]._health._heartbeat.stop()  # stop the whole process, not only its event loop
-        time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251
+        time.sleep(KEEN.heartbeat * 1.5)  # noqa: ASYNC251  # the loop is to be busy
         assert await status(cache, Source()) == bypass("node-unavailable")
         await until(lambda: cache.nodes[0].bypass_reason() == "node-recovering")
         await until_read(cache)
@@ -979,7 +979,7 @@ async def test_process_with_a_busy_event_loop_still_receives_heartbeats(address:
     timing = Timing(heartbeat=1, timeout=0.5, return_after=0)
     async with process(address, timing=timing) as cache:
         assert await status(cache, Source()) == STORED
-        time.sleep(timing.heartbeat * 1.5)  # noqa: ASYNC251
+        time.sleep(timing.heartbeat * 1.5)  # noqa: ASYNC251  # the loop is to be busy
         assert await status(cache, Source()) == HIT
 
 

@@ -41,7 +41,7 @@ async def opened(address: str, **options: Any) -> AsyncIterator[MemcachedNode]:
 
 
 @pytest.fixture
-def address(servers: PrivateServers, database_name: str) -> str:  # noqa: ARG001
+def address(servers: PrivateServers, database_name: str) -> str:
     """A real server, emptied."""
     return servers.cache_servers[0]
 
@@ -124,7 +124,7 @@ async def test_deadline_excludes_lag_of_the_event_loop(address: str) -> None:
         for _ in range(4):
             command = asyncio.ensure_future(node.get_many([b"a"]))
             await asyncio.sleep(0)
-            time.sleep(0.3)  # noqa: ASYNC251  # the reply arrives, but the loop is blocked
+            time.sleep(0.3)  # noqa: ASYNC251  # the loop is to be busy  # the reply arrives, but the loop is blocked
             assert await command == {}
         assert not node.is_unavailable
 
@@ -325,7 +325,7 @@ async def test_cancelled_command_never_leaves_its_reply_to_others(
     address: str, rounds: int
 ) -> None:
     """The next command must not receive the reply to a command whose caller was cancelled."""
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     async with opened(address) as node:
         keys = [b"key%d" % i for i in range(50)]
         for key in keys:
@@ -673,7 +673,7 @@ async def test_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) ->
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, for at most five seconds."""
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -829,7 +829,7 @@ async def test_close_ends_commands_in_flight() -> None:
 
 async def stand_still(seconds: float) -> None:
     """Block one turn of the event loop, so that no reply is read in time."""
-    time.sleep(seconds)  # noqa: ASYNC251
+    time.sleep(seconds)  # noqa: ASYNC251  # the loop is to be busy
     await asyncio.sleep(0)
 
 

@@ -52,14 +52,14 @@ async def hit(*caches: LeaseCache, source: Source) -> None:
     """Wait until each of these caches hits."""
     for cache in caches:
         async with asyncio.timeout(60):
-            while await status(cache, source) != HIT:  # noqa: ASYNC110
+            while await status(cache, source) != HIT:
                 await asyncio.sleep(0.01)
 
 
 async def until_flushed(store: Counting) -> None:
     """Wait until no flush is pending."""
     async with asyncio.timeout(60):
-        while await store.read():  # noqa: ASYNC110
+        while await store.read():
             await asyncio.sleep(0.01)
 
 

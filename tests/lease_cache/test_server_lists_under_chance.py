@@ -40,7 +40,7 @@ class Storm:
     """Processes, and the wrong reads that they made."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)  # noqa: S311
+        self.chance = random.Random(seed)
         self.registers = {b"key%d" % number: Register(self.chance) for number in range(REGISTERS)}
         self.flush_store = MemoryFlushStore()
         self.flush_store.deadline = 0.2

@@ -41,7 +41,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # of asyncio
         """Wait for the threads in real time: Python 3.12 and later wait for a time of the loop."""
         await super().shutdown_default_executor()
 

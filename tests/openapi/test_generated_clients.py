@@ -42,7 +42,7 @@ pytestmark = pytest.mark.exhaustive
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a program to its end; return what it prints."""
-    finished = subprocess.run(  # noqa: S603
+    finished = subprocess.run(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert finished.returncode == 0, f"{command[0]}: {finished.stdout}"
@@ -53,7 +53,7 @@ def install(*command: str | Path, cwd: Path) -> None:
     """Run an installer; skip the test if there is no such program, or no registry."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
-    finished = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)  # noqa: S603
+    finished = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if finished.returncode:
         pytest.skip(f"{' '.join(map(str, command))} failed: {finished.stderr[-500:]}")
 
@@ -76,7 +76,7 @@ def test_python_client_calls_every_operation(command: Command, folder: Path) -> 
     install(venv / "bin" / "pip", "install", "-q", *PYTHON_PACKAGES, cwd=folder)
     with command.serving() as service:
         document = folder / "openapi.json"
-        urllib.request.urlretrieve(f"{service.url}/openapi.json", document)  # noqa: S310
+        urllib.request.urlretrieve(f"{service.url}/openapi.json", document)
         options = ("--meta", "none", "--path", document)
         output = run(
             venv / "bin" / "openapi-python-client",
@@ -96,7 +96,7 @@ def test_typescript_types_are_strict(command: Command, folder: Path) -> None:
     install("npm", "install", "--no-fund", "--no-audit", *NODE_PACKAGES, cwd=folder)
     with command.serving() as service:
         document = folder / "openapi.json"
-        urllib.request.urlretrieve(f"{service.url}/openapi.json", document)  # noqa: S310
+        urllib.request.urlretrieve(f"{service.url}/openapi.json", document)
     shutil.copy(CLIENTS / "use_types.ts", folder)
     programs = folder / "node_modules" / ".bin"
     # Otherwise, an attribute with a default would be required in requests.

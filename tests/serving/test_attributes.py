@@ -143,8 +143,8 @@ def are_hits(service: Service, number: int) -> bool:
 def is_hit(service: Service, number: int) -> bool:
     """Return True if the cache answers a read of this member."""
     headers = {"Authorization": f"Bearer {service._token}"}
-    request = urllib.request.Request(f"{service.url}/members/{number}", headers=headers)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+    request = urllib.request.Request(f"{service.url}/members/{number}", headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
         return bool(response.headers["Cache-Status"].endswith("; hit"))
 
 

@@ -78,11 +78,9 @@ def test_first_start_serves_at_once_and_survives_a_kill(
             status, problem = lists(service, query)
             assert (status, problem["code"]) == (503, "preparing")
         url = f"{service.url}/members?q=for"
-        request = urllib.request.Request(  # noqa: S310
-            url, headers={"Authorization": f"Bearer {service._token}"}
-        )
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {service._token}"})
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request)  # noqa: S310
+            urllib.request.urlopen(request)
         with refused.value as answer:
             assert answer.headers["Retry-After"] == "5"
         # Everything else is served.

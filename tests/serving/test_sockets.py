@@ -93,7 +93,7 @@ def test_systemd_socket_is_used_and_notified_and_a_new_certificate_is_loaded(
     with socket.create_server(("127.0.0.1", 0)) as listener, notify_socket(folder) as systemd:
         port = listener.getsockname()[1]
         activate = [sys.executable, "-c", ACTIVATE, str(listener.fileno())]
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [*activate, "--config", str(command.config)],
             pass_fds=[listener.fileno()],
             env={**os.environ, "PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(folder / "notify")},

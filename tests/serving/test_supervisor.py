@@ -64,8 +64,8 @@ def reload(service: Service, log: Callable[[], str], times: int = 1) -> None:
         before = set(workers(service))
         written = len(log())
         service.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: log()[written:].count(" ready") >= 2)  # noqa: B023
-        wait_for(lambda: not before & set(workers(service)))  # noqa: B023
+        wait_for(lambda: log()[written:].count(" ready") >= 2)  # noqa: B023  # called at once
+        wait_for(lambda: not before & set(workers(service)))  # noqa: B023  # called at once
 
 
 def test_rolling_restarts_lose_no_request(service: Service, command: Command) -> None:
@@ -183,8 +183,8 @@ def test_closed_terminal_ends_the_service_unless_under_nohup(
     serve = [sys.executable, "-m", "tornado_members", "serve", "--config", str(command.config)]
     file = command.folder / "terminal.log"
     with file.open("a") as log:
-        process = subprocess.Popen(  # noqa: S603
-            ["setsid", "--ctty", *(["nohup"] if by_nohup else []), *serve],  # noqa: S607
+        process = subprocess.Popen(
+            ["setsid", "--ctty", *(["nohup"] if by_nohup else []), *serve],
             cwd=command.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=theirs,

@@ -80,7 +80,7 @@ def test_environment_overrides_the_file_key_by_key(
     monkeypatch.setenv("MEMBERS_CACHE__SERVERS", '["10.0.0.5:11211", "[::1]:11212"]')
     monkeypatch.setenv("MEMBERS_AUTH__PERMISSIONS__ACCESS_RIGHTS", '{"7": ["members:read"]}')
     settings = load("server: {host: 0.0.0.0, port: 1}\ncache: {ttl_seconds: 9}")
-    assert (settings.server.host, settings.server.port) == ("0.0.0.0", 9000)  # noqa: S104
+    assert (settings.server.host, settings.server.port) == ("0.0.0.0", 9000)
     assert settings.cache.servers == ("10.0.0.5:11211", "[::1]:11212")
     assert settings.cache.ttl_seconds == 9
     assert settings.auth.permissions.access_rights == {7: ("members:read",)}

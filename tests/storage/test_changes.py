@@ -303,7 +303,7 @@ async def test_hanging_server_ends_the_stream_which_resumes_later(
 async def test_standalone_server_raises_not_replicated(folder: Path) -> None:
     port = free_port()
     place = ["--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(  # noqa: ASYNC220, S603
+    with subprocess.Popen(
         [find_mongod(), *place, "--nounixsocket"], stdout=subprocess.DEVNULL
     ) as process:
         try:

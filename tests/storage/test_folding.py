@@ -144,7 +144,7 @@ async def test_folding_fills_in_what_other_programs_write_later(
         members.update_one({"_id": 1}, {"$set": {"name": "GRACE"}, "$unset": gone})
         members.insert_one({"_id": 2, "name": "Grace Hopper"})
         async with asyncio.timeout(60):
-            while len(await store.page(ListQuery(Filters(name_prefix="grace")))) < 2:  # noqa: ASYNC110
+            while len(await store.page(ListQuery(Filters(name_prefix="grace")))) < 2:
                 await asyncio.sleep(0.01)
     assert len(await store.page(ListQuery(Filters(q="grace")))) == 2
     assert await store.page(ListQuery(Filters(q="ada"))) == []

@@ -135,7 +135,7 @@ async def test_leader_lock_of_a_process_that_was_killed_is_free(
     killed, other = LeaderElection(mongo, "test"), LeaderElection(mongo, "test")
     assert await killed.acquire()
     assert not await other.acquire()
-    child = subprocess.Popen(["true"])  # noqa: ASYNC220, S607
+    child = subprocess.Popen(["true"])
     child.wait()
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: child.pid)

@@ -70,7 +70,7 @@ async def refuses(question: Any) -> bool:
 
 async def wait_for(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -21,7 +21,7 @@ from tornado_members.errors import ListTooWide
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.model.member import Member, MemberDraft, SortField
 from tornado_members.model.words import query_words, search_words
-from tornado_members.storage import listing
+from tornado_members.storage import list_walk, listing
 from tornado_members.storage.members import MemberStore
 from tornado_members.storage.mongo import Mongo
 
@@ -177,12 +177,18 @@ async def test_count_of_every_combination_uses_an_index(
         assert counting["keysExamined"] <= (TOTAL + 2 if filters == Filters() else 2 * few)
 
 
+def limit_reads(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let a list sort at most so many keys, and walk at least so many members."""
+    monkeypatch.setattr(listing, "_MAX_KEYS", most)
+    monkeypatch.setattr(list_walk, "_MIN_READ", most)
+
+
 async def test_list_by_a_common_prefix_walks_its_own_index(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To find that out, the query examines keys only, and no more than its limit."""
     await store.insert_many(list(crowd()))
-    monkeypatch.setattr(listing, "_MAX_KEYS", 50)
+    limit_reads(monkeypatch, 50)
     for filters in (Filters(name_prefix="group 1"), Filters(q="gro exa"), Filters(q="s")):
         for field, descending in ORDERS:
             query = ListQuery(filters, field, descending, limit=5)
@@ -202,7 +208,7 @@ async def test_search_that_most_members_match_reads_few_of_them(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.insert_many(list(crowd()))
-    monkeypatch.setattr(listing, "_MAX_KEYS", 50)
+    limit_reads(monkeypatch, 50)
     for field, descending in ORDERS:
         query = ListQuery(Filters(q="gro"), field, descending, limit=5)
         await store.page(query)  # which counts the members with the word
@@ -215,9 +221,9 @@ async def test_list_by_a_common_prefix_finds_matches_at_the_far_end(
     store: MemberStore, admin: Admin, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reads a part of the members that do not match, then the keys of those that match."""
-    monkeypatch.setattr(listing, "_MAX_KEYS", 20)
-    monkeypatch.setattr(listing, "_READ_PER_MATCH", 10)
-    monkeypatch.setattr(listing, "_FIRST_PER_MATCH", 2)
+    limit_reads(monkeypatch, 20)
+    monkeypatch.setattr(list_walk, "_READ_PER_MATCH", 10)
+    monkeypatch.setattr(list_walk, "_FIRST_PER_MATCH", 2)
     drafts = [make_draft(name=f"Member {i:04}") for i in range(1000)]
     last = [make_draft(name=f"Member 2{i:03}", email=f"zoe.{i}@example.org") for i in range(60)]
     await store.insert_many(drafts[:500])
@@ -261,7 +267,7 @@ async def test_next_page_of_a_search_does_not_count_again(
 ) -> None:
     await store.insert_many(list(crowd()))
     for most_keys in (5, 500):
-        monkeypatch.setattr(listing, "_MAX_KEYS", most_keys)
+        limit_reads(monkeypatch, most_keys)
         query = ListQuery(Filters(q=f"gro{'u' if most_keys == 5 else ''}"), limit=2)
         with profiled(admin, database_name) as entries:
             first = await store.page(query)
@@ -274,9 +280,9 @@ async def test_list_that_is_too_wide_is_refused(
     store: MemberStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.insert_many(list(crowd()))
-    monkeypatch.setattr(listing, "_MAX_KEYS", 20)
-    monkeypatch.setattr(listing, "_READ_PER_MATCH", 1)
-    monkeypatch.setattr(listing, "_FIRST_PER_MATCH", 1)
+    limit_reads(monkeypatch, 20)
+    monkeypatch.setattr(list_walk, "_READ_PER_MATCH", 1)
+    monkeypatch.setattr(list_walk, "_FIRST_PER_MATCH", 1)
     monkeypatch.setattr(listing, "_MAX_KEYS_OF_WIDE", 150)
     monkeypatch.setattr(listing, "_FEW", 100)
     assert len(await store.page(ListQuery(Filters(q="g e")))) == 50
@@ -299,7 +305,7 @@ async def test_list_by_a_common_prefix_in_the_order_of_names_reads_only_ranges(
     drafts = [make_draft(name=f"{one} {i:02}") for one in beginnings for i in range(50)]
     meant = [make_draft(name=f"{one} {i:02}") for one in ("MARY", "Mary", "mary") for i in range(9)]
     await store.insert_many(drafts + meant)
-    monkeypatch.setattr(listing, "_MAX_KEYS", 5)
+    limit_reads(monkeypatch, 5)
     for descending in (False, True):
         query = ListQuery(Filters(name_prefix="mARY"), "name", descending, limit=5)
         found: list[Member] = []
@@ -415,9 +421,9 @@ def test_list_pages_together_are_the_whole_list(
         limits: tuple[int, int],
     ) -> None:
         most_keys, read_per_match = limits
-        monkeypatch.setattr(listing, "_MAX_KEYS", most_keys)
-        monkeypatch.setattr(listing, "_READ_PER_MATCH", read_per_match)
-        monkeypatch.setattr(listing, "_FIRST_PER_MATCH", min(read_per_match, 1))
+        limit_reads(monkeypatch, most_keys)
+        monkeypatch.setattr(list_walk, "_READ_PER_MATCH", read_per_match)
+        monkeypatch.setattr(list_walk, "_FIRST_PER_MATCH", min(read_per_match, 1))
         monkeypatch.setattr(listing, "_FEW", min(most_keys, 1))
         admin[store.mongo.database.name]["members"].delete_many({})
         if drafts:

@@ -52,7 +52,7 @@ def audit(io_loop: IOLoop, mongo: Mongo, admin: Admin) -> AuditLog:
 
 
 @pytest.fixture
-def store(io_loop: IOLoop, mongo: Mongo, audit: AuditLog) -> MemberStore:  # noqa: ARG001
+def store(io_loop: IOLoop, mongo: Mongo, audit: AuditLog) -> MemberStore:
     store = recording(mongo)
     io_loop.run_sync(store.prepare)
     return store
@@ -500,7 +500,7 @@ async def test_cancelled_caller_leaves_no_change_without_its_record(
 ) -> None:
     """Cancelled at any moment, an operation still completes or fails as a whole."""
     await store.insert(ADA)
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     for n in range(30):
         writing = asyncio.create_task(store.replace(1, make_draft(name=f"Ada {n}")))
         await asyncio.sleep(chance.random() * 0.008)

@@ -72,7 +72,7 @@ async def test_motor_sends_no_write_after_its_deadline_however_late_it_gets_a_th
     inserting = asyncio.create_task(store.insert(ADA, 1))
     await asyncio.sleep(0)
     began = time.monotonic()
-    while time.monotonic() - began <= timeout:  # noqa: ASYNC110
+    while time.monotonic() - began <= timeout:
         await asyncio.sleep(0.05)
     busy_thread.set()
     with pytest.raises(DependencyUnavailable):

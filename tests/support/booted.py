@@ -43,7 +43,7 @@ def install_service(root: Path) -> None:
         " /opt/tornado_members/bin/pip install --quiet -r requirements-service.txt"
         " && /opt/tornado_members/bin/pip install --quiet --no-deps wheels/*.whl"
     )
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         _nspawn(root, "--pipe", "sh", "-c", steps),
         capture_output=True,
         text=True,
@@ -65,7 +65,7 @@ class Booted:
         """Run a command in the container; return its output."""
         namespaces = ["--mount", "--uts", "--ipc", "--pid", "--cgroup"]
         enter = ["nsenter", f"--target={self._leader}", *namespaces]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [*enter, *command],
             capture_output=True,
             text=True,
@@ -85,7 +85,7 @@ def booted(root: Path) -> Iterator[Booted]:
     """Boot the container until the end of the block. Skip the test where that fails."""
     log = root.parent / "boot.log"
     with log.open("w") as output:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             _nspawn(root, "--boot", "--console=read-only"),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -108,7 +108,7 @@ def _remove_groups() -> None:
     groups = [f"/sys/fs/cgroup/{name}" for name in ("payload", "supervisor")]
     find = ["find", *groups, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]
     command = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *find]
-    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)  # noqa: S603
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
 
 
 def _await_boot(process: "subprocess.Popen[bytes]", log: Path) -> int:

@@ -79,7 +79,7 @@ class Page:
     async def wait_for(self, expression: str) -> Any:
         """Wait until the value of an expression is true; return it."""
         async with asyncio.timeout(_SECONDS):
-            while not (value := await self.value(expression)):  # noqa: ASYNC110
+            while not (value := await self.value(expression)):
                 await asyncio.sleep(0.02)
         return value
 
@@ -110,7 +110,7 @@ class Page:
 @asynccontextmanager
 async def open_page(chromium: str, folder: Path) -> AsyncIterator[Page]:
     """Yield an empty page of a new browser, which keeps its files in `folder`."""
-    browser = subprocess.Popen(  # noqa: ASYNC220, S603
+    browser = subprocess.Popen(
         [chromium, *_FLAGS, f"--user-data-dir={folder}", "about:blank"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

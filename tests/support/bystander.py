@@ -72,7 +72,7 @@ class Bystander:
         try:
             while not self._over.is_set():
                 self._send()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # worst() raises it
             self.failure = error
 
     def _send(self) -> None:

@@ -45,7 +45,7 @@ def lasting_port() -> int:
     """
     first = 20_000 + 1_500 * (int(os.environ.get(WORKER, "0")) % 8)
     while True:
-        port = free_port(preferred=random.randrange(first, first + 1_500))  # noqa: S311
+        port = free_port(preferred=random.randrange(first, first + 1_500))
         if port not in _ports:
             _ports.add(port)
             return port
@@ -88,7 +88,7 @@ class Program:
     def _start_process(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         if self._namespace:
             command = ["nsenter", f"--net={self._namespace}", "--", *command]
-        return subprocess.Popen(with_parent_death_signal(command), **options)  # noqa: S603
+        return subprocess.Popen(with_parent_death_signal(command), **options)
 
     @property
     def pid(self) -> int | None:
@@ -138,7 +138,7 @@ class Program:
             started = self.pids[1:]
             self._process.send_signal(how)
             async with asyncio.timeout(START_SECONDS):
-                while self._process.poll() is None or any(map(_runs, started)):  # noqa: ASYNC110
+                while self._process.poll() is None or any(map(_runs, started)):
                     await asyncio.sleep(0.005)
 
     async def restart(self, how: signal.Signals) -> None:
@@ -146,7 +146,7 @@ class Program:
         await self.end(how)
         # The workers of a killed service end a moment later, and hold the port until then.
         async with asyncio.timeout(START_SECONDS):
-            while free_port(preferred=self.port) != self.port:  # noqa: ASYNC110
+            while free_port(preferred=self.port) != self.port:
                 await asyncio.sleep(0.005)
         self.start()
         await self.ready()
@@ -325,7 +325,7 @@ class Cluster:
     async def until_in_force(self, servers: list[str]) -> None:
         """Wait until all services use these nodes."""
         async with asyncio.timeout(START_SECONDS):
-            while await asyncio.to_thread(self._list_in_force) != (sorted(servers), None):  # noqa: ASYNC110
+            while await asyncio.to_thread(self._list_in_force) != (sorted(servers), None):
                 await asyncio.sleep(0.05)
 
     def _list_in_force(self) -> tuple[list[str], list[str] | None]:

@@ -84,7 +84,7 @@ def built_image(folder: Path, root: Path) -> Iterator[Images]:
 
 
 def _output(command: list[str]) -> str:
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         command,
         env={**os.environ, "BUILDAH_ISOLATION": "chroot"},
         capture_output=True,

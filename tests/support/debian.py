@@ -34,7 +34,7 @@ def debian_root() -> Iterator[Path]:
         root = folder / "root"
         command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)]
         environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
         if done.returncode:

@@ -56,7 +56,7 @@ class FaultProxy:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._identify_client = client_name
-        self._chance = random.Random(seed)  # noqa: S311
+        self._chance = random.Random(seed)
         self._faults: dict[str | None, LinkFault] = {}
         self._changed = asyncio.Condition()
         self._links: dict[asyncio.Task[None], _Link] = {}

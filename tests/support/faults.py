@@ -66,7 +66,7 @@ class Faults:
         """
         self.injected: list[Injected] = []
         self._cluster = cluster
-        self._chance = random.Random(seed)  # noqa: S311
+        self._chance = random.Random(seed)
         self._longest = longest
         self._report = report
         self._meanwhile = meanwhile

@@ -46,7 +46,7 @@ class FeedCopy:
         self._absent: dict[int, str] = {}  # members that were not found, with their Cache-Status
         self._addresses = addresses
         self._token = token
-        self._chance = random.Random(seed)  # noqa: S311
+        self._chance = random.Random(seed)
         self._most = events_per_stream
         self._reading: set[asyncio.Task[None]] = set()
         self._idle_clients: dict[Address, list[HttpClient]] = {one: [] for one in addresses}
@@ -74,7 +74,7 @@ class FeedCopy:
         host, port = address
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/x-ndjson"}
         request = urllib.request.Request(f"http://{host}:{port}/members", headers=headers)
-        with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_SECONDS) as response:
             members = [json.loads(line) for line in response.read().splitlines()]
             self.members = {member["memberId"]: member for member in members}
             self._versions.clear()
@@ -192,7 +192,7 @@ class Churn:
         """`pause` is in seconds, between two changes."""
         self.changes = 0
         self.members = members
-        self._chance = random.Random(seed)  # noqa: S311
+        self._chance = random.Random(seed)
         self._pause = pause
         self._clients = [HttpClient(*one, token, timeout=_SECONDS) for one in addresses]
         self._known: list[int] = []

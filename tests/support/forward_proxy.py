@@ -27,7 +27,7 @@ async def main(target: int) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         line, *headers = head.decode().split("\r\n")
         credentials = [h for h in headers if h.lower().startswith("proxy-authorization")]
-        print(line, *credentials, flush=True)  # noqa: T201
+        print(line, *credentials, flush=True)  # noqa: T201  # for the test
         if "refused.example" in line:
             writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
             writer.close()
@@ -42,7 +42,7 @@ async def main(target: int) -> None:
         await asyncio.gather(pipe(reader, downstream), pipe(upstream, writer))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201  # for the test
     await server.serve_forever()
 
 

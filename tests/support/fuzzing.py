@@ -38,7 +38,7 @@ def fuzz(
 
     `options` are those of `st run`. A run that exceeds `seconds` hangs. `folder` holds its files.
     """
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(
         [
             Path(sys.executable).with_name("st"),
             *("--config-file", CONFIG, "run", f"{url}/openapi.json"),

@@ -171,7 +171,7 @@ async def exchange(address: Any, *pieces: bytes, seconds: float = 60) -> bytes:
 async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait until a condition is true."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.001)
 
 

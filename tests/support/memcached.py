@@ -67,7 +67,7 @@ async def start_memcached(
     program, port = find_memcached(), port or free_port()
     assert program, "the tests need Memcached"
     command = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "root", *options]
-    process = subprocess.Popen(command)  # noqa: ASYNC220, S603
+    process = subprocess.Popen(command)
     async with asyncio.timeout(60):
         while True:
             with suppress(OSError):

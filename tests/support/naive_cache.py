@@ -170,8 +170,8 @@ class NaiveStandIn:
         key: bytes,
         load: Load,
         *,
-        rejected: object = None,  # noqa: ARG002
-        look_up: object = None,  # noqa: ARG002
+        rejected: object = None,
+        look_up: object = None,
     ) -> Found:
         """As LeaseCache's."""
         loaded: list[entries.Entry | None] = []
@@ -214,7 +214,7 @@ class NaiveStandIn:
         look_ups: Mapping[bytes, NotHit],
         load: LoadMany,
         *,
-        unless_read: bool = False,  # noqa: ARG002
+        unless_read: bool = False,
     ) -> dict[bytes, Found]:
         """As LeaseCache's, but each key is read on its own."""
 

@@ -43,7 +43,7 @@ class Network:
 
     def __enter__(self) -> Self:
         hosts = [f"{name}={address}" for name, address in self.addresses.items()]
-        self._router = subprocess.Popen(  # noqa: S603
+        self._router = subprocess.Popen(
             with_parent_death_signal([sys.executable, "-m", router.__name__, *hosts]),
             cwd=_ROOT,
             stdin=subprocess.PIPE,

@@ -41,7 +41,7 @@ class Monitoring:
         """Return the series of an instant query. Raises HTTPError if it is not valid."""
         query = urllib.parse.urlencode({"query": expression})
         url = f"{self._url}/api/v1/query?{query}"
-        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=10) as response:
             return list(json.load(response)["data"]["result"])
 
     def notify(self, alerts: Sequence[dict[str, Any]]) -> None:
@@ -142,7 +142,7 @@ def _running(command: list[str], port: int, folder: Path) -> Iterator[None]:
     assert path, f"{command[0]} is not installed"
     log = folder / f"{command[0]}.log"
     with log.open("w") as output:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             with_parent_death_signal([path, *command[1:]]), stdout=output, stderr=output, cwd=folder
         )
     try:

@@ -180,7 +180,7 @@ def proxying(
         (folder / name).write_text(_private(text, folder))
     log = folder / f"{program.name}.log"
     with log.open("w") as output:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             with_parent_death_signal([path, *program.command(folder / program.files[0])]),
             cwd=folder,
             env={"HOME": str(folder), "PATH": "/usr/sbin:/usr/bin:/bin"},

@@ -92,7 +92,7 @@ class ReplicaSet:
     async def all_well(self) -> None:
         """Wait for a primary that both others follow, so that any one of them may be lost."""
         async with asyncio.timeout(START_SECONDS):
-            while await asyncio.to_thread(self._states) != {1: 1, 2: 2}:  # noqa: ASYNC110
+            while await asyncio.to_thread(self._states) != {1: 1, 2: 2}:
                 await asyncio.sleep(0.05)
 
     async def kill_primary(self) -> None:

@@ -60,7 +60,7 @@ def make_host(address: str) -> tuple[int, int]:
         f"link set tun0 mtu {_MTU} up",
         f"address add {address}/24 dev tun0",
     ):
-        subprocess.run(["ip", *command.split()], check=True, capture_output=True)  # noqa: S603, S607
+        subprocess.run(["ip", *command.split()], check=True, capture_output=True)
     return namespace, tun
 
 
@@ -73,7 +73,7 @@ class Router:
         self._devices = devices
         self._held: list[tuple[float, int, bytes]] = []  # packets, by when they are due
         self._count = 0
-        self._chance = random.Random(0)  # noqa: S311
+        self._chance = random.Random(0)
 
     def forward(self, device: int) -> None:
         """Forward all packets that a device has."""

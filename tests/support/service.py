@@ -143,7 +143,7 @@ class Service:
 
     def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Send a request with full rights; return the status and the parsed body."""
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             self.url + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
@@ -153,7 +153,7 @@ class Service:
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=30) as response:
                 content, status = response.read(), response.status
         except urllib.error.HTTPError as error:
             with error:
@@ -163,9 +163,9 @@ class Service:
     def admin(self, path: str, accept: str = "*/*") -> tuple[int, str]:
         """Send a request to the admin listener; return the status and the body."""
         url = self.admin_url + path
-        request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310
+        request = urllib.request.Request(url, headers={"Accept": accept})
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:

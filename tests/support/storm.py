@@ -61,7 +61,7 @@ class Storm:
         self._writing = 0  # writes in progress
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._chance = random.Random(seed)  # noqa: S311
+        self._chance = random.Random(seed)
 
     async def run(self, seconds: float) -> Record:
         """Read and write for some seconds, or until stop(); return all operations so far."""
@@ -88,7 +88,7 @@ class Storm:
 
     def client(self, service: ServiceProgram) -> RecordingClient:
         """Run a client of one process."""
-        chance = random.Random(self._chance.random())  # noqa: S311
+        chance = random.Random(self._chance.random())
         return RecordingClient(service, self._cluster.token, self.hot, self.record, chance)
 
     async def change_resting(self, service_name: str) -> None:
@@ -104,7 +104,7 @@ class Storm:
         """Let only reads continue: a write would repair a stale node, and so hide it."""
         self._may_write.clear()
         try:
-            while self._writing:  # noqa: ASYNC110
+            while self._writing:
                 await asyncio.sleep(0.01)
             yield
         finally:

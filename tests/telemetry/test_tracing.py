@@ -51,7 +51,7 @@ def settings(settings: Settings, endpoint: str) -> Settings:
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110  # the collector is in a thread
+        while not condition():  # the collector is in a thread
             await asyncio.sleep(0.01)
 
 
@@ -250,7 +250,7 @@ def test_service_without_an_endpoint_does_not_import_opentelemetry(folder: Path)
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
     )
     command = [sys.executable, "-c", program]
-    subprocess.run(command, check=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})  # noqa: S603
+    subprocess.run(command, check=True, cwd=folder, env={"PYTHONPATH": str(ROOT)})
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def command(folder: Path, servers: PrivateServers, database_name: str) -> Comman
 
 
 def get_status(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return int(answer.status)
 
 

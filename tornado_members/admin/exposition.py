@@ -14,9 +14,9 @@ WORKER = "worker"
 
 def render(families: Iterable[Family], accept: str = "") -> tuple[bytes, str]:
     """Return the metrics and their media type: OpenMetrics if `accept` names it, else text."""
-    # Imported late: the import reads /proc, and most commands do not need it.
-    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
-    from prometheus_client.registry import Collector  # noqa: PLC0415
+    # The import reads /proc, and most commands do not need it.
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415  # see above
+    from prometheus_client.registry import Collector  # noqa: PLC0415  # see above
 
     class Collected(Collector):
         def collect(self) -> "Iterator[Metric]":

@@ -68,7 +68,7 @@ class ClaimRule:
             return _NOTHING
         return _NOTHING.union(*(self.values.get(word, _NOTHING) for word in self._words(value)))
 
-    def blocks(self, claims: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def blocks(self, claims: Mapping[str, Any]) -> bool:  # noqa: ARG002  # for subclasses
         """Return False."""
         return False
 

@@ -67,7 +67,7 @@ class NoRevocations:
 
     revision: Final = 0
 
-    def is_current(self, caller: Caller) -> bool:  # noqa: ARG002
+    def is_current(self, caller: Caller) -> bool:  # noqa: ARG002  # of the protocol
         """Implement Revocations."""
         return True
 

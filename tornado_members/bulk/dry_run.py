@@ -35,8 +35,7 @@ class DryRunDirectory:
     async def find_by_names(self, names: Sequence[str]) -> dict[str, Member | None]:
         """Return the members that exist, and those that the real run would have created."""
         parameters = ",".join("?" * len(names))
-        # The statement contains placeholders only.
-        query = f"SELECT name, id FROM names WHERE name IN ({parameters})"  # noqa: S608
+        query = f"SELECT name, id FROM names WHERE name IN ({parameters})"  # noqa: S608  # only "?"
         found = {
             name: Member(member_id, {"name": name}, version=1)
             for name, member_id in self._names.execute(query, tuple(names))
@@ -53,7 +52,7 @@ class DryRunDirectory:
         drafts: Sequence[MemberDraft],
         first: int,
         *,
-        by: Actor | None,  # noqa: ARG002
+        by: Actor | None,  # noqa: ARG002  # as MemberDirectory
     ) -> Sequence[Member | None]:
         """Store the names. Raises Overloaded without space for temporary files."""
         size = sum(len(draft.name.encode()) + _ROW_OVERHEAD for draft in drafts)
@@ -69,10 +68,10 @@ class DryRunDirectory:
 
     async def replace_if_unchanged(
         self,
-        member: Member,  # noqa: ARG002
-        draft: MemberDraft,  # noqa: ARG002
+        member: Member,  # noqa: ARG002  # as MemberDirectory
+        draft: MemberDraft,  # noqa: ARG002  # as MemberDirectory
         *,
-        by: Actor | None,  # noqa: ARG002
+        by: Actor | None,  # noqa: ARG002  # as MemberDirectory
     ) -> bool:
         """Write nothing, and report success."""
         return True

@@ -85,7 +85,7 @@ def _read(
 ) -> Iterator[Row | None]:
     if head.startswith(_ZIP):
         # Only workbooks need its libraries.
-        from tornado_members.bulk.workbook import read_workbook  # noqa: PLC0415
+        from tornado_members.bulk.workbook import read_workbook  # noqa: PLC0415  # see above
 
         info.format = "Excel"
         with tempfile.TemporaryFile() as file:

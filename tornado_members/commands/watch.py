@@ -66,7 +66,7 @@ def service_url(settings: Settings) -> str:
     if server.unix_socket is not None or not server.port:
         raise OperatorError("the settings contain no fixed port to connect to; add --url URL")
     scheme = "https" if server.tls.certificate else "http"
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104  # not bound
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}:{server.port}{server.base_path}"
 
@@ -137,7 +137,7 @@ class Watcher:
                 "User-Agent": PROGRAM,
             },
         )
-        with urllib.request.urlopen(request, timeout=_SILENT_SECONDS) as lines:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_SILENT_SECONDS) as lines:  # noqa: S310  # see above
             for line in lines:
                 if line.strip():
                     event = json.loads(line)

@@ -180,7 +180,7 @@ class PrivateServers:
         if self._die_with_parent:
             command = with_parent_death_signal(command)
         with (self._folder / f"{name}.out").open("ab") as output:
-            child = subprocess.Popen(  # noqa: S603
+            child = subprocess.Popen(  # noqa: S603  # programs.py has found it
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

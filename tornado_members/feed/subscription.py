@@ -111,7 +111,7 @@ class Subscription:
         self._with_member = with_member
         self._is_writing = False
         self._written_at = 0.0
-        self._pause = KEEP_ALIVE_SECONDS * random.uniform(0.8, 1)  # noqa: S311
+        self._pause = KEEP_ALIVE_SECONDS * random.uniform(0.8, 1)  # noqa: S311  # jitter
         self._comments = 0
 
     def attach(self, owner: Owner, log: EventLog, token: str) -> None:
@@ -188,7 +188,7 @@ class Subscription:
             last = self._notice(reason)
         elif reason in _RECONNECT and self._form is Format.SSE:
             # Clients that were disconnected together do not reconnect together.
-            retry = random.randint(_LEAST_RETRY_MS, _MOST_RETRY_MS)  # noqa: S311
+            retry = random.randint(_LEAST_RETRY_MS, _MOST_RETRY_MS)  # noqa: S311  # jitter
             last = b"retry: %d\nid: %b\n\n" % (retry, self._cursor().encode())
         self.has_ended = True
         self._metrics.disconnections[reason] += 1

@@ -108,7 +108,7 @@ class MemberByNameHandler(MemberResourceHandler):
     route = "/members/by-name"
     operations = {"GET": FIND_BY_NAME, "HEAD": FIND_BY_NAME, "PUT": PUT_BY_NAME}
 
-    def addressed_name(self, *path: str) -> str:  # noqa: ARG002
+    def addressed_name(self, *path: str) -> str:  # noqa: ARG002  # for subclasses
         """Return the name in the query. Raises BadParameter."""
         name = text_of(self.request.query_arguments, "name")
         if not name:

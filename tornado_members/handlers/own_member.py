@@ -64,7 +64,7 @@ class OwnMemberHandler(OneMemberHandler):
         "PATCH": PATCH_OWN_MEMBER,
     }
 
-    def addressed_member(self, *path: str) -> int:  # noqa: ARG002
+    def addressed_member(self, *path: str) -> int:  # noqa: ARG002  # of MemberHandler
         """Return the id in the token, and send its address as Content-Location (RFC 9110 §8.7)."""
         member_id = self.caller.member_id if self.caller else None
         if member_id is None:

@@ -77,7 +77,7 @@ class _RefusedRequest(HTTPMessageDelegate):
             self.finish()
         return None
 
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:  # noqa: ARG002
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:  # noqa: ARG002  # of Tornado
         return None
 
     def on_connection_close(self) -> None:

@@ -15,7 +15,7 @@ def path_has_own_id(request: HTTPServerRequest, member_id: int) -> bool:
     return unquote(request.path.rpartition("/")[2]) == str(member_id)
 
 
-def is_path_of_own_member(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
+def is_path_of_own_member(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001  # as OwnRequest
     """True: the path is /members/me."""
     return True
 
@@ -36,6 +36,6 @@ def _ids(request: HTTPServerRequest) -> set[bytes]:
     return {text for values in lists for text in values.split(b",")}
 
 
-def is_checked_by_handler(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001
+def is_checked_by_handler(request: HTTPServerRequest, member_id: int) -> bool:  # noqa: ARG001  # as OwnRequest
     """True: the handler compares the name in the path, or the ids in the body, itself."""
     return True

@@ -93,8 +93,7 @@ class Spool:
         """Write to the end of the file; False if the disk does not take all bytes."""
         try:
             if self._file is None:
-                # close() closes it.
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # close() does
             self._file.seek(self._written)
             written = self._file.write(data)
             if written < len(data):

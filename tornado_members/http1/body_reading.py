@@ -101,7 +101,7 @@ class BodyReading(ConnectionBase):
                 self._hold_body(len(content))
         except Refused as refused:
             self.refuse(refused)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # any application may raise any
             self._fail(exchange, error)
         else:
             self._after_call(exchange, waiting, self._continue_body)
@@ -146,7 +146,7 @@ class BodyReading(ConnectionBase):
         del exchange.delegate
         try:
             delegate.finish()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # any application may raise any
             self._fail(exchange, error)
 
     def _await_orphan(self) -> None:

@@ -139,7 +139,7 @@ class Connection(BodyReading, PacedConnection):
         try:
             exchange.delegate = self.server.delegate.start_request(self, exchange)
             waiting = exchange.delegate.headers_received(head.start_line, head.headers)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # any application may raise any
             self._fail(exchange, error)
         else:
             if waiting is None and self.state is CALLING:

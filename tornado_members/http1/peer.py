@@ -1,7 +1,9 @@
 """The client of a connection, in the form in which Tornado's requests read it."""
 
 import socket
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+_NO_ADDRESS: Final = "0.0.0.0"  # noqa: S104  # what Tornado reports for Unix sockets
 
 
 class Peer:
@@ -14,10 +16,10 @@ class Peer:
         self.address = address
         self.protocol = protocol
         is_ip = family in (socket.AF_INET, socket.AF_INET6)
-        self.remote_ip = str(address[0]) if is_ip else "0.0.0.0"  # noqa: S104  (as in Tornado)
+        self.remote_ip = str(address[0]) if is_ip else _NO_ADDRESS
 
     def __str__(self) -> str:
-        return self.remote_ip if self.remote_ip != "0.0.0.0" else str(self.address)  # noqa: S104
+        return self.remote_ip if self.remote_ip != _NO_ADDRESS else str(self.address)
 
 
 class _Exchange(Protocol):

@@ -124,7 +124,7 @@ class _SecuredRefusal(asyncio.Protocol):
         elif self._reads > _MOST_READ:
             self.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # of asyncio
         self.closed.set()
 
     def abort(self) -> None:

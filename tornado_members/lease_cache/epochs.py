@@ -63,12 +63,12 @@ class Node(Protocol):
     Their results may contain the keys of other callers, too.
     """
 
-    def get_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, bytes]]: ...  # noqa: D102
-    def get_entries(  # noqa: D102
+    def get_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, bytes]]: ...
+    def get_entries(
         self, before: Sequence[bytes], keys: KeyList
     ) -> Awaitable[tuple[Mapping[bytes, bytes], EntryLines | Mapping[bytes, bytes]]]: ...
-    def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]: ...  # noqa: D102
-    def put_many(self, puts: Sequence[Put]) -> Awaitable[Sequence[int | None]]: ...  # noqa: D102
+    def gets_many(self, keys: Sequence[bytes]) -> Awaitable[Mapping[bytes, Held]]: ...
+    def put_many(self, puts: Sequence[Put]) -> Awaitable[Sequence[int | None]]: ...
 
 
 def random_word() -> bytes:

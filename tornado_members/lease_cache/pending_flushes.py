@@ -163,12 +163,12 @@ class FlushableNode(Protocol):
     pending_flushes: NodePendingFlushes
 
     @property
-    def address(self) -> str: ...  # noqa: D102
+    def address(self) -> str: ...
     @property
-    def is_stale(self) -> bool: ...  # noqa: D102
-    def mark_stale(self) -> None: ...  # noqa: D102
-    def readable_at(self) -> float | None: ...  # noqa: D102
-    async def flush_for_other_process(self) -> None: ...  # noqa: D102
+    def is_stale(self) -> bool: ...
+    def mark_stale(self) -> None: ...
+    def readable_at(self) -> float | None: ...
+    async def flush_for_other_process(self) -> None: ...
 
 
 class PendingFlushWatcher:
@@ -196,7 +196,7 @@ class PendingFlushWatcher:
         self._wanted = asyncio.Event()
         self._read_at = float("-inf")
         self._seen: dict[PendingFlush, float] = {}  # those of others, and when each was first read
-        self._read_seconds = _READ_SECONDS * random.uniform(0.8, 1)  # noqa: S311
+        self._read_seconds = _READ_SECONDS * random.uniform(0.8, 1)  # noqa: S311  # jitter
         self._watching: asyncio.Task[None] | None = None
         self._nodes: Iterable[FlushableNode] = ()
 

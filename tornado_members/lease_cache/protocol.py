@@ -204,7 +204,8 @@ class LeaseProtocol(NodeReads):
         return Fill(LEASED)
 
     def _put_entry(self, key: bytes, fill: Fill, entry: Entry | None) -> Put:
-        ttl = max(1, round(self._lifetimes.entry * (1 - _JITTER * random.random())))  # noqa: S311
+        jitter = _JITTER * random.random()  # noqa: S311  # it need not be unpredictable
+        ttl = max(1, round(self._lifetimes.entry * (1 - jitter)))
         return Put(key, encode_value(key, fill.epoch, entry), ttl, fill.token)
 
     async def _store(self, puts: Sequence[Put]) -> dict[bytes, str]:

@@ -48,13 +48,11 @@ GiveUpFills = Callable[[Mapping[bytes, Fill]], Awaitable[None]]
 class Filler(Protocol):
     """The methods of CacheNode and LeaseProtocol that fill keys."""
 
-    def begin_fills(  # noqa: D102
-        self, look_ups: Mapping[bytes, NotHit]
-    ) -> Awaitable[dict[bytes, Fill]]: ...
+    def begin_fills(self, look_ups: Mapping[bytes, NotHit]) -> Awaitable[dict[bytes, Fill]]: ...
     @property
-    def end_fills(self) -> EndFills: ...  # noqa: D102
+    def end_fills(self) -> EndFills: ...
     @property
-    def give_up_fills(self) -> GiveUpFills: ...  # noqa: D102
+    def give_up_fills(self) -> GiveUpFills: ...
 
 
 class CacheReads:

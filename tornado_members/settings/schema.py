@@ -239,11 +239,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # of pydantic
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # of pydantic
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # of pydantic
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment override the file, key by key."""
         return env_settings, init_settings

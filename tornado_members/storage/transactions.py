@@ -120,7 +120,7 @@ async def _repeat(
         except PyMongoError as error:  # nothing was committed
             is_transient, is_unavailable = error.has_error_label(_TRANSIENT), is_outage(error)
             conflicted = conflicted or (is_transient and not is_unavailable)
-            pause = random.uniform(0, longest_pause)  # noqa: S311
+            pause = random.uniform(0, longest_pause)  # noqa: S311  # jitter
             if not is_transient or time.monotonic() + pause > deadline:
                 if conflicted and (is_transient or is_unavailable):
                     raise WriteConflict from error

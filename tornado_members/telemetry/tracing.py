@@ -75,7 +75,7 @@ class Tracer:
         if parent and traceparent:
             is_sampled = bool(int(traceparent[_FLAGS], 16) & _SAMPLED)
         else:
-            is_sampled = random.random() < self._ratio  # noqa: S311
+            is_sampled = random.random() < self._ratio  # noqa: S311  # a sample
         return RequestSpan(self._exporter, parent) if is_sampled else None
 
     @staticmethod
@@ -97,7 +97,7 @@ async def open_tracer(telemetry: Telemetry, server: Server) -> AsyncIterator[Tra
         yield None
         return
     try:
-        from tornado_members.telemetry.otlp import OtlpExporter  # noqa: PLC0415
+        from tornado_members.telemetry.otlp import OtlpExporter  # noqa: PLC0415  # optional
     except ImportError as error:
         raise SettingsError(
             f"telemetry.otlp_endpoint needs OpenTelemetry, but {error.name} is not installed: "
