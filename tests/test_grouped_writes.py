@@ -9,11 +9,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.cluster import Cluster, ServiceProgram
+from tests.support.cluster import Cluster
 from tests.support.fault_proxy import CUT, FROZEN, NO_FAULT, FaultProxy, LinkFault
 from tests.support.faults import Faults, Injected
 from tests.support.history_report import check_record
 from tests.support.hot_members import Record
+from tests.support.programs import ServiceProgram
 from tests.support.storm import Storm
 from tornado_members.embedded.private_servers import PrivateServers
 

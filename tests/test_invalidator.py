@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tests.support.api import Api, parsed
 from tests.support.motor_threads import no_free_thread
 from tests.support.service import Command
 from tests.support.suspension import suspend
+from tests.support.waiting import until
 from tornado_members import invalidator
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.invalidator import InvalidatorStatus, invalidating
@@ -93,12 +94,6 @@ async def running(
     status = InvalidatorStatus()
     async with invalidating(MemberChanges(mongo), LeaderElection(mongo, name), cache, status):
         yield status
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("driver", ["motor"], indirect=True)

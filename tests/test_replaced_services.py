@@ -14,9 +14,10 @@ import pymongo
 import pytest
 from pymongo.database import Database
 
-from tests.support.cluster import REPLACEMENTS, Cluster, Replacement, ServiceProgram
+from tests.support.cluster import Cluster
 from tests.support.following import followed
 from tests.support.http_client import HttpClient, NoResponse
+from tests.support.programs import REPLACEMENTS, Replacement, ServiceProgram
 from tornado_members.embedded.private_servers import PrivateServers
 
 Document = dict[str, Any]

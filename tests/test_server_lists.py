@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, Replacement
+from tests.support.cluster import Cluster
 from tests.support.history_report import check_record
 from tests.support.hot_members import Record
+from tests.support.programs import Replacement
 from tests.support.storm import GENTLE, Storm
 from tornado_members.embedded.private_servers import PrivateServers
 

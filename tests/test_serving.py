@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.service import Command, Service, run_each
 from tests.support.suspension import suspend
+from tests.support.waiting import wait_for
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -75,13 +76,6 @@ def test_acknowledged_writes_survive_kills_of_every_process(own: Command) -> Non
 
 def member(member_id: int, name: str) -> dict[str, Any]:
     return {"memberId": member_id, "name": name, "email": None, "phone": None}
-
-
-def wait_for(condition: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
 
 
 def test_commands_share_the_private_servers_and_the_last_one_stops_them(own: Command) -> None:

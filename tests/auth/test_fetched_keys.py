@@ -1,7 +1,7 @@
 """Fetched keys: refreshed in advance, kept through outages, and requested sparingly."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.key_server import KeyServer, document, hang, key_server, keys, status
 from tests.support.tokens import AUDIENCE, ISSUER, make_token, public_jwk
+from tests.support.waiting import until
 from tornado_members.auth.fetched_keys import FetchedKeys
 from tornado_members.auth.jwks_client import JwksClient
 from tornado_members.auth.tokens import TokenVerifier
@@ -48,12 +49,6 @@ async def an_issuer(**settings: Any) -> AsyncIterator[Issuer]:
         finally:
             await issuer.source.close()
             issuer.client.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_keys_are_fetched_at_the_start_and_not_for_every_token() -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import pymongo
 import pytest
 
-from tests.serving.test_supervisor import wait_for
 from tests.support.booted import Booted, booted, install_service
 from tests.support.debian import require_root
 from tests.support.deployment import DEPLOY
 from tests.support.load import Load
+from tests.support.waiting import wait_for
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 

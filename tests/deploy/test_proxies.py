@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from tests.support.certificates import make_certificates
 from tests.support.proxies import COMPRESSING, IMPATIENT, PROGRAMS, Program, proxying, speaking_tls
 from tests.support.proxy_client import ADDRESS, Load, ProxyClient
 from tests.support.service import Command, Service
+from tests.support.waiting import wait_for
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.embedded.programs import free_port
 
@@ -39,13 +40,6 @@ CHANGES = "/members/changes"
 # Go's HTTP server discards up to 256 KiB of a request once its response has begun. These programs
 # also compress a response without a change to its ETag.
 IN_GO = ("caddy", "traefik")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 def make_command(

@@ -12,8 +12,9 @@ from typing import Any
 
 import pymongo
 
-from tests.support.cluster import Cluster, Program
+from tests.support.cluster import Cluster
 from tests.support.feed_copy import Churn, stored
+from tests.support.programs import Program
 from tests.support.service import ROOT
 from tornado_members.embedded.private_servers import PrivateServers
 

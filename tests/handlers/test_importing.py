@@ -5,8 +5,6 @@ import json
 import re
 import socket
 import struct
-import time
-from collections.abc import Callable
 from typing import Any
 
 import hypothesis
@@ -20,6 +18,7 @@ from tests.support.api import Api, parsed, problem
 from tests.support.cases import cases
 from tests.support.suspension import suspend
 from tests.support.tokens import make_token
+from tests.support.waiting import until
 from tests.support.wire import bare_connection, small_connection
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import InvalidMember
@@ -304,13 +303,6 @@ def head(length: int | None, *headers: str, query: str = "", rights: int = 2) ->
 
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        await asyncio.sleep(0.01)
 
 
 async def test_results_arrive_while_the_body_is_sent(http_server: Any) -> None:

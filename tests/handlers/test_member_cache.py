@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPResponse
-from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, Fetching, parsed, problem, token_of
-from tests.support.fast_path import Counting, masked, response_to, undated
+from tests.support.fast_path import Counting, make_counting_app, masked, response_to, undated
 from tests.support.tokens import make_token
 from tests.support.wire import AnyServer, bare_connection, on_both
-from tornado_members.app import make_app
 from tornado_members.auth.caller import Caller
 from tornado_members.cached_members import CachedMembers, CacheMiss
 from tornado_members.errors import DependencyUnavailable, Overloaded, TokenInvalid
@@ -40,11 +38,8 @@ ADA = {"name": "Ada Lovelace", "email": "ada@example.org", "phone": "+44 20 7946
 
 
 @pytest.fixture
-def app(services: Services) -> HTTPServerConnectionDelegate:
-    reads = make_app(services)
-    assert isinstance(reads, MemberCacheApplication)
-    reads.application = Counting(reads.application)
-    return reads
+def app(services: Services) -> MemberCacheApplication:
+    return make_counting_app(services)
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ import logging
 from typing import Any
 
 import pytest
-from tornado.httputil import HTTPServerConnectionDelegate
 
 from tests.support.api import Api, parsed, problem
-from tests.support.fast_path import Counting, masked, response_to
+from tests.support.fast_path import Counting, make_counting_app, masked, response_to
 from tests.support.wire import AnyServer
-from tornado_members.app import make_app
 from tornado_members.auth.caller import Caller
 from tornado_members.errors import ListTooWide
 from tornado_members.handlers.member_cache import MemberCacheApplication
@@ -22,11 +20,8 @@ pytestmark = pytest.mark.shared_services
 
 
 @pytest.fixture
-def app(services: Services) -> HTTPServerConnectionDelegate:
-    reads = make_app(services)
-    assert isinstance(reads, MemberCacheApplication)
-    reads.application = Counting(reads.application)
-    return reads
+def app(services: Services) -> MemberCacheApplication:
+    return make_counting_app(services)
 
 
 @pytest.fixture

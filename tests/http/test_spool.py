@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.handlers.test_importing import head, until
+from tests.handlers.test_importing import head
 from tests.support.api import Api
+from tests.support.waiting import until
 from tests.support.wire import small_connection
 from tornado_members.http.spool_budget import SpoolBudget
 from tornado_members.services import Services

@@ -21,9 +21,9 @@ from tests.support.http1 import (
     exchange,
     parse_responses,
     serving,
-    until,
 )
 from tests.support.service import ROOT
+from tests.support.waiting import until
 from tornado_members.http1 import acceptor
 from tornado_members.http1.acceptor import Acceptor
 from tornado_members.http1.limits import Limits
@@ -500,7 +500,8 @@ def test_connections_of_one_address_are_limited(run: Run, caplog: pytest.LogCapt
 
 OUT_OF_DESCRIPTORS = """
 import asyncio, os, resource, sys
-from tests.support.http1 import GET, LAST, connected, echo, serving, exchange, until
+from tests.support.http1 import GET, LAST, connected, echo, serving, exchange
+from tests.support.waiting import until
 from contextlib import AsyncExitStack
 
 async def main():

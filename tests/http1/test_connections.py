@@ -21,8 +21,8 @@ from tests.support.http1 import (
     parse_responses,
     serving,
     turns,
-    until,
 )
+from tests.support.waiting import until
 from tornado_members.http1.limits import Limits
 
 

@@ -13,8 +13,8 @@ from tests.support.http1 import (
     exchange,
     parse_responses,
     serving,
-    until,
 )
+from tests.support.waiting import until
 from tornado_members.http1.limits import Limits
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"

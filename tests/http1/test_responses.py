@@ -22,8 +22,8 @@ from tests.support.http1 import (
     exchange,
     parse_responses,
     serving,
-    until,
 )
+from tests.support.waiting import until
 from tornado_members.http1.limits import Limits
 
 

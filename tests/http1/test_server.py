@@ -25,8 +25,8 @@ from tests.support.http1 import (
     parse_responses,
     serving,
     turns,
-    until,
 )
+from tests.support.waiting import until
 from tornado_members.http1 import surplus
 from tornado_members.http1.limits import Limits
 from tornado_members.http1.server import HTTPServer

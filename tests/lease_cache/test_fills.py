@@ -5,16 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from tests.lease_cache.test_lease_cache import (
-    CALM,
-    EPOCH,
-    PREFIX,
-    Counting,
-    address,  # noqa: F401  # a fixture
-    own_memcached,
-    process,
-    until,
-)
+from tests.lease_cache.test_lease_cache import CALM, EPOCH, PREFIX, Counting, own_memcached, process
+from tests.support.waiting import until
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.commands import MAX_VALUE, Put
 from tornado_members.lease_cache.entries import Entry, encode_lease
@@ -80,7 +72,7 @@ def statuses(found: dict[bytes, Found]) -> set[str]:
     return {one.status for one in found.values()}
 
 
-async def test_fill_of_two_nodes_loads_once(address: str) -> None:  # noqa: F811
+async def test_fill_of_two_nodes_loads_once(address: str) -> None:
     async with (
         own_memcached() as (_, second),
         process(address, second, kind=Counting) as cache,
@@ -106,7 +98,7 @@ async def test_fill_of_two_nodes_loads_once(address: str) -> None:  # noqa: F811
         assert len(load.loaded_keys) == 1
 
 
-async def test_fill_treats_each_key_by_its_own_state(address: str) -> None:  # noqa: F811
+async def test_fill_treats_each_key_by_its_own_state(address: str) -> None:
     """Hits, misses, dead values, leases of others, tombstones, and a write during the load."""
     async with process(address) as cache, process(address) as other:
         (node,) = other.nodes
@@ -148,7 +140,7 @@ async def test_fill_treats_each_key_by_its_own_state(address: str) -> None:  # n
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_fill_removes_its_leases_if_the_load_fails(
-    address: str,  # noqa: F811
+    address: str,
     is_cancelled: bool,
 ) -> None:
     loading = asyncio.Event()
@@ -170,7 +162,7 @@ async def test_fill_removes_its_leases_if_the_load_fails(
         assert {*await cache.look_up(KEYS)} == {Miss(EPOCH, None)}
 
 
-async def test_fill_survives_the_end_of_a_node(address: str) -> None:  # noqa: F811
+async def test_fill_survives_the_end_of_a_node(address: str) -> None:
     async with (
         own_memcached() as (server, second),
         process(address, second, timing=CALM) as cache,

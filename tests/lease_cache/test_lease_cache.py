@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from tests.support.memcached import (
     stored_keys,
 )
 from tests.support.registry import MemoryRegistry
-from tornado_members.embedded.private_servers import PrivateServers
+from tests.support.waiting import until
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.commands import MAX_VALUE, Command, Put
 from tornado_members.lease_cache.counts import CacheCounts
@@ -129,13 +129,6 @@ async def process(
         await cache.close()
 
 
-@pytest.fixture
-def address(servers: PrivateServers, database_name: str) -> str:
-    """The address of a node that has been in use."""
-    flush_cache(servers.cache_servers[0], "test")
-    return servers.cache_servers[0]
-
-
 @asynccontextmanager
 async def own_memcached(*options: str) -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
     """A server that the test may stop and kill."""
@@ -165,12 +158,6 @@ async def until_hit(cache: LeaseCache, source: Source) -> None:
     async with asyncio.timeout(60):
         while await status(cache, source) != HIT:
             await asyncio.sleep(0.03)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def until_read(cache: LeaseCache) -> None:

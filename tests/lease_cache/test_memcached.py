@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from tests.support.memcached import send_to_memcached, start_memcached
-from tornado_members.embedded.private_servers import PrivateServers
+from tests.support.waiting import until
 from tornado_members.embedded.programs import free_port
 from tornado_members.lease_cache.commands import MAX_TTL, Put
 from tornado_members.lease_cache.errors import NodeUnavailable
@@ -38,12 +38,6 @@ async def opened(address: str, **options: Any) -> AsyncIterator[MemcachedNode]:
         yield node
     finally:
         await node.close()
-
-
-@pytest.fixture
-def address(servers: PrivateServers, database_name: str) -> str:
-    """A real server, emptied."""
-    return servers.cache_servers[0]
 
 
 @asynccontextmanager
@@ -668,13 +662,6 @@ async def test_server_that_dribbles_or_hangs_costs_one_deadline(pause: float) ->
         async with asyncio.timeout(3):  # one after the other, they would take four seconds
             results = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(result, NodeUnavailable) for result in results)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, for at most five seconds."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_failed_server_gets_no_commands_until_it_recovers() -> None:

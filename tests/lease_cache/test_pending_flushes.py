@@ -8,17 +8,10 @@ from typing import Any
 import pymongo
 import pytest
 
-from tests.lease_cache.test_lease_cache import (
-    KEEN,
-    Source,
-    own_memcached,
-    process,
-    status,
-    stop,
-    until,
-)
+from tests.lease_cache.test_lease_cache import KEEN, Source, own_memcached, process, status, stop
 from tests.support.flush_store import MemoryFlushStore
 from tests.support.mongodb import failing
+from tests.support.waiting import until
 from tornado_members.lease_cache import pending_flushes
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.clock import clock

@@ -8,9 +8,10 @@ process was killed.
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -66,31 +67,29 @@ class Register:
         return Entry(self.version, b"-", b"")
 
 
-class Storm:
-    """Processes, and the wrong reads that they made."""
+class Load:
+    """Reads and writes of several processes, each with a cache, and the wrong reads among them."""
 
-    def __init__(self, address: str, seed: int) -> None:
+    def __init__(self, seed: int, longest_pause: float) -> None:
+        """`longest_pause` of a process between two writes, in seconds."""
         self.chance = random.Random(seed)
         self.registers = {b"key%d" % number: Register(self.chance) for number in range(REGISTERS)}
         self.flush_store = MemoryFlushStore()
         self.flush_store.deadline = 0.2
         self.wrong: list[str] = []
-        self.hits = 0
-        self.kills = 0
-        self.unannounced = 0
-        self._address = address
+        self._longest_pause = longest_pause
 
-    async def process(self) -> None:
+    async def run(self, servers: Sequence[str], registry: Any) -> None:
         """Run a process until it is killed, that is, cancelled; its knowledge is lost then."""
         cache = LeaseCache(
-            [self._address],
+            servers,
             connect=partial(MemcachedNode, timeout=TIMING.timeout, probe_interval=TIMING.pause),
             namespace="test",
             ttl=60,
             timing=TIMING,
             write_deadline=WRITE_DEADLINE,
             flush_store=self.flush_store,
-            registry=MemoryRegistry.of_this_test(),
+            registry=registry,
         )
         await cache.open()
         try:
@@ -98,8 +97,15 @@ class Storm:
                 tasks.create_task(self._read(cache))
                 tasks.create_task(self._write(cache))
         finally:
-            self.unannounced += cache.counts.unannounced_writes
+            self.note_end(cache)
             await cache.close()
+
+    def note_hit(self, cache: LeaseCache) -> None:
+        """Count a hit."""
+        raise NotImplementedError
+
+    def note_end(self, cache: LeaseCache) -> None:
+        """Add up what a process has counted, when it is killed."""
 
     async def _read(self, cache: LeaseCache) -> None:
         while True:
@@ -111,19 +117,40 @@ class Storm:
             if found.entry.version < least:
                 self.wrong.append(f"{found.status} of {found.entry.version} after {least}")
             register.known = max(register.known, found.entry.version)
-            self.hits += found.status == HIT
+            if found.status == HIT:
+                self.note_hit(cache)
             await asyncio.sleep(0.002)
 
     async def _write(self, cache: LeaseCache) -> None:
         while True:
-            await asyncio.sleep(self.chance.random() ** 2)
+            await asyncio.sleep(self._longest_pause * self.chance.random() ** 2)
             key = self.chance.choice([*self.registers])
             with suppress(TimeoutError, NotAnnounced):
-                patience = self.chance.choice(
-                    [None, 0.05, 0.3]
-                )  # a caller may not await the commit
+                # A caller may not await the commit.
+                patience = self.chance.choice([None, 0.05, 0.3])
                 async with cache.changing(key) as write, asyncio.timeout(patience):
                     await self.registers[key].write(write.seconds_left)
+
+
+class Storm(Load):
+    """A load on one node, which hangs again and again."""
+
+    def __init__(self, address: str, seed: int) -> None:
+        super().__init__(seed, longest_pause=1.0)
+        self.hits = 0
+        self.kills = 0
+        self.unannounced = 0
+        self._address = address
+
+    async def process(self) -> None:
+        """Run a process until it is killed."""
+        await self.run([self._address], MemoryRegistry.of_this_test())
+
+    def note_hit(self, cache: LeaseCache) -> None:
+        self.hits += 1
+
+    def note_end(self, cache: LeaseCache) -> None:
+        self.unannounced += cache.counts.unannounced_writes
 
 
 @asynccontextmanager
@@ -135,9 +162,9 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
         running = Storm(proxy.address, seed)
         processes = [asyncio.create_task(running.process()) for _ in range(PROCESSES)]
         chance, loop = running.chance, asyncio.get_running_loop()
-        until = loop.time() + seconds
+        stop_at = loop.time() + seconds
         try:
-            while loop.time() < until:
+            while loop.time() < stop_at:
                 await asyncio.sleep(1 + chance.random())
                 await proxy.set(FROZEN)
                 await asyncio.sleep(1.5 * chance.random())

@@ -13,11 +13,11 @@ from tests.lease_cache.test_lease_cache import (
     process,
     seconds_left,
     status,
-    until,
     until_hit,
 )
 from tests.support.memcached import flush_memcached, start_memcached
 from tests.support.registry import MemoryRegistry
+from tests.support.waiting import until
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.look_ups import bypass
 from tornado_members.lease_cache.registry import Registration

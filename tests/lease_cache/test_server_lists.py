@@ -16,10 +16,10 @@ from tests.lease_cache.test_lease_cache import (
     own_memcached,
     process,
     status,
-    until,
     until_hit,
 )
 from tests.support.registry import MemoryRegistry
+from tests.support.waiting import until
 from tornado_members.lease_cache import server_lists
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.commands import Put

@@ -5,30 +5,22 @@ reading the cache, and the others take it for ended.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from tests.lease_cache.test_lease_cache import own_memcached, until
+from tests.lease_cache.test_lease_cache import own_memcached
 from tests.lease_cache.test_pending_flushes_under_chance import (
-    REGISTERS,
-    TIMING,
-    WRITE_DEADLINE,
-    Register,
+    Load,
     end,
 )
 from tests.lease_cache.test_server_lists import Path
-from tests.support.flush_store import MemoryFlushStore
 from tests.support.registry import MemoryRegistry
+from tests.support.waiting import until
 from tornado_members.lease_cache import server_lists
 from tornado_members.lease_cache.cache import LeaseCache
 from tornado_members.lease_cache.epochs import NodeEpoch
-from tornado_members.lease_cache.errors import NotAnnounced
-from tornado_members.lease_cache.look_ups import HIT
-from tornado_members.lease_cache.memcached import MemcachedNode
 from tornado_members.lease_cache.node_pool import NodePool
 from tornado_members.lease_cache.registry import canonical
 
@@ -36,23 +28,19 @@ PROCESSES = 3
 VALID, RENEW, CHANGE = 1.0, 0.3, 0.03  # seconds
 
 
-class Storm:
-    """Processes, and the wrong reads that they made."""
+class Storm(Load):
+    """A load on nodes whose list is replaced again and again."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.registers = {b"key%d" % number: Register(self.chance) for number in range(REGISTERS)}
-        self.flush_store = MemoryFlushStore()
-        self.flush_store.deadline = 0.2
+        super().__init__(seed, longest_pause=0.2)
         self.registry = MemoryRegistry()
-        self.wrong: list[str] = []
         self.hits_by_list: dict[str, int] = {}
         self.paths: dict[asyncio.Task[None], Path] = {}
 
     def start(self, servers: Sequence[str]) -> asyncio.Task[None]:
         """Start a process. It is killed by a cancellation, and its knowledge is lost then."""
         path = Path(self.registry)
-        process = asyncio.create_task(self._process(servers, path))
+        process = asyncio.create_task(self.run(servers, path))
         self.paths[process] = path
         return process
 
@@ -65,48 +53,9 @@ class Storm:
             )
         )
 
-    async def _process(self, servers: Sequence[str], path: Path) -> None:
-        cache = LeaseCache(
-            servers,
-            connect=partial(MemcachedNode, timeout=TIMING.timeout, probe_interval=TIMING.pause),
-            namespace="test",
-            ttl=60,
-            timing=TIMING,
-            write_deadline=WRITE_DEADLINE,
-            flush_store=self.flush_store,
-            registry=path,
-        )
-        await cache.open()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(cache))
-                tasks.create_task(self._write(cache))
-        finally:
-            await cache.close()
-
-    async def _read(self, cache: LeaseCache) -> None:
-        while True:
-            key = self.chance.choice([*self.registers])
-            register = self.registers[key]
-            least = register.known
-            found = await cache.read(key, register.load)
-            assert found.entry
-            if found.entry.version < least:
-                self.wrong.append(f"{found.status} of {found.entry.version} after {least}")
-            register.known = max(register.known, found.entry.version)
-            if found.status == HIT:
-                in_force = ",".join(node.address for node in cache.nodes)
-                self.hits_by_list[in_force] = self.hits_by_list.get(in_force, 0) + 1
-            await asyncio.sleep(0.002)
-
-    async def _write(self, cache: LeaseCache) -> None:
-        while True:
-            await asyncio.sleep(0.2 * self.chance.random() ** 2)
-            key = self.chance.choice([*self.registers])
-            with suppress(TimeoutError, NotAnnounced):
-                patience = self.chance.choice([None, 0.05, 0.3])
-                async with cache.changing(key) as write, asyncio.timeout(patience):
-                    await self.registers[key].write(write.seconds_left)
+    def note_hit(self, cache: LeaseCache) -> None:
+        in_force = ",".join(node.address for node in cache.nodes)
+        self.hits_by_list[in_force] = self.hits_by_list.get(in_force, 0) + 1
 
 
 @asynccontextmanager
@@ -116,11 +65,11 @@ async def storm(seconds: float, seed: int) -> AsyncIterator[Storm]:
         addresses = [(await stack.enter_async_context(own_memcached()))[1] for _ in range(3)]
         lists = [addresses[:2], addresses[1:], [addresses[2], addresses[0]]]
         running, loop = Storm(seed), asyncio.get_running_loop()
-        chance, until = running.chance, asyncio.get_running_loop().time() + seconds
+        chance, stop_at = running.chance, loop.time() + seconds
         processes = [running.start(lists[0]) for _ in range(PROCESSES)]
         number = 0
         try:
-            while loop.time() < until:
+            while loop.time() < stop_at:
                 await asyncio.sleep(1 + chance.random())
                 number += 1
                 cut_off = chance.randrange(PROCESSES) if number % 2 else None

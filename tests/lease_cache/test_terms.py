@@ -5,14 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.lease_cache.test_lease_cache import (
-    PREFIX,
-    Counting,
-    Source,
-    address,  # noqa: F401
-    own_memcached,
-    process,
-)
+from tests.lease_cache.test_lease_cache import PREFIX, Counting, Source, own_memcached, process
 from tests.support.memcached import flush_cache, flush_memcached, send_to_memcached
 from tornado_members.lease_cache.errors import NodeUnavailable, StoreUnavailable
 from tornado_members.lease_cache.look_ups import HIT, NOT_STORED, STORED, Hit, bypass
@@ -41,7 +34,7 @@ class Driver:
         return self.acknowledges
 
 
-async def test_load_from_an_older_primary_than_others_know_is_not_returned(address: str) -> None:  # noqa: F811
+async def test_load_from_an_older_primary_than_others_know_is_not_returned(address: str) -> None:
     deposed, new = Driver(1), Driver(2)
     old, source = Source(1), Source(2)
     async with process(address, terms=deposed) as cut_off:
@@ -60,7 +53,7 @@ async def test_load_from_an_older_primary_than_others_know_is_not_returned(addre
             assert (found.entry and found.entry.version, found.status) == (2, STORED)
 
 
-async def test_write_stores_its_term_before_it_is_acknowledged(address: str) -> None:  # noqa: F811
+async def test_write_stores_its_term_before_it_is_acknowledged(address: str) -> None:
     deposed, new = Driver(1), Driver(1)
     async with process(address, terms=deposed) as cut_off, process(address, terms=new) as other:
         assert (await cut_off.read(b"a", Source(1).load)).status == STORED
@@ -71,7 +64,7 @@ async def test_write_stores_its_term_before_it_is_acknowledged(address: str) -> 
             await cut_off.read(b"a", Source(1).load)
 
 
-async def test_load_stores_its_term_before_it_returns(address: str) -> None:  # noqa: F811
+async def test_load_stores_its_term_before_it_returns(address: str) -> None:
     """Also of keys that are not stored, such as those of a list."""
     deposed, new = Driver(1), Driver(1)
     async with process(address, terms=deposed) as cut_off, process(address, terms=new) as other:
@@ -85,7 +78,7 @@ async def test_load_stores_its_term_before_it_returns(address: str) -> None:  # 
             await cut_off.load([b"b"], Source(1).load)
 
 
-async def test_write_stores_its_term_on_each_node(address: str) -> None:  # noqa: F811
+async def test_write_stores_its_term_on_each_node(address: str) -> None:
     """A list of the deposed primary lacks the write, whatever nodes its members are on."""
     deposed, new = Driver(1), Driver(1)
     async with own_memcached() as (_, second), AsyncExitStack() as stack:
@@ -104,7 +97,7 @@ async def test_write_stores_its_term_on_each_node(address: str) -> None:  # noqa
                 await cut_off.load([b"%d" % number], Source(1).load)
 
 
-async def test_new_primary_is_read_after_a_commit_of_its_own(address: str) -> None:  # noqa: F811
+async def test_new_primary_is_read_after_a_commit_of_its_own(address: str) -> None:
     """Until then it may return less than the old one has committed."""
     driver = Driver(1)
     async with process(address, terms=driver) as cache:
@@ -122,7 +115,7 @@ async def test_new_primary_is_read_after_a_commit_of_its_own(address: str) -> No
 
 
 async def test_entry_is_not_stored_if_the_node_does_not_take_its_term(
-    address: str,  # noqa: F811
+    address: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     driver = Driver(1)
@@ -144,7 +137,7 @@ async def test_entry_is_not_stored_if_the_node_does_not_take_its_term(
         assert not isinstance((await cache.look_up([b"b"]))[0], Hit)
 
 
-async def test_term_of_another_history_begins_a_new_epoch(address: str) -> None:  # noqa: F811
+async def test_term_of_another_history_begins_a_new_epoch(address: str) -> None:
     """A database that was restored into a new replica set begins with the first term."""
     async with process(address, terms=Driver(7)) as before:
         assert (await before.read(b"a", Source(1).load)).status == STORED
@@ -161,7 +154,7 @@ async def test_term_of_another_history_begins_a_new_epoch(address: str) -> None:
         assert restored.confirmations == confirmed
 
 
-async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: str) -> None:  # noqa: F811
+async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: str) -> None:
     deposed = Driver(1)
     async with process(address, terms=deposed) as cache:
         await cache.read(b"a", Source(1).load)
@@ -175,7 +168,7 @@ async def test_node_without_an_epoch_gets_none_from_a_deposed_primary(address: s
         assert b"-1\r\n" in send_to_memcached(address, b"get %bepoch\r\n" % PREFIX)
 
 
-async def test_fence_costs_no_request(address: str) -> None:  # noqa: F811
+async def test_fence_costs_no_request(address: str) -> None:
     """Neither to the node nor to the database: on a hit, on a miss, in a write, and in a list."""
     requests = []
     for driver in (Driver(0), Driver(3)):

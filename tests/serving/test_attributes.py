@@ -14,8 +14,9 @@ import psutil
 import pymongo
 import pytest
 
-from tests.serving.test_supervisor import change, wait_for, workers
+from tests.serving.test_supervisor import change, workers
 from tests.support.service import Command, Service
+from tests.support.waiting import wait_for
 from tornado_members.embedded.private_servers import PrivateServers
 
 Admin = pymongo.MongoClient[dict[str, Any]]

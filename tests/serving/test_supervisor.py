@@ -6,7 +6,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from tests.support.load import Load
 from tests.support.service import ROOT, Command, Service
 from tests.support.suspension import suspend
+from tests.support.waiting import wait_for
 from tornado_members.embedded.private_servers import PrivateServers
 
 
@@ -45,13 +45,6 @@ def change(command: Command, **sections: Any) -> None:
 
 def workers(service: Service) -> list[psutil.Process]:
     return psutil.Process(service.process.pid).children()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
 
 
 def load_on(service: Service) -> Load:

@@ -44,12 +44,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(change_reader, "_AWAIT_MS", 30)
 
 
-@pytest.fixture
-def members(admin: Admin, database_name: str) -> Any:
-    """The collection itself, as another program changes it."""
-    return admin[database_name]["members"]
-
-
 @asynccontextmanager
 async def tail(mongo: Mongo, token: Token | None = None) -> AsyncIterator[Batches]:
     """Open a stream; one without a token has yielded its first batch."""

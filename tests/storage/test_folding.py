@@ -29,12 +29,6 @@ pytestmark = EITHER_DRIVER
 Admin = pymongo.MongoClient[dict[str, Any]]
 
 
-@pytest.fixture
-def members(admin: Admin, database_name: str) -> Any:
-    """The collection itself, as another program sees it."""
-    return admin[database_name]["members"]
-
-
 def name_folds(members: Any) -> dict[Any, Any]:
     return {one["_id"]: (one.get("nameFold"), one.get("emailFold")) for one in members.find()}
 

@@ -1,6 +1,5 @@
 """Lists are prepared while the service serves."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from tests.support.members import make_draft
+from tests.support.waiting import until
 from tornado_members.errors import ListsBeingPrepared
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.storage import folding, leader_election, list_preparation
@@ -68,14 +68,8 @@ async def refuses(question: Any) -> bool:
     return False
 
 
-async def wait_for(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def reached(preparation: ListPreparation, stage: Stage) -> None:
-    await wait_for(lambda: preparation.readiness.stage >= stage)
+    await until(lambda: preparation.readiness.stage >= stage)
 
 
 async def test_each_list_is_answered_from_the_stage_at_which_it_is_complete(
@@ -159,7 +153,7 @@ async def test_one_process_fills_in_and_the_others_wait(
         store_of(mongo) as (_, second),
         preparing_lists(first, max_wait=0),
     ):
-        await wait_for(lambda: first.folding.filled_in)
+        await until(lambda: first.folding.filled_in)
         async with preparing_lists(second, max_wait=None):
             assert members.count_documents({"nameFold": None}) == 0
         # MongoDB has applied the last update by now; its reply may be on its way.
@@ -217,7 +211,7 @@ async def test_start_raises_what_an_operator_must_correct(
         store_of(mongo) as (store, preparation),
         preparing_lists(preparation, max_wait=0),
     ):
-        await wait_for(lambda: "cannot be prepared" in (preparation.detail() or ""))
+        await until(lambda: "cannot be prepared" in (preparation.detail() or ""))
         assert preparation.detail() == "cannot be prepared: refuses: IndexKeySpecsConflict"
         assert await refuses(store.page(ListQuery(Filters(q="a"))))
         members.drop_index(name)

@@ -1,15 +1,13 @@
 """MemberGroups on a real MongoDB, with both drivers."""
 
-from functools import partial
 from typing import Any
 
 import pymongo
 import pytest
 from bson import Int64
-from tornado.ioloop import IOLoop
 
-from tests.support.members import make_draft, make_member
-from tests.support.mongodb import failing, prepare_all
+from tests.support.members import ADA, GRACE, make_draft, make_member
+from tests.support.mongodb import failing
 from tornado_members.errors import DependencyUnavailable
 from tornado_members.storage.documents import LAST_VERSION
 from tornado_members.storage.member_groups import MemberGroups, Replacement
@@ -18,26 +16,10 @@ from tornado_members.storage.mongo import Mongo
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
-ADA = make_draft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
-GRACE = make_draft(name="Grace Hopper")
-
-
-@pytest.fixture
-def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
-    store = MemberStore(mongo)
-    io_loop.run_sync(partial(prepare_all, store))
-    return store
-
 
 @pytest.fixture
 def groups(mongo: Mongo) -> MemberGroups:
     return MemberGroups(mongo)
-
-
-@pytest.fixture
-def members(admin: Admin, database_name: str) -> Any:
-    """The collection itself, as another program sees it."""
-    return admin[database_name]["members"]
 
 
 async def test_replace_is_repeated_once_and_then_leaves_members_to_be_written_alone(

@@ -1,7 +1,6 @@
 """MemberStore on a real MongoDB, with both drivers."""
 
 import asyncio
-from functools import partial
 from typing import Any, cast
 
 import bson
@@ -9,11 +8,9 @@ import pymongo
 import pytest
 from bson import Decimal128, Int64
 from bson.raw_bson import RawBSONDocument
-from tornado.ioloop import IOLoop
 
 from tests.storage.conftest import EITHER_DRIVER
-from tests.support.members import make_draft, make_member
-from tests.support.mongodb import prepare_all
+from tests.support.members import ADA, GRACE, make_draft, make_member
 from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.errors import DependencyUnavailable, NameTaken
@@ -26,22 +23,6 @@ from tornado_members.storage.mongo import Mongo, open_mongo
 from tornado_members.storage.operations import translate_outages
 
 Admin = pymongo.MongoClient[dict[str, Any]]
-
-ADA = make_draft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
-GRACE = make_draft(name="Grace Hopper")
-
-
-@pytest.fixture
-def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
-    store = MemberStore(mongo)
-    io_loop.run_sync(partial(prepare_all, store))
-    return store
-
-
-@pytest.fixture
-def members(admin: Admin, database_name: str) -> Any:
-    """The collection itself, as another program sees it."""
-    return admin[database_name]["members"]
 
 
 @EITHER_DRIVER

@@ -18,7 +18,7 @@ from pymongo.client_session_shared import _AgnosticClientSessionBase
 from tornado.ioloop import IOLoop
 
 from tests.storage.conftest import EITHER_DRIVER
-from tests.support.members import make_draft, make_member
+from tests.support.members import ADA, GRACE, make_draft, make_member
 from tests.support.mongodb import failing
 from tests.support.suspension import suspend
 from tornado_members.embedded.private_servers import PrivateServers
@@ -34,8 +34,6 @@ from tornado_members.storage.recorded import RecordedWrites
 
 Admin = pymongo.MongoClient[dict[str, Any]]
 
-ADA = make_draft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
-GRACE = make_draft(name="Grace Hopper")
 SOMEBODY = Actor("https://issuer.example", "somebody", "request-1")
 
 
@@ -62,11 +60,6 @@ def store(io_loop: IOLoop, mongo: Mongo, audit: AuditLog) -> MemberStore:
 def records(admin: Admin, database_name: str) -> Any:
     """The collection itself, as another program sees it."""
     return admin[database_name]["audit"]
-
-
-@pytest.fixture
-def members(admin: Admin, database_name: str) -> Any:
-    return admin[database_name]["members"]
 
 
 async def history(audit: AuditLog, member_id: int) -> list[Record]:

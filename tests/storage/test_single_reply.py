@@ -1,25 +1,15 @@
 """A page is found with one command if it fits into one reply, and otherwise with a cursor."""
 
-from functools import partial
 from itertools import product
 
 import pytest
-from tornado.ioloop import IOLoop
 
 from tests.storage.conftest import EITHER_DRIVER
 from tests.storage.test_listing import profiled
 from tests.support.members import make_draft
-from tests.support.mongodb import Admin, failing, prepare_all
+from tests.support.mongodb import Admin, failing
 from tornado_members.model.list_query import Filters, ListQuery
 from tornado_members.storage.members import MemberStore
-from tornado_members.storage.mongo import Mongo
-
-
-@pytest.fixture
-def store(io_loop: IOLoop, mongo: Mongo) -> MemberStore:
-    store = MemberStore(mongo)
-    io_loop.run_sync(partial(prepare_all, store))
-    return store
 
 
 @EITHER_DRIVER

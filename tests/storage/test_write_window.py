@@ -45,12 +45,6 @@ def store_on(mongo: Mongo, audited: bool) -> MemberStore:
 
 
 @pytest.fixture
-def members(admin: Admin, database_name: str) -> Any:
-    """The collection itself, as another program sees it."""
-    return admin[database_name]["members"]
-
-
-@pytest.fixture
 def busy_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Motor has one thread, which is busy until the event is set."""
     free = threading.Event()

@@ -6,6 +6,9 @@ from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConn
 
 from tests.support.api import token_of
 from tests.support.wire import AnyServer, bare_connection
+from tornado_members.app import make_app
+from tornado_members.handlers.member_cache import MemberCacheApplication
+from tornado_members.services import Services
 
 
 class Counting(HTTPServerConnectionDelegate):
@@ -23,6 +26,14 @@ class Counting(HTTPServerConnectionDelegate):
 
     def on_close(self, server_conn: object) -> None:
         self.application.on_close(server_conn)
+
+
+def make_counting_app(services: Services) -> MemberCacheApplication:
+    """Return the application of a service; behind its fast path, a Counting counts the requests."""
+    app = make_app(services)
+    assert isinstance(app, MemberCacheApplication)
+    app.application = Counting(app.application)
+    return app
 
 
 def masked(answer: bytes) -> bytes:

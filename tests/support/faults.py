@@ -12,7 +12,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
-from tests.support.cluster import REPLACEMENTS, Cluster, Program, Replacement
+from tests.support.cluster import Cluster
 from tests.support.fault_proxy import (
     CUT,
     FROZEN,
@@ -23,6 +23,7 @@ from tests.support.fault_proxy import (
     LinkFault,
 )
 from tests.support.following import followed
+from tests.support.programs import REPLACEMENTS, Program, Replacement
 from tests.support.replica_set import ReplicaSet
 
 # During these, one process alone cannot reach a node that others reach: answers may be stale for as

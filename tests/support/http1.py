@@ -11,6 +11,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, stream_request_body
 
+from tests.support.waiting import until
 from tornado_members.http1 import HTTPServer, Limits
 
 Address = tuple[str, int]
@@ -166,13 +167,6 @@ async def exchange(address: Any, *pieces: bytes, seconds: float = 60) -> bytes:
             if len(pieces) > 1:
                 await turns(4)
         return await client.until_closed(seconds)
-
-
-async def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until a condition is true."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def turns(number: int) -> None:

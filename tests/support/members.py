@@ -13,3 +13,7 @@ def make_draft(**values: Any) -> MemberDraft:
 def make_member(member_id: int, version: int, **values: Any) -> Member:
     """Return a member whose other fields are null."""
     return Member(member_id, {**dict.fromkeys(MEMBER_FIELDS.names), **values}, version)
+
+
+ADA = make_draft(name="Ada Lovelace", email="ada@example.org", phone="555-0100")
+GRACE = make_draft(name="Grace Hopper")

@@ -6,20 +6,16 @@ use it return stale members, which the tests of the promise must detect.
 """
 
 import asyncio
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from typing import TypeVar
 
+from tests.support.unleased_cache import UnleasedCache
 from tornado_members import services
 from tornado_members.lease_cache import entries
-from tornado_members.lease_cache.cache import AnnouncedWrite
-from tornado_members.lease_cache.counts import CacheCounts
 from tornado_members.lease_cache.errors import NodeUnavailable
-from tornado_members.lease_cache.key_list import KeyList
 from tornado_members.lease_cache.look_ups import (
     HIT,
     STORED,
@@ -140,23 +136,16 @@ class NaiveCache:
             await node.close()
 
 
-class NaiveStandIn:
+class NaiveStandIn(UnleasedCache):
     """Has the interface of LeaseCache. It caches neither names nor absent members."""
 
     def __init__(self, cache: NaiveCache) -> None:
+        super().__init__()
         self._cache = cache
-        self.counts = CacheCounts()
-
-    async def open(self) -> None:
-        """Do nothing."""
 
     async def close(self) -> None:
         """Close every connection."""
         await self._cache.close()
-
-    def server_list_conflict(self) -> str | None:
-        """Return None: this cache does not check."""
-        return None
 
     def states(self) -> dict[str, str | None]:
         """As LeaseCache's."""
@@ -193,21 +182,9 @@ class NaiveStandIn:
         self.counts.hits += 1
         return Found(entries.Entry(entry.version, entry.tag, entry.body), HIT)
 
-    async def load(self, _keys: Sequence[bytes], load: Callable[[], Awaitable[T]]) -> T:
-        """As LeaseCache's, without the fence."""
-        return await load()
-
     async def look_up(self, keys: Sequence[bytes]) -> list[LookUp]:
         """Look nothing up: `read` and `fill` do."""
         return [Bypass("naive")] * len(keys)
-
-    async def look_up_bodies(
-        self,
-        keys: KeyList,
-        _tag_end: bytes,
-    ) -> tuple[list[bytes], list[LookUp]]:
-        """Look nothing up, either."""
-        return [], await self.look_up([*keys])
 
     async def fill(
         self,
@@ -228,27 +205,11 @@ class NaiveStandIn:
         found = await asyncio.gather(*map(read, look_ups))
         return dict(zip(look_ups, found, strict=True))
 
-    @asynccontextmanager
-    async def changing(self, *keys: bytes) -> AsyncIterator[AnnouncedWrite]:
-        """Remove the entries of a write, even if its outcome is unknown."""
-        try:
-            yield AnnouncedWrite(math.inf, time.monotonic)
-        finally:
-            for key in keys:
-                await self._cache.forget(key)
-
     async def invalidate(self, keys: Iterable[bytes]) -> bool:
         """As LeaseCache's."""
         for key in keys:
             await self._cache.forget(key)
         return True
-
-    async def invalidate_for_all(self, keys: Iterable[bytes]) -> None:
-        """As LeaseCache's."""
-        await self.invalidate(keys)
-
-    async def wait_for_failure(self) -> None:
-        await asyncio.Event().wait()
 
     async def renew_epochs(self) -> bool:
         """Do nothing: this cache has no epochs, and entries expire."""

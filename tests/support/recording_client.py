@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from tests.support.cluster import ServiceProgram
 from tests.support.histories import GONE, UNNAMED
 from tests.support.hot_members import HotMembers, Record, ShortLivedName
 from tests.support.http_client import NoResponse, Reply
+from tests.support.programs import ServiceProgram
 
 _MERGE_PATCH = b"Content-Type: application/merge-patch+json\r\n"
 _PAUSE = 0.05  # seconds before a retry after a missing response

@@ -4,18 +4,17 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import cycle
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
-from tests.support.cluster import START_SECONDS, Program, lasting_port
 from tests.support.connections import has_socket, socket_inode
 from tests.support.fault_proxy import CUT, NO_FAULT, FaultProxy, LinkFault
+from tests.support.programs import START_SECONDS, Program, ProgramGroup, lasting_port
 from tornado_members.embedded.programs import REPLICA_SET, mongod_command
 
 Admin = pymongo.MongoClient[dict[str, Any]]
@@ -24,8 +23,34 @@ Admin = pymongo.MongoClient[dict[str, Any]]
 ELECTION_MS, HEARTBEAT_MS = 1000, 200
 
 
-class ReplicaSet:
-    """Runs the nodes during an `async with` block, and then kills every process.
+def mongod(
+    folder: Path,
+    name: str,
+    port: int,
+    *,
+    parameters: Sequence[str] = (),
+    host: str = "127.0.0.1",
+    namespace: str | None = None,
+) -> Program:
+    """Return a node of a replica set. Its data and its log are in `folder`."""
+    (data := folder / name).mkdir()
+    command = mongod_command(data, port)
+    command[command.index("--bind_ip") + 1] = host
+    command[command.index("--oplogSize") + 1] = "64"
+    command += [part for parameter in parameters for part in ("--setParameter", parameter)]
+    return Program(name, command, port, folder / f"{name}.log", host=host, namespace=namespace)
+
+
+def initiate(client: Admin, hosts: Sequence[str], *, election_ms: int, heartbeat_ms: int) -> None:
+    """Make nodes a replica set. `client` is connected to one of them."""
+    settings = {"electionTimeoutMillis": election_ms, "heartbeatIntervalMillis": heartbeat_ms}
+    members = [{"_id": number, "host": host} for number, host in enumerate(hosts)]
+    config = {"_id": REPLICA_SET, "members": members, "settings": settings}
+    client.admin.command("replSetInitiate", config)
+
+
+class ReplicaSet(ProgramGroup):
+    """Three nodes on loopback.
 
     With `proxied`, all connections to a node pass through a proxy, including those of other nodes,
     so that a node can be cut off from the others only. Proxies identify clients by process.
@@ -35,11 +60,13 @@ class ReplicaSet:
         self, folder: Path, *, proxied: bool = False, election_ms: int = ELECTION_MS
     ) -> None:
         """`election_ms` is the time after which a primary without a majority steps down."""
-        self._folder = folder
+        super().__init__()
         self._election_ms = election_ms
         self.clients: Sequence[Program] = ()  # that proxies distinguish, besides the nodes
-        self._stack = AsyncExitStack()
-        self.nodes = [self._node(number) for number in (1, 2, 3)]
+        self.nodes = [
+            mongod(folder, f"mongod-{number}", lasting_port(), parameters=["enableTestCommands=1"])
+            for number in (1, 2, 3)
+        ]
         targets = [f"127.0.0.1:{node.port}" for node in self.nodes]
         self.proxies = (
             [FaultProxy(target, self._client_name) for target in targets] if proxied else []
@@ -51,30 +78,14 @@ class ReplicaSet:
         """The URI of all three nodes."""
         return f"mongodb://{','.join(self._hosts)}/?replicaSet={REPLICA_SET}"
 
-    async def __aenter__(self) -> Self:
-        try:
-            for node in self.nodes:
-                self._stack.callback(node.kill)
-                node.start()
-            for proxy in self.proxies:
-                await self._stack.enter_async_context(proxy)
-            if self.proxies:
-                self._hosts = [proxy.address for proxy in self.proxies]
-            await asyncio.gather(*(node.ready() for node in self.nodes))
-            await asyncio.to_thread(self._initiate)
-            await self.all_well()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
+    async def _start(self) -> None:
+        await self._start_programs(self.nodes)
+        for proxy in self.proxies:
+            await self._stack.enter_async_context(proxy)
+        if self.proxies:
+            self._hosts = [proxy.address for proxy in self.proxies]
+        await asyncio.to_thread(self._initiate)
+        await self.all_well()
 
     def client(self, node: Program, seconds: float = 5) -> Admin:
         """Return a client of one node, whatever its state."""
@@ -167,13 +178,6 @@ class ReplicaSet:
             await own.set(fault, other.name)
             await self.proxies[self.nodes.index(other)].set(fault, node.name)
 
-    def _node(self, number: int) -> Program:
-        port, data = lasting_port(), self._folder / f"mongod-{number}"
-        data.mkdir()
-        command = [*mongod_command(data, port), "--setParameter", "enableTestCommands=1"]
-        command[command.index("--oplogSize") + 1] = "64"
-        return Program(f"mongod-{number}", command, port, self._folder / f"mongod-{number}.out")
-
     def _client_name(self, port: int, proxy_port: int) -> str | None:
         inode = socket_inode(port, proxy_port)
         for program in (*self.nodes, *self.clients):
@@ -182,14 +186,8 @@ class ReplicaSet:
         return None
 
     def _initiate(self) -> None:
-        settings = {
-            "electionTimeoutMillis": self._election_ms,
-            "heartbeatIntervalMillis": HEARTBEAT_MS,
-        }
-        members = [{"_id": number, "host": host} for number, host in enumerate(self._hosts)]
-        config = {"_id": REPLICA_SET, "members": members, "settings": settings}
         with self.client(self.nodes[0], START_SECONDS) as client:
-            client.admin.command("replSetInitiate", config)
+            initiate(client, self._hosts, election_ms=self._election_ms, heartbeat_ms=HEARTBEAT_MS)
 
     def _is_primary(self, node: Program) -> bool:
         with suppress(PyMongoError), self.client(node, 0.5) as client:

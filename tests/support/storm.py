@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
-from tests.support.cluster import ServiceProgram
 from tests.support.hot_members import HotMembers, Record, ShortLivedName
 from tests.support.http_client import NoResponse
+from tests.support.programs import ServiceProgram
 from tests.support.recording_client import RecordingClient
 
 STEADY, RENAMED, RESTING, SHORT_LIVED = 2, 1, 2, 1  # with few, clients often meet on one

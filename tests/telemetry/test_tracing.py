@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 from tests.support.api import Api, token_of
 from tests.support.collector import Collector, Span, collecting
 from tests.support.service import ROOT, Command
+from tests.support.waiting import until
 from tornado_members.embedded.private_servers import PrivateServers
 from tornado_members.settings import Server, Settings, SettingsError, Telemetry
 from tornado_members.telemetry import tracing as module
@@ -47,12 +48,6 @@ def endpoint(collector: Collector) -> str:
 @pytest.fixture
 def settings(settings: Settings, endpoint: str) -> Settings:
     return settings.model_copy(update={"telemetry": Telemetry(otlp_endpoint=endpoint)})
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # the collector is in a thread
-            await asyncio.sleep(0.01)
 
 
 def has_received(collector: Collector, times: int) -> bool:
